@@ -1,0 +1,300 @@
+"""Every message that crosses the broker, and its CloudEvents envelope (binary mode: ``ce-*`` headers, JSON body).
+
+An operator reads type and subject among a message's headers in the management UI, and a clean JSON body below.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+from uuid import uuid4
+
+from cloudevents.core.bindings import rabbitmq as binding
+from cloudevents.core.v1.event import CloudEvent
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from broadway.job import FaultPhase, JobClass, Outcome, Phase, Report
+from broadway.run import RunState
+
+TYPE_PREFIX = "io.broadway."
+
+
+class Event(BaseModel):
+    """The body of a message. Unknown keys are ignored, so that newer senders may add some."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    type: ClassVar[str]
+
+    @property
+    def subject(self) -> str:
+        """What the event is about, readable: ``<course>/<run>/<job>`` for jobs."""
+        return ""
+
+    @property
+    def identity(self) -> str:
+        """The message id. Events that mean the same fact have the same one, wherever and whenever they are sent."""
+        return str(uuid4())
+
+
+class JobEvent(Event):
+    """About one job in one generation."""
+
+    course: str
+    run_id: str
+    job_id: str
+    generation: int
+
+    @property
+    def subject(self) -> str:
+        return f"{self.course}/{self.run_id}/{self.job_id}"
+
+    @property
+    def key(self) -> str:
+        """The job in its generation."""
+        return f"{self.job_id}:{self.generation}"
+
+    @property
+    def identity(self) -> str:
+        return f"{self.key}:{self.type}"
+
+
+class JobQueued(JobEvent):
+    """A job waits in its course's backlog. Holds ids only: the truth is in the database."""
+
+    type: ClassVar[str] = "job.queued.v1"
+
+    job_class: JobClass
+
+    @property
+    def identity(self) -> str:
+        return self.key
+
+
+class JobDispatched(JobEvent):
+    """A job on its way to a grader, with everything that is needed to run it. ``avoid`` names graders to prefer not."""
+
+    type: ClassVar[str] = "job.dispatched.v1"
+
+    assignment: str
+    phase: Phase
+    attempt: int
+    stages: list[dict[str, Any]]
+    avoid: list[str] = []
+    deferrals: int = 0
+
+    @property
+    def identity(self) -> str:
+        return self.key
+
+
+class ExecutionEvent(JobEvent):
+    """About one execution of a job by one grader."""
+
+    execution_id: str
+    grader_id: str
+
+    @property
+    def identity(self) -> str:
+        return f"{self.execution_id}:{self.type}"
+
+
+class JobStarted(ExecutionEvent):
+    """A grader has started a job."""
+
+    type: ClassVar[str] = "job.started.v1"
+
+    started_at: datetime
+
+
+class JobReleased(ExecutionEvent):
+    """A draining grader gave a job back unfinished."""
+
+    type: ClassVar[str] = "job.released.v1"
+
+    released_at: datetime
+
+
+class JobFinished(ExecutionEvent):
+    """An execution is over: its outcome, each stage's result as the original shapes it, and bounded logs."""
+
+    type: ClassVar[str] = "job.finished.v1"
+
+    started_at: datetime
+    finished_at: datetime
+    outcome: Outcome
+    reason: str = ""
+    fault_phase: FaultPhase | None = None
+    retryable: bool = False
+    results: list[dict[str, Any]] = []
+    stdout: str = ""
+    stderr: str = ""
+
+    @property
+    def report(self) -> Report:
+        """The same without logs, as the domain takes it."""
+        return Report(
+            execution_id=self.execution_id,
+            grader_id=self.grader_id,
+            started_at=self.started_at,
+            finished_at=self.finished_at,
+            outcome=self.outcome,
+            reason=self.reason,
+            fault_phase=self.fault_phase,
+            retryable=self.retryable,
+            results=self.results,
+        )
+
+
+class JobRequeued(JobEvent):
+    """An attempt came to nothing through no fault of the student; the job may start again from ``not_before`` on."""
+
+    type: ClassVar[str] = "job.requeued.v1"
+
+    not_before: datetime
+    reason: str = ""
+
+    @property
+    def identity(self) -> str:
+        return f"{self.key}:{self.type}:{self.not_before.timestamp()}"
+
+
+class JobSettled(JobEvent):
+    """A job's outcome is stored and final for its generation."""
+
+    type: ClassVar[str] = "job.settled.v1"
+
+    phase: Phase
+    outcome: Outcome
+    reason: str = ""
+
+
+class RunAdvanced(Event):
+    """A run has entered a state."""
+
+    type: ClassVar[str] = "run.advanced.v1"
+
+    course: str
+    assignment: str
+    run_id: str
+    state: RunState
+
+    @property
+    def subject(self) -> str:
+        return f"{self.course}/{self.run_id}"
+
+    @property
+    def identity(self) -> str:
+        return f"{self.run_id}:{self.state.slug}"
+
+
+class RunningJob(BaseModel):
+    """A job that a grader is running now."""
+
+    model_config = ConfigDict(frozen=True)
+
+    job_id: str
+    generation: int
+    execution_id: str
+
+
+class GraderHeartbeat(Event):
+    """A grader lives: its slots, and what runs in them. ``leaving`` is its last one."""
+
+    type: ClassVar[str] = "grader.heartbeat.v1"
+
+    grader_id: str
+    hostname: str
+    pool: str
+    slots: int
+    running: list[RunningJob] = []
+    leaving: bool = False
+    sent_at: datetime
+
+    @property
+    def subject(self) -> str:
+        return self.grader_id
+
+
+class CancelJob(JobEvent):
+    """A command to graders: stop running this job, its outcome is not wanted any more."""
+
+    type: ClassVar[str] = "job.cancel.v1"
+
+    reason: str
+
+
+_KINDS: dict[str, type[Event]] = {
+    kind.type: kind
+    for kind in (
+        JobQueued,
+        JobDispatched,
+        JobStarted,
+        JobReleased,
+        JobFinished,
+        JobRequeued,
+        JobSettled,
+        RunAdvanced,
+        GraderHeartbeat,
+        CancelJob,
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """A message as it crosses the broker."""
+
+    headers: dict[str, str]
+    content_type: str
+    body: bytes
+    message_id: str
+    type: str
+
+
+class UndecodableError(ValueError):
+    """A message that no consumer can read. ``body`` holds its bytes."""
+
+    def __init__(self, reason: str, body: bytes) -> None:
+        super().__init__(reason)
+        self.body = body
+
+
+def encode(event: Event, *, source: str) -> Wire:
+    """Wrap an event for the broker; ``source`` is the sending service, such as ``/broadway/grader/host1``."""
+    identity = event.identity
+    name = TYPE_PREFIX + event.type
+    attributes = {
+        "id": identity,
+        "type": name,
+        "source": source,
+        "subject": event.subject or event.type,
+        "time": datetime.now(UTC),
+        "datacontenttype": "application/json",
+    }
+    message = binding.to_binary_event(CloudEvent(attributes, event.model_dump(mode="json")))
+    return Wire(
+        headers=dict(message.headers),
+        content_type=message.content_type or "application/json",
+        body=message.body,
+        message_id=identity,
+        type=name,
+    )
+
+
+def decode(headers: Mapping[str, Any], body: bytes) -> Event:
+    """Read a message.
+
+    Raises:
+        UndecodableError: The type is unknown, or the body is not what the type says.
+    """
+    name = str(headers.get("ce-type", ""))
+    kind = _KINDS.get(name.removeprefix(TYPE_PREFIX))
+    if kind is None:
+        raise UndecodableError(f"unknown event type {name!r}", body)
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UndecodableError(f"{name}: {where}: {first['msg']}", body) from error

@@ -1,0 +1,91 @@
+"""What the grader asks of a container engine, and what it learns: values and one small port."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+from broadway.job import FaultPhase
+
+
+class KilledFor(StrEnum):
+    """Why the grader killed a stage's container."""
+
+    TIME = "time"
+    OUTPUT = "output"
+    CANCEL = "cancel"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What every container gets at most, whatever its stage asks for. Sizes in bytes."""
+
+    pids: int = 256
+    output: int = 8 * 1024 * 1024
+    kept_head: int = 64 * 1024
+    kept_tail: int = 192 * 1024
+    file_size: int = 1024 * 1024 * 1024
+    allow_privileged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Whose container it is; orphans are found by these."""
+
+    grader_id: str
+    boot_id: str
+    job_id: str
+    execution_id: str
+    stage: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageRun:
+    """The truth about one stage that ran.
+
+    ``state`` is the engine's own account (docker inspect's State). ``output`` is stdout and stderr merged in order of
+    arrival, each line with the engine's kind of timestamp, bounded to its head and tail; ``output_bytes`` counts all.
+    """
+
+    exit_code: int
+    killed_for: KilledFor | None
+    oom_killed: bool
+    started_at: datetime
+    finished_at: datetime
+    output: str
+    output_bytes: int
+    state: Mapping[str, Any] = field(default_factory=dict)
+
+
+class ContainerError(Exception):
+    """The engine, not the student, failed. ``retryable`` tells whether another try, or grader, may succeed."""
+
+    def __init__(self, reason: str, *, phase: FaultPhase, retryable: bool) -> None:
+        super().__init__(reason)
+        self.phase = phase
+        self.retryable = retryable
+
+
+class Containers(Protocol):
+    """A container engine."""
+
+    async def ensure_images(self, images: Sequence[str]) -> None:
+        """Return when every image is on this host, pulling what is missing.
+
+        Raises:
+            ContainerError: In phase pull, naming the image.
+        """
+
+    async def run(self, stage: Mapping[str, Any], *, directory: Path, labels: Labels) -> StageRun:
+        """Run one stage to its end in a fresh container, with ``directory`` at ``/job``, and remove the container.
+
+        Cancelling the call kills and removes the container before the cancellation goes on.
+
+        Raises:
+            ContainerError: The engine failed, in the phase it names.
+        """
+
+    async def remove_orphans(self, *, grader_id: str, boot_id: str) -> int:
+        """Remove containers that an earlier life of this grader left behind; how many there were."""

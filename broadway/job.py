@@ -1,0 +1,269 @@
+"""Grading jobs: states, attempts, outcomes, and the only legal moves between them.
+
+Everything here is pure. A move takes the job as it is stored and returns the job as it should be stored, or the
+same object when the move is late, repeated or not allowed, so that any event may arrive twice or out of order.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+
+class Phase(StrEnum):
+    """The part of a run that a job belongs to."""
+
+    PRE_PROCESSING = "pre-processing"
+    STUDENTS = "students"
+    POST_PROCESSING = "post-processing"
+
+
+class JobClass(StrEnum):
+    """Who waits for the job: one student at a screen, or a roster."""
+
+    INTERACTIVE = "interactive"
+    BULK = "bulk"
+
+
+class JobState(StrEnum):
+    """Where a job is: in its course's backlog, on its way to a grader, in a grader, or done."""
+
+    QUEUED = "queued"
+    DISPATCHED = "dispatched"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+class Outcome(StrEnum):
+    """How a job ended. The vocabulary is closed; only INFRASTRUCTURE_ERROR is ever retried."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    OUT_OF_MEMORY = "out_of_memory"
+    OUTPUT_LIMIT = "output_limit"
+    INFRASTRUCTURE_ERROR = "infrastructure_error"
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
+
+
+class FaultPhase(StrEnum):
+    """The step in which the infrastructure failed."""
+
+    PULL = "pull"
+    CREATE = "create"
+    START = "start"
+    WAIT = "wait"
+    COLLECT = "collect"
+    REPORT = "report"
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often a job may be started in one generation, and how long to wait before the next start."""
+
+    max_attempts: int = 3
+    backoff: timedelta = timedelta(seconds=1)
+
+    def not_before(self, attempts: int, now: datetime) -> datetime:
+        """The earliest time of the next start after ``attempts`` starts: doubling, from ``backoff``."""
+        return now + self.backoff * (1 << max(0, attempts - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One start of a job by a grader. A released attempt was given back by a draining grader and does not count."""
+
+    execution_id: str
+    grader_id: str
+    started_at: datetime
+    ended_at: datetime | None = None
+    outcome: Outcome | None = None
+    reason: str = ""
+    released: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one execution came to, as its grader tells it."""
+
+    execution_id: str
+    grader_id: str
+    started_at: datetime
+    finished_at: datetime
+    outcome: Outcome
+    reason: str = ""
+    fault_phase: FaultPhase | None = None
+    retryable: bool = False
+    results: Sequence[dict[str, Any]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One grading job as it is stored, without its stages. Times are UTC."""
+
+    id: str
+    run_id: str
+    course: str
+    assignment: str
+    phase: Phase
+    index: int
+    job_class: JobClass
+    pool: str
+    queued_at: datetime
+    generation: int = 1
+    revision: int = 0
+    state: JobState = JobState.QUEUED
+    publish_at: datetime | None = None
+    dispatched_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    lease_expires_at: datetime | None = None
+    attempts: tuple[Attempt, ...] = ()
+    execution_id: str | None = None
+    worker_id: str | None = None
+    outcome: Outcome | None = None
+    reason: str = ""
+    fault_phase: FaultPhase | None = None
+    success: bool | None = None
+    results: Sequence[dict[str, Any]] | None = field(default=None, compare=False)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing can change the job any more within its generation."""
+        return self.state is JobState.FINISHED
+
+    @property
+    def starts(self) -> int:
+        """Starts that count against the limit."""
+        return sum(not attempt.released for attempt in self.attempts)
+
+    @property
+    def avoid(self) -> list[str]:
+        """Graders that failed this job for reasons of their own."""
+        return [a.grader_id for a in self.attempts if a.outcome is Outcome.INFRASTRUCTURE_ERROR]
+
+    def dispatch(self, now: datetime) -> "Job":
+        """Hand the job to the graders of its pool."""
+        if self.state is not JobState.QUEUED:
+            return self
+        return replace(self, state=JobState.DISPATCHED, dispatched_at=now, publish_at=None)
+
+    def start(self, attempt: Attempt, *, lease: timedelta, policy: RetryPolicy) -> "Job":
+        """Note that a grader has started the job. One start too many ends it as an infrastructure error."""
+        if self.is_terminal or self._knows(attempt.execution_id):
+            return self
+        if self.starts >= policy.max_attempts:
+            return self._abandon(attempt.started_at)
+        return replace(
+            self,
+            state=JobState.RUNNING,
+            started_at=self.started_at or attempt.started_at,
+            publish_at=None,
+            attempts=(*self.attempts, attempt),
+            execution_id=attempt.execution_id,
+            worker_id=attempt.grader_id,
+            lease_expires_at=attempt.started_at + lease,
+        )
+
+    def finish(self, report: Report, *, policy: RetryPolicy) -> "Job":
+        """Take an execution's report: the first valid outcome ends the job, an infrastructure error may requeue it."""
+        if self.is_terminal:
+            return self
+        job = replace(self, attempts=self._attempts_with(report), started_at=self.started_at or report.started_at)
+        if report.outcome is not Outcome.INFRASTRUCTURE_ERROR:
+            return job._end(report)  # noqa: SLF001 - the same class
+        if not self._is_current(report.execution_id):
+            return job
+        if report.retryable and job.starts < policy.max_attempts:
+            return job._requeue(policy, report.finished_at)  # noqa: SLF001
+        return job._end(report)  # noqa: SLF001
+
+    def lose(self, now: datetime, *, policy: RetryPolicy) -> "Job":
+        """The grader that runs the job has gone silent: start it elsewhere, or give up at the limit."""
+        if self.state is not JobState.RUNNING:
+            return self
+        if self.starts >= policy.max_attempts:
+            return self._abandon(now)
+        return self._requeue(policy, now)
+
+    def release(self, execution_id: str, now: datetime) -> "Job":
+        """A draining grader gives the job back unfinished: the start does not count, the job is queued again."""
+        if self.is_terminal or not self._knows(execution_id):
+            return self
+        attempts = tuple(
+            replace(a, released=True, ended_at=now) if a.execution_id == execution_id else a for a in self.attempts
+        )
+        job = replace(self, attempts=attempts)
+        if self.state is not JobState.RUNNING or self.execution_id != execution_id:
+            return job
+        return replace(job, state=JobState.QUEUED, publish_at=now, lease_expires_at=None)
+
+    def give_up(self, reason: str, fault_phase: FaultPhase, now: datetime, *, result: str | None = None) -> "Job":
+        """End a job that the infrastructure cannot run, with a reason to read."""
+        if self.is_terminal:
+            return self
+        report = Report(
+            execution_id=self.execution_id or "",
+            grader_id=self.worker_id or "",
+            started_at=self.started_at or now,
+            finished_at=now,
+            outcome=Outcome.INFRASTRUCTURE_ERROR,
+            reason=reason,
+            fault_phase=fault_phase,
+            results=[{"result": result or reason}],
+        )
+        return self._end(report)
+
+    def _knows(self, execution_id: str) -> bool:
+        return any(a.execution_id == execution_id for a in self.attempts)
+
+    def _is_current(self, execution_id: str) -> bool:
+        """Whether the job is waiting for this execution: it runs, or it was dispatched and its start was not seen."""
+        if self._knows(execution_id):
+            return self.state is JobState.RUNNING and self.execution_id == execution_id
+        return self.state is JobState.DISPATCHED
+
+    def _attempts_with(self, report: Report) -> tuple[Attempt, ...]:
+        """All attempts, the reported one closed; its start may never have been seen."""
+        closed = Attempt(
+            execution_id=report.execution_id,
+            grader_id=report.grader_id,
+            started_at=report.started_at,
+            ended_at=report.finished_at,
+            outcome=report.outcome,
+            reason=report.reason,
+        )
+        if not self._knows(report.execution_id):
+            return (*self.attempts, closed)
+        return tuple(closed if a.execution_id == report.execution_id else a for a in self.attempts)
+
+    def _requeue(self, policy: RetryPolicy, now: datetime) -> "Job":
+        return replace(
+            self,
+            state=JobState.QUEUED,
+            publish_at=policy.not_before(self.starts, now),
+            lease_expires_at=None,
+        )
+
+    def _abandon(self, now: datetime) -> "Job":
+        reason = f"given up after {self.starts} attempts: each was lost with its grader"
+        return self.give_up(reason, FaultPhase.WAIT, now, result="worker died while executing job")
+
+    def _end(self, report: Report) -> "Job":
+        return replace(
+            self,
+            state=JobState.FINISHED,
+            publish_at=None,
+            lease_expires_at=None,
+            started_at=self.started_at or report.started_at,
+            finished_at=report.finished_at,
+            execution_id=report.execution_id or self.execution_id,
+            worker_id=report.grader_id or self.worker_id,
+            outcome=report.outcome,
+            reason=report.reason,
+            fault_phase=report.fault_phase,
+            success=report.outcome is Outcome.SUCCEEDED,
+            results=report.results,
+        )

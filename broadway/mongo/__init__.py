@@ -1,0 +1,105 @@
+"""The only MongoDB: one class per collection. Databases, collections and field names are the original's, plus new ones.
+
+Writes are acknowledged by a majority and journaled before they return. Times are UTC.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+from pymongo import AsyncMongoClient, WriteConcern
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import ConfigurationError, PyMongoError
+
+from broadway.mongo.assignments import Assignments
+from broadway.mongo.courses import Courses
+from broadway.mongo.dead_letters import DeadLetters
+from broadway.mongo.jobs import Jobs
+from broadway.mongo.leases import Leases
+from broadway.mongo.logs import Logs
+from broadway.mongo.runs import Runs
+from broadway.mongo.workers import Workers
+
+__all__ = ["Store", "StoreError", "StoreUnreachableError"]
+
+DURABLE = WriteConcern("majority", j=True, wtimeout=10_000)
+
+StoreError = PyMongoError
+
+
+class StoreUnreachableError(ConnectionError):
+    """No MongoDB answers at the configured address, or it refuses us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """All collections of one deployment."""
+
+    courses: Courses
+    assignments: Assignments
+    runs: Runs
+    jobs: Jobs
+    logs: Logs
+    workers: Workers
+    leases: Leases
+    dead_letters: DeadLetters
+    _primary: AsyncDatabase[dict[str, Any]]
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def connect(
+        cls, dsn: str, *, primary: str = "AG", logs: str = "logs", server_timeout: float = 5, service: str = "broadway"
+    ) -> AsyncIterator[Self]:
+        """Connect, check that the store answers, and make sure of the indexes.
+
+        Args:
+            dsn: A MongoDB connection string.
+            primary: The database of everything but logs.
+            logs: The database of the logs.
+            server_timeout: Seconds to wait for a server.
+            service: The name that the server sees.
+
+        Raises:
+            StoreUnreachableError: Nothing usable answers within the timeout.
+        """
+        try:
+            client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
+                dsn, serverSelectionTimeoutMS=int(server_timeout * 1000), tz_aware=True, appname=f"broadway-{service}"
+            )
+        except (ConfigurationError, ValueError) as error:
+            raise StoreUnreachableError(f"the MongoDB address is not usable: {error}") from error
+        async with client:
+            try:
+                await client.admin.command("ping")
+                store = await cls._open(client, primary, logs)
+            except (ConnectionError, PyMongoError) as error:
+                raise StoreUnreachableError(f"MongoDB does not answer: {error}") from error
+            yield store
+
+    @classmethod
+    async def _open(cls, client: AsyncMongoClient[dict[str, Any]], primary: str, logs: str) -> Self:
+        main = client.get_database(primary, write_concern=DURABLE)
+        store = cls(
+            courses=Courses(main["course"]),
+            assignments=Assignments(main["assignment_config"]),
+            runs=Runs(main["grading_run"]),
+            jobs=Jobs(main["grading_job"]),
+            logs=Logs(client.get_database(logs, write_concern=DURABLE)["job_log"]),
+            workers=Workers(main["worker_node"]),
+            leases=Leases(main["service_lease"]),
+            dead_letters=DeadLetters(main["dead_letter"]),
+            _primary=main,
+        )
+        await store.runs.ensure_indexes()
+        await store.jobs.ensure_indexes()
+        await store.logs.ensure_indexes()
+        return store
+
+    async def ping(self) -> None:
+        """Return when the store answers.
+
+        Raises:
+            StoreError: It does not.
+        """
+        await self._primary.command("ping")

@@ -1,0 +1,51 @@
+"""The collection ``assignment_config``, keyed ``<course>/<assignment>``."""
+
+from bson import BSON
+from bson.errors import BSONError
+from pymongo.errors import DocumentTooLarge
+
+from broadway.assignment import AssignmentConfig
+from broadway.mongo.collection import Collection, Document
+
+MAX_DOCUMENT = 16 * 1024 * 1024 - 16 * 1024  # bytes; MongoDB's limit, less what an update adds
+
+
+class UnstorableError(ValueError):
+    """A document that MongoDB would refuse."""
+
+
+def check_storable(document: Document) -> None:
+    """Encode a document as the driver will.
+
+    Raises:
+        UnstorableError: It is over the size limit, or holds a value without a BSON form.
+    """
+    try:
+        size = len(BSON.encode(document))
+    except (BSONError, OverflowError, UnicodeEncodeError, DocumentTooLarge) as error:
+        raise UnstorableError(f"cannot be stored: {error}") from error
+    if size > MAX_DOCUMENT:
+        raise UnstorableError(f"is too large to be stored: {size} bytes, {MAX_DOCUMENT} are allowed")
+
+
+class Assignments:
+    """Assignment configs, as they were posted."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._configs = collection
+
+    async def get(self, course: str, assignment: str) -> Document | None:
+        """The four keys of the config, absent ones as None."""
+        document = await self._configs.find_one({"_id": {"$eq": f"{course}/{assignment}"}})
+        if document is None:
+            return None
+        return {key: document.get(key) for key in AssignmentConfig.model_fields}
+
+    async def put(self, course: str, assignment: str, config: Document) -> None:
+        """Store a config, replacing an older one whole.
+
+        Raises:
+            UnstorableError: MongoDB would refuse it; the older one is untouched.
+        """
+        check_storable(config)
+        await self._configs.replace_one({"_id": f"{course}/{assignment}"}, config, upsert=True)

@@ -1,0 +1,311 @@
+"""The collection ``grading_job``: the truth about every job, and the outbox of those that wait to be published."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from pymongo import ReplaceOne, UpdateOne
+from pymongo.errors import BulkWriteError
+
+from broadway.job import Attempt, FaultPhase, Job, JobClass, JobState, Outcome, Phase
+from broadway.mongo.assignments import check_storable
+from broadway.mongo.collection import Collection, Document, object_id, object_ids
+from broadway.run import PlannedJob
+
+Move = Callable[[Job], Job]
+
+_TYPE = {
+    Phase.PRE_PROCESSING: "pre processing job",
+    Phase.STUDENTS: "student grading job",
+    Phase.POST_PROCESSING: "post processing job",
+}
+_PHASE = {text: phase for phase, text in _TYPE.items()}
+
+# Fields of a Job that are stored under another name.
+_STORED_AS = {"run_id": "grading_run_id", "phase": "type", "job_class": "class"}
+
+_WITHOUT_BULK = {"stages": 0, "results": 0}
+_WAITING = {"state": {"$in": [JobState.QUEUED.value, JobState.DISPATCHED.value]}, "started_at": None}
+_MAX_CONFLICTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A job before and after a move; the same object twice when the move changed nothing."""
+
+    before: Job
+    after: Job
+
+    @property
+    def changed(self) -> bool:
+        return self.before is not self.after
+
+
+class ConflictError(RuntimeError):
+    """Other writers changed the same jobs again and again."""
+
+
+class Jobs:
+    """Grading jobs by id."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._jobs = collection
+
+    async def ensure_indexes(self) -> None:
+        await self._jobs.create_index([("grading_run_id", 1), ("type", 1), ("index", 1)], name="by_run")
+        await self._jobs.create_index([("grading_run_id", 1), ("state", 1)], name="open_by_run")
+        await self._jobs.create_index([("state", 1), ("publish_at", 1)], name="outbox")
+        await self._jobs.create_index([("state", 1), ("lease_expires_at", 1)], name="leases")
+        await self._jobs.create_index(
+            [("course", 1), ("state", 1), ("class", 1), ("queued_at", 1), ("index", 1)], name="backlog"
+        )
+
+    async def insert(self, planned: Sequence[PlannedJob]) -> None:
+        """Store new jobs; those that exist already stay as they are.
+
+        Raises:
+            UnstorableError: MongoDB would refuse one of them; none is stored.
+        """
+        documents = [{**_document(plan.job), "stages": plan.stages, "students": None} for plan in planned]
+        for document in documents:
+            check_storable(document)
+        if not documents:
+            return
+        try:
+            await self._jobs.insert_many(documents, ordered=False)
+        except BulkWriteError as error:
+            if any(e.get("code") != _DUPLICATE_KEY for e in error.details["writeErrors"]):
+                raise
+
+    async def get(self, job_id: str) -> Job | None:
+        identity = object_id(job_id)
+        document = await self._jobs.find_one({"_id": identity}, {"stages": 0}) if identity else None
+        return _job(document) if document else None
+
+    async def get_many(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        """Jobs by id, without results."""
+        found = self._jobs.find({"_id": {"$in": object_ids(list(job_ids))}}, _WITHOUT_BULK)
+        return {job.id: job for job in map(_job, await found.to_list())}
+
+    async def stages(self, job_ids: Sequence[str]) -> dict[str, list[Document]]:
+        """The stages of jobs, with their merged environments."""
+        found = self._jobs.find({"_id": {"$in": object_ids(list(job_ids))}}, {"stages": 1})
+        return {str(document["_id"]): document.get("stages") or [] for document in await found.to_list()}
+
+    async def of_run(self, run_id: str) -> list[Job]:
+        """A run's jobs in the roster's order, without results."""
+        found = self._jobs.find({"grading_run_id": {"$eq": run_id}}, _WITHOUT_BULK)
+        return sorted(map(_job, await found.to_list()), key=_in_roster_order)
+
+    async def stages_of_run(self, run_id: str) -> dict[str, list[Document]]:
+        """The stages of each of a run's jobs."""
+        found = self._jobs.find({"grading_run_id": {"$eq": run_id}}, {"stages": 1})
+        return {str(document["_id"]): document.get("stages") or [] for document in await found.to_list()}
+
+    async def move(self, moves: Mapping[str, Move]) -> dict[str, Moved]:
+        """Apply a move to each job, each in one conditional update of its document.
+
+        A move may be called several times, whenever another writer came first, and must not care. Unknown ids are
+        left out of the answer.
+
+        Raises:
+            ConflictError: Other writers always came first.
+        """
+        done: dict[str, Moved] = {}
+        left = dict(moves)
+        for _ in range(_MAX_CONFLICTS):
+            jobs = await self.get_many(list(left))
+            moved = {job_id: Moved(job, left[job_id](job)) for job_id, job in jobs.items()}
+            changed = [m for m in moved.values() if m.changed]
+            if not changed or await self._write(changed):
+                return done | moved
+            done |= {job_id: m for job_id, m in moved.items() if not m.changed}
+            left = {m.before.id: left[m.before.id] for m in changed}
+        raise ConflictError(f"{len(left)} jobs could not be updated, the first is {next(iter(left))}")
+
+    async def _write(self, changed: Sequence[Moved]) -> bool:
+        """Whether every one of the updates was applied."""
+        writes: list[UpdateOne | ReplaceOne[Document]] = [
+            UpdateOne(
+                {"_id": object_id(m.before.id), "revision": m.before.revision},
+                {"$set": _difference(m), "$inc": {"revision": 1}},
+            )
+            for m in changed
+        ]
+        result = await self._jobs.bulk_write(writes, ordered=False)
+        return result.modified_count == len(writes)
+
+    async def mark_published(self, jobs: Sequence[Job]) -> None:
+        """Take jobs out of the outbox, unless they have moved since they were read."""
+        by_time: dict[datetime | None, list[str]] = {}
+        for job in jobs:
+            by_time.setdefault(job.publish_at, []).append(job.id)
+        for publish_at, job_ids in by_time.items():
+            await self._jobs.update_many(
+                {"_id": {"$in": object_ids(job_ids)}, "state": JobState.QUEUED.value, "publish_at": publish_at},
+                {"$set": {"publish_at": None}},
+            )
+
+    async def renew_leases(self, execution_ids: Sequence[str], job_ids: Sequence[str], until: datetime) -> None:
+        """Note that executions are still under way."""
+        await self._jobs.update_many(
+            {
+                "_id": {"$in": object_ids(list(job_ids))},
+                "state": JobState.RUNNING.value,
+                "execution_id": {"$in": list(execution_ids)},
+            },
+            {"$set": {"lease_expires_at": until}},
+        )
+
+    async def due(self, now: datetime, *, limit: int) -> list[Job]:
+        """Queued jobs that wait to be published, oldest first."""
+        wanted = {"state": JobState.QUEUED.value, "publish_at": {"$lte": now}}
+        return await self._some(wanted, sort="publish_at", limit=limit)
+
+    async def expired(self, now: datetime, *, limit: int) -> list[Job]:
+        """Running jobs whose graders have been silent for longer than their lease."""
+        wanted = {"state": JobState.RUNNING.value, "lease_expires_at": {"$lt": now}}
+        return await self._some(wanted, sort="lease_expires_at", limit=limit)
+
+    async def dispatched_before(self, moment: datetime, *, limit: int) -> list[Job]:
+        """Jobs that were handed to the graders before a moment and have not been seen to start."""
+        wanted = {"state": JobState.DISPATCHED.value, "dispatched_at": {"$lt": moment}}
+        return await self._some(wanted, sort="dispatched_at", limit=limit)
+
+    async def queued(self, course: str, *, limit: int) -> list[Job]:
+        """A course's jobs in the backlog that have been published, oldest first."""
+        wanted = {"course": course, "state": JobState.QUEUED.value, "publish_at": None}
+        return await self._some(wanted, sort="queued_at", limit=limit)
+
+    async def count_queued(self, course: str, job_class: JobClass) -> int:
+        """How many jobs of a course and class have been published and wait in its backlog."""
+        return await self._jobs.count_documents(
+            {"course": course, "state": JobState.QUEUED.value, "class": job_class.value, "publish_at": None}
+        )
+
+    async def _some(self, wanted: Document, *, sort: str, limit: int) -> list[Job]:
+        found = self._jobs.find(wanted, _WITHOUT_BULK).sort(sort, 1).limit(limit)
+        return [_job(document) for document in await found.to_list()]
+
+    async def is_phase_open(self, run_id: str, phase: Phase) -> bool:
+        """Whether a phase has a job that is not finished."""
+        unfinished = {"$in": [state.value for state in JobState if state is not JobState.FINISHED]}
+        found = await self._jobs.find_one(
+            {"grading_run_id": run_id, "state": unfinished, "type": _TYPE[phase]}, {"_id": 1}
+        )
+        return found is not None
+
+    async def has_phase_succeeded(self, run_id: str, phase: Phase) -> bool:
+        """Whether no job of a phase ended in anything but success."""
+        found = await self._jobs.find_one(
+            {"grading_run_id": run_id, "type": _TYPE[phase], "success": {"$ne": True}}, {"_id": 1}
+        )
+        return found is None
+
+    async def count_waiting(self, course: str) -> int:
+        """How many jobs of a course have not started."""
+        return await self._jobs.count_documents({"course": {"$eq": course}, **_WAITING})
+
+    async def position(self, job: Job) -> int:
+        """How many jobs of the same course start before this one, if nothing changes."""
+        backlog = {"course": job.course, **_WAITING}
+        earlier = [{"queued_at": {"$lt": job.queued_at}}, {"queued_at": job.queued_at, "index": {"$lt": job.index}}]
+        ahead = await self._jobs.count_documents({**backlog, "class": job.job_class.value, "$or": earlier})
+        if job.job_class is JobClass.BULK:
+            ahead += await self._jobs.count_documents({**backlog, "class": JobClass.INTERACTIVE.value})
+        return ahead
+
+
+_DUPLICATE_KEY = 11000
+
+
+def _document(job: Job) -> Document:
+    document = {_STORED_AS.get(f.name, f.name): _value(f.name, getattr(job, f.name)) for f in fields(job)}
+    document["_id"] = object_id(document.pop("id"))
+    return document
+
+
+def _difference(moved: Moved) -> Document:
+    changed = {
+        f.name: new
+        for f in fields(Job)
+        if f.name not in ("id", "revision")
+        and (new := getattr(moved.after, f.name)) is not getattr(moved.before, f.name)
+    }
+    return {_STORED_AS.get(name, name): _value(name, value) for name, value in changed.items()}
+
+
+def _value(name: str, value: Any) -> Any:
+    if name == "phase":
+        return _TYPE[value]
+    if name == "attempts":
+        return [{f.name: _value(f.name, getattr(attempt, f.name)) for f in fields(attempt)} for attempt in value]
+    if name == "results":
+        return None if value is None else list(value)
+    return value.value if isinstance(value, Enum) else value
+
+
+def _job(document: Document) -> Job:
+    """A job from its document; documents of the original lack most fields."""
+    return Job(
+        id=str(document["_id"]),
+        run_id=document["grading_run_id"],
+        course=document.get("course", ""),
+        assignment=document.get("assignment", ""),
+        phase=_PHASE[document["type"]],
+        index=document.get("index", 0),
+        job_class=JobClass(document.get("class", JobClass.BULK)),
+        pool=document.get("pool", "default"),
+        queued_at=document["queued_at"],
+        generation=document.get("generation", 1),
+        revision=document.get("revision", 0),
+        state=_state(document),
+        publish_at=document.get("publish_at"),
+        dispatched_at=document.get("dispatched_at"),
+        started_at=document.get("started_at"),
+        finished_at=document.get("finished_at"),
+        lease_expires_at=document.get("lease_expires_at"),
+        attempts=tuple(_attempt(a) for a in document.get("attempts") or []),
+        execution_id=document.get("execution_id"),
+        worker_id=document.get("worker_id"),
+        outcome=_outcome(document),
+        reason=document.get("reason") or "",
+        fault_phase=FaultPhase(phase) if (phase := document.get("fault_phase")) else None,
+        success=document.get("success"),
+        results=document.get("results"),
+    )
+
+
+def _state(document: Document) -> JobState:
+    if "state" in document:
+        return JobState(document["state"])
+    if document.get("finished_at"):
+        return JobState.FINISHED
+    return JobState.RUNNING if document.get("started_at") else JobState.QUEUED
+
+
+def _outcome(document: Document) -> Outcome | None:
+    if document.get("outcome"):
+        return Outcome(document["outcome"])
+    if document.get("finished_at"):
+        return Outcome.SUCCEEDED if document.get("success") else Outcome.FAILED
+    return None
+
+
+def _attempt(document: Document) -> Attempt:
+    outcome = document.get("outcome")
+    return Attempt(
+        execution_id=document["execution_id"],
+        grader_id=document["grader_id"],
+        started_at=document["started_at"],
+        ended_at=document.get("ended_at"),
+        outcome=Outcome(outcome) if outcome else None,
+        reason=document.get("reason") or "",
+        released=document.get("released", False),
+    )
+
+
+def _in_roster_order(job: Job) -> tuple[int, int, datetime]:
+    return (list(_TYPE).index(job.phase), job.index, job.queued_at)

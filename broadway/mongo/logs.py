@@ -1,0 +1,56 @@
+"""The collection ``job_log``: one document per execution, kept apart from the jobs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pymongo import ReplaceOne
+
+from broadway.mongo.collection import Collection, object_id
+
+
+@dataclass(frozen=True, slots=True)
+class JobLog:
+    """What one execution wrote; bounded by its grader."""
+
+    job_id: str
+    execution_id: str
+    stdout: str
+    stderr: str
+
+
+class Logs:
+    """Logs by execution."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._logs = collection
+
+    async def ensure_indexes(self) -> None:
+        await self._logs.create_index("grading_job_id", name="by_job")
+
+    async def put(self, logs: Sequence[JobLog]) -> None:
+        """Store logs; storing one again changes nothing."""
+        writes = [
+            ReplaceOne(
+                {"_id": object_id(entry.execution_id) or entry.execution_id},
+                {
+                    "grading_job_id": entry.job_id,
+                    "execution_id": entry.execution_id,
+                    "stdout": entry.stdout,
+                    "stderr": entry.stderr,
+                },
+                upsert=True,
+            )
+            for entry in logs
+        ]
+        if writes:
+            await self._logs.bulk_write(writes, ordered=False)
+
+    async def get(self, job_id: str, execution_id: str | None) -> JobLog | None:
+        """The log of one execution; of a job of the original, which knew only one, without an execution id."""
+        wanted = {"grading_job_id": {"$eq": job_id}}
+        if execution_id is not None:
+            wanted["execution_id"] = {"$eq": execution_id}
+        document = await self._logs.find_one(wanted)
+        if document is None:
+            return None
+        return JobLog(job_id, execution_id or "", document.get("stdout") or "", document.get("stderr") or "")

@@ -1,0 +1,348 @@
+"""The only AMQP: connections, declarations, confirmed publishing, and the one place that settles deliveries."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Self
+
+import aio_pika
+import stamina
+import structlog
+from aio_pika.abc import (
+    AbstractIncomingMessage,
+    AbstractRobustChannel,
+    AbstractRobustConnection,
+    AbstractRobustQueue,
+)
+from aio_pika.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError
+from yarl import URL
+
+from broadway import __version__
+from broadway.events import Event, UndecodableError, Wire, decode, encode
+from broadway.ports import Handler, PublishError, Reject, Retry
+from broadway.topology import DEAD_LETTERS, EXCHANGES, SHARED_QUEUES, Exchange, Queue, dead_letter_key
+
+log = structlog.get_logger(__name__)
+
+HEARTBEAT = 10  # seconds; a frozen peer is noticed after about three
+RECONNECT_INTERVAL = 1  # seconds
+CALL_TIMEOUT = 10  # seconds, for every declaration and confirm
+PUBLISH_DEADLINE = 30  # seconds, over all repetitions of one publish
+BACK_OFF_AFTER_A_BUG = 5  # seconds before a message whose handler failed unexpectedly is tried again
+
+_BROKEN_CHANNEL = (AMQPError, ConnectionError, TimeoutError, RuntimeError, OSError)
+
+
+class BrokerUnreachableError(ConnectionError):
+    """No connection to the broker, or it refused the login."""
+
+
+class Rabbit:
+    """One service's two connections to the broker: one publishes, one consumes.
+
+    They are apart because a broker with a resource alarm stops reading from connections that publish, and acks sent
+    on such a connection would be stuck with it.
+    """
+
+    def __init__(
+        self, publishing: AbstractRobustConnection, consuming: AbstractRobustConnection, *, service: str
+    ) -> None:
+        self._publishing = publishing
+        self._consuming = consuming
+        self._service = service
+        self._channel: AbstractRobustChannel | None = None
+        self._publish_lock = asyncio.Lock()
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def connect(cls, url: str, *, service: str) -> AsyncIterator[Self]:
+        """Connect both ways; ``service`` names the connections in the management UI, such as ``grader@host1``.
+
+        Raises:
+            BrokerUnreachableError: The first connection could not be made.
+        """
+        publishing = await _connect(url, name=f"broadway-{service} (publish)")
+        try:
+            consuming = await _connect(url, name=f"broadway-{service} (consume)")
+        except BaseException:
+            await publishing.close()
+            raise
+        rabbit = cls(publishing, consuming, service=service)
+        try:
+            yield rabbit
+        finally:
+            await consuming.close()
+            await publishing.close()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether both connections are up just now."""
+        return all(c.connected.is_set() for c in (self._publishing, self._consuming))
+
+    async def declare_topology(self) -> None:
+        """Make sure that every exchange and every queue shared by services exists."""
+        channel = await self._publish_channel()
+        for exchange in EXCHANGES:
+            await channel.declare_exchange(
+                exchange.name, exchange.kind, durable=True, arguments=exchange.arguments, timeout=CALL_TIMEOUT
+            )
+        await self.declare(*SHARED_QUEUES)
+
+    async def declare(self, *queues: Queue) -> None:
+        """Make sure that queues and their bindings exist.
+
+        Raises:
+            PublishError: The broker is away, or has a queue of that name with other arguments.
+        """
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT * len(queues)), self._publishing.channel() as channel:
+                for queue in queues:
+                    await _declare(channel, queue, robust=False)
+        except _BROKEN_CHANNEL as error:
+            raise PublishError(f"queues not declared: {error!r}", unknown=True) from error
+
+    async def depth(self, queue: Queue) -> int:
+        """Messages that wait in a queue, not counting those in the hands of consumers.
+
+        Raises:
+            PublishError: The broker is away, or has no such queue.
+        """
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT), self._publishing.channel() as channel:
+                declared = await channel.declare_queue(queue.name, passive=True)
+                return declared.declaration_result.message_count or 0
+        except _BROKEN_CHANNEL as error:
+            raise PublishError(f"no depth of {queue.name}: {error!r}", unknown=True) from error
+
+    async def publish(self, exchange: Exchange, key: str, event: Event) -> None:
+        """Return once the broker has confirmed the event. Repeats, with the same message id, while that is unknown.
+
+        Raises:
+            PublishError: Refused, unroutable, or still unknown after ``PUBLISH_DEADLINE``.
+        """
+        message = _message(encode(event, source=f"/broadway/{self._service}"), exchange, self._service)
+        async for attempt in stamina.retry_context(
+            on=_is_unknown, attempts=None, timeout=PUBLISH_DEADLINE, wait_initial=0.1, wait_max=2
+        ):
+            with attempt:
+                await self._publish_once(exchange, key, message)
+
+    async def _publish_once(self, exchange: Exchange, key: str, message: aio_pika.Message) -> None:
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT):
+                channel = await self._publish_channel()
+                target = await channel.get_exchange(exchange.name, ensure=False)
+                await target.publish(message, key, mandatory=not exchange.transient)
+        except DeliveryError as error:
+            raise PublishError(f"{exchange.name} refused {key}: {error!r}", unknown=False) from error
+        except _BROKEN_CHANNEL as error:
+            raise PublishError(f"{exchange.name} did not confirm {key}: {error!r}", unknown=True) from error
+        except asyncio.CancelledError as error:
+            # aiormq cancels whoever waits for a confirm when the connection breaks: that is not our cancellation.
+            if _is_cancelled():
+                raise
+            raise PublishError(f"{exchange.name} did not confirm {key}: connection lost", unknown=True) from error
+
+    async def _publish_channel(self) -> AbstractRobustChannel:
+        async with self._publish_lock:
+            if self._channel is None:
+                self._channel = await _robust_channel(self._publishing)
+            return self._channel
+
+    @contextlib.asynccontextmanager
+    async def consume(
+        self, queue: Queue, handler: Handler, *, tag: str, prefetch: int = 1, channels: int = 1
+    ) -> AsyncIterator["Subscription"]:
+        """Call ``handler`` for every message of a queue, each in a task of its own, and settle by what it says.
+
+        Returning acknowledges. ``Retry`` gives the message back, ``Reject`` moves it to the dead letters, and so does
+        a message that cannot be read. A message that is delivered again while its handler still runs starts nothing:
+        the newest delivery is acknowledged in the end. On exit, handlers that still run are cancelled and their
+        messages given back.
+
+        Args:
+            queue: It is declared, with its bindings, now and after every reconnect.
+            handler: Takes the decoded event.
+            tag: The consumer tag, as the management UI shows it.
+            prefetch: Unacknowledged messages per channel.
+            channels: Channels that consume, each with its own prefetch.
+        """
+        subscription = Subscription(self, queue, handler)
+        try:
+            for number in range(channels):
+                channel = await _robust_channel(self._consuming)
+                suffix = f".{number}" if channels > 1 else ""
+                await subscription.start(channel, tag=f"{tag}{suffix}", prefetch=prefetch)
+            yield subscription
+        finally:
+            await subscription.close()
+
+    async def park(self, message: AbstractIncomingMessage, *, queue: Queue, reason: str) -> None:
+        """Copy a delivery to the dead letters, with the reason.
+
+        Raises:
+            PublishError: As ``publish``.
+        """
+        headers = {**message.headers, "x-broadway-reason": reason[:1000], "x-broadway-queue": queue.name}
+        copy = aio_pika.Message(
+            message.body,
+            headers=headers,
+            content_type=message.content_type,
+            message_id=message.message_id,
+            type=message.type,
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+        )
+        await self._publish_once(DEAD_LETTERS, dead_letter_key(queue.name), copy)
+
+
+class Subscription:
+    """Running handlers of one queue's messages, by message id, and the newest delivery of each."""
+
+    def __init__(self, rabbit: Rabbit, queue: Queue, handler: Handler) -> None:
+        self._rabbit = rabbit
+        self._queue = queue
+        self._handler = handler
+        self._consumers: list[tuple[AbstractRobustChannel, AbstractRobustQueue, str]] = []
+        self._deliveries: dict[str, AbstractIncomingMessage] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def start(self, channel: AbstractRobustChannel, *, tag: str, prefetch: int) -> None:
+        """Consume on one more channel."""
+        await channel.set_qos(prefetch_count=prefetch, timeout=CALL_TIMEOUT)
+        queue = await _declare(channel, self._queue, robust=True)
+        await queue.consume(self._on_message, consumer_tag=tag, timeout=CALL_TIMEOUT)
+        self._consumers.append((channel, queue, tag))
+
+    async def stop_taking(self) -> None:
+        """Take no further messages; handlers go on."""
+        for _, queue, tag in self._consumers:
+            with contextlib.suppress(*_BROKEN_CHANNEL):
+                await queue.cancel(tag, timeout=CALL_TIMEOUT)
+
+    async def finish(self, *, grace: float) -> None:
+        """Wait for running handlers, ``grace`` seconds at most."""
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=grace)
+
+    async def close(self) -> None:
+        """Stop taking, cancel what still runs, give its messages back, close the channels."""
+        await self.stop_taking()
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        for channel, _, _ in self._consumers:
+            with contextlib.suppress(*_BROKEN_CHANNEL):
+                await channel.close()
+
+    async def _on_message(self, message: AbstractIncomingMessage) -> None:
+        """Start a handler, and return at once: aio-pika cancels this coroutine when the channel breaks."""
+        key = message.message_id or f"{id(self)}:{message.delivery_tag}"
+        previous = self._deliveries.get(key)
+        self._deliveries[key] = message
+        if previous is None:
+            task = asyncio.create_task(self._run(key), name=f"{self._queue.name}:{key}")
+            self._tasks[key] = task
+            task.add_done_callback(lambda _: self._tasks.pop(key, None))
+        else:
+            log.info("delivered again while running", queue=self._queue.name, message_id=key)
+            await _quietly(previous.ack())
+
+    async def _run(self, key: str) -> None:
+        first = self._deliveries[key]
+        try:
+            await self._handler(decode(first.headers, first.body))
+        except Retry as retry:
+            log.info("given back", queue=self._queue.name, message_id=key, reason=str(retry), delay=retry.delay)
+            await self._give_back(key, delay=retry.delay)
+        except (Reject, UndecodableError) as problem:
+            await self._park(key, reason=str(problem))
+        except asyncio.CancelledError:
+            await _quietly(self._deliveries.pop(key).nack(requeue=True))
+            raise
+        except Exception:
+            log.exception("handler failed", queue=self._queue.name, message_id=key)
+            await self._give_back(key, delay=BACK_OFF_AFTER_A_BUG)
+        else:
+            await _quietly(self._deliveries.pop(key).ack())
+
+    async def _give_back(self, key: str, *, delay: float) -> None:
+        try:
+            await asyncio.sleep(delay)
+        finally:
+            await _quietly(self._deliveries.pop(key).nack(requeue=True))
+
+    async def _park(self, key: str, *, reason: str) -> None:
+        log.error("dead letter", queue=self._queue.name, message_id=key, reason=reason)
+        message = self._deliveries[key]
+        try:
+            await self._rabbit.park(message, queue=self._queue, reason=reason)
+        except PublishError as error:
+            log.warning("dead letter not parked", queue=self._queue.name, error=str(error))
+            await self._give_back(key, delay=BACK_OFF_AFTER_A_BUG)
+        else:
+            await _quietly(self._deliveries.pop(key).ack())
+
+
+async def _quietly(settling: Any) -> None:
+    """Settle a delivery; if its channel is gone the broker delivers it again, which handlers are made for."""
+    try:
+        await settling
+    except ChannelInvalidStateError:
+        log.debug("delivery outlived its channel")
+    except _BROKEN_CHANNEL as error:
+        log.warning("delivery not settled", error=repr(error))
+
+
+async def _connect(url: str, *, name: str) -> AbstractRobustConnection:
+    properties: dict[str, Any] = {"connection_name": name, "product": "Broadway", "version": __version__}
+    address = URL(url)
+    target = address.update_query(heartbeat=HEARTBEAT, reconnect_interval=RECONNECT_INTERVAL)
+    try:
+        return await aio_pika.connect_robust(str(target), client_properties=properties, timeout=CALL_TIMEOUT)
+    except _BROKEN_CHANNEL as error:
+        where = f"{address.host}:{address.port}{address.path}"
+        raise BrokerUnreachableError(f"no connection to the broker at {where}: {error}") from error
+
+
+async def _robust_channel(connection: AbstractRobustConnection) -> AbstractRobustChannel:
+    async with asyncio.timeout(CALL_TIMEOUT):
+        channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+    assert isinstance(channel, AbstractRobustChannel)  # noqa: S101 - for the type checker
+    return channel
+
+
+async def _declare(channel: Any, queue: Queue, *, robust: bool) -> AbstractRobustQueue:
+    declared: AbstractRobustQueue = await channel.declare_queue(
+        queue.name,
+        durable=not queue.exclusive,
+        exclusive=queue.exclusive,
+        arguments=queue.arguments,
+        timeout=CALL_TIMEOUT,
+        robust=robust,
+    )
+    for binding in queue.bindings:
+        await declared.bind(binding.exchange, binding.key, timeout=CALL_TIMEOUT, robust=robust)
+    return declared
+
+
+def _message(wire: Wire, exchange: Exchange, service: str) -> aio_pika.Message:
+    durable = aio_pika.DeliveryMode.NOT_PERSISTENT if exchange.transient else aio_pika.DeliveryMode.PERSISTENT
+    headers: Mapping[str, Any] = wire.headers
+    return aio_pika.Message(
+        wire.body,
+        headers=dict(headers),
+        content_type=wire.content_type,
+        message_id=wire.message_id,
+        type=wire.type,
+        app_id=f"broadway-{service}",
+        delivery_mode=durable,
+    )
+
+
+def _is_unknown(error: Exception) -> bool:
+    return isinstance(error, PublishError) and error.unknown
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,143 @@
+"""Grading runs: phases, states and the jobs of each phase. Pure."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from broadway.assignment import Env, prepare_stages
+from broadway.job import Job, JobClass, Phase
+
+
+class RunState(StrEnum):
+    """The states of a run; each value is what the original's clients and database spell."""
+
+    READY = "ready to be started"
+    PRE_PROCESSING = "pre processing job has been scheduled"
+    STUDENTS = "students grading jobs have been scheduled"
+    POST_PROCESSING = "post processing job has been scheduled"
+    FINISHED = "grading run is complete"
+    FAILED = "grading run failed"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the run is over."""
+        return self in (RunState.FINISHED, RunState.FAILED)
+
+    @property
+    def slug(self) -> str:
+        """The state as a word of a routing key."""
+        return self.name.lower().replace("_", "-")
+
+
+_ORDER = (
+    RunState.READY,
+    RunState.PRE_PROCESSING,
+    RunState.STUDENTS,
+    RunState.POST_PROCESSING,
+    RunState.FINISHED,
+)
+
+PHASE_OF = {
+    RunState.PRE_PROCESSING: Phase.PRE_PROCESSING,
+    RunState.STUDENTS: Phase.STUDENTS,
+    RunState.POST_PROCESSING: Phase.POST_PROCESSING,
+}
+
+PIPELINE_OF = {
+    Phase.PRE_PROCESSING: "pre_processing_pipeline",
+    Phase.STUDENTS: "student_pipeline",
+    Phase.POST_PROCESSING: "post_processing_pipeline",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One grading run as it is stored, with the assignment config that was frozen when it was submitted."""
+
+    id: str
+    course: str
+    assignment: str
+    state: RunState
+    started_at: datetime
+    config: Mapping[str, Any]
+    students_env: list[Env]
+    pre_processing_env: Env | None = None
+    post_processing_env: Env | None = None
+    pool: str = "default"
+    finished_at: datetime | None = None
+    success: bool | None = None
+
+    @property
+    def job_class(self) -> JobClass:
+        """A run for one student is waited for; a roster is not."""
+        return JobClass.INTERACTIVE if len(self.students_env) <= 1 else JobClass.BULK
+
+    @property
+    def phase(self) -> Phase | None:
+        """The phase whose jobs are under way, if any."""
+        return PHASE_OF.get(self.state)
+
+    def pipeline(self, phase: Phase) -> list[dict[str, Any]]:
+        """The stages of a phase; empty when the assignment has none."""
+        return self.config.get(PIPELINE_OF[phase]) or []
+
+    def envs(self, phase: Phase) -> list[Env]:
+        """One environment for each job of a phase."""
+        if not self.pipeline(phase):
+            return []
+        if phase is Phase.PRE_PROCESSING:
+            return [self.pre_processing_env or {}]
+        if phase is Phase.POST_PROCESSING:
+            return [self.post_processing_env or {}]
+        return self.students_env
+
+    def next_state(self, *, phase_succeeded: bool) -> RunState:
+        """Where the run goes when its present phase is complete: on to the next phase that has jobs, or to its end.
+
+        A failed pre- or post-processing job fails the run; failed students do not.
+        """
+        if self.phase in (Phase.PRE_PROCESSING, Phase.POST_PROCESSING) and not phase_succeeded:
+            return RunState.FAILED
+        later = _ORDER[_ORDER.index(self.state) + 1 :]
+        return next(s for s in later if s is RunState.FINISHED or self.envs(PHASE_OF[s]))
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedJob:
+    """A job that a phase needs, with the stages it will run."""
+
+    job: Job
+    stages: list[dict[str, Any]]
+
+
+def job_id(run_id: str, phase: Phase, index: int) -> str:
+    """The id of a run's job: 24 hex digits, the same whenever the phase is planned again."""
+    return hashlib.sha256(f"{run_id}/{phase}/{index}".encode()).hexdigest()[:24]
+
+
+def plan_jobs(run: Run, phase: Phase, now: datetime, *, publish_grace: timedelta) -> list[PlannedJob]:
+    """The jobs of one phase, in the roster's order. Planning a phase twice gives the same ids."""
+    return [_plan(run, phase, index, env, now, publish_grace) for index, env in enumerate(run.envs(phase))]
+
+
+def _plan(run: Run, phase: Phase, index: int, env: Env, now: datetime, publish_grace: timedelta) -> PlannedJob:
+    identity = job_id(run.id, phase, index)
+    job = Job(
+        id=identity,
+        run_id=run.id,
+        course=run.course,
+        assignment=run.assignment,
+        phase=phase,
+        index=index,
+        job_class=run.job_class,
+        pool=run.pool,
+        queued_at=now,
+        publish_at=now + publish_grace,
+    )
+    stages = prepare_stages(
+        run.pipeline(phase), shared=run.config.get("env"), job_env=env, run_id=run.id, job_id=identity
+    )
+    return PlannedJob(job, stages)
