@@ -3,7 +3,7 @@
 An operator reads type and subject among a message's headers in the management UI, and a clean JSON body below.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -160,13 +160,14 @@ class JobRequeued(JobEvent):
 
 
 class JobSettled(JobEvent):
-    """A job's outcome is stored and final for its generation."""
+    """A job's outcome is stored and final for its generation. ``seconds``: how long its last attempt held a slot."""
 
     type: ClassVar[str] = "job.settled.v1"
 
     phase: Phase
     outcome: Outcome
     reason: str = ""
+    seconds: float = 0.0
 
 
 class RunAdvanced(Event):
@@ -224,6 +225,23 @@ class CancelJob(JobEvent):
     reason: str
 
 
+class DeadLetter(Event):
+    """A message that no consumer could handle, as far as it can be read. ``queue`` is where it died."""
+
+    type: ClassVar[str] = "dead.letter.v1"
+
+    message_id: str
+    message_type: str
+    subject_text: str
+    queue: str
+    reason: str
+    body: bytes
+
+    @property
+    def subject(self) -> str:
+        return self.subject_text
+
+
 _KINDS: dict[str, type[Event]] = {
     kind.type: kind
     for kind in (
@@ -258,6 +276,9 @@ class UndecodableError(ValueError):
     def __init__(self, reason: str, body: bytes) -> None:
         super().__init__(reason)
         self.body = body
+
+
+Decoder = Callable[[Mapping[str, Any], bytes], Event]
 
 
 def encode(event: Event, *, source: str) -> Wire:
@@ -298,3 +319,17 @@ def decode(headers: Mapping[str, Any], body: bytes) -> Event:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UndecodableError(f"{name}: {where}: {first['msg']}", body) from error
+
+
+def decode_dead_letter(headers: Mapping[str, Any], body: bytes) -> DeadLetter:
+    """Read what is left to read of a dead letter; never fails."""
+    deaths = headers.get("x-death")
+    death: Mapping[str, Any] = deaths[0] if isinstance(deaths, list) and deaths else {}
+    return DeadLetter(
+        message_id=str(headers.get("ce-id", "")),
+        message_type=str(headers.get("ce-type", "")).removeprefix(TYPE_PREFIX),
+        subject_text=str(headers.get("ce-subject", "")),
+        queue=str(headers.get("x-broadway-queue") or death.get("queue") or "unknown"),
+        reason=str(headers.get("x-broadway-reason") or death.get("reason") or "unknown"),
+        body=body,
+    )

@@ -4,7 +4,7 @@ Everything here is pure. A move takes the job as it is stored and returns the jo
 same object when the move is late, repeated or not allowed, so that any event may arrive twice or out of order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -140,6 +140,12 @@ class Job:
         return sum(not attempt.released for attempt in self.attempts)
 
     @property
+    def seconds(self) -> float:
+        """How long the last attempt that ended held its slot."""
+        ended = [(a.ended_at - a.started_at).total_seconds() for a in self.attempts if a.ended_at]
+        return ended[-1] if ended else 0.0
+
+    @property
     def avoid(self) -> list[str]:
         """Graders that failed this job for reasons of their own."""
         return [a.grader_id for a in self.attempts if a.outcome is Outcome.INFRASTRUCTURE_ERROR]
@@ -149,6 +155,12 @@ class Job:
         if self.state is not JobState.QUEUED:
             return self
         return replace(self, state=JobState.DISPATCHED, dispatched_at=now, publish_at=None)
+
+    def redispatch(self, now: datetime) -> "Job":
+        """Hand the job to the graders again, since the first message seems to be lost."""
+        if self.state is not JobState.DISPATCHED:
+            return self
+        return replace(self, dispatched_at=now)
 
     def start(self, attempt: Attempt, *, lease: timedelta, policy: RetryPolicy) -> "Job":
         """Note that a grader has started the job. One start too many ends it as an infrastructure error."""
@@ -189,7 +201,7 @@ class Job:
         return self._requeue(policy, now)
 
     def release(self, execution_id: str, now: datetime) -> "Job":
-        """A draining grader gives the job back unfinished: the start does not count, the job is queued again."""
+        """A draining grader gives its message back to the broker: the start does not count, the job is on its way."""
         if self.is_terminal or not self._knows(execution_id):
             return self
         attempts = tuple(
@@ -198,7 +210,7 @@ class Job:
         job = replace(self, attempts=attempts)
         if self.state is not JobState.RUNNING or self.execution_id != execution_id:
             return job
-        return replace(job, state=JobState.QUEUED, publish_at=now, lease_expires_at=None)
+        return replace(job, state=JobState.DISPATCHED, dispatched_at=now, lease_expires_at=None)
 
     def give_up(self, reason: str, fault_phase: FaultPhase, now: datetime, *, result: str | None = None) -> "Job":
         """End a job that the infrastructure cannot run, with a reason to read."""
@@ -267,3 +279,28 @@ class Job:
             success=report.outcome is Outcome.SUCCEEDED,
             results=report.results,
         )
+
+
+Move = Callable[[Job], Job]
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A job before and after a move; the same object twice when the move changed nothing."""
+
+    before: Job
+    after: Job
+
+    @property
+    def changed(self) -> bool:
+        return self.before is not self.after
+
+
+@dataclass(frozen=True, slots=True)
+class JobLog:
+    """What one execution wrote; bounded by its grader."""
+
+    job_id: str
+    execution_id: str
+    stdout: str
+    stderr: str

@@ -18,7 +18,7 @@ from aio_pika.exceptions import AMQPError, ChannelInvalidStateError, DeliveryErr
 from yarl import URL
 
 from broadway import __version__
-from broadway.events import Event, UndecodableError, Wire, decode, encode
+from broadway.events import Decoder, Event, UndecodableError, Wire, decode, encode
 from broadway.ports import Handler, PublishError, Reject, Retry
 from broadway.topology import DEAD_LETTERS, EXCHANGES, SHARED_QUEUES, Exchange, Queue, dead_letter_key
 
@@ -151,7 +151,14 @@ class Rabbit:
 
     @contextlib.asynccontextmanager
     async def consume(
-        self, queue: Queue, handler: Handler, *, tag: str, prefetch: int = 1, channels: int = 1
+        self,
+        queue: Queue,
+        handler: Handler,
+        *,
+        tag: str,
+        prefetch: int = 1,
+        channels: int = 1,
+        decoder: Decoder = decode,
     ) -> AsyncIterator["Subscription"]:
         """Call ``handler`` for every message of a queue, each in a task of its own, and settle by what it says.
 
@@ -166,8 +173,9 @@ class Rabbit:
             tag: The consumer tag, as the management UI shows it.
             prefetch: Unacknowledged messages per channel.
             channels: Channels that consume, each with its own prefetch.
+            decoder: Reads a message; what it refuses is dead.
         """
-        subscription = Subscription(self, queue, handler)
+        subscription = Subscription(self, queue, handler, decoder)
         try:
             for number in range(channels):
                 channel = await _robust_channel(self._consuming)
@@ -198,8 +206,9 @@ class Rabbit:
 class Subscription:
     """Running handlers of one queue's messages, by message id, and the newest delivery of each."""
 
-    def __init__(self, rabbit: Rabbit, queue: Queue, handler: Handler) -> None:
+    def __init__(self, rabbit: Rabbit, queue: Queue, handler: Handler, decoder: Decoder) -> None:
         self._rabbit = rabbit
+        self._decoder = decoder
         self._queue = queue
         self._handler = handler
         self._consumers: list[tuple[AbstractRobustChannel, AbstractRobustQueue, str]] = []
@@ -250,7 +259,7 @@ class Subscription:
     async def _run(self, key: str) -> None:
         first = self._deliveries[key]
         try:
-            await self._handler(decode(first.headers, first.body))
+            await self._handler(self._decoder(first.headers, first.body))
         except Retry as retry:
             log.info("given back", queue=self._queue.name, message_id=key, reason=str(retry), delay=retry.delay)
             await self._give_back(key, delay=retry.delay)

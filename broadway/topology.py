@@ -72,8 +72,7 @@ RESULTS = Queue(
 DISPATCHER = Queue(
     "broadway.dispatcher",
     bindings=tuple(
-        Binding(EVENTS.name, key)
-        for key in ("job.started.#", "job.settled.#", "job.requeued.#", "grader.#", "course.#")
+        Binding(EVENTS.name, key) for key in ("job.started.#", "job.settled.#", "job.requeued.#", "grader.#")
     ),
     arguments={**_LIMITED, **_SINGLE},
 )

@@ -1,6 +1,6 @@
 """What the grader asks of a container engine, and what it learns: values and one small port."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -87,5 +87,9 @@ class Containers(Protocol):
             ContainerError: The engine failed, in the phase it names.
         """
 
-    async def remove_orphans(self, *, grader_id: str, boot_id: str) -> int:
-        """Remove containers that an earlier life of this grader left behind; how many there were."""
+    async def remove_orphans(self, is_orphan: Callable[[str, str], bool]) -> int:
+        """Remove containers that dead graders left behind; how many there were.
+
+        Args:
+            is_orphan: Called with the grader's id and its life (``Labels.boot_id``).
+        """

@@ -1,7 +1,7 @@
 """The collection ``grading_job``: the truth about every job, and the outbox of those that wait to be published."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -9,12 +9,10 @@ from typing import Any
 from pymongo import ReplaceOne, UpdateOne
 from pymongo.errors import BulkWriteError
 
-from broadway.job import Attempt, FaultPhase, Job, JobClass, JobState, Outcome, Phase
+from broadway.job import Attempt, FaultPhase, Job, JobClass, JobState, Move, Moved, Outcome, Phase
 from broadway.mongo.assignments import check_storable
 from broadway.mongo.collection import Collection, Document, object_id, object_ids
 from broadway.run import PlannedJob
-
-Move = Callable[[Job], Job]
 
 _TYPE = {
     Phase.PRE_PROCESSING: "pre processing job",
@@ -29,18 +27,6 @@ _STORED_AS = {"run_id": "grading_run_id", "phase": "type", "job_class": "class"}
 _WITHOUT_BULK = {"stages": 0, "results": 0}
 _WAITING = {"state": {"$in": [JobState.QUEUED.value, JobState.DISPATCHED.value]}, "started_at": None}
 _MAX_CONFLICTS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """A job before and after a move; the same object twice when the move changed nothing."""
-
-    before: Job
-    after: Job
-
-    @property
-    def changed(self) -> bool:
-        return self.before is not self.after
 
 
 class ConflictError(RuntimeError):
@@ -62,15 +48,18 @@ class Jobs:
             [("course", 1), ("state", 1), ("class", 1), ("queued_at", 1), ("index", 1)], name="backlog"
         )
 
-    async def insert(self, planned: Sequence[PlannedJob]) -> None:
-        """Store new jobs; those that exist already stay as they are.
+    def check(self, planned: Sequence[PlannedJob]) -> None:
+        """Make sure that jobs can be stored.
 
         Raises:
-            UnstorableError: MongoDB would refuse one of them; none is stored.
+            UnstorableError: MongoDB would refuse one of them.
         """
-        documents = [{**_document(plan.job), "stages": plan.stages, "students": None} for plan in planned]
-        for document in documents:
-            check_storable(document)
+        for plan in planned:
+            check_storable(_planned_document(plan))
+
+    async def insert(self, planned: Sequence[PlannedJob]) -> None:
+        """Store new jobs; those that exist already stay as they are."""
+        documents = [_planned_document(plan) for plan in planned]
         if not documents:
             return
         try:
@@ -189,6 +178,11 @@ class Jobs:
         found = self._jobs.find(wanted, _WITHOUT_BULK).sort(sort, 1).limit(limit)
         return [_job(document) for document in await found.to_list()]
 
+    async def courses_with_backlog(self) -> list[str]:
+        """Courses that have jobs waiting, whether they are registered or not."""
+        found: list[str] = await self._jobs.distinct("course", {"state": JobState.QUEUED.value})
+        return found
+
     async def is_phase_open(self, run_id: str, phase: Phase) -> bool:
         """Whether a phase has a job that is not finished."""
         unfinished = {"$in": [state.value for state in JobState if state is not JobState.FINISHED]}
@@ -225,6 +219,10 @@ def _document(job: Job) -> Document:
     document = {_STORED_AS.get(f.name, f.name): _value(f.name, getattr(job, f.name)) for f in fields(job)}
     document["_id"] = object_id(document.pop("id"))
     return document
+
+
+def _planned_document(plan: PlannedJob) -> Document:
+    return {**_document(plan.job), "stages": plan.stages, "students": None}
 
 
 def _difference(moved: Moved) -> Document:

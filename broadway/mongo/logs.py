@@ -1,21 +1,11 @@
 """The collection ``job_log``: one document per execution, kept apart from the jobs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from pymongo import ReplaceOne
 
+from broadway.job import JobLog
 from broadway.mongo.collection import Collection, object_id
-
-
-@dataclass(frozen=True, slots=True)
-class JobLog:
-    """What one execution wrote; bounded by its grader."""
-
-    job_id: str
-    execution_id: str
-    stdout: str
-    stderr: str
 
 
 class Logs:

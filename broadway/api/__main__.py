@@ -1,0 +1,21 @@
+"""`python -m broadway.api`."""
+
+import asyncio
+
+from broadway import dispatcher, ingest, results, service
+from broadway.settings import ApiSettings, load
+
+
+async def _main(settings: ApiSettings, stop: asyncio.Event) -> None:
+    async with service.connections(settings, service="api") as opened, asyncio.TaskGroup() as group:
+        for part in (results, dispatcher, ingest):
+            group.create_task(part.serve(settings, store=opened.store, rabbit=opened.rabbit, stop=stop))
+
+
+def main() -> None:
+    settings = load(ApiSettings, prog="python -m broadway.api")
+    service.run(lambda stop: _main(settings, stop), service="api", settings=settings.log)
+
+
+if __name__ == "__main__":
+    main()

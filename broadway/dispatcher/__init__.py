@@ -1,0 +1,138 @@
+"""The dispatcher: paces jobs fairly between courses, moves runs from phase to phase, and lets nothing hang."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+
+import structlog
+
+from broadway.course import Course
+from broadway.dispatcher.board import Board
+from broadway.dispatcher.dispatch import Intake, dispatch_forever
+from broadway.dispatcher.follow import Follower, progress
+from broadway.dispatcher.lead import lead
+from broadway.dispatcher.reconcile import Reconciler
+from broadway.events import GraderHeartbeat
+from broadway.job import JobClass
+from broadway.mongo import Store, StoreError
+from broadway.ports import PublishError
+from broadway.rabbit import Rabbit
+from broadway.service import background, instance
+from broadway.settings import DispatcherSettings
+from broadway.topology import DISPATCHER, course_queue, ready_queue
+
+log = structlog.get_logger(__name__)
+
+INBOX_PREFETCH = 400
+
+
+async def serve(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, stop: asyncio.Event) -> None:
+    """Dispatch while this process leads, stand by while it does not, until told to stop."""
+    work = partial(_work, settings, store=store, rabbit=rabbit)
+    holder = instance("dispatcher")
+    async with background(lead(work, leases=store.leases, holder=holder, ttl=settings.leader_ttl)):
+        await stop.wait()
+
+
+async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit) -> None:
+    board = Board(ready_share=settings.ready_share, interactive_share=settings.interactive_share)
+    for beat in await _known_graders(store):
+        board.hear(beat)
+    intake = Intake(board, store.jobs)
+    runs_forward = progress(runs=store.runs, jobs=store.jobs, publisher=rabbit)
+    follower = Follower(board, runs_forward)
+    reconciler = Reconciler(
+        board=board,
+        jobs=store.jobs,
+        runs=store.runs,
+        workers=store.workers,
+        broker=rabbit,
+        policy=settings.retry_policy,
+        lease=settings.lease,
+    )
+    tag = instance("dispatcher")
+    async with (
+        background(
+            intake.run(),
+            runs_forward.run(),
+            dispatch_forever(board, jobs=store.jobs, publisher=rabbit),
+            reconciler.run(interval=settings.reconcile_interval),
+        ),
+        contextlib.AsyncExitStack() as subscriptions,
+    ):
+        courses = CourseQueues(store, rabbit, board, intake, subscriptions)
+        await courses.refresh()
+        async with rabbit.consume(DISPATCHER, follower.follow, tag=tag, prefetch=INBOX_PREFETCH):
+            await _watch_courses(courses, reconciler, interval=settings.reconcile_interval)
+
+
+async def _watch_courses(courses: "CourseQueues", reconciler: Reconciler, *, interval: float) -> None:
+    while True:
+        await asyncio.sleep(interval)
+        try:
+            await reconciler.find_lost(await courses.refresh())
+        except (StoreError, PublishError) as error:
+            log.warning("courses not refreshed", reason=str(error))
+
+
+async def _known_graders(store: Store) -> list[GraderHeartbeat]:
+    """What the graders that live said last, so that slots are known before the next heartbeats arrive."""
+    return [
+        GraderHeartbeat(
+            grader_id=document["_id"],
+            hostname=document.get("worker_hostname", ""),
+            pool=document.get("pool", "default"),
+            slots=document.get("slots", 1),
+            sent_at=document.get("last_seen") or datetime.now(UTC),
+        )
+        for document in await store.workers.alive()
+    ]
+
+
+@dataclass(slots=True)
+class CourseQueues:
+    """The subscriptions to the backlogs of all courses; the cap of a course is its queues' prefetch."""
+
+    store: Store
+    rabbit: Rabbit
+    board: Board
+    intake: Intake
+    stack: contextlib.AsyncExitStack
+    _open: dict[str, tuple[int, contextlib.AsyncExitStack]] = field(default_factory=dict)
+
+    async def refresh(self) -> Sequence[Course]:
+        """Consume the queues of every course that is registered or still has jobs, with its present cap."""
+        courses = await self.store.courses.all()
+        if not self._open:
+            removed = set(await self.store.jobs.courses_with_backlog()) - {course.id for course in courses}
+            courses += [Course(id=name, tokens=()) for name in sorted(removed) if name]
+        self.board.set_courses(courses)
+        for pool in {course.pool for course in courses}:
+            await self.rabbit.declare(ready_queue(pool))
+        for course in courses:
+            await self._subscribe(course.id)
+        return courses
+
+    async def _subscribe(self, course: str) -> None:
+        prefetch = self.board.cap(course)
+        if course in self._open:
+            present, opened = self._open[course]
+            # A new prefetch needs a new consumer, which gives everything back: not for every slot that comes or goes.
+            if present == prefetch or (not self.board.is_capped(course) and present / 2 < prefetch < present * 2):
+                return
+            await opened.aclose()
+        opened = await self.stack.enter_async_context(contextlib.AsyncExitStack())
+        tag = instance("dispatcher")
+        for job_class in JobClass:
+            await opened.enter_async_context(
+                self.rabbit.consume(
+                    course_queue(course, job_class),
+                    self.intake.hold,
+                    tag=f"{tag}.{course}.{job_class}",
+                    prefetch=prefetch,
+                )
+            )
+        self._open[course] = (prefetch, opened)

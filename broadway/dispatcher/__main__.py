@@ -1,0 +1,21 @@
+"""`python -m broadway.dispatcher`."""
+
+import asyncio
+
+from broadway import service
+from broadway.dispatcher import serve
+from broadway.settings import DispatcherSettings, load
+
+
+async def _main(settings: DispatcherSettings, stop: asyncio.Event) -> None:
+    async with service.connections(settings, service="dispatcher") as opened:
+        await serve(settings, store=opened.store, rabbit=opened.rabbit, stop=stop)
+
+
+def main() -> None:
+    settings = load(DispatcherSettings, prog="python -m broadway.dispatcher")
+    service.run(lambda stop: _main(settings, stop), service="dispatcher", settings=settings.log)
+
+
+if __name__ == "__main__":
+    main()

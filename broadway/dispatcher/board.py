@@ -1,0 +1,225 @@
+"""What the active dispatcher knows: jobs it holds, jobs it may dispatch, what is in flight, who has slots. In memory.
+
+Nothing here is the truth: all of it can be built anew from the course queues and the database, and is after a restart.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from broadway.course import Course
+from broadway.dispatcher.fairshare import FairShare, JobCosts, Offer
+from broadway.events import GraderHeartbeat
+from broadway.job import Job, JobClass, JobState
+
+DEFAULT_CAP = 64  # jobs in flight of a course without a cap, at least
+
+
+@dataclass(slots=True)
+class Held:
+    """A job whose course message this dispatcher keeps unacknowledged."""
+
+    job_id: str
+    course: str
+    job_class: JobClass
+    pool: str
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    in_flight: bool = False
+    is_ready: bool = False
+
+    @property
+    def offer(self) -> Offer:
+        return Offer(self.job_id, self.course, self.job_class)
+
+
+@dataclass(frozen=True, slots=True)
+class Grader:
+    """One grader's last word."""
+
+    pool: str
+    slots: int
+    seen_at: datetime
+
+
+class Board:
+    """The dispatcher's picture of jobs, courses and graders.
+
+    Args:
+        ready_share: Jobs ready but not taken, as a share of a pool's slots; at least one.
+        interactive_share: Share of a pool's slots that bulk jobs leave free.
+    """
+
+    def __init__(self, *, ready_share: float = 0.25, interactive_share: float = 0.125) -> None:
+        self._ready_share = ready_share
+        self._interactive_share = interactive_share
+        self._held: dict[str, Held] = {}
+        self._shares: dict[str, FairShare] = {}
+        self._courses: dict[str, Course] = {}
+        self._graders: dict[str, Grader] = {}
+        self._in_flight: Counter[str] = Counter()
+        self._bulk_in_flight: Counter[str] = Counter()
+        self._ready: Counter[str] = Counter()
+        self.costs = JobCosts()
+        self.changed = asyncio.Event()
+
+    @property
+    def held(self) -> dict[str, Held]:
+        return self._held
+
+    @property
+    def pools(self) -> list[str]:
+        return [pool for pool, share in self._shares.items() if share]
+
+    def set_courses(self, courses: Iterable[Course]) -> None:
+        self._courses = {course.id: course for course in courses}
+        self.changed.set()
+
+    def hear(self, beat: GraderHeartbeat) -> None:
+        """Note a grader's slots; an older heartbeat never overwrites a newer one."""
+        known = self._graders.get(beat.grader_id)
+        if known and known.seen_at > beat.sent_at:
+            return
+        if beat.leaving:
+            self._graders.pop(beat.grader_id, None)
+        else:
+            self._graders[beat.grader_id] = Grader(beat.pool, beat.slots, beat.sent_at)
+        self.changed.set()
+
+    def forget_graders(self, *, silent_since: datetime) -> None:
+        """Stop counting the slots of graders that have not been heard of."""
+        self._graders = {name: g for name, g in self._graders.items() if g.seen_at >= silent_since}
+
+    def slots(self, pool: str | None = None) -> int:
+        """Live slots of a pool, or of all."""
+        return sum(g.slots for g in self._graders.values() if pool in (None, g.pool))
+
+    def is_capped(self, course: str) -> bool:
+        """Whether a course has a cap of its own."""
+        known = self._courses.get(course)
+        return known is not None and known.concurrency is not None
+
+    def cap(self, course: str) -> int:
+        """How many jobs of a course may be in flight."""
+        known = self._courses.get(course)
+        if known and known.concurrency:
+            return known.concurrency
+        return max(DEFAULT_CAP, 2 * self.slots())
+
+    def keep(self, job: Job) -> Held:
+        """Take a job on, wherever it stands."""
+        held = Held(job.id, job.course, job.job_class, job.pool)
+        self._held[job.id] = held
+        self.observe(job)
+        return held
+
+    def drop(self, held: Held) -> None:
+        """Forget a job."""
+        self._clear(held)
+        if self._held.get(held.job_id) is held:
+            del self._held[held.job_id]
+        self.changed.set()
+
+    def observe(self, job: Job, *, now: datetime | None = None) -> None:
+        """Bring a held job's place up to date with its document. A job that waits for a later time is not offered."""
+        held = self._held.get(job.id)
+        if held is None:
+            return
+        match job.state:
+            case JobState.FINISHED:
+                held.settled.set()
+            case JobState.RUNNING:
+                self._fly(held, ready=False)
+            case JobState.DISPATCHED:
+                self._fly(held, ready=True)
+            case JobState.QUEUED if job.publish_at is None or not job.attempts or (now and job.publish_at <= now):
+                self._wait(held, first=bool(job.attempts))
+            case JobState.QUEUED:
+                self._clear(held)
+
+    def start(self, job_id: str) -> None:
+        """A grader has taken a job."""
+        if held := self._held.get(job_id):
+            self._fly(held, ready=False)
+
+    def settle(self, job_id: str, *, course: str, seconds: float) -> None:
+        """A job's outcome is final after ``seconds`` in a slot: its course message can go."""
+        self.costs.observe(course, seconds)
+        if held := self._held.get(job_id):
+            held.settled.set()
+
+    def set_back(self, job_id: str) -> None:
+        """A job came back without an outcome and waits for its next attempt."""
+        if held := self._held.get(job_id):
+            self._clear(held)
+            self.changed.set()
+
+    def offer_again(self, job_id: str) -> None:
+        """A job may be dispatched again, before its course's others."""
+        if held := self._held.get(job_id):
+            self._wait(held, first=True)
+
+    def pick(self, pool: str) -> Held | None:
+        """The next job for a pool, if it has room; it counts as in flight and ready from now on."""
+        if self._ready[pool] >= self._ready_target(pool):
+            return None
+        offer = self._shares[pool].pick(self._eligible(pool))
+        if offer is None:
+            return None
+        held = self._held[offer.job_id]
+        self._fly(held, ready=True)
+        return held
+
+    def _ready_target(self, pool: str) -> int:
+        return max(1, int(self.slots(pool) * self._ready_share))
+
+    def _eligible(self, pool: str) -> Callable[[Offer], bool]:
+        slots = self.slots(pool)
+        reserved = int(slots * self._interactive_share)
+        has_room_for_bulk = not reserved or self._bulk_in_flight[pool] < slots - reserved
+
+        def eligible(offer: Offer) -> bool:
+            if self._in_flight[offer.course] >= self.cap(offer.course):
+                return False
+            return offer.job_class is JobClass.INTERACTIVE or has_room_for_bulk
+
+        return eligible
+
+    def _share(self, pool: str) -> FairShare:
+        if pool not in self._shares:
+            self._shares[pool] = FairShare(weight=self._weight, cost=self.costs.relative)
+        return self._shares[pool]
+
+    def _weight(self, course: str) -> float:
+        known = self._courses.get(course)
+        return known.weight if known else 1.0
+
+    def _wait(self, held: Held, *, first: bool) -> None:
+        self._leave_flight(held)
+        self._share(held.pool).offer(held.offer, first=first)
+        self.changed.set()
+
+    def _fly(self, held: Held, *, ready: bool) -> None:
+        self._share(held.pool).withdraw(held.job_id)
+        if not held.in_flight:
+            held.in_flight = True
+            self._in_flight[held.course] += 1
+            self._bulk_in_flight[held.pool] += held.job_class is JobClass.BULK
+        if held.is_ready is not ready:
+            held.is_ready = ready
+            self._ready[held.pool] += 1 if ready else -1
+            self.changed.set()
+
+    def _clear(self, held: Held) -> None:
+        self._share(held.pool).withdraw(held.job_id)
+        self._leave_flight(held)
+
+    def _leave_flight(self, held: Held) -> None:
+        if held.in_flight:
+            held.in_flight = False
+            self._in_flight[held.course] -= 1
+            self._bulk_in_flight[held.pool] -= held.job_class is JobClass.BULK
+        if held.is_ready:
+            held.is_ready = False
+            self._ready[held.pool] -= 1

@@ -1,0 +1,138 @@
+"""Holding course messages until their jobs have settled, and handing jobs to the graders, fairly and late."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import structlog
+
+from broadway.batching import Batcher
+from broadway.dispatcher.board import Board, Held
+from broadway.events import Event, JobDispatched, JobQueued
+from broadway.job import Job, JobState, Move, Moved
+from broadway.mongo import StoreError
+from broadway.ports import Publisher, PublishError, Reject, Retry
+from broadway.topology import JOBS, ready_key
+
+log = structlog.get_logger(__name__)
+
+BATCH = 50  # jobs dispatched in one go
+PAUSE_AFTER_FAILURE = 1.0  # seconds
+
+
+class JobStore(Protocol):
+    """The part of the job store that dispatching needs."""
+
+    async def get_many(self, job_ids: Sequence[str]) -> dict[str, Job]: ...
+    async def stages(self, job_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]: ...
+    async def move(self, moves: Mapping[str, Move]) -> dict[str, Moved]: ...
+
+
+@dataclass(slots=True)
+class _Lookup:
+    job_id: str
+    job: Job | None = None
+
+
+class Intake:
+    """The handler of the course queues. It returns, and so acknowledges, when the message's job has settled."""
+
+    def __init__(self, board: Board, jobs: JobStore) -> None:
+        self._board = board
+        self._jobs = jobs
+        self._lookups: Batcher[_Lookup] = Batcher(self._fill)
+
+    async def run(self) -> None:
+        """Look jobs up in batches until cancelled."""
+        await self._lookups.run()
+
+    async def hold(self, event: Event) -> None:
+        """Keep a job's course message until its outcome is final."""
+        if not isinstance(event, JobQueued):
+            raise Reject(f"a course queue holds no {event.type}")
+        lookup = _Lookup(event.job_id)
+        await self._lookups.submit(lookup)
+        job = lookup.job
+        if job is None:
+            raise Reject("no such job")
+        if job.is_terminal or job.generation != event.generation:
+            return
+        held = self._board.keep(job)
+        try:
+            await held.settled.wait()
+        finally:
+            self._board.drop(held)
+
+    async def _fill(self, lookups: Sequence[_Lookup]) -> None:
+        try:
+            jobs = await self._jobs.get_many([lookup.job_id for lookup in lookups])
+        except StoreError as error:
+            raise Retry(str(error)) from error
+        for lookup in lookups:
+            lookup.job = jobs.get(lookup.job_id)
+
+
+async def dispatch_forever(board: Board, *, jobs: JobStore, publisher: Publisher) -> None:
+    """Keep a few jobs ready in every pool, whenever something has changed, until cancelled."""
+    while True:
+        await board.changed.wait()
+        board.changed.clear()
+        for pool in board.pools:
+            await _top_up(pool, board, jobs=jobs, publisher=publisher)
+
+
+async def _top_up(pool: str, board: Board, *, jobs: JobStore, publisher: Publisher) -> None:
+    while picked := _pick(pool, board):
+        try:
+            await _dispatch(picked, board, jobs=jobs, publisher=publisher)
+        except StoreError as error:
+            log.warning("dispatching pauses", reason=str(error))
+            for held in picked:
+                board.offer_again(held.job_id)
+            await asyncio.sleep(PAUSE_AFTER_FAILURE)
+
+
+def _pick(pool: str, board: Board) -> list[Held]:
+    picked: list[Held] = []
+    while len(picked) < BATCH and (held := board.pick(pool)):
+        picked.append(held)
+    return picked
+
+
+async def _dispatch(picked: Sequence[Held], board: Board, *, jobs: JobStore, publisher: Publisher) -> None:
+    now = datetime.now(UTC)
+    moved = await jobs.move({held.job_id: lambda job: job.dispatch(now) for held in picked})
+    for held in picked:
+        if held.job_id not in moved:  # the job is gone from the database: there is nothing to grade
+            held.settled.set()
+    for job in moved.values():
+        board.observe(job.after)
+    await hand_over([m.after for m in moved.values() if m.changed], jobs=jobs, publisher=publisher)
+
+
+async def hand_over(dispatched: Sequence[Job], *, jobs: JobStore, publisher: Publisher) -> None:
+    """Publish dispatched jobs to their pools. What the broker does not take, the reconciler hands over again."""
+    stages = await jobs.stages([job.id for job in dispatched])
+    await asyncio.gather(*(_publish(job, stages.get(job.id, []), publisher) for job in dispatched))
+
+
+async def _publish(job: Job, stages: list[dict[str, Any]], publisher: Publisher) -> None:
+    if job.state is not JobState.DISPATCHED:
+        return
+    event = JobDispatched(
+        course=job.course,
+        run_id=job.run_id,
+        job_id=job.id,
+        generation=job.generation,
+        assignment=job.assignment,
+        phase=job.phase,
+        attempt=job.starts + 1,
+        stages=stages,
+        avoid=job.avoid,
+    )
+    try:
+        await publisher.publish(JOBS, ready_key(job.pool), event)
+    except PublishError as error:
+        log.warning("job not handed over", job=job.id, pool=job.pool, error=str(error))

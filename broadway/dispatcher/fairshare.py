@@ -1,0 +1,143 @@
+"""Weighted fair share between courses: deficit round robin, interactive jobs first within a course. Pure.
+
+Each course in turn earns credit in proportion to its weight and pays for a job what the course's jobs cost on
+average, so that a course of long jobs gets no more of the cluster than one of short ones. A course that has just
+arrived can pay for its first job at once.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from broadway.job import JobClass
+
+# Relative costs are kept within these bounds, so that one strange job cannot silence its course.
+CHEAPEST, DEAREST = 0.1, 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A job that may be dispatched."""
+
+    job_id: str
+    course: str
+    job_class: JobClass
+
+
+@dataclass(slots=True)
+class _Line:
+    """One course's waiting jobs, and what it has earned."""
+
+    credit: float
+    waiting: dict[JobClass, deque[Offer]] = field(default_factory=lambda: {c: deque() for c in JobClass})
+
+    def next(self, eligible: Callable[[Offer], bool]) -> Offer | None:
+        for job_class in JobClass:
+            if (line := self.waiting[job_class]) and eligible(line[0]):
+                return line[0]
+        return None
+
+    def is_empty(self) -> bool:
+        return not any(self.waiting.values())
+
+
+class FairShare:
+    """The courses that have jobs to offer, in the order in which they are asked.
+
+    Args:
+        weight: A course's share, 1 by default.
+        cost: What one job of a course costs, relative to the average of all courses.
+    """
+
+    def __init__(
+        self, *, weight: Callable[[str], float] = lambda _: 1.0, cost: Callable[[str], float] = lambda _: 1.0
+    ) -> None:
+        self._weight = weight
+        self._cost = cost
+        self._lines: dict[str, _Line] = {}
+        self._turns: deque[str] = deque()
+        self._offered: dict[str, Offer] = {}
+
+    def __len__(self) -> int:
+        return len(self._offered)
+
+    def __contains__(self, job_id: str) -> bool:
+        return job_id in self._offered
+
+    def offer(self, offer: Offer, *, first: bool = False) -> None:
+        """Add a job, behind its course's others of its class, or before them. Known jobs are left where they are."""
+        if offer.job_id in self._offered:
+            return
+        line = self._lines.get(offer.course)
+        if line is None:
+            line = self._lines[offer.course] = _Line(credit=self._price(offer.course))
+            self._turns.append(offer.course)
+        queue = line.waiting[offer.job_class]
+        if first:
+            queue.appendleft(offer)
+        else:
+            queue.append(offer)
+        self._offered[offer.job_id] = offer
+
+    def withdraw(self, job_id: str) -> None:
+        """Take a job back; unknown ones are no error."""
+        offer = self._offered.pop(job_id, None)
+        if offer is not None:
+            line = self._lines[offer.course]
+            line.waiting[offer.job_class].remove(offer)
+            if line.is_empty():
+                self._leave(offer.course)
+
+    def pick(self, eligible: Callable[[Offer], bool] = lambda _: True) -> Offer | None:
+        """The next job, taken out. None when no course has one that is eligible."""
+        if not any(line.next(eligible) for line in self._lines.values()):
+            return None
+        while True:
+            course = self._turns[0]
+            offer = self._lines[course].next(eligible)
+            price = self._price(course)
+            if offer and self._lines[course].credit >= price:
+                return self._take(offer, price)
+            if offer:
+                self._lines[course].credit += self._weight(course)
+            self._turns.rotate(-1)
+
+    def _take(self, offer: Offer, price: float) -> Offer:
+        line = self._lines[offer.course]
+        line.waiting[offer.job_class].popleft()
+        line.credit -= price
+        del self._offered[offer.job_id]
+        if line.is_empty():
+            self._leave(offer.course)
+        elif line.credit < price:
+            line.credit += self._weight(offer.course)
+            self._turns.rotate(-1)
+        return offer
+
+    def _leave(self, course: str) -> None:
+        del self._lines[course]
+        self._turns.remove(course)
+
+    def _price(self, course: str) -> float:
+        return min(DEAREST, max(CHEAPEST, self._cost(course)))
+
+
+class JobCosts:
+    """What jobs of each course cost: a moving average of their seconds in a slot."""
+
+    SMOOTHING = 0.2
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    def observe(self, course: str, seconds: float) -> None:
+        """Note how long a job held its slot."""
+        known = self._seconds.get(course, seconds)
+        self._seconds[course] = known + self.SMOOTHING * (seconds - known)
+
+    def relative(self, course: str) -> float:
+        """A course's cost relative to the average of the known ones; 1 for an unknown course."""
+        average = sum(self._seconds.values()) / len(self._seconds) if self._seconds else 0.0
+        if average <= 0 or course not in self._seconds:
+            return 1.0
+        return self._seconds[course] / average

@@ -1,0 +1,77 @@
+"""Following the facts: jobs that start, settle or come back, graders that live, runs that can go on."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+import structlog
+
+from broadway.batching import Batcher
+from broadway.dispatcher.board import Board
+from broadway.events import Event, GraderHeartbeat, JobRequeued, JobSettled, JobStarted
+from broadway.mongo import StoreError
+from broadway.phases import PhaseJobs, RunStore, advance, announce
+from broadway.ports import Publisher, PublishError, Reject, Retry
+
+log = structlog.get_logger(__name__)
+
+
+class Progress(Protocol):
+    """Takes runs that may have completed a phase."""
+
+    async def submit(self, item: str) -> None:
+        """Return when the run has taken its next step, if it can."""
+
+
+class Follower:
+    """The handler of the dispatcher's inbox."""
+
+    def __init__(self, board: Board, progress: Progress) -> None:
+        self._board = board
+        self._progress = progress
+
+    async def follow(self, event: Event) -> None:
+        """Bring the board up to date, and runs forward."""
+        match event:
+            case JobStarted():
+                self._board.start(event.job_id)
+            case JobSettled():
+                self._board.settle(event.job_id, course=event.course, seconds=event.seconds)
+                await self._progress.submit(event.run_id)
+            case JobRequeued():
+                self._set_back(event)
+            case GraderHeartbeat():
+                self._board.hear(event)
+            case _:
+                raise Reject(f"the dispatcher has no use for {event.type}")
+
+    def _set_back(self, event: JobRequeued) -> None:
+        self._board.set_back(event.job_id)
+        delay = max(0.0, (event.not_before - datetime.now(UTC)).total_seconds())
+        asyncio.get_running_loop().call_later(delay, self._board.offer_again, event.job_id)
+
+
+def progress(*, runs: RunStore, jobs: PhaseJobs, publisher: Publisher) -> Batcher[str]:
+    """Runs by id; a run that is named often in one moment is looked at once."""
+
+    async def flush(run_ids: Sequence[str]) -> None:
+        for run_id in dict.fromkeys(run_ids):
+            try:
+                await bring_forward(run_id, runs=runs, jobs=jobs, publisher=publisher)
+            except StoreError as error:
+                raise Retry(str(error)) from error
+
+    return Batcher(flush)
+
+
+async def bring_forward(run_id: str, *, runs: RunStore, jobs: PhaseJobs, publisher: Publisher) -> None:
+    """Let a run take every step that it can take."""
+    while step := await advance(run_id, runs=runs, jobs=jobs):
+        log.info("run advanced", run=run_id, course=step.run.course, state=step.state.slug, jobs=len(step.queued))
+        try:
+            await announce(step, jobs=jobs, publisher=publisher)
+        except PublishError as error:
+            log.warning("step not announced", run=run_id, error=str(error))
+        if step.queued:
+            return

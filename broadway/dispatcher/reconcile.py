@@ -1,0 +1,163 @@
+"""The reconciler: nothing hangs.
+
+It compares the database with what the dispatcher holds and what the broker has, and repairs the difference with the
+same moves and publishes that normal work uses.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import structlog
+
+from broadway.course import Course
+from broadway.dispatcher.board import Board
+from broadway.dispatcher.dispatch import hand_over
+from broadway.dispatcher.follow import bring_forward
+from broadway.facts import following
+from broadway.job import Job, JobClass, Move, Moved, RetryPolicy
+from broadway.mongo import StoreError
+from broadway.outbox import publish_queued
+from broadway.phases import PhaseJobs, RunStore
+from broadway.ports import Publisher, PublishError
+from broadway.topology import Queue, course_queue, ready_queue
+
+log = structlog.get_logger(__name__)
+
+LIMIT = 1000  # repairs of one kind in one sweep
+DISPATCH_PATIENCE = timedelta(seconds=15)  # before an untaken job is compared with the queue it should be in
+
+
+class JobStore(PhaseJobs, Protocol):
+    """The part of the job store that reconciling needs."""
+
+    async def get_many(self, job_ids: Sequence[str]) -> dict[str, Job]: ...
+    async def stages(self, job_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]: ...
+    async def move(self, moves: Mapping[str, Move]) -> dict[str, Moved]: ...
+    async def due(self, now: datetime, *, limit: int) -> list[Job]: ...
+    async def expired(self, now: datetime, *, limit: int) -> list[Job]: ...
+    async def dispatched_before(self, moment: datetime, *, limit: int) -> list[Job]: ...
+    async def queued(self, course: str, *, limit: int) -> list[Job]: ...
+    async def count_queued(self, course: str, job_class: JobClass) -> int: ...
+
+
+class Runs(RunStore, Protocol):
+    """The part of the run store that reconciling needs."""
+
+    async def unfinished(self, *, limit: int) -> Sequence[str]: ...
+
+
+class Workers(Protocol):
+    """The part of the grader store that reconciling needs."""
+
+    async def silent_since(self, moment: datetime) -> list[str]: ...
+
+
+class Broker(Publisher, Protocol):
+    """A publisher that can also tell how much waits in a queue."""
+
+    async def depth(self, queue: Queue) -> int: ...
+
+
+@dataclass(slots=True)
+class Reconciler:
+    """Sweeps again and again. Every repair is idempotent; a second sweep finds nothing left to do."""
+
+    board: Board
+    jobs: JobStore
+    runs: Runs
+    workers: Workers
+    broker: Broker
+    policy: RetryPolicy
+    lease: timedelta
+    _missing: dict[tuple[str, JobClass], int] = field(default_factory=dict)
+
+    async def run(self, *, interval: float) -> None:
+        """Sweep every ``interval`` seconds until cancelled."""
+        while True:
+            try:
+                await self.sweep()
+            except (StoreError, PublishError) as error:
+                log.warning("sweep incomplete", reason=str(error))
+            await asyncio.sleep(interval)
+
+    async def sweep(self) -> None:
+        """Look for everything that may be stuck, and mend it."""
+        now = datetime.now(UTC)
+        await self._refresh_held(now)
+        await self._publish_due(now)
+        await self._end_leases(now)
+        await self._hand_over_again(now)
+        await self._retire_graders(now)
+        for run_id in await self.runs.unfinished(limit=LIMIT):
+            await bring_forward(run_id, runs=self.runs, jobs=self.jobs, publisher=self.broker)
+
+    async def find_lost(self, courses: Sequence[Course]) -> None:
+        """Publish again what is queued in the database and in no queue, once two sweeps agree on how much it is."""
+        for course in courses:
+            for job_class in JobClass:
+                await self._find_lost(course.id, job_class)
+
+    async def _refresh_held(self, now: datetime) -> None:
+        """Facts may have been missed: bring every held job up to date."""
+        held = list(self.board.held)
+        for start in range(0, len(held), LIMIT):
+            for job in (await self.jobs.get_many(held[start : start + LIMIT])).values():
+                self.board.observe(job, now=now)
+
+    async def _publish_due(self, now: datetime) -> None:
+        due = [job for job in await self.jobs.due(now, limit=LIMIT) if job.id not in self.board.held]
+        if due:
+            log.info("repair: publishing from the outbox", jobs=len(due))
+            await publish_queued(due, jobs=self.jobs, publisher=self.broker)
+
+    async def _end_leases(self, now: datetime) -> None:
+        expired = await self.jobs.expired(now, limit=LIMIT)
+        if not expired:
+            return
+        log.warning("repair: attempts lost with their graders", jobs=[job.id for job in expired])
+
+        def lose(job: Job) -> Job:
+            is_expired = job.lease_expires_at is not None and job.lease_expires_at < now
+            return job.lose(now, policy=self.policy) if is_expired else job
+
+        moved = await self.jobs.move({job.id: lose for job in expired})
+        for fact in [fact for m in moved.values() for fact in following(m)]:
+            await self.broker.publish(*fact)
+
+    async def _hand_over_again(self, now: datetime) -> None:
+        overdue = await self.jobs.dispatched_before(now - DISPATCH_PATIENCE, limit=LIMIT)
+        for pool in {job.pool for job in overdue}:
+            of_pool = [job for job in overdue if job.pool == pool]
+            if await self.broker.depth(ready_queue(pool)) >= len(of_pool):
+                continue  # they wait where they should; there are no graders to take them
+            log.warning("repair: dispatched jobs are in no queue", pool=pool, jobs=[job.id for job in of_pool])
+            moved = await self.jobs.move({job.id: lambda job: job.redispatch(now) for job in of_pool})
+            await hand_over([m.after for m in moved.values() if m.changed], jobs=self.jobs, publisher=self.broker)
+
+    async def _retire_graders(self, now: datetime) -> None:
+        silent = now - self.lease
+        self.board.forget_graders(silent_since=silent)
+        dead = await self.workers.silent_since(silent)
+        if dead:
+            log.warning("graders have gone silent", graders=dead)
+
+    async def _find_lost(self, course: str, job_class: JobClass) -> None:
+        waiting = await self.jobs.count_queued(course, job_class)
+        if not waiting:
+            self._missing.pop((course, job_class), None)
+            return
+        held = [h for h in self.board.held.values() if h.course == course and h.job_class is job_class]
+        missing = (
+            waiting - sum(not h.in_flight for h in held) - await self.broker.depth(course_queue(course, job_class))
+        )
+        if missing <= 0 or self._missing.get((course, job_class), 0) <= 0:
+            self._missing[course, job_class] = missing
+            return
+        queued = await self.jobs.queued(course, limit=LIMIT)
+        lost = [j for j in queued if j.job_class is job_class and j.id not in self.board.held]
+        log.warning("repair: queued jobs are in no queue", course=course, missing=missing, published=len(lost))
+        await publish_queued(lost, jobs=self.jobs, publisher=self.broker)
+        self._missing.pop((course, job_class))

@@ -1,0 +1,54 @@
+"""From what the stages did to the job's outcome: a pure function. The first failing stage decides."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from broadway.grader.stages import KilledFor, StageRun
+from broadway.job import Outcome
+
+_SIGNALLED = 128  # a shell's and the engine's exit codes above this are signals
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A stage's outcome, and why, in words."""
+
+    outcome: Outcome
+    reason: str
+
+
+def judge(run: StageRun) -> Verdict:
+    """One stage's outcome: killed for time, then memory, then output, then a signal, then the exit code.
+
+    A stage that ended with 0 has succeeded, even if one of its processes ran out of memory: a harness that survives
+    its student has said what it wanted to say.
+    """
+    if run.killed_for is KilledFor.TIME:
+        return Verdict(Outcome.TIMED_OUT, "ran longer than its time limit")
+    if run.oom_killed and run.exit_code != 0:
+        return Verdict(Outcome.OUT_OF_MEMORY, "used more memory than its limit")
+    if run.killed_for is KilledFor.OUTPUT:
+        return Verdict(Outcome.OUTPUT_LIMIT, f"wrote more output than its limit ({run.output_bytes} bytes)")
+    if run.exit_code > _SIGNALLED:
+        return Verdict(Outcome.FAILED, f"ended by signal {run.exit_code - _SIGNALLED}")
+    if run.exit_code != 0:
+        return Verdict(Outcome.FAILED, f"exit code {run.exit_code}")
+    return Verdict(Outcome.SUCCEEDED, "")
+
+
+def judge_all(runs: Sequence[StageRun], *, stages: int) -> Verdict:
+    """A job's outcome from the stages that ran; ``stages`` is how many it has."""
+    last = judge(runs[-1])
+    if last.outcome is Outcome.SUCCEEDED:
+        return last
+    return Verdict(last.outcome, f"stage {len(runs)} of {stages}: {last.reason}")
+
+
+def result_entry(run: StageRun) -> dict[str, Any]:
+    """A stage's entry in the job's results, as the original shapes it."""
+    return {
+        "data": dict(run.state),
+        "killed": run.killed_for is not None,
+        "success": judge(run).outcome is Outcome.SUCCEEDED,
+    }

@@ -1,0 +1,174 @@
+"""Taking a job: say that it starts, run it, spool its outcome, report it, and only then let the message go."""
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import stamina
+import structlog
+
+from broadway.events import (
+    CancelJob,
+    Event,
+    ExecutionEvent,
+    JobDispatched,
+    JobFinished,
+    JobReleased,
+    JobStarted,
+    RunningJob,
+)
+from broadway.grader.grade import Graded, grade
+from broadway.grader.spool import Spool
+from broadway.grader.stages import Containers, Labels
+from broadway.ports import Publisher, PublishError, Reject
+from broadway.topology import EVENTS, JOBS, event_key, ready_key
+
+log = structlog.get_logger(__name__)
+
+MAX_DEFERRALS = 3
+DEFERRAL_PAUSE = 0.2  # seconds before a job that would rather run elsewhere is put back
+
+
+@dataclass(slots=True)
+class _Execution:
+    job: JobDispatched
+    execution_id: str
+    started_at: datetime
+    task: asyncio.Task[Graded]
+    is_unwanted: bool = False
+
+
+@dataclass(slots=True)
+class Worker:
+    """One grader's hands: the handler of its pool's ready queue, and of cancellations."""
+
+    grader_id: str
+    life: str
+    pool: str
+    containers: Containers
+    publisher: Publisher
+    spool: Spool
+    work_dir: Path
+    _running: dict[str, _Execution] = field(default_factory=dict)
+
+    @property
+    def running(self) -> list[RunningJob]:
+        """What runs now."""
+        return [
+            RunningJob(job_id=e.job.job_id, generation=e.job.generation, execution_id=e.execution_id)
+            for e in self._running.values()
+        ]
+
+    async def work(self, event: Event) -> None:
+        """Run a job to its reported outcome. Cancelled, it gives the job back for somebody else to run."""
+        if not isinstance(event, JobDispatched):
+            raise Reject(f"a ready queue holds no {event.type}")
+        with structlog.contextvars.bound_contextvars(job=event.job_id, run=event.run_id, attempt=event.attempt):
+            if spooled := self.spool.get(event):
+                await self._report(spooled)
+            elif self.grader_id in event.avoid and event.deferrals < MAX_DEFERRALS:
+                await self._defer(event)
+            else:
+                await self._execute(event)
+
+    async def report_spooled(self) -> None:
+        """Report what an earlier life of this grader could not."""
+        for outcome in self.spool:
+            log.info("reporting a spooled outcome", job=outcome.job_id)
+            await self._report(outcome)
+
+    async def cancel(self, event: Event) -> None:
+        """Stop a job whose outcome is not wanted any more."""
+        if not isinstance(event, CancelJob):
+            raise Reject(f"a grader obeys no {event.type}")
+        execution = self._running.get(event.key)
+        if execution:
+            log.info("cancelled", job=event.job_id, reason=event.reason)
+            execution.is_unwanted = True
+            execution.task.cancel()
+
+    async def _execute(self, job: JobDispatched) -> None:
+        execution_id, started_at = token_hex(12), datetime.now(UTC)
+        told = JobStarted(**_ids(job), execution_id=execution_id, grader_id=self.grader_id, started_at=started_at)
+        await self._tell(told, "started")
+        labels = Labels(self.grader_id, self.life, job.job_id, execution_id, stage=0)
+        directory = self.work_dir / self.life / execution_id
+        running = grade(job.stages, containers=self.containers, directory=directory, labels=labels)
+        execution = _Execution(job, execution_id, started_at, asyncio.create_task(running))
+        self._running[job.key] = execution
+        try:
+            graded = await self._await(execution)
+            if graded is not None:
+                await self._finish(execution, graded)
+        finally:
+            del self._running[job.key]
+
+    async def _await(self, execution: _Execution) -> Graded | None:
+        """What an execution came to; None if it is not wanted any more."""
+        try:
+            return await asyncio.shield(execution.task)
+        except asyncio.CancelledError:
+            if execution.is_unwanted and execution.task.done():
+                return None
+            execution.task.cancel()
+            await asyncio.wait([execution.task])
+            await self._release(execution)
+            raise
+
+    async def _finish(self, execution: _Execution, graded: Graded) -> None:
+        outcome = JobFinished(
+            **_ids(execution.job),
+            execution_id=execution.execution_id,
+            grader_id=self.grader_id,
+            started_at=execution.started_at,
+            finished_at=datetime.now(UTC),
+            outcome=graded.outcome,
+            reason=graded.reason,
+            fault_phase=graded.fault_phase,
+            retryable=graded.retryable,
+            results=graded.results,
+            stdout=graded.stdout,
+            stderr=graded.stderr,
+        )
+        await asyncio.to_thread(self.spool.put, outcome)
+        await self._report(outcome)
+
+    async def _report(self, outcome: JobFinished) -> None:
+        await self._tell(outcome, "finished")
+        self.spool.remove(outcome)
+        log.info("finished", outcome=outcome.outcome.value, reason=outcome.reason)
+
+    async def _release(self, execution: _Execution) -> None:
+        given_back = JobReleased(
+            **_ids(execution.job),
+            execution_id=execution.execution_id,
+            grader_id=self.grader_id,
+            released_at=datetime.now(UTC),
+        )
+        try:
+            await self.publisher.publish(EVENTS, event_key("job", "released", execution.job.course), given_back)
+        except PublishError as error:
+            log.warning("release not told", job=execution.job.job_id, reason=str(error))
+
+    async def _defer(self, job: JobDispatched) -> None:
+        """Put a job back that failed here before, so that another grader can take it."""
+        await asyncio.sleep(DEFERRAL_PAUSE)
+        again = job.model_copy(update={"deferrals": job.deferrals + 1})
+        await self._until_taken(partial(self.publisher.publish, JOBS, ready_key(self.pool), again))
+
+    async def _tell(self, event: ExecutionEvent, fact: str) -> None:
+        await self._until_taken(partial(self.publisher.publish, EVENTS, event_key("job", fact, event.course), event))
+
+    async def _until_taken(self, publish: Any) -> None:
+        """However long the broker is away: the work is done, or about to be, and only the telling is left."""
+        async for attempt in stamina.retry_context(on=PublishError, attempts=None, timeout=None, wait_max=5):
+            with attempt:
+                await publish()
+
+
+def _ids(job: JobDispatched) -> dict[str, Any]:
+    return {"course": job.course, "run_id": job.run_id, "job_id": job.job_id, "generation": job.generation}

@@ -1,0 +1,21 @@
+"""`python -m broadway.ingest`."""
+
+import asyncio
+
+from broadway import service
+from broadway.ingest import serve
+from broadway.settings import IngestSettings, load
+
+
+async def _main(settings: IngestSettings, stop: asyncio.Event) -> None:
+    async with service.connections(settings, service="ingest") as opened:
+        await serve(settings, store=opened.store, rabbit=opened.rabbit, stop=stop)
+
+
+def main() -> None:
+    settings = load(IngestSettings, prog="python -m broadway.ingest")
+    service.run(lambda stop: _main(settings, stop), service="ingest", settings=settings.log)
+
+
+if __name__ == "__main__":
+    main()

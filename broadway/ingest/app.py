@@ -1,0 +1,160 @@
+"""The HTTP surface: every route of v1 that clients use, the v2 reads, and the health checks."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import structlog
+from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from broadway.ingest import assignments, graders, health, jobs, runs
+from broadway.ingest.payload import InvalidBodyError
+from broadway.ingest.responses import PREFLIGHT, Refused, failure, invalid_body, problem, refused
+from broadway.ingest.submit import RejectedError
+from broadway.mongo import Store, StoreError
+from broadway.mongo.assignments import UnstorableError
+from broadway.rabbit import Rabbit
+from broadway.settings import IngestSettings
+
+log = structlog.get_logger(__name__)
+
+RETRY_AFTER = "5"  # seconds; for clients that find the store away
+
+
+@dataclass(slots=True)
+class Deps:
+    """What the handlers work with; ``tasks`` are answers' afterthoughts, such as publishing."""
+
+    settings: IngestSettings
+    store: Store
+    rabbit: Rabbit
+    cluster_token: str
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+
+Handler = Callable[[Request, Deps], Awaitable[Response]]
+
+
+class _Id(Convertor[str]):
+    regex = "[A-Za-z0-9_-]+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+class _Scope(_Id):
+    regex = "[^()]+"
+
+
+register_url_convertor("id", _Id())
+register_url_convertor("scope", _Scope())
+
+
+def build_app(deps: Deps) -> Starlette:
+    """The application; its dependencies live as long as it does."""
+    route = partial(_route, deps)
+    v1, v2 = "/api/v1", "/api/v2"
+    routes = [
+        route(f"{v1}/grading_config/{{course:id}}/{{assignment:id}}", GET=assignments.read, POST=assignments.register),
+        route(f"{v1}/grading_run/{{course:id}}/{{assignment:id}}", POST=runs.start),
+        route(f"{v1}/grading_run_status/{{course:id}}/{{run_id:id}}", GET=runs.status),
+        route(f"{v1}/grading_run_env/{{course:id}}/{{run_id:id}}", GET=runs.environments),
+        route(f"{v1}/grading_job_log/{{course:id}}/{{job_id:id}}", GET=jobs.read_log),
+        route(f"{v1}/queue/{{course:id}}/length", GET=jobs.queue_length),
+        route(f"{v1}/queue/{{course:id}}/{{job_id:id}}/position", GET=jobs.queue_position),
+        route(f"{v1}/worker/{{course:id}}/{{scope:scope}}", GET=graders.list_workers),
+        route(f"{v2}/courses/{{course:id}}/runs/{{run_id:id}}", GET=runs.describe),
+        route(f"{v2}/graders/{{grader_id:id}}", POST=graders.join),
+        route("/livez", GET=health.live),
+        route("/readyz", GET=health.ready),
+    ]
+    return Starlette(routes=routes, exception_handlers=_exception_handlers(), max_body_size=deps.settings.max_body_size)
+
+
+def _route(deps: Deps, path: str, **handlers: Handler) -> Route:
+    async def endpoint(request: Request) -> Response:
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=PREFLIGHT)
+        handler = handlers.get(request.method)
+        if handler is None:
+            return failure(405, {"Allow": ", ".join([*handlers, "OPTIONS"])})
+        return await handler(request, deps)
+
+    return Route(path, _AnyMethod(endpoint))
+
+
+class _AnyMethod:
+    """Makes Starlette pass every method on, so that refusals have our envelope."""
+
+    def __init__(self, endpoint: Callable[[Request], Awaitable[Response]]) -> None:
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        request = Request(scope, receive, send)
+        response = await self._endpoint(request)
+        await response(scope, receive, send)
+
+
+def _exception_handlers() -> Mapping[Any, Any]:
+    return {
+        Refused: _on_refused,
+        InvalidBodyError: _on_invalid_body,
+        UnstorableError: _on_unstorable,
+        RejectedError: _on_rejected,
+        StoreError: _on_store_away,
+        HTTPException: _on_http_exception,
+        ClientDisconnect: _on_disconnect,
+        Exception: _on_exception,
+    }
+
+
+def _is_v2(request: Request) -> bool:
+    return request.url.path.startswith("/api/v2/")
+
+
+def _on_refused(request: Request, error: Refused) -> Response:
+    return problem(error.status, str(error)) if _is_v2(request) else refused(error.status, str(error))
+
+
+def _on_invalid_body(request: Request, error: InvalidBodyError) -> Response:
+    return problem(400, str(error)) if _is_v2(request) else invalid_body(str(error))
+
+
+def _on_unstorable(_: Request, error: UnstorableError) -> Response:
+    return invalid_body(f"the body {error}")
+
+
+def _on_rejected(_: Request, error: RejectedError) -> Response:
+    return refused(400, str(error))
+
+
+def _on_store_away(request: Request, error: StoreError) -> Response:
+    log.error("store unavailable", path=request.url.path, reason=str(error))
+    return failure(503, {"Retry-After": RETRY_AFTER})
+
+
+def _on_http_exception(request: Request, error: HTTPException) -> Response:
+    if error.status_code == 413:  # noqa: PLR2004 - Content Too Large
+        text = "the request body is too large"
+        return problem(413, text) if _is_v2(request) else invalid_body(text, 413)
+    return failure(error.status_code)
+
+
+def _on_disconnect(_: Request, error: ClientDisconnect) -> Response:
+    log.info("client went away", reason=str(error))
+    return failure(400)
+
+
+def _on_exception(request: Request, error: Exception) -> Response:
+    log.error("request failed", path=request.url.path, method=request.method, exc_info=error)
+    return failure(500)

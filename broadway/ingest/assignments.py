@@ -1,0 +1,34 @@
+"""`/grading_config`: registering and reading an assignment's pipelines."""
+
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from broadway.assignment import AssignmentConfig
+from broadway.ingest.auth import authorize
+from broadway.ingest.payload import parse
+from broadway.ingest.responses import Refused, success
+from broadway.ingest.submit import check_limits
+
+if TYPE_CHECKING:
+    from broadway.ingest.app import Deps
+
+
+async def register(request: Request, deps: "Deps") -> Response:
+    """Store a config; it replaces an older one whole, and runs that have started keep theirs."""
+    course = await authorize(request, deps.store.courses)
+    config = parse(await request.body(), AssignmentConfig)
+    limits = deps.settings
+    check_limits(config, max_job_seconds=limits.max_job_seconds, allow_privileged=limits.allow_privileged)
+    await deps.store.assignments.put(course.id, request.path_params["assignment"], config.as_posted())
+    return success()
+
+
+async def read(request: Request, deps: "Deps") -> Response:
+    """The config as it was posted."""
+    course = await authorize(request, deps.store.courses)
+    config = await deps.store.assignments.get(course.id, request.path_params["assignment"])
+    if config is None:
+        raise Refused(400, "assignment configuration not found")
+    return success(config)

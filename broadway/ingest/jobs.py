@@ -1,0 +1,49 @@
+"""`/grading_job_log` and `/queue`: a job's log, and the backlog of a course."""
+
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from broadway.ingest.auth import authorize
+from broadway.ingest.responses import Refused, success
+from broadway.job import Job, JobState
+
+if TYPE_CHECKING:
+    from broadway.ingest.app import Deps
+
+LOG_NOT_FOUND = "grading job with the given ID not found or has not finished"
+NOT_FOUND = "grading job with the given ID not found"
+
+
+async def read_log(request: Request, deps: "Deps") -> Response:
+    """What a finished job wrote."""
+    job = await _own_job(request, deps, query=False, otherwise=LOG_NOT_FOUND)
+    log = await deps.store.logs.get(job.id, job.execution_id) if job.is_terminal else None
+    if log is None:
+        raise Refused(400, LOG_NOT_FOUND)
+    return success({"stderr": log.stderr, "stdout": log.stdout})
+
+
+async def queue_length(request: Request, deps: "Deps") -> Response:
+    """How many jobs of the course wait."""
+    course = await authorize(request, deps.store.courses)
+    return success({"length": await deps.store.jobs.count_waiting(course.id)})
+
+
+async def queue_position(request: Request, deps: "Deps") -> Response:
+    """How many jobs of the course start before this one."""
+    job = await _own_job(request, deps, query=True, otherwise=NOT_FOUND)
+    if job.state not in (JobState.QUEUED, JobState.DISPATCHED) or job.started_at:
+        raise Refused(400, f"{job.id} has already passed through the queue")
+    return success({"position": await deps.store.jobs.position(job)})
+
+
+async def _own_job(request: Request, deps: "Deps", *, query: bool, otherwise: str) -> Job:
+    """The job in the path. Another course's is as unknown as one that does not exist."""
+    course = await authorize(request, deps.store.courses, query=query)
+    job = await deps.store.jobs.get(request.path_params["job_id"])
+    run = await deps.store.runs.summary(job.run_id) if job else None
+    if job is None or run is None or run.course != course.id:
+        raise Refused(400, otherwise)
+    return job

@@ -1,0 +1,98 @@
+"""Reading request bodies: JSON that the store can hold, or a clear refusal before anything is touched."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+MAX_DEPTH = 32
+MAX_INT, MIN_INT = 2**63 - 1, -(2**63)
+
+MALFORMED = "Input is malformed; could not decode JSON object."
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class InvalidBodyError(ValueError):
+    """The body is not JSON, or not what was expected; the text names the field."""
+
+
+def parse(raw: bytes, expected: type[Body]) -> Body:
+    """Read a body as an instance of ``expected``.
+
+    Raises:
+        InvalidBodyError: With a line for each problem.
+    """
+    document = _decode(raw)
+    problem = next(_unstorable(document), None)
+    if problem:
+        raise InvalidBodyError(problem)
+    try:
+        return expected.model_validate(document)
+    except ValidationError as error:
+        raise InvalidBodyError(
+            "\n".join(map(_readable, error.errors(include_url=False, include_input=False)))
+        ) from error
+
+
+def _decode(raw: bytes) -> Any:
+    try:
+        return json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant)
+    except InvalidBodyError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise InvalidBodyError(MALFORMED) from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise InvalidBodyError(f"{name} is not a JSON number")
+
+
+def _readable(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"]) or "the body"
+    return f"{where}: {problem['msg']}"
+
+
+def _unstorable(document: Any) -> Iterator[str]:
+    """What MongoDB would refuse, or clients could not read back; without recursion, since depth is one of them."""
+    stack: list[tuple[str, int, Any]] = [("", 0, document)]
+    while stack:
+        path, depth, value = stack.pop()
+        if depth > MAX_DEPTH:
+            yield f"{_shorten(path)}: nested deeper than {MAX_DEPTH} levels"
+            return
+        if isinstance(value, dict):
+            yield from (f"{_join(path, key)}: {why}" for key in value if (why := _bad_key(key)))
+            stack += [(_join(path, key), depth + 1, item) for key, item in value.items()]
+        elif isinstance(value, list):
+            stack += [(_join(path, str(index)), depth + 1, item) for index, item in enumerate(value)]
+        elif why := _bad_scalar(value):
+            yield f"{path or 'the body'}: {why}"
+
+
+def _bad_key(key: str) -> str | None:
+    if key.startswith("$"):
+        return "a key must not start with '$'"
+    if "." in key or "\x00" in key:
+        return "a key must not contain '.' or NUL"
+    return _bad_scalar(key)
+
+
+def _bad_scalar(value: Any) -> str | None:
+    if isinstance(value, str) and not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
+        return "half of a surrogate pair is not text"
+    if isinstance(value, int) and not MIN_INT <= value <= MAX_INT:
+        return "an integer must fit 64 bits"
+    if isinstance(value, float) and value in (float("inf"), float("-inf")):
+        return "a number is too large"
+    return None
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{_shorten(key)}" if path else _shorten(key)
+
+
+def _shorten(text: str) -> str:
+    printable = text.encode("ascii", "backslashreplace").decode()
+    return printable if len(printable) <= 200 else f"{printable[:200]}..."  # noqa: PLR2004 - about two lines

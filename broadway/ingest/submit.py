@@ -1,0 +1,120 @@
+"""Submitting: registering an assignment's pipelines, and starting a run. Pure of HTTP."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from secrets import token_hex
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from broadway.assignment import AssignmentConfig, Env, Pipeline, longest_run
+from broadway.course import Course
+from broadway.job import Phase
+from broadway.phases import PUBLISH_GRACE, Advanced, PhaseJobs, RunStore, advance
+from broadway.run import PIPELINE_OF, PlannedJob, Run, RunState, plan_jobs
+
+
+class RunRequest(BaseModel):
+    """What ``POST /grading_run`` takes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    students_env: list[Env]
+    pre_processing_env: Env = {}
+    post_processing_env: Env = {}
+
+
+class RejectedError(ValueError):
+    """A submission that makes no sense; the text says why."""
+
+
+class Runs(RunStore, Protocol):
+    """The part of the run store that submitting needs."""
+
+    async def insert(self, run: Run) -> None: ...
+
+
+class Jobs(PhaseJobs, Protocol):
+    """The part of the job store that submitting needs."""
+
+    def check(self, planned: Sequence[PlannedJob]) -> None: ...
+
+
+class Assignments(Protocol):
+    """The part of the assignment store that submitting needs."""
+
+    async def get(self, course: str, assignment: str) -> dict[str, Any] | None: ...
+
+
+def check_limits(config: AssignmentConfig, *, max_job_seconds: float, allow_privileged: bool) -> None:
+    """Compare an assignment with what the operator allows.
+
+    Raises:
+        RejectedError: It asks for more; the text names the pipeline and the stage.
+    """
+    for key in PIPELINE_OF.values():
+        pipeline: Pipeline = getattr(config, key) or []
+        for index, stage in enumerate(pipeline):
+            if stage.privileged and not allow_privileged:
+                raise RejectedError(f"{key}.{index}.privileged: privileged containers are not allowed on this server")
+        seconds = longest_run([stage.model_dump() for stage in pipeline])
+        if seconds > max_job_seconds:
+            raise RejectedError(
+                f"{key}: its stages may run {seconds:g} s together, {max_job_seconds:g} s are allowed for a job"
+            )
+
+
+async def submit(
+    course: Course, assignment: str, request: RunRequest, *, assignments: Assignments, runs: Runs, jobs: Jobs
+) -> Advanced:
+    """Store a run and the jobs of its first phase, so that every read shows them.
+
+    Returns:
+        The run's first step, which is still to be announced.
+
+    Raises:
+        RejectedError: The run does not fit the assignment; nothing is stored.
+        UnstorableError: The run is too large for the store; nothing is stored.
+    """
+    config = await assignments.get(course.id, assignment)
+    if config is None:
+        raise RejectedError("assignment configuration not found")
+    _check_fit(config, request)
+    run = _new_run(course, assignment, request, config)
+    for phase in Phase:
+        jobs.check(plan_jobs(run, phase, run.started_at, publish_grace=PUBLISH_GRACE))
+    await runs.insert(run)
+    step = await advance(run.id, runs=runs, jobs=jobs)
+    if step is None:  # a reconciler was quicker, and has announced it
+        return Advanced(run, RunState.READY, ())
+    return step
+
+
+def _new_run(course: Course, assignment: str, request: RunRequest, config: Mapping[str, Any]) -> Run:
+    given = request.model_fields_set
+    return Run(
+        id=token_hex(12),
+        course=course.id,
+        assignment=assignment,
+        state=RunState.READY,
+        started_at=datetime.now(UTC),
+        config=config,
+        students_env=request.students_env,
+        pre_processing_env=request.pre_processing_env if "pre_processing_env" in given else None,
+        post_processing_env=request.post_processing_env if "post_processing_env" in given else None,
+        pool=course.pool,
+    )
+
+
+def _check_fit(config: Mapping[str, Any], request: RunRequest) -> None:
+    for kind in ("pre", "post"):
+        if f"{kind}_processing_env" in request.model_fields_set and not config.get(f"{kind}_processing_pipeline"):
+            raise RejectedError(
+                f"{kind}-processing runtime environment provided, "
+                f"but no {kind}-processing stage was associated with this assignment"
+            )
+    for key in PIPELINE_OF.values():
+        if any(stage is None for stage in config.get(key) or []):
+            raise RejectedError(f"{key} of this assignment has an empty stage; register the assignment again")
+    if not config.get("student_pipeline"):
+        raise RejectedError("student_pipeline of this assignment has no stage; register the assignment again")

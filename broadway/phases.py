@@ -1,0 +1,83 @@
+"""Moving a run from phase to phase: the jobs of a phase are stored first, then the run's state says so."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from broadway.events import RunAdvanced
+from broadway.job import Job, Phase
+from broadway.outbox import PublishedJobs, publish_queued
+from broadway.ports import Publisher
+from broadway.run import PHASE_OF, PlannedJob, Run, RunState, plan_jobs
+from broadway.topology import EVENTS, event_key
+
+# The reconciler leaves new jobs alone for this long, since whoever stored them is publishing them.
+PUBLISH_GRACE = timedelta(seconds=5)
+
+
+class RunStore(Protocol):
+    """The part of the run store that phases need."""
+
+    async def get(self, run_id: str) -> Run | None: ...
+    async def summary(self, run_id: str) -> Run | None: ...
+    async def advance(self, run_id: str, *, source: RunState, target: RunState, now: datetime) -> bool: ...
+
+
+class PhaseJobs(PublishedJobs, Protocol):
+    """The part of the job store that phases need."""
+
+    async def insert(self, planned: Sequence[PlannedJob]) -> None: ...
+    async def is_phase_open(self, run_id: str, phase: Phase) -> bool: ...
+    async def has_phase_succeeded(self, run_id: str, phase: Phase) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """A step that a run has taken, and the jobs it brought."""
+
+    run: Run
+    state: RunState
+    queued: tuple[Job, ...]
+
+
+async def advance(run_id: str, *, runs: RunStore, jobs: PhaseJobs) -> Advanced | None:
+    """Take a run's next step if its present phase is complete.
+
+    Safe to call at any time and by several processes at once: only one of them takes the step.
+
+    Returns:
+        The step, which is still to be announced; None when there is nothing to do.
+    """
+    summary = await runs.summary(run_id)
+    if summary is None or summary.state.is_terminal:
+        return None
+    if summary.phase and await jobs.is_phase_open(run_id, summary.phase):
+        return None
+    run = await runs.get(run_id)
+    if run is None or run.state is not summary.state:
+        return None
+    succeeded = run.phase is None or await jobs.has_phase_succeeded(run_id, run.phase)
+    return await _step(run, run.next_state(phase_succeeded=succeeded), runs=runs, jobs=jobs)
+
+
+async def _step(run: Run, target: RunState, *, runs: RunStore, jobs: PhaseJobs) -> Advanced | None:
+    now = datetime.now(UTC)
+    phase = PHASE_OF.get(target)
+    planned = plan_jobs(run, phase, now, publish_grace=PUBLISH_GRACE) if phase else []
+    await jobs.insert(planned)
+    if not await runs.advance(run.id, source=run.state, target=target, now=now):
+        return None
+    return Advanced(run, target, tuple(plan.job for plan in planned))
+
+
+async def announce(step: Advanced, *, jobs: PublishedJobs, publisher: Publisher) -> None:
+    """Publish a step's jobs, and then the fact.
+
+    Raises:
+        PublishError: The fact was not taken; nothing depends on it.
+    """
+    await publish_queued(step.queued, jobs=jobs, publisher=publisher)
+    run = step.run
+    fact = RunAdvanced(course=run.course, assignment=run.assignment, run_id=run.id, state=step.state)
+    await publisher.publish(EVENTS, event_key("run", step.state.slug, run.course), fact)

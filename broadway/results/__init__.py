@@ -1,0 +1,52 @@
+"""The results service: records what graders report, and tells the others when an outcome is final."""
+
+import asyncio
+from functools import partial
+
+from broadway.batching import Batcher
+from broadway.events import Event, decode_dead_letter
+from broadway.mongo import Store, StoreError
+from broadway.ports import PublishError, Retry
+from broadway.rabbit import Rabbit
+from broadway.results.bury import bury
+from broadway.results.record import Recorder
+from broadway.service import background, instance
+from broadway.settings import ResultsSettings
+from broadway.topology import DEAD, RESULTS
+
+PREFETCH = 400
+
+
+async def serve(settings: ResultsSettings, *, store: Store, rabbit: Rabbit, stop: asyncio.Event) -> None:
+    """Record events until told to stop."""
+    recorder = Recorder(
+        jobs=store.jobs,
+        logs=store.logs,
+        workers=store.workers,
+        publisher=rabbit,
+        policy=settings.retry_policy,
+        lease=settings.lease,
+    )
+    batches: Batcher[Event] = Batcher(partial(_record, recorder))
+    undertaker = partial(_bury, store=store, rabbit=rabbit)
+    tag = instance("results")
+    async with (
+        background(batches.run()),
+        rabbit.consume(RESULTS, batches.submit, tag=tag, prefetch=PREFETCH),
+        rabbit.consume(DEAD, undertaker, tag=f"{tag}.dead", decoder=decode_dead_letter),
+    ):
+        await stop.wait()
+
+
+async def _record(recorder: Recorder, events: list[Event]) -> None:
+    try:
+        await recorder.record(events)
+    except (StoreError, PublishError) as error:
+        raise Retry(str(error)) from error
+
+
+async def _bury(event: Event, *, store: Store, rabbit: Rabbit) -> None:
+    try:
+        await bury(event, jobs=store.jobs, letters=store.dead_letters, publisher=rabbit)
+    except (StoreError, PublishError) as error:
+        raise Retry(str(error)) from error

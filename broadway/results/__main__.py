@@ -1,0 +1,21 @@
+"""`python -m broadway.results`."""
+
+import asyncio
+
+from broadway import service
+from broadway.results import serve
+from broadway.settings import ResultsSettings, load
+
+
+async def _main(settings: ResultsSettings, stop: asyncio.Event) -> None:
+    async with service.connections(settings, service="results") as opened:
+        await serve(settings, store=opened.store, rabbit=opened.rabbit, stop=stop)
+
+
+def main() -> None:
+    settings = load(ResultsSettings, prog="python -m broadway.results")
+    service.run(lambda stop: _main(settings, stop), service="results", settings=settings.log)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""Recording what graders say: logs first, then one conditional update per job, then the facts that follow."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from typing import Protocol
+
+import structlog
+
+from broadway.events import (
+    CancelJob,
+    Event,
+    GraderHeartbeat,
+    JobEvent,
+    JobFinished,
+    JobReleased,
+    JobStarted,
+)
+from broadway.facts import Fact, following, settled
+from broadway.job import Attempt, Job, JobLog, Move, Moved, RetryPolicy
+from broadway.ports import Publisher
+from broadway.topology import CONTROL, control_key
+
+log = structlog.get_logger(__name__)
+
+MAX_LOG = 1024 * 1024  # characters of one execution's log; graders keep far less
+
+
+class JobStore(Protocol):
+    """The part of the job store that recording needs."""
+
+    async def move(self, moves: dict[str, Move]) -> dict[str, Moved]: ...
+    async def renew_leases(self, execution_ids: Sequence[str], job_ids: Sequence[str], until: datetime) -> None: ...
+
+
+class LogStore(Protocol):
+    """The part of the log store that recording needs."""
+
+    async def put(self, logs: Sequence[JobLog]) -> None: ...
+
+
+class WorkerStore(Protocol):
+    """The part of the grader store that recording needs."""
+
+    async def beat(self, heartbeats: Sequence[GraderHeartbeat]) -> None: ...
+    async def count_starts(self, starts: dict[str, int]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """Records batches of events; recording an event again changes nothing."""
+
+    jobs: JobStore
+    logs: LogStore
+    workers: WorkerStore
+    publisher: Publisher
+    policy: RetryPolicy
+    lease: timedelta
+
+    async def record(self, events: Sequence[Event]) -> None:
+        """Store a batch and publish what follows from it.
+
+        Raises:
+            PublishError: A fact was not taken; the batch has to be recorded again.
+        """
+        about_jobs = [event for event in events if isinstance(event, JobEvent)]
+        beats = [event for event in events if isinstance(event, GraderHeartbeat)]
+        await self.logs.put([_log(event) for event in about_jobs if isinstance(event, JobFinished)])
+        moved = await self.jobs.move(self._moves(about_jobs))
+        await self._note_graders(about_jobs, moved, beats)
+        await asyncio.gather(*(self.publisher.publish(*fact) for fact in _facts(about_jobs, moved)))
+
+    async def _note_graders(
+        self, events: Sequence[JobEvent], moved: dict[str, Moved], beats: Sequence[GraderHeartbeat]
+    ) -> None:
+        if beats:
+            await self.workers.beat(beats)
+            running = [job for beat in beats for job in beat.running]
+            until = datetime.now(UTC) + self.lease
+            await self.jobs.renew_leases([r.execution_id for r in running], [r.job_id for r in running], until)
+        starts = Counter(e.grader_id for e in events if isinstance(e, JobStarted) and _is_news(e, moved))
+        await self.workers.count_starts(dict(starts))
+
+    def _moves(self, events: Sequence[JobEvent]) -> dict[str, Move]:
+        by_job: dict[str, list[JobEvent]] = {}
+        for event in events:
+            by_job.setdefault(event.job_id, []).append(event)
+        return {job_id: self._move(about) for job_id, about in by_job.items()}
+
+    def _move(self, events: Sequence[JobEvent]) -> Move:
+        def move(job: Job) -> Job:
+            return reduce(self._apply, events, job)
+
+        return move
+
+    def _apply(self, job: Job, event: JobEvent) -> Job:
+        if event.generation != job.generation:
+            log.info("stale generation", job=job.id, event_type=event.type, generation=event.generation)
+            return job
+        match event:
+            case JobStarted():
+                attempt = Attempt(event.execution_id, event.grader_id, event.started_at)
+                return job.start(attempt, lease=self.lease, policy=self.policy)
+            case JobFinished():
+                if job.is_terminal and job.execution_id != event.execution_id:
+                    log.info("duplicate outcome", job=job.id, execution=event.execution_id)
+                return job.finish(event.report, policy=self.policy)
+            case JobReleased():
+                return job.release(event.execution_id, event.released_at)
+            case _:
+                return job
+
+
+def _log(event: JobFinished) -> JobLog:
+    return JobLog(event.job_id, event.execution_id, event.stdout[:MAX_LOG], event.stderr[:MAX_LOG])
+
+
+def _is_news(event: JobStarted, moved: dict[str, Moved]) -> bool:
+    job = moved.get(event.job_id)
+    return job is not None and all(a.execution_id != event.execution_id for a in job.before.attempts)
+
+
+def _facts(events: Sequence[JobEvent], moved: dict[str, Moved]) -> list[Fact]:
+    """What the rest of the system must hear. An outcome is told again whenever somebody reports one."""
+    unknown = {event.job_id for event in events} - moved.keys()
+    if unknown:
+        log.warning("events of unknown jobs", jobs=sorted(unknown))
+    reported = {event.job_id for event in events if isinstance(event, JobFinished)}
+    facts: list[Fact] = []
+    for job_id, job in moved.items():
+        if job.after.is_terminal and job_id in reported:
+            facts.append(settled(job.after))
+        else:
+            facts += following(job)
+    facts += [_cancel(event) for event in events if isinstance(event, JobStarted) and _is_unwanted(event, moved)]
+    return facts
+
+
+def _is_unwanted(event: JobStarted, moved: dict[str, Moved]) -> bool:
+    job = moved.get(event.job_id)
+    return job is not None and job.after.is_terminal and job.after.execution_id != event.execution_id
+
+
+def _cancel(event: JobStarted) -> Fact:
+    command = CancelJob(
+        course=event.course,
+        run_id=event.run_id,
+        job_id=event.job_id,
+        generation=event.generation,
+        reason="the job has ended already",
+    )
+    return CONTROL, control_key(event.grader_id), command

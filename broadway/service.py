@@ -1,0 +1,200 @@
+"""The chassis of every long-running program: logging, signals, exit codes, connections."""
+
+import asyncio
+import contextlib
+import logging
+import logging.handlers
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+import uvloop
+from structlog.tracebacks import ExceptionDictTransformer
+from structlog.typing import Processor
+
+from broadway.mongo import Store, StoreUnreachableError
+from broadway.rabbit import BrokerUnreachableError, Rabbit
+from broadway.settings import LogSettings, ServiceSettings
+
+log = structlog.get_logger(__name__)
+
+Main = Callable[[asyncio.Event], Awaitable[None]]
+
+_RETRY_BROKER = 2  # seconds between two attempts to connect at start
+_NOISY = ("aiormq", "aio_pika", "pymongo", "httpx2", "httpcore2", "urllib3", "docker", "uvicorn.access", "asyncio")
+
+
+class StartError(Exception):
+    """The program cannot start; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """What a service of the control plane works with."""
+
+    store: Store
+    rabbit: Rabbit
+
+
+def run(main: Main, *, service: str, settings: LogSettings) -> None:
+    """Run a program until it returns or SIGTERM or SIGINT asks it to stop; exit 0, or 1 when it could not go on."""
+    configure_logging(settings, service=service)
+    try:
+        uvloop.run(_supervised(main))
+    except* StartError as group:
+        for error in group.exceptions:
+            log.critical("cannot start", reason=str(error))
+        raise SystemExit(1) from None
+
+
+async def _supervised(main: Main) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await main(stop)
+
+
+@contextlib.asynccontextmanager
+async def connections(settings: ServiceSettings, *, service: str) -> AsyncIterator[Connections]:
+    """Open the store and the broker and make sure of the topology; waits for a broker that is not there yet.
+
+    Raises:
+        StartError: The store does not answer.
+    """
+    mongo = settings.mongodb
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            store = await stack.enter_async_context(
+                Store.connect(
+                    mongo.dsn,
+                    primary=mongo.primary,
+                    logs=mongo.logs,
+                    server_timeout=mongo.timeout,
+                    service=service,
+                )
+            )
+        except StoreUnreachableError as error:
+            raise StartError(f"{error}; is --mongodb-dsn right, and the server up?") from error
+        rabbit = await stack.enter_async_context(connected(settings.amqp_url.get_secret_value(), service=service))
+        await rabbit.declare_topology()
+        yield Connections(store, rabbit)
+
+
+@contextlib.asynccontextmanager
+async def connected(url: str, *, service: str) -> AsyncIterator[Rabbit]:
+    """Connect to the broker, however long it takes to come up."""
+    async with contextlib.AsyncExitStack() as stack:
+        while True:
+            try:
+                rabbit = await stack.enter_async_context(Rabbit.connect(url, service=service))
+                break
+            except BrokerUnreachableError as error:
+                log.warning("waiting for the broker", reason=str(error))
+                await asyncio.sleep(_RETRY_BROKER)
+        yield rabbit
+
+
+@contextlib.asynccontextmanager
+async def background(*coroutines: Awaitable[None]) -> AsyncIterator[None]:
+    """Run coroutines beside a block, and cancel them at its end. One that fails ends the block with its error."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_awaited(coroutine)) for coroutine in coroutines]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+async def _awaited(coroutine: Awaitable[None]) -> None:
+    await coroutine
+
+
+Answer = TypeVar("Answer")
+
+
+async def unless_stopped(waiting: Coroutine[Any, Any, Answer], stop: asyncio.Event) -> Answer | None:
+    """What a coroutine comes to, or None if the program is asked to stop first."""
+    task, stopped = asyncio.create_task(waiting), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        task.cancel()
+        stopped.cancel()
+
+
+def instance(service: str) -> str:
+    """A name for this process, as consumer tags and connections show it: ``results@host:pid``."""
+    return f"{service}@{os.uname().nodename}:{os.getpid()}"
+
+
+def configure_logging(settings: LogSettings, *, service: str) -> None:
+    """Log to stderr (JSON lines, or readable ones on a terminal) and to a rotated file of JSON lines."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.PositionalArgumentsFormatter(),
+    ]
+    if settings.timestamps:
+        shared.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    root = logging.getLogger()
+    root.setLevel(settings.level)
+    root.handlers = [_stderr_handler(shared), *_file_handlers(settings, service, shared)]
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # At every loss of the broker aiormq logs tracebacks; our own lines say what it means.
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+
+
+def _stderr_handler(shared: list[Processor]) -> logging.Handler:
+    handler = logging.StreamHandler()
+    if sys.stderr.isatty():
+        handler.setFormatter(_formatter(shared, structlog.dev.ConsoleRenderer()))
+    else:
+        handler.setFormatter(_json_formatter(shared))
+    return handler
+
+
+def _file_handlers(settings: LogSettings, service: str, shared: list[Processor]) -> list[logging.Handler]:
+    if not settings.dir:
+        return []
+    directory = Path(settings.dir)
+    directory.mkdir(parents=True, exist_ok=True)
+    handler = logging.handlers.TimedRotatingFileHandler(
+        directory / ("log" if service == "api" else f"{service.replace('/', '-')}.log"),
+        when=settings.rotate,
+        backupCount=settings.backup,
+        delay=True,
+    )
+    handler.setFormatter(_json_formatter(shared))
+    return [handler]
+
+
+def _json_formatter(shared: list[Processor]) -> logging.Formatter:
+    # Local variables of frames would put students' data and secrets into the log.
+    errors = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False, max_frames=20))
+    return _formatter([*shared, errors], structlog.processors.JSONRenderer())
+
+
+def _formatter(shared: list[Processor], renderer: Processor) -> logging.Formatter:
+    *foreign, last = [*shared, structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    own = [p for p in shared if isinstance(p, structlog.processors.ExceptionRenderer)]
+    return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=foreign, processors=[last, *own, renderer])
