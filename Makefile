@@ -1,0 +1,32 @@
+# The targets with a `##` are what `make help` lists.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test check fmt clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
+
+setup: ## install what is missing: system packages, then .venv
+	@scripts/bootstrap
+
+demo: setup ## a course, graded from submission to results, on this machine
+	.venv/bin/python -m demo
+
+up: setup ## run everything on this machine until Ctrl-C
+	.venv/bin/broadway up
+
+test: setup ## all tests
+	.venv/bin/python -m pytest
+
+check: setup ## format, lint, types and import rules
+	.venv/bin/ruff format --check
+	.venv/bin/ruff check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+fmt: setup ## format, and fix what lint can
+	.venv/bin/ruff format
+	.venv/bin/ruff check --fix
+
+clean: ## remove .venv, caches and everything that runs have left
+	rm -rf .venv .broadway .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,142 @@
+"""`broadway up`: everything on one machine, supervised, until a signal ends it."""
+
+import asyncio
+import fcntl
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from broadway.local.processes import LocalError, absolute
+from broadway.local.secret import write
+from broadway.local.site import Say, Site, UpOptions, site
+
+__all__ = ["UpOptions", "up"]
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+async def up(options: UpOptions) -> int:
+    """Run until SIGINT or SIGTERM; return the exit status: 1 when something could not be started."""
+    say = _speaker()
+    options = replace(options, directory=absolute(options.directory))
+    try:
+        with _alone(options.directory):
+            await _until_signalled(options, say)
+    except (LocalError, OSError) as error:
+        say(f"broadway up: {error}")
+        return 1
+    return 0
+
+
+async def _until_signalled(options: UpOptions, say: Say) -> None:
+    """Run the site; the first signal starts to stop it, further ones change nothing."""
+    running = asyncio.create_task(_run(options, say))
+
+    def stop() -> None:
+        if running.cancelling():
+            say("Already stopping.")
+        else:
+            say("Stopping.")
+            running.cancel()
+
+    loop = asyncio.get_running_loop()
+    for each in SIGNALS:
+        loop.add_signal_handler(each, stop)
+    try:
+        await asyncio.wait({running})
+    finally:
+        for each in SIGNALS:
+            loop.remove_signal_handler(each)
+        if not running.cancelling():
+            running.cancel()
+    if not running.cancelled():
+        running.result()
+
+
+async def _run(options: UpOptions, say: Say) -> None:
+    say(f"Starting, in {options.directory} ...")
+    async with site(options, say) as running:
+        facts = _facts(options, running)
+        with _announced(options.json_ready, facts):
+            _show(facts)
+            await asyncio.Event().wait()
+
+
+def _facts(options: UpOptions, running: Site) -> dict[str, Any]:
+    below = running.foundations
+    return {
+        "api": options.api,
+        "token": running.token,
+        "amqp_url": below.amqp_url,
+        "mongodb_dsn": below.mongodb_dsn,
+        "docker_host": below.engine.docker_host,
+        "private_engine": below.engine.private,
+        "management_url": below.node.management_url if below.node else None,
+        "management_user": below.node.username if below.node else None,
+        "management_password_file": str(options.directory / "broker" / "password") if below.node else None,
+        "graders": options.grader_ids,
+        "slots": options.slots,
+        "log_dir": str(options.log_dir),
+        "pid": os.getpid(),
+    }
+
+
+@contextmanager
+def _announced(path: Path | None, facts: dict[str, Any]) -> Iterator[None]:
+    """Keep `facts` in a file, for its owner to read, while they hold."""
+    if path is None:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, json.dumps(facts, indent=2) + "\n")
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Hold the directory's lock; raise LocalError when another one does."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LocalError(f"another `broadway up` runs in {directory}") from None
+        yield
+
+
+def _speaker() -> Say:
+    from rich.console import Console  # noqa: PLC0415 - the other commands need not wait for it
+
+    console = Console(stderr=True)
+    return lambda text: console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def _show(facts: dict[str, Any]) -> None:
+    from rich.console import Console  # noqa: PLC0415 - the other commands need not wait for it
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in _lines(facts):
+        table.add_row(name, value)
+    Console().print(table)
+
+
+def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "API", facts["api"]
+    if facts["management_url"]:
+        yield "RabbitMQ", facts["management_url"]
+        yield "", f"user {facts['management_user']}, password in {facts['management_password_file']}"
+    yield "Engine", facts["docker_host"] + (" (private)" if facts["private_engine"] else "")
+    yield "Graders", f"{', '.join(facts['graders'])}, {facts['slots']} slots each"
+    yield "Logs", facts["log_dir"]
+    yield "Stop", f"Ctrl-C, or kill {facts['pid']}"

@@ -1,0 +1,599 @@
+"""The only Docker: stages as containers of a Docker Engine, 20.10 or later."""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import itertools
+import math
+import os
+import re
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, ParamSpec, Self, TypeVar
+
+import docker.utils
+import structlog
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.types import LogConfig, Mount, Ulimit
+from docker.utils.socket import frames_iter
+from pydantic import ValidationError
+from requests import Response
+from requests.exceptions import ConnectionError as HTTPConnectionError
+from requests.exceptions import Timeout
+from urllib3.exceptions import HTTPError, ReadTimeoutError
+
+from broadway.assignment import Stage
+from broadway.grader.output import OutputLog
+from broadway.grader.stages import ContainerError, KilledFor, Labels, Limits, StageRun
+from broadway.job import FaultPhase
+
+log = structlog.get_logger(__name__)
+
+CALL_TIMEOUT = 60  # seconds that the engine may take for one call
+KILL_GRACE = 30.0  # seconds that a killed container may take to end
+WAIT_SLICE = 10  # seconds of one wait; in between, a thread sees that nobody waits for it any more
+SEEN_FOR = 30.0  # seconds for which an image that was here is taken to be here still
+PULLS = 3  # missing images pulled at a time
+
+# What programs of course images that run as root need. Not NET_BIND_SERVICE: engines since 20.10 let everybody in a
+# container bind low ports. Not MKNOD, NET_RAW, SYS_CHROOT, SETFCAP, SETPCAP, AUDIT_WRITE, which engines give as well.
+CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID")
+SHARED_MEMORY = "64m"
+OPEN_FILES = (1024, 16384)  # soft, hard
+OOM_SCORE = 500  # containers die before the grader does
+
+_LABEL = "io.broadway."
+_HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+_TROUBLE = (DockerException, OSError, HTTPError)  # an OSError is also every error of requests
+_IMAGE = re.compile(r"[A-Za-z0-9](?!.*\.\.)[A-Za-z0-9._/:@-]*")
+# What the engine says when a start fails because of what the stage asks for, although it calls it a server's error.
+_STAGES_FAULT = re.compile(r'exec: "|environment variable|sethostname|unable to find (user|group)')
+_HOSTS_FAULT = re.compile(r"bind source path")
+_NOISE = re.compile(r"^.*unable to start container process: |: unknown$", re.DOTALL)
+_PRIVATE = re.compile(r'(?<=environment variable).*|(?<=path does not exist).*|(?<=mounting) "[^"]*"', re.DOTALL)
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class _Client(docker.APIClient):
+    """A client none of whose calls waits for ever: the SDK sends some of them, such as pull, without a timeout."""
+
+    def request(self, method: str | bytes, url: str | bytes, **options: Any) -> Response:  # type: ignore[override]
+        options["timeout"] = options.get("timeout") or self.timeout
+        return super().request(method, url, **options)
+
+
+class _Engine:
+    """The SDK, in threads of its own."""
+
+    def __init__(self, client: _Client, threads: concurrent.futures.Executor) -> None:
+        self.client = client
+        self._threads = threads
+
+    def begin(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        """Start a call in a thread."""
+        return asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **kwargs))
+
+    async def call(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """A call's result. It goes to its end even when the caller is cancelled, so that its effect is known."""
+        return await _finish(self.begin(call, *args, **kwargs))
+
+
+class _Attachment:
+    """The live output of one container: one thread drains it, any other may cut it."""
+
+    def __init__(self, raw: socket.SocketIO) -> None:
+        self._raw = raw
+        self._lock = threading.Lock()
+
+    def drain(self, output: OutputLog, limit: int) -> bool:
+        """Read until the output ends or is cut, and close. True, at once, if it grew beyond ``limit`` bytes."""
+        try:
+            for stream, data in self._frames():
+                output.feed(stream, data, time.time_ns())
+                if output.total > limit:
+                    return True
+        finally:
+            self.close()
+        return False
+
+    def cut(self) -> None:
+        """End the draining, whatever it waits for."""
+        with (
+            self._lock,
+            contextlib.suppress(OSError, ValueError),
+            socket.socket(fileno=os.dup(self._raw.fileno())) as same,
+        ):
+            same.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Give the connection back to the system; the SDK leaves that to the garbage collector."""
+        with self._lock:
+            if response := getattr(self._raw, "_response", None):
+                response.close()
+            self._raw.close()
+
+    def _frames(self) -> Iterator[tuple[int, bytes]]:
+        with contextlib.suppress(ConnectionError):  # how an engine that is killed ends it
+            yield from frames_iter(self._raw, tty=False)  # type: ignore[no-untyped-call]
+
+
+@dataclass(slots=True)
+class _Container:
+    """One stage's container: the calls about it, to be made in threads."""
+
+    client: _Client
+    name: str
+    options: Mapping[str, Any]
+    output: OutputLog
+    output_limit: int
+    attachment: _Attachment | None = None
+    taken: bool = False
+    abandoned: threading.Event = field(default_factory=threading.Event)
+
+    def create(self) -> None:
+        host_config = self.client.create_host_config(**self.options["host_config"])
+        try:
+            self.client.create_container(**{**self.options, "name": self.name, "host_config": host_config})
+        except APIError as error:
+            self.taken = error.status_code == HTTPStatus.CONFLICT
+            raise
+
+    def attach(self) -> None:
+        raw = self.client.attach_socket(self.name, params={"stdout": 1, "stderr": 1, "stream": 1})
+        self.attachment = _Attachment(raw)
+
+    def start(self) -> None:
+        self.client.start(self.name)
+
+    def follow(self) -> bool:
+        """Collect the output, then wait for the end. Whether the container was killed for too much output.
+
+        The attachment is closed before the kill: an engine waits with the end of a container until its output is read.
+        """
+        flooded = self.attachment is not None and self.attachment.drain(self.output, self.output_limit)
+        killed = flooded and self.kill()
+        while not self._wait():
+            if self.abandoned.is_set():
+                raise TimeoutError
+        return killed
+
+    def kill(self) -> bool:
+        """Kill it. False if it had ended by itself."""
+        try:
+            self.client.kill(self.name)
+        except APIError as error:
+            if error.status_code in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}:
+                return False
+            raise
+        return True
+
+    def state(self) -> dict[str, Any]:
+        state: dict[str, Any] = self.client.inspect_container(self.name)["State"]
+        return state
+
+    def abandon(self) -> None:
+        """Make ``follow`` return soon."""
+        self.abandoned.set()
+        if self.attachment:
+            self.attachment.cut()
+
+    def remove(self) -> None:
+        """Remove it, however far it got. A container that had the name before is somebody else's."""
+        if not self.taken:
+            _remove(self.client, self.name)
+        if self.attachment:
+            self.attachment.close()
+
+    def _wait(self) -> bool:
+        try:
+            self.client.wait(self.name, timeout=WAIT_SLICE)
+        except (Timeout, HTTPConnectionError) as error:
+            if isinstance(error, Timeout) or any(isinstance(arg, ReadTimeoutError) for arg in error.args):
+                return False
+            raise
+        return True
+
+
+class _Images:
+    """The images on this host. What is here is used as it is, and refreshed behind the jobs' back."""
+
+    def __init__(self, engine: _Engine, puller: _Client, *, refresh_interval: float, pull_timeout: float) -> None:
+        self._engine = engine
+        self._puller = puller
+        self._refresh_interval = refresh_interval
+        self._pull_timeout = pull_timeout
+        self._seen: dict[str, float] = {}
+        self._fresh: dict[str, float] = {}
+        self._pulls: dict[str, asyncio.Task[None]] = {}
+        self._missing = asyncio.Semaphore(PULLS)
+        self._refreshing = asyncio.Semaphore(1)
+
+    async def ensure(self, image: str) -> None:
+        """Return when the image is here. Callers that want the same missing image wait for the same pull."""
+        if not _IMAGE.fullmatch(image):
+            raise ContainerError(f"image {image}: this is no name of an image", phase=FaultPhase.PULL, retryable=False)
+        now = time.monotonic()
+        if now - self._seen.get(image, -SEEN_FOR) >= SEEN_FOR:
+            await self._look(image)
+            self._seen[image] = now
+        if now - self._fresh.get(image, -self._refresh_interval) >= self._refresh_interval:
+            self._begin(image, self._refreshing)
+
+    def forget(self, image: str) -> None:
+        """Look next time: the image turned out not to be here."""
+        self._seen.pop(image, None)
+
+    async def close(self) -> None:
+        for pull in self._pulls.values():
+            pull.cancel()
+        await asyncio.gather(*self._pulls.values(), return_exceptions=True)
+
+    async def _look(self, image: str) -> None:
+        try:
+            await self._engine.call(self._engine.client.inspect_image, image)
+        except NotFound:
+            await self._obtain(image)
+        except _TROUBLE as error:
+            raise _fault(error, FaultPhase.PULL, f"image {image}") from error
+
+    async def _obtain(self, image: str) -> None:
+        pull = self._begin(image, self._missing)
+        try:
+            async with asyncio.timeout(self._pull_timeout):
+                await asyncio.shield(pull)
+        except TimeoutError as error:
+            reason = f"image {image}: not pulled within {self._pull_timeout:g} s"
+            raise ContainerError(reason, phase=FaultPhase.PULL, retryable=True) from error
+        except _TROUBLE as error:
+            raise _fault(error, FaultPhase.PULL, f"image {image}") from error
+
+    def _begin(self, image: str, gate: asyncio.Semaphore) -> asyncio.Task[None]:
+        """The pull of an image, the running one if there is one."""
+        if image not in self._pulls:
+            self._fresh[image] = time.monotonic()
+            self._pulls[image] = task = asyncio.create_task(self._pull(image, gate))
+            task.add_done_callback(partial(self._pulled, image))
+        return self._pulls[image]
+
+    async def _pull(self, image: str, gate: asyncio.Semaphore) -> None:
+        async with gate:
+            await _in_own_thread(partial(_pull, self._puller, image, self._pull_timeout))
+
+    def _pulled(self, image: str, pull: asyncio.Task[None]) -> None:
+        del self._pulls[image]
+        if not pull.cancelled() and (error := pull.exception()):
+            log.debug("image not pulled", image=image, error=str(error))
+
+
+class DockerContainers:
+    """A Docker Engine as the grader sees it."""
+
+    def __init__(self, engine: _Engine, images: _Images, *, limits: Limits, hosts: Path | None) -> None:
+        self._engine = engine
+        self._images = images
+        self._limits = limits
+        self._hosts = hosts
+        self._leftovers: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def connect(
+        cls,
+        *,
+        slots: int,
+        limits: Limits,
+        docker_host: str | None = None,
+        work_dir: Path | None = None,
+        refresh_interval: float = 600.0,
+        pull_timeout: float = 600.0,
+    ) -> AsyncIterator[Self]:
+        """Connect to the engine at ``docker_host``, else at the environment's ``DOCKER_HOST``, else on this host.
+
+        ``slots`` stages may run at a time. ``work_dir`` is a directory that the engine finds under the same path; it
+        gets a hosts file, without which the name localhost does not resolve in stages that have no network. Times are
+        in seconds.
+
+        Raises:
+            ContainerError: No engine answers.
+        """
+        threads = concurrent.futures.ThreadPoolExecutor(2 * slots + 2, thread_name_prefix="containers")
+        with contextlib.ExitStack() as stack:
+            stack.callback(threads.shutdown, wait=False, cancel_futures=True)
+            client = await _finish(_in_own_thread(partial(_connect, docker_host, pool=2 * slots + 2)))
+            stack.callback(client.close)
+            puller = _client(docker_host, version=client.api_version, timeout=math.ceil(pull_timeout), pool=PULLS + 1)
+            stack.callback(puller.close)
+            engine = _Engine(client, threads)
+            images = _Images(engine, puller, refresh_interval=refresh_interval, pull_timeout=pull_timeout)
+            hosts = stack.enter_context(_hosts_file(work_dir)) if work_dir else None
+            containers = cls(engine, images, limits=limits, hosts=hosts)
+            try:
+                yield containers
+            finally:
+                await _finish(containers.close())
+
+    async def close(self) -> None:
+        """Stop what goes on in the background. Containers whose removal kept failing stay, for ``remove_orphans``."""
+        await self._images.close()
+        for leftover in self._leftovers:
+            leftover.cancel()
+        await asyncio.gather(*self._leftovers, return_exceptions=True)
+
+    async def ping(self) -> bool:
+        """Whether the engine answers."""
+        try:
+            return bool(await self._engine.call(self._engine.client.ping))
+        except _TROUBLE:
+            return False
+
+    async def ensure_images(self, images: Sequence[str]) -> None:
+        """See ``Containers``. No image that is here makes a job wait, whatever its registry does."""
+        await asyncio.gather(*(self._images.ensure(image) for image in dict.fromkeys(images)))
+
+    async def run(self, stage: Mapping[str, Any], *, directory: Path, labels: Labels) -> StageRun:
+        """See ``Containers``."""
+        checked = self._check(stage)
+        container = self._container(checked, directory, labels)
+        try:
+            return await self._run(container, checked)
+        except ContainerError as error:
+            if isinstance(error.__cause__, ImageNotFound):
+                self._images.forget(checked.image)
+            raise
+        finally:
+            container.abandon()
+            await _finish(self._discard(container))
+
+    async def remove_orphans(self, is_orphan: Callable[[str, str], bool]) -> int:
+        """See ``Containers``. Those that cannot be removed while the engine is away are left for the next call."""
+        client, removed = self._engine.client, 0
+        try:
+            found = await self._engine.call(client.containers, all=True, filters={"label": [f"{_LABEL}grader"]})
+            for each in found:
+                if is_orphan(each["Labels"][f"{_LABEL}grader"], each["Labels"].get(f"{_LABEL}boot", "")):
+                    await self._engine.call(_remove, client, each["Id"])
+                    removed += 1
+        except _TROUBLE as error:
+            log.warning("orphaned containers not removed", error=type(error).__name__)
+        return removed
+
+    def _check(self, stage: Mapping[str, Any]) -> Stage:
+        """The stage with its defaults, if this grader may run it."""
+        try:
+            checked = Stage.model_validate(stage)
+        except ValidationError as error:
+            names = ", ".join(".".join(map(str, each["loc"])) for each in error.errors())
+            raise ContainerError(f"not a stage: {names}", phase=FaultPhase.CREATE, retryable=False) from None
+        if checked.privileged and not self._limits.allow_privileged:
+            reason = "the stage asks for a privileged container, which this grader does not allow"
+            raise ContainerError(reason, phase=FaultPhase.CREATE, retryable=False)
+        return checked
+
+    def _container(self, stage: Stage, directory: Path, labels: Labels) -> _Container:
+        options = _options(stage, labels, self._limits)
+        options["host_config"]["mounts"] = list(_mounts(stage, directory, self._hosts))
+        execution = re.sub(r"[^A-Za-z0-9_.-]", "-", labels.execution_id)
+        return _Container(
+            client=self._engine.client,
+            name=f"broadway-{execution}-{labels.stage}",
+            options=options,
+            output=OutputLog(head=self._limits.kept_head, tail=self._limits.kept_tail),
+            output_limit=self._limits.output,
+        )
+
+    async def _run(self, container: _Container, stage: Stage) -> StageRun:
+        what = f"image {stage.image}"
+        await self._step(container.create, FaultPhase.CREATE, what)
+        await self._step(container.attach, FaultPhase.START, what)
+        await self._step(container.start, FaultPhase.START, f"{what}, entrypoint {stage.entrypoint}"[:400])
+        killed_for = await self._watch(container, stage.timeout, what)
+        state = await self._step(container.state, FaultPhase.COLLECT, what)
+        return StageRun(
+            exit_code=state["ExitCode"],
+            killed_for=killed_for,
+            oom_killed=state["OOMKilled"],
+            started_at=datetime.fromisoformat(state["StartedAt"]),
+            finished_at=datetime.fromisoformat(state["FinishedAt"]),
+            output=container.output.text() if stage.logs else "",
+            output_bytes=container.output.total,
+            state=state,
+        )
+
+    async def _step(self, step: Callable[[], T], phase: FaultPhase, what: str) -> T:
+        try:
+            return await self._engine.call(step)
+        except _TROUBLE as error:
+            raise _fault(error, phase, what) from error
+
+    async def _watch(self, container: _Container, timeout: float, what: str) -> KilledFor | None:  # noqa: ASYNC109
+        """Wait for a container's end, or make it end ``timeout`` seconds from now."""
+        follower = self._engine.begin(container.follow)
+        follower.add_done_callback(lambda future: future.cancelled() or future.exception())  # it may be left alone
+        await asyncio.wait({follower}, timeout=timeout)
+        late = not follower.done() and await self._step(container.kill, FaultPhase.WAIT, what)
+        await asyncio.wait({follower}, timeout=KILL_GRACE)
+        if not follower.done():
+            raise ContainerError(f"{what}: did not end when killed", phase=FaultPhase.WAIT, retryable=True)
+        try:
+            flooded = follower.result()
+        except _TROUBLE as error:
+            raise _fault(error, FaultPhase.WAIT, what) from error
+        return KilledFor.OUTPUT if flooded else KilledFor.TIME if late else None
+
+    async def _discard(self, container: _Container) -> None:
+        """Remove a container, now or when the engine is back."""
+        try:
+            await self._engine.call(container.remove)
+        except _TROUBLE as error:
+            log.warning("container not removed yet", container=container.name, error=type(error).__name__)
+            leftover = asyncio.create_task(self._remove_later(container))
+            self._leftovers.add(leftover)
+            leftover.add_done_callback(self._leftovers.discard)
+
+    async def _remove_later(self, container: _Container) -> None:
+        for delay in itertools.chain((1, 2, 4, 8, 16), itertools.repeat(30)):
+            await asyncio.sleep(delay)
+            with contextlib.suppress(*_TROUBLE):
+                return await self._engine.call(container.remove)
+        return None
+
+
+async def _finish(awaitable: Awaitable[T]) -> T:
+    """Await something to its end. A cancellation that arrives meanwhile goes on after that."""
+    task = asyncio.ensure_future(awaitable)
+    cancelled = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled and (task.cancelled() or task.exception() or True):
+        raise cancelled
+    return task.result()
+
+
+def _fault(error: Exception, phase: FaultPhase, what: str) -> ContainerError:
+    """An error of the SDK as the reader of a job's result should see it: without host paths, addresses and values."""
+    if isinstance(error, ImageNotFound):
+        return ContainerError(f"{what}: not found", phase=phase, retryable=False)
+    if isinstance(error, APIError):
+        text = error.explanation or ""
+        cause = _PRIVATE.sub(" ...", _NOISE.sub("", text))[:400]
+        return ContainerError(f"{what}: {cause}", phase=phase, retryable=not _is_stages_fault(error, text, phase))
+    if isinstance(error, DockerException):  # refused by the SDK, or an error in the middle of a pull
+        retryable = phase is FaultPhase.PULL and "not found" not in str(error)
+        return ContainerError(f"{what}: {error}"[:400], phase=phase, retryable=retryable)
+    reason = f"the container engine does not answer ({type(error).__name__})"
+    return ContainerError(reason, phase=phase, retryable=True)
+
+
+def _is_stages_fault(error: APIError, text: str, phase: FaultPhase) -> bool:
+    """Whether what the stage asks for, not the engine, is to blame."""
+    if phase not in {FaultPhase.PULL, FaultPhase.CREATE, FaultPhase.START} or _HOSTS_FAULT.search(text):
+        return False
+    return error.status_code in {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND} or bool(_STAGES_FAULT.search(text))
+
+
+def _in_own_thread(call: Callable[[], T]) -> asyncio.Future[T]:
+    """Begin a call that may hang for long, in a thread that does not keep the program from ending."""
+    done: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+    def work() -> None:
+        try:
+            done.set_result(call())
+        except Exception as error:  # noqa: BLE001 - whoever awaits gets it
+            done.set_exception(error)
+
+    threading.Thread(target=work, daemon=True, name="pull").start()
+    return asyncio.wrap_future(done)
+
+
+def _client(docker_host: str | None, *, version: str, timeout: int, pool: int) -> _Client:
+    environment = {**os.environ, **({"DOCKER_HOST": docker_host} if docker_host else {})}
+    options = docker.utils.kwargs_from_env(environment=environment)
+    return _Client(version=version, timeout=timeout, max_pool_size=pool, **options)
+
+
+def _connect(docker_host: str | None, *, pool: int) -> _Client:
+    try:
+        return _client(docker_host, version="auto", timeout=CALL_TIMEOUT, pool=pool)
+    except _TROUBLE as error:
+        place = docker_host or os.environ.get("DOCKER_HOST") or "this host's default socket"
+        reason = f"no container engine answers at {place} (DOCKER_HOST): {error}"
+        raise ContainerError(reason, phase=FaultPhase.CREATE, retryable=True) from error
+
+
+@contextlib.contextmanager
+def _hosts_file(work_dir: Path) -> Iterator[Path]:
+    work_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=work_dir.absolute(), prefix="hosts-") as file:
+        file.write(_HOSTS)
+        file.flush()
+        os.fchmod(file.fileno(), 0o444)
+        yield Path(file.name)
+
+
+def _pull(client: _Client, image: str, limit: float) -> None:
+    deadline = time.monotonic() + limit
+    for progress in client.pull(image, stream=True, decode=True):
+        if "error" in progress:
+            raise DockerException(progress["error"])
+        if time.monotonic() > deadline:
+            raise TimeoutError
+
+
+def _remove(client: _Client, container: str) -> None:
+    with contextlib.suppress(NotFound):
+        client.remove_container(container, v=True, force=True)
+
+
+def _options(stage: Stage, labels: Labels, limits: Limits) -> dict[str, Any]:
+    """What the SDK's ``create_container`` takes, but for the mounts."""
+    return {
+        "image": stage.image,
+        "entrypoint": stage.entrypoint or None,  # an empty list would be no entrypoint instead of the image's own
+        "environment": stage.env,
+        "hostname": stage.hostname,
+        "network_disabled": not stage.networking,
+        "healthcheck": {"test": ["NONE"]},
+        "labels": _labels(labels, deadline=time.time() + stage.timeout + CALL_TIMEOUT),
+        "host_config": {**_resources(stage, limits), **_rights(stage)},
+    }
+
+
+def _labels(labels: Labels, *, deadline: float) -> dict[str, str]:
+    """``deadline`` is the Unix time after which nobody waits for the container any more."""
+    values = {
+        "grader": labels.grader_id,
+        "boot": labels.boot_id,
+        "job": labels.job_id,
+        "execution": labels.execution_id,
+        "stage": str(labels.stage),
+        "deadline": str(int(deadline)),
+    }
+    return {_LABEL + key: value for key, value in values.items()}
+
+
+def _resources(stage: Stage, limits: Limits) -> dict[str, Any]:
+    return {
+        "mem_limit": stage.memory,
+        "memswap_limit": stage.memory,
+        "pids_limit": limits.pids,
+        "shm_size": SHARED_MEMORY,
+        "oom_score_adj": OOM_SCORE,
+        "cpuset_cpus": stage.cpuset_cpus or None,
+        "log_config": LogConfig(type="none"),
+        "restart_policy": {"Name": "no"},
+        "ulimits": [
+            Ulimit(name="core", soft=0, hard=0),
+            Ulimit(name="fsize", soft=limits.file_size, hard=limits.file_size),
+            Ulimit(name="nofile", soft=OPEN_FILES[0], hard=OPEN_FILES[1]),
+        ],
+    }
+
+
+def _rights(stage: Stage) -> dict[str, Any]:
+    if stage.privileged:
+        return {"privileged": True, "ipc_mode": "private"}
+    return {
+        "ipc_mode": "private",
+        "cap_drop": ["ALL"],
+        "cap_add": list(CAPABILITIES),
+        "security_opt": ["no-new-privileges:true"],
+    }
+
+
+def _mounts(stage: Stage, directory: Path, hosts: Path | None) -> Iterator[Mount]:
+    yield Mount("/job", str(directory.absolute()), type="bind", propagation="rprivate")
+    if hosts and not stage.networking:
+        yield Mount("/etc/hosts", str(hosts), type="bind", read_only=True, propagation="rprivate")

@@ -1,0 +1,167 @@
+"""A container engine: the machine's own when there is one, a private one otherwise."""
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+import httpx2
+
+from broadway.local.network import bridge
+from broadway.local.processes import Child, ChildError, MissingError, absolute, child, output
+
+DEFAULT = "unix:///var/run/docker.sock"
+NEEDED = {"dockerd": "docker.io", "iptables": "iptables", "ip": "iproute2"}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A Docker Engine that answers at `docker_host`; `child` is set when it is a private one."""
+
+    docker_host: str
+    child: Child | None = None
+
+    @property
+    def private(self) -> bool:
+        return self.child is not None
+
+    async def ended(self) -> ChildError:
+        """Return once a private engine has ended; never, for the machine's own."""
+        while self.child is None:
+            await asyncio.Event().wait()
+        return await self.child.ended()
+
+
+@asynccontextmanager
+async def engine(
+    directory: Path, *, log: Path | None = None, env: Mapping[str, str] = os.environ, within: float = 60
+) -> AsyncIterator[Engine]:
+    """Yield the engine at DOCKER_HOST or at the default socket, or else run one over `directory`.
+
+    Raises MissingError when that would need packages or rights that are not there, ChildError when
+    the engine is not ready `within` seconds.
+    """
+    host = env.get("DOCKER_HOST", DEFAULT)
+    if await answers(host):
+        yield Engine(host)
+        return
+    _demand(host)
+    async with private(directory, log=log, within=within) as own:
+        yield own
+
+
+@asynccontextmanager
+async def private(home: Path, *, log: Path | None = None, within: float = 60) -> AsyncIterator[Engine]:
+    """Run an engine whose images stay in `home`; nothing else stays when it ends."""
+    home = absolute(home)
+    key = sha256(bytes(home)).hexdigest()[:8]
+    run = Path("/run", f"broadway-{key}")  # a socket's path has to be short
+    host = f"unix://{run}/docker.sock"
+    async with _swept(run, home), bridge(f"bw-{key}") as _:
+        command = _command(run, home, host, f"bw-{key}")
+        async with child("dockerd", command, log=log or home / "engine.log", grace=30) as running:
+            await running.until(partial(answers, host), within=within)
+            try:
+                yield Engine(host, running)
+            finally:
+                await _empty(host)
+
+
+async def answers(host: str) -> bool:
+    """Tell whether a Docker Engine answers at `host`, as in DOCKER_HOST."""
+    try:
+        async with _client(host) as client:
+            return (await client.get("/_ping")).text == "OK"
+    except (httpx2.TransportError, httpx2.InvalidURL):
+        return False
+
+
+def _client(host: str) -> httpx2.AsyncClient:
+    scheme, _, place = host.partition("://")
+    if scheme == "unix":
+        return httpx2.AsyncClient(base_url="http://engine", transport=httpx2.AsyncHTTPTransport(uds=place), timeout=30)
+    return httpx2.AsyncClient(base_url=f"http://{place}", timeout=5)
+
+
+def _demand(host: str) -> None:
+    absent = sorted({package for program, package in NEEDED.items() if shutil.which(program) is None})
+    if absent:
+        raise MissingError(f"no Docker Engine answers at {host}: start one, or install {', '.join(absent)}")
+    if os.geteuid() != 0:
+        raise MissingError(f"no Docker Engine answers at {host}, and only root can run a private one")
+
+
+def _command(run: Path, home: Path, host: str, network: str) -> list[str]:
+    return [
+        *("dockerd", "--host", host, "--bridge", network),
+        *("--data-root", str(home / "data"), "--exec-root", str(run / "exec")),
+        *("--pidfile", str(run / "pid"), "--config-file", str(run / "daemon.json")),
+        *("--live-restore=false", "--log-level", "warn"),
+    ]
+
+
+async def _empty(host: str) -> None:
+    """Remove what containers and networks there are, so that the engine need not wait for them to stop."""
+    with suppress(httpx2.HTTPError):
+        async with _client(host) as client:
+            for container in (await client.get("/containers/json", params={"all": True})).json():
+                await client.delete(f"/containers/{container['Id']}", params={"force": True, "v": True})
+            await client.post("/networks/prune")
+
+
+@asynccontextmanager
+async def _swept(run: Path, home: Path) -> AsyncIterator[None]:
+    """Leave no process, mount or file of an engine behind, however it ended."""
+    _make(run)
+    try:
+        yield
+    finally:
+        _kill(_processes(str(run / "exec")))
+        for mount in _mounts(run, home):
+            await output("umount", "--lazy", mount)
+        shutil.rmtree(run, ignore_errors=True)
+
+
+def _make(run: Path) -> None:
+    run.mkdir(mode=0o700, exist_ok=True)
+    (run / "daemon.json").write_text("{}")  # so that the machine's own is not read
+
+
+def _kill(processes: set[int]) -> None:
+    for pid in processes:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _processes(marker: str) -> set[int]:
+    """Return the processes whose command line has `marker` in it, and all their descendants."""
+    parents = {int(each.name): _parent(each) for each in Path("/proc").glob("[0-9]*")}
+    found = {pid for pid in parents if marker in _command_line(pid)} - {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def _parent(process: Path) -> int:
+    with suppress(OSError):
+        return int((process / "stat").read_text().rpartition(")")[2].split()[1])
+    return 0
+
+
+def _command_line(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    return ""
+
+
+def _mounts(*roots: Path) -> list[str]:
+    """Return the mount points below `roots`, the deepest first."""
+    points = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    below = [point for point in points if any(Path(point).is_relative_to(root) for root in roots)]
+    return sorted(below, key=len, reverse=True)

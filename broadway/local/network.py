@@ -1,0 +1,121 @@
+"""A bridge of one's own for a private container engine, and the machine's network as it was before."""
+
+import asyncio
+import json
+import shlex
+import shutil
+import socket
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from ipaddress import IPv4Network
+from itertools import chain
+from pathlib import Path
+
+from broadway.local.processes import LocalError, output
+
+FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+PROGRAMS = ("iptables", "ip6tables")
+TABLES = ("filter", "nat", "raw")
+
+
+@asynccontextmanager
+async def bridge(name: str) -> AsyncIterator[str]:
+    """Set up the bridge `name` and yield its address, which containers see as their gateway.
+
+    At the end the bridge is gone, with every packet filter rule that names it. When no other engine's
+    rules remain, so are the engine's chains, and forwarding is as it was.
+    """
+    await _remove(name)
+    before = _forwarding(), await _policy()
+    address = await _add(name)
+    try:
+        yield address
+    finally:
+        if await _remove(name):
+            await _restore(*before)
+
+
+def _forwarding() -> str:
+    return FORWARDING.read_text()
+
+
+async def _policy() -> list[str]:
+    """Return the arguments that set the policy for forwarded packets as it is now."""
+    return (await output("iptables", "--wait", "--list-rules", "FORWARD")).splitlines()[0].split()
+
+
+async def _restore(forwarding: str, policy: list[str]) -> None:
+    await asyncio.to_thread(FORWARDING.write_text, forwarding)
+    await output("iptables", "--wait", *policy)
+
+
+async def _add(name: str) -> str:
+    subnet = await _subnet(zlib.crc32(name.encode()))
+    address = str(subnet[1])
+    await output("ip", "link", "add", name, "type", "bridge")
+    await output("ip", "address", "add", f"{address}/{subnet.prefixlen}", "dev", name)
+    await output("ip", "link", "set", name, "up")
+    return address
+
+
+async def _subnet(seed: int) -> IPv4Network:
+    """Return a /24 that no route of this machine touches; equal seeds prefer equal ones."""
+    routes = json.loads(await output("ip", "-json", "-4", "route"))
+    taken = [IPv4Network(route["dst"]) for route in routes if route["dst"] != "default"]
+    for each in range(256):
+        subnet = IPv4Network(f"10.213.{(seed + each) % 256}.0/24")
+        if not any(map(subnet.overlaps, taken)):
+            return subnet
+    raise LocalError("no free subnet in 10.213.0.0/16 for a private container network")
+
+
+async def _remove(name: str) -> bool:
+    """Remove the bridge and its rules; tell whether the engine's chains went as well."""
+    if name in {each for _, each in socket.if_nameindex()}:
+        await output("ip", "link", "delete", name)
+    gone = [await _clear(program, name) for program in PROGRAMS if shutil.which(program)]
+    return any(gone)
+
+
+async def _clear(program: str, name: str) -> bool:
+    """Remove what names the interface `name`, and all that engines set up unless another one runs."""
+    tables = [Table(program, table) for table in TABLES]
+    for table in tables:
+        await table.delete([rule for rule in await table.rules() if name in rule])
+    rules = [await table.rules() for table in tables]
+    if any(map(_serves_another, chain.from_iterable(rules))):
+        return False
+    cleared = [await table.drop_chains(listed) for table, listed in zip(tables, rules, strict=True)]
+    return any(cleared)
+
+
+def _serves_another(rule: list[str]) -> bool:
+    """Tell whether a rule of some engine's names an interface, which is another engine's when ours is gone."""
+    return not {"-i", "-o"}.isdisjoint(rule) and any(word.startswith("DOCKER") for word in rule)
+
+
+class Table:
+    """One table of one packet filter; a rule is the list of arguments that would add it."""
+
+    def __init__(self, program: str, table: str) -> None:
+        self._command = (program, "--wait", "--table", table)
+
+    async def rules(self) -> list[list[str]]:
+        try:
+            listed = await output(*self._command, "--list-rules")
+        except LocalError:  # this kernel has no such table
+            return []
+        return [shlex.split(line) for line in listed.splitlines()]
+
+    async def delete(self, rules: list[list[str]]) -> None:
+        for rule in rules:
+            await output(*self._command, "--delete", *rule[1:])
+
+    async def drop_chains(self, rules: list[list[str]]) -> bool:
+        """Drop the engines' chains and the rules that lead there; tell whether there were any."""
+        chains = [rule[1] for rule in rules if rule[0] == "-N" and rule[1].startswith("DOCKER")]
+        await self.delete([rule for rule in rules if rule[0] == "-A" and not set(chains).isdisjoint(rule)])
+        for each in chains:
+            await output(*self._command, "--delete-chain", each)
+        return bool(chains)

@@ -1,0 +1,60 @@
+"""A whole cluster: the control plane in this process, graders with a fake runtime, and a client of v1."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from harness import Client, Cluster, Graders, Place, free_port, until
+
+from broadway import dispatcher, ingest, results, service
+from broadway.settings import ApiSettings
+
+COURSES = {
+    "cs101": {"tokens": ["staff-101"], "query_tokens": ["query-101"]},
+    "cs241": {"tokens": ["staff-241"], "query_tokens": ["query-241"]},
+}
+
+
+@pytest.fixture
+def courses() -> dict[str, dict[str, object]]:
+    return COURSES
+
+
+@pytest.fixture
+def settings(place: Place, tmp_path: Path, courses: dict[str, dict[str, object]]) -> ApiSettings:
+    config = tmp_path / "courses.json"
+    config.write_text(json.dumps(courses))
+    return ApiSettings.model_validate(
+        {
+            "amqp_url": place.amqp_url,
+            "mongodb": {"dsn": place.mongodb_dsn, "primary": f"{place.name}_ag", "logs": f"{place.name}_logs"},
+            "course_config": config,
+            "token": "cluster-token",
+            "bind_addr": "127.0.0.1",
+            "bind_port": free_port(),
+            "log": {"dir": ""},
+            "heartbeat_interval": 1,
+            "reconcile_interval": 0.5,
+            "retry_backoff": 0.05,
+            "leader_ttl": 3,
+        }
+    )
+
+
+@pytest.fixture
+async def cluster(place: Place, settings: ApiSettings, tmp_path: Path) -> AsyncIterator[Cluster]:
+    """The control plane, ready; no grader yet."""
+    stop = asyncio.Event()
+    async with contextlib.AsyncExitStack() as stack:
+        opened = await stack.enter_async_context(service.connections(settings, service="test"))
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        stack.callback(stop.set)
+        for part in (results, dispatcher, ingest):
+            group.create_task(part.serve(settings, store=opened.store, rabbit=opened.rabbit, stop=stop))
+        client = await stack.enter_async_context(Client.connect(f"http://127.0.0.1:{settings.bind_port}"))
+        graders = await stack.enter_async_context(Graders.open(place.amqp_url, tmp_path / "graders"))
+        await until(client.is_ready)
+        yield Cluster(place, settings, client, graders, opened, stack)

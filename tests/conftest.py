@@ -1,0 +1,54 @@
+"""Real services for the whole session, and fresh names in them for every test."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from secrets import token_hex
+
+import httpx2
+import pytest
+from harness import Place
+
+from broadway.local.broker import Broker, broker
+from broadway.local.engine import engine
+from broadway.local.store import store
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture(scope="session")
+async def broker_node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Broker]:
+    async with broker(tmp_path_factory.mktemp("broker")) as node:
+        yield node
+
+
+@pytest.fixture(scope="session")
+async def mongodb_dsn(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    if dsn := os.environ.get("BROADWAY_TEST_MONGODB_DSN"):
+        yield dsn
+        return
+    async with store(tmp_path_factory.mktemp("store")) as server:
+        yield server.dsn
+
+
+@pytest.fixture(scope="session")
+async def docker_host() -> AsyncIterator[str]:
+    # Images and layers stay, so that the next session starts faster.
+    async with engine(Path(".broadway/engine")) as running:
+        yield running.docker_host
+
+
+@pytest.fixture
+async def place(broker_node: Broker, mongodb_dsn: str) -> AsyncIterator[Place]:
+    name = f"t{token_hex(4)}"
+    auth = (broker_node.username, broker_node.password)
+    async with httpx2.AsyncClient(base_url=broker_node.management_url, auth=auth) as management:
+        (await management.put(f"/api/vhosts/{name}")).raise_for_status()
+        grant = {"configure": ".*", "write": ".*", "read": ".*"}
+        url = f"/api/permissions/{name}/{broker_node.username}"
+        (await management.put(url, json=grant)).raise_for_status()
+        yield Place(broker_node.amqp_url.rpartition("/")[0] + f"/{name}", mongodb_dsn, name)
+        (await management.delete(f"/api/vhosts/{name}")).raise_for_status()

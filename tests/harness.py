@@ -1,0 +1,178 @@
+"""What tests of the whole system share: a client of v1, graders with a fake runtime, and waiting for events."""
+
+import asyncio
+import contextlib
+import inspect
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import httpx2
+from fake_containers import FakeContainers
+from pydantic import SecretStr
+
+from broadway import grader, service
+from broadway.grader.join import Membership
+from broadway.settings import ApiSettings, GraderSettings
+
+PATIENCE = 60  # seconds until a wait counts as failed; nothing waits this long when all is well
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def until(condition: Callable[[], Awaitable[Any] | Any], *, within: float = PATIENCE) -> Any:
+    """Poll until a condition holds; what it came to. Fails with the condition's name when it never does."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within):
+            while True:
+                value = condition()
+                if inspect.isawaitable(value):
+                    value = await value
+                if value:
+                    return value
+                await asyncio.sleep(0.02)
+    raise AssertionError(f"not within {within} s: {getattr(condition, '__qualname__', condition)}")
+
+
+def stage(*command: str, **more: Any) -> dict[str, Any]:
+    return {"image": "fake", "entrypoint": list(command), **more}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A virtual host and databases that nobody else uses."""
+
+    amqp_url: str
+    mongodb_dsn: str
+    name: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "BROADWAY_AMQP_URL": self.amqp_url,
+            "BROADWAY_MONGODB_DSN": self.mongodb_dsn,
+            "BROADWAY_MONGODB_PRIMARY": f"{self.name}_ag",
+            "BROADWAY_MONGODB_LOGS": f"{self.name}_logs",
+            "BROADWAY_LOG_DIR": "",
+        }
+
+
+@dataclass
+class Client:
+    """The staff of courses, speaking v1."""
+
+    http: httpx2.AsyncClient
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def connect(cls, url: str) -> AsyncIterator[Self]:
+        async with httpx2.AsyncClient(base_url=url, timeout=30) as http:
+            yield cls(http)
+
+    async def is_ready(self) -> bool:
+        try:
+            return (await self.http.get("/readyz")).status_code == httpx2.codes.OK
+        except httpx2.TransportError:
+            return False
+
+    async def post(self, path: str, body: Any, *, token: str) -> httpx2.Response:
+        return await self.http.post(f"/api/v1/{path}", json=body, headers={"Authorization": f"Bearer {token}"})
+
+    async def get(self, path: str, *, token: str, version: str = "v1") -> httpx2.Response:
+        return await self.http.get(f"/api/{version}/{path}", headers={"Authorization": f"Bearer {token}"})
+
+    async def register(self, course: str, assignment: str, *, students: list[Any], **more: Any) -> None:
+        config = {"student_pipeline": students, **more}
+        answer = await self.post(f"grading_config/{course}/{assignment}", config, token=token_of(course))
+        assert answer.status_code == httpx2.codes.OK, answer.text
+
+    async def submit(self, course: str, assignment: str, students: int, **more: Any) -> str:
+        body = {"students_env": [{"STUDENT_ID": f"s{n}"} for n in range(students)], **more}
+        answer = await self.post(f"grading_run/{course}/{assignment}", body, token=token_of(course))
+        assert answer.status_code == httpx2.codes.OK, answer.text
+        run_id: str = answer.json()["data"]["grading_run_id"]
+        return run_id
+
+    async def status(self, course: str, run_id: str) -> dict[str, Any]:
+        answer = await self.get(f"grading_run_status/{course}/{run_id}", token=token_of(course))
+        assert answer.status_code == httpx2.codes.OK, answer.text
+        data: dict[str, Any] = answer.json()["data"]
+        return data
+
+    async def describe(self, course: str, run_id: str) -> dict[str, Any]:
+        answer = await self.get(f"courses/{course}/runs/{run_id}", token=token_of(course), version="v2")
+        assert answer.status_code == httpx2.codes.OK, answer.text
+        run: dict[str, Any] = answer.json()
+        return run
+
+    async def finished(self, course: str, run_id: str, *, within: float = PATIENCE) -> dict[str, Any]:
+        """The run's description once it is over."""
+
+        async def is_over() -> bool:
+            return (await self.status(course, run_id))["state"] in ("grading run is complete", "grading run failed")
+
+        await until(is_over, within=within)
+        return await self.describe(course, run_id)
+
+
+def token_of(course: str) -> str:
+    return f"staff-{course.removeprefix('cs')}"
+
+
+@dataclass
+class Graders:
+    """Graders in this process, with a fake runtime."""
+
+    amqp_url: str
+    directory: Path
+    group: asyncio.TaskGroup
+    running: dict[str, tuple[asyncio.Event, asyncio.Task[None]]] = field(default_factory=dict)
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, amqp_url: str, directory: Path) -> AsyncIterator[Self]:
+        async with asyncio.TaskGroup() as group:
+            graders = cls(amqp_url, directory, group)
+            try:
+                yield graders
+            finally:
+                for stop, _ in graders.running.values():
+                    stop.set()
+
+    def start(self, name: str, *, slots: int = 2, drain_timeout: float = 5) -> FakeContainers:
+        containers = FakeContainers()
+        settings = GraderSettings.model_construct(
+            token=SecretStr("cluster-token"),
+            grader_id=name,
+            slots=slots,
+            pool="default",
+            work_dir=self.directory / name,
+            drain_timeout=drain_timeout,
+        )
+        membership = Membership(heartbeat_interval=1, amqp_url=self.amqp_url)
+        stop = asyncio.Event()
+        serving = grader.serve(settings, membership, containers=containers, stop=stop)
+        self.running[name] = (stop, self.group.create_task(serving))
+        return containers
+
+    async def stop(self, name: str) -> None:
+        stop, task = self.running.pop(name)
+        stop.set()
+        await task
+
+
+@dataclass
+class Cluster:
+    place: Place
+    settings: ApiSettings
+    client: Client
+    graders: Graders
+    opened: service.Connections
+    stack: contextlib.AsyncExitStack = field(repr=False)

@@ -1,0 +1,53 @@
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from pymongo import AsyncMongoClient, WriteConcern
+
+from broadway.local.processes import MissingError, accepts
+from broadway.local.store import store
+
+
+async def insert(dsn: str, key: int) -> None:
+    async with AsyncMongoClient(dsn) as client:
+        collection = client.tests.get_collection("kept", write_concern=WriteConcern(w="majority", j=True))
+        await collection.insert_one({"_id": key})
+
+
+async def keys(dsn: str) -> list[int]:
+    async with AsyncMongoClient(dsn) as client:
+        return [each["_id"] async for each in client.tests.kept.find({}, sort=[("_id", 1)])]
+
+
+async def test_documents_outlive_a_clean_stop_and_a_kill(tmp_path: Path) -> None:
+    async with store(tmp_path) as first:
+        await insert(first.dsn, 1)
+    assert first.child.process.returncode == 0
+    port = int(first.dsn.partition("?")[0].rstrip("/").rpartition(":")[2])
+    assert not await accepts(port)
+
+    async with store(tmp_path, port=port) as second:
+        assert second.dsn == first.dsn
+        for key in range(2, 50):
+            await insert(second.dsn, key)
+        os.kill(second.pid, signal.SIGKILL)
+        assert "status -9" in str(await second.ended())
+
+    async with store(tmp_path) as third:
+        assert await keys(third.dsn) == [*range(1, 50)]
+
+
+async def test_two_stores_run_side_by_side(tmp_path: Path) -> None:
+    async with store(tmp_path / "a") as one, store(tmp_path / "b") as other:
+        await insert(one.dsn, 1)
+        assert await keys(other.dsn) == []
+
+
+async def test_without_the_package_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingError, match=r"pip install broadway\[local\]"):
+        async with store(tmp_path):
+            pass

@@ -1,0 +1,124 @@
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from broadway.cli.up import UpOptions, up
+from broadway.local.processes import free_ports
+
+API = """
+import http.server, sys
+from pathlib import Path
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+told = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+http.server.HTTPServer((told["--bind-addr"], int(told["--bind-port"])), Handler).serve_forever()
+"""
+GRADER = """
+import os, signal, sys
+from pathlib import Path
+
+notes = Path(sys.argv[0]).with_suffix("." + sys.argv[2])
+signal.signal(signal.SIGTERM, lambda *_: (notes.open("a").write("drained\\n"), sys.exit()))
+notes.open("a").write(f"started {os.getpid()}\\n")
+while True:
+    signal.pause()
+"""
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UpOptions:
+    """Broker and store are given; the services are stand-ins."""
+    (tmp_path / "api.py").write_text(API)
+    (tmp_path / "grader.py").write_text(GRADER)
+    monkeypatch.setenv("BROADWAY_AMQP_URL", "amqp://elsewhere/broadway")
+    monkeypatch.setenv("BROADWAY_MONGODB_DSN", "mongodb://elsewhere/")
+    return UpOptions(
+        directory=tmp_path / "up",
+        bind_port=free_ports(1)[0],
+        graders=2,
+        slots=3,
+        json_ready=tmp_path / "ready.json",
+        api_command=(sys.executable, str(tmp_path / "api.py")),
+        grader_command=(sys.executable, str(tmp_path / "grader.py")),
+    )
+
+
+@pytest.fixture
+async def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    async def pong(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nOK")
+        await writer.drain()
+        writer.close()
+
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
+    async with await asyncio.start_unix_server(pong, tmp_path / "docker.sock"):
+        yield
+
+
+def notes(options: UpOptions, tmp_path: Path) -> list[list[str]]:
+    files = [tmp_path / f"grader.{each}" for each in options.grader_ids]
+    return [file.read_text().split() if file.exists() else [] for file in files]
+
+
+@pytest.mark.usefixtures("engine")
+async def test_it_runs_restarts_what_dies_and_stops_in_order(
+    options: UpOptions, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ready = tmp_path / "ready.json"
+    running = asyncio.create_task(up(options))
+    await eventually(ready.exists)
+    facts = json.loads(ready.read_text())
+    assert ready.stat().st_mode & 0o777 == 0o600
+    assert facts["api"] == f"http://127.0.0.1:{options.bind_port}"
+    assert facts["token"] == (options.directory / "token").read_text()
+    assert facts["graders"] == options.grader_ids
+
+    await eventually(lambda: all(notes(options, tmp_path)))
+    os.kill(int(notes(options, tmp_path)[0][1]), signal.SIGKILL)
+    await eventually(lambda: notes(options, tmp_path)[0].count("started") == 2)
+
+    assert await up(options) == 1  # a second one, in the same directory
+
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert await running == 0
+    assert [each[-1] for each in notes(options, tmp_path)] == ["drained", "drained"]
+    assert not ready.exists()
+    said = capsys.readouterr()
+    assert f"{options.grader_ids[0]} ended with status -9" in said.err
+    assert "another `broadway up` runs in" in said.err
+    assert facts["api"] in said.out
+
+
+@pytest.mark.usefixtures("engine")
+async def test_what_cannot_start_ends_it(options: UpOptions, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = replace(options, api_command=("sh", "-c", "echo cannot work; exit 2"))
+    assert await up(broken) == 1
+    assert "the API ended with status 2" in (said := capsys.readouterr().err)
+    assert "cannot work" in said
+
+
+@pytest.mark.usefixtures("engine")
+async def test_a_taken_port_is_refused(options: UpOptions, capsys: pytest.CaptureFixture[str]) -> None:
+    async with await asyncio.start_server(lambda *_: None, "127.0.0.1", options.bind_port):
+        assert await up(options) == 1
+    assert f"port {options.bind_port}" in capsys.readouterr().err
