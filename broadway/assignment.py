@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, field_validator
 
 Env = dict[str, Any]
 
-Memory = Annotated[str, Field(pattern=r"^[0-9]+[bkmgBKMG]?$")]
+# Without zero, which engines take for no limit.
+Memory = Annotated[str, Field(pattern=r"^0*[1-9][0-9]*[bkmgBKMG]?$")]
 
 
 class Stage(BaseModel):
@@ -26,11 +27,12 @@ class Stage(BaseModel):
     memory: Memory = "2g"
     logs: bool = True
 
-    @field_validator("timeout", mode="before")
+    @field_validator("timeout", mode="wrap")
     @classmethod
-    def _no_boolean(cls, value: object) -> object:
+    def _number_as_posted(cls, value: object, check: ValidatorFunctionWrapHandler) -> object:
         if isinstance(value, bool):
             raise ValueError("Input should be a valid number")  # noqa: TRY004 - pydantic wants a ValueError
+        check(value)
         return value
 
 

@@ -1,7 +1,6 @@
 """Courses: who may do what, and how much of the cluster a course gets."""
 
 import hmac
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -46,8 +45,7 @@ def read_courses(path: Path) -> list[Course]:
         CourseConfigError: The file cannot be read, or a course in it is wrong (named, with the key).
     """
     try:
-        document = json.loads(path.read_text("utf-8"))
-        courses = TypeAdapter(dict[str, dict[str, object]]).validate_python(document)
+        courses = TypeAdapter(dict[str, dict[str, object]]).validate_json(path.read_bytes())
         return [_course(name, fields) for name, fields in courses.items()]
     except OSError as error:
         raise CourseConfigError(f"course config {path}: {error.strerror}") from error

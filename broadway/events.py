@@ -324,7 +324,8 @@ def decode(headers: Mapping[str, Any], body: bytes) -> Event:
 def decode_dead_letter(headers: Mapping[str, Any], body: bytes) -> DeadLetter:
     """Read what is left to read of a dead letter; never fails."""
     deaths = headers.get("x-death")
-    death: Mapping[str, Any] = deaths[0] if isinstance(deaths, list) and deaths else {}
+    latest = deaths[0] if isinstance(deaths, list) and deaths else None
+    death: Mapping[str, Any] = latest if isinstance(latest, Mapping) else {}
     return DeadLetter(
         message_id=str(headers.get("ce-id", "")),
         message_type=str(headers.get("ce-type", "")).removeprefix(TYPE_PREFIX),

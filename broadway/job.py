@@ -59,6 +59,9 @@ class FaultPhase(StrEnum):
     REPORT = "report"
 
 
+MAX_DOUBLINGS = 10  # of the pause before a start
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How often a job may be started in one generation, and how long to wait before the next start."""
@@ -67,8 +70,8 @@ class RetryPolicy:
     backoff: timedelta = timedelta(seconds=1)
 
     def not_before(self, attempts: int, now: datetime) -> datetime:
-        """The earliest time of the next start after ``attempts`` starts: doubling, from ``backoff``."""
-        return now + self.backoff * (1 << max(0, attempts - 1))
+        """The earliest time of the next start after ``attempts`` starts: doubling, from ``backoff``, ten times."""
+        return now + self.backoff * (1 << min(max(0, attempts - 1), MAX_DOUBLINGS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +190,7 @@ class Job:
         if report.outcome is not Outcome.INFRASTRUCTURE_ERROR:
             return job._end(report)  # noqa: SLF001 - the same class
         if not self._is_current(report.execution_id):
-            return job
+            return self if job == self else job
         if report.retryable and job.starts < policy.max_attempts:
             return job._requeue(policy, report.finished_at)  # noqa: SLF001
         return job._end(report)  # noqa: SLF001
@@ -202,7 +205,7 @@ class Job:
 
     def release(self, execution_id: str, now: datetime) -> "Job":
         """A draining grader gives its message back to the broker: the start does not count, the job is on its way."""
-        if self.is_terminal or not self._knows(execution_id):
+        if self.is_terminal or not any(a.execution_id == execution_id and a.ended_at is None for a in self.attempts):
             return self
         attempts = tuple(
             replace(a, released=True, ended_at=now) if a.execution_id == execution_id else a for a in self.attempts
@@ -249,7 +252,9 @@ class Job:
         )
         if not self._knows(report.execution_id):
             return (*self.attempts, closed)
-        return tuple(closed if a.execution_id == report.execution_id else a for a in self.attempts)
+        return tuple(
+            replace(closed, released=a.released) if a.execution_id == report.execution_id else a for a in self.attempts
+        )
 
     def _requeue(self, policy: RetryPolicy, now: datetime) -> "Job":
         return replace(

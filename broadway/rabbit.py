@@ -18,6 +18,7 @@ from aio_pika.exceptions import AMQPError, ChannelInvalidStateError, DeliveryErr
 from yarl import URL
 
 from broadway import __version__
+from broadway.cancellation import end, is_cancelled
 from broadway.events import Decoder, Event, UndecodableError, Wire, decode, encode
 from broadway.ports import Handler, PublishError, Reject, Retry
 from broadway.topology import DEAD_LETTERS, EXCHANGES, SHARED_QUEUES, Exchange, Queue, dead_letter_key
@@ -94,12 +95,10 @@ class Rabbit:
         Raises:
             PublishError: The broker is away, or has a queue of that name with other arguments.
         """
-        try:
-            async with asyncio.timeout(CALL_TIMEOUT * len(queues)), self._publishing.channel() as channel:
-                for queue in queues:
-                    await _declare(channel, queue, robust=False)
-        except _BROKEN_CHANNEL as error:
-            raise PublishError(f"queues not declared: {error!r}", unknown=True) from error
+        limit = CALL_TIMEOUT * len(queues)
+        async with _call("queues not declared", seconds=limit), self._publishing.channel() as channel:
+            for queue in queues:
+                await _declare(channel, queue, robust=False)
 
     async def depth(self, queue: Queue) -> int:
         """Messages that wait in a queue, not counting those in the hands of consumers.
@@ -107,12 +106,9 @@ class Rabbit:
         Raises:
             PublishError: The broker is away, or has no such queue.
         """
-        try:
-            async with asyncio.timeout(CALL_TIMEOUT), self._publishing.channel() as channel:
-                declared = await channel.declare_queue(queue.name, passive=True)
-                return declared.declaration_result.message_count or 0
-        except _BROKEN_CHANNEL as error:
-            raise PublishError(f"no depth of {queue.name}: {error!r}", unknown=True) from error
+        async with _call(f"no depth of {queue.name}"), self._publishing.channel() as channel:
+            declared = await channel.declare_queue(queue.name, passive=True)
+            return declared.declaration_result.message_count or 0
 
     async def publish(self, exchange: Exchange, key: str, event: Event) -> None:
         """Return once the broker has confirmed the event. Repeats, with the same message id, while that is unknown.
@@ -128,20 +124,10 @@ class Rabbit:
                 await self._publish_once(exchange, key, message)
 
     async def _publish_once(self, exchange: Exchange, key: str, message: aio_pika.Message) -> None:
-        try:
-            async with asyncio.timeout(CALL_TIMEOUT):
-                channel = await self._publish_channel()
-                target = await channel.get_exchange(exchange.name, ensure=False)
-                await target.publish(message, key, mandatory=not exchange.transient)
-        except DeliveryError as error:
-            raise PublishError(f"{exchange.name} refused {key}: {error!r}", unknown=False) from error
-        except _BROKEN_CHANNEL as error:
-            raise PublishError(f"{exchange.name} did not confirm {key}: {error!r}", unknown=True) from error
-        except asyncio.CancelledError as error:
-            # aiormq cancels whoever waits for a confirm when the connection breaks: that is not our cancellation.
-            if _is_cancelled():
-                raise
-            raise PublishError(f"{exchange.name} did not confirm {key}: connection lost", unknown=True) from error
+        async with _call(f"{exchange.name} did not take {key}"):
+            channel = await self._publish_channel()
+            target = await channel.get_exchange(exchange.name, ensure=False)
+            await target.publish(message, key, mandatory=not exchange.transient)
 
     async def _publish_channel(self) -> AbstractRobustChannel:
         async with self._publish_lock:
@@ -236,9 +222,7 @@ class Subscription:
     async def close(self) -> None:
         """Stop taking, cancel what still runs, give its messages back, close the channels."""
         await self.stop_taking()
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await end(*self._tasks.values())
         for channel, _, _ in self._consumers:
             with contextlib.suppress(*_BROKEN_CHANNEL):
                 await channel.close()
@@ -290,6 +274,24 @@ class Subscription:
             await self._give_back(key, delay=BACK_OFF_AFTER_A_BUG)
         else:
             await _quietly(self._deliveries.pop(key).ack())
+
+
+@contextlib.asynccontextmanager
+async def _call(problem: str, *, seconds: float = CALL_TIMEOUT) -> AsyncIterator[None]:
+    """One conversation with the broker, within a time limit; whatever breaks it becomes a PublishError.
+
+    Two things are told apart that aiormq mixes up: it cancels whoever waits when a connection breaks, which is not
+    our cancellation; and it may turn our cancellation into an error of the channel that it closes.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except DeliveryError as error:
+        raise PublishError(f"{problem}: refused: {error!r}", unknown=False) from error
+    except (*_BROKEN_CHANNEL, asyncio.CancelledError) as error:
+        if is_cancelled():
+            raise asyncio.CancelledError from error
+        raise PublishError(f"{problem}: {error!r}", unknown=True) from error
 
 
 async def _quietly(settling: Any) -> None:
@@ -350,8 +352,3 @@ def _message(wire: Wire, exchange: Exchange, service: str) -> aio_pika.Message:
 
 def _is_unknown(error: Exception) -> bool:
     return isinstance(error, PublishError) and error.unknown
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -17,6 +17,7 @@ import uvloop
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import Processor
 
+from broadway.cancellation import end
 from broadway.mongo import Store, StoreUnreachableError
 from broadway.rabbit import BrokerUnreachableError, Rabbit
 from broadway.settings import LogSettings, ServiceSettings
@@ -108,8 +109,7 @@ async def background(*coroutines: Awaitable[None]) -> AsyncIterator[None]:
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
+            await end(*tasks)
 
 
 async def _awaited(coroutine: Awaitable[None]) -> None:

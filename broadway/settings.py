@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, CliApp, CliPositionalArg, SettingsConfigDict
+from pydantic_settings import BaseSettings, CliApp, CliPositionalArg, SettingsConfigDict, SettingsError
 
 from broadway.job import RetryPolicy
 
@@ -28,7 +28,11 @@ class LogSettings(_Section):
     dir: str = Field(default="logs", description="directory of the log files; empty for none")
     level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$")
     timestamps: bool = True
-    rotate: str = Field(default="midnight", description="when a log file is rotated, as logging.handlers has it")
+    rotate: str = Field(
+        default="midnight",
+        pattern="^(?i:S|M|H|D|W[0-6]|midnight)$",
+        description="when a log file is rotated, as logging.handlers has it",
+    )
     backup: int = Field(default=7, ge=0, description="rotated files to keep")
 
 
@@ -48,6 +52,7 @@ class _Settings(BaseSettings):
         env_nested_max_split=1,
         nested_model_default_partial_update=True,
         extra="forbid",
+        allow_inf_nan=False,
         cli_kebab_case=True,
         cli_implicit_flags=True,
         cli_avoid_json=True,
@@ -77,7 +82,9 @@ class ServiceSettings(_Settings):
     mongodb: MongoSettings = MongoSettings()
     heartbeat_interval: int = Field(default=10, ge=1, description="seconds between two heartbeats of a grader")
     max_attempts: int = Field(default=3, ge=1, description="starts of a job before the infrastructure gives up on it")
-    retry_backoff: float = Field(default=1.0, ge=0, description="seconds before the second start; doubles after that")
+    retry_backoff: float = Field(
+        default=1.0, ge=0, le=3600, description="seconds before the second start; doubles after that"
+    )
 
     @property
     def lease(self) -> timedelta:
@@ -130,8 +137,9 @@ class ApiSettings(IngestSettings, DispatcherSettings, ResultsSettings):
 class GraderSettings(_Settings):
     """`python -m broadway.grader TOKEN GRADER_ID`."""
 
-    token: CliPositionalArg[SecretStr] = Field(description="the cluster token")
-    grader_id: CliPositionalArg[Id] = Field(description="letters, digits, dashes; unique in the cluster")
+    # The empty defaults are refused: they let the environment give what the command line does not.
+    token: CliPositionalArg[SecretStr] = Field(default=SecretStr(""), min_length=1, description="the cluster token")
+    grader_id: CliPositionalArg[Id] = Field(default="", description="letters, digits, dashes; unique in the cluster")
     api_host: str = Field(default="http://127.0.0.1:1470", description="the API to register with")
     amqp_url: SecretStr | None = Field(default=None, description="the broker, instead of asking the API for it")
     verbose: bool = Field(default=False, description="job output goes to the log")
@@ -165,6 +173,9 @@ def load(kind: type[AnySettings], *, prog: str, arguments: Sequence[str] | None 
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)
         sys.stderr.writelines(f"{prog}: {_readable(problem)}\n" for problem in problems)
+        raise SystemExit(EX_CONFIG) from None
+    except SettingsError as error:
+        sys.stderr.write(f"{prog}: {error}\n")
         raise SystemExit(EX_CONFIG) from None
 
 

@@ -57,9 +57,10 @@ _DEAD_LETTERED = {
     "x-overflow": "reject-publish",  # at-least-once dead-lettering needs it
 }
 _LIMITED = {**_QUORUM, **_DEAD_LETTERED, "x-delivery-limit": POISON_AFTER}
-# A course's messages are held until their jobs have settled, so every restart of a dispatcher redelivers them:
-# for them a delivery count says nothing.
-_UNLIMITED = {**_QUORUM, **_DEAD_LETTERED, "x-delivery-limit": -1}
+# A course's messages are held until their jobs have settled, so every restart of a dispatcher redelivers them: for
+# them a delivery count says nothing. "No limit" has no spelling that all versions share: 4.x takes -1, where 3.x
+# dead-letters at once, and without the argument 4.x has a limit of 20.
+_PATIENT = {**_QUORUM, **_DEAD_LETTERED, "x-delivery-limit": 1_000_000}
 _SINGLE = {"x-single-active-consumer": True}
 
 RESULTS = Queue(
@@ -99,7 +100,7 @@ def course_queue(course: str, job_class: JobClass) -> Queue:
     return Queue(
         f"broadway.course.{course}.{job_class}",
         bindings=(Binding(JOBS.name, course_key(course, job_class)),),
-        arguments={**_UNLIMITED, **_SINGLE},
+        arguments={**_PATIENT, **_SINGLE},
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from broadway.job import FaultPhase
 
 
 class FakeContainers:
-    """Runs stages whose entrypoint says what happens: sleep, exit, print, oom, flood, hang, write, read, fault."""
+    """Runs stages whose entrypoint says what happens: sleep, exit, print, env, oom, flood, hang, write, read, fault."""
 
     def __init__(self) -> None:
         self.started: list[Labels] = []
@@ -25,36 +26,48 @@ class FakeContainers:
         self.started.append(labels)
         verb, *arguments = stage.get("entrypoint") or ["exit", "0"]
         begun = datetime.now(UTC)
-        code, killed, oom, output = 0, None, False, ""
+        ending = Ending()
         try:
             async with asyncio.timeout(stage.get("timeout", 30)):
-                match verb:
-                    case "sleep":
-                        await asyncio.sleep(float(arguments[0]))
-                    case "hang":
-                        await asyncio.Event().wait()
-                    case "exit":
-                        code = int(arguments[0])
-                    case "print":
-                        output = " ".join(arguments)
-                    case "env":
-                        output = str(stage.get("env", {}).get(arguments[0]))
-                    case "write":
-                        (directory / arguments[0]).write_text(arguments[1])
-                    case "read":
-                        output = (directory / arguments[0]).read_text()
-                    case "oom":
-                        code, oom = 137, True
-                    case "flood":
-                        code, killed = 137, KilledFor.OUTPUT
-                    case "fault":
-                        raise ContainerError("the engine broke", phase=FaultPhase(arguments[0]), retryable=True)
+                if verb in ("sleep", "hang"):
+                    await asyncio.sleep(float(arguments[0]) if arguments else float("inf"))
+                ending = _ending(verb, arguments, stage, directory)
         except TimeoutError:
-            code, killed = 137, KilledFor.TIME
+            ending = Ending(137, KilledFor.TIME)
         ended = datetime.now(UTC)
-        text = f"{begun:%Y-%m-%dT%H:%M:%S.%f}000Z {output}\n" if output else ""
-        state = {"ExitCode": code, "OOMKilled": oom, "Status": "exited"}
-        return StageRun(code, killed, oom, begun, ended, text, len(output), state)
+        text = f"{begun:%Y-%m-%dT%H:%M:%S.%f}000Z {ending.output}\n" if ending.output else ""
+        state = {"ExitCode": ending.code, "OOMKilled": ending.oom, "Status": "exited"}
+        return StageRun(ending.code, ending.killed, ending.oom, begun, ended, text, len(ending.output), state)
 
     async def remove_orphans(self, is_orphan: Callable[[str, str], bool]) -> int:  # noqa: ARG002 - nothing survives
         return 0
+
+
+@dataclass(frozen=True)
+class Ending:
+    code: int = 0
+    killed: KilledFor | None = None
+    oom: bool = False
+    output: str = ""
+
+
+def _ending(verb: str, arguments: Sequence[str], stage: Mapping[str, Any], directory: Path) -> Ending:  # noqa: C901, PLR0911 - a table
+    match verb:
+        case "exit":
+            return Ending(int(arguments[0]))
+        case "print":
+            return Ending(output=" ".join(arguments))
+        case "env":
+            return Ending(output=str(stage.get("env", {}).get(arguments[0])))
+        case "write":
+            (directory / arguments[0]).write_text(arguments[1])
+            return Ending()
+        case "read":
+            return Ending(output=(directory / arguments[0]).read_text())
+        case "oom":
+            return Ending(137, oom=True)
+        case "flood":
+            return Ending(137, KilledFor.OUTPUT)
+        case "fault":
+            raise ContainerError("the engine broke", phase=FaultPhase(arguments[0]), retryable=True)
+    return Ending()

@@ -109,17 +109,19 @@ class Board:
 
     def keep(self, job: Job) -> Held:
         """Take a job on, wherever it stands."""
+        if older := self._held.get(job.id):
+            self._clear(older)
         held = Held(job.id, job.course, job.job_class, job.pool)
         self._held[job.id] = held
         self.observe(job)
         return held
 
     def drop(self, held: Held) -> None:
-        """Forget a job."""
-        self._clear(held)
+        """Forget a job, unless it has been taken on anew since."""
         if self._held.get(held.job_id) is held:
+            self._clear(held)
             del self._held[held.job_id]
-        self.changed.set()
+            self.changed.set()
 
     def observe(self, job: Job, *, now: datetime | None = None) -> None:
         """Bring a held job's place up to date with its document. A job that waits for a later time is not offered."""

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import structlog
 
+from broadway.cancellation import end
 from broadway.mongo import StoreError
 
 log = structlog.get_logger(__name__)
@@ -46,12 +47,10 @@ async def _work_while_leading(work: Callable[[], Awaitable[None]], *, leases: Le
     try:
         await asyncio.wait((working, renewing), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (working, renewing):
-            task.cancel()
-        results = await asyncio.gather(working, renewing, return_exceptions=True)
-    failure = next((r for r in results if isinstance(r, Exception)), None)
-    if failure:
-        raise failure
+        await end(working, renewing)
+    for task in (working, renewing):
+        if not task.cancelled():
+            task.result()
     log.warning("no longer leading", holder=holder)
 
 

@@ -14,7 +14,9 @@ from broadway.settings import GraderSettings, load
 async def _main(settings: GraderSettings, stop: asyncio.Event) -> None:
     limits = Limits(pids=settings.pids_limit, output=settings.output_limit, allow_privileged=settings.allow_privileged)
     try:
-        async with DockerContainers.connect(limits=limits, slots=settings.slots) as containers:
+        async with DockerContainers.connect(
+            limits=limits, slots=settings.slots, work_dir=settings.work_dir
+        ) as containers:
             membership = await service.unless_stopped(join(settings), stop)
             if membership:
                 await serve(settings, membership, containers=containers, stop=stop)

@@ -22,7 +22,6 @@ from typing import Any, ParamSpec, Self, TypeVar
 import docker.utils
 import structlog
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
-from docker.types import LogConfig, Mount, Ulimit
 from docker.utils.socket import frames_iter
 from pydantic import ValidationError
 from requests import Response
@@ -32,6 +31,7 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from broadway.assignment import Stage
 from broadway.grader.output import OutputLog
+from broadway.grader.profile import HOSTS, LABEL, container_options
 from broadway.grader.stages import ContainerError, KilledFor, Labels, Limits, StageRun
 from broadway.job import FaultPhase
 
@@ -43,15 +43,6 @@ WAIT_SLICE = 10  # seconds of one wait; in between, a thread sees that nobody wa
 SEEN_FOR = 30.0  # seconds for which an image that was here is taken to be here still
 PULLS = 3  # missing images pulled at a time
 
-# What programs of course images that run as root need. Not NET_BIND_SERVICE: engines since 20.10 let everybody in a
-# container bind low ports. Not MKNOD, NET_RAW, SYS_CHROOT, SETFCAP, SETPCAP, AUDIT_WRITE, which engines give as well.
-CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID")
-SHARED_MEMORY = "64m"
-OPEN_FILES = (1024, 16384)  # soft, hard
-OOM_SCORE = 500  # containers die before the grader does
-
-_LABEL = "io.broadway."
-_HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 _TROUBLE = (DockerException, OSError, HTTPError)  # an OSError is also every error of requests
 _IMAGE = re.compile(r"[A-Za-z0-9](?!.*\.\.)[A-Za-z0-9._/:@-]*")
 # What the engine says when a start fails because of what the stage asks for, although it calls it a server's error.
@@ -138,6 +129,7 @@ class _Container:
     output_limit: int
     attachment: _Attachment | None = None
     taken: bool = False
+    killed: bool = False
     abandoned: threading.Event = field(default_factory=threading.Event)
 
     def create(self) -> None:
@@ -175,10 +167,18 @@ class _Container:
             if error.status_code in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}:
                 return False
             raise
+        self.killed = True
         return True
 
     def state(self) -> dict[str, Any]:
+        """The engine's account of how it ended.
+
+        Raises:
+            InterruptedError: Somebody else ended it: an operator, or an engine that shuts down and still answers.
+        """
         state: dict[str, Any] = self.client.inspect_container(self.name)["State"]
+        if state["ExitCode"] and not self.killed and self._was_signalled(state["StartedAt"]):
+            raise InterruptedError
         return state
 
     def abandon(self) -> None:
@@ -193,6 +193,13 @@ class _Container:
             _remove(self.client, self.name)
         if self.attachment:
             self.attachment.close()
+
+    def _was_signalled(self, since: str) -> bool:
+        """Whether the engine was told to signal it. What a program does to itself the engine does not see."""
+        times = {"since": f"{datetime.fromisoformat(since).timestamp():f}", "until": f"{time.time():f}"}
+        kills = {"container": [self.name], "event": ["kill"]}
+        events: Callable[..., Iterator[object]] = self.client.events  # times may be fractions, whatever its types say
+        return any(events(**times, filters=kills, decode=True))
 
     def _wait(self) -> bool:
         try:
@@ -358,9 +365,9 @@ class DockerContainers:
         """See ``Containers``. Those that cannot be removed while the engine is away are left for the next call."""
         client, removed = self._engine.client, 0
         try:
-            found = await self._engine.call(client.containers, all=True, filters={"label": [f"{_LABEL}grader"]})
+            found = await self._engine.call(client.containers, all=True, filters={"label": [f"{LABEL}grader"]})
             for each in found:
-                if is_orphan(each["Labels"][f"{_LABEL}grader"], each["Labels"].get(f"{_LABEL}boot", "")):
+                if is_orphan(each["Labels"][f"{LABEL}grader"], each["Labels"].get(f"{LABEL}boot", "")):
                     await self._engine.call(_remove, client, each["Id"])
                     removed += 1
         except _TROUBLE as error:
@@ -380,8 +387,7 @@ class DockerContainers:
         return checked
 
     def _container(self, stage: Stage, directory: Path, labels: Labels) -> _Container:
-        options = _options(stage, labels, self._limits)
-        options["host_config"]["mounts"] = list(_mounts(stage, directory, self._hosts))
+        options = container_options(stage, labels, limits=self._limits, directory=directory, hosts=self._hosts)
         execution = re.sub(r"[^A-Za-z0-9_.-]", "-", labels.execution_id)
         return _Container(
             client=self._engine.client,
@@ -398,12 +404,13 @@ class DockerContainers:
         await self._step(container.start, FaultPhase.START, f"{what}, entrypoint {stage.entrypoint}"[:400])
         killed_for = await self._watch(container, stage.timeout, what)
         state = await self._step(container.state, FaultPhase.COLLECT, what)
+        started, finished = (datetime.fromisoformat(state[key]) for key in ("StartedAt", "FinishedAt"))
         return StageRun(
             exit_code=state["ExitCode"],
             killed_for=killed_for,
             oom_killed=state["OOMKilled"],
-            started_at=datetime.fromisoformat(state["StartedAt"]),
-            finished_at=datetime.fromisoformat(state["FinishedAt"]),
+            started_at=started,
+            finished_at=max(started, finished),  # an engine notes the start of a very short stage after its end
             output=container.output.text() if stage.logs else "",
             output_bytes=container.output.total,
             state=state,
@@ -473,6 +480,8 @@ def _fault(error: Exception, phase: FaultPhase, what: str) -> ContainerError:
     if isinstance(error, DockerException):  # refused by the SDK, or an error in the middle of a pull
         retryable = phase is FaultPhase.PULL and "not found" not in str(error)
         return ContainerError(f"{what}: {error}"[:400], phase=phase, retryable=retryable)
+    if isinstance(error, InterruptedError):
+        return ContainerError(f"{what}: the container was ended from outside", phase=FaultPhase.WAIT, retryable=True)
     reason = f"the container engine does not answer ({type(error).__name__})"
     return ContainerError(reason, phase=phase, retryable=True)
 
@@ -487,6 +496,7 @@ def _is_stages_fault(error: APIError, text: str, phase: FaultPhase) -> bool:
 def _in_own_thread(call: Callable[[], T]) -> asyncio.Future[T]:
     """Begin a call that may hang for long, in a thread that does not keep the program from ending."""
     done: concurrent.futures.Future[T] = concurrent.futures.Future()
+    done.set_running_or_notify_cancel()  # from now on nobody can cancel it under the thread's hands
 
     def work() -> None:
         try:
@@ -517,7 +527,7 @@ def _connect(docker_host: str | None, *, pool: int) -> _Client:
 def _hosts_file(work_dir: Path) -> Iterator[Path]:
     work_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=work_dir.absolute(), prefix="hosts-") as file:
-        file.write(_HOSTS)
+        file.write(HOSTS)
         file.flush()
         os.fchmod(file.fileno(), 0o444)
         yield Path(file.name)
@@ -535,65 +545,3 @@ def _pull(client: _Client, image: str, limit: float) -> None:
 def _remove(client: _Client, container: str) -> None:
     with contextlib.suppress(NotFound):
         client.remove_container(container, v=True, force=True)
-
-
-def _options(stage: Stage, labels: Labels, limits: Limits) -> dict[str, Any]:
-    """What the SDK's ``create_container`` takes, but for the mounts."""
-    return {
-        "image": stage.image,
-        "entrypoint": stage.entrypoint or None,  # an empty list would be no entrypoint instead of the image's own
-        "environment": stage.env,
-        "hostname": stage.hostname,
-        "network_disabled": not stage.networking,
-        "healthcheck": {"test": ["NONE"]},
-        "labels": _labels(labels, deadline=time.time() + stage.timeout + CALL_TIMEOUT),
-        "host_config": {**_resources(stage, limits), **_rights(stage)},
-    }
-
-
-def _labels(labels: Labels, *, deadline: float) -> dict[str, str]:
-    """``deadline`` is the Unix time after which nobody waits for the container any more."""
-    values = {
-        "grader": labels.grader_id,
-        "boot": labels.boot_id,
-        "job": labels.job_id,
-        "execution": labels.execution_id,
-        "stage": str(labels.stage),
-        "deadline": str(int(deadline)),
-    }
-    return {_LABEL + key: value for key, value in values.items()}
-
-
-def _resources(stage: Stage, limits: Limits) -> dict[str, Any]:
-    return {
-        "mem_limit": stage.memory,
-        "memswap_limit": stage.memory,
-        "pids_limit": limits.pids,
-        "shm_size": SHARED_MEMORY,
-        "oom_score_adj": OOM_SCORE,
-        "cpuset_cpus": stage.cpuset_cpus or None,
-        "log_config": LogConfig(type="none"),
-        "restart_policy": {"Name": "no"},
-        "ulimits": [
-            Ulimit(name="core", soft=0, hard=0),
-            Ulimit(name="fsize", soft=limits.file_size, hard=limits.file_size),
-            Ulimit(name="nofile", soft=OPEN_FILES[0], hard=OPEN_FILES[1]),
-        ],
-    }
-
-
-def _rights(stage: Stage) -> dict[str, Any]:
-    if stage.privileged:
-        return {"privileged": True, "ipc_mode": "private"}
-    return {
-        "ipc_mode": "private",
-        "cap_drop": ["ALL"],
-        "cap_add": list(CAPABILITIES),
-        "security_opt": ["no-new-privileges:true"],
-    }
-
-
-def _mounts(stage: Stage, directory: Path, hosts: Path | None) -> Iterator[Mount]:
-    yield Mount("/job", str(directory.absolute()), type="bind", propagation="rprivate")
-    if hosts and not stage.networking:
-        yield Mount("/etc/hosts", str(hosts), type="bind", read_only=True, propagation="rprivate")

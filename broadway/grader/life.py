@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
-_START_TIME_FIELD = 19  # of /proc/<pid>/stat after the command's closing parenthesis
+# Fields of /proc/<pid>/stat after the command's closing parenthesis.
+_STATE_FIELD, _START_TIME_FIELD = 0, 19
+_ENDED = "ZX"  # states of a process that has ended and that nobody has waited for
 
 
 def own_life() -> str:
@@ -26,8 +28,10 @@ def _life(pid: int) -> str | None:
         stat = Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace")
     except OSError:
         return None
-    started = stat.rpartition(")")[2].split()[_START_TIME_FIELD]
-    return f"{_host()}.{pid}.{started}"
+    fields = stat.rpartition(")")[2].split()
+    if fields[_STATE_FIELD] in _ENDED:
+        return None
+    return f"{_host()}.{pid}.{fields[_START_TIME_FIELD]}"
 
 
 def _host() -> str:

@@ -7,7 +7,8 @@ from typing import Any
 from broadway.grader.stages import KilledFor, StageRun
 from broadway.job import Outcome
 
-_SIGNALLED = 128  # a shell's and the engine's exit codes above this are signals
+_SIGNALLED = 128  # a shell's and the engine's exit codes above this are signals, of which there are 64
+_LAST_SIGNAL = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ def judge(run: StageRun) -> Verdict:
         return Verdict(Outcome.OUT_OF_MEMORY, "used more memory than its limit")
     if run.killed_for is KilledFor.OUTPUT:
         return Verdict(Outcome.OUTPUT_LIMIT, f"wrote more output than its limit ({run.output_bytes} bytes)")
-    if run.exit_code > _SIGNALLED:
+    if _SIGNALLED < run.exit_code <= _SIGNALLED + _LAST_SIGNAL:
         return Verdict(Outcome.FAILED, f"ended by signal {run.exit_code - _SIGNALLED}")
     if run.exit_code != 0:
         return Verdict(Outcome.FAILED, f"exit code {run.exit_code}")

@@ -78,7 +78,9 @@ def build_app(deps: Deps) -> Starlette:
         route("/livez", GET=health.live),
         route("/readyz", GET=health.ready),
     ]
-    return Starlette(routes=routes, exception_handlers=_exception_handlers(), max_body_size=deps.settings.max_body_size)
+    app = Starlette(routes=routes, exception_handlers=_exception_handlers(), max_body_size=deps.settings.max_body_size)
+    app.router.redirect_slashes = False  # a path with a slash at its end is none of ours
+    return app
 
 
 def _route(deps: Deps, path: str, **handlers: Handler) -> Route:

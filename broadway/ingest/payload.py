@@ -1,6 +1,7 @@
 """Reading request bodies: JSON that the store can hold, or a clear refusal before anything is touched."""
 
 import json
+import math
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
@@ -38,15 +39,17 @@ def parse(raw: bytes, expected: type[Body]) -> Body:
 
 def _decode(raw: bytes) -> Any:
     try:
-        return json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant)
-    except InvalidBodyError:
-        raise
-    except (ValueError, RecursionError) as error:
+        # NaN and numbers of any size are read here, so that the check below can say where they are.
+        return json.loads(raw.decode("utf-8"), parse_int=_integer)
+    except RecursionError as error:
+        raise InvalidBodyError(f"the body: nested deeper than {MAX_DEPTH} levels") from error
+    except ValueError as error:
         raise InvalidBodyError(MALFORMED) from error
 
 
-def _refuse_constant(name: str) -> None:
-    raise InvalidBodyError(f"{name} is not a JSON number")
+def _integer(digits: str) -> int:
+    """An integer; a very long one, which takes long to read, as one that is just too large."""
+    return int(digits) if len(digits) <= len(str(MIN_INT)) else MAX_INT + 1
 
 
 def _readable(problem: Any) -> str:
@@ -84,8 +87,8 @@ def _bad_scalar(value: Any) -> str | None:
         return "half of a surrogate pair is not text"
     if isinstance(value, int) and not MIN_INT <= value <= MAX_INT:
         return "an integer must fit 64 bits"
-    if isinstance(value, float) and value in (float("inf"), float("-inf")):
-        return "a number is too large"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "a number must be finite"
     return None
 
 

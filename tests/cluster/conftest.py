@@ -15,6 +15,7 @@ from broadway.settings import ApiSettings
 COURSES = {
     "cs101": {"tokens": ["staff-101"], "query_tokens": ["query-101"]},
     "cs241": {"tokens": ["staff-241"], "query_tokens": ["query-241"]},
+    "capped": {"tokens": ["staff-capped"], "concurrency": 2},
 }
 
 

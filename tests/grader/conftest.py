@@ -1,6 +1,5 @@
-"""The two engines of the contract suite: the fake one and a real one, with an image of nothing but busybox."""
+"""A real container engine with an image of nothing but busybox, and what is known of its containers."""
 
-import asyncio
 import io
 import shutil
 import subprocess
@@ -9,6 +8,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
+from secrets import token_hex
+from typing import Any
 
 import docker
 import pytest
@@ -17,9 +18,8 @@ from broadway.grader.containers import DockerContainers
 from broadway.grader.stages import Labels, Limits
 
 IMAGE = "broadway-test-busybox:1"
-LIMITS = Limits(pids=32, output=256 * 1024, kept_head=1000, kept_tail=3000)
 
-type_of_connect = Callable[..., AbstractAsyncContextManager[DockerContainers]]
+Connect = Callable[..., AbstractAsyncContextManager[DockerContainers]]
 
 
 def _image() -> bytes:
@@ -49,13 +49,13 @@ def busybox_image(api: docker.APIClient) -> str:
 
 
 @pytest.fixture
-def connect(docker_host: str, busybox_image: str, tmp_path: Path) -> type_of_connect:  # noqa: ARG001 - it must be there
+def connect(limits: Limits, docker_host: str, busybox_image: str, tmp_path: Path) -> Connect:  # noqa: ARG001 - it must be there
     work_dir = tmp_path / "work"
-    return partial(DockerContainers.connect, slots=4, limits=LIMITS, docker_host=docker_host, work_dir=work_dir)
+    return partial(DockerContainers.connect, slots=4, limits=limits, docker_host=docker_host, work_dir=work_dir)
 
 
 @pytest.fixture
-async def containers(connect: type_of_connect) -> AsyncIterator[DockerContainers]:
+async def containers(connect: Connect) -> AsyncIterator[DockerContainers]:
     async with connect() as connected:
         yield connected
 
@@ -69,21 +69,12 @@ def directory(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def labels(request: pytest.FixtureRequest) -> Labels:
-    return Labels(f"g-{id(request)}", "this-boot", "job", f"execution-{id(request)}", 0)
+def labels() -> Labels:
+    name = token_hex(6)
+    return Labels(f"grader-{name}", "this-life", "job", f"execution-{name}", 0)
 
 
 @pytest.fixture
-def ours(api: docker.APIClient, labels: Labels) -> Callable[[], list[dict[str, object]]]:
-    """The containers of the test's grader that there are."""
+def left(api: docker.APIClient, labels: Labels) -> Callable[[], list[dict[str, Any]]]:
+    """The containers of the test's grader that there are, in whatever state."""
     return lambda: api.containers(all=True, filters={"label": [f"io.broadway.grader={labels.grader_id}"]})
-
-
-@pytest.fixture
-async def appearing(ours: Callable[[], list[dict[str, object]]]) -> Callable[[], "asyncio.Future[None]"]:
-    async def appear() -> None:
-        async with asyncio.timeout(20):
-            while not any(each["State"] == "running" for each in await asyncio.to_thread(ours)):
-                await asyncio.sleep(0.01)
-
-    return appear

@@ -1,4 +1,5 @@
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given
@@ -12,7 +13,7 @@ STAMP = "2026-11-22T19:31:32.613854664Z"
 MARK = 64  # bytes of the line that tells what was dropped, at most
 
 
-def written(*chunks, head=1000, tail=1000):
+def written(*chunks: bytes | tuple[int, bytes], head: int = 1000, tail: int = 1000) -> OutputLog:
     log = OutputLog(head=head, tail=tail)
     for chunk in chunks:
         stream, data = chunk if isinstance(chunk, tuple) else (1, chunk)
@@ -20,65 +21,65 @@ def written(*chunks, head=1000, tail=1000):
     return log
 
 
-def texts(log):
+def texts(log: OutputLog) -> list[str]:
     return [line.removeprefix(STAMP + " ") for line in log.text().splitlines()]
 
 
-def test_a_line_has_the_engines_kind_of_timestamp():
+def test_a_line_has_the_engines_kind_of_timestamp() -> None:
     assert written(b"hello\n").text() == f"{STAMP} hello\n"
 
 
-def test_nothing_printed_is_nothing():
+def test_nothing_printed_is_nothing() -> None:
     assert written().text() == ""
     assert written(b"").text() == ""
 
 
-def test_fractions_of_a_second_have_nine_digits():
+def test_fractions_of_a_second_have_nine_digits() -> None:
     log = OutputLog(head=100, tail=100)
     log.feed(1, b"x\n", 5)
     assert log.text() == "1970-01-01T00:00:00.000000005Z x\n"
 
 
-def test_lines_of_both_streams_stand_in_the_order_in_which_they_ended():
+def test_lines_of_both_streams_stand_in_the_order_in_which_they_ended() -> None:
     assert texts(written((1, b"a1\na"), (2, b"b1\n"), (1, b"2\n"))) == ["a1", "b1", "a2"]
 
 
-def test_a_last_line_without_newline_is_kept():
+def test_a_last_line_without_newline_is_kept() -> None:
     assert texts(written((2, b"err"), (1, b"one\ntwo"))) == ["one", "two", "err"]
 
 
-def test_empty_lines_are_lines():
+def test_empty_lines_are_lines() -> None:
     assert texts(written(b"\n\na\n")) == ["", "", "a"]
 
 
-def test_a_character_may_come_in_parts():
+def test_a_character_may_come_in_parts() -> None:
     data = "grün\n".encode()
     assert texts(written((1, data[:3]), (2, b"-\n"), (1, data[3:]))) == ["-", "grün"]
 
 
-def test_what_is_no_text_is_replaced():
+def test_what_is_no_text_is_replaced() -> None:
     assert texts(written(b"a\xffb\0c\n")) == ["a\ufffdb\ufffdc"]
 
 
-def test_dropped_bytes_are_counted_between_head_and_tail():
+def test_dropped_bytes_are_counted_between_head_and_tail() -> None:
     lines = [b"%04d\n" % i for i in range(1000)]
     log = written(*lines, head=72, tail=36)
     assert texts(log) == ["0000", "0001", "... 4985 bytes dropped ...", "0999"]
     assert log.total == 5000
 
 
-def test_a_line_without_end_is_cut_between_characters():
+def test_a_line_without_end_is_cut_between_characters() -> None:
     log = written("ü".encode() * LONGEST_LINE + b"\n", b"x\n", head=10**6)
     assert [len(line) for line in texts(log)] == [LONGEST_LINE // 2, LONGEST_LINE // 2, 1]
     assert "\ufffd" not in log.text()
 
 
-def test_an_endless_line_is_bounded():
+def test_an_endless_line_is_bounded() -> None:
     log = written(*[b"x" * 10_000] * 1000, head=64 * 1024, tail=192 * 1024)
     assert 200 * 1024 < len(log.text()) <= 256 * 1024 + MARK
 
 
-def test_a_flood_takes_little_time():
+def test_a_flood_takes_little_time() -> None:
     log = OutputLog(head=64 * 1024, tail=192 * 1024)
     before = time.process_time()
     for _ in range(1024):
@@ -88,7 +89,7 @@ def test_a_flood_takes_little_time():
 
 
 @pytest.fixture
-def short_lines(monkeypatch):
+def short_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output, "LONGEST_LINE", 16)
 
 
@@ -100,13 +101,13 @@ class TestAnyOutput:
     pytestmark = pytest.mark.usefixtures("short_lines")
 
     @given(pieces=pieces, head=limits, tail=limits)
-    def test_no_more_is_kept_than_head_and_tail(self, pieces, head, tail):
+    def test_no_more_is_kept_than_head_and_tail(self, pieces: list[bytes], head: int, tail: int) -> None:
         log = written(*pieces, head=head, tail=tail)
         assert len(log.text().encode()) <= head + tail + MARK
         assert log.total == sum(map(len, pieces))
 
     @given(pieces=pieces)
-    def test_all_of_a_short_output_is_kept(self, pieces):
+    def test_all_of_a_short_output_is_kept(self, pieces: list[bytes]) -> None:
         whole = b"".join(pieces)
         log = written(*pieces, head=0, tail=100 * len(whole))
         readable = whole.decode(errors="replace").replace("\0", "\ufffd").encode()
@@ -118,8 +119,10 @@ class TestAnyOutput:
     @given(data=st.binary(max_size=600), cuts=st.lists(st.integers(0, 600)), head=limits, tail=limits)
     @example(data=b"x" * 17 + b"\n", cuts=[16], head=100, tail=10)
     @example(data=b"\n" * 100, cuts=list(range(100)), head=100, tail=100)
-    def test_how_it_was_cut_into_chunks_does_not_matter(self, data, cuts, head, tail):
+    def test_how_it_was_cut_into_chunks_does_not_matter(
+        self, data: bytes, cuts: list[int], head: int, tail: int
+    ) -> None:
         borders = [0, *sorted(cuts), len(data)]
-        chunks = [data[a:b] for a, b in zip(borders, borders[1:], strict=False)]
+        chunks = [data[a:b] for a, b in pairwise(borders)]
         one, many = written(data, head=head, tail=tail), written(*chunks, head=head, tail=tail)
         assert one.text() == many.text()

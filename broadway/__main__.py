@@ -1,0 +1,5 @@
+"""`python -m broadway`."""
+
+from broadway.cli import main
+
+main()

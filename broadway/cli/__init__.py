@@ -1,0 +1,156 @@
+"""`broadway`: one command for operators and course staff. Commands import what they need when they run."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+app = typer.Typer(
+    name="broadway",
+    help="A distributed grading service for university courses.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+runs = typer.Typer(help="Grading runs.", no_args_is_help=True)
+jobs = typer.Typer(help="Jobs of a run.", no_args_is_help=True)
+graders = typer.Typer(help="The cluster's graders.", no_args_is_help=True)
+app.add_typer(runs, name="run")
+app.add_typer(jobs, name="job")
+app.add_typer(graders, name="grader")
+
+EXIT_FAILED, EXIT_NOT_ALLOWED = 1, 4
+UNAUTHORIZED = 401
+
+Server = Annotated[str, typer.Option("--server", envvar="BROADWAY_SERVER", help="Address of the API.")]
+Course = Annotated[str, typer.Option("--course", "-c", envvar="BROADWAY_COURSE", help="The course's id.")]
+Token = Annotated[
+    str, typer.Option("--token", envvar="BROADWAY_COURSE_TOKEN", help="One of the course's tokens.", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+LOCAL = "http://127.0.0.1:1470"
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def _broadway(*, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from broadway import __version__  # noqa: PLC0415 - --help must not wait for it
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def up(
+    *,
+    directory: Annotated[Path, typer.Option(help="Data, logs and secrets.")] = Path(".broadway/up"),
+    bind_addr: Annotated[str, typer.Option(help="Address of the API.")] = "127.0.0.1",
+    bind_port: Annotated[int, typer.Option(help="Port of the API.", min=1, max=65535)] = 1470,
+    grader_count: Annotated[int, typer.Option("--graders", help="Graders to start.", min=1)] = 1,
+    slots: Annotated[int | None, typer.Option(help="Jobs at a time per grader; one per CPU by default.", min=1)] = None,
+    course_config: Annotated[
+        Path | None, typer.Option(help="JSON file of courses.", exists=True, dir_okay=False)
+    ] = None,
+    token: Annotated[str | None, typer.Option(help="The cluster token; random by default.", show_default=False)] = None,
+    json_ready: Annotated[Path | None, typer.Option(help="Write all addresses here when everything is ready.")] = None,
+) -> None:
+    """Run everything on this machine until Ctrl-C.
+
+    Starts a private RabbitMQ (unless BROADWAY_AMQP_URL is set), an embedded store (unless BROADWAY_MONGODB_DSN is
+    set), a Docker Engine if none answers, the API and graders.
+    """
+    import asyncio  # noqa: PLC0415
+
+    from broadway.cli.up import UpOptions  # noqa: PLC0415
+    from broadway.cli.up import up as run_up  # noqa: PLC0415
+
+    options = UpOptions(
+        directory=directory,
+        bind_addr=bind_addr,
+        bind_port=bind_port,
+        graders=grader_count,
+        slots=slots or os.cpu_count() or 1,
+        course_config=course_config,
+        token=token,
+        json_ready=json_ready,
+    )
+    raise typer.Exit(asyncio.run(run_up(options)))
+
+
+@runs.command("show")
+def run_show(
+    run_id: Annotated[str, typer.Argument(help="The run's id.")],
+    *,
+    course: Course,
+    token: Token,
+    server: Server = LOCAL,
+    as_json: AsJson = False,
+) -> None:
+    """Show a run: a line for each job, with its outcome and why."""
+    from broadway.client import Client, ClientError  # noqa: PLC0415
+
+    try:
+        with Client.connect(server, course=course, token=token) as client:
+            run = client.run(run_id)
+    except ClientError as error:
+        _fail(error.status, str(error))
+    if as_json:
+        print(run.model_dump_json(indent=2))
+        return
+    from broadway.cli.tables import run_table  # noqa: PLC0415
+
+    run_table(run)
+
+
+@jobs.command("log")
+def job_log(
+    job_id: Annotated[str, typer.Argument(help="The job's id.")],
+    *,
+    course: Course,
+    token: Token,
+    server: Server = LOCAL,
+) -> None:
+    """Print what a finished job wrote."""
+    from broadway.client import Client, ClientError  # noqa: PLC0415
+
+    try:
+        with Client.connect(server, course=course, token=token) as client:
+            log = client.job_log(job_id)
+    except ClientError as error:
+        _fail(error.status, str(error))
+    sys.stdout.write(log.stdout)
+    sys.stderr.write(log.stderr)
+
+
+@graders.command("list")
+def grader_list(*, course: Course, token: Token, server: Server = LOCAL, as_json: AsJson = False) -> None:
+    """List every grader that ever joined."""
+    import json  # noqa: PLC0415
+
+    from broadway.client import Client, ClientError  # noqa: PLC0415
+
+    try:
+        with Client.connect(server, course=course, token=token) as client:
+            workers = client.workers()
+    except ClientError as error:
+        _fail(error.status, str(error))
+    if as_json:
+        print(json.dumps([worker.model_dump() for worker in workers], indent=2))
+        return
+    from broadway.cli.tables import worker_table  # noqa: PLC0415
+
+    worker_table(workers)
+
+
+def _fail(status: int | None, reason: str) -> NoReturn:
+    print(f"broadway: {reason}", file=sys.stderr)
+    raise typer.Exit(EXIT_NOT_ALLOWED if status == UNAUTHORIZED else EXIT_FAILED)

@@ -1,0 +1,57 @@
+"""One course never starves another."""
+
+from harness import Cluster, stage, until
+
+SLOTS = 4
+
+
+async def test_a_small_course_waits_for_one_job_per_slot_at_most(cluster: Cluster) -> None:
+    client = cluster.client
+    containers = cluster.graders.start("host1", slots=SLOTS)
+    for course in ("cs101", "cs241"):
+        await client.register(course, "mp1", students=[stage("sleep", "0.2")])
+    large = await client.submit("cs101", "mp1", students=2000)
+    await until(lambda: len(containers.started) > 2 * SLOTS)
+
+    small = await client.submit("cs241", "mp1", students=5)
+    before = len(containers.started)
+    jobs = set((await client.status("cs241", small))["student_jobs_state"])
+    await until(lambda: any(labels.job_id in jobs for labels in containers.started))
+
+    first = next(n for n, labels in enumerate(containers.started) if labels.job_id in jobs)
+    assert first - before <= SLOTS
+    run = await client.finished("cs241", small)
+    assert [job["outcome"] for job in run["jobs"]] == ["succeeded"] * 5
+    assert (await client.status("cs101", large))["state"] == "students grading jobs have been scheduled"
+
+
+async def test_a_cap_limits_what_a_course_has_in_flight(cluster: Cluster) -> None:
+    client = cluster.client
+    cluster.graders.start("host1", slots=8)
+    await client.register("capped", "mp1", students=[stage("sleep", "0.1")])
+    run_id = await client.submit("capped", "mp1", students=10)
+    most = 0
+
+    async def is_over() -> bool:
+        nonlocal most
+        run = await client.describe("capped", run_id)
+        most = max(most, sum(job["state"] in ("dispatched", "running") for job in run["jobs"]))
+        return run["state"] == "finished"
+
+    await until(is_over)
+    assert most == 2
+
+
+async def test_interactive_jobs_go_before_bulk_ones_of_the_same_course(cluster: Cluster) -> None:
+    client = cluster.client
+    containers = cluster.graders.start("host1", slots=1)
+    await client.register("cs241", "mp1", students=[stage("sleep", "0.2")])
+    await client.submit("cs241", "mp1", students=100)
+    await until(lambda: len(containers.started) > 1)
+
+    run_id = await client.submit("cs241", "mp1", students=1)
+    before = len(containers.started)
+    run = await client.finished("cs241", run_id)
+
+    position = [labels.job_id for labels in containers.started].index(run["jobs"][0]["id"])
+    assert position - before <= 2

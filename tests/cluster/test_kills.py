@@ -1,0 +1,134 @@
+"""SIGKILL of every role in the middle of a run: the run completes, each job with one outcome."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from harness import Client, Place, free_port, stage, until
+from processes import QUICK, QUICK_DISPATCHER, Processes, processes
+
+from broadway.mongo import Store
+
+
+@pytest.fixture
+async def site(place: Place, tmp_path: Path) -> AsyncIterator[tuple[Processes, Client]]:
+    """Every service as a process of its own, no grader yet."""
+    courses = tmp_path / "courses.json"
+    courses.write_text(json.dumps({"cs241": {"tokens": ["staff-241"]}}))
+    port = free_port()
+    async with processes(tmp_path / "site", place.environment) as running:
+        await running.service("results", *QUICK)
+        await running.service("dispatcher", *QUICK_DISPATCHER)
+        await running.service("ingest", "--course-config", str(courses), "--bind-port", str(port), *QUICK)
+        async with Client.connect(f"http://localhost:{port}") as client:
+            await until(client.is_ready)
+            yield running, client
+
+
+async def started(client: Client, run_id: str) -> list[str]:
+    """Graders that have started a job of the run."""
+    return [job["grader"] for job in (await client.describe("cs241", run_id))["jobs"] if job["grader"]]
+
+
+async def test_three_graders_share_a_run(site: tuple[Processes, Client]) -> None:
+    running, client = site
+    for name in ("host1", "host2", "host3"):
+        await running.grader(name)
+    await client.register("cs241", "mp1", students=[stage("sleep", "0.05")])
+
+    run = await client.finished("cs241", await client.submit("cs241", "mp1", students=60))
+
+    assert Counter(job["outcome"] for job in run["jobs"]) == {"succeeded": 60}
+    shares = Counter(job["grader"] for job in run["jobs"])
+    assert shares.keys() == {"host1", "host2", "host3"}
+    assert min(shares.values()) >= 10
+
+
+async def test_a_killed_graders_job_ends_on_another(site: tuple[Processes, Client]) -> None:
+    running, client = site
+    await running.grader("doomed", slots=1)
+    await client.register("cs241", "mp1", students=[stage("sleep", "3")])
+    run_id = await client.submit("cs241", "mp1", students=1)
+    await until(lambda: started(client, run_id))
+    await running.grader("heir", slots=1)
+
+    await running.kill("doomed")
+    run = await client.finished("cs241", run_id)
+
+    (job,) = run["jobs"]
+    assert (job["outcome"], job["grader"], job["attempts"]) == ("succeeded", "heir", 2)
+
+
+@pytest.mark.parametrize("victim", ["dispatcher", "results"])
+async def test_a_killed_service_delays_a_run_and_loses_nothing(
+    site: tuple[Processes, Client], victim: str, place: Place
+) -> None:
+    running, client = site
+    await running.grader("host1", slots=4)
+    await client.register(
+        "cs241",
+        "mp1",
+        students=[stage("sleep", "0.05")],
+        pre_processing_pipeline=[stage("exit", "0")],
+        post_processing_pipeline=[stage("exit", "0")],
+    )
+    run_id = await client.submit("cs241", "mp1", students=80)
+    for quarter in (10, 30, 50):
+        await until(lambda at_least=quarter: has_finished(client, run_id, at_least))
+        await running.kill(victim)
+        await running.service(victim, *(QUICK_DISPATCHER if victim == "dispatcher" else QUICK))
+
+    run = await client.finished("cs241", run_id)
+
+    assert Counter(job["outcome"] for job in run["jobs"]) == {"succeeded": 82}
+    assert run["state"] == "finished"
+    async with Store.connect(
+        place.mongodb_dsn, primary=f"{place.name}_ag", logs=f"{place.name}_logs", service="test"
+    ) as store:
+        assert await store.dead_letters.count() == 0
+
+
+async def has_finished(client: Client, run_id: str, at_least: int) -> bool:
+    return sum(job["state"] == "finished" for job in (await client.describe("cs241", run_id))["jobs"]) >= at_least
+
+
+async def test_a_frozen_graders_job_is_started_elsewhere_and_has_one_outcome(site: tuple[Processes, Client]) -> None:
+    running, client = site
+    await running.grader("frozen", slots=1)
+    await client.register("cs241", "mp1", students=[stage("sleep", "1")])
+    run_id = await client.submit("cs241", "mp1", students=1)
+    await until(lambda: started(client, run_id))
+    process = running.running["frozen"]
+    process.send_signal(19)  # SIGSTOP
+    await running.grader("heir", slots=1)
+
+    run = await client.finished("cs241", run_id)
+    process.send_signal(18)  # SIGCONT: its own outcome comes late
+    assert await running.terminate("frozen") == 0
+
+    (job,) = run["jobs"]
+    assert (job["outcome"], job["grader"]) == ("succeeded", "heir")
+    assert (await client.describe("cs241", run_id))["jobs"][0] == job
+
+
+async def test_a_draining_grader_finishes_or_gives_back(site: tuple[Processes, Client]) -> None:
+    running, client = site
+    await running.grader("leaving", slots=2)
+    await client.register("cs241", "quick", students=[stage("sleep", "1")])
+    await client.register("cs241", "slow", students=[stage("sleep", "8")])
+    quick = await client.submit("cs241", "quick", students=1)
+    slow = await client.submit("cs241", "slow", students=1)
+    await until(lambda: started(client, quick))
+    await until(lambda: started(client, slow))
+
+    code = await asyncio.wait_for(running.terminate("leaving"), 30)
+    await running.grader("heir", slots=2)
+
+    assert code == 0
+    (job,) = (await client.finished("cs241", quick))["jobs"]
+    assert (job["outcome"], job["grader"], job["attempts"]) == ("succeeded", "leaving", 1)
+    (job,) = (await client.finished("cs241", slow))["jobs"]
+    assert (job["outcome"], job["grader"], job["attempts"]) == ("succeeded", "heir", 1)

@@ -1,0 +1,104 @@
+"""Each kind of ending, through the whole system."""
+
+import pytest
+from harness import Cluster, stage, until
+
+
+@pytest.mark.parametrize(
+    ("command", "more", "outcome", "why"),
+    [
+        (("exit", "3"), {}, "failed", "stage 1 of 2: exit code 3"),
+        (("hang",), {"timeout": 0.2}, "timed_out", "stage 1 of 2: ran longer than its time limit"),
+        (("oom",), {}, "out_of_memory", "stage 1 of 2: used more memory than its limit"),
+        (("flood",), {}, "output_limit", "stage 1 of 2: wrote more output than its limit (0 bytes)"),
+    ],
+)
+async def test_a_failing_stage_ends_the_job_and_only_that(
+    cluster: Cluster, command: tuple[str, ...], more: dict[str, object], outcome: str, why: str
+) -> None:
+    containers = cluster.graders.start("host1")
+    await cluster.client.register("cs241", "mp1", students=[stage(*command, **more), stage("exit", "0")])
+
+    run = await cluster.client.finished("cs241", await cluster.client.submit("cs241", "mp1", students=2))
+
+    assert [(job["outcome"], job["reason"], job["attempts"]) for job in run["jobs"]] == [(outcome, why, 1)] * 2
+    assert run["state"] == "finished", "students who fail do not fail the run"
+    assert len(containers.started) == 2
+
+
+@pytest.mark.parametrize("phase", ["pre_processing_pipeline", "post_processing_pipeline"])
+async def test_a_failing_phase_of_the_course_fails_the_run(cluster: Cluster, phase: str) -> None:
+    cluster.graders.start("host1")
+    await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")], **{phase: [stage("exit", "1")]})
+
+    run = await cluster.client.finished("cs241", await cluster.client.submit("cs241", "mp1", students=2))
+
+    assert run["state"] == "failed"
+    assert run["success"] is False
+    expected = ["failed"] if phase.startswith("pre") else ["succeeded", "succeeded", "failed"]
+    assert [job["outcome"] for job in run["jobs"]] == expected
+
+
+async def test_an_empty_roster_goes_straight_on(cluster: Cluster) -> None:
+    cluster.graders.start("host1")
+    await cluster.client.register(
+        "cs241", "mp1", students=[stage("exit", "0")], post_processing_pipeline=[stage("print", "report")]
+    )
+
+    run = await cluster.client.finished("cs241", await cluster.client.submit("cs241", "mp1", students=0))
+
+    assert run["state"] == "finished"
+    assert [job["phase"] for job in run["jobs"]] == ["post-processing"]
+
+
+async def test_a_missing_image_is_the_infrastructures_fault_and_named(cluster: Cluster) -> None:
+    cluster.graders.start("host1")
+    await cluster.client.register("cs241", "mp1", students=[{"image": "missing/image:1"}])
+
+    run = await cluster.client.finished("cs241", await cluster.client.submit("cs241", "mp1", students=1))
+
+    (job,) = run["jobs"]
+    assert (job["outcome"], job["fault_phase"]) == ("infrastructure_error", "pull")
+    assert "missing/image:1" in job["reason"]
+    log = await cluster.client.get(f"grading_job_log/cs241/{job['id']}", token="staff-241")
+    assert "missing/image:1" in log.json()["data"]["stderr"]
+
+
+async def test_an_engine_that_fails_is_tried_again_elsewhere_and_then_given_up(cluster: Cluster) -> None:
+    first, second = cluster.graders.start("host1", slots=1), cluster.graders.start("host2", slots=1)
+    await cluster.client.register("cs241", "mp1", students=[stage("fault", "start")])
+
+    run = await cluster.client.finished("cs241", await cluster.client.submit("cs241", "mp1", students=1))
+
+    (job,) = run["jobs"]
+    assert (job["outcome"], job["fault_phase"], job["attempts"]) == ("infrastructure_error", "start", 3)
+    assert len(first.started) + len(second.started) == 3
+    assert first.started, "the attempts were made on both"
+    assert second.started
+
+
+async def test_stages_without_logs_leave_none(cluster: Cluster) -> None:
+    cluster.graders.start("host1")
+    await cluster.client.register(
+        "cs241", "mp1", students=[stage("print", "secret", logs=False), stage("print", "shown")]
+    )
+
+    run = await cluster.client.finished("cs241", await cluster.client.submit("cs241", "mp1", students=1))
+
+    log = await cluster.client.get(f"grading_job_log/cs241/{run['jobs'][0]['id']}", token="staff-241")
+    assert "shown" in log.json()["data"]["stdout"]
+    assert "secret" not in log.json()["data"]["stdout"]
+
+
+async def test_graders_are_listed_and_say_goodbye(cluster: Cluster) -> None:
+    cluster.graders.start("host1")
+    await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
+    await cluster.client.finished("cs241", await cluster.client.submit("cs241", "mp1", students=3))
+    await cluster.graders.stop("host1")
+
+    async def is_gone() -> bool:
+        answer = await cluster.client.get("worker/cs241/all", token="staff-241")
+        (worker,) = answer.json()["data"]["worker_nodes"]
+        return (worker["alive"], worker["busy"], worker["jobs_processed"]) == (False, False, 3)
+
+    await until(is_gone)

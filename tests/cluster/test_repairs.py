@@ -1,0 +1,90 @@
+"""What the reconciler mends: queues that lose their messages, messages that nobody can read."""
+
+import aio_pika
+from harness import Cluster, stage, until
+
+from broadway.job import JobClass
+from broadway.topology import DEAD_LETTERS, EVENTS, course_queue, ready_queue
+
+
+async def purge(cluster: Cluster, *queues: str) -> int:
+    async with await aio_pika.connect(cluster.place.amqp_url) as connection:
+        channel = await connection.channel()
+        return sum([(await (await channel.get_queue(name)).purge()).message_count or 0 for name in queues])
+
+
+async def test_a_purged_backlog_is_published_again(cluster: Cluster) -> None:
+    await cluster.client.register("capped", "mp1", students=[stage("exit", "0")])
+    run_id = await cluster.client.submit("capped", "mp1", students=20)
+    backlog = course_queue("capped", JobClass.BULK)
+    await until(lambda: is_deep(cluster, backlog.name, 18))
+
+    assert await purge(cluster, backlog.name) == 18
+    cluster.graders.start("host1")
+    run = await cluster.client.finished("capped", run_id)
+
+    assert [job["outcome"] for job in run["jobs"]] == ["succeeded"] * 20
+
+
+async def is_deep(cluster: Cluster, name: str, depth: int) -> bool:
+    async with await aio_pika.connect(cluster.place.amqp_url) as connection:
+        channel = await connection.channel()
+        return (await channel.declare_queue(name, passive=True)).declaration_result.message_count == depth
+
+
+async def test_a_purged_ready_queue_is_filled_again(cluster: Cluster, monkeypatch: object) -> None:
+    from datetime import timedelta  # noqa: PLC0415
+
+    from broadway.dispatcher import reconcile  # noqa: PLC0415
+
+    monkeypatch.setattr(reconcile, "DISPATCH_PATIENCE", timedelta(seconds=0.5))  # type: ignore[attr-defined]
+    await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
+    run_id = await cluster.client.submit("cs241", "mp1", students=3)
+    ready = ready_queue("default").name
+    await until(lambda: is_deep(cluster, ready, 1))
+
+    assert await purge(cluster, ready) == 1
+    cluster.graders.start("host1")
+    run = await cluster.client.finished("cs241", run_id)
+
+    assert [job["outcome"] for job in run["jobs"]] == ["succeeded"] * 3
+
+
+async def test_a_poisoned_outcome_ends_its_job_visibly(cluster: Cluster) -> None:
+    await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
+    run_id = await cluster.client.submit("cs241", "mp1", students=1)
+    (job,) = (await cluster.client.describe("cs241", run_id))["jobs"]
+    headers = {
+        "ce-type": "io.broadway.job.dispatched.v1",
+        "ce-id": f"{job['id']}:1",
+        "ce-subject": f"cs241/{run_id}/{job['id']}",
+        "x-broadway-reason": "made up by a test",
+    }
+    async with await aio_pika.connect(cluster.place.amqp_url) as connection:
+        exchange = await (await connection.channel()).get_exchange(DEAD_LETTERS.name)
+        await exchange.publish(aio_pika.Message(b"not JSON", headers=headers), "dead.test")
+
+    run = await cluster.client.finished("cs241", run_id)
+
+    (job,) = run["jobs"]
+    assert job["outcome"] == "infrastructure_error"
+    assert "made up by a test" in job["reason"]
+
+
+async def test_nonsense_on_the_results_queue_is_kept_for_operators_and_stops_nobody(cluster: Cluster) -> None:
+    cluster.graders.start("host1")
+    async with await aio_pika.connect(cluster.place.amqp_url) as connection:
+        exchange = await (await connection.channel()).get_exchange(EVENTS.name)
+        for body in (b"", b"{}", b"\xff", b"[" * 1000):
+            headers = {"ce-type": "io.broadway.job.finished.v1", "ce-id": repr(body)[:20]}
+            await exchange.publish(aio_pika.Message(body, headers=headers), "job.finished.cs241")
+    await until(lambda: has_letters(cluster, 4))
+
+    await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
+    run = await cluster.client.finished("cs241", await cluster.client.submit("cs241", "mp1", students=2))
+
+    assert run["state"] == "finished"
+
+
+async def has_letters(cluster: Cluster, count: int) -> bool:
+    return await cluster.opened.store.dead_letters.count() == count

@@ -1,0 +1,492 @@
+"""What every runtime of stages promises, tried on the fake and on a real engine, and what only a real one can show."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import re
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from fake_containers import FakeContainers
+from harness import until
+
+from broadway.grader.containers import DockerContainers
+from broadway.grader.stages import ContainerError, Containers, KilledFor, Labels, Limits, StageRun
+from broadway.job import FaultPhase
+
+LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z (.*)\n")
+LIMITS = Limits(pids=32, output=256 * 1024, kept_head=1000, kept_tail=3000)
+SLOW = 30  # seconds, more than any of these takes
+
+Connect = Run = Callable[..., Any]
+Left = Callable[[], list[dict[str, Any]]]
+
+
+@pytest.fixture
+def limits() -> Limits:
+    return LIMITS
+
+
+def texts(run: StageRun) -> list[str]:
+    """The lines without their times, all of which have to be well formed."""
+    assert LINE.sub("", run.output) == ""
+    return LINE.findall(run.output)
+
+
+class Contract(ABC):
+    """Stages in the fake's few words; a real engine's suite puts them into shell."""
+
+    @pytest.fixture
+    @abstractmethod
+    def runtime(self) -> Containers: ...
+
+    def stage(self, *words: str, **more: Any) -> dict[str, Any]:
+        return {"image": "fake", "entrypoint": list(words), **more}
+
+    @pytest.fixture
+    def run(self, runtime: Containers, directory: Path, labels: Labels) -> Run:
+        def run(*words: str, stage: int = 0, **more: Any) -> Any:
+            return runtime.run(self.stage(*words, **more), directory=directory, labels=replace(labels, stage=stage))
+
+        return run
+
+    async def test_success(self, run: Run) -> None:
+        result = await run("exit", "0")
+        assert (result.exit_code, result.killed_for, result.oom_killed) == (0, None, False)
+        assert (result.output, result.output_bytes) == ("", 0)
+        assert result.started_at <= result.finished_at
+        assert result.state["ExitCode"] == 0
+
+    async def test_exit_code(self, run: Run) -> None:
+        result = await run("exit", "3")
+        assert (result.exit_code, result.killed_for) == (3, None)
+
+    async def test_output_has_times(self, run: Run) -> None:
+        assert texts(await run("print", "hello")) == ["hello"]
+
+    async def test_stages_share_the_directory(self, run: Run, directory: Path) -> None:
+        await run("write", "note", "from one stage")
+        assert texts(await run("read", "note", stage=1)) == ["from one stage"]
+        assert (directory / "note").read_text().strip() == "from one stage"
+
+    async def test_environment(self, run: Run) -> None:
+        assert texts(await run("env", "GRADING_JOB_ID", env={"GRADING_JOB_ID": "j1"})) == ["j1"]
+
+    async def test_time_limit(self, run: Run) -> None:
+        result = await run("hang", timeout=0.3)
+        assert (result.exit_code, result.killed_for) == (137, KilledFor.TIME)
+        assert 0.2 < (result.finished_at - result.started_at).total_seconds() < SLOW
+
+    async def test_a_stage_within_its_time_is_not_killed(self, run: Run) -> None:
+        assert (await run("sleep", "0.1", timeout=20)).killed_for is None
+
+    async def test_output_limit(self, run: Run) -> None:
+        before = time.monotonic()
+        result = await run("flood", timeout=SLOW)
+        assert (result.exit_code, result.killed_for) == (137, KilledFor.OUTPUT)
+        assert time.monotonic() - before < SLOW / 2
+
+    async def test_out_of_memory(self, run: Run) -> None:
+        result = await run("oom", memory="32m")
+        assert (result.exit_code, result.killed_for, result.oom_killed) == (137, None, True)
+
+    async def test_cancelled_while_it_runs(self, run: Run) -> None:
+        task = asyncio.create_task(run("hang"))
+        await self.has_started()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    async def test_missing_image(self, runtime: Containers) -> None:
+        with pytest.raises(ContainerError, match="missing/image:1") as raised:
+            await runtime.ensure_images(["missing/image:1"])
+        assert raised.value.phase is FaultPhase.PULL
+
+    async def test_images_that_are_here(self, runtime: Containers) -> None:
+        await runtime.ensure_images([self.stage()["image"]] * 2)
+
+    async def test_no_orphans(self, runtime: Containers) -> None:
+        assert await runtime.remove_orphans(lambda _grader, _life: False) == 0
+
+    @abstractmethod
+    async def has_started(self) -> None: ...
+
+
+class TestFake(Contract):
+    @pytest.fixture
+    def runtime(self) -> Containers:
+        self.fake = FakeContainers()
+        return self.fake
+
+    async def has_started(self) -> None:
+        await until(lambda: self.fake.started)
+
+    async def test_fault(self, run: Run) -> None:
+        with pytest.raises(ContainerError) as raised:
+            await run("fault", "start")
+        assert raised.value.phase is FaultPhase.START
+
+
+SHELL = {
+    "exit": 'exit "$1"',
+    "print": 'echo "$@"',
+    "sleep": 'sleep "$1"',
+    "env": 'eval echo "\\$$1"',
+    "write": 'echo "$2" > "/job/$1"',
+    "read": 'cat "/job/$1"',
+    "hang": "sleep 1000",
+    "flood": "yes",
+    "oom": "x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done",
+}
+
+
+def sh(script: str, **more: Any) -> dict[str, Any]:
+    return {"image": "broadway-test-busybox:1", "entrypoint": ["sh", "-c", script], "networking": False, **more}
+
+
+@pytest.fixture
+async def docker_only(containers: DockerContainers, left: Left) -> AsyncIterator[DockerContainers]:
+    """A real engine that every test leaves as it was."""
+    yield containers
+    assert left() == []
+
+
+@pytest.fixture
+def engine(docker_only: DockerContainers, directory: Path, labels: Labels) -> Run:
+    return lambda stage, index=0: docker_only.run(stage, directory=directory, labels=replace(labels, stage=index))
+
+
+class TestDocker(Contract):
+    @pytest.fixture
+    def runtime(self, docker_only: DockerContainers, left: Left) -> Containers:
+        self.left = left
+        return docker_only
+
+    def stage(self, *words: str, **more: Any) -> dict[str, Any]:
+        verb, *arguments = words or ("exit", "0")
+        stage = sh(SHELL[verb], **more)
+        return {**stage, "entrypoint": [*stage["entrypoint"], verb, *arguments]}
+
+    async def has_started(self) -> None:
+        await until(lambda: [each for each in self.left() if each["State"] == "running"])
+
+
+@pytest.fixture
+def started(directory: Path) -> Callable[[], Any]:
+    """Return once a stage has made the file ``started``."""
+    return lambda: until((directory / "started").exists)
+
+
+class TestDockerOutput:
+    async def test_both_streams_are_merged(self, engine: Run) -> None:
+        run = await engine(sh("echo out; echo err >&2; printf 'no newline'"))
+        assert sorted(texts(run)) == ["err", "no newline", "out"]
+        assert run.output_bytes == len("out\nerr\nno newline")
+
+    async def test_a_stage_without_logs_is_silent(self, engine: Run) -> None:
+        run = await engine(sh("echo out", logs=False))
+        assert (run.output, run.output_bytes) == ("", 4)
+
+    async def test_a_flood_is_cut_and_counted(self, engine: Run) -> None:
+        run = await engine(sh("yes 0123456789"))
+        assert LIMITS.output < run.output_bytes < 2 * LIMITS.output
+        assert len(run.output) < LIMITS.kept_head + LIMITS.kept_tail + 100
+        assert re.search(r"\n\.\.\. \d+ bytes dropped \.\.\.\n", run.output)
+
+    async def test_an_endless_line_is_cut(self, engine: Run) -> None:
+        run = await engine(sh("cat /dev/zero"))
+        assert run.killed_for is KilledFor.OUTPUT
+
+    async def test_a_stage_that_closes_its_output_still_has_its_time(self, engine: Run) -> None:
+        run = await engine(sh("exec >&- 2>&-; sleep 0.5; exit 7"))
+        assert (run.exit_code, run.killed_for) == (7, None)
+
+    async def test_a_closed_output_does_not_save_from_the_time_limit(self, engine: Run) -> None:
+        run = await engine(sh("exec >&- 2>&-; sleep 1000", timeout=0.3))
+        assert (run.exit_code, run.killed_for) == (137, KilledFor.TIME)
+
+    async def test_what_a_killed_stage_said_is_kept(self, engine: Run) -> None:
+        assert texts(await engine(sh("echo so far; sleep 1000", timeout=1))) == ["so far"]
+
+
+class TestDockerProfile:
+    async def test_values_of_any_type_become_text(self, engine: Run) -> None:
+        env = {"S": "s", "I": 1, "F": 1.5, "T": True, "N": None, "D": {"a": [1]}, "PATH": "/bin"}
+        run = await engine(sh("env; echo N is ${N-unset}", env=env))
+        assert {"S=s", "I=1", "F=1.5", "T=True", "D={'a': [1]}", "N is unset"} <= set(texts(run))
+
+    async def test_hostname(self, engine: Run) -> None:
+        assert texts(await engine(sh("hostname"))) == ["container"]
+        assert texts(await engine(sh("hostname", hostname="grader-7"))) == ["grader-7"]
+
+    async def test_without_network_there_is_localhost_only(self, engine: Run) -> None:
+        run = await engine(sh("ip -o addr | awk '{print $2}' | sort -u; nc localhost 1"))
+        assert sorted(texts(run)) == ["lo", "nc: can't connect to remote host (127.0.0.1): Connection refused"]
+
+    async def test_with_network_there_is_more(self, engine: Run) -> None:
+        run = await engine(sh("ip -o addr | awk '{print $2}' | sort -u", networking=True))
+        assert {"lo", "eth0"} <= set(texts(run))
+
+    async def test_a_low_port_can_be_bound(self, engine: Run) -> None:
+        run = await engine(sh("timeout 0.2 nc -l -p 80; test $? = 143 || test $? = 124", networking=True))
+        assert run.exit_code == 0
+
+    async def test_a_fork_bomb_stops_at_the_limit(self, engine: Run) -> None:
+        run = await engine(sh("for i in $(seq 100); do sleep 1000 & done", timeout=SLOW))
+        assert run.exit_code != 0
+        assert "can't fork" in run.output
+
+    async def test_no_device_can_be_made(self, engine: Run) -> None:
+        run = await engine(sh("mknod /job/null c 1 3"))
+        assert run.exit_code != 0
+
+    async def test_root_in_the_container_can_do_what_course_images_do(self, engine: Run) -> None:
+        script = "touch /job/f; chown 1000:1000 /job/f; chmod 700 /job/f; echo x > /job/f; stat -c %u /job/f"
+        assert texts(await engine(sh(script))) == ["1000"]
+
+    async def test_inspect(self, engine: Run, started: Run, api: docker.APIClient, left: Left, labels: Labels) -> None:
+        task = asyncio.create_task(engine(sh("touch /job/started; sleep 1000", memory="64m", cpuset_cpus="0")))
+        await started()
+        seen = api.inspect_container(left()[0]["Id"])
+        task.cancel()
+        await asyncio.wait({task})
+        host = seen["HostConfig"]
+        assert host["SecurityOpt"] == ["no-new-privileges:true"]
+        assert host["CapDrop"] == ["ALL"]
+        assert not host["Privileged"]
+        assert host["LogConfig"]["Type"] == "none"
+        assert host["RestartPolicy"]["Name"] == "no"
+        assert host["Memory"] == host["MemorySwap"] == 64 * 1024 * 1024
+        assert (host["PidsLimit"], host["CpusetCpus"], host["IpcMode"]) == (LIMITS.pids, "0", "private")
+        assert (host["OomScoreAdj"], seen["Config"]["Tty"]) == (500, False)
+        assert (
+            seen["Config"]["Labels"].items()
+            >= {
+                "io.broadway.grader": labels.grader_id,
+                "io.broadway.boot": labels.boot_id,
+                "io.broadway.job": labels.job_id,
+                "io.broadway.execution": labels.execution_id,
+                "io.broadway.stage": "0",
+            }.items()
+        )
+        assert time.time() < int(seen["Config"]["Labels"]["io.broadway.deadline"])
+        assert seen["Name"] == f"/broadway-{labels.execution_id}-0"
+
+    async def test_the_kernel_agrees(self, engine: Run) -> None:
+        run = await engine(sh("grep -E 'NoNewPrivs|Seccomp:|CapBnd' /proc/self/status; ulimit -c; ulimit -n"))
+        assert [line.split()[-1] for line in texts(run)] == ["00000000000000fb", "1", "2", "0", "1024"]
+
+
+class TestDockerFaults:
+    @pytest.mark.parametrize("entrypoint", ["no-such-program", "/no/such/program", "/bin", "/etc/hosts"])
+    async def test_bad_entrypoint(self, engine: Run, entrypoint: str) -> None:
+        with pytest.raises(ContainerError, match=entrypoint) as raised:
+            await engine(sh("") | {"entrypoint": [entrypoint]})
+        assert (raised.value.phase, raised.value.retryable) == (FaultPhase.START, False)
+
+    @pytest.mark.parametrize(
+        "bad", [{"memory": "1m"}, {"cpuset_cpus": "999"}, {"env": {"": "secret"}}, {"entrypoint": []}]
+    )
+    async def test_a_stage_that_the_engine_refuses(self, engine: Run, bad: dict[str, Any]) -> None:
+        with pytest.raises(ContainerError, match="broadway-test-busybox:1") as raised:
+            await engine(sh("", **bad))
+        assert (raised.value.phase, raised.value.retryable) == (FaultPhase.CREATE, False)
+        assert "secret" not in str(raised.value)
+
+    @pytest.mark.parametrize("bad", [{"env": {"A": "secret\0"}}, {"hostname": "x" * 300}])
+    async def test_a_stage_that_cannot_be_started(self, engine: Run, bad: dict[str, Any]) -> None:
+        with pytest.raises(ContainerError) as raised:
+            await engine(sh("", **bad))
+        assert (raised.value.phase, raised.value.retryable) == (FaultPhase.START, False)
+        assert "secret" not in str(raised.value)
+
+    @pytest.mark.parametrize("bad", [{"timeout": -1}, {"memory": "lots"}, {"surprise": 1}])
+    async def test_what_is_no_stage(self, engine: Run, bad: dict[str, Any]) -> None:
+        with pytest.raises(ContainerError, match=next(iter(bad))) as raised:
+            await engine(sh("", **bad))
+        assert not raised.value.retryable
+
+    async def test_privileged_is_refused(self, engine: Run) -> None:
+        with pytest.raises(ContainerError, match="privileged") as raised:
+            await engine(sh("", privileged=True))
+        assert (raised.value.phase, raised.value.retryable) == (FaultPhase.CREATE, False)
+
+    async def test_privileged_where_the_operator_allows_it(
+        self, connect: Connect, directory: Path, labels: Labels, left: Left
+    ) -> None:
+        async with connect(limits=replace(LIMITS, allow_privileged=True)) as containers:
+            stage = sh("mknod /job/null c 1 3", privileged=True)
+            try:
+                assert (await containers.run(stage, directory=directory, labels=labels)).exit_code == 0
+            except ContainerError as error:
+                if "apply caps" in str(error):
+                    pytest.skip("this host allows nobody a privileged container")
+                raise
+        assert left() == []
+
+    async def test_ended_from_outside(self, engine: Run, started: Run, api: docker.APIClient, left: Left) -> None:
+        task = asyncio.create_task(engine(sh("trap 'exit 5' TERM; touch /job/started; while :; do sleep 0.1; done")))
+        await started()
+        await asyncio.to_thread(api.kill, left()[0]["Id"], "TERM")
+        with pytest.raises(ContainerError, match="from outside") as raised:
+            await task
+        assert (raised.value.phase, raised.value.retryable) == (FaultPhase.WAIT, True)
+
+    async def test_ended_by_itself_as_if_from_outside(self, engine: Run) -> None:
+        assert (await engine(sh("sh -c 'kill -9 $$'; exit $?"))).exit_code == 137
+
+    async def test_missing_directory(self, docker_only: DockerContainers, labels: Labels, tmp_path: Path) -> None:
+        with pytest.raises(ContainerError) as raised:
+            await docker_only.run(sh(""), directory=tmp_path / "gone", labels=labels)
+        assert (raised.value.phase, raised.value.retryable) == (FaultPhase.CREATE, True)
+        assert str(tmp_path) not in str(raised.value)
+
+    async def test_image_that_went_away(self, engine: Run) -> None:
+        with pytest.raises(ContainerError, match="gone:1") as raised:
+            await engine(sh("") | {"image": "gone:1"})
+        assert (raised.value.phase, raised.value.retryable) == (FaultPhase.CREATE, False)
+
+    @pytest.mark.parametrize("image", [" ", "../images/x", "-x", "a/../b", "UPPER case"])
+    async def test_what_is_no_name_of_an_image(self, docker_only: DockerContainers, image: str) -> None:
+        with pytest.raises(ContainerError, match=re.escape(image)) as raised:
+            await docker_only.ensure_images([image])
+        assert (raised.value.phase, raised.value.retryable) == (FaultPhase.PULL, False)
+
+    @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # the SDK does not close what does not connect
+    async def test_no_engine(self, connect: Connect) -> None:
+        with pytest.raises(ContainerError, match=r"/nowhere\.sock .*DOCKER_HOST") as raised:
+            async with connect(docker_host="unix:///nowhere.sock"):
+                pass
+        del raised
+        gc.collect()
+
+    async def test_ping(self, docker_only: DockerContainers) -> None:
+        assert await docker_only.ping()
+
+
+@contextlib.asynccontextmanager
+async def registry(answer: bytes = b"") -> AsyncIterator[tuple[str, asyncio.Queue[bytes]]]:
+    """A place to pull from, and what it was asked; without an answer it leaves everybody waiting."""
+    asked: asyncio.Queue[bytes] = asyncio.Queue()
+    over = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError):
+            asked.put_nowait(await reader.readline())
+            writer.write(answer)
+            if not answer:
+                await over.wait()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}/x", asked
+        over.set()
+
+
+class TestDockerImages:
+    async def test_a_registry_that_never_answers_is_waited_for_only_so_long(self, connect: Connect) -> None:
+        async with registry() as (repository, _), connect(pull_timeout=1) as containers:
+            with pytest.raises(ContainerError, match=f"{repository}:1: not pulled within 1 s") as raised:
+                await containers.ensure_images([f"{repository}:1"])
+        assert (raised.value.phase, raised.value.retryable) == (FaultPhase.PULL, True)
+
+    async def test_a_missing_image_is_pulled_once_for_all(self, connect: Connect) -> None:
+        unknown = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        async with registry(unknown) as (repository, asked), connect() as containers:
+            with pytest.raises(ContainerError, match=repository):
+                await containers.ensure_images([f"{repository}:1"])
+            once = asked.qsize()
+            four = (containers.ensure_images([f"{repository}:1"]) for _ in range(4))
+            results = await asyncio.gather(*four, return_exceptions=True)
+            assert asked.qsize() == 2 * once
+        assert all(isinstance(result, ContainerError) for result in results)
+
+    async def test_a_refresh_makes_nobody_wait(self, connect: Connect, api: docker.APIClient) -> None:
+        async with registry() as (repository, asked), connect() as containers, asyncio.timeout(SLOW):
+            api.tag("broadway-test-busybox:1", repository, "1")
+            await containers.ensure_images([f"{repository}:1"])
+            await asked.get()
+            await containers.ensure_images([f"{repository}:1"])
+        api.remove_image(f"{repository}:1")
+
+
+class TestDockerLeavesNothing:
+    async def test_orphans(
+        self, docker_only: DockerContainers, api: docker.APIClient, labels: Labels, left: Left
+    ) -> None:
+        lives = ("this-life", "earlier-life", "earlier-life")
+        made = [
+            api.create_container(
+                "broadway-test-busybox:1",
+                entrypoint=["sleep", "1000"],
+                labels={"io.broadway.grader": labels.grader_id, "io.broadway.boot": life},
+            )["Id"]
+            for life in lives
+        ]
+        api.start(made[1])
+        removed = await docker_only.remove_orphans(
+            lambda grader, life: grader == labels.grader_id and life != "this-life"
+        )
+        assert removed == 2
+        assert [each["Id"] for each in left()] == made[:1]
+        api.remove_container(made[0], force=True)
+
+    async def test_cancelled_at_any_step(self, engine: Run, left: Left) -> None:
+        """Whatever it was doing: making, attaching, starting, or running the container."""
+        for turns in (0, 1, 3, 6, 10):
+            task = asyncio.create_task(engine(sh("sleep 1000"), turns))
+            for _ in range(turns):
+                await asyncio.to_thread(left)  # a call to the engine is a step's worth of time
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert left() == []
+
+    async def test_cancelled_twice(self, engine: Run, started: Run, left: Left) -> None:
+        task = asyncio.create_task(engine(sh("touch /job/started; sleep 1000")))
+        await started()
+        task.cancel()
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert left() == []
+
+    async def test_a_container_of_that_name_is_not_touched(
+        self, engine: Run, api: docker.APIClient, labels: Labels
+    ) -> None:
+        name = f"broadway-{labels.execution_id}-0"
+        api.create_container("broadway-test-busybox:1", entrypoint=["true"], name=name)
+        with pytest.raises(ContainerError) as raised:
+            await engine(sh(""))
+        assert (raised.value.phase, raised.value.retryable) == (FaultPhase.CREATE, True)
+        api.remove_container(name)
+
+    async def test_the_event_loop_is_never_blocked(self, engine: Run) -> None:
+        longest, loop = 0.0, asyncio.get_running_loop()
+        task = asyncio.create_task(engine(sh("yes | head -c 200000; sleep 0.3")))
+        while not task.done():
+            before = loop.time()
+            await asyncio.sleep(0.01)
+            longest = max(longest, loop.time() - before)
+        assert (await task).exit_code == 0
+        assert longest < 0.5
+
+    async def test_four_at_once(self, engine: Run) -> None:
+        runs = await asyncio.gather(*(engine(sh(f"echo {i}; sleep 0.2"), i) for i in range(4)))
+        assert [texts(run) for run in runs] == [["0"], ["1"], ["2"], ["3"]]
+
+    async def test_no_descriptor_leaks(self, engine: Run) -> None:
+        async def some(runs: int) -> int:
+            for i in range(runs):
+                await engine(sh("echo x" if i % 2 else "yes"))
+            return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a Path would count one more
+
+        before = await some(4)
+        assert await some(20) <= before + 1
