@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler,
 Env = dict[str, Any]
 
 # Without zero, which engines take for no limit.
-Memory = Annotated[str, Field(pattern=r"^0*[1-9][0-9]*[bkmgBKMG]?$")]
+Memory = Annotated[str, Field(pattern=r"^[0-9]*[1-9][0-9]*(\.[0-9]+)?[kKmMgGtT]?[bB]?$")]
 
 
 class Stage(BaseModel):

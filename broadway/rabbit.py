@@ -199,7 +199,7 @@ class Subscription:
         self._handler = handler
         self._consumers: list[tuple[AbstractRobustChannel, AbstractRobustQueue, str]] = []
         self._deliveries: dict[str, AbstractIncomingMessage] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, channel: AbstractRobustChannel, *, tag: str, prefetch: int) -> None:
         """Consume on one more channel."""
@@ -217,12 +217,12 @@ class Subscription:
     async def finish(self, *, grace: float) -> None:
         """Wait for running handlers, ``grace`` seconds at most."""
         if self._tasks:
-            await asyncio.wait(self._tasks.values(), timeout=grace)
+            await asyncio.wait(self._tasks, timeout=grace)
 
     async def close(self) -> None:
         """Stop taking, cancel what still runs, give its messages back, close the channels."""
         await self.stop_taking()
-        await end(*self._tasks.values())
+        await end(*self._tasks)
         for channel, _, _ in self._consumers:
             with contextlib.suppress(*_BROKEN_CHANNEL):
                 await channel.close()
@@ -234,8 +234,8 @@ class Subscription:
         self._deliveries[key] = message
         if previous is None:
             task = asyncio.create_task(self._run(key), name=f"{self._queue.name}:{key}")
-            self._tasks[key] = task
-            task.add_done_callback(lambda _: self._tasks.pop(key, None))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         else:
             log.info("delivered again while running", queue=self._queue.name, message_id=key)
             await _quietly(previous.ack())

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import stamina.instrumentation
 import structlog
 import uvloop
 from structlog.tracebacks import ExceptionDictTransformer
@@ -155,6 +156,7 @@ def configure_logging(settings: LogSettings, *, service: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+    stamina.instrumentation.set_on_retry_hooks([])  # whoever retries says so itself, once
     root = logging.getLogger()
     root.setLevel(settings.level)
     root.handlers = [_stderr_handler(shared), *_file_handlers(settings, service, shared)]

@@ -1,10 +1,15 @@
 """Real services for the whole session, and fresh names in them for every test."""
 
+import io
 import os
-from collections.abc import AsyncIterator
+import shutil
+import subprocess
+import tarfile
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from secrets import token_hex
 
+import docker
 import httpx2
 import pytest
 from harness import Place
@@ -12,6 +17,8 @@ from harness import Place
 from broadway.local.broker import Broker, broker
 from broadway.local.engine import engine
 from broadway.local.store import store
+
+IMAGE = "broadway-test-busybox:1"
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +46,32 @@ async def docker_host() -> AsyncIterator[str]:
     # Images and layers stay, so that the next session starts faster.
     async with engine(Path(".broadway/engine")) as running:
         yield running.docker_host
+
+
+def _image() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        tar.add(shutil.which("busybox") or "/bin/busybox", "bin/busybox")
+        applets = subprocess.run(["busybox", "--list"], capture_output=True, text=True, check=True).stdout.split()
+        for applet in set(applets) - {"busybox"}:
+            link = tarfile.TarInfo(f"bin/{applet}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            tar.addfile(link)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def api(docker_host: str) -> Iterator[docker.APIClient]:
+    client = docker.APIClient(docker_host, version="auto")
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def busybox_image(api: docker.APIClient) -> str:
+    repository, _, tag = IMAGE.partition(":")
+    api.import_image_from_data(_image(), repository=repository, tag=tag)
+    return IMAGE
 
 
 @pytest.fixture

@@ -23,13 +23,15 @@ class Processes:
     environment: Mapping[str, str]
     running: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
 
-    async def start(self, name: str, *command: str) -> None:
+    async def start(self, name: str, *command: str, without: str = "") -> None:
+        """Start a command; ``without`` names a variable that it does not get."""
         path = os.pathsep.join((str(TESTS), str(TESTS.parent)))
+        environment = {**os.environ, **self.environment, "PYTHONPATH": path}
         log = (self.directory / f"{name}.log").open("ab")
         with log:
             self.running[name] = await asyncio.create_subprocess_exec(
                 *command,
-                env={**os.environ, **self.environment, "PYTHONPATH": path},
+                env={k: v for k, v in environment.items() if k != without},
                 stdout=log,
                 stderr=log,
                 cwd=self.directory,

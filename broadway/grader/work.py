@@ -1,6 +1,7 @@
 """Taking a job: say that it starts, run it, spool its outcome, report it, and only then let the message go."""
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -30,6 +31,7 @@ from broadway.topology import EVENTS, JOBS, event_key, ready_key
 log = structlog.get_logger(__name__)
 
 MAX_DEFERRALS = 3
+REMEMBERED = 1000  # reported attempts, whose messages may come back if an ack was lost
 DEFERRAL_PAUSE = 0.2  # seconds before a job that would rather run elsewhere is put back
 
 
@@ -54,6 +56,7 @@ class Worker:
     spool: Spool
     work_dir: Path
     _running: dict[str, _Execution] = field(default_factory=dict)
+    _reported: deque[tuple[str, int]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
 
     @property
     def running(self) -> list[RunningJob]:
@@ -68,7 +71,9 @@ class Worker:
         if not isinstance(event, JobDispatched):
             raise Reject(f"a ready queue holds no {event.type}")
         with structlog.contextvars.bound_contextvars(job=event.job_id, run=event.run_id, attempt=event.attempt):
-            if spooled := self.spool.get(event):
+            if (event.key, event.attempt) in self._reported:
+                log.info("delivered again after its outcome was reported")
+            elif spooled := self.spool.get(event):
                 await self._report(spooled)
             elif self.grader_id in event.avoid and event.deferrals < MAX_DEFERRALS:
                 await self._defer(event)
@@ -136,6 +141,7 @@ class Worker:
         )
         await asyncio.to_thread(self.spool.put, outcome)
         await self._report(outcome)
+        self._reported.append((execution.job.key, execution.job.attempt))
 
     async def _report(self, outcome: JobFinished) -> None:
         await self._tell(outcome, "finished")

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from broadway.ingest import assignments, graders, health, jobs, runs
-from broadway.ingest.payload import InvalidBodyError
+from broadway.ingest.payload import BodyTooLargeError, InvalidBodyError
 from broadway.ingest.responses import PREFLIGHT, Refused, failure, invalid_body, problem, refused
 from broadway.ingest.submit import RejectedError
 from broadway.mongo import Store, StoreError
@@ -65,7 +65,7 @@ def build_app(deps: Deps) -> Starlette:
     route = partial(_route, deps)
     v1, v2 = "/api/v1", "/api/v2"
     routes = [
-        route(f"{v1}/grading_config/{{course:id}}/{{assignment:id}}", GET=assignments.read, POST=assignments.register),
+        route(f"{v1}/grading_config/{{course:id}}/{{assignment:id}}", GET=assignments.show, POST=assignments.register),
         route(f"{v1}/grading_run/{{course:id}}/{{assignment:id}}", POST=runs.start),
         route(f"{v1}/grading_run_status/{{course:id}}/{{run_id:id}}", GET=runs.status),
         route(f"{v1}/grading_run_env/{{course:id}}/{{run_id:id}}", GET=runs.environments),
@@ -78,7 +78,7 @@ def build_app(deps: Deps) -> Starlette:
         route("/livez", GET=health.live),
         route("/readyz", GET=health.ready),
     ]
-    app = Starlette(routes=routes, exception_handlers=_exception_handlers(), max_body_size=deps.settings.max_body_size)
+    app = Starlette(routes=routes, exception_handlers=_exception_handlers())
     app.router.redirect_slashes = False  # a path with a slash at its end is none of ours
     return app
 
@@ -111,6 +111,7 @@ def _exception_handlers() -> Mapping[Any, Any]:
     return {
         Refused: _on_refused,
         InvalidBodyError: _on_invalid_body,
+        BodyTooLargeError: _on_too_large,
         UnstorableError: _on_unstorable,
         RejectedError: _on_rejected,
         StoreError: _on_store_away,
@@ -132,6 +133,10 @@ def _on_invalid_body(request: Request, error: InvalidBodyError) -> Response:
     return problem(400, str(error)) if _is_v2(request) else invalid_body(str(error))
 
 
+def _on_too_large(request: Request, error: BodyTooLargeError) -> Response:
+    return problem(413, str(error)) if _is_v2(request) else invalid_body(str(error), 413)
+
+
 def _on_unstorable(_: Request, error: UnstorableError) -> Response:
     return invalid_body(f"the body {error}")
 
@@ -145,10 +150,7 @@ def _on_store_away(request: Request, error: StoreError) -> Response:
     return failure(503, {"Retry-After": RETRY_AFTER})
 
 
-def _on_http_exception(request: Request, error: HTTPException) -> Response:
-    if error.status_code == 413:  # noqa: PLR2004 - Content Too Large
-        text = "the request body is too large"
-        return problem(413, text) if _is_v2(request) else invalid_body(text, 413)
+def _on_http_exception(_: Request, error: HTTPException) -> Response:
     return failure(error.status_code)
 
 

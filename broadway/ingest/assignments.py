@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from broadway.assignment import AssignmentConfig
 from broadway.ingest.auth import authorize
-from broadway.ingest.payload import parse
+from broadway.ingest.payload import read
 from broadway.ingest.responses import Refused, success
 from broadway.ingest.submit import check_limits
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 async def register(request: Request, deps: "Deps") -> Response:
     """Store a config; it replaces an older one whole, and runs that have started keep theirs."""
     course = await authorize(request, deps.store.courses)
-    config = parse(await request.body(), AssignmentConfig)
+    config = await read(request, AssignmentConfig, limit=deps.settings.max_body_size)
     limits = deps.settings
     check_limits(config, max_job_seconds=limits.max_job_seconds, allow_privileged=limits.allow_privileged)
     await deps.store.assignments.put(course.id, request.path_params["assignment"], config.as_posted())
     return success()
 
 
-async def read(request: Request, deps: "Deps") -> Response:
+async def show(request: Request, deps: "Deps") -> Response:
     """The config as it was posted."""
     course = await authorize(request, deps.store.courses)
     config = await deps.store.assignments.get(course.id, request.path_params["assignment"])

@@ -20,7 +20,7 @@ def bearer_token(request: Request) -> str:
     Raises:
         Refused: 401, the header is missing or is not ``Bearer <token>``.
     """
-    header = request.headers.get("authorization", "")
+    header = request.headers.get("authorization", "").strip(" \t")  # which the server leaves to us
     parts = header.split(" ")
     if len(parts) != 2 or parts[0] != "Bearer" or not parts[1]:  # noqa: PLR2004 - the scheme and the token
         raise Refused(401, "invalid token format")

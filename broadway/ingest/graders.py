@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from broadway.ingest.auth import authorize, authorize_cluster
-from broadway.ingest.payload import parse
+from broadway.ingest.payload import read
 from broadway.ingest.responses import CORS, Refused, success
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ async def list_workers(request: Request, deps: "Deps") -> Response:
 async def join(request: Request, deps: "Deps") -> Response:
     """Tell a grader how often to say that it lives, and where the broker is."""
     authorize_cluster(request, deps.cluster_token)
-    parse(await request.body(), JoinRequest)
+    await read(request, JoinRequest, limit=deps.settings.max_body_size)
     broker = deps.settings.grader_amqp_url or deps.settings.amqp_url
     body = {"heartbeat_interval": deps.settings.heartbeat_interval, "amqp_url": broker.get_secret_value()}
     return JSONResponse(body, headers={**CORS, "Cache-Control": "no-store"})

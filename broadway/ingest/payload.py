@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
 
 MAX_DEPTH = 32
 MAX_INT, MIN_INT = 2**63 - 1, -(2**63)
@@ -17,6 +18,25 @@ Body = TypeVar("Body", bound=BaseModel)
 
 class InvalidBodyError(ValueError):
     """The body is not JSON, or not what was expected; the text names the field."""
+
+
+class BodyTooLargeError(ValueError):
+    """The body is larger than the server allows."""
+
+
+async def read(request: Request, expected: type[Body], *, limit: int) -> Body:
+    """Read a request's body, of ``limit`` bytes at most.
+
+    Raises:
+        BodyTooLargeError: It is larger; the rest is not read.
+        InvalidBodyError: As ``parse``.
+    """
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > limit:
+            raise BodyTooLargeError(f"the request body is too large: {limit} bytes are allowed")
+    return parse(bytes(body), expected)
 
 
 def parse(raw: bytes, expected: type[Body]) -> Body:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from broadway.ingest.auth import authorize
-from broadway.ingest.payload import parse
+from broadway.ingest.payload import read
 from broadway.ingest.responses import CORS, Refused, success
 from broadway.ingest.submit import RunRequest, submit
 from broadway.job import Job, Phase
@@ -36,7 +36,7 @@ _STATE_TEXT = {
 async def start(request: Request, deps: "Deps") -> Response:
     """Start a run; when it is answered, its first jobs are in every read. Publishing them comes after the answer."""
     course = await authorize(request, deps.store.courses)
-    wanted = parse(await request.body(), RunRequest)
+    wanted = await read(request, RunRequest, limit=deps.settings.max_body_size)
     step = await submit(
         course,
         request.path_params["assignment"],

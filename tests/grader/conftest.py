@@ -1,10 +1,6 @@
 """A real container engine with an image of nothing but busybox, and what is known of its containers."""
 
-import io
-import shutil
-import subprocess
-import tarfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -17,35 +13,7 @@ import pytest
 from broadway.grader.containers import DockerContainers
 from broadway.grader.stages import Labels, Limits
 
-IMAGE = "broadway-test-busybox:1"
-
 Connect = Callable[..., AbstractAsyncContextManager[DockerContainers]]
-
-
-def _image() -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        tar.add(shutil.which("busybox") or "/bin/busybox", "bin/busybox")
-        applets = subprocess.run(["busybox", "--list"], capture_output=True, text=True, check=True).stdout.split()
-        for applet in set(applets) - {"busybox"}:
-            link = tarfile.TarInfo(f"bin/{applet}")
-            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-            tar.addfile(link)
-    return buffer.getvalue()
-
-
-@pytest.fixture(scope="session")
-def api(docker_host: str) -> Iterator[docker.APIClient]:
-    client = docker.APIClient(docker_host, version="auto")
-    yield client
-    client.close()
-
-
-@pytest.fixture(scope="session")
-def busybox_image(api: docker.APIClient) -> str:
-    repository, _, tag = IMAGE.partition(":")
-    api.import_image_from_data(_image(), repository=repository, tag=tag)
-    return IMAGE
 
 
 @pytest.fixture

@@ -326,9 +326,8 @@ class TestDockerFaults:
             try:
                 assert (await containers.run(stage, directory=directory, labels=labels)).exit_code == 0
             except ContainerError as error:
-                if "apply caps" in str(error):
-                    pytest.skip("this host allows nobody a privileged container")
-                raise
+                # Some hosts give nobody the capabilities; the engine was asked for them all the same.
+                assert "apply caps" in str(error)  # noqa: PT017
         assert left() == []
 
     async def test_ended_from_outside(self, engine: Run, started: Run, api: docker.APIClient, left: Left) -> None:

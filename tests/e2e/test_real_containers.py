@@ -1,0 +1,153 @@
+"""The control plane and graders as processes, as operators start them, on a real container engine."""
+
+import json
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from harness import Client, Place, free_port, until
+from processes import QUICK_DISPATCHER, Processes, processes
+from testcontainers.core.config import testcontainers_config
+from testcontainers.core.container import DockerContainer
+
+TOKEN = "cluster-token"
+
+
+@dataclass
+class Host:
+    running: Processes
+    client: Client
+    api_host: str
+    image: str
+    engine: docker.APIClient
+
+    async def grader(self, name: str, *flags: str) -> None:
+        command = ("-m", "broadway.grader", TOKEN, name, "--api-host", self.api_host, "--slots", "2", *flags)
+        await self.running.start(name, sys.executable, *command, without="BROADWAY_AMQP_URL")
+
+    def containers(self) -> list[dict[str, Any]]:
+        """Broadway's containers, whatever their state."""
+        found: list[dict[str, Any]] = self.engine.containers(all=True, filters={"label": "io.broadway.grader"})
+        return found
+
+    def shell(self, script: str, **more: Any) -> dict[str, Any]:
+        return {"image": self.image, "entrypoint": ["sh", "-c", script], "networking": False, **more}
+
+
+@pytest.fixture
+async def host(
+    place: Place, docker_host: str, busybox_image: str, api: docker.APIClient, tmp_path: Path
+) -> AsyncIterator[Host]:
+    courses = tmp_path / "courses.json"
+    courses.write_text(json.dumps({"cs241": {"tokens": ["staff-241"]}}))
+    port = free_port()
+    environment = {**place.environment, "DOCKER_HOST": docker_host}
+    async with processes(tmp_path / "host", environment) as running:
+        flags = ("--token", TOKEN, "--course-config", str(courses), "--bind-port", str(port))
+        await running.service("api", *flags, *QUICK_DISPATCHER)
+        async with Client.connect(f"http://localhost:{port}") as client:
+            await until(client.is_ready)
+            yield Host(running, client, f"http://localhost:{port}", busybox_image, api)
+
+
+async def test_a_class_is_graded_in_containers(host: Host) -> None:
+    await host.grader("host1")
+    await host.client.register(
+        "cs241",
+        "mp1",
+        students=[
+            host.shell("echo $STUDENT_ID > /job/student; hostname", hostname="grading"),
+            host.shell("cat /job/student; test $(cat /job/student) != s1", timeout=5),
+        ],
+        pre_processing_pipeline=[host.shell("echo preparing; echo aside >&2")],
+        post_processing_pipeline=[host.shell("echo $GRADING_RUN_ID")],
+    )
+
+    run_id = await host.client.submit("cs241", "mp1", students=4)
+    run = await host.client.finished("cs241", run_id)
+
+    outcomes = [job["outcome"] for job in run["jobs"]]
+    assert outcomes == ["succeeded", "succeeded", "failed", "succeeded", "succeeded", "succeeded"]
+    assert run["jobs"][2]["reason"] == "stage 2 of 2: exit code 1"
+    logs = [await host.client.get(f"grading_job_log/cs241/{job['id']}", token="staff-241") for job in run["jobs"]]
+    texts = [answer.json()["data"]["stdout"] for answer in logs]
+    assert "preparing" in texts[0]
+    assert "aside" in texts[0]
+    assert "grading" in texts[1]
+    assert "s0" in texts[1]
+    assert run_id in texts[-1]
+    await until(lambda: host.containers() == [])
+
+
+async def test_a_killed_grader_leaves_neither_a_job_nor_a_container(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", host.running.environment["DOCKER_HOST"])
+    monkeypatch.setattr(testcontainers_config, "ryuk_disabled", True)
+    await host.grader("doomed")
+    await host.client.register("cs241", "mp1", students=[host.shell("sleep 4")])
+    with DockerContainer(host.image).with_command("sleep 600") as neighbour:
+        run_id = await host.client.submit("cs241", "mp1", students=2)
+        await until(lambda: len([c for c in host.containers() if c["State"] == "running"]) == 2)
+        orphans = {container["Id"] for container in host.containers()}
+
+        await host.running.kill("doomed")
+        await host.grader("heir")
+        run = await host.client.finished("cs241", run_id)
+
+        assert [(job["outcome"], job["grader"]) for job in run["jobs"]] == [("succeeded", "heir")] * 2
+        assert {job["attempts"] for job in run["jobs"]} == {2}
+        await until(lambda: host.containers() == [])
+        assert neighbour.get_wrapped_container().id not in orphans
+        neighbour.get_wrapped_container().reload()
+        assert neighbour.get_wrapped_container().status == "running"
+    jobs = host.running.directory / "broadway-work" / "jobs"
+    await until(lambda: [entry for life in jobs.iterdir() for entry in life.iterdir()] == [])
+
+
+async def test_hostile_submissions_harm_nobody_else(host: Host) -> None:
+    await host.grader("host1", "--output-limit", "1000000", "--pids-limit", "64")
+    by_student = """
+        case $STUDENT_ID in
+        s0) sleep 100 ;;
+        s1) yes ;;
+        s2) tail /dev/zero ;;
+        s3) f() { f | f & }; f; sleep 100 ;;
+        s4) sh -c 'kill -9 $$'; exit $? ;;
+        s5) rm -rf /job/* / 2>/dev/null; exit 7 ;;
+        esac
+    """
+    await host.client.register("cs241", "mp1", students=[host.shell(by_student, timeout=4, memory="32m")])
+
+    run = await host.client.finished("cs241", await host.client.submit("cs241", "mp1", students=9))
+
+    outcomes = [job["outcome"] for job in run["jobs"]]
+    assert outcomes[:3] == ["timed_out", "output_limit", "out_of_memory"]
+    assert outcomes[3] in ("timed_out", "failed", "out_of_memory"), "a fork bomb ends, one way or another"
+    assert outcomes[4:6] == ["failed", "failed"]
+    assert outcomes[6:] == ["succeeded"] * 3
+    await until(lambda: host.containers() == [])
+
+
+async def test_a_missing_image_is_named(host: Host) -> None:
+    await host.grader("host1")
+    await host.client.register("cs241", "mp1", students=[{"image": "localhost:1/no-such-image:1"}])
+
+    run = await host.client.finished("cs241", await host.client.submit("cs241", "mp1", students=1))
+
+    (job,) = run["jobs"]
+    assert (job["outcome"], job["fault_phase"]) == ("infrastructure_error", "pull")
+    assert "localhost:1/no-such-image:1" in job["reason"]
+
+
+async def test_a_wrong_cluster_token_is_said(host: Host) -> None:
+    command = ("-m", "broadway.grader", "wrong-token", "host1", "--api-host", host.api_host)
+    await host.running.start("stranger", sys.executable, *command, without="BROADWAY_AMQP_URL")
+
+    assert await host.running.running["stranger"].wait() == 1
+    assert "refuses this token" in host.running.log("stranger")
+    assert "wrong-token" not in host.running.log("stranger")
