@@ -8,7 +8,7 @@ import socket
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from itertools import chain
 from pathlib import Path
 
@@ -53,10 +53,17 @@ async def _restore(forwarding: str, policy: list[str]) -> None:
 async def _add(name: str) -> str:
     subnet = await _subnet(zlib.crc32(name.encode()))
     address = str(subnet[1])
-    await output("ip", "link", "add", name, "type", "bridge")
+    # Left to itself a bridge takes the lowest address of its ports, which come and go: containers that know the
+    # gateway by its old address then talk to nobody until they ask again.
+    await output("ip", "link", "add", name, "address", _hardware_address(subnet[1]), "type", "bridge")
     await output("ip", "address", "add", f"{address}/{subnet.prefixlen}", "dev", name)
     await output("ip", "link", "set", name, "up")
     return address
+
+
+def _hardware_address(address: IPv4Address) -> str:
+    """A locally administered address, made of an IP address as Docker does for containers."""
+    return "02:42:" + ":".join(f"{byte:02x}" for byte in address.packed)
 
 
 async def _subnet(seed: int) -> IPv4Network:

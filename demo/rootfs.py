@@ -1,0 +1,77 @@
+"""A container's root file system made from the Python that runs this: for machines that reach no registry."""
+
+import io
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import tarfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+# Parts of the standard library that no exercise needs.
+LEFT_OUT = frozenset(
+    {"site-packages", "dist-packages", "test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3"}
+)
+LEFT_OUT_PREFIXES = ("config-", "_test", "_tkinter")
+LEFT_OUT_SUFFIXES = (".a", ".opt-1.pyc", ".opt-2.pyc")
+_LIBRARY = re.compile(r"(/\S+) \(0x")
+_ETC = {"passwd": "root:x:0:0::/:/\nnobody:x:65534:65534::/:/\n", "group": "root:x:0:\nnogroup:x:65534:\n"}
+
+
+def interpreter() -> Path:
+    """The real executable of the Python that runs this, outside any virtual environment."""
+    return Path(sys.executable).resolve()
+
+
+def write(target: io.BufferedIOBase) -> None:
+    """Write a tar archive: the interpreter, its standard library, and the shared libraries that both need."""
+    with tarfile.open(fileobj=target, mode="w") as archive:
+        for path in sorted(_files()):
+            _add(archive, path)
+        link = tarfile.TarInfo("usr/bin/python3")
+        link.type, link.linkname = tarfile.SYMTYPE, str(interpreter())
+        archive.addfile(link)
+        for name, text in _ETC.items():
+            entry = tarfile.TarInfo(f"etc/{name}")
+            entry.size = len(text)
+            archive.addfile(entry, io.BytesIO(text.encode()))
+        for name, mode in (("tmp", 0o1777), ("job", 0o777)):
+            folder = tarfile.TarInfo(name)
+            folder.type, folder.mode = tarfile.DIRTYPE, mode
+            archive.addfile(folder)
+
+
+def _files() -> set[Path]:
+    python = set(_standard_library(Path(sysconfig.get_path("stdlib"))))
+    binaries = [interpreter(), *(path for path in python if path.suffix == ".so")]
+    return {interpreter(), *python, *_libraries(binaries)}
+
+
+def _standard_library(root: Path) -> Iterator[Path]:
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not _is_left_out(name)]
+        yield from (
+            Path(folder, name) for name in files if not _is_left_out(name) and not name.endswith(LEFT_OUT_SUFFIXES)
+        )
+
+
+def _is_left_out(name: str) -> bool:
+    return name in LEFT_OUT or name.startswith(LEFT_OUT_PREFIXES)
+
+
+def _libraries(binaries: Iterable[Path]) -> Iterator[Path]:
+    """The shared libraries of programs and modules, and the loader, under the names by which they are looked for."""
+    listing = subprocess.run(["ldd", *map(str, binaries)], capture_output=True, text=True, check=False).stdout
+    return map(Path, set(_LIBRARY.findall(listing)))
+
+
+def _add(archive: tarfile.TarFile, path: Path) -> None:
+    """Add what a path leads to, so that no link points outside, readable by everybody."""
+    real = path.resolve()
+    entry = tarfile.TarInfo(str(path).lstrip("/"))
+    entry.size, entry.mode = real.stat().st_size, 0o755
+    entry.mtime = int(real.stat().st_mtime)  # compiled modules count only beside sources of their time
+    with real.open("rb") as content:
+        archive.addfile(entry, content)

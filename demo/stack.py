@@ -1,0 +1,138 @@
+"""A Broadway of the demo's own: `broadway up`, as a child process."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from broadway.local.secret import kept, write
+from demo.pipelines import COURSE
+
+START = 180.0  # seconds; the first start sets up its data
+STOP = 120.0  # seconds; graders finish or give back what they run
+PORT = 1470  # Broadway's usual one, if nobody has it
+TAIL = 15  # lines of a log
+
+
+class StackError(Exception):
+    """Broadway does not start, or has ended; the message shows the end of its log, where it says why."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Where everything of a running Broadway is; `token` is the course's."""
+
+    directory: Path
+    token: str
+    facts: dict[str, Any]
+    process: subprocess.Popen[bytes]
+
+    @property
+    def api(self) -> str:
+        return str(self.facts["api"])
+
+    @property
+    def docker_host(self) -> str:
+        return str(self.facts["docker_host"])
+
+    def check(self) -> None:
+        """Raise StackError when it does not run any more."""
+        if self.process.poll() is not None:
+            raise _failure(f"`broadway up` ended with status {self.process.returncode}", self.directory)
+
+
+@contextlib.contextmanager
+def running(directory: Path, *, graders: int, slots: int) -> Iterator[Stack]:
+    """Run Broadway over a directory, where all that it keeps is."""
+    directory.mkdir(parents=True, exist_ok=True)
+    token = kept(directory / "course-token")
+    courses, ready = directory / "courses.json", directory / f"ready-{os.getpid()}.json"
+    write(courses, json.dumps({COURSE: {"tokens": [token], "query_tokens": []}}))
+    ready.unlink(missing_ok=True)
+    command = [
+        str(Path(sys.executable).with_name("broadway")),
+        *("up", "--directory", str(directory), "--bind-port", str(_port())),
+        *("--graders", str(graders), "--slots", str(slots)),
+        *("--course-config", str(courses), "--json-ready", str(ready)),
+    ]
+    process = _start(command, _log(directory))
+    try:
+        yield Stack(directory, token, _await_ready(process, ready, directory), process)
+    finally:
+        _stop(process)
+
+
+def _start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start a child in a session of its own: Ctrl-C is for the demo, which stops things in order."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            ["setpriv", "--pdeathsig", "TERM", "--", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
+def _await_ready(process: subprocess.Popen[bytes], ready: Path, directory: Path) -> dict[str, Any]:
+    deadline = time.monotonic() + START
+    while not ready.exists():
+        if process.poll() is not None:
+            raise _failure(f"`broadway up` ended with status {process.returncode}", directory)
+        if time.monotonic() > deadline:
+            raise _failure(f"`broadway up` was not ready within {START:g} s", directory)
+        time.sleep(0.1)
+    facts: dict[str, Any] = json.loads(ready.read_text())
+    return facts
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the child and all that it started, whatever else happens meanwhile."""
+    before = {each: signal.signal(each, signal.SIG_IGN) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        process.terminate()
+        process.wait(STOP)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _port() -> int:
+    """A free port of this machine, the usual one if possible."""
+    for port in (PORT, 0):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)) as server:
+            return int(server.getsockname()[1])
+    raise StackError("no free port")
+
+
+def _log(directory: Path) -> Path:
+    return directory / "logs" / "up.log"
+
+
+def logs(directory: Path) -> str:
+    """The last lines of what went into the logs most recently."""
+    found = [path for path in (directory / "logs").glob("*") if path.is_file() and path.stat().st_size]
+    latest = sorted(found, key=lambda path: path.stat().st_mtime)[-2:]
+    shown = {_log(directory): None} | dict.fromkeys(latest)
+    return "\n".join(f"--- {path}\n{_tail(path)}" for path in shown if path.exists())
+
+
+def _tail(path: Path) -> str:
+    return "\n".join(path.read_text(errors="replace").splitlines()[-TAIL:])
+
+
+def _failure(what: str, directory: Path) -> StackError:
+    return StackError(f"{what}; the end of {_log(directory)}:\n{_tail(_log(directory))}")
