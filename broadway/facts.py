@@ -29,7 +29,7 @@ def settled(job: Job) -> Fact:
 def requeued(job: Job) -> Fact:
     """The fact that a job waits for another attempt."""
     reason = job.attempts[-1].reason if job.attempts else ""
-    fact = JobRequeued(**_ids(job), not_before=job.publish_at or datetime.now(UTC), reason=reason)
+    fact = JobRequeued(**_ids(job), not_before=job.not_before or datetime.now(UTC), reason=reason)
     return EVENTS, event_key("job", "requeued", job.course), fact
 
 

@@ -118,7 +118,7 @@ class Job:
     generation: int = 1
     revision: int = 0
     state: JobState = JobState.QUEUED
-    publish_at: datetime | None = None
+    not_before: datetime | None = None
     dispatched_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -157,7 +157,7 @@ class Job:
         """Hand the job to the graders of its pool."""
         if self.state is not JobState.QUEUED:
             return self
-        return replace(self, state=JobState.DISPATCHED, dispatched_at=now, publish_at=None)
+        return replace(self, state=JobState.DISPATCHED, dispatched_at=now, not_before=None)
 
     def redispatch(self, now: datetime) -> "Job":
         """Hand the job to the graders again, since the first message seems to be lost."""
@@ -175,7 +175,7 @@ class Job:
             self,
             state=JobState.RUNNING,
             started_at=self.started_at or attempt.started_at,
-            publish_at=None,
+            not_before=None,
             attempts=(*self.attempts, attempt),
             execution_id=attempt.execution_id,
             worker_id=attempt.grader_id,
@@ -260,7 +260,7 @@ class Job:
         return replace(
             self,
             state=JobState.QUEUED,
-            publish_at=policy.not_before(self.starts, now),
+            not_before=policy.not_before(self.starts, now),
             lease_expires_at=None,
         )
 
@@ -272,7 +272,7 @@ class Job:
         return replace(
             self,
             state=JobState.FINISHED,
-            publish_at=None,
+            not_before=None,
             lease_expires_at=None,
             started_at=self.started_at or report.started_at,
             finished_at=report.finished_at,

@@ -1,8 +1,7 @@
-"""Publishing queued jobs to their courses' backlogs: the job documents are the outbox."""
+"""Publishing queued jobs to their courses' backlogs."""
 
 import asyncio
 from collections.abc import Sequence
-from typing import Protocol
 
 import structlog
 
@@ -16,25 +15,17 @@ log = structlog.get_logger(__name__)
 WINDOW = 100  # unconfirmed publishes at a time
 
 
-class PublishedJobs(Protocol):
-    """The part of the job store that the outbox needs."""
+async def publish_queued(queued: Sequence[Job], *, publisher: Publisher) -> bool:
+    """Publish jobs to their courses' backlogs, in order.
 
-    async def mark_published(self, jobs: Sequence[Job]) -> None:
-        """Take jobs out of the outbox, unless they have moved since they were read."""
-
-
-async def publish_queued(queued: Sequence[Job], *, jobs: PublishedJobs, publisher: Publisher) -> None:
-    """Publish jobs to their courses' backlogs and mark them published.
-
-    What the broker does not take stays in the outbox, and the reconciler comes back for it.
+    Returns:
+        Whether the broker has taken all of them; if not, those after the first refusal's window were not tried.
     """
     for start in range(0, len(queued), WINDOW):
         window = queued[start : start + WINDOW]
-        taken = await asyncio.gather(*(_publish(job, publisher) for job in window))
-        published = [job for job, confirmed in zip(window, taken, strict=True) if confirmed]
-        await jobs.mark_published(published)
-        if len(published) < len(window):
-            return
+        if not all(await asyncio.gather(*(_publish(job, publisher) for job in window))):
+            return False
+    return True
 
 
 async def _publish(job: Job, publisher: Publisher) -> bool:
@@ -44,6 +35,6 @@ async def _publish(job: Job, publisher: Publisher) -> bool:
     try:
         await publisher.publish(JOBS, course_key(job.course, job.job_class), event)
     except PublishError as error:
-        log.warning("job stays in the outbox", job=job.id, course=job.course, error=str(error))
+        log.warning("job not published", job=job.id, course=job.course, error=str(error))
         return False
     return True

@@ -7,13 +7,14 @@ from typing import Protocol
 
 from broadway.events import RunAdvanced
 from broadway.job import Job, Phase
-from broadway.outbox import PublishedJobs, publish_queued
+from broadway.outbox import publish_queued
 from broadway.ports import Publisher
 from broadway.run import PHASE_OF, PlannedJob, Run, RunState, plan_jobs
 from broadway.topology import EVENTS, event_key
 
-# The reconciler leaves new jobs alone for this long, since whoever stored them is publishing them.
+# The reconciler leaves a new phase alone for this long, since whoever began it is publishing its jobs.
 PUBLISH_GRACE = timedelta(seconds=5)
+PUBLISH_GRACE_PER_JOB = timedelta(milliseconds=5)
 
 
 class RunStore(Protocol):
@@ -21,10 +22,13 @@ class RunStore(Protocol):
 
     async def get(self, run_id: str) -> Run | None: ...
     async def summary(self, run_id: str) -> Run | None: ...
-    async def advance(self, run_id: str, *, source: RunState, target: RunState, now: datetime) -> bool: ...
+    async def advance(
+        self, run_id: str, *, source: RunState, target: RunState, now: datetime, publish_at: datetime | None
+    ) -> bool: ...
+    async def mark_published(self, run_id: str, state: RunState) -> None: ...
 
 
-class PhaseJobs(PublishedJobs, Protocol):
+class PhaseJobs(Protocol):
     """The part of the job store that phases need."""
 
     async def insert(self, planned: Sequence[PlannedJob]) -> None: ...
@@ -64,20 +68,22 @@ async def advance(run_id: str, *, runs: RunStore, jobs: PhaseJobs) -> Advanced |
 async def _step(run: Run, target: RunState, *, runs: RunStore, jobs: PhaseJobs) -> Advanced | None:
     now = datetime.now(UTC)
     phase = PHASE_OF.get(target)
-    planned = plan_jobs(run, phase, now, publish_grace=PUBLISH_GRACE) if phase else []
+    planned = plan_jobs(run, phase, now) if phase else []
     await jobs.insert(planned)
-    if not await runs.advance(run.id, source=run.state, target=target, now=now):
+    publish_at = now + PUBLISH_GRACE + len(planned) * PUBLISH_GRACE_PER_JOB if planned else None
+    if not await runs.advance(run.id, source=run.state, target=target, now=now, publish_at=publish_at):
         return None
     return Advanced(run, target, tuple(plan.job for plan in planned))
 
 
-async def announce(step: Advanced, *, jobs: PublishedJobs, publisher: Publisher) -> None:
-    """Publish a step's jobs, and then the fact.
+async def announce(step: Advanced, *, runs: RunStore, publisher: Publisher) -> None:
+    """Publish a step's jobs, and then the fact. What is not taken stays in the outbox for the reconciler.
 
     Raises:
         PublishError: The fact was not taken; nothing depends on it.
     """
-    await publish_queued(step.queued, jobs=jobs, publisher=publisher)
     run = step.run
+    if step.queued and await publish_queued(step.queued, publisher=publisher):
+        await runs.mark_published(run.id, step.state)
     fact = RunAdvanced(course=run.course, assignment=run.assignment, run_id=run.id, state=step.state)
     await publisher.publish(EVENTS, event_key("run", step.state.slug, run.course), fact)

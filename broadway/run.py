@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -55,7 +55,10 @@ PIPELINE_OF = {
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One grading run as it is stored, with the assignment config that was frozen when it was submitted."""
+    """One grading run as it is stored, with the assignment config that was frozen when it was submitted.
+
+    ``publish_at`` is set while the jobs of its phase may not all have been published: the outbox.
+    """
 
     id: str
     course: str
@@ -69,6 +72,7 @@ class Run:
     pool: str = "default"
     finished_at: datetime | None = None
     success: bool | None = None
+    publish_at: datetime | None = None
 
     @property
     def job_class(self) -> JobClass:
@@ -118,12 +122,12 @@ def job_id(run_id: str, phase: Phase, index: int) -> str:
     return hashlib.sha256(f"{run_id}/{phase}/{index}".encode()).hexdigest()[:24]
 
 
-def plan_jobs(run: Run, phase: Phase, now: datetime, *, publish_grace: timedelta) -> list[PlannedJob]:
+def plan_jobs(run: Run, phase: Phase, now: datetime) -> list[PlannedJob]:
     """The jobs of one phase, in the roster's order. Planning a phase twice gives the same ids."""
-    return [_plan(run, phase, index, env, now, publish_grace) for index, env in enumerate(run.envs(phase))]
+    return [_plan(run, phase, index, env, now) for index, env in enumerate(run.envs(phase))]
 
 
-def _plan(run: Run, phase: Phase, index: int, env: Env, now: datetime, publish_grace: timedelta) -> PlannedJob:
+def _plan(run: Run, phase: Phase, index: int, env: Env, now: datetime) -> PlannedJob:
     identity = job_id(run.id, phase, index)
     job = Job(
         id=identity,
@@ -135,7 +139,6 @@ def _plan(run: Run, phase: Phase, index: int, env: Env, now: datetime, publish_g
         job_class=run.job_class,
         pool=run.pool,
         queued_at=now,
-        publish_at=now + publish_grace,
     )
     stages = prepare_stages(
         run.pipeline(phase), shared=run.config.get("env"), job_env=env, run_id=run.id, job_id=identity

@@ -103,7 +103,7 @@ class DispatcherSettings(ServiceSettings):
         default=0.25, gt=0, le=1, description="jobs ready but not taken, as a share of a pool's slots; at least one"
     )
     interactive_share: float = Field(
-        default=0.125, ge=0, lt=1, description="share of a pool's slots that bulk jobs leave free, rounded down"
+        default=0.05, ge=0, lt=1, description="share of a pool's slots that bulk jobs leave free, rounded down"
     )
     reconcile_interval: float = Field(default=5.0, gt=0, description="seconds between two sweeps")
     leader_ttl: float = Field(default=10.0, gt=0, description="seconds until a standby takes over from a dead leader")

@@ -73,7 +73,8 @@ RESULTS = Queue(
 DISPATCHER = Queue(
     "broadway.dispatcher",
     bindings=tuple(
-        Binding(EVENTS.name, key) for key in ("job.started.#", "job.settled.#", "job.requeued.#", "grader.#")
+        Binding(EVENTS.name, key)
+        for key in ("job.started.#", "job.released.#", "job.requeued.#", "job.settled.#", "grader.#")
     ),
     arguments={**_LIMITED, **_SINGLE},
 )

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import inspect
+import itertools
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -31,13 +32,14 @@ async def until(condition: Callable[[], Awaitable[Any] | Any], *, within: float 
     """Poll until a condition holds; what it came to. Fails with the condition's name when it never does."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(within):
-            while True:
+            for number in itertools.count():
                 value = condition()
                 if inspect.isawaitable(value):
                     value = await value
                 if value:
                     return value
-                await asyncio.sleep(0.02)
+                # Asking is work for those who are asked: ever less often.
+                await asyncio.sleep(min(0.3, 0.02 + 0.01 * number))
     raise AssertionError(f"not within {within} s: {getattr(condition, '__qualname__', condition)}")
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -66,14 +65,14 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit) -
         courses = CourseQueues(store, rabbit, board, intake, subscriptions)
         await courses.refresh()
         async with rabbit.consume(DISPATCHER, follower.follow, tag=tag, prefetch=INBOX_PREFETCH):
-            await _watch_courses(courses, reconciler, interval=settings.reconcile_interval)
+            await _watch_courses(courses, interval=settings.reconcile_interval)
 
 
-async def _watch_courses(courses: "CourseQueues", reconciler: Reconciler, *, interval: float) -> None:
+async def _watch_courses(courses: "CourseQueues", *, interval: float) -> None:
     while True:
         await asyncio.sleep(interval)
         try:
-            await reconciler.find_lost(await courses.refresh())
+            await courses.refresh()
         except (StoreError, PublishError) as error:
             log.warning("courses not refreshed", reason=str(error))
 
@@ -103,7 +102,7 @@ class CourseQueues:
     stack: contextlib.AsyncExitStack
     _open: dict[str, tuple[int, contextlib.AsyncExitStack]] = field(default_factory=dict)
 
-    async def refresh(self) -> Sequence[Course]:
+    async def refresh(self) -> None:
         """Consume the queues of every course that is registered or still has jobs, with its present cap."""
         courses = await self.store.courses.all()
         if not self._open:
@@ -114,7 +113,6 @@ class CourseQueues:
             await self.rabbit.declare(ready_queue(pool))
         for course in courses:
             await self._subscribe(course.id)
-        return courses
 
     async def _subscribe(self, course: str) -> None:
         prefetch = self.board.cap(course)

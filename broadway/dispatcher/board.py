@@ -22,12 +22,14 @@ class Held:
     """A job whose course message this dispatcher keeps unacknowledged."""
 
     job_id: str
+    run_id: str
     course: str
     job_class: JobClass
     pool: str
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     in_flight: bool = False
     is_ready: bool = False
+    has_started: bool = False
 
     @property
     def offer(self) -> Offer:
@@ -51,13 +53,14 @@ class Board:
         interactive_share: Share of a pool's slots that bulk jobs leave free.
     """
 
-    def __init__(self, *, ready_share: float = 0.25, interactive_share: float = 0.125) -> None:
+    def __init__(self, *, ready_share: float = 0.25, interactive_share: float = 0.05) -> None:
         self._ready_share = ready_share
         self._interactive_share = interactive_share
         self._held: dict[str, Held] = {}
         self._shares: dict[str, FairShare] = {}
         self._courses: dict[str, Course] = {}
         self._graders: dict[str, Grader] = {}
+        self._open: Counter[str] = Counter()
         self._in_flight: Counter[str] = Counter()
         self._bulk_in_flight: Counter[str] = Counter()
         self._ready: Counter[str] = Counter()
@@ -71,6 +74,10 @@ class Board:
     @property
     def pools(self) -> list[str]:
         return [pool for pool, share in self._shares.items() if share]
+
+    @property
+    def courses(self) -> list[str]:
+        return list(self._courses)
 
     def set_courses(self, courses: Iterable[Course]) -> None:
         self._courses = {course.id: course for course in courses}
@@ -107,17 +114,23 @@ class Board:
             return known.concurrency
         return max(DEFAULT_CAP, 2 * self.slots())
 
+    def has_open(self, run_id: str) -> bool:
+        """Whether a job of a run is held and has not settled; then its phase is certainly not complete."""
+        return self._open[run_id] > 0
+
     def keep(self, job: Job) -> Held:
         """Take a job on, wherever it stands."""
         if older := self._held.get(job.id):
             self._clear(older)
-        held = Held(job.id, job.course, job.job_class, job.pool)
+        held = Held(job.id, job.run_id, job.course, job.job_class, job.pool)
         self._held[job.id] = held
+        self._open[job.run_id] += 1
         self.observe(job)
         return held
 
     def drop(self, held: Held) -> None:
         """Forget a job, unless it has been taken on anew since."""
+        self._close(held)
         if self._held.get(held.job_id) is held:
             self._clear(held)
             del self._held[held.job_id]
@@ -130,12 +143,13 @@ class Board:
             return
         match job.state:
             case JobState.FINISHED:
-                held.settled.set()
+                self._close(held)
             case JobState.RUNNING:
+                held.has_started = True
                 self._fly(held, ready=False)
-            case JobState.DISPATCHED:
-                self._fly(held, ready=True)
-            case JobState.QUEUED if job.publish_at is None or not job.attempts or (now and job.publish_at <= now):
+            case JobState.DISPATCHED:  # what a grader has said may be news to the database still
+                self._fly(held, ready=not held.has_started)
+            case JobState.QUEUED if job.not_before is None or (now and job.not_before <= now):
                 self._wait(held, first=bool(job.attempts))
             case JobState.QUEUED:
                 self._clear(held)
@@ -143,13 +157,29 @@ class Board:
     def start(self, job_id: str) -> None:
         """A grader has taken a job."""
         if held := self._held.get(job_id):
+            held.has_started = True
             self._fly(held, ready=False)
+
+    def release(self, job_id: str) -> None:
+        """A draining grader has put a job back among those that are ready."""
+        if held := self._held.get(job_id):
+            held.has_started = False
+            self._fly(held, ready=True)
+
+    def has_started(self, job_id: str) -> bool:
+        """Whether a grader is known to have taken a job that is held."""
+        held = self._held.get(job_id)
+        return held is not None and held.has_started
 
     def settle(self, job_id: str, *, course: str, seconds: float) -> None:
         """A job's outcome is final after ``seconds`` in a slot: its course message can go."""
         self.costs.observe(course, seconds)
         if held := self._held.get(job_id):
-            held.settled.set()
+            self._close(held)
+
+    def abandon(self, held: Held) -> None:
+        """The job is gone from the database: there is nothing to grade."""
+        self._close(held)
 
     def set_back(self, job_id: str) -> None:
         """A job came back without an outcome and waits for its next attempt."""
@@ -213,11 +243,19 @@ class Board:
             self._ready[held.pool] += 1 if ready else -1
             self.changed.set()
 
+    def _close(self, held: Held) -> None:
+        if not held.settled.is_set():
+            held.settled.set()
+            self._open[held.run_id] -= 1
+            if not self._open[held.run_id]:
+                del self._open[held.run_id]
+
     def _clear(self, held: Held) -> None:
         self._share(held.pool).withdraw(held.job_id)
         self._leave_flight(held)
 
     def _leave_flight(self, held: Held) -> None:
+        held.has_started = False
         if held.in_flight:
             held.in_flight = False
             self._in_flight[held.course] -= 1

@@ -105,8 +105,8 @@ async def _dispatch(picked: Sequence[Held], board: Board, *, jobs: JobStore, pub
     now = datetime.now(UTC)
     moved = await jobs.move({held.job_id: lambda job: job.dispatch(now) for held in picked})
     for held in picked:
-        if held.job_id not in moved:  # the job is gone from the database: there is nothing to grade
-            held.settled.set()
+        if held.job_id not in moved:
+            board.abandon(held)
     for job in moved.values():
         board.observe(job.after)
     await hand_over([m.after for m in moved.values() if m.changed], jobs=jobs, publisher=publisher)

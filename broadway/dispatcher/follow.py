@@ -9,7 +9,7 @@ import structlog
 
 from broadway.batching import Batcher
 from broadway.dispatcher.board import Board
-from broadway.events import Event, GraderHeartbeat, JobRequeued, JobSettled, JobStarted
+from broadway.events import Event, GraderHeartbeat, JobReleased, JobRequeued, JobSettled, JobStarted
 from broadway.mongo import StoreError
 from broadway.phases import PhaseJobs, RunStore, advance, announce
 from broadway.ports import Publisher, PublishError, Reject, Retry
@@ -36,9 +36,12 @@ class Follower:
         match event:
             case JobStarted():
                 self._board.start(event.job_id)
+            case JobReleased():
+                self._board.release(event.job_id)
             case JobSettled():
                 self._board.settle(event.job_id, course=event.course, seconds=event.seconds)
-                await self._progress.submit(event.run_id)
+                if not self._board.has_open(event.run_id):
+                    await self._progress.submit(event.run_id)
             case JobRequeued():
                 self._set_back(event)
             case GraderHeartbeat():
@@ -70,7 +73,7 @@ async def bring_forward(run_id: str, *, runs: RunStore, jobs: PhaseJobs, publish
     while step := await advance(run_id, runs=runs, jobs=jobs):
         log.info("run advanced", run=run_id, course=step.run.course, state=step.state.slug, jobs=len(step.queued))
         try:
-            await announce(step, jobs=jobs, publisher=publisher)
+            await announce(step, runs=runs, publisher=publisher)
         except PublishError as error:
             log.warning("step not announced", run=run_id, error=str(error))
         if step.queued:

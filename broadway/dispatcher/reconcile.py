@@ -5,6 +5,7 @@ same moves and publishes that normal work uses.
 """
 
 import asyncio
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -12,22 +13,23 @@ from typing import Any, Protocol
 
 import structlog
 
-from broadway.course import Course
 from broadway.dispatcher.board import Board
 from broadway.dispatcher.dispatch import hand_over
 from broadway.dispatcher.follow import bring_forward
 from broadway.facts import following
-from broadway.job import Job, JobClass, Move, Moved, RetryPolicy
+from broadway.job import Job, JobClass, Move, Moved, Phase, RetryPolicy
 from broadway.mongo import StoreError
 from broadway.outbox import publish_queued
 from broadway.phases import PhaseJobs, RunStore
 from broadway.ports import Publisher, PublishError
+from broadway.run import Run
 from broadway.topology import Queue, course_queue, ready_queue
 
 log = structlog.get_logger(__name__)
 
 LIMIT = 1000  # repairs of one kind in one sweep
-DISPATCH_PATIENCE = timedelta(seconds=15)  # before an untaken job is compared with the queue it should be in
+THOROUGH = 5  # every how many sweeps the expensive questions are asked
+DISPATCH_PATIENCE = timedelta(seconds=5)  # before an untaken job is compared with the queue it should be in
 
 
 class JobStore(PhaseJobs, Protocol):
@@ -36,10 +38,10 @@ class JobStore(PhaseJobs, Protocol):
     async def get_many(self, job_ids: Sequence[str]) -> dict[str, Job]: ...
     async def stages(self, job_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]: ...
     async def move(self, moves: Mapping[str, Move]) -> dict[str, Moved]: ...
-    async def due(self, now: datetime, *, limit: int) -> list[Job]: ...
     async def expired(self, now: datetime, *, limit: int) -> list[Job]: ...
     async def dispatched_before(self, moment: datetime, *, limit: int) -> list[Job]: ...
-    async def queued(self, course: str, *, limit: int) -> list[Job]: ...
+    async def queued_of_run(self, run_id: str, phase: Phase) -> list[Job]: ...
+    async def queued(self, course: str, job_class: JobClass, *, limit: int) -> list[Job]: ...
     async def count_queued(self, course: str, job_class: JobClass) -> int: ...
 
 
@@ -47,6 +49,7 @@ class Runs(RunStore, Protocol):
     """The part of the run store that reconciling needs."""
 
     async def unfinished(self, *, limit: int) -> Sequence[str]: ...
+    async def unpublished(self, now: datetime, *, limit: int) -> list[Run]: ...
 
 
 class Workers(Protocol):
@@ -75,30 +78,34 @@ class Reconciler:
     _missing: dict[tuple[str, JobClass], int] = field(default_factory=dict)
 
     async def run(self, *, interval: float) -> None:
-        """Sweep every ``interval`` seconds until cancelled."""
-        while True:
+        """Sweep every ``interval`` seconds until cancelled; every fifth sweep is a thorough one."""
+        for number in itertools.count():
             try:
                 await self.sweep()
+                if number % THOROUGH == 0:
+                    await self.sweep_thoroughly()
             except (StoreError, PublishError) as error:
                 log.warning("sweep incomplete", reason=str(error))
             await asyncio.sleep(interval)
 
     async def sweep(self) -> None:
-        """Look for everything that may be stuck, and mend it."""
+        """Look for what is likely to get stuck, and mend it: questions that cost no more when more is queued."""
         now = datetime.now(UTC)
         await self._refresh_held(now)
-        await self._publish_due(now)
+        await self._publish_outbox(now)
         await self._end_leases(now)
         await self._hand_over_again(now)
         await self._retire_graders(now)
-        for run_id in await self.runs.unfinished(limit=LIMIT):
-            await bring_forward(run_id, runs=self.runs, jobs=self.jobs, publisher=self.broker)
 
-    async def find_lost(self, courses: Sequence[Course]) -> None:
-        """Publish again what is queued in the database and in no queue, once two sweeps agree on how much it is."""
-        for course in courses:
-            for job_class in JobClass:
-                await self._find_lost(course.id, job_class)
+    async def sweep_thoroughly(self) -> None:
+        """Look for everything that may be stuck: runs that should have gone on, jobs that are in no queue."""
+        for run_id in await self.runs.unfinished(limit=LIMIT):
+            if not self.board.has_open(run_id):
+                await bring_forward(run_id, runs=self.runs, jobs=self.jobs, publisher=self.broker)
+        busy = {run.course for run in await self.runs.unpublished(datetime.max.replace(tzinfo=UTC), limit=LIMIT)}
+        for course in self.board.courses:
+            for job_class in JobClass if course not in busy else ():
+                await self._find_lost(course, job_class)
 
     async def _refresh_held(self, now: datetime) -> None:
         """Facts may have been missed: bring every held job up to date."""
@@ -107,11 +114,14 @@ class Reconciler:
             for job in (await self.jobs.get_many(held[start : start + LIMIT])).values():
                 self.board.observe(job, now=now)
 
-    async def _publish_due(self, now: datetime) -> None:
-        due = [job for job in await self.jobs.due(now, limit=LIMIT) if job.id not in self.board.held]
-        if due:
-            log.info("repair: publishing from the outbox", jobs=len(due))
-            await publish_queued(due, jobs=self.jobs, publisher=self.broker)
+    async def _publish_outbox(self, now: datetime) -> None:
+        for run in await self.runs.unpublished(now, limit=LIMIT):
+            assert run.phase is not None  # noqa: S101 - only phases have jobs to publish
+            queued = await self.jobs.queued_of_run(run.id, run.phase)
+            log.warning("repair: publishing from the outbox", run=run.id, jobs=len(queued))
+            lost = [job for job in queued if job.id not in self.board.held]
+            if await publish_queued(lost, publisher=self.broker):
+                await self.runs.mark_published(run.id, run.state)
 
     async def _end_leases(self, now: datetime) -> None:
         expired = await self.jobs.expired(now, limit=LIMIT)
@@ -128,7 +138,8 @@ class Reconciler:
             await self.broker.publish(*fact)
 
     async def _hand_over_again(self, now: datetime) -> None:
-        overdue = await self.jobs.dispatched_before(now - DISPATCH_PATIENCE, limit=LIMIT)
+        dispatched = await self.jobs.dispatched_before(now - DISPATCH_PATIENCE, limit=LIMIT)
+        overdue = [job for job in dispatched if not self.board.has_started(job.id)]
         for pool in {job.pool for job in overdue}:
             of_pool = [job for job in overdue if job.pool == pool]
             if await self.broker.depth(ready_queue(pool)) >= len(of_pool):
@@ -156,8 +167,8 @@ class Reconciler:
         if missing <= 0 or self._missing.get((course, job_class), 0) <= 0:
             self._missing[course, job_class] = missing
             return
-        queued = await self.jobs.queued(course, limit=LIMIT)
-        lost = [j for j in queued if j.job_class is job_class and j.id not in self.board.held]
+        queued = await self.jobs.queued(course, job_class, limit=LIMIT)
+        lost = [job for job in queued if job.id not in self.board.held]
         log.warning("repair: queued jobs are in no queue", course=course, missing=missing, published=len(lost))
-        await publish_queued(lost, jobs=self.jobs, publisher=self.broker)
+        await publish_queued(lost, publisher=self.broker)
         self._missing.pop((course, job_class))

@@ -53,7 +53,7 @@ async def start(request: Request, deps: "Deps") -> Response:
 
 async def _announce(step: Advanced, deps: "Deps") -> None:
     try:
-        await announce(step, jobs=deps.store.jobs, publisher=deps.rabbit)
+        await announce(step, runs=deps.store.runs, publisher=deps.rabbit)
     except PublishError as error:
         log.warning("run not announced", run=step.run.id, error=str(error))
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from broadway.assignment import AssignmentConfig, Env, Pipeline, longest_run
 from broadway.course import Course
 from broadway.job import Phase
-from broadway.phases import PUBLISH_GRACE, Advanced, PhaseJobs, RunStore, advance
+from broadway.phases import Advanced, PhaseJobs, RunStore, advance
 from broadway.run import PIPELINE_OF, PlannedJob, Run, RunState, plan_jobs
 
 
@@ -82,7 +82,7 @@ async def submit(
     _check_fit(config, request)
     run = _new_run(course, assignment, request, config)
     for phase in Phase:
-        jobs.check(plan_jobs(run, phase, run.started_at, publish_grace=PUBLISH_GRACE))
+        jobs.check(plan_jobs(run, phase, run.started_at))
     await runs.insert(run)
     step = await advance(run.id, runs=runs, jobs=jobs)
     if step is None:  # a reconciler was quicker, and has announced it

@@ -1,4 +1,4 @@
-"""The collection ``grading_job``: the truth about every job, and the outbox of those that wait to be published."""
+"""The collection ``grading_job``: the truth about every job."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -40,13 +40,10 @@ class Jobs:
         self._jobs = collection
 
     async def ensure_indexes(self) -> None:
-        await self._jobs.create_index([("grading_run_id", 1), ("type", 1), ("index", 1)], name="by_run")
-        await self._jobs.create_index([("grading_run_id", 1), ("state", 1)], name="open_by_run")
-        await self._jobs.create_index([("state", 1), ("publish_at", 1)], name="outbox")
-        await self._jobs.create_index([("state", 1), ("lease_expires_at", 1)], name="leases")
-        await self._jobs.create_index(
-            [("course", 1), ("state", 1), ("class", 1), ("queued_at", 1), ("index", 1)], name="backlog"
-        )
+        # Every state change pays for every index that it touches: three serve all queries.
+        await self._jobs.create_index([("grading_run_id", 1), ("state", 1)], name="by_run")
+        await self._jobs.create_index([("state", 1)], name="by_state")
+        await self._jobs.create_index([("course", 1), ("state", 1), ("class", 1), ("queued_at", 1)], name="backlog")
 
     def check(self, planned: Sequence[PlannedJob]) -> None:
         """Make sure that jobs can be stored.
@@ -126,17 +123,6 @@ class Jobs:
         result = await self._jobs.bulk_write(writes, ordered=False)
         return result.modified_count == len(writes)
 
-    async def mark_published(self, jobs: Sequence[Job]) -> None:
-        """Take jobs out of the outbox, unless they have moved since they were read."""
-        by_time: dict[datetime | None, list[str]] = {}
-        for job in jobs:
-            by_time.setdefault(job.publish_at, []).append(job.id)
-        for publish_at, job_ids in by_time.items():
-            await self._jobs.update_many(
-                {"_id": {"$in": object_ids(job_ids)}, "state": JobState.QUEUED.value, "publish_at": publish_at},
-                {"$set": {"publish_at": None}},
-            )
-
     async def renew_leases(self, execution_ids: Sequence[str], job_ids: Sequence[str], until: datetime) -> None:
         """Note that executions are still under way."""
         await self._jobs.update_many(
@@ -148,11 +134,6 @@ class Jobs:
             {"$set": {"lease_expires_at": until}},
         )
 
-    async def due(self, now: datetime, *, limit: int) -> list[Job]:
-        """Queued jobs that wait to be published, oldest first."""
-        wanted = {"state": JobState.QUEUED.value, "publish_at": {"$lte": now}}
-        return await self._some(wanted, sort="publish_at", limit=limit)
-
     async def expired(self, now: datetime, *, limit: int) -> list[Job]:
         """Running jobs whose graders have been silent for longer than their lease."""
         wanted = {"state": JobState.RUNNING.value, "lease_expires_at": {"$lt": now}}
@@ -163,15 +144,21 @@ class Jobs:
         wanted = {"state": JobState.DISPATCHED.value, "dispatched_at": {"$lt": moment}}
         return await self._some(wanted, sort="dispatched_at", limit=limit)
 
-    async def queued(self, course: str, *, limit: int) -> list[Job]:
-        """A course's jobs in the backlog that have been published, oldest first."""
-        wanted = {"course": course, "state": JobState.QUEUED.value, "publish_at": None}
+    async def queued_of_run(self, run_id: str, phase: Phase) -> list[Job]:
+        """A phase's jobs that wait in the backlog, in the roster's order."""
+        wanted = {"grading_run_id": run_id, "state": JobState.QUEUED.value, "type": _TYPE[phase]}
+        found = self._jobs.find(wanted, _WITHOUT_BULK)
+        return sorted(map(_job, await found.to_list()), key=_in_roster_order)
+
+    async def queued(self, course: str, job_class: JobClass, *, limit: int) -> list[Job]:
+        """A course's jobs in the backlog, oldest first."""
+        wanted = {"course": course, "state": JobState.QUEUED.value, "class": job_class.value}
         return await self._some(wanted, sort="queued_at", limit=limit)
 
     async def count_queued(self, course: str, job_class: JobClass) -> int:
-        """How many jobs of a course and class have been published and wait in its backlog."""
+        """How many jobs of a course and class wait in its backlog."""
         return await self._jobs.count_documents(
-            {"course": course, "state": JobState.QUEUED.value, "class": job_class.value, "publish_at": None}
+            {"course": course, "state": JobState.QUEUED.value, "class": job_class.value}
         )
 
     async def _some(self, wanted: Document, *, sort: str, limit: int) -> list[Job]:
@@ -260,7 +247,7 @@ def _job(document: Document) -> Job:
         generation=document.get("generation", 1),
         revision=document.get("revision", 0),
         state=_state(document),
-        publish_at=document.get("publish_at"),
+        not_before=document.get("not_before"),
         dispatched_at=document.get("dispatched_at"),
         started_at=document.get("started_at"),
         finished_at=document.get("finished_at"),

@@ -6,7 +6,9 @@ from typing import Any
 
 from broadway.mongo.assignments import check_storable
 from broadway.mongo.collection import Collection, Document, object_id
-from broadway.run import Run, RunState
+from broadway.run import PHASE_OF, Run, RunState
+
+_WITHOUT_BULK = {"students_env": 0, "config": 0, "pre_processing_env": 0, "post_processing_env": 0}
 
 
 class Runs:
@@ -38,19 +40,33 @@ class Runs:
     async def summary(self, run_id: str) -> Run | None:
         """A run without its roster and config, which may be large."""
         identity = object_id(run_id)
-        fields = {"students_env": 0, "config": 0, "pre_processing_env": 0, "post_processing_env": 0}
-        document = await self._runs.find_one({"_id": identity}, fields) if identity else None
+        document = await self._runs.find_one({"_id": identity}, _WITHOUT_BULK) if identity else None
         return _run(document) if document else None
 
-    async def advance(self, run_id: str, *, source: RunState, target: RunState, now: datetime) -> bool:
-        """Move a run from one state to another; False when it is not in the first any more."""
-        changes: dict[str, Any] = {"state": target.value}
+    async def advance(
+        self, run_id: str, *, source: RunState, target: RunState, now: datetime, publish_at: datetime | None
+    ) -> bool:
+        """Move a run from one state to another; False when it is not in the first any more.
+
+        ``publish_at`` puts it into the outbox: from then on somebody else may publish its phase's jobs.
+        """
+        changes: dict[str, Any] = {"state": target.value, "publish_at": publish_at}
         if target.is_terminal:
             changes |= {"finished_at": now, "success": target is RunState.FINISHED}
         if source is RunState.STUDENTS:
             changes["students_jobs_left"] = 0
         result = await self._runs.update_one({"_id": object_id(run_id), "state": source.value}, {"$set": changes})
         return result.modified_count == 1
+
+    async def mark_published(self, run_id: str, state: RunState) -> None:
+        """Take a run out of the outbox, if it is still in that state."""
+        await self._runs.update_one({"_id": object_id(run_id), "state": state.value}, {"$set": {"publish_at": None}})
+
+    async def unpublished(self, now: datetime, *, limit: int) -> list[Run]:
+        """Runs whose phase's jobs should have been published by now."""
+        wanted = {"state": {"$in": [state.value for state in PHASE_OF]}, "publish_at": {"$lte": now}}
+        found = self._runs.find(wanted, _WITHOUT_BULK).limit(limit)
+        return [_run(document) for document in await found.to_list()]
 
     async def unfinished(self, *, limit: int) -> Sequence[str]:
         """Ids of runs that are not over, oldest first."""
@@ -73,6 +89,7 @@ def _document(run: Run) -> Document:
         "success": run.success,
         "config": dict(run.config),
         "pool": run.pool,
+        "publish_at": run.publish_at,
     }
 
 
@@ -91,4 +108,5 @@ def _run(document: Document) -> Run:
         pre_processing_env=document.get("pre_processing_env"),
         post_processing_env=document.get("post_processing_env"),
         pool=document.get("pool", "default"),
+        publish_at=document.get("publish_at"),
     )
