@@ -8,7 +8,7 @@ from broadway.topology import Exchange, Queue
 
 
 class Retry(Exception):  # noqa: N818 - a verdict, not an error
-    """The message could not be handled now: give it back, after ``delay`` seconds."""
+    """The message could not be handled now: hand it to the handler again, after ``delay`` seconds."""
 
     def __init__(self, reason: str, *, delay: float = 1.0) -> None:
         super().__init__(reason)

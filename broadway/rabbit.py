@@ -148,10 +148,10 @@ class Rabbit:
     ) -> AsyncIterator["Subscription"]:
         """Call ``handler`` for every message of a queue, each in a task of its own, and settle by what it says.
 
-        Returning acknowledges. ``Retry`` gives the message back, ``Reject`` moves it to the dead letters, and so does
-        a message that cannot be read. A message that is delivered again while its handler still runs starts nothing:
-        the newest delivery is acknowledged in the end. On exit, handlers that still run are cancelled and their
-        messages given back.
+        Returning acknowledges. ``Retry`` calls the handler again after its pause, ``Reject`` moves the message to the
+        dead letters, where one that cannot be read goes too. A message that is delivered again while its handler
+        still runs starts nothing: the newest delivery is acknowledged in the end. On exit, handlers that still run
+        are cancelled and their messages given back.
 
         Args:
             queue: It is declared, with its bindings, now and after every reconnect.
@@ -243,10 +243,7 @@ class Subscription:
     async def _run(self, key: str) -> None:
         first = self._deliveries[key]
         try:
-            await self._handler(self._decoder(first.headers, first.body))
-        except Retry as retry:
-            log.info("given back", queue=self._queue.name, message_id=key, reason=str(retry), delay=retry.delay)
-            await self._give_back(key, delay=retry.delay)
+            await self._handle(self._decoder(first.headers, first.body), key)
         except (Reject, UndecodableError) as problem:
             await self._park(key, reason=str(problem))
         except asyncio.CancelledError:
@@ -257,6 +254,19 @@ class Subscription:
             await self._give_back(key, delay=BACK_OFF_AFTER_A_BUG)
         else:
             await _quietly(self._deliveries.pop(key).ack())
+
+    async def _handle(self, event: Event, key: str) -> None:
+        """Call the handler until it does not ask for another try.
+
+        The delivery is kept meanwhile: giving it back would count against the queue's delivery limit, and a store
+        that is away for some minutes would turn good messages into dead letters.
+        """
+        while True:
+            try:
+                return await self._handler(event)
+            except Retry as retry:
+                log.info("trying again", queue=self._queue.name, message_id=key, reason=str(retry), delay=retry.delay)
+                await asyncio.sleep(retry.delay)
 
     async def _give_back(self, key: str, *, delay: float) -> None:
         try:

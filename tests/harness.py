@@ -155,6 +155,7 @@ class Graders:
             grader_id=name,
             slots=slots,
             pool="default",
+            verbose=False,
             work_dir=self.directory / name,
             drain_timeout=drain_timeout,
         )

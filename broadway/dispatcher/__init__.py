@@ -30,10 +30,18 @@ INBOX_PREFETCH = 400
 
 async def serve(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, stop: asyncio.Event) -> None:
     """Dispatch while this process leads, stand by while it does not, until told to stop."""
-    work = partial(_work, settings, store=store, rabbit=rabbit)
+    work = partial(_work_while_possible, settings, store=store, rabbit=rabbit)
     holder = instance("dispatcher")
     async with background(lead(work, leases=store.leases, holder=holder, ttl=settings.leader_ttl)):
         await stop.wait()
+
+
+async def _work_while_possible(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit) -> None:
+    """Return when the broker or the store is away, so that the lease is asked for again, by whoever reaches both."""
+    try:
+        await _work(settings, store=store, rabbit=rabbit)
+    except* (StoreError, PublishError) as errors:
+        log.warning("dispatching has stopped", reason=str(errors.exceptions[0]))
 
 
 async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit) -> None:

@@ -76,6 +76,7 @@ class Reconciler:
     policy: RetryPolicy
     lease: timedelta
     _missing: dict[tuple[str, JobClass], int] = field(default_factory=dict)
+    _watching_since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     async def run(self, *, interval: float) -> None:
         """Sweep every ``interval`` seconds until cancelled; every fifth sweep is a thorough one."""
@@ -86,6 +87,7 @@ class Reconciler:
                     await self.sweep_thoroughly()
             except (StoreError, PublishError) as error:
                 log.warning("sweep incomplete", reason=str(error))
+                self._watching_since = datetime.now(UTC)
             await asyncio.sleep(interval)
 
     async def sweep(self) -> None:
@@ -124,6 +126,8 @@ class Reconciler:
                 await self.runs.mark_published(run.id, run.state)
 
     async def _end_leases(self, now: datetime) -> None:
+        if now < self._watching_since + self.lease:
+            return  # heartbeats and outcomes of the time that nobody watched may still be on their way to the store
         expired = await self.jobs.expired(now, limit=LIMIT)
         if not expired:
             return

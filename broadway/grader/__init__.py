@@ -40,6 +40,7 @@ async def serve(
             publisher=rabbit,
             spool=Spool(work_dir / "spool" / name),
             work_dir=work_dir / "jobs",
+            verbose=settings.verbose,
         )
         await _reap(containers, name, work_dir / "jobs")
         await rabbit.declare(ready_queue(settings.pool))

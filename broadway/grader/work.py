@@ -55,6 +55,7 @@ class Worker:
     publisher: Publisher
     spool: Spool
     work_dir: Path
+    verbose: bool = False
     _running: dict[str, _Execution] = field(default_factory=dict)
     _reported: deque[tuple[str, int]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
 
@@ -125,6 +126,8 @@ class Worker:
             raise
 
     async def _finish(self, execution: _Execution, graded: Graded) -> None:
+        if self.verbose:
+            log.info("output", stdout=graded.stdout, stderr=graded.stderr)
         outcome = JobFinished(
             **_ids(execution.job),
             execution_id=execution.execution_id,

@@ -1,7 +1,12 @@
 """The collection ``course``."""
 
+import structlog
+from pydantic import ValidationError
+
 from broadway.course import Course
 from broadway.mongo.collection import Collection, Document
+
+log = structlog.get_logger(__name__)
 
 
 class Courses:
@@ -15,7 +20,14 @@ class Courses:
         return _course(document) if document else None
 
     async def all(self) -> list[Course]:
-        return [_course(document) for document in await self._courses.find().to_list()]
+        """Every course that can be served; one that another program has stored wrongly is left out, and said."""
+        courses = []
+        for document in await self._courses.find().to_list():
+            try:
+                courses.append(_course(document))
+            except ValidationError as error:
+                log.warning("course left out", course=str(document["_id"]), problems=error.error_count())
+        return courses
 
     async def replace_all(self, courses: list[Course]) -> None:
         """Make these the only courses. Each is replaced in place, so that none is missing in between."""

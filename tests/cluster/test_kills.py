@@ -91,6 +91,21 @@ async def test_a_killed_service_delays_a_run_and_loses_nothing(
         assert await store.dead_letters.count() == 0
 
 
+async def test_a_job_that_runs_while_results_is_away_is_not_started_again(site: tuple[Processes, Client]) -> None:
+    running, client = site
+    await running.grader("host1", slots=1)
+    await running.grader("host2", slots=1)
+    await client.register("cs241", "mp1", students=[stage("sleep", "9")])
+    await running.kill("results")
+    run_id = await client.submit("cs241", "mp1", students=1)
+    await until(lambda: "outcome" in running.log("host1") + running.log("host2"))
+    await running.service("results", *QUICK)
+
+    (job,) = (await client.finished("cs241", run_id))["jobs"]
+
+    assert (job["outcome"], job["attempts"]) == ("succeeded", 1)
+
+
 async def has_finished(client: Client, run_id: str, at_least: int) -> bool:
     return sum(job["state"] == "finished" for job in (await client.describe("cs241", run_id))["jobs"]) >= at_least
 

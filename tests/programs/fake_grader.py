@@ -15,7 +15,13 @@ from broadway.settings import GraderSettings, LogSettings
 def main() -> None:
     amqp_url, name, slots, work_dir = sys.argv[1:]
     settings = GraderSettings.model_construct(
-        token=SecretStr(""), grader_id=name, slots=int(slots), pool="default", work_dir=Path(work_dir), drain_timeout=5
+        token=SecretStr(""),
+        grader_id=name,
+        slots=int(slots),
+        pool="default",
+        verbose=False,
+        work_dir=Path(work_dir),
+        drain_timeout=5,
     )
     membership = Membership(heartbeat_interval=1, amqp_url=amqp_url)
     service.run(

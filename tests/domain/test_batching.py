@@ -1,0 +1,130 @@
+"""Batches: everything is flushed once, and everybody learns what became of his own item."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import pytest
+from harness import until
+
+from broadway.batching import Batcher
+from broadway.ports import Retry
+
+
+class Flushes:
+    """Notes its batches, and fails at items that are called bad."""
+
+    def __init__(self, *, error: Callable[[str], Exception] = ValueError) -> None:
+        self.batches: list[list[str]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self._error = error
+
+    async def __call__(self, items: Sequence[str]) -> None:
+        self.batches.append(list(items))
+        await self.gate.wait()
+        if bad := [item for item in items if item.startswith("bad")]:
+            raise self._error(f"no {bad[0]}")
+
+
+@contextlib.asynccontextmanager
+async def running(batcher: Batcher[str]) -> AsyncIterator[None]:
+    task = asyncio.create_task(batcher.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_what_arrives_together_is_flushed_together() -> None:
+    flush = Flushes()
+    batcher = Batcher(flush)
+    async with running(batcher):
+        await asyncio.gather(*(batcher.submit(f"i{number}") for number in range(50)))
+
+    assert flush.batches == [[f"i{number}" for number in range(50)]]
+
+
+async def test_batches_have_a_size() -> None:
+    flush = Flushes()
+    batcher = Batcher(flush, size=20)
+    async with running(batcher):
+        await asyncio.gather(*(batcher.submit(f"i{number}") for number in range(50)))
+
+    assert [len(batch) for batch in flush.batches] == [20, 20, 10]
+
+
+async def test_nobody_returns_before_his_item_is_flushed() -> None:
+    flush = Flushes()
+    flush.gate.clear()
+    batcher = Batcher(flush)
+    async with running(batcher):
+        waiting = asyncio.create_task(batcher.submit("i"))
+        await until(lambda: flush.batches)
+        assert not waiting.done()
+        flush.gate.set()
+        await waiting
+
+
+async def test_what_arrives_during_a_flush_is_the_next_batch() -> None:
+    flush = Flushes()
+    flush.gate.clear()
+    batcher = Batcher(flush)
+    async with running(batcher), asyncio.TaskGroup() as group:
+        group.create_task(batcher.submit("first"))
+        await until(lambda: flush.batches)
+        for name in ("second", "third"):
+            group.create_task(batcher.submit(name))
+        flush.gate.set()
+
+    assert flush.batches == [["first"], ["second", "third"]]
+
+
+async def test_a_bad_item_fails_alone() -> None:
+    flush = Flushes()
+    batcher = Batcher(flush)
+    async with running(batcher):
+        answers = await asyncio.gather(*map(batcher.submit, ["a", "bad", "b"]), return_exceptions=True)
+
+    assert answers[0] is answers[2] is None
+    assert isinstance(answers[1], ValueError)
+    assert str(answers[1]) == "no bad"
+    assert flush.batches == [["a", "bad", "b"], ["a"], ["bad"], ["b"]]
+
+
+async def test_a_retry_is_for_everybody() -> None:
+    flush = Flushes(error=Retry)
+    batcher = Batcher(flush)
+    async with running(batcher):
+        answers = await asyncio.gather(*map(batcher.submit, ["a", "bad", "b"]), return_exceptions=True)
+
+    assert [type(answer) for answer in answers] == [Retry] * 3
+    assert flush.batches == [["a", "bad", "b"]]
+
+
+async def test_a_failure_does_not_end_it() -> None:
+    flush = Flushes()
+    batcher = Batcher(flush)
+    async with running(batcher):
+        with pytest.raises(ValueError, match="no bad"):
+            await batcher.submit("bad")
+        await batcher.submit("good")
+
+    assert flush.batches == [["bad"], ["good"]]
+
+
+async def test_a_submitter_that_goes_away_disturbs_nobody() -> None:
+    flush = Flushes()
+    flush.gate.clear()
+    batcher = Batcher(flush)
+    async with running(batcher):
+        leaving, staying = (asyncio.create_task(batcher.submit(name)) for name in ("leaving", "staying"))
+        await until(lambda: flush.batches)
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        flush.gate.set()
+        await staying
+        await batcher.submit("later")
+
+    assert flush.batches == [["leaving", "staying"], ["later"]]

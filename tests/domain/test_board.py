@@ -1,0 +1,378 @@
+"""What the dispatcher knows: caps, targets, and books that balance."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from broadway.course import Course
+from broadway.dispatcher.board import DEFAULT_CAP, Board, Held
+from broadway.events import GraderHeartbeat
+from broadway.job import Attempt, Job, JobClass, JobState, Phase
+
+T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
+ENOUGH = 1000  # slots, so that targets do not matter
+
+
+def job(name: str, course: str = "cs1", *, state: JobState = JobState.QUEUED, interactive: bool = False) -> Job:
+    return Job(
+        id=name,
+        run_id="run",
+        course=course,
+        assignment="mp1",
+        phase=Phase.STUDENTS,
+        index=0,
+        job_class=JobClass.INTERACTIVE if interactive else JobClass.BULK,
+        pool="default",
+        queued_at=T0,
+        state=state,
+    )
+
+
+def beat(
+    slots: int, *, name: str = "g1", pool: str = "default", seconds: float = 0, leaving: bool = False
+) -> GraderHeartbeat:
+    return GraderHeartbeat(
+        grader_id=name,
+        hostname=name,
+        pool=pool,
+        slots=slots,
+        leaving=leaving,
+        sent_at=T0 + timedelta(seconds=seconds),
+    )
+
+
+def board(slots: int, *courses: Course, ready_share: float = 0.25, interactive_share: float = 0.125) -> Board:
+    made = Board(ready_share=ready_share, interactive_share=interactive_share)
+    made.set_courses(courses)
+    if slots:
+        made.hear(beat(slots))
+    return made
+
+
+def course(name: str, *, concurrency: int | None = None, weight: float = 1) -> Course:
+    return Course(id=name, tokens=(), concurrency=concurrency, weight=weight)
+
+
+def keep(target: Board, number: int, name: str = "cs1", *, interactive: bool = False) -> list[Held]:
+    return [target.keep(job(f"{name}-{interactive}-{index}", name, interactive=interactive)) for index in range(number)]
+
+
+def drain(target: Board) -> list[Held]:
+    picked = []
+    while held := target.pick("default"):
+        picked.append(held)
+    return picked
+
+
+def start_all(target: Board, helds: list[Held]) -> None:
+    for held in helds:
+        target.start(held.job_id)
+
+
+def pick_and_start(target: Board) -> list[Held]:
+    """Pick until nothing is left to pick, with graders that take everything at once."""
+    taken: list[Held] = []
+    while picked := drain(target):
+        start_all(target, picked)
+        taken += picked
+    return taken
+
+
+def books(target: Board) -> tuple[int, int, int, int]:
+    """The sums of what is in flight, of bulk jobs in flight, of what is ready, and of what is offered."""
+    return (
+        target._in_flight.total(),  # noqa: SLF001 - the books are the point
+        target._bulk_in_flight.total(),  # noqa: SLF001
+        target._ready.total(),  # noqa: SLF001
+        sum(len(share) for share in target._shares.values()),  # noqa: SLF001
+    )
+
+
+@pytest.mark.parametrize(("slots", "ready"), [(0, 1), (1, 1), (4, 1), (8, 2), (100, 25)])
+def test_a_share_of_the_slots_is_kept_ready(slots: int, ready: int) -> None:
+    target = board(slots, interactive_share=0)
+    keep(target, 50)
+
+    first = drain(target)
+    assert len(first) == ready
+
+    start_all(target, first)
+    assert len(drain(target)) == min(ready, 50 - ready)
+
+
+def test_a_capped_course_has_no_more_jobs_in_flight_than_its_cap() -> None:
+    target = board(ENOUGH, course("capped", concurrency=3), course("free"))
+    capped = keep(target, 10, "capped")
+    keep(target, 5, "free")
+
+    taken = pick_and_start(target)
+    assert sum(held.course == "capped" for held in taken) == 3
+    assert sum(held.course == "free" for held in taken) == 5
+
+    target.drop(next(held for held in capped if held.in_flight))
+    assert [held.course for held in pick_and_start(target)] == ["capped"]
+
+
+@pytest.mark.parametrize(("slots", "cap"), [(0, DEFAULT_CAP), (10, DEFAULT_CAP), (100, 200)])
+def test_an_uncapped_course_is_bounded_by_the_cluster(slots: int, cap: int) -> None:
+    target = board(slots, course("free"), course("capped", concurrency=500))
+
+    assert target.cap("free") == target.cap("unheard of") == cap
+    assert target.cap("capped") == 500
+    assert (target.is_capped("capped"), target.is_capped("free"), target.is_capped("unheard of")) == (
+        True,
+        False,
+        False,
+    )
+
+
+def test_bulk_jobs_leave_slots_to_interactive_ones() -> None:
+    target = board(16, interactive_share=0.125)
+    keep(target, 40, "roster")
+    assert len(pick_and_start(target)) == 14
+
+    keep(target, 3, "student", interactive=True)
+    assert [held.job_class for held in pick_and_start(target)] == [JobClass.INTERACTIVE] * 3
+
+
+def test_few_slots_reserve_none() -> None:
+    target = board(4, interactive_share=0.125)
+    keep(target, 40)
+
+    assert len(pick_and_start(target)) == 40
+
+
+def test_courses_take_turns_by_weight() -> None:
+    target = board(ENOUGH, course("heavy", weight=3), course("plain"))
+    keep(target, 30, "heavy")
+    keep(target, 30, "plain")
+
+    first = [held for held in (target.pick("default") for _ in range(20)) if held]
+    assert sum(held.course == "heavy" for held in first) == 15
+
+
+def test_what_jobs_take_counts_in_turns() -> None:
+    target = board(ENOUGH)
+    for name, seconds in (("slow", 30.0), ("quick", 10.0)):
+        (held,) = keep(target, 1, name)
+        target.settle(held.job_id, course=name, seconds=seconds)
+        target.drop(held)
+    keep(target, 40, "slow")
+    keep(target, 40, "quick")
+
+    first = [held for held in (target.pick("default") for _ in range(40)) if held]
+    assert sum(held.course == "quick" for held in first) == pytest.approx(30, abs=1)
+
+
+def test_only_the_pools_own_slots_count() -> None:
+    target = board(8)
+    target.hear(beat(100, name="g2", pool="gpu"))
+
+    assert (target.slots("default"), target.slots("gpu"), target.slots("none"), target.slots()) == (8, 100, 0, 108)
+
+
+def test_heartbeats_replace_each_other_in_the_order_in_which_they_were_sent() -> None:
+    target = board(0)
+    target.hear(beat(4, seconds=10))
+    target.hear(beat(9, seconds=5))
+    assert target.slots() == 4
+
+    target.hear(beat(0, seconds=5, leaving=True))
+    assert target.slots() == 4
+
+    target.hear(beat(0, seconds=20, leaving=True))
+    assert target.slots() == 0
+
+
+def test_silent_graders_are_forgotten() -> None:
+    target = board(0)
+    target.hear(beat(4, name="silent"))
+    target.hear(beat(8, name="live", seconds=20))
+    target.forget_graders(silent_since=T0 + timedelta(seconds=10))
+
+    assert target.slots() == 8
+
+
+def test_the_life_of_a_held_job() -> None:
+    target = board(ENOUGH)
+    held = target.keep(job("j1"))
+    assert books(target) == (0, 0, 0, 1)
+    assert target.pools == ["default"]
+
+    assert target.pick("default") is held
+    assert books(target) == (1, 1, 1, 0)
+    target.start("j1")
+    target.start("j1")
+    assert books(target) == (1, 1, 0, 0)
+
+    target.settle("j1", course="cs1", seconds=3)
+    assert held.settled.is_set()
+    target.drop(held)
+    target.drop(held)
+    assert books(target) == (0, 0, 0, 0)
+    assert target.held == {}
+    assert target.pools == []
+
+
+def test_a_job_that_comes_back_waits_and_then_goes_before_the_others() -> None:
+    target = board(ENOUGH)
+    keep(target, 3)
+    first = target.pick("default")
+    assert first
+    target.start(first.job_id)
+
+    target.set_back(first.job_id)
+    assert books(target) == (0, 0, 0, 2)
+    target.offer_again(first.job_id)
+    assert target.pick("default") is first
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (JobState.QUEUED, (0, 0, 0, 1)),
+        (JobState.DISPATCHED, (1, 1, 1, 0)),
+        (JobState.RUNNING, (1, 1, 0, 0)),
+        (JobState.FINISHED, (0, 0, 0, 0)),
+    ],
+)
+def test_a_job_is_taken_on_wherever_it_stands(state: JobState, expected: tuple[int, int, int, int]) -> None:
+    target = board(ENOUGH)
+    held = target.keep(job("j1", state=state))
+
+    assert books(target) == expected
+    assert held.settled.is_set() is (state is JobState.FINISHED)
+
+
+def test_a_job_that_waits_for_a_later_time_is_not_offered_before() -> None:
+    target = board(ENOUGH)
+    later = replace(job("j1"), not_before=T0 + timedelta(seconds=5), attempts=(Attempt("e1", "g1", T0),))
+    target.keep(later)
+    assert books(target) == (0, 0, 0, 0)
+
+    target.observe(later, now=T0 + timedelta(seconds=4))
+    assert books(target) == (0, 0, 0, 0)
+    target.observe(later, now=T0 + timedelta(seconds=5))
+    assert books(target) == (0, 0, 0, 1)
+
+
+def test_a_job_that_is_taken_on_while_it_waits_for_its_next_attempt_is_not_offered() -> None:
+    target = board(ENOUGH)
+    target.keep(replace(job("j1"), not_before=T0 + timedelta(hours=1)))
+
+    assert books(target) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("state", [JobState.QUEUED, JobState.DISPATCHED, JobState.RUNNING])
+def test_a_job_that_is_taken_on_anew_is_counted_once_and_outlives_the_older_message(state: JobState) -> None:
+    target = board(ENOUGH)
+    older = target.keep(job("j1", state=state))
+    once = books(target)
+
+    newer = target.keep(job("j1", state=state))
+    assert books(target) == once
+    target.drop(older)
+    assert books(target) == once
+    assert target.held == {"j1": newer}
+
+    assert target.has_open("run")
+
+    target.drop(newer)
+    assert books(target) == (0, 0, 0, 0)
+    assert not target.has_open("run")
+
+
+def test_news_of_jobs_that_are_not_held_change_nothing() -> None:
+    target = board(ENOUGH)
+    target.observe(job("j1"))
+    target.start("j1")
+    target.set_back("j1")
+    target.offer_again("j1")
+    target.settle("j1", course="cs1", seconds=1)
+
+    assert books(target) == (0, 0, 0, 0)
+
+
+def test_whatever_makes_a_pick_possible_is_told() -> None:
+    target = board(0, course("capped", concurrency=1))
+    one, _ = keep(target, 2, "capped")
+    assert target.pick("default") is one
+
+    for news in (
+        lambda: target.start(one.job_id),
+        lambda: target.set_back(one.job_id),
+        lambda: target.offer_again(one.job_id),
+        lambda: target.hear(beat(4)),
+        lambda: target.set_courses([course("capped", concurrency=2)]),
+        lambda: target.drop(one),
+    ):
+        target.changed.clear()
+        news()
+        assert target.changed.is_set()
+
+
+names = st.sampled_from([f"j{number}" for number in range(6)])
+
+
+class AnyNews(RuleBasedStateMachine):
+    """Facts in any order: what the board counts is what its held jobs say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.board = board(ENOUGH, course("cs0", concurrency=2))
+        self.messages: list[Held] = []
+
+    @rule(name=names, state=st.sampled_from(list(JobState)))
+    def keep(self, name: str, state: JobState) -> None:
+        self.messages.append(self.board.keep(job(name, f"cs{int(name[1:]) % 2}", state=state, interactive=name > "j3")))
+
+    @rule(name=names, state=st.sampled_from(list(JobState)))
+    def observe(self, name: str, state: JobState) -> None:
+        self.board.observe(job(name, f"cs{int(name[1:]) % 2}", state=state, interactive=name > "j3"))
+
+    @rule(name=names)
+    def start(self, name: str) -> None:
+        self.board.start(name)
+
+    @rule(name=names)
+    def set_back(self, name: str) -> None:
+        self.board.set_back(name)
+
+    @rule(name=names)
+    def offer_again(self, name: str) -> None:
+        self.board.offer_again(name)
+
+    @rule()
+    def pick(self) -> None:
+        if "default" in self.board.pools and (held := self.board.pick("default")):
+            assert held.in_flight
+            assert self.board.held[held.job_id] is held
+
+    @rule(data=st.data())
+    def drop(self, data: st.DataObject) -> None:
+        if self.messages:
+            self.board.drop(self.messages.pop(data.draw(st.integers(0, len(self.messages) - 1))))
+
+    @invariant()
+    def books_balance(self) -> None:
+        held = self.board.held.values()
+        in_flight, bulk, ready, offered = books(self.board)
+        assert in_flight == sum(h.in_flight for h in held)
+        assert bulk == sum(h.in_flight and h.job_class is JobClass.BULK for h in held)
+        assert ready == sum(h.is_ready for h in held)
+        assert offered <= sum(not h.in_flight for h in held)
+
+    def teardown(self) -> None:
+        for message in self.messages:
+            self.board.drop(message)
+        assert self.board.held == {}
+        assert books(self.board) == (0, 0, 0, 0)
+        assert not self.board.has_open("run")
+
+
+TestAnyNews = AnyNews.TestCase
+TestAnyNews.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)

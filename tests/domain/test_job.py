@@ -1,0 +1,357 @@
+"""The moves of a job: each one legal, late, repeated and out of order; and any sequence of them."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from broadway.job import (
+    Attempt,
+    FaultPhase,
+    Job,
+    JobClass,
+    JobState,
+    Moved,
+    Outcome,
+    Phase,
+    Report,
+    RetryPolicy,
+)
+
+T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
+LEASE = timedelta(seconds=30)
+POLICY = RetryPolicy(max_attempts=3, backoff=timedelta(seconds=1))
+STUDENT_OUTCOMES = [
+    Outcome.SUCCEEDED,
+    Outcome.FAILED,
+    Outcome.TIMED_OUT,
+    Outcome.OUT_OF_MEMORY,
+    Outcome.OUTPUT_LIMIT,
+]
+
+
+def at(seconds: float) -> datetime:
+    return T0 + timedelta(seconds=seconds)
+
+
+def queued() -> Job:
+    return Job(
+        id="a" * 24,
+        run_id="b" * 24,
+        course="cs1",
+        assignment="mp1",
+        phase=Phase.STUDENTS,
+        index=0,
+        job_class=JobClass.BULK,
+        pool="default",
+        queued_at=T0,
+        not_before=at(5),
+    )
+
+
+def start(job: Job, execution: str, *, when: float = 2) -> Job:
+    return job.start(Attempt(execution, f"on-{execution}", at(when)), lease=LEASE, policy=POLICY)
+
+
+def report(execution: str, outcome: Outcome, *, when: float = 9, retryable: bool = False) -> Report:
+    return Report(
+        execution_id=execution,
+        grader_id=f"on-{execution}",
+        started_at=at(2),
+        finished_at=at(when),
+        outcome=outcome,
+        reason=f"{execution} says so",
+        fault_phase=FaultPhase.PULL if outcome is Outcome.INFRASTRUCTURE_ERROR else None,
+        retryable=retryable,
+        results=[{"success": outcome is Outcome.SUCCEEDED}],
+    )
+
+
+def finish(job: Job, execution: str, outcome: Outcome, *, when: float = 9, retryable: bool = False) -> Job:
+    return job.finish(report(execution, outcome, when=when, retryable=retryable), policy=POLICY)
+
+
+def fault(job: Job, execution: str, *, retryable: bool = True) -> Job:
+    return finish(job, execution, Outcome.INFRASTRUCTURE_ERROR, retryable=retryable)
+
+
+DISPATCHED = queued().dispatch(at(1))
+RUNNING = start(DISPATCHED, "e1")
+FINISHED = finish(RUNNING, "e1", Outcome.SUCCEEDED)
+AT_LIMIT = start(start(RUNNING, "e2"), "e3")
+
+
+def test_the_way_of_a_job_that_succeeds() -> None:
+    assert DISPATCHED.state is JobState.DISPATCHED
+    assert (DISPATCHED.dispatched_at, DISPATCHED.not_before) == (at(1), None)
+
+    assert RUNNING.state is JobState.RUNNING
+    assert (RUNNING.execution_id, RUNNING.worker_id) == ("e1", "on-e1")
+    assert (RUNNING.started_at, RUNNING.lease_expires_at) == (at(2), at(32))
+    assert RUNNING.starts == 1
+
+    assert FINISHED.is_terminal
+    assert (FINISHED.outcome, FINISHED.success, FINISHED.reason) == (Outcome.SUCCEEDED, True, "e1 says so")
+    assert (FINISHED.finished_at, FINISHED.lease_expires_at) == (at(9), None)
+    assert FINISHED.results == [{"success": True}]
+    assert FINISHED.seconds == 7.0
+
+
+@pytest.mark.parametrize("job", [DISPATCHED, RUNNING, FINISHED], ids=lambda job: job.state)
+def test_only_a_queued_job_is_dispatched(job: Job) -> None:
+    assert job.dispatch(at(50)) is job
+
+
+@pytest.mark.parametrize("job", [queued(), RUNNING, FINISHED], ids=lambda job: job.state)
+def test_only_a_dispatched_job_is_dispatched_again(job: Job) -> None:
+    assert job.redispatch(at(50)) is job
+    assert DISPATCHED.redispatch(at(50)) == replace(DISPATCHED, dispatched_at=at(50))
+
+
+@pytest.mark.parametrize("job", [queued(), DISPATCHED, FINISHED], ids=lambda job: job.state)
+def test_only_a_running_job_is_lost(job: Job) -> None:
+    assert job.lose(at(50), policy=POLICY) is job
+
+
+@pytest.mark.parametrize("job", [queued(), DISPATCHED, RUNNING], ids=lambda job: job.state)
+def test_a_start_is_believed_wherever_the_job_seems_to_be(job: Job) -> None:
+    started = start(job, "e9", when=4)
+
+    assert (started.state, started.execution_id, started.not_before) == (JobState.RUNNING, "e9", None)
+    assert started.starts == job.starts + 1
+    assert started.started_at == (job.started_at or at(4))
+
+
+def test_a_start_that_is_told_twice_counts_once() -> None:
+    assert start(RUNNING, "e1", when=3) is RUNNING
+    assert start(FINISHED, "e7") is FINISHED
+
+
+def test_one_start_too_many_is_an_infrastructure_error() -> None:
+    given_up = start(AT_LIMIT, "e4", when=20)
+
+    assert given_up.outcome is Outcome.INFRASTRUCTURE_ERROR
+    assert (given_up.fault_phase, given_up.success, given_up.finished_at) == (FaultPhase.WAIT, False, at(20))
+    assert "3 attempts" in given_up.reason
+    assert given_up.results == [{"result": "worker died while executing job"}]
+    assert given_up.starts == 3
+
+
+@pytest.mark.parametrize("outcome", [*STUDENT_OUTCOMES, Outcome.CANCELLED, Outcome.SUPERSEDED])
+@pytest.mark.parametrize("job", [queued(), DISPATCHED, RUNNING], ids=lambda job: job.state)
+@pytest.mark.parametrize("execution", ["e1", "e9"])
+def test_the_first_outcome_ends_the_job_whoever_reports_it(job: Job, outcome: Outcome, execution: str) -> None:
+    ended = finish(job, execution, outcome)
+
+    assert ended.is_terminal
+    assert (ended.outcome, ended.execution_id, ended.worker_id) == (outcome, execution, f"on-{execution}")
+    assert ended.success is (outcome is Outcome.SUCCEEDED)
+    assert (ended.not_before, ended.lease_expires_at) == (None, None)
+    assert [a.outcome for a in ended.attempts if a.execution_id == execution] == [outcome]
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_nothing_changes_a_finished_job(outcome: Outcome) -> None:
+    assert finish(FINISHED, "e1", outcome) is FINISHED
+    assert finish(FINISHED, "e2", outcome, retryable=True) is FINISHED
+    assert FINISHED.release("e1", at(50)) is FINISHED
+    assert FINISHED.give_up("no", FaultPhase.PULL, at(50)) is FINISHED
+
+
+@pytest.mark.parametrize("job", [DISPATCHED, RUNNING], ids=lambda job: job.state)
+def test_a_fault_of_the_infrastructure_requeues_with_a_pause(job: Job) -> None:
+    again = fault(job, "e1")
+
+    assert again.state is JobState.QUEUED
+    assert again.not_before == at(9) + POLICY.backoff
+    assert (again.outcome, again.success, again.finished_at) == (None, None, None)
+    assert again.avoid == ["on-e1"]
+    assert again.starts == 1
+
+
+def test_a_fault_that_no_repetition_can_mend_ends_the_job() -> None:
+    ended = fault(RUNNING, "e1", retryable=False)
+
+    assert (ended.outcome, ended.fault_phase, ended.success) == (Outcome.INFRASTRUCTURE_ERROR, FaultPhase.PULL, False)
+
+
+def test_a_fault_at_the_limit_ends_the_job() -> None:
+    assert fault(AT_LIMIT, "e3").outcome is Outcome.INFRASTRUCTURE_ERROR
+
+
+def test_a_fault_of_an_older_execution_changes_nothing_but_its_attempt() -> None:
+    second = start(RUNNING, "e2")
+    told = fault(second, "e1", retryable=False)
+
+    assert (told.state, told.execution_id, told.starts) == (JobState.RUNNING, "e2", 2)
+    assert [a.outcome for a in told.attempts] == [Outcome.INFRASTRUCTURE_ERROR, None]
+
+
+@pytest.mark.parametrize("job", [start(fault(RUNNING, "e1"), "e2"), fault(RUNNING, "e1")], ids=lambda job: job.state)
+def test_a_fault_that_is_told_twice_changes_nothing(job: Job) -> None:
+    assert fault(job, "e1") is job
+
+
+def test_a_start_that_is_told_after_its_fault_changes_nothing() -> None:
+    again = fault(DISPATCHED, "e1")
+
+    assert start(again, "e1") is again
+
+
+def test_a_lost_job_starts_elsewhere_and_may_still_be_finished_by_the_first_grader() -> None:
+    lost = RUNNING.lose(at(40), policy=POLICY)
+
+    assert (lost.state, lost.not_before, lost.lease_expires_at) == (JobState.QUEUED, at(41), None)
+    assert finish(lost, "e1", Outcome.FAILED).outcome is Outcome.FAILED
+    assert finish(start(lost, "e2"), "e1", Outcome.SUCCEEDED).execution_id == "e1"
+
+
+def test_a_job_that_is_lost_at_the_limit_is_given_up() -> None:
+    given_up = AT_LIMIT.lose(at(40), policy=POLICY)
+
+    assert (given_up.outcome, given_up.fault_phase) == (Outcome.INFRASTRUCTURE_ERROR, FaultPhase.WAIT)
+    assert (given_up.execution_id, given_up.worker_id) == ("e3", "on-e3")
+
+
+def test_a_released_start_does_not_count() -> None:
+    released = RUNNING.release("e1", at(6))
+
+    assert (released.state, released.dispatched_at, released.lease_expires_at) == (JobState.DISPATCHED, at(6), None)
+    assert released.starts == 0
+    assert start(released, "e1") is released
+
+
+def test_releasing_twice_or_without_a_start_or_after_the_outcome_changes_nothing() -> None:
+    released = RUNNING.release("e1", at(6))
+    failed = fault(RUNNING, "e1")
+
+    assert released.release("e1", at(6)) is released
+    assert RUNNING.release("e9", at(6)) is RUNNING
+    assert failed.release("e1", at(10)) is failed
+
+
+def test_releasing_an_older_execution_leaves_the_present_one_alone() -> None:
+    second = start(RUNNING, "e2").release("e1", at(6))
+
+    assert (second.state, second.execution_id, second.starts) == (JobState.RUNNING, "e2", 1)
+
+
+def test_a_released_start_still_does_not_count_after_a_late_fault() -> None:
+    released = RUNNING.release("e1", at(6))
+
+    assert fault(start(released, "e2"), "e1").starts == 1
+
+
+def test_giving_up_says_why() -> None:
+    given_up = DISPATCHED.give_up("no such pool", FaultPhase.START, at(60))
+
+    assert (given_up.outcome, given_up.reason) == (Outcome.INFRASTRUCTURE_ERROR, "no such pool")
+    assert given_up.results == [{"result": "no such pool"}]
+    assert given_up.finished_at == at(60)
+
+
+@pytest.mark.parametrize(("attempts", "seconds"), [(0, 1), (1, 1), (2, 2), (3, 4), (6, 32), (11, 1024), (500, 1024)])
+def test_pauses_double_up_to_a_bound(attempts: int, seconds: float) -> None:
+    assert POLICY.not_before(attempts, T0) == at(seconds)
+
+
+def test_a_move_that_changes_nothing_is_told_by_identity() -> None:
+    assert not Moved(FINISHED, fault(FINISHED, "e1")).changed
+    assert Moved(DISPATCHED, RUNNING).changed
+
+
+executions = st.sampled_from([f"e{n}" for n in range(6)])
+
+
+class AnySequence(RuleBasedStateMachine):
+    """Events of any executions, in any order, any number of times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.job = queued()
+        self.clock = 10
+        self.endings: list[Job] = []
+
+    def now(self) -> int:
+        self.clock += 1
+        return self.clock
+
+    def move(self, after: Job) -> None:
+        before, self.job = self.job, after
+        if before.is_terminal:
+            assert after is before
+        elif after.is_terminal:
+            self.endings.append(after)
+
+    @rule()
+    def dispatch(self) -> None:
+        self.move(self.job.dispatch(at(self.now())))
+        assert self.job.dispatch(at(self.now())) is self.job
+
+    @rule()
+    def redispatch(self) -> None:
+        self.move(self.job.redispatch(at(self.now())))
+
+    @rule(execution=executions)
+    def start(self, execution: str) -> None:
+        before = self.job
+        self.move(start(before, execution, when=self.now()))
+        if self.job.state is JobState.RUNNING and self.job is not before:
+            assert self.job.starts <= POLICY.max_attempts
+            assert self.job.execution_id == execution
+        assert start(self.job, execution, when=self.now()) is self.job
+
+    @rule(execution=executions, outcome=st.sampled_from(STUDENT_OUTCOMES))
+    def finish(self, execution: str, outcome: Outcome) -> None:
+        before = self.job
+        self.move(finish(before, execution, outcome, when=self.now()))
+        if not before.is_terminal:
+            assert (self.job.outcome, self.job.execution_id) == (outcome, execution)
+
+    @rule(execution=executions, retryable=st.booleans())
+    def fault(self, execution: str, *, retryable: bool) -> None:
+        told = report(execution, Outcome.INFRASTRUCTURE_ERROR, when=self.now(), retryable=retryable)
+        before = self.job
+        self.move(before.finish(told, policy=POLICY))
+        if not before.is_terminal:
+            assert self.job.outcome in (None, Outcome.INFRASTRUCTURE_ERROR)
+        assert self.job.finish(told, policy=POLICY) is self.job
+
+    @rule()
+    def lose(self) -> None:
+        self.move(self.job.lose(at(self.now()), policy=POLICY))
+        assert self.job.lose(at(self.now()), policy=POLICY) is self.job
+
+    @rule(execution=executions)
+    def release(self, execution: str) -> None:
+        self.move(self.job.release(execution, at(self.now())))
+        assert self.job.release(execution, at(self.now())) is self.job
+
+    @precondition(lambda self: not self.job.is_terminal)
+    @rule()
+    def could_be_finished(self) -> None:
+        assert finish(start(self.job.dispatch(at(self.now())), "new"), "new", Outcome.SUCCEEDED).is_terminal
+
+    @invariant()
+    def ends_once(self) -> None:
+        assert self.endings == ([self.job] if self.job.is_terminal else [])
+
+    @invariant()
+    def fields_agree_with_the_state(self) -> None:
+        job = self.job
+        assert job.is_terminal == (job.outcome is not None) == (job.finished_at is not None)
+        assert job.success == ((job.outcome is Outcome.SUCCEEDED) if job.is_terminal else None)
+        assert (job.lease_expires_at is not None) == (job.state is JobState.RUNNING)
+        assert job.not_before is None or job.state is JobState.QUEUED
+
+    @invariant()
+    def attempts_are_kept_apart(self) -> None:
+        known = [attempt.execution_id for attempt in self.job.attempts]
+        assert len(known) == len(set(known))
+
+
+TestAnySequence = AnySequence.TestCase
+TestAnySequence.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

@@ -1,0 +1,112 @@
+"""Outcomes on disk until the broker has confirmed them."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from broadway.events import JobDispatched, JobFinished
+from broadway.grader.spool import Spool
+from broadway.job import Outcome, Phase
+
+T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def outcome(job_id: str = "j1", *, generation: int = 1, stdout: str = "") -> JobFinished:
+    return JobFinished(
+        course="cs1",
+        run_id="r1",
+        job_id=job_id,
+        generation=generation,
+        execution_id="e1",
+        grader_id="g1",
+        started_at=T0,
+        finished_at=T0,
+        outcome=Outcome.FAILED,
+        results=[{"success": False}],
+        stdout=stdout,
+    )
+
+
+def job(job_id: str = "j1", *, generation: int = 1) -> JobDispatched:
+    return JobDispatched(
+        course="cs1",
+        run_id="r1",
+        job_id=job_id,
+        generation=generation,
+        assignment="mp1",
+        phase=Phase.STUDENTS,
+        attempt=1,
+        stages=[],
+    )
+
+
+def test_an_outcome_survives_its_process(tmp_path: Path) -> None:
+    told = outcome(stdout="ä\0\r\n\N{REPLACEMENT CHARACTER}")
+    Spool(tmp_path / "deep" / "spool").put(told)
+
+    assert Spool(tmp_path / "deep" / "spool").get(job()) == told
+
+
+def test_an_outcome_belongs_to_its_job_and_generation(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.put(outcome())
+
+    assert spool.get(job("j2")) is None
+    assert spool.get(job(generation=2)) is None
+
+
+def test_the_last_outcome_counts(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.put(outcome(stdout="first"))
+    spool.put(outcome(stdout="second"))
+
+    assert [told.stdout for told in spool] == ["second"]
+
+
+def test_a_confirmed_outcome_is_forgotten(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.put(outcome())
+    spool.put(outcome("j2"))
+    spool.remove(outcome())
+    spool.remove(outcome())
+
+    assert spool.get(job()) is None
+    assert [told.job_id for told in spool] == ["j2"]
+
+
+def test_a_draft_is_no_outcome(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.put(outcome())
+    (file,) = tmp_path.iterdir()
+    file.rename(file.with_suffix(".new"))
+
+    assert spool.get(job()) is None
+    assert list(spool) == []
+
+
+@pytest.mark.parametrize("content", [b"", b'{"course": "cs1"', b"\xff", b"{}"])
+def test_what_cannot_be_read_is_passed_over(tmp_path: Path, content: bytes) -> None:
+    spool = Spool(tmp_path)
+    spool.put(outcome("j2"))
+    spool.put(outcome())
+    (tmp_path / "j1.1.json").write_bytes(content)
+
+    assert spool.get(job()) is None
+    assert [told.job_id for told in spool] == ["j2"]
+
+
+def test_an_outcome_that_cannot_be_written_is_told_and_leaves_the_older_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path)
+    spool.put(outcome(stdout="older"))
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("broadway.grader.spool.os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        spool.put(outcome(stdout="newer"))
+
+    assert [told.stdout for told in spool] == ["older"]

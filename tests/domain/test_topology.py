@@ -1,0 +1,138 @@
+"""The topology: data that has to agree with itself."""
+
+import re
+from itertools import combinations
+
+import pytest
+
+from broadway.events import GraderHeartbeat, JobEvent, JobFinished, JobReleased, JobRequeued, JobSettled, JobStarted
+from broadway.job import JobClass
+from broadway.topology import (
+    CONTROL,
+    DEAD,
+    DEAD_LETTERS,
+    DISPATCHER,
+    EVENTS,
+    EXCHANGES,
+    JOBS,
+    POISON_AFTER,
+    RESULTS,
+    SHARED_QUEUES,
+    UNROUTED,
+    UNROUTED_FACTS,
+    Queue,
+    control_key,
+    control_queue,
+    course_key,
+    course_queue,
+    dead_letter_key,
+    event_key,
+    ready_key,
+    ready_queue,
+)
+
+QUEUES = [
+    *SHARED_QUEUES,
+    *(course_queue(course, job_class) for course in ("cs1", "cs2") for job_class in JobClass),
+    ready_queue("default"),
+    ready_queue("gpu"),
+    control_queue("g1"),
+    control_queue("g2"),
+]
+EACH_QUEUE = pytest.mark.parametrize("queue", QUEUES, ids=lambda queue: queue.name)
+
+
+def matches(pattern: str, key: str) -> bool:
+    """Whether a topic exchange would take a key for a binding's pattern."""
+    words = [{"#": r"(?:\.[^.]+)*", "*": r"\.[^.]+"}.get(word, r"\." + re.escape(word)) for word in pattern.split(".")]
+    return re.fullmatch("".join(words), "." + key) is not None
+
+
+def takes(queue: Queue, exchange: str, key: str) -> bool:
+    return any(binding.exchange == exchange and matches(binding.key, key) for binding in queue.bindings)
+
+
+def test_names_are_unique() -> None:
+    names = [exchange.name for exchange in EXCHANGES] + [queue.name for queue in QUEUES]
+
+    assert all(name.startswith("broadway.") for name in names)
+    assert len({queue.name for queue in QUEUES}) == len(QUEUES)
+    assert len({exchange.name for exchange in EXCHANGES}) == len(EXCHANGES)
+
+
+@EACH_QUEUE
+def test_every_bindings_exchange_exists(queue: Queue) -> None:
+    assert queue.bindings
+    assert {binding.exchange for binding in queue.bindings} <= {exchange.name for exchange in EXCHANGES}
+
+
+@EACH_QUEUE
+def test_what_must_not_be_lost_is_replicated_and_dies_into_a_queue(queue: Queue) -> None:
+    if queue.exclusive:
+        assert queue.arguments == {}
+        return
+    assert queue.arguments["x-queue-type"] == "quorum"
+    if queue not in (DEAD, UNROUTED_FACTS):
+        assert queue.arguments["x-dead-letter-exchange"] == DEAD_LETTERS.name
+        assert queue.arguments["x-overflow"] == "reject-publish"
+        assert takes(DEAD, DEAD_LETTERS.name, dead_letter_key(queue.name))
+
+
+def test_alternates_exist_and_are_bound() -> None:
+    names = [exchange.name for exchange in EXCHANGES]
+
+    assert {exchange.alternate for exchange in EXCHANGES} - {None} <= set(names)
+    assert [binding.exchange for binding in UNROUTED_FACTS.bindings] == [UNROUTED.name]
+    # An exchange is declared after its alternate.
+    assert names.index(UNROUTED.name) < names.index(EVENTS.name)
+    assert EVENTS.arguments == {"alternate-exchange": UNROUTED.name}
+    assert JOBS.arguments == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "readers"),
+    [
+        (JobStarted, [RESULTS, DISPATCHER]),
+        (JobFinished, [RESULTS]),
+        (JobReleased, [RESULTS, DISPATCHER]),
+        (JobSettled, [DISPATCHER]),
+        (JobRequeued, [DISPATCHER]),
+    ],
+)
+def test_every_fact_reaches_its_readers_and_no_others(kind: type[JobEvent], readers: list[Queue]) -> None:
+    noun, fact, _ = kind.type.split(".")
+    key = event_key(noun, fact, "cs_1-a")
+
+    assert [queue for queue in SHARED_QUEUES if takes(queue, EVENTS.name, key)] == readers
+
+
+def test_heartbeats_reach_results_and_dispatcher() -> None:
+    noun, fact, _ = GraderHeartbeat.type.split(".")
+
+    assert [q for q in SHARED_QUEUES if takes(q, EVENTS.name, event_key(noun, fact, "g1"))] == [RESULTS, DISPATCHER]
+
+
+def test_every_course_class_pool_and_grader_has_a_way_of_its_own() -> None:
+    ways = [
+        *((JOBS, course_key(c, k), course_queue(c, k)) for c in ("cs1", "cs2") for k in JobClass),
+        *((JOBS, ready_key(pool), ready_queue(pool)) for pool in ("default", "gpu")),
+        *((CONTROL, control_key(grader), control_queue(grader)) for grader in ("g1", "g2")),
+    ]
+
+    for exchange, key, queue in ways:
+        assert [q for q in QUEUES if takes(q, exchange.name, key)] == [queue]
+    for one, other in combinations(ways, 2):
+        assert one[1] != other[1]
+
+
+def test_a_command_to_all_reaches_every_grader() -> None:
+    assert [q.name for q in QUEUES if takes(q, CONTROL.name, control_key("all"))] == [
+        "broadway.control.g1",
+        "broadway.control.g2",
+    ]
+
+
+def test_course_messages_may_come_back_very_often_and_others_may_not() -> None:
+    assert ready_queue("default").arguments["x-delivery-limit"] == POISON_AFTER
+    assert course_queue("cs1", JobClass.BULK).arguments["x-delivery-limit"] > 1000 * POISON_AFTER
+    assert course_queue("cs1", JobClass.BULK).arguments["x-single-active-consumer"] is True

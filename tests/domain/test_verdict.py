@@ -1,0 +1,86 @@
+"""From what a stage did to what it means."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from broadway.grader.stages import KilledFor, StageRun
+from broadway.grader.verdict import judge, judge_all, result_entry
+from broadway.job import Outcome
+
+T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
+GOOD, BAD = 0, 1
+
+
+def ran(code: int, killed_for: KilledFor | None = None, *, oom: bool = False) -> StageRun:
+    state = {"ExitCode": code, "OOMKilled": oom}
+    return StageRun(code, killed_for, oom, T0, T0, output="text", output_bytes=12345, state=state)
+
+
+@pytest.mark.parametrize(
+    ("run", "outcome", "reason"),
+    [
+        (ran(0), Outcome.SUCCEEDED, ""),
+        (ran(0, oom=True), Outcome.SUCCEEDED, ""),
+        (ran(1), Outcome.FAILED, "exit code 1"),
+        (ran(127), Outcome.FAILED, "exit code 127"),
+        (ran(128), Outcome.FAILED, "exit code 128"),
+        (ran(134), Outcome.FAILED, "signal 6"),
+        (ran(137), Outcome.FAILED, "signal 9"),
+        (ran(139), Outcome.FAILED, "signal 11"),
+        (ran(192), Outcome.FAILED, "signal 64"),
+        (ran(193), Outcome.FAILED, "exit code 193"),
+        (ran(255), Outcome.FAILED, "exit code 255"),
+        (ran(137, oom=True), Outcome.OUT_OF_MEMORY, "memory"),
+        (ran(1, oom=True), Outcome.OUT_OF_MEMORY, "memory"),
+        (ran(137, KilledFor.TIME), Outcome.TIMED_OUT, "time limit"),
+        (ran(0, KilledFor.TIME), Outcome.TIMED_OUT, "time limit"),
+        (ran(137, KilledFor.TIME, oom=True), Outcome.TIMED_OUT, "time limit"),
+        (ran(137, KilledFor.OUTPUT), Outcome.OUTPUT_LIMIT, "12345 bytes"),
+        (ran(0, KilledFor.OUTPUT), Outcome.OUTPUT_LIMIT, "12345 bytes"),
+        (ran(137, KilledFor.OUTPUT, oom=True), Outcome.OUT_OF_MEMORY, "memory"),
+    ],
+)
+def test_a_stage(run: StageRun, outcome: Outcome, reason: str) -> None:
+    verdict = judge(run)
+
+    assert verdict.outcome is outcome
+    assert reason in verdict.reason
+    assert bool(verdict.reason) is (outcome is not Outcome.SUCCEEDED)
+    assert result_entry(run) == {
+        "data": {"ExitCode": run.exit_code, "OOMKilled": run.oom_killed},
+        "killed": run.killed_for is not None,
+        "success": outcome is Outcome.SUCCEEDED,
+    }
+
+
+def test_no_stage_is_an_infrastructure_error() -> None:
+    outcomes = {
+        judge(ran(code, killed_for, oom=oom)).outcome
+        for code in range(256)
+        for killed_for in (None, KilledFor.TIME, KilledFor.OUTPUT)
+        for oom in (False, True)
+    }
+
+    assert outcomes == {
+        Outcome.SUCCEEDED,
+        Outcome.FAILED,
+        Outcome.TIMED_OUT,
+        Outcome.OUT_OF_MEMORY,
+        Outcome.OUTPUT_LIMIT,
+    }
+
+
+@pytest.mark.parametrize(
+    ("codes", "outcome", "reason"),
+    [
+        ([GOOD], Outcome.SUCCEEDED, ""),
+        ([GOOD, GOOD, GOOD], Outcome.SUCCEEDED, ""),
+        ([BAD], Outcome.FAILED, "stage 1 of 3: exit code 1"),
+        ([GOOD, GOOD, BAD], Outcome.FAILED, "stage 3 of 3: exit code 1"),
+    ],
+)
+def test_the_last_stage_that_ran_decides(codes: list[int], outcome: Outcome, reason: str) -> None:
+    verdict = judge_all([ran(code) for code in codes], stages=3)
+
+    assert (verdict.outcome, verdict.reason) == (outcome, reason)

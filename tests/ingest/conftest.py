@@ -1,0 +1,101 @@
+"""The ingest service alone, once for all tests; a fresh course for each of them."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from secrets import token_hex
+from typing import Any
+
+import pytest
+from harness import Client, free_port, stage, until
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.database import AsyncDatabase
+
+from broadway import ingest, service
+from broadway.local.broker import Broker
+from broadway.mongo import Store
+from broadway.rabbit import Rabbit
+from broadway.settings import IngestSettings
+
+
+@pytest.fixture(scope="session")
+def ingest_settings(broker_node: Broker, mongodb_dsn: str) -> IngestSettings:
+    name = f"t{token_hex(4)}"
+    return IngestSettings.model_validate(
+        {
+            "amqp_url": broker_node.amqp_url,
+            "grader_amqp_url": "amqp://graders@broker.example/",
+            "mongodb": {"dsn": mongodb_dsn, "primary": f"{name}_ag", "logs": f"{name}_logs"},
+            "token": "cluster-token",
+            "bind_addr": "127.0.0.1",
+            "bind_port": free_port(),
+            "heartbeat_interval": 7,
+            "max_job_seconds": 1000,
+            "log": {"dir": ""},
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+async def opened(ingest_settings: IngestSettings) -> AsyncIterator[service.Connections]:
+    stop = asyncio.Event()
+    async with contextlib.AsyncExitStack() as stack:
+        opened = await stack.enter_async_context(service.connections(ingest_settings, service="test"))
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        stack.callback(stop.set)
+        group.create_task(ingest.serve(ingest_settings, store=opened.store, rabbit=opened.rabbit, stop=stop))
+        yield opened
+
+
+@pytest.fixture(scope="session")
+async def client(opened: service.Connections, ingest_settings: IngestSettings) -> AsyncIterator[Client]:
+    assert opened.rabbit.is_connected
+    async with Client.connect(f"http://127.0.0.1:{ingest_settings.bind_port}") as client:
+        await until(client.is_ready)
+        yield client
+
+
+@pytest.fixture(scope="session")
+def store(opened: service.Connections) -> Store:
+    return opened.store
+
+
+@pytest.fixture(scope="session")
+def rabbit(opened: service.Connections) -> Rabbit:
+    return opened.rabbit
+
+
+@pytest.fixture(scope="session")
+async def database(ingest_settings: IngestSettings) -> AsyncIterator[AsyncDatabase[dict[str, Any]]]:
+    """The primary database, to look at what is really stored."""
+    mongodb = ingest_settings.mongodb
+    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(mongodb.dsn, tz_aware=True)
+    async with client:
+        yield client[mongodb.primary]
+
+
+async def _new_course(database: AsyncDatabase[dict[str, Any]]) -> str:
+    name = token_hex(4)
+    await database["course"].insert_one(
+        {"_id": f"cs{name}", "tokens": [f"staff-{name}", f"second-{name}"], "query_tokens": [f"query-{name}"]}
+    )
+    return f"cs{name}"
+
+
+@pytest.fixture
+async def course(database: AsyncDatabase[dict[str, Any]]) -> str:
+    return await _new_course(database)
+
+
+@pytest.fixture
+async def other_course(database: AsyncDatabase[dict[str, Any]]) -> str:
+    return await _new_course(database)
+
+
+@pytest.fixture(scope="session")
+async def fuzzed_course(client: Client, database: AsyncDatabase[dict[str, Any]]) -> str:
+    """A course with an assignment that is ready for runs of any kind."""
+    course = await _new_course(database)
+    both: dict[str, Any] = {f"{kind}_processing_pipeline": [stage()] for kind in ("pre", "post")}
+    await client.register(course, "ready", students=[stage()], **both)
+    return course

@@ -1,0 +1,422 @@
+"""Bodies that cannot be accepted: a clear refusal, nothing stored, what was there untouched; and never a 5xx."""
+
+import json
+from typing import Any
+
+import httpx2
+import pytest
+from harness import Client, stage, token_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pymongo.asynchronous.database import AsyncDatabase
+
+MEBIBYTE = 1024 * 1024
+TOO_LARGE = f"the request body is too large: {32 * MEBIBYTE} bytes are allowed"
+MALFORMED = "Input is malformed; could not decode JSON object."
+
+Database = AsyncDatabase[dict[str, Any]]
+
+
+async def post(client: Client, path: str, body: bytes, *, token: str) -> httpx2.Response:
+    return await client.http.post(f"/api/v1/{path}", content=body, headers={"Authorization": f"Bearer {token}"})
+
+
+async def stored(database: Database, course: str) -> dict[str, list[dict[str, Any]]]:
+    """Everything that the database has of a course."""
+    return {
+        "configs": await database["assignment_config"].find({"_id": {"$regex": f"^{course}/"}}).to_list(),
+        "runs": await database["grading_run"].find({"assignment_id": {"$regex": f"^{course}/"}}).to_list(),
+        "jobs": await database["grading_job"].find({"course": course}).to_list(),
+    }
+
+
+async def refusal(client: Client, database: Database, course: str, kind: str, body: bytes, *, status: int = 400) -> str:
+    """What the client is told; an older config stands, and nothing else is stored."""
+    await client.register(course, "mp1", students=[stage("print", "older")])
+    before = await stored(database, course)
+
+    for assignment in ("mp1", "new") if kind == "config" else ("mp1",):
+        answer = await post(client, f"grading_{kind}/{course}/{assignment}", body, token=token_of(course))
+        assert answer.status_code == status, answer.text
+        assert answer.headers["content-type"] == "application/json; charset=UTF-8"
+        assert answer.headers["access-control-allow-origin"] == "*"
+
+    assert await stored(database, course) == before
+    told = answer.json()
+    assert set(told) == {"status", "data"}
+    assert told["status"] == "fail"
+    text = told["data"] if isinstance(told["data"], str) else told["data"]["message"]
+    assert text
+    return str(text)
+
+
+def config(**more: Any) -> dict[str, Any]:
+    return {"student_pipeline": [{"image": "a"}], **more}
+
+
+def with_env(value: str, key: str = "A") -> dict[str, bytes]:
+    """A config and a run that have a variable with a value in raw JSON."""
+    env = f'{{"OK": 1, {json.dumps(key)}: {value}}}'
+    return {
+        "config": f'{{"student_pipeline": [{{"image": "a"}}, {{"image": "b", "env": {env}}}]}}'.encode(),
+        "run": f'{{"students_env": [{{}}, {env}]}}'.encode(),
+    }
+
+
+AT = {"config": "student_pipeline.1.env", "run": "students_env.1"}
+BOTH = pytest.mark.parametrize("kind", ["config", "run"])
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b" ",
+        b"{",
+        b'{"student_pipeline": [{"image": "a"}]',
+        b'{"students_env": [{"A": "1"}],}',
+        b"{'students_env': []}",
+        b'{"students_env": [{"A": 01}]}',
+        b'{"students_env": [{"A": "\xff"}]}',
+        b'\xef\xbb\xbf{"students_env": []}',
+        '{"students_env": []}'.encode("utf-16"),
+        b'{"students_env": [{"A": "tab\tin text"}]}',
+        b"\x00",
+    ],
+)
+async def test_what_is_not_json(client: Client, database: Database, course: str, kind: str, body: bytes) -> None:
+    assert await refusal(client, database, course, kind, body) == MALFORMED
+
+
+@BOTH
+@pytest.mark.parametrize("body", [b"null", b"[]", b"1", b'"text"', b"true"])
+async def test_json_that_is_no_object(client: Client, database: Database, course: str, kind: str, body: bytes) -> None:
+    assert (await refusal(client, database, course, kind, body)).startswith("the body: ")
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ({}, "student_pipeline: "),
+        ({"student_pipeline": None}, "student_pipeline: "),
+        ({"student_pipeline": []}, "student_pipeline: "),
+        ({"student_pipeline": {}}, "student_pipeline: "),
+        ({"student_pipeline": [None]}, "student_pipeline.0: "),
+        ({"student_pipeline": [{"image": "a"}, None]}, "student_pipeline.1: "),
+        ({"student_pipeline": [{}]}, "student_pipeline.0.image: "),
+        ({"student_pipeline": [{"image": None}]}, "student_pipeline.0.image: "),
+        ({"student_pipeline": [{"image": "a", "imgae": "b"}]}, "student_pipeline.0.imgae: "),
+        ({"student_pipeline": [{"image": "a", "env": None}]}, "student_pipeline.0.env: "),
+        ({"student_pipeline": [{"image": "a", "entrypoint": "x"}]}, "student_pipeline.0.entrypoint: "),
+        ({"student_pipeline": [{"image": "a", "entrypoint": [None]}]}, "student_pipeline.0.entrypoint.0: "),
+        ({"student_pipeline": [{"image": "a", "timeout": True}]}, "student_pipeline.0.timeout: "),
+        ({"student_pipeline": [{"image": "a", "timeout": "3"}]}, "student_pipeline.0.timeout: "),
+        ({"student_pipeline": [{"image": "a", "timeout": 0}]}, "student_pipeline.0.timeout: "),
+        ({"student_pipeline": [{"image": "a", "memory": "0"}]}, "student_pipeline.0.memory: "),
+        ({"student_pipeline": [{"image": "a", "memory": "-1"}]}, "student_pipeline.0.memory: "),
+        ({"student_pipeline": [{"image": "a", "networking": 1}]}, "student_pipeline.0.networking: "),
+        (config(students_pipeline=[]), "students_pipeline: "),
+        (config(env=[]), "env: "),
+        (config(pre_processing_pipeline=[None]), "pre_processing_pipeline.0: "),
+        (config(post_processing_pipeline=[{"image": 1}]), "post_processing_pipeline.0.image: "),
+        (config(post_processing_pipeline={"image": "a"}), "post_processing_pipeline: "),
+    ],
+)
+async def test_a_wrong_config_names_the_field(
+    client: Client, database: Database, course: str, body: Any, named: str
+) -> None:
+    assert named in await refusal(client, database, course, "config", json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ({}, "students_env: "),
+        ({"students_env": None}, "students_env: "),
+        ({"students_env": {}}, "students_env: "),
+        ({"students_env": [{}, None]}, "students_env.1: "),
+        ({"students_env": [["A"]]}, "students_env.0: "),
+        ({"students_env": [], "student_env": []}, "student_env: "),
+        ({"students_env": [], "pre_processing_env": None}, "pre_processing_env: "),
+        ({"students_env": [], "post_processing_env": []}, "post_processing_env: "),
+        ({"students_env": [], "pre_processing_env": {}}, "no pre-processing stage"),
+        ({"students_env": [], "post_processing_env": {}}, "no post-processing stage"),
+        (
+            {"students_env": [], "pre_processing_env": {}, "post_processing_env": {}},
+            "pre-processing runtime environment provided",
+        ),
+    ],
+)
+async def test_a_wrong_run_names_the_field(
+    client: Client, database: Database, course: str, body: Any, named: str
+) -> None:
+    assert named in await refusal(client, database, course, "run", json.dumps(body).encode())
+
+
+async def test_every_wrong_field_is_named(client: Client, database: Database, course: str) -> None:
+    body = {"student_pipeline": [{"image": 1, "logs": "no"}], "env": 7, "more": {}}
+    told = await refusal(client, database, course, "config", json.dumps(body).encode())
+
+    assert [line.partition(": ")[0] for line in told.splitlines()] == [
+        "student_pipeline.0.image",
+        "student_pipeline.0.logs",
+        "env",
+        "more",
+    ]
+
+
+async def test_a_body_is_checked_before_the_assignment(client: Client, course: str) -> None:
+    answer = await post(client, f"grading_run/{course}/unknown", b"{}", token=token_of(course))
+    assert answer.json()["data"].startswith("students_env: ")
+
+    answer = await post(client, f"grading_run/{course}/unknown", b'{"students_env": []}', token=token_of(course))
+    assert answer.json()["data"] == {"message": "assignment configuration not found"}
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("A", str(2**63), "an integer must fit 64 bits"),
+        ("A", str(-(2**63) - 1), "an integer must fit 64 bits"),
+        ("A", "9" * 5000, "an integer must fit 64 bits"),
+        ("A", "-" + "9" * 200_000, "an integer must fit 64 bits"),
+        ("A", "1e999", "a number must be finite"),
+        ("A", "-1e999", "a number must be finite"),
+        ("A", "NaN", "a number must be finite"),
+        ("A", "Infinity", "a number must be finite"),
+        ("A", "-Infinity", "a number must be finite"),
+        ("A", '"\\ud800"', "half of a surrogate pair"),
+        ("A", '"x\\udfff"', "half of a surrogate pair"),
+        ("a.b", "1", "a key must not contain"),
+        (".", "1", "a key must not contain"),
+        ("$set", "1", "a key must not start with '$'"),
+        ("$", "1", "a key must not start with '$'"),
+        ("a\0b", "1", "a key must not contain"),
+        ("\ud800", "1", "half of a surrogate pair"),
+    ],
+)
+async def test_values_that_the_store_cannot_hold_are_named(
+    client: Client, database: Database, course: str, kind: str, key: str, value: str, told: str
+) -> None:
+    for nested in (value, f"[1, {value}]", f'{{"deep": [{{"deeper": {value}}}]}}'):
+        text = await refusal(client, database, course, kind, with_env(nested, key)[kind])
+        assert text.startswith(AT[kind])
+        assert told in text
+
+
+@BOTH
+async def test_a_key_that_is_deep_inside_is_named(client: Client, database: Database, course: str, kind: str) -> None:
+    text = await refusal(client, database, course, kind, with_env('[{"x": {"$y": 1}}]')[kind])
+
+    assert text == f"{AT[kind]}.A.0.x.$y: a key must not start with '$'"
+
+
+@BOTH
+async def test_a_very_long_key_is_told_in_short(client: Client, database: Database, course: str, kind: str) -> None:
+    text = await refusal(client, database, course, kind, with_env("1", "k" * MEBIBYTE + ".")[kind])
+
+    assert "a key must not contain" in text
+    assert len(text) < 1000
+
+
+@BOTH
+@pytest.mark.parametrize("depth", [33, 900, 100_000])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+async def test_deep_bodies(
+    client: Client, database: Database, course: str, kind: str, depth: int, opening: str, closing: str
+) -> None:
+    body = with_env(opening * depth + "1" + closing * depth)[kind]
+
+    assert "nested deeper than 32 levels" in await refusal(client, database, course, kind, body)
+
+
+@BOTH
+async def test_a_body_over_the_limit(client: Client, database: Database, course: str, kind: str) -> None:
+    body = with_env('"' + "x" * 32 * MEBIBYTE + '"')[kind]
+
+    assert await refusal(client, database, course, kind, body, status=413) == TOO_LARGE
+
+
+async def test_a_body_over_the_limit_in_pieces_of_unknown_number(client: Client, course: str) -> None:
+    async def pieces() -> Any:
+        for _ in range(40):
+            yield b" " * MEBIBYTE
+
+    headers = {"Authorization": f"Bearer {token_of(course)}"}
+    answer = await client.http.post(f"/api/v1/grading_config/{course}/mp1", content=pieces(), headers=headers)
+    assert (answer.status_code, answer.json()["data"]) == (413, TOO_LARGE)
+
+
+async def test_a_body_over_the_limit_without_a_token_is_not_even_looked_at(client: Client, course: str) -> None:
+    answer = await client.http.post(f"/api/v1/grading_config/{course}/mp1", content=b" " * 33 * MEBIBYTE)
+
+    assert (answer.status_code, answer.json()["data"]) == (401, {"message": "invalid token format"})
+
+
+@BOTH
+async def test_a_document_over_the_stores_limit(client: Client, database: Database, course: str, kind: str) -> None:
+    text = await refusal(client, database, course, kind, with_env('"' + "x" * 17 * MEBIBYTE + '"')[kind])
+
+    assert "too large to be stored" in text
+
+
+async def test_a_roster_over_the_stores_limit(client: Client, database: Database, course: str) -> None:
+    student = {"SUBMISSION": "x" * MEBIBYTE}
+    text = await refusal(client, database, course, "run", json.dumps({"students_env": [student] * 17}).encode())
+
+    assert "too large to be stored" in text
+
+
+async def test_a_job_that_only_merging_makes_too_large(client: Client, database: Database, course: str) -> None:
+    await client.register(course, "mp2", students=[stage()] * 4, env={"BIG": "x" * 5 * MEBIBYTE})
+    before = await stored(database, course)
+    answer = await post(client, f"grading_run/{course}/mp2", b'{"students_env": [{}]}', token=token_of(course))
+
+    assert (answer.status_code, answer.json()["status"]) == (400, "fail")
+    assert "too large to be stored" in answer.text
+    assert await stored(database, course) == before
+
+
+async def test_a_grader_that_says_too_much_is_told_so_in_its_own_format(client: Client) -> None:
+    headers = {"Authorization": "Bearer cluster-token"}
+    answer = await client.http.post("/api/v2/graders/g1", content=b" " * 33 * MEBIBYTE, headers=headers)
+
+    assert (answer.status_code, answer.headers["content-type"]) == (413, "application/problem+json")
+    assert answer.json()["detail"] == TOO_LARGE
+
+
+async def test_a_large_body_within_the_limits_is_kept_whole(client: Client, course: str) -> None:
+    big = {"A": "ä" * 2 * MEBIBYTE, "B": ["x" * MEBIBYTE] * 4}
+    await client.register(course, "mp1", students=[stage()], env=big)
+
+    answer = await client.get(f"grading_config/{course}/mp1", token=token_of(course))
+    assert answer.json()["data"]["env"] == big
+
+
+@pytest.mark.parametrize("pipeline", ["student", "pre_processing", "post_processing"])
+async def test_privileged_stages_are_refused(client: Client, database: Database, course: str, pipeline: str) -> None:
+    body = config(**{f"{pipeline}_pipeline": [{"image": "a"}, {"image": "a", "privileged": True}]})
+    text = await refusal(client, database, course, "config", json.dumps(body).encode())
+
+    assert text.startswith(f"{pipeline}_pipeline.1.privileged: ")
+
+
+@pytest.mark.parametrize("pipeline", ["student", "pre_processing", "post_processing"])
+@pytest.mark.parametrize("timeouts", [[1001], [500, 500.5], [980, None], [1e308, 1e308]])
+async def test_time_limits_over_the_servers_are_refused(
+    client: Client, database: Database, course: str, pipeline: str, timeouts: list[float | None]
+) -> None:
+    stages = [{"image": "a"} | ({"timeout": timeout} if timeout else {}) for timeout in timeouts]
+    body = config(**{f"{pipeline}_pipeline": stages})
+    text = await refusal(client, database, course, "config", json.dumps(body).encode())
+
+    assert text.startswith(f"{pipeline}_pipeline: ")
+    assert "1000 s are allowed" in text
+
+
+async def test_time_limits_up_to_the_servers_are_accepted(client: Client, course: str) -> None:
+    await client.register(course, "mp1", students=[stage(timeout=970), stage()])
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"student_pipeline": None}, "student_pipeline"),
+        ({"student_pipeline": []}, "student_pipeline"),
+        ({"student_pipeline": [None]}, "student_pipeline"),
+        ({"student_pipeline": [{"image": "a"}], "pre_processing_pipeline": [None]}, "pre_processing_pipeline"),
+    ],
+)
+async def test_a_useless_config_that_the_original_took_starts_no_run(
+    client: Client, database: Database, course: str, config: dict[str, Any], told: str
+) -> None:
+    await database["assignment_config"].insert_one({"_id": f"{course}/old", "env": None, **config})
+    before = await stored(database, course)
+    answer = await post(client, f"grading_run/{course}/old", b'{"students_env": [{}]}', token=token_of(course))
+
+    assert (answer.status_code, answer.json()["status"]) == (400, "fail")
+    assert answer.json()["data"]["message"].startswith(told)
+    assert await stored(database, course) == before
+
+
+# Any body at all
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["", "a", "2g", "$", ".", "\ud800", "\0"])
+)
+keys = st.text(max_size=4) | st.sampled_from(
+    ["image", "env", "timeout", "memory", "entrypoint", "GRADING_RUN_ID", "GRADING_JOB_ID", "_id", "$where", "a.b"]
+)
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3), max_leaves=8
+)
+envs = st.dictionaries(keys, values, max_size=3)
+stages = st.fixed_dictionaries(
+    {"image": st.just("a") | values},
+    optional={
+        "env": envs | values,
+        "entrypoint": st.lists(st.text(max_size=3), max_size=2) | values,
+        "networking": st.booleans() | values,
+        "hostname": st.text(max_size=3),
+        "timeout": st.integers(min_value=-1, max_value=100) | st.floats() | values,
+        "memory": st.sampled_from(["1g", "0", "", "1x"]) | values,
+        "logs": st.booleans() | values,
+    },
+)
+pipelines = st.lists(stages, max_size=2) | values
+configs = st.fixed_dictionaries(
+    {"student_pipeline": st.lists(stages, min_size=1, max_size=2) | pipelines},
+    optional={"env": envs | values, "pre_processing_pipeline": pipelines, "post_processing_pipeline": pipelines},
+)
+runs = st.fixed_dictionaries(
+    {"students_env": st.lists(envs, max_size=3) | values},
+    optional={"pre_processing_env": envs | values, "post_processing_env": envs | values},
+)
+raw = st.binary(max_size=40) | (configs | runs | values).map(lambda body: json.dumps(body).encode())
+
+
+@given(body=configs)
+@settings(max_examples=60, deadline=None)
+async def test_any_config_is_stored_as_it_is_or_refused(client: Client, fuzzed_course: str, body: Any) -> None:
+    token = token_of(fuzzed_course)
+    answer = await post(client, f"grading_config/{fuzzed_course}/any", json.dumps(body).encode(), token=token)
+
+    assert answer.status_code in (200, 400)
+    if answer.status_code == httpx2.codes.OK:
+        kept = (await client.get(f"grading_config/{fuzzed_course}/any", token=token)).json()["data"]
+        assert {key: value for key, value in kept.items() if key in body} == body
+        answer = await post(client, f"grading_run/{fuzzed_course}/any", b'{"students_env": [{}]}', token=token)
+        assert answer.status_code == 200
+
+
+@given(body=runs)
+@settings(max_examples=60, deadline=None)
+async def test_any_run_can_be_read_or_is_refused(client: Client, fuzzed_course: str, body: Any) -> None:
+    token = token_of(fuzzed_course)
+    answer = await post(client, f"grading_run/{fuzzed_course}/ready", json.dumps(body).encode(), token=token)
+
+    assert answer.status_code in (200, 400)
+    if answer.status_code == httpx2.codes.OK:
+        run_id = answer.json()["data"]["grading_run_id"]
+        for path in (f"grading_run_status/{fuzzed_course}/{run_id}", f"grading_run_env/{fuzzed_course}/{run_id}"):
+            assert (await client.get(path, token=token)).status_code == 200
+        assert (await client.describe(fuzzed_course, run_id))["id"] == run_id
+
+
+@given(body=raw)
+@settings(max_examples=60, deadline=None)
+async def test_no_body_breaks_anything(client: Client, fuzzed_course: str, body: bytes) -> None:
+    token = token_of(fuzzed_course)
+    for path in (f"grading_config/{fuzzed_course}/raw", f"grading_run/{fuzzed_course}/ready"):
+        assert (await post(client, path, body, token=token)).status_code in (200, 400)
+    answer = await client.http.post(
+        "/api/v2/graders/g1", content=body, headers={"Authorization": "Bearer cluster-token"}
+    )
+    assert answer.status_code in (200, 400)

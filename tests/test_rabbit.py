@@ -1,0 +1,574 @@
+"""The broker layer on a real broker: confirmed publishing, settling, and what happens when connections break."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import aio_pika
+import httpx2
+import pytest
+from harness import Place, free_port, until
+from yarl import URL
+
+from broadway import rabbit as module
+from broadway.events import Event, JobQueued, JobSettled
+from broadway.job import JobClass, Outcome, Phase
+from broadway.local.broker import Broker
+from broadway.ports import Handler, PublishError, Reject, Retry
+from broadway.rabbit import BrokerUnreachableError, Rabbit
+from broadway.topology import (
+    CONTROL,
+    DEAD,
+    EVENTS,
+    JOBS,
+    POISON_AFTER,
+    UNROUTED_FACTS,
+    Binding,
+    Queue,
+    control_key,
+    course_key,
+    course_queue,
+    event_key,
+    ready_key,
+    ready_queue,
+)
+
+BACKLOG = course_queue("cs1", JobClass.BULK)
+KEY = course_key("cs1", JobClass.BULK)
+READY = ready_queue("default")
+
+
+def event(number: int = 0) -> JobQueued:
+    return JobQueued(course="cs1", run_id="r1", job_id=f"j{number}", generation=1, job_class=JobClass.BULK)
+
+
+def number_of(received: Event) -> int:
+    assert isinstance(received, JobQueued)
+    return int(received.job_id[1:])
+
+
+@dataclass(frozen=True)
+class Management:
+    """What an operator sees and can do in this virtual host."""
+
+    http: httpx2.AsyncClient
+    vhost: str
+
+    async def connections(self) -> list[dict[str, Any]]:
+        # Without statistics they are listed at once.
+        answer = await self.http.get("/api/connections?disable_stats=true")
+        return [found for found in answer.raise_for_status().json() if found["vhost"] == self.vhost]
+
+    async def close_connections(self) -> None:
+        """Close every connection that there is, and there must be one."""
+        for connection in await until(self.connections):
+            answer = await self.http.delete(f"/api/connections/{connection['name']}")
+            assert answer.status_code in (204, 404)
+
+    async def close_connection(self, name: str) -> None:
+        (await self.http.delete(f"/api/connections/{name}")).raise_for_status()
+
+    async def connection_names(self) -> set[str]:
+        """What the connections call themselves, of those whose statistics have been gathered."""
+        answer = await self.http.get(f"/api/vhosts/{self.vhost}/connections")
+        return {found["client_properties"]["connection_name"] for found in answer.raise_for_status().json()}
+
+    async def consuming(self) -> set[str]:
+        """The connections, by address, that have consumers."""
+        return {consumer["channel_details"]["connection_name"] for consumer in await self.consumers()}
+
+    async def consumers(self) -> list[dict[str, Any]]:
+        answer = await self.http.get(f"/api/consumers/{self.vhost}")
+        return list(answer.raise_for_status().json())
+
+    async def messages(self, queue: Queue) -> int:
+        """Messages of a queue, ready or in the hands of consumers."""
+        answer = await self.http.get(f"/api/queues/{self.vhost}?disable_stats=true&enable_queue_totals=true")
+        (counted,) = [found["messages"] for found in answer.raise_for_status().json() if found["name"] == queue.name]
+        return int(counted)
+
+    async def delete(self, queue: Queue) -> None:
+        (await self.http.delete(f"/api/queues/{self.vhost}/{queue.name}")).raise_for_status()
+
+    async def take(self, queue: Queue, count: int = 10) -> list[dict[str, Any]]:
+        body = {"count": count, "ackmode": "ack_requeue_false", "encoding": "auto"}
+        answer = await self.http.post(f"/api/queues/{self.vhost}/{queue.name}/get", json=body)
+        return list(answer.raise_for_status().json())
+
+
+@pytest.fixture
+async def management(broker_node: Broker, place: Place) -> AsyncIterator[Management]:
+    auth = (broker_node.username, broker_node.password)
+    async with httpx2.AsyncClient(base_url=broker_node.management_url, auth=auth) as http:
+        yield Management(http, place.name)
+
+
+@pytest.fixture
+async def rabbit(place: Place) -> AsyncIterator[Rabbit]:
+    async with Rabbit.connect(place.amqp_url, service="test@here") as rabbit:
+        await rabbit.declare_topology()
+        await rabbit.declare(BACKLOG)
+        yield rabbit
+
+
+def depth_is(rabbit: Rabbit, queue: Queue, expected: int) -> Callable[[], Any]:
+    async def has_depth() -> bool:
+        return await rabbit.depth(queue) == expected
+
+    return has_depth
+
+
+def is_settled(rabbit: Rabbit, management: Management, queue: Queue) -> Callable[[], Any]:
+    async def holds_nothing() -> bool:
+        return await management.messages(queue) == 0 and await rabbit.depth(queue) == 0
+
+    return holds_nothing
+
+
+class Gate:
+    """A handler that notes what it is given and lets nothing go on before it is opened."""
+
+    def __init__(self) -> None:
+        self.started: list[int] = []
+        self.finished: list[int] = []
+        self.cancelled: list[int] = []
+        self.most = 0
+        self.open = asyncio.Event()
+
+    async def __call__(self, received: Event) -> None:
+        number = number_of(received)
+        self.started.append(number)
+        self.most = max(self.most, self.running)
+        try:
+            await self.open.wait()
+        except asyncio.CancelledError:
+            self.cancelled.append(number)
+            raise
+        self.finished.append(number)
+
+    @property
+    def running(self) -> int:
+        return len(self.started) - len(self.finished) - len(self.cancelled)
+
+
+def once(problem: Exception) -> tuple[Handler, list[int]]:
+    """A handler that fails at the first message and takes all others, and the numbers that it was given."""
+    seen: list[int] = []
+
+    async def handle(received: Event) -> None:
+        seen.append(number_of(received))
+        if len(seen) == 1:
+            raise problem
+
+    return handle, seen
+
+
+# Publishing
+
+
+async def test_a_message_that_no_queue_takes_is_refused(rabbit: Rabbit) -> None:
+    with pytest.raises(PublishError) as refusal:
+        await rabbit.publish(JOBS, course_key("unheard-of", JobClass.BULK), event())
+
+    assert not refusal.value.unknown
+    await rabbit.publish(JOBS, KEY, event())
+    assert await rabbit.depth(BACKLOG) == 1
+
+
+async def test_a_fact_that_nobody_waits_for_is_kept_aside(rabbit: Rabbit) -> None:
+    await rabbit.publish(EVENTS, event_key("nothing", "heard", "cs1"), event())
+
+    await until(depth_is(rabbit, UNROUTED_FACTS, 1))
+
+
+async def test_a_command_may_find_nobody_listening(rabbit: Rabbit) -> None:
+    await rabbit.publish(CONTROL, control_key("nobody"), event())
+
+    assert await rabbit.depth(DEAD) == 0
+
+
+async def test_a_confirmed_message_is_in_the_queue_and_can_be_read(rabbit: Rabbit, management: Management) -> None:
+    await rabbit.declare(READY)
+    await rabbit.publish(JOBS, ready_key("default"), event())
+
+    (message,) = await management.take(READY)
+    properties = message["properties"]
+    assert (message["exchange"], message["routing_key"]) == (JOBS.name, "ready.default")
+    assert json.loads(message["payload"]) == event().model_dump(mode="json")
+    assert properties["delivery_mode"] == 2
+    assert properties["content_type"] == "application/json"
+    assert properties["message_id"] == event().identity
+    assert properties["type"] == "io.broadway.job.queued.v1"
+    assert properties["app_id"] == "broadway-test@here"
+    headers = properties["headers"]
+    assert headers["ce-type"] == "io.broadway.job.queued.v1"
+    assert headers["ce-subject"] == "cs1/r1/j0"
+    assert headers["ce-source"] == "/broadway/test@here"
+
+
+async def test_a_command_is_not_written_to_disk(rabbit: Rabbit, management: Management) -> None:
+    heard = Queue("heard", bindings=(Binding(CONTROL.name, "#"),))
+    await rabbit.declare(heard)
+    await rabbit.publish(CONTROL, control_key("all"), event())
+
+    (message,) = await management.take(heard)
+    assert message["properties"]["delivery_mode"] == 1
+
+
+async def test_many_messages_at_once_are_all_confirmed(rabbit: Rabbit) -> None:
+    await asyncio.gather(*(rabbit.publish(JOBS, KEY, event(number)) for number in range(300)))
+
+    assert await rabbit.depth(BACKLOG) == 300
+
+
+async def test_publishing_goes_on_after_the_connections_were_closed(rabbit: Rabbit, management: Management) -> None:
+    await rabbit.publish(JOBS, KEY, event(0))
+    for number in (1, 2):
+        await management.close_connections()
+        await rabbit.publish(JOBS, KEY, event(number))
+
+    await until(depth_is(rabbit, BACKLOG, 3))
+    await until(lambda: rabbit.is_connected)
+
+
+async def test_messages_in_the_air_when_the_connection_closes_arrive_at_least_once(
+    rabbit: Rabbit, management: Management
+) -> None:
+    await rabbit.declare(READY)
+    async with asyncio.TaskGroup() as group:
+        for number in range(300):
+            group.create_task(rabbit.publish(JOBS, ready_key("default"), event(number)))
+        group.create_task(management.close_connections())
+
+    arrived = [message["properties"]["message_id"] for message in await management.take(READY, 1000)]
+    assert set(arrived) == {event(number).identity for number in range(300)}
+
+
+# Declaring and looking
+
+
+async def test_declaring_again_changes_nothing(rabbit: Rabbit) -> None:
+    await rabbit.publish(JOBS, KEY, event())
+    await rabbit.declare_topology()
+    await rabbit.declare(BACKLOG)
+
+    assert await rabbit.depth(BACKLOG) == 1
+
+
+async def test_a_queue_of_the_same_name_with_other_arguments_is_told(rabbit: Rabbit) -> None:
+    with pytest.raises(PublishError, match="queues not declared"):
+        await rabbit.declare(Queue(BACKLOG.name, arguments={"x-queue-type": "classic"}))
+
+    await rabbit.publish(JOBS, KEY, event())
+
+
+async def test_a_queue_that_is_not_there_has_no_depth(rabbit: Rabbit) -> None:
+    with pytest.raises(PublishError, match=r"no depth of broadway\.ready\.nowhere"):
+        await rabbit.depth(ready_queue("nowhere"))
+
+
+async def test_a_broker_that_is_not_there_is_named_without_its_password() -> None:
+    port = free_port()
+    with pytest.raises(BrokerUnreachableError, match=f"127.0.0.1:{port}") as problem:
+        async with Rabbit.connect(f"amqp://user:hush-hush@127.0.0.1:{port}/", service="test"):
+            pass
+
+    assert "hush-hush" not in str(problem.value)
+
+
+async def test_a_refused_login_is_told(place: Place) -> None:
+    with pytest.raises(BrokerUnreachableError):
+        async with Rabbit.connect(str(URL(place.amqp_url).with_password("wrong")), service="test"):
+            pass
+
+
+# Settling
+
+
+async def test_returning_acknowledges(rabbit: Rabbit, management: Management) -> None:
+    gate = Gate()
+    gate.open.set()
+    async with rabbit.consume(BACKLOG, gate, tag="test"):
+        await rabbit.publish(JOBS, KEY, event(7))
+        await until(lambda: gate.finished == [7])
+        await until(is_settled(rabbit, management, BACKLOG))
+
+    assert gate.started == [7]
+
+
+async def test_retry_calls_the_handler_again_however_often(rabbit: Rabbit) -> None:
+    seen: list[Event] = []
+
+    async def handle(event: Event) -> None:
+        seen.append(event)
+        if len(seen) <= 2 * POISON_AFTER:
+            raise Retry("not now", delay=0)
+
+    await rabbit.publish(JOBS, KEY, event(7))
+    async with rabbit.consume(BACKLOG, handle, tag="test"):
+        await until(lambda: len(seen) > 2 * POISON_AFTER)
+
+    assert (await rabbit.depth(BACKLOG), await rabbit.depth(DEAD)) == (0, 0)
+
+
+async def test_an_error_in_a_handler_gives_the_message_back(rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BACK_OFF_AFTER_A_BUG", 0.01)
+    handle, seen = once(ZeroDivisionError("a bug"))
+    await rabbit.publish(JOBS, KEY, event(7))
+    async with rabbit.consume(BACKLOG, handle, tag="test"):
+        await until(lambda: len(seen) == 2)
+
+    assert (await rabbit.depth(BACKLOG), await rabbit.depth(DEAD)) == (0, 0)
+
+
+async def test_a_pause_before_the_next_try_does_not_stop_other_messages(rabbit: Rabbit) -> None:
+    handle, seen = once(Retry("not now", delay=3600))
+    async with rabbit.consume(BACKLOG, handle, tag="test", prefetch=2):
+        for number in (1, 2, 3):
+            await rabbit.publish(JOBS, KEY, event(number))
+        await until(lambda: seen == [1, 2, 3])
+
+    await until(depth_is(rabbit, BACKLOG, 1))
+
+
+async def test_reject_moves_the_message_to_the_dead_letters(rabbit: Rabbit, management: Management) -> None:
+    handle, seen = once(Reject("no such job: ü"))
+    await rabbit.publish(JOBS, KEY, event(7))
+    async with rabbit.consume(BACKLOG, handle, tag="test"):
+        await until(depth_is(rabbit, DEAD, 1))
+
+    (letter,) = await management.take(DEAD)
+    properties = letter["properties"]
+    assert properties["headers"]["x-broadway-reason"] == "no such job: ü"
+    assert properties["headers"]["x-broadway-queue"] == BACKLOG.name
+    assert properties["headers"]["ce-subject"] == "cs1/r1/j7"
+    assert (properties["message_id"], properties["delivery_mode"]) == (event(7).identity, 2)
+    assert json.loads(letter["payload"]) == event(7).model_dump(mode="json")
+    assert seen == [7]
+    assert await rabbit.depth(BACKLOG) == 0
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "reason"),
+    [
+        ({}, b"hello", "unknown event type"),
+        ({"ce-type": "io.broadway.job.queued.v1"}, b"{", "Invalid JSON"),
+        ({"ce-type": "io.broadway.job.queued.v1"}, b"{}", "Field required"),
+        ({"ce-type": 7, "x-death": "odd"}, b"\xff", "unknown event type"),
+    ],
+)
+@pytest.mark.parametrize("message_id", [None, "m1"])
+async def test_what_cannot_be_read_is_dead(
+    rabbit: Rabbit,
+    place: Place,
+    management: Management,
+    headers: dict[str, Any],
+    body: bytes,
+    reason: str,
+    message_id: str | None,
+) -> None:
+    gate = Gate()
+    async with await aio_pika.connect(place.amqp_url) as stranger, rabbit.consume(BACKLOG, gate, tag="test"):
+        channel = await stranger.channel()
+        message = aio_pika.Message(body, headers=headers, message_id=message_id)
+        await channel.default_exchange.publish(message, BACKLOG.name)
+        await until(depth_is(rabbit, DEAD, 1))
+
+    (letter,) = await management.take(DEAD)
+    assert reason in letter["properties"]["headers"]["x-broadway-reason"]
+    assert gate.started == []
+    assert await rabbit.depth(BACKLOG) == 0
+
+
+async def test_a_message_that_is_sent_twice_runs_once_at_a_time(rabbit: Rabbit) -> None:
+    gate = Gate()
+    async with rabbit.consume(BACKLOG, gate, tag="test", prefetch=5):
+        for number in (1, 1, 2):
+            await rabbit.publish(JOBS, KEY, event(number))
+        await until(lambda: gate.started == [1, 2])
+        gate.open.set()
+        await until(lambda: gate.finished == [1, 2])
+
+    assert gate.started == [1, 2]
+    assert await rabbit.depth(BACKLOG) == 0
+
+
+# Connections that break
+
+
+async def test_a_handler_outlives_the_connections_and_its_message_is_acknowledged_in_the_end(
+    rabbit: Rabbit, management: Management
+) -> None:
+    gate = Gate()
+    async with rabbit.consume(BACKLOG, gate, tag="test", prefetch=3):
+        for number in range(3):
+            await rabbit.publish(JOBS, KEY, event(number))
+        await until(lambda: gate.running == 3)
+
+        before = await until(management.consuming)
+        await management.close_connections()
+
+        async def is_consumed_again() -> bool:
+            return bool(await management.consuming() - before) and await rabbit.depth(BACKLOG) == 0
+
+        await until(is_consumed_again)
+        assert gate.cancelled == []
+        assert sorted(gate.started) == [0, 1, 2]
+        gate.open.set()
+        await until(lambda: sorted(gate.finished) == [0, 1, 2])
+        await rabbit.publish(JOBS, KEY, event(3))
+        await until(lambda: 3 in gate.finished)
+        await until(is_settled(rabbit, management, BACKLOG))
+
+    assert sorted(gate.started) == [0, 1, 2, 3]
+    assert gate.cancelled == []
+    assert await rabbit.depth(DEAD) == 0
+
+
+async def test_an_acknowledgement_that_the_broker_never_sees_brings_the_message_back(
+    rabbit: Rabbit, management: Management
+) -> None:
+    seen: list[int] = []
+
+    async def handle(received: Event) -> None:
+        seen.append(number_of(received))
+        if len(seen) == 1:
+            (address,) = await until(management.consuming)
+            closing = asyncio.create_task(management.close_connection(address))
+            # Every turn of the loop has to be looked at, since the connection is soon back.
+            while rabbit.is_connected:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            await asyncio.wait([closing])
+
+    async with rabbit.consume(BACKLOG, handle, tag="test"):
+        await rabbit.publish(JOBS, KEY, event(1))
+        await until(lambda: seen == [1, 1])
+        await until(is_settled(rabbit, management, BACKLOG))
+
+    assert seen == [1, 1]
+
+
+async def test_a_queue_that_is_deleted_comes_back_with_its_consumer(rabbit: Rabbit, management: Management) -> None:
+    gate = Gate()
+    gate.open.set()
+    async with rabbit.consume(BACKLOG, gate, tag="test"):
+        await rabbit.publish(JOBS, KEY, event(1))
+        await until(lambda: gate.finished == [1])
+        await management.delete(BACKLOG)
+
+        async def is_published() -> bool:
+            try:
+                await rabbit.publish(JOBS, KEY, event(2))
+            except PublishError:
+                return False
+            return True
+
+        await until(is_published)
+        await until(lambda: 2 in gate.finished)
+
+
+# Consuming
+
+
+@pytest.mark.parametrize(("prefetch", "channels"), [(1, 1), (3, 1), (1, 3), (2, 2)])
+async def test_no_more_handlers_run_at_once_than_wanted(rabbit: Rabbit, prefetch: int, channels: int) -> None:
+    # A course's queue has one active consumer at a time; a pool's has as many as there are channels.
+    gate = Gate()
+    async with rabbit.consume(READY, gate, tag="test", prefetch=prefetch, channels=channels):
+        for number in range(12):
+            await rabbit.publish(JOBS, ready_key("default"), event(number))
+        await until(lambda: gate.running == prefetch * channels)
+        await until(depth_is(rabbit, READY, 12 - prefetch * channels))
+        assert gate.running == prefetch * channels
+
+        gate.open.set()
+        await until(lambda: len(gate.finished) == 12)
+
+    assert gate.most == prefetch * channels
+    assert sorted(gate.started) == list(range(12))
+
+
+async def test_an_operator_sees_who_is_connected_and_who_consumes(rabbit: Rabbit, management: Management) -> None:
+    async def both() -> bool:
+        return await management.connection_names() == {"broadway-test@here (publish)", "broadway-test@here (consume)"}
+
+    async def tags() -> list[str]:
+        return sorted(consumer["consumer_tag"] for consumer in await management.consumers())
+
+    async def as_expected() -> bool:
+        return await tags() == ["one", "two.0", "two.1"]
+
+    await until(both)
+    async with (
+        rabbit.consume(BACKLOG, Gate(), tag="one", prefetch=4),
+        rabbit.consume(READY, Gate(), tag="two", channels=2),
+    ):
+        await until(as_expected)
+        prefetches = {c["consumer_tag"]: c["prefetch_count"] for c in await management.consumers()}
+        assert prefetches == {"one": 4, "two.0": 1, "two.1": 1}
+
+
+async def test_stopping_finishes_what_it_can_and_gives_back_the_rest(rabbit: Rabbit) -> None:
+    quick, slow = asyncio.Event(), asyncio.Event()
+    started: list[int] = []
+    finished: list[int] = []
+
+    async def handle(received: Event) -> None:
+        number = number_of(received)
+        started.append(number)
+        await (quick if number == 0 else slow).wait()
+        finished.append(number)
+
+    for number in range(5):
+        await rabbit.publish(JOBS, KEY, event(number))
+    async with rabbit.consume(BACKLOG, handle, tag="test", prefetch=2) as subscription:
+        await until(lambda: started == [0, 1])
+        await subscription.stop_taking()
+        quick.set()
+        await subscription.finish(grace=0.2)
+        assert (started, finished) == ([0, 1], [0])
+        await subscription.finish(grace=0)
+
+    assert finished == [0]
+    await until(depth_is(rabbit, BACKLOG, 4))
+
+
+async def test_finishing_waits_no_longer_than_the_handlers_run(rabbit: Rabbit) -> None:
+    gate = Gate()
+    await rabbit.publish(JOBS, KEY, event(1))
+    async with rabbit.consume(BACKLOG, gate, tag="test") as subscription:
+        await until(lambda: gate.running == 1)
+        await subscription.stop_taking()
+        waiting = asyncio.create_task(subscription.finish(grace=3600))
+        gate.open.set()
+        await waiting
+
+    assert gate.finished == [1]
+    assert await rabbit.depth(BACKLOG) == 0
+
+
+async def test_leaving_gives_everything_back_at_once(rabbit: Rabbit) -> None:
+    gate = Gate()
+    for number in range(3):
+        await rabbit.publish(JOBS, KEY, event(number))
+    async with rabbit.consume(BACKLOG, gate, tag="test", prefetch=2):
+        await until(lambda: gate.running == 2)
+
+    assert sorted(gate.cancelled) == [0, 1]
+    await until(depth_is(rabbit, BACKLOG, 3))
+
+
+async def test_another_type_of_event_is_the_handlers_own_business(rabbit: Rabbit) -> None:
+    settled = JobSettled(
+        course="cs1", run_id="r1", job_id="j1", generation=1, phase=Phase.STUDENTS, outcome=Outcome.FAILED
+    )
+    received: list[Event] = []
+
+    async def handle(event: Event) -> None:
+        received.append(event)
+
+    async with rabbit.consume(BACKLOG, handle, tag="test"):
+        await rabbit.publish(JOBS, KEY, settled)
+        await until(lambda: received == [settled])
