@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -30,7 +32,8 @@ async def test_a_killed_store_costs_no_job_an_outcome(place: Place, tmp_path: Pa
                 run_id = await client.submit("cs241", "mp1", students=12)
                 await until(lambda: "outcome" in running.log("host1"))
 
-                first.child.kill()
+                os.kill(first.pid, signal.SIGKILL)
+                await first.child.ended()
                 assert (await client.http.get("/readyz")).status_code == 503
                 await asyncio.sleep(AWAY)  # the fault itself: an outage of that length
                 async with store(data, port=store_port):
