@@ -1,6 +1,5 @@
 import asyncio
 import os
-import shutil
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -16,8 +15,6 @@ from broadway.local.keeper import Keeper
 from broadway.local.processes import MissingError, accepts
 
 ERLANG = ("beam", "epmd", "erl_child_setup", "inet_gethost")
-
-pytestmark = pytest.mark.skipif(shutil.which("rabbitmq-server") is None, reason="needs rabbitmq-server")
 
 
 def erlang_processes() -> set[int]:

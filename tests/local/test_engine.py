@@ -16,10 +16,6 @@ from broadway.local import engine as module
 from broadway.local.engine import Engine, engine, private
 from broadway.local.processes import MissingError, output
 
-needs_dockerd = pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("dockerd") is None or shutil.which("busybox") is None,
-    reason="needs root, dockerd and busybox-static",
-)
 NOWHERE = {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}
 
 
@@ -81,7 +77,6 @@ async def answering(server: socket.socket) -> None:
         await asyncio.get_running_loop().sock_sendall(connection, b"hello")
 
 
-@needs_dockerd
 async def test_a_private_engine_runs_containers_and_leaves_only_its_images(tmp_path: Path) -> None:
     before = await traces()
     async with engine(tmp_path, env=NOWHERE) as own, client(own) as connected:
@@ -108,7 +103,6 @@ async def test_a_private_engine_runs_containers_and_leaves_only_its_images(tmp_p
         assert await asyncio.to_thread(run, connected, "echo again", remove=True) == b"again\n"
 
 
-@needs_dockerd
 async def test_a_killed_engine_leaves_nothing_either(tmp_path: Path) -> None:
     before = await traces()
     async with private(tmp_path) as own, client(own) as connected:
