@@ -24,6 +24,7 @@ class JobDescription(BaseModel):
     state: str
     outcome: str | None
     reason: str
+    fault_phase: str | None
     seconds: float | None
     queue_seconds: float | None
     attempts: int

@@ -2,10 +2,15 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from broadway.client import Client
 
 app = typer.Typer(
     name="broadway",
@@ -96,13 +101,8 @@ def run_show(
     as_json: AsJson = False,
 ) -> None:
     """Show a run: a line for each job, with its outcome and why."""
-    from broadway.client import Client, ClientError  # noqa: PLC0415
-
-    try:
-        with Client.connect(server, course=course, token=token) as client:
-            run = client.run(run_id)
-    except ClientError as error:
-        _fail(error.status, str(error))
+    with _client(server, course, token) as client:
+        run = client.run(run_id)
     if as_json:
         print(run.model_dump_json(indent=2))
         return
@@ -120,13 +120,8 @@ def job_log(
     server: Server = LOCAL,
 ) -> None:
     """Print what a finished job wrote."""
-    from broadway.client import Client, ClientError  # noqa: PLC0415
-
-    try:
-        with Client.connect(server, course=course, token=token) as client:
-            log = client.job_log(job_id)
-    except ClientError as error:
-        _fail(error.status, str(error))
+    with _client(server, course, token) as client:
+        log = client.job_log(job_id)
     sys.stdout.write(log.stdout)
     sys.stderr.write(log.stderr)
 
@@ -136,13 +131,8 @@ def grader_list(*, course: Course, token: Token, server: Server = LOCAL, as_json
     """List every grader that ever joined."""
     import json  # noqa: PLC0415
 
-    from broadway.client import Client, ClientError  # noqa: PLC0415
-
-    try:
-        with Client.connect(server, course=course, token=token) as client:
-            workers = client.workers()
-    except ClientError as error:
-        _fail(error.status, str(error))
+    with _client(server, course, token) as client:
+        workers = client.workers()
     if as_json:
         print(json.dumps([worker.model_dump() for worker in workers], indent=2))
         return
@@ -151,6 +141,14 @@ def grader_list(*, course: Course, token: Token, server: Server = LOCAL, as_json
     worker_table(workers)
 
 
-def _fail(status: int | None, reason: str) -> NoReturn:
-    print(f"broadway: {reason}", file=sys.stderr)
-    raise typer.Exit(EXIT_NOT_ALLOWED if status == UNAUTHORIZED else EXIT_FAILED)
+@contextmanager
+def _client(server: str, course: str, token: str) -> Iterator["Client"]:
+    """A client whose errors end the command with a line and an exit code."""
+    from broadway.client import Client, ClientError  # noqa: PLC0415
+
+    try:
+        with Client.connect(server, course=course, token=token) as client:
+            yield client
+    except ClientError as error:
+        print(f"broadway: {error}", file=sys.stderr)
+        raise typer.Exit(EXIT_NOT_ALLOWED if error.status == UNAUTHORIZED else EXIT_FAILED) from error

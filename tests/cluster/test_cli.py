@@ -1,0 +1,50 @@
+"""The command line for course staff, against a cluster."""
+
+import asyncio
+import json
+
+from harness import Cluster, free_port, stage
+from typer.testing import CliRunner, Result
+
+from broadway.cli import app
+
+
+async def broadway(*arguments: str) -> Result:
+    return await asyncio.to_thread(CliRunner().invoke, app, arguments)
+
+
+async def test_staff_look_at_a_run(cluster: Cluster) -> None:
+    cluster.graders.start("host1")
+    await cluster.client.register("cs241", "mp1", students=[stage("print", "hello"), stage("exit", "3")])
+    run_id = await cluster.client.submit("cs241", "mp1", students=2)
+    run = await cluster.client.finished("cs241", run_id)
+    url = str(cluster.client.http.base_url)
+    access = ("--server", url, "--course", "cs241", "--token", "staff-241")
+
+    shown = await broadway("run", "show", run_id, *access)
+    as_json = await broadway("run", "show", run_id, "--json", *access)
+    log = await broadway("job", "log", run["jobs"][0]["id"], *access)
+    graders = await broadway("grader", "list", *access)
+
+    assert [result.exit_code for result in (shown, as_json, log, graders)] == [0, 0, 0, 0]
+    head, first, _ = shown.stdout.splitlines()
+    assert head.split("\t") == ["job", "phase", "outcome", "seconds", "attempts", "grader", "why"]
+    assert first.split("\t")[1:3] == ["students", "failed"]
+    assert first.endswith("host1\tstage 2 of 2: exit code 3")
+    assert json.loads(as_json.stdout)["jobs"] == run["jobs"]
+    assert "hello" in log.stdout
+    assert graders.stdout.splitlines()[1].split("\t")[1:] == ["alive", "idle", "2"]
+
+
+async def test_refusals_are_a_line_and_an_exit_code(cluster: Cluster) -> None:
+    url = str(cluster.client.http.base_url)
+    access = ("--course", "cs241", "--token", "staff-241")
+
+    stranger = await broadway("run", "show", "0" * 24, "--server", url, "--course", "cs241", "--token", "wrong")
+    unknown = await broadway("run", "show", "0" * 24, "--server", url, *access)
+    nobody = await broadway("grader", "list", "--server", f"http://127.0.0.1:{free_port()}", *access)
+
+    assert (stranger.exit_code, stranger.stderr) == (4, "broadway: invalid token\n")
+    assert (unknown.exit_code, unknown.stderr) == (1, "broadway: grading run with the given ID not found\n")
+    assert nobody.exit_code == 1
+    assert "is it up, and --server right?" in nobody.stderr
