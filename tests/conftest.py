@@ -21,6 +21,11 @@ from broadway.local.store import store
 IMAGE = "broadway-test-busybox:1"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run tests that start engines of their own before the session's: a daemon that starts rewrites others' rules."""
+    items.sort(key=lambda item: "docker_host" in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     return "asyncio", {"use_uvloop": True}

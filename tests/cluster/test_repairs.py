@@ -17,6 +17,7 @@ async def test_a_purged_backlog_is_published_again(cluster: Cluster) -> None:
     await cluster.client.register("capped", "mp1", students=[stage("exit", "0")])
     run_id = await cluster.client.submit("capped", "mp1", students=20)
     backlog = course_queue("capped", JobClass.BULK)
+    await until(lambda: is_dispatched(cluster, run_id))
     await until(lambda: is_deep(cluster, backlog.name, 18))
 
     assert await purge(cluster, backlog.name) == 18
@@ -24,6 +25,10 @@ async def test_a_purged_backlog_is_published_again(cluster: Cluster) -> None:
     run = await cluster.client.finished("capped", run_id)
 
     assert [job["outcome"] for job in run["jobs"]] == ["succeeded"] * 20
+
+
+async def is_dispatched(cluster: Cluster, run_id: str) -> bool:
+    return any(job["state"] == "dispatched" for job in (await cluster.client.describe("capped", run_id))["jobs"])
 
 
 async def is_deep(cluster: Cluster, name: str, depth: int) -> bool:
