@@ -3,16 +3,21 @@
 import asyncio
 from typing import Any
 
-REPEAT_AFTER = 1  # seconds
+# A second cancellation is a last resort: it interrupts a library's answer to the first. pymongo's, for one, then
+# leaves a lock behind that nobody holds and everybody waits for.
+REPEAT_AFTER = 30  # seconds
 
 
-async def end(*tasks: asyncio.Future[Any]) -> None:
-    """Cancel tasks and wait until they have ended. A library may lose a cancellation: then it is repeated."""
-    waiting = set(tasks)
+async def end(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks, unless somebody has, and wait for their end. A lost cancellation is repeated, much later."""
+    for task in tasks:
+        if not task.cancelling():
+            task.cancel()
+    waiting = {task for task in tasks if not task.done()}
     while waiting:
+        _, waiting = await asyncio.wait(waiting, timeout=REPEAT_AFTER)
         for task in waiting:
             task.cancel()
-        _, waiting = await asyncio.wait(waiting, timeout=REPEAT_AFTER)
 
 
 def is_cancelled() -> bool:

@@ -1,9 +1,9 @@
 """One active dispatcher at a time: the others stand by for its lease."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -22,7 +22,7 @@ class Leases(Protocol):
     async def release(self, name: str, holder: str) -> None: ...
 
 
-async def lead(work: Callable[[], Awaitable[None]], *, leases: Leases, holder: str, ttl: float) -> None:
+async def lead(work: Callable[[], Coroutine[Any, Any, None]], *, leases: Leases, holder: str, ttl: float) -> None:
     """Run ``work`` while this process holds the dispatcher's lease, until cancelled.
 
     Args:
@@ -41,8 +41,10 @@ async def lead(work: Callable[[], Awaitable[None]], *, leases: Leases, holder: s
         await asyncio.shield(_release(leases, holder))
 
 
-async def _work_while_leading(work: Callable[[], Awaitable[None]], *, leases: Leases, holder: str, ttl: float) -> None:
-    working = asyncio.ensure_future(work())
+async def _work_while_leading(
+    work: Callable[[], Coroutine[Any, Any, None]], *, leases: Leases, holder: str, ttl: float
+) -> None:
+    working = asyncio.create_task(work())
     renewing = asyncio.create_task(_renew(leases, holder, ttl))
     try:
         await asyncio.wait((working, renewing), return_when=asyncio.FIRST_COMPLETED)
