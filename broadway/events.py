@@ -13,7 +13,7 @@ from cloudevents.core.bindings import rabbitmq as binding
 from cloudevents.core.v1.event import CloudEvent
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from broadway.job import FaultPhase, JobClass, Outcome, Phase, Report
+from broadway.job import FaultPhase, Job, JobClass, Outcome, Phase, Report
 from broadway.run import RunState
 
 TYPE_PREFIX = "io.broadway."
@@ -48,6 +48,11 @@ class JobEvent(Event):
     @property
     def subject(self) -> str:
         return f"{self.course}/{self.run_id}/{self.job_id}"
+
+    @property
+    def ids(self) -> dict[str, Any]:
+        """The fields that say which job this is about, for another event about it."""
+        return self.model_dump(include=set(JobEvent.model_fields))
 
     @property
     def key(self) -> str:
@@ -276,6 +281,11 @@ class UndecodableError(ValueError):
     def __init__(self, reason: str, body: bytes) -> None:
         super().__init__(reason)
         self.body = body
+
+
+def ids_of(job: Job) -> dict[str, Any]:
+    """The fields that say which job an event is about."""
+    return {"course": job.course, "run_id": job.run_id, "job_id": job.id, "generation": job.generation}
 
 
 Decoder = Callable[[Mapping[str, Any], bytes], Event]

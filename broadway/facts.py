@@ -1,9 +1,8 @@
 """The facts that follow from a stored job, ready to be published."""
 
 from datetime import UTC, datetime
-from typing import Any
 
-from broadway.events import Event, JobRequeued, JobSettled
+from broadway.events import Event, JobRequeued, JobSettled, ids_of
 from broadway.job import Job, JobState, Moved
 from broadway.topology import EVENTS, Exchange, event_key
 
@@ -22,16 +21,12 @@ def following(moved: Moved) -> list[Fact]:
 def settled(job: Job) -> Fact:
     """The fact that a job's outcome is final."""
     assert job.outcome is not None  # noqa: S101 - terminal jobs have one
-    fact = JobSettled(**_ids(job), phase=job.phase, outcome=job.outcome, reason=job.reason, seconds=job.seconds)
+    fact = JobSettled(**ids_of(job), phase=job.phase, outcome=job.outcome, reason=job.reason, seconds=job.seconds)
     return EVENTS, event_key("job", "settled", job.course), fact
 
 
 def requeued(job: Job) -> Fact:
     """The fact that a job waits for another attempt."""
     reason = job.attempts[-1].reason if job.attempts else ""
-    fact = JobRequeued(**_ids(job), not_before=job.not_before or datetime.now(UTC), reason=reason)
+    fact = JobRequeued(**ids_of(job), not_before=job.not_before or datetime.now(UTC), reason=reason)
     return EVENTS, event_key("job", "requeued", job.course), fact
-
-
-def _ids(job: Job) -> dict[str, Any]:
-    return {"course": job.course, "run_id": job.run_id, "job_id": job.id, "generation": job.generation}

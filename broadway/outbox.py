@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from broadway.events import JobQueued
+from broadway.events import JobQueued, ids_of
 from broadway.job import Job
 from broadway.ports import Publisher, PublishError
 from broadway.topology import JOBS, course_key
@@ -29,9 +29,7 @@ async def publish_queued(queued: Sequence[Job], *, publisher: Publisher) -> bool
 
 
 async def _publish(job: Job, publisher: Publisher) -> bool:
-    event = JobQueued(
-        course=job.course, run_id=job.run_id, job_id=job.id, generation=job.generation, job_class=job.job_class
-    )
+    event = JobQueued(**ids_of(job), job_class=job.job_class)
     try:
         await publisher.publish(JOBS, course_key(job.course, job.job_class), event)
     except PublishError as error:

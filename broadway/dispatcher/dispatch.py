@@ -10,7 +10,7 @@ import structlog
 
 from broadway.batching import Batcher
 from broadway.dispatcher.board import Board, Held
-from broadway.events import Event, JobDispatched, JobQueued
+from broadway.events import Event, JobDispatched, JobQueued, ids_of
 from broadway.job import Job, JobState, Move, Moved
 from broadway.mongo import StoreError
 from broadway.ports import Publisher, PublishError, Reject, Retry
@@ -122,10 +122,7 @@ async def _publish(job: Job, stages: list[dict[str, Any]], publisher: Publisher)
     if job.state is not JobState.DISPATCHED:
         return
     event = JobDispatched(
-        course=job.course,
-        run_id=job.run_id,
-        job_id=job.id,
-        generation=job.generation,
+        **ids_of(job),
         assignment=job.assignment,
         phase=job.phase,
         attempt=job.starts + 1,

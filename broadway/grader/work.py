@@ -99,7 +99,7 @@ class Worker:
 
     async def _execute(self, job: JobDispatched) -> None:
         execution_id, started_at = token_hex(12), datetime.now(UTC)
-        told = JobStarted(**_ids(job), execution_id=execution_id, grader_id=self.grader_id, started_at=started_at)
+        told = JobStarted(**job.ids, execution_id=execution_id, grader_id=self.grader_id, started_at=started_at)
         await self._tell(told, "started")
         labels = Labels(self.grader_id, self.life, job.job_id, execution_id, stage=0)
         directory = self.work_dir / self.life / execution_id
@@ -129,7 +129,7 @@ class Worker:
         if self.verbose:
             log.info("output", stdout=graded.stdout, stderr=graded.stderr)
         outcome = JobFinished(
-            **_ids(execution.job),
+            **execution.job.ids,
             execution_id=execution.execution_id,
             grader_id=self.grader_id,
             started_at=execution.started_at,
@@ -153,7 +153,7 @@ class Worker:
 
     async def _release(self, execution: _Execution) -> None:
         given_back = JobReleased(
-            **_ids(execution.job),
+            **execution.job.ids,
             execution_id=execution.execution_id,
             grader_id=self.grader_id,
             released_at=datetime.now(UTC),
@@ -177,7 +177,3 @@ class Worker:
         async for attempt in stamina.retry_context(on=PublishError, attempts=None, timeout=None, wait_max=5):
             with attempt:
                 await publish()
-
-
-def _ids(job: JobDispatched) -> dict[str, Any]:
-    return {"course": job.course, "run_id": job.run_id, "job_id": job.job_id, "generation": job.generation}

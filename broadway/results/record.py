@@ -146,10 +146,7 @@ def _is_unwanted(event: JobStarted, moved: dict[str, Moved]) -> bool:
 
 def _cancel(event: JobStarted) -> Fact:
     command = CancelJob(
-        course=event.course,
-        run_id=event.run_id,
-        job_id=event.job_id,
-        generation=event.generation,
+        **event.ids,
         reason="the job has ended already",
     )
     return CONTROL, control_key(event.grader_id), command
