@@ -105,11 +105,12 @@ class ExecutionEvent(JobEvent):
 
 
 class JobStarted(ExecutionEvent):
-    """A grader has started a job."""
+    """A grader has started a job. ``deadline``: see ``Attempt``."""
 
     type: ClassVar[str] = "job.started.v1"
 
     started_at: datetime
+    deadline: datetime | None = None
 
 
 class JobReleased(ExecutionEvent):
@@ -205,7 +206,10 @@ class RunningJob(BaseModel):
 
 
 class GraderHeartbeat(Event):
-    """A grader lives: its slots, and what runs in them. ``leaving`` is its last one."""
+    """A grader lives: its slots, and what runs in them. ``leaving`` is its last one.
+
+    ``gateway`` names the API process that speaks for it, which has stored all this already.
+    """
 
     type: ClassVar[str] = "grader.heartbeat.v1"
 
@@ -215,6 +219,7 @@ class GraderHeartbeat(Event):
     slots: int
     running: list[RunningJob] = []
     leaving: bool = False
+    gateway: str | None = None
     sent_at: datetime
 
     @property

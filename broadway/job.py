@@ -76,7 +76,10 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One start of a job by a grader. A released attempt was given back by a draining grader and does not count."""
+    """One start of a job by a grader. A released attempt was given back unfinished and does not count.
+
+    ``deadline``: when a grader that limits no job's time itself has to have reported; the lease is not renewed beyond.
+    """
 
     execution_id: str
     grader_id: str
@@ -85,6 +88,7 @@ class Attempt:
     outcome: Outcome | None = None
     reason: str = ""
     released: bool = False
+    deadline: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +199,12 @@ class Job:
             return job._requeue(policy, report.finished_at)  # noqa: SLF001
         return job._end(report)  # noqa: SLF001
 
-    def lose(self, now: datetime, *, policy: RetryPolicy) -> "Job":
-        """The grader that runs the job has gone silent: start it elsewhere, or give up at the limit."""
-        if self.state is not JobState.RUNNING:
+    def lose(self, now: datetime, *, policy: RetryPolicy, execution_id: str | None = None) -> "Job":
+        """The grader that runs the job has gone: start it elsewhere, or give up at the limit.
+
+        With ``execution_id`` only if it is this execution that runs.
+        """
+        if self.state is not JobState.RUNNING or execution_id not in (None, self.execution_id):
             return self
         if self.starts >= policy.max_attempts:
             return self._abandon(now)
@@ -215,6 +222,13 @@ class Job:
             return job
         return replace(job, state=JobState.DISPATCHED, dispatched_at=now, lease_expires_at=None)
 
+    def put_back(self, execution_id: str, now: datetime) -> "Job":
+        """An execution came to nothing, not by its grader's fault: the start does not count, the job waits again."""
+        job = self.release(execution_id, now)
+        if job is self or job.state is not JobState.DISPATCHED or self.state is JobState.DISPATCHED:
+            return job
+        return replace(job, state=JobState.QUEUED, dispatched_at=None)
+
     def give_up(self, reason: str, fault_phase: FaultPhase, now: datetime, *, result: str | None = None) -> "Job":
         """End a job that the infrastructure cannot run, with a reason to read."""
         if self.is_terminal:
@@ -230,6 +244,11 @@ class Job:
             results=[{"result": result or reason}],
         )
         return self._end(report)
+
+    def execution_of(self, grader_id: str) -> Attempt | None:
+        """The newest attempt of a grader that has not ended, if there is one."""
+        own = [a for a in self.attempts if a.grader_id == grader_id and a.ended_at is None]
+        return own[-1] if own else None
 
     def _knows(self, execution_id: str) -> bool:
         return any(a.execution_id == execution_id for a in self.attempts)
@@ -253,7 +272,8 @@ class Job:
         if not self._knows(report.execution_id):
             return (*self.attempts, closed)
         return tuple(
-            replace(closed, released=a.released) if a.execution_id == report.execution_id else a for a in self.attempts
+            replace(closed, released=a.released, deadline=a.deadline) if a.execution_id == report.execution_id else a
+            for a in self.attempts
         )
 
     def _requeue(self, policy: RetryPolicy, now: datetime) -> "Job":

@@ -5,12 +5,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+import structlog
+
 from broadway.events import RunAdvanced
 from broadway.job import Job, Phase
 from broadway.outbox import publish_queued
-from broadway.ports import Publisher
+from broadway.ports import Publisher, PublishError
 from broadway.run import PHASE_OF, PlannedJob, Run, RunState, plan_jobs
 from broadway.topology import EVENTS, event_key
+
+log = structlog.get_logger(__name__)
 
 # The reconciler leaves a new phase alone for this long, since whoever began it is publishing its jobs.
 PUBLISH_GRACE = timedelta(seconds=5)
@@ -87,3 +91,15 @@ async def announce(step: Advanced, *, runs: RunStore, publisher: Publisher) -> N
         await runs.mark_published(run.id, step.state)
     fact = RunAdvanced(course=run.course, assignment=run.assignment, run_id=run.id, state=step.state)
     await publisher.publish(EVENTS, event_key("run", step.state.slug, run.course), fact)
+
+
+async def bring_forward(run_id: str, *, runs: RunStore, jobs: PhaseJobs, publisher: Publisher) -> None:
+    """Let a run take every step that it can take."""
+    while step := await advance(run_id, runs=runs, jobs=jobs):
+        log.info("run advanced", run=run_id, course=step.run.course, state=step.state.slug, jobs=len(step.queued))
+        try:
+            await announce(step, runs=runs, publisher=publisher)
+        except PublishError as error:
+            log.warning("step not announced", run=run_id, error=str(error))
+        if step.queued:
+            return

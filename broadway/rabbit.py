@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Self
 
 import aio_pika
@@ -171,6 +172,23 @@ class Rabbit:
         finally:
             await subscription.close()
 
+    @contextlib.asynccontextmanager
+    async def taker(self, queue: Queue, *, tag: str) -> AsyncIterator["Taker"]:
+        """Take messages of a queue one at a time, each when it is wanted. What was taken and not settled goes back.
+
+        Raises:
+            PublishError: The broker is away.
+        """
+        async with _call(f"{queue.name} cannot be consumed"):
+            channel = await _robust_channel(self._consuming)
+            await channel.set_qos(prefetch_count=1)
+            declared = await _declare(channel, queue, robust=True)
+        try:
+            yield Taker(self, queue, declared, tag=tag)
+        finally:
+            with contextlib.suppress(*_BROKEN_CHANNEL):
+                await channel.close()
+
     async def park(self, message: AbstractIncomingMessage, *, queue: Queue, reason: str) -> None:
         """Copy a delivery to the dead letters, with the reason.
 
@@ -284,6 +302,64 @@ class Subscription:
             await self._give_back(key, delay=BACK_OFF_AFTER_A_BUG)
         else:
             await _quietly(self._deliveries.pop(key).ack())
+
+
+@dataclass(slots=True)
+class Taken:
+    """A message in the hands of its taker, until it is settled."""
+
+    event: Event
+    _message: AbstractIncomingMessage
+
+    async def ack(self) -> None:
+        """It is done with."""
+        await _quietly(self._message.ack())
+
+    async def give_back(self) -> None:
+        """Somebody else shall have it."""
+        await _quietly(self._message.nack(requeue=True))
+
+
+class Taker:
+    """A consumer that is there only while its owner waits for a message."""
+
+    def __init__(self, rabbit: Rabbit, queue: Queue, declared: AbstractRobustQueue, *, tag: str) -> None:
+        self._rabbit = rabbit
+        self._queue = queue
+        self._declared = declared
+        self._tag = tag
+        self._arrivals: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+
+    async def take(self, *, within: float | None = None) -> Taken | None:
+        """Wait for a message, ``within`` seconds at most or for ever; None if there was none.
+
+        Raises:
+            PublishError: The broker is away.
+        """
+        async with _call(f"{self._queue.name} cannot be consumed"):
+            await self._declared.consume(self._arrivals.put, consumer_tag=self._tag)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within):
+                    return await self._readable()
+        finally:
+            await self._stop()
+        return await self._readable() if not self._arrivals.empty() else None
+
+    async def _readable(self) -> Taken:
+        """The next message that can be read; others go to the dead letters."""
+        while True:
+            message = await self._arrivals.get()
+            try:
+                return Taken(decode(message.headers, message.body), message)
+            except UndecodableError as problem:
+                log.error("dead letter", queue=self._queue.name, reason=str(problem))  # noqa: TRY400 - no bug of ours
+                await self._rabbit.park(message, queue=self._queue, reason=str(problem))
+                await _quietly(message.ack())
+
+    async def _stop(self) -> None:
+        with contextlib.suppress(*_BROKEN_CHANNEL):
+            await self._declared.cancel(self._tag, timeout=CALL_TIMEOUT)
 
 
 @contextlib.asynccontextmanager

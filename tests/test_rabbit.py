@@ -572,3 +572,70 @@ async def test_another_type_of_event_is_the_handlers_own_business(rabbit: Rabbit
     async with rabbit.consume(BACKLOG, handle, tag="test"):
         await rabbit.publish(JOBS, KEY, settled)
         await until(lambda: received == [settled])
+
+
+async def test_a_taker_takes_one_message_at_a_time_and_only_while_it_waits(
+    rabbit: Rabbit, management: Management
+) -> None:
+    await rabbit.declare(BACKLOG)
+    async with rabbit.taker(BACKLOG, tag="taker") as taker:
+        assert await taker.take(within=0.05) is None
+        for number in range(3):
+            await rabbit.publish(JOBS, KEY, event(number))
+        await until(depth_is(rabbit, BACKLOG, 3))
+
+        taken = await taker.take(within=10)
+
+        assert taken
+        assert number_of(taken.event) == 0
+        await until(depth_is(rabbit, BACKLOG, 2))
+        assert await management.consumers() == []
+        await taken.ack()
+        following = await taker.take()
+        assert following
+        assert number_of(following.event) == 1
+    await until(depth_is(rabbit, BACKLOG, 2))
+
+
+async def test_what_a_taker_gives_back_somebody_else_gets(rabbit: Rabbit) -> None:
+    await rabbit.declare(BACKLOG)
+    await rabbit.publish(JOBS, KEY, event(7))
+    async with rabbit.taker(BACKLOG, tag="one") as one, rabbit.taker(BACKLOG, tag="two") as two:
+        taken = await one.take()
+        assert taken
+        await taken.give_back()
+        other = await two.take()
+        assert other
+        assert number_of(other.event) == 7
+
+
+async def test_a_taker_waits_through_the_loss_of_its_connection(rabbit: Rabbit, management: Management) -> None:
+    await rabbit.declare(BACKLOG)
+    async with rabbit.taker(BACKLOG, tag="taker") as taker:
+        waiting = asyncio.create_task(taker.take())
+        await until(management.consumers)
+        await management.close_connections()
+        await rabbit.publish(JOBS, KEY, event(1))
+
+        taken = await waiting
+
+        assert taken
+        assert number_of(taken.event) == 1
+        await taken.ack()
+        await until(is_settled(rabbit, management, BACKLOG))
+
+
+async def test_a_taker_moves_what_it_cannot_read_to_the_dead_letters(rabbit: Rabbit, place: Place) -> None:
+    await rabbit.declare(BACKLOG)
+    connection = await aio_pika.connect(place.amqp_url)
+    async with connection, connection.channel() as channel:
+        exchange = await channel.get_exchange(JOBS.name)
+        await exchange.publish(aio_pika.Message(b"?", message_id="odd"), KEY)
+    await rabbit.publish(JOBS, KEY, event(2))
+    async with rabbit.taker(BACKLOG, tag="taker") as taker:
+        taken = await taker.take()
+
+        assert taken
+        assert number_of(taken.event) == 2
+        await until(depth_is(rabbit, DEAD, 1))
+        await taken.ack()

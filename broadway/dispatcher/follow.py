@@ -5,16 +5,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
-import structlog
-
 from broadway.batching import Batcher
 from broadway.dispatcher.board import Board
 from broadway.events import Event, GraderHeartbeat, JobReleased, JobRequeued, JobSettled, JobStarted
 from broadway.mongo import StoreError
-from broadway.phases import PhaseJobs, RunStore, advance, announce
-from broadway.ports import Publisher, PublishError, Reject, Retry
-
-log = structlog.get_logger(__name__)
+from broadway.phases import PhaseJobs, RunStore, bring_forward
+from broadway.ports import Publisher, Reject, Retry
 
 
 class Progress(Protocol):
@@ -66,15 +62,3 @@ def progress(*, runs: RunStore, jobs: PhaseJobs, publisher: Publisher) -> Batche
                 raise Retry(str(error)) from error
 
     return Batcher(flush)
-
-
-async def bring_forward(run_id: str, *, runs: RunStore, jobs: PhaseJobs, publisher: Publisher) -> None:
-    """Let a run take every step that it can take."""
-    while step := await advance(run_id, runs=runs, jobs=jobs):
-        log.info("run advanced", run=run_id, course=step.run.course, state=step.state.slug, jobs=len(step.queued))
-        try:
-            await announce(step, runs=runs, publisher=publisher)
-        except PublishError as error:
-            log.warning("step not announced", run=run_id, error=str(error))
-        if step.queued:
-            return

@@ -15,12 +15,11 @@ import structlog
 
 from broadway.dispatcher.board import Board
 from broadway.dispatcher.dispatch import hand_over
-from broadway.dispatcher.follow import bring_forward
 from broadway.facts import following
 from broadway.job import Job, JobClass, Move, Moved, Phase, RetryPolicy
 from broadway.mongo import StoreError
 from broadway.outbox import publish_queued
-from broadway.phases import PhaseJobs, RunStore
+from broadway.phases import PhaseJobs, RunStore, bring_forward
 from broadway.ports import Publisher, PublishError
 from broadway.run import Run
 from broadway.topology import Queue, course_queue, ready_queue

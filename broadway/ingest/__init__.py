@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
-import socket
-from collections.abc import AsyncIterator, Iterator
+import os
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
 from uuid import uuid4
 
 import structlog
@@ -11,10 +12,13 @@ import uvicorn
 
 from broadway.course import CourseConfigError, read_courses
 from broadway.ingest.app import Deps, build_app
+from broadway.ingest.gateway import Gateway, Later
+from broadway.ingest.server import MAX_FRAME, HttpProtocol, Server, WebSocketProtocol
 from broadway.job import JobClass
 from broadway.mongo import Store
 from broadway.rabbit import Rabbit
-from broadway.service import StartError
+from broadway.recording import Recorder
+from broadway.service import StartError, background
 from broadway.settings import IngestSettings
 from broadway.topology import Queue, course_queue, ready_queue
 
@@ -30,10 +34,51 @@ async def serve(settings: IngestSettings, *, store: Store, rabbit: Rabbit, stop:
         StartError: The course config is wrong, or the address cannot be bound.
     """
     await load_courses(settings, store=store, rabbit=rabbit)
-    deps = Deps(settings, store, rabbit, cluster_token=_cluster_token(settings))
-    async with _http(settings, deps):
+    afterthoughts = Afterthoughts()
+    gateway = _gateway(settings, store=store, rabbit=rabbit, later=afterthoughts.add)
+    deps = Deps(settings, store, rabbit, afterthoughts.add, _cluster_token(settings), gateway)
+    async with background(gateway.run()), _http(settings, deps):
         await stop.wait()
-    await asyncio.gather(*deps.tasks, return_exceptions=True)
+        deps.is_stopping = True
+    await afterthoughts.finish()
+
+
+class Afterthoughts:
+    """Tasks that answers need not wait for, such as publishing."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def add(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def finish(self) -> None:
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _gateway(settings: IngestSettings, *, store: Store, rabbit: Rabbit, later: Later) -> Gateway:
+    recorder = Recorder(
+        jobs=store.jobs,
+        logs=store.logs,
+        workers=store.workers,
+        publisher=rabbit,
+        policy=settings.retry_policy,
+        lease=settings.lease,
+    )
+    return Gateway(
+        name=f"{os.uname().nodename}:{settings.bind_port}",
+        workers=store.workers,
+        jobs=store.jobs,
+        runs=store.runs,
+        rabbit=rabbit,
+        recorder=recorder,
+        interval=settings.heartbeat_interval,
+        lease=settings.lease,
+        policy=settings.retry_policy,
+        later=later,
+    )
 
 
 async def load_courses(settings: IngestSettings, *, store: Store, rabbit: Rabbit) -> None:
@@ -60,22 +105,6 @@ def _cluster_token(settings: IngestSettings) -> str:
     return token
 
 
-class _Server(uvicorn.Server):
-    """Uvicorn without its own signal handlers: the service has one for all its parts."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listening.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 @contextlib.asynccontextmanager
 async def _http(settings: IngestSettings, deps: Deps) -> AsyncIterator[None]:
     config = uvicorn.Config(
@@ -86,9 +115,13 @@ async def _http(settings: IngestSettings, deps: Deps) -> AsyncIterator[None]:
         access_log=False,
         server_header=False,
         lifespan="off",
+        http=HttpProtocol,
+        ws=WebSocketProtocol,
+        ws_max_size=MAX_FRAME,
+        ws_ping_interval=None,
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN,
     )
-    server = _Server(config)
+    server = Server(config)
     async with asyncio.TaskGroup() as group:
         group.create_task(_serve(server, settings))
         await server.listening.wait()
@@ -99,7 +132,7 @@ async def _http(settings: IngestSettings, deps: Deps) -> AsyncIterator[None]:
             server.should_exit = True
 
 
-async def _serve(server: uvicorn.Server, settings: IngestSettings) -> None:
+async def _serve(server: Server, settings: IngestSettings) -> None:
     try:
         await server.serve()
     except SystemExit as error:  # uvicorn's way to say that it cannot bind

@@ -1,8 +1,7 @@
 """The HTTP surface: every route of v1 that clients use, the v2 reads, and the health checks."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,9 +11,10 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 
-from broadway.ingest import assignments, graders, health, jobs, runs
+from broadway.ingest import assignments, graders, health, jobs, polling, runs, sockets
+from broadway.ingest.gateway import Gateway, Later
 from broadway.ingest.payload import BodyTooLargeError, InvalidBodyError
 from broadway.ingest.responses import PREFLIGHT, Refused, failure, invalid_body, problem, refused
 from broadway.ingest.submit import RejectedError
@@ -30,13 +30,15 @@ RETRY_AFTER = "5"  # seconds; for clients that find the store away
 
 @dataclass(slots=True)
 class Deps:
-    """What the handlers work with; ``tasks`` are answers' afterthoughts, such as publishing."""
+    """What the handlers work with; ``later`` runs what an answer need not wait for, such as publishing."""
 
     settings: IngestSettings
     store: Store
     rabbit: Rabbit
+    later: Later
     cluster_token: str
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    gateway: Gateway
+    is_stopping: bool = False
 
 
 Handler = Callable[[Request, Deps], Awaitable[Response]]
@@ -64,7 +66,7 @@ def build_app(deps: Deps) -> Starlette:
     """The application; its dependencies live as long as it does."""
     route = partial(_route, deps)
     v1, v2 = "/api/v1", "/api/v2"
-    routes = [
+    routes: list[BaseRoute] = [
         route(f"{v1}/grading_config/{{course:id}}/{{assignment:id}}", GET=assignments.show, POST=assignments.register),
         route(f"{v1}/grading_run/{{course:id}}/{{assignment:id}}", POST=runs.start),
         route(f"{v1}/grading_run_status/{{course:id}}/{{run_id:id}}", GET=runs.status),
@@ -73,8 +75,13 @@ def build_app(deps: Deps) -> Starlette:
         route(f"{v1}/queue/{{course:id}}/length", GET=jobs.queue_length),
         route(f"{v1}/queue/{{course:id}}/{{job_id:id}}/position", GET=jobs.queue_position),
         route(f"{v1}/worker/{{course:id}}/{{scope:scope}}", GET=graders.list_workers),
+        route(f"{v1}/worker/{{worker_id:id}}", POST=polling.register),
+        route(f"{v1}/grading_job/{{worker_id:id}}", GET=polling.poll, POST=polling.report),
+        route(f"{v1}/heartbeat/{{worker_id:id}}", POST=polling.heartbeat),
+        route(f"{v1}/worker_ws/{{worker_id:id}}", GET=sockets.explain),
+        WebSocketRoute(f"{v1}/worker_ws/{{worker_id:id}}", partial(sockets.attend, deps=deps)),
         route(f"{v2}/courses/{{course:id}}/runs/{{run_id:id}}", GET=runs.describe),
-        route(f"{v2}/graders/{{grader_id:id}}", POST=graders.join),
+        route(f"{v2}/graders/{{worker_id:id}}", POST=graders.join, DELETE=polling.leave),
         route("/livez", GET=health.live),
         route("/readyz", GET=health.ready),
     ]

@@ -20,8 +20,16 @@ def bearer_token(request: Request) -> str:
     Raises:
         Refused: 401, the header is missing or is not ``Bearer <token>``.
     """
-    header = request.headers.get("authorization", "").strip(" \t")  # which the server leaves to us
-    parts = header.split(" ")
+    return parse_bearer(request.headers.get("authorization", ""))
+
+
+def parse_bearer(header: str) -> str:
+    """The token in the value of an ``Authorization`` header.
+
+    Raises:
+        Refused: 401, it is not ``Bearer <token>``.
+    """
+    parts = header.strip(" \t").split(" ")  # the server leaves blanks to us
     if len(parts) != 2 or parts[0] != "Bearer" or not parts[1]:  # noqa: PLR2004 - the scheme and the token
         raise Refused(401, "invalid token format")
     return parts[1]

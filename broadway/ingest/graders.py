@@ -32,11 +32,14 @@ async def list_workers(request: Request, deps: "Deps") -> Response:
 
 
 async def join(request: Request, deps: "Deps") -> Response:
-    """Tell a grader how often to say that it lives, and where the broker is."""
+    """Tell a grader how often to say that it lives, and where the broker is, if it may know."""
     authorize_cluster(request, deps.cluster_token)
     await read(request, JoinRequest, limit=deps.settings.max_body_size)
     broker = deps.settings.grader_amqp_url or deps.settings.amqp_url
-    body = {"heartbeat_interval": deps.settings.heartbeat_interval, "amqp_url": broker.get_secret_value()}
+    body = {
+        "heartbeat_interval": deps.settings.heartbeat_interval,
+        "amqp_url": broker.get_secret_value() if deps.settings.offer_amqp else None,
+    }
     return JSONResponse(body, headers={**CORS, "Cache-Control": "no-store"})
 
 

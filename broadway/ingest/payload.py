@@ -49,6 +49,15 @@ def parse(raw: bytes, expected: type[Body]) -> Body:
     problem = next(_unstorable(document), None)
     if problem:
         raise InvalidBodyError(problem)
+    return check(document, expected)
+
+
+def check(document: Any, expected: type[Body]) -> Body:
+    """Take decoded JSON as an instance of ``expected``.
+
+    Raises:
+        InvalidBodyError: With a line for each problem.
+    """
     try:
         return expected.model_validate(document)
     except ValidationError as error:

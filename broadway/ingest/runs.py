@@ -1,6 +1,5 @@
 """`/grading_run…`: starting a run and reading how it goes."""
 
-import asyncio
 import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -45,9 +44,7 @@ async def start(request: Request, deps: "Deps") -> Response:
         runs=deps.store.runs,
         jobs=deps.store.jobs,
     )
-    task = asyncio.create_task(_announce(step, deps))
-    deps.tasks.add(task)
-    task.add_done_callback(deps.tasks.discard)
+    deps.later(_announce(step, deps))
     return success({"grading_run_id": step.run.id})
 
 

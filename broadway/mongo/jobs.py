@@ -134,6 +134,18 @@ class Jobs:
             {"$set": {"lease_expires_at": until}},
         )
 
+    async def held_by(self, worker_id: str) -> list[Job]:
+        """Jobs that a grader runs, as far as is known."""
+        found = self._jobs.find({"state": JobState.RUNNING.value, "worker_id": {"$eq": worker_id}}, _WITHOUT_BULK)
+        return [_job(document) for document in await found.to_list()]
+
+    async def are_any_waiting(self, pool: str) -> bool:
+        """Whether a pool has a job that no grader has taken."""
+        for state in (JobState.DISPATCHED, JobState.QUEUED):
+            if await self._jobs.find_one({"state": state.value, "pool": {"$eq": pool}}, {"_id": 1}):
+                return True
+        return False
+
     async def expired(self, now: datetime, *, limit: int) -> list[Job]:
         """Running jobs whose graders have been silent for longer than their lease."""
         wanted = {"state": JobState.RUNNING.value, "lease_expires_at": {"$lt": now}}
@@ -289,6 +301,7 @@ def _attempt(document: Document) -> Attempt:
         outcome=Outcome(outcome) if outcome else None,
         reason=document.get("reason") or "",
         released=document.get("released", False),
+        deadline=document.get("deadline"),
     )
 
 

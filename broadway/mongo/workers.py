@@ -1,12 +1,34 @@
 """The collection ``worker_node``: every grader that ever registered."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from pymongo import UpdateOne
+from pymongo.errors import DuplicateKeyError
 
 from broadway.events import GraderHeartbeat
 from broadway.mongo.collection import Collection, Document
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A grader that speaks to a gateway instead of the broker.
+
+    ``gateway`` is the API process that it last registered with, ``session`` that registration; ``extended`` tells that
+    it understands what we add to the original's protocol.
+    """
+
+    id: str
+    hostname: str
+    alive: bool
+    last_seen: datetime
+    registered_at: datetime
+    pool: str
+    session: str
+    over_socket: bool
+    gateway: str
+    extended: bool = False
 
 
 class Workers:
@@ -32,6 +54,60 @@ class Workers:
         if writes:
             await self._workers.bulk_write(writes, ordered=False)
 
+    async def register(self, worker: Attached) -> bool:
+        """Store a grader that registers with a gateway; False while another one of that id lives."""
+        dead = {"_id": worker.id, "alive": {"$ne": True}}
+        try:
+            await self._workers.update_one(
+                dead, {"$set": _attached_document(worker), "$setOnInsert": {"jobs_processed": 0}}, upsert=True
+            )
+        except DuplicateKeyError:
+            return False
+        return True
+
+    async def attached(self, worker_id: str) -> Attached | None:
+        """A grader on record, however it registered; the original's have no session."""
+        document = await self._workers.find_one({"_id": {"$eq": worker_id}})
+        return _attached(document) if document else None
+
+    async def seen(self, worker_id: str, now: datetime) -> None:
+        """A grader has been heard of, and so lives."""
+        await self._workers.update_one({"_id": worker_id}, {"$set": {"last_seen": now, "alive": True}})
+
+    async def hand_out(self, worker_id: str, job_id: str) -> None:
+        """Note a job that a grader has been given by its gateway."""
+        await self._workers.update_one(
+            {"_id": worker_id}, {"$set": {"running_job_id": job_id}, "$addToSet": {"running_job_ids": job_id}}
+        )
+
+    async def take_back(self, worker_id: str, job_ids: Sequence[str]) -> None:
+        """Note jobs that a grader does not run any more."""
+        await self._workers.update_one({"_id": worker_id}, {"$pull": {"running_job_ids": {"$in": list(job_ids)}}})
+        await self._workers.update_one(
+            {"_id": worker_id, "running_job_id": {"$in": list(job_ids)}}, {"$set": {"running_job_id": None}}
+        )
+
+    async def bury(self, worker_id: str, *, session: str | None = None, silent_since: datetime | None = None) -> bool:
+        """Mark a grader dead; False when it was, has registered anew since, or has been heard of."""
+        wanted: Document = {"_id": worker_id, "alive": True}
+        if session is not None:
+            wanted["session"] = session
+        if silent_since is not None:
+            wanted["last_seen"] = {"$lte": silent_since}
+        idle: Document = {"alive": False, "running_job_id": None, "running_job_ids": []}
+        result = await self._workers.update_one(wanted, {"$set": idle})
+        return result.modified_count == 1
+
+    async def silent_attached(self, moment: datetime) -> list[Attached]:
+        """Graders behind gateways that live by their record, and were last heard of at or before a moment."""
+        alive = await self._workers.find({"alive": True}).to_list()
+        return [_attached(d) for d in alive if (d.get("gateway") or "slots" not in d) and d["last_seen"] <= moment]
+
+    async def bury_sockets_of(self, gateway: str) -> None:
+        """Mark the graders dead whose sockets an earlier life of a gateway held, and those that the original held."""
+        held = {"use_ws": True, "alive": True, "gateway": {"$in": [gateway, None]}}
+        await self._workers.update_many(held, {"$set": {"alive": False}})
+
     async def silent_since(self, moment: datetime) -> list[str]:
         """Mark graders dead that were last seen before a moment; their ids."""
         stale = {"alive": True, "last_seen": {"$lt": moment}}
@@ -49,7 +125,7 @@ class Workers:
 
 
 def _fresh(beat: GraderHeartbeat) -> Document:
-    return {"jobs_processed": 0, "use_ws": False, "last_seen": beat.sent_at}
+    return {"jobs_processed": 0, "last_seen": beat.sent_at}
 
 
 def _state(beat: GraderHeartbeat) -> Document:
@@ -62,4 +138,39 @@ def _state(beat: GraderHeartbeat) -> Document:
         "alive": not beat.leaving,
         "pool": beat.pool,
         "slots": beat.slots,
+        "use_ws": False,
+        "gateway": None,
     }
+
+
+def _attached_document(worker: Attached) -> Document:
+    return {
+        "running_job_id": None,
+        "running_job_ids": [],
+        "last_seen": worker.last_seen,
+        "worker_hostname": worker.hostname,
+        "alive": worker.alive,
+        "use_ws": worker.over_socket,
+        "pool": worker.pool,
+        "slots": 1,
+        "gateway": worker.gateway,
+        "session": worker.session,
+        "extended": worker.extended,
+        "registered_at": worker.registered_at,
+    }
+
+
+def _attached(document: Document) -> Attached:
+    last_seen = document["last_seen"]
+    return Attached(
+        id=document["_id"],
+        hostname=document.get("worker_hostname", ""),
+        alive=bool(document.get("alive")),
+        last_seen=last_seen,
+        registered_at=document.get("registered_at") or last_seen,
+        pool=document.get("pool") or "default",
+        session=document.get("session") or "",
+        over_socket=bool(document.get("use_ws")),
+        gateway=document.get("gateway") or "",
+        extended=bool(document.get("extended")),
+    )

@@ -8,8 +8,8 @@ from broadway.events import Event, decode_dead_letter
 from broadway.mongo import Store, StoreError
 from broadway.ports import PublishError, Retry
 from broadway.rabbit import Rabbit
+from broadway.recording import Recorder
 from broadway.results.bury import bury
-from broadway.results.record import Recorder
 from broadway.service import background, instance
 from broadway.settings import ResultsSettings
 from broadway.topology import DEAD, RESULTS

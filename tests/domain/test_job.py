@@ -245,6 +245,43 @@ def test_a_released_start_still_does_not_count_after_a_late_fault() -> None:
     assert fault(start(released, "e2"), "e1").starts == 1
 
 
+def test_only_the_execution_that_is_named_is_lost() -> None:
+    job = start(start(queued().dispatch(at(1)), "e1"), "e2", when=3)
+
+    assert job.lose(at(9), policy=POLICY, execution_id="e1") is job
+    assert job.lose(at(9), policy=POLICY, execution_id="e2").state is JobState.QUEUED
+
+
+def test_a_job_that_is_put_back_waits_again_without_a_pause_and_its_start_does_not_count() -> None:
+    job = start(queued().dispatch(at(1)), "e1").put_back("e1", at(4))
+
+    assert (job.state, job.not_before, job.starts, job.dispatched_at) == (JobState.QUEUED, None, 0, None)
+    assert job.put_back("e1", at(5)) is job
+    assert start(job.dispatch(at(6)), "e2").put_back("e1", at(7)).execution_id == "e2"
+
+
+@pytest.mark.parametrize("state", ["queued", "dispatched", "finished"])
+def test_only_a_running_job_is_put_back(state: str) -> None:
+    jobs = {
+        "queued": queued(),
+        "dispatched": queued().dispatch(at(1)),
+        "finished": start(queued(), "e1").finish(report("e1", Outcome.SUCCEEDED), policy=POLICY),
+    }
+
+    assert jobs[state].put_back("e1", at(4)) is jobs[state]
+
+
+def test_a_grader_holds_its_newest_attempt_that_has_not_ended() -> None:
+    job = start(queued().dispatch(at(1)), "e1")
+
+    held = job.execution_of("on-e1")
+    assert held
+    assert held.execution_id == "e1"
+    assert job.execution_of("on-e2") is None
+    assert job.put_back("e1", at(4)).execution_of("on-e1") is None
+    assert job.lose(at(4), policy=POLICY).execution_of("on-e1") == held, "it may still report"
+
+
 def test_giving_up_says_why() -> None:
     given_up = DISPATCHED.give_up("no such pool", FaultPhase.START, at(60))
 

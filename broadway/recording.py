@@ -60,18 +60,22 @@ class Recorder:
     policy: RetryPolicy
     lease: timedelta
 
-    async def record(self, events: Sequence[Event]) -> None:
+    async def record(self, events: Sequence[Event]) -> dict[str, Moved]:
         """Store a batch and publish what follows from it.
+
+        Returns:
+            The jobs that the events were about, before and after; without those that are unknown.
 
         Raises:
             PublishError: A fact was not taken; the batch has to be recorded again.
         """
         about_jobs = [event for event in events if isinstance(event, JobEvent)]
-        beats = [event for event in events if isinstance(event, GraderHeartbeat)]
+        beats = [event for event in events if isinstance(event, GraderHeartbeat) and not event.gateway]
         await self.logs.put([_log(event) for event in about_jobs if isinstance(event, JobFinished)])
         moved = await self.jobs.move(self._moves(about_jobs))
         await self._note_graders(about_jobs, moved, beats)
         await asyncio.gather(*(self.publisher.publish(*fact) for fact in _facts(about_jobs, moved)))
+        return moved
 
     async def _note_graders(
         self, events: Sequence[JobEvent], moved: dict[str, Moved], beats: Sequence[GraderHeartbeat]
@@ -102,7 +106,7 @@ class Recorder:
             return job
         match event:
             case JobStarted():
-                attempt = Attempt(event.execution_id, event.grader_id, event.started_at)
+                attempt = Attempt(event.execution_id, event.grader_id, event.started_at, deadline=event.deadline)
                 return job.start(attempt, lease=self.lease, policy=self.policy)
             case JobFinished():
                 if job.is_terminal and job.execution_id != event.execution_id:

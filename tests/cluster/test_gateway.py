@@ -1,0 +1,215 @@
+"""Graders that cannot reach the broker: written from the original's protocols alone, next to native ones."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import websockets
+from harness import Cluster, stage, until
+from websockets.asyncio.client import ClientConnection
+
+CLUSTER = {"Authorization": "Bearer cluster-token"}
+NO_JOB = 498
+
+
+@dataclass
+class Poller:
+    """An original grader's HTTP side."""
+
+    http: httpx2.AsyncClient
+    name: str
+
+    async def register(self) -> httpx2.Response:
+        return await self.post("worker", {"hostname": f"{self.name}.example"})
+
+    async def post(self, path: str, body: Any = None) -> httpx2.Response:
+        return await self.http.post(f"/api/v1/{path}/{self.name}", json=body, headers=CLUSTER)
+
+    async def poll(self) -> dict[str, Any] | None:
+        answer = await self.http.get(f"/api/v1/grading_job/{self.name}", headers=CLUSTER)
+        if answer.status_code == NO_JOB:
+            return None
+        assert answer.status_code == httpx2.codes.OK, answer.text
+        job: dict[str, Any] = answer.json()["data"]
+        return job
+
+    async def report(self, job_id: str, *, success: bool = True, **more: Any) -> httpx2.Response:
+        return await self.post("grading_job", result(job_id, success=success, **more))
+
+
+def result(job_id: str, *, success: bool = True, **more: Any) -> dict[str, Any]:
+    logs = {"stdout": f"output of {job_id}", "stderr": ""}
+    return {"grading_job_id": job_id, "success": success, "results": [{"success": success}], "logs": logs} | more
+
+
+def poller(cluster: Cluster, name: str) -> Poller:
+    return Poller(cluster.client.http, name)
+
+
+@contextlib.asynccontextmanager
+async def connection(cluster: Cluster, name: str, *, register: bool = True) -> AsyncIterator[ClientConnection]:
+    url = str(cluster.client.http.base_url).replace("http://", "ws://").rstrip("/")
+    async with websockets.connect(f"{url}/api/v1/worker_ws/{name}", additional_headers=CLUSTER) as socket:
+        if register:
+            await say(socket, "register", {"hostname": f"{name}.example"})
+            assert await hear(socket) == {"success": True}
+        yield socket
+
+
+async def say(socket: ClientConnection, kind: str, args: dict[str, Any]) -> None:
+    await socket.send(json.dumps({"type": kind, "args": args}))
+
+
+async def hear(socket: ClientConnection) -> Any:
+    async with asyncio.timeout(30):
+        return json.loads(await socket.recv())
+
+
+async def test_a_poll_finds_what_was_submitted_just_before(cluster: Cluster) -> None:
+    grader = poller(cluster, "poller")
+    assert (await grader.register()).json() == {"status": "success", "data": {"heartbeat": 1}}
+    assert await grader.poll() is None
+    await cluster.client.register("cs241", "mp1", students=[stage("exit", "0", env={"A": "1"})])
+    run_id = await cluster.client.submit("cs241", "mp1", students=3)
+
+    jobs = [await grader.poll() for _ in range(3)]
+
+    status = await cluster.client.status("cs241", run_id)
+    assert [job["grading_job_id"] for job in jobs if job] == list(status["student_jobs_state"])
+    assert set(status["student_jobs_state"].values()) == {"grading job is running"}
+    assert jobs[0]
+    assert jobs[0]["stages"][0]["env"]["A"] == "1"
+    assert await grader.poll() is None
+    for job in jobs:
+        assert job
+        assert (await grader.report(job["grading_job_id"])).json() == {"status": "success", "data": None}
+    assert (await cluster.client.status("cs241", run_id))["state"] == "grading run is complete"
+
+
+async def test_phases_follow_each_other_without_waiting(cluster: Cluster) -> None:
+    grader = poller(cluster, "poller")
+    await grader.register()
+    await cluster.client.register(
+        "cs241",
+        "mp1",
+        pre_processing_pipeline=[stage("exit", "0")],
+        students=[stage("exit", "0")],
+        post_processing_pipeline=[stage("exit", "0")],
+    )
+    run_id = await cluster.client.submit("cs241", "mp1", students=2)
+    expected = [
+        "students grading jobs have been scheduled",
+        "students grading jobs have been scheduled",
+        "post processing job has been scheduled",
+        "grading run is complete",
+    ]
+    for state in expected:
+        job = await grader.poll()
+        assert job
+        assert (await grader.report(job["grading_job_id"])).status_code == httpx2.codes.OK
+        assert (await cluster.client.status("cs241", run_id))["state"] == state
+
+
+async def test_graders_of_all_three_kinds_share_a_run(cluster: Cluster) -> None:
+    native = cluster.graders.start("native", slots=1)
+    polling = poller(cluster, "poller")
+    await polling.register()
+    async with connection(cluster, "socket") as socket:
+        await cluster.client.register("cs241", "mp1", students=[stage("sleep", "0.05")])
+        run_id = await cluster.client.submit("cs241", "mp1", students=12)
+        pushed, polled = 0, 0
+
+        async def serve_socket() -> None:
+            nonlocal pushed
+            while True:
+                job = await hear(socket)
+                pushed += 1
+                await say(socket, "job_result", result(job["grading_job_id"]))
+
+        serving = asyncio.create_task(serve_socket())
+        while (await cluster.client.status("cs241", run_id))["state"] != "grading run is complete":
+            if job := await polling.poll():
+                polled += 1
+                await polling.report(job["grading_job_id"])
+        serving.cancel()
+
+    run = await cluster.client.finished("cs241", run_id)
+    assert [job["outcome"] for job in run["jobs"]] == ["succeeded"] * 12
+    assert {job["grader"] for job in run["jobs"]} == {"native", "poller", "socket"}
+    assert pushed + polled + len(native.started) == 12
+
+
+async def test_a_job_lost_with_its_connection_runs_elsewhere(cluster: Cluster) -> None:
+    await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
+    async with connection(cluster, "socket") as socket:
+        run_id = await cluster.client.submit("cs241", "mp1", students=1)
+        lost = await hear(socket)
+    cluster.graders.start("native")
+
+    run = await cluster.client.finished("cs241", run_id)
+
+    (job,) = run["jobs"]
+    assert (job["id"], job["outcome"], job["attempts"], job["grader"]) == (
+        lost["grading_job_id"],
+        "succeeded",
+        2,
+        "native",
+    )
+
+
+async def test_a_silent_poller_is_dead_and_its_job_runs_elsewhere(cluster: Cluster) -> None:
+    grader = poller(cluster, "poller")
+    await grader.register()
+    await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
+    run_id = await cluster.client.submit("cs241", "mp1", students=1)
+    assert await grader.poll()
+    cluster.graders.start("native")
+
+    run = await cluster.client.finished("cs241", run_id)
+
+    assert [(job["outcome"], job["attempts"], job["grader"]) for job in run["jobs"]] == [("succeeded", 2, "native")]
+
+
+async def test_heartbeats_keep_a_job(cluster: Cluster) -> None:
+    grader = poller(cluster, "poller")
+    await grader.register()
+    await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
+    run_id = await cluster.client.submit("cs241", "mp1", students=1)
+    job = await grader.poll()
+    assert job
+    leases = 0
+    lease = cluster.settings.lease
+
+    async def has_outlived_its_lease() -> bool:
+        nonlocal leases
+        assert (await grader.post("heartbeat")).content == b""
+        (held,) = (await cluster.opened.store.jobs.get_many([job["grading_job_id"]])).values()
+        assert held.started_at
+        assert held.lease_expires_at
+        leases += 1
+        return held.lease_expires_at > held.started_at + 2 * lease
+
+    await until(has_outlived_its_lease)
+    await grader.report(job["grading_job_id"])
+    run = await cluster.client.finished("cs241", run_id)
+    assert [(job["outcome"], job["attempts"]) for job in run["jobs"]] == [("succeeded", 1)]
+
+
+async def test_an_engine_that_crashed_is_not_the_students_failure(cluster: Cluster) -> None:
+    grader = poller(cluster, "poller")
+    await grader.register()
+    cluster_logs = {"stdout": "The container crashed", "stderr": "no such image"}
+    await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
+    run_id = await cluster.client.submit("cs241", "mp1", students=1)
+    job = await grader.poll()
+    assert job
+    await grader.report(job["grading_job_id"], success=False, results=[{"success": False}], logs=cluster_logs)
+    cluster.graders.start("native")
+
+    run = await cluster.client.finished("cs241", run_id)
+
+    assert [(job["outcome"], job["attempts"], job["grader"]) for job in run["jobs"]] == [("succeeded", 2, "native")]

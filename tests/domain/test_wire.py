@@ -1,0 +1,78 @@
+"""What results of graders that speak the original's protocols come to."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from broadway.ingest.wire import JobResult, judge
+from broadway.job import FaultPhase, Outcome
+
+CRASH = {"stdout": "the container crashed", "stderr": "500 Server Error"}
+
+
+def result(*, success: bool = False, **more: Any) -> JobResult:
+    body: dict[str, Any] = {"grading_job_id": "a" * 24, "success": success, "results": [], "logs": {}}
+    return JobResult.model_validate(body | more)
+
+
+def entry(*, killed: bool = False, code: int = 1, oom: bool = False) -> dict[str, Any]:
+    return {"success": False, "killed": killed, "data": {"ExitCode": code, "OOMKilled": oom}}
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome", "reason"),
+    [
+        ({"success": True}, Outcome.SUCCEEDED, ""),
+        ({}, Outcome.FAILED, ""),
+        ({"results": [{"res": "anything"}]}, Outcome.FAILED, ""),
+        ({"results": [{"data": "no object"}]}, Outcome.FAILED, ""),
+        ({"results": [{"success": True}, entry(code=3)]}, Outcome.FAILED, "stage 2: exit code 3"),
+        ({"results": [entry(killed=True, code=137)]}, Outcome.TIMED_OUT, "stage 1: ran longer than its time limit"),
+        ({"results": [entry(oom=True, code=137)]}, Outcome.OUT_OF_MEMORY, "stage 1: used more memory than its limit"),
+        ({"results": [{"success": False}], "logs": CRASH}, Outcome.INFRASTRUCTURE_ERROR, "500 Server Error"),
+        ({"results": [entry()], "logs": CRASH}, Outcome.FAILED, "stage 1: exit code 1"),
+    ],
+)
+def test_the_outcome_is_told_from_what_there_is(said: dict[str, Any], outcome: Outcome, reason: str) -> None:
+    verdict = judge(result(**said))
+
+    assert (verdict.outcome, verdict.reason) == (outcome, reason)
+    assert verdict.retryable is (outcome is Outcome.INFRASTRUCTURE_ERROR)
+
+
+def test_a_verdict_is_believed() -> None:
+    said = {"outcome": "infrastructure_error", "reason": "no such image", "fault_phase": "pull", "retryable": False}
+
+    verdict = judge(result(verdict=said))
+
+    assert (verdict.outcome, verdict.fault_phase, verdict.retryable) == (
+        Outcome.INFRASTRUCTURE_ERROR,
+        FaultPhase.PULL,
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"verdict": {"outcome": "succeeded"}}, "contradicts success"),
+        ({"verdict": {"outcome": "failed"}, "success": True}, "contradicts success"),
+        ({"verdict": {"outcome": "cancelled"}}, "cannot come to 'cancelled'"),
+        ({"verdict": {"outcome": "good"}}, "verdict.outcome"),
+        ({"logs": {"stdout": 1}}, "logs.stdout"),
+        ({"logs": {"other": ""}}, "logs.other"),
+        ({"logs": None}, "logs"),
+        ({"results": [1]}, "results.0"),
+        ({"results": None}, "results"),
+        ({"success": 1}, "success"),
+        ({"grading_job_id": 1}, "grading_job_id"),
+        ({"extra": 1}, "extra"),
+    ],
+)
+def test_what_is_wrong_is_named(wrong: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        result(**wrong)
+
+    problems = [".".join(map(str, e["loc"])) + " " + e["msg"] for e in refused.value.errors()]
+    assert any(named in problem for problem in problems)
