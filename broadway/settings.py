@@ -123,6 +123,12 @@ class IngestSettings(ServiceSettings):
     grader_amqp_url: SecretStr | None = Field(
         default=None, description="the broker, as graders reach it; the services' own when not given"
     )
+    offer_amqp: bool = Field(
+        default=True, description="tell graders that join where the broker is; without it they poll over HTTP"
+    )
+    gateway_pool: Id = Field(
+        default="default", description="pool of graders that speak HTTP or WebSocket and name none"
+    )
     max_body_size: int = Field(default=32 * 1024 * 1024, gt=0, description="bytes of a request's body at most")
     max_job_seconds: float = Field(
         default=3 * 3600, gt=0, description="time limits of a job's stages together, at most"

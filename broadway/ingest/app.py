@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from broadway.ingest import assignments, graders, health, jobs, polling, runs, sockets
 from broadway.ingest.gateway import Gateway, Later
-from broadway.ingest.payload import BodyTooLargeError, InvalidBodyError
+from broadway.ingest.payload import BodyTooLargeError, BodyTooSlowError, InvalidBodyError
 from broadway.ingest.responses import PREFLIGHT, Refused, failure, invalid_body, problem, refused
 from broadway.ingest.submit import RejectedError
 from broadway.mongo import Store, StoreError
@@ -119,6 +119,7 @@ def _exception_handlers() -> Mapping[Any, Any]:
         Refused: _on_refused,
         InvalidBodyError: _on_invalid_body,
         BodyTooLargeError: _on_too_large,
+        BodyTooSlowError: _on_too_slow,
         UnstorableError: _on_unstorable,
         RejectedError: _on_rejected,
         StoreError: _on_store_away,
@@ -142,6 +143,10 @@ def _on_invalid_body(request: Request, error: InvalidBodyError) -> Response:
 
 def _on_too_large(request: Request, error: BodyTooLargeError) -> Response:
     return problem(413, str(error)) if _is_v2(request) else invalid_body(str(error), 413)
+
+
+def _on_too_slow(request: Request, error: BodyTooSlowError) -> Response:
+    return problem(408, str(error)) if _is_v2(request) else invalid_body(str(error), 408)
 
 
 def _on_unstorable(_: Request, error: UnstorableError) -> Response:

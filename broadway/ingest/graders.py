@@ -48,6 +48,6 @@ def _worker(document: dict[str, Any]) -> dict[str, Any]:
     return {
         "hostname": document.get("worker_hostname", ""),
         "jobs_processed": document.get("jobs_processed", 0),
-        "busy": alive and document.get("running_job_id") is not None,
+        "busy": alive and bool(document.get("running_job_ids") or document.get("running_job_id")),
         "alive": alive,
     }

@@ -1,5 +1,6 @@
 """Reading request bodies: JSON that the store can hold, or a clear refusal before anything is touched."""
 
+import asyncio
 import json
 import math
 from collections.abc import Iterator
@@ -8,6 +9,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
+BODY_WITHIN = 120.0  # seconds
+LARGE = 256 * 1024  # bytes, from which on reading JSON takes so long that it leaves the event loop
 MAX_DEPTH = 32
 MAX_INT, MIN_INT = 2**63 - 1, -(2**63)
 
@@ -20,6 +23,10 @@ class InvalidBodyError(ValueError):
     """The body is not JSON, or not what was expected; the text names the field."""
 
 
+class BodyTooSlowError(ValueError):
+    """The body takes longer than the server waits."""
+
+
 class BodyTooLargeError(ValueError):
     """The body is larger than the server allows."""
 
@@ -29,14 +36,21 @@ async def read(request: Request, expected: type[Body], *, limit: int) -> Body:
 
     Raises:
         BodyTooLargeError: It is larger; the rest is not read.
+        BodyTooSlowError: It did not come within ``BODY_WITHIN``.
         InvalidBodyError: As ``parse``.
     """
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > limit:
-            raise BodyTooLargeError(f"the request body is too large: {limit} bytes are allowed")
-    return parse(bytes(body), expected)
+    try:
+        async with asyncio.timeout(BODY_WITHIN):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > limit:
+                    raise BodyTooLargeError(f"the request body is too large: {limit} bytes are allowed")
+    except TimeoutError as error:
+        raise BodyTooSlowError(f"the request body did not come within {BODY_WITHIN:g} s") from error
+    if len(body) < LARGE:
+        return parse(bytes(body), expected)
+    return await asyncio.to_thread(parse, bytes(body), expected)  # others are served meanwhile
 
 
 def parse(raw: bytes, expected: type[Body]) -> Body:
