@@ -164,6 +164,7 @@ def configure_logging(settings: LogSettings, *, service: str) -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     # At every loss of the broker aiormq logs tracebacks; our own lines say what it means.
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+    logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, root.level))  # our own lines say more
 
 
 def _stderr_handler(shared: list[Processor]) -> logging.Handler:

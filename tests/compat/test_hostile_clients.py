@@ -1,0 +1,195 @@
+"""Clients that misbehave on the wire: the server goes on serving the others, and gets rid of them."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import pytest
+import websockets
+from harness import Client, Place, free_port, stage, until
+from processes import processes
+
+COURSE = "cs241"
+STAFF = "staff-241"
+CLUSTER_TOKEN = "cluster-token"
+CLUSTER = {"Authorization": f"Bearer {CLUSTER_TOKEN}"}
+MANY = 50
+MAX_FRAME = 10 * 1024 * 1024
+
+
+@dataclass
+class Server:
+    """The API as a process, and raw connections to it."""
+
+    client: Client
+    port: int
+    stack: contextlib.AsyncExitStack
+
+    async def open(self, *pieces: bytes, limit: int = 2**16) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=limit)
+        self.stack.callback(writer.close)
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+        return reader, writer
+
+    async def upgrade(self, name: str) -> asyncio.StreamReader:
+        """A grader's connection that only says what it is told to say, and answers nothing."""
+        lines = ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"]
+        lines += ["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]
+        reader, writer = await self.open(
+            head(f"worker_ws/{name}", *lines, method="GET", token=CLUSTER_TOKEN), limit=1024
+        )
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(_text_frame({"type": "register", "args": {"hostname": name}}))
+        return reader
+
+    async def serves_others(self) -> None:
+        """A read and a whole submission, in no more than a moment."""
+        async with asyncio.timeout(10):
+            assert (await self.client.get(f"queue/{COURSE}/length", token=STAFF)).status_code == httpx2.codes.OK
+            await self.client.register(COURSE, "honest", students=[stage("exit", "0")])
+            await self.client.submit(COURSE, "honest", students=1)
+
+    async def is_alive(self, hostname: str) -> bool:
+        answer = await self.client.get(f"worker/{COURSE}/all", token=STAFF)
+        (alive,) = [w["alive"] for w in answer.json()["data"]["worker_nodes"] if w["hostname"] == hostname]
+        return bool(alive)
+
+
+@pytest.fixture
+async def server(place: Place, tmp_path: Path) -> AsyncIterator[Server]:
+    courses = tmp_path / "courses.json"
+    courses.write_text(json.dumps({COURSE: {"tokens": [STAFF]}}))
+    port = free_port()
+    flags = ["--token", "cluster-token", "--bind-addr", "127.0.0.1", "--bind-port", str(port)]
+    flags += ["--course-config", str(courses), "--heartbeat-interval", "1", "--reconcile-interval", "0.5"]
+    async with processes(tmp_path / "processes", place.environment) as started, contextlib.AsyncExitStack() as stack:
+        await started.service("api", *flags)
+        client = await stack.enter_async_context(Client.connect(f"http://127.0.0.1:{port}"))
+        await until(client.is_ready)
+        yield Server(client, port, stack)
+
+
+def head(path: str, *lines: str, token: str = STAFF, method: str = "POST") -> bytes:
+    fixed = [f"{method} /api/v1/{path} HTTP/1.1", "Host: broadway", f"Authorization: Bearer {token}"]
+    return "\r\n".join([*fixed, *lines, "", ""]).encode()
+
+
+async def test_bodies_that_never_come_to_an_end(server: Server) -> None:
+    opening = head(f"grading_run/{COURSE}/mp1", "Content-Length: 1000000")
+    for _ in range(MANY):
+        await server.open(opening, b'{"students_env": [')
+
+    await server.serves_others()
+
+
+async def test_heads_that_never_come_to_an_end(server: Server) -> None:
+    for _ in range(MANY):
+        await server.open(b"GET /api/v1/queue/cs241/length HTTP/1.1\r\nX-Slow: ")
+
+    await server.serves_others()
+
+
+async def test_connections_that_say_nothing(server: Server) -> None:
+    for _ in range(MANY):
+        await server.open()
+
+    await server.serves_others()
+
+
+async def test_a_client_that_reads_none_of_its_answers(server: Server) -> None:
+    await server.client.register(COURSE, "mp1", students=[stage("exit", "0", env={"BIG": "x" * 1_000_000})])
+    request = head(f"grading_config/{COURSE}/mp1", method="GET")
+    for _ in range(5):
+        await server.open(*[request] * 20, limit=1)
+
+    await server.serves_others()
+
+
+async def test_clients_that_go_away_in_the_middle_of_everything(server: Server) -> None:
+    for opening in (
+        head(f"grading_run/{COURSE}/mp1", "Content-Length: 1000") + b"{",
+        head(f"queue/{COURSE}/length", method="GET"),
+        b"GET /",
+        head("worker_ws/w1", "Upgrade: websocket", "Connection: Upgrade", method="GET", token=CLUSTER_TOKEN),
+    ):
+        _, writer = await server.open(opening)
+        writer.transport.abort()
+
+    await server.serves_others()
+
+
+async def test_a_frame_over_the_limit_closes_that_connection_only(server: Server) -> None:
+    url = f"ws://127.0.0.1:{server.port}/api/v1/worker_ws"
+    async with (
+        websockets.connect(f"{url}/greedy", additional_headers=CLUSTER) as greedy,
+        websockets.connect(f"{url}/honest", additional_headers=CLUSTER, ping_interval=0.3) as honest,
+    ):
+        await honest.send(json.dumps({"type": "register", "args": {"hostname": "honest"}}))
+        assert json.loads(await honest.recv()) == {"success": True}
+        with contextlib.suppress(websockets.ConnectionClosed):
+            await greedy.send("x" * (MAX_FRAME + 1))
+        with pytest.raises(websockets.ConnectionClosedError) as closed:
+            await greedy.recv()
+
+        assert closed.value.rcvd
+        assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1009, "message too big")
+        await server.serves_others()
+        assert json.loads(await honest.recv())["stages"]
+
+
+async def test_a_frame_up_to_the_limit_is_read(server: Server) -> None:
+    url = f"ws://127.0.0.1:{server.port}/api/v1/worker_ws/large"
+    async with websockets.connect(url, additional_headers=CLUSTER) as large:
+        message = json.dumps({"type": "register", "args": {"hostname": ""}})
+        await large.send(message.replace('""', f'"{"x" * (MAX_FRAME - len(message))}"'))
+
+        assert json.loads(await large.recv()) == {"success": True}
+
+
+async def test_a_grader_that_is_cut_off_without_a_word_is_found_dead_and_its_job_goes_on(server: Server) -> None:
+    """A half-open connection: nothing comes any more, not even the end."""
+    reader = await server.upgrade("cut-off")
+    await reader.readuntil(b'{"success": true}')
+    await server.client.register(COURSE, "mp1", students=[stage("exit", "0")])
+    await server.client.submit(COURSE, "mp1", students=1)
+    await reader.readuntil(b'"stages"')
+
+    await server.serves_others()
+
+    async def is_found_dead() -> bool:
+        return not await server.is_alive("cut-off")
+
+    await until(is_found_dead)
+
+    async def waits_again() -> bool:
+        answer = await server.client.http.get("/api/v1/grading_job/next", headers=CLUSTER)
+        return answer.status_code == httpx2.codes.OK
+
+    await server.client.http.post("/api/v1/worker/next", json={"hostname": "next"}, headers=CLUSTER)
+    await until(waits_again)
+
+
+async def test_a_grader_that_reads_nothing_does_not_stop_the_others(server: Server) -> None:
+    await server.client.register(COURSE, "large", students=[stage("exit", "0", env={"BIG": "x" * 8_000_000})])
+    await server.upgrade("deaf")
+    await server.client.submit(COURSE, "large", students=1)
+
+    await server.serves_others()
+
+    async def is_found_dead() -> bool:
+        return not await server.is_alive("deaf")
+
+    await until(is_found_dead)
+
+
+def _text_frame(message: object) -> bytes:
+    """A masked text frame, with a mask of zeros."""
+    text = json.dumps(message).encode()
+    assert len(text) < 126
+    return bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text
