@@ -3,13 +3,17 @@
 import asyncio
 import contextlib
 import json
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 import websockets
-from harness import Cluster, stage, until
+from harness import Client, Cluster, Place, free_port, stage, until
+from processes import QUICK, QUICK_DISPATCHER, Processes, processes
 from websockets.asyncio.client import ClientConnection
 
 CLUSTER = {"Authorization": "Bearer cluster-token"}
@@ -213,3 +217,63 @@ async def test_an_engine_that_crashed_is_not_the_students_failure(cluster: Clust
     run = await cluster.client.finished("cs241", run_id)
 
     assert [(job["outcome"], job["attempts"], job["grader"]) for job in run["jobs"]] == [("succeeded", 2, "native")]
+
+
+Two = tuple[Processes, list[Client], list[list[str]]]
+
+
+@pytest.fixture
+async def two(place: Place, tmp_path: Path) -> AsyncIterator[Two]:
+    """Two ingest services over one dispatcher and one results service; the flags to start the former again."""
+    courses = tmp_path / "courses.json"
+    courses.write_text(json.dumps({"cs241": {"tokens": ["staff-241"]}}))
+    async with processes(tmp_path / "site", place.environment) as running, contextlib.AsyncExitStack() as stack:
+        await running.service("results", *QUICK)
+        await running.service("dispatcher", *QUICK_DISPATCHER)
+        ports = [free_port(), free_port()]
+        flags = [["--bind-port", str(port), "--token", "cluster-token", *QUICK] for port in ports]
+        clients = [await stack.enter_async_context(Client.connect(f"http://localhost:{port}")) for port in ports]
+        for name, each, client in zip(("one", "other"), flags, clients, strict=True):
+            await running.start(name, sys.executable, "-m", "broadway.ingest", "--course-config", str(courses), *each)
+            await until(client.is_ready)
+        yield running, clients, flags
+
+
+async def test_polls_heartbeats_and_results_may_reach_any_api_process(two: Two) -> None:
+    _, (one, other), _ = two
+    here, there = Poller(one.http, "roaming"), Poller(other.http, "roaming")
+    await here.register()
+    assert (await there.register()).status_code == httpx2.codes.BAD_REQUEST
+    await one.register("cs241", "mp1", students=[stage("exit", "0")])
+    run_id = await other.submit("cs241", "mp1", students=2)
+
+    for taking, telling in ((here, there), (there, here)):
+        job = await taking.poll()
+        assert job
+        assert (await telling.post("heartbeat")).status_code == httpx2.codes.OK
+        assert (await telling.report(job["grading_job_id"])).status_code == httpx2.codes.OK
+
+    run = await one.finished("cs241", run_id)
+    assert [(job["outcome"], job["attempts"]) for job in run["jobs"]] == [("succeeded", 1)] * 2
+
+
+async def test_a_result_is_accepted_after_the_api_was_killed(two: Two) -> None:
+    running, (one, other), (flags, _) = two
+    url = f"ws://localhost:{flags[1]}/api/v1/worker_ws/survivor"
+    await other.register("cs241", "mp1", students=[stage("exit", "0")])
+    async with websockets.connect(url, additional_headers=CLUSTER) as socket:
+        await say(socket, "register", {"hostname": "survivor"})
+        await hear(socket)
+        run_id = await other.submit("cs241", "mp1", students=1)
+        job = await hear(socket)
+        await running.kill("one")
+    await running.start("one", sys.executable, "-m", "broadway.ingest", *flags)
+    await until(one.is_ready)
+
+    async with websockets.connect(url, additional_headers=CLUSTER) as socket:
+        await say(socket, "register", {"hostname": "survivor"})
+        assert await hear(socket) == {"success": True}
+        await say(socket, "job_result", result(job["grading_job_id"]))
+        run = await other.finished("cs241", run_id)
+
+    assert [(job["outcome"], job["attempts"], job["grader"]) for job in run["jobs"]] == [("succeeded", 1, "survivor")]
