@@ -23,9 +23,11 @@ app = typer.Typer(
 runs = typer.Typer(help="Grading runs.", no_args_is_help=True)
 jobs = typer.Typer(help="Jobs of a run.", no_args_is_help=True)
 graders = typer.Typer(help="The cluster's graders.", no_args_is_help=True)
+configs = typer.Typer(help="Settings of the programs.", no_args_is_help=True)
 app.add_typer(runs, name="run")
 app.add_typer(jobs, name="job")
 app.add_typer(graders, name="grader")
+app.add_typer(configs, name="config")
 
 EXIT_FAILED, EXIT_NOT_ALLOWED = 1, 4
 UNAUTHORIZED = 401
@@ -139,6 +141,25 @@ def grader_list(*, course: Course, token: Token, server: Server = LOCAL, as_json
     from broadway.cli.tables import worker_table  # noqa: PLC0415
 
     worker_table(workers)
+
+
+@configs.command("show", context_settings={"ignore_unknown_options": True})
+def config_show(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PROGRAM ARGUMENTS",
+            help="api (unless another is named), ingest, dispatcher, results or grader; and what it would be told.",
+        ),
+    ] = None,
+    *,
+    origin: Annotated[bool, typer.Option("--origin", help="Say where each value is from.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a program would run with, here and with these arguments; without its secrets."""
+    from broadway.cli.config import show  # noqa: PLC0415
+
+    show(arguments or [], origin=origin, as_json=as_json)
 
 
 @contextmanager

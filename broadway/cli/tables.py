@@ -41,6 +41,11 @@ def worker_table(workers: Sequence[Worker]) -> None:
     _table(("host", "state", "work", "jobs"), rows)
 
 
+def config_table(settings: Sequence[Sequence[str]]) -> None:
+    """A line for each setting: its name, its value and, if that is asked for, where the value is from."""
+    _table(("name", "value", "from")[: len(settings[0])], settings)
+
+
 def _seconds(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"
 

@@ -1,19 +1,15 @@
-"""Settings of every program: command line > environment > default. Nothing is read before a program's main()."""
+"""What each program can be told."""
 
 import os
-import sys
-from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, CliApp, CliPositionalArg, SettingsConfigDict, SettingsError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
 
 from broadway.job import RetryPolicy
-
-EX_CONFIG = 78
+from broadway.settings.leaves import ENV_PREFIX, Names
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)]
 
@@ -26,8 +22,10 @@ class LogSettings(_Section):
     """Where log lines go, besides stderr."""
 
     dir: str = Field(default="logs", description="directory of the log files; empty for none")
-    level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$")
-    timestamps: bool = True
+    level: str = Field(
+        default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$", description="the least severe lines to log"
+    )
+    timestamps: bool = Field(default=True, description="log lines say when")
     rotate: str = Field(
         default="midnight",
         pattern="^(?i:S|M|H|D|W[0-6]|midnight)$",
@@ -39,7 +37,7 @@ class LogSettings(_Section):
 class MongoSettings(_Section):
     """The store."""
 
-    dsn: str = Field(default="mongodb://localhost:27017", repr=False)
+    dsn: str = Field(default="mongodb://localhost:27017", repr=False, description="the store")
     primary: str = Field(default="AG", description="database of everything but logs")
     logs: str = Field(default="logs", description="database of the logs")
     timeout: int = Field(default=5, gt=0, description="seconds to wait for a server")
@@ -47,29 +45,14 @@ class MongoSettings(_Section):
 
 class _Settings(BaseSettings):
     model_config = SettingsConfigDict(
-        env_prefix="BROADWAY_",
+        env_prefix=ENV_PREFIX,
         env_nested_delimiter="_",
         env_nested_max_split=1,
-        nested_model_default_partial_update=True,
         extra="forbid",
         allow_inf_nan=False,
-        cli_kebab_case=True,
-        cli_implicit_flags=True,
-        cli_avoid_json=True,
-        cli_shortcuts={
-            "log.dir": "log-dir",
-            "log.level": "log-level",
-            "log.timestamps": "log-timestamps",
-            "log.rotate": "log-rotate",
-            "log.backup": "log-backup",
-            "mongodb.dsn": "mongodb-dsn",
-            "mongodb.primary": "mongodb-primary",
-            "mongodb.logs": "mongodb-logs",
-            "mongodb.timeout": "mongodb-timeout",
-        },
     )
 
-    debug: bool = False
+    debug: Annotated[bool, Names(short="-d")] = Field(default=False, description="no effect; the original has it")
     log: LogSettings = LogSettings()
 
 
@@ -117,8 +100,8 @@ class IngestSettings(ServiceSettings):
     """`python -m broadway.ingest`."""
 
     token: SecretStr | None = Field(default=None, description="the cluster token of graders; random when not given")
-    bind_addr: str = "localhost"
-    bind_port: int = Field(default=1470, ge=0, le=65535)
+    bind_addr: str = Field(default="localhost", description="address to listen on")
+    bind_port: int = Field(default=1470, ge=0, le=65535, description="port to listen on")
     course_config: Path | None = Field(default=None, description="JSON file of courses; replaces the stored ones")
     grader_amqp_url: SecretStr | None = Field(
         default=None, description="the broker, as graders reach it; the services' own when not given"
@@ -140,17 +123,23 @@ class ApiSettings(IngestSettings, DispatcherSettings, ResultsSettings):
     """`python -m broadway.api`: ingest, dispatcher and results in one process."""
 
 
+def one_per_cpu() -> int:
+    return os.cpu_count() or 1
+
+
 class GraderSettings(_Settings):
     """`python -m broadway.grader TOKEN GRADER_ID`."""
 
-    # The empty defaults are refused: they let the environment give what the command line does not.
+    # The empty defaults are refused: they let the environment or the config file give what the command line does not.
     token: CliPositionalArg[SecretStr] = Field(default=SecretStr(""), min_length=1, description="the cluster token")
-    grader_id: CliPositionalArg[Id] = Field(default="", description="letters, digits, dashes; unique in the cluster")
-    api_host: str = Field(default="http://127.0.0.1:1470", description="the API to register with")
+    grader_id: Annotated[CliPositionalArg[Id], Names(file="id")] = Field(
+        default="", description="letters, digits, dashes; unique in the cluster"
+    )
+    api_host: str = Field(default="http://127.0.0.1:1470", description="the API; http(s):// or ws(s)://")
     amqp_url: SecretStr | None = Field(default=None, description="the broker, instead of asking the API for it")
-    verbose: bool = Field(default=False, description="job output goes to the log")
-    slots: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=512, description="jobs at a time")
-    pool: Id = "default"
+    verbose: Annotated[bool, Names(short="-v")] = Field(default=False, description="job output goes to the log")
+    slots: int = Field(default_factory=one_per_cpu, ge=1, le=512, description="jobs at a time")
+    pool: Id = Field(default="default", description="pool of courses whose jobs this grader takes")
     work_dir: Path = Field(default=Path("broadway-work"), description="job directories and unreported outcomes")
     drain_timeout: float = Field(default=60.0, ge=0, description="seconds that running jobs get after SIGTERM")
     heartbeat_interval: int = Field(default=10, ge=1, description="seconds between heartbeats; the API's own wins")
@@ -158,33 +147,18 @@ class GraderSettings(_Settings):
     output_limit: int = Field(default=8 * 1024 * 1024, ge=1024, description="bytes a stage may write to its log")
     allow_privileged: bool = Field(default=False, description="run stages that ask for privileged containers")
 
-    @model_validator(mode="after")
-    def _known_scheme(self) -> "GraderSettings":
-        scheme = self.api_host.partition("://")[0]
-        if scheme not in ("http", "https"):
-            raise ValueError(f"api_host: {self.api_host!r} should start with http:// or https://")
-        return self
+    @field_validator("api_host")
+    @classmethod
+    def _known_scheme(cls, address: str) -> str:
+        if address.partition("://")[0] not in ("http", "https", "ws", "wss"):
+            raise ValueError("should start with http://, https://, ws:// or wss://")
+        return address.rstrip("/")
 
 
-AnySettings = TypeVar("AnySettings", bound=BaseSettings)
-
-
-def load(kind: type[AnySettings], *, prog: str, arguments: Sequence[str] | None = None) -> AnySettings:
-    """Read settings from the command line and the environment; exit 78 with a line per problem if they are wrong."""
-    named = type(
-        kind.__name__, (kind,), {"model_config": SettingsConfigDict(cli_prog_name=prog), "__doc__": kind.__doc__}
-    )
-    try:
-        return CliApp.run(named, cli_args=list(sys.argv[1:] if arguments is None else arguments))
-    except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False)
-        sys.stderr.writelines(f"{prog}: {_readable(problem)}\n" for problem in problems)
-        raise SystemExit(EX_CONFIG) from None
-    except SettingsError as error:
-        sys.stderr.write(f"{prog}: {error}\n")
-        raise SystemExit(EX_CONFIG) from None
-
-
-def _readable(problem: ErrorDetails) -> str:
-    where = ".".join(str(part) for part in problem["loc"])
-    return f"{where}: {problem['msg']}" if where else problem["msg"]
+PROGRAMS: dict[str, type[BaseSettings]] = {
+    "api": ApiSettings,
+    "ingest": IngestSettings,
+    "dispatcher": DispatcherSettings,
+    "results": ResultsSettings,
+    "grader": GraderSettings,
+}

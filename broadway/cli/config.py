@@ -1,0 +1,27 @@
+"""What a program would run with, and who says so."""
+
+import json
+from collections.abc import Sequence
+
+from broadway.cli.tables import config_table
+from broadway.settings import PROGRAMS, as_text, leaves, masked, read
+
+
+def show(arguments: Sequence[str], *, origin: bool, as_json: bool) -> None:
+    """Print every setting of the program that the first argument names, else of the API; the rest are its arguments."""
+    program, rest = _split(arguments)
+    kind = PROGRAMS[program]
+    loaded = read(kind, prog=f"python -m broadway.{program}", arguments=rest)
+    settings = [
+        {"name": leaf.key, "value": masked(loaded.value(leaf))} | ({"origin": loaded.origin(leaf)} if origin else {})
+        for leaf in leaves(kind)
+    ]
+    if as_json:
+        print(json.dumps(settings, indent=2, default=str))
+    else:
+        config_table([[as_text(part) for part in setting.values()] for setting in settings])
+
+
+def _split(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
+    named = bool(arguments) and arguments[0] in PROGRAMS
+    return (arguments[0], arguments[1:]) if named else ("api", arguments)

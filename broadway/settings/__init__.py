@@ -1,0 +1,36 @@
+"""Settings of every program: command line > environment > config file > default. Nothing is read before main()."""
+
+from broadway.settings.leaves import Leaf, as_text, leaves
+from broadway.settings.loading import EX_CONFIG, Loaded, load, read
+from broadway.settings.masking import masked
+from broadway.settings.programs import (
+    PROGRAMS,
+    ApiSettings,
+    DispatcherSettings,
+    GraderSettings,
+    IngestSettings,
+    LogSettings,
+    MongoSettings,
+    ResultsSettings,
+    ServiceSettings,
+)
+
+__all__ = [
+    "EX_CONFIG",
+    "PROGRAMS",
+    "ApiSettings",
+    "DispatcherSettings",
+    "GraderSettings",
+    "IngestSettings",
+    "Leaf",
+    "Loaded",
+    "LogSettings",
+    "MongoSettings",
+    "ResultsSettings",
+    "ServiceSettings",
+    "as_text",
+    "leaves",
+    "load",
+    "masked",
+    "read",
+]

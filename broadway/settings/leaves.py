@@ -1,0 +1,97 @@
+"""The names of settings: one leaf for each value, with its flag, variable and key in the config file."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args
+
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_settings import CliPositionalArg
+
+ENV_PREFIX = "BROADWAY_"
+
+LeafPath = tuple[str | int, ...]  # the names of fields, from the settings down to a value: ("log", "dir")
+
+_POSITIONAL = get_args(CliPositionalArg[str])[1]
+_TYPES = {SecretStr: "str", Path: "path"}
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What a setting is called besides the name of its field; metadata of its annotation."""
+
+    short: str = ""
+    file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One value of a program's settings."""
+
+    path: tuple[str, ...]
+    field: FieldInfo
+
+    @property
+    def names(self) -> Names:
+        return next((each for each in self.field.metadata if isinstance(each, Names)), Names())
+
+    @property
+    def positional(self) -> bool:
+        return _POSITIONAL in self.field.metadata
+
+    @property
+    def flag(self) -> str:
+        """The long flag, or what a positional argument is called in the usage."""
+        return self.path[-1].upper() if self.positional else f"--{'-'.join(self.path).replace('_', '-')}"
+
+    @property
+    def variable(self) -> str:
+        return variable(self.path)
+
+    @property
+    def key(self) -> str:
+        """The name in the config file; a dot stands for an object in an object."""
+        return self.names.file or ".".join(self.path)
+
+    @property
+    def type(self) -> str:
+        """What a value is: bool, float, int, path or str."""
+        annotation: Any = self.field.annotation
+        if isinstance(annotation, UnionType):
+            annotation = next(each for each in get_args(annotation) if each is not type(None))
+        return _TYPES.get(annotation) or str(annotation.__name__)
+
+    @property
+    def default(self) -> str:
+        """The default as one would write it; `none` if there is no value, `required` if there has to be one."""
+        if self.field.default_factory is not None:
+            return self.field.default_factory.__name__.replace("_", " ")
+        if self.positional:
+            return "required"
+        return as_text(self.field.default)
+
+
+def leaves(kind: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[Leaf]:
+    """Every leaf of a program's settings, in the order of the classes."""
+    for name, field in kind.model_fields.items():
+        path = (*above, name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from leaves(field.annotation, path)
+        else:
+            yield Leaf(path, field)
+
+
+def variable(path: LeafPath) -> str:
+    """The environment variable of a setting, also of one that does not exist."""
+    return ENV_PREFIX + "_".join(str(part) for part in path).upper()
+
+
+def as_text(value: object) -> str:
+    """A value as the command line, the environment and the config file have it; `none` if there is none."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)

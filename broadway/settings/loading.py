@@ -1,0 +1,102 @@
+"""Reading a program's settings, and telling what is wrong with them."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, NoReturn, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings
+
+from broadway.settings.command_line import CommandLine
+from broadway.settings.leaves import Leaf, LeafPath, leaves
+from broadway.settings.sources import ConfigError, ConfigFile, Environment, unknown
+
+EX_USAGE, EX_CONFIG = 2, 78
+
+_EXPECTED = {"bool_parsing": "expected true, t, yes, y, on or 1, or false, f, no, n, off or 0"}
+
+AnySettings = TypeVar("AnySettings", bound=BaseSettings)
+Source = CommandLine | Environment | ConfigFile
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded(Generic[AnySettings]):
+    """Settings, and where each value is from."""
+
+    settings: AnySettings
+    sources: Sequence[Source]
+
+    def value(self, leaf: Leaf) -> Any:
+        value: Any = self.settings
+        for name in leaf.path:
+            value = getattr(value, name)
+        return value
+
+    def origin(self, leaf: Leaf) -> str:
+        """As in `command line --bind-port`, `environment BROADWAY_BIND_PORT`, `file x.json: bind_port`, `default`."""
+        source = _source(self.sources, leaf.path)
+        return source.origin + source.name(leaf.path) if source else "default"
+
+
+def load(kind: type[AnySettings], *, prog: str, arguments: Sequence[str] | None = None) -> AnySettings:
+    """The settings of a program, from all that `read` reads."""
+    return read(kind, prog=prog, arguments=sys.argv[1:] if arguments is None else arguments).settings
+
+
+def read(kind: type[AnySettings], *, prog: str, arguments: Sequence[str]) -> Loaded[AnySettings]:
+    """Read settings from the command line, the environment and the config file that the command line names.
+
+    Ends the program when they are wrong, with a line for each mistake on stderr: exit code 2 if the command line is to
+    blame, 78 if the environment or the config file is.
+    """
+    command = CommandLine(kind, prog=prog, arguments=arguments)
+    sources: list[Source] = [command, Environment(kind)]
+    try:
+        if command.config_file is not None:
+            sources.append(ConfigFile(kind, command.config_file))
+        settings = kind(_build_sources=(tuple(sources), {}))
+    except ConfigError as error:
+        _refuse(command, EX_CONFIG, [str(error)])
+    except ValidationError as error:
+        mistakes = error.errors(include_url=False, include_input=False)
+        to_blame = {_source(sources, mistake["loc"]) for mistake in mistakes}
+        code = EX_USAGE if to_blame & {command, None} else EX_CONFIG
+        _refuse(command, code, [_readable(kind, sources, mistake) for mistake in mistakes])
+    return Loaded(settings, sources)
+
+
+def _refuse(command: CommandLine, code: int, lines: Sequence[str]) -> NoReturn:
+    parser = command.root_parser
+    if code == EX_USAGE:
+        parser.print_usage(sys.stderr)
+    sys.stderr.writelines(f"{parser.prog}: error: {line}\n" for line in lines)
+    raise SystemExit(code)
+
+
+def _readable(kind: type[BaseSettings], sources: Sequence[Source], mistake: ErrorDetails) -> str:
+    path = mistake["loc"]
+    source = _source(sources, path)
+    if source is None:
+        leaf = next(each for each in leaves(kind) if each.path == path)
+        return f"{leaf.flag} is missing: an argument, or {leaf.variable}, or {leaf.key} in the config file"
+    if mistake["type"] == "extra_forbidden":
+        siblings = [source.name(each.path) for each in leaves(kind) if each.path[:-1] == path[:-1]]
+        return f"{source.mistake}{source.name(path)}: {unknown(siblings)}"
+    text = _EXPECTED.get(mistake["type"], mistake["msg"].removeprefix("Value error, "))
+    return f"{source.mistake}{source.name(path)}: {text}"
+
+
+def _source(sources: Sequence[Source], path: LeafPath) -> Source | None:
+    """The source that a value is from; None for a default."""
+    return next((source for source in sources if _has(source(), path)), None)
+
+
+def _has(data: Mapping[str, Any], path: LeafPath) -> bool:
+    node: Any = data
+    for name in path:
+        if not isinstance(node, Mapping) or name not in node:
+            return False
+        node = node[name]
+    return True

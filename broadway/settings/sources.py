@@ -1,0 +1,92 @@
+"""Where settings come from besides the command line: the environment and the config file."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource
+
+from broadway.settings.leaves import Leaf, LeafPath, leaves, variable
+
+_Tree = dict[str, "Leaf | _Tree"]  # leaves by their keys in the config file
+
+
+class ConfigError(Exception):
+    """What the environment or the config file says cannot be used; the text names the place."""
+
+
+class Environment(EnvSettingsSource):
+    """A variable for each leaf."""
+
+    origin, mistake = "environment ", ""
+
+    def name(self, path: LeafPath) -> str:
+        return variable(path)
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> NoReturn:  # noqa: ARG002
+        """Refuse a whole section in one variable."""
+        section = [each.variable for each in leaves(self.settings_cls) if each.path[0] == field_name]
+        raise ConfigError(f"{variable((field_name,))}: {unknown(section)}")
+
+
+class ConfigFile(InitSettingsSource):
+    """A JSON object, with an object for each section."""
+
+    def __init__(self, kind: type[BaseSettings], path: str) -> None:
+        self.origin, self.mistake = f"file {path}: ", f"{path}: "
+        self._keys = {leaf.path: leaf.key for leaf in leaves(kind)}
+        super().__init__(kind, _by_field(_object(path), _tree(leaves(kind)), path))
+
+    def name(self, path: LeafPath) -> str:
+        return self._keys[tuple(str(part) for part in path)]
+
+
+def unknown(known: Iterable[str]) -> str:
+    """What is wrong with a name that is not one of those known."""
+    return f"no such setting; there are {', '.join(dict.fromkeys(known))}"
+
+
+def _object(path: str) -> Any:
+    try:
+        return json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; expected a config file") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: expected JSON: {error}") from None
+
+
+def _tree(found: Iterable[Leaf]) -> _Tree:
+    root: _Tree = {}
+    for leaf in found:
+        node = root
+        *sections, name = leaf.key.split(".")
+        for section in sections:
+            node = node.setdefault(section, {})  # type: ignore[assignment]  # a section is never a leaf
+        node[name] = leaf
+    return root
+
+
+def _by_field(data: object, tree: _Tree, where: str, above: str = "") -> dict[str, Any]:
+    """An object's values by the names of fields; ``above`` begins the names of its keys."""
+    if not isinstance(data, Mapping):
+        place = f"{where}: {above.rstrip('.')}" if above else where
+        raise ConfigError(f"{place}: expected an object, with keys of {', '.join(tree)}")
+    values: dict[str, Any] = {}
+    for key, value in data.items():
+        place, node = f"{where}: {above}{key}", tree.get(key)
+        if node is None:
+            raise ConfigError(f"{place}: {unknown(tree)}")
+        if isinstance(node, dict):
+            values[key] = _by_field(value, node, where, f"{above}{key}.")
+        else:
+            values[node.path[-1]] = _of_type(node, value, place)
+    return values
+
+
+def _of_type(leaf: Leaf, value: object, place: str) -> object:
+    # To pydantic true is a fine 1, as Python has it.
+    if isinstance(value, bool) and leaf.type != "bool":
+        raise ConfigError(f"{place}: expected {leaf.type}, not a boolean")
+    return value

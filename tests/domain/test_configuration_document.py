@@ -1,0 +1,26 @@
+"""docs/configuration.md says of every program what its settings are."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from broadway.settings import PROGRAMS, Leaf, leaves
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
+
+
+def rows(program: str) -> list[str]:
+    sections = re.split(r"^### `python -m broadway\.(\w+)`$", DOCUMENT.read_text(), flags=re.MULTILINE)
+    text = dict(zip(sections[1::2], sections[2::2], strict=True))[program]
+    return [line for line in text.splitlines() if line.startswith("| `")]
+
+
+def row(leaf: Leaf) -> str:
+    flags = ", ".join(f"`{flag}`" for flag in (leaf.names.short, leaf.flag) if flag)
+    return f"| {flags} | `{leaf.variable}` | `{leaf.key}` | `{leaf.default}` | {leaf.field.description} |"
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_document_has_every_setting_of_a_program_as_it_is(program: str) -> None:
+    assert rows(program) == [row(leaf) for leaf in leaves(PROGRAMS[program])]
