@@ -7,7 +7,7 @@ import logging.handlers
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,9 +49,17 @@ def run(main: Main, *, service: str, settings: LogSettings) -> None:
     try:
         uvloop.run(_supervised(main))
     except* StartError as group:
-        for error in group.exceptions:
-            log.critical("cannot start", reason=str(error))
+        for reason in dict.fromkeys(map(str, _leaves(group))):
+            log.critical("cannot start", reason=reason)
         raise SystemExit(1) from None
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 async def _supervised(main: Main) -> None:

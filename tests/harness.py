@@ -5,8 +5,9 @@ import contextlib
 import inspect
 import itertools
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -149,20 +150,32 @@ class Graders:
                     stop.set()
 
     def start(self, name: str, *, slots: int = 2, drain_timeout: float = 5) -> FakeContainers:
-        containers = FakeContainers()
-        settings = GraderSettings.model_construct(
+        """A grader at the broker."""
+        membership = Membership(heartbeat_interval=1, amqp_url=self.amqp_url)
+        settings = self.settings(name, slots=slots, drain_timeout=drain_timeout)
+        return self._launch(name, partial(grader.serve, settings, membership))
+
+    def attach(self, name: str, api_host: str, *, slots: int = 2, drain_timeout: float = 5) -> FakeContainers:
+        """A grader that finds its way from the API's address."""
+        settings = self.settings(name, slots=slots, drain_timeout=drain_timeout, api_host=api_host)
+        return self._launch(name, partial(grader.run, settings))
+
+    def settings(self, name: str, *, slots: int, drain_timeout: float, api_host: str = "") -> GraderSettings:
+        return GraderSettings.model_construct(
             token=SecretStr("cluster-token"),
             grader_id=name,
+            api_host=api_host,
+            amqp_url=None,
             slots=slots,
             pool="default",
             verbose=False,
             work_dir=self.directory / name,
             drain_timeout=drain_timeout,
         )
-        membership = Membership(heartbeat_interval=1, amqp_url=self.amqp_url)
-        stop = asyncio.Event()
-        serving = grader.serve(settings, membership, containers=containers, stop=stop)
-        self.running[name] = (stop, self.group.create_task(serving))
+
+    def _launch(self, name: str, serve: Callable[..., Coroutine[Any, Any, None]]) -> FakeContainers:
+        containers, stop = FakeContainers(), asyncio.Event()
+        self.running[name] = (stop, self.group.create_task(serve(containers=containers, stop=stop)))
         return containers
 
     async def stop(self, name: str) -> None:

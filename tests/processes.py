@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 TESTS = Path(__file__).parent
+CLUSTER_TOKEN = "cluster-token"
 
 QUICK = ("--heartbeat-interval", "1")
 QUICK_DISPATCHER = (*QUICK, "--reconcile-interval", "0.5", "--leader-ttl", "1.5", "--retry-backoff", "0.05")
@@ -45,6 +46,11 @@ class Processes:
         work_dir = str(self.directory / "work")
         url = self.environment["BROADWAY_AMQP_URL"]
         await self.start(name, sys.executable, program, url, name, str(slots), work_dir)
+
+    async def attached_grader(self, name: str, address: str, *, slots: int = 1, token: str = CLUSTER_TOKEN) -> None:
+        """A grader that finds its way from the API's address."""
+        program, work_dir = str(TESTS / "programs" / "fake_grader.py"), str(self.directory / "work" / name)
+        await self.start(name, sys.executable, program, address, name, str(slots), work_dir, token)
 
     async def kill(self, name: str) -> None:
         """SIGKILL, and gone."""

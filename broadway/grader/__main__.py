@@ -3,9 +3,8 @@
 import asyncio
 
 from broadway import service
-from broadway.grader import serve
+from broadway.grader import run
 from broadway.grader.containers import DockerContainers
-from broadway.grader.join import join
 from broadway.grader.stages import ContainerError, Limits
 from broadway.service import StartError
 from broadway.settings import GraderSettings, load
@@ -17,9 +16,7 @@ async def _main(settings: GraderSettings, stop: asyncio.Event) -> None:
         async with DockerContainers.connect(
             limits=limits, slots=settings.slots, work_dir=settings.work_dir
         ) as containers:
-            membership = await service.unless_stopped(join(settings), stop)
-            if membership:
-                await serve(settings, membership, containers=containers, stop=stop)
+            await run(settings, containers=containers, stop=stop)
     except ContainerError as error:
         raise StartError(str(error)) from error
 

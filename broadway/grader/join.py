@@ -1,12 +1,12 @@
-"""Joining a cluster: the API tells a grader where the broker is."""
+"""Joining a cluster: the API tells a grader how to reach the broker, if it may and can."""
 
 import asyncio
-import os
 
 import httpx2
 import structlog
 from pydantic import BaseModel, ValidationError
 
+from broadway.grader.v1 import AGENT, hostname
 from broadway.service import StartError
 from broadway.settings import GraderSettings
 
@@ -19,14 +19,18 @@ _REFUSALS = range(400, 500)
 
 
 class Membership(BaseModel):
-    """What the API says to a grader that joins."""
+    """What the API says to a grader that joins; without ``amqp_url`` it is to poll.
+
+    ``extended`` is False for an API of the original, which knows nothing of joining.
+    """
 
     heartbeat_interval: int
-    amqp_url: str
+    amqp_url: str | None
+    extended: bool = True
 
 
 async def join(settings: GraderSettings) -> Membership:
-    """Register, waiting for an API that is not there yet; with ``--amqp-url`` nobody is asked.
+    """Ask to join, waiting for an API that is not there yet; with ``--amqp-url`` nobody is asked.
 
     Raises:
         StartError: The API refuses this grader, or what answers is no Broadway API.
@@ -34,27 +38,36 @@ async def join(settings: GraderSettings) -> Membership:
     if settings.amqp_url:
         return Membership(heartbeat_interval=settings.heartbeat_interval, amqp_url=settings.amqp_url.get_secret_value())
     pause = FIRST_PAUSE
-    async with httpx2.AsyncClient(base_url=settings.api_host.rstrip("/"), timeout=TIMEOUT) as client:
+    async with http_client(settings) as client:
         while True:
             try:
-                return _read(await _ask(client, settings), settings.api_host)
+                return _read(await client.post(f"/api/v2/graders/{settings.grader_id}", json={"hostname": hostname()}))
             except httpx2.TransportError as error:
                 log.warning("waiting for the API", api=settings.api_host, reason=str(error))
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, 2 * pause)
 
 
-async def _ask(client: httpx2.AsyncClient, settings: GraderSettings) -> httpx2.Response:
-    return await client.post(
-        f"/api/v2/graders/{settings.grader_id}",
-        headers={"Authorization": f"Bearer {settings.token.get_secret_value()}"},
-        json={"hostname": os.uname().nodename},
+def http_client(settings: GraderSettings) -> httpx2.AsyncClient:
+    """A client of the API with this grader's credentials."""
+    return httpx2.AsyncClient(
+        base_url=settings.api_host,
+        timeout=TIMEOUT,
+        headers={"Authorization": f"Bearer {settings.token.get_secret_value()}", "User-Agent": AGENT},
     )
 
 
-def _read(response: httpx2.Response, api: str) -> Membership:
+def refused_token(api: str) -> StartError:
+    """What a grader with a wrong token ends with."""
+    return StartError(f"the API at {api} refuses this token: is it the cluster token?")
+
+
+def _read(response: httpx2.Response) -> Membership:
+    api = f"{response.url.scheme}://{response.url.netloc.decode()}"
     if response.status_code == httpx2.codes.UNAUTHORIZED:
-        raise StartError(f"the API at {api} refuses this token: is it the cluster token?")
+        raise refused_token(api)
+    if response.status_code == httpx2.codes.NOT_FOUND:
+        return Membership(heartbeat_interval=0, amqp_url=None, extended=False)
     if response.status_code in _REFUSALS:
         raise StartError(f"the API at {api} refuses this grader: {response.status_code} {response.text[:200]}")
     if response.is_error:

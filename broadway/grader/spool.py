@@ -3,23 +3,43 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Generic, Protocol, Self, TypeVar
 
 import structlog
 from pydantic import ValidationError
 
-from broadway.events import JobEvent, JobFinished
-
 log = structlog.get_logger(__name__)
 
 
-class Spool:
-    """One file per job and generation."""
+class AboutJob(Protocol):
+    """What tells whose outcome it is."""
 
-    def __init__(self, directory: Path) -> None:
+    @property
+    def job_id(self) -> str: ...
+    @property
+    def generation(self) -> int: ...
+
+
+class SpooledModel(AboutJob, Protocol):
+    """An outcome that can be written down and read again."""
+
+    def model_dump_json(self) -> str: ...
+    @classmethod
+    def model_validate_json(cls, json_data: bytes) -> Self: ...
+
+
+Outcome = TypeVar("Outcome", bound=SpooledModel)
+
+
+class Spool(Generic[Outcome]):
+    """One file per job and generation, each holding a ``kind``."""
+
+    def __init__(self, directory: Path, kind: type[Outcome]) -> None:
         self._directory = directory
+        self._kind = kind
         directory.mkdir(parents=True, exist_ok=True)
 
-    def put(self, outcome: JobFinished) -> None:
+    def put(self, outcome: Outcome) -> None:
         """Return when the outcome is on disk, whole or not at all."""
         path = self._path(outcome)
         draft = path.with_suffix(".new")
@@ -30,25 +50,25 @@ class Spool:
         draft.replace(path)
         self._sync_directory()
 
-    def get(self, job: JobEvent) -> JobFinished | None:
+    def get(self, job: AboutJob) -> Outcome | None:
         """The outcome of a job in its generation, if it waits here."""
         return self._read(self._path(job))
 
-    def remove(self, outcome: JobFinished) -> None:
+    def remove(self, outcome: Outcome) -> None:
         """Forget an outcome that has been confirmed."""
         self._path(outcome).unlink(missing_ok=True)
 
-    def __iter__(self) -> Iterator[JobFinished]:
+    def __iter__(self) -> Iterator[Outcome]:
         for path in sorted(self._directory.glob("*.json")):
             if outcome := self._read(path):
                 yield outcome
 
-    def _path(self, job: JobEvent) -> Path:
+    def _path(self, job: AboutJob) -> Path:
         return self._directory / f"{job.job_id}.{job.generation}.json"
 
-    def _read(self, path: Path) -> JobFinished | None:
+    def _read(self, path: Path) -> Outcome | None:
         try:
-            return JobFinished.model_validate_json(path.read_bytes())
+            return self._kind.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             return None
         except (OSError, ValidationError) as error:

@@ -5,7 +5,6 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
@@ -22,9 +21,9 @@ from broadway.events import (
     JobStarted,
     RunningJob,
 )
-from broadway.grader.grade import Graded, grade
+from broadway.grader.bench import Bench
+from broadway.grader.grade import Graded
 from broadway.grader.spool import Spool
-from broadway.grader.stages import Containers, Labels
 from broadway.ports import Publisher, PublishError, Reject
 from broadway.topology import EVENTS, JOBS, event_key, ready_key
 
@@ -48,16 +47,16 @@ class _Execution:
 class Worker:
     """One grader's hands: the handler of its pool's ready queue, and of cancellations."""
 
-    grader_id: str
-    life: str
     pool: str
-    containers: Containers
+    bench: Bench
     publisher: Publisher
-    spool: Spool
-    work_dir: Path
-    verbose: bool = False
+    spool: Spool[JobFinished]
     _running: dict[str, _Execution] = field(default_factory=dict)
     _reported: deque[tuple[str, int]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+
+    @property
+    def grader_id(self) -> str:
+        return self.bench.grader_id
 
     @property
     def running(self) -> list[RunningJob]:
@@ -101,9 +100,7 @@ class Worker:
         execution_id, started_at = token_hex(12), datetime.now(UTC)
         told = JobStarted(**job.ids, execution_id=execution_id, grader_id=self.grader_id, started_at=started_at)
         await self._tell(told, "started")
-        labels = Labels(self.grader_id, self.life, job.job_id, execution_id, stage=0)
-        directory = self.work_dir / self.life / execution_id
-        running = grade(job.stages, containers=self.containers, directory=directory, labels=labels)
+        running = self.bench.run(job.job_id, execution_id, job.stages)
         execution = _Execution(job, execution_id, started_at, asyncio.create_task(running))
         self._running[job.key] = execution
         try:
@@ -126,8 +123,6 @@ class Worker:
             raise
 
     async def _finish(self, execution: _Execution, graded: Graded) -> None:
-        if self.verbose:
-            log.info("output", stdout=graded.stdout, stderr=graded.stderr)
         outcome = JobFinished(
             **execution.job.ids,
             execution_id=execution.execution_id,

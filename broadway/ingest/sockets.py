@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from starlette.requests import Request
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+Problem = TypeVar("Problem", bound=BaseException)
+
 POLICY_VIOLATION, PROTOCOL_ERROR, INTERNAL_ERROR, GOING_AWAY = 1008, 1002, 1011, 1001
+GOODBYES = (1000, 1001)
 MAX_REASON = 123  # bytes of a close frame's reason
 
 SEND_TIMEOUT = 10.0  # seconds until a grader that reads nothing is given up
@@ -73,12 +76,16 @@ def _refusal(websocket: WebSocket, deps: "Deps") -> str | None:
 
 
 class _Closing(Exception):  # noqa: N818 - a decision, not an error
-    """The connection is to be closed. ``keeps_job``: the grader may come back and report what it runs."""
+    """The connection is to be closed, or with code 0 is closed.
 
-    def __init__(self, code: int, reason: str = "", *, keeps_job: bool = False) -> None:
+    ``keeps_job``: the grader may come back and report what it runs. ``is_goodbye``: it has closed in good order.
+    """
+
+    def __init__(self, code: int, reason: str = "", *, keeps_job: bool = False, is_goodbye: bool = False) -> None:
         super().__init__(reason)
         self.code = code
         self.keeps_job = keeps_job
+        self.is_goodbye = is_goodbye
 
 
 @dataclass(slots=True)
@@ -104,8 +111,8 @@ class _Connection:
             await self._converse()
         except* _Closing as group:
             closing = _first(group)
-        except* WebSocketDisconnect:
-            pass
+        except* WebSocketDisconnect as group:
+            closing = _Closing(0, is_goodbye=_first(group).code in GOODBYES)
         except* Exception:  # whatever breaks here, the grader is told and can come back
             log.exception("connection broke", grader=self.worker_id)
             closing = _Closing(INTERNAL_ERROR, "internal error", keeps_job=True)
@@ -128,6 +135,8 @@ class _Connection:
         try:
             if self.deps.is_stopping or closing.keeps_job:
                 await self.gateway.suspend(self.worker)
+            elif closing.is_goodbye and self.worker.extended:  # the original's is dead, in whatever order it closes
+                await self.gateway.leave(self.worker)
             else:
                 await self.gateway.end(self.worker)
         except StoreError as error:  # its leases run out
@@ -241,12 +250,9 @@ class _Connection:
         raise _Closing(INTERNAL_ERROR, "internal error", keeps_job=True)
 
 
-def _first(group: BaseExceptionGroup[_Closing]) -> _Closing:
-    leaf: BaseException = group
-    while isinstance(leaf, BaseExceptionGroup):
-        leaf = leaf.exceptions[0]
-    assert isinstance(leaf, _Closing)  # noqa: S101 - for the type checker
-    return leaf
+def _first(group: BaseExceptionGroup[Problem]) -> Problem:
+    leaf = group.exceptions[0]
+    return _first(leaf) if isinstance(leaf, BaseExceptionGroup) else leaf
 
 
 def _shorten(reason: str) -> str:

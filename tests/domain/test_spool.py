@@ -43,13 +43,13 @@ def job(job_id: str = "j1", *, generation: int = 1) -> JobDispatched:
 
 def test_an_outcome_survives_its_process(tmp_path: Path) -> None:
     told = outcome(stdout="ä\0\r\n\N{REPLACEMENT CHARACTER}")
-    Spool(tmp_path / "deep" / "spool").put(told)
+    Spool(tmp_path / "deep" / "spool", JobFinished).put(told)
 
-    assert Spool(tmp_path / "deep" / "spool").get(job()) == told
+    assert Spool(tmp_path / "deep" / "spool", JobFinished).get(job()) == told
 
 
 def test_an_outcome_belongs_to_its_job_and_generation(tmp_path: Path) -> None:
-    spool = Spool(tmp_path)
+    spool = Spool(tmp_path, JobFinished)
     spool.put(outcome())
 
     assert spool.get(job("j2")) is None
@@ -57,7 +57,7 @@ def test_an_outcome_belongs_to_its_job_and_generation(tmp_path: Path) -> None:
 
 
 def test_the_last_outcome_counts(tmp_path: Path) -> None:
-    spool = Spool(tmp_path)
+    spool = Spool(tmp_path, JobFinished)
     spool.put(outcome(stdout="first"))
     spool.put(outcome(stdout="second"))
 
@@ -65,7 +65,7 @@ def test_the_last_outcome_counts(tmp_path: Path) -> None:
 
 
 def test_a_confirmed_outcome_is_forgotten(tmp_path: Path) -> None:
-    spool = Spool(tmp_path)
+    spool = Spool(tmp_path, JobFinished)
     spool.put(outcome())
     spool.put(outcome("j2"))
     spool.remove(outcome())
@@ -76,7 +76,7 @@ def test_a_confirmed_outcome_is_forgotten(tmp_path: Path) -> None:
 
 
 def test_a_draft_is_no_outcome(tmp_path: Path) -> None:
-    spool = Spool(tmp_path)
+    spool = Spool(tmp_path, JobFinished)
     spool.put(outcome())
     (file,) = tmp_path.iterdir()
     file.rename(file.with_suffix(".new"))
@@ -87,7 +87,7 @@ def test_a_draft_is_no_outcome(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b'{"course": "cs1"', b"\xff", b"{}"])
 def test_what_cannot_be_read_is_passed_over(tmp_path: Path, content: bytes) -> None:
-    spool = Spool(tmp_path)
+    spool = Spool(tmp_path, JobFinished)
     spool.put(outcome("j2"))
     spool.put(outcome())
     (tmp_path / "j1.1.json").write_bytes(content)
@@ -99,7 +99,7 @@ def test_what_cannot_be_read_is_passed_over(tmp_path: Path, content: bytes) -> N
 def test_an_outcome_that_cannot_be_written_is_told_and_leaves_the_older_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spool = Spool(tmp_path)
+    spool = Spool(tmp_path, JobFinished)
     spool.put(outcome(stdout="older"))
 
     def full(_: int) -> None:

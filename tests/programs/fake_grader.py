@@ -1,4 +1,7 @@
-"""A grader as a process of its own, with a fake runtime: ``fake_grader.py AMQP_URL GRADER_ID SLOTS WORK_DIR``."""
+"""A grader as a process of its own, with a fake runtime: ``fake_grader.py URL GRADER_ID SLOTS WORK_DIR [TOKEN]``.
+
+The URL is the broker's or the API's.
+"""
 
 import sys
 from pathlib import Path
@@ -7,25 +10,27 @@ from fake_containers import FakeContainers
 from pydantic import SecretStr
 
 from broadway import service
-from broadway.grader import serve
-from broadway.grader.join import Membership
+from broadway.grader import run
 from broadway.settings import GraderSettings, LogSettings
 
 
 def main() -> None:
-    amqp_url, name, slots, work_dir = sys.argv[1:]
+    url, name, slots, work_dir, *token = sys.argv[1:]
+    is_broker = url.startswith("amqp")
     settings = GraderSettings.model_construct(
-        token=SecretStr(""),
+        token=SecretStr(*token or [""]),
         grader_id=name,
+        api_host="http://" if is_broker else url,
+        amqp_url=SecretStr(url) if is_broker else None,
+        heartbeat_interval=1,
         slots=int(slots),
         pool="default",
         verbose=False,
         work_dir=Path(work_dir),
         drain_timeout=5,
     )
-    membership = Membership(heartbeat_interval=1, amqp_url=amqp_url)
     service.run(
-        lambda stop: serve(settings, membership, containers=FakeContainers(), stop=stop),
+        lambda stop: run(settings, containers=FakeContainers(), stop=stop),
         service=f"grader-{name}",
         settings=LogSettings(dir=""),
     )

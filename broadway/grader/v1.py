@@ -1,0 +1,116 @@
+"""The original's protocols as a grader speaks them: the messages, and what a job comes to in their words."""
+
+import asyncio
+import os
+from dataclasses import dataclass
+from secrets import token_hex
+from typing import Any
+
+import structlog
+from pydantic import BaseModel, ConfigDict
+
+from broadway import __version__
+from broadway.grader.bench import Bench
+from broadway.grader.grade import CRASHED, Graded
+from broadway.grader.spool import Spool
+from broadway.job import FaultPhase, Outcome
+
+log = structlog.get_logger(__name__)
+
+AGENT = f"broadway-grader/{__version__}"  # by which our server knows that we understand what it adds to the protocols
+HEARTBEAT_UNTOLD = 10  # seconds between heartbeats, where the server does not say
+MAX_REASON = 500  # characters
+
+
+class JobMessage(BaseModel):
+    """A job, as both protocols hand it out."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    grading_job_id: str
+    stages: list[dict[str, Any]]
+
+
+class Verdict(BaseModel):
+    """What our own server is told beyond success or failure."""
+
+    outcome: Outcome
+    reason: str = ""
+    fault_phase: FaultPhase | None = None
+    retryable: bool = False
+
+
+class JobResult(BaseModel):
+    """A job's result, as it is spooled."""
+
+    grading_job_id: str
+    success: bool
+    results: list[dict[str, Any]]
+    logs: dict[str, str]
+    verdict: Verdict
+
+    @property
+    def job_id(self) -> str:
+        return self.grading_job_id
+
+    @property
+    def generation(self) -> int:
+        """The protocols have no word for it."""
+        return 1
+
+    def body(self, *, extended: bool) -> dict[str, Any]:
+        """What goes over the wire: the verdict only to a server that has a place for it."""
+        return self.model_dump(mode="json", exclude=set() if extended else {"verdict"})
+
+
+def result_of(job_id: str, graded: Graded) -> JobResult:
+    """What a job came to, in the protocols' words."""
+    return JobResult(
+        grading_job_id=job_id,
+        success=graded.outcome is Outcome.SUCCEEDED,
+        results=graded.results,
+        logs={"stdout": graded.stdout, "stderr": graded.stderr},
+        verdict=Verdict(
+            outcome=graded.outcome,
+            reason=graded.reason[:MAX_REASON],
+            fault_phase=graded.fault_phase,
+            retryable=graded.retryable,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Hand:
+    """Runs jobs to a spooled result."""
+
+    bench: Bench
+    spool: Spool[JobResult]
+
+    async def work(self, job: JobMessage) -> JobResult:
+        """Run a job; its result is on disk when this returns. Cancelled, it leaves nothing behind."""
+        with structlog.contextvars.bound_contextvars(job=job.grading_job_id):
+            log.info("running")
+            graded = await self._run(job)
+            result = result_of(job.grading_job_id, graded)
+            await asyncio.to_thread(self.spool.put, result)
+            log.info("finished", outcome=graded.outcome.value, reason=graded.reason)
+            return result
+
+    async def _run(self, job: JobMessage) -> Graded:
+        try:
+            return await self.bench.run(job.grading_job_id, token_hex(12), job.stages)
+        except Exception as error:  # a job that nobody reports would be held for very long
+            log.exception("the grader failed")
+            return Graded(
+                outcome=Outcome.INFRASTRUCTURE_ERROR,
+                reason=f"the grader failed: {type(error).__name__}",
+                results=[{"success": False}],
+                stdout=CRASHED,
+                stderr=f"the grader failed: {type(error).__name__}",
+                fault_phase=FaultPhase.WAIT,
+                retryable=True,
+            )
+
+
+def hostname() -> str:
+    return os.uname().nodename

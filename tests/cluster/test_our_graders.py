@@ -1,0 +1,140 @@
+"""Our own grader, in each of the ways in which it can reach a cluster."""
+
+import pytest
+from harness import PATIENCE, Cluster, free_port, stage, until
+from pydantic import SecretStr
+
+OUTCOMES = {
+    ("exit", "0"): ("succeeded", ""),
+    ("exit", "3"): ("failed", "stage 1 of 1: exit code 3"),
+    ("oom",): ("out_of_memory", "stage 1 of 1: used more memory than its limit"),
+    ("flood",): ("output_limit", "stage 1 of 1: wrote more output than its limit (0 bytes)"),
+}
+
+
+@pytest.fixture(params=["http", "ws"])
+def address(request: pytest.FixtureRequest, cluster: Cluster) -> str:
+    """An API that offers no broker, in both of its protocols."""
+    cluster.settings.offer_amqp = False
+    return f"{request.param}://127.0.0.1:{cluster.settings.bind_port}"
+
+
+def address_of(cluster: Cluster, scheme: str = "http") -> str:
+    return f"{scheme}://127.0.0.1:{cluster.settings.bind_port}"
+
+
+async def kinds(cluster: Cluster) -> dict[str, bool]:
+    """Whether each living grader is behind a gateway."""
+    documents = await cluster.opened.store.workers.alive()
+    return {document["_id"]: bool(document["gateway"]) for document in documents}
+
+
+async def test_a_class_is_graded(cluster: Cluster, address: str) -> None:
+    containers = cluster.graders.attach("host1", address, slots=2)
+    await cluster.client.register(
+        "cs241",
+        "mp1",
+        pre_processing_pipeline=[stage("print", "preparing")],
+        students=[stage("write", "answer", "42"), stage("read", "answer"), stage("print", "hidden", logs=False)],
+        post_processing_pipeline=[stage("print", "reporting")],
+    )
+
+    run = await cluster.client.finished("cs241", await cluster.client.submit("cs241", "mp1", students=6))
+
+    assert [(job["outcome"], job["attempts"]) for job in run["jobs"]] == [("succeeded", 1)] * 8
+    assert len(containers.started) == 2 + 3 * 6
+    log = (await cluster.client.get(f"grading_job_log/cs241/{run['jobs'][1]['id']}", token="staff-241")).json()["data"]
+    assert "42" in log["stdout"]
+    assert "hidden" not in log["stdout"]
+
+
+@pytest.mark.parametrize(("command", "expected"), OUTCOMES.items())
+async def test_outcomes_arrive_with_their_reasons(
+    cluster: Cluster, address: str, command: tuple[str, ...], expected: tuple[str, str]
+) -> None:
+    cluster.graders.attach("host1", address)
+    await cluster.client.register("cs241", "mp1", students=[stage(*command)])
+
+    run = await cluster.client.finished("cs241", await cluster.client.submit("cs241", "mp1", students=1))
+
+    assert [(job["outcome"], job["reason"]) for job in run["jobs"]] == [expected]
+
+
+async def test_a_fault_is_retried_and_named(cluster: Cluster, address: str) -> None:
+    containers = cluster.graders.attach("host1", address, slots=1)
+    await cluster.client.register("cs241", "mp1", students=[stage("fault", "create")])
+
+    run = await cluster.client.finished("cs241", await cluster.client.submit("cs241", "mp1", students=1))
+
+    (job,) = run["jobs"]
+    assert (job["outcome"], job["fault_phase"], job["attempts"]) == ("infrastructure_error", "create", 3)
+    assert len(containers.started) == 3
+
+
+async def test_slots_are_used_side_by_side(cluster: Cluster, address: str) -> None:
+    containers = cluster.graders.attach("host1", address, slots=3)
+    await cluster.client.register("cs241", "mp1", students=[stage("hang")])
+    await cluster.client.submit("cs241", "mp1", students=5)
+
+    await until(lambda: len(containers.started) == 3)
+
+
+async def test_a_drained_grader_finishes_what_runs_and_takes_nothing_new(cluster: Cluster, address: str) -> None:
+    containers = cluster.graders.attach("host1", address, slots=1, drain_timeout=PATIENCE)
+    await cluster.client.register("cs241", "mp1", students=[stage("sleep", "1")])
+    run_id = await cluster.client.submit("cs241", "mp1", students=2)
+    await until(lambda: containers.started)
+
+    await cluster.graders.stop("host1")
+    heir = cluster.graders.start("heir")
+    run = await cluster.client.finished("cs241", run_id)
+
+    assert [(job["outcome"], job["attempts"]) for job in run["jobs"]] == [("succeeded", 1)] * 2
+    assert (len(containers.started), len(heir.started)) == (1, 1)
+
+
+async def test_a_drained_grader_gives_back_what_does_not_end(cluster: Cluster, address: str) -> None:
+    containers = cluster.graders.attach("host1", address, slots=1, drain_timeout=0.1)
+    await cluster.client.register("cs241", "mp1", students=[stage("sleep", "5")])
+    run_id = await cluster.client.submit("cs241", "mp1", students=1)
+    await until(lambda: containers.started)
+
+    await cluster.graders.stop("host1")
+    cluster.graders.start("heir")
+    run = await cluster.client.finished("cs241", run_id)
+
+    assert [(job["outcome"], job["attempts"], job["grader"]) for job in run["jobs"]] == [("succeeded", 1, "heir")]
+
+
+async def test_a_grader_uses_the_broker_that_it_is_told_of(cluster: Cluster) -> None:
+    cluster.graders.attach("host1", address_of(cluster))
+
+    async def is_at_the_broker() -> bool:
+        return await kinds(cluster) == {"host1": False}
+
+    await until(is_at_the_broker)
+
+
+async def test_a_grader_that_cannot_reach_the_broker_polls(cluster: Cluster) -> None:
+    cluster.settings.grader_amqp_url = SecretStr(f"amqp://127.0.0.1:{free_port()}/")
+    cluster.graders.attach("host1", address_of(cluster))
+
+    async def polls() -> bool:
+        return await kinds(cluster) == {"host1": True}
+
+    await until(polls)
+
+
+async def test_sockets_stay_sockets_and_each_slot_is_a_worker(cluster: Cluster) -> None:
+    cluster.graders.attach("host1", address_of(cluster, "ws"), slots=2)
+
+    async def are_two() -> bool:
+        return await kinds(cluster) == {"host1": True, "host1-2": True}
+
+    await until(are_two)
+    await cluster.graders.stop("host1")
+
+    async def have_said_goodbye() -> bool:
+        return await kinds(cluster) == {}
+
+    await until(have_said_goodbye)

@@ -1,0 +1,109 @@
+"""Our own grader behind a gateway, when one of the two dies."""
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from harness import Client, Place, free_port, stage, until
+from processes import Processes, processes
+
+# Long heartbeats, so that what is shown comes from reconnecting and not from leases that end.
+FLAGS = ("--token", "cluster-token", "--no-offer-amqp", "--heartbeat-interval", "3", "--retry-backoff", "0.05")
+FLAGS += ("--reconcile-interval", "0.5", "--leader-ttl", "1.5")
+
+
+@dataclass
+class Site:
+    processes: Processes
+    client: Client
+    port: int
+
+    async def start_api(self) -> None:
+        await self.processes.service(
+            "api", *FLAGS, "--bind-addr", "127.0.0.1", "--bind-port", str(self.port), "--course-config", "courses.json"
+        )
+        await until(self.client.is_ready)
+
+    async def submit(self, *command: str) -> str:
+        await self.client.register("cs241", "mp1", students=[stage(*command)])
+        return await self.client.submit("cs241", "mp1", students=1)
+
+    async def until_started(self, run_id: str) -> None:
+        async def has_started() -> bool:
+            status = await self.client.status("cs241", run_id)
+            return set(status["student_jobs_state"].values()) == {"grading job is running"}
+
+        await until(has_started)
+
+
+@pytest.fixture
+async def site(place: Place, tmp_path: Path) -> AsyncIterator[Site]:
+    port = free_port()
+    async with (
+        processes(tmp_path / "site", place.environment) as running,
+        Client.connect(f"http://127.0.0.1:{port}") as client,
+    ):
+        (running.directory / "courses.json").write_text(json.dumps({"cs241": {"tokens": ["staff-241"]}}))
+        site = Site(running, client, port)
+        await site.start_api()
+        yield site
+
+
+@pytest.fixture(params=["http", "ws"])
+def address(request: pytest.FixtureRequest, site: Site) -> str:
+    return f"{request.param}://127.0.0.1:{site.port}"
+
+
+async def outcomes(site: Site, run_id: str) -> list[tuple[str, int]]:
+    run = await site.client.finished("cs241", run_id)
+    return [(job["outcome"], job["attempts"]) for job in run["jobs"]]
+
+
+@pytest.mark.parametrize("seconds", ["1", "6"])
+async def test_a_job_outlives_its_api(site: Site, address: str, seconds: str) -> None:
+    """Whether it ends while the API is away or after it is back."""
+    await site.processes.attached_grader("host1", address)
+    run_id = await site.submit("sleep", seconds)
+    await site.until_started(run_id)
+
+    await site.processes.kill("api")
+    await site.start_api()
+
+    assert await outcomes(site, run_id) == [("succeeded", 1)]
+    assert await outcomes(site, await site.submit("exit", "0")) == [("succeeded", 1)], "the grader goes on"
+
+
+async def test_a_result_that_was_not_taken_is_told_by_the_next_life(site: Site, address: str) -> None:
+    await site.processes.attached_grader("host1", address)
+    run_id = await site.submit("sleep", "1")
+    await site.until_started(run_id)
+    await site.processes.kill("api")
+    spool = site.processes.directory / "work" / "host1" / "spool"
+    await until(lambda: list(spool.rglob("*.json")))
+
+    await site.processes.kill("host1")
+    await site.start_api()
+    await site.processes.attached_grader("host1", address)
+
+    assert await outcomes(site, run_id) == [("succeeded", 1)]
+
+
+async def test_a_killed_graders_job_starts_elsewhere(site: Site, address: str) -> None:
+    await site.processes.attached_grader("host1", address)
+    run_id = await site.submit("sleep", "3")
+    await site.until_started(run_id)
+    await site.processes.attached_grader("host2", address)
+
+    await site.processes.kill("host1")
+
+    assert await outcomes(site, run_id) == [("succeeded", 2)]
+
+
+async def test_a_wrong_token_is_told_and_ends_it(site: Site, address: str) -> None:
+    await site.processes.attached_grader("host1", address, token="guessed")
+
+    process = site.processes.running["host1"]
+    assert await process.wait() == 1
+    assert "is it the cluster token?" in site.processes.log("host1")
