@@ -13,7 +13,7 @@ from broadway.cli.up import UpOptions, up
 from broadway.local.processes import free_ports
 
 API = """
-import http.server, sys
+import http.server, os, sys
 from pathlib import Path
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -21,6 +21,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
 
+assert os.environ["BROADWAY_TOKEN"] and os.environ["BROADWAY_TOKEN"] not in " ".join(sys.argv)
 told = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 http.server.HTTPServer((told["--bind-addr"], int(told["--bind-port"])), Handler).serve_forever()
 """
@@ -28,7 +29,7 @@ GRADER = """
 import os, signal, sys
 from pathlib import Path
 
-notes = Path(sys.argv[0]).with_suffix("." + sys.argv[2])
+notes = Path(sys.argv[0]).with_suffix("." + os.environ["BROADWAY_GRADER_ID"])
 signal.signal(signal.SIGTERM, lambda *_: (notes.open("a").write("drained\\n"), sys.exit()))
 notes.open("a").write(f"started {os.getpid()}\\n")
 while True:

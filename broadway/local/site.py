@@ -115,7 +115,7 @@ async def _foundations(keeper: Keeper, options: UpOptions) -> Foundations:
 async def api(options: UpOptions, token: str, foundations: Foundations) -> AsyncIterator[Child]:
     """Run the control plane; ready when `/readyz` says so."""
     command = [
-        *(*options.api_command, "--token", token),
+        *options.api_command,
         *("--bind-addr", options.bind_addr, "--bind-port", str(options.bind_port)),
         *("--log-dir", str(options.log_dir)),
         *(("--course-config", str(options.course_config)) if options.course_config else ()),
@@ -123,6 +123,7 @@ async def api(options: UpOptions, token: str, foundations: Foundations) -> Async
     env = os.environ | {
         "BROADWAY_AMQP_URL": foundations.amqp_url,
         "BROADWAY_MONGODB_DSN": foundations.mongodb_dsn,
+        "BROADWAY_TOKEN": token,
     }
     async with child("the API", command, log=options.log_dir / "api.out", env=env, grace=15) as running:
         async with httpx2.AsyncClient(base_url=options.api) as client:
@@ -134,11 +135,15 @@ async def api(options: UpOptions, token: str, foundations: Foundations) -> Async
 async def grader(options: UpOptions, token: str, foundations: Foundations, grader_id: str) -> AsyncIterator[Child]:
     """Run a grader; it says itself to the API when it is ready for jobs."""
     command = [
-        *(*options.grader_command, token, grader_id),
+        *options.grader_command,
         *("--api-host", options.api, "--slots", str(options.slots)),
         *("--work-dir", str(options.directory / "work" / grader_id), "--log-dir", str(options.log_dir)),
     ]
-    env = os.environ | {"DOCKER_HOST": foundations.engine.docker_host}
+    env = os.environ | {
+        "DOCKER_HOST": foundations.engine.docker_host,
+        "BROADWAY_TOKEN": token,
+        "BROADWAY_GRADER_ID": grader_id,
+    }
     log = options.log_dir / f"{grader_id}.out"
     async with child(f"grader {grader_id}", command, log=log, env=env, grace=DRAIN) as running:
         yield running

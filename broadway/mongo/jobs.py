@@ -42,7 +42,7 @@ class Jobs:
     async def ensure_indexes(self) -> None:
         # Every state change pays for every index that it touches: three serve all queries.
         await self._jobs.create_index([("grading_run_id", 1), ("state", 1)], name="by_run")
-        await self._jobs.create_index([("state", 1)], name="by_state")
+        await self._jobs.create_index([("state", 1), ("pool", 1)], name="by_state_and_pool")
         await self._jobs.create_index([("course", 1), ("state", 1), ("class", 1), ("queued_at", 1)], name="backlog")
 
     def check(self, planned: Sequence[PlannedJob]) -> None:
