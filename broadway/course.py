@@ -1,29 +1,58 @@
 """Courses: who may do what, and how much of the cluster a course gets."""
 
+import hashlib
 import hmac
+import re
 from pathlib import Path
+from secrets import token_hex
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 COURSE_ID = r"^[A-Za-z0-9_-]+$"
 
+_HASHED = re.compile(r"sha256\$(?P<salt>[0-9a-f]{32})\$(?P<digest>[0-9a-f]{64})")
+
+
+def hashed(token: str) -> str:
+    """A token as it is kept: ``sha256$<salt>$<digest>``, in hex. A text of exactly that form is kept as it is.
+
+    The digest is that of the salt's 32 digits and the token in UTF-8, so that operators can make one in a shell.
+    """
+    if _HASHED.fullmatch(token):
+        return token
+    salt = token_hex(16)
+    return f"sha256${salt}${_digest(salt, token)}"
+
+
+def _digest(salt: str, token: str) -> str:
+    return hashlib.sha256(_bytes(salt + token)).hexdigest()
+
+
+def _is_token_of(token: str, kept: str) -> bool:
+    """Whether a token is the one that was hashed, in constant time."""
+    _, salt, digest = kept.split("$")
+    return hmac.compare_digest(_digest(salt, token), digest)
+
+
 Name = Annotated[str, Field(pattern=COURSE_ID, max_length=100)]
+Hashed = Annotated[str, AfterValidator(hashed)]
 
 
 class Course(BaseModel):
     """One course, as the file named by ``--course-config`` and the collection ``course`` hold it.
 
-    ``tokens`` may do everything, ``query_tokens`` may read states and positions. ``weight`` is the course's
-    share when several courses wait, ``concurrency`` caps its jobs in flight (none: bounded by the cluster),
-    ``pool`` names the graders that run its jobs. Keys of other programs are ignored, as the original does.
+    ``tokens`` may do everything, ``query_tokens`` may read states and positions; they may be given as plain text, and
+    are hashed at once. ``weight`` is the course's share when several courses wait, ``concurrency`` caps its jobs in
+    flight (none: bounded by the cluster), ``pool`` names the graders that run its jobs. Keys of other programs are
+    ignored, as the original does.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     id: Name
-    tokens: tuple[str, ...]
-    query_tokens: tuple[str, ...] = ()
+    tokens: tuple[Hashed, ...] = Field(repr=False)
+    query_tokens: tuple[Hashed, ...] = Field(default=(), repr=False)
     weight: float = Field(default=1.0, ge=0.01, le=100)
     concurrency: int | None = Field(default=None, ge=1)
     pool: Name = "default"
@@ -31,21 +60,24 @@ class Course(BaseModel):
     def admits(self, token: str, *, query: bool = False) -> bool:
         """Tell whether a token is one of the course's (of its query tokens too, if ``query``)."""
         allowed = self.tokens + self.query_tokens if query else self.tokens
-        return any([same_secret(token, candidate) for candidate in allowed])  # noqa: C419 - every one, always
+        return any([_is_token_of(token, candidate) for candidate in allowed])  # noqa: C419 - every one, always
 
 
 class CourseConfigError(ValueError):
     """The course config file cannot be used; the text says where and why."""
 
 
+_FILE = TypeAdapter(dict[str, dict[str, object]], config=ConfigDict(hide_input_in_errors=True))
+
+
 def read_courses(path: Path) -> list[Course]:
-    """Read a course config file: ``{"<course>": {"tokens": [...], "query_tokens": [...]}}``.
+    """Read a course config file: ``{"<course>": {"tokens": [...], "query_tokens": [...]}}``, tokens plain or hashed.
 
     Raises:
         CourseConfigError: The file cannot be read, or a course in it is wrong (named, with the key).
     """
     try:
-        courses = TypeAdapter(dict[str, dict[str, object]]).validate_json(path.read_bytes())
+        courses = _FILE.validate_json(path.read_bytes())
         return [_course(name, fields) for name, fields in courses.items()]
     except OSError as error:
         raise CourseConfigError(f"course config {path}: {error.strerror}") from error
@@ -70,4 +102,8 @@ def _first_problem(error: ValidationError) -> str:
 
 def same_secret(given: str, expected: str) -> bool:
     """Compare two secrets in constant time."""
-    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), expected.encode("utf-8", "surrogateescape"))
+    return hmac.compare_digest(_bytes(given), _bytes(expected))
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

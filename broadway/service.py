@@ -119,6 +119,9 @@ async def background(*coroutines: Awaitable[None]) -> AsyncIterator[None]:
             yield
         finally:
             await end(*tasks)
+            for coroutine in coroutines:
+                if isinstance(coroutine, Coroutine):
+                    coroutine.close()  # a block that was over at once has not even begun it
 
 
 async def _awaited(coroutine: Awaitable[None]) -> None:

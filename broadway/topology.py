@@ -119,6 +119,16 @@ def control_queue(grader_id: str) -> Queue:
     )
 
 
+def feed_queue(process: str) -> Queue:
+    """What happens to jobs, for whoever watches them through one API process; it lives as long as the connection."""
+    return Queue(
+        f"broadway.feed.{process}",
+        bindings=tuple(Binding(EVENTS.name, key) for key in ("job.started.#", "job.settled.#", "run.#")),
+        exclusive=True,
+        arguments={"x-max-length": 100_000, "x-overflow": "drop-head"},
+    )
+
+
 def control_key(grader_id: str) -> str:
     return f"grader.{grader_id}"
 

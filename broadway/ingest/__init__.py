@@ -12,18 +12,20 @@ import uvicorn
 
 from broadway.course import CourseConfigError, read_courses
 from broadway.ingest.app import Deps, build_app
+from broadway.ingest.feed import Feed
 from broadway.ingest.gateway import Gateway, Later
 from broadway.ingest.server import MAX_FRAME, HttpProtocol, Server, WebSocketProtocol
 from broadway.job import JobClass
 from broadway.mongo import Store
 from broadway.rabbit import Rabbit
 from broadway.recording import Recorder
-from broadway.service import StartError, background
+from broadway.service import StartError, background, instance
 from broadway.settings import IngestSettings
-from broadway.topology import Queue, course_queue, ready_queue
+from broadway.topology import Queue, course_queue, feed_queue, ready_queue
 
 log = structlog.get_logger(__name__)
 
+FEED_PREFETCH = 400
 GRACEFUL_SHUTDOWN = 5  # seconds that open requests get
 
 
@@ -36,10 +38,17 @@ async def serve(settings: IngestSettings, *, store: Store, rabbit: Rabbit, stop:
     await load_courses(settings, store=store, rabbit=rabbit)
     afterthoughts = Afterthoughts()
     gateway = _gateway(settings, store=store, rabbit=rabbit, later=afterthoughts.add)
-    deps = Deps(settings, store, rabbit, afterthoughts.add, _cluster_token(settings), gateway)
-    async with background(gateway.run()), _http(settings, deps):
+    feed = Feed(store.jobs)
+    deps = Deps(settings, store, rabbit, afterthoughts.add, _cluster_token(settings), gateway, feed)
+    name = f"{instance('ingest')}:{settings.bind_port}"
+    async with (
+        background(gateway.run(), feed.run()),
+        rabbit.consume(feed_queue(name), feed.hear, tag=f"{name}.feed", prefetch=FEED_PREFETCH),
+        _http(settings, deps),
+    ):
         await stop.wait()
         deps.is_stopping = True
+        feed.close()
     await afterthoughts.finish()
 
 
@@ -82,7 +91,7 @@ def _gateway(settings: IngestSettings, *, store: Store, rabbit: Rabbit, later: L
 
 
 async def load_courses(settings: IngestSettings, *, store: Store, rabbit: Rabbit) -> None:
-    """Replace the stored courses if a course config is given, and declare the queues of all of them."""
+    """Replace the stored courses if a course config is given, hash tokens, and declare the queues of all courses."""
     if settings.course_config:
         try:
             courses = read_courses(settings.course_config)
@@ -90,6 +99,8 @@ async def load_courses(settings: IngestSettings, *, store: Store, rabbit: Rabbit
             raise StartError(str(error)) from error
         await store.courses.replace_all(courses)
         log.info("courses loaded", courses=[course.id for course in courses])
+    if upgraded := await store.courses.hash_tokens():
+        log.info("plain tokens hashed", courses=upgraded)
     registered = await store.courses.all()
     queues: list[Queue] = [course_queue(course.id, job_class) for course in registered for job_class in JobClass]
     queues += [ready_queue(pool) for pool in sorted({course.pool for course in registered} | {"default"})]

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -13,7 +14,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
-from broadway.ingest import assignments, graders, health, jobs, polling, runs, sockets
+from broadway.ingest import assignments, graders, health, jobs, polling, runs, sockets, stream
+from broadway.ingest.feed import Feed
 from broadway.ingest.gateway import Gateway, Later
 from broadway.ingest.payload import BodyTooLargeError, BodyTooSlowError, InvalidBodyError
 from broadway.ingest.responses import PREFLIGHT, Refused, failure, invalid_body, problem, refused
@@ -38,6 +40,7 @@ class Deps:
     later: Later
     cluster_token: str
     gateway: Gateway
+    feed: Feed
     is_stopping: bool = False
 
 
@@ -74,6 +77,7 @@ def build_app(deps: Deps) -> Starlette:
         route(f"{v1}/grading_job_log/{{course:id}}/{{job_id:id}}", GET=jobs.read_log),
         route(f"{v1}/queue/{{course:id}}/length", GET=jobs.queue_length),
         route(f"{v1}/queue/{{course:id}}/{{job_id:id}}/position", GET=jobs.queue_position),
+        route(f"{v1}/stream/{{course:id}}/{{job_id:id}}", stream.HEADERS, GET=stream.stream),
         route(f"{v1}/worker/{{course:id}}/{{scope:scope}}", GET=graders.list_workers),
         route(f"{v1}/worker/{{worker_id:id}}", POST=polling.register),
         route(f"{v1}/grading_job/{{worker_id:id}}", GET=polling.poll, POST=polling.report),
@@ -90,10 +94,10 @@ def build_app(deps: Deps) -> Starlette:
     return app
 
 
-def _route(deps: Deps, path: str, **handlers: Handler) -> Route:
+def _route(deps: Deps, path: str, preflight: Mapping[str, str] = MappingProxyType({}), **handlers: Handler) -> Route:
     async def endpoint(request: Request) -> Response:
         if request.method == "OPTIONS":
-            return Response(status_code=204, headers=PREFLIGHT)
+            return Response(status_code=204, headers={**PREFLIGHT, **preflight})
         handler = handlers.get(request.method)
         if handler is None:
             return failure(405, {"Allow": ", ".join([*handlers, "OPTIONS"])})

@@ -18,7 +18,7 @@ NOT_FOUND = "grading job with the given ID not found"
 
 async def read_log(request: Request, deps: "Deps") -> Response:
     """What a finished job wrote."""
-    job = await _own_job(request, deps, query=False, otherwise=LOG_NOT_FOUND)
+    job = await own_job(request, deps, query=False, otherwise=LOG_NOT_FOUND)
     log = await deps.store.logs.get(job.id, job.execution_id) if job.is_terminal else None
     if log is None:
         raise Refused(400, LOG_NOT_FOUND)
@@ -33,13 +33,14 @@ async def queue_length(request: Request, deps: "Deps") -> Response:
 
 async def queue_position(request: Request, deps: "Deps") -> Response:
     """How many jobs of the course start before this one."""
-    job = await _own_job(request, deps, query=True, otherwise=NOT_FOUND)
-    if job.state not in (JobState.QUEUED, JobState.DISPATCHED) or job.started_at:
+    job = await own_job(request, deps, query=True, otherwise=NOT_FOUND)
+    is_lost = not job.course  # it was in the original's queue, which has ended with it
+    if job.state not in (JobState.QUEUED, JobState.DISPATCHED) or job.started_at or is_lost:
         raise Refused(400, f"{job.id} has already passed through the queue")
     return success({"position": await deps.store.jobs.position(job)})
 
 
-async def _own_job(request: Request, deps: "Deps", *, query: bool, otherwise: str) -> Job:
+async def own_job(request: Request, deps: "Deps", *, query: bool, otherwise: str) -> Job:
     """The job in the path. Another course's is as unknown as one that does not exist."""
     course = await authorize(request, deps.store.courses, query=query)
     job = await deps.store.jobs.get(request.path_params["job_id"])

@@ -18,6 +18,7 @@ MAX_FRAME = 10 * 1024 * 1024  # bytes of a WebSocket message, the original's lim
 HEADERS_WITHIN = 30.0  # seconds that a client may take to say what it wants
 
 NO_CODE = int(CloseCode.NO_STATUS_RCVD)  # closes with a frame that holds no code
+ABORT = "broadway.abort"  # the scope's extension that cuts a connection without waiting for its client
 PINGS = "broadway.pings"  # the scope's extension that takes a callback for every ping of the client
 
 # Graders of the original poll until there is a job, and are told this way that there is none.
@@ -51,6 +52,7 @@ class HttpProtocol(httptools_impl.HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self.scope["extensions"] = {ABORT: self.transport.abort}  # type: ignore[dict-item]
         if self._deadline is None:
             self._await_head()
 

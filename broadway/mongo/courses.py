@@ -1,9 +1,11 @@
 """The collection ``course``."""
 
+from typing import TypeGuard
+
 import structlog
 from pydantic import ValidationError
 
-from broadway.course import Course
+from broadway.course import Course, hashed
 from broadway.mongo.collection import Collection, Document
 
 log = structlog.get_logger(__name__)
@@ -16,18 +18,27 @@ class Courses:
         self._courses = collection
 
     async def get(self, course_id: str) -> Course | None:
+        """A course; None for one that another program has stored wrongly, too, which is said."""
         document = await self._courses.find_one({"_id": {"$eq": course_id}})
         return _course(document) if document else None
 
     async def all(self) -> list[Course]:
         """Every course that can be served; one that another program has stored wrongly is left out, and said."""
-        courses = []
-        for document in await self._courses.find().to_list():
-            try:
-                courses.append(_course(document))
-            except ValidationError as error:
-                log.warning("course left out", course=str(document["_id"]), problems=error.error_count())
-        return courses
+        return [course for d in await self._courses.find().to_list() if (course := _course(d))]
+
+    async def hash_tokens(self) -> list[str]:
+        """Put hashes in the place of tokens that another program has stored as plain text; ids of those courses.
+
+        What is changed by somebody else meanwhile keeps that change, and is good as it is.
+        """
+        candidates = [(d, _hashes(d)) for d in await self._courses.find().to_list()]
+        return [str(document["_id"]) for document, hashes in candidates if await self._keep(document, hashes)]
+
+    async def _keep(self, document: Document, hashes: Document) -> bool:
+        if not hashes:
+            return False
+        unchanged = {"_id": document["_id"], **{key: {"$eq": document[key]} for key in hashes}}
+        return (await self._courses.update_one(unchanged, {"$set": hashes})).modified_count == 1
 
     async def replace_all(self, courses: list[Course]) -> None:
         """Make these the only courses. Each is replaced in place, so that none is missing in between."""
@@ -36,5 +47,20 @@ class Courses:
         await self._courses.delete_many({"_id": {"$nin": [course.id for course in courses]}})
 
 
-def _course(document: Document) -> Course:
-    return Course.model_validate({**document, "id": document["_id"]})
+def _course(document: Document) -> Course | None:
+    try:
+        return Course.model_validate({**document, "id": document["_id"]})
+    except ValidationError as error:
+        log.warning("course left out", course=str(document["_id"]), problems=error.error_count())
+        return None
+
+
+def _hashes(document: Document) -> Document:
+    """The lists of tokens that are not all hashed, as they should be."""
+    lists = {key: document.get(key) for key in ("tokens", "query_tokens")}
+    plain = {key: tokens for key, tokens in lists.items() if _is_texts(tokens)}
+    return {key: kept for key, tokens in plain.items() if (kept := [hashed(token) for token in tokens]) != tokens}
+
+
+def _is_texts(value: object) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)

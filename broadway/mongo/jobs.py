@@ -201,11 +201,30 @@ class Jobs:
         """How many jobs of a course have not started."""
         return await self._jobs.count_documents({"course": {"$eq": course}, **_WAITING})
 
+    async def waiting_in_course(self, course: str) -> list[tuple[bool, datetime, int, str]]:
+        """The jobs of a course that have not started, as keys: (bulk, queued at, index, id), in no order."""
+        return await self._waiting({"course": {"$eq": course}})
+
+    async def waiting_in_run(self, run_id: str) -> list[tuple[bool, datetime, int, str]]:
+        """The jobs of a run that have not started, as keys."""
+        return await self._waiting({"grading_run_id": {"$eq": run_id}})
+
+    async def _waiting(self, wanted: Document) -> list[tuple[bool, datetime, int, str]]:
+        found = self._jobs.find({**wanted, **_WAITING}, {"class": 1, "queued_at": 1, "index": 1})
+        return [
+            (d["class"] == JobClass.BULK.value, d["queued_at"], d["index"], str(d["_id"]))
+            for d in await found.to_list()
+        ]
+
     async def position(self, job: Job) -> int:
         """How many jobs of the same course start before this one, if nothing changes."""
         backlog = {"course": job.course, **_WAITING}
-        earlier = [{"queued_at": {"$lt": job.queued_at}}, {"queued_at": job.queued_at, "index": {"$lt": job.index}}]
-        ahead = await self._jobs.count_documents({**backlog, "class": job.job_class.value, "$or": earlier})
+        same_class = {**backlog, "class": job.job_class.value}
+        # Two questions instead of one with $or, for which not every store uses an index.
+        ahead = await self._jobs.count_documents({**same_class, "queued_at": {"$lt": job.queued_at}})
+        ahead += await self._jobs.count_documents(
+            {**same_class, "queued_at": job.queued_at, "index": {"$lt": job.index}}
+        )
         if job.job_class is JobClass.BULK:
             ahead += await self._jobs.count_documents({**backlog, "class": JobClass.INTERACTIVE.value})
         return ahead
@@ -255,7 +274,7 @@ def _job(document: Document) -> Job:
         index=document.get("index", 0),
         job_class=JobClass(document.get("class", JobClass.BULK)),
         pool=document.get("pool", "default"),
-        queued_at=document["queued_at"],
+        queued_at=document.get("queued_at") or document["_id"].generation_time,
         generation=document.get("generation", 1),
         revision=document.get("revision", 0),
         state=_state(document),
@@ -305,5 +324,6 @@ def _attempt(document: Document) -> Attempt:
     )
 
 
-def _in_roster_order(job: Job) -> tuple[int, int, datetime]:
-    return (list(_TYPE).index(job.phase), job.index, job.queued_at)
+def _in_roster_order(job: Job) -> tuple[int, int, datetime, str]:
+    """The original's jobs have no index, and many are queued in one millisecond; but their ids ascend."""
+    return (list(_TYPE).index(job.phase), job.index, job.queued_at, job.id)

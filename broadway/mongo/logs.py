@@ -43,4 +43,9 @@ class Logs:
         document = await self._logs.find_one(wanted)
         if document is None:
             return None
-        return JobLog(job_id, execution_id or "", document.get("stdout") or "", document.get("stderr") or "")
+        return JobLog(job_id, execution_id or "", _text(document.get("stdout")), _text(document.get("stderr")))
+
+
+def _text(value: object) -> str:
+    """What a grader of the original reported as output, which need not be text."""
+    return value if isinstance(value, str) else "" if value is None else str(value)

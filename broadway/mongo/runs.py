@@ -69,9 +69,13 @@ class Runs:
         return [_run(document) for document in await found.to_list()]
 
     async def unfinished(self, *, limit: int) -> Sequence[str]:
-        """Ids of runs that are not over, oldest first."""
+        """Ids of runs that are not over, oldest first.
+
+        Without those of the original, which lost their jobs when it stopped, and have no config to go on with.
+        """
         open_states = [state.value for state in RunState if not state.is_terminal]
-        found = self._runs.find({"state": {"$in": open_states}}, {"_id": 1}).sort("started_at", 1).limit(limit)
+        wanted = {"state": {"$in": open_states}, "config": {"$exists": True}}
+        found = self._runs.find(wanted, {"_id": 1}).sort("started_at", 1).limit(limit)
         return [str(document["_id"]) for document in await found.to_list()]
 
 
@@ -100,7 +104,7 @@ def _run(document: Document) -> Run:
         course=course,
         assignment=assignment,
         state=RunState(document["state"]),
-        started_at=document["started_at"],
+        started_at=document.get("started_at") or document["_id"].generation_time,
         finished_at=document.get("finished_at"),
         success=document.get("success"),
         config=document.get("config") or {},

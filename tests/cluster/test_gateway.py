@@ -5,7 +5,6 @@ import contextlib
 import json
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,41 +12,9 @@ import httpx2
 import pytest
 import websockets
 from harness import Client, Cluster, Place, free_port, stage, until
+from pollers import CLUSTER, Poller, result
 from processes import QUICK, QUICK_DISPATCHER, Processes, processes
 from websockets.asyncio.client import ClientConnection
-
-CLUSTER = {"Authorization": "Bearer cluster-token"}
-NO_JOB = 498
-
-
-@dataclass
-class Poller:
-    """An original grader's HTTP side."""
-
-    http: httpx2.AsyncClient
-    name: str
-
-    async def register(self) -> httpx2.Response:
-        return await self.post("worker", {"hostname": f"{self.name}.example"})
-
-    async def post(self, path: str, body: Any = None) -> httpx2.Response:
-        return await self.http.post(f"/api/v1/{path}/{self.name}", json=body, headers=CLUSTER)
-
-    async def poll(self) -> dict[str, Any] | None:
-        answer = await self.http.get(f"/api/v1/grading_job/{self.name}", headers=CLUSTER)
-        if answer.status_code == NO_JOB:
-            return None
-        assert answer.status_code == httpx2.codes.OK, answer.text
-        job: dict[str, Any] = answer.json()["data"]
-        return job
-
-    async def report(self, job_id: str, *, success: bool = True, **more: Any) -> httpx2.Response:
-        return await self.post("grading_job", result(job_id, success=success, **more))
-
-
-def result(job_id: str, *, success: bool = True, **more: Any) -> dict[str, Any]:
-    logs = {"stdout": f"output of {job_id}", "stderr": ""}
-    return {"grading_job_id": job_id, "success": success, "results": [{"success": success}], "logs": logs} | more
 
 
 def poller(cluster: Cluster, name: str) -> Poller:

@@ -1,12 +1,17 @@
 """Courses: their tokens, and the file that they come from."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from broadway.course import Course, CourseConfigError, read_courses, same_secret
+from broadway.course import Course, CourseConfigError, hashed, read_courses, same_secret
 
 COURSE = Course(id="cs1", tokens=("staff", "other"), query_tokens=("look",))
+SALT = "0123456789abcdef" * 2
+# As an operator makes it: printf %s "$salt$token" | sha256sum
+STAFF = f"sha256${SALT}${hashlib.sha256((SALT + 'staff').encode()).hexdigest()}"
 
 
 @pytest.mark.parametrize(
@@ -27,6 +32,60 @@ def test_tokens(token: str, *, admin: bool, query: bool) -> None:
     assert COURSE.admits(token, query=True) is query
 
 
+def test_tokens_are_hashed_with_a_salt_of_their_own() -> None:
+    course = Course(id="cs1", tokens=("same", "same"), query_tokens=("same",))
+
+    kept = [*course.tokens, *course.query_tokens]
+    assert len(set(kept)) == 3
+    assert all(hashed(token) == token for token in kept)
+    assert course.admits("same")
+
+
+def test_what_is_hashed_already_is_kept() -> None:
+    course = Course(id="cs1", tokens=(STAFF,))
+
+    assert course.tokens == (STAFF,)
+    assert course.admits("staff")
+
+
+def test_a_hash_is_no_token() -> None:
+    for kept in (*COURSE.tokens, *COURSE.query_tokens, STAFF):
+        for part in (kept, *kept.split("$"), kept.partition("$")[2]):
+            assert not COURSE.admits(part, query=True)
+            assert not Course(id="cs1", tokens=(STAFF,)).admits(part)
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        STAFF.upper(),
+        STAFF.replace("sha256", "sha512"),
+        STAFF[:-1],
+        STAFF + "0",
+        STAFF + "\n",
+        " " + STAFF,
+        STAFF.replace("$", "$$"),
+        STAFF.replace("a", "g"),
+        "sha256$$",
+        "$".join(["sha256", "", STAFF.rpartition("$")[2]]),
+    ],
+)
+def test_a_token_that_only_resembles_a_hash_is_a_token(token: str) -> None:
+    course = Course(id="cs1", tokens=(token,))
+
+    assert course.tokens != (token,)
+    assert course.admits(token)
+
+
+def test_neither_a_course_nor_what_is_wrong_with_one_shows_its_tokens() -> None:
+    with pytest.raises(ValidationError) as problem:
+        Course.model_validate({"id": "cs1", "tokens": ["secret", 1], "query_tokens": "secret", "weight": "secret"})
+
+    assert "secret" not in str(problem.value) + repr(problem.value)
+    assert "sha256" not in repr(COURSE) + str(COURSE)
+    assert "staff" not in repr(COURSE)
+
+
 def test_a_course_without_tokens_admits_nobody() -> None:
     assert not Course(id="cs1", tokens=()).admits("", query=True)
 
@@ -43,10 +102,21 @@ def test_a_file_of_courses(tmp_path: Path) -> None:
         ' "cs2": {"tokens": []}}'
     )
 
-    assert read_courses(path) == [
-        Course(id="cs1", tokens=("a",), query_tokens=("b",), weight=2, concurrency=8, pool="gpu"),
-        Course(id="cs2", tokens=()),
-    ]
+    first, second = read_courses(path)
+
+    assert (first.id, first.weight, first.concurrency, first.pool) == ("cs1", 2, 8, "gpu")
+    assert [first.admits("a"), first.admits("b"), first.admits("b", query=True)] == [True, False, True]
+    assert second == Course(id="cs2", tokens=())
+
+
+def test_a_file_with_hashed_tokens(tmp_path: Path) -> None:
+    path = tmp_path / "courses.json"
+    path.write_text(f'{{"cs1": {{"tokens": ["{STAFF}", "other"]}}, "cs2": {{"tokens": ["{STAFF}"]}}}}')
+
+    courses = read_courses(path)
+
+    assert [course.admits("staff") for course in courses] == [True, True]
+    assert [course.admits("other") for course in courses] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -56,6 +126,9 @@ def test_a_file_of_courses(tmp_path: Path) -> None:
         ('{"tokens": "secret"}', "tokens"),
         ('{"tokens": null}', "tokens"),
         ('{"tokens": [1]}', "tokens.0"),
+        ('{"tokens": {"secret": 1}}', "tokens"),
+        ('{"tokens": [], "query_tokens": "secret"}', "query_tokens"),
+        ('{"tokens": [], "query_tokens": null}', "query_tokens"),
         ('{"tokens": [], "query_tokens": [null]}', "query_tokens.0"),
         ('{"tokens": [], "weight": 0}', "weight"),
         ('{"tokens": [], "weight": NaN}', "weight"),
@@ -74,6 +147,7 @@ def test_a_wrong_course_is_named_with_its_key_and_file(tmp_path: Path, fields: s
 
     assert str(path) in str(problem.value)
     assert f"course 'cs2': {key}:" in str(problem.value)
+    assert "secret" not in str(problem.value)
 
 
 @pytest.mark.parametrize("name", ["", "cs 1", "cs/1", "cs.1", "cs1\\n", "c" * 101])

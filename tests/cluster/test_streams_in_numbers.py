@@ -1,0 +1,100 @@
+"""A stream on every job of a run: all of them are told everything, at a cost per job that does not grow with them."""
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from harness import Client, Place, free_port, stage, until
+from pollers import Poller
+from processes import QUICK_DISPATCHER, Processes, processes
+
+POLLERS = 4
+_USER_TIME, _SYSTEM_TIME = 11, 12  # fields of /proc/<pid>/stat after the command
+
+
+@dataclass
+class Server:
+    """The API as a process, so that what it costs is not mixed with what its watchers cost."""
+
+    processes: Processes
+    client: Client
+
+    def cpu(self) -> float:
+        """Seconds of CPU that it has used."""
+        stat = Path(f"/proc/{self.processes.running['api'].pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(stat[_USER_TIME]) + int(stat[_SYSTEM_TIME])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.fixture
+async def server(place: Place, tmp_path: Path) -> AsyncIterator[Server]:
+    courses = tmp_path / "courses.json"
+    courses.write_text(json.dumps({"cs241": {"tokens": ["staff-241"], "query_tokens": ["query-241"]}}))
+    port = str(free_port())
+    flags = ["--token", "cluster-token", "--bind-port", port, "--course-config", str(courses), *QUICK_DISPATCHER]
+    limits = httpx2.Limits(max_connections=None)
+    async with (
+        processes(tmp_path / "site", place.environment) as running,
+        httpx2.AsyncClient(base_url=f"http://localhost:{port}", timeout=60, limits=limits) as http,
+    ):
+        await running.service("api", *flags, "--heartbeat-interval", "60")
+        client = Client(http)
+        await until(client.is_ready)
+        await client.register("cs241", "mp1", students=[stage("exit", "0")])
+        yield Server(running, client)
+
+
+async def follow(client: Client, job: str, told: list[Any], opened: asyncio.Event) -> None:
+    """Read a stream to its end."""
+    headers = {"Authorization": "Bearer query-241"}
+    async with client.http.stream("GET", f"/api/v1/stream/cs241/{job}", headers=headers) as answer:
+        opened.set()
+        told += [json.loads(line[6:])["data"] async for line in answer.aiter_lines() if line.startswith("data: ")]
+
+
+async def grade(server: Server, name: str, *, failing: str) -> None:
+    """Poll for jobs and report them, until there are none."""
+    grader = Poller(server.client.http, name)
+    await grader.register()
+    while job := await grader.poll():
+        await grader.report(job["grading_job_id"], success=job["grading_job_id"] != failing)
+
+
+async def watch_all(server: Server, students: int) -> tuple[float, list[list[Any]]]:
+    """Grade a run with a watcher for every job: CPU seconds of the server per job, and what each watcher was told."""
+    run_id = await server.client.submit("cs241", "mp1", students=students)
+    jobs = list((await server.client.status("cs241", run_id))["student_jobs_state"])
+    told: list[list[Any]] = [[] for _ in jobs]
+    async with asyncio.TaskGroup() as watching:
+        for job, each in zip(jobs, told, strict=True):
+            opened = asyncio.Event()
+            watching.create_task(follow(server.client, job, each, opened))
+            await opened.wait()
+        before = server.cpu()
+        async with asyncio.TaskGroup() as grading, contextlib.AsyncExitStack():
+            for number in range(POLLERS):
+                grading.create_task(grade(server, f"poller-{students}-{number}", failing=jobs[1]))
+    return (server.cpu() - before) / students, told
+
+
+@pytest.mark.timeout(240)
+async def test_two_hundred_streams_on_two_hundred_jobs(server: Server) -> None:
+    await watch_all(server, 2)  # whatever happens only once
+
+    few, told_few = await watch_all(server, 20)
+    many, told_many = await watch_all(server, 200)
+
+    print(f"CPU of the server per job: {1000 * few:.1f} ms of 20, {1000 * many:.1f} ms of 200: {many / few:.2f} times")
+    for told in (told_few, told_many):
+        for number, (*places, start, end) in enumerate(told):
+            assert (start, end) == ("STARTED", "FAILED" if number == 1 else "FINISHED")
+            assert places == sorted(places, reverse=True)
+            assert all(place <= number for place in places)
+            assert len(set(places)) >= min(number // POLLERS, 3), "they fall"
+    assert many < 1.5 * few

@@ -1,0 +1,59 @@
+"""Waiting lines: the order of a course's jobs, and places in it."""
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broadway.ingest.line import Line, key_of
+from broadway.job import JobClass
+
+T0 = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def line(*jobs: tuple[str, JobClass, int, int]) -> Line:
+    made = Line()
+    made.add(
+        key_of(name, job_class, T0 + timedelta(seconds=seconds), index) for name, job_class, seconds, index in jobs
+    )
+    return made
+
+
+def test_a_single_student_goes_first_then_whoever_came_first_then_the_roster() -> None:
+    made = line(
+        ("roster-2", JobClass.BULK, 1, 1),
+        ("roster-1", JobClass.BULK, 1, 0),
+        ("early", JobClass.BULK, 0, 5),
+        ("single", JobClass.INTERACTIVE, 9, 0),
+    )
+
+    assert [made.position(name) for name in ("single", "early", "roster-1", "roster-2")] == [0, 1, 2, 3]
+
+
+def test_whoever_leaves_lets_the_others_move_up() -> None:
+    made = line(("a", JobClass.BULK, 0, 0), ("b", JobClass.BULK, 0, 1), ("c", JobClass.BULK, 0, 2))
+    made.remove("a")
+    made.remove("a")
+    made.remove("unknown")
+
+    assert (made.position("a"), made.position("b"), made.position("c"), len(made)) == (None, 0, 1, 2)
+
+
+def test_standing_in_line_twice_is_standing_there_once() -> None:
+    made = line(("a", JobClass.BULK, 0, 0), ("b", JobClass.BULK, 0, 1))
+    made.add([key_of("a", JobClass.BULK, T0 + timedelta(seconds=9), 0)])
+
+    assert (made.position("a"), len(made)) == (0, 2)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.integers(0, 5)), max_size=30), st.data())
+def test_a_place_is_the_number_of_those_before(jobs: list[tuple[bool, int, int]], data: st.DataObject) -> None:
+    keys = [(bulk, T0 + timedelta(seconds=seconds), index, f"j{n}") for n, (bulk, seconds, index) in enumerate(jobs)]
+    made = Line()
+    made.add(keys)
+    gone = data.draw(st.sets(st.sampled_from(keys))) if keys else set()
+    for key in gone:
+        made.remove(key[-1])
+
+    left = sorted(set(keys) - gone)
+    assert [made.position(key[-1]) for key in left] == list(range(len(left)))
