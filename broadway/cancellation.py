@@ -1,6 +1,8 @@
 """Ending tasks, and telling our own cancellation from a library's."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 # A second cancellation is a last resort: it interrupts a library's answer to the first. pymongo's, for one, then
@@ -20,7 +22,19 @@ async def end(*tasks: asyncio.Task[Any]) -> None:
             task.cancel()
 
 
-def is_cancelled() -> bool:
-    """Whether somebody has asked the current task to end."""
+def cancellations() -> int:
+    """How often somebody has asked the current task to end."""
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    return task.cancelling() if task else 0
+
+
+@contextmanager
+def heeded() -> Iterator[None]:
+    """A block of a library's calls, at whose end a cancellation is raised that the library has swallowed.
+
+    ``asyncio.wait_for`` of Python 3.11 does so when what it waits for arrives at the same moment.
+    """
+    before = cancellations()
+    yield
+    if cancellations() > before:
+        raise asyncio.CancelledError

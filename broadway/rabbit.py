@@ -11,15 +11,17 @@ import stamina
 import structlog
 from aio_pika.abc import (
     AbstractIncomingMessage,
+    AbstractQueue,
     AbstractRobustChannel,
     AbstractRobustConnection,
     AbstractRobustQueue,
 )
+from aio_pika.channel import Channel
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError
 from yarl import URL
 
 from broadway import __version__
-from broadway.cancellation import end, is_cancelled
+from broadway.cancellation import cancellations, end, heeded
 from broadway.events import Decoder, Event, UndecodableError, Wire, decode, encode
 from broadway.ports import Handler, PublishError, Reject, Retry
 from broadway.topology import DEAD_LETTERS, EXCHANGES, SHARED_QUEUES, Exchange, Queue, dead_letter_key
@@ -179,15 +181,20 @@ class Rabbit:
         Raises:
             PublishError: The broker is away.
         """
-        async with _call(f"{queue.name} cannot be consumed"):
-            channel = await _robust_channel(self._consuming)
-            await channel.set_qos(prefetch_count=1)
-            declared = await _declare(channel, queue, robust=True)
+        # Not a robust channel: that might come back after its taker has gone, with a consumer whom nobody serves.
+        channel = Channel(self._consuming, publisher_confirms=False)
         try:
-            yield Taker(self, queue, declared, tag=tag)
+            async with _call(f"{queue.name} cannot be consumed"):
+                await channel.initialize()
+                await channel.set_qos(prefetch_count=1)
+                declared = await _declare(channel, queue, robust=None)
+            taker = Taker(self, queue, declared, tag=tag)
+            channel.close_callbacks.add(taker.end)
+            yield taker
         finally:
             with contextlib.suppress(*_BROKEN_CHANNEL):
-                await channel.close()
+                async with asyncio.timeout(CALL_TIMEOUT):
+                    await channel.close()
 
     async def park(self, message: AbstractIncomingMessage, *, queue: Queue, reason: str) -> None:
         """Copy a delivery to the dead letters, with the reason.
@@ -221,10 +228,11 @@ class Subscription:
 
     async def start(self, channel: AbstractRobustChannel, *, tag: str, prefetch: int) -> None:
         """Consume on one more channel."""
-        await channel.set_qos(prefetch_count=prefetch, timeout=CALL_TIMEOUT)
-        queue = await _declare(channel, self._queue, robust=True)
-        await queue.consume(self._on_message, consumer_tag=tag, timeout=CALL_TIMEOUT)
-        self._consumers.append((channel, queue, tag))
+        with heeded():
+            await channel.set_qos(prefetch_count=prefetch, timeout=CALL_TIMEOUT)
+            queue = await _declare(channel, self._queue, robust=True)
+            await queue.consume(self._on_message, consumer_tag=tag, timeout=CALL_TIMEOUT)
+            self._consumers.append((channel, queue, tag))
 
     async def stop_taking(self) -> None:
         """Take no further messages; handlers go on."""
@@ -323,12 +331,16 @@ class Taken:
 class Taker:
     """A consumer that is there only while its owner waits for a message."""
 
-    def __init__(self, rabbit: Rabbit, queue: Queue, declared: AbstractRobustQueue, *, tag: str) -> None:
+    def __init__(self, rabbit: Rabbit, queue: Queue, declared: AbstractQueue, *, tag: str) -> None:
         self._rabbit = rabbit
         self._queue = queue
         self._declared = declared
         self._tag = tag
-        self._arrivals: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+        self._arrivals: asyncio.Queue[AbstractIncomingMessage | None] = asyncio.Queue()
+
+    def end(self, *_: Any) -> None:
+        """The channel is closed: nothing will arrive any more."""
+        self._arrivals.put_nowait(None)
 
     async def take(self, *, within: float | None = None) -> Taken | None:
         """Wait for a message, ``within`` seconds at most or for ever; None if there was none.
@@ -350,6 +362,9 @@ class Taker:
         """The next message that can be read; others go to the dead letters."""
         while True:
             message = await self._arrivals.get()
+            if message is None:
+                self.end()  # for whoever asks again
+                raise PublishError(f"{self._queue.name} cannot be consumed: its channel is closed", unknown=True)
             try:
                 return Taken(decode(message.headers, message.body), message)
             except UndecodableError as problem:
@@ -358,7 +373,7 @@ class Taker:
                 await _quietly(message.ack())
 
     async def _stop(self) -> None:
-        with contextlib.suppress(*_BROKEN_CHANNEL):
+        with heeded(), contextlib.suppress(*_BROKEN_CHANNEL):
             await self._declared.cancel(self._tag, timeout=CALL_TIMEOUT)
 
 
@@ -366,16 +381,19 @@ class Taker:
 async def _call(problem: str, *, seconds: float = CALL_TIMEOUT) -> AsyncIterator[None]:
     """One conversation with the broker, within a time limit; whatever breaks it becomes a PublishError.
 
-    Two things are told apart that aiormq mixes up: it cancels whoever waits when a connection breaks, which is not
-    our cancellation; and it may turn our cancellation into an error of the channel that it closes.
+    Things are told apart that aiormq mixes up: it cancels whoever waits when a connection breaks, which is not our
+    cancellation; it may turn our cancellation into an error of the channel that it closes; and it may lose ours
+    when an answer arrives at the same moment.
     """
+    before = cancellations()
     try:
-        async with asyncio.timeout(seconds):
-            yield
+        with heeded():
+            async with asyncio.timeout(seconds):
+                yield
     except DeliveryError as error:
         raise PublishError(f"{problem}: refused: {error!r}", unknown=False) from error
     except (*_BROKEN_CHANNEL, asyncio.CancelledError) as error:
-        if is_cancelled():
+        if cancellations() > before:
             raise asyncio.CancelledError from error
         raise PublishError(f"{problem}: {error!r}", unknown=True) from error
 
@@ -408,17 +426,19 @@ async def _robust_channel(connection: AbstractRobustConnection) -> AbstractRobus
     return channel
 
 
-async def _declare(channel: Any, queue: Queue, *, robust: bool) -> AbstractRobustQueue:
-    declared: AbstractRobustQueue = await channel.declare_queue(
+async def _declare(channel: Any, queue: Queue, *, robust: bool | None) -> Any:
+    """Declare a queue with its bindings; ``robust`` for channels that come back: whether it does, too."""
+    options = {} if robust is None else {"robust": robust}
+    declared = await channel.declare_queue(
         queue.name,
         durable=not queue.exclusive,
         exclusive=queue.exclusive,
         arguments=queue.arguments,
         timeout=CALL_TIMEOUT,
-        robust=robust,
+        **options,
     )
     for binding in queue.bindings:
-        await declared.bind(binding.exchange, binding.key, timeout=CALL_TIMEOUT, robust=robust)
+        await declared.bind(binding.exchange, binding.key, timeout=CALL_TIMEOUT, **options)
     return declared
 
 

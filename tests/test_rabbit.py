@@ -13,6 +13,7 @@ from harness import Place, free_port, until
 from yarl import URL
 
 from broadway import rabbit as module
+from broadway.cancellation import end
 from broadway.events import Event, JobQueued, JobSettled
 from broadway.job import JobClass, Outcome, Phase
 from broadway.local.broker import Broker
@@ -609,20 +610,48 @@ async def test_what_a_taker_gives_back_somebody_else_gets(rabbit: Rabbit) -> Non
         assert number_of(other.event) == 7
 
 
-async def test_a_taker_waits_through_the_loss_of_its_connection(rabbit: Rabbit, management: Management) -> None:
+async def test_a_taker_ends_with_its_connection_and_the_next_one_goes_on(
+    rabbit: Rabbit, management: Management
+) -> None:
     await rabbit.declare(BACKLOG)
     async with rabbit.taker(BACKLOG, tag="taker") as taker:
         waiting = asyncio.create_task(taker.take())
         await until(management.consumers)
         await management.close_connections()
-        await rabbit.publish(JOBS, KEY, event(1))
-
-        taken = await waiting
+        with pytest.raises(PublishError, match="closed"):
+            await waiting
+        with pytest.raises(PublishError):
+            await taker.take()
+    await rabbit.publish(JOBS, KEY, event(1))
+    async with rabbit.taker(BACKLOG, tag="taker") as taker:
+        taken = await taker.take()
 
         assert taken
         assert number_of(taken.event) == 1
         await taken.ack()
         await until(is_settled(rabbit, management, BACKLOG))
+
+
+@pytest.mark.parametrize("milliseconds", range(0, 40, 2))
+async def test_a_taker_that_goes_at_any_moment_keeps_nothing(
+    rabbit: Rabbit, management: Management, milliseconds: int
+) -> None:
+    await rabbit.declare(BACKLOG)
+    await rabbit.publish(JOBS, KEY, event(1))
+
+    async def take() -> None:
+        async with rabbit.taker(BACKLOG, tag="leaver") as taker:
+            await taker.take()
+            await asyncio.Event().wait()
+
+    leavers = [asyncio.create_task(take()) for _ in range(10)]
+    await asyncio.sleep(milliseconds / 1000)
+    async with asyncio.timeout(5):
+        await end(*leavers)
+
+    async with rabbit.taker(BACKLOG, tag="stayer") as taker:
+        assert await taker.take(within=5)
+        assert await management.consumers() == []
 
 
 async def test_a_taker_moves_what_it_cannot_read_to_the_dead_letters(rabbit: Rabbit, place: Place) -> None:

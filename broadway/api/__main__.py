@@ -7,9 +7,13 @@ from broadway.settings import ApiSettings, load
 
 
 async def _main(settings: ApiSettings, stop: asyncio.Event) -> None:
-    async with service.connections(settings, service="api") as opened, asyncio.TaskGroup() as group:
-        for part in (results, dispatcher, ingest):
-            group.create_task(part.serve(settings, store=opened.store, rabbit=opened.rabbit, stop=stop))
+    async with service.connections(settings, service="api") as opened:
+        # Before the dispatcher looks which courses there are.
+        await ingest.load_courses(settings, store=opened.store, rabbit=opened.rabbit)
+        settings = settings.model_copy(update={"course_config": None})
+        async with asyncio.TaskGroup() as group:
+            for part in (results, dispatcher, ingest):
+                group.create_task(part.serve(settings, store=opened.store, rabbit=opened.rabbit, stop=stop))
 
 
 def main() -> None:

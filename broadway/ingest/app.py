@@ -13,6 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from broadway.ingest import assignments, graders, health, jobs, polling, runs, sockets, stream
 from broadway.ingest.feed import Feed
@@ -91,6 +93,7 @@ def build_app(deps: Deps) -> Starlette:
     ]
     app = Starlette(routes=routes, exception_handlers=_exception_handlers())
     app.router.redirect_slashes = False  # a path with a slash at its end is none of ours
+    app.router.default = partial(_nowhere, app.router.default)
     return app
 
 
@@ -104,6 +107,14 @@ def _route(deps: Deps, path: str, preflight: Mapping[str, str] = MappingProxyTyp
         return await handler(request, deps)
 
     return Route(path, _AnyMethod(endpoint))
+
+
+async def _nowhere(otherwise: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """No such path: for WebSockets too, which Starlette would refuse as forbidden."""
+    if scope["type"] == "websocket":
+        await WebSocket(scope, receive, send).send_denial_response(failure(404))
+    else:
+        await otherwise(scope, receive, send)
 
 
 class _AnyMethod:

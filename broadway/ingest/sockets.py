@@ -220,10 +220,10 @@ class _Connection:
             extended=is_ours(self.websocket.headers.get("user-agent")),
             running=wanted.running,
         )
+        self.worker = worker or self.worker  # before anything else that may fail: somebody has to bury it
         await self._send({"success": worker is not None})
         if worker is None:
             raise _Closing(PROTOCOL_ERROR, f"worker id '{self.worker_id}' already exists", keeps_job=True)
-        self.worker = worker
         self.heard.set()
         if worker.registered_at == worker.last_seen:  # it runs nothing
             self.idle.set()

@@ -141,7 +141,8 @@ class Jobs:
 
     async def are_any_waiting(self, pool: str) -> bool:
         """Whether a pool has a job that no grader has taken."""
-        for state in (JobState.DISPATCHED, JobState.QUEUED):
+        # The dispatched ones are few, and asked for first; and again, since a job may be dispatched between questions.
+        for state in (JobState.DISPATCHED, JobState.QUEUED, JobState.DISPATCHED):
             if await self._jobs.find_one({"state": state.value, "pool": {"$eq": pool}}, {"_id": 1}):
                 return True
         return False
