@@ -1,221 +1,282 @@
-"""Grading over WebSockets: one connection for each slot, one job at a time on each."""
+"""Grading over WebSockets: one connection for each slot, one job at a time on each, pings as heartbeats."""
 
 import asyncio
+import contextlib
 import json
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import structlog
-import websockets
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.frames import CloseCode
 
 from broadway.cancellation import end
 from broadway.grader.bench import Bench
 from broadway.grader.join import refused_token
 from broadway.grader.spool import Spool
-from broadway.grader.v1 import AGENT, HEARTBEAT_UNTOLD, Hand, JobMessage, JobResult, hostname
-from broadway.service import background, unless_stopped
+from broadway.grader.v1 import AGENT, HEARTBEAT_UNTOLD, Hand, JobMessage, JobResult, hostname, patiently
+from broadway.service import background
 from broadway.settings import GraderSettings
 
 log = structlog.get_logger(__name__)
 
-INTERVAL_HEADER = "broadway-heartbeat-interval"  # which only our own server sends
-POLICY_VIOLATION, PROTOCOL_ERROR = 1008, 1002
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0  # seconds between connections
-OPEN_WITHIN = 10.0  # seconds
-TAKEN_AFTER = 30.0  # seconds without a word from the server, after which it has surely taken a result
+INTERVAL_HEADER = "broadway-heartbeat-interval"  # only our own server sends it
+ANSWER_WITHIN = 30.0  # seconds
+LASTING = 10.0  # seconds; a connection that ends sooner is no reason to try the next one at once
+SECOND_THOUGHTS = 1.0  # seconds in which a server that has given a job up pushes the next one
+
+_REFUSALS = {CloseCode.PROTOCOL_ERROR, CloseCode.MESSAGE_TOO_BIG}  # of a result that will never be taken
+
+
+class _EndedError(Exception):
+    """A connection could not be made, or has ended too soon."""
+
+
+class _Answer(BaseModel):
+    success: bool
 
 
 async def serve(settings: GraderSettings, *, bench: Bench, spool: Path, stop: asyncio.Event) -> None:
     """Keep a connection for each slot until told to stop; then finish what runs, or give it up.
 
+    Each connection has a spool of its own in the directory ``spool``.
+
     Raises:
         StartError: The server refuses the token.
     """
     names = [settings.grader_id, *(f"{settings.grader_id}-{number}" for number in range(2, settings.slots + 1))]
-    lines = [
-        _Line(settings, name, Hand(replace(bench, grader_id=name), Spool(spool / name, JobResult)), stop)
-        for name in names
-    ]
-    async with asyncio.TaskGroup() as group:
-        for line in lines:
-            group.create_task(line.keep())
+    lines = [_Line(settings, name, Hand(bench, Spool(spool / name, JobResult)), stop) for name in names]
+    tasks = [asyncio.create_task(line.serve(), name=line.name) for line in lines]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        await end(*tasks)
+    errors = [task.exception() for task in tasks if not task.cancelled()]
+    for error in filter(None, errors):
+        raise error
 
 
 @dataclass(slots=True)
 class _Line:
-    """One slot, and its connection over and over again."""
+    """One slot, and its connection over and over again.
+
+    A result stays in ``results`` until the server goes on to the next job or refuses it: there is no other answer.
+    ``sent`` are those that the present connection has been told.
+    """
 
     settings: GraderSettings
     name: str
     hand: Hand
     stop: asyncio.Event
+    extended: bool = False  # the server is ours, and understands more than the original's protocol
     has_been_taken_on: bool = False
-    job: JobMessage | None = None
-    task: asyncio.Task[None] | None = None
-    untold: asyncio.Event = field(default_factory=asyncio.Event)
-    told: list[JobResult] = field(default_factory=list)
+    has_left: bool = False
+    refusal: str = ""
+    socket: ClientConnection | None = None
+    job_id: str = ""
+    running: asyncio.Task[None] | None = None
+    results: dict[str, JobResult] = field(default_factory=dict)
+    sent: dict[str, JobResult] = field(default_factory=dict)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    @property
-    def address(self) -> str:
-        query = f"?{urlencode({'pool': self.settings.pool})}" if self.settings.pool != "default" else ""
-        return f"{self.settings.api_host}/api/v1/worker_ws/{self.name}{query}"
-
-    async def keep(self) -> None:
-        """Connect again whenever the connection has broken. What runs meanwhile goes on."""
-        pause = FIRST_PAUSE
+    async def serve(self) -> None:
+        """Take jobs until told to stop; what runs then has its time to end, and is killed after that."""
+        self.results = {result.job_id: result for result in self.hand.spool}
+        keeping = asyncio.create_task(self._keep())
+        stopped = asyncio.create_task(self.stop.wait())
         try:
-            while not self.stop.is_set():
-                pause = FIRST_PAUSE if await self._connect() else min(LONGEST_PAUSE, 2 * pause)
-                await unless_stopped(asyncio.sleep(pause), self.stop)
+            await asyncio.wait((keeping, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if not keeping.done():
+                await self._drain()
         finally:
+            await end(keeping, stopped)
             await self._abandon()
+        if not keeping.cancelled():
+            keeping.result()
 
-    async def _connect(self) -> bool:
-        """Serve one connection to its end; whether this grader was taken on."""
-        headers = {"Authorization": f"Bearer {self.settings.token.get_secret_value()}"}
+    async def _keep(self) -> None:
+        """Connect again whenever the connection has broken. What runs goes on meanwhile."""
+        while not self.has_left:
+            async for attempt in patiently(_EndedError):
+                with attempt:
+                    await self._connect()
+
+    async def _connect(self) -> None:
+        """Serve one connection to its end.
+
+        Raises:
+            StartError: The token has never been good.
+            _EndedError: It was a short one.
+        """
+        begun = asyncio.get_running_loop().time()
         try:
             async with connect(
-                self.address,
-                additional_headers=headers,
+                self._address(),
+                additional_headers={"Authorization": f"Bearer {self.settings.token.get_secret_value()}"},
                 user_agent_header=AGENT,
                 max_size=None,
                 ping_interval=None,
-                open_timeout=OPEN_WITHIN,
             ) as socket:
-                is_taken_on = await self._converse(socket)
-        except (OSError, TimeoutError, websockets.WebSocketException) as error:
+                self.socket = socket
+                interval = _interval(socket)
+                if (interval is not None) is not self.extended:
+                    self.extended = interval is not None
+                    return  # and ask again, the way that this server understands
+                await self._converse(socket, interval or HEARTBEAT_UNTOLD)
+        except (OSError, WebSocketException) as error:
             log.warning("no connection to the API", grader=self.name, reason=f"{type(error).__name__}: {error}")
-            return False
-        self._learn_from(socket)
-        return is_taken_on
+        if asyncio.get_running_loop().time() - begun < LASTING:
+            raise _EndedError
 
-    async def _converse(self, socket: ClientConnection) -> bool:
-        assert socket.response is not None  # noqa: S101 - it is connected
-        interval = socket.response.headers.get(INTERVAL_HEADER)
-        self.told.clear()
-        if not await self._register(socket, extended=interval is not None):
-            return False
-        self.has_been_taken_on = True
-        log.info("ready to grade", grader=self.name, way="websocket")
-        others = (
-            _beat(socket, float(interval or HEARTBEAT_UNTOLD)),
-            self._tell(socket, extended=interval is not None),
-            self._close_when_told(socket, extended=interval is not None),
-        )
+    def _address(self) -> str:
+        address = f"{self.settings.api_host}/api/v1/worker_ws/{self.name}"
+        return f"{address}?pool={self.settings.pool}" if self.extended else address
+
+    async def _converse(self, socket: ClientConnection, interval: float) -> None:
         try:
-            async with background(*others):
-                async for message in socket:
-                    await self._take(message)
-        except* websockets.ConnectionClosed:
+            if await self._register(socket):
+                async with background(_beat(socket, interval), self._tell(socket)):
+                    async for message in socket:
+                        await self._take(socket, message)
+        except* ConnectionClosed:
             pass
+        self._learn_from(socket)
+
+    async def _register(self, socket: ClientConnection) -> bool:
+        args: dict[str, Any] = {"hostname": hostname()}
+        if self.extended:
+            args["running"] = [*([self.job_id] if self._is_busy() else []), *self.results]
+        async with asyncio.timeout(ANSWER_WITHIN):
+            await _say(socket, "register", args)
+            if not _is_yes(await socket.recv()):
+                await socket.wait_closed()  # the reason comes with the end
+                return False
+        log.info("ready to grade", grader=self.name, way="websocket")
+        self.has_been_taken_on, self.refusal = True, ""
         return True
 
-    async def _register(self, socket: ClientConnection, *, extended: bool) -> bool:
-        args: dict[str, Any] = {"hostname": hostname()}
-        if extended:
-            args["running"] = self._unreported()
-        try:
-            await _say(socket, "register", args)
-            if json.loads(await socket.recv()) == {"success": True}:
-                return True
-            await socket.recv()  # until the close frame, which has the reason
-        except (websockets.ConnectionClosed, ValueError):
-            pass
-        return False
-
-    def _unreported(self) -> list[str]:
-        """Jobs that the server may believe to run here."""
-        running = [self.job.grading_job_id] if self.job and self.task and not self.task.done() else []
-        return [*running, *(result.job_id for result in self.hand.spool)]
-
     def _learn_from(self, socket: ClientConnection) -> None:
-        """Why the connection has ended.
+        """Why a connection has ended.
 
         Raises:
             StartError: The token has never been good.
         """
+        if self.has_left:
+            return
         code, reason = socket.close_code, socket.close_reason
-        if code == POLICY_VIOLATION and not self.has_been_taken_on:
+        if code == CloseCode.POLICY_VIOLATION and not self.has_been_taken_on:
             raise refused_token(self.settings.api_host)
-        if code == PROTOCOL_ERROR and self.told:
-            # The server has refused a result: told again, it would end the next connection too.
-            log.warning("result not wanted", job=self.told[0].job_id, reason=reason)
-            self.hand.spool.remove(self.told[0])
-        elif not self.stop.is_set():
-            log.warning("connection ended", grader=self.name, code=code, reason=reason)
+        if code in _REFUSALS:
+            for job_id in self.sent:
+                log.warning("result not wanted", grader=self.name, job=job_id, reason=reason)
+            self._forget(self.sent)
+        self.sent.clear()
+        refusal = f"{code} {reason}".strip()
+        if refusal != self.refusal:  # that an earlier life has not been given up yet, for one, is said once
+            self.refusal = refusal
+            log.warning("connection ended", grader=self.name, reason=refusal)
 
-    async def _take(self, message: str | bytes) -> None:
-        """Start a job. The server hands out one at a time: whatever went before is reported, or not wanted any more."""
-        if self.stop.is_set():
-            return  # it goes back when the connection closes
+    async def _take(self, socket: ClientConnection, message: str | bytes) -> None:
+        """Start a job. Whatever went before has arrived, or is not wanted any more."""
         try:
             job = JobMessage.model_validate_json(message)
         except ValidationError as error:
-            log.warning("unreadable message", grader=self.name, problems=error.error_count())
+            log.warning("not understood", grader=self.name, reason=str(error))
+            await socket.close(CloseCode.INVALID_DATA)
             return
+        if self.stop.is_set():
+            log.info("taking nothing new", grader=self.name, job=job.grading_job_id)
+            return  # it goes back when the connection closes
         await self._abandon()
-        for result in self.hand.spool:
-            self.hand.spool.remove(result)
-        self.told.clear()
-        self.job, self.task = job, asyncio.create_task(self._work(job))
+        self._forget(self.results)
+        self.sent.clear()
+        self.job_id, self.running = job.grading_job_id, asyncio.create_task(self._work(job))
 
     async def _work(self, job: JobMessage) -> None:
-        await self.hand.work(job)
-        self.untold.set()
+        result = await self.hand.work(job)
+        self.results[result.job_id] = result
+        self.changed.set()
 
-    async def _tell(self, socket: ClientConnection, *, extended: bool) -> None:
-        """Report what is done, what an earlier connection may have lost included, until cancelled.
-
-        The protocol has no receipt: a result stays in the spool until the server goes on to the next job, or has been
-        quiet for long.
-        """
+    async def _tell(self, socket: ClientConnection) -> None:
+        """Report what is done, until cancelled."""
+        if self.results:
+            await asyncio.sleep(SECOND_THOUGHTS)
         while True:
-            self.untold.clear()
-            await self._tell_all(socket, extended=extended)
-            try:
-                async with asyncio.timeout(TAKEN_AFTER if self.told else None):
-                    await self.untold.wait()
-            except TimeoutError:
-                for result in self.told:
-                    self.hand.spool.remove(result)
-                self.told.clear()
+            await self._until(self._untold)
+            for result in self._untold():
+                await _say(socket, "job_result", result.body(extended=self.extended))
+                self.sent[result.job_id] = result
+            self.changed.set()
 
-    async def _tell_all(self, socket: ClientConnection, *, extended: bool) -> None:
-        for result in self.hand.spool:
-            if result not in self.told:
-                self.told.append(result)
-                await _say(socket, "job_result", result.body(extended=extended))
-
-    async def _close_when_told(self, socket: ClientConnection, *, extended: bool) -> None:
-        """Once told to stop: let the job end and be reported, for as long as there is time, and close."""
-        await self.stop.wait()
-        if self.task is not None and not self.task.done():
-            log.info("draining", grader=self.name, seconds=self.settings.drain_timeout)
-            await asyncio.wait([self.task], timeout=self.settings.drain_timeout)
-        await self._tell_all(socket, extended=extended)
-        await socket.close()
+    async def _drain(self) -> None:
+        """Let the job end and be told, for as long as there is time, and close: on our own server that is a goodbye."""
+        if self._is_busy():
+            log.info("draining", grader=self.name, job=self.job_id, seconds=self.settings.drain_timeout)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.drain_timeout):
+                if self.running:
+                    await asyncio.wait([self.running])
+                await self._until(lambda: not self._untold())
+        await self._abandon()
+        self.has_left = True
+        if self.socket:
+            await self.socket.close()
+            if self.socket.close_code == CloseCode.NORMAL_CLOSURE:
+                self._forget(self.sent)
 
     async def _abandon(self) -> None:
-        if self.task is not None and not self.task.done():
-            log.warning("job given up", grader=self.name, job=self.job.grading_job_id if self.job else None)
-            await end(self.task)
+        if self.running and not self.running.done():
+            log.info("job given up", grader=self.name, job=self.job_id)
+            await end(self.running)
+        self.running = None
+
+    def _is_busy(self) -> bool:
+        return self.running is not None and not self.running.done()
+
+    def _untold(self) -> list[JobResult]:
+        return [result for job_id, result in self.results.items() if self.sent.get(job_id) is not result]
+
+    def _forget(self, job_ids: Iterable[str]) -> None:
+        for job_id in list(job_ids):
+            if result := self.results.pop(job_id, None):
+                self.hand.spool.remove(result)
+        self.changed.set()
+
+    async def _until(self, condition: Callable[[], object]) -> None:
+        while not condition():
+            self.changed.clear()
+            await self.changed.wait()
 
 
 async def _beat(socket: ClientConnection, interval: float) -> None:
-    """Ping at intervals; a connection that does not answer is closed."""
+    """Ping at intervals; a connection whose other end does not answer is cut."""
     while True:
-        pong = asyncio.ensure_future(await socket.ping())
-        await asyncio.sleep(interval)
-        if not pong.done():
-            await asyncio.wait([pong], timeout=interval)
-        if not pong.done():
-            await socket.close()
+        try:
+            async with asyncio.timeout(2 * interval):
+                await (await socket.ping())
+        except TimeoutError:
+            log.warning("the API does not answer")
+            socket.transport.abort()
             return
+        await asyncio.sleep(interval)
 
 
 async def _say(socket: ClientConnection, kind: str, args: dict[str, Any]) -> None:
     await socket.send(json.dumps({"type": kind, "args": args}))
+
+
+def _interval(socket: ClientConnection) -> float | None:
+    """Seconds between heartbeats; None from a server that does not say, which is none of ours."""
+    told = socket.response.headers.get(INTERVAL_HEADER) if socket.response else None
+    return float(told) if told else None
+
+
+def _is_yes(answer: str | bytes) -> bool:
+    try:
+        return _Answer.model_validate_json(answer).success
+    except ValidationError:
+        return False

@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+from collections.abc import AsyncIterable
 from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any
 
+import stamina
 import structlog
 from pydantic import BaseModel, ConfigDict
 
@@ -19,6 +21,7 @@ log = structlog.get_logger(__name__)
 
 AGENT = f"broadway-grader/{__version__}"  # by which our server knows that we understand what it adds to the protocols
 HEARTBEAT_UNTOLD = 10  # seconds between heartbeats, where the server does not say
+LONGEST_PAUSE = 10.0  # seconds between attempts to reach a server
 MAX_REASON = 500  # characters
 
 
@@ -87,12 +90,15 @@ class Hand:
     spool: Spool[JobResult]
 
     async def work(self, job: JobMessage) -> JobResult:
-        """Run a job; its result is on disk when this returns. Cancelled, it leaves nothing behind."""
+        """Run a job; its result is on disk, if possible, when this returns. Cancelled, it leaves nothing behind."""
         with structlog.contextvars.bound_contextvars(job=job.grading_job_id):
             log.info("running")
             graded = await self._run(job)
             result = result_of(job.grading_job_id, graded)
-            await asyncio.to_thread(self.spool.put, result)
+            try:
+                await asyncio.to_thread(self.spool.put, result)
+            except OSError as error:  # it can be reported all the same
+                log.warning("result not spooled", reason=str(error))
             log.info("finished", outcome=graded.outcome.value, reason=graded.reason)
             return result
 
@@ -110,6 +116,12 @@ class Hand:
                 fault_phase=FaultPhase.WAIT,
                 retryable=True,
             )
+
+
+def patiently(on: type[Exception], *, longest: float = LONGEST_PAUSE) -> AsyncIterable[stamina.Attempt]:
+    """Attempts without end, with ever longer pauses between them, so that graders do not come in step."""
+    first = min(0.5, longest)
+    return stamina.retry_context(on=on, attempts=None, timeout=None, wait_initial=first, wait_max=longest)
 
 
 def hostname() -> str:
