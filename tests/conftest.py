@@ -1,11 +1,12 @@
 """Real services for the whole session, and fresh names in them for every test."""
 
+import contextlib
 import io
 import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from secrets import token_hex
 
@@ -19,6 +20,8 @@ from broadway.local.engine import engine
 from broadway.local.store import store
 
 IMAGE = "broadway-test-busybox:1"
+
+Places = Callable[[], contextlib.AbstractAsyncContextManager[Place]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -79,14 +82,26 @@ def busybox_image(api: docker.APIClient) -> str:
     return IMAGE
 
 
+@pytest.fixture(scope="session")
+def places(broker_node: Broker, mongodb_dsn: str) -> Places:
+    """Opens new places, for tests that share one or need it for longer than a test."""
+
+    @contextlib.asynccontextmanager
+    async def open_place() -> AsyncIterator[Place]:
+        name = f"t{token_hex(4)}"
+        auth = (broker_node.username, broker_node.password)
+        async with httpx2.AsyncClient(base_url=broker_node.management_url, auth=auth) as management:
+            (await management.put(f"/api/vhosts/{name}")).raise_for_status()
+            grant = {"configure": ".*", "write": ".*", "read": ".*"}
+            url = f"/api/permissions/{name}/{broker_node.username}"
+            (await management.put(url, json=grant)).raise_for_status()
+            yield Place(broker_node.amqp_url.rpartition("/")[0] + f"/{name}", mongodb_dsn, name)
+            (await management.delete(f"/api/vhosts/{name}")).raise_for_status()
+
+    return open_place
+
+
 @pytest.fixture
-async def place(broker_node: Broker, mongodb_dsn: str) -> AsyncIterator[Place]:
-    name = f"t{token_hex(4)}"
-    auth = (broker_node.username, broker_node.password)
-    async with httpx2.AsyncClient(base_url=broker_node.management_url, auth=auth) as management:
-        (await management.put(f"/api/vhosts/{name}")).raise_for_status()
-        grant = {"configure": ".*", "write": ".*", "read": ".*"}
-        url = f"/api/permissions/{name}/{broker_node.username}"
-        (await management.put(url, json=grant)).raise_for_status()
-        yield Place(broker_node.amqp_url.rpartition("/")[0] + f"/{name}", mongodb_dsn, name)
-        (await management.delete(f"/api/vhosts/{name}")).raise_for_status()
+async def place(places: Places) -> AsyncIterator[Place]:
+    async with places() as opened:
+        yield opened
