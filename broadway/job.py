@@ -320,6 +320,11 @@ class Moved:
     def changed(self) -> bool:
         return self.before is not self.after
 
+    @property
+    def written(self) -> "Moved":
+        """The same, with the revision that writing a change has made."""
+        return Moved(self.before, replace(self.after, revision=self.before.revision + 1))
+
 
 @dataclass(frozen=True, slots=True)
 class JobLog:

@@ -224,7 +224,7 @@ class Subscription:
         self._handler = handler
         self._consumers: list[tuple[AbstractRobustChannel, AbstractRobustQueue, str]] = []
         self._deliveries: dict[str, AbstractIncomingMessage] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}  # in the order of arrival, in which they are given back, too
 
     async def start(self, channel: AbstractRobustChannel, *, tag: str, prefetch: int) -> None:
         """Consume on one more channel."""
@@ -260,8 +260,8 @@ class Subscription:
         self._deliveries[key] = message
         if previous is None:
             task = asyncio.create_task(self._run(key), name=f"{self._queue.name}:{key}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[task] = None
+            task.add_done_callback(self._tasks.pop)
         else:
             log.info("delivered again while running", queue=self._queue.name, message_id=key)
             await _quietly(previous.ack())

@@ -561,6 +561,23 @@ async def test_leaving_gives_everything_back_at_once(rabbit: Rabbit) -> None:
     await until(depth_is(rabbit, BACKLOG, 3))
 
 
+async def test_what_is_given_back_keeps_its_order(rabbit: Rabbit) -> None:
+    held: list[int] = []
+
+    async def hold(received: Event) -> None:
+        held.append(number_of(received))
+        await asyncio.Event().wait()
+
+    async with rabbit.consume(BACKLOG, hold, tag="first", prefetch=50):
+        for number in range(50):
+            await rabbit.publish(JOBS, KEY, event(number))
+        await until(lambda: len(held) == 50)
+    held.clear()
+    async with rabbit.consume(BACKLOG, hold, tag="second", prefetch=50):
+        await until(lambda: len(held) == 50)
+    assert held == list(range(50))
+
+
 async def test_another_type_of_event_is_the_handlers_own_business(rabbit: Rabbit) -> None:
     settled = JobSettled(
         course="cs1", run_id="r1", job_id="j1", generation=1, phase=Phase.STUDENTS, outcome=Outcome.FAILED

@@ -26,6 +26,7 @@ class Held:
     course: str
     job_class: JobClass
     pool: str
+    revision: int
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     in_flight: bool = False
     is_ready: bool = False
@@ -122,7 +123,7 @@ class Board:
         """Take a job on, wherever it stands."""
         if older := self._held.get(job.id):
             self._clear(older)
-        held = Held(job.id, job.run_id, job.course, job.job_class, job.pool)
+        held = Held(job.id, job.run_id, job.course, job.job_class, job.pool, job.revision)
         self._held[job.id] = held
         self._open[job.run_id] += 1
         self.observe(job)
@@ -137,10 +138,14 @@ class Board:
             self.changed.set()
 
     def observe(self, job: Job, *, now: datetime | None = None) -> None:
-        """Bring a held job's place up to date with its document. A job that waits for a later time is not offered."""
+        """Bring a held job's place up to date with its document, unless a later one is known already.
+
+        A job that waits for a later time is not offered.
+        """
         held = self._held.get(job.id)
-        if held is None:
+        if held is None or job.revision < held.revision:
             return
+        held.revision = job.revision
         match job.state:
             case JobState.FINISHED:
                 self._close(held)

@@ -100,16 +100,16 @@ class Jobs:
             ConflictError: Other writers always came first.
         """
         done: dict[str, Moved] = {}
-        left = dict(moves)
+        tried: dict[str, Moved] = {}
+        left = list(moves)
         for _ in range(_MAX_CONFLICTS):
-            jobs = await self.get_many(list(left))
-            moved = {job_id: Moved(job, left[job_id](job)) for job_id, job in jobs.items()}
-            changed = [m for m in moved.values() if m.changed]
-            if not changed or await self._write(changed):
-                return done | moved
-            done |= {job_id: m for job_id, m in moved.items() if not m.changed}
-            left = {m.before.id: left[m.before.id] for m in changed}
-        raise ConflictError(f"{len(left)} jobs could not be updated, the first is {next(iter(left))}")
+            seen = {job_id: Moved(job, moves[job_id](job)) for job_id, job in (await self.get_many(left)).items()}
+            done |= {job_id: _written_before(m, tried.get(job_id)) for job_id, m in seen.items() if not m.changed}
+            tried = {job_id: m for job_id, m in seen.items() if m.changed}
+            if not tried or await self._write(list(tried.values())):
+                return done | {job_id: m.written for job_id, m in tried.items()}
+            left = list(tried)
+        raise ConflictError(f"{len(left)} jobs could not be updated, the first is {left[0]}")
 
     async def _write(self, changed: Sequence[Moved]) -> bool:
         """Whether every one of the updates was applied."""
@@ -242,6 +242,15 @@ def _document(job: Job) -> Document:
 
 def _planned_document(plan: PlannedJob) -> Document:
     return {**_document(plan.job), "stages": plan.stages, "students": None}
+
+
+def _written_before(present: Moved, tried: Moved | None) -> Moved:
+    """What became of a job in a batch of which only a part could be written: was it this job's part?"""
+    if tried is None:
+        return present
+    ours = tried.written
+    is_ours = (present.before.revision, present.before.state) == (ours.after.revision, ours.after.state)
+    return ours if is_ours else present
 
 
 def _difference(moved: Moved) -> Document:

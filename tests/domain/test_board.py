@@ -218,6 +218,17 @@ def test_the_life_of_a_held_job() -> None:
     assert target.pools == []
 
 
+def test_an_older_reading_changes_nothing() -> None:
+    target = board(ENOUGH)
+    read = job("j1")
+    target.keep(read)
+    assert target.pick("default")
+    target.observe(replace(read, state=JobState.DISPATCHED, revision=1))
+
+    target.observe(read)
+    assert books(target) == (1, 1, 1, 0)
+
+
 def test_a_job_that_comes_back_waits_and_then_goes_before_the_others() -> None:
     target = board(ENOUGH)
     keep(target, 3)

@@ -1,0 +1,70 @@
+"""The job store's conditional updates, with other writers in between."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from bson import ObjectId
+from harness import Client, stage
+from pymongo import MongoClient
+from pymongo.synchronous.database import Database
+
+from broadway.job import Job, JobState, Move
+from broadway.mongo import Store
+from broadway.mongo.jobs import ConflictError
+from broadway.settings import IngestSettings
+
+
+@pytest.fixture
+def other_writer(ingest_settings: IngestSettings) -> Iterator[Database[dict[str, Any]]]:
+    mongodb = ingest_settings.mongodb
+    with MongoClient[dict[str, Any]](mongodb.dsn) as client:
+        yield client[mongodb.primary]
+
+
+@pytest.fixture
+async def job_ids(client: Client, course: str) -> list[str]:
+    await client.register(course, "mp1", students=[stage()])
+    run_id = await client.submit(course, "mp1", students=3)
+    return list((await client.status(course, run_id))["student_jobs_state"])
+
+
+def disturbed(other: Database[dict[str, Any]], job_id: str, *, times: int) -> Move:
+    """Dispatching a job, before which another writer changes it ``times`` times."""
+    left = iter(range(times))
+
+    def move(job: Job) -> Job:
+        if next(left, None) is not None:
+            other["grading_job"].update_one({"_id": ObjectId(job_id)}, {"$inc": {"revision": 1}})
+        return dispatch(job)
+
+    return move
+
+
+def dispatch(job: Job) -> Job:
+    return job.dispatch(datetime.now(UTC))
+
+
+async def test_what_a_batch_has_moved_is_told_though_another_writer_came_between(
+    store: Store, other_writer: Database[dict[str, Any]], job_ids: list[str]
+) -> None:
+    first, second, third = job_ids
+    moves = {first: dispatch, second: disturbed(other_writer, second, times=1), third: dispatch}
+    moved = await store.jobs.move(moves)
+
+    assert [moved[job_id].changed for job_id in job_ids] == [True] * 3
+    assert [moved[job_id].after.state for job_id in job_ids] == [JobState.DISPATCHED] * 3
+    stored = await store.jobs.get_many(job_ids)
+    assert [moved[job_id].after.revision for job_id in job_ids] == [stored[job_id].revision for job_id in job_ids]
+
+    again = await store.jobs.move(dict.fromkeys(job_ids, dispatch))
+    assert [again[job_id].changed for job_id in job_ids] == [False] * 3
+
+
+async def test_a_writer_who_always_comes_first_is_an_error(
+    store: Store, other_writer: Database[dict[str, Any]], job_ids: list[str]
+) -> None:
+    with pytest.raises(ConflictError, match=f"1 jobs could not be updated, the first is {job_ids[0]}"):
+        await store.jobs.move({job_ids[0]: disturbed(other_writer, job_ids[0], times=100)})
+    assert (await store.jobs.get_many(job_ids))[job_ids[0]].state is JobState.QUEUED
