@@ -15,7 +15,7 @@ up: setup ## run everything on this machine until Ctrl-C
 	.venv/bin/broadway up
 
 test: setup ## all tests
-	.venv/bin/python -m pytest
+	timeout --kill-after=60 45m .venv/bin/python -m pytest
 
 check: setup ## format, lint, types and import rules
 	.venv/bin/ruff format --check

@@ -185,6 +185,7 @@ class RunAdvanced(Event):
     assignment: str
     run_id: str
     state: RunState
+    round: int = 1
 
     @property
     def subject(self) -> str:
@@ -192,7 +193,7 @@ class RunAdvanced(Event):
 
     @property
     def identity(self) -> str:
-        return f"{self.run_id}:{self.state.slug}"
+        return f"{self.run_id}:{self.round}:{self.state.slug}"
 
 
 class RunningJob(BaseModel):

@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime
 
-from broadway.events import Event, JobRequeued, JobSettled, ids_of
-from broadway.job import Job, JobState, Moved
-from broadway.topology import EVENTS, Exchange, event_key
+from broadway.events import CancelJob, Event, JobRequeued, JobSettled, ids_of
+from broadway.job import Job, JobState, Moved, Outcome
+from broadway.topology import CONTROL, EVENTS, Exchange, control_key, event_key
 
 Fact = tuple[Exchange, str, Event]
 
@@ -13,9 +13,26 @@ def following(moved: Moved) -> list[Fact]:
     """What the rest of the system must hear about a move that was stored."""
     if not moved.changed:
         return []
+    if moved.after.generation != moved.before.generation:
+        return _outdated(moved)
     if moved.after.is_terminal:
         return [settled(moved.after)]
     return [requeued(moved.after)] if moved.after.state is JobState.QUEUED else []
+
+
+def _outdated(moved: Moved) -> list[Fact]:
+    """A job was cancelled or starts all over: whoever runs it need not go on."""
+    facts = [settled(moved.after)] if moved.after.is_terminal else []
+    if moved.before.state is JobState.RUNNING and moved.before.worker_id:
+        facts.append(unwanted(moved.after, moved.before.worker_id, moved.before.generation))
+    return facts
+
+
+def unwanted(job: Job, grader_id: str, generation: int) -> Fact:
+    """The command to a grader to stop what it runs of a job in ``generation``."""
+    reason = job.reason if job.outcome is Outcome.CANCELLED else "the job has ended or starts again"
+    command = CancelJob(**{**ids_of(job), "generation": generation}, reason=reason)
+    return CONTROL, control_key(grader_id), command
 
 
 def settled(job: Job) -> Fact:

@@ -78,6 +78,7 @@ class RetryPolicy:
 class Attempt:
     """One start of a job by a grader. A released attempt was given back unfinished and does not count.
 
+    ``generation`` is the job's at that time.
     ``deadline``: when a grader that limits no job's time itself has to have reported; the lease is not renewed beyond.
     """
 
@@ -89,6 +90,7 @@ class Attempt:
     reason: str = ""
     released: bool = False
     deadline: datetime | None = None
+    generation: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,11 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One grading job as it is stored, without its stages. Times are UTC."""
+    """One grading job as it is stored, without its stages. Times are UTC.
+
+    A rerun and a cancellation raise ``generation``: what is said of an earlier one is out of date. ``round`` is the
+    run's round for which the job was queued last.
+    """
 
     id: str
     run_id: str
@@ -120,6 +126,7 @@ class Job:
     pool: str
     queued_at: datetime
     generation: int = 1
+    round: int = 1
     revision: int = 0
     state: JobState = JobState.QUEUED
     not_before: datetime | None = None
@@ -144,7 +151,7 @@ class Job:
     @property
     def starts(self) -> int:
         """Starts that count against the limit."""
-        return sum(not attempt.released for attempt in self.attempts)
+        return sum(not a.released for a in self.attempts if a.generation == self.generation)
 
     @property
     def seconds(self) -> float:
@@ -155,7 +162,8 @@ class Job:
     @property
     def avoid(self) -> list[str]:
         """Graders that failed this job for reasons of their own."""
-        return [a.grader_id for a in self.attempts if a.outcome is Outcome.INFRASTRUCTURE_ERROR]
+        own = [a for a in self.attempts if a.generation == self.generation]
+        return [a.grader_id for a in own if a.outcome is Outcome.INFRASTRUCTURE_ERROR]
 
     def dispatch(self, now: datetime) -> "Job":
         """Hand the job to the graders of its pool."""
@@ -180,7 +188,7 @@ class Job:
             state=JobState.RUNNING,
             started_at=self.started_at or attempt.started_at,
             not_before=None,
-            attempts=(*self.attempts, attempt),
+            attempts=(*self.attempts, replace(attempt, generation=self.generation)),
             execution_id=attempt.execution_id,
             worker_id=attempt.grader_id,
             lease_expires_at=attempt.started_at + lease,
@@ -245,9 +253,58 @@ class Job:
         )
         return self._end(report)
 
+    def cancel(self, reason: str, now: datetime) -> "Job":
+        """End the job, since its outcome is not wanted any more: whatever runs it comes too late."""
+        if self.is_terminal:
+            return self
+        attempts = tuple(
+            replace(a, ended_at=now, outcome=Outcome.CANCELLED, reason=reason) if a.ended_at is None else a
+            for a in self.attempts
+        )
+        return replace(
+            self,
+            generation=self.generation + 1,
+            state=JobState.FINISHED,
+            not_before=None,
+            lease_expires_at=None,
+            finished_at=now,
+            attempts=attempts,
+            outcome=Outcome.CANCELLED,
+            reason=reason,
+            success=False,
+            results=[{"result": reason}],
+        )
+
+    def rerun(self, generation: int, round_: int, now: datetime) -> "Job":
+        """Start all over in a round of the run, unless the job has left ``generation`` already."""
+        if self.generation != generation:
+            return self
+        ended = tuple(replace(a, ended_at=now) if a.ended_at is None else a for a in self.attempts)
+        return replace(
+            self,
+            queued_at=now,
+            generation=generation + 1,
+            round=round_,
+            state=JobState.QUEUED,
+            not_before=None,
+            dispatched_at=None,
+            started_at=None,
+            finished_at=None,
+            lease_expires_at=None,
+            attempts=ended,
+            execution_id=None,
+            worker_id=None,
+            outcome=None,
+            reason="",
+            fault_phase=None,
+            success=None,
+            results=None,
+        )
+
     def execution_of(self, grader_id: str) -> Attempt | None:
         """The newest attempt of a grader that has not ended, if there is one."""
-        own = [a for a in self.attempts if a.grader_id == grader_id and a.ended_at is None]
+        open_ones = [a for a in self.attempts if a.generation == self.generation and a.ended_at is None]
+        own = [a for a in open_ones if a.grader_id == grader_id]
         return own[-1] if own else None
 
     def _knows(self, execution_id: str) -> bool:
@@ -268,11 +325,14 @@ class Job:
             ended_at=report.finished_at,
             outcome=report.outcome,
             reason=report.reason,
+            generation=self.generation,
         )
         if not self._knows(report.execution_id):
             return (*self.attempts, closed)
         return tuple(
-            replace(closed, released=a.released, deadline=a.deadline) if a.execution_id == report.execution_id else a
+            replace(closed, released=a.released, deadline=a.deadline, generation=a.generation)
+            if a.execution_id == report.execution_id
+            else a
             for a in self.attempts
         )
 

@@ -11,7 +11,6 @@ from typing import Protocol
 import structlog
 
 from broadway.events import (
-    CancelJob,
     Event,
     GraderHeartbeat,
     JobEvent,
@@ -19,10 +18,9 @@ from broadway.events import (
     JobReleased,
     JobStarted,
 )
-from broadway.facts import Fact, following, settled
+from broadway.facts import Fact, following, settled, unwanted
 from broadway.job import Attempt, Job, JobLog, Move, Moved, RetryPolicy
 from broadway.ports import Publisher
-from broadway.topology import CONTROL, control_key
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +30,7 @@ MAX_LOG = 1024 * 1024  # characters of one execution's log; graders keep far les
 class JobStore(Protocol):
     """The part of the job store that recording needs."""
 
+    async def get_many(self, job_ids: Sequence[str]) -> dict[str, Job]: ...
     async def move(self, moves: dict[str, Move]) -> dict[str, Moved]: ...
     async def renew_leases(self, execution_ids: Sequence[str], job_ids: Sequence[str], until: datetime) -> None: ...
 
@@ -85,8 +84,18 @@ class Recorder:
             running = [job for beat in beats for job in beat.running]
             until = datetime.now(UTC) + self.lease
             await self.jobs.renew_leases([r.execution_id for r in running], [r.job_id for r in running], until)
+            await self._stop_unwanted(beats)
         starts = Counter(e.grader_id for e in events if isinstance(e, JobStarted) and _is_news(e, moved))
         await self.workers.count_starts(dict(starts))
+
+    async def _stop_unwanted(self, beats: Sequence[GraderHeartbeat]) -> None:
+        """Tell graders again of what they run for nothing: the first command may have been lost."""
+        jobs = await self.jobs.get_many([running.job_id for beat in beats for running in beat.running])
+        for beat in beats:
+            for running in beat.running:
+                job = jobs.get(running.job_id)
+                if job and _is_outdated(job, running.generation, running.execution_id):
+                    await self.publisher.publish(*unwanted(job, beat.grader_id, running.generation))
 
     def _moves(self, events: Sequence[JobEvent]) -> dict[str, Move]:
         by_job: dict[str, list[JobEvent]] = {}
@@ -139,18 +148,18 @@ def _facts(events: Sequence[JobEvent], moved: dict[str, Moved]) -> list[Fact]:
             facts.append(settled(job.after))
         else:
             facts += following(job)
-    facts += [_cancel(event) for event in events if isinstance(event, JobStarted) and _is_unwanted(event, moved)]
-    return facts
+    return facts + [
+        unwanted(moved[event.job_id].after, event.grader_id, event.generation)
+        for event in events
+        if isinstance(event, JobStarted) and _is_unwanted(event, moved)
+    ]
 
 
 def _is_unwanted(event: JobStarted, moved: dict[str, Moved]) -> bool:
     job = moved.get(event.job_id)
-    return job is not None and job.after.is_terminal and job.after.execution_id != event.execution_id
+    return job is not None and _is_outdated(job.after, event.generation, event.execution_id)
 
 
-def _cancel(event: JobStarted) -> Fact:
-    command = CancelJob(
-        **event.ids,
-        reason="the job has ended already",
-    )
-    return CONTROL, control_key(event.grader_id), command
+def _is_outdated(job: Job, generation: int, execution_id: str) -> bool:
+    """Whether an execution's outcome would not count any more."""
+    return job.generation != generation or (job.is_terminal and job.execution_id != execution_id)

@@ -1,7 +1,7 @@
 """Grading runs: phases, states and the jobs of each phase. Pure."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -53,11 +53,39 @@ PIPELINE_OF = {
 }
 
 
+STATE_OF = {phase: state for state, phase in PHASE_OF.items()}
+
+
+class OrderKind(StrEnum):
+    """What staff may want of a run that exists."""
+
+    CANCEL = "cancel"
+    RERUN = "rerun"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be done to a run's jobs before the run goes on. It is stored with the run, and so never half done.
+
+    ``jobs`` are those to run again, each with the generation in which it was found; a cancellation is for all.
+    """
+
+    kind: OrderKind
+    reason: str = ""
+    jobs: tuple[tuple[str, int], ...] = ()
+
+
+class NothingToDoError(ValueError):
+    """No job of the run is as the order wants it; the text says so."""
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """One grading run as it is stored, with the assignment config that was frozen when it was submitted.
 
-    ``publish_at`` is set while the jobs of its phase may not all have been published: the outbox.
+    ``publish_at`` is set while the jobs of its phase may not all have been published: the outbox. ``round`` is raised
+    by every order, so that nobody takes a step that an order has overtaken. ``request_digest`` tells a repeated
+    submission from another one with the same idempotency key.
     """
 
     id: str
@@ -73,6 +101,9 @@ class Run:
     finished_at: datetime | None = None
     success: bool | None = None
     publish_at: datetime | None = None
+    round: int = 1
+    order: Order | None = None
+    request_digest: str | None = None
 
     @property
     def job_class(self) -> JobClass:
@@ -139,8 +170,34 @@ def _plan(run: Run, phase: Phase, index: int, env: Env, now: datetime) -> Planne
         job_class=run.job_class,
         pool=run.pool,
         queued_at=now,
+        round=run.round,
     )
     stages = prepare_stages(
         run.pipeline(phase), shared=run.config.get("env"), job_env=env, run_id=run.id, job_id=identity
     )
     return PlannedJob(job, stages)
+
+
+def rerun_order(jobs: Sequence[Job], *, only: Collection[str] | None, failed: bool) -> tuple[RunState, Order]:
+    """The order to run jobs again, and the state in which the run starts over: the phase of the first of them.
+
+    What comes after that phase is run again by itself when the run gets there.
+
+    Args:
+        jobs: All of the run.
+        only: Ids of the jobs that are wanted; all when None.
+        failed: Only those that have ended in anything but success.
+
+    Raises:
+        NothingToDoError: There is no such job.
+    """
+    wanted = [
+        job
+        for job in jobs
+        if (only is None or job.id in only) and (not failed or (job.is_terminal and not job.success))
+    ]
+    if not wanted:
+        raise NothingToDoError("no job of this run has failed" if failed else "the run has no such job")
+    phase = next(phase for phase in Phase if any(job.phase is phase for job in wanted))
+    of_phase = tuple((job.id, job.generation) for job in wanted if job.phase is phase)
+    return STATE_OF[phase], Order(OrderKind.RERUN, jobs=of_phase)

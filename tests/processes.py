@@ -31,7 +31,7 @@ class Processes:
         log = (self.directory / f"{name}.log").open("ab")
         with log:
             self.running[name] = await asyncio.create_subprocess_exec(
-                *command,
+                *("setpriv", "--pdeathsig", "KILL", "--", *command),
                 env={k: v for k, v in environment.items() if k != without},
                 stdout=log,
                 stderr=log,

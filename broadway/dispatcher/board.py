@@ -26,6 +26,7 @@ class Held:
     course: str
     job_class: JobClass
     pool: str
+    generation: int
     revision: int
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     in_flight: bool = False
@@ -122,8 +123,9 @@ class Board:
     def keep(self, job: Job) -> Held:
         """Take a job on, wherever it stands."""
         if older := self._held.get(job.id):
+            self._close(older)  # its message has done its part
             self._clear(older)
-        held = Held(job.id, job.run_id, job.course, job.job_class, job.pool, job.revision)
+        held = Held(job.id, job.run_id, job.course, job.job_class, job.pool, job.generation, job.revision)
         self._held[job.id] = held
         self._open[job.run_id] += 1
         self.observe(job)
@@ -145,7 +147,7 @@ class Board:
         held = self._held.get(job.id)
         if held is None or job.revision < held.revision:
             return
-        held.revision = job.revision
+        held.generation, held.revision = job.generation, job.revision
         match job.state:
             case JobState.FINISHED:
                 self._close(held)
@@ -159,15 +161,15 @@ class Board:
             case JobState.QUEUED:
                 self._clear(held)
 
-    def start(self, job_id: str) -> None:
+    def start(self, job_id: str, generation: int) -> None:
         """A grader has taken a job."""
-        if held := self._held.get(job_id):
+        if held := self._in(job_id, generation):
             held.has_started = True
             self._fly(held, ready=False)
 
-    def release(self, job_id: str) -> None:
+    def release(self, job_id: str, generation: int) -> None:
         """A draining grader has put a job back among those that are ready."""
-        if held := self._held.get(job_id):
+        if held := self._in(job_id, generation):
             held.has_started = False
             self._fly(held, ready=True)
 
@@ -176,26 +178,32 @@ class Board:
         held = self._held.get(job_id)
         return held is not None and held.has_started
 
-    def settle(self, job_id: str, *, course: str, seconds: float) -> None:
+    def settle(self, job_id: str, generation: int, *, course: str, seconds: float) -> None:
         """A job's outcome is final after ``seconds`` in a slot: its course message can go."""
         self.costs.observe(course, seconds)
-        if held := self._held.get(job_id):
+        held = self._held.get(job_id)
+        if held and generation >= held.generation:
             self._close(held)
 
     def abandon(self, held: Held) -> None:
         """The job is gone from the database: there is nothing to grade."""
         self._close(held)
 
-    def set_back(self, job_id: str) -> None:
+    def set_back(self, job_id: str, generation: int) -> None:
         """A job came back without an outcome and waits for its next attempt."""
-        if held := self._held.get(job_id):
+        if held := self._in(job_id, generation):
             self._clear(held)
             self.changed.set()
 
-    def offer_again(self, job_id: str) -> None:
+    def offer_again(self, job_id: str, generation: int) -> None:
         """A job may be dispatched again, before its course's others."""
-        if held := self._held.get(job_id):
+        if held := self._in(job_id, generation):
             self._wait(held, first=True)
+
+    def _in(self, job_id: str, generation: int) -> Held | None:
+        """A job that is held in that generation: news of another one is out of date."""
+        held = self._held.get(job_id)
+        return held if held and held.generation == generation else None
 
     def pick(self, pool: str) -> Held | None:
         """The next job for a pool, if it has room; it counts as in flight and ready from now on."""

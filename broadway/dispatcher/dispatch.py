@@ -90,7 +90,7 @@ async def _top_up(pool: str, board: Board, *, jobs: JobStore, publisher: Publish
         except StoreError as error:
             log.warning("dispatching pauses", reason=str(error))
             for held in picked:
-                board.offer_again(held.job_id)
+                board.offer_again(held.job_id, held.generation)
             await asyncio.sleep(PAUSE_AFTER_FAILURE)
 
 
@@ -104,16 +104,17 @@ def _pick(pool: str, board: Board) -> list[Held]:
 async def _dispatch(picked: Sequence[Held], board: Board, *, jobs: JobStore, publisher: Publisher) -> None:
     now = datetime.now(UTC)
     moved = await jobs.move({held.job_id: lambda job: job.dispatch(now) for held in picked})
+    in_order = [moved[held.job_id] for held in picked if held.job_id in moved]
     for held in picked:
         if held.job_id not in moved:
             board.abandon(held)
-    for job in moved.values():
+    for job in in_order:
         board.observe(job.after)
-    await hand_over([m.after for m in moved.values() if m.changed], jobs=jobs, publisher=publisher)
+    await hand_over([job.after for job in in_order if job.changed], jobs=jobs, publisher=publisher)
 
 
 async def hand_over(dispatched: Sequence[Job], *, jobs: JobStore, publisher: Publisher) -> None:
-    """Publish dispatched jobs to their pools. What the broker does not take, the reconciler hands over again."""
+    """Publish dispatched jobs to their pools, in order. What the broker does not take is handed over again later."""
     stages = await jobs.stages([job.id for job in dispatched])
     await asyncio.gather(*(_publish(job, stages.get(job.id, []), publisher) for job in dispatched))
 

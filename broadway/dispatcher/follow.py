@@ -31,11 +31,11 @@ class Follower:
         """Bring the board up to date, and runs forward."""
         match event:
             case JobStarted():
-                self._board.start(event.job_id)
+                self._board.start(event.job_id, event.generation)
             case JobReleased():
-                self._board.release(event.job_id)
+                self._board.release(event.job_id, event.generation)
             case JobSettled():
-                self._board.settle(event.job_id, course=event.course, seconds=event.seconds)
+                self._board.settle(event.job_id, event.generation, course=event.course, seconds=event.seconds)
                 if not self._board.has_open(event.run_id):
                     await self._progress.submit(event.run_id)
             case JobRequeued():
@@ -46,9 +46,9 @@ class Follower:
                 raise Reject(f"the dispatcher has no use for {event.type}")
 
     def _set_back(self, event: JobRequeued) -> None:
-        self._board.set_back(event.job_id)
+        self._board.set_back(event.job_id, event.generation)
         delay = max(0.0, (event.not_before - datetime.now(UTC)).total_seconds())
-        asyncio.get_running_loop().call_later(delay, self._board.offer_again, event.job_id)
+        asyncio.get_running_loop().call_later(delay, self._board.offer_again, event.job_id, event.generation)
 
 
 def progress(*, runs: RunStore, jobs: PhaseJobs, publisher: Publisher) -> Batcher[str]:

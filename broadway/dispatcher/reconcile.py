@@ -6,7 +6,7 @@ same moves and publishes that normal work uses.
 
 import asyncio
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ import structlog
 from broadway.dispatcher.board import Board
 from broadway.dispatcher.dispatch import hand_over
 from broadway.facts import following
-from broadway.job import Job, JobClass, Move, Moved, Phase, RetryPolicy
+from broadway.job import Job, JobClass, Phase, RetryPolicy
 from broadway.mongo import StoreError
 from broadway.outbox import publish_queued
 from broadway.phases import PhaseJobs, RunStore, bring_forward
@@ -36,7 +36,6 @@ class JobStore(PhaseJobs, Protocol):
 
     async def get_many(self, job_ids: Sequence[str]) -> dict[str, Job]: ...
     async def stages(self, job_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]: ...
-    async def move(self, moves: Mapping[str, Move]) -> dict[str, Moved]: ...
     async def expired(self, now: datetime, *, limit: int) -> list[Job]: ...
     async def dispatched_before(self, moment: datetime, *, limit: int) -> list[Job]: ...
     async def queued_of_run(self, run_id: str, phase: Phase) -> list[Job]: ...
@@ -117,12 +116,16 @@ class Reconciler:
 
     async def _publish_outbox(self, now: datetime) -> None:
         for run in await self.runs.unpublished(now, limit=LIMIT):
+            if run.order:
+                log.warning("repair: carrying an order out", run=run.id, order=run.order.kind.value)
+                await bring_forward(run.id, runs=self.runs, jobs=self.jobs, publisher=self.broker)
+                continue
             assert run.phase is not None  # noqa: S101 - only phases have jobs to publish
             queued = await self.jobs.queued_of_run(run.id, run.phase)
             log.warning("repair: publishing from the outbox", run=run.id, jobs=len(queued))
             lost = [job for job in queued if job.id not in self.board.held]
             if await publish_queued(lost, publisher=self.broker):
-                await self.runs.mark_published(run.id, run.state)
+                await self.runs.mark_published(run, run.state)
 
     async def _end_leases(self, now: datetime) -> None:
         if now < self._watching_since + self.lease:
@@ -149,7 +152,8 @@ class Reconciler:
                 continue  # they wait where they should; there are no graders to take them
             log.warning("repair: dispatched jobs are in no queue", pool=pool, jobs=[job.id for job in of_pool])
             moved = await self.jobs.move({job.id: lambda job: job.redispatch(now) for job in of_pool})
-            await hand_over([m.after for m in moved.values() if m.changed], jobs=self.jobs, publisher=self.broker)
+            again = [moved[job.id] for job in of_pool if job.id in moved]
+            await hand_over([job.after for job in again if job.changed], jobs=self.jobs, publisher=self.broker)
 
     async def _retire_graders(self, now: datetime) -> None:
         silent = now - self.lease
@@ -171,7 +175,17 @@ class Reconciler:
             self._missing[course, job_class] = missing
             return
         queued = await self.jobs.queued(course, job_class, limit=LIMIT)
-        lost = [job for job in queued if job.id not in self.board.held]
+        lost = await self._due([job for job in queued if job.id not in self.board.held], datetime.now(UTC))
         log.warning("repair: queued jobs are in no queue", course=course, missing=missing, published=len(lost))
         await publish_queued(lost, publisher=self.broker)
         self._missing.pop((course, job_class))
+
+    async def _due(self, queued: Sequence[Job], now: datetime) -> list[Job]:
+        """Those of the jobs whose runs are in their phase. Whoever stored the others has been overtaken by an order."""
+        runs = {run_id: await self.runs.summary(run_id) for run_id in {job.run_id for job in queued}}
+        is_over = {run_id for run_id, run in runs.items() if run is None or run.state.is_terminal}
+        await self.jobs.move(
+            {job.id: lambda job: job.cancel("the run is over", now) for job in queued if job.run_id in is_over}
+        )
+        phases = {run_id: run.phase for run_id, run in runs.items() if run and run_id not in is_over}
+        return [job for job in queued if phases.get(job.run_id) is job.phase]

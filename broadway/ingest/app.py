@@ -16,12 +16,12 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from broadway.ingest import assignments, graders, health, jobs, polling, runs, sockets, stream
+from broadway.ingest import assignments, graders, health, jobs, orders, polling, runs, sockets, stream
 from broadway.ingest.feed import Feed
 from broadway.ingest.gateway import Gateway, Later
 from broadway.ingest.payload import BodyTooLargeError, BodyTooSlowError, InvalidBodyError
 from broadway.ingest.responses import PREFLIGHT, Refused, failure, invalid_body, problem, refused
-from broadway.ingest.submit import RejectedError
+from broadway.ingest.submit import KeyReusedError, RejectedError
 from broadway.mongo import Store, StoreError
 from broadway.mongo.assignments import UnstorableError
 from broadway.rabbit import Rabbit
@@ -87,6 +87,10 @@ def build_app(deps: Deps) -> Starlette:
         route(f"{v1}/worker_ws/{{worker_id:id}}", GET=sockets.explain),
         WebSocketRoute(f"{v1}/worker_ws/{{worker_id:id}}", partial(sockets.attend, deps=deps)),
         route(f"{v2}/courses/{{course:id}}/runs/{{run_id:id}}", GET=runs.describe),
+        route(f"{v2}/courses/{{course:id}}/runs/{{run_id:id}}/cancel", POST=orders.cancel_run),
+        route(f"{v2}/courses/{{course:id}}/runs/{{run_id:id}}/rerun", POST=orders.rerun_run),
+        route(f"{v2}/courses/{{course:id}}/jobs/{{job_id:id}}/cancel", POST=orders.cancel_job),
+        route(f"{v2}/courses/{{course:id}}/jobs/{{job_id:id}}/rerun", POST=orders.rerun_job),
         route(f"{v2}/graders/{{worker_id:id}}", POST=graders.join, DELETE=polling.leave),
         route("/livez", GET=health.live),
         route("/readyz", GET=health.ready),
@@ -137,6 +141,7 @@ def _exception_handlers() -> Mapping[Any, Any]:
         BodyTooSlowError: _on_too_slow,
         UnstorableError: _on_unstorable,
         RejectedError: _on_rejected,
+        KeyReusedError: _on_key_reused,
         StoreError: _on_store_away,
         HTTPException: _on_http_exception,
         ClientDisconnect: _on_disconnect,
@@ -170,6 +175,10 @@ def _on_unstorable(_: Request, error: UnstorableError) -> Response:
 
 def _on_rejected(_: Request, error: RejectedError) -> Response:
     return refused(400, str(error))
+
+
+def _on_key_reused(_: Request, error: KeyReusedError) -> Response:
+    return refused(422, str(error))
 
 
 def _on_store_away(request: Request, error: StoreError) -> Response:

@@ -132,7 +132,7 @@ class Feed:
             case JobSettled():
                 self._note_end(event.job_id, event.course, success=event.outcome is Outcome.SUCCEEDED)
             case RunAdvanced() if event.course in self._lines and not event.state.is_terminal:
-                await self._lengthen(event.course, event.run_id)
+                await self._lengthen(event.course, event.run_id, again=event.round > 1)
             case _:
                 pass
 
@@ -226,12 +226,15 @@ class Feed:
             line.add(key for key in keys if key[-1] not in self._started)
             self._lines[course] = line
 
-    async def _lengthen(self, course: str, run_id: str) -> None:
+    async def _lengthen(self, course: str, run_id: str, *, again: bool) -> None:
         try:
             keys = await self._jobs.waiting_in_run(run_id)
         except StoreError as error:
             log.warning("new jobs not lined up", run=run_id, reason=str(error))
             return
+        if again:  # jobs that have started once may wait for the second time
+            for *_, job_id in keys:
+                self._started.pop(job_id, None)
         if line := self._lines.get(course):
             line.add(key for key in keys if key[-1] not in self._started)
 

@@ -40,11 +40,11 @@ async def queue_position(request: Request, deps: "Deps") -> Response:
     return success({"position": await deps.store.jobs.position(job)})
 
 
-async def own_job(request: Request, deps: "Deps", *, query: bool, otherwise: str) -> Job:
+async def own_job(request: Request, deps: "Deps", *, query: bool, otherwise: str, missing: int = 400) -> Job:
     """The job in the path. Another course's is as unknown as one that does not exist."""
     course = await authorize(request, deps.store.courses, query=query)
     job = await deps.store.jobs.get(request.path_params["job_id"])
     run = await deps.store.runs.summary(job.run_id) if job else None
     if job is None or run is None or run.course != course.id:
-        raise Refused(400, otherwise)
+        raise Refused(missing, otherwise)
     return job

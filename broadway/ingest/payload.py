@@ -31,8 +31,8 @@ class BodyTooLargeError(ValueError):
     """The body is larger than the server allows."""
 
 
-async def read(request: Request, expected: type[Body], *, limit: int) -> Body:
-    """Read a request's body, of ``limit`` bytes at most.
+async def read(request: Request, expected: type[Body], *, limit: int, optional: bool = False) -> Body:
+    """Read a request's body, of ``limit`` bytes at most; one that is ``optional`` may be empty.
 
     Raises:
         BodyTooLargeError: It is larger; the rest is not read.
@@ -48,6 +48,8 @@ async def read(request: Request, expected: type[Body], *, limit: int) -> Body:
                     raise BodyTooLargeError(f"the request body is too large: {limit} bytes are allowed")
     except TimeoutError as error:
         raise BodyTooSlowError(f"the request body did not come within {BODY_WITHIN:g} s") from error
+    if optional and not body:
+        return check({}, expected)
     if len(body) < LARGE:
         return parse(bytes(body), expected)
     return await asyncio.to_thread(parse, bytes(body), expected)  # others are served meanwhile

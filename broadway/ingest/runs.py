@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 NOT_FOUND = "grading run with the given ID not found"
+MAX_KEY = 255  # characters
 
 _STATE_TEXT = {
     "queued": "grading job has been scheduled",
@@ -35,20 +36,35 @@ _STATE_TEXT = {
 async def start(request: Request, deps: "Deps") -> Response:
     """Start a run; when it is answered, its first jobs are in every read. Publishing them comes after the answer."""
     course = await authorize(request, deps.store.courses)
+    key = _idempotency_key(request)
     wanted = await read(request, RunRequest, limit=deps.settings.max_body_size)
-    step = await submit(
+    submitted = await submit(
         course,
         request.path_params["assignment"],
         wanted,
         assignments=deps.store.assignments,
         runs=deps.store.runs,
         jobs=deps.store.jobs,
+        key=key,
     )
-    deps.later(_announce(step, deps))
-    return success({"grading_run_id": step.run.id})
+    if submitted.step:
+        deps.later(announce_quietly(submitted.step, deps))
+    return success({"grading_run_id": submitted.run_id})
 
 
-async def _announce(step: Advanced, deps: "Deps") -> None:
+def _idempotency_key(request: Request) -> str | None:
+    """The client's key. Quotes around it, which RFC 8941 wants and few clients send, do not count."""
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    key = key.strip().removeprefix('"').removesuffix('"')
+    if not 0 < len(key) <= MAX_KEY:
+        raise Refused(400, f"Idempotency-Key: should have 1 to {MAX_KEY} characters")
+    return key
+
+
+async def announce_quietly(step: Advanced, deps: "Deps") -> None:
+    """Tell of a step; what the broker does not take, the reconciler tells later."""
     try:
         await announce(step, runs=deps.store.runs, publisher=deps.rabbit)
     except PublishError as error:
@@ -57,7 +73,7 @@ async def _announce(step: Advanced, deps: "Deps") -> None:
 
 async def status(request: Request, deps: "Deps") -> Response:
     """The state of a run and of each of its jobs."""
-    run = await _own_run(request, deps, query=True)
+    run = await own_run(request, deps, query=True)
     by_phase = _by_phase(await deps.store.jobs.of_run(run.id))
     return success(
         {
@@ -71,7 +87,7 @@ async def status(request: Request, deps: "Deps") -> Response:
 
 async def environments(request: Request, deps: "Deps") -> Response:
     """The variables of each job, with the distinct values they have over its stages."""
-    run = await _own_run(request, deps, query=False)
+    run = await own_run(request, deps, query=False)
     stages = await deps.store.jobs.stages_of_run(run.id)
     by_phase = _by_phase(await deps.store.jobs.of_run(run.id))
 
@@ -89,7 +105,7 @@ async def environments(request: Request, deps: "Deps") -> Response:
 
 async def describe(request: Request, deps: "Deps") -> Response:
     """A run with what v1 has no words for: outcomes, reasons, times, attempts."""
-    run = await _own_run(request, deps, query=True, missing=404)
+    run = await own_run(request, deps, query=True, missing=404)
     jobs = await deps.store.jobs.of_run(run.id)
     stages = await deps.store.jobs.stages_of_run(run.id)
     body = {
@@ -105,7 +121,7 @@ async def describe(request: Request, deps: "Deps") -> Response:
     return JSONResponse(body, headers=CORS)
 
 
-async def _own_run(request: Request, deps: "Deps", *, query: bool, missing: int = 400) -> Run:
+async def own_run(request: Request, deps: "Deps", *, query: bool, missing: int = 400) -> Run:
     """The run in the path. Another course's is as unknown as one that does not exist."""
     course = await authorize(request, deps.store.courses, query=query)
     run = await deps.store.runs.summary(request.path_params["run_id"])

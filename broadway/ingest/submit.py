@@ -1,6 +1,9 @@
 """Submitting: registering an assignment's pipelines, and starting a run. Pure of HTTP."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from secrets import token_hex
 from typing import Any, Protocol
@@ -28,10 +31,22 @@ class RejectedError(ValueError):
     """A submission that makes no sense; the text says why."""
 
 
+class KeyReusedError(ValueError):
+    """A submission came with the idempotency key of another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A run that is stored, and its first step, which is still to be announced; None if somebody else does that."""
+
+    run_id: str
+    step: Advanced | None
+
+
 class Runs(RunStore, Protocol):
     """The part of the run store that submitting needs."""
 
-    async def insert(self, run: Run) -> None: ...
+    async def insert(self, run: Run) -> bool: ...
 
 
 class Jobs(PhaseJobs, Protocol):
@@ -65,35 +80,61 @@ def check_limits(config: AssignmentConfig, *, max_job_seconds: float, allow_priv
 
 
 async def submit(
-    course: Course, assignment: str, request: RunRequest, *, assignments: Assignments, runs: Runs, jobs: Jobs
-) -> Advanced:
+    course: Course,
+    assignment: str,
+    request: RunRequest,
+    *,
+    assignments: Assignments,
+    runs: Runs,
+    jobs: Jobs,
+    key: str | None = None,
+) -> Submitted:
     """Store a run and the jobs of its first phase, so that every read shows them.
 
-    Returns:
-        The run's first step, which is still to be announced.
+    ``key`` is the client's name for this submission: however often it comes with that, it makes one run.
 
     Raises:
         RejectedError: The run does not fit the assignment; nothing is stored.
+        KeyReusedError: Another submission had that key; nothing is stored.
         UnstorableError: The run is too large for the store; nothing is stored.
     """
+    digest = _digest(assignment, request) if key else None
+    run_id = _run_id(course, key) if key else token_hex(12)
+    if key is None or not await _is_known(run_id, digest, runs):
+        run = await _new_run(run_id, course, assignment, request, assignments=assignments, jobs=jobs)
+        if not await runs.insert(replace(run, request_digest=digest)):
+            await _is_known(run_id, digest, runs)  # the same, at the same time
+    # None if somebody else was quicker, who announces it.
+    return Submitted(run_id, await advance(run_id, runs=runs, jobs=jobs))
+
+
+def _run_id(course: Course, key: str) -> str:
+    """The same for the same key, so that the store's own uniqueness of ids keeps it to one run."""
+    return hashlib.sha256(f"{course.id}/{key}".encode()).hexdigest()[:24]
+
+
+def _digest(assignment: str, request: RunRequest) -> str:
+    body = json.dumps([assignment, request.model_dump(exclude_unset=True)], sort_keys=True)
+    return hashlib.sha256(body.encode()).hexdigest()
+
+
+async def _is_known(run_id: str, digest: str | None, runs: Runs) -> bool:
+    known = await runs.summary(run_id)
+    if known and known.request_digest != digest:
+        raise KeyReusedError("Idempotency-Key: another submission had the same one")
+    return known is not None
+
+
+async def _new_run(
+    run_id: str, course: Course, assignment: str, request: RunRequest, *, assignments: Assignments, jobs: Jobs
+) -> Run:
     config = await assignments.get(course.id, assignment)
     if config is None:
         raise RejectedError("assignment configuration not found")
     _check_fit(config, request)
-    run = _new_run(course, assignment, request, config)
-    for phase in Phase:
-        jobs.check(plan_jobs(run, phase, run.started_at))
-    await runs.insert(run)
-    step = await advance(run.id, runs=runs, jobs=jobs)
-    if step is None:  # a reconciler was quicker, and has announced it
-        return Advanced(run, RunState.READY, ())
-    return step
-
-
-def _new_run(course: Course, assignment: str, request: RunRequest, config: Mapping[str, Any]) -> Run:
     given = request.model_fields_set
-    return Run(
-        id=token_hex(12),
+    run = Run(
+        id=run_id,
         course=course.id,
         assignment=assignment,
         state=RunState.READY,
@@ -104,6 +145,9 @@ def _new_run(course: Course, assignment: str, request: RunRequest, config: Mappi
         post_processing_env=request.post_processing_env if "post_processing_env" in given else None,
         pool=course.pool,
     )
+    for phase in Phase:
+        jobs.check(plan_jobs(run, phase, run.started_at))
+    return run
 
 
 def _check_fit(config: Mapping[str, Any], request: RunRequest) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 POLL = 0.05  # seconds between two looks
+AFTER_KILL = 30  # seconds that the end of a killed process is waited for
 TAIL = 15  # lines of a log that an error shows
 
 
@@ -104,7 +105,9 @@ async def _stop(process: asyncio.subprocess.Process, grace: float) -> None:
     finally:  # also when a second cancellation cuts the grace short
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    await process.wait()
+    with suppress(TimeoutError):  # nobody can do more
+        async with asyncio.timeout(AFTER_KILL):
+            await process.wait()
 
 
 async def output(*command: str) -> str:

@@ -286,6 +286,7 @@ def _job(document: Document) -> Job:
         pool=document.get("pool", "default"),
         queued_at=document.get("queued_at") or document["_id"].generation_time,
         generation=document.get("generation", 1),
+        round=document.get("round", 1),
         revision=document.get("revision", 0),
         state=_state(document),
         not_before=document.get("not_before"),
@@ -331,6 +332,7 @@ def _attempt(document: Document) -> Attempt:
         reason=document.get("reason") or "",
         released=document.get("released", False),
         deadline=document.get("deadline"),
+        generation=document.get("generation", 1),
     )
 
 

@@ -70,7 +70,7 @@ def drain(target: Board) -> list[Held]:
 
 def start_all(target: Board, helds: list[Held]) -> None:
     for held in helds:
-        target.start(held.job_id)
+        target.start(held.job_id, 1)
 
 
 def pick_and_start(target: Board) -> list[Held]:
@@ -159,7 +159,7 @@ def test_what_jobs_take_counts_in_turns() -> None:
     target = board(ENOUGH)
     for name, seconds in (("slow", 30.0), ("quick", 10.0)):
         (held,) = keep(target, 1, name)
-        target.settle(held.job_id, course=name, seconds=seconds)
+        target.settle(held.job_id, 1, course=name, seconds=seconds)
         target.drop(held)
     keep(target, 40, "slow")
     keep(target, 40, "quick")
@@ -205,17 +205,41 @@ def test_the_life_of_a_held_job() -> None:
 
     assert target.pick("default") is held
     assert books(target) == (1, 1, 1, 0)
-    target.start("j1")
-    target.start("j1")
+    target.start("j1", 1)
+    target.start("j1", 1)
     assert books(target) == (1, 1, 0, 0)
 
-    target.settle("j1", course="cs1", seconds=3)
+    target.settle("j1", 1, course="cs1", seconds=3)
     assert held.settled.is_set()
     target.drop(held)
     target.drop(held)
     assert books(target) == (0, 0, 0, 0)
     assert target.held == {}
     assert target.pools == []
+
+
+def test_news_of_an_earlier_generation_change_nothing() -> None:
+    target = board(ENOUGH)
+    held = target.keep(replace(job("j1"), generation=2))
+    for tell in (target.start, target.set_back, target.offer_again, target.release):
+        tell("j1", 1)
+    target.settle("j1", 1, course="cs1", seconds=1)
+
+    assert books(target) == (0, 0, 0, 1)
+    assert not held.settled.is_set()
+    target.settle("j1", 3, course="cs1", seconds=0)
+    assert held.settled.is_set(), "a cancellation settles a job in the next generation"
+
+
+def test_a_job_that_starts_all_over_lets_its_first_message_go() -> None:
+    target = board(ENOUGH)
+    older = target.keep(job("j1", state=JobState.RUNNING))
+    newer = target.keep(replace(job("j1"), generation=2, revision=5))
+
+    assert older.settled.is_set()
+    assert not newer.settled.is_set()
+    assert target.has_open("run")
+    assert books(target) == (0, 0, 0, 1)
 
 
 def test_an_older_reading_changes_nothing() -> None:
@@ -234,11 +258,11 @@ def test_a_job_that_comes_back_waits_and_then_goes_before_the_others() -> None:
     keep(target, 3)
     first = target.pick("default")
     assert first
-    target.start(first.job_id)
+    target.start(first.job_id, 1)
 
-    target.set_back(first.job_id)
+    target.set_back(first.job_id, 1)
     assert books(target) == (0, 0, 0, 2)
-    target.offer_again(first.job_id)
+    target.offer_again(first.job_id, 1)
     assert target.pick("default") is first
 
 
@@ -300,10 +324,10 @@ def test_a_job_that_is_taken_on_anew_is_counted_once_and_outlives_the_older_mess
 def test_news_of_jobs_that_are_not_held_change_nothing() -> None:
     target = board(ENOUGH)
     target.observe(job("j1"))
-    target.start("j1")
-    target.set_back("j1")
-    target.offer_again("j1")
-    target.settle("j1", course="cs1", seconds=1)
+    target.start("j1", 1)
+    target.set_back("j1", 1)
+    target.offer_again("j1", 1)
+    target.settle("j1", 1, course="cs1", seconds=1)
 
     assert books(target) == (0, 0, 0, 0)
 
@@ -314,9 +338,9 @@ def test_whatever_makes_a_pick_possible_is_told() -> None:
     assert target.pick("default") is one
 
     for news in (
-        lambda: target.start(one.job_id),
-        lambda: target.set_back(one.job_id),
-        lambda: target.offer_again(one.job_id),
+        lambda: target.start(one.job_id, 1),
+        lambda: target.set_back(one.job_id, 1),
+        lambda: target.offer_again(one.job_id, 1),
         lambda: target.hear(beat(4)),
         lambda: target.set_courses([course("capped", concurrency=2)]),
         lambda: target.drop(one),
@@ -347,15 +371,15 @@ class AnyNews(RuleBasedStateMachine):
 
     @rule(name=names)
     def start(self, name: str) -> None:
-        self.board.start(name)
+        self.board.start(name, 1)
 
     @rule(name=names)
     def set_back(self, name: str) -> None:
-        self.board.set_back(name)
+        self.board.set_back(name, 1)
 
     @rule(name=names)
     def offer_again(self, name: str) -> None:
-        self.board.offer_again(name)
+        self.board.offer_again(name, 1)
 
     @rule()
     def pick(self) -> None:

@@ -367,6 +367,23 @@ class AnySequence(RuleBasedStateMachine):
         self.move(self.job.release(execution, at(self.now())))
         assert self.job.release(execution, at(self.now())) is self.job
 
+    @rule()
+    def cancel(self) -> None:
+        before = self.job
+        self.move(self.job.cancel("not wanted", at(self.now())))
+        if not before.is_terminal:
+            assert (self.job.outcome, self.job.generation) == (Outcome.CANCELLED, before.generation + 1)
+        assert self.job.cancel("again", at(self.now())) is self.job
+
+    @rule()
+    def rerun(self) -> None:
+        before = self.job
+        self.job = before.rerun(before.generation, before.round + 1, at(self.now()))
+        self.endings.clear()
+        assert (self.job.generation, self.job.state, self.job.starts) == (before.generation + 1, JobState.QUEUED, 0)
+        assert self.job.rerun(before.generation, 99, at(self.now())) is self.job
+        assert {a.execution_id for a in self.job.attempts} == {a.execution_id for a in before.attempts}
+
     @precondition(lambda self: not self.job.is_terminal)
     @rule()
     def could_be_finished(self) -> None:
