@@ -90,7 +90,8 @@ class JobDispatched(JobEvent):
 
     @property
     def identity(self) -> str:
-        return self.key
+        """Of a start: what comes again with the same identity is the same start."""
+        return f"{self.key}:{self.attempt}:{self.deferrals}"
 
 
 class ExecutionEvent(JobEvent):
@@ -126,6 +127,7 @@ class JobFinished(ExecutionEvent):
 
     type: ClassVar[str] = "job.finished.v1"
 
+    attempt: int = 1
     started_at: datetime
     finished_at: datetime
     outcome: Outcome

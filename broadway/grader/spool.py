@@ -12,12 +12,14 @@ log = structlog.get_logger(__name__)
 
 
 class AboutJob(Protocol):
-    """What tells whose outcome it is."""
+    """What tells which start of which job it is about."""
 
     @property
     def job_id(self) -> str: ...
     @property
     def generation(self) -> int: ...
+    @property
+    def attempt(self) -> int: ...
 
 
 class SpooledModel(AboutJob, Protocol):
@@ -32,7 +34,7 @@ Outcome = TypeVar("Outcome", bound=SpooledModel)
 
 
 class Spool(Generic[Outcome]):
-    """One file per job and generation, each holding a ``kind``."""
+    """One file per start of a job, each holding a ``kind``."""
 
     def __init__(self, directory: Path, kind: type[Outcome]) -> None:
         self._directory = directory
@@ -51,7 +53,7 @@ class Spool(Generic[Outcome]):
         self._sync_directory()
 
     def get(self, job: AboutJob) -> Outcome | None:
-        """The outcome of a job in its generation, if it waits here."""
+        """The outcome of a start of a job, if it waits here."""
         return self._read(self._path(job))
 
     def remove(self, outcome: Outcome) -> None:
@@ -64,7 +66,7 @@ class Spool(Generic[Outcome]):
                 yield outcome
 
     def _path(self, job: AboutJob) -> Path:
-        return self._directory / f"{job.job_id}.{job.generation}.json"
+        return self._directory / f"{job.job_id}.{job.generation}.{job.attempt}.json"
 
     def _read(self, path: Path) -> Outcome | None:
         try:

@@ -57,6 +57,11 @@ class JobResult(BaseModel):
         return self.grading_job_id
 
     @property
+    def attempt(self) -> int:
+        """The protocol knows none."""
+        return 1
+
+    @property
     def generation(self) -> int:
         """The protocols have no word for it."""
         return 1

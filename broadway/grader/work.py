@@ -51,7 +51,7 @@ class Worker:
     bench: Bench
     publisher: Publisher
     spool: Spool[JobFinished]
-    _running: dict[str, _Execution] = field(default_factory=dict)
+    _running: dict[str, _Execution] = field(default_factory=dict)  # by execution
     _reported: deque[tuple[str, int]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
 
     @property
@@ -90,8 +90,7 @@ class Worker:
         """Stop a job whose outcome is not wanted any more."""
         if not isinstance(event, CancelJob):
             raise Reject(f"a grader obeys no {event.type}")
-        execution = self._running.get(event.key)
-        if execution:
+        for execution in [each for each in self._running.values() if each.job.key == event.key]:
             log.info("cancelled", job=event.job_id, reason=event.reason)
             execution.is_unwanted = True
             execution.task.cancel()
@@ -102,13 +101,13 @@ class Worker:
         await self._tell(told, "started")
         running = self.bench.run(job.job_id, execution_id, job.stages)
         execution = _Execution(job, execution_id, started_at, asyncio.create_task(running))
-        self._running[job.key] = execution
+        self._running[execution_id] = execution
         try:
             graded = await self._await(execution)
             if graded is not None:
                 await self._finish(execution, graded)
         finally:
-            del self._running[job.key]
+            del self._running[execution_id]
 
     async def _await(self, execution: _Execution) -> Graded | None:
         """What an execution came to; None if it is not wanted any more."""
@@ -127,6 +126,7 @@ class Worker:
             **execution.job.ids,
             execution_id=execution.execution_id,
             grader_id=self.grader_id,
+            attempt=execution.job.attempt,
             started_at=execution.started_at,
             finished_at=datetime.now(UTC),
             outcome=graded.outcome,

@@ -49,7 +49,7 @@ async def bury(event: Event, *, jobs: JobStore, letters: LetterStore, publisher:
 
 def _end(job: Job, letter: DeadLetter) -> Job:
     """The letter must be about this generation, or about an execution that the job is waiting for."""
-    about_this = letter.message_id.startswith((f"{job.id}:{job.generation}", f"{job.execution_id}:"))
+    about_this = letter.message_id.startswith((f"{job.id}:{job.generation}:", f"{job.execution_id}:"))
     if not about_this:
         return job
     what = "the job" if letter.message_type == JobDispatched.type else "its outcome"

@@ -150,6 +150,7 @@ def test_the_same_fact_has_the_same_id_whoever_sends_it(event: Event) -> None:
 def test_different_facts_have_different_ids() -> None:
     one, other = ({**EXECUTION, "execution_id": name} for name in ("e1", "e2"))
     settled = {"phase": Phase.STUDENTS, "outcome": Outcome.FAILED}
+    dispatched = next(event for event in EVENTS if isinstance(event, JobDispatched))
     facts: list[Event] = [
         *EVENTS,
         JobStarted(**other, started_at=T0),
@@ -158,6 +159,8 @@ def test_different_facts_have_different_ids() -> None:
         JobSettled(**{**JOB, "generation": 3}, **settled),
         JobSettled(**{**JOB, "job_id": "k" * 24}, **settled),
         RunAdvanced(course="cs1", assignment="mp1", run_id="r" * 24, state=RunState.FINISHED),
+        RunAdvanced(course="cs1", assignment="mp1", run_id="r" * 24, state=RunState.FINISHED, round=2),
+        *(dispatched.model_copy(update=more) for more in ({"attempt": 7}, {"deferrals": 7})),
         next(event for event in EVENTS if isinstance(event, GraderHeartbeat)),  # each heartbeat is news
     ]
     # A job's two messages go to different queues and carry the job's own name in both.

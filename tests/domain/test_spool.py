@@ -28,7 +28,7 @@ def outcome(job_id: str = "j1", *, generation: int = 1, stdout: str = "") -> Job
     )
 
 
-def job(job_id: str = "j1", *, generation: int = 1) -> JobDispatched:
+def job(job_id: str = "j1", *, generation: int = 1, attempt: int = 1) -> JobDispatched:
     return JobDispatched(
         course="cs1",
         run_id="r1",
@@ -36,7 +36,7 @@ def job(job_id: str = "j1", *, generation: int = 1) -> JobDispatched:
         generation=generation,
         assignment="mp1",
         phase=Phase.STUDENTS,
-        attempt=1,
+        attempt=attempt,
         stages=[],
     )
 
@@ -48,12 +48,13 @@ def test_an_outcome_survives_its_process(tmp_path: Path) -> None:
     assert Spool(tmp_path / "deep" / "spool", JobFinished).get(job()) == told
 
 
-def test_an_outcome_belongs_to_its_job_and_generation(tmp_path: Path) -> None:
+def test_an_outcome_belongs_to_one_start_of_its_job(tmp_path: Path) -> None:
     spool = Spool(tmp_path, JobFinished)
     spool.put(outcome())
 
     assert spool.get(job("j2")) is None
     assert spool.get(job(generation=2)) is None
+    assert spool.get(job(attempt=2)) is None
 
 
 def test_the_last_outcome_counts(tmp_path: Path) -> None:
@@ -90,7 +91,7 @@ def test_what_cannot_be_read_is_passed_over(tmp_path: Path, content: bytes) -> N
     spool = Spool(tmp_path, JobFinished)
     spool.put(outcome("j2"))
     spool.put(outcome())
-    (tmp_path / "j1.1.json").write_bytes(content)
+    (tmp_path / "j1.1.1.json").write_bytes(content)
 
     assert spool.get(job()) is None
     assert [told.job_id for told in spool] == ["j2"]
