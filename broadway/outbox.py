@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from broadway.crashpoints import Point, reach
 from broadway.events import JobQueued, ids_of
 from broadway.job import Job
 from broadway.ports import Publisher, PublishError
@@ -35,4 +36,5 @@ async def _publish(job: Job, publisher: Publisher) -> bool:
     except PublishError as error:
         log.warning("job not published", job=job.id, course=job.course, error=str(error))
         return False
+    await reach(Point.OUTBOX_PUBLISHED_ONE)
     return True

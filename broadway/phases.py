@@ -7,6 +7,8 @@ from typing import Protocol
 
 import structlog
 
+from broadway import history
+from broadway.crashpoints import Point, reach
 from broadway.events import RunAdvanced
 from broadway.facts import Fact, following
 from broadway.job import Job, JobState, Move, Moved, Phase
@@ -77,13 +79,17 @@ async def _step(run: Run, target: RunState, *, runs: RunStore, jobs: PhaseJobs) 
     now = datetime.now(UTC)
     phase = PHASE_OF.get(target)
     planned = plan_jobs(run, phase, now) if phase else []
+    await reach(Point.STEP_PLANNED)
     await jobs.insert(planned)
+    await reach(Point.STEP_JOBS_STORED)
     queued: tuple[Job, ...] = tuple(plan.job for plan in planned)
     facts: tuple[Fact, ...] = ()
     if phase and run.round > 1:
         queued, facts = await _renew(run, phase, now, jobs=jobs)
     if not await runs.advance(run, target, now=now, publish_at=_publish_at(now, queued)):
         return None
+    history.note("step", run=run.id, round=run.round, source=run.state.slug, target=target.slug)
+    await reach(Point.STEP_STORED)
     return Advanced(run, target, queued, facts)
 
 
@@ -102,6 +108,7 @@ async def _carry_out(run: Run, order: Order, *, runs: RunStore, jobs: PhaseJobs)
     present = await jobs.of_run(run.id)
     if order.kind is OrderKind.CANCEL:
         moved = await jobs.move({job.id: _cancel(order.reason, now) for job in present if not job.is_terminal})
+        await reach(Point.ORDER_JOBS_MOVED)
         if not await runs.advance(run, RunState.FAILED, now=now, publish_at=None):
             return None
         return Advanced(run, RunState.FAILED, (), _facts(moved))
@@ -112,6 +119,7 @@ async def _carry_out(run: Run, order: Order, *, runs: RunStore, jobs: PhaseJobs)
         if not job.is_terminal and run.phase and _comes_after(job.phase, run.phase)
     }
     moved = await jobs.move(moves)
+    await reach(Point.ORDER_JOBS_MOVED)
     queued = tuple(job for job in await jobs.of_run(run.id) if job.phase is run.phase and job.state is JobState.QUEUED)
     if not await runs.advance(run, run.state, now=now, publish_at=_publish_at(now, queued)):
         return None
@@ -145,14 +153,18 @@ async def announce(step: Advanced, *, runs: RunStore, publisher: Publisher) -> N
         PublishError: A fact was not taken; whoever needs it looks for it some time later.
     """
     run = step.run
+    await reach(Point.ANNOUNCE_BEGUN)
     if step.queued and await publish_queued(step.queued, publisher=publisher):
+        await reach(Point.ANNOUNCE_JOBS_PUBLISHED)
         await runs.mark_published(run, step.state)
+        await reach(Point.ANNOUNCE_MARKED)
     for fact in step.facts:
         await publisher.publish(*fact)
     advanced = RunAdvanced(
         course=run.course, assignment=run.assignment, run_id=run.id, state=step.state, round=run.round
     )
     await publisher.publish(EVENTS, event_key("run", step.state.slug, run.course), advanced)
+    await reach(Point.ANNOUNCE_TOLD)
 
 
 async def bring_forward(run_id: str, *, runs: RunStore, jobs: PhaseJobs, publisher: Publisher) -> None:

@@ -22,6 +22,7 @@ from yarl import URL
 
 from broadway import __version__
 from broadway.cancellation import cancellations, end, heeded
+from broadway.crashpoints import Point, reach
 from broadway.events import Decoder, Event, UndecodableError, Wire, decode, encode
 from broadway.ports import Handler, PublishError, Reject, Retry
 from broadway.topology import DEAD_LETTERS, EXCHANGES, SHARED_QUEUES, Exchange, Queue, dead_letter_key
@@ -119,12 +120,14 @@ class Rabbit:
         Raises:
             PublishError: Refused, unroutable, or still unknown after ``PUBLISH_DEADLINE``.
         """
+        await reach(Point.PUBLISH_BEGUN)
         message = _message(encode(event, source=f"/broadway/{self._service}"), exchange, self._service)
         async for attempt in stamina.retry_context(
             on=_is_unknown, attempts=None, timeout=PUBLISH_DEADLINE, wait_initial=0.1, wait_max=2
         ):
             with attempt:
                 await self._publish_once(exchange, key, message)
+        await reach(Point.PUBLISH_CONFIRMED)
 
     async def _publish_once(self, exchange: Exchange, key: str, message: aio_pika.Message) -> None:
         async with _call(f"{exchange.name} did not take {key}"):
@@ -269,7 +272,9 @@ class Subscription:
     async def _run(self, key: str) -> None:
         first = self._deliveries[key]
         try:
+            await reach(Point.DELIVERY_ARRIVED)
             await self._handle(self._decoder(first.headers, first.body), key)
+            await reach(Point.DELIVERY_HANDLED)
         except (Reject, UndecodableError) as problem:
             await self._park(key, reason=str(problem))
         except asyncio.CancelledError:
@@ -280,6 +285,7 @@ class Subscription:
             await self._give_back(key, delay=BACK_OFF_AFTER_A_BUG)
         else:
             await _quietly(self._deliveries.pop(key).ack())
+            await reach(Point.DELIVERY_ACKNOWLEDGED)
 
     async def _handle(self, event: Event, key: str) -> None:
         """Call the handler until it does not ask for another try.

@@ -10,6 +10,8 @@ from typing import Protocol
 
 import structlog
 
+from broadway import history
+from broadway.crashpoints import Point, reach
 from broadway.events import (
     Event,
     GraderHeartbeat,
@@ -70,10 +72,18 @@ class Recorder:
         """
         about_jobs = [event for event in events if isinstance(event, JobEvent)]
         beats = [event for event in events if isinstance(event, GraderHeartbeat) and not event.gateway]
+        await reach(Point.RECORD_BEGUN)
         await self.logs.put([_log(event) for event in about_jobs if isinstance(event, JobFinished)])
+        await reach(Point.RECORD_LOGS_STORED)
         moved = await self.jobs.move(self._moves(about_jobs))
+        for job in moved.values():
+            if job.changed and job.after.is_terminal:
+                _remember(job.after)
+        await reach(Point.RECORD_JOBS_STORED)
         await self._note_graders(about_jobs, moved, beats)
+        await reach(Point.RECORD_GRADERS_STORED)
         await asyncio.gather(*(self.publisher.publish(*fact) for fact in _facts(about_jobs, moved)))
+        await reach(Point.RECORD_TOLD)
         return moved
 
     async def _note_graders(
@@ -125,6 +135,17 @@ class Recorder:
                 return job.release(event.execution_id, event.released_at)
             case _:
                 return job
+
+
+def _remember(job: Job) -> None:
+    history.note(
+        "outcome",
+        run=job.run_id,
+        job=job.id,
+        generation=job.generation,
+        execution=job.execution_id,
+        outcome=job.outcome.value if job.outcome else None,
+    )
 
 
 def _log(event: JobFinished) -> JobLog:

@@ -18,7 +18,7 @@ import uvloop
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import Processor
 
-from broadway.cancellation import end
+from broadway.cancellation import cancellations, end
 from broadway.mongo import Store, StoreUnreachableError
 from broadway.rabbit import BrokerUnreachableError, Rabbit
 from broadway.settings import LogSettings, ServiceSettings
@@ -125,7 +125,14 @@ async def background(*coroutines: Awaitable[None]) -> AsyncIterator[None]:
 
 
 async def _awaited(coroutine: Awaitable[None]) -> None:
-    await coroutine
+    """Await a coroutine that is cancelled by us or not at all: from elsewhere, that would be a silent end."""
+    before = cancellations()
+    try:
+        await coroutine
+    except asyncio.CancelledError as error:
+        if cancellations() > before:
+            raise
+        raise RuntimeError("a background task was cancelled from elsewhere") from error
 
 
 Answer = TypeVar("Answer")

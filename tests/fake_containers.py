@@ -12,7 +12,7 @@ from broadway.job import FaultPhase
 
 
 class FakeContainers:
-    """Runs stages whose entrypoint says what happens: sleep, exit, print, env, oom, flood, hang, write, read, fault."""
+    """Runs stages whose entrypoint says what happens: what a match below names."""
 
     def __init__(self) -> None:
         self.started: list[Labels] = []
@@ -64,6 +64,8 @@ def _ending(verb: str, arguments: Sequence[str], stage: Mapping[str, Any], direc
             return Ending()
         case "read":
             return Ending(output=(directory / arguments[0]).read_text())
+        case "fails-for":
+            return Ending(int(str(stage.get("env", {}).get(arguments[0], "")).endswith(arguments[1])))
         case "oom":
             return Ending(137, oom=True)
         case "flood":

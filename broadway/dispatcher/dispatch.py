@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import structlog
 
 from broadway.batching import Batcher
+from broadway.crashpoints import Point, reach
 from broadway.dispatcher.board import Board, Held
 from broadway.events import Event, JobDispatched, JobQueued, ids_of
 from broadway.job import Job, JobState, Move, Moved
@@ -52,8 +53,10 @@ class Intake:
         """Keep a job's course message until its outcome is final."""
         if not isinstance(event, JobQueued):
             raise Reject(f"a course queue holds no {event.type}")
+        await reach(Point.HOLD_DELIVERED)
         lookup = _Lookup(event.job_id)
         await self._lookups.submit(lookup)
+        await reach(Point.HOLD_LOOKED_UP)
         job = lookup.job
         if job is None:
             raise Reject("no such job")
@@ -62,6 +65,7 @@ class Intake:
         held = self._board.keep(job)
         try:
             await held.settled.wait()
+            await reach(Point.HOLD_SETTLED)
         finally:
             self._board.drop(held)
 
@@ -103,7 +107,9 @@ def _pick(pool: str, board: Board) -> list[Held]:
 
 async def _dispatch(picked: Sequence[Held], board: Board, *, jobs: JobStore, publisher: Publisher) -> None:
     now = datetime.now(UTC)
+    await reach(Point.DISPATCH_PICKED)
     moved = await jobs.move({held.job_id: lambda job: job.dispatch(now) for held in picked})
+    await reach(Point.DISPATCH_STORED)
     in_order = [moved[held.job_id] for held in picked if held.job_id in moved]
     for held in picked:
         if held.job_id not in moved:
@@ -116,7 +122,9 @@ async def _dispatch(picked: Sequence[Held], board: Board, *, jobs: JobStore, pub
 async def hand_over(dispatched: Sequence[Job], *, jobs: JobStore, publisher: Publisher) -> None:
     """Publish dispatched jobs to their pools, in order. What the broker does not take is handed over again later."""
     stages = await jobs.stages([job.id for job in dispatched])
+    await reach(Point.DISPATCH_STAGES_READ)
     await asyncio.gather(*(_publish(job, stages.get(job.id, []), publisher) for job in dispatched))
+    await reach(Point.DISPATCH_HANDED_OVER)
 
 
 async def _publish(job: Job, stages: list[dict[str, Any]], publisher: Publisher) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from broadway.batching import Batcher
+from broadway.crashpoints import Point, reach
 from broadway.dispatcher.board import Board
 from broadway.events import Event, GraderHeartbeat, JobReleased, JobRequeued, JobSettled, JobStarted
 from broadway.mongo import StoreError
@@ -29,6 +30,7 @@ class Follower:
 
     async def follow(self, event: Event) -> None:
         """Bring the board up to date, and runs forward."""
+        await reach(Point.FOLLOW_HEARD)
         match event:
             case JobStarted():
                 self._board.start(event.job_id, event.generation)
@@ -44,6 +46,7 @@ class Follower:
                 self._board.hear(event)
             case _:
                 raise Reject(f"the dispatcher has no use for {event.type}")
+        await reach(Point.FOLLOW_DONE)
 
     def _set_back(self, event: JobRequeued) -> None:
         self._board.set_back(event.job_id, event.generation)

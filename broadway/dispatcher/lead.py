@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import structlog
 
 from broadway.cancellation import end
+from broadway.crashpoints import Point, reach
 from broadway.mongo import StoreError
 
 log = structlog.get_logger(__name__)
@@ -34,6 +35,7 @@ async def lead(work: Callable[[], Coroutine[Any, Any, None]], *, leases: Leases,
     try:
         while True:
             if await _acquire(leases, holder, ttl):
+                await reach(Point.LEAD_ACQUIRED)
                 log.info("leading", holder=holder)
                 await _work_while_leading(work, leases=leases, holder=holder, ttl=ttl)
             await asyncio.sleep(ttl / 3)
@@ -66,6 +68,7 @@ async def _renew(leases: Leases, holder: str, ttl: float) -> None:
             if not await leases.acquire(LEASE, holder, timedelta(seconds=ttl)):
                 return
             renewed_at = loop.time()
+            await reach(Point.LEAD_RENEWED)
         except StoreError as error:
             log.warning("lease not renewed", reason=str(error))
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from broadway.crashpoints import Point, reach
 from broadway.dispatcher.board import Board
 from broadway.dispatcher.dispatch import hand_over
 from broadway.facts import following
@@ -91,14 +92,18 @@ class Reconciler:
     async def sweep(self) -> None:
         """Look for what is likely to get stuck, and mend it: questions that cost no more when more is queued."""
         now = datetime.now(UTC)
+        await reach(Point.SWEEP_BEGUN)
         await self._refresh_held(now)
+        await reach(Point.SWEEP_REFRESHED)
         await self._publish_outbox(now)
         await self._end_leases(now)
         await self._hand_over_again(now)
         await self._retire_graders(now)
+        await reach(Point.SWEEP_DONE)
 
     async def sweep_thoroughly(self) -> None:
         """Look for everything that may be stuck: runs that should have gone on, jobs that are in no queue."""
+        await reach(Point.SWEEP_THOROUGH)
         for run_id in await self.runs.unfinished(limit=LIMIT):
             if not self.board.has_open(run_id):
                 await bring_forward(run_id, runs=self.runs, jobs=self.jobs, publisher=self.broker)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import structlog
 
+from broadway.crashpoints import Point, reach
 from broadway.events import GraderHeartbeat, JobFinished
 from broadway.grader import polling, sockets
 from broadway.grader.bench import Bench
@@ -119,6 +120,7 @@ async def _heartbeats(settings: GraderSettings, interval: float, worker: Worker,
 
 
 async def _beat(settings: GraderSettings, worker: Worker, rabbit: Rabbit, *, leaving: bool = False) -> None:
+    await reach(Point.BEAT_BEGUN)
     beat = GraderHeartbeat(
         grader_id=settings.grader_id,
         hostname=os.uname().nodename,

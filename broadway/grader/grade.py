@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from broadway.crashpoints import Point, reach
 from broadway.grader.stages import ContainerError, Containers, Labels, StageRun
 from broadway.grader.verdict import judge, judge_all, result_entry
 from broadway.job import FaultPhase, Outcome
@@ -45,7 +46,9 @@ async def grade(stages: Sequence[dict[str, Any]], *, containers: Containers, dir
     output: list[str] = []
     try:
         async with job_directory(directory):
+            await reach(Point.GRADE_DIRECTORY_MADE)
             await containers.ensure_images(list(dict.fromkeys(stage["image"] for stage in stages)))
+            await reach(Point.GRADE_IMAGES_READY)
             async for stage, run in _run_stages(stages, containers, directory, labels):
                 runs.append(run)
                 output.append(run.output if stage.get("logs", True) else "")
@@ -63,6 +66,7 @@ async def _run_stages(
 ) -> AsyncIterator[tuple[dict[str, Any], StageRun]]:
     for index, stage in enumerate(stages):
         run = await containers.run(stage, directory=directory, labels=replace(labels, stage=index))
+        await reach(Point.GRADE_STAGE_ENDED)
         yield stage, run
         if judge(run).outcome is not Outcome.SUCCEEDED:
             return

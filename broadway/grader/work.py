@@ -11,6 +11,9 @@ from typing import Any
 import stamina
 import structlog
 
+from broadway import history
+from broadway.cancellation import end
+from broadway.crashpoints import Point, reach
 from broadway.events import (
     CancelJob,
     Event,
@@ -71,6 +74,7 @@ class Worker:
         if not isinstance(event, JobDispatched):
             raise Reject(f"a ready queue holds no {event.type}")
         with structlog.contextvars.bound_contextvars(job=event.job_id, run=event.run_id, attempt=event.attempt):
+            await reach(Point.WORK_DELIVERED)
             if (event.key, event.attempt) in self._reported:
                 log.info("delivered again after its outcome was reported")
             elif spooled := self.spool.get(event):
@@ -99,19 +103,36 @@ class Worker:
         execution_id, started_at = token_hex(12), datetime.now(UTC)
         told = JobStarted(**job.ids, execution_id=execution_id, grader_id=self.grader_id, started_at=started_at)
         await self._tell(told, "started")
+        await reach(Point.WORK_START_TOLD)
+        self._note("execution", job, execution_id)
         running = self.bench.run(job.job_id, execution_id, job.stages)
         execution = _Execution(job, execution_id, started_at, asyncio.create_task(running))
         self._running[execution_id] = execution
         try:
             graded = await self._await(execution)
             if graded is not None:
+                await reach(Point.WORK_GRADED)
                 await self._finish(execution, graded)
         finally:
+            if not execution.task.done():  # whatever broke here, nothing runs on unattended
+                await end(execution.task)
+            self._note("execution-ended", job, execution_id)
             del self._running[execution_id]
+
+    def _note(self, what: str, job: JobDispatched, execution_id: str) -> None:
+        history.note(
+            what,
+            run=job.run_id,
+            job=job.job_id,
+            generation=job.generation,
+            execution=execution_id,
+            grader=self.grader_id,
+        )
 
     async def _await(self, execution: _Execution) -> Graded | None:
         """What an execution came to; None if it is not wanted any more."""
         try:
+            await reach(Point.WORK_RUNNING)
             return await asyncio.shield(execution.task)
         except asyncio.CancelledError:
             if execution.is_unwanted and execution.task.done():
@@ -138,12 +159,15 @@ class Worker:
             stderr=graded.stderr,
         )
         await asyncio.to_thread(self.spool.put, outcome)
+        await reach(Point.WORK_SPOOLED)
         await self._report(outcome)
         self._reported.append((execution.job.key, execution.job.attempt))
 
     async def _report(self, outcome: JobFinished) -> None:
         await self._tell(outcome, "finished")
+        await reach(Point.WORK_OUTCOME_TOLD)
         self.spool.remove(outcome)
+        await reach(Point.WORK_UNSPOOLED)
         log.info("finished", outcome=outcome.outcome.value, reason=outcome.reason)
 
     async def _release(self, execution: _Execution) -> None:

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from broadway import history
+from broadway.crashpoints import Point, reach
 from broadway.facts import Fact, following
 from broadway.ingest.jobs import own_job
 from broadway.ingest.payload import read
@@ -82,6 +84,7 @@ async def cancel_job(request: Request, deps: "Deps") -> Response:
     moved = (await deps.store.jobs.move({job.id: lambda job: job.cancel(wanted.reason, now)}))[job.id]
     if not moved.changed:
         raise Refused(409, JOB_IS_OVER)
+    await reach(Point.CANCEL_STORED)
     log.info("job cancelled", job=job.id, run=job.run_id)
     deps.later(_tell(moved.after, following(moved), deps))
     return await _answer(job.run_id, [job.id], deps)
@@ -117,8 +120,11 @@ async def _order(run: Run, order: Order, state: RunState, deps: "Deps") -> bool:
         return False
     if not await deps.store.runs.give_order(run, order, state, publish_at=datetime.now(UTC) + GRACE):
         return False
+    await reach(Point.ORDER_STORED)
+    history.note("order", run=run.id, kind=order.kind.value, round=run.round + 1)
     log.info("order given", run=run.id, order=order.kind.value, jobs=len(order.jobs))
     await _carry_out(run.id, deps)
+    await reach(Point.ORDER_DONE)
     return True
 
 

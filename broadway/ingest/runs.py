@@ -8,6 +8,7 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from broadway import history
 from broadway.ingest.auth import authorize
 from broadway.ingest.payload import read
 from broadway.ingest.responses import CORS, Refused, success
@@ -47,6 +48,7 @@ async def start(request: Request, deps: "Deps") -> Response:
         jobs=deps.store.jobs,
         key=key,
     )
+    history.note("submitted", run=submitted.run_id, course=course.id, students=len(wanted.students_env))
     if submitted.step:
         deps.later(announce_quietly(submitted.step, deps))
     return success({"grading_run_id": submitted.run_id})

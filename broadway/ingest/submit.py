@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from broadway.assignment import AssignmentConfig, Env, Pipeline, longest_run
 from broadway.course import Course
+from broadway.crashpoints import Point, reach
 from broadway.job import Phase
 from broadway.phases import Advanced, PhaseJobs, RunStore, advance
 from broadway.run import PIPELINE_OF, PlannedJob, Run, RunState, plan_jobs
@@ -102,10 +103,14 @@ async def submit(
     run_id = _run_id(course, key) if key else token_hex(12)
     if key is None or not await _is_known(run_id, digest, runs):
         run = await _new_run(run_id, course, assignment, request, assignments=assignments, jobs=jobs)
+        await reach(Point.SUBMIT_CHECKED)
         if not await runs.insert(replace(run, request_digest=digest)):
             await _is_known(run_id, digest, runs)  # the same, at the same time
+        await reach(Point.SUBMIT_STORED)
     # None if somebody else was quicker, who announces it.
-    return Submitted(run_id, await advance(run_id, runs=runs, jobs=jobs))
+    submitted = Submitted(run_id, await advance(run_id, runs=runs, jobs=jobs))
+    await reach(Point.SUBMIT_STEPPED)
+    return submitted
 
 
 def _run_id(course: Course, key: str) -> str:

@@ -1,0 +1,102 @@
+"""Faults at random, by a seed: which, to whom and for how long. When they strike follows the jobs that are done."""
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from random import Random
+
+import httpx2
+from faults.world import World
+from harness import until
+
+KINDS = ("ingest", "dispatcher", "results", "grader")
+
+
+@dataclass
+class Chaos:
+    """A plan of faults, and what has been done of it."""
+
+    world: World
+    seed: int
+    done: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.random = Random(self.seed)  # noqa: S311 - to be the same again
+
+    def plan(self, faults: int) -> list[str]:
+        """Names of faults: every kind of the list below in its share, in random order."""
+        shares = {
+            **{f"kill {kind}": 14 for kind in KINDS},
+            "kill the broker": 5,
+            "kill the store": 5,
+            "cut every connection": 8,
+            "freeze a grader": 5,
+            "freeze a service": 5,
+            "stop a grader": 8,
+            "raise a memory alarm": 3,
+            "purge a queue": 4,
+            "delete a queue": 4,
+            "freeze the broker": 2,
+            "freeze the store": 2,
+        }
+        total = sum(shares.values())
+        planned = [name for name, share in shares.items() for _ in range(max(1, round(share * faults / total)))]
+        self.random.shuffle(planned)
+        return planned
+
+    async def inflict(self, faults: int, *, jobs: int) -> None:
+        """Spread faults over the time in which ``jobs`` get their outcomes."""
+        planned = self.plan(faults)
+        for number, name in enumerate(planned):
+            target = jobs * number // (len(planned) + 1)
+            await until(lambda at_least=target: self._have_finished(at_least), within=300)
+            await self._strike(name)
+            self.done[name] += 1
+
+    async def _have_finished(self, at_least: int) -> bool:
+        try:
+            return await self.world.finished_jobs() >= at_least
+        except Exception:  # noqa: BLE001 - the store may be the one that was hit
+            return False
+
+    async def _strike(self, name: str) -> None:
+        strikes: dict[str, Callable[[], Awaitable[object]]] = {
+            **{f"kill {kind}": lambda kind=kind: self._signal(kind, signal.SIGKILL) for kind in KINDS},
+            "stop a grader": lambda: self._signal("grader", signal.SIGTERM),
+            "kill the broker": self.world.rabbit.server.kill,
+            "kill the store": self.world.store.kill,
+            "cut every connection": self.world.rabbit.close_connections,
+            "freeze a grader": lambda: self._freeze("grader"),
+            "freeze a service": lambda: self._freeze(self.random.choice(KINDS[:-1])),
+            "raise a memory alarm": lambda: self.world.rabbit.alarm(2),
+            "purge a queue": self._purge,
+            "delete a queue": self._delete,
+            "freeze the broker": lambda: self.world.rabbit.server.freeze(self.random.uniform(1, 6)),
+            "freeze the store": lambda: self.world.store.freeze(self.random.uniform(1, 6)),
+        }
+        await strikes[name]()
+
+    async def _signal(self, kind: str, number: signal.Signals) -> None:
+        self.random.choice(self.world.of(kind)).send(number)
+
+    async def _freeze(self, kind: str) -> None:
+        """For longer than the broker's or the reconciler's patience, or for less."""
+        await self.random.choice(self.world.of(kind)).freeze(self.random.uniform(1, 5))
+
+    async def _purge(self) -> None:
+        await self._at_a_queue(self.world.rabbit.purge)
+
+    async def _delete(self) -> None:
+        await self._at_a_queue(self.world.rabbit.delete)
+
+    async def _at_a_queue(self, strike: Callable[[str], Awaitable[None]]) -> None:
+        """Any that is shared; losing what is in it must cost some work again at most."""
+        try:
+            queues = sorted(await self.world.rabbit.queues())
+            shared = ("broadway.course.", "broadway.ready.", "broadway.results", "broadway.dispatcher")
+            wanted = [name for name in queues if name.startswith(shared)]
+            await strike(self.random.choice(wanted))
+        except (httpx2.HTTPError, IndexError):
+            await asyncio.sleep(0)

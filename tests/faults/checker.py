@@ -1,0 +1,236 @@
+"""Looks at a history afterwards, and says what in it must never happen. Knows nothing of how Broadway works.
+
+The history is what every process noted while it ran; the final state is what the store holds when all is quiet.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+OVER = ("grading run is complete", "grading run failed")
+POST_JOB = "post processing job"
+SKEW = 0.05  # seconds between an effect and the line that tells of it
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the history."""
+
+    at: float
+    what: str
+    pid: int = 0
+    run: str = ""
+    job: str = ""
+    generation: int = 0
+    execution: str | None = None
+    grader: str = ""
+    outcome: str | None = None
+    students: int = 0
+    round: int = 1
+    source: str = ""
+    target: str = ""
+    course: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Final:
+    """What is left at the end; runs and jobs as the store has them."""
+
+    runs: Sequence[dict[str, Any]]
+    jobs: Sequence[dict[str, Any]]
+    dead_letters: int = 0
+    spooled: Sequence[str] = ()
+    directories: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class _Case:
+    entries: Sequence[Entry]
+    final: Final
+    slots: int
+    max_attempts: int
+    jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def of(self, what: str) -> list[Entry]:
+        return [entry for entry in self.entries if entry.what == what]
+
+
+def read(path: Path) -> list[Entry]:
+    """A history, in the order of time."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return sorted((Entry(**json.loads(line)) for line in lines), key=lambda entry: entry.at)
+
+
+def check(entries: Sequence[Entry], final: Final, *, slots: int, max_attempts: int) -> list[str]:
+    """Every violation, as a sentence; none is what is wanted. ``slots``: of each grader."""
+    case = _Case(
+        entries,
+        final,
+        slots,
+        max_attempts,
+        jobs={str(job["_id"]): job for job in final.jobs},
+        runs={str(run["_id"]): run for run in final.runs},
+    )
+    return [problem for rule in _RULES for problem in rule(case)]
+
+
+def _every_submission_has_its_outcomes(case: _Case) -> Iterator[str]:
+    if not case.runs:
+        yield "final state: nothing could be read"
+    for submitted in {entry.run: entry for entry in case.of("submitted")}.values():
+        run = case.runs.get(submitted.run)
+        if run is None:
+            yield f"run {submitted.run}: accepted and then lost"
+            continue
+        if run["state"] not in OVER:
+            yield f"run {submitted.run}: hangs as {run['state']!r}"
+        students = [job for job in case.final.jobs if _is_students(job, submitted.run)]
+        if run["state"] == OVER[0] and len(students) != submitted.students:
+            yield f"run {submitted.run}: {len(students)} jobs for {submitted.students} students"
+    for job_id, job in case.jobs.items():
+        if job["state"] != "finished" or not job.get("outcome"):
+            yield f"job {job_id}: has no outcome, it is {job['state']}"
+
+
+def _is_students(job: dict[str, Any], run: str) -> bool:
+    return bool(job["grading_run_id"] == run and job["type"] == "student grading job")
+
+
+def _an_outcome_never_changes(case: _Case) -> Iterator[str]:
+    accepted: dict[tuple[str, int], Entry] = {}
+    for entry in case.of("outcome"):
+        first = accepted.setdefault((entry.job, entry.generation), entry)
+        if first is not entry:
+            yield f"job {entry.job}: two outcomes in generation {entry.generation}: {first.outcome}, {entry.outcome}"
+
+
+def _what_is_stored_was_accepted(case: _Case) -> Iterator[str]:
+    accepted = {(entry.job, entry.generation): entry for entry in case.of("outcome")}
+    for job_id, job in case.jobs.items():
+        entry = accepted.get((job_id, job.get("generation", 1)))
+        if entry and (entry.outcome, entry.execution) != (job.get("outcome"), job.get("execution_id")):
+            yield f"job {job_id}: {job.get('outcome')} is stored, {entry.outcome} was accepted"
+
+
+def _no_outcome_of_an_earlier_generation(case: _Case) -> Iterator[str]:
+    newest: dict[str, int] = defaultdict(int)
+    for entry in case.of("outcome"):
+        if entry.generation < newest[entry.job]:
+            yield f"job {entry.job}: an outcome of generation {entry.generation} after one of {newest[entry.job]}"
+        newest[entry.job] = max(newest[entry.job], entry.generation)
+    for job_id, generation in newest.items():
+        if job_id in case.jobs and generation > case.jobs[job_id].get("generation", 1):
+            yield f"job {job_id}: an outcome of generation {generation}, which it has not reached"
+
+
+def _phases_follow_each_other(case: _Case) -> Iterator[str]:
+    steps: dict[tuple[str, int], list[Entry]] = defaultdict(list)
+    for entry in case.of("step"):
+        steps[entry.run, entry.round].append(entry)
+    for (run, round_), taken in steps.items():
+        for source, number in Counter(step.source for step in taken if step.source != step.target).items():
+            if number > 1:
+                yield f"run {run}: left {source!r} {number} times in round {round_}"
+        begun = [step.at for step in taken if step.target == "post-processing" and step.source != step.target]
+        if begun and round_ == 1:
+            yield from _began_too_early(case, run, begun[0])
+
+
+def _began_too_early(case: _Case, run: str, begun: float) -> Iterator[str]:
+    students = {job_id for job_id, job in case.jobs.items() if _is_students(job, run)}
+    first = {entry.job: entry.at for entry in reversed(case.of("outcome")) if entry.job in students}
+    late = [job_id for job_id, at in first.items() if at > begun + SKEW]
+    if late:
+        yield f"run {run}: post-processing began before {len(late)} students had an outcome, such as {late[0]}"
+
+
+def _post_processing_runs_once(case: _Case) -> Iterator[str]:
+    posts = {job_id for job_id, job in case.jobs.items() if job["type"] == POST_JOB}
+    succeeded = Counter(
+        (entry.job, entry.generation)
+        for entry in case.of("outcome")
+        if entry.job in posts and entry.outcome == "succeeded"
+    )
+    yield from (f"job {job}: post-processed {number} times" for (job, _), number in succeeded.items() if number > 1)
+
+
+def _executions(case: _Case) -> dict[str, tuple[Entry, float]]:
+    """Each with its end; one whose grader was killed ends with whatever the next life of that grader begins."""
+    ends = {entry.execution: entry.at for entry in case.of("execution-ended")}
+    next_life: dict[str, list[Entry]] = defaultdict(list)
+    for entry in case.of("execution"):
+        next_life[entry.grader].append(entry)
+    found: dict[str, tuple[Entry, float]] = {}
+    for entry in case.of("execution"):
+        later = [other.at for other in next_life[entry.grader] if other.pid != entry.pid and other.at > entry.at]
+        end = ends.get(entry.execution, min(later, default=float("inf")))
+        found[str(entry.execution)] = (entry, end)
+    return found
+
+
+def _no_grader_runs_more_than_its_slots(case: _Case) -> Iterator[str]:
+    moments: dict[tuple[str, int], list[tuple[float, int]]] = defaultdict(list)
+    for entry, end in _executions(case).values():
+        if end != float("inf"):
+            moments[entry.grader, entry.pid] += [(entry.at, 1), (end, -1)]
+    for (grader, _), changes in moments.items():
+        running = most = 0
+        for _, change in sorted(changes, key=lambda moment: (moment[0], moment[1])):
+            running += change
+            most = max(most, running)
+        if most > case.slots:
+            yield f"grader {grader}: {most} jobs at a time, with {case.slots} slots"
+
+
+def _no_grader_runs_a_job_twice_at_a_time(case: _Case) -> Iterator[str]:
+    by_job: dict[tuple[str, str, int, int], list[tuple[float, float]]] = defaultdict(list)
+    for entry, end in _executions(case).values():
+        by_job[entry.grader, entry.job, entry.generation, entry.pid].append((entry.at, end))
+    for (grader, job, _, _), times in by_job.items():
+        times.sort()
+        if any(later < end for (_, end), (later, _) in pairwise(times)):
+            yield f"grader {grader}: ran job {job} twice at the same time"
+
+
+def _no_outcome_without_an_execution(case: _Case) -> Iterator[str]:
+    known = {entry.execution for entry in case.of("execution")}
+    for entry in case.of("outcome"):
+        was_run = entry.outcome not in ("cancelled", "infrastructure_error")
+        if was_run and entry.execution not in known:
+            yield f"job {entry.job}: {entry.outcome} by execution {entry.execution}, which nobody ran"
+
+
+def _nothing_is_left(case: _Case) -> Iterator[str]:
+    yield from (f"spool: {path} is left" for path in case.final.spooled)
+    yield from (f"job directory: {path} is left" for path in case.final.directories)
+    if case.final.dead_letters:
+        yield f"dead letters: {case.final.dead_letters}"
+
+
+def _attempts_are_limited(case: _Case) -> Iterator[str]:
+    for job_id, job in case.jobs.items():
+        generation = job.get("generation", 1)
+        counted = [a for a in job.get("attempts") or [] if not a["released"] and a.get("generation", 1) == generation]
+        if len(counted) > case.max_attempts:
+            yield f"job {job_id}: {len(counted)} attempts, {case.max_attempts} are allowed"
+
+
+_RULES = (
+    _every_submission_has_its_outcomes,
+    _an_outcome_never_changes,
+    _what_is_stored_was_accepted,
+    _no_outcome_of_an_earlier_generation,
+    _phases_follow_each_other,
+    _post_processing_runs_once,
+    _no_grader_runs_more_than_its_slots,
+    _no_grader_runs_a_job_twice_at_a_time,
+    _no_outcome_without_an_execution,
+    _nothing_is_left,
+    _attempts_are_limited,
+)

@@ -1,0 +1,40 @@
+"""What the fault suite has injected and seen, as ``docs/reliability.md`` shows it."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+
+
+@dataclass
+class Report:
+    """Rows of one session, by test."""
+
+    rows: dict[str, str] = field(default_factory=dict)
+
+    def row(self, key: str, injected: str, seen: str, lost: str) -> None:
+        """One line of the table."""
+        self.rows[key] = f"| {injected} | {seen} | {lost} |"
+
+    def chaos(
+        self, *, seed: int, jobs: int, faults: Mapping[str, int], problems: int, again: float, outcomes: Any
+    ) -> None:
+        struck = ", ".join(f"{number} x {name}" for name, number in sorted(faults.items()))
+        total = sum(outcomes.values())
+        self.row(
+            f"chaos {seed:03}",
+            f"chaos, seed {seed}: {sum(faults.values())} faults ({struck})",
+            f"{total} of {jobs} jobs with one outcome; {again:.1%} of the executions were repetitions",
+            f"{problems} violations",
+        )
+
+    def write(self, path: Path) -> None:
+        """Put the table into the document, in place of the one before."""
+        table = ["| injected | seen | lost |", "| --- | --- | --- |", *(row for _, row in sorted(self.rows.items()))]
+        text = path.read_text()
+        block = "\n".join([BEGIN, "", *table, "", END])
+        path.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: block, text, flags=re.DOTALL))

@@ -1,0 +1,161 @@
+"""A broker and a store of one's own, that can be killed, and come back over the same data."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, Protocol, Self, TypeVar
+
+import httpx2
+
+from broadway.local.broker import Broker, broker
+from broadway.local.processes import ChildError, LocalError, free_ports
+from broadway.local.store import Store, store
+
+
+class Service(Protocol):
+    @property
+    def pid(self) -> int: ...
+    async def ended(self) -> ChildError: ...
+
+
+S = TypeVar("S", bound=Service)
+
+
+@dataclass
+class Server(Generic[S]):
+    """Starts again whenever it has ended, until the context ends; ``between`` runs before each new start."""
+
+    start: Callable[[], AbstractAsyncContextManager[S]]
+    is_up: asyncio.Event = field(default_factory=asyncio.Event)
+    between: Callable[[], None] | None = None
+    starts: int = 0
+    _current: S | None = None
+
+    @property
+    def current(self) -> S:
+        assert self._current is not None
+        return self._current
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        task = asyncio.create_task(self._run())
+        try:
+            await self.is_up.wait()
+            yield self
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _run(self) -> None:
+        while True:
+            with contextlib.suppress(LocalError):
+                async with self.start() as service:
+                    self._current = service
+                    self.starts += 1
+                    self.is_up.set()
+                    await service.ended()
+                    self.is_up.clear()
+            if self.between:
+                self.between()
+                self.between = None
+
+    async def kill(self, *, between: Callable[[], None] | None = None) -> None:
+        """SIGKILL; returns when it is up again."""
+        self.between = between
+        self.is_up.clear()
+        os.kill(self.current.pid, signal.SIGKILL)
+        await self.is_up.wait()
+
+    async def freeze(self, seconds: float) -> None:
+        os.kill(self.current.pid, signal.SIGSTOP)
+        await asyncio.sleep(seconds)
+        os.kill(self.current.pid, signal.SIGCONT)
+
+
+@dataclass
+class Rabbit:
+    """The broker, with an operator's hands."""
+
+    server: Server[Broker]
+    directory: Path
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def running(cls, directory: Path) -> AsyncIterator[Self]:
+        port, management_port = free_ports(2)
+        async with Server(lambda: broker(directory, port=port, management_port=management_port)).running() as server:
+            yield cls(server, directory)
+
+    @property
+    def url(self) -> str:
+        return self.server.current.amqp_url
+
+    @property
+    def vhost(self) -> str:
+        return self.url.rpartition("/")[2]
+
+    def management(self) -> httpx2.AsyncClient:
+        node = self.server.current
+        return httpx2.AsyncClient(base_url=node.management_url, auth=(node.username, node.password), timeout=30)
+
+    async def close_connections(self) -> int:
+        async with self.management() as http:
+            found = (await http.get("/api/connections?disable_stats=true")).json()
+            for connection in found:
+                await http.delete(f"/api/connections/{connection['name']}")
+            return len(found)
+
+    async def queues(self) -> dict[str, int]:
+        """Messages of every queue, ready and unacknowledged."""
+        async with self.management() as http:
+            found = (await http.get("/api/queues?disable_stats=true&enable_queue_totals=true")).raise_for_status()
+            return {queue["name"]: queue.get("messages", 0) for queue in found.json()}
+
+    async def purge(self, queue: str) -> None:
+        async with self.management() as http:
+            (await http.delete(f"/api/queues/{self.vhost}/{queue}/contents")).raise_for_status()
+
+    async def delete(self, queue: str) -> None:
+        async with self.management() as http:
+            (await http.delete(f"/api/queues/{self.vhost}/{queue}")).raise_for_status()
+
+    async def alarm(self, seconds: float) -> None:
+        """Memory is said to be short: whoever publishes is blocked."""
+        await self.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.00001).")
+        await asyncio.sleep(seconds)
+        await self.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.4).")
+
+    async def evaluate(self, expression: str) -> str:
+        """Run an Erlang expression in the node."""
+        process, node = Path("/proc", str(self.server.current.pid)), self.server.current.node
+        arguments = (process / "cmdline").read_text().split("\0")
+        port = arguments[arguments.index("-erl_epmd_port") + 1]
+        environment = dict(pair.split("=", 1) for pair in (process / "environ").read_text().split("\0") if "=" in pair)
+        environment["RABBITMQ_CTL_ERL_ARGS"] = f"-start_epmd false -erl_epmd_port {port} -dist_listen false"
+        control = next(filter(None, map(shutil.which, ("/usr/lib/rabbitmq/bin/rabbitmqctl", "rabbitmqctl"))))
+        asked = await asyncio.create_subprocess_exec(
+            *(control, "-n", node, "eval", expression),
+            env=environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await asked.communicate()
+        assert asked.returncode == 0, said.decode()
+        return said.decode().strip()
+
+    async def lose_everything(self) -> None:
+        """Killed, and all that it had on disk is gone."""
+        await self.server.kill(between=lambda: shutil.rmtree(self.directory / "data"))
+
+
+@contextlib.asynccontextmanager
+async def mongo(directory: Path) -> AsyncIterator[Server[Store]]:
+    (port,) = free_ports(1)
+    async with Server(lambda: store(directory, port=port)).running() as server:
+        yield server

@@ -1,0 +1,197 @@
+"""The checker itself: it has nothing to say of a good history, and names what is wrong in each bad one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faults.checker import Entry, Final, check, read
+
+RUN, ONE, TWO, POST = "run1", "job1", "job2", "post1"
+DONE = {"state": "finished", "outcome": "succeeded", "grading_run_id": RUN, "generation": 1}
+STUDENT, AFTER = "student grading job", "post processing job"
+
+
+def attempt(execution: str, *, released: bool = False, generation: int = 1) -> dict[str, Any]:
+    return {"execution_id": execution, "released": released, "generation": generation}
+
+
+@dataclass
+class Story:
+    """A run of two students and a post-processing, all of which went well."""
+
+    runs: list[dict[str, Any]] = field(default_factory=lambda: [{"_id": RUN, "state": "grading run is complete"}])
+    jobs: dict[str, dict[str, Any]] = field(
+        default_factory=lambda: {
+            ONE: {"_id": ONE, "type": STUDENT, **DONE, "execution_id": "e1", "attempts": [attempt("e1")]},
+            TWO: {"_id": TWO, "type": STUDENT, **DONE, "execution_id": "e2", "attempts": [attempt("e2")]},
+            POST: {"_id": POST, "type": AFTER, **DONE, "execution_id": "e3", "attempts": [attempt("e3")]},
+        }
+    )
+    entries: list[Entry] = field(
+        default_factory=lambda: [
+            Entry(1, "submitted", run=RUN, students=2),
+            Entry(1, "step", run=RUN, source="ready", target="students"),
+            *execution(ONE, "e1", 2, 3),
+            *execution(TWO, "e2", 2.5, 4),
+            Entry(5, "step", run=RUN, source="students", target="post-processing"),
+            *execution(POST, "e3", 6, 7),
+            Entry(8, "step", run=RUN, source="post-processing", target="finished"),
+        ]
+    )
+    more: dict[str, Any] = field(default_factory=dict)
+
+    def problems(self) -> list[str]:
+        final = Final(self.runs, list(self.jobs.values()), **self.more)
+        ordered = sorted(self.entries, key=lambda entry: entry.at)
+        return check(ordered, final, slots=2, max_attempts=3)
+
+    def change(self, wanted: Callable[[Entry], bool], **changes: Any) -> None:
+        (index,) = [number for number, entry in enumerate(self.entries) if wanted(entry)]
+        self.entries[index] = replace(self.entries[index], **changes)
+
+
+def execution(job: str, name: str, begin: float, end: float, *, grader: str = "g1", generation: int = 1) -> list[Entry]:
+    ids: dict[str, Any] = {"run": RUN, "job": job, "generation": generation, "execution": name}
+    return [
+        Entry(begin, "execution", grader=grader, pid=1, **ids),
+        Entry(end, "execution-ended", grader=grader, pid=1, **ids),
+        Entry(end + 0.1, "outcome", outcome="succeeded", **ids),
+    ]
+
+
+def test_a_good_history() -> None:
+    assert Story().problems() == []
+
+
+def test_a_retry_and_a_rerun_are_good() -> None:
+    story = Story()
+    story.jobs[ONE]["attempts"] = [attempt("e0"), attempt("e0r", released=True), attempt("e1"), attempt("e1b")]
+    story.jobs[TWO] |= {"generation": 2, "execution_id": "e4"}
+    story.jobs[TWO]["attempts"] = [attempt(f"e{n}") for n in range(3)] + [attempt("e4", generation=2)]
+    story.entries += execution(TWO, "e4", 9, 10, generation=2)
+
+    assert story.problems() == []
+
+
+def lost_run(story: Story) -> None:
+    story.runs = [{"_id": "another", "state": "grading run is complete"}]
+
+
+def hanging_run(story: Story) -> None:
+    story.runs[0]["state"] = "students grading jobs have been scheduled"
+
+
+def missing_job(story: Story) -> None:
+    del story.jobs[TWO]
+    story.entries = [entry for entry in story.entries if entry.job != TWO]
+
+
+def open_job(story: Story) -> None:
+    story.jobs[TWO] |= {"state": "running", "outcome": None}
+
+
+def two_outcomes(story: Story) -> None:
+    story.entries.append(Entry(9, "outcome", run=RUN, job=ONE, generation=1, execution="e1", outcome="failed"))
+
+
+def changed_in_the_store(story: Story) -> None:
+    story.jobs[ONE]["outcome"] = "failed"
+
+
+def other_execution_in_the_store(story: Story) -> None:
+    story.jobs[ONE]["execution_id"] = "e2"
+
+
+def outdated_outcome(story: Story) -> None:
+    story.jobs[ONE] |= {"generation": 2, "execution_id": "e5"}
+    story.entries += execution(ONE, "e5", 1.1, 1.2, generation=2)
+
+
+def outcome_of_the_future(story: Story) -> None:
+    story.entries += execution(ONE, "e5", 8, 9, generation=2)
+
+
+def post_processing_begins_too_early(story: Story) -> None:
+    story.change(lambda entry: entry.target == "post-processing", at=3.5)
+
+
+def two_steps_from_one_state(story: Story) -> None:
+    story.entries.append(Entry(5.5, "step", run=RUN, source="students", target="post-processing"))
+
+
+def post_processed_twice(story: Story) -> None:
+    story.entries += execution(POST, "e3", 8, 9)[2:]
+
+
+def too_many_at_a_time(story: Story) -> None:
+    story.entries += execution("job3", "e6", 2.6, 2.9)[:2]
+
+
+def one_job_twice_at_a_time(story: Story) -> None:
+    story.entries += execution(ONE, "e6", 2.1, 2.2)[:2]
+
+
+def outcome_of_nobody(story: Story) -> None:
+    story.entries = [entry for entry in story.entries if entry.execution != "e2" or entry.what == "outcome"]
+
+
+def too_many_attempts(story: Story) -> None:
+    story.jobs[ONE]["attempts"] = [attempt(f"e{n}") for n in range(4)]
+
+
+def left_in_the_spool(story: Story) -> None:
+    story.more["spooled"] = ["spool/g1/job1.1.1.json"]
+
+
+def left_on_the_disk(story: Story) -> None:
+    story.more["directories"] = ["jobs/life/job1"]
+
+
+def dead_letters(story: Story) -> None:
+    story.more["dead_letters"] = 1
+
+
+def nothing_could_be_read(story: Story) -> None:
+    story.runs, story.jobs, story.entries = [], {}, []
+
+
+BAD = {
+    lost_run: "accepted and then lost",
+    hanging_run: "hangs as",
+    missing_job: "1 jobs for 2 students",
+    open_job: "has no outcome, it is running",
+    two_outcomes: "two outcomes in generation 1",
+    changed_in_the_store: "failed is stored, succeeded was accepted",
+    other_execution_in_the_store: "succeeded is stored, succeeded was accepted",
+    outdated_outcome: "an outcome of generation 1 after one of 2",
+    outcome_of_the_future: "an outcome of generation 2, which it has not reached",
+    post_processing_begins_too_early: "post-processing began before 1 students had an outcome",
+    two_steps_from_one_state: "left 'students' 2 times",
+    post_processed_twice: "post-processed 2 times",
+    too_many_at_a_time: "3 jobs at a time, with 2 slots",
+    one_job_twice_at_a_time: "ran job job1 twice at the same time",
+    outcome_of_nobody: "which nobody ran",
+    too_many_attempts: "4 attempts, 3 are allowed",
+    left_in_the_spool: "is left",
+    left_on_the_disk: "is left",
+    dead_letters: "dead letters: 1",
+    nothing_could_be_read: "nothing could be read",
+}
+
+
+@pytest.mark.parametrize(("spoil", "complaint"), BAD.items(), ids=lambda value: getattr(value, "__name__", ""))
+def test_a_bad_history(spoil: Callable[[Story], None], complaint: str) -> None:
+    story = Story()
+    spoil(story)
+
+    assert any(complaint in problem for problem in story.problems()), story.problems()
+
+
+def test_a_history_is_read_in_the_order_of_time(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    path.write_text('{"at": 2, "what": "step", "run": "r"}\n{"at": 1, "what": "submitted", "run": "r"}\n')
+
+    assert [entry.what for entry in read(path)] == ["submitted", "step"]
+    assert read(tmp_path / "none") == []

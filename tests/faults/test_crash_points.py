@@ -1,0 +1,112 @@
+"""A crash at every named point, in every way: the run goes on to its end, and each of its jobs has one outcome.
+
+The first process that reaches the point suffers; it comes back as a supervisor would start it. ``make faults`` tries
+every pair of point and mode, other sessions every pair in turn.
+"""
+
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faults.report import Report
+from faults.world import COURSES, World
+from harness import stage, until
+
+from broadway.crashpoints import Point
+
+MODES = ("exit", "raise", "hang", "cancel")
+PAIRS = [(point, mode) for number, point in enumerate(Point) for mode in MODES[number % 4 :] + MODES[: number % 4]]
+WANTED = PAIRS if "BROADWAY_FAULTS" in os.environ else PAIRS[:: 4 * 5]
+SLOTS = 2
+QUICK, SLOW = "quick", "slow"
+PHASES: dict[str, Any] = {
+    "pre_processing_pipeline": [stage("exit", "0")],
+    "post_processing_pipeline": [stage("exit", "0")],
+}
+
+
+@pytest.fixture(scope="module")
+async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    async with World.open(tmp_path_factory.mktemp("world"), graders=2, slots=SLOTS) as world:
+        for course in COURSES:
+            await world.register(course, QUICK, {"student_pipeline": [stage("exit", "0")], **PHASES})
+            await world.register(course, SLOW, {"student_pipeline": [stage("sleep", "2")], **PHASES})
+        yield world
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(("point", "mode"), WANTED, ids=str)
+async def test_a_run_survives(world: World, point: Point, mode: str) -> None:
+    trap = world.directory / "crash"
+    if point is Point.ORDER_STORED or point.value.startswith("order."):
+        await rerun(world, trap, point, mode)
+    elif point.value.startswith("cancel."):
+        await cancel(world, trap, point, mode)
+    elif point is Point.LEAD_ACQUIRED:
+        set_trap(trap, point, mode)
+        for dispatcher in world.of("dispatcher"):
+            dispatcher.send(9)
+        await world.are_over([await submit(world, point, mode)], within=120)
+    else:
+        set_trap(trap, point, mode)
+        await world.are_over([await submit(world, point, mode)], within=120)
+    await until(lambda: trap.with_suffix(".taken").exists(), within=20)
+    await until(world.client.is_ready)
+
+
+async def test_nothing_went_wrong(world: World, report: Report) -> None:
+    """Runs after all of them: what the whole history says."""
+    await world.are_queues_empty()
+    await until(lambda: nothing_is_spooled(world))
+    problems = await world.verdict(slots=SLOTS)
+    points, pairs = len({point for point, _ in WANTED}), len(WANTED)
+    injected = f"a crash at {points} named points, {pairs} pairs of point and mode ({', '.join(MODES)})"
+    runs = len({entry.run for entry in world.history() if entry.what == "submitted"})
+    report.row("crash points", injected, f"all {runs} runs ended", f"{len(problems)} violations")
+    assert problems == []
+
+
+def nothing_is_spooled(world: World) -> bool:
+    return not list((world.directory / "work").rglob("spool/*/*.json"))
+
+
+def set_trap(trap: Path, point: Point, mode: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        trap.with_suffix(".taken").unlink()
+    draft = trap.with_suffix(".draft")
+    draft.write_text(f"{point.value} {mode}")
+    draft.rename(trap)
+
+
+async def submit(world: World, point: Point, mode: str, assignment: str = QUICK) -> str:
+    course = COURSES[list(Point).index(point) % len(COURSES)]
+    return await world.submit(course, assignment, 3, key=f"{point.value} {mode} {assignment}")
+
+
+async def rerun(world: World, trap: Path, point: Point, mode: str) -> None:
+    course = COURSES[list(Point).index(point) % len(COURSES)]
+    run_id = await submit(world, point, mode)
+    await world.are_over([run_id], within=60)
+    set_trap(trap, point, mode)
+    answer = await world.ask("POST", f"/api/v2/courses/{course}/runs/{run_id}/rerun", course)
+    assert answer.status_code in (200, 409), answer.text
+    await until(lambda: trap.with_suffix(".taken").exists(), within=20)
+    await world.are_over([run_id], within=120)
+
+
+async def cancel(world: World, trap: Path, point: Point, mode: str) -> None:
+    course = COURSES[list(Point).index(point) % len(COURSES)]
+    run_id = await submit(world, point, mode, SLOW)
+    set_trap(trap, point, mode)
+
+    async def students() -> list[dict[str, Any]]:
+        jobs = (await world.client.describe(course, run_id))["jobs"]
+        return [job for job in jobs if job["phase"] == "students"]
+
+    job = (await until(students))[-1]
+    answer = await world.ask("POST", f"/api/v2/courses/{course}/jobs/{job['id']}/cancel", course)
+    assert answer.status_code in (200, 409), answer.text
+    await world.are_over([run_id], within=120)
