@@ -25,13 +25,14 @@ from broadway.cancellation import cancellations, end, heeded
 from broadway.crashpoints import Point, reach
 from broadway.events import Decoder, Event, UndecodableError, Wire, decode, encode
 from broadway.ports import Handler, PublishError, Reject, Retry
-from broadway.topology import DEAD_LETTERS, EXCHANGES, SHARED_QUEUES, Exchange, Queue, dead_letter_key
+from broadway.topology import CONTROL, DEAD_LETTERS, EXCHANGES, SHARED_QUEUES, Exchange, Queue, dead_letter_key
 
 log = structlog.get_logger(__name__)
 
 HEARTBEAT = 10  # seconds; a frozen peer is noticed after about three
 RECONNECT_INTERVAL = 1  # seconds
 CALL_TIMEOUT = 10  # seconds, for every declaration and confirm
+PING_WITHIN = 3  # seconds
 PUBLISH_DEADLINE = 30  # seconds, over all repetitions of one publish
 BACK_OFF_AFTER_A_BUG = 5  # seconds before a message whose handler failed unexpectedly is tried again
 
@@ -83,6 +84,20 @@ class Rabbit:
     def is_connected(self) -> bool:
         """Whether both connections are up just now."""
         return all(c.connected.is_set() for c in (self._publishing, self._consuming))
+
+    async def ping(self) -> None:
+        """Return when the broker takes a message: connected, and not blocked by an alarm.
+
+        Raises:
+            PublishError: It does not.
+        """
+        if not self.is_connected:
+            raise PublishError("not connected", unknown=False)
+        nothing = aio_pika.Message(b"", app_id=f"broadway-{self._service}", type="ping")
+        async with _call("no message is taken, as under a memory or disk alarm", seconds=PING_WITHIN):
+            channel = await self._publish_channel()
+            target = await channel.get_exchange(CONTROL.name, ensure=False)
+            await target.publish(nothing, "ping", mandatory=False)
 
     async def declare_topology(self) -> None:
         """Make sure that every exchange and every queue shared by services exists."""

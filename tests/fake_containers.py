@@ -17,6 +17,9 @@ class FakeContainers:
     def __init__(self) -> None:
         self.started: list[Labels] = []
 
+    async def ping(self) -> None:
+        pass
+
     async def ensure_images(self, images: Sequence[str]) -> None:
         for image in images:
             if image.startswith("missing"):

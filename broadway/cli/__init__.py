@@ -93,6 +93,23 @@ def up(
     raise typer.Exit(asyncio.run(run_up(options)))
 
 
+@app.command()
+def health(
+    file: Annotated[Path, typer.Argument(help="What a service was told to keep as its --health-file.")],
+) -> None:
+    """Say whether a service is ready, or what it lacks since when; exit 1 when it is not.
+
+    For supervisors of services that speak no HTTP. The API has /readyz.
+    """
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    from broadway.health import judge  # noqa: PLC0415
+
+    is_ready, sentence = judge(file, datetime.now(UTC))
+    print(sentence)
+    raise typer.Exit(0 if is_ready else EXIT_FAILED)
+
+
 @runs.command("show")
 def run_show(
     run_id: Annotated[str, typer.Argument(help="The run's id.")],

@@ -15,6 +15,7 @@ from broadway.dispatcher.follow import Follower, progress
 from broadway.dispatcher.lead import lead
 from broadway.dispatcher.reconcile import Reconciler
 from broadway.events import GraderHeartbeat
+from broadway.health import Health
 from broadway.job import JobClass
 from broadway.mongo import Store, StoreError
 from broadway.ports import PublishError
@@ -32,7 +33,9 @@ async def serve(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, s
     """Dispatch while this process leads, stand by while it does not, until told to stop."""
     work = partial(_work_while_possible, settings, store=store, rabbit=rabbit)
     holder = instance("dispatcher")
-    async with background(lead(work, leases=store.leases, holder=holder, ttl=settings.leader_ttl)):
+    health = Health({"store": store.ping, "broker": rabbit.ping}, file=settings.health_file)
+    leading = lead(work, leases=store.leases, holder=holder, ttl=settings.leader_ttl)
+    async with background(leading, health.run()):
         await stop.wait()
 
 

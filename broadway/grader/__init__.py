@@ -20,6 +20,7 @@ from broadway.grader.spool import Spool
 from broadway.grader.stages import Containers
 from broadway.grader.v1 import Hand, JobResult
 from broadway.grader.work import Worker
+from broadway.health import Health
 from broadway.ports import PublishError
 from broadway.rabbit import BrokerUnreachableError, Rabbit
 from broadway.service import background, connected, unless_stopped
@@ -70,9 +71,10 @@ async def serve(
         )
         await rabbit.declare(ready_queue(settings.pool))
         await worker.report_spooled()
+        health = Health({"broker": rabbit.ping, "engine": containers.ping}, file=settings.health_file)
         beats = _heartbeats(settings, membership.heartbeat_interval, worker, rabbit)
         async with (
-            background(beats),
+            background(beats, health.run()),
             rabbit.consume(control_queue(name), worker.cancel, tag=f"grader@{name}.control", prefetch=10),
             rabbit.consume(
                 ready_queue(settings.pool), worker.work, tag=f"grader@{name}", channels=settings.slots

@@ -43,6 +43,7 @@ WAIT_SLICE = 10  # seconds of one wait; in between, a thread sees that nobody wa
 SEEN_FOR = 30.0  # seconds for which an image that was here is taken to be here still
 PULLS = 3  # missing images pulled at a time
 
+PING_WITHIN = 5  # seconds
 _TROUBLE = (DockerException, OSError, HTTPError)  # an OSError is also every error of requests
 _IMAGE = re.compile(r"[A-Za-z0-9](?!.*\.\.)[A-Za-z0-9._/:@-]*")
 # What the engine says when a start fails because of what the stage asks for, although it calls it a server's error.
@@ -336,12 +337,15 @@ class DockerContainers:
             leftover.cancel()
         await asyncio.gather(*self._leftovers, return_exceptions=True)
 
-    async def ping(self) -> bool:
-        """Whether the engine answers."""
+    async def ping(self) -> None:
+        """See ``Containers``."""
         try:
-            return bool(await self._engine.call(self._engine.client.ping))
-        except _TROUBLE:
-            return False
+            async with asyncio.timeout(PING_WITHIN):
+                await self._engine.call(self._engine.client.ping)
+        except _TROUBLE as error:
+            raise ContainerError(
+                f"the engine does not answer: {error}"[:400], phase=FaultPhase.CREATE, retryable=True
+            ) from error
 
     async def ensure_images(self, images: Sequence[str]) -> None:
         """See ``Containers``. No image that is here makes a job wait, whatever its registry does."""

@@ -71,6 +71,13 @@ class ContainerError(Exception):
 class Containers(Protocol):
     """A container engine."""
 
+    async def ping(self) -> None:
+        """Return when the engine answers.
+
+        Raises:
+            ContainerError: It does not.
+        """
+
     async def ensure_images(self, images: Sequence[str]) -> None:
         """Return when every image is on this host, pulling what is missing.
 

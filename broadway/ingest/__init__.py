@@ -11,6 +11,7 @@ import structlog
 import uvicorn
 
 from broadway.course import CourseConfigError, read_courses
+from broadway.health import Health
 from broadway.ingest.app import Deps, build_app
 from broadway.ingest.feed import Feed
 from broadway.ingest.gateway import Gateway, Later
@@ -26,6 +27,7 @@ from broadway.topology import Queue, course_queue, feed_queue, ready_queue
 log = structlog.get_logger(__name__)
 
 FEED_PREFETCH = 400
+HEALTH_INTERVAL = 1.0  # seconds; requests are refused for as long as the store is known to be away
 GRACEFUL_SHUTDOWN = 5  # seconds that open requests get
 
 
@@ -39,10 +41,16 @@ async def serve(settings: IngestSettings, *, store: Store, rabbit: Rabbit, stop:
     afterthoughts = Afterthoughts()
     gateway = _gateway(settings, store=store, rabbit=rabbit, later=afterthoughts.add)
     feed = Feed(store.jobs)
-    deps = Deps(settings, store, rabbit, afterthoughts.add, _cluster_token(settings), gateway, feed)
+    health = Health(
+        {"store": store.ping, "broker": rabbit.ping},
+        vital=frozenset({"store"}),  # without the broker submissions wait, and that is all
+        file=settings.health_file,
+        interval=HEALTH_INTERVAL,
+    )
+    deps = Deps(settings, store, rabbit, afterthoughts.add, _cluster_token(settings), gateway, feed, health)
     name = f"{instance('ingest')}:{settings.bind_port}"
     async with (
-        background(gateway.run(), feed.run()),
+        background(gateway.run(), feed.run(), health.run()),
         rabbit.consume(feed_queue(name), feed.hear, tag=f"{name}.feed", prefetch=FEED_PREFETCH),
         _http(settings, deps),
     ):

@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from broadway.health import Health
 from broadway.ingest import assignments, graders, health, jobs, orders, polling, runs, sockets, stream
 from broadway.ingest.feed import Feed
 from broadway.ingest.gateway import Gateway, Later
@@ -43,6 +44,7 @@ class Deps:
     cluster_token: str
     gateway: Gateway
     feed: Feed
+    health: Health
     is_stopping: bool = False
 
 
@@ -108,6 +110,8 @@ def _route(deps: Deps, path: str, preflight: Mapping[str, str] = MappingProxyTyp
         handler = handlers.get(request.method)
         if handler is None:
             return failure(405, {"Allow": ", ".join([*handlers, "OPTIONS"])})
+        if deps.health.is_away("store") and path.startswith("/api/"):
+            return failure(503, {"Retry-After": RETRY_AFTER})  # at once, instead of after the store's time limit
         return await handler(request, deps)
 
     return Route(path, _AnyMethod(endpoint))

@@ -5,6 +5,7 @@ from functools import partial
 
 from broadway.batching import Batcher
 from broadway.events import Event, decode_dead_letter
+from broadway.health import Health
 from broadway.mongo import Store, StoreError
 from broadway.ports import PublishError, Retry
 from broadway.rabbit import Rabbit
@@ -31,11 +32,15 @@ async def serve(settings: ResultsSettings, *, store: Store, rabbit: Rabbit, stop
     undertaker = partial(_bury, store=store, rabbit=rabbit)
     tag = instance("results")
     async with (
-        background(batches.run()),
+        background(batches.run(), _health(settings, store, rabbit).run()),
         rabbit.consume(RESULTS, batches.submit, tag=tag, prefetch=PREFETCH),
         rabbit.consume(DEAD, undertaker, tag=f"{tag}.dead", decoder=decode_dead_letter),
     ):
         await stop.wait()
+
+
+def _health(settings: ResultsSettings, store: Store, rabbit: Rabbit) -> Health:
+    return Health({"store": store.ping, "broker": rabbit.ping}, file=settings.health_file)
 
 
 async def _record(recorder: Recorder, events: list[Event]) -> None:

@@ -52,6 +52,9 @@ class _Settings(BaseSettings):
         allow_inf_nan=False,
     )
 
+    health_file: Path | None = Field(
+        default=None, description="file to keep a report of what is away in, for `broadway health`"
+    )
     debug: Annotated[bool, Names(short="-d")] = Field(default=False, description="no effect; the original has it")
     log: LogSettings = LogSettings()
 

@@ -61,7 +61,7 @@ async def test_a_poisoned_outcome_ends_its_job_visibly(cluster: Cluster) -> None
     (job,) = (await cluster.client.describe("cs241", run_id))["jobs"]
     headers = {
         "ce-type": "io.broadway.job.dispatched.v1",
-        "ce-id": f"{job['id']}:1",
+        "ce-id": f"{job['id']}:1:1:0",
         "ce-subject": f"cs241/{run_id}/{job['id']}",
         "x-broadway-reason": "made up by a test",
     }

@@ -34,9 +34,14 @@ async def test_a_killed_store_costs_no_job_an_outcome(place: Place, tmp_path: Pa
 
                 os.kill(first.pid, signal.SIGKILL)
                 await first.child.ended()
-                assert (await client.http.get("/readyz")).status_code == 503
+
+                async def is_known() -> bool:
+                    return (await client.http.get("/readyz")).status_code == 503
+
+                await until(is_known)
                 await asyncio.sleep(AWAY)  # the fault itself: an outage of that length
                 async with store(data, port=store_port):
+                    await until(client.is_ready)
                     run = await client.finished("cs241", run_id)
 
                     assert Counter(job["outcome"] for job in run["jobs"]) == {"succeeded": 12}

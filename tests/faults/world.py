@@ -17,6 +17,7 @@ from faults.checker import Entry, Final, check, read
 from faults.servers import Rabbit, Server, mongo
 from harness import Client, free_port, token_of, until
 from pymongo import AsyncMongoClient
+from pymongo.asynchronous.database import AsyncDatabase
 
 from broadway import crashpoints, history
 from broadway.local.store import Store
@@ -83,9 +84,9 @@ class World:
     directory: Path
     rabbit: Rabbit
     store: Server[Store]
+    database: AsyncDatabase[dict[str, Any]]
     client: Client
     roles: dict[str, Role]
-    executions: int = 0
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -98,6 +99,7 @@ class World:
         graders: int = 2,
         slots: int = 4,
         more: Sequence[str] = (),
+        health_files: bool = False,
     ) -> AsyncIterator[Self]:
         """Everything is ready when the context begins, and gone when it has ended. ``more``: flags of all services."""
         directory.mkdir(parents=True, exist_ok=True)
@@ -107,6 +109,7 @@ class World:
         async with (
             Rabbit.running(directory / "rabbit") as rabbit,
             mongo(directory / "mongo") as store,
+            AsyncMongoClient(store.current.dsn, serverSelectionTimeoutMS=5000) as mongodb,
             Client.connect(f"http://127.0.0.1:{port}") as client,
         ):
             environment = {
@@ -123,6 +126,8 @@ class World:
                 for name, count in services.items()
                 for number in range(1, count + 1)
             }
+            for name, command in commands.items() if health_files else ():
+                command += ["--health-file", str(directory / f"{name}.health")]
             commands["ingest-1"] += ["--course-config", str(courses), "--bind-addr", "127.0.0.1"]
             commands["ingest-1"] += ["--bind-port", str(port)]
             program = str(TESTS / "programs" / "fake_grader.py")
@@ -132,7 +137,7 @@ class World:
             roles = {
                 name: Role(name, command, environment, directory / f"{name}.log") for name, command in commands.items()
             }
-            world = cls(directory, rabbit, store, client, roles)
+            world = cls(directory, rabbit, store, mongodb["AG"], client, roles)
             tasks = [asyncio.create_task(role.keep()) for role in roles.values()]
             try:
                 for role in roles.values():
@@ -175,19 +180,14 @@ class World:
         assert answer.status_code == 200, answer.text
         return str(answer.json()["data"]["grading_run_id"])
 
-    def database(self) -> AsyncMongoClient[dict[str, Any]]:
-        return AsyncMongoClient(self.store.current.dsn, serverSelectionTimeoutMS=5000)
-
     async def finished_jobs(self) -> int:
-        async with self.database() as mongodb:
-            return int(await mongodb["AG"]["grading_job"].count_documents({"state": "finished"}))
+        return int(await self.database["grading_job"].count_documents({"state": "finished"}))
 
     async def are_over(self, run_ids: Sequence[str], *, within: float) -> None:
         """Return once all runs are over; fails with those that hang."""
 
         async def open_runs() -> list[str]:
-            async with self.database() as mongodb:
-                found = await mongodb["AG"]["grading_run"].find({}, {"state": 1}).to_list()
+            found = await self.database["grading_run"].find({}, {"state": 1}).to_list()
             over = {
                 str(run["_id"]) for run in found if run["state"] in ("grading run is complete", "grading run failed")
             }
@@ -203,9 +203,8 @@ class World:
             raise AssertionError(f"runs hang: {hanging}; {await self.describe(hanging)}") from None
 
     async def describe(self, run_ids: Sequence[str]) -> Any:
-        async with self.database() as mongodb:
-            jobs = await mongodb["AG"]["grading_job"].find({"grading_run_id": {"$in": list(run_ids)}}).to_list()
-            runs = await mongodb["AG"]["grading_run"].find({}, {"config": 0, "students_env": 0}).to_list()
+        jobs = await self.database["grading_job"].find({"grading_run_id": {"$in": list(run_ids)}}).to_list()
+        runs = await self.database["grading_run"].find({}, {"config": 0, "students_env": 0}).to_list()
         open_jobs = [{k: v for k, v in job.items() if k not in ("stages", "results")} for job in jobs]
         open_jobs = [job for job in open_jobs if job["state"] != "finished"]
         return {
@@ -229,12 +228,11 @@ class World:
 
     async def verdict(self, *, slots: int, max_attempts: int = 3) -> list[str]:
         """What the checker has to complain of, at the end of everything."""
-        async with self.database() as mongodb:
-            final = Final(
-                runs=await mongodb["AG"]["grading_run"].find({}, {"config": 0}).to_list(),
-                jobs=await mongodb["AG"]["grading_job"].find({}, {"stages": 0, "results": 0}).to_list(),
-                dead_letters=await mongodb["AG"]["dead_letter"].count_documents({}),
-                spooled=[str(path) for path in (self.directory / "work").rglob("*.json")],
-                directories=[str(path) for path in (self.directory / "work").glob("jobs/*/*")],
-            )
+        final = Final(
+            runs=await self.database["grading_run"].find({}, {"config": 0}).to_list(),
+            jobs=await self.database["grading_job"].find({}, {"stages": 0, "results": 0}).to_list(),
+            dead_letters=await self.database["dead_letter"].count_documents({}),
+            spooled=[str(path) for path in (self.directory / "work").rglob("*.json")],
+            directories=[str(path) for path in (self.directory / "work").glob("jobs/*/*")],
+        )
         return check(self.history(), final, slots=slots, max_attempts=max_attempts)

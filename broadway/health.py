@@ -1,0 +1,106 @@
+"""Which of the parts that a service needs is away, since when, and why.
+
+Services that speak HTTP answer with it; the others keep it in a file, which ``broadway health`` reads for supervisors.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+INTERVAL = 5.0  # seconds between two looks
+STALE = timedelta(seconds=30)  # without a look, and a service counts as stuck
+
+Check = Callable[[], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Away:
+    """A part that does not answer."""
+
+    since: datetime
+    reason: str
+
+
+@dataclass(slots=True)
+class Health:
+    """Looks at every part again and again.
+
+    Args:
+        checks: By the part's name; each returns when the part answers, and limits its own time.
+        vital: The parts without which the service cannot do its work at all; all by default.
+        file: Where to write the report after every look.
+        interval: Seconds between two looks.
+    """
+
+    checks: Mapping[str, Check]
+    vital: frozenset[str] | None = None
+    file: Path | None = None
+    interval: float = INTERVAL
+    _away: dict[str, Away] = field(default_factory=dict)
+    _looked_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(self.interval)
+
+    async def look(self) -> None:
+        """Ask every part once."""
+        await asyncio.gather(*(self._ask(part, check) for part, check in self.checks.items()))
+        self._looked_at = datetime.now(UTC)
+        if self.file:
+            draft = self.file.with_suffix(".new")
+            draft.write_text(json.dumps(self.report()))
+            draft.replace(self.file)
+
+    def is_away(self, part: str) -> bool:
+        """Whether a part did not answer when it was last asked."""
+        return part in self._away
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether all vital parts answer."""
+        return not any(self.vital is None or part in self.vital for part in self._away)
+
+    def report(self) -> dict[str, Any]:
+        """``ready``, a boolean for each part, and for those that are away since when and why. Times are UTC."""
+        return {
+            "ready": self.is_ready,
+            **{part: part not in self._away for part in self.checks},
+            "away": {part: {"since": a.since.isoformat(), "reason": a.reason} for part, a in self._away.items()},
+            "looked_at": self._looked_at.isoformat(),
+        }
+
+    async def _ask(self, part: str, check: Check) -> None:
+        try:
+            await check()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the part is away
+            if part not in self._away:
+                log.warning("part away", part=part, reason=str(error))
+            since = self._away[part].since if part in self._away else datetime.now(UTC)
+            self._away[part] = Away(since, str(error))
+        else:
+            if back := self._away.pop(part, None):
+                log.info("part back", part=part, seconds=round((datetime.now(UTC) - back.since).total_seconds(), 1))
+
+
+def judge(file: Path, now: datetime) -> tuple[bool, str]:
+    """Whether the service that keeps a file is ready, and a sentence that says so, or what is away and since when."""
+    try:
+        report = json.loads(file.read_text())
+        looked_at = datetime.fromisoformat(report["looked_at"])
+    except (OSError, ValueError, KeyError) as error:
+        return False, f"{file}: no report: {error}"
+    if now - looked_at > STALE:
+        return False, f"{file}: nothing was reported since {looked_at:%H:%M:%S} UTC: the service is gone, or stuck"
+    away = [f"{part} is away since {a['since']}: {a['reason']}" for part, a in report["away"].items()]
+    return report["ready"], "; ".join(away) or "ready"

@@ -1,0 +1,88 @@
+"""Which part is away, since when, and what a supervisor reads of it."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from broadway.cli import app
+from broadway.health import Health, judge
+
+
+class Part:
+    """Answers, or does not."""
+
+    def __init__(self) -> None:
+        self.problem: Exception | None = None
+
+    async def ask(self) -> None:
+        if self.problem:
+            raise self.problem
+
+
+@pytest.fixture
+def store() -> Part:
+    return Part()
+
+
+@pytest.fixture
+def broker() -> Part:
+    return Part()
+
+
+async def test_a_part_is_away_from_its_first_failure_to_its_next_answer(store: Part, broker: Part) -> None:
+    health = Health({"store": store.ask, "broker": broker.ask})
+    await health.look()
+    assert (health.is_ready, health.report()["away"]) == (True, {})
+
+    store.problem = ConnectionError("refused")
+    await health.look()
+    first = health.report()
+    assert (first["ready"], first["store"], first["broker"]) == (False, False, True)
+    store.problem = TimeoutError("no answer")
+    await health.look()
+    again = health.report()["away"]["store"]
+    assert again == {"since": first["away"]["store"]["since"], "reason": "no answer"}
+
+    store.problem = None
+    await health.look()
+    assert health.is_ready
+
+
+async def test_some_parts_can_be_done_without(store: Part, broker: Part) -> None:
+    health = Health({"store": store.ask, "broker": broker.ask}, vital=frozenset({"store"}))
+    broker.problem = OSError("gone")
+    await health.look()
+    assert health.is_ready
+    assert health.is_away("broker")
+
+
+async def test_supervisors_read_the_file(store: Part, tmp_path: Path) -> None:
+    file = tmp_path / "health"
+    health = Health({"store": store.ask}, file=file)
+    now = datetime.now(UTC)
+    assert judge(file, now)[0] is False
+
+    await health.look()
+    assert judge(file, now) == (True, "ready")
+    store.problem = OSError("gone")
+    await health.look()
+    is_ready, sentence = judge(file, now)
+    assert not is_ready
+    assert sentence.startswith("store is away since ")
+    assert sentence.endswith(": gone")
+    assert "stuck" in judge(file, now + timedelta(minutes=1))[1]
+    file.write_text("{")
+    assert "no report" in judge(file, now)[1]
+
+
+async def test_the_command(store: Part, tmp_path: Path) -> None:
+    file = tmp_path / "health"
+    await Health({"store": store.ask}, file=file).look()
+
+    answer = CliRunner().invoke(app, ["health", str(file)])
+    assert (answer.exit_code, answer.output) == (0, "ready\n")
+    file.write_text(json.dumps({"looked_at": "2020-01-01T00:00:00+00:00"}))
+    assert CliRunner().invoke(app, ["health", str(file)]).exit_code == 1

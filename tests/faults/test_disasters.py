@@ -1,0 +1,161 @@
+"""Whole parts are lost at once, and everything converges; how long a recovery takes."""
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import httpx2
+import pytest
+from faults.report import Report
+from faults.world import COURSES, World
+from harness import stage, until
+
+SLOTS = 4
+COURSE = COURSES[0]
+IS_WHOLE = "BROADWAY_FAULTS" in os.environ
+STUDENTS = 200 if IS_WHOLE else 60
+PHASES: dict[str, Any] = {
+    "pre_processing_pipeline": [stage("exit", "0")],
+    "student_pipeline": [stage("sleep", "0.1")],
+    "post_processing_pipeline": [stage("exit", "0")],
+}
+
+
+async def a_run(world: World, students: int = STUDENTS) -> str:
+    await world.register(COURSE, "mp1", PHASES)
+    return await world.submit(COURSE, "mp1", students, key="run")
+
+
+async def done(world: World, at_least: int) -> None:
+    async def have_finished() -> bool:
+        return await world.finished_jobs() >= at_least
+
+    await until(have_finished, within=120)
+
+
+async def converges(world: World, run_id: str, *, within: float) -> list[str]:
+    await world.are_over([run_id], within=within)
+    await world.are_queues_empty()
+    return await world.verdict(slots=SLOTS)
+
+
+@pytest.mark.timeout(240)
+async def test_the_brokers_data_are_lost_in_the_middle_of_a_run(tmp_path: Path, report: Report) -> None:
+    async with World.open(tmp_path, graders=2, slots=SLOTS) as world:
+        run_id = await a_run(world)
+        await done(world, STUDENTS // 3)
+        await world.rabbit.lose_everything()
+        problems = await converges(world, run_id, within=180)
+
+    report.row("broker lost", "the broker killed and its data directory deleted", "the run completed", _count(problems))
+    assert problems == []
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("seed", [1, 2, 3] if IS_WHOLE else [1])
+async def test_everything_is_killed_at_once(tmp_path: Path, seed: int, report: Report) -> None:
+    """And comes back in any order."""
+    async with World.open(tmp_path, dispatchers=2, graders=2, slots=SLOTS) as world:
+        run_id = await a_run(world)
+        await done(world, STUDENTS // 3)
+        for role in world.roles.values():
+            role.is_wanted.clear()
+        for role in world.roles.values():
+            role.send(signal.SIGKILL)
+        await asyncio.gather(world.rabbit.server.kill(), world.store.kill())
+        order = list(world.roles.values())
+        Random(seed).shuffle(order)  # noqa: S311 - to be the same again
+        for role in order:
+            role.is_wanted.set()
+        problems = await converges(world, run_id, within=180)
+
+    report.row(f"power {seed}", "every process killed at once, started in random order", "converged", _count(problems))
+    assert problems == []
+
+
+@pytest.mark.timeout(300)
+async def test_how_long_a_recovery_takes(tmp_path: Path, report: Report) -> None:
+    more = ("--heartbeat-interval", "10") if IS_WHOLE else ()  # the default, with which a lease lasts 30 s
+    async with World.open(tmp_path, graders=2, slots=1, more=more) as world:
+        seconds = "45" if IS_WHOLE else "6"
+        await world.register(COURSE, "long", {"student_pipeline": [stage("sleep", seconds, timeout=100)]})
+
+        killed = await _started_elsewhere(world, "killed", lambda role: role.send(signal.SIGKILL))
+        frozen = await _started_elsewhere(world, "frozen", lambda role: role.send(signal.SIGSTOP))
+        problems = await converges(world, (await world.submit(COURSE, "long", 0, key="none")), within=60)
+        executions = [entry for entry in world.history() if entry.what == "execution"]
+
+    for what, took in (("killed", killed), ("frozen", frozen)):
+        injected = f"a grader {what} while it runs a job"
+        report.row(f"recovery, {what}", injected, f"it runs elsewhere after {took:.1f} s", _count(problems))
+    assert problems == []
+    assert len(executions) == 4, "each of the two jobs ran twice, and has one outcome"
+    assert killed < 2
+    assert frozen < 40
+
+
+async def _started_elsewhere(world: World, key: str, strike: Any) -> float:
+    """Seconds from striking the grader that runs the only job until another one runs it."""
+    run_id = await world.submit(COURSE, "long", 1, key=key)
+
+    def executions() -> list[str]:
+        return [entry.grader for entry in world.history() if entry.what == "execution" and entry.run == run_id]
+
+    (first,) = await until(executions)
+    # Its supervisor must not be the one who helps.
+    world.roles[first].is_wanted.clear()
+    begun = time.monotonic()
+    strike(world.roles[first])
+    await until(lambda: len(executions()) > 1, within=40)
+    took = time.monotonic() - begun
+    world.roles[first].is_wanted.set()
+    world.roles[first].send(signal.SIGCONT)
+    await world.are_over([run_id], within=120)
+    return took
+
+
+@pytest.mark.timeout(300)
+async def test_a_rush_of_submissions_each_sent_three_times(tmp_path: Path, report: Report) -> None:
+    seconds, rate = (30, 50) if IS_WHOLE else (5, 20)
+    async with World.open(tmp_path, graders=1, slots=8) as world:
+        await world.register(COURSE, "mp1", {"student_pipeline": [stage("exit", "0")]})
+        body = {"students_env": [{"STUDENT_ID": "s1"}]}
+        latencies: list[float] = []
+
+        async def send(number: int) -> httpx2.Response:
+            begun = time.monotonic()
+            answer = await world.client.http.post(
+                f"/api/v1/grading_run/{COURSE}/mp1",
+                json=body,
+                headers={"Authorization": f"Bearer staff-{COURSE[2:]}", "Idempotency-Key": f"delivery-{number}"},
+            )
+            latencies.append(time.monotonic() - begun)
+            return answer
+
+        async def deliver(number: int) -> set[tuple[int, str]]:
+            answers = await asyncio.gather(*(send(number) for _ in range(3)))
+            return {(answer.status_code, answer.json()["data"]["grading_run_id"]) for answer in answers}
+
+        tasks = []
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        for number in range(seconds * rate):
+            await asyncio.sleep(max(0.0, begun + number / rate - loop.time()))
+            tasks.append(asyncio.create_task(deliver(number)))
+        answers = await asyncio.gather(*tasks)
+        runs = {run_id for told in answers for _, run_id in told}
+        stored = await world.database["grading_run"].count_documents({})
+
+    p99 = sorted(latencies)[int(len(latencies) * 0.99)]
+    seen = f"{len(runs)} runs; p50 {sorted(latencies)[len(latencies) // 2] * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms"
+    report.row("rush", f"{rate} submissions/s for {seconds} s, each three times at once with one key", seen, "nothing")
+    assert all(len(told) == 1 and next(iter(told))[0] == 200 for told in answers)
+    assert len(runs) == stored == seconds * rate
+
+
+def _count(problems: list[str]) -> str:
+    return f"{len(problems)} violations"
