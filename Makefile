@@ -1,6 +1,6 @@
 # The targets with a `##` are what `make help` lists.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check fmt clean
+.PHONY: help setup demo up test faults check fmt clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ up: setup ## run everything on this machine until Ctrl-C
 
 test: setup ## all tests
 	timeout --kill-after=60 45m .venv/bin/python -m pytest
+
+faults: setup ## the whole fault suite; writes its table to docs/reliability.md
+	BROADWAY_FAULTS=1 timeout --kill-after=60 120m .venv/bin/python -m pytest -o faulthandler_timeout=2400 tests/faults
 
 check: setup ## format, lint, types and import rules
 	.venv/bin/ruff format --check

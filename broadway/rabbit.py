@@ -33,6 +33,9 @@ HEARTBEAT = 10  # seconds; a frozen peer is noticed after about three
 RECONNECT_INTERVAL = 1  # seconds
 CALL_TIMEOUT = 10  # seconds, for every declaration and confirm
 PING_WITHIN = 3  # seconds
+PING = "ping"  # the type of messages that are sent only to see whether they are taken
+CANARY_LIFE = 30  # seconds
+REPLACE_WITHIN = 30  # seconds; deleting a broken queue takes some
 PUBLISH_DEADLINE = 30  # seconds, over all repetitions of one publish
 BACK_OFF_AFTER_A_BUG = 5  # seconds before a message whose handler failed unexpectedly is tried again
 
@@ -93,11 +96,42 @@ class Rabbit:
         """
         if not self.is_connected:
             raise PublishError("not connected", unknown=False)
-        nothing = aio_pika.Message(b"", app_id=f"broadway-{self._service}", type="ping")
+        nothing = aio_pika.Message(b"", app_id=f"broadway-{self._service}", type=PING)
         async with _call("no message is taken, as under a memory or disk alarm", seconds=PING_WITHIN):
             channel = await self._publish_channel()
             target = await channel.get_exchange(CONTROL.name, ensure=False)
             await target.publish(nothing, "ping", mandatory=False)
+
+    async def accepts(self, queue: Queue) -> bool:
+        """Whether a queue takes a message, tried with one that nobody needs.
+
+        A queue that was declared less than a second before its broker was killed may be there and take none for ever.
+
+        Raises:
+            PublishError: The broker is away, or has no such queue.
+        """
+        if await self.depth(queue):
+            return True  # it takes some
+        canary = aio_pika.Message(b"", app_id=f"broadway-{self._service}", type=PING, expiration=CANARY_LIFE)
+        try:
+            async with _call(f"{queue.name} takes no message"):
+                channel = await self._publish_channel()
+                await channel.default_exchange.publish(canary, queue.name, mandatory=True)
+        except PublishError as error:
+            log.warning("canary not taken", queue=queue.name, reason=str(error))
+            await self.ping()
+            return False
+        return True
+
+    async def replace(self, queue: Queue) -> None:
+        """Delete a queue with what is in it, and declare it again.
+
+        Raises:
+            PublishError: The broker is away.
+        """
+        async with _call(f"{queue.name} not replaced", seconds=REPLACE_WITHIN), self._publishing.channel() as channel:
+            await channel.queue_delete(queue.name, timeout=REPLACE_WITHIN)
+        await self.declare(queue)
 
     async def declare_topology(self) -> None:
         """Make sure that every exchange and every queue shared by services exists."""
@@ -273,6 +307,9 @@ class Subscription:
 
     async def _on_message(self, message: AbstractIncomingMessage) -> None:
         """Start a handler, and return at once: aio-pika cancels this coroutine when the channel breaks."""
+        if message.type == PING:
+            await _quietly(message.ack())
+            return
         key = message.message_id or f"{id(self)}:{message.delivery_tag}"
         previous = self._deliveries.get(key)
         self._deliveries[key] = message
@@ -386,6 +423,9 @@ class Taker:
             if message is None:
                 self.end()  # for whoever asks again
                 raise PublishError(f"{self._queue.name} cannot be consumed: its channel is closed", unknown=True)
+            if message.type == PING:
+                await _quietly(message.ack())
+                continue
             try:
                 return Taken(decode(message.headers, message.body), message)
             except UndecodableError as problem:

@@ -10,6 +10,7 @@ import structlog
 
 from broadway.course import Course
 from broadway.dispatcher.board import Board
+from broadway.dispatcher.canary import Canaries
 from broadway.dispatcher.dispatch import Intake, dispatch_forever
 from broadway.dispatcher.follow import Follower, progress
 from broadway.dispatcher.lead import lead
@@ -22,7 +23,7 @@ from broadway.ports import PublishError
 from broadway.rabbit import Rabbit
 from broadway.service import background, instance
 from broadway.settings import DispatcherSettings
-from broadway.topology import DISPATCHER, course_queue, ready_queue
+from broadway.topology import DISPATCHER, SHARED_QUEUES, Queue, course_queue, ready_queue
 
 log = structlog.get_logger(__name__)
 
@@ -75,7 +76,11 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit) -
     ):
         courses = CourseQueues(store, rabbit, board, intake, subscriptions)
         await courses.refresh()
-        async with rabbit.consume(DISPATCHER, follower.follow, tag=tag, prefetch=INBOX_PREFETCH):
+        canaries = Canaries(rabbit, courses.queues)
+        async with (
+            background(canaries.run()),
+            rabbit.consume(DISPATCHER, follower.follow, tag=tag, prefetch=INBOX_PREFETCH),
+        ):
             await _watch_courses(courses, interval=settings.reconcile_interval)
 
 
@@ -112,6 +117,12 @@ class CourseQueues:
     intake: Intake
     stack: contextlib.AsyncExitStack
     _open: dict[str, tuple[int, contextlib.AsyncExitStack]] = field(default_factory=dict)
+    _pools: set[str] = field(default_factory=set)
+
+    def queues(self) -> list[Queue]:
+        """All durable queues that there should be."""
+        of_courses = [course_queue(course, job_class) for course in self._open for job_class in JobClass]
+        return [*SHARED_QUEUES, *map(ready_queue, sorted(self._pools)), *of_courses]
 
     async def refresh(self) -> None:
         """Consume the queues of every course that is registered or still has jobs, with its present cap."""
@@ -120,7 +131,8 @@ class CourseQueues:
             removed = set(await self.store.jobs.courses_with_backlog()) - {course.id for course in courses}
             courses += [Course(id=name, tokens=()) for name in sorted(removed) if name]
         self.board.set_courses(courses)
-        for pool in {course.pool for course in courses}:
+        self._pools |= {course.pool for course in courses}
+        for pool in self._pools:
             await self.rabbit.declare(ready_queue(pool))
         for course in courses:
             await self._subscribe(course.id)

@@ -80,6 +80,8 @@ def _readable(kind: type[BaseSettings], sources: Sequence[Source], mistake: Erro
     source = _source(sources, path)
     if source is None:
         leaf = next(each for each in leaves(kind) if each.path == path)
+        if mistake["type"] == "value_error":  # the default does not go with what was given
+            return f"{leaf.flag}: {mistake['msg'].removeprefix('Value error, ')}"
         return f"{leaf.flag} is missing: an argument, or {leaf.variable}, or {leaf.key} in the config file"
     if mistake["type"] == "extra_forbidden":
         siblings = [source.name(each.path) for each in leaves(kind) if each.path[:-1] == path[:-1]]

@@ -5,11 +5,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
 
 from broadway.job import RetryPolicy
 from broadway.settings.leaves import ENV_PREFIX, Names
+
+JOB_OVERHEAD = 900  # seconds that a grader may hold a message beside the time limits of its job's stages
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)]
 
@@ -119,7 +121,24 @@ class IngestSettings(ServiceSettings):
     max_job_seconds: float = Field(
         default=3 * 3600, gt=0, description="time limits of a job's stages together, at most"
     )
+    consumer_timeout: float = Field(
+        default=4 * 3600,
+        gt=0,
+        description="seconds that the broker lets a grader hold a message, as its own consumer_timeout says",
+    )
     allow_privileged: bool = Field(default=False, description="accept stages that ask for privileged containers")
+
+    @field_validator("consumer_timeout")
+    @classmethod
+    def _above_the_longest_job(cls, seconds: float, info: ValidationInfo) -> float:
+        """Each limit has to be above the one it contains, or the outer one strikes first."""
+        longest = info.data.get("max_job_seconds", 0) + JOB_OVERHEAD
+        if seconds <= longest:
+            raise ValueError(
+                f"should be above max_job_seconds and {JOB_OVERHEAD} s for pulling and reporting, {longest:g} s; "
+                "allow shorter jobs, or raise consumer_timeout here and in the broker's configuration"
+            )
+        return seconds
 
 
 class ApiSettings(IngestSettings, DispatcherSettings, ResultsSettings):

@@ -101,6 +101,20 @@ def test_defaults_are_the_originals(program: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "arguments", [["--max-job-seconds", "14000"], ["--consumer-timeout", "11700"], ["--consumer-timeout=11000"]]
+)
+def test_the_longest_job_has_to_fit_the_brokers_own_limit(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as raised:
+        read("api", *arguments)
+    assert raised.value.code == 2
+    assert "--consumer-timeout: should be above max_job_seconds and 900 s" in capsys.readouterr().err
+
+    assert read("api", "--max-job-seconds", "14000", "--consumer-timeout", "14901")
+
+
+@pytest.mark.parametrize(
     ("flag", "variable", "path", "one", "two"),
     [
         ("--mongodb-dsn", "BROADWAY_MONGODB_DSN", "mongodb.dsn", "mongodb://one", "mongodb://two"),

@@ -89,7 +89,7 @@ async def test_without_the_broker_submissions_are_accepted_and_run_later(
 
 
 async def test_without_the_store_nothing_is_accepted_and_that_is_said_at_once(world: World, report: Report) -> None:
-    async with meanwhile(world.store.freeze(8)):
+    async with meanwhile(world.store.freeze(15)):
         status, told = await away(world, "store")
         assert (status, told["ready"]) == (503, False)
         answer, took = await submit(world)
@@ -103,4 +103,4 @@ async def test_without_the_store_nothing_is_accepted_and_that_is_said_at_once(wo
     await until(is_back, within=60)
     accepted = await world.submit(COURSE, "mp1", 3, key="after")
     await world.are_over([accepted], within=60)
-    report.row("away, store", "the store frozen for 8 s", f"503 with Retry-After in {took * 1000:.0f} ms", "nothing")
+    report.row("away, store", "the store frozen for 15 s", f"503 with Retry-After in {took * 1000:.0f} ms", "nothing")
