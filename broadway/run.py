@@ -181,7 +181,8 @@ def _plan(run: Run, phase: Phase, index: int, env: Env, now: datetime) -> Planne
 def rerun_order(jobs: Sequence[Job], *, only: Collection[str] | None, failed: bool) -> tuple[RunState, Order]:
     """The order to run jobs again, and the state in which the run starts over: the phase of the first of them.
 
-    What comes after that phase is run again by itself when the run gets there.
+    What comes after that phase is run again by itself when the run gets there. Nor does the run leave a phase that has
+    open jobs, whichever later ones are wanted.
 
     Args:
         jobs: All of the run.
@@ -198,6 +199,7 @@ def rerun_order(jobs: Sequence[Job], *, only: Collection[str] | None, failed: bo
     ]
     if not wanted:
         raise NothingToDoError("no job of this run has failed" if failed else "the run has no such job")
-    phase = next(phase for phase in Phase if any(job.phase is phase for job in wanted))
+    concerned = {job.phase for job in jobs if not job.is_terminal} | {job.phase for job in wanted}
+    phase = next(phase for phase in Phase if phase in concerned)
     of_phase = tuple((job.id, job.generation) for job in wanted if job.phase is phase)
     return STATE_OF[phase], Order(OrderKind.RERUN, jobs=of_phase)

@@ -1,11 +1,7 @@
 """Real services for the whole session, and fresh names in them for every test."""
 
 import contextlib
-import io
 import os
-import shutil
-import subprocess
-import tarfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from secrets import token_hex
@@ -14,12 +10,11 @@ import docker
 import httpx2
 import pytest
 from harness import Place
+from images import BUSYBOX, busybox
 
 from broadway.local.broker import Broker, broker
 from broadway.local.engine import engine
 from broadway.local.store import store
-
-IMAGE = "broadway-test-busybox:1"
 
 Places = Callable[[], contextlib.AbstractAsyncContextManager[Place]]
 
@@ -56,18 +51,6 @@ async def docker_host() -> AsyncIterator[str]:
         yield running.docker_host
 
 
-def _image() -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        tar.add(shutil.which("busybox") or "/bin/busybox", "bin/busybox")
-        applets = subprocess.run(["busybox", "--list"], capture_output=True, text=True, check=True).stdout.split()
-        for applet in set(applets) - {"busybox"}:
-            link = tarfile.TarInfo(f"bin/{applet}")
-            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-            tar.addfile(link)
-    return buffer.getvalue()
-
-
 @pytest.fixture(scope="session")
 def api(docker_host: str) -> Iterator[docker.APIClient]:
     client = docker.APIClient(docker_host, version="auto")
@@ -77,9 +60,9 @@ def api(docker_host: str) -> Iterator[docker.APIClient]:
 
 @pytest.fixture(scope="session")
 def busybox_image(api: docker.APIClient) -> str:
-    repository, _, tag = IMAGE.partition(":")
-    api.import_image_from_data(_image(), repository=repository, tag=tag)
-    return IMAGE
+    repository, _, tag = BUSYBOX.partition(":")
+    api.import_image_from_data(busybox(), repository=repository, tag=tag)
+    return BUSYBOX
 
 
 @pytest.fixture(scope="session")

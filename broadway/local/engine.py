@@ -31,6 +31,12 @@ class Engine:
     def private(self) -> bool:
         return self.child is not None
 
+    @property
+    def pid(self) -> int:
+        """The process id of a private engine's daemon."""
+        assert self.child is not None  # noqa: S101 - the machine's own is none of ours
+        return self.child.pid
+
     async def ended(self) -> ChildError:
         """Return once a private engine has ended; never, for the machine's own."""
         while self.child is None:
@@ -59,18 +65,49 @@ async def engine(
 @asynccontextmanager
 async def private(home: Path, *, log: Path | None = None, within: float = 60) -> AsyncIterator[Engine]:
     """Run an engine whose images stay in `home`; nothing else stays when it ends."""
+    async with ground(home) as place, daemon(place, log=log, within=within) as running:
+        try:
+            yield running
+        finally:
+            await _empty(running.docker_host)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What an engine's daemon needs around it; it may start there more than once."""
+
+    home: Path
+    key: str
+
+    @property
+    def run(self) -> Path:
+        return Path("/run", f"broadway-{self.key}")  # a socket's path has to be short
+
+    @property
+    def network(self) -> str:
+        return f"bw-{self.key}"
+
+    @property
+    def docker_host(self) -> str:
+        return f"unix://{self.run}/docker.sock"
+
+
+@asynccontextmanager
+async def ground(home: Path) -> AsyncIterator[Ground]:
+    """The directories and the network of an engine over `home`; at the end nothing but its images is left."""
     home = absolute(home)
-    key = sha256(bytes(home)).hexdigest()[:8]
-    run = Path("/run", f"broadway-{key}")  # a socket's path has to be short
-    host = f"unix://{run}/docker.sock"
-    async with _swept(run, home), bridge(f"bw-{key}") as _:
-        command = _command(run, home, host, f"bw-{key}")
-        async with child("dockerd", command, log=log or home / "engine.log", grace=30) as running:
-            await running.until(partial(answers, host), within=within)
-            try:
-                yield Engine(host, running)
-            finally:
-                await _empty(host)
+    place = Ground(home, sha256(bytes(home)).hexdigest()[:8])
+    async with _swept(place.run, home), bridge(place.network):
+        yield place
+
+
+@asynccontextmanager
+async def daemon(place: Ground, *, log: Path | None = None, within: float = 60) -> AsyncIterator[Engine]:
+    """The daemon itself, and nothing of what its containers may leave behind."""
+    log = log or place.home / "engine.log"
+    async with child("dockerd", _command(place), log=log, grace=30) as running:
+        await running.until(partial(answers, place.docker_host), within=within)
+        yield Engine(place.docker_host, running)
 
 
 async def answers(host: str) -> bool:
@@ -97,11 +134,11 @@ def _demand(host: str) -> None:
         raise MissingError(f"no Docker Engine answers at {host}, and only root can run a private one")
 
 
-def _command(run: Path, home: Path, host: str, network: str) -> list[str]:
+def _command(place: Ground) -> list[str]:
     return [
-        *("dockerd", "--host", host, "--bridge", network),
-        *("--data-root", str(home / "data"), "--exec-root", str(run / "exec")),
-        *("--pidfile", str(run / "pid"), "--config-file", str(run / "daemon.json")),
+        *("dockerd", "--host", place.docker_host, "--bridge", place.network),
+        *("--data-root", str(place.home / "data"), "--exec-root", str(place.run / "exec")),
+        *("--pidfile", str(place.run / "pid"), "--config-file", str(place.run / "daemon.json")),
         *("--live-restore=false", "--log-level", "warn"),
     ]
 

@@ -100,8 +100,12 @@ class World:
         slots: int = 4,
         more: Sequence[str] = (),
         health_files: bool = False,
+        docker_host: str | None = None,
     ) -> AsyncIterator[Self]:
-        """Everything is ready when the context begins, and gone when it has ended. ``more``: flags of all services."""
+        """Everything is ready when the context begins, and gone when it has ended.
+
+        ``more`` are flags of all services. With ``docker_host`` the graders run real containers there.
+        """
         directory.mkdir(parents=True, exist_ok=True)
         courses = directory / "courses.json"
         courses.write_text(json.dumps({name: {"tokens": [token_of(name)]} for name in COURSES}))
@@ -131,9 +135,14 @@ class World:
             commands["ingest-1"] += ["--course-config", str(courses), "--bind-addr", "127.0.0.1"]
             commands["ingest-1"] += ["--bind-port", str(port)]
             program = str(TESTS / "programs" / "fake_grader.py")
-            for number in range(1, graders + 1):
-                arguments = [rabbit.url, f"grader-{number}", str(slots), str(directory / "work")]
-                commands[f"grader-{number}"] = [sys.executable, program, *arguments]
+            for name in (f"grader-{number}" for number in range(1, graders + 1)):
+                if docker_host:
+                    environment["DOCKER_HOST"] = docker_host
+                    own = ["--amqp-url", rabbit.url, "--slots", str(slots), "--work-dir", str(directory / "work")]
+                    flags = [*own, "--heartbeat-interval", "1"]
+                    commands[name] = [sys.executable, "-m", "broadway.grader", *flags, "token", name]
+                else:
+                    commands[name] = [sys.executable, program, rabbit.url, name, str(slots), str(directory / "work")]
             roles = {
                 name: Role(name, command, environment, directory / f"{name}.log") for name, command in commands.items()
             }

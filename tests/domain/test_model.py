@@ -1,0 +1,310 @@
+"""A model of the system around the real moves: messages are lost, doubled and reordered, processes crash.
+
+Whatever happens, no outcome changes within a generation; and once the faults stop, every job ends and the run with it.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from broadway.job import Attempt, Job, JobState, Outcome, Phase, Report, RetryPolicy
+from broadway.run import Run, RunState, plan_jobs, rerun_order
+
+T0 = datetime(2026, 3, 1, tzinfo=UTC)
+POLICY = RetryPolicy(max_attempts=3, backoff=timedelta(seconds=1))
+LEASE = timedelta(seconds=30)
+IS_WHOLE = "BROADWAY_FAULTS" in os.environ
+PIPELINE = [{"image": "x"}]
+
+picks = st.integers(0, 1_000_000)
+verdicts = st.sampled_from([Outcome.SUCCEEDED, Outcome.FAILED, Outcome.INFRASTRUCTURE_ERROR])
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A message in the ready queue."""
+
+    job_id: str
+    generation: int
+    attempt: int
+
+
+@dataclass
+class Execution:
+    """What a grader has in its hands: a message that is not acknowledged, and what it did with it."""
+
+    message: Ready
+    execution_id: str
+    started_at: datetime
+    report: Report | None = None
+
+
+@dataclass
+class Store:
+    """What survives everything."""
+
+    run: Run
+    jobs: dict[str, Job] = field(default_factory=dict)
+
+
+Told = Callable[[Job], Job]
+
+
+class Deployment(RuleBasedStateMachine):
+    """A run of two students with a phase before and one after them."""
+
+    @initialize(pre=st.booleans(), post=st.booleans())
+    def submit(self, pre: bool, post: bool) -> None:
+        config = {"student_pipeline": PIPELINE}
+        config |= {"pre_processing_pipeline": PIPELINE} if pre else {}
+        config |= {"post_processing_pipeline": PIPELINE} if post else {}
+        self.store = Store(Run("r", "c", "a", RunState.READY, T0, config, [{"S": "1"}, {"S": "2"}]))
+        self.clock = T0
+        self.names = (f"e{number}" for number in count())
+        self.backlog: list[tuple[str, int]] = []
+        self.held: list[tuple[str, int]] = []
+        self.ready: list[Ready] = []
+        self.working: list[Execution] = []
+        self.spool: list[Report] = []
+        self.inbox: list[tuple[str, int, Told]] = []
+        self.outcomes: dict[tuple[str, int], tuple[Outcome | None, str | None]] = {}
+        self.step()
+
+    # What is stored, by conditional updates only
+
+    def move(self, job_id: str, told: Told) -> None:
+        before = self.store.jobs[job_id]
+        self.store.jobs[job_id] = after = told(before)
+        if after.is_terminal:
+            key = (job_id, after.generation)
+            assert self.outcomes.setdefault(key, (after.outcome, after.execution_id)) == (
+                after.outcome,
+                after.execution_id,
+            )
+
+    def step(self) -> None:
+        run = self.store.run
+        of_phase = [job for job in self.store.jobs.values() if job.phase is run.phase]
+        if run.state.is_terminal or any(not job.is_terminal for job in of_phase):
+            return
+        succeeded = all(job.success for job in of_phase)
+        target = run.next_state(phase_succeeded=succeeded)
+        later = replace(run, state=target)
+        for plan in plan_jobs(later, later.phase, self.clock) if later.phase else []:
+            self.store.jobs.setdefault(plan.job.id, plan.job)
+        for job in list(self.store.jobs.values()):
+            if job.phase is later.phase and job.round < run.round:
+                self.move(job.id, lambda job: job.rerun(job.generation, run.round, self.clock))
+        self.store.run = later
+        self.publish_queued()
+
+    def publish_queued(self) -> None:
+        phase = self.store.run.phase
+        self.backlog += [
+            (job.id, job.generation)
+            for job in self.store.jobs.values()
+            if job.phase is phase and job.state is JobState.QUEUED
+        ]
+
+    # Normal work, one effect at a time
+
+    @rule(seconds=st.integers(1, 40))
+    def time_passes(self, seconds: int) -> None:
+        self.clock += timedelta(seconds=seconds)
+
+    @precondition(lambda self: self.backlog)
+    @rule(pick=picks)
+    def hold(self, pick: int) -> None:
+        self.held.append(self.backlog.pop(pick % len(self.backlog)))
+
+    @precondition(lambda self: self.held)
+    @rule(pick=picks, copies=st.integers(0, 2))
+    def dispatch(self, pick: int, copies: int) -> None:
+        """Zero copies: the broker lost it, or its confirm; two: a repetition after an unknown publish."""
+        job_id, generation = self.held[pick % len(self.held)]
+        job = self.store.jobs[job_id]
+        is_due = job.not_before is None or job.not_before <= self.clock
+        if job.generation != generation or job.is_terminal:
+            self.held.remove((job_id, generation))
+        elif job.state is JobState.QUEUED and is_due:
+            self.move(job_id, lambda job: job.dispatch(self.clock))
+            self.ready += [Ready(job_id, generation, job.starts + 1)] * copies
+
+    @precondition(lambda self: self.ready)
+    @rule(pick=picks, is_told=st.booleans())
+    def start(self, pick: int, is_told: bool) -> None:
+        message = self.ready.pop(pick % len(self.ready))
+        execution = Execution(message, next(self.names), self.clock)
+        self.working.append(execution)
+        if is_told:
+            attempt = Attempt(execution.execution_id, "g", self.clock)
+            self.tell(message, lambda job: job.start(attempt, lease=LEASE, policy=POLICY))
+
+    def tell(self, message: Ready, told: Told) -> None:
+        self.inbox.append((message.job_id, message.generation, told))
+
+    @precondition(lambda self: any(e.report is None for e in self.working))
+    @rule(pick=picks, outcome=verdicts, copies=st.integers(0, 2))
+    def finish(self, pick: int, outcome: Outcome, copies: int) -> None:
+        """Spooled first, then told; acknowledged by another rule, or never."""
+        unfinished = [execution for execution in self.working if execution.report is None]
+        execution = unfinished[pick % len(unfinished)]
+        report = Report(
+            execution.execution_id,
+            "g",
+            execution.started_at,
+            self.clock,
+            outcome,
+            retryable=outcome is Outcome.INFRASTRUCTURE_ERROR,
+        )
+        execution.report = report
+        for _ in range(copies):
+            self.tell(execution.message, lambda job: job.finish(report, policy=POLICY))
+
+    @precondition(lambda self: any(e.report for e in self.working))
+    @rule(pick=picks)
+    def acknowledge(self, pick: int) -> None:
+        """Only after its outcome is surely told."""
+        finished = [execution for execution in self.working if execution.report]
+        execution = finished[pick % len(finished)]
+        report = execution.report
+        assert report
+        self.tell(execution.message, lambda job: job.finish(report, policy=POLICY))
+        self.working.remove(execution)
+
+    @precondition(lambda self: self.working)
+    @rule(pick=picks)
+    def drain(self, pick: int) -> None:
+        execution = self.working.pop(pick % len(self.working))
+        self.tell(execution.message, lambda job: job.release(execution.execution_id, self.clock))
+        self.ready.append(execution.message)
+
+    @precondition(lambda self: self.inbox)
+    @rule(pick=picks, is_acknowledged=st.booleans())
+    def record(self, pick: int, is_acknowledged: bool) -> None:
+        """In any order; what is not acknowledged comes again."""
+        index = pick % len(self.inbox)
+        job_id, generation, told = self.inbox[index]
+        if self.store.jobs[job_id].generation == generation:
+            self.move(job_id, told)
+        if is_acknowledged:
+            self.inbox.pop(index)
+        self.step()
+
+    # Faults
+
+    @rule()
+    def dispatcher_crashes(self) -> None:
+        self.backlog += self.held
+        self.held.clear()
+
+    @rule()
+    def graders_crash(self) -> None:
+        """Their messages come back, whatever they had done with them."""
+        self.ready += [execution.message for execution in self.working]
+        self.working.clear()
+
+    @rule(which=st.sampled_from(["backlog", "held", "ready", "inbox"]))
+    def a_queue_is_lost(self, which: str) -> None:
+        getattr(self, which).clear()
+
+    # Staff
+
+    @precondition(lambda self: self.store.jobs)
+    @rule(pick=picks)
+    def cancel(self, pick: int) -> None:
+        job_id = sorted(self.store.jobs)[pick % len(self.store.jobs)]
+        self.move(job_id, lambda job: job.cancel("staff", self.clock))
+        self.step()
+
+    @precondition(lambda self: self.store.jobs)
+    @rule(pick=picks)
+    def rerun(self, pick: int) -> None:
+        jobs = sorted(self.store.jobs.values(), key=lambda job: job.id)
+        wanted = jobs[pick % len(jobs)]
+        state, order = rerun_order(jobs, only=[wanted.id], failed=False)
+        run = self.store.run
+        self.store.run = replace(run, state=state, round=run.round + 1)
+        for job_id, generation in order.jobs:
+            self.move(job_id, lambda job, g=generation: job.rerun(g, self.store.run.round, self.clock))
+        phases = list(Phase)
+        begins = self.store.run.phase
+        assert begins
+        for job in list(self.store.jobs.values()):
+            if phases.index(job.phase) > phases.index(begins) and not job.is_terminal:
+                self.move(job.id, lambda job: job.cancel("again", self.clock))
+        self.publish_queued()
+
+    # The reconciler
+
+    @rule()
+    def sweep(self) -> None:
+        """What is stuck by the store's account is moved or published again."""
+        phase = self.store.run.phase
+        for job in list(self.store.jobs.values()):
+            if job.lease_expires_at and job.lease_expires_at < self.clock:
+                self.move(job.id, lambda job: job.lose(self.clock, policy=POLICY))
+            if job.state is JobState.DISPATCHED and not any(m.job_id == job.id for m in self.ready):
+                self.move(job.id, lambda job: job.redispatch(self.clock))
+                self.ready.append(Ready(job.id, job.generation, job.starts + 1))
+            known = {job_id for job_id, _ in self.held + self.backlog}
+            if job.state is JobState.QUEUED and job.phase is phase and job.id not in known:
+                self.backlog.append((job.id, job.generation))
+        self.step()
+
+    @invariant()
+    def later_phases_wait(self) -> None:
+        """No job of a phase is open while the run is in an earlier one, but for those of a round that is over."""
+        run = self.store.run if hasattr(self, "store") else None
+        if run and run.phase is Phase.STUDENTS:
+            posts = [job for job in self.jobs() if job.phase is Phase.POST_PROCESSING and not job.is_terminal]
+            assert posts == []
+
+    def jobs(self) -> list[Job]:
+        return list(self.store.jobs.values()) if hasattr(self, "store") else []
+
+    def teardown(self) -> None:
+        """The faults are over: everything ends, within a bounded number of rounds."""
+        if not hasattr(self, "store"):
+            return
+        for _ in range(200):
+            if self.store.run.state.is_terminal:
+                break
+            self._work_it_off()
+        assert self.store.run.state.is_terminal, (self.store.run.state, self.jobs())
+        assert all(job.is_terminal for job in self.jobs())
+
+    def _work_it_off(self) -> None:
+        self.clock += timedelta(minutes=5)
+        self.sweep()
+        while self.backlog:
+            self.hold(0)
+        for entry in list(self.held):
+            self.dispatch(self.held.index(entry), 1)
+        self._grade()
+
+    def _grade(self) -> None:
+        while self.ready:
+            self.start(0, is_told=True)
+        for execution in list(self.working):
+            if execution.report is None:
+                self.finish(self._unfinished(execution), Outcome.SUCCEEDED, 1)
+        while any(execution.report for execution in self.working):
+            self.acknowledge(0)
+        while self.inbox:
+            self.record(0, is_acknowledged=True)
+
+    def _unfinished(self, execution: Execution) -> int:
+        return [each for each in self.working if each.report is None].index(execution)
+
+
+TestDeployment = Deployment.TestCase
+TestDeployment.settings = settings(
+    max_examples=20_000 if IS_WHOLE else 150, stateful_step_count=100 if IS_WHOLE else 60, deadline=None
+)
