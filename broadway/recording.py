@@ -26,6 +26,7 @@ from broadway.ports import Publisher
 
 log = structlog.get_logger(__name__)
 
+UNUSED = 1 / 3  # of a lease has to be used before it is renewed: most jobs are over by then
 MAX_LOG = 1024 * 1024  # characters of one execution's log; graders keep far less
 
 
@@ -34,7 +35,9 @@ class JobStore(Protocol):
 
     async def get_many(self, job_ids: Sequence[str]) -> dict[str, Job]: ...
     async def move(self, moves: dict[str, Move]) -> dict[str, Moved]: ...
-    async def renew_leases(self, execution_ids: Sequence[str], job_ids: Sequence[str], until: datetime) -> None: ...
+    async def renew_leases(
+        self, execution_ids: Sequence[str], job_ids: Sequence[str], until: datetime, *, unless_after: datetime
+    ) -> None: ...
 
 
 class LogStore(Protocol):
@@ -93,7 +96,12 @@ class Recorder:
             await self.workers.beat(beats)
             running = [job for beat in beats for job in beat.running]
             until = datetime.now(UTC) + self.lease
-            await self.jobs.renew_leases([r.execution_id for r in running], [r.job_id for r in running], until)
+            await self.jobs.renew_leases(
+                [r.execution_id for r in running],
+                [r.job_id for r in running],
+                until,
+                unless_after=until - self.lease * UNUSED,
+            )
             await self._stop_unwanted(beats)
         starts = Counter(e.grader_id for e in events if isinstance(e, JobStarted) and _is_news(e, moved))
         await self.workers.count_starts(dict(starts))

@@ -66,7 +66,9 @@ class Jobs(PhaseJobs, Protocol):
     async def move(self, moves: Mapping[str, Move]) -> dict[str, Moved]: ...
     async def held_by(self, worker_id: str) -> list[Job]: ...
     async def are_any_waiting(self, pool: str) -> bool: ...
-    async def renew_leases(self, execution_ids: Sequence[str], job_ids: Sequence[str], until: datetime) -> None: ...
+    async def renew_leases(
+        self, execution_ids: Sequence[str], job_ids: Sequence[str], until: datetime, *, unless_after: datetime
+    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,9 @@ class Gateway:
         held = [job for job in await self.jobs.held_by(worker.id) if _is_under_way(job, worker, now)]
         if held:
             executions = [job.execution_id for job in held if job.execution_id]
-            await self.jobs.renew_leases(executions, [job.id for job in held], now + self.lease)
+            await self.jobs.renew_leases(
+                executions, [job.id for job in held], now + self.lease, unless_after=now + self.lease
+            )
         await self._tell_of(worker, held)
 
     async def poll(self, worker: Attached, *, wait: float, patience: float) -> Handout | None:

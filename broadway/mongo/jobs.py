@@ -123,13 +123,16 @@ class Jobs:
         result = await self._jobs.bulk_write(writes, ordered=False)
         return result.modified_count == len(writes)
 
-    async def renew_leases(self, execution_ids: Sequence[str], job_ids: Sequence[str], until: datetime) -> None:
-        """Note that executions are still under way."""
+    async def renew_leases(
+        self, execution_ids: Sequence[str], job_ids: Sequence[str], until: datetime, *, unless_after: datetime
+    ) -> None:
+        """Note that executions are still under way; leases that last longer than ``unless_after`` stay as they are."""
         await self._jobs.update_many(
             {
                 "_id": {"$in": object_ids(list(job_ids))},
                 "state": JobState.RUNNING.value,
                 "execution_id": {"$in": list(execution_ids)},
+                "lease_expires_at": {"$lte": unless_after},
             },
             {"$set": {"lease_expires_at": until}},
         )

@@ -31,10 +31,7 @@ async def a_run(world: World, students: int = STUDENTS) -> str:
 
 
 async def done(world: World, at_least: int) -> None:
-    async def have_finished() -> bool:
-        return await world.finished_jobs() >= at_least
-
-    await until(have_finished, within=120)
+    await until(lambda: world.finished_jobs() >= at_least, within=120)
 
 
 async def converges(world: World, run_id: str, *, within: float) -> list[str]:

@@ -52,7 +52,7 @@ async def test_real_containers(engine: Server[Engine], tmp_path: Path, report: R
         random.shuffle(faults)
         for number, fault in enumerate(faults):
             enough = STUDENTS * number // len(faults)
-            await until(lambda at_least=enough: have_finished(world, at_least), within=300)
+            await until(lambda at_least=enough: world.finished_jobs() >= at_least, within=300)
             if fault == "kill a grader":
                 random.choice(world.of("grader")).send(signal.SIGKILL)
             else:
@@ -71,10 +71,6 @@ async def test_real_containers(engine: Server[Engine], tmp_path: Path, report: R
     # Three starts that were all killed end a job as an infrastructure error, which is told.
     assert {job["outcome"] for job in jobs} <= {"succeeded", "infrastructure_error"}
     assert sum(job["outcome"] == "succeeded" for job in jobs) >= 0.97 * STUDENTS
-
-
-async def have_finished(world: World, at_least: int) -> bool:
-    return await world.finished_jobs() >= at_least
 
 
 def leftovers(host: str, directory: Path) -> list[str]:

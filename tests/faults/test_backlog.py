@@ -1,0 +1,67 @@
+"""A very long backlog in one course: memory stays bounded, and another course's job starts at once."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from faults.report import Report
+from faults.world import COURSES, World
+from harness import stage, until
+
+IS_WHOLE = "BROADWAY_FAULTS" in os.environ
+RUNS, STUDENTS = (20, 5000) if IS_WHOLE else (4, 5000)
+LARGE, SMALL = COURSES[:2]
+MEGABYTE = 1024 * 1024
+
+
+@pytest.mark.timeout(1500)
+async def test_a_long_backlog_costs_others_nothing(tmp_path: Path, report: Report) -> None:
+    more = ("--reconcile-interval", "5") if IS_WHOLE else ()
+    async with World.open(tmp_path, graders=2, slots=2, dispatcher_flags=more) as world:
+        await world.register(LARGE, "mp1", {"student_pipeline": [stage("sleep", "1")]})
+        await world.register(SMALL, "mp1", {"student_pipeline": [stage("exit", "0")]})
+        before = {name: resident(role.process.pid) for name, role in world.roles.items() if role.process}
+        for number in range(RUNS):
+            await world.submit(LARGE, "mp1", STUDENTS, key=f"run-{number}")
+        waiting = f"broadway.course.{LARGE}.bulk"
+
+        async def is_queued() -> bool:
+            return (await world.rabbit.queues()).get(waiting, 0) >= RUNS * STUDENTS * 0.99
+
+        await until(is_queued, within=900)
+        delays = [await _delay(world, number) for number in range(5)]
+        grown = {
+            name: (resident(role.process.pid) - before[name]) / MEGABYTE
+            for name, role in world.roles.items()
+            if role.process
+        }
+
+    worst = max(grown, key=lambda name: grown[name])
+    report.row(
+        "backlog",
+        f"{RUNS * STUDENTS} jobs queued in one course, 4 slots busy",
+        f"another course's job started after {max(delays):.1f} s at most; "
+        f"no process grew by more than {grown[worst]:.0f} MB ({worst})",
+        "nothing",
+    )
+    # A slot becomes free within a second here, and no job of the small course waits for a second one.
+    assert max(delays) < 2
+    assert grown[worst] < 200
+
+
+async def _delay(world: World, number: int) -> float:
+    """Seconds from the submission of a small course's job to its start."""
+    begun = time.time()
+    run_id = await world.submit(SMALL, "mp1", 1, key=f"small-{number}")
+
+    def started() -> list[float]:
+        return [entry.at for entry in world.history() if entry.what == "execution" and entry.run == run_id]
+
+    (at,) = await until(started, within=60)
+    return at - begun
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process has."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
