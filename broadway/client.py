@@ -1,6 +1,6 @@
 """A typed client of the HTTP interface, for course staff and scripts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -43,6 +43,15 @@ class RunDescription(BaseModel):
     finished_at: str | None
     success: bool | None
     jobs: list[JobDescription]
+
+
+class Ordered(BaseModel):
+    """What a cancellation or a rerun did: the run's state after it, and the jobs concerned."""
+
+    run: str
+    state: str
+    round: int
+    jobs: list[str]
 
 
 class JobLog(BaseModel):
@@ -90,14 +99,37 @@ class Client:
         """
         self._ask("POST", f"/api/v1/grading_config/{self._course}/{assignment}", config)
 
-    def submit(self, assignment: str, request: dict[str, Any]) -> str:
-        """Start a run; its id. ``request`` has ``students_env``, and the other two environments if wanted."""
-        answer = self._ask("POST", f"/api/v1/grading_run/{self._course}/{assignment}", request)
+    def submit(self, assignment: str, request: dict[str, Any], *, key: str | None = None) -> str:
+        """Start a run; its id. ``request`` has ``students_env``, and the other two environments if wanted.
+
+        With a ``key`` of the caller's choice it is one run however often it is submitted.
+        """
+        path = f"/api/v1/grading_run/{self._course}/{assignment}"
+        answer = self._ask("POST", path, request, {"Idempotency-Key": key} if key else {})
         run_id: str = answer["data"]["grading_run_id"]
         return run_id
 
     def run(self, run_id: str) -> RunDescription:
         return RunDescription.model_validate(self._ask("GET", f"/api/v2/courses/{self._course}/runs/{run_id}"))
+
+    def cancel_run(self, run_id: str, *, reason: str | None = None) -> Ordered:
+        """End a run: jobs that wait never start, those that run are killed."""
+        return self._order(f"runs/{run_id}/cancel", {"reason": reason} if reason else {})
+
+    def rerun_run(self, run_id: str, *, failed: bool = False) -> Ordered:
+        """Run a run again, or only those of its jobs that have not succeeded, and then what comes after them."""
+        return self._order(f"runs/{run_id}/rerun", {"jobs": "failed" if failed else "all"})
+
+    def cancel_job(self, job_id: str, *, reason: str | None = None) -> Ordered:
+        """End one job; its run goes on without it."""
+        return self._order(f"jobs/{job_id}/cancel", {"reason": reason} if reason else {})
+
+    def rerun_job(self, job_id: str) -> Ordered:
+        """Run one job again, and then what comes after it."""
+        return self._order(f"jobs/{job_id}/rerun", {})
+
+    def _order(self, path: str, body: dict[str, Any]) -> Ordered:
+        return Ordered.model_validate(self._ask("POST", f"/api/v2/courses/{self._course}/{path}", body))
 
     def job_log(self, job_id: str) -> JobLog:
         return JobLog.model_validate(self._ask("GET", f"/api/v1/grading_job_log/{self._course}/{job_id}")["data"])
@@ -106,9 +138,11 @@ class Client:
         answer = self._ask("GET", f"/api/v1/worker/{self._course}/all")
         return [Worker.model_validate(worker) for worker in answer["data"]["worker_nodes"]]
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def _ask(
+        self, method: str, path: str, body: dict[str, Any] | None = None, headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         try:
-            response = self._http.request(method, path, json=body, headers=self._headers)
+            response = self._http.request(method, path, json=body, headers={**self._headers, **(headers or {})})
         except httpx2.TransportError as error:
             raise ClientError(f"no server at {self._http.base_url}: {error}; is it up, and --server right?") from error
         if response.is_error:

@@ -130,6 +130,68 @@ def run_show(
     run_table(run)
 
 
+Reason = Annotated[str | None, typer.Option(help="Why, for the results.", show_default=False)]
+
+
+@runs.command("cancel")
+def run_cancel(
+    run_id: Annotated[str, typer.Argument(help="The run's id.")],
+    *,
+    reason: Reason = None,
+    course: Course,
+    token: Token,
+    server: Server = LOCAL,
+) -> None:
+    """End a run: jobs that wait never start, those that run are killed."""
+    with _client(server, course, token) as client:
+        done = client.cancel_run(run_id, reason=reason)
+    print(f"{len(done.jobs)} jobs cancelled; the run is {done.state}")
+
+
+@runs.command("rerun")
+def run_rerun(
+    run_id: Annotated[str, typer.Argument(help="The run's id.")],
+    *,
+    failed: Annotated[bool, typer.Option("--failed", help="Only jobs that have not succeeded.")] = False,
+    course: Course,
+    token: Token,
+    server: Server = LOCAL,
+) -> None:
+    """Run a run again, and then what comes after the jobs concerned."""
+    with _client(server, course, token) as client:
+        done = client.rerun_run(run_id, failed=failed)
+    print(f"{len(done.jobs)} jobs queued; the run is in {done.state}, round {done.round}")
+
+
+@jobs.command("cancel")
+def job_cancel(
+    job_id: Annotated[str, typer.Argument(help="The job's id.")],
+    *,
+    reason: Reason = None,
+    course: Course,
+    token: Token,
+    server: Server = LOCAL,
+) -> None:
+    """End one job; its run goes on without it."""
+    with _client(server, course, token) as client:
+        done = client.cancel_job(job_id, reason=reason)
+    print(f"cancelled; the run is in {done.state}")
+
+
+@jobs.command("rerun")
+def job_rerun(
+    job_id: Annotated[str, typer.Argument(help="The job's id.")],
+    *,
+    course: Course,
+    token: Token,
+    server: Server = LOCAL,
+) -> None:
+    """Run one job again, and then what comes after it."""
+    with _client(server, course, token) as client:
+        done = client.rerun_job(job_id)
+    print(f"queued; the run is in {done.state}, round {done.round}")
+
+
 @jobs.command("log")
 def job_log(
     job_id: Annotated[str, typer.Argument(help="The job's id.")],

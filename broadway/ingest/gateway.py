@@ -23,7 +23,7 @@ from broadway.mongo.workers import Attached
 from broadway.phases import Advanced, PhaseJobs, RunStore, advance, announce
 from broadway.ports import PublishError
 from broadway.rabbit import Rabbit, Taken, Taker
-from broadway.recording import Recorder
+from broadway.recording import UNUSED, Recorder
 from broadway.topology import EVENTS, JOBS, event_key, ready_key, ready_queue
 
 log = structlog.get_logger(__name__)
@@ -178,9 +178,9 @@ class Gateway:
         held = [job for job in await self.jobs.held_by(worker.id) if _is_under_way(job, worker, now)]
         if held:
             executions = [job.execution_id for job in held if job.execution_id]
-            await self.jobs.renew_leases(
-                executions, [job.id for job in held], now + self.lease, unless_after=now + self.lease
-            )
+            until = now + self.lease
+            unless_after = until - self.lease * UNUSED
+            await self.jobs.renew_leases(executions, [job.id for job in held], until, unless_after=unless_after)
         await self._tell_of(worker, held)
 
     async def poll(self, worker: Attached, *, wait: float, patience: float) -> Handout | None:

@@ -35,6 +35,29 @@ async def test_staff_look_at_a_run(cluster: Cluster) -> None:
     assert "hello" in log.stdout
     assert graders.stdout.splitlines()[1].split("\t")[1:] == ["alive", "idle", "2"]
 
+    again = await broadway("run", "rerun", run_id, "--failed", *access)
+    assert (again.exit_code, again.stdout) == (0, "2 jobs queued; the run is in students, round 2\n")
+    await cluster.client.finished("cs241", run_id)
+    one = await broadway("job", "rerun", run["jobs"][1]["id"], *access)
+    assert one.stdout == "queued; the run is in students, round 3\n"
+    await cluster.client.finished("cs241", run_id)
+    over = await broadway("run", "cancel", run_id, *access)
+    assert (over.exit_code, over.stderr) == (1, "broadway: the run is over\n")
+
+
+async def test_staff_cancel(cluster: Cluster) -> None:
+    await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
+    run_id = await cluster.client.submit("cs241", "mp1", students=3)
+    job_id = (await cluster.client.describe("cs241", run_id))["jobs"][0]["id"]
+    access = ("--server", str(cluster.client.http.base_url), "--course", "cs241", "--token", "staff-241")
+
+    one = await broadway("job", "cancel", job_id, "--reason", "wrong name", *access)
+    assert (one.exit_code, one.stdout) == (0, "cancelled; the run is in students\n")
+    rest = await broadway("run", "cancel", run_id, *access)
+    assert (rest.exit_code, rest.stdout) == (0, "2 jobs cancelled; the run is failed\n")
+    jobs = (await cluster.client.describe("cs241", run_id))["jobs"]
+    assert [job["reason"] for job in jobs] == ["wrong name", *["cancelled by the course staff"] * 2]
+
 
 async def test_refusals_are_a_line_and_an_exit_code(cluster: Cluster) -> None:
     url = str(cluster.client.http.base_url)
