@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,8 +22,8 @@ SERVERS = ("/usr/lib/rabbitmq/bin/rabbitmq-server", "rabbitmq-server")
 PLUGINS = ("rabbitmq_management", "rabbitmq_management_agent", "rabbitmq_prelaunch", "rabbitmq_web_dispatch")
 
 CONFIG = """\
-listeners.tcp.local = 127.0.0.1:{port}
-management.tcp.ip = 127.0.0.1
+listeners.tcp.local = {address}:{port}
+management.tcp.ip = {address}
 management.tcp.port = {management_port}
 default_vhost = {name}
 default_user = {name}
@@ -40,7 +40,28 @@ log.file = false
 """
 
 # Names are looked up in this file alone: no resolver process, no dependence on the machine's own.
-NAMES = '{lookup, [file]}.\n{host, {127,0,0,1}, ["localhost"]}.\n'
+NAMES = "{lookup, [file]}.\n"
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A node's place in a cluster, whose nodes are on loopback addresses of one machine.
+
+    `addresses` has all nodes by host name; they share the port for each other, the cookie and the password.
+    """
+
+    host: str
+    addresses: Mapping[str, str]
+    distribution: int
+    cookie: str = field(repr=False)
+    password: str = field(repr=False)
+
+    @property
+    def config(self) -> str:
+        nodes = (f"cluster_formation.classic_config.nodes.{n} = {NAME}@{h}" for n, h in enumerate(self.addresses, 1))
+        return "\n".join(["cluster_formation.peer_discovery_backend = classic_config", *nodes, ""])
 
 
 @dataclass(frozen=True)
@@ -71,23 +92,32 @@ async def broker(
     management_port: int | None = None,
     log: Path | None = None,
     within: float = 60,
+    member: Member | None = None,
 ) -> AsyncIterator[Broker]:
-    """Run a node over the data in `directory`, on free ports unless they are given.
+    """Run a node over the data in `directory`, on free ports unless they are given; alone, or in a cluster.
 
     Raises MissingError without RabbitMQ, ChildError when the node is not ready `within` seconds.
     """
     home, server = absolute(directory), _server()
     free, free_management, distribution = free_ports(3)
     port, management_port = port or free, management_port or free_management
-    password = kept(home / "password")
-    node = f"{kept(home / 'node', _new_name)}@localhost"
-    _prepare(home, server, CONFIG.format(port=port, management_port=management_port, name=NAME, password=password))
-    env = _environment(home, node, distribution)
+    if member is None:
+        password, node = kept(home / "password"), f"{kept(home / 'node', _new_name)}@localhost"
+        addresses: Mapping[str, str] = {"localhost": LOOPBACK}
+        address, more = LOOPBACK, ""
+        kept(home / ".erlang.cookie", partial(token_hex, 20))
+    else:
+        password, node, distribution = member.password, f"{NAME}@{member.host}", member.distribution
+        addresses, address, more = member.addresses, member.addresses[member.host], member.config
+        kept(home / ".erlang.cookie", lambda: member.cookie)
+    own = CONFIG.format(address=address, port=port, management_port=management_port, name=NAME, password=password)
+    _prepare(home, server, own + more, addresses)
+    env = _environment(home, node, address, distribution)
     async with child("RabbitMQ", [server], log=log or home / "broker.log", env=env, grace=30) as running:
-        management_url = f"http://127.0.0.1:{management_port}"
+        management_url = f"http://{address}:{management_port}"
         async with httpx2.AsyncClient(base_url=management_url, auth=(NAME, password)) as client:
             await running.until(partial(_serves, client, port), within=within)
-        amqp_url = f"amqp://{NAME}:{password}@127.0.0.1:{port}/{NAME}"
+        amqp_url = f"amqp://{NAME}:{password}@{address}:{port}/{NAME}"
         yield Broker(amqp_url, management_url, NAME, password, node, running)
 
 
@@ -113,10 +143,10 @@ async def _serves(client: httpx2.AsyncClient, port: int) -> bool:
     return all(answer.is_success for answer in answers)
 
 
-def _prepare(home: Path, server: str, config: str) -> None:
-    kept(home / ".erlang.cookie", partial(token_hex, 20))
+def _prepare(home: Path, server: str, config: str, addresses: Mapping[str, str]) -> None:
     write(home / "rabbitmq.conf", config)
-    write(home / "inetrc", NAMES)
+    names = (f'{{host, {_tuple(address)}, ["{host}"]}}.\n' for host, address in addresses.items())
+    write(home / "inetrc", NAMES + "".join(names))
     write(home / "enabled_plugins", "[rabbitmq_management].\n")
     _trim(home / "server", Path(server).resolve().parent)
 
@@ -137,7 +167,12 @@ def _trim(server: Path, scripts: Path) -> None:
             (server / "plugins" / plugin.name).symlink_to(plugin)
 
 
-def _environment(home: Path, node: str, distribution: int) -> dict[str, str]:
+def _tuple(address: str) -> str:
+    """An address as Erlang writes it."""
+    return f"{{{address.replace('.', ',')}}}"
+
+
+def _environment(home: Path, node: str, address: str, distribution: int) -> dict[str, str]:
     """Return the node's whole environment; nothing of the machine's own RabbitMQ settings gets in.
 
     A node whose name and distribution port are given to Erlang itself needs no epmd, the port mapper
@@ -163,5 +198,5 @@ def _environment(home: Path, node: str, distribution: int) -> dict[str, str]:
         "RABBITMQ_LOG_BASE": str(home),
         "RABBITMQ_LOGS": "-",
         "RABBITMQ_PID_FILE": str(home / "pid"),
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"{erlang} -kernel inet_dist_use_interface {{127,0,0,1}}",
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"{erlang} -kernel inet_dist_use_interface {_tuple(address)}",
     }

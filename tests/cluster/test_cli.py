@@ -13,6 +13,11 @@ async def broadway(*arguments: str) -> Result:
     return await asyncio.to_thread(CliRunner().invoke, app, arguments)
 
 
+def last_line(result: Result) -> str:
+    """Without what the cluster, which is in the same process, logs meanwhile."""
+    return str(result.stdout.splitlines()[-1])
+
+
 async def test_staff_look_at_a_run(cluster: Cluster) -> None:
     cluster.graders.start("host1")
     await cluster.client.register("cs241", "mp1", students=[stage("print", "hello"), stage("exit", "3")])
@@ -36,13 +41,13 @@ async def test_staff_look_at_a_run(cluster: Cluster) -> None:
     assert graders.stdout.splitlines()[1].split("\t")[1:] == ["alive", "idle", "2"]
 
     again = await broadway("run", "rerun", run_id, "--failed", *access)
-    assert (again.exit_code, again.stdout) == (0, "2 jobs queued; the run is in students, round 2\n")
+    assert (again.exit_code, last_line(again)) == (0, "2 jobs queued; the run is in students, round 2")
     await cluster.client.finished("cs241", run_id)
     one = await broadway("job", "rerun", run["jobs"][1]["id"], *access)
-    assert one.stdout == "queued; the run is in students, round 3\n"
+    assert last_line(one) == "queued; the run is in students, round 3"
     await cluster.client.finished("cs241", run_id)
     over = await broadway("run", "cancel", run_id, *access)
-    assert (over.exit_code, over.stderr) == (1, "broadway: the run is over\n")
+    assert (over.exit_code, over.stderr.splitlines()[-1]) == (1, "broadway: the run is over")
 
 
 async def test_staff_cancel(cluster: Cluster) -> None:
@@ -52,9 +57,9 @@ async def test_staff_cancel(cluster: Cluster) -> None:
     access = ("--server", str(cluster.client.http.base_url), "--course", "cs241", "--token", "staff-241")
 
     one = await broadway("job", "cancel", job_id, "--reason", "wrong name", *access)
-    assert (one.exit_code, one.stdout) == (0, "cancelled; the run is in students\n")
+    assert (one.exit_code, last_line(one)) == (0, "cancelled; the run is in students")
     rest = await broadway("run", "cancel", run_id, *access)
-    assert (rest.exit_code, rest.stdout) == (0, "2 jobs cancelled; the run is failed\n")
+    assert (rest.exit_code, last_line(rest)) == (0, "2 jobs cancelled; the run is failed")
     jobs = (await cluster.client.describe("cs241", run_id))["jobs"]
     assert [job["reason"] for job in jobs] == ["wrong name", *["cancelled by the course staff"] * 2]
 

@@ -33,8 +33,14 @@ class Report:
         )
 
     def write(self, path: Path) -> None:
-        """Put the table into the document, in place of the one before."""
-        table = ["| injected | seen | lost |", "| --- | --- | --- |", *(row for _, row in sorted(self.rows.items()))]
+        """Put the rows into the document's table, in place of earlier ones of the same faults."""
         text = path.read_text()
-        block = "\n".join([BEGIN, "", *table, "", END])
+        before = re.search(f"{BEGIN}(.*){END}", text, re.DOTALL)
+        kept = {_fault(line): line for line in (before.group(1) if before else "").splitlines()[3:] if line}
+        rows = sorted((kept | {_fault(row): row for row in self.rows.values()}).values())
+        block = "\n".join([BEGIN, "", "| injected | seen | lost |", "| --- | --- | --- |", *rows, "", END])
         path.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: block, text, flags=re.DOTALL))
+
+
+def _fault(row: str) -> str:
+    return row.split("|")[1]

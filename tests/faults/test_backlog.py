@@ -9,15 +9,14 @@ from faults.report import Report
 from faults.world import COURSES, World
 from harness import stage, until
 
-IS_WHOLE = "BROADWAY_FAULTS" in os.environ
-RUNS, STUDENTS = (20, 5000) if IS_WHOLE else (4, 5000)
+RUNS, STUDENTS = 20, 5000
 LARGE, SMALL = COURSES[:2]
 MEGABYTE = 1024 * 1024
 
 
 @pytest.mark.timeout(1500)
 async def test_a_long_backlog_costs_others_nothing(tmp_path: Path, report: Report) -> None:
-    more = ("--reconcile-interval", "5") if IS_WHOLE else ()
+    more = ("--reconcile-interval", "5")
     async with World.open(tmp_path, graders=2, slots=2, dispatcher_flags=more) as world:
         await world.register(LARGE, "mp1", {"student_pipeline": [stage("sleep", "1")]})
         await world.register(SMALL, "mp1", {"student_pipeline": [stage("exit", "0")]})

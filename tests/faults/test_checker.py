@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from faults.checker import Entry, Final, check, read
+from faults.report import BEGIN, END, Report
 
 RUN, ONE, TWO, POST = "run1", "job1", "job2", "post1"
 DONE = {"state": "finished", "outcome": "succeeded", "grading_run_id": RUN, "generation": 1}
@@ -195,3 +196,21 @@ def test_a_history_is_read_in_the_order_of_time(tmp_path: Path) -> None:
 
     assert [entry.what for entry in read(path)] == ["submitted", "step"]
     assert read(tmp_path / "none") == []
+
+
+def test_the_report_replaces_only_what_was_measured_again(tmp_path: Path) -> None:
+    document = tmp_path / "reliability.md"
+    document.write_text(f"before\n{BEGIN}\n{END}\nafter\n")
+    first, second = Report(), Report()
+    first.row("1", "one fault", "seen", "nothing")
+    first.row("2", "another fault", "seen", "nothing")
+    first.write(document)
+    second.row("3", "one fault", "seen better", "nothing")
+    second.write(document)
+
+    lines = document.read_text().splitlines()
+    assert [line for line in lines if "fault" in line] == [
+        "| another fault | seen | nothing |",
+        "| one fault | seen better | nothing |",
+    ]
+    assert (lines[0], lines[-1]) == ("before", "after")

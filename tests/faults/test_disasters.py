@@ -1,7 +1,6 @@
 """Whole parts are lost at once, and everything converges; how long a recovery takes."""
 
 import asyncio
-import os
 import signal
 import time
 from pathlib import Path
@@ -16,8 +15,7 @@ from harness import stage, until
 
 SLOTS = 4
 COURSE = COURSES[0]
-IS_WHOLE = "BROADWAY_FAULTS" in os.environ
-STUDENTS = 200 if IS_WHOLE else 60
+STUDENTS = 200
 PHASES: dict[str, Any] = {
     "pre_processing_pipeline": [stage("exit", "0")],
     "student_pipeline": [stage("sleep", "0.1")],
@@ -53,7 +51,7 @@ async def test_the_brokers_data_are_lost_in_the_middle_of_a_run(tmp_path: Path, 
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("seed", [1, 2, 3] if IS_WHOLE else [1])
+@pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_everything_is_killed_at_once(tmp_path: Path, seed: int, report: Report) -> None:
     """And comes back in any order."""
     async with World.open(tmp_path, dispatchers=2, graders=2, slots=SLOTS) as world:
@@ -76,10 +74,9 @@ async def test_everything_is_killed_at_once(tmp_path: Path, seed: int, report: R
 
 @pytest.mark.timeout(300)
 async def test_how_long_a_recovery_takes(tmp_path: Path, report: Report) -> None:
-    more = ("--heartbeat-interval", "10") if IS_WHOLE else ()  # the default, with which a lease lasts 30 s
+    more = ("--heartbeat-interval", "10")  # the default, with which a lease lasts 30 s
     async with World.open(tmp_path, graders=2, slots=1, more=more) as world:
-        seconds = "45" if IS_WHOLE else "6"
-        await world.register(COURSE, "long", {"student_pipeline": [stage("sleep", seconds, timeout=100)]})
+        await world.register(COURSE, "long", {"student_pipeline": [stage("sleep", "45", timeout=100)]})
 
         killed = await _started_elsewhere(world, "killed", lambda role: role.send(signal.SIGKILL))
         frozen = await _started_elsewhere(world, "frozen", lambda role: role.send(signal.SIGSTOP))
@@ -117,7 +114,7 @@ async def _started_elsewhere(world: World, key: str, strike: Any) -> float:
 
 @pytest.mark.timeout(300)
 async def test_a_rush_of_submissions_each_sent_three_times(tmp_path: Path, report: Report) -> None:
-    seconds, rate = (30, 50) if IS_WHOLE else (5, 20)
+    seconds, rate = (30, 50)
     async with World.open(tmp_path, graders=1, slots=8) as world:
         await world.register(COURSE, "mp1", {"student_pipeline": [stage("exit", "0")]})
         body = {"students_env": [{"STUDENT_ID": "s1"}]}
