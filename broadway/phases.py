@@ -75,6 +75,11 @@ async def advance(run_id: str, *, runs: RunStore, jobs: PhaseJobs) -> Advanced |
     return await _step(run, run.next_state(phase_succeeded=succeeded), runs=runs, jobs=jobs)
 
 
+async def begin(run: Run, *, runs: RunStore, jobs: PhaseJobs) -> Advanced | None:
+    """Take a new run's first step; None if somebody else was quicker."""
+    return await _step(run, run.next_state(phase_succeeded=True), runs=runs, jobs=jobs)
+
+
 async def _step(run: Run, target: RunState, *, runs: RunStore, jobs: PhaseJobs) -> Advanced | None:
     now = datetime.now(UTC)
     phase = PHASE_OF.get(target)

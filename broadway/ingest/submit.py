@@ -14,7 +14,7 @@ from broadway.assignment import AssignmentConfig, Env, Pipeline, longest_run
 from broadway.course import Course
 from broadway.crashpoints import Point, reach
 from broadway.job import Phase
-from broadway.phases import Advanced, PhaseJobs, RunStore, advance
+from broadway.phases import Advanced, PhaseJobs, RunStore, advance, begin
 from broadway.run import PIPELINE_OF, PlannedJob, Run, RunState, plan_jobs
 
 
@@ -101,16 +101,21 @@ async def submit(
     """
     digest = _digest(assignment, request) if key else None
     run_id = _run_id(course, key) if key else token_hex(12)
-    if key is None or not await _is_known(run_id, digest, runs):
+    known = await _known(run_id, digest, runs) if key else None
+    if known is None:
         run = await _new_run(run_id, course, assignment, request, assignments=assignments, jobs=jobs)
+        run = replace(run, request_digest=digest)
         await reach(Point.SUBMIT_CHECKED)
-        if not await runs.insert(replace(run, request_digest=digest)):
-            await _is_known(run_id, digest, runs)  # the same, at the same time
-        await reach(Point.SUBMIT_STORED)
-    # None if somebody else was quicker, who announces it.
-    submitted = Submitted(run_id, await advance(run_id, runs=runs, jobs=jobs))
-    await reach(Point.SUBMIT_STEPPED)
-    return submitted
+        if await runs.insert(run):
+            await reach(Point.SUBMIT_STORED)
+            step = await begin(run, runs=runs, jobs=jobs)
+            await reach(Point.SUBMIT_STEPPED)
+            return Submitted(run_id, step)
+        known = await _known(run_id, digest, runs)  # the same came at the same time
+    if known and known.state is not RunState.READY:
+        return Submitted(run_id, None)
+    # Whoever stored it may still be about to take its first step, or dead.
+    return Submitted(run_id, await advance(run_id, runs=runs, jobs=jobs))
 
 
 def _run_id(course: Course, key: str) -> str:
@@ -123,11 +128,12 @@ def _digest(assignment: str, request: RunRequest) -> str:
     return hashlib.sha256(body.encode()).hexdigest()
 
 
-async def _is_known(run_id: str, digest: str | None, runs: Runs) -> bool:
+async def _known(run_id: str, digest: str | None, runs: Runs) -> Run | None:
+    """The run of an earlier submission with the same key."""
     known = await runs.summary(run_id)
     if known and known.request_digest != digest:
         raise KeyReusedError("Idempotency-Key: another submission had the same one")
-    return known is not None
+    return known
 
 
 async def _new_run(

@@ -36,7 +36,8 @@ class Report:
         """Put the rows into the document's table, in place of earlier ones of the same faults."""
         text = path.read_text()
         before = re.search(f"{BEGIN}(.*){END}", text, re.DOTALL)
-        kept = {_fault(line): line for line in (before.group(1) if before else "").splitlines()[3:] if line}
+        lines = (before.group(1) if before else "").splitlines()
+        kept = {_fault(line): line for line in lines if line and not line.startswith(("| injected", "| ---"))}
         rows = sorted((kept | {_fault(row): row for row in self.rows.values()}).values())
         block = "\n".join([BEGIN, "", "| injected | seen | lost |", "| --- | --- | --- |", *rows, "", END])
         path.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: block, text, flags=re.DOTALL))

@@ -214,3 +214,4 @@ def test_the_report_replaces_only_what_was_measured_again(tmp_path: Path) -> Non
         "| one fault | seen better | nothing |",
     ]
     assert (lines[0], lines[-1]) == ("before", "after")
+    assert sum(line.startswith("|") for line in lines) == 4
