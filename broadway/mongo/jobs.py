@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from enum import Enum
+from secrets import token_hex
 from typing import Any
 
 from pymongo import ReplaceOne, UpdateOne
@@ -100,28 +101,35 @@ class Jobs:
             ConflictError: Other writers always came first.
         """
         done: dict[str, Moved] = {}
-        tried: dict[str, Moved] = {}
         left = list(moves)
         for _ in range(_MAX_CONFLICTS):
             seen = {job_id: Moved(job, moves[job_id](job)) for job_id, job in (await self.get_many(left)).items()}
-            done |= {job_id: _written_before(m, tried.get(job_id)) for job_id, m in seen.items() if not m.changed}
-            tried = {job_id: m for job_id, m in seen.items() if m.changed}
-            if not tried or await self._write(list(tried.values())):
-                return done | {job_id: m.written for job_id, m in tried.items()}
-            left = list(tried)
+            done |= {job_id: m for job_id, m in seen.items() if not m.changed}
+            changed = {job_id: m for job_id, m in seen.items() if m.changed}
+            written = await self._write(changed)
+            done |= {job_id: changed[job_id].written for job_id in written}
+            left = [job_id for job_id in changed if job_id not in written]
+            if not left:
+                return done
         raise ConflictError(f"{len(left)} jobs could not be updated, the first is {left[0]}")
 
-    async def _write(self, changed: Sequence[Moved]) -> bool:
-        """Whether every one of the updates was applied."""
+    async def _write(self, changed: Mapping[str, Moved]) -> set[str]:
+        """Update jobs that are as they were read; the ids of those that were."""
+        if not changed:
+            return set()
+        writer = token_hex(8)
         writes: list[UpdateOne | ReplaceOne[Document]] = [
             UpdateOne(
                 {"_id": object_id(m.before.id), "revision": m.before.revision},
-                {"$set": _difference(m), "$inc": {"revision": 1}},
+                {"$set": {**_difference(m), "writer": writer}, "$inc": {"revision": 1}},
             )
-            for m in changed
+            for m in changed.values()
         ]
         result = await self._jobs.bulk_write(writes, ordered=False)
-        return result.modified_count == len(writes)
+        if result.modified_count == len(writes):
+            return set(changed)
+        ours = self._jobs.find({"_id": {"$in": object_ids(list(changed))}, "writer": writer}, {"_id": 1})
+        return {str(document["_id"]) for document in await ours.to_list()}
 
     async def renew_leases(
         self, execution_ids: Sequence[str], job_ids: Sequence[str], until: datetime, *, unless_after: datetime
@@ -245,15 +253,6 @@ def _document(job: Job) -> Document:
 
 def _planned_document(plan: PlannedJob) -> Document:
     return {**_document(plan.job), "stages": plan.stages, "students": None}
-
-
-def _written_before(present: Moved, tried: Moved | None) -> Moved:
-    """What became of a job in a batch of which only a part could be written: was it this job's part?"""
-    if tried is None:
-        return present
-    ours = tried.written
-    is_ours = (present.before.revision, present.before.state) == (ours.after.revision, ours.after.state)
-    return ours if is_ours else present
 
 
 def _difference(moved: Moved) -> Document:

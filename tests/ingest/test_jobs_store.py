@@ -62,6 +62,23 @@ async def test_what_a_batch_has_moved_is_told_though_another_writer_came_between
     assert [again[job_id].changed for job_id in job_ids] == [False] * 3
 
 
+async def test_what_another_writer_has_moved_in_the_same_way_is_not_told_as_ours(
+    store: Store, other_writer: Database[dict[str, Any]], job_ids: list[str]
+) -> None:
+    """Two services that record the same outcome at the same time: one of them has stored it."""
+    first, second, _ = job_ids
+    left = iter([True])
+
+    def overtaken(job: Job) -> Job:
+        if next(left, False):
+            changes = {"$set": {"state": "dispatched"}, "$inc": {"revision": 1}}
+            other_writer["grading_job"].update_one({"_id": ObjectId(second)}, changes)
+        return dispatch(job)
+
+    moved = await store.jobs.move({first: dispatch, second: overtaken})
+    assert (moved[first].changed, moved[second].changed) == (True, False)
+
+
 async def test_a_writer_who_always_comes_first_is_an_error(
     store: Store, other_writer: Database[dict[str, Any]], job_ids: list[str]
 ) -> None:
