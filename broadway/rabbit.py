@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -35,6 +35,8 @@ CALL_TIMEOUT = 10  # seconds, for every declaration and confirm
 PING_WITHIN = 3  # seconds
 PING = "ping"  # the type of messages that are sent only to see whether they are taken
 CANARY_LIFE = 30  # seconds
+WATCH_INTERVAL = 30  # seconds between two looks at a consumer that gets nothing
+WATCH_STRIKES = 2
 REPLACE_WITHIN = 30  # seconds; deleting a broken queue takes some
 PUBLISH_DEADLINE = 30  # seconds, over all repetitions of one publish
 BACK_OFF_AFTER_A_BUG = 5  # seconds before a message whose handler failed unexpectedly is tried again
@@ -216,15 +218,17 @@ class Rabbit:
             channels: Channels that consume, each with its own prefetch.
             decoder: Reads a message; what it refuses is dead.
         """
-        subscription = Subscription(self, queue, handler, decoder)
+        tags = [f"{tag}.{number}" for number in range(channels)] if channels > 1 else [tag]
+        subscription = Subscription(self, queue, handler, decoder, tags=tags, prefetch=prefetch)
         try:
-            for number in range(channels):
-                channel = await _robust_channel(self._consuming)
-                suffix = f".{number}" if channels > 1 else ""
-                await subscription.start(channel, tag=f"{tag}{suffix}", prefetch=prefetch)
+            await subscription.start()
             yield subscription
         finally:
             await subscription.close()
+
+    async def consuming_channel(self) -> AbstractRobustChannel:
+        """A new channel of the connection that consumes."""
+        return await _robust_channel(self._consuming)
 
     @contextlib.asynccontextmanager
     async def taker(self, queue: Queue, *, tag: str) -> AsyncIterator["Taker"]:
@@ -269,25 +273,66 @@ class Rabbit:
 class Subscription:
     """Running handlers of one queue's messages, by message id, and the newest delivery of each."""
 
-    def __init__(self, rabbit: Rabbit, queue: Queue, handler: Handler, decoder: Decoder) -> None:
+    def __init__(
+        self, rabbit: Rabbit, queue: Queue, handler: Handler, decoder: Decoder, *, tags: Sequence[str], prefetch: int
+    ) -> None:
         self._rabbit = rabbit
         self._decoder = decoder
+        self._tags = tags
+        self._prefetch = prefetch
+        self._arrivals = 0
+        self._watching: asyncio.Task[None] | None = None
         self._queue = queue
         self._handler = handler
         self._consumers: list[tuple[AbstractRobustChannel, AbstractRobustQueue, str]] = []
         self._deliveries: dict[str, AbstractIncomingMessage] = {}
         self._tasks: dict[asyncio.Task[None], None] = {}  # in the order of arrival, in which they are given back, too
 
-    async def start(self, channel: AbstractRobustChannel, *, tag: str, prefetch: int) -> None:
-        """Consume on one more channel."""
+    async def start(self) -> None:
+        """Consume, on a channel for each tag."""
+        await self._consume_all()
+        if not self._queue.exclusive:
+            self._watching = asyncio.create_task(self._watch())
+
+    async def _consume_all(self) -> None:
+        for tag in self._tags:
+            await self._consume(await self._rabbit.consuming_channel(), tag)
+
+    async def _consume(self, channel: AbstractRobustChannel, tag: str) -> None:
         with heeded():
-            await channel.set_qos(prefetch_count=prefetch, timeout=CALL_TIMEOUT)
+            await channel.set_qos(prefetch_count=self._prefetch, timeout=CALL_TIMEOUT)
             queue = await _declare(channel, self._queue, robust=True)
             await queue.consume(self._on_message, consumer_tag=tag, timeout=CALL_TIMEOUT)
             self._consumers.append((channel, queue, tag))
 
+    async def _watch(self) -> None:
+        """Consume anew when messages wait and none arrives: a consumer may vanish without a word."""
+        strikes, arrivals = 0, 0
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL)
+            if self._tasks or self._arrivals != arrivals:
+                strikes, arrivals = 0, self._arrivals
+                continue
+            try:
+                strikes = strikes + 1 if await self._rabbit.depth(self._queue) else 0
+                if strikes >= WATCH_STRIKES:
+                    log.error("repair: messages wait and none arrives", queue=self._queue.name)
+                    strikes = 0
+                    await self._consume_anew()
+            except (PublishError, *_BROKEN_CHANNEL) as error:
+                log.warning("consumer not looked after", queue=self._queue.name, reason=str(error))
+
+    async def _consume_anew(self) -> None:
+        while self._consumers:
+            channel, _, _ = self._consumers.pop()
+            with contextlib.suppress(*_BROKEN_CHANNEL):
+                await channel.close()
+        await self._consume_all()
+
     async def stop_taking(self) -> None:
         """Take no further messages; handlers go on."""
+        if self._watching:
+            await end(self._watching)
         for _, queue, tag in self._consumers:
             with contextlib.suppress(*_BROKEN_CHANNEL):
                 await queue.cancel(tag, timeout=CALL_TIMEOUT)
@@ -310,6 +355,7 @@ class Subscription:
         if message.type == PING:
             await _quietly(message.ack())
             return
+        self._arrivals += 1
         key = message.message_id or f"{id(self)}:{message.delivery_tag}"
         previous = self._deliveries.get(key)
         self._deliveries[key] = message

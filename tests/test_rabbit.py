@@ -473,6 +473,19 @@ async def test_a_queue_that_is_deleted_comes_back_with_its_consumer(rabbit: Rabb
 # Consuming
 
 
+async def test_a_consumer_that_has_vanished_comes_back(rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it has been seen after reconnections: the client believes that it consumes, the broker knows nothing of it."""
+    monkeypatch.setattr(module, "WATCH_INTERVAL", 0.1)
+    received: asyncio.Queue[Event] = asyncio.Queue()
+    async with rabbit.consume(BACKLOG, received.put, tag="vanishing", prefetch=1) as subscription:
+        ((channel, _, tag),) = subscription._consumers  # noqa: SLF001 - nobody has a way to do this
+        await (await channel.get_underlay_channel()).basic_cancel(tag)
+        await rabbit.publish(JOBS, KEY, event(7))
+
+        assert number_of(await asyncio.wait_for(received.get(), 30)) == 7
+    await until(depth_is(rabbit, BACKLOG, 0))
+
+
 @pytest.mark.parametrize(("prefetch", "channels"), [(1, 1), (3, 1), (1, 3), (2, 2)])
 async def test_no_more_handlers_run_at_once_than_wanted(rabbit: Rabbit, prefetch: int, channels: int) -> None:
     # A course's queue has one active consumer at a time; a pool's has as many as there are channels.

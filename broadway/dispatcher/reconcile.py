@@ -29,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 LIMIT = 1000  # repairs of one kind in one sweep
 THOROUGH = 5  # every how many sweeps the expensive questions are asked
+SHARE = 20  # and at most one part of the time in so many is spent on them, however long the backlog is
 DISPATCH_PATIENCE = timedelta(seconds=5)  # before an untaken job is compared with the queue it should be in
 
 
@@ -78,12 +79,16 @@ class Reconciler:
     _watching_since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     async def run(self, *, interval: float) -> None:
-        """Sweep every ``interval`` seconds until cancelled; every fifth sweep is a thorough one."""
+        """Sweep every ``interval`` seconds until cancelled; every fifth time thoroughly, unless that takes long."""
+        loop = asyncio.get_running_loop()
+        rested_at = loop.time()
         for number in itertools.count():
             try:
                 await self.sweep()
-                if number % THOROUGH == 0:
+                if number % THOROUGH == 0 and loop.time() >= rested_at:
+                    begun = loop.time()
                     await self.sweep_thoroughly()
+                    rested_at = loop.time() + SHARE * (loop.time() - begun)
             except (StoreError, PublishError) as error:
                 log.warning("sweep incomplete", reason=str(error))
                 self._watching_since = datetime.now(UTC)
