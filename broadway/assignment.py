@@ -11,6 +11,17 @@ Env = dict[str, Any]
 Memory = Annotated[str, Field(pattern=r"^[0-9]*[1-9][0-9]*(\.[0-9]+)?[kKmMgGtT]?[bB]?$")]
 
 
+_UNITS = {"b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+def memory_bytes(text: str) -> float:
+    """What a stage's ``memory`` stands for, in bytes."""
+    text = text.lower()
+    if text.endswith("b") and text[-2:-1] in _UNITS:
+        text = text[:-1]
+    return float(text[:-1]) * _UNITS[text[-1]] if text[-1] in _UNITS else float(text)
+
+
 class Stage(BaseModel):
     """One container of a pipeline: the original's keys, types and defaults (``timeout`` in seconds)."""
 

@@ -9,7 +9,7 @@ from broadway.assignment import AssignmentConfig
 from broadway.ingest.auth import authorize
 from broadway.ingest.payload import read
 from broadway.ingest.responses import Refused, success
-from broadway.ingest.submit import check_limits
+from broadway.ingest.submit import Limits, check_limits
 
 if TYPE_CHECKING:
     from broadway.ingest.app import Deps
@@ -19,8 +19,14 @@ async def register(request: Request, deps: "Deps") -> Response:
     """Store a config; it replaces an older one whole, and runs that have started keep theirs."""
     course = await authorize(request, deps.store.courses)
     config = await read(request, AssignmentConfig, limit=deps.settings.max_body_size)
-    limits = deps.settings
-    check_limits(config, max_job_seconds=limits.max_job_seconds, allow_privileged=limits.allow_privileged)
+    settings = deps.settings
+    limits = Limits(
+        max_job_seconds=settings.max_job_seconds,
+        allow_privileged=settings.allow_privileged,
+        images=[pattern.strip() for pattern in settings.allow_images.split(",")],
+        max_memory=settings.max_memory,
+    )
+    check_limits(config, limits)
     await deps.store.assignments.put(course.id, request.path_params["assignment"], config.as_posted())
     return success()
 

@@ -5,12 +5,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from secrets import token_hex
 from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from broadway.assignment import AssignmentConfig, Env, Pipeline, longest_run
+from broadway.assignment import AssignmentConfig, Env, Pipeline, Stage, longest_run, memory_bytes
 from broadway.course import Course
 from broadway.crashpoints import Point, reach
 from broadway.job import Phase
@@ -62,22 +63,43 @@ class Assignments(Protocol):
     async def get(self, course: str, assignment: str) -> dict[str, Any] | None: ...
 
 
-def check_limits(config: AssignmentConfig, *, max_job_seconds: float, allow_privileged: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the operator lets courses ask for. ``images`` are patterns with ``*`` and ``?``."""
+
+    max_job_seconds: float
+    allow_privileged: bool = False
+    images: Sequence[str] = ("*",)
+    max_memory: str | None = None
+
+
+def check_limits(config: AssignmentConfig, limits: Limits) -> None:
     """Compare an assignment with what the operator allows.
 
     Raises:
-        RejectedError: It asks for more; the text names the pipeline and the stage.
+        RejectedError: It asks for more; the text names the pipeline, the stage and the key.
     """
     for key in PIPELINE_OF.values():
         pipeline: Pipeline = getattr(config, key) or []
         for index, stage in enumerate(pipeline):
-            if stage.privileged and not allow_privileged:
-                raise RejectedError(f"{key}.{index}.privileged: privileged containers are not allowed on this server")
+            if problem := _problem(stage, limits):
+                raise RejectedError(f"{key}.{index}.{problem}")
         seconds = longest_run([stage.model_dump() for stage in pipeline])
-        if seconds > max_job_seconds:
+        if seconds > limits.max_job_seconds:
             raise RejectedError(
-                f"{key}: its stages may run {seconds:g} s together, {max_job_seconds:g} s are allowed for a job"
+                f"{key}: its stages may run {seconds:g} s together, {limits.max_job_seconds:g} s are allowed for a job"
             )
+
+
+def _problem(stage: Stage, limits: Limits) -> str | None:
+    """The first key of a stage that asks for too much, and why."""
+    if stage.privileged and not limits.allow_privileged:
+        return "privileged: privileged containers are not allowed on this server"
+    if not any(fnmatchcase(stage.image, pattern) for pattern in limits.images):
+        return f"image: {stage.image} is none of the images that this server allows: {', '.join(limits.images)}"
+    if limits.max_memory and memory_bytes(stage.memory) > memory_bytes(limits.max_memory):
+        return f"memory: {stage.memory} is more than a stage may have on this server, {limits.max_memory}"
+    return None
 
 
 async def submit(

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
 
+from broadway.assignment import Memory
 from broadway.job import RetryPolicy
 from broadway.settings.leaves import ENV_PREFIX, Names
 
@@ -127,6 +128,10 @@ class IngestSettings(ServiceSettings):
         description="seconds that the broker lets a grader hold a message, as its own consumer_timeout says",
     )
     allow_privileged: bool = Field(default=False, description="accept stages that ask for privileged containers")
+    allow_images: str = Field(
+        default="*", min_length=1, description="images that stages may use: patterns with * and ?, between commas"
+    )
+    max_memory: Memory | None = Field(default=None, description="memory of a stage at most, such as 8g")
 
     @field_validator("consumer_timeout")
     @classmethod
