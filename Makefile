@@ -15,7 +15,7 @@ up: setup ## run everything on this machine until Ctrl-C
 	.venv/bin/broadway up
 
 test: setup ## all tests
-	timeout --kill-after=60 45m .venv/bin/python -m pytest
+	scripts/test
 
 faults: setup ## the whole fault suite; writes its table to docs/reliability.md
 	BROADWAY_FAULTS=1 timeout --kill-after=60 120m .venv/bin/python -m pytest -o faulthandler_timeout=2400 tests/faults

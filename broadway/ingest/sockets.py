@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from broadway.cancellation import heeded
 from broadway.course import same_secret
 from broadway.ingest.auth import parse_bearer
 from broadway.ingest.gateway import Gateway, Handout, UnwantedResultError
@@ -153,7 +154,8 @@ class _Connection:
                 raise _Closing(NO_CODE) from None
             self.heard.clear()
             if self.worker:
-                await self._beat(self.worker)
+                with heeded():
+                    await self._beat(self.worker)
 
     async def _beat(self, worker: Attached) -> None:
         try:
@@ -171,7 +173,8 @@ class _Connection:
                 async with self.gateway.rabbit.taker(queue, tag=tag) as taker:
                     while True:
                         await self.idle.wait()
-                        handout = await self.gateway.take(self.worker, taker)
+                        with heeded():
+                            handout = await self.gateway.take(self.worker, taker)
                         if handout:
                             await self._push(handout)
             except PublishError as error:
@@ -197,7 +200,10 @@ class _Connection:
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message.get("code") or 1005)
             try:
-                await self._hear(message.get("bytes") or (message.get("text") or "").encode("utf-8", "surrogatepass"))
+                with heeded():
+                    await self._hear(
+                        message.get("bytes") or (message.get("text") or "").encode("utf-8", "surrogatepass")
+                    )
             except InvalidBodyError as error:
                 log.warning("bad message", grader=self.worker_id, reason=str(error))
                 raise _Closing(INTERNAL_ERROR, "internal error") from error

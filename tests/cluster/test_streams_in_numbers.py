@@ -96,5 +96,6 @@ async def test_two_hundred_streams_on_two_hundred_jobs(server: Server) -> None:
             assert (start, end) == ("STARTED", "FAILED" if number == 1 else "FINISHED")
             assert places == sorted(places, reverse=True)
             assert all(place <= number for place in places)
-            assert len(set(places)) >= min(number // POLLERS, 3), "they fall"
+            # A busy server tells places less often: of those in front, some may start without having heard any.
+            assert len(set(places)) >= min(number // (10 * POLLERS), 3), "they fall"
     assert many < 1.5 * few
