@@ -13,10 +13,14 @@ from typing import Any
 
 import structlog
 
+from broadway.cancellation import end
+
 log = structlog.get_logger(__name__)
 
 INTERVAL = 5.0  # seconds between two looks
 STALE = timedelta(seconds=30)  # without a look, and a service counts as stuck
+
+GIVE_UP = 10.0  # seconds that an answer is waited for
 
 Check = Callable[[], Awaitable[None]]
 
@@ -45,13 +49,17 @@ class Health:
     file: Path | None = None
     interval: float = INTERVAL
     _away: dict[str, Away] = field(default_factory=dict)
+    _unanswered: set[asyncio.Task[str | None]] = field(default_factory=set)
     _looked_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     async def run(self) -> None:
         """Look until cancelled."""
-        while True:
-            await self.look()
-            await asyncio.sleep(self.interval)
+        try:
+            while True:
+                await self.look()
+                await asyncio.sleep(self.interval)
+        finally:
+            await end(*self._unanswered)
 
     async def look(self) -> None:
         """Ask every part once."""
@@ -63,8 +71,8 @@ class Health:
             draft.replace(self.file)
 
     def is_away(self, part: str) -> bool:
-        """Whether a part did not answer when it was last asked."""
-        return part in self._away
+        """Whether a part did not answer when it was last asked, which is not long ago."""
+        return part in self._away and datetime.now(UTC) - self._looked_at < STALE
 
     @property
     def is_ready(self) -> bool:
@@ -81,16 +89,28 @@ class Health:
         }
 
     async def _ask(self, part: str, check: Check) -> None:
-        try:
-            await check()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the part is away
+        asking = asyncio.create_task(_problem(check))
+        self._unanswered.add(asking)
+        asking.add_done_callback(self._unanswered.discard)
+        # A question that is never answered is left alone: to cancel it may be the worse for the library.
+        await asyncio.wait({asking}, timeout=GIVE_UP)
+        problem = asking.result() if asking.done() else f"no answer within {GIVE_UP:g} s"
+        if problem is not None:
             if part not in self._away:
-                log.warning("part away", part=part, reason=str(error))
+                log.warning("part away", part=part, reason=problem)
             since = self._away[part].since if part in self._away else datetime.now(UTC)
-            self._away[part] = Away(since, str(error))
-        else:
-            if back := self._away.pop(part, None):
-                log.info("part back", part=part, seconds=round((datetime.now(UTC) - back.since).total_seconds(), 1))
+            self._away[part] = Away(since, problem)
+        elif back := self._away.pop(part, None):
+            log.info("part back", part=part, seconds=round((datetime.now(UTC) - back.since).total_seconds(), 1))
+
+
+async def _problem(check: Check) -> str | None:
+    """What keeps a part from answering."""
+    try:
+        await check()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the part is away
+        return str(error)
+    return None
 
 
 def judge(file: Path, now: datetime) -> tuple[bool, str]:

@@ -48,7 +48,7 @@ class Workers(Protocol):
 
     async def register(self, worker: Attached) -> bool: ...
     async def attached(self, worker_id: str) -> Attached | None: ...
-    async def seen(self, worker_id: str, now: datetime) -> None: ...
+    async def seen(self, worker: Attached, now: datetime) -> None: ...
     async def hand_out(self, worker_id: str, job_id: str) -> None: ...
     async def take_back(self, worker_id: str, job_ids: Sequence[str]) -> None: ...
     async def bury(
@@ -174,7 +174,7 @@ class Gateway:
     async def beat(self, worker: Attached) -> None:
         """A grader lives, and so do the jobs that it was given since it registered and that have time left."""
         now = datetime.now(UTC)
-        await self.workers.seen(worker.id, now)
+        await self.workers.seen(worker, now)
         held = [job for job in await self.jobs.held_by(worker.id) if _is_under_way(job, worker, now)]
         if held:
             executions = [job.execution_id for job in held if job.execution_id]
@@ -185,7 +185,7 @@ class Gateway:
 
     async def poll(self, worker: Attached, *, wait: float, patience: float) -> Handout | None:
         """A job, if there is one: jobs that wait already are waited for ``patience`` seconds, others ``wait``."""
-        await self.workers.seen(worker.id, datetime.now(UTC))
+        await self.workers.seen(worker, datetime.now(UTC))
         within = max(wait, patience) if await self.jobs.are_any_waiting(worker.pool) else wait
         if within <= 0:
             return None

@@ -70,9 +70,12 @@ class Workers:
         document = await self._workers.find_one({"_id": {"$eq": worker_id}})
         return _attached(document) if document else None
 
-    async def seen(self, worker_id: str, now: datetime) -> None:
-        """A grader has been heard of, and so lives."""
-        await self._workers.update_one({"_id": worker_id}, {"$set": {"last_seen": now, "alive": True}})
+    async def seen(self, worker: Attached, now: datetime) -> None:
+        """A grader has been heard of, and so lives; on a socket only as long as that has not been closed."""
+        wanted: Document = {"_id": worker.id}
+        if worker.over_socket:
+            wanted["session"] = worker.session
+        await self._workers.update_one(wanted, {"$set": {"last_seen": now, "alive": True}})
 
     async def hand_out(self, worker_id: str, job_id: str) -> None:
         """Note a job that a grader has been given by its gateway."""
@@ -95,6 +98,8 @@ class Workers:
         if silent_since is not None:
             wanted["last_seen"] = {"$lte": silent_since}
         idle: Document = {"alive": False, "running_job_id": None, "running_job_ids": []}
+        if session is not None:
+            idle["session"] = None  # a heartbeat of it that is still on its way to the store must not revive the grader
         result = await self._workers.update_one(wanted, {"$set": idle})
         return result.modified_count == 1
 

@@ -1,5 +1,6 @@
 """Which part is away, since when, and what a supervisor reads of it."""
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from broadway import health as module
 from broadway.cli import app
 from broadway.health import Health, judge
 
@@ -57,6 +59,23 @@ async def test_some_parts_can_be_done_without(store: Part, broker: Part) -> None
     await health.look()
     assert health.is_ready
     assert health.is_away("broker")
+
+
+async def test_a_part_that_never_answers_is_away_and_asked_again(store: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GIVE_UP", 0.01)
+    silent = asyncio.Event()
+
+    async def ask() -> None:
+        if not silent.is_set():
+            silent.set()
+            await asyncio.Event().wait()
+        await store.ask()
+
+    health = Health({"store": ask})
+    await health.look()
+    assert health.report()["away"]["store"]["reason"] == "no answer within 0.01 s"
+    await health.look()
+    assert health.is_ready
 
 
 async def test_supervisors_read_the_file(store: Part, tmp_path: Path) -> None:
