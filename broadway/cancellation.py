@@ -7,7 +7,7 @@ from typing import Any
 
 # A second cancellation is a last resort: it interrupts a library's answer to the first. pymongo's, for one, then
 # leaves a lock behind that nobody holds and everybody waits for.
-REPEAT_AFTER = 5  # seconds
+REPEAT_AFTER = 30  # seconds
 
 
 async def end(*tasks: asyncio.Task[Any]) -> None:

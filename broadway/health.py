@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 INTERVAL = 5.0  # seconds between two looks
 STALE = timedelta(seconds=30)  # without a look, and a service counts as stuck
 
-GIVE_UP = 10.0  # seconds that an answer is waited for
+GIVE_UP = 4.0  # seconds that an answer is waited for
 
 Check = Callable[[], Awaitable[None]]
 

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Self
 
-import pymongo
 from pymongo import AsyncMongoClient, WriteConcern
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConfigurationError, PyMongoError
@@ -23,8 +22,6 @@ from broadway.mongo.runs import Runs
 from broadway.mongo.workers import Workers
 
 __all__ = ["Store", "StoreError", "StoreUnreachableError"]
-
-PING_WITHIN = 4.0  # seconds; a busy store is not one that is away
 
 DURABLE = WriteConcern("majority", j=True, wtimeout=10_000)
 
@@ -105,5 +102,4 @@ class Store:
         Raises:
             StoreError: It does not.
         """
-        with pymongo.timeout(PING_WITHIN):
-            await self._primary.command("ping")
+        await self._primary.command("ping")
