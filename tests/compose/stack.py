@@ -1,0 +1,110 @@
+"""The stack of compose.yaml, on the tests' engine: started, looked at and restarted as an operator would."""
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import docker
+from docker.errors import APIError
+
+ROOT = Path(__file__).parents[2]
+FILES = ROOT / "compose"
+COURSE_TOKEN = "staff-of-the-demo"
+STARTED = 300  # seconds; docker-compose itself waits for the health of what others depend on
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A project of docker-compose; ``environment`` is all that differs from one deployment to another."""
+
+    client: docker.APIClient
+    environment: Mapping[str, str]
+
+    @property
+    def api(self) -> str:
+        return f"http://127.0.0.1:{self.environment['BROADWAY_API_PORT']}"
+
+    def compose(self, *arguments: str) -> str:
+        """Run docker-compose, and return what it prints."""
+        command = ["docker-compose", "--file", str(FILES / "compose.yaml"), *arguments]
+        environment = {**os.environ, **self.environment}
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=STARTED, cwd=FILES, check=False
+        )
+        assert done.returncode == 0, f"{' '.join(arguments)}: {done.stderr[-4000:]}{self.logs()}"
+        return done.stdout
+
+    def down(self) -> None:
+        self.compose("down", "--volumes")
+
+    @property
+    def label(self) -> dict[str, str]:
+        """A filter for what is of the project."""
+        return {"label": f"com.docker.compose.project={self.environment['COMPOSE_PROJECT_NAME']}"}
+
+    def containers(self) -> dict[str, dict[str, Any]]:
+        """All of the project, as the engine describes them, by name; those that others depend on first."""
+        details = [
+            self.client.inspect_container(each["Id"]) for each in self.client.containers(all=True, filters=self.label)
+        ]
+        return {each["Name"][1:]: each for each in sorted(details, key=lambda each: str(each["Created"]))}
+
+    def is_well(self, name: str) -> bool:
+        """Ask a container at once what its health check asks from time to time; one without has done its job."""
+        container = self.client.inspect_container(name)
+        if "Healthcheck" not in container["Config"]:
+            return container["State"]["Status"] == "exited" and container["State"]["ExitCode"] == 0
+        _, *command = container["Config"]["Healthcheck"]["Test"]
+        with contextlib.suppress(APIError):  # it does not run yet
+            check = self.client.exec_create(name, command)["Id"]
+            self.client.exec_start(check)
+            return self.client.exec_inspect(check)["ExitCode"] == 0
+        return False
+
+    def logs(self) -> str:
+        """The ends of all logs."""
+        return "".join(
+            f"\n--- {name}\n{self.client.logs(each['Id'], tail=15).decode(errors='replace')}"
+            for name, each in self.containers().items()
+        )
+
+    def left(self) -> list[str]:
+        """What there is of the project on the engine, and of its graders' jobs on this host."""
+        work = Path(self.environment["BROADWAY_WORK_DIR"])
+        return [
+            *self.containers(),
+            *(each["Id"] for each in self.client.containers(all=True, filters={"label": "io.broadway.grader"})),
+            *(each["Name"] for each in self.client.networks(filters=self.label)),
+            *(each["Name"] for each in self.client.volumes(filters=self.label)["Volumes"] or []),
+            *(line for line in Path("/proc/mounts").read_text().splitlines() if f"{work}/" in line),
+            *(str(path) for path in work.rglob("*") if path.parent != work and path.parent.name != "spool"),
+            *(str(path) for path in work.iterdir() if path.name not in {"jobs", "spool"}),
+        ]
+
+
+@contextlib.contextmanager
+def work_directory(path: Path) -> Iterator[Path]:
+    """A directory whose mounts others see: on a host with systemd every one is like that."""
+    path.mkdir()
+    subprocess.run(["mount", "--bind", str(path), str(path)], check=True)
+    try:
+        subprocess.run(["mount", "--make-rshared", str(path)], check=True)
+        yield path
+    finally:
+        subprocess.run(["umount", "--recursive", "--lazy", str(path)], check=True)
+
+
+@contextlib.contextmanager
+def running(client: docker.APIClient, environment: Mapping[str, str]) -> Iterator[Stack]:
+    """The stack with its graders, for as long as the context lasts; nothing of it is there afterwards."""
+    stack = Stack(client, environment)
+    stack.down()  # what a session that was killed has left
+    try:
+        stack.compose("up", "--detach")
+        yield stack
+    finally:
+        stack.down()

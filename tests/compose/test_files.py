@@ -1,0 +1,144 @@
+"""The files of the stack, read and not run: they are valid, and what they promise is in them."""
+
+import os
+import re
+import stat
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from compose.stack import FILES, ROOT
+from compose.stand_ins import MONGO, PYTHON, RABBITMQ
+from ruamel.yaml import YAML
+
+from broadway.settings import PROGRAMS
+from broadway.settings.leaves import IN_FILE, leaves
+
+BROADWAY = "broadway:0.1.0"
+
+ENVIRONMENT = {
+    "COMPOSE_PROJECT_NAME": "broadway",
+    "COMPOSE_PROFILES": "graders,cli",
+    "BROADWAY_GRADER_ID": "host1",
+    "BROADWAY_API_HOST": "http://ingest:1470",
+}
+ONE_SHOTS = {"replica-set", "topology", "cli"}
+
+
+def configured(file: str, **without: str) -> subprocess.CompletedProcess[str]:
+    command = ["docker-compose", "--file", str(FILES / file), "config"]
+    environment = {**os.environ, **ENVIRONMENT, **without}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=FILES)
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, dict[str, Any]]:
+    """Those of compose.yaml, with all that they extend and take over."""
+    done = configured("compose.yaml")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, dict[str, Any]] = YAML(typ="safe", pure=True).load(done.stdout)["services"]
+    return found
+
+
+@pytest.mark.parametrize("file", ["compose.yaml", "graders.yaml"])
+def test_a_file_is_as_the_compose_specification_has_it(file: str) -> None:
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(FILES / file)]
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("variable", ["BROADWAY_GRADER_ID", "BROADWAY_API_HOST"])
+def test_a_grader_without_a_name_or_an_api_is_refused_with_what_is_missing(variable: str) -> None:
+    assert configured("graders.yaml").returncode == 0
+    done = configured("graders.yaml", **{variable: ""})
+    assert done.returncode != 0
+    assert variable in done.stderr
+
+
+def test_every_image_is_pinned(services: dict[str, dict[str, Any]]) -> None:
+    assert {service["image"] for service in services.values()} == {BROADWAY, MONGO, RABBITMQ}
+    bases = re.findall(r"^ARG PYTHON=(.*)$", (FILES / "Dockerfile").read_text(), re.MULTILINE)
+    assert bases == [PYTHON]
+    for image in (BROADWAY, MONGO, RABBITMQ, PYTHON):
+        assert re.search(r":\d+\.\d+\.\d+", image)
+
+
+def test_the_image_has_the_version_of_the_package() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"broadway:{version}" == BROADWAY
+    assert set(re.findall(r"^ARG VERSION=(.*)$", (FILES / "Dockerfile").read_text(), re.MULTILINE)) == {version}
+
+
+def test_the_image_has_the_pinned_versions_and_not_the_embedded_store() -> None:
+    pins = re.compile(r"^([a-z0-9-]+==\S+)", re.MULTILINE)
+    image, all_of_them = (
+        set(pins.findall(path.read_text())) for path in (FILES / "requirements.txt", ROOT / "requirements.txt")
+    )
+    assert image < all_of_them
+    assert not [pin for pin in image if pin.startswith("secantusdb")]
+
+
+def test_every_service_that_stays_has_a_health_check_and_starts_again(services: dict[str, dict[str, Any]]) -> None:
+    for name, service in services.items():
+        if name not in ONE_SHOTS:
+            assert service["healthcheck"]["test"][0] == "CMD", name
+            assert service["restart"] == "unless-stopped", name
+
+
+def test_every_service_is_limited(services: dict[str, dict[str, Any]]) -> None:
+    for name, service in services.items():
+        assert {"mem_limit", "pids_limit"} <= service.keys(), name
+        assert service["logging"]["options"].keys() == {"max-size", "max-file"}, name
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+
+
+def test_only_graders_are_root_or_reach_the_engine(services: dict[str, dict[str, Any]]) -> None:
+    for name, service in services.items():
+        sockets = [volume for volume in service.get("volumes", []) if "docker.sock" in str(volume)]
+        is_privileged = service.get("user") == "0:0" or "cap_add" in service or "pid" in service or bool(sockets)
+        assert is_privileged is name.startswith("grader-"), name
+        assert "privileged" not in service
+
+
+def test_graders_are_not_where_the_store_is(services: dict[str, dict[str, Any]]) -> None:
+    for name, service in services.items():
+        if name.startswith(("grader-", "rabbitmq")):
+            assert set(service["networks"]) == {"broker"}, name
+
+
+def test_secrets_come_in_files(services: dict[str, dict[str, Any]]) -> None:
+    secret = {leaf.variable for program in PROGRAMS.values() for leaf in leaves(program) if leaf.is_secret}
+    without_a_login = {"BROADWAY_GRADER_AMQP_URL"}
+    for name, service in services.items():
+        variables = service.get("environment", {})
+        assert not secret - without_a_login & variables.keys(), name
+        mounted = {Path(each.get("target") or each["source"]).name for each in service.get("secrets", [])}
+        for variable, file in variables.items():
+            if variable.removesuffix(IN_FILE) in secret and variable.endswith(IN_FILE):
+                assert Path(file).name in mounted, (name, variable)
+
+
+def test_made_secrets_are_random_readable_in_containers_alone_and_stay(tmp_path: Path) -> None:
+    made, others = tmp_path / "made", tmp_path / "others"
+    for directory in (made, others, made):
+        subprocess.run([FILES / "make-secrets", directory], check=True, capture_output=True)
+    assert stat.S_IMODE(made.stat().st_mode) == 0o700
+    for path in made.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o444
+        assert (path.read_text() == (others / path.name).read_text()) is (path.name == "courses.json")
+    password = (made / "rabbitmq_password").read_text()
+    before = (made / "amqp_url").read_text()
+    assert password in before
+    subprocess.run([FILES / "make-secrets", made], check=True, capture_output=True)
+    assert (made / "amqp_url").read_text() == before
+
+
+def test_every_secret_of_the_stack_is_made(tmp_path: Path) -> None:
+    subprocess.run([FILES / "make-secrets", tmp_path], check=True, capture_output=True)
+    named = re.findall(r"file: \"\$\{BROADWAY_SECRETS:-\./secrets\}/([\w.]+)\"", (FILES / "compose.yaml").read_text())
+    assert len(named) == 9
+    assert set(named) < {path.name for path in tmp_path.iterdir()}

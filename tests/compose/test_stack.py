@@ -1,0 +1,128 @@
+"""The stack comes up from its file, grades a class whatever is restarted meanwhile, and goes down without a trace.
+
+Each test goes on from where the one before it has left the stack.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import docker
+import httpx2
+import pytest
+from compose.stack import COURSE_TOKEN, Stack
+from compose.stand_ins import PYTHON
+from harness import until
+
+from demo import course_server, image, pipelines, submissions
+from demo.client import Broadway, BroadwayError
+
+OVER = ("grading run is complete", "grading run failed")
+FEW = 8
+DRAIN = 30  # seconds that the engine gives a grader to stop
+LABELS = ("title", "description", "licenses", "version", "revision", "created", "base.name")
+
+
+@dataclass
+class Class:
+    """The demo's class: all of it is submitted first, and a few students again whenever that has been graded."""
+
+    broadway: Broadway
+    runs: dict[str, list[str]] = field(default_factory=dict)  # the students of each
+
+    def is_graded(self) -> bool:
+        try:
+            return self.broadway.status(list(self.runs)[-1])["state"] in OVER
+        except BroadwayError:  # what it asks is being restarted
+            return False
+
+    def submit(self) -> None:
+        students = list(submissions.expected())[: FEW if self.runs else None]
+        self.runs[self.broadway.submit(pipelines.run(students))] = students
+
+    def wrong(self, run: str) -> list[Any]:
+        """The students whose outcome is other than it should be."""
+        rows, expected = self.broadway.students(run), submissions.expected()
+        assert [row["student"] for row in rows] == self.runs[run]
+        return [row for row in rows if row["outcome"] != expected[row["student"]].outcome]
+
+
+@contextlib.contextmanager
+def enrolled(stack: Stack, docker_host: str, directory: Path) -> Iterator[Class]:
+    with Broadway(stack.api, COURSE_TOKEN) as broadway:
+        server = course_server.CourseServer(broadway.students, directory)
+        listening = course_server.listen(course_server.gateway(docker_host), directory / "port")
+        with course_server.serve(server.app(), listening) as url:
+            broadway.register(pipelines.config(image.ensure(docker_host, print), url))
+            yield Class(broadway)
+
+
+@pytest.mark.timeout(290)
+async def test_the_image_is_small_says_what_it_is_and_has_a_user_without_rights(
+    broadway_image: str, api: docker.APIClient
+) -> None:
+    found, base = api.inspect_image(broadway_image), api.inspect_image(PYTHON)
+    assert found["Config"]["User"] == "10001:10001"
+    assert found["Config"]["Entrypoint"] == ["python", "-m"]
+    assert {f"org.opencontainers.image.{label}" for label in LABELS} <= found["Config"]["Labels"].keys()
+    assert found["Size"] - base["Size"] < 150e6
+
+
+@pytest.mark.timeout(290)
+async def test_the_stack_comes_up_confined_and_tells_no_secret(stack: Stack, secrets: Path) -> None:
+    containers = stack.containers()
+    assert len(containers) == 10, list(containers)
+    values = [path.read_text().strip() for path in secrets.iterdir()]
+    for name, each in containers.items():
+        is_grader = "_grader-" in name
+        options = each["HostConfig"]
+        assert options["ReadonlyRootfs"], name
+        assert options["CapDrop"] == ["ALL"], name
+        assert "no-new-privileges=true" in options["SecurityOpt"], name
+        assert not options["Privileged"], name
+        assert options["Memory"] > 0, name
+        assert options["PidsLimit"] > 0, name
+        assert bool(options["CapAdd"]) is is_grader, name
+        assert each["Config"]["User"], name
+        assert (each["Config"]["User"] == "0:0") is is_grader, name
+        told = str((each["Config"], each["Args"]))
+        assert not [value for value in values if value in told], name
+
+
+@pytest.mark.timeout(290)
+async def test_commands_see_both_graders(stack: Stack) -> None:
+    async def listed() -> bool:
+        found = await asyncio.to_thread(stack.compose, "run", "--rm", "cli", "grader", "list")
+        return all(f"host1-{number}" in found for number in (1, 2))
+
+    await until(listed)
+
+
+@pytest.mark.timeout(290)
+async def test_a_class_is_graded_while_every_container_is_restarted(
+    stack: Stack, docker_host: str, tmp_path: Path
+) -> None:
+    with enrolled(stack, docker_host, tmp_path) as students:
+        students.submit()
+        for name in stack.containers():
+            if students.is_graded():
+                students.submit()
+            await asyncio.to_thread(stack.client.restart, name, timeout=DRAIN)
+            await until(lambda name=name: asyncio.to_thread(stack.is_well, name), within=120)
+        await until(students.is_graded, within=240)
+        assert [students.wrong(run) for run in students.runs] == [[] for _ in students.runs]
+        jobs = [job for run in students.runs for job in students.broadway.run(run)["jobs"]]
+    assert {job["grader"] for job in jobs} == {"host1-1", "host1-2"}
+    url = f"{stack.api}/api/v2/courses/{pipelines.COURSE}/jobs/{jobs[0]['id']}"
+    described = httpx2.get(url, headers={"Authorization": f"Bearer {COURSE_TOKEN}"}).json()
+    assert all(stage["usage"]["cpu_seconds"] > 0 for stage in described["stages"]), "graders see control groups"
+
+
+@pytest.mark.timeout(290)
+async def test_the_stack_goes_down_and_leaves_nothing(stack: Stack) -> None:
+    assert stack.left()
+    stack.down()
+    assert stack.left() == []
