@@ -1,0 +1,97 @@
+"""The corpus: a directory for each case, with what is handed in, and in ``case.toml`` what is to come of it.
+
+``about`` says what it tries, ``outcome`` which outcomes are right (with ``runsc = true`` on gVisor too, where
+``outcome_runsc`` adds others), ``reason`` and ``log`` what must be found in them, ``score`` what it is to score.
+``pipeline`` is *stage* (the submission in an untrusted stage, the default), *judged* (and a trusted stage after it),
+*class* (and one before it, as in the docs) or *planted* (a stage of the standard profile that plants a results file).
+Scripts end with 66 when they got through.
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from broadway.assignment import AssignmentConfig, prepare_stages
+from broadway.job import Outcome
+
+HERE = Path(__file__).parent
+SECRET = "hunter2"
+ANSWER = "42"
+JUDGE = """
+find /job/out \\( -type l -o -type p -o -type s -o -type b -o -type c -o -perm /6000 \\) | grep -q . && exit 66
+[ "$SECRET" = hunter2 ] || exit 67
+score=0
+cmp -s /job/out/answer /job/tests/expected && score=1
+echo "{\\"score\\": $score, \\"max_score\\": 1}" >/job/results.json || exit 1
+"""
+SETUP = f"""
+mkdir /job/submission /job/tests
+echo {ANSWER} >/job/submission/answer
+echo {ANSWER} >/job/tests/expected
+chmod 700 /job/tests
+echo 'exit 0' >/job/judge.sh
+"""
+
+
+class Case(BaseModel):
+    """One case."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    submission: str
+    interpreter: Sequence[str]
+    about: str
+    outcome: Sequence[Outcome]
+    outcome_runsc: Sequence[Outcome] = ()
+    reason: str = ""
+    log: str = ""
+    score: float | None = None
+    runsc: bool = False
+    pipeline: str = "stage"
+    results: str = "results.json"
+    timeout: float = 10
+    memory: str = "64m"
+    env: Mapping[str, str] = {}
+
+    def stages(self, image: str) -> list[dict[str, Any]]:
+        """The stages of its job, as a grader gets them."""
+        config = AssignmentConfig.model_validate({"student_pipeline": self._pipeline(image), "env": {"SECRET": SECRET}})
+        posted = config.as_posted()
+        return prepare_stages(
+            posted["student_pipeline"], shared=posted["env"], job_env={"STUDENT_ID": "s"}, run_id="run", job_id="job"
+        )
+
+    def _pipeline(self, image: str) -> list[dict[str, Any]]:
+        common = {"image": image, "memory": self.memory, "timeout": self.timeout, "env": dict(self.env)}
+        submission = {**common, "entrypoint": [*self.interpreter, self.submission]}
+        untrusted = {**submission, "untrusted": True, "write": ["out"]}
+        trusted = {**common, "networking": False}
+        judge = {**trusted, "entrypoint": ["sh", "-c", JUDGE], "results": "results.json"}
+        setup = {**trusted, "entrypoint": ["sh", "-c", SETUP]}
+        match self.pipeline:
+            case "planted":
+                nothing = {**trusted, "entrypoint": ["true"], "results": self.results}
+                return [{**submission, "networking": False}, nothing]
+            case "judged":
+                return [untrusted, judge]
+            case "class":
+                return [setup, {**untrusted, "read": ["submission"]}, judge]
+            case _:
+                return [untrusted]
+
+
+def load() -> list[Case]:
+    """All cases, by name."""
+    return [_case(path.parent) for path in sorted(HERE.glob("*/*/case.toml"))]
+
+
+def _case(directory: Path) -> Case:
+    (submission,) = directory.glob("submission.*")
+    interpreter = {".sh": ["sh", "-c"], ".pl": ["perl", "-e"]}[submission.suffix]
+    told = tomllib.loads((directory / "case.toml").read_text())
+    name = str(directory.relative_to(HERE))
+    return Case(name=name, submission=submission.read_text(), interpreter=interpreter, **told)

@@ -1,0 +1,2 @@
+#!/usr/bin/perl
+exit(socket(my $s, 2, 3, 1) ? 66 : 0);

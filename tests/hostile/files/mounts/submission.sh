@@ -1,0 +1,3 @@
+#!/bin/sh
+mount -t tmpfs none /job/out 2>/dev/null || mount --bind /etc /job/out 2>/dev/null && exit 66
+exit 0

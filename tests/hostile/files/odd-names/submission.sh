@@ -1,0 +1,11 @@
+#!/bin/sh
+cd /job/out
+: > ./-rf
+: > './
+'
+: > '...'
+: > './$(reboot)'
+: > "./$(printf '\377\376')"
+: > './*'
+mkdir ./--help
+exit 0

@@ -1,0 +1,2 @@
+#!/bin/sh
+mkdir /job/results.json

@@ -1,0 +1,2 @@
+#!/bin/sh
+mkfifo /job/results.json

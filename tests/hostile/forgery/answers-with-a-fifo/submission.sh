@@ -1,0 +1,3 @@
+#!/bin/sh
+mkfifo /job/out/answer
+exit 0

@@ -1,0 +1,2 @@
+#!/bin/sh
+cp /job/submission/answer /job/out/answer

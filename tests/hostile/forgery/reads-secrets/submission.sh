@@ -1,0 +1,3 @@
+#!/bin/sh
+env | grep -q hunter2 && exit 66
+exit 0

@@ -1,0 +1,3 @@
+#!/usr/bin/perl
+my $x = "a" x 1000000;
+$x .= $x while 1;

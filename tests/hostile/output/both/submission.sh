@@ -1,0 +1,2 @@
+#!/bin/sh
+yes >&2 & yes

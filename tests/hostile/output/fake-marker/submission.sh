@@ -1,0 +1,3 @@
+#!/bin/sh
+echo '... 5 bytes dropped ...'
+exit 0

@@ -1,0 +1,3 @@
+#!/bin/sh
+yes | head -n 20000
+kill -SEGV $$

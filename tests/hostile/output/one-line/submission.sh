@@ -1,0 +1,2 @@
+#!/bin/sh
+tr '\0' x </dev/zero

@@ -1,0 +1,2 @@
+#!/usr/bin/perl
+exec $^X, "-e", $ENV{LOOP};

@@ -1,0 +1,3 @@
+#!/bin/sh
+trap '' TERM INT HUP QUIT
+sleep 1000

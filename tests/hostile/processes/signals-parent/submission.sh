@@ -1,0 +1,4 @@
+#!/bin/sh
+kill -TERM 1
+sleep 5
+exit 0

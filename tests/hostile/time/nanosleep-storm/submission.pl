@@ -1,0 +1,2 @@
+#!/usr/bin/perl
+select(undef, undef, undef, 0.00001) while 1;
