@@ -1,6 +1,6 @@
 # The targets with a `##` are what `make help` lists.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test faults check fmt clean
+.PHONY: help setup demo up test faults bench check fmt clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -20,6 +20,10 @@ test: setup ## all tests
 faults: setup ## the whole fault suite; writes its table to docs/reliability.md
 	BROADWAY_FAULTS=1 timeout --kill-after=60 120m .venv/bin/python -m pytest -o faulthandler_timeout=2400 tests/faults
 
+bench: ## measure Broadway beside what people use instead; writes docs/performance.md
+	@scripts/bootstrap bench
+	.venv/bin/python -m benchmarks
+
 check: setup ## format, lint, types and import rules
 	.venv/bin/ruff format --check
 	.venv/bin/ruff check
@@ -31,5 +35,5 @@ fmt: setup ## format, and fix what lint can
 	.venv/bin/ruff check --fix
 
 clean: ## remove .venv, caches and everything that runs have left
-	rm -rf .venv .broadway .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-peers .broadway .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

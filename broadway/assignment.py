@@ -1,9 +1,18 @@
 """Assignments: the pipelines that a course registers, and the environment their stages run in."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 Env = dict[str, Any]
 
@@ -22,8 +31,20 @@ def memory_bytes(text: str) -> float:
     return float(text[:-1]) * _UNITS[text[-1]] if text[-1] in _UNITS else float(text)
 
 
+# Below /job, and with no name in it that a shell, a program's options or a path could take for something else.
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+JobPath = Annotated[str, Field(pattern=rf"^{_NAME}(/{_NAME}){{0,7}}$")]
+JobPaths = Annotated[list[JobPath], Field(max_length=16)]
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+
+
 class Stage(BaseModel):
-    """One container of a pipeline: the original's keys, types and defaults (``timeout`` in seconds)."""
+    """One container of a pipeline: the original's keys, types and defaults (``timeout`` in seconds), and a few more.
+
+    An ``untrusted`` stage runs what a student has written. Of ``/job`` it sees only what ``read`` and ``write`` name,
+    and of the variables of the assignment and the roster only those that ``inherit`` names. ``results`` is the file
+    below ``/job`` in which a stage that is trusted leaves scores.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -37,6 +58,33 @@ class Stage(BaseModel):
     cpuset_cpus: str = ""
     memory: Memory = "2g"
     logs: bool = True
+    untrusted: bool = False
+    read: JobPaths = []
+    write: JobPaths = []
+    inherit: Annotated[list[VariableName], Field(max_length=64)] = []
+    results: JobPath | None = None
+
+    @model_validator(mode="after")
+    def _fits_its_profile(self) -> Self:
+        if self.untrusted:
+            asked = self.model_fields_set
+            if self.networking and "networking" in asked:
+                raise ValueError("networking: an untrusted stage has no network")
+            if self.privileged:
+                raise ValueError("privileged: an untrusted stage has no privileges")
+            if self.results:
+                raise ValueError("results: only a trusted stage may say what a submission scores")
+            _check_apart([*self.read, *self.write], "read, write")
+            return self
+        for key in ("read", "write", "inherit"):
+            if getattr(self, key):
+                raise ValueError(f'{key}: only for a stage with "untrusted": true; a trusted one sees everything')
+        return self
+
+    @property
+    def has_network(self) -> bool:
+        """Whether the container gets a network."""
+        return self.networking and not self.untrusted
 
     @field_validator("timeout", mode="wrap")
     @classmethod
@@ -47,7 +95,25 @@ class Stage(BaseModel):
         return value
 
 
-Pipeline = list[Stage]
+def _check_apart(paths: Sequence[str], where: str) -> None:
+    """Make sure that no path is, or lies within, another one."""
+    for one, other in pairwise(sorted(f"{path}/" for path in paths)):
+        if other.startswith(one):
+            raise ValueError(f"{where}: {one[:-1]} and {other[:-1]} overlap")
+
+
+def _check_paths(pipeline: list[Stage]) -> list[Stage]:
+    """A directory that one stage may write to is mounted on its own: it is the same one for all stages, or apart."""
+    written = sorted({path for stage in pipeline for path in stage.write})
+    _check_apart(written, "write")
+    for path in {path for stage in pipeline for path in stage.read} - set(written):
+        _check_apart([path, *written], "read, write")
+    for path in {stage.results for stage in pipeline if stage.results}:
+        _check_apart([path, *written], "results, write")
+    return pipeline
+
+
+Pipeline = Annotated[list[Stage], AfterValidator(_check_paths)]
 
 
 class AssignmentConfig(BaseModel):
@@ -55,7 +121,7 @@ class AssignmentConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    student_pipeline: Annotated[Pipeline, Field(min_length=1)]
+    student_pipeline: Annotated[list[Stage], Field(min_length=1), AfterValidator(_check_paths)]
     pre_processing_pipeline: Pipeline | None = None
     post_processing_pipeline: Pipeline | None = None
     env: Env | None = None
@@ -73,11 +139,16 @@ def stage_env(
     job: Mapping[str, Any],
     run_id: str,
     job_id: str,
+    only: Collection[str] | None = None,
 ) -> Env:
     """The environment of one stage of one job; later wins.
 
     The assignment's ``env``, ``GRADING_RUN_ID``, the stage's own, the run's entry for this job, ``GRADING_JOB_ID``.
+    With ``only``, just those variables of the assignment and of the job's entry.
     """
+    if only is not None:
+        shared = {name: value for name, value in (shared or {}).items() if name in only}
+        job = {name: value for name, value in job.items() if name in only}
     return {**(shared or {}), "GRADING_RUN_ID": run_id, **stage, **job, "GRADING_JOB_ID": job_id}
 
 
@@ -93,7 +164,14 @@ def prepare_stages(
     return [
         {
             **stage,
-            "env": stage_env(shared=shared, stage=stage.get("env") or {}, job=job_env, run_id=run_id, job_id=job_id),
+            "env": stage_env(
+                shared=shared,
+                stage=stage.get("env") or {},
+                job=job_env,
+                run_id=run_id,
+                job_id=job_id,
+                only=stage.get("inherit", []) if stage.get("untrusted") else None,
+            ),
         }
         for stage in pipeline
     ]

@@ -1,4 +1,4 @@
-"""Many handlers, one flush: what arrives within a moment is written together."""
+"""Many callers, one flush: what arrives within a moment is read or written together."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -7,59 +7,79 @@ from typing import Generic, TypeVar
 from broadway.ports import Retry
 
 Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 
-class Batcher(Generic[Item]):
+_OVER = "this process is shutting down"
+
+
+class Batcher(Generic[Item, Answer]):
     """Collects items and passes them on in batches.
 
     Args:
-        flush: Takes a batch. ``Retry`` is handed to every submitter; after any other error each item is flushed on
-            its own, so that one bad item cannot fail its neighbours.
+        flush: Takes a batch and returns an answer for each of its items, in their order.
         size: Items in one batch at most.
         linger: Seconds to wait for more after the first item of a batch.
+        common: Errors that are no item's own, which are handed to every submitter, as ``Retry`` always is. After any
+            other error each item is flushed on its own, so that one bad item cannot fail its neighbours.
     """
 
     def __init__(
-        self, flush: Callable[[Sequence[Item]], Awaitable[None]], *, size: int = 200, linger: float = 0.004
+        self,
+        flush: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
+        *,
+        size: int = 200,
+        linger: float = 0.004,
+        common: type[Exception] = Retry,
     ) -> None:
         self._flush = flush
         self._size = size
         self._linger = linger
-        self._queue: asyncio.Queue[tuple[Item, asyncio.Future[None]]] = asyncio.Queue()
+        self._common = (Retry, common)
+        self._queue: asyncio.Queue[tuple[Item, asyncio.Future[Answer]]] = asyncio.Queue()
+        self._is_over = False
 
-    async def submit(self, item: Item) -> None:
-        """Return when the batch with the item has been flushed, or raise what went wrong with it."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def submit(self, item: Item) -> Answer:
+        """Return the item's answer when its batch has been flushed, or raise what went wrong with it."""
+        if self._is_over:
+            raise Retry(_OVER)
+        done: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._queue.put_nowait((item, done))
-        await done
+        return await done
 
     async def run(self) -> None:
-        """Flush batches until cancelled."""
-        while True:
-            batch = [await self._queue.get()]
-            await asyncio.sleep(self._linger)
-            while len(batch) < self._size and not self._queue.empty():
-                batch.append(self._queue.get_nowait())
-            await self._flush_all(batch)
-
-    async def _flush_all(self, batch: Sequence[tuple[Item, asyncio.Future[None]]]) -> None:
+        """Flush batches until cancelled. Whoever still waits then learns of it, by a ``Retry``."""
+        batch: list[tuple[Item, asyncio.Future[Answer]]] = []
         try:
-            await self._flush([item for item, _ in batch])
+            while True:
+                batch = [await self._queue.get()]
+                await asyncio.sleep(self._linger)
+                while len(batch) < self._size and not self._queue.empty():
+                    batch.append(self._queue.get_nowait())
+                await self._flush_all(batch)
+        finally:
+            self._is_over = True
+            while not self._queue.empty():
+                batch.append(self._queue.get_nowait())
+            for done in _waiting(batch):
+                done.set_exception(Retry(_OVER))
+
+    async def _flush_all(self, batch: Sequence[tuple[Item, asyncio.Future[Answer]]]) -> None:
+        try:
+            answers = await self._flush([item for item, _ in batch])
         except Exception as error:  # noqa: BLE001 - it is handed to the submitters
-            if len(batch) > 1 and not isinstance(error, Retry):
+            if len(batch) > 1 and not isinstance(error, self._common):
                 for entry in batch:
                     await self._flush_all([entry])
                 return
-            _settle(batch, error)
+            for done in _waiting(batch):
+                done.set_exception(error)
         else:
-            _settle(batch, None)
+            for (_, done), answer in zip(batch, answers, strict=True):
+                if not done.done():
+                    done.set_result(answer)
 
 
-def _settle(batch: Sequence[tuple[Item, asyncio.Future[None]]], error: Exception | None) -> None:
-    for _, done in batch:
-        if done.done():  # its submitter has been cancelled
-            continue
-        if error is None:
-            done.set_result(None)
-        else:
-            done.set_exception(error)
+def _waiting(batch: Sequence[tuple[Item, asyncio.Future[Answer]]]) -> list[asyncio.Future[Answer]]:
+    """Those of a batch whose submitters have not been cancelled."""
+    return [done for _, done in batch if not done.done()]

@@ -1,9 +1,11 @@
 """Ending tasks, and telling our own cancellation from a library's."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 # A second cancellation is a last resort: it interrupts a library's answer to the first. pymongo's, for one, then
 # leaves a lock behind that nobody holds and everybody waits for.
@@ -20,6 +22,20 @@ async def end(*tasks: asyncio.Task[Any]) -> None:
         _, waiting = await asyncio.wait(waiting, timeout=REPEAT_AFTER)
         for task in waiting:
             task.cancel()
+
+
+async def finish(awaitable: Awaitable[T]) -> T:
+    """Await something to its end. A cancellation that arrives meanwhile goes on after that."""
+    task = asyncio.ensure_future(awaitable)
+    cancelled = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled and (task.cancelled() or task.exception() or True):
+        raise cancelled
+    return task.result()
 
 
 def cancellations() -> int:

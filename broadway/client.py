@@ -2,10 +2,19 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlencode
 
 import httpx2
 from pydantic import BaseModel
+
+from broadway.trust import trust
+
+PAGE = 500  # items of a list at a time
+
+_UNDONE = (422, 429)  # a delivery was decided, and came to nothing
 
 
 class ClientError(Exception):
@@ -70,7 +79,53 @@ class Worker(BaseModel):
     alive: bool
 
 
-class Client:
+class Wanted(BaseModel):
+    """What an operator wants of a grader; no ``slots``: as many as it was started with."""
+
+    mode: str
+    slots: int | None
+
+
+class GraderDescription(BaseModel):
+    """One grader, for operators.
+
+    ``state`` is what it does (online, paused, draining, drained, gone or revoked), ``wanted`` what it shall do.
+    """
+
+    id: str
+    hostname: str
+    pool: str
+    state: str
+    slots: int
+    reason: str
+    wanted: Wanted
+    running: list[str]
+    jobs_processed: int
+    last_seen: str | None
+    way: str
+
+
+class _Asking:
+    """Speaks to a server with a token."""
+
+    def __init__(self, http: httpx2.Client, *, token: str) -> None:
+        self._http = http
+        self._headers = {"Authorization": f"Bearer {token}"}
+
+    def _ask(
+        self, method: str, path: str, body: dict[str, Any] | None = None, headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        try:
+            response = self._http.request(method, path, json=body, headers={**self._headers, **(headers or {})})
+        except httpx2.TransportError as error:
+            raise ClientError(f"no server at {self._http.base_url}: {error}; is it up, and --server right?") from error
+        if response.is_error:
+            raise ClientError(_refusal(response), status=response.status_code)
+        answer: dict[str, Any] = response.json() if response.content else {}
+        return answer
+
+
+class Client(_Asking):
     """One course's view of a server.
 
     Args:
@@ -80,15 +135,17 @@ class Client:
     """
 
     def __init__(self, http: httpx2.Client, *, course: str, token: str) -> None:
-        self._http = http
+        super().__init__(http, token=token)
         self._course = course
-        self._headers = {"Authorization": f"Bearer {token}"}
 
     @classmethod
     @contextmanager
-    def connect(cls, server: str, *, course: str, token: str) -> Iterator[Self]:
-        """Talk to the server at an address such as ``http://127.0.0.1:1470``."""
-        with httpx2.Client(base_url=server.rstrip("/"), timeout=30) as http:
+    def connect(cls, server: str, *, course: str, token: str, ca_file: Path | None = None) -> Iterator[Self]:
+        """Talk to the server at an address such as ``http://127.0.0.1:1470``.
+
+        ``ca_file`` has authorities to trust besides the system's.
+        """
+        with httpx2.Client(base_url=server.rstrip("/"), timeout=30, verify=trust(ca_file)) as http:
             yield cls(http, course=course, token=token)
 
     def register(self, assignment: str, config: dict[str, Any]) -> None:
@@ -131,6 +188,58 @@ class Client:
     def _order(self, path: str, body: dict[str, Any]) -> Ordered:
         return Ordered.model_validate(self._ask("POST", f"/api/v2/courses/{self._course}/{path}", body))
 
+    def hooks(self) -> list[dict[str, Any]]:
+        """The course's hooks, as v2 describes them."""
+        return list(self._items("hooks"))
+
+    def put_hook(self, name: str, config: dict[str, Any]) -> dict[str, Any]:
+        """Make or change a hook."""
+        return self._ask("PUT", self._path(f"hooks/{name}"), config)
+
+    def delete_hook(self, name: str) -> None:
+        self._ask("DELETE", self._path(f"hooks/{name}"))
+
+    def deliveries(self, hook: str, *, state: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
+        """What a hook has received, latest first."""
+        return list(islice(self._items(f"hooks/{hook}/deliveries", state=state, limit=min(limit, PAGE)), limit))
+
+    def every_delivery(self, hook: str, *, state: str | None) -> list[dict[str, Any]]:
+        """All that a hook has received, oldest first."""
+        return list(self._items(f"hooks/{hook}/deliveries", state=state, limit=PAGE))[::-1]
+
+    def delivery(self, hook: str, delivery: str) -> dict[str, Any]:
+        return self._ask("GET", self._path(f"hooks/{hook}/deliveries/{delivery}"))
+
+    def redeliver(self, hook: str, delivery: str) -> tuple[str, bool]:
+        """Have a delivery decided anew: what it came to, and whether that is a run."""
+        try:
+            told = self._ask("POST", self._path(f"hooks/{hook}/deliveries/{delivery}/redeliver"))
+        except ClientError as error:
+            if error.status not in _UNDONE:
+                raise
+            return str(error), False
+        return str(told["state"]), bool(told["run"])
+
+    def roster(self, assignment: str) -> dict[str, Any]:
+        return self._ask("GET", self._path(f"assignments/{assignment}/roster"))
+
+    def put_roster(self, assignment: str, roster: dict[str, Any]) -> None:
+        """Replace an assignment's roster."""
+        self._ask("PUT", self._path(f"assignments/{assignment}/roster"), roster)
+
+    def _path(self, rest: str) -> str:
+        return f"/api/v2/courses/{self._course}/{rest}"
+
+    def _items(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
+        """All items of a list, page by page."""
+        wanted = {key: value for key, value in query.items() if value is not None}
+        while True:
+            page = self._ask("GET", f"{self._path(path)}?{urlencode(wanted)}" if wanted else self._path(path))
+            yield from page["items"]
+            if page["next"] is None:
+                return
+            wanted["after"] = page["next"]
+
     def job_log(self, job_id: str) -> JobLog:
         return JobLog.model_validate(self._ask("GET", f"/api/v1/grading_job_log/{self._course}/{job_id}")["data"])
 
@@ -138,17 +247,48 @@ class Client:
         answer = self._ask("GET", f"/api/v1/worker/{self._course}/all")
         return [Worker.model_validate(worker) for worker in answer["data"]["worker_nodes"]]
 
-    def _ask(
-        self, method: str, path: str, body: dict[str, Any] | None = None, headers: Mapping[str, str] | None = None
-    ) -> dict[str, Any]:
-        try:
-            response = self._http.request(method, path, json=body, headers={**self._headers, **(headers or {})})
-        except httpx2.TransportError as error:
-            raise ClientError(f"no server at {self._http.base_url}: {error}; is it up, and --server right?") from error
-        if response.is_error:
-            raise ClientError(_refusal(response), status=response.status_code)
-        answer: dict[str, Any] = response.json()
-        return answer
+
+class Operator(_Asking):
+    """An operator's view of a server's graders and dead letters, with the cluster token.
+
+    Args:
+        http: A client with the server's address.
+        token: The cluster token.
+    """
+
+    @classmethod
+    @contextmanager
+    def connect(cls, server: str, *, token: str, ca_file: Path | None = None) -> Iterator[Self]:
+        """Talk to the server at an address such as ``http://127.0.0.1:1470``; ``ca_file`` as for ``Client``."""
+        with httpx2.Client(base_url=server.rstrip("/"), timeout=30, verify=trust(ca_file)) as http:
+            yield cls(http, token=token)
+
+    def graders(self) -> list[GraderDescription]:
+        """Every grader that ever joined.
+
+        Raises:
+            ClientError: As every method here.
+        """
+        answer = self._ask("GET", "/api/v2/graders")
+        return [GraderDescription.model_validate(each) for each in answer["graders"]]
+
+    def grader(self, grader_id: str) -> GraderDescription:
+        return GraderDescription.model_validate(self._ask("GET", f"/api/v2/graders/{grader_id}"))
+
+    def order(self, grader_id: str, verb: str, **wanted: Any) -> GraderDescription:
+        """Have a grader ``pause``, ``resume``, ``drain``, ``revoke`` or ``readmit``, or change its ``slots``."""
+        return GraderDescription.model_validate(self._ask("POST", f"/api/v2/graders/{grader_id}/{verb}", wanted))
+
+    def dead_letters(self, *, limit: int = PAGE) -> list[dict[str, Any]]:
+        """The messages that died last, latest first."""
+        return list(self._ask("GET", f"/api/v2/dead-letters?limit={limit}")["items"])
+
+    def dead_letter(self, letter: str) -> dict[str, Any]:
+        return self._ask("GET", f"/api/v2/dead-letters/{letter}")
+
+    def discard(self, letter: str) -> None:
+        """Forget a dead letter."""
+        self._ask("DELETE", f"/api/v2/dead-letters/{letter}")
 
 
 def _refusal(response: httpx2.Response) -> str:

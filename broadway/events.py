@@ -6,6 +6,7 @@ An operator reads type and subject among a message's headers in the management U
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -15,16 +16,27 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from broadway.job import FaultPhase, Job, JobClass, Outcome, Phase, Report
 from broadway.run import RunState
+from broadway.trace import HEADER, accepted, log_ids
 
 TYPE_PREFIX = "io.broadway."
 
 
 class Event(BaseModel):
-    """The body of a message. Unknown keys are ignored, so that newer senders may add some."""
+    """The body of a message. Unknown keys are ignored, so that newer senders may add some.
+
+    ``traceparent`` travels in the headers, not in the body.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     type: ClassVar[str]
+
+    traceparent: str | None = None
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """What log lines say of it while it is handled."""
+        return {}
 
     @property
     def subject(self) -> str:
@@ -44,6 +56,10 @@ class JobEvent(Event):
     run_id: str
     job_id: str
     generation: int
+
+    @property
+    def context(self) -> dict[str, Any]:
+        return log_ids(self.traceparent, course=self.course, run=self.run_id, job=self.job_id)
 
     @property
     def subject(self) -> str:
@@ -89,6 +105,10 @@ class JobDispatched(JobEvent):
     deferrals: int = 0
 
     @property
+    def context(self) -> dict[str, Any]:
+        return {**super().context, "attempt": self.attempt}
+
+    @property
     def identity(self) -> str:
         """Of a start: what comes again with the same identity is the same start."""
         return f"{self.key}:{self.attempt}:{self.deferrals}"
@@ -99,6 +119,10 @@ class ExecutionEvent(JobEvent):
 
     execution_id: str
     grader_id: str
+
+    @property
+    def context(self) -> dict[str, Any]:
+        return {**super().context, "execution": self.execution_id, "grader": self.grader_id}
 
     @property
     def identity(self) -> str:
@@ -137,6 +161,10 @@ class JobFinished(ExecutionEvent):
     results: list[dict[str, Any]] = []
     stdout: str = ""
     stderr: str = ""
+
+    @property
+    def context(self) -> dict[str, Any]:
+        return {**super().context, "attempt": self.attempt}
 
     @property
     def report(self) -> Report:
@@ -190,6 +218,10 @@ class RunAdvanced(Event):
     round: int = 1
 
     @property
+    def context(self) -> dict[str, Any]:
+        return log_ids(self.traceparent, course=self.course, run=self.run_id)
+
+    @property
     def subject(self) -> str:
         return f"{self.course}/{self.run_id}"
 
@@ -211,6 +243,8 @@ class RunningJob(BaseModel):
 class GraderHeartbeat(Event):
     """A grader lives: its slots, and what runs in them. ``leaving`` is its last one.
 
+    ``paused`` says why it takes no jobs; it has no slots then. ``draining``: because an operator wants it to finish.
+    ``order`` is the revision of the last order that it obeys.
     ``gateway`` names the API process that speaks for it, which has stored all this already.
     """
 
@@ -222,8 +256,43 @@ class GraderHeartbeat(Event):
     slots: int
     running: list[RunningJob] = []
     leaving: bool = False
+    paused: str = ""
+    draining: bool = False
+    order: int = 0
     gateway: str | None = None
     sent_at: datetime
+
+    @property
+    def context(self) -> dict[str, Any]:
+        return {"grader": self.grader_id}
+
+    @property
+    def subject(self) -> str:
+        return self.grader_id
+
+
+class GraderMode(StrEnum):
+    """What an operator wants of a grader."""
+
+    ONLINE = "online"
+    PAUSED = "paused"
+    DRAINING = "draining"
+    REVOKED = "revoked"
+
+
+class GraderOrder(Event):
+    """A command to a grader: all that its operator wants of it. The one with the highest revision holds.
+
+    ``slots`` is None when the grader's own setting holds.
+    """
+
+    type: ClassVar[str] = "grader.order.v1"
+
+    grader_id: str
+    revision: int
+    mode: GraderMode = GraderMode.ONLINE
+    slots: int | None = None
+    reason: str = ""
 
     @property
     def subject(self) -> str:
@@ -251,6 +320,11 @@ class DeadLetter(Event):
     body: bytes
 
     @property
+    def context(self) -> dict[str, Any]:
+        ids = dict(zip(("course", "run", "job"), self.subject_text.split("/"), strict=False))
+        return log_ids(self.traceparent, **ids) if len(ids) > 1 else {}
+
+    @property
     def subject(self) -> str:
         return self.subject_text
 
@@ -267,6 +341,7 @@ _KINDS: dict[str, type[Event]] = {
         JobSettled,
         RunAdvanced,
         GraderHeartbeat,
+        GraderOrder,
         CancelJob,
     )
 }
@@ -293,7 +368,13 @@ class UndecodableError(ValueError):
 
 def ids_of(job: Job) -> dict[str, Any]:
     """The fields that say which job an event is about."""
-    return {"course": job.course, "run_id": job.run_id, "job_id": job.id, "generation": job.generation}
+    return {
+        "course": job.course,
+        "run_id": job.run_id,
+        "job_id": job.id,
+        "generation": job.generation,
+        "traceparent": job.traceparent,
+    }
 
 
 Decoder = Callable[[Mapping[str, Any], bytes], Event]
@@ -311,9 +392,12 @@ def encode(event: Event, *, source: str) -> Wire:
         "time": datetime.now(UTC),
         "datacontenttype": "application/json",
     }
-    message = binding.to_binary_event(CloudEvent(attributes, event.model_dump(mode="json")))
+    # As CloudEvents has it, of the fact, and as AMQP has it, of the message: no hop begins a span of its own.
+    trace = {HEADER: event.traceparent} if event.traceparent else {}
+    body = event.model_dump(mode="json", exclude={"traceparent"})
+    message = binding.to_binary_event(CloudEvent({**attributes, **trace}, body))
     return Wire(
-        headers=dict(message.headers),
+        headers={**message.headers, **trace},
         content_type=message.content_type or "application/json",
         body=message.body,
         message_id=identity,
@@ -332,7 +416,7 @@ def decode(headers: Mapping[str, Any], body: bytes) -> Event:
     if kind is None:
         raise UndecodableError(f"unknown event type {name!r}", body)
     try:
-        return kind.model_validate_json(body)
+        return kind.model_validate_json(body).model_copy(update={"traceparent": _traceparent(headers)})
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -345,6 +429,7 @@ def decode_dead_letter(headers: Mapping[str, Any], body: bytes) -> DeadLetter:
     latest = deaths[0] if isinstance(deaths, list) and deaths else None
     death: Mapping[str, Any] = latest if isinstance(latest, Mapping) else {}
     return DeadLetter(
+        traceparent=_traceparent(headers),
         message_id=str(headers.get("ce-id", "")),
         message_type=str(headers.get("ce-type", "")).removeprefix(TYPE_PREFIX),
         subject_text=str(headers.get("ce-subject", "")),
@@ -352,3 +437,7 @@ def decode_dead_letter(headers: Mapping[str, Any], body: bytes) -> DeadLetter:
         reason=str(headers.get("x-broadway-reason") or death.get("reason") or "unknown"),
         body=body,
     )
+
+
+def _traceparent(headers: Mapping[str, Any]) -> str | None:
+    return accepted(str(headers.get(HEADER) or headers.get(f"ce-{HEADER}") or ""))

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from broadway.events import CancelJob, Event, JobRequeued, JobSettled, ids_of
+from broadway.events import CancelJob, Event, GraderOrder, JobRequeued, JobSettled, ids_of
 from broadway.job import Job, JobState, Moved, Outcome
 from broadway.topology import CONTROL, EVENTS, Exchange, control_key, event_key
 
@@ -30,9 +30,16 @@ def _outdated(moved: Moved) -> list[Fact]:
 
 def unwanted(job: Job, grader_id: str, generation: int) -> Fact:
     """The command to a grader to stop what it runs of a job in ``generation``."""
-    reason = job.reason if job.outcome is Outcome.CANCELLED else "the job has ended or starts again"
+    reason = (
+        job.reason if job.outcome in (Outcome.CANCELLED, Outcome.SUPERSEDED) else "the job has ended or starts again"
+    )
     command = CancelJob(**{**ids_of(job), "generation": generation}, reason=reason)
     return CONTROL, control_key(grader_id), command
+
+
+def ordered(order: GraderOrder) -> Fact:
+    """The command to a grader that says what is wanted of it."""
+    return CONTROL, control_key(order.grader_id), order
 
 
 def settled(job: Job) -> Fact:

@@ -7,19 +7,19 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import structlog
 
+from broadway import metrics
 from broadway.cancellation import end
+from broadway.readiness import STALE
 
 log = structlog.get_logger(__name__)
 
 INTERVAL = 5.0  # seconds between two looks
-STALE = timedelta(seconds=30)  # without a look, and a service counts as stuck
-
 GIVE_UP = 4.0  # seconds that an answer is waited for
 
 Check = Callable[[], Awaitable[None]]
@@ -74,6 +74,10 @@ class Health:
         """Whether a part did not answer when it was last asked, which is not long ago."""
         return part in self._away and datetime.now(UTC) - self._looked_at < STALE
 
+    def reason(self, part: str) -> str:
+        """Why a part is away; empty if it is not."""
+        return self._away[part].reason if part in self._away else ""
+
     @property
     def is_ready(self) -> bool:
         """Whether all vital parts answer."""
@@ -95,6 +99,7 @@ class Health:
         # A question that is never answered is left alone: to cancel it may be the worse for the library.
         await asyncio.wait({asking}, timeout=GIVE_UP)
         problem = asking.result() if asking.done() else f"no answer within {GIVE_UP:g} s"
+        metrics.PART_UP.labels(part).set(problem is None)
         if problem is not None:
             if part not in self._away:
                 log.warning("part away", part=part, reason=problem)
@@ -111,16 +116,3 @@ async def _problem(check: Check) -> str | None:
     except Exception as error:  # noqa: BLE001 - whatever it is, the part is away
         return str(error)
     return None
-
-
-def judge(file: Path, now: datetime) -> tuple[bool, str]:
-    """Whether the service that keeps a file is ready, and a sentence that says so, or what is away and since when."""
-    try:
-        report = json.loads(file.read_text())
-        looked_at = datetime.fromisoformat(report["looked_at"])
-    except (OSError, ValueError, KeyError) as error:
-        return False, f"{file}: no report: {error}"
-    if now - looked_at > STALE:
-        return False, f"{file}: nothing was reported since {looked_at:%H:%M:%S} UTC: the service is gone, or stuck"
-    away = [f"{part} is away since {a['since']}: {a['reason']}" for part, a in report["away"].items()]
-    return report["ready"], "; ".join(away) or "ready"

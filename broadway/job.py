@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from broadway.trace import log_ids
+
 
 class Phase(StrEnum):
     """The part of a run that a job belongs to."""
@@ -142,6 +144,12 @@ class Job:
     fault_phase: FaultPhase | None = None
     success: bool | None = None
     results: Sequence[dict[str, Any]] | None = field(default=None, compare=False)
+    traceparent: str | None = None
+
+    @property
+    def context(self) -> dict[str, str]:
+        """What log lines about the job say of it."""
+        return log_ids(self.traceparent, course=self.course, run=self.run_id, job=self.id)
 
     @property
     def is_terminal(self) -> bool:
@@ -253,13 +261,12 @@ class Job:
         )
         return self._end(report)
 
-    def cancel(self, reason: str, now: datetime) -> "Job":
+    def cancel(self, reason: str, now: datetime, outcome: Outcome = Outcome.CANCELLED) -> "Job":
         """End the job, since its outcome is not wanted any more: whatever runs it comes too late."""
         if self.is_terminal:
             return self
         attempts = tuple(
-            replace(a, ended_at=now, outcome=Outcome.CANCELLED, reason=reason) if a.ended_at is None else a
-            for a in self.attempts
+            replace(a, ended_at=now, outcome=outcome, reason=reason) if a.ended_at is None else a for a in self.attempts
         )
         return replace(
             self,
@@ -269,7 +276,7 @@ class Job:
             lease_expires_at=None,
             finished_at=now,
             attempts=attempts,
-            outcome=Outcome.CANCELLED,
+            outcome=outcome,
             reason=reason,
             success=False,
             results=[{"result": reason}],

@@ -1,7 +1,12 @@
-"""Moving a run from phase to phase: the jobs of a phase are stored first, then the run's state says so."""
+"""Moving a run from phase to phase.
 
+The jobs of a phase are stored first, then the run's state says so. Only a new run is stored before its jobs, since they
+follow from it; until all of them are there, none is published.
+"""
+
+import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -11,25 +16,26 @@ from broadway import history
 from broadway.crashpoints import Point, reach
 from broadway.events import RunAdvanced
 from broadway.facts import Fact, following
-from broadway.job import Job, JobState, Move, Moved, Phase
-from broadway.outbox import publish_queued
+from broadway.job import Job, JobState, Move, Moved, Outcome, Phase
+from broadway.outbox import WINDOW, publish_queued
 from broadway.ports import Publisher, PublishError
 from broadway.run import PHASE_OF, Order, OrderKind, PlannedJob, Run, RunState, plan_jobs
 from broadway.topology import EVENTS, event_key
 
 log = structlog.get_logger(__name__)
 
-# The reconciler leaves a new phase alone for this long, since whoever began it is publishing its jobs.
-PUBLISH_GRACE = timedelta(seconds=5)
-PUBLISH_GRACE_PER_JOB = timedelta(milliseconds=5)
+# The reconciler leaves a phase alone for this long, since whoever began it is publishing its jobs, and says so again.
+PUBLISH_GRACE = timedelta(seconds=6)
 
 
 class RunStore(Protocol):
     """The part of the run store that phases need."""
 
+    async def insert(self, run: Run) -> bool: ...
     async def get(self, run_id: str) -> Run | None: ...
     async def summary(self, run_id: str) -> Run | None: ...
     async def advance(self, run: Run, target: RunState, *, now: datetime, publish_at: datetime | None) -> bool: ...
+    async def hold(self, run: Run, state: RunState, since: datetime, until: datetime) -> bool: ...
     async def mark_published(self, run: Run, state: RunState) -> None: ...
 
 
@@ -37,6 +43,7 @@ class PhaseJobs(Protocol):
     """The part of the job store that phases need."""
 
     async def insert(self, planned: Sequence[PlannedJob]) -> None: ...
+    async def count(self, run_id: str, phase: Phase) -> int: ...
     async def is_phase_open(self, run_id: str, phase: Phase) -> bool: ...
     async def has_phase_succeeded(self, run_id: str, phase: Phase) -> bool: ...
     async def of_run(self, run_id: str) -> list[Job]: ...
@@ -45,12 +52,16 @@ class PhaseJobs(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Advanced:
-    """A step that a run has taken, the jobs that it queued, and what else has to be told of it."""
+    """A step that a run has taken, the jobs that it queued, and what else has to be told of it.
+
+    ``publish_at`` is when somebody else will publish those jobs.
+    """
 
     run: Run
     state: RunState
     queued: tuple[Job, ...]
     facts: tuple[Fact, ...] = ()
+    publish_at: datetime | None = None
 
 
 async def advance(run_id: str, *, runs: RunStore, jobs: PhaseJobs) -> Advanced | None:
@@ -71,13 +82,40 @@ async def advance(run_id: str, *, runs: RunStore, jobs: PhaseJobs) -> Advanced |
     run = await runs.get(run_id)
     if run is None or (run.state, run.round) != (summary.state, summary.round):
         return None
-    succeeded = run.phase is None or await jobs.has_phase_succeeded(run_id, run.phase)
+    if run.phase and run.publish_at and run.envs(run.phase) and not await jobs.count(run_id, run.phase):
+        return await _store_jobs(run, run.phase, jobs=jobs)  # whoever stored the run got no further
+    # What the students' jobs came to does not matter to the run.
+    succeeded = run.phase in (None, Phase.STUDENTS) or await jobs.has_phase_succeeded(run_id, run.phase)
     return await _step(run, run.next_state(phase_succeeded=succeeded), runs=runs, jobs=jobs)
 
 
 async def begin(run: Run, *, runs: RunStore, jobs: PhaseJobs) -> Advanced | None:
-    """Take a new run's first step; None if somebody else was quicker."""
-    return await _step(run, run.next_state(phase_succeeded=True), runs=runs, jobs=jobs)
+    """Store a new run in its first phase, and then the jobs of that; None if there is a run of its id already."""
+    target = run.next_state(phase_succeeded=True)
+    phase = PHASE_OF.get(target)
+    now = run.started_at
+    begun = replace(run, state=target, publish_at=now + PUBLISH_GRACE)
+    if phase is None:
+        begun = replace(run, state=target, finished_at=now, success=True)
+    if not await runs.insert(begun):
+        return None
+    await reach(Point.SUBMIT_STORED)
+    history.note("step", run=run.id, round=run.round, source=run.state.slug, target=target.slug)
+    return await _store_jobs(begun, phase, jobs=jobs) if phase else Advanced(run, target, ())
+
+
+async def complete(run_id: str, *, runs: RunStore, jobs: PhaseJobs) -> None:
+    """Make sure that all jobs of a run's present phase are stored."""
+    run = await runs.get(run_id)
+    if run and run.phase and await jobs.count(run_id, run.phase) < len(run.envs(run.phase)):
+        await jobs.insert(plan_jobs(run, run.phase, run.started_at))
+
+
+async def _store_jobs(run: Run, phase: Phase, *, jobs: PhaseJobs) -> Advanced:
+    planned = plan_jobs(run, phase, run.started_at)
+    await jobs.insert(planned)
+    await reach(Point.SUBMIT_STEPPED)
+    return Advanced(run, run.state, tuple(plan.job for plan in planned), publish_at=run.publish_at)
 
 
 async def _step(run: Run, target: RunState, *, runs: RunStore, jobs: PhaseJobs) -> Advanced | None:
@@ -91,11 +129,12 @@ async def _step(run: Run, target: RunState, *, runs: RunStore, jobs: PhaseJobs) 
     facts: tuple[Fact, ...] = ()
     if phase and run.round > 1:
         queued, facts = await _renew(run, phase, now, jobs=jobs)
-    if not await runs.advance(run, target, now=now, publish_at=_publish_at(now, queued)):
+    publish_at = _publish_at(now, queued)
+    if not await runs.advance(run, target, now=now, publish_at=publish_at):
         return None
     history.note("step", run=run.id, round=run.round, source=run.state.slug, target=target.slug)
     await reach(Point.STEP_STORED)
-    return Advanced(run, target, queued, facts)
+    return Advanced(run, target, queued, facts, publish_at)
 
 
 async def _renew(run: Run, phase: Phase, now: datetime, *, jobs: PhaseJobs) -> tuple[tuple[Job, ...], tuple[Fact, ...]]:
@@ -111,8 +150,9 @@ async def _renew(run: Run, phase: Phase, now: datetime, *, jobs: PhaseJobs) -> t
 async def _carry_out(run: Run, order: Order, *, runs: RunStore, jobs: PhaseJobs) -> Advanced | None:
     now = datetime.now(UTC)
     present = await jobs.of_run(run.id)
-    if order.kind is OrderKind.CANCEL:
-        moved = await jobs.move({job.id: _cancel(order.reason, now) for job in present if not job.is_terminal})
+    if order.kind is not OrderKind.RERUN:
+        end = _cancel(order.reason, now, Outcome.CANCELLED if order.kind is OrderKind.CANCEL else Outcome.SUPERSEDED)
+        moved = await jobs.move({job.id: end for job in present if not job.is_terminal})
         await reach(Point.ORDER_JOBS_MOVED)
         if not await runs.advance(run, RunState.FAILED, now=now, publish_at=None):
             return None
@@ -126,9 +166,10 @@ async def _carry_out(run: Run, order: Order, *, runs: RunStore, jobs: PhaseJobs)
     moved = await jobs.move(moves)
     await reach(Point.ORDER_JOBS_MOVED)
     queued = tuple(job for job in await jobs.of_run(run.id) if job.phase is run.phase and job.state is JobState.QUEUED)
-    if not await runs.advance(run, run.state, now=now, publish_at=_publish_at(now, queued)):
+    publish_at = _publish_at(now, queued)
+    if not await runs.advance(run, run.state, now=now, publish_at=publish_at):
         return None
-    return Advanced(run, run.state, queued, _facts(moved))
+    return Advanced(run, run.state, queued, _facts(moved), publish_at)
 
 
 def _comes_after(phase: Phase, other: Phase) -> bool:
@@ -139,8 +180,8 @@ def _rerun(generation: int, round_: int, now: datetime) -> Move:
     return lambda job: job.rerun(generation, round_, now)
 
 
-def _cancel(reason: str, now: datetime) -> Move:
-    return lambda job: job.cancel(reason, now)
+def _cancel(reason: str, now: datetime, outcome: Outcome = Outcome.CANCELLED) -> Move:
+    return lambda job: job.cancel(reason, now, outcome)
 
 
 def _facts(moved: Mapping[str, Moved]) -> tuple[Fact, ...]:
@@ -148,10 +189,56 @@ def _facts(moved: Mapping[str, Moved]) -> tuple[Fact, ...]:
 
 
 def _publish_at(now: datetime, queued: Sequence[Job]) -> datetime | None:
-    return now + PUBLISH_GRACE + len(queued) * PUBLISH_GRACE_PER_JOB if queued else None
+    return now + PUBLISH_GRACE if queued else None
 
 
-async def announce(step: Advanced, *, runs: RunStore, publisher: Publisher) -> None:
+class Hold:
+    """The right to publish the jobs of a step: it lasts for a while, and is renewed by whoever has it."""
+
+    def __init__(self, step: Advanced, runs: RunStore) -> None:
+        self._step = step
+        self._runs = runs
+        self._until = step.publish_at
+
+    async def renew(self) -> bool:
+        """Make sure that the right lasts for a while; False when it has passed to somebody else."""
+        now = datetime.now(UTC)
+        if self._until is None or self._until - now > PUBLISH_GRACE / 2:
+            return True
+        until = now + PUBLISH_GRACE
+        if not await self._runs.hold(self._step.run, self._step.state, self._until, until):
+            return False
+        self._until = until
+        return True
+
+
+class Announcer:
+    """Announces steps. Large ones come one after another, so that no small one has to wait for all of them."""
+
+    def __init__(self, *, runs: RunStore, publisher: Publisher) -> None:
+        self._runs = runs
+        self._publisher = publisher
+        self._turn = asyncio.Lock()
+
+    async def announce(self, step: Advanced) -> None:
+        """Publish a step's jobs, and then the facts; see the function of that name."""
+        hold = Hold(step, self._runs)
+        if len(step.queued) <= WINDOW:
+            await announce(step, runs=self._runs, publisher=self._publisher, hold=hold)
+            return
+        turn = asyncio.create_task(self._turn.acquire())
+        try:
+            while not turn.done():
+                await asyncio.wait([turn], timeout=PUBLISH_GRACE.total_seconds() / 3)
+                await hold.renew()
+            await announce(step, runs=self._runs, publisher=self._publisher, hold=hold)
+        finally:
+            if turn.done() and not turn.cancelled():
+                self._turn.release()
+            turn.cancel()
+
+
+async def announce(step: Advanced, *, runs: RunStore, publisher: Publisher, hold: Hold | None = None) -> None:
     """Publish a step's jobs, and then the facts. What is not taken stays in the outbox for the reconciler.
 
     Raises:
@@ -159,14 +246,20 @@ async def announce(step: Advanced, *, runs: RunStore, publisher: Publisher) -> N
     """
     run = step.run
     await reach(Point.ANNOUNCE_BEGUN)
-    if step.queued and await publish_queued(step.queued, publisher=publisher):
+    may_go_on = (hold or Hold(step, runs)).renew
+    if step.queued and await publish_queued(step.queued, publisher=publisher, may_go_on=may_go_on):
         await reach(Point.ANNOUNCE_JOBS_PUBLISHED)
         await runs.mark_published(run, step.state)
         await reach(Point.ANNOUNCE_MARKED)
     for fact in step.facts:
         await publisher.publish(*fact)
     advanced = RunAdvanced(
-        course=run.course, assignment=run.assignment, run_id=run.id, state=step.state, round=run.round
+        course=run.course,
+        assignment=run.assignment,
+        run_id=run.id,
+        state=step.state,
+        round=run.round,
+        traceparent=run.traceparent,
     )
     await publisher.publish(EVENTS, event_key("run", step.state.slug, run.course), advanced)
     await reach(Point.ANNOUNCE_TOLD)
@@ -175,10 +268,10 @@ async def announce(step: Advanced, *, runs: RunStore, publisher: Publisher) -> N
 async def bring_forward(run_id: str, *, runs: RunStore, jobs: PhaseJobs, publisher: Publisher) -> None:
     """Let a run take every step that it can take."""
     while step := await advance(run_id, runs=runs, jobs=jobs):
-        log.info("run advanced", run=run_id, course=step.run.course, state=step.state.slug, jobs=len(step.queued))
+        log.info("run advanced", state=step.state.slug, jobs=len(step.queued), **step.run.context)
         try:
             await announce(step, runs=runs, publisher=publisher)
         except PublishError as error:
-            log.warning("step not announced", run=run_id, error=str(error))
-        if step.queued:
+            log.warning("step not announced", error=str(error), **step.run.context)
+        if step.queued or step.state.is_terminal:
             return

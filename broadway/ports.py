@@ -19,6 +19,10 @@ class Reject(Exception):  # noqa: N818 - a verdict, not an error
     """The message can never be handled: move it to the dead letters, with the reason."""
 
 
+class GiveBack(Exception):  # noqa: N818 - a verdict, not an error
+    """The message is for somebody else: give it back to its queue."""
+
+
 Handler = Callable[[Event], Awaitable[None]]
 
 

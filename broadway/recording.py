@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import reduce
@@ -10,18 +10,19 @@ from typing import Protocol
 
 import structlog
 
-from broadway import history
+from broadway import history, metrics
 from broadway.crashpoints import Point, reach
 from broadway.events import (
     Event,
     GraderHeartbeat,
+    GraderOrder,
     JobEvent,
     JobFinished,
     JobReleased,
     JobStarted,
 )
-from broadway.facts import Fact, following, settled, unwanted
-from broadway.job import Attempt, Job, JobLog, Move, Moved, RetryPolicy
+from broadway.facts import Fact, following, ordered, settled, unwanted
+from broadway.job import Attempt, Job, JobLog, Move, Moved, Outcome, RetryPolicy
 from broadway.ports import Publisher
 
 log = structlog.get_logger(__name__)
@@ -51,6 +52,7 @@ class WorkerStore(Protocol):
 
     async def beat(self, heartbeats: Sequence[GraderHeartbeat]) -> None: ...
     async def count_starts(self, starts: dict[str, int]) -> None: ...
+    async def orders(self, worker_ids: Sequence[str]) -> dict[str, GraderOrder]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class Recorder:
             if job.changed and job.after.is_terminal:
                 _remember(job.after)
         await reach(Point.RECORD_JOBS_STORED)
+        _note_reports(about_jobs, moved)
         await self._note_graders(about_jobs, moved, beats)
         await reach(Point.RECORD_GRADERS_STORED)
         await asyncio.gather(*(self.publisher.publish(*fact) for fact in _facts(about_jobs, moved)))
@@ -103,6 +106,7 @@ class Recorder:
                 unless_after=until - self.lease * UNUSED,
             )
             await self._stop_unwanted(beats)
+            await self._repeat_orders(beats)
         starts = Counter(e.grader_id for e in events if isinstance(e, JobStarted) and _is_news(e, moved))
         await self.workers.count_starts(dict(starts))
 
@@ -114,6 +118,14 @@ class Recorder:
                 job = jobs.get(running.job_id)
                 if job and _is_outdated(job, running.generation, running.execution_id):
                     await self.publisher.publish(*unwanted(job, beat.grader_id, running.generation))
+
+    async def _repeat_orders(self, beats: Sequence[GraderHeartbeat]) -> None:
+        """Tell graders again what is wanted of them, if they do not know: they may have been away when it was said."""
+        orders = await self.workers.orders([beat.grader_id for beat in beats if not beat.leaving])
+        for beat in beats:
+            order = orders.get(beat.grader_id)
+            if order and order.revision > beat.order:
+                await self.publisher.publish(*ordered(order))
 
     def _moves(self, events: Sequence[JobEvent]) -> dict[str, Move]:
         by_job: dict[str, list[JobEvent]] = {}
@@ -129,7 +141,7 @@ class Recorder:
 
     def _apply(self, job: Job, event: JobEvent) -> Job:
         if event.generation != job.generation:
-            log.info("stale generation", job=job.id, event_type=event.type, generation=event.generation)
+            log.info("stale generation", event_type=event.type, generation=event.generation, **event.context)
             return job
         match event:
             case JobStarted():
@@ -137,7 +149,7 @@ class Recorder:
                 return job.start(attempt, lease=self.lease, policy=self.policy)
             case JobFinished():
                 if job.is_terminal and job.execution_id != event.execution_id:
-                    log.info("duplicate outcome", job=job.id, execution=event.execution_id)
+                    log.info("duplicate outcome", **event.context)
                 return job.finish(event.report, policy=self.policy)
             case JobReleased():
                 return job.release(event.execution_id, event.released_at)
@@ -154,6 +166,30 @@ def _remember(job: Job) -> None:
         execution=job.execution_id,
         outcome=job.outcome.value if job.outcome else None,
     )
+
+
+def _note_reports(events: Sequence[JobEvent], moved: Mapping[str, Moved]) -> None:
+    for event in events:
+        if not isinstance(event, JobFinished):
+            continue
+        if refusal := _refusal(event, moved.get(event.job_id)):
+            metrics.OUTCOMES_REFUSED.labels(refusal).inc()
+        elif event.outcome is Outcome.INFRASTRUCTURE_ERROR:
+            kind = metrics.Fault.ENGINE if event.retryable else metrics.Fault.ASSIGNMENT
+            metrics.INFRASTRUCTURE_ERRORS.labels(event.fault_phase, kind).inc()
+
+
+def _refusal(event: JobFinished, moved: Moved | None) -> metrics.Refusal | None:
+    """Why an outcome was not taken; None if it was."""
+    if moved is None:
+        return metrics.Refusal.UNKNOWN
+    if event.generation != moved.before.generation:
+        return metrics.Refusal.STALE
+    if any(a.execution_id == event.execution_id and a.outcome is not None for a in moved.before.attempts):
+        return metrics.Refusal.REPEATED
+    if moved.after.is_terminal and moved.after.execution_id != event.execution_id:
+        return metrics.Refusal.DUPLICATE
+    return None
 
 
 def _log(event: JobFinished) -> JobLog:

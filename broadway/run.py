@@ -9,6 +9,7 @@ from typing import Any
 
 from broadway.assignment import Env, prepare_stages
 from broadway.job import Job, JobClass, Phase
+from broadway.trace import log_ids
 
 
 class RunState(StrEnum):
@@ -57,9 +58,10 @@ STATE_OF = {phase: state for state, phase in PHASE_OF.items()}
 
 
 class OrderKind(StrEnum):
-    """What staff may want of a run that exists."""
+    """What may be wanted of a run that exists."""
 
     CANCEL = "cancel"
+    SUPERSEDE = "supersede"
     RERUN = "rerun"
 
 
@@ -67,7 +69,7 @@ class OrderKind(StrEnum):
 class Order:
     """What is to be done to a run's jobs before the run goes on. It is stored with the run, and so never half done.
 
-    ``jobs`` are those to run again, each with the generation in which it was found; a cancellation is for all.
+    ``jobs`` are those to run again, each with the generation in which it was found; the other kinds are for all.
     """
 
     kind: OrderKind
@@ -85,7 +87,7 @@ class Run:
 
     ``publish_at`` is set while the jobs of its phase may not all have been published: the outbox. ``round`` is raised
     by every order, so that nobody takes a step that an order has overtaken. ``request_digest`` tells a repeated
-    submission from another one with the same idempotency key.
+    submission from another one with the same idempotency key. ``trigger`` is what brought the run, if not a request.
     """
 
     id: str
@@ -104,6 +106,13 @@ class Run:
     round: int = 1
     order: Order | None = None
     request_digest: str | None = None
+    traceparent: str | None = None
+    trigger: Mapping[str, Any] | None = None
+
+    @property
+    def context(self) -> dict[str, str]:
+        """What log lines about the run say of it."""
+        return log_ids(self.traceparent, course=self.course, run=self.id)
 
     @property
     def job_class(self) -> JobClass:
@@ -171,6 +180,7 @@ def _plan(run: Run, phase: Phase, index: int, env: Env, now: datetime) -> Planne
         pool=run.pool,
         queued_at=now,
         round=run.round,
+        traceparent=run.traceparent,
     )
     stages = prepare_stages(
         run.pipeline(phase), shared=run.config.get("env"), job_env=env, run_id=run.id, job_id=identity

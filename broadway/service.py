@@ -6,12 +6,14 @@ import logging
 import logging.handlers
 import os
 import signal
+import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import prometheus_client
 import stamina.instrumentation
 import structlog
 import uvloop
@@ -20,8 +22,8 @@ from structlog.typing import Processor
 
 from broadway.cancellation import cancellations, end
 from broadway.mongo import Store, StoreUnreachableError
-from broadway.rabbit import BrokerUnreachableError, Rabbit
-from broadway.settings import LogSettings, ServiceSettings
+from broadway.rabbit import BrokerUnreachableError, Rabbit, UntrustedError
+from broadway.settings import GraderSettings, LogSettings, ServiceSettings
 
 log = structlog.get_logger(__name__)
 
@@ -43,11 +45,12 @@ class Connections:
     rabbit: Rabbit
 
 
-def run(main: Main, *, service: str, settings: LogSettings) -> None:
+def run(main: Main, *, service: str, settings: ServiceSettings | GraderSettings) -> None:
     """Run a program until it returns or SIGTERM or SIGINT asks it to stop; exit 0, or 1 when it could not go on."""
-    configure_logging(settings, service=service)
+    configure_logging(settings.log, service=service)
     try:
-        uvloop.run(_supervised(main))
+        with _metrics_endpoint(settings):
+            uvloop.run(_supervised(main))
     except* StartError as group:
         for reason in dict.fromkeys(map(str, _leaves(group))):
             log.critical("cannot start", reason=reason)
@@ -91,23 +94,53 @@ async def connections(settings: ServiceSettings, *, service: str) -> AsyncIterat
             )
         except StoreUnreachableError as error:
             raise StartError(f"{error}; is --mongodb-dsn right, and the server up?") from error
-        rabbit = await stack.enter_async_context(connected(settings.amqp_url.get_secret_value(), service=service))
+        rabbit = await stack.enter_async_context(
+            connected(settings.amqp_url.get_secret_value(), service=instance(service), tls=settings.tls)
+        )
         await rabbit.declare_topology()
         yield Connections(store, rabbit)
 
 
 @contextlib.asynccontextmanager
-async def connected(url: str, *, service: str) -> AsyncIterator[Rabbit]:
-    """Connect to the broker, however long it takes to come up."""
+async def connected(url: str, *, service: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[Rabbit]:
+    """Connect to the broker, however long it takes to come up.
+
+    Raises:
+        StartError: Somebody answers who cannot show that it is the broker.
+    """
     async with contextlib.AsyncExitStack() as stack:
         while True:
             try:
-                rabbit = await stack.enter_async_context(Rabbit.connect(url, service=service))
+                rabbit = await stack.enter_async_context(Rabbit.connect(url, service=service, tls=tls))
                 break
+            except UntrustedError as error:
+                raise StartError(f"{error}; is --ca-file right?") from error
             except BrokerUnreachableError as error:
                 log.warning("waiting for the broker", reason=str(error))
                 await asyncio.sleep(_RETRY_BROKER)
         yield rabbit
+
+
+@contextlib.contextmanager
+def _metrics_endpoint(settings: ServiceSettings | GraderSettings) -> Iterator[None]:
+    """Let Prometheus read the metrics of this process while a block runs, if the settings name a port for that.
+
+    Raises:
+        StartError: The address cannot be bound.
+    """
+    if not settings.metrics_port:
+        yield
+        return
+    try:
+        server, thread = prometheus_client.start_http_server(settings.metrics_port, settings.metrics_addr)
+    except OSError as error:
+        raise StartError(f"--metrics-port: {settings.metrics_addr}:{settings.metrics_port}: {error}") from error
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 @contextlib.asynccontextmanager

@@ -1,5 +1,7 @@
 """Every exchange, queue and binding of the broker, as frozen values. Nothing else spells a queue's name."""
 
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -37,6 +39,11 @@ class Queue:
     exclusive: bool = False
     arguments: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def hears_graders(self) -> bool:
+        """Whether what graders say of themselves and of jobs comes in here."""
+        return any(binding.exchange == EVENTS.name for binding in self.bindings)
+
 
 JOBS = Exchange("broadway.jobs", "direct")
 UNROUTED = Exchange("broadway.unrouted", "fanout")
@@ -46,6 +53,8 @@ CONTROL = Exchange("broadway.control", "topic", transient=True)
 DEAD_LETTERS = Exchange("broadway.dlx", "topic")
 
 EXCHANGES = (JOBS, UNROUTED, EVENTS, LOGS, CONTROL, DEAD_LETTERS)
+
+PING_KEY = "ping"
 
 # A message that comes back this often has broken its consumers; attempts of jobs are counted elsewhere.
 POISON_AFTER = 20
@@ -88,6 +97,32 @@ UNROUTED_FACTS = Queue(
 SHARED_QUEUES = (RESULTS, DISPATCHER, DEAD, UNROUTED_FACTS)
 
 
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What operators may change about queues while they are in use. Of those that fit, the highest priority counts.
+
+    ``since`` is the first version of RabbitMQ that knows what is in it, as in ``(3, 12)``.
+    """
+
+    name: str
+    pattern: str
+    definition: Mapping[str, Any]
+    priority: int
+    since: tuple[int, int] = (3, 10)
+
+
+_SPREAD = {"queue-leader-locator": "balanced"}  # over the nodes of a cluster, as queues are made
+_WEEK = 7 * 24 * 3600 * 1000  # milliseconds
+
+POLICIES = (
+    Policy("broadway", r"^broadway\.", _SPREAD, priority=0),
+    # The dispatcher holds a course's messages until their jobs have settled, and bulk jobs may wait for days.
+    Policy(
+        "broadway-backlogs", r"^broadway\.course\.", {**_SPREAD, "consumer-timeout": _WEEK}, priority=1, since=(3, 12)
+    ),
+)
+
+
 def course_key(course: str, job_class: JobClass) -> str:
     return f"course.{course}.{job_class}"
 
@@ -108,6 +143,12 @@ def course_queue(course: str, job_class: JobClass) -> Queue:
 def ready_queue(pool: str) -> Queue:
     """What the graders of a pool consume."""
     return Queue(f"broadway.ready.{pool}", bindings=(Binding(JOBS.name, ready_key(pool)),), arguments=_LIMITED)
+
+
+def durable_queues(courses: Iterable[str], pools: Iterable[str]) -> list[Queue]:
+    """All queues that there should be for these courses and these pools, in whatever state services are."""
+    backlogs = [course_queue(course, job_class) for course in courses for job_class in JobClass]
+    return [*SHARED_QUEUES, *map(ready_queue, pools), *backlogs]
 
 
 def control_queue(grader_id: str) -> Queue:
@@ -135,6 +176,63 @@ def control_key(grader_id: str) -> str:
 
 def event_key(noun: str, fact: str, course: str) -> str:
     return f"{noun}.{fact}.{course}"
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """What a user of the broker may do: regular expressions over the names of queues and exchanges.
+
+    ``keys`` limits, by topic exchange, the routing keys that may be published and those that queues may be bound with.
+    """
+
+    configure: str
+    write: str
+    read: str
+    keys: Mapping[str, tuple[str, str]]
+
+
+GRADER_USER = "broadway-grader-"
+NOTHING = "^$"
+
+
+def grader_user(grader_id: str) -> str:
+    """The broker's user of one grader."""
+    return GRADER_USER + grader_id
+
+
+def grader_of(user: str) -> str | None:
+    """The grader whose user this is; None for a user of services."""
+    return user.removeprefix(GRADER_USER) if user.startswith(GRADER_USER) else None
+
+
+def grader_grants(grader_id: str, pool: str) -> Grants:
+    """The least that a grader needs: take its pool's jobs, hear its own commands, tell what becomes of jobs.
+
+    ``LOGS`` takes its pings; no queue need be there for them.
+    """
+    control = control_queue(grader_id).name
+    return Grants(
+        configure=_only(control),
+        write=_only(EVENTS.name, LOGS.name, control),
+        read=_only(ready_queue(pool).name, CONTROL.name, control),
+        keys={
+            EVENTS.name: (
+                rf"^(job\.(started|finished|released)\.[A-Za-z0-9_-]+|{re.escape(heartbeat_key(grader_id))})$",
+                NOTHING,
+            ),
+            LOGS.name: (_only(PING_KEY), NOTHING),
+            CONTROL.name: (NOTHING, _only(control_key(grader_id), control_key("all"))),
+        },
+    )
+
+
+def _only(*names: str) -> str:
+    """A pattern of these names and no others; without the anchors it would be one of all that contain them."""
+    return f"^({'|'.join(map(re.escape, names))})$"
+
+
+def heartbeat_key(grader_id: str) -> str:
+    return f"grader.heartbeat.{grader_id}"
 
 
 def dead_letter_key(queue: str) -> str:

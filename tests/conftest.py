@@ -8,13 +8,19 @@ from secrets import token_hex
 
 import docker
 import httpx2
+import hypothesis
 import pytest
 from harness import Place
 from images import BUSYBOX, busybox
 
+from broadway.grader.mounts import detach
 from broadway.local.broker import Broker, broker
-from broadway.local.engine import engine
+from broadway.local.engine import Engine, engine, mounts_below
 from broadway.local.store import store
+
+# No test is about how long an example takes, and other sessions use the machine too.
+hypothesis.settings.register_profile("broadway", deadline=None)
+hypothesis.settings.load_profile("broadway")
 
 Places = Callable[[], contextlib.AbstractAsyncContextManager[Place]]
 
@@ -22,6 +28,17 @@ Places = Callable[[], contextlib.AbstractAsyncContextManager[Place]]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run tests that start engines of their own before the session's: a daemon that starts rewrites others' rules."""
     items.sort(key=lambda item: "docker_host" in getattr(item, "fixturenames", ()))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _unmounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Graders that tests kill leave what they have mounted to the next one of their host: here there is none.
+
+    Every mount that stays costs every container that is started on the machine afterwards.
+    """
+    yield
+    for point in mounts_below(tmp_path_factory.getbasetemp()):
+        detach(Path(point))
 
 
 @pytest.fixture(scope="session")
@@ -45,10 +62,15 @@ async def mongodb_dsn(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
 
 
 @pytest.fixture(scope="session")
-async def docker_host() -> AsyncIterator[str]:
+async def docker_engine() -> AsyncIterator[Engine]:
     # Images and layers stay, so that the next session starts faster.
     async with engine(Path(".broadway/engine")) as running:
-        yield running.docker_host
+        yield running
+
+
+@pytest.fixture(scope="session")
+def docker_host(docker_engine: Engine) -> str:
+    return docker_engine.docker_host
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,13 @@
 """A container engine without containers. The contract suite of the grader keeps it honest."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from broadway.grader.stages import ContainerError, KilledFor, Labels, StageRun
+from broadway.assignment import Stage
+from broadway.grader.stages import ContainerError, KilledFor, Labels, Mount, StageRun, Upcoming
 from broadway.job import FaultPhase
 
 
@@ -25,13 +25,21 @@ class FakeContainers:
             if image.startswith("missing"):
                 raise ContainerError(f"image {image} not found", phase=FaultPhase.PULL, retryable=False)
 
-    async def run(self, stage: Mapping[str, Any], *, directory: Path, labels: Labels) -> StageRun:
+    async def run(
+        self,
+        stage: Stage,
+        *,
+        mounts: Sequence[Mount],
+        labels: Labels,
+        upcoming: Upcoming | None = None,  # noqa: ARG002 - nothing to make
+    ) -> StageRun:
         self.started.append(labels)
-        verb, *arguments = stage.get("entrypoint") or ["exit", "0"]
+        verb, *arguments = stage.entrypoint or ["exit", "0"]
+        directory = next((mount.source for mount in mounts if mount.target == "/job"), Path())
         begun = datetime.now(UTC)
         ending = Ending()
         try:
-            async with asyncio.timeout(stage.get("timeout", 30)):
+            async with asyncio.timeout(stage.timeout):
                 if verb in ("sleep", "hang"):
                     await asyncio.sleep(float(arguments[0]) if arguments else float("inf"))
                 ending = _ending(verb, arguments, stage, directory)
@@ -40,7 +48,11 @@ class FakeContainers:
         ended = datetime.now(UTC)
         text = f"{begun:%Y-%m-%dT%H:%M:%S.%f}000Z {ending.output}\n" if ending.output else ""
         state = {"ExitCode": ending.code, "OOMKilled": ending.oom, "Status": "exited"}
-        return StageRun(ending.code, ending.killed, ending.oom, begun, ended, text, len(ending.output), state)
+        size, streams = len(ending.output), [(1, 1)] if text else []
+        return StageRun(ending.code, ending.killed, ending.oom, begun, ended, text, size, state, streams=streams)
+
+    async def dismiss(self, upcoming: Upcoming) -> None:
+        pass
 
     async def remove_orphans(self, is_orphan: Callable[[str, str], bool]) -> int:  # noqa: ARG002 - nothing survives
         return 0
@@ -54,21 +66,21 @@ class Ending:
     output: str = ""
 
 
-def _ending(verb: str, arguments: Sequence[str], stage: Mapping[str, Any], directory: Path) -> Ending:  # noqa: C901, PLR0911 - a table
+def _ending(verb: str, arguments: Sequence[str], stage: Stage, directory: Path) -> Ending:  # noqa: C901, PLR0911 - a table
     match verb:
         case "exit":
             return Ending(int(arguments[0]))
         case "print":
             return Ending(output=" ".join(arguments))
         case "env":
-            return Ending(output=str(stage.get("env", {}).get(arguments[0])))
+            return Ending(output=str(stage.env.get(arguments[0])))
         case "write":
             (directory / arguments[0]).write_text(arguments[1])
             return Ending()
         case "read":
             return Ending(output=(directory / arguments[0]).read_text())
         case "fails-for":
-            return Ending(int(str(stage.get("env", {}).get(arguments[0], "")).endswith(arguments[1])))
+            return Ending(int(str(stage.env.get(arguments[0], "")).endswith(arguments[1])))
         case "oom":
             return Ending(137, oom=True)
         case "flood":

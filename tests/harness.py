@@ -4,13 +4,16 @@ import asyncio
 import contextlib
 import inspect
 import itertools
+import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+import anyio
 import httpx2
 from fake_containers import FakeContainers
 from pydantic import SecretStr
@@ -171,7 +174,13 @@ class Graders:
             verbose=False,
             work_dir=self.directory / name,
             drain_timeout=drain_timeout,
+            health_file=self.health_file(name),
         )
+
+    def health_file(self, name: str) -> Path:
+        """Where a grader reports what is away."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        return self.directory / f"{name}.health"
 
     def _launch(self, name: str, serve: Callable[..., Coroutine[Any, Any, None]]) -> FakeContainers:
         containers, stop = FakeContainers(), asyncio.Event()
@@ -192,3 +201,23 @@ class Cluster:
     graders: Graders
     opened: service.Connections
     stack: contextlib.AsyncExitStack = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Command:
+    """How a command of ours ended, and what it said."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def last_line(self) -> str:
+        return self.stdout.splitlines()[-1]
+
+
+async def broadway(*arguments: str, **environment: str) -> Command:
+    """Run `broadway ...` in a process of its own."""
+    command = [sys.executable, "-m", "broadway", *arguments]
+    done = await anyio.run_process(command, env={**os.environ, **environment}, check=False)
+    return Command(done.returncode, done.stdout.decode(), done.stderr.decode())

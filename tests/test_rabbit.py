@@ -9,10 +9,10 @@ from typing import Any
 import aio_pika
 import httpx2
 import pytest
+from aio_pika.robust_queue import RobustQueue
 from harness import Place, free_port, until
 from yarl import URL
 
-from broadway import rabbit as module
 from broadway.cancellation import end
 from broadway.events import Event, JobQueued, JobSettled
 from broadway.job import JobClass, Outcome, Phase
@@ -77,8 +77,9 @@ class Management:
         return {found["client_properties"]["connection_name"] for found in answer.raise_for_status().json()}
 
     async def consuming(self) -> set[str]:
-        """The connections, by address, that have consumers."""
-        return {consumer["channel_details"]["connection_name"] for consumer in await self.consumers()}
+        """The connections, by address, that have consumers; without those whose channel is not known yet."""
+        found = [consumer["channel_details"] for consumer in await self.consumers()]
+        return {channel["connection_name"] for channel in found if channel}
 
     async def consumers(self) -> list[dict[str, Any]]:
         answer = await self.http.get(f"/api/consumers/{self.vhost}")
@@ -154,13 +155,13 @@ class Gate:
         return len(self.started) - len(self.finished) - len(self.cancelled)
 
 
-def once(problem: Exception) -> tuple[Handler, list[int]]:
+def once(problem: Exception | None = None) -> tuple[Handler, list[int]]:
     """A handler that fails at the first message and takes all others, and the numbers that it was given."""
     seen: list[int] = []
 
     async def handle(received: Event) -> None:
         seen.append(number_of(received))
-        if len(seen) == 1:
+        if len(seen) == 1 and problem:
             raise problem
 
     return handle, seen
@@ -197,7 +198,7 @@ async def test_a_confirmed_message_is_in_the_queue_and_can_be_read(rabbit: Rabbi
     (message,) = await management.take(READY)
     properties = message["properties"]
     assert (message["exchange"], message["routing_key"]) == (JOBS.name, "ready.default")
-    assert json.loads(message["payload"]) == event().model_dump(mode="json")
+    assert json.loads(message["payload"]) == event().model_dump(mode="json", exclude={"traceparent"})
     assert properties["delivery_mode"] == 2
     assert properties["content_type"] == "application/json"
     assert properties["message_id"] == event().identity
@@ -315,7 +316,7 @@ async def test_retry_calls_the_handler_again_however_often(rabbit: Rabbit) -> No
 
 
 async def test_an_error_in_a_handler_gives_the_message_back(rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BACK_OFF_AFTER_A_BUG", 0.01)
+    monkeypatch.setattr("broadway.rabbit.subscription.BACK_OFF_AFTER_A_BUG", 0.01)
     handle, seen = once(ZeroDivisionError("a bug"))
     await rabbit.publish(JOBS, KEY, event(7))
     async with rabbit.consume(BACKLOG, handle, tag="test"):
@@ -346,7 +347,7 @@ async def test_reject_moves_the_message_to_the_dead_letters(rabbit: Rabbit, mana
     assert properties["headers"]["x-broadway-queue"] == BACKLOG.name
     assert properties["headers"]["ce-subject"] == "cs1/r1/j7"
     assert (properties["message_id"], properties["delivery_mode"]) == (event(7).identity, 2)
-    assert json.loads(letter["payload"]) == event(7).model_dump(mode="json")
+    assert json.loads(letter["payload"]) == event(7).model_dump(mode="json", exclude={"traceparent"})
     assert seen == [7]
     assert await rabbit.depth(BACKLOG) == 0
 
@@ -475,11 +476,11 @@ async def test_a_queue_that_is_deleted_comes_back_with_its_consumer(rabbit: Rabb
 
 async def test_a_consumer_that_has_vanished_comes_back(rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it has been seen after reconnections: the client believes that it consumes, the broker knows nothing of it."""
-    monkeypatch.setattr(module, "WATCH_INTERVAL", 0.1)
+    monkeypatch.setattr("broadway.rabbit.subscription.WATCH_INTERVAL", 0.1)
     received: asyncio.Queue[Event] = asyncio.Queue()
     async with rabbit.consume(BACKLOG, received.put, tag="vanishing", prefetch=1) as subscription:
-        ((channel, _, tag),) = subscription._consumers  # noqa: SLF001 - nobody has a way to do this
-        await (await channel.get_underlay_channel()).basic_cancel(tag)
+        (consumer,) = subscription._consumers  # noqa: SLF001 - nobody has a way to do this
+        await (await consumer.channel.get_underlay_channel()).basic_cancel(consumer.tag)
         await rabbit.publish(JOBS, KEY, event(7))
 
         assert number_of(await asyncio.wait_for(received.get(), 30)) == 7
@@ -698,3 +699,34 @@ async def test_a_taker_moves_what_it_cannot_read_to_the_dead_letters(rabbit: Rab
         assert number_of(taken.event) == 2
         await until(depth_is(rabbit, DEAD, 1))
         await taken.ack()
+
+
+async def test_a_queue_that_is_not_there_yet_is_consumed_when_it_is(
+    rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broadway.rabbit.subscription.AGAIN_AFTER", 0.1)
+    handle, seen = once()
+    async with rabbit.consume(READY, handle, tag="test", channels=2, is_guest=True) as subscription:
+        assert subscription.channels == 0
+        await rabbit.declare(READY)
+        await rabbit.publish(JOBS, ready_key("default"), event(1))
+        await until(lambda: seen)
+        await until(lambda: subscription.channels == 2)
+
+
+async def test_a_queue_that_says_nothing_holds_nobody_up(rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one does for a minute that was declared less than a second before its broker was killed."""
+    monkeypatch.setattr("broadway.rabbit.subscription.AGAIN_AFTER", 0.1)
+    monkeypatch.setattr("broadway.rabbit.subscription.CONSUME_WITHIN", 0.2)
+    consume, is_silent = RobustQueue.consume, asyncio.Event()
+
+    async def silent(self: RobustQueue, *args: Any, **kwargs: Any) -> Any:
+        return await (consume(self, *args, **kwargs) if is_silent.is_set() else asyncio.Event().wait())
+
+    monkeypatch.setattr(RobustQueue, "consume", silent)
+    await rabbit.publish(JOBS, KEY, event(1))
+    handle, seen = once()
+    async with rabbit.consume(BACKLOG, handle, tag="test"):
+        assert not seen
+        is_silent.set()
+        await until(lambda: seen)

@@ -18,7 +18,7 @@ async def _main(settings: ApiSettings, stop: asyncio.Event) -> None:
 
 def main() -> None:
     settings = load(ApiSettings, prog="python -m broadway.api")
-    service.run(lambda stop: _main(settings, stop), service="api", settings=settings.log)
+    service.run(lambda stop: _main(settings, stop), service="api", settings=settings)
 
 
 if __name__ == "__main__":

@@ -2,15 +2,14 @@
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from broadway.client import Client
+from broadway.cli import graders, hooks, letters, topology
+from broadway.cli.common import EXIT_FAILED, LOCAL, AsJson, Course, Server, Token, client
+from broadway.cli.doctor import doctor
 
 app = typer.Typer(
     name="broadway",
@@ -22,24 +21,16 @@ app = typer.Typer(
 )
 runs = typer.Typer(help="Grading runs.", no_args_is_help=True)
 jobs = typer.Typer(help="Jobs of a run.", no_args_is_help=True)
-graders = typer.Typer(help="The cluster's graders.", no_args_is_help=True)
 configs = typer.Typer(help="Settings of the programs.", no_args_is_help=True)
 app.add_typer(runs, name="run")
 app.add_typer(jobs, name="job")
-app.add_typer(graders, name="grader")
+app.add_typer(graders.app, name="grader")
 app.add_typer(configs, name="config")
-
-EXIT_FAILED, EXIT_NOT_ALLOWED = 1, 4
-UNAUTHORIZED = 401
-
-Server = Annotated[str, typer.Option("--server", envvar="BROADWAY_SERVER", help="Address of the API.")]
-Course = Annotated[str, typer.Option("--course", "-c", envvar="BROADWAY_COURSE", help="The course's id.")]
-Token = Annotated[
-    str, typer.Option("--token", envvar="BROADWAY_COURSE_TOKEN", help="One of the course's tokens.", show_default=False)
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-LOCAL = "http://127.0.0.1:1470"
+app.add_typer(hooks.app, name="hook")
+app.add_typer(hooks.rosters, name="roster")
+app.add_typer(topology.app, name="topology")
+app.add_typer(letters.app, name="dead")
+app.command("doctor", context_settings={"ignore_unknown_options": True})(doctor)
 
 
 def main() -> None:
@@ -103,7 +94,7 @@ def health(
     """
     from datetime import UTC, datetime  # noqa: PLC0415
 
-    from broadway.health import judge  # noqa: PLC0415
+    from broadway.readiness import judge  # noqa: PLC0415
 
     is_ready, sentence = judge(file, datetime.now(UTC))
     print(sentence)
@@ -120,8 +111,8 @@ def run_show(
     as_json: AsJson = False,
 ) -> None:
     """Show a run: a line for each job, with its outcome and why."""
-    with _client(server, course, token) as client:
-        run = client.run(run_id)
+    with client(server, course, token) as api:
+        run = api.run(run_id)
     if as_json:
         print(run.model_dump_json(indent=2))
         return
@@ -143,8 +134,8 @@ def run_cancel(
     server: Server = LOCAL,
 ) -> None:
     """End a run: jobs that wait never start, those that run are killed."""
-    with _client(server, course, token) as client:
-        done = client.cancel_run(run_id, reason=reason)
+    with client(server, course, token) as api:
+        done = api.cancel_run(run_id, reason=reason)
     print(f"{len(done.jobs)} jobs cancelled; the run is {done.state}")
 
 
@@ -158,8 +149,8 @@ def run_rerun(
     server: Server = LOCAL,
 ) -> None:
     """Run a run again, and then what comes after the jobs concerned."""
-    with _client(server, course, token) as client:
-        done = client.rerun_run(run_id, failed=failed)
+    with client(server, course, token) as api:
+        done = api.rerun_run(run_id, failed=failed)
     print(f"{len(done.jobs)} jobs queued; the run is in {done.state}, round {done.round}")
 
 
@@ -173,8 +164,8 @@ def job_cancel(
     server: Server = LOCAL,
 ) -> None:
     """End one job; its run goes on without it."""
-    with _client(server, course, token) as client:
-        done = client.cancel_job(job_id, reason=reason)
+    with client(server, course, token) as api:
+        done = api.cancel_job(job_id, reason=reason)
     print(f"cancelled; the run is in {done.state}")
 
 
@@ -187,8 +178,8 @@ def job_rerun(
     server: Server = LOCAL,
 ) -> None:
     """Run one job again, and then what comes after it."""
-    with _client(server, course, token) as client:
-        done = client.rerun_job(job_id)
+    with client(server, course, token) as api:
+        done = api.rerun_job(job_id)
     print(f"queued; the run is in {done.state}, round {done.round}")
 
 
@@ -201,25 +192,10 @@ def job_log(
     server: Server = LOCAL,
 ) -> None:
     """Print what a finished job wrote."""
-    with _client(server, course, token) as client:
-        log = client.job_log(job_id)
+    with client(server, course, token) as api:
+        log = api.job_log(job_id)
     sys.stdout.write(log.stdout)
     sys.stderr.write(log.stderr)
-
-
-@graders.command("list")
-def grader_list(*, course: Course, token: Token, server: Server = LOCAL, as_json: AsJson = False) -> None:
-    """List every grader that ever joined."""
-    import json  # noqa: PLC0415
-
-    with _client(server, course, token) as client:
-        workers = client.workers()
-    if as_json:
-        print(json.dumps([worker.model_dump() for worker in workers], indent=2))
-        return
-    from broadway.cli.tables import worker_table  # noqa: PLC0415
-
-    worker_table(workers)
 
 
 @configs.command("show", context_settings={"ignore_unknown_options": True})
@@ -239,16 +215,3 @@ def config_show(
     from broadway.cli.config import show  # noqa: PLC0415
 
     show(arguments or [], origin=origin, as_json=as_json)
-
-
-@contextmanager
-def _client(server: str, course: str, token: str) -> Iterator["Client"]:
-    """A client whose errors end the command with a line and an exit code."""
-    from broadway.client import Client, ClientError  # noqa: PLC0415
-
-    try:
-        with Client.connect(server, course=course, token=token) as client:
-            yield client
-    except ClientError as error:
-        print(f"broadway: {error}", file=sys.stderr)
-        raise typer.Exit(EXIT_NOT_ALLOWED if error.status == UNAUTHORIZED else EXIT_FAILED) from error

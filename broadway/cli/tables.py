@@ -1,12 +1,14 @@
 """What commands show: tables on a terminal, tab-separated lines elsewhere."""
 
+import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from broadway.client import RunDescription, Worker
+from broadway.client import GraderDescription, RunDescription
 
 
 def run_table(run: RunDescription) -> None:
@@ -27,23 +29,80 @@ def run_table(run: RunDescription) -> None:
     _table(("job", "phase", "outcome", "seconds", "attempts", "grader", "why"), rows)
 
 
-def worker_table(workers: Sequence[Worker]) -> None:
+def grader_table(graders: Sequence[GraderDescription]) -> None:
     """A line for each grader."""
     rows = [
         (
-            worker.hostname,
-            "alive" if worker.alive else "gone",
-            "busy" if worker.busy else "idle",
-            str(worker.jobs_processed),
+            grader.id,
+            grader.hostname,
+            grader.pool,
+            grader.state,
+            f"{len(grader.running)}/{grader.slots}",
+            str(grader.jobs_processed),
+            grader.last_seen or "",
+            grader.reason,
         )
-        for worker in workers
+        for grader in graders
     ]
-    _table(("host", "state", "work", "jobs"), rows)
+    _table(("id", "host", "pool", "state", "running", "jobs", "last seen", "why"), rows)
+
+
+def hook_table(hooks: Sequence[Mapping[str, Any]]) -> None:
+    """A line for each hook."""
+    rows = [
+        (
+            hook["name"],
+            hook["assignment"],
+            hook["format"],
+            " ".join([*hook["branches"], *(f"tag:{tag}" for tag in hook["tags"])]),
+            "latest" if hook["only_latest"] else "every",
+            f"{hook['quota']['submissions']}/{hook['quota']['seconds']:g}" if hook["quota"] else "",
+            str(hook["secrets"]),
+            hook["url"],
+        )
+        for hook in hooks
+    ]
+    _table(("hook", "assignment", "format", "refs", "policy", "quota", "secrets", "path"), rows)
+
+
+def delivery_table(deliveries: Sequence[Mapping[str, Any]]) -> None:
+    """A line for each delivery."""
+    columns = ("id", "received_at", "state", "student", "version", "run", "times", "reason")
+    _table(columns, [[_text(delivery[column]) for column in columns] for delivery in deliveries])
+
+
+def letter_table(letters: Sequence[Mapping[str, Any]]) -> None:
+    """A line for each dead letter."""
+    columns = ("id", "last_at", "count", "queue", "subject", "reason")
+    _table(columns, [[_text(letter[column]) for column in columns] for letter in letters])
+
+
+def roster_table(students: Sequence[Mapping[str, Any]]) -> None:
+    """A line for each student."""
+    columns = ("student", "repository", "repository_id", "env")
+    _table(columns, [[_text(student[column]) for column in columns] for student in students])
+
+
+def topology_table(things: Sequence[tuple[str, str, Mapping[str, Any]]]) -> None:
+    """A line for each thing that a broker should have: its kind, its name and its arguments."""
+    rows = [(kind, name, _text(each.get("definition") or each["arguments"] or None)) for kind, name, each in things]
+    _table(("kind", "name", "arguments"), rows)
+
+
+def fields_table(thing: Mapping[str, Any]) -> None:
+    """A line for each field of one thing."""
+    _table(("field", "value"), [(key, _text(value)) for key, value in thing.items()])
 
 
 def config_table(settings: Sequence[Sequence[str]]) -> None:
     """A line for each setting: its name, its value and, if that is asked for, where the value is from."""
     _table(("name", "value", "from")[: len(settings[0])], settings)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)
 
 
 def _seconds(value: float | None) -> str:

@@ -11,6 +11,7 @@ import structlog
 from broadway.course import Course
 from broadway.dispatcher.board import Board
 from broadway.dispatcher.canary import Canaries
+from broadway.dispatcher.census import Census
 from broadway.dispatcher.dispatch import Intake, dispatch_forever
 from broadway.dispatcher.follow import Follower, progress
 from broadway.dispatcher.lead import lead
@@ -23,7 +24,7 @@ from broadway.ports import PublishError
 from broadway.rabbit import Rabbit
 from broadway.service import background, instance
 from broadway.settings import DispatcherSettings
-from broadway.topology import DISPATCHER, SHARED_QUEUES, Queue, course_queue, ready_queue
+from broadway.topology import DISPATCHER, Queue, course_queue, durable_queues, ready_queue
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +54,8 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit) -
     for beat in await _known_graders(store):
         board.hear(beat)
     intake = Intake(board, store.jobs)
-    runs_forward = progress(runs=store.runs, jobs=store.jobs, publisher=rabbit)
+    shared = store.shared()
+    runs_forward = progress(runs=shared.runs, jobs=shared.jobs, publisher=rabbit)
     follower = Follower(board, runs_forward)
     reconciler = Reconciler(
         board=board,
@@ -67,6 +69,7 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit) -
     tag = instance("dispatcher")
     async with (
         background(
+            shared.run(),
             intake.run(),
             runs_forward.run(),
             dispatch_forever(board, jobs=store.jobs, publisher=rabbit),
@@ -75,13 +78,12 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit) -
         contextlib.AsyncExitStack() as subscriptions,
     ):
         courses = CourseQueues(store, rabbit, board, intake, subscriptions)
-        await courses.refresh()
         canaries = Canaries(rabbit, courses.queues)
-        async with (
-            background(canaries.run()),
-            rabbit.consume(DISPATCHER, follower.follow, tag=tag, prefetch=INBOX_PREFETCH),
-        ):
-            await _watch_courses(courses, interval=settings.reconcile_interval)
+        census = Census(board, pools=courses.pools, depths=canaries.depths)
+        async with background(canaries.run(), census.run()):
+            await courses.refresh()
+            async with rabbit.consume(DISPATCHER, follower.follow, tag=tag, prefetch=INBOX_PREFETCH):
+                await _watch_courses(courses, interval=settings.reconcile_interval)
 
 
 async def _watch_courses(courses: "CourseQueues", *, interval: float) -> None:
@@ -117,12 +119,16 @@ class CourseQueues:
     intake: Intake
     stack: contextlib.AsyncExitStack
     _open: dict[str, tuple[int, contextlib.AsyncExitStack]] = field(default_factory=dict)
+    _courses: set[str] = field(default_factory=set)
     _pools: set[str] = field(default_factory=set)
+
+    def pools(self) -> set[str]:
+        """All pools that a course uses."""
+        return self._pools
 
     def queues(self) -> list[Queue]:
         """All durable queues that there should be."""
-        of_courses = [course_queue(course, job_class) for course in self._open for job_class in JobClass]
-        return [*SHARED_QUEUES, *map(ready_queue, sorted(self._pools)), *of_courses]
+        return durable_queues(sorted(self._courses), sorted(self._pools))
 
     async def refresh(self) -> None:
         """Consume the queues of every course that is registered or still has jobs, with its present cap."""
@@ -131,6 +137,7 @@ class CourseQueues:
             removed = set(await self.store.jobs.courses_with_backlog()) - {course.id for course in courses}
             courses += [Course(id=name, tokens=()) for name in sorted(removed) if name]
         self.board.set_courses(courses)
+        self._courses |= {course.id for course in courses}
         self._pools |= {course.pool for course in courses}
         for pool in self._pools:
             await self.rabbit.declare(ready_queue(pool))

@@ -14,7 +14,7 @@ async def _main(settings: DispatcherSettings, stop: asyncio.Event) -> None:
 
 def main() -> None:
     settings = load(DispatcherSettings, prog="python -m broadway.dispatcher")
-    service.run(lambda stop: _main(settings, stop), service="dispatcher", settings=settings.log)
+    service.run(lambda stop: _main(settings, stop), service="dispatcher", settings=settings)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ DEFAULT_CAP = 64  # jobs in flight of a course without a cap, at least
 
 @dataclass(slots=True)
 class Held:
-    """A job whose course message this dispatcher keeps unacknowledged."""
+    """A job whose course message this dispatcher keeps unacknowledged; ``latest`` is as it was last read or written."""
 
     job_id: str
     run_id: str
@@ -28,6 +28,7 @@ class Held:
     pool: str
     generation: int
     revision: int
+    latest: Job
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     in_flight: bool = False
     is_ready: bool = False
@@ -104,6 +105,10 @@ class Board:
         """Live slots of a pool, or of all."""
         return sum(g.slots for g in self._graders.values() if pool in (None, g.pool))
 
+    def graders(self) -> Counter[str]:
+        """How many graders live, by pool."""
+        return Counter(grader.pool for grader in self._graders.values())
+
     def is_capped(self, course: str) -> bool:
         """Whether a course has a cap of its own."""
         known = self._courses.get(course)
@@ -125,7 +130,7 @@ class Board:
         if older := self._held.get(job.id):
             self._close(older)  # its message has done its part
             self._clear(older)
-        held = Held(job.id, job.run_id, job.course, job.job_class, job.pool, job.generation, job.revision)
+        held = Held(job.id, job.run_id, job.course, job.job_class, job.pool, job.generation, job.revision, job)
         self._held[job.id] = held
         self._open[job.run_id] += 1
         self.observe(job)
@@ -147,7 +152,7 @@ class Board:
         held = self._held.get(job.id)
         if held is None or job.revision < held.revision:
             return
-        held.generation, held.revision = job.generation, job.revision
+        held.generation, held.revision, held.latest = job.generation, job.revision, job
         match job.state:
             case JobState.FINISHED:
                 self._close(held)

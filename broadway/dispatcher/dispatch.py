@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -23,18 +22,15 @@ BATCH = 50  # jobs dispatched in one go
 PAUSE_AFTER_FAILURE = 1.0  # seconds
 
 
+Stages = list[dict[str, Any]]
+
+
 class JobStore(Protocol):
     """The part of the job store that dispatching needs."""
 
+    async def stages(self, job_ids: Sequence[str]) -> dict[str, Stages]: ...
     async def get_many(self, job_ids: Sequence[str]) -> dict[str, Job]: ...
-    async def stages(self, job_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]: ...
-    async def move(self, moves: Mapping[str, Move]) -> dict[str, Moved]: ...
-
-
-@dataclass(slots=True)
-class _Lookup:
-    job_id: str
-    job: Job | None = None
+    async def move(self, moves: Mapping[str, Move], *, known: Mapping[str, Job] | None = None) -> dict[str, Moved]: ...
 
 
 class Intake:
@@ -43,7 +39,7 @@ class Intake:
     def __init__(self, board: Board, jobs: JobStore) -> None:
         self._board = board
         self._jobs = jobs
-        self._lookups: Batcher[_Lookup] = Batcher(self._fill)
+        self._lookups: Batcher[str, Job | None] = Batcher(self._look_up, linger=0)
 
     async def run(self) -> None:
         """Look jobs up in batches until cancelled."""
@@ -54,10 +50,8 @@ class Intake:
         if not isinstance(event, JobQueued):
             raise Reject(f"a course queue holds no {event.type}")
         await reach(Point.HOLD_DELIVERED)
-        lookup = _Lookup(event.job_id)
-        await self._lookups.submit(lookup)
+        job = await self._lookups.submit(event.job_id)
         await reach(Point.HOLD_LOOKED_UP)
-        job = lookup.job
         if job is None:
             raise Reject("no such job")
         if job.is_terminal or job.generation != event.generation:
@@ -69,13 +63,12 @@ class Intake:
         finally:
             self._board.drop(held)
 
-    async def _fill(self, lookups: Sequence[_Lookup]) -> None:
+    async def _look_up(self, job_ids: Sequence[str]) -> list[Job | None]:
         try:
-            jobs = await self._jobs.get_many([lookup.job_id for lookup in lookups])
+            jobs = await self._jobs.get_many(job_ids)
         except StoreError as error:
             raise Retry(str(error)) from error
-        for lookup in lookups:
-            lookup.job = jobs.get(lookup.job_id)
+        return [jobs.get(job_id) for job_id in job_ids]
 
 
 async def dispatch_forever(board: Board, *, jobs: JobStore, publisher: Publisher) -> None:
@@ -108,7 +101,11 @@ def _pick(pool: str, board: Board) -> list[Held]:
 async def _dispatch(picked: Sequence[Held], board: Board, *, jobs: JobStore, publisher: Publisher) -> None:
     now = datetime.now(UTC)
     await reach(Point.DISPATCH_PICKED)
-    moved = await jobs.move({held.job_id: lambda job: job.dispatch(now) for held in picked})
+    known = {held.job_id: held.latest for held in picked if held.latest.state is JobState.QUEUED}
+    moved, stages = await asyncio.gather(
+        jobs.move({held.job_id: lambda job: job.dispatch(now) for held in picked}, known=known),
+        jobs.stages([held.job_id for held in picked]),
+    )
     await reach(Point.DISPATCH_STORED)
     in_order = [moved[held.job_id] for held in picked if held.job_id in moved]
     for held in picked:
@@ -116,18 +113,20 @@ async def _dispatch(picked: Sequence[Held], board: Board, *, jobs: JobStore, pub
             board.abandon(held)
     for job in in_order:
         board.observe(job.after)
-    await hand_over([job.after for job in in_order if job.changed], jobs=jobs, publisher=publisher)
+    await hand_over([job.after for job in in_order if job.changed], stages, publisher=publisher)
 
 
-async def hand_over(dispatched: Sequence[Job], *, jobs: JobStore, publisher: Publisher) -> None:
-    """Publish dispatched jobs to their pools, in order. What the broker does not take is handed over again later."""
-    stages = await jobs.stages([job.id for job in dispatched])
+async def hand_over(dispatched: Sequence[Job], stages: Mapping[str, Stages], *, publisher: Publisher) -> None:
+    """Publish dispatched jobs, with the stages of each, to their pools, in order.
+
+    What the broker does not take is handed over again later.
+    """
     await reach(Point.DISPATCH_STAGES_READ)
     await asyncio.gather(*(_publish(job, stages.get(job.id, []), publisher) for job in dispatched))
     await reach(Point.DISPATCH_HANDED_OVER)
 
 
-async def _publish(job: Job, stages: list[dict[str, Any]], publisher: Publisher) -> None:
+async def _publish(job: Job, stages: Stages, publisher: Publisher) -> None:
     if job.state is not JobState.DISPATCHED:
         return
     event = JobDispatched(
@@ -141,4 +140,4 @@ async def _publish(job: Job, stages: list[dict[str, Any]], publisher: Publisher)
     try:
         await publisher.publish(JOBS, ready_key(job.pool), event)
     except PublishError as error:
-        log.warning("job not handed over", job=job.id, pool=job.pool, error=str(error))
+        log.warning("job not handed over", pool=job.pool, error=str(error), **job.context)

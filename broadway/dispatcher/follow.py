@@ -54,14 +54,19 @@ class Follower:
         asyncio.get_running_loop().call_later(delay, self._board.offer_again, event.job_id, event.generation)
 
 
-def progress(*, runs: RunStore, jobs: PhaseJobs, publisher: Publisher) -> Batcher[str]:
+def progress(*, runs: RunStore, jobs: PhaseJobs, publisher: Publisher) -> Batcher[str, None]:
     """Runs by id; a run that is named often in one moment is looked at once."""
 
-    async def flush(run_ids: Sequence[str]) -> None:
-        for run_id in dict.fromkeys(run_ids):
-            try:
-                await bring_forward(run_id, runs=runs, jobs=jobs, publisher=publisher)
-            except StoreError as error:
+    async def flush(run_ids: Sequence[str]) -> list[None]:
+        advances = [
+            bring_forward(run_id, runs=runs, jobs=jobs, publisher=publisher) for run_id in dict.fromkeys(run_ids)
+        ]
+        results = await asyncio.gather(*advances, return_exceptions=True)
+        for error in results:
+            if isinstance(error, StoreError):
                 raise Retry(str(error)) from error
+            if error:
+                raise error
+        return [None] * len(run_ids)
 
     return Batcher(flush)

@@ -6,30 +6,40 @@ same moves and publishes that normal work uses.
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import structlog
 
+from broadway import metrics
 from broadway.crashpoints import Point, reach
 from broadway.dispatcher.board import Board
 from broadway.dispatcher.dispatch import hand_over
 from broadway.facts import following
 from broadway.job import Job, JobClass, Phase, RetryPolicy
+from broadway.metrics import Repair
 from broadway.mongo import StoreError
 from broadway.outbox import publish_queued
-from broadway.phases import PhaseJobs, RunStore, bring_forward
+from broadway.phases import Advanced, Hold, PhaseJobs, RunStore, bring_forward, complete
 from broadway.ports import Publisher, PublishError
-from broadway.run import Run
+from broadway.run import PHASE_OF, Run, RunState
 from broadway.topology import Queue, course_queue, ready_queue
 
 log = structlog.get_logger(__name__)
 
 LIMIT = 1000  # repairs of one kind in one sweep
+RUNS_AT_A_TIME = 50  # whose jobs are asked for
+REST = 4  # after each time, as often as long as that took
 THOROUGH = 5  # every how many sweeps the expensive questions are asked
 SHARE = 20  # and at most one part of the time in so many is spent on them, however long the backlog is
+LONGEST_REST = 60.0  # seconds between two thorough sweeps: a store that was slow once must not put the next one off
+SECOND_LOOK = (
+    3.0  # seconds after which jobs that seemed to be in no queue are really missing: none is on its way so long
+)
 DISPATCH_PATIENCE = timedelta(seconds=5)  # before an untaken job is compared with the queue it should be in
 
 
@@ -38,6 +48,7 @@ class JobStore(PhaseJobs, Protocol):
 
     async def get_many(self, job_ids: Sequence[str]) -> dict[str, Job]: ...
     async def stages(self, job_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]: ...
+    async def are_phases_open(self, phases: Sequence[tuple[str, Phase]]) -> list[bool]: ...
     async def expired(self, now: datetime, *, limit: int) -> list[Job]: ...
     async def dispatched_before(self, moment: datetime, *, limit: int) -> list[Job]: ...
     async def queued_of_run(self, run_id: str, phase: Phase) -> list[Job]: ...
@@ -48,7 +59,7 @@ class JobStore(PhaseJobs, Protocol):
 class Runs(RunStore, Protocol):
     """The part of the run store that reconciling needs."""
 
-    async def unfinished(self, *, limit: int) -> Sequence[str]: ...
+    async def unfinished(self, *, limit: int) -> Mapping[str, RunState]: ...
     async def unpublished(self, now: datetime, *, limit: int) -> list[Run]: ...
 
 
@@ -75,7 +86,7 @@ class Reconciler:
     broker: Broker
     policy: RetryPolicy
     lease: timedelta
-    _missing: dict[tuple[str, JobClass], int] = field(default_factory=dict)
+    _suspected: dict[tuple[str, JobClass], float] = field(default_factory=dict)  # and when they were first
     _watching_since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     async def run(self, *, interval: float) -> None:
@@ -86,9 +97,8 @@ class Reconciler:
             try:
                 await self.sweep()
                 if number % THOROUGH == 0 and loop.time() >= rested_at:
-                    begun = loop.time()
-                    await self.sweep_thoroughly()
-                    rested_at = loop.time() + SHARE * (loop.time() - begun)
+                    spent = await self.sweep_thoroughly()
+                    rested_at = loop.time() + min(SHARE * spent, LONGEST_REST)
             except (StoreError, PublishError) as error:
                 log.warning("sweep incomplete", reason=str(error))
                 self._watching_since = datetime.now(UTC)
@@ -103,19 +113,40 @@ class Reconciler:
         await self._publish_outbox(now)
         await self._end_leases(now)
         await self._hand_over_again(now)
+        await self._find_lost(list(self._suspected))
         await self._retire_graders(now)
         await reach(Point.SWEEP_DONE)
 
-    async def sweep_thoroughly(self) -> None:
-        """Look for everything that may be stuck: runs that should have gone on, jobs that are in no queue."""
+    async def sweep_thoroughly(self) -> float:
+        """Look for everything that may be stuck: runs that should have gone on, jobs that are in no queue.
+
+        Returns:
+            How many seconds that took, without rests.
+        """
+        begun = time.monotonic()
         await reach(Point.SWEEP_THOROUGH)
-        for run_id in await self.runs.unfinished(limit=LIMIT):
-            if not self.board.has_open(run_id):
-                await bring_forward(run_id, runs=self.runs, jobs=self.jobs, publisher=self.broker)
-        busy = {run.course for run in await self.runs.unpublished(datetime.max.replace(tzinfo=UTC), limit=LIMIT)}
-        for course in self.board.courses:
-            for job_class in JobClass if course not in busy else ():
-                await self._find_lost(course, job_class)
+        rested = await self._bring_forward()
+        await self._find_lost(list(itertools.product(self.board.courses, JobClass)))
+        return time.monotonic() - begun - rested
+
+    async def _bring_forward(self) -> float:
+        """Runs wait for their jobs: let go on those that have none to wait for. Returns the seconds that it rested."""
+        rested = 0.0
+        unfinished = await self.runs.unfinished(limit=LIMIT)
+        waiting = [(run_id, state) for run_id, state in unfinished.items() if not self.board.has_open(run_id)]
+        for start in range(0, len(waiting), RUNS_AT_A_TIME):
+            begun = time.monotonic()
+            asked = waiting[start : start + RUNS_AT_A_TIME]
+            phases = [(run_id, PHASE_OF[state]) for run_id, state in asked if state in PHASE_OF]
+            are_open = await self.jobs.are_phases_open(phases)
+            busy = {run_id for (run_id, _), is_open in zip(phases, are_open, strict=True) if is_open}
+            for run_id, _ in asked:
+                if run_id not in busy:
+                    await bring_forward(run_id, runs=self.runs, jobs=self.jobs, publisher=self.broker)
+            worked = time.monotonic()
+            await asyncio.sleep(REST * (worked - begun))
+            rested += time.monotonic() - worked
+        return rested
 
     async def _refresh_held(self, now: datetime) -> None:
         """Facts may have been missed: bring every held job up to date."""
@@ -127,14 +158,18 @@ class Reconciler:
     async def _publish_outbox(self, now: datetime) -> None:
         for run in await self.runs.unpublished(now, limit=LIMIT):
             if run.order:
-                log.warning("repair: carrying an order out", run=run.id, order=run.order.kind.value)
+                _note(Repair.ORDER)
+                log.warning("repair: carrying an order out", order=run.order.kind.value, **run.context)
                 await bring_forward(run.id, runs=self.runs, jobs=self.jobs, publisher=self.broker)
                 continue
             assert run.phase is not None  # noqa: S101 - only phases have jobs to publish
+            await complete(run.id, runs=self.runs, jobs=self.jobs)
             queued = await self.jobs.queued_of_run(run.id, run.phase)
-            log.warning("repair: publishing from the outbox", run=run.id, jobs=len(queued))
+            _note(Repair.OUTBOX)
+            log.warning("repair: publishing from the outbox", jobs=len(queued), **run.context)
             lost = [job for job in queued if job.id not in self.board.held]
-            if await publish_queued(lost, publisher=self.broker):
+            hold = Hold(Advanced(run, run.state, tuple(lost), publish_at=run.publish_at), self.runs)
+            if await publish_queued(lost, publisher=self.broker, may_go_on=hold.renew):
                 await self.runs.mark_published(run, run.state)
 
     async def _end_leases(self, now: datetime) -> None:
@@ -143,7 +178,10 @@ class Reconciler:
         expired = await self.jobs.expired(now, limit=LIMIT)
         if not expired:
             return
+        _note(Repair.LEASE, len(expired))
         log.warning("repair: attempts lost with their graders", jobs=[job.id for job in expired])
+        for job in expired:
+            log.info("attempt lost", grader=job.worker_id, execution=job.execution_id, **job.context)
 
         def lose(job: Job) -> Job:
             is_expired = job.lease_expires_at is not None and job.lease_expires_at < now
@@ -160,35 +198,54 @@ class Reconciler:
             of_pool = [job for job in overdue if job.pool == pool]
             if await self.broker.depth(ready_queue(pool)) >= len(of_pool):
                 continue  # they wait where they should; there are no graders to take them
+            _note(Repair.HANDOVER, len(of_pool))
             log.warning("repair: dispatched jobs are in no queue", pool=pool, jobs=[job.id for job in of_pool])
             moved = await self.jobs.move({job.id: lambda job: job.redispatch(now) for job in of_pool})
             again = [moved[job.id] for job in of_pool if job.id in moved]
-            await hand_over([job.after for job in again if job.changed], jobs=self.jobs, publisher=self.broker)
+            for job in again:
+                log.info("handed over again", **job.after.context)
+            stages = await self.jobs.stages([job.after.id for job in again])
+            await hand_over([job.after for job in again if job.changed], stages, publisher=self.broker)
 
     async def _retire_graders(self, now: datetime) -> None:
         silent = now - self.lease
         self.board.forget_graders(silent_since=silent)
         dead = await self.workers.silent_since(silent)
         if dead:
+            _note(Repair.GRADER, len(dead))
             log.warning("graders have gone silent", graders=dead)
 
-    async def _find_lost(self, course: str, job_class: JobClass) -> None:
+    async def _find_lost(self, backlogs: Sequence[tuple[str, JobClass]]) -> None:
+        """Publish again what is in no queue any more, once two looks, with some time between them, have found it so."""
+        now = time.monotonic()
+        due = [each for each in backlogs if self._suspected.get(each, -math.inf) <= now - SECOND_LOOK]
+        if not due:
+            return
+        busy = {run.course for run in await self.runs.unpublished(datetime.max.replace(tzinfo=UTC), limit=LIMIT)}
+        for course, job_class in due:
+            missing = 0 if course in busy else await self._count_missing(course, job_class)
+            if missing <= 0:
+                self._suspected.pop((course, job_class), None)
+            elif (course, job_class) not in self._suspected:
+                self._suspected[course, job_class] = now
+            else:
+                await self._publish_lost(course, job_class, missing)
+                del self._suspected[course, job_class]
+
+    async def _count_missing(self, course: str, job_class: JobClass) -> int:
         waiting = await self.jobs.count_queued(course, job_class)
         if not waiting:
-            self._missing.pop((course, job_class), None)
-            return
+            return 0
         held = [h for h in self.board.held.values() if h.course == course and h.job_class is job_class]
-        missing = (
-            waiting - sum(not h.in_flight for h in held) - await self.broker.depth(course_queue(course, job_class))
-        )
-        if missing <= 0 or self._missing.get((course, job_class), 0) <= 0:
-            self._missing[course, job_class] = missing
-            return
+        in_queue = await self.broker.depth(course_queue(course, job_class))
+        return waiting - sum(not h.in_flight for h in held) - in_queue
+
+    async def _publish_lost(self, course: str, job_class: JobClass, missing: int) -> None:
         queued = await self.jobs.queued(course, job_class, limit=LIMIT)
         lost = await self._due([job for job in queued if job.id not in self.board.held], datetime.now(UTC))
+        _note(Repair.BACKLOG, len(lost))
         log.warning("repair: queued jobs are in no queue", course=course, missing=missing, published=len(lost))
         await publish_queued(lost, publisher=self.broker)
-        self._missing.pop((course, job_class))
 
     async def _due(self, queued: Sequence[Job], now: datetime) -> list[Job]:
         """Those of the jobs whose runs are in their phase. Whoever stored the others has been overtaken by an order."""
@@ -199,3 +256,7 @@ class Reconciler:
         )
         phases = {run_id: run.phase for run_id, run in runs.items() if run and run_id not in is_over}
         return [job for job in queued if phases.get(job.run_id) is job.phase]
+
+
+def _note(kind: Repair, number: int = 1) -> None:
+    metrics.REPAIRS.labels(kind).inc(number)

@@ -3,33 +3,40 @@
 import asyncio
 import contextlib
 import os
+import ssl
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import structlog
 
+from broadway import metrics
+from broadway.assignment import memory_bytes
 from broadway.crashpoints import Point, reach
-from broadway.events import GraderHeartbeat, JobFinished
+from broadway.events import GraderHeartbeat, GraderOrder, JobFinished
 from broadway.grader import polling, sockets
 from broadway.grader.bench import Bench
-from broadway.grader.grade import remove_tree
+from broadway.grader.duty import Duty
+from broadway.grader.fitness import Fitness, check_disk
 from broadway.grader.join import Membership, join
 from broadway.grader.life import is_over, own_life
 from broadway.grader.spool import Spool
 from broadway.grader.stages import Containers
 from broadway.grader.v1 import Hand, JobResult
 from broadway.grader.work import Worker
-from broadway.health import Health
+from broadway.grader.workspace import Size, may_mount, remove
+from broadway.health import Check, Health
 from broadway.ports import PublishError
-from broadway.rabbit import BrokerUnreachableError, Rabbit
-from broadway.service import background, connected, unless_stopped
+from broadway.rabbit import BrokerUnreachableError, Rabbit, Subscription, UntrustedError
+from broadway.service import StartError, background, connected, unless_stopped
 from broadway.settings import GraderSettings
-from broadway.topology import EVENTS, control_queue, ready_queue
+from broadway.topology import EVENTS, control_queue, heartbeat_key, ready_queue
 
 log = structlog.get_logger(__name__)
 
 REAP_INTERVAL = 5  # seconds
+LOGIN_INTERVAL = 2  # seconds between two looks at whether the broker still lets us in
 
 
 async def run(settings: GraderSettings, *, containers: Containers, stop: asyncio.Event) -> None:
@@ -38,17 +45,18 @@ async def run(settings: GraderSettings, *, containers: Containers, stop: asyncio
     Raises:
         StartError: The API refuses this grader.
     """
+    structlog.contextvars.bind_contextvars(grader=settings.grader_id)
     if settings.api_host.startswith("ws") and not settings.amqp_url:
-        async with _kept_clean(settings, containers) as bench:
+        async with _kept_clean(settings, containers) as bench, background(_health(settings, containers).run()):
             await sockets.serve(settings, bench=bench, spool=_spool_directory(settings, "v1"), stop=stop)
         return
     membership = await unless_stopped(join(settings), stop)
     if membership is None:
         return
-    if settings.amqp_url or await _is_reachable(membership.amqp_url):
+    if settings.amqp_url or await _is_reachable(membership.amqp_url, settings.tls):
         await serve(settings, membership, containers=containers, stop=stop)
         return
-    async with _kept_clean(settings, containers) as bench:
+    async with _kept_clean(settings, containers) as bench, background(_health(settings, containers).run()):
         hand = Hand(bench, Spool(_spool_directory(settings, "v1") / settings.grader_id, JobResult))
         await polling.serve(settings, membership, hand=hand, stop=stop)
 
@@ -59,43 +67,87 @@ async def serve(
     """Grade what the broker has until told to stop; then finish what runs or give it back, and say so."""
     assert membership.amqp_url is not None  # noqa: S101 - or there would be nothing to serve
     name = settings.grader_id
+    tag = f"grader@{name}"
     async with (
-        connected(membership.amqp_url, service=f"grader@{name}") as rabbit,
+        connected(membership.amqp_url, service=f"grader@{name}", tls=settings.tls) as rabbit,
         _kept_clean(settings, containers) as bench,
     ):
-        worker = Worker(
-            pool=settings.pool,
-            bench=bench,
-            publisher=rabbit,
-            spool=Spool(_spool_directory(settings, name), JobFinished),
-        )
-        await rabbit.declare(ready_queue(settings.pool))
+        health = _health(settings, containers, broker=rabbit.ping)
+        fitness = Fitness(health, limit=settings.pause_after, pause=settings.pause)
+        duty = Duty(fitness, settings.slots, membership.order or GraderOrder(grader_id=name, revision=0))
+        spool = Spool(_spool_directory(settings, name), JobFinished)
+        worker = Worker(bench, duty, publisher=rabbit, spool=spool)
+        queue = ready_queue(settings.pool)
+        if not membership.own_user:
+            await rabbit.declare(queue)
         await worker.report_spooled()
-        health = Health({"broker": rabbit.ping, "engine": containers.ping}, file=settings.health_file)
+        await health.look()
         beats = _heartbeats(settings, membership.heartbeat_interval, worker, rabbit)
         async with (
-            background(beats, health.run()),
-            rabbit.consume(control_queue(name), worker.cancel, tag=f"grader@{name}.control", prefetch=10),
-            rabbit.consume(
-                ready_queue(settings.pool), worker.work, tag=f"grader@{name}", channels=settings.slots
-            ) as taking,
+            background(beats, health.run(), _stay(settings, duty, rabbit)),
+            rabbit.consume(control_queue(name), worker.obey, tag=f"{tag}.control", prefetch=10),
+            rabbit.consume(queue, worker.work, tag=tag, channels=0, is_guest=membership.own_user) as taking,
         ):
-            log.info("ready to grade", grader=name, slots=settings.slots, pool=settings.pool, way="broker")
-            await stop.wait()
-            log.info("draining", running=len(worker.running), seconds=settings.drain_timeout)
+            while not stop.is_set() and not duty.is_revoked:
+                await _take_jobs(settings, worker, taking)
+                await unless_stopped(duty.change(), stop)
             await taking.stop_taking()
-            await taking.finish(grace=settings.drain_timeout)
+            if not duty.is_revoked:
+                log.info("draining", running=len(worker.running), seconds=settings.drain_timeout)
+                await taking.finish(grace=settings.drain_timeout)
+        if duty.is_revoked:
+            raise StartError(f"this grader may not grade any more: {duty.reason}")
         await _beat(settings, worker, rabbit, leaving=True)
 
 
-async def _is_reachable(amqp_url: str | None) -> bool:
-    """Whether the broker that the API tells of can be reached from here."""
+async def _take_jobs(settings: GraderSettings, worker: Worker, taking: Subscription) -> None:
+    """Take as many jobs at a time as duty allows; those that run go on, whatever it allows."""
+    duty, capacity = worker.duty, worker.duty.capacity
+    if capacity == taking.channels:
+        return
+    try:
+        await taking.take(capacity)
+    except PublishError as error:
+        log.warning("not taking jobs as it should be", slots=capacity, reason=str(error))
+        return
+    if capacity:
+        log.info("ready to grade", grader=settings.grader_id, slots=capacity, pool=settings.pool, way="broker")
+    else:
+        log.warning("paused", reason=duty.reason, running=len(worker.running), draining=duty.is_draining)
+
+
+async def _stay(settings: GraderSettings, duty: Duty, rabbit: Rabbit) -> None:
+    """Ask for another login when the broker refuses ours: it has lost its users, or an operator has revoked us."""
+    while not duty.is_revoked:
+        await asyncio.sleep(LOGIN_INTERVAL)
+        if settings.amqp_url or rabbit.is_connected or not await rabbit.is_refused():
+            continue
+        log.warning("the broker refuses our login: joining again")
+        try:
+            membership = await join(settings)
+        except StartError as error:
+            duty.resign(str(error))
+            return
+        if membership.amqp_url:
+            rabbit.move(membership.amqp_url)
+        if membership.order:
+            duty.obey(membership.order)
+
+
+async def _is_reachable(amqp_url: str | None, tls: ssl.SSLContext) -> bool:
+    """Whether the broker that the API tells of can be reached from here.
+
+    Raises:
+        StartError: Somebody answers who cannot show that it is the broker.
+    """
     if amqp_url is None:
         log.info("the API offers no broker: polling")
         return False
     try:
-        async with Rabbit.connect(amqp_url, service="grader (probe)"):
+        async with Rabbit.connect(amqp_url, service="grader (probe)", tls=tls):
             return True
+    except UntrustedError as error:
+        raise StartError(f"{error}; is --ca-file right?") from error
     except BrokerUnreachableError as error:
         log.warning("the broker cannot be reached from here: polling", reason=str(error))
         return False
@@ -106,9 +158,22 @@ async def _kept_clean(settings: GraderSettings, containers: Containers) -> Async
     """A bench without what dead graders have left on this host, now and from time to time."""
     jobs = settings.work_dir.absolute() / "jobs"
     await _reap(containers, settings.grader_id, jobs)
-    bench = Bench(settings.grader_id, own_life(), containers, jobs, verbose=settings.verbose)
-    async with background(_reap_forever(containers, settings.grader_id, jobs)):
-        yield bench
+    size = Size(int(memory_bytes(settings.job_size)), settings.job_inodes)
+    bench = Bench(settings.grader_id, own_life(), containers, jobs, size=size, verbose=settings.verbose)
+    if not may_mount():
+        log.warning("job directories have no size limit: this needs the right to mount", directory=str(jobs))
+    try:
+        async with background(_reap_forever(containers, settings.grader_id, jobs)):
+            yield bench
+    finally:
+        with contextlib.suppress(OSError):  # no job has run, or one could not be removed
+            (jobs / bench.life).rmdir()
+
+
+def _health(settings: GraderSettings, containers: Containers, **more: Check) -> Health:
+    """What looks at the parts that every grader needs, and at more of them."""
+    disk = partial(check_disk, settings.work_dir, needed=memory_bytes(settings.min_disk))
+    return Health({**more, "engine": containers.ping, "disk": disk}, file=settings.health_file)
 
 
 def _spool_directory(settings: GraderSettings, name: str) -> Path:
@@ -117,23 +182,31 @@ def _spool_directory(settings: GraderSettings, name: str) -> Path:
 
 async def _heartbeats(settings: GraderSettings, interval: float, worker: Worker, rabbit: Rabbit) -> None:
     while True:
+        worker.duty.news.clear()
         await _beat(settings, worker, rabbit)
-        await asyncio.sleep(interval)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(interval):
+                await worker.duty.news.wait()
 
 
 async def _beat(settings: GraderSettings, worker: Worker, rabbit: Rabbit, *, leaving: bool = False) -> None:
     await reach(Point.BEAT_BEGUN)
+    metrics.GRADER_SLOTS.set(worker.duty.slots)
+    metrics.GRADER_PAUSED.set(bool(worker.duty.reason))
     beat = GraderHeartbeat(
         grader_id=settings.grader_id,
         hostname=os.uname().nodename,
         pool=settings.pool,
-        slots=settings.slots,
+        slots=worker.duty.capacity,
+        paused=worker.duty.reason,
+        draining=worker.duty.is_draining,
+        order=worker.duty.order.revision,
         running=worker.running,
         leaving=leaving,
         sent_at=datetime.now(UTC),
     )
     try:
-        await rabbit.publish(EVENTS, f"grader.heartbeat.{settings.grader_id}", beat)
+        await rabbit.publish(EVENTS, heartbeat_key(settings.grader_id), beat)
     except PublishError as error:
         log.warning("heartbeat not sent", reason=str(error))
 
@@ -157,4 +230,6 @@ async def _reap(containers: Containers, name: str, jobs: Path) -> None:
     jobs.mkdir(parents=True, exist_ok=True)
     for directory in jobs.iterdir():
         if directory.name != mine and is_over(directory.name):
-            await remove_tree(directory)
+            for execution in directory.iterdir():
+                await remove(execution)
+            await remove(directory)

@@ -1,14 +1,16 @@
 """The place where a grader runs jobs, whichever way they reached it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import structlog
 
+from broadway import metrics
 from broadway.grader.grade import Graded, grade
 from broadway.grader.stages import Containers, Labels
+from broadway.grader.workspace import Size
 
 log = structlog.get_logger(__name__)
 
@@ -20,6 +22,7 @@ class Bench:
     Args:
         life: This process; see ``life.own_life``.
         directory: Where each execution gets a directory of its own, which goes with it.
+        size: What a job may store.
         verbose: Job output goes to the log.
     """
 
@@ -27,16 +30,20 @@ class Bench:
     life: str
     containers: Containers
     directory: Path
+    size: Size = field(default_factory=Size)
     verbose: bool = False
 
     async def run(self, job_id: str, execution_id: str, stages: Sequence[Mapping[str, Any]]) -> Graded:
         """Run a job's stages. Cancelled, it leaves nothing behind."""
-        graded = await grade(
-            [dict(stage) for stage in stages],
-            containers=self.containers,
-            directory=self.directory / self.life / execution_id,
-            labels=Labels(self.grader_id, self.life, job_id, execution_id, stage=0),
-        )
+        with metrics.GRADER_SLOTS_USED.track_inprogress():
+            graded = await grade(
+                stages,
+                containers=self.containers,
+                size=self.size,
+                directory=self.directory / self.life / execution_id,
+                labels=Labels(self.grader_id, self.life, job_id, execution_id, stage=0),
+            )
+        metrics.GRADER_JOBS.labels(graded.outcome).inc()
         if self.verbose:
             log.info("output", stdout=graded.stdout, stderr=graded.stderr)
         return graded

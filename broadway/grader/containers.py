@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import errno
 import itertools
 import math
 import os
@@ -11,7 +12,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -23,16 +24,17 @@ import docker.utils
 import structlog
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.utils.socket import frames_iter
-from pydantic import ValidationError
 from requests import Response
 from requests.exceptions import ConnectionError as HTTPConnectionError
 from requests.exceptions import Timeout
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from broadway.assignment import Stage
+from broadway.cancellation import end, finish
+from broadway.grader.cgroups import Meter, can_meter, remove_abandoned
 from broadway.grader.output import OutputLog
 from broadway.grader.profile import HOSTS, LABEL, container_options
-from broadway.grader.stages import ContainerError, KilledFor, Labels, Limits, StageRun
+from broadway.grader.stages import ContainerError, KilledFor, Labels, Limits, Mount, StageRun, Upcoming, Usage
 from broadway.job import FaultPhase
 
 log = structlog.get_logger(__name__)
@@ -50,7 +52,13 @@ _IMAGE = re.compile(r"[A-Za-z0-9](?!.*\.\.)[A-Za-z0-9._/:@-]*")
 _STAGES_FAULT = re.compile(r'exec: "|environment variable|sethostname|unable to find (user|group)')
 _HOSTS_FAULT = re.compile(r"bind source path")
 _NOISE = re.compile(r"^.*unable to start container process: |: unknown$", re.DOTALL)
-_PRIVATE = re.compile(r'(?<=environment variable).*|(?<=path does not exist).*|(?<=mounting) "[^"]*"', re.DOTALL)
+_PRIVATE = re.compile(
+    r'(?:Get|Head|Post) "https?://[^"]*"|https?://\S+'
+    r'|(?<=environment variable).*|(?<=path does not exist).*|(?<=mounting) "[^"]*"',
+    re.DOTALL,
+)
+
+_NAME = "broadway-"  # of every container
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -77,7 +85,7 @@ class _Engine:
 
     async def call(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """A call's result. It goes to its end even when the caller is cancelled, so that its effect is known."""
-        return await _finish(self.begin(call, *args, **kwargs))
+        return await finish(self.begin(call, *args, **kwargs))
 
 
 class _Attachment:
@@ -128,6 +136,7 @@ class _Container:
     options: Mapping[str, Any]
     output: OutputLog
     output_limit: int
+    meter: Meter | None = None
     attachment: _Attachment | None = None
     taken: bool = False
     killed: bool = False
@@ -149,16 +158,18 @@ class _Container:
         self.client.start(self.name)
 
     def follow(self) -> bool:
-        """Collect the output, then wait for the end. Whether the container was killed for too much output.
+        """Collect the output, then wait for the end. Whether there was too much output, for which it was killed.
 
         The attachment is closed before the kill: an engine waits with the end of a container until its output is read.
+        A program that ended before the kill has written too much all the same.
         """
         flooded = self.attachment is not None and self.attachment.drain(self.output, self.output_limit)
-        killed = flooded and self.kill()
+        if flooded:
+            self.kill()
         while not self._wait():
             if self.abandoned.is_set():
                 raise TimeoutError
-        return killed
+        return flooded
 
     def kill(self) -> bool:
         """Kill it. False if it had ended by itself."""
@@ -171,16 +182,17 @@ class _Container:
         self.killed = True
         return True
 
-    def state(self) -> dict[str, Any]:
-        """The engine's account of how it ended.
+    def account(self) -> dict[str, Any]:
+        """The engine's account of it and how it ended.
 
         Raises:
             InterruptedError: Somebody else ended it: an operator, or an engine that shuts down and still answers.
         """
-        state: dict[str, Any] = self.client.inspect_container(self.name)["State"]
+        account: dict[str, Any] = self.client.inspect_container(self.name)
+        state = account["State"]
         if state["ExitCode"] and not self.killed and self._was_signalled(state["StartedAt"]):
             raise InterruptedError
-        return state
+        return account
 
     def abandon(self) -> None:
         """Make ``follow`` return soon."""
@@ -192,6 +204,8 @@ class _Container:
         """Remove it, however far it got. A container that had the name before is somebody else's."""
         if not self.taken:
             _remove(self.client, self.name)
+            if self.meter:
+                self.meter.remove()
         if self.attachment:
             self.attachment.close()
 
@@ -241,6 +255,11 @@ class _Images:
         """Look next time: the image turned out not to be here."""
         self._seen.pop(image, None)
 
+    def export(self, image_id: str) -> Iterator[bytes]:
+        """An image's archive, with as much patience as for pulls; blocks."""
+        chunks: Iterator[bytes] = self._puller.get_image(image_id)
+        return chunks
+
     async def close(self) -> None:
         for pull in self._pulls.values():
             pull.cancel()
@@ -286,11 +305,17 @@ class _Images:
 class DockerContainers:
     """A Docker Engine as the grader sees it."""
 
-    def __init__(self, engine: _Engine, images: _Images, *, limits: Limits, hosts: Path | None) -> None:
+    def __init__(
+        self, engine: _Engine, images: _Images, *, slots: int, limits: Limits, hosts: Path | None, is_metered: bool
+    ) -> None:
+        self._slots = slots
+        self._is_metered = is_metered
         self._engine = engine
         self._images = images
         self._limits = limits
         self._hosts = hosts
+        self._prepared: dict[str, _Prepared] = {}
+        self._removals: set[asyncio.Task[None]] = set()
         self._leftovers: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -314,25 +339,27 @@ class DockerContainers:
         Raises:
             ContainerError: No engine answers.
         """
-        threads = concurrent.futures.ThreadPoolExecutor(2 * slots + 2, thread_name_prefix="containers")
+        threads = concurrent.futures.ThreadPoolExecutor(4 * slots + 2, thread_name_prefix="containers")
         with contextlib.ExitStack() as stack:
             stack.callback(threads.shutdown, wait=False, cancel_futures=True)
-            client = await _finish(_in_own_thread(partial(_connect, docker_host, pool=2 * slots + 2)))
+            client = await finish(_in_own_thread(partial(_connect, docker_host, pool=4 * slots + 2)))
             stack.callback(client.close)
             puller = _client(docker_host, version=client.api_version, timeout=math.ceil(pull_timeout), pool=PULLS + 1)
             stack.callback(puller.close)
             engine = _Engine(client, threads)
             images = _Images(engine, puller, refresh_interval=refresh_interval, pull_timeout=pull_timeout)
             hosts = stack.enter_context(_hosts_file(work_dir)) if work_dir else None
-            containers = cls(engine, images, limits=limits, hosts=hosts)
+            is_metered = can_meter(await engine.call(_cgroup_driver, client))
+            containers = cls(engine, images, slots=slots, limits=limits, hosts=hosts, is_metered=is_metered)
             try:
                 yield containers
             finally:
-                await _finish(containers.close())
+                await finish(containers.close())
 
     async def close(self) -> None:
         """Stop what goes on in the background. Containers whose removal kept failing stay, for ``remove_orphans``."""
         await self._images.close()
+        await asyncio.gather(*self._removals)
         for leftover in self._leftovers:
             leftover.cancel()
         await asyncio.gather(*self._leftovers, return_exceptions=True)
@@ -351,19 +378,56 @@ class DockerContainers:
         """See ``Containers``. No image that is here makes a job wait, whatever its registry does."""
         await asyncio.gather(*(self._images.ensure(image) for image in dict.fromkeys(images)))
 
-    async def run(self, stage: Mapping[str, Any], *, directory: Path, labels: Labels) -> StageRun:
-        """See ``Containers``."""
-        checked = self._check(stage)
-        container = self._container(checked, directory, labels)
+    async def image_id(self, image: str, phase: FaultPhase) -> str:
+        """The id, a digest, of an image that is on this host.
+
+        Raises:
+            ContainerError: In the given phase.
+        """
         try:
-            return await self._run(container, checked)
-        except ContainerError as error:
-            if isinstance(error.__cause__, ImageNotFound):
-                self._images.forget(checked.image)
-            raise
-        finally:
+            return str((await self._engine.call(self._engine.client.inspect_image, image))["Id"])
+        except _TROUBLE as error:
+            if isinstance(error, ImageNotFound):
+                self._images.forget(image)
+            raise _fault(error, phase, f"image {image}") from error
+
+    def export(self, image_id: str) -> Iterator[bytes]:
+        """An image's archive, as `docker save` makes it; blocks.
+
+        Raises:
+            OSError: The engine failed.
+        """
+        try:
+            yield from self._images.export(image_id)
+        except _TROUBLE as error:
+            raise OSError(errno.EIO, "the engine did not save it") from error
+
+    async def run(
+        self, stage: Stage, *, mounts: Sequence[Mount], labels: Labels, upcoming: Upcoming | None = None
+    ) -> StageRun:
+        """See ``Containers``."""
+        if not self._allows(stage):
+            reason = "the stage asks for a privileged container, which this grader does not allow"
+            raise ContainerError(reason, phase=FaultPhase.CREATE, retryable=False)
+        prepared = self._prepared.pop(_name(labels), None) or self._prepare(stage, mounts, labels)
+        container = prepared.container
+        try:
+            created = await prepared.making
+            run = await self._run(container, stage, created, upcoming)
+        except BaseException as error:
+            if isinstance(error, ContainerError) and isinstance(error.__cause__, ImageNotFound):
+                self._images.forget(stage.image)
             container.abandon()
-            await _finish(self._discard(container))
+            await finish(self._discard(container))
+            raise
+        await finish(self._discard_behind(container))
+        return run
+
+    async def dismiss(self, upcoming: Upcoming) -> None:
+        """See ``Containers``."""
+        if prepared := self._prepared.pop(_name(upcoming.labels), None):
+            await end(prepared.making)
+            await self._discard_behind(prepared.container)
 
     async def remove_orphans(self, is_orphan: Callable[[str, str], bool]) -> int:
         """See ``Containers``. Those that cannot be removed while the engine is away are left for the next call."""
@@ -374,40 +438,60 @@ class DockerContainers:
                 if is_orphan(each["Labels"][f"{LABEL}grader"], each["Labels"].get(f"{LABEL}boot", "")):
                     await self._engine.call(_remove, client, each["Id"])
                     removed += 1
+            alive = {name for each in found for name in each["Names"]}
+            remove_abandoned(lambda name: f"/{name}" not in alive)
         except _TROUBLE as error:
             log.warning("orphaned containers not removed", error=type(error).__name__)
         return removed
 
-    def _check(self, stage: Mapping[str, Any]) -> Stage:
-        """The stage with its defaults, if this grader may run it."""
-        try:
-            checked = Stage.model_validate(stage)
-        except ValidationError as error:
-            names = ", ".join(".".join(map(str, each["loc"])) for each in error.errors())
-            raise ContainerError(f"not a stage: {names}", phase=FaultPhase.CREATE, retryable=False) from None
-        if checked.privileged and not self._limits.allow_privileged:
-            reason = "the stage asks for a privileged container, which this grader does not allow"
-            raise ContainerError(reason, phase=FaultPhase.CREATE, retryable=False)
-        return checked
+    def _allows(self, stage: Stage) -> bool:
+        return self._limits.allow_privileged or not stage.privileged
 
-    def _container(self, stage: Stage, directory: Path, labels: Labels) -> _Container:
-        options = container_options(stage, labels, limits=self._limits, directory=directory, hosts=self._hosts)
-        execution = re.sub(r"[^A-Za-z0-9_.-]", "-", labels.execution_id)
+    def _prepare(self, stage: Stage, mounts: Sequence[Mount], labels: Labels, *, ahead: float = 0.0) -> "_Prepared":
+        """Begin to make a container that is started in so many seconds at most."""
+        container = self._container(stage, mounts, labels, ahead=ahead)
+        making = asyncio.create_task(self._make(container, f"image {stage.image}"))
+        making.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody may want to know
+        return _Prepared(container, making)
+
+    def _container(self, stage: Stage, mounts: Sequence[Mount], labels: Labels, *, ahead: float) -> _Container:
+        options = container_options(stage, labels, limits=self._limits, mounts=mounts, hosts=self._hosts, ahead=ahead)
+        name = _name(labels)
+        meter = Meter(name) if self._is_metered else None
+        if meter:
+            options["host_config"]["cgroup_parent"] = meter.parent
         return _Container(
             client=self._engine.client,
-            name=f"broadway-{execution}-{labels.stage}",
+            name=name,
             options=options,
+            meter=meter,
             output=OutputLog(head=self._limits.kept_head, tail=self._limits.kept_tail),
             output_limit=self._limits.output,
         )
 
-    async def _run(self, container: _Container, stage: Stage) -> StageRun:
-        what = f"image {stage.image}"
+    async def _make(self, container: _Container, what: str) -> float:
+        """Make a container, and follow its output; how many seconds making it took."""
+        begun = time.monotonic()
         await self._step(container.create, FaultPhase.CREATE, what)
+        created = time.monotonic()
         await self._step(container.attach, FaultPhase.START, what)
+        return created - begun
+
+    async def _run(
+        self, container: _Container, stage: Stage, create_seconds: float, upcoming: Upcoming | None
+    ) -> StageRun:
+        what = f"image {stage.image}"
+        made = time.monotonic()
         await self._step(container.start, FaultPhase.START, f"{what}, entrypoint {stage.entrypoint}"[:400])
+        running = time.monotonic()
+        if upcoming and self._allows(upcoming.stage):
+            self._prepared[_name(upcoming.labels)] = self._prepare(
+                upcoming.stage, upcoming.mounts, upcoming.labels, ahead=stage.timeout
+            )
         killed_for = await self._watch(container, stage.timeout, what)
-        state = await self._step(container.state, FaultPhase.COLLECT, what)
+        account = await self._step(container.account, FaultPhase.COLLECT, what)
+        state, meter = account["State"], container.meter
+        text, streams = container.output.kept() if stage.logs else ("", [])
         started, finished = (datetime.fromisoformat(state[key]) for key in ("StartedAt", "FinishedAt"))
         return StageRun(
             exit_code=state["ExitCode"],
@@ -415,9 +499,17 @@ class DockerContainers:
             oom_killed=state["OOMKilled"],
             started_at=started,
             finished_at=max(started, finished),  # an engine notes the start of a very short stage after its end
-            output=container.output.text() if stage.logs else "",
+            output=text,
+            streams=streams,
             output_bytes=container.output.total,
             state=state,
+            usage=Usage(
+                image=account["Image"],
+                create_seconds=create_seconds,
+                start_seconds=running - made,
+                cpu_seconds=meter.cpu_seconds() if meter else None,
+                peak_memory=meter.peak_memory() if meter else None,
+            ),
         )
 
     async def _step(self, step: Callable[[], T], phase: FaultPhase, what: str) -> T:
@@ -441,6 +533,14 @@ class DockerContainers:
             raise _fault(error, FaultPhase.WAIT, what) from error
         return KilledFor.OUTPUT if flooded else KilledFor.TIME if late else None
 
+    async def _discard_behind(self, container: _Container) -> None:
+        """Begin to remove a container that has ended: nobody waits for that, unless removals do not keep up."""
+        removal = asyncio.create_task(self._discard(container))
+        self._removals.add(removal)
+        removal.add_done_callback(self._removals.discard)
+        while len(self._removals) > self._slots:
+            await asyncio.wait(self._removals, return_when=asyncio.FIRST_COMPLETED)
+
     async def _discard(self, container: _Container) -> None:
         """Remove a container, now or when the engine is back."""
         try:
@@ -459,18 +559,17 @@ class DockerContainers:
         return None
 
 
-async def _finish(awaitable: Awaitable[T]) -> T:
-    """Await something to its end. A cancellation that arrives meanwhile goes on after that."""
-    task = asyncio.ensure_future(awaitable)
-    cancelled = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled and (task.cancelled() or task.exception() or True):
-        raise cancelled
-    return task.result()
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A container that is being made, or has been."""
+
+    container: _Container
+    making: asyncio.Task[float]
+
+
+def _name(labels: Labels) -> str:
+    """What a stage's container is called."""
+    return f"{_NAME}{re.sub(r'[^A-Za-z0-9_.-]', '-', labels.execution_id)}-{labels.stage}"
 
 
 def _fault(error: Exception, phase: FaultPhase, what: str) -> ContainerError:
@@ -515,7 +614,10 @@ def _in_own_thread(call: Callable[[], T]) -> asyncio.Future[T]:
 def _client(docker_host: str | None, *, version: str, timeout: int, pool: int) -> _Client:
     environment = {**os.environ, **({"DOCKER_HOST": docker_host} if docker_host else {})}
     options = docker.utils.kwargs_from_env(environment=environment)
-    return _Client(version=version, timeout=timeout, max_pool_size=pool, **options)
+    client = _Client(version=version, timeout=timeout, max_pool_size=pool, **options)
+    if client.base_url.startswith("http+"):  # a socket of this host: looking proxies up takes a third of every call
+        client.trust_env = False
+    return client
 
 
 def _connect(docker_host: str | None, *, pool: int) -> _Client:
@@ -525,6 +627,14 @@ def _connect(docker_host: str | None, *, pool: int) -> _Client:
         place = docker_host or os.environ.get("DOCKER_HOST") or "this host's default socket"
         reason = f"no container engine answers at {place} (DOCKER_HOST): {error}"
         raise ContainerError(reason, phase=FaultPhase.CREATE, retryable=True) from error
+
+
+def _cgroup_driver(client: _Client) -> str:
+    """The engine's way to make control groups; empty if it does not tell."""
+    try:
+        return str(client.info().get("CgroupDriver", ""))
+    except _TROUBLE:
+        return ""
 
 
 @contextlib.contextmanager

@@ -1,21 +1,22 @@
 """Running one job: its stages one after another, and what they come to."""
 
-import asyncio
-import contextlib
-import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import structlog
+from pydantic import ValidationError
 
+from broadway import metrics
+from broadway.assignment import Stage
+from broadway.cancellation import finish
 from broadway.crashpoints import Point, reach
-from broadway.grader.stages import ContainerError, Containers, Labels, StageRun
-from broadway.grader.verdict import judge, judge_all, result_entry
+from broadway.grader.files import UnsafeFileError
+from broadway.grader.scores import MAX_SIZE, InvalidScoresError, parse
+from broadway.grader.stages import ContainerError, Containers, Labels, StageRun, Upcoming
+from broadway.grader.verdict import Verdict, judge, judge_all, result_entry
+from broadway.grader.workspace import Size, Workspace, workspace
 from broadway.job import FaultPhase, Outcome
-
-log = structlog.get_logger(__name__)
 
 CRASHED = "The container crashed"
 
@@ -33,43 +34,96 @@ class Graded:
     retryable: bool = False
 
 
-async def grade(stages: Sequence[dict[str, Any]], *, containers: Containers, directory: Path, labels: Labels) -> Graded:
+async def grade(
+    stages: Sequence[Mapping[str, Any]], *, containers: Containers, directory: Path, labels: Labels, size: Size
+) -> Graded:
     """Run stages in order, sharing a directory that exists only for them; the first that fails is the last.
 
     Args:
         stages: As the assignment has them, with merged environments.
         containers: The engine.
-        directory: Made and removed here; it is ``/job`` in every stage.
+        directory: Made and removed here; what is in it is ``/job`` in every stage.
         labels: Whose containers these are.
+        size: What they may store there.
     """
-    runs: list[StageRun] = []
-    output: list[str] = []
+    done: list[_Done] = []
     try:
-        async with job_directory(directory):
+        checked = [_checked(stage) for stage in stages]
+        async with workspace(directory, checked, size) as space:
             await reach(Point.GRADE_DIRECTORY_MADE)
-            await containers.ensure_images(list(dict.fromkeys(stage["image"] for stage in stages)))
+            with metrics.IMAGES_SECONDS.time():
+                await containers.ensure_images(list(dict.fromkeys(stage.image for stage in checked)))
             await reach(Point.GRADE_IMAGES_READY)
-            async for stage, run in _run_stages(stages, containers, directory, labels):
-                runs.append(run)
-                output.append(run.output if stage.get("logs", True) else "")
+            for index, stage in enumerate(checked):
+                upcoming = _upcoming(checked[index + 1 :], space, replace(labels, stage=index + 1))
+                try:
+                    done.append(await _run(stage, space, containers, replace(labels, stage=index), upcoming))
+                    await reach(Point.GRADE_STAGE_ENDED)
+                finally:
+                    goes_on = len(done) > index and done[-1].verdict.outcome is Outcome.SUCCEEDED
+                    if upcoming and not goes_on:
+                        await finish(containers.dismiss(upcoming))
+                if not goes_on:
+                    break
     except ContainerError as error:
-        return _fault(error, output)
+        return _fault(error, [each.output for each in done])
     except OSError as error:
         reason = f"the job's directory could not be prepared: {error.strerror}"
-        return _fault(ContainerError(reason, phase=FaultPhase.CREATE, retryable=True), output)
-    verdict = judge_all(runs, stages=len(stages))
-    return Graded(verdict.outcome, verdict.reason, [result_entry(run) for run in runs], "".join(output))
+        return _fault(ContainerError(reason, phase=FaultPhase.CREATE, retryable=True), [each.output for each in done])
+    verdict = judge_all([each.verdict for each in done], stages=len(stages))
+    return Graded(verdict.outcome, verdict.reason, [each.entry for each in done], "".join(each.output for each in done))
 
 
-async def _run_stages(
-    stages: Sequence[dict[str, Any]], containers: Containers, directory: Path, labels: Labels
-) -> AsyncIterator[tuple[dict[str, Any], StageRun]]:
-    for index, stage in enumerate(stages):
-        run = await containers.run(stage, directory=directory, labels=replace(labels, stage=index))
-        await reach(Point.GRADE_STAGE_ENDED)
-        yield stage, run
-        if judge(run).outcome is not Outcome.SUCCEEDED:
-            return
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What one stage came to."""
+
+    verdict: Verdict
+    entry: dict[str, Any]
+    output: str = ""
+
+
+def _upcoming(rest: Sequence[Stage], space: Workspace, labels: Labels) -> Upcoming | None:
+    """The next stage, if nothing that an earlier one does decides what it sees."""
+    return Upcoming(rest[0], space.mounts(rest[0]), labels) if rest and not rest[0].untrusted else None
+
+
+async def _run(
+    stage: Stage, space: Workspace, containers: Containers, labels: Labels, upcoming: Upcoming | None
+) -> _Done:
+    try:
+        mounts = space.mounts(stage)
+    except UnsafeFileError as error:
+        return _Done(Verdict(Outcome.FAILED, f"read: {error}"), {"success": False})
+    run = await containers.run(stage, mounts=mounts, labels=labels, upcoming=upcoming)
+    _note(run)
+    verdict, scores = judge(run), None
+    if stage.untrusted:
+        await space.neutralise(stage)
+    elif stage.results and verdict.outcome is Outcome.SUCCEEDED:
+        try:
+            scores = parse(space.read(stage.results, limit=MAX_SIZE))
+        except (UnsafeFileError, InvalidScoresError) as error:
+            verdict = Verdict(Outcome.FAILED, f"results: {error}")
+    return _Done(verdict, result_entry(run, verdict, scores), run.output if stage.logs else "")
+
+
+def _note(run: StageRun) -> None:
+    metrics.STAGE_WALL_SECONDS.observe((run.finished_at - run.started_at).total_seconds())
+    if run.usage:
+        metrics.STAGE_CREATE_SECONDS.observe(run.usage.create_seconds)
+        metrics.STAGE_START_SECONDS.observe(run.usage.start_seconds)
+        if run.usage.cpu_seconds is not None:
+            metrics.STAGE_CPU_SECONDS.observe(run.usage.cpu_seconds)
+
+
+def _checked(stage: Mapping[str, Any]) -> Stage:
+    """The stage with its defaults."""
+    try:
+        return Stage.model_validate(stage)
+    except ValidationError as error:
+        names = ", ".join(".".join(map(str, each["loc"])) or each["msg"] for each in error.errors())
+        raise ContainerError(f"not a stage: {names}", phase=FaultPhase.CREATE, retryable=False) from None
 
 
 def _fault(error: ContainerError, output: Sequence[str]) -> Graded:
@@ -82,25 +136,3 @@ def _fault(error: ContainerError, output: Sequence[str]) -> Graded:
         fault_phase=error.phase,
         retryable=error.retryable,
     )
-
-
-@contextlib.asynccontextmanager
-async def job_directory(directory: Path) -> AsyncIterator[None]:
-    """A directory that every user may write to, and that is gone afterwards."""
-    directory.mkdir(parents=True)
-    directory.chmod(0o777)
-    try:
-        yield
-    finally:
-        await asyncio.shield(remove_tree(directory))
-
-
-async def remove_tree(directory: Path) -> None:
-    """Remove a directory that students have written to; rm follows no link and has no limit of depth."""
-    rm = shutil.which("rm") or "/bin/rm"
-    process = await asyncio.create_subprocess_exec(
-        rm, "-rf", "--one-file-system", "--", str(directory), stderr=asyncio.subprocess.PIPE
-    )
-    _, problem = await process.communicate()
-    if process.returncode:
-        log.warning("directory not removed", directory=str(directory), reason=problem.decode(errors="replace"))

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import groupby
 
 LONGEST_LINE = 16 * 1024  # bytes; longer ones are cut, as the engine's own log drivers do
 STAMP = 31  # characters that the time puts before a line
@@ -15,6 +16,7 @@ _SLICE = 64 * 1024  # bytes taken at once, so that one huge chunk is not kept wh
 class _Block:
     """Whole lines of one stream, not yet split, that were complete at ``at`` (nanoseconds since the epoch)."""
 
+    stream: int
     at: int
     data: bytes
 
@@ -45,6 +47,7 @@ class _Blocks:
 class _Line:
     """One line as it will be read, its size in bytes of UTF-8, and how many bytes of output it stands for."""
 
+    stream: int
     text: str
     size: int
     raw: int
@@ -73,28 +76,40 @@ class OutputLog:
 
     def text(self) -> str:
         """All that is kept, one line each, with a line that tells how many bytes were dropped between head and tail."""
+        return self.kept()[0]
+
+    def kept(self) -> tuple[str, list[tuple[int, int]]]:
+        """The text, and of which stream its lines are: pairs of a stream and how many lines in a row are of it.
+
+        The line that tells what was dropped is of stream 0.
+        """
+        lines = self._kept_lines()
+        runs = [(stream, sum(1 for _ in group)) for stream, group in groupby(lines, key=lambda line: line.stream)]
+        return "".join(line.text for line in lines), runs
+
+    def _kept_lines(self) -> list[_Line]:
         rest = [block for _, block in sorted(self._unfinished.items()) if block.data]
         lines = list(_lines([*self._head.blocks, *self._tail.blocks, *rest]))
         limit, tail_limit = self._limits
         if sum(line.raw for line in lines) == self.total and sum(line.size for line in lines) <= limit + tail_limit:
-            return "".join(line.text for line in lines)
+            return lines
         head = _fitting(lines, limit)
         tail = _fitting(reversed(lines[len(head) :]), tail_limit)[::-1]
         dropped = self.total - sum(line.raw for line in (*head, *tail))
-        return "".join([*(x.text for x in head), f"... {dropped} bytes dropped ...\n", *(x.text for x in tail)])
+        return [*head, _Line(0, f"... {dropped} bytes dropped ...\n", 0, 0), *tail]
 
     def _take(self, stream: int, data: bytes, at: int) -> None:
         earlier = self._unfinished.pop(stream, None)
         pending = earlier.data + data if earlier else data
         whole = pending.rfind(b"\n") + 1
         if whole:
-            self._keep(_Block(at, pending[:whole]))
+            self._keep(_Block(stream, at, pending[:whole]))
         while len(pending) - whole > LONGEST_LINE:
             cut = _cut(pending, whole)
-            self._keep(_Block(at, pending[whole:cut]))
+            self._keep(_Block(stream, at, pending[whole:cut]))
             whole = cut
         if whole < len(pending):
-            self._unfinished[stream] = _Block(at, pending[whole:])
+            self._unfinished[stream] = _Block(stream, at, pending[whole:])
 
     def _keep(self, block: _Block) -> None:
         head, tail = self._limits
@@ -111,7 +126,7 @@ def _lines(blocks: Iterable[_Block]) -> Iterator[_Line]:
         for raw in _split(block.data):
             text = raw.removesuffix(b"\n").decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
             line = f"{stamp} {text}\n"
-            yield _Line(line, len(line.encode()), len(raw))
+            yield _Line(block.stream, line, len(line.encode()), len(raw))
 
 
 def _split(data: bytes) -> Iterator[bytes]:

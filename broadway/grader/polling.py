@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from broadway.cancellation import end
 from broadway.grader.join import Membership, http_client, refused_token
 from broadway.grader.v1 import HEARTBEAT_UNTOLD, Hand, JobMessage, JobResult, hostname, patiently
-from broadway.service import background, unless_stopped
+from broadway.service import StartError, background, unless_stopped
 from broadway.settings import GraderSettings
 
 log = structlog.get_logger(__name__)
@@ -189,7 +189,7 @@ class _Poller:
 
         Raises:
             _AgainError: There is none now; or it did not know this grader, and does now.
-            StartError: The token has never been good.
+            StartError: The token has never been good, or this grader has been revoked.
         """
         try:
             answer = await self.http.request(method, f"/api/v1/{what}/{self.name}", json=body, **more)
@@ -197,6 +197,8 @@ class _Poller:
             raise _again(f"no answer to {what}", f"{type(error).__name__}: {error}") from error
         if answer.status_code == HTTPStatus.UNAUTHORIZED:
             await self._refused(answer.text)
+        if answer.status_code == HTTPStatus.FORBIDDEN:
+            raise StartError(f"the API refuses this grader: {answer.text[:200]}")
         if not (answer.is_success or answer.is_client_error) or answer.status_code in _UNANSWERED:
             raise _again(f"no answer to {what}", f"status {answer.status_code}")
         return answer

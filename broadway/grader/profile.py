@@ -1,17 +1,28 @@
-"""The standard profile: what a stage's container may do and use, in the words of the SDK's ``create_container``."""
+"""The profiles: what a stage's container may do and use, in the words of the SDK's ``create_container``.
+
+*Standard* is for stages that courses have written, some of them for the original: the image's user, a network unless
+the stage does without. *Strict* is for what students have written: nobody, nothing writable but what the stage names
+and a small /tmp, no capability, no network.
+"""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from broadway.assignment import Stage
-from broadway.grader.stages import Labels, Limits
+from broadway.assignment import Stage, memory_bytes
+from broadway.grader.stages import Labels, Limits, Mount
+from broadway.grader.workspace import TARGET, UNTRUSTED
 
 # What programs of course images that run as root need. Not NET_BIND_SERVICE: engines since 20.10 let everybody in a
 # container bind low ports. Not MKNOD, NET_RAW, SYS_CHROOT, SETFCAP, SETPCAP, AUDIT_WRITE, which engines give as well.
 CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID")
 SHARED_MEMORY = "64m"
+STRICT_SHARED_MEMORY = "16m"
+SCRATCH = "64m"  # of an untrusted stage's /tmp
+STRICT_PIDS = 128
+GVISOR_PIDS = 512  # its own threads count
+UNTRUSTED_SHARES = 128  # of the CPU, where trusted stages have 1024
 OPEN_FILES = (1024, 16384)  # soft, hard
 OOM_SCORE = 500  # containers die before the grader does
 PATIENCE = 60  # seconds beyond a stage's time limit after which nobody waits for its container any more
@@ -21,7 +32,7 @@ HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
 
 def container_options(
-    stage: Stage, labels: Labels, *, limits: Limits, directory: Path, hosts: Path | None
+    stage: Stage, labels: Labels, *, limits: Limits, mounts: Sequence[Mount], hosts: Path | None, ahead: float = 0.0
 ) -> dict[str, Any]:
     """What ``create_container`` takes, with what ``create_host_config`` takes under ``host_config``.
 
@@ -29,21 +40,24 @@ def container_options(
         stage: What the course asks for.
         labels: Whose container it is.
         limits: What it gets at most.
-        directory: What it sees as ``/job``.
+        mounts: What it sees of the host.
         hosts: What it sees as ``/etc/hosts`` if it has no network: then the engine gives it none.
+        ahead: Seconds until it is started, at most.
     """
+    has_network = stage.has_network and limits.allow_network
     return {
         "image": stage.image,
         "entrypoint": stage.entrypoint or None,  # an empty list would be no entrypoint instead of the image's own
-        "environment": stage.env,
+        "environment": {**({"HOME": "/tmp"} if stage.untrusted else {}), **stage.env},  # noqa: S108 - its own
         "hostname": stage.hostname,
-        "network_disabled": not stage.networking,
+        "network_disabled": not has_network,
         "healthcheck": {"test": ["NONE"]},
-        "labels": _labels(labels, deadline=time.time() + stage.timeout + PATIENCE),
+        "labels": _labels(labels, deadline=time.time() + ahead + stage.timeout + PATIENCE),
+        **({"user": f"{UNTRUSTED}:{UNTRUSTED}", "working_dir": TARGET} if stage.untrusted else {}),
         "host_config": {
             **_resources(stage, limits),
-            **_rights(stage),
-            "mounts": list(_mounts(stage, directory, hosts)),
+            **(_strict(limits) if stage.untrusted else _rights(stage)),
+            "mounts": list(_mounts(mounts, hosts if not has_network else None)),
         },
     }
 
@@ -62,10 +76,14 @@ def _labels(labels: Labels, *, deadline: float) -> dict[str, str]:
 
 
 def _resources(stage: Stage, limits: Limits) -> dict[str, Any]:
+    memory = int(min(memory_bytes(stage.memory), limits.memory or float("inf")))
     return {
-        "mem_limit": stage.memory,
-        "memswap_limit": stage.memory,
-        "pids_limit": limits.pids,
+        "mem_limit": memory,
+        "memswap_limit": memory,
+        "pids_limit": _pids(limits, limits.pids),
+        "nano_cpus": int(limits.cpus * 1e9) if limits.cpus else None,
+        "runtime": limits.runtime,
+        "cgroupns": "private",
         "shm_size": SHARED_MEMORY,
         "oom_score_adj": OOM_SCORE,
         "cpuset_cpus": stage.cpuset_cpus or None,
@@ -79,6 +97,11 @@ def _resources(stage: Stage, limits: Limits) -> dict[str, Any]:
     }
 
 
+def _pids(limits: Limits, most: int) -> int:
+    """A sandbox of gVisor is a program with many threads, whose crash would look like the stage's; memory limits it."""
+    return max(limits.pids, GVISOR_PIDS) if limits.runtime == "runsc" else min(limits.pids, most)
+
+
 def _rights(stage: Stage) -> dict[str, Any]:
     if stage.privileged:
         return {"privileged": True, "ipc_mode": "private"}
@@ -90,9 +113,32 @@ def _rights(stage: Stage) -> dict[str, Any]:
     }
 
 
-def _mounts(stage: Stage, directory: Path, hosts: Path | None) -> Iterator[dict[str, Any]]:
-    yield _bind("/job", directory, read_only=False)
-    if hosts and not stage.networking:
+def _strict(limits: Limits) -> dict[str, Any]:
+    own = f"uid={UNTRUSTED},gid={UNTRUSTED},mode=0700"  # without them runc 1.1 lets only root write there
+    return {
+        "read_only": True,
+        "tmpfs": {"/tmp": f"rw,nosuid,nodev,exec,size={SCRATCH},nr_inodes=4096,{own}"},  # noqa: S108 - its own
+        "init": True,
+        "ipc_mode": "private",
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges:true"],
+        "cpu_shares": UNTRUSTED_SHARES,
+        "pids_limit": _pids(limits, STRICT_PIDS),
+        "ulimits": [
+            {"name": "core", "soft": 0, "hard": 0},
+            {"name": "fsize", "soft": limits.file_size, "hard": limits.file_size},
+            {"name": "memlock", "soft": 0, "hard": 0},
+            {"name": "msgqueue", "soft": 0, "hard": 0},
+            {"name": "nofile", "soft": OPEN_FILES[0], "hard": OPEN_FILES[0]},
+        ],
+        "shm_size": STRICT_SHARED_MEMORY,
+    }
+
+
+def _mounts(mounts: Sequence[Mount], hosts: Path | None) -> Iterator[dict[str, Any]]:
+    for mount in mounts:
+        yield _bind(mount.target, mount.source, read_only=mount.read_only)
+    if hosts:
         yield _bind("/etc/hosts", hosts, read_only=True)
 
 

@@ -16,7 +16,7 @@ from websockets.frames import CloseCode
 
 from broadway.cancellation import end
 from broadway.grader.bench import Bench
-from broadway.grader.join import refused_token
+from broadway.grader.join import demand_trust, refused_token
 from broadway.grader.spool import Spool
 from broadway.grader.v1 import AGENT, HEARTBEAT_UNTOLD, Hand, JobMessage, JobResult, hostname, patiently
 from broadway.service import background
@@ -120,6 +120,7 @@ class _Line:
                 user_agent_header=AGENT,
                 max_size=None,
                 ping_interval=None,
+                ssl=self.settings.tls if self.settings.api_host.startswith("wss:") else None,
             ) as socket:
                 self.socket = socket
                 interval = _interval(socket)
@@ -128,6 +129,7 @@ class _Line:
                     return  # and ask again, the way that this server understands
                 await self._converse(socket, interval or HEARTBEAT_UNTOLD)
         except (OSError, WebSocketException) as error:
+            demand_trust(self.settings.api_host, error)
             log.warning("no connection to the API", grader=self.name, reason=f"{type(error).__name__}: {error}")
         if asyncio.get_running_loop().time() - begun < LASTING:
             raise _EndedError

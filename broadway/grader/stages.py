@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
+from broadway.assignment import Stage
 from broadway.job import FaultPhase
 
 
@@ -20,14 +21,30 @@ class KilledFor(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What every container gets at most, whatever its stage asks for. Sizes in bytes."""
+    """What every container gets at most, whatever its stage asks for. Sizes in bytes.
+
+    ``runtime`` is one of the engine's, by name; None for its default one.
+    """
 
     pids: int = 256
     output: int = 8 * 1024 * 1024
     kept_head: int = 64 * 1024
     kept_tail: int = 192 * 1024
     file_size: int = 1024 * 1024 * 1024
+    cpus: float | None = None
+    memory: int | None = None
+    allow_network: bool = True
     allow_privileged: bool = False
+    runtime: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A file or directory of the host that a container sees at ``target``."""
+
+    target: str
+    source: Path
+    read_only: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +59,27 @@ class Labels:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What one stage took: seconds, and memory at its highest in bytes. None for what this host cannot tell.
+
+    ``image`` is the id of the image that it ran, its digest.
+    """
+
+    image: str
+    create_seconds: float
+    start_seconds: float
+    cpu_seconds: float | None = None
+    peak_memory: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StageRun:
     """The truth about one stage that ran.
 
     ``state`` is the engine's own account (docker inspect's State). ``output`` is stdout and stderr merged in order of
     arrival, each line with the engine's kind of timestamp, bounded to its head and tail; ``output_bytes`` counts all.
+    ``streams`` tells whose its lines are: pairs of 1 (stdout), 2 (stderr) or 0 (a line that tells what was dropped) and
+    how many lines in a row.
     """
 
     exit_code: int
@@ -57,6 +90,8 @@ class StageRun:
     output: str
     output_bytes: int
     state: Mapping[str, Any] = field(default_factory=dict)
+    usage: Usage | None = None
+    streams: Sequence[tuple[int, int]] = ()
 
 
 class ContainerError(Exception):
@@ -66,6 +101,15 @@ class ContainerError(Exception):
         super().__init__(reason)
         self.phase = phase
         self.retryable = retryable
+
+
+@dataclass(frozen=True, slots=True)
+class Upcoming:
+    """A stage that is likely to run next, with what ``run`` will be given for it."""
+
+    stage: Stage
+    mounts: Sequence[Mount]
+    labels: Labels
 
 
 class Containers(Protocol):
@@ -85,14 +129,25 @@ class Containers(Protocol):
             ContainerError: In phase pull, naming the image.
         """
 
-    async def run(self, stage: Mapping[str, Any], *, directory: Path, labels: Labels) -> StageRun:
-        """Run one stage to its end in a fresh container, with ``directory`` at ``/job``, and remove the container.
+    async def run(
+        self, stage: Stage, *, mounts: Sequence[Mount], labels: Labels, upcoming: Upcoming | None = None
+    ) -> StageRun:
+        """Run one stage to its end in a fresh container that sees the mounts, and remove the container, soon after.
 
         Cancelling the call kills and removes the container before the cancellation goes on.
+
+        Args:
+            stage: What to run.
+            mounts: What it sees of the host.
+            labels: Whose it is.
+            upcoming: Its container may be made meanwhile. If it is not run after all, it has to be dismissed.
 
         Raises:
             ContainerError: The engine failed, in the phase it names.
         """
+
+    async def dismiss(self, upcoming: Upcoming) -> None:
+        """Undo what has been done for a stage that does not run; nothing, if nothing has."""
 
     async def remove_orphans(self, is_orphan: Callable[[str, str], bool]) -> int:
         """Remove containers that dead graders left behind; how many there were.

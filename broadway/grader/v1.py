@@ -109,7 +109,9 @@ class Hand:
 
     async def _run(self, job: JobMessage) -> Graded:
         try:
-            return await self.bench.run(job.grading_job_id, token_hex(12), job.stages)
+            execution_id = token_hex(12)
+            structlog.contextvars.bind_contextvars(execution=execution_id)
+            return await self.bench.run(job.grading_job_id, execution_id, job.stages)
         except Exception as error:  # a job that nobody reports would be held for very long
             log.exception("the grader failed")
             return Graded(

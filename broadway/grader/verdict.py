@@ -1,9 +1,10 @@
 """From what the stages did to the job's outcome: a pure function. The first failing stage decides."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from broadway.grader.scores import Scores
 from broadway.grader.stages import KilledFor, StageRun
 from broadway.job import Outcome
 
@@ -38,18 +39,26 @@ def judge(run: StageRun) -> Verdict:
     return Verdict(Outcome.SUCCEEDED, "")
 
 
-def judge_all(runs: Sequence[StageRun], *, stages: int) -> Verdict:
-    """A job's outcome from the stages that ran; ``stages`` is how many it has."""
-    last = judge(runs[-1])
+def judge_all(verdicts: Sequence[Verdict], *, stages: int) -> Verdict:
+    """A job's outcome from those of the stages that ran; ``stages`` is how many it has."""
+    last = verdicts[-1]
     if last.outcome is Outcome.SUCCEEDED:
         return last
-    return Verdict(last.outcome, f"stage {len(runs)} of {stages}: {last.reason}")
+    return Verdict(last.outcome, f"stage {len(verdicts)} of {stages}: {last.reason}")
 
 
-def result_entry(run: StageRun) -> dict[str, Any]:
-    """A stage's entry in the job's results, as the original shapes it."""
-    return {
+def result_entry(run: StageRun, verdict: Verdict, scores: Scores | None = None) -> dict[str, Any]:
+    """A stage's entry in the job's results: as the original shapes it, with what it used and what it scores."""
+    entry: dict[str, Any] = {
         "data": dict(run.state),
         "killed": run.killed_for is not None,
-        "success": judge(run).outcome is Outcome.SUCCEEDED,
+        "success": verdict.outcome is Outcome.SUCCEEDED,
     }
+    if run.usage:
+        seconds = (run.finished_at - run.started_at).total_seconds()
+        entry["usage"] = {**asdict(run.usage), "wall_seconds": seconds, "output_bytes": run.output_bytes}
+    if run.streams:
+        entry["streams"] = [list(pair) for pair in run.streams]
+    if scores:
+        entry["scores"] = asdict(scores)
+    return entry

@@ -4,12 +4,12 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from secrets import token_hex
-from typing import Any
+from weakref import WeakValueDictionary
 
 import stamina
 import structlog
+from anyio import CapacityLimiter
 
 from broadway import history
 from broadway.cancellation import end
@@ -18,6 +18,7 @@ from broadway.events import (
     CancelJob,
     Event,
     ExecutionEvent,
+    GraderOrder,
     JobDispatched,
     JobFinished,
     JobReleased,
@@ -25,10 +26,12 @@ from broadway.events import (
     RunningJob,
 )
 from broadway.grader.bench import Bench
+from broadway.grader.duty import Duty
 from broadway.grader.grade import Graded
 from broadway.grader.spool import Spool
-from broadway.ports import Publisher, PublishError, Reject
-from broadway.topology import EVENTS, JOBS, event_key, ready_key
+from broadway.job import Outcome
+from broadway.ports import GiveBack, Publisher, PublishError, Reject
+from broadway.topology import EVENTS, event_key
 
 log = structlog.get_logger(__name__)
 
@@ -48,14 +51,25 @@ class _Execution:
 
 @dataclass(slots=True)
 class Worker:
-    """One grader's hands: the handler of its pool's ready queue, and of cancellations."""
+    """One grader's hands: the handler of its pool's ready queue, and of commands.
 
-    pool: str
+    No more than its duty's ``slots`` jobs run at a time, though more messages may come: what runs when a connection is
+    lost goes on, and the next connection brings others.
+    """
+
     bench: Bench
+    duty: Duty
     publisher: Publisher
     spool: Spool[JobFinished]
     _running: dict[str, _Execution] = field(default_factory=dict)  # by execution
+    _hands: CapacityLimiter = field(init=False)
+    _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)  # by job and generation
     _reported: deque[tuple[str, int]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    _settled: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))  # no other attempt is wanted
+    _deferred: deque[tuple[str, int]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+
+    def __post_init__(self) -> None:
+        self._hands = CapacityLimiter(self.duty.slots)
 
     @property
     def grader_id(self) -> str:
@@ -73,34 +87,55 @@ class Worker:
         """Run a job to its reported outcome. Cancelled, it gives the job back for somebody else to run."""
         if not isinstance(event, JobDispatched):
             raise Reject(f"a ready queue holds no {event.type}")
-        with structlog.contextvars.bound_contextvars(job=event.job_id, run=event.run_id, attempt=event.attempt):
+        with structlog.contextvars.bound_contextvars(**event.context):
             await reach(Point.WORK_DELIVERED)
-            if (event.key, event.attempt) in self._reported:
-                log.info("delivered again after its outcome was reported")
-            elif spooled := self.spool.get(event):
-                await self._report(spooled)
-            elif self.grader_id in event.avoid and event.deferrals < MAX_DEFERRALS:
-                await self._defer(event)
-            else:
-                await self._execute(event)
+            turn = self._turns.setdefault(event.key, asyncio.Lock())
+            has_waited = turn.locked()  # for an earlier attempt, which still runs here though its lease was lost
+            async with turn:
+                if has_waited and event.key in self._settled:
+                    log.info("not started, since an earlier attempt has come to an outcome")
+                else:
+                    await self._take(event)
+
+    async def _take(self, job: JobDispatched) -> None:
+        if (job.key, job.attempt) in self._reported:
+            log.info("delivered again after its outcome was reported")
+        elif spooled := self.spool.get(job):
+            await self._report(spooled)
+        elif self.grader_id in job.avoid and self._deferred.count((job.key, job.attempt)) < MAX_DEFERRALS:
+            await self._defer(job)
+        else:
+            async with self._hands:
+                await self._execute(job)
 
     async def report_spooled(self) -> None:
         """Report what an earlier life of this grader could not."""
         for outcome in self.spool:
-            log.info("reporting a spooled outcome", job=outcome.job_id)
-            await self._report(outcome)
+            with structlog.contextvars.bound_contextvars(**outcome.context):
+                log.info("reporting a spooled outcome")
+                await self._report(outcome)
 
-    async def cancel(self, event: Event) -> None:
+    async def obey(self, event: Event) -> None:
+        """Carry a command out."""
+        match event:
+            case CancelJob():
+                self._cancel(event)
+            case GraderOrder():
+                self.duty.obey(event)
+                self._hands.total_tokens = self.duty.slots
+            case _:
+                raise Reject(f"a grader obeys no {event.type}")
+
+    def _cancel(self, event: CancelJob) -> None:
         """Stop a job whose outcome is not wanted any more."""
-        if not isinstance(event, CancelJob):
-            raise Reject(f"a grader obeys no {event.type}")
         for execution in [each for each in self._running.values() if each.job.key == event.key]:
-            log.info("cancelled", job=event.job_id, reason=event.reason)
+            log.info("cancelled", reason=event.reason, execution=execution.execution_id, **event.context)
             execution.is_unwanted = True
             execution.task.cancel()
 
     async def _execute(self, job: JobDispatched) -> None:
         execution_id, started_at = token_hex(12), datetime.now(UTC)
+        structlog.contextvars.bind_contextvars(execution=execution_id)
         told = JobStarted(**job.ids, execution_id=execution_id, grader_id=self.grader_id, started_at=started_at)
         await self._tell(told, "started")
         await reach(Point.WORK_START_TOLD)
@@ -111,6 +146,7 @@ class Worker:
         try:
             graded = await self._await(execution)
             if graded is not None:
+                self.duty.fitness.note(job.job_id, graded)
                 await reach(Point.WORK_GRADED)
                 await self._finish(execution, graded)
         finally:
@@ -162,6 +198,8 @@ class Worker:
         await reach(Point.WORK_SPOOLED)
         await self._report(outcome)
         self._reported.append((execution.job.key, execution.job.attempt))
+        if graded.outcome is not Outcome.INFRASTRUCTURE_ERROR:
+            self._settled.append(execution.job.key)
 
     async def _report(self, outcome: JobFinished) -> None:
         await self._tell(outcome, "finished")
@@ -171,6 +209,8 @@ class Worker:
         log.info("finished", outcome=outcome.outcome.value, reason=outcome.reason)
 
     async def _release(self, execution: _Execution) -> None:
+        if self.duty.is_revoked:
+            return  # the API has said it, and nobody listens to us
         given_back = JobReleased(
             **execution.job.ids,
             execution_id=execution.execution_id,
@@ -180,19 +220,16 @@ class Worker:
         try:
             await self.publisher.publish(EVENTS, event_key("job", "released", execution.job.course), given_back)
         except PublishError as error:
-            log.warning("release not told", job=execution.job.job_id, reason=str(error))
+            log.warning("release not told", reason=str(error), **execution.job.context)
 
     async def _defer(self, job: JobDispatched) -> None:
-        """Put a job back that failed here before, so that another grader can take it."""
+        """Give a job back that failed here before, so that another grader can take it."""
+        self._deferred.append((job.key, job.attempt))
         await asyncio.sleep(DEFERRAL_PAUSE)
-        again = job.model_copy(update={"deferrals": job.deferrals + 1})
-        await self._until_taken(partial(self.publisher.publish, JOBS, ready_key(self.pool), again))
+        raise GiveBack("it failed here before")
 
     async def _tell(self, event: ExecutionEvent, fact: str) -> None:
-        await self._until_taken(partial(self.publisher.publish, EVENTS, event_key("job", fact, event.course), event))
-
-    async def _until_taken(self, publish: Any) -> None:
         """However long the broker is away: the work is done, or about to be, and only the telling is left."""
         async for attempt in stamina.retry_context(on=PublishError, attempts=None, timeout=None, wait_max=5):
             with attempt:
-                await publish()
+                await self.publisher.publish(EVENTS, event_key("job", fact, event.course), event)

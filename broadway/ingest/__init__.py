@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Coroutine
-from typing import Any
+from dataclasses import replace
+from typing import Any, Self
 from uuid import uuid4
 
 import structlog
@@ -12,12 +13,17 @@ import uvicorn
 
 from broadway.course import CourseConfigError, read_courses
 from broadway.health import Health
+from broadway.ingest.accounts import Accounts
 from broadway.ingest.app import Deps, build_app
+from broadway.ingest.deliveries import Receiver
 from broadway.ingest.feed import Feed
 from broadway.ingest.gateway import Gateway, Later
 from broadway.ingest.server import MAX_FRAME, HttpProtocol, Server, WebSocketProtocol
+from broadway.ingest.submit import Submissions
 from broadway.job import JobClass
+from broadway.management import Management
 from broadway.mongo import Store
+from broadway.phases import Announcer
 from broadway.rabbit import Rabbit
 from broadway.recording import Recorder
 from broadway.service import StartError, background, instance
@@ -28,6 +34,8 @@ log = structlog.get_logger(__name__)
 
 FEED_PREFETCH = 400
 HEALTH_INTERVAL = 1.0  # seconds; requests are refused for as long as the store is known to be away
+KEEP_ALIVE = 60  # seconds; whoever closes an idle connection earlier breaks the request that is just being sent
+UNHURRIED = 0.2  # seconds for which published runs may be in the outbox still: nobody waits for that
 GRACEFUL_SHUTDOWN = 5  # seconds that open requests get
 
 
@@ -47,21 +55,40 @@ async def serve(settings: IngestSettings, *, store: Store, rabbit: Rabbit, stop:
         file=settings.health_file,
         interval=HEALTH_INTERVAL,
     )
-    deps = Deps(settings, store, rabbit, afterthoughts.add, _cluster_token(settings), gateway, feed, health)
+    shared = store.shared(unhurried=UNHURRIED)
+    submissions = Submissions(shared.assignments, shared.runs, shared.jobs)
+    announcer = Announcer(runs=shared.runs, publisher=rabbit)
+    together = replace(store, courses=shared.courses, runs=shared.runs, deliveries=shared.deliveries)
+    receiver = Receiver(together, submissions, announcer, afterthoughts.add)
+    deps = Deps(
+        settings=settings,
+        store=store,
+        rabbit=rabbit,
+        later=afterthoughts.add,
+        cluster_token=_cluster_token(settings),
+        gateway=gateway,
+        feed=feed,
+        health=health,
+        courses=shared.courses,
+        submissions=submissions,
+        announcer=announcer,
+        receiver=receiver,
+    )
     name = f"{instance('ingest')}:{settings.bind_port}"
     async with (
-        background(gateway.run(), feed.run(), health.run()),
+        background(gateway.run(), feed.run(), health.run(), shared.run(), receiver.run()),
+        afterthoughts,
         rabbit.consume(feed_queue(name), feed.hear, tag=f"{name}.feed", prefetch=FEED_PREFETCH),
+        _accounts(settings, store) as deps.accounts,
         _http(settings, deps),
     ):
         await stop.wait()
         deps.is_stopping = True
         feed.close()
-    await afterthoughts.finish()
 
 
 class Afterthoughts:
-    """Tasks that answers need not wait for, such as publishing."""
+    """Tasks that answers need not wait for, such as publishing. The end of the context waits for them."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
@@ -71,8 +98,26 @@ class Afterthoughts:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def finish(self) -> None:
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def _accounts(settings: IngestSettings, store: Store) -> AsyncIterator[Accounts | None]:
+    """Graders' users at the broker, looked after; None if the management API is not known."""
+    if settings.management_url is None:
+        if settings.offer_amqp:
+            log.warning("graders are told a login that all share; with --management-url each gets its own")
+        yield None
+        return
+    broker = settings.grader_amqp_url or settings.amqp_url
+    async with Management.connect(settings.management_url.get_secret_value(), tls=settings.tls) as management:
+        accounts = Accounts(management, store.workers, address=broker.get_secret_value())
+        async with background(accounts.run()):
+            yield accounts
 
 
 def _gateway(settings: IngestSettings, *, store: Store, rabbit: Rabbit, later: Later) -> Gateway:
@@ -138,13 +183,17 @@ async def _http(settings: IngestSettings, deps: Deps) -> AsyncIterator[None]:
         ws=WebSocketProtocol,
         ws_max_size=MAX_FRAME,
         ws_ping_interval=None,
+        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
     )
     server = Server(config)
     async with asyncio.TaskGroup() as group:
         group.create_task(_serve(server, settings))
         await server.listening.wait()
-        log.info("ready to serve", address=f"http://{settings.bind_addr}:{settings.bind_port}")
+        scheme = "https" if settings.tls_cert else "http"
+        log.info("ready to serve", address=f"{scheme}://{settings.bind_addr}:{settings.bind_port}")
         try:
             yield
         finally:

@@ -14,7 +14,7 @@ async def _main(settings: IngestSettings, stop: asyncio.Event) -> None:
 
 def main() -> None:
     settings = load(IngestSettings, prog="python -m broadway.ingest")
-    service.run(lambda stop: _main(settings, stop), service="ingest", settings=settings.log)
+    service.run(lambda stop: _main(settings, stop), service="ingest", settings=settings)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ whose jobs somebody watches. What facts may have missed, a look at the store now
 """
 
 import asyncio
+import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -26,6 +27,7 @@ State = Literal["STARTED", "FINISHED", "FAILED"]
 CHECK_INTERVAL = 10.0  # seconds between two looks at the store
 CHECK_SHARE = 20  # the looks take one part in so many of the time
 ROUND_SHARE = 20  # and so does telling positions
+ROUND_UNNOTICED = 0.003  # seconds; unless it takes less
 KEPT = 16  # untold news of one watcher; beyond that a new position replaces an old one
 NEWS_LAG = timedelta(seconds=3)  # that facts take from the store to here, at most
 REMEMBERED = 20_000  # jobs that have started, which the store may not know yet
@@ -191,15 +193,13 @@ class Feed:
 
     def _tell_positions(self) -> None:
         """A job was taken from some line: tell everybody who waits their place, now or, if that is much work, soon."""
-        loop = asyncio.get_running_loop()
-        if loop.time() < self._quiet_until:
-            if self._round is None:
-                self._round = loop.call_at(self._quiet_until, self._tell_positions)
-            return
         if self._round is not None:
-            self._round.cancel()
-            self._round = None
-        begun = loop.time()
+            return
+        loop = asyncio.get_running_loop()
+        begun = time.monotonic()  # a loop's own time may stand still between its turns
+        if begun < self._quiet_until:
+            self._round = loop.call_later(self._quiet_until - begun, self._tell_positions_now)
+            return
         for watcher in self._all():
             line = self._lines.get(watcher.course)
             position = line.position(watcher.job_id) if line else None
@@ -209,10 +209,16 @@ class Feed:
         # What follows from a round, writing to all those connections, costs far more than the round itself.
         loop.call_soon(self._rest_after, begun)
 
+    def _tell_positions_now(self) -> None:
+        """It is soon, unless the timer was early, or a round that went on meanwhile has made it later."""
+        self._round = None
+        self._tell_positions()
+
     def _rest_after(self, begun: float) -> None:
         """The writers have had their turn: rest in proportion to what all of it took."""
-        now = asyncio.get_running_loop().time()
-        self._quiet_until = now + (ROUND_SHARE - 1) * (now - begun)
+        now = time.monotonic()
+        if now - begun > ROUND_UNNOTICED:
+            self._quiet_until = now + (ROUND_SHARE - 1) * (now - begun)
 
     async def _open_line(self, course: str) -> None:
         if course not in self._lines:

@@ -13,11 +13,23 @@ from typing import Any, Protocol
 
 import structlog
 
+from broadway import metrics
 from broadway.assignment import longest_run
-from broadway.events import Event, GraderHeartbeat, JobDispatched, JobFinished, JobStarted, RunningJob, ids_of
+from broadway.events import (
+    Event,
+    GraderHeartbeat,
+    GraderMode,
+    JobDispatched,
+    JobFinished,
+    JobReleased,
+    JobStarted,
+    RunningJob,
+    ids_of,
+)
 from broadway.facts import following
 from broadway.ingest.wire import JobResult, judge
 from broadway.job import Attempt, Job, JobState, Move, Moved, RetryPolicy
+from broadway.metrics import Refusal
 from broadway.mongo import StoreError
 from broadway.mongo.workers import Attached
 from broadway.phases import Advanced, PhaseJobs, RunStore, advance, announce
@@ -186,6 +198,8 @@ class Gateway:
     async def poll(self, worker: Attached, *, wait: float, patience: float) -> Handout | None:
         """A job, if there is one: jobs that wait already are waited for ``patience`` seconds, others ``wait``."""
         await self.workers.seen(worker, datetime.now(UTC))
+        if worker.mode is not GraderMode.ONLINE:
+            return None
         within = max(wait, patience) if await self.jobs.are_any_waiting(worker.pool) else wait
         if within <= 0:
             return None
@@ -233,7 +247,7 @@ class Gateway:
             return None
         job = await self.jobs.get(event.job_id)
         if job is None or job.generation != event.generation or job.state is not JobState.DISPATCHED:
-            log.info("job has moved on", job=event.job_id)
+            log.info("job has moved on", grader=worker.id, **event.context)
             return None
         return await self._start(worker, job, event.stages)
 
@@ -256,7 +270,7 @@ class Gateway:
             return None  # one start too many has ended it
         await self.workers.hand_out(worker.id, job.id)
         await self._publish(event_key("job", "started", job.course), started)
-        log.info("job handed out", job=job.id, grader=worker.id)
+        log.info("job handed out", grader=worker.id, execution=started.execution_id, **job.context)
         return Handout(job.id, started.execution_id, stages if worker.extended else _without_logs(stages))
 
     async def report(self, worker: Attached, result: JobResult) -> None:
@@ -268,12 +282,12 @@ class Gateway:
         """
         job = await self.jobs.get(result.grading_job_id)
         if job is None:
-            raise UnwantedResultError(JOB_NOT_FOUND)
+            raise _unwanted(JOB_NOT_FOUND, Refusal.UNKNOWN)
         if job.state is not JobState.RUNNING:
-            raise UnwantedResultError(NOT_STARTED)
+            raise _unwanted(NOT_STARTED, Refusal.DUPLICATE if job.is_terminal else Refusal.STALE)
         attempt = job.execution_of(worker.id)
         if attempt is None:
-            raise UnwantedResultError(NOT_HELD)
+            raise _unwanted(NOT_HELD, Refusal.UNKNOWN)
         await self._record(worker, job, await self._finished(worker, job, attempt, result))
 
     async def _finished(self, worker: Attached, job: Job, attempt: Attempt, result: JobResult) -> JobFinished:
@@ -297,9 +311,9 @@ class Gateway:
         try:
             moved = await self.recorder.record([finished])
         except PublishError as error:  # it is stored, and the reconciler looks for what was not told
-            log.warning("outcome not told", job=job.id, reason=str(error))
+            log.warning("outcome not told", reason=str(error), **finished.context)
             moved = {}
-        log.info("job reported", job=job.id, grader=worker.id, outcome=finished.outcome.value)
+        log.info("job reported", outcome=finished.outcome.value, **finished.context)
         await self.workers.take_back(worker.id, [job.id])
         if not moved or moved[job.id].after.is_terminal:
             await self._bring_forward(job.run_id)
@@ -320,6 +334,26 @@ class Gateway:
         held = await self.jobs.held_by(worker.id)
         await self.put_back(worker, [(job.id, job.execution_id) for job in held if job.execution_id])
         await self._tell_of(worker, [], leaving=True)
+
+    async def expel(self, worker_id: str) -> None:
+        """A grader is not wanted any more: what it runs starts elsewhere at once, and its start does not count."""
+        worker = await self.workers.attached(worker_id)
+        if worker is None:
+            return
+        await self.workers.bury(worker_id)
+        held = [job for job in await self.jobs.held_by(worker_id) if job.execution_id]
+        if worker.gateway:
+            await self.put_back(worker, [(job.id, job.execution_id) for job in held if job.execution_id])
+        else:  # the broker gives its messages to others
+            for job in held:
+                await self._tell_release(worker_id, job)
+        await self._tell_of(worker, [], leaving=True)
+
+    async def _tell_release(self, worker_id: str, job: Job) -> None:
+        released = JobReleased(
+            **ids_of(job), execution_id=job.execution_id or "", grader_id=worker_id, released_at=datetime.now(UTC)
+        )
+        await self._publish(event_key("job", "released", job.course), released)
 
     async def put_back(self, worker: Attached, executions: Sequence[tuple[str, str]]) -> None:
         """Jobs, with their executions, that a grader was given but cannot run, through no fault of its own."""
@@ -353,7 +387,7 @@ class Gateway:
     async def _bring_forward(self, run_id: str) -> None:
         """Let a run take its next steps in the store, and announce them later."""
         while step := await advance(run_id, runs=self.runs, jobs=self.jobs):
-            log.info("run advanced", run=run_id, state=step.state.slug, jobs=len(step.queued))
+            log.info("run advanced", state=step.state.slug, jobs=len(step.queued), **step.run.context)
             self.later(self._announce(step))
             if step.queued:
                 return
@@ -362,7 +396,7 @@ class Gateway:
         try:
             await announce(step, runs=self.runs, publisher=self.rabbit)
         except PublishError as error:
-            log.warning("step not announced", run=step.run.id, error=str(error))
+            log.warning("step not announced", error=str(error), **step.run.context)
 
     async def _tell_of(self, worker: Attached, held: Sequence[Job], *, leaving: bool = False) -> None:
         beat = GraderHeartbeat(
@@ -386,7 +420,12 @@ class Gateway:
         try:
             await self.rabbit.publish(EVENTS, key, event)
         except PublishError as error:
-            log.warning("fact not told", event_type=event.type, about=event.subject, reason=str(error))
+            log.warning("fact not told", event_type=event.type, about=event.subject, reason=str(error), **event.context)
+
+
+def _unwanted(why: str, refusal: Refusal) -> UnwantedResultError:
+    metrics.OUTCOMES_REFUSED.labels(refusal).inc()
+    return UnwantedResultError(why)
 
 
 def _stored(moment: datetime) -> datetime:

@@ -6,7 +6,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from broadway.ingest.auth import authorize
+from broadway.ingest.operations import answered, operation
 from broadway.ingest.responses import Refused, success
+from broadway.ingest.views import AttemptView, JobView, LogView, Page, attempt_view, job_view, log_lines
 from broadway.job import Job, JobState
 
 if TYPE_CHECKING:
@@ -38,6 +40,31 @@ async def queue_position(request: Request, deps: "Deps") -> Response:
     if job.state not in (JobState.QUEUED, JobState.DISPATCHED) or job.started_at or is_lost:
         raise Refused(400, f"{job.id} has already passed through the queue")
     return success({"position": await deps.store.jobs.position(job)})
+
+
+@operation(JobView)
+async def describe(request: Request, deps: "Deps") -> Response:
+    """A job with all that is known of it."""
+    job = await own_job(request, deps, query=False, otherwise=NOT_FOUND, missing=404)
+    stages = await deps.store.jobs.stages([job.id])
+    return answered(job_view(job, stages.get(job.id, [])))
+
+
+@operation(Page[AttemptView])
+async def list_attempts(request: Request, deps: "Deps") -> Response:
+    """Every start of a job, in order: where, when, and what it came to."""
+    job = await own_job(request, deps, query=False, otherwise=NOT_FOUND, missing=404)
+    return answered(Page[AttemptView](items=[attempt_view(attempt) for attempt in job.attempts], next=None))
+
+
+@operation(LogView)
+async def describe_log(request: Request, deps: "Deps") -> Response:
+    """A job's log line by line, with its stages and streams."""
+    job = await own_job(request, deps, query=False, otherwise=NOT_FOUND, missing=404)
+    kept = await deps.store.logs.get(job.id, job.execution_id) if job.is_terminal else None
+    if kept is None:
+        raise Refused(404, LOG_NOT_FOUND)
+    return answered(LogView(job=job.id, lines=log_lines(kept.stdout, job.results or []), error=kept.stderr))
 
 
 async def own_job(request: Request, deps: "Deps", *, query: bool, otherwise: str, missing: int = 400) -> Job:

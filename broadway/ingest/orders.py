@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Literal
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from broadway import history
 from broadway.crashpoints import Point, reach
 from broadway.facts import Fact, following
 from broadway.ingest.jobs import own_job
-from broadway.ingest.payload import read
-from broadway.ingest.responses import CORS, Refused
+from broadway.ingest.operations import answered, operation
+from broadway.ingest.payload import Nothing, read
+from broadway.ingest.responses import Refused
 from broadway.ingest.runs import announce_quietly, own_run
+from broadway.ingest.views import OrderView
 from broadway.job import Job
 from broadway.phases import advance
 from broadway.ports import PublishError
@@ -54,6 +56,7 @@ class Rerun(_Body):
     jobs: Literal["all", "failed"] | list[str] = "all"
 
 
+@operation(OrderView, body=Cancellation, refusals=(404, 409))
 async def cancel_run(request: Request, deps: "Deps") -> Response:
     """End a run: jobs that wait never start, those that run are killed."""
     run = await own_run(request, deps, query=False, missing=404)
@@ -68,6 +71,7 @@ async def cancel_run(request: Request, deps: "Deps") -> Response:
     raise Refused(409, TRY_AGAIN)
 
 
+@operation(OrderView, body=Rerun, refusals=(404, 409))
 async def rerun_run(request: Request, deps: "Deps") -> Response:
     """Run jobs of a run again, and then what comes after them."""
     run = await own_run(request, deps, query=False, missing=404)
@@ -76,6 +80,7 @@ async def rerun_run(request: Request, deps: "Deps") -> Response:
     return await _rerun(run.id, only, deps, failed=wanted.jobs == "failed")
 
 
+@operation(OrderView, body=Cancellation, refusals=(404, 409))
 async def cancel_job(request: Request, deps: "Deps") -> Response:
     """End one job; its run goes on without it."""
     job = await own_job(request, deps, query=False, otherwise=JOB_NOT_FOUND, missing=404)
@@ -85,15 +90,16 @@ async def cancel_job(request: Request, deps: "Deps") -> Response:
     if not moved.changed:
         raise Refused(409, JOB_IS_OVER)
     await reach(Point.CANCEL_STORED)
-    log.info("job cancelled", job=job.id, run=job.run_id)
+    log.info("job cancelled", **job.context)
     deps.later(_tell(moved.after, following(moved), deps))
     return await _answer(job.run_id, [job.id], deps)
 
 
+@operation(OrderView, body=Nothing, refusals=(404, 409))
 async def rerun_job(request: Request, deps: "Deps") -> Response:
     """Run one job again, and then what comes after it."""
     job = await own_job(request, deps, query=False, otherwise=JOB_NOT_FOUND, missing=404)
-    await read(request, _Body, limit=MAX_BODY, optional=True)
+    await read(request, Nothing, limit=MAX_BODY, optional=True)
     return await _rerun(job.run_id, [job.id], deps, failed=False)
 
 
@@ -122,7 +128,7 @@ async def _order(run: Run, order: Order, state: RunState, deps: "Deps") -> bool:
         return False
     await reach(Point.ORDER_STORED)
     history.note("order", run=run.id, kind=order.kind.value, round=run.round + 1)
-    log.info("order given", run=run.id, order=order.kind.value, jobs=len(order.jobs))
+    log.info("order given", order=order.kind.value, jobs=len(order.jobs), **run.context)
     await _carry_out(run.id, deps)
     await reach(Point.ORDER_DONE)
     return True
@@ -138,12 +144,10 @@ async def _tell(job: Job, facts: Sequence[Fact], deps: "Deps") -> None:
         for fact in facts:
             await deps.rabbit.publish(*fact)
     except PublishError as error:
-        log.warning("cancellation not told", job=job.id, reason=str(error))
+        log.warning("cancellation not told", reason=str(error), **job.context)
 
 
 async def _answer(run_id: str, job_ids: Sequence[str], deps: "Deps") -> Response:
     run = await deps.store.runs.summary(run_id)
     assert run is not None  # noqa: S101 - it was there, and nobody removes runs
-    return JSONResponse(
-        {"run": run.id, "state": run.state.slug, "round": run.round, "jobs": list(job_ids)}, headers=CORS
-    )
+    return answered(OrderView(run=run.id, state=run.state.slug, round=run.round, jobs=list(job_ids)))

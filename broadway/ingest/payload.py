@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 
 BODY_WITHIN = 120.0  # seconds
@@ -17,6 +17,12 @@ MAX_INT, MIN_INT = 2**63 - 1, -(2**63)
 MALFORMED = "Input is malformed; could not decode JSON object."
 
 Body = TypeVar("Body", bound=BaseModel)
+
+
+class Nothing(BaseModel):
+    """An empty object, or nothing at all."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class InvalidBodyError(ValueError):
@@ -39,6 +45,21 @@ async def read(request: Request, expected: type[Body], *, limit: int, optional: 
         BodyTooSlowError: It did not come within ``BODY_WITHIN``.
         InvalidBodyError: As ``parse``.
     """
+    body = await raw_body(request, limit=limit)
+    if optional and not body:
+        return check({}, expected)
+    if len(body) < LARGE:
+        return parse(body, expected)
+    return await asyncio.to_thread(parse, body, expected)  # others are served meanwhile
+
+
+async def raw_body(request: Request, *, limit: int) -> bytes:
+    """A request's body as it came.
+
+    Raises:
+        BodyTooLargeError: It has more than ``limit`` bytes; the rest is not read.
+        BodyTooSlowError: It did not come within ``BODY_WITHIN``.
+    """
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_WITHIN):
@@ -48,11 +69,7 @@ async def read(request: Request, expected: type[Body], *, limit: int, optional: 
                     raise BodyTooLargeError(f"the request body is too large: {limit} bytes are allowed")
     except TimeoutError as error:
         raise BodyTooSlowError(f"the request body did not come within {BODY_WITHIN:g} s") from error
-    if optional and not body:
-        return check({}, expected)
-    if len(body) < LARGE:
-        return parse(bytes(body), expected)
-    return await asyncio.to_thread(parse, bytes(body), expected)  # others are served meanwhile
+    return bytes(body)
 
 
 def parse(raw: bytes, expected: type[Body]) -> Body:

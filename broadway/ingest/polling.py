@@ -10,8 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from broadway.cancellation import end
+from broadway.events import GraderMode
 from broadway.ingest.auth import authorize_cluster
 from broadway.ingest.gateway import Handout, UnwantedResultError
+from broadway.ingest.operations import Auth, operation
 from broadway.ingest.payload import read
 from broadway.ingest.responses import CORS, Refused, success
 from broadway.ingest.wire import JobResult, Registration
@@ -41,6 +43,7 @@ async def register(request: Request, deps: "Deps") -> Response:
     authorize_cluster(request, deps.cluster_token)
     wanted = await read(request, Registration, limit=deps.settings.max_body_size)
     worker_id = request.path_params["worker_id"]
+    demand_admitted(await deps.gateway.known(worker_id))
     worker = await deps.gateway.register(
         worker_id,
         hostname=wanted.hostname,
@@ -89,6 +92,7 @@ async def report(request: Request, deps: "Deps") -> Response:
     return success()
 
 
+@operation(None, status=204, auth=Auth.CLUSTER)
 async def leave(request: Request, deps: "Deps") -> Response:
     """Let a grader go; jobs that it still holds start elsewhere."""
     worker = await _known(request, deps)
@@ -119,7 +123,18 @@ async def _known(request: Request, deps: "Deps") -> Attached:
     worker = await deps.gateway.known(request.path_params["worker_id"])
     if worker is None:
         raise Refused(401, "worker not found")
+    demand_admitted(worker)
     return worker
+
+
+def demand_admitted(worker: Attached | None) -> None:
+    """Let no grader through that has been revoked.
+
+    Raises:
+        Refused: 403.
+    """
+    if worker is not None and worker.mode is GraderMode.REVOKED:
+        raise Refused(403, f"grader {worker.id} has been revoked")
 
 
 def _wait(preference: str) -> float:

@@ -2,19 +2,25 @@
 
 import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import structlog
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from broadway import history
+from broadway.assignment import Env
+from broadway.course import COURSE_ID
 from broadway.ingest.auth import authorize
+from broadway.ingest.operations import PageQuery, answered, operation, query_of
 from broadway.ingest.payload import read
-from broadway.ingest.responses import CORS, Refused, success
-from broadway.ingest.submit import RunRequest, submit
-from broadway.job import Job, Phase
-from broadway.phases import Advanced, announce
+from broadway.ingest.responses import Refused, success
+from broadway.ingest.submit import RunRequest, Submission, Submitted
+from broadway.ingest.views import JobSummary, Page, RunDetail, RunView, job_summary, run_fields
+from broadway.job import Job, JobState, Outcome, Phase
+from broadway.mongo.runs import cursor
+from broadway.phases import Advanced
 from broadway.ports import PublishError
 from broadway.run import Run
 
@@ -26,6 +32,42 @@ log = structlog.get_logger(__name__)
 NOT_FOUND = "grading run with the given ID not found"
 MAX_KEY = 255  # characters
 
+IDEMPOTENCY = {"Idempotency-Key": "the client's name for this submission: however often it comes, it makes one run"}
+
+
+class RunOrder(BaseModel):
+    """What a run is to be over: ``students`` of the roster, or ``students_env``, an environment for each job."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    students: Literal["all"] | list[str] | None = None
+    students_env: list[Env] | None = None
+    pre_processing_env: Env = {}
+    post_processing_env: Env = {}
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if (self.students is None) is (self.students_env is None):
+            raise ValueError("expected either students or students_env")
+        return self
+
+
+class RunQuery(PageQuery):
+    """Which runs of a course are wanted."""
+
+    assignment: str | None = Field(default=None, pattern=COURSE_ID, max_length=100, description="only of this one")
+
+
+class JobQuery(PageQuery):
+    """Which jobs of a run are wanted."""
+
+    state: JobState | None = Field(default=None, description="only those in this state")
+    outcome: Outcome | None = Field(default=None, description="only those with this outcome")
+
+    def admits(self, job: Job) -> bool:
+        return self.state in (None, job.state) and self.outcome in (None, job.outcome)
+
+
 _STATE_TEXT = {
     "queued": "grading job has been scheduled",
     "started": "grading job is running",
@@ -36,22 +78,20 @@ _STATE_TEXT = {
 
 async def start(request: Request, deps: "Deps") -> Response:
     """Start a run; when it is answered, its first jobs are in every read. Publishing them comes after the answer."""
-    course = await authorize(request, deps.store.courses)
+    course = await authorize(request, deps.courses)
     key = _idempotency_key(request)
     wanted = await read(request, RunRequest, limit=deps.settings.max_body_size)
-    submitted = await submit(
-        course,
-        request.path_params["assignment"],
-        wanted,
-        assignments=deps.store.assignments,
-        runs=deps.store.runs,
-        jobs=deps.store.jobs,
-        key=key,
-    )
+    submission = Submission(course, request.path_params["assignment"], wanted, traceparent=request.state.traceparent)
+    submitted = await deps.submissions.submit(submission, key=key)
     history.note("submitted", run=submitted.run_id, course=course.id, students=len(wanted.students_env))
-    if submitted.step:
-        deps.later(announce_quietly(submitted.step, deps))
+    _begin(submitted, deps)
     return success({"grading_run_id": submitted.run_id})
+
+
+def _begin(submitted: Submitted, deps: "Deps") -> None:
+    if step := submitted.step:
+        log.info("run submitted", assignment=step.run.assignment, jobs=len(step.queued), **step.run.context)
+        deps.later(announce_quietly(step, deps))
 
 
 def _idempotency_key(request: Request) -> str | None:
@@ -68,9 +108,9 @@ def _idempotency_key(request: Request) -> str | None:
 async def announce_quietly(step: Advanced, deps: "Deps") -> None:
     """Tell of a step; what the broker does not take, the reconciler tells later."""
     try:
-        await announce(step, runs=deps.store.runs, publisher=deps.rabbit)
+        await deps.announcer.announce(step)
     except PublishError as error:
-        log.warning("run not announced", run=step.run.id, error=str(error))
+        log.warning("run not announced", error=str(error), **step.run.context)
 
 
 async def status(request: Request, deps: "Deps") -> Response:
@@ -105,22 +145,85 @@ async def environments(request: Request, deps: "Deps") -> Response:
     )
 
 
+@operation(RunDetail)
 async def describe(request: Request, deps: "Deps") -> Response:
     """A run with what v1 has no words for: outcomes, reasons, times, attempts."""
     run = await own_run(request, deps, query=True, missing=404)
     jobs = await deps.store.jobs.of_run(run.id)
     stages = await deps.store.jobs.stages_of_run(run.id)
-    body = {
-        "id": run.id,
-        "course": run.course,
-        "assignment": run.assignment,
-        "state": run.state.slug,
-        "started_at": run.started_at.isoformat(),
-        "finished_at": run.finished_at.isoformat() if run.finished_at else None,
-        "success": run.success,
-        "jobs": [_description(job, stages.get(job.id, [])) for job in jobs],
-    }
-    return JSONResponse(body, headers=CORS)
+    students = sum(job.phase is Phase.STUDENTS for job in jobs)
+    fields = run_fields(run, students=students)
+    return answered(RunDetail(**fields, jobs=[job_summary(job, stages.get(job.id, [])) for job in jobs]))
+
+
+@operation(RunView, status=201, body=RunOrder, headers=IDEMPOTENCY, refusals=(404, 422))
+async def create(request: Request, deps: "Deps") -> Response:
+    """Start a run over a roster: the assignment's own, some of it, or environments that are given."""
+    course = await authorize(request, deps.courses)
+    key = _idempotency_key(request)
+    wanted = await read(request, RunOrder, limit=deps.settings.max_body_size)
+    assignment = request.path_params["assignment"]
+    if await deps.store.assignments.get(course.id, assignment) is None:
+        raise Refused(404, "this course has no such assignment")
+    asked = await _run_request(course.id, assignment, wanted, deps)
+    submission = Submission(course, assignment, asked, traceparent=request.state.traceparent)
+    submitted = await deps.submissions.submit(submission, key=key)
+    history.note("submitted", run=submitted.run_id, course=course.id, students=len(submission.request.students_env))
+    _begin(submitted, deps)
+    run = await deps.store.runs.summary(submitted.run_id)
+    assert run is not None  # noqa: S101 - it is stored, and nobody removes runs
+    where = f"/api/v2/courses/{course.id}/runs/{run.id}"
+    students = len(submission.request.students_env)
+    return answered(RunView(**run_fields(run, students=students)), 201, {"Location": where})
+
+
+@operation(Page[RunView], query=RunQuery)
+async def list_runs(request: Request, deps: "Deps") -> Response:
+    """A course's runs, latest first."""
+    course = await authorize(request, deps.store.courses)
+    wanted = query_of(request, RunQuery)
+    names = [wanted.assignment] if wanted.assignment else await deps.store.assignments.names(course.id)
+    found = await deps.store.runs.of_assignments(
+        [f"{course.id}/{name}" for name in names], before=wanted.after, limit=wanted.limit + 1
+    )
+    page = found[: wanted.limit]
+    more = cursor(page[-1]) if len(found) > len(page) else None
+    return answered(Page[RunView](items=[RunView(**run_fields(run)) for run in page], next=more))
+
+
+@operation(Page[JobSummary], query=JobQuery)
+async def list_jobs(request: Request, deps: "Deps") -> Response:
+    """A run's jobs, in the order of phases and of the roster."""
+    run = await own_run(request, deps, query=False, missing=404)
+    wanted = query_of(request, JobQuery)
+    jobs = await deps.store.jobs.of_run(run.id)
+    start = 0
+    if wanted.after:
+        start = next((index + 1 for index, job in enumerate(jobs) if job.id == wanted.after), -1)
+        if start < 0:
+            raise Refused(400, "after: this run has no such job")
+    chosen = [job for job in jobs[start:] if wanted.admits(job)]
+    page = chosen[: wanted.limit]
+    stages = await deps.store.jobs.stages([job.id for job in page])
+    more = page[-1].id if len(chosen) > len(page) else None
+    items = [job_summary(job, stages.get(job.id, [])) for job in page]
+    return answered(Page[JobSummary](items=items, next=more))
+
+
+async def _run_request(course: str, assignment: str, wanted: RunOrder, deps: "Deps") -> RunRequest:
+    """What is wanted, with the environments of the students that are named."""
+    given: dict[str, Any] = wanted.model_dump(exclude_unset=True, exclude={"students"})
+    if wanted.students is None:
+        return RunRequest(**given)
+    roster = await deps.store.rosters.get(course, assignment)
+    if roster is None:
+        raise Refused(422, "students: this assignment has no roster; put one, or give students_env")
+    named = [entry.student for entry in roster.students] if wanted.students == "all" else wanted.students
+    entries = {entry.student: entry for entry in roster.students}
+    if unknown := [student for student in named if student not in entries]:
+        raise Refused(422, f"students: {unknown[0]} is not in the roster of {assignment}")
+    envs = [{**entries[student].env, "BROADWAY_STUDENT": student} for student in named]
+    return RunRequest(**given, students_env=envs)
 
 
 async def own_run(request: Request, deps: "Deps", *, query: bool, missing: int = 400) -> Run:
@@ -156,19 +259,3 @@ def _variables(stages: list[dict[str, Any]]) -> dict[str, list[Any]]:
             # Values may be lists or objects, which a set cannot hold: their JSON text tells them apart.
             values.setdefault(name, {})[json.dumps(value, sort_keys=True)] = value
     return {name: list(distinct.values()) for name, distinct in values.items()}
-
-
-def _description(job: Job, stages: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "id": job.id,
-        "phase": job.phase.value,
-        "state": job.state.value,
-        "outcome": job.outcome.value if job.outcome else None,
-        "reason": job.reason,
-        "fault_phase": job.fault_phase.value if job.fault_phase else None,
-        "seconds": job.seconds if job.is_terminal else None,
-        "queue_seconds": (job.started_at - job.queued_at).total_seconds() if job.started_at else None,
-        "attempts": job.starts,
-        "grader": job.worker_id,
-        "env": (stages[-1].get("env") or {}) if stages else {},
-    }

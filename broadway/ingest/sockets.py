@@ -13,10 +13,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from broadway.cancellation import heeded
 from broadway.course import same_secret
+from broadway.events import GraderMode
 from broadway.ingest.auth import parse_bearer
 from broadway.ingest.gateway import Gateway, Handout, UnwantedResultError
 from broadway.ingest.payload import InvalidBodyError, check, parse
-from broadway.ingest.polling import is_ours, pool_of
+from broadway.ingest.polling import demand_admitted, is_ours, pool_of
 from broadway.ingest.responses import CORS, Refused
 from broadway.ingest.server import NO_CODE, PINGS
 from broadway.ingest.wire import JobResult, SocketMessage, SocketRegistration
@@ -50,6 +51,7 @@ async def explain(_: Request, __: "Deps") -> Response:
 
 async def attend(websocket: WebSocket, deps: "Deps") -> None:
     """Serve one grader's connection to its end."""
+    structlog.contextvars.bind_contextvars(grader=websocket.path_params["worker_id"])
     if not _is_same_origin(websocket):
         await websocket.close()  # before it is accepted: 403
         return
@@ -97,6 +99,7 @@ class _Connection:
     worker: Attached | None = None
     current: Handout | None = None
     idle: asyncio.Event = field(default_factory=asyncio.Event)
+    wanted: asyncio.Event = field(default_factory=asyncio.Event)  # its operator wants it to take jobs
     heard: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -160,8 +163,17 @@ class _Connection:
     async def _beat(self, worker: Attached) -> None:
         try:
             await self.gateway.beat(worker)
+            known = await self.gateway.known(worker.id)
+            demand_admitted(known)
         except StoreError as error:
             log.warning("heartbeat not stored", grader=worker.id, reason=str(error))
+            return
+        except Refused as error:
+            raise _Closing(POLICY_VIOLATION, str(error)) from error
+        if known is not None and known.mode is GraderMode.ONLINE:
+            self.wanted.set()
+        else:
+            self.wanted.clear()
 
     async def _feed(self) -> None:
         """Push a job whenever the grader is idle."""
@@ -173,8 +185,9 @@ class _Connection:
                 async with self.gateway.rabbit.taker(queue, tag=tag) as taker:
                     while True:
                         await self.idle.wait()
+                        await self.wanted.wait()
                         with heeded():
-                            handout = await self.gateway.take(self.worker, taker)
+                            handout = await self.gateway.take(self.worker, taker, within=self.gateway.interval)
                         if handout:
                             await self._push(handout)
             except PublishError as error:
@@ -218,6 +231,10 @@ class _Connection:
             await self._report(self.worker, check(message.args, JobResult))
 
     async def _register(self, wanted: SocketRegistration) -> None:
+        try:
+            demand_admitted(await self.gateway.known(self.worker_id))
+        except Refused as error:
+            raise _Closing(POLICY_VIOLATION, str(error)) from error
         worker = await self.gateway.register(
             self.worker_id,
             hostname=wanted.hostname,

@@ -1,21 +1,24 @@
 """Submitting: registering an assignment's pipelines, and starting a run. Pure of HTTP."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from secrets import token_hex
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 from pydantic import BaseModel, ConfigDict
 
+from broadway import trace
 from broadway.assignment import AssignmentConfig, Env, Pipeline, Stage, longest_run, memory_bytes
 from broadway.course import Course
 from broadway.crashpoints import Point, reach
 from broadway.job import Phase
-from broadway.phases import Advanced, PhaseJobs, RunStore, advance, begin
+from broadway.phases import Advanced, PhaseJobs, RunStore, begin, complete
 from broadway.run import PIPELINE_OF, PlannedJob, Run, RunState, plan_jobs
 
 
@@ -38,17 +41,28 @@ class KeyReusedError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Submission:
+    """What is submitted. ``trigger`` says what brought it, for the reads; ``traceparent`` is the request's."""
+
+    course: Course
+    assignment: str
+    request: RunRequest
+    trigger: Mapping[str, Any] | None = None
+    traceparent: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """Of what the client asks for: the same when it asks for the same."""
+        body = json.dumps([self.assignment, self.request.model_dump(exclude_unset=True)], sort_keys=True)
+        return hashlib.sha256(body.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
 class Submitted:
     """A run that is stored, and its first step, which is still to be announced; None if somebody else does that."""
 
     run_id: str
     step: Advanced | None
-
-
-class Runs(RunStore, Protocol):
-    """The part of the run store that submitting needs."""
-
-    async def insert(self, run: Run) -> bool: ...
 
 
 class Jobs(PhaseJobs, Protocol):
@@ -102,55 +116,72 @@ def _problem(stage: Stage, limits: Limits) -> str | None:
     return None
 
 
-async def submit(
-    course: Course,
-    assignment: str,
-    request: RunRequest,
-    *,
-    assignments: Assignments,
-    runs: Runs,
-    jobs: Jobs,
-    key: str | None = None,
-) -> Submitted:
-    """Store a run and the jobs of its first phase, so that every read shows them.
+@dataclass(slots=True, weakref_slot=True)
+class _Keyed:
+    """What is being submitted with one key: one by one, and whoever waited may share what came of the first."""
 
-    ``key`` is the client's name for this submission: however often it comes with that, it makes one run.
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    digest: str | None = None
 
-    Raises:
-        RejectedError: The run does not fit the assignment; nothing is stored.
-        KeyReusedError: Another submission had that key; nothing is stored.
-        UnstorableError: The run is too large for the store; nothing is stored.
-    """
-    digest = _digest(assignment, request) if key else None
-    run_id = _run_id(course, key) if key else token_hex(12)
-    known = await _known(run_id, digest, runs) if key else None
-    if known is None:
-        run = await _new_run(run_id, course, assignment, request, assignments=assignments, jobs=jobs)
-        run = replace(run, request_digest=digest)
-        await reach(Point.SUBMIT_CHECKED)
-        if await runs.insert(run):
-            await reach(Point.SUBMIT_STORED)
-            step = await begin(run, runs=runs, jobs=jobs)
-            await reach(Point.SUBMIT_STEPPED)
-            return Submitted(run_id, step)
-        known = await _known(run_id, digest, runs)  # the same came at the same time
-    if known and known.state is not RunState.READY:
+
+@dataclass(frozen=True, slots=True)
+class Submissions:
+    """Takes submissions."""
+
+    assignments: Assignments
+    runs: RunStore
+    jobs: Jobs
+    _keyed: WeakValueDictionary[str, _Keyed] = field(default_factory=WeakValueDictionary)
+
+    async def submit(self, submission: Submission, *, key: str | None = None) -> Submitted:
+        """Store a run and the jobs of its first phase, so that every read shows them.
+
+        ``key`` is the client's name for this submission: however often it comes with that, it makes one run.
+
+        Raises:
+            RejectedError: The run does not fit the assignment; nothing is stored.
+            KeyReusedError: Another submission had that key; nothing is stored.
+            UnstorableError: The run is too large for the store; nothing is stored.
+        """
+        if key is None:
+            return await self._store(token_hex(12), submission)
+        run_id, digest = run_id_of(submission.course.id, key), submission.digest
+        keyed = self._keyed.setdefault(run_id, _Keyed())
+        async with keyed.turn:
+            if keyed.digest == digest:
+                return Submitted(run_id, None)
+            submitted = await self._store_once(run_id, submission, digest)
+            keyed.digest = digest
+        return submitted
+
+    async def _store_once(self, run_id: str, submission: Submission, digest: str) -> Submitted:
+        try:
+            submitted = await self._store(run_id, submission, digest)
+        except RejectedError:
+            # What makes no sense any more may have been a submission at its time.
+            if await _known(run_id, digest, self.runs) is None:
+                raise
+            return Submitted(run_id, None)
+        if submitted.step:
+            return submitted
+        known = await _known(run_id, digest, self.runs)
+        if known and known.publish_at:
+            # Whoever stored it may still be about to store its jobs, or dead.
+            await complete(run_id, runs=self.runs, jobs=self.jobs)
         return Submitted(run_id, None)
-    # Whoever stored it may still be about to take its first step, or dead.
-    return Submitted(run_id, await advance(run_id, runs=runs, jobs=jobs))
+
+    async def _store(self, run_id: str, submission: Submission, digest: str | None = None) -> Submitted:
+        run = await _new_run(run_id, submission, assignments=self.assignments, jobs=self.jobs)
+        await reach(Point.SUBMIT_CHECKED)
+        return Submitted(run_id, await begin(replace(run, request_digest=digest), runs=self.runs, jobs=self.jobs))
 
 
-def _run_id(course: Course, key: str) -> str:
-    """The same for the same key, so that the store's own uniqueness of ids keeps it to one run."""
-    return hashlib.sha256(f"{course.id}/{key}".encode()).hexdigest()[:24]
+def run_id_of(course_id: str, key: str) -> str:
+    """The id of the run that is submitted with a key: the store's own uniqueness of ids keeps it to one."""
+    return hashlib.sha256(f"{course_id}/{key}".encode()).hexdigest()[:24]
 
 
-def _digest(assignment: str, request: RunRequest) -> str:
-    body = json.dumps([assignment, request.model_dump(exclude_unset=True)], sort_keys=True)
-    return hashlib.sha256(body.encode()).hexdigest()
-
-
-async def _known(run_id: str, digest: str | None, runs: Runs) -> Run | None:
+async def _known(run_id: str, digest: str, runs: RunStore) -> Run | None:
     """The run of an earlier submission with the same key."""
     known = await runs.summary(run_id)
     if known and known.request_digest != digest:
@@ -158,10 +189,9 @@ async def _known(run_id: str, digest: str | None, runs: Runs) -> Run | None:
     return known
 
 
-async def _new_run(
-    run_id: str, course: Course, assignment: str, request: RunRequest, *, assignments: Assignments, jobs: Jobs
-) -> Run:
-    config = await assignments.get(course.id, assignment)
+async def _new_run(run_id: str, submission: Submission, *, assignments: Assignments, jobs: Jobs) -> Run:
+    course, request = submission.course, submission.request
+    config = await assignments.get(course.id, submission.assignment)
     if config is None:
         raise RejectedError("assignment configuration not found")
     _check_fit(config, request)
@@ -169,7 +199,7 @@ async def _new_run(
     run = Run(
         id=run_id,
         course=course.id,
-        assignment=assignment,
+        assignment=submission.assignment,
         state=RunState.READY,
         started_at=datetime.now(UTC),
         config=config,
@@ -177,6 +207,8 @@ async def _new_run(
         pre_processing_env=request.pre_processing_env if "pre_processing_env" in given else None,
         post_processing_env=request.post_processing_env if "post_processing_env" in given else None,
         pool=course.pool,
+        trigger=submission.trigger,
+        traceparent=submission.traceparent or trace.begun(),
     )
     for phase in Phase:
         jobs.check(plan_jobs(run, phase, run.started_at))

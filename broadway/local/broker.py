@@ -66,7 +66,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Broker:
-    """A node that takes connections on 127.0.0.1."""
+    """A node that takes connections."""
 
     amqp_url: str = field(repr=False)
     management_url: str
@@ -79,6 +79,11 @@ class Broker:
     def pid(self) -> int:
         """The process id of the node's Erlang machine itself."""
         return self.child.pid
+
+    @property
+    def administration(self) -> str:
+        """The management API's address with the login of its administrator."""
+        return self.management_url.replace("://", f"://{self.username}:{self.password}@")
 
     async def ended(self) -> ChildError:
         return await self.child.ended()
@@ -93,8 +98,11 @@ async def broker(
     log: Path | None = None,
     within: float = 60,
     member: Member | None = None,
+    address: str = LOOPBACK,
 ) -> AsyncIterator[Broker]:
-    """Run a node over the data in `directory`, on free ports unless they are given; alone, or in a cluster.
+    """Run a node over the data in `directory`, on free ports unless they are given.
+
+    It is alone, at `address`, or a member of a cluster.
 
     Raises MissingError without RabbitMQ, ChildError when the node is not ready `within` seconds.
     """
@@ -103,8 +111,8 @@ async def broker(
     port, management_port = port or free, management_port or free_management
     if member is None:
         password, node = kept(home / "password"), f"{kept(home / 'node', _new_name)}@localhost"
-        addresses: Mapping[str, str] = {"localhost": LOOPBACK}
-        address, more = LOOPBACK, ""
+        addresses: Mapping[str, str] = {"localhost": address}
+        more = ""
         kept(home / ".erlang.cookie", partial(token_hex, 20))
     else:
         password, node, distribution = member.password, f"{NAME}@{member.host}", member.distribution

@@ -1,6 +1,7 @@
 """A container engine: the machine's own when there is one, a private one otherwise."""
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
@@ -17,6 +19,7 @@ from broadway.local.network import bridge
 from broadway.local.processes import Child, ChildError, MissingError, absolute, child, output
 
 DEFAULT = "unix:///var/run/docker.sock"
+HYBRID = Path("/sys/fs/cgroup/unified")  # version 2 of control groups, where version 1 is used
 NEEDED = {"dockerd": "docker.io", "iptables": "iptables", "ip": "iproute2"}
 
 
@@ -119,6 +122,17 @@ async def answers(host: str) -> bool:
         return False
 
 
+async def describe(host: str) -> dict[str, Any]:
+    """What an engine says of itself, as `docker info` has it.
+
+    Raises httpx2.HTTPError when none answers, httpx2.InvalidURL when the address is no such.
+    """
+    async with _client(host) as client:
+        answer = await client.get("/info")
+        info: dict[str, Any] = answer.raise_for_status().json()
+        return info
+
+
 def _client(host: str) -> httpx2.AsyncClient:
     scheme, _, place = host.partition("://")
     if scheme == "unix":
@@ -160,14 +174,33 @@ async def _swept(run: Path, home: Path) -> AsyncIterator[None]:
         yield
     finally:
         _kill(_processes(str(run / "exec")))
-        for mount in _mounts(run, home):
+        for mount in mounts_below(run, home):
             await output("umount", "--lazy", mount)
         shutil.rmtree(run, ignore_errors=True)
 
 
 def _make(run: Path) -> None:
     run.mkdir(mode=0o700, exist_ok=True)
-    (run / "daemon.json").write_text("{}")  # so that the machine's own is not read
+    # So that the machine's own is not read.
+    (run / "daemon.json").write_text(json.dumps({"runtimes": _runtimes(run)}))
+
+
+def _runtimes(run: Path) -> dict[str, Any]:
+    """The runtimes that this machine has beside the engine's own: gVisor, whose sandboxes get no network here; crun."""
+    arguments = {"runsc": ["--network=none"], "crun": []}
+    found = {name: shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin") for name in arguments}
+    if found["crun"] and HYBRID.is_mount():
+        found["crun"] = _without_hybrid(found["crun"], run / "crun")
+    return {name: {"path": path, "runtimeArgs": arguments[name]} for name, path in found.items() if path}
+
+
+def _without_hybrid(crun: str, program: Path) -> str:
+    """A program that is crun on hosts that have both versions of control groups, which crun itself refuses to see."""
+    program.write_text(f"""#!/bin/sh
+exec unshare --mount sh -c 'umount {HYBRID} && exec {crun} "$@"' crun "$@"
+""")
+    program.chmod(0o755)
+    return str(program)
 
 
 def _kill(processes: set[int]) -> None:
@@ -197,7 +230,7 @@ def _command_line(pid: int) -> str:
     return ""
 
 
-def _mounts(*roots: Path) -> list[str]:
+def mounts_below(*roots: Path) -> list[str]:
     """Return the mount points below `roots`, the deepest first."""
     points = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
     below = [point for point in points if any(Path(point).is_relative_to(root) for root in roots)]

@@ -124,6 +124,7 @@ async def api(options: UpOptions, token: str, foundations: Foundations) -> Async
         "BROADWAY_AMQP_URL": foundations.amqp_url,
         "BROADWAY_MONGODB_DSN": foundations.mongodb_dsn,
         "BROADWAY_TOKEN": token,
+        **({"BROADWAY_MANAGEMENT_URL": foundations.node.administration} if foundations.node else {}),
     }
     async with child("the API", command, log=options.log_dir / "api.out", env=env, grace=15) as running:
         async with httpx2.AsyncClient(base_url=options.api) as client:

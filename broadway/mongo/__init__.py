@@ -8,17 +8,20 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Self
 
-from pymongo import AsyncMongoClient, WriteConcern
+from pymongo import WriteConcern
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConfigurationError, PyMongoError
 
 from broadway.mongo.assignments import Assignments
+from broadway.mongo.client import Client
 from broadway.mongo.courses import Courses
 from broadway.mongo.dead_letters import DeadLetters
+from broadway.mongo.hooks import Deliveries, Hooks, Quotas, Rosters
 from broadway.mongo.jobs import Jobs
 from broadway.mongo.leases import Leases
 from broadway.mongo.logs import Logs
 from broadway.mongo.runs import Runs
+from broadway.mongo.shared import Shared, SharedAssignments, SharedCourses, SharedDeliveries, SharedJobs, SharedRuns
 from broadway.mongo.workers import Workers
 
 __all__ = ["Store", "StoreError", "StoreUnreachableError"]
@@ -44,6 +47,10 @@ class Store:
     workers: Workers
     leases: Leases
     dead_letters: DeadLetters
+    hooks: Hooks
+    rosters: Rosters
+    deliveries: Deliveries
+    quotas: Quotas
     _primary: AsyncDatabase[dict[str, Any]]
 
     @classmethod
@@ -64,7 +71,7 @@ class Store:
             StoreUnreachableError: Nothing usable answers within the timeout.
         """
         try:
-            client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
+            client = Client(
                 dsn, serverSelectionTimeoutMS=int(server_timeout * 1000), tz_aware=True, appname=f"broadway-{service}"
             )
         except (ConfigurationError, ValueError) as error:
@@ -78,7 +85,7 @@ class Store:
             yield store
 
     @classmethod
-    async def _open(cls, client: AsyncMongoClient[dict[str, Any]], primary: str, logs: str) -> Self:
+    async def _open(cls, client: Client, primary: str, logs: str) -> Self:
         main = client.get_database(primary, write_concern=DURABLE)
         store = cls(
             courses=Courses(main["course"]),
@@ -89,12 +96,27 @@ class Store:
             workers=Workers(main["worker_node"]),
             leases=Leases(main["service_lease"]),
             dead_letters=DeadLetters(main["dead_letter"]),
+            hooks=Hooks(main["hook"]),
+            rosters=Rosters(main["roster"]),
+            deliveries=Deliveries(main["hook_delivery"]),
+            quotas=Quotas(main["hook_quota"]),
             _primary=main,
         )
         await store.runs.ensure_indexes()
         await store.jobs.ensure_indexes()
         await store.logs.ensure_indexes()
+        await store.deliveries.ensure_indexes()
         return store
+
+    def shared(self, *, unhurried: float = 0) -> Shared:
+        """The collections that are used the most, for many callers at once; ``unhurried``: see ``SharedRuns``."""
+        return Shared(
+            courses=SharedCourses(self._primary["course"]),
+            assignments=SharedAssignments(self._primary["assignment_config"]),
+            runs=SharedRuns(self._primary["grading_run"], unhurried=unhurried),
+            jobs=SharedJobs(self._primary["grading_job"]),
+            deliveries=SharedDeliveries(self._primary["hook_delivery"]),
+        )
 
     async def ping(self) -> None:
         """Return when the store answers.

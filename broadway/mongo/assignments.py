@@ -1,5 +1,7 @@
 """The collection ``assignment_config``, keyed ``<course>/<assignment>``."""
 
+from collections.abc import Sequence
+
 from bson import BSON
 from bson.errors import BSONError
 from pymongo.errors import DocumentTooLarge
@@ -36,10 +38,19 @@ class Assignments:
 
     async def get(self, course: str, assignment: str) -> Document | None:
         """The four keys of the config, absent ones as None."""
-        document = await self._configs.find_one({"_id": {"$eq": f"{course}/{assignment}"}})
-        if document is None:
-            return None
-        return {key: document.get(key) for key in AssignmentConfig.model_fields}
+        name = f"{course}/{assignment}"
+        return (await self.get_many([name])).get(name)
+
+    async def get_many(self, names: Sequence[str]) -> dict[str, Document]:
+        """Configs by ``<course>/<assignment>``."""
+        found = await self._configs.find({"_id": {"$in": list(names)}}).to_list()
+        return {d["_id"]: {key: d.get(key) for key in AssignmentConfig.model_fields} for d in found}
+
+    async def names(self, course: str) -> list[str]:
+        """The names of a course's assignments, in order."""
+        prefix, end = f"{course}/", f"{course}0"  # "0" comes after "/"
+        found = await self._configs.find({"_id": {"$gte": prefix, "$lt": end}}, {"_id": 1}).to_list()
+        return sorted(str(document["_id"]).removeprefix(prefix) for document in found)
 
     async def put(self, course: str, assignment: str, config: Document) -> None:
         """Store a config, replacing an older one whole.

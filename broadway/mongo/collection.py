@@ -1,12 +1,19 @@
 """What the collections share."""
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from secrets import token_hex
 from typing import Any
 
 from bson import ObjectId
+from pymongo import UpdateMany, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import BulkWriteError
 
 Document = dict[str, Any]
 Collection = AsyncCollection[Document]
+
+DUPLICATE_KEY = 11000
 
 
 def object_id(text: str) -> ObjectId | None:
@@ -14,5 +21,63 @@ def object_id(text: str) -> ObjectId | None:
     return ObjectId(text) if ObjectId.is_valid(text) and text == text.lower() else None
 
 
-def object_ids(texts: list[str]) -> list[ObjectId]:
+def object_ids(texts: Iterable[str]) -> list[ObjectId]:
     return [identity for text in texts if (identity := object_id(text)) is not None]
+
+
+async def insert_each(collection: Collection, documents: Sequence[Document]) -> list[bool]:
+    """Insert documents; False for each whose id is there already, which stays as it is."""
+    refused: set[int] = set()
+    try:
+        await collection.insert_many(documents, ordered=False)
+    except BulkWriteError as error:
+        refused = {e["index"] for e in error.details["writeErrors"] if e.get("code") == DUPLICATE_KEY}
+        if len(refused) < len(error.details["writeErrors"]):
+            raise
+    return [index not in refused for index in range(len(documents))]
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A change to the document with an id, if it is as ``unchanged`` says."""
+
+    identity: Any
+    unchanged: Document
+    change: Document
+    increment: Document = field(default_factory=dict)
+
+
+async def update_each(collection: Collection, updates: Sequence[Update], *, at_a_time: int) -> list[bool]:
+    """Apply updates; which of them were applied.
+
+    Those that are alike become one, which a store writes at once. ``at_a_time`` go in one write: a store that locks the
+    collection meanwhile lets others in between.
+    """
+    writer = token_hex(8)
+    alike: dict[str, list[int]] = {}
+    for index, update in enumerate(updates):
+        alike.setdefault(repr((update.unchanged, update.change, update.increment)), []).append(index)
+    groups = [group[start : start + at_a_time] for group in alike.values() for start in range(0, len(group), at_a_time)]
+    marks = {index: f"{writer}:{number}" for number, group in enumerate(groups) for index in group}
+    writes = [_write([updates[index] for index in group], marks[group[0]]) for group in groups]
+    results = [
+        await collection.bulk_write(writes[start : start + at_a_time], ordered=False)
+        for start in range(0, len(writes), at_a_time)
+    ]
+    modified = sum(result.modified_count for result in results)
+    if modified in (0, len(updates)):
+        return [modified > 0] * len(updates)
+    found = collection.find({"_id": {"$in": [update.identity for update in updates]}}, {"writer": 1})
+    done = {(document["_id"], document.get("writer")) for document in await found.to_list()}
+    return [(update.identity, marks[index]) in done for index, update in enumerate(updates)]
+
+
+def _write(updates: Sequence[Update], mark: str) -> UpdateOne | UpdateMany:
+    """Updates that are alike but for their documents."""
+    first = updates[0]
+    change: Document = {"$set": {**first.change, "writer": mark}}
+    if first.increment:
+        change["$inc"] = first.increment
+    if len(updates) == 1:
+        return UpdateOne({"_id": first.identity, **first.unchanged}, change)
+    return UpdateMany({"_id": {"$in": [update.identity for update in updates]}, **first.unchanged}, change)

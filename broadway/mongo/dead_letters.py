@@ -1,30 +1,76 @@
 """The collection ``dead_letter``: messages that no service could handle, kept for operators."""
 
+import hashlib
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from bson.binary import Binary
 
-from broadway.mongo.collection import Collection
+from broadway.mongo.collection import Collection, Document
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A message as it died: in which queue, why, about what, and how often it has."""
+
+    id: str
+    message_id: str
+    queue: str
+    subject: str
+    reason: str
+    body: bytes
+    count: int
+    first_at: datetime
+    last_at: datetime
 
 
 class DeadLetters:
-    """Dead letters, newest last."""
+    """Dead letters, each once however often it has died in the same queue."""
 
     def __init__(self, collection: Collection) -> None:
         self._letters = collection
 
     async def put(self, *, message_id: str, subject: str, queue: str, reason: str, body: bytes) -> None:
         """Keep one. The same message dying again in the same queue is counted, not kept twice."""
+        about = {"message_id": message_id, "subject": subject, "queue": queue, "reason": reason, "body": Binary(body)}
+        now = datetime.now(UTC)
         await self._letters.update_one(
-            {"_id": f"{queue}/{message_id}"},
-            {
-                "$set": {"subject": subject, "queue": queue, "reason": reason, "body": Binary(body)},
-                "$setOnInsert": {"first_at": datetime.now(UTC)},
-                "$currentDate": {"last_at": True},
-                "$inc": {"count": 1},
-            },
+            {"_id": _id(queue, message_id)},
+            {"$set": {**about, "last_at": now}, "$setOnInsert": {"first_at": now}, "$inc": {"count": 1}},
             upsert=True,
         )
 
+    async def latest(self, limit: int) -> list[Letter]:
+        """The last that died, latest first."""
+        found = await self._letters.find({}).sort([("last_at", -1), ("_id", 1)]).limit(limit).to_list()
+        return [_letter(document) for document in found]
+
+    async def get(self, letter_id: str) -> Letter | None:
+        found = await self._letters.find_one({"_id": letter_id})
+        return _letter(found) if found else None
+
+    async def discard(self, letter_id: str) -> bool:
+        """Forget one; whether there was one."""
+        return (await self._letters.delete_one({"_id": letter_id})).deleted_count > 0
+
     async def count(self) -> int:
         return await self._letters.count_documents({})
+
+
+def _id(queue: str, message_id: str) -> str:
+    """An id that fits into an address, which a message's own need not."""
+    return hashlib.sha256(f"{queue}\0{message_id}".encode()).hexdigest()[:24]
+
+
+def _letter(document: Document) -> Letter:
+    return Letter(
+        id=str(document["_id"]),
+        message_id=document.get("message_id", ""),
+        queue=document.get("queue", ""),
+        subject=document.get("subject", ""),
+        reason=document.get("reason", ""),
+        body=bytes(document.get("body", b"")),
+        count=document.get("count", 1),
+        first_at=document["first_at"],
+        last_at=document["last_at"],
+    )

@@ -4,15 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from enum import Enum
-from secrets import token_hex
 from typing import Any
 
-from pymongo import ReplaceOne, UpdateOne
-from pymongo.errors import BulkWriteError
-
+from broadway import metrics
 from broadway.job import Attempt, FaultPhase, Job, JobClass, JobState, Move, Moved, Outcome, Phase
 from broadway.mongo.assignments import check_storable
-from broadway.mongo.collection import Collection, Document, object_id, object_ids
+from broadway.mongo.collection import Collection, Document, Update, insert_each, object_id, object_ids, update_each
 from broadway.run import PlannedJob
 
 _TYPE = {
@@ -27,7 +24,11 @@ _STORED_AS = {"run_id": "grading_run_id", "phase": "type", "job_class": "class"}
 
 _WITHOUT_BULK = {"stages": 0, "results": 0}
 _WAITING = {"state": {"$in": [JobState.QUEUED.value, JobState.DISPATCHED.value]}, "started_at": None}
+_UNFINISHED = [state.value for state in JobState if state is not JobState.FINISHED]
+_ASKED = 10  # jobs for each phase, when many are looked at
 _MAX_CONFLICTS = 20
+# Jobs written at a time.
+_UPDATES, _INSERTS = 20, 200
 
 
 class ConflictError(RuntimeError):
@@ -58,13 +59,8 @@ class Jobs:
     async def insert(self, planned: Sequence[PlannedJob]) -> None:
         """Store new jobs; those that exist already stay as they are."""
         documents = [_planned_document(plan) for plan in planned]
-        if not documents:
-            return
-        try:
-            await self._jobs.insert_many(documents, ordered=False)
-        except BulkWriteError as error:
-            if any(e.get("code") != _DUPLICATE_KEY for e in error.details["writeErrors"]):
-                raise
+        for start in range(0, len(documents), _INSERTS):
+            await insert_each(self._jobs, documents[start : start + _INSERTS])
 
     async def get(self, job_id: str) -> Job | None:
         identity = object_id(job_id)
@@ -73,12 +69,14 @@ class Jobs:
 
     async def get_many(self, job_ids: Sequence[str]) -> dict[str, Job]:
         """Jobs by id, without results."""
-        found = self._jobs.find({"_id": {"$in": object_ids(list(job_ids))}}, _WITHOUT_BULK)
+        if not job_ids:
+            return {}
+        found = self._jobs.find({"_id": {"$in": object_ids(job_ids)}}, _WITHOUT_BULK)
         return {job.id: job for job in map(_job, await found.to_list())}
 
     async def stages(self, job_ids: Sequence[str]) -> dict[str, list[Document]]:
         """The stages of jobs, with their merged environments."""
-        found = self._jobs.find({"_id": {"$in": object_ids(list(job_ids))}}, {"stages": 1})
+        found = self._jobs.find({"_id": {"$in": object_ids(job_ids)}}, {"stages": 1})
         return {str(document["_id"]): document.get("stages") or [] for document in await found.to_list()}
 
     async def of_run(self, run_id: str) -> list[Job]:
@@ -91,53 +89,58 @@ class Jobs:
         found = self._jobs.find({"grading_run_id": {"$eq": run_id}}, {"stages": 1})
         return {str(document["_id"]): document.get("stages") or [] for document in await found.to_list()}
 
-    async def move(self, moves: Mapping[str, Move]) -> dict[str, Moved]:
+    async def move(self, moves: Mapping[str, Move], *, known: Mapping[str, Job] | None = None) -> dict[str, Moved]:
         """Apply a move to each job, each in one conditional update of its document.
 
         A move may be called several times, whenever another writer came first, and must not care. Unknown ids are
         left out of the answer.
+
+        Args:
+            moves: By job.
+            known: What some of the jobs are like, as far as the caller knows. A change to a job that has become
+                different is made to what it is now; but a move that changes nothing is taken at its word.
 
         Raises:
             ConflictError: Other writers always came first.
         """
         done: dict[str, Moved] = {}
         left = list(moves)
+        present = dict(known or {})
+        if unknown := [job_id for job_id in moves if job_id not in present]:
+            present |= await self.get_many(unknown)
         for _ in range(_MAX_CONFLICTS):
-            seen = {job_id: Moved(job, moves[job_id](job)) for job_id, job in (await self.get_many(left)).items()}
+            seen = {job_id: Moved(job, moves[job_id](job)) for job_id, job in present.items()}
             done |= {job_id: m for job_id, m in seen.items() if not m.changed}
             changed = {job_id: m for job_id, m in seen.items() if m.changed}
             written = await self._write(changed)
+            metrics.note_moves(changed[job_id] for job_id in written)
             done |= {job_id: changed[job_id].written for job_id in written}
             left = [job_id for job_id in changed if job_id not in written]
             if not left:
                 return done
+            present = await self.get_many(left)
         raise ConflictError(f"{len(left)} jobs could not be updated, the first is {left[0]}")
 
     async def _write(self, changed: Mapping[str, Moved]) -> set[str]:
         """Update jobs that are as they were read; the ids of those that were."""
         if not changed:
             return set()
-        writer = token_hex(8)
-        writes: list[UpdateOne | ReplaceOne[Document]] = [
-            UpdateOne(
-                {"_id": object_id(m.before.id), "revision": m.before.revision},
-                {"$set": {**_difference(m), "writer": writer}, "$inc": {"revision": 1}},
-            )
+        updates = [
+            Update(object_id(m.before.id), {"revision": m.before.revision}, _difference(m), {"revision": 1})
             for m in changed.values()
         ]
-        result = await self._jobs.bulk_write(writes, ordered=False)
-        if result.modified_count == len(writes):
-            return set(changed)
-        ours = self._jobs.find({"_id": {"$in": object_ids(list(changed))}, "writer": writer}, {"_id": 1})
-        return {str(document["_id"]) for document in await ours.to_list()}
+        written = await update_each(self._jobs, updates, at_a_time=_UPDATES)
+        return {job_id for job_id, is_written in zip(changed, written, strict=True) if is_written}
 
     async def renew_leases(
         self, execution_ids: Sequence[str], job_ids: Sequence[str], until: datetime, *, unless_after: datetime
     ) -> None:
         """Note that executions are still under way; leases that last longer than ``unless_after`` stay as they are."""
+        if not execution_ids:
+            return
         await self._jobs.update_many(
             {
-                "_id": {"$in": object_ids(list(job_ids))},
+                "_id": {"$in": object_ids(job_ids)},
                 "state": JobState.RUNNING.value,
                 "execution_id": {"$in": list(execution_ids)},
                 "lease_expires_at": {"$lte": unless_after},
@@ -194,13 +197,26 @@ class Jobs:
         found: list[str] = await self._jobs.distinct("course", {"state": JobState.QUEUED.value})
         return found
 
+    async def count(self, run_id: str, phase: Phase) -> int:
+        """How many jobs of a phase are stored."""
+        return await self._jobs.count_documents({"grading_run_id": run_id, "type": _TYPE[phase]})
+
     async def is_phase_open(self, run_id: str, phase: Phase) -> bool:
-        """Whether a phase has a job that is not finished."""
-        unfinished = {"$in": [state.value for state in JobState if state is not JobState.FINISHED]}
-        found = await self._jobs.find_one(
-            {"grading_run_id": run_id, "state": unfinished, "type": _TYPE[phase]}, {"_id": 1}
-        )
-        return found is not None
+        """Whether a phase of a run has a job that is not finished."""
+        return (await self.are_phases_open([(run_id, phase)]))[0]
+
+    async def are_phases_open(self, phases: Sequence[tuple[str, Phase]]) -> list[bool]:
+        """For phases of runs, whether they have a job that is not finished."""
+        wanted = {"grading_run_id": {"$in": list({run_id for run_id, _ in phases})}, "state": {"$in": _UNFINISHED}}
+        limit = _ASKED * len(phases)
+        found = await self._jobs.find(wanted, {"_id": 0, "grading_run_id": 1, "type": 1}).limit(limit).to_list()
+        are_open = {(document["grading_run_id"], _PHASE[document["type"]]) for document in found}
+        if len(found) == limit:  # runs with many jobs may have hidden others
+            for run_id, phase in set(phases) - are_open:
+                alone = {"grading_run_id": run_id, "state": {"$in": _UNFINISHED}, "type": _TYPE[phase]}
+                if await self._jobs.find_one(alone, {"_id": 1}):
+                    are_open.add((run_id, phase))
+        return [phase in are_open for phase in phases]
 
     async def has_phase_succeeded(self, run_id: str, phase: Phase) -> bool:
         """Whether no job of a phase ended in anything but success."""
@@ -240,9 +256,6 @@ class Jobs:
         if job.job_class is JobClass.BULK:
             ahead += await self._jobs.count_documents({**backlog, "class": JobClass.INTERACTIVE.value})
         return ahead
-
-
-_DUPLICATE_KEY = 11000
 
 
 def _document(job: Job) -> Document:
@@ -292,6 +305,7 @@ def _job(document: Document) -> Job:
         revision=document.get("revision", 0),
         state=_state(document),
         not_before=document.get("not_before"),
+        traceparent=document.get("traceparent"),
         dispatched_at=document.get("dispatched_at"),
         started_at=document.get("started_at"),
         finished_at=document.get("finished_at"),

@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 
-from pymongo import ReplaceOne
-
 from broadway.job import JobLog
-from broadway.mongo.collection import Collection, object_id
+from broadway.mongo.collection import Collection, insert_each, object_id
 
 
 class Logs:
@@ -19,21 +17,18 @@ class Logs:
 
     async def put(self, logs: Sequence[JobLog]) -> None:
         """Store logs; storing one again changes nothing."""
-        writes = [
-            ReplaceOne(
-                {"_id": object_id(entry.execution_id) or entry.execution_id},
-                {
-                    "grading_job_id": entry.job_id,
-                    "execution_id": entry.execution_id,
-                    "stdout": entry.stdout,
-                    "stderr": entry.stderr,
-                },
-                upsert=True,
-            )
+        documents = [
+            {
+                "_id": object_id(entry.execution_id) or entry.execution_id,
+                "grading_job_id": entry.job_id,
+                "execution_id": entry.execution_id,
+                "stdout": entry.stdout,
+                "stderr": entry.stderr,
+            }
             for entry in logs
         ]
-        if writes:
-            await self._logs.bulk_write(writes, ordered=False)
+        if documents:
+            await insert_each(self._logs, documents)
 
     async def get(self, job_id: str, execution_id: str | None) -> JobLog | None:
         """The log of one execution; of a job of the original, which knew only one, without an execution id."""

@@ -1,14 +1,18 @@
 """The collection ``worker_node``: every grader that ever registered."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 
-from pymongo import UpdateOne
+from pymongo import ReturnDocument, UpdateOne
 from pymongo.errors import DuplicateKeyError
 
-from broadway.events import GraderHeartbeat
+from broadway.events import GraderHeartbeat, GraderMode, GraderOrder
 from broadway.mongo.collection import Collection, Document
+
+_NEVER = datetime.fromtimestamp(0, UTC)
+_ADMITTED: Document = {"order.mode": {"$ne": GraderMode.REVOKED.value}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +20,7 @@ class Attached:
     """A grader that speaks to a gateway instead of the broker.
 
     ``gateway`` is the API process that it last registered with, ``session`` that registration; ``extended`` tells that
-    it understands what we add to the original's protocol.
+    it understands what we add to the original's protocol, ``mode`` is what its operator wants of it.
     """
 
     id: str
@@ -29,6 +33,7 @@ class Attached:
     over_socket: bool
     gateway: str
     extended: bool = False
+    mode: GraderMode = GraderMode.ONLINE
 
 
 class Workers:
@@ -39,14 +44,20 @@ class Workers:
 
     async def beat(self, heartbeats: Sequence[GraderHeartbeat]) -> None:
         """Store what graders last said of themselves. An older heartbeat never overwrites a newer one."""
+        if not heartbeats:
+            return
+        wanted = {"_id": {"$in": [beat.grader_id for beat in heartbeats]}}
+        known = {document["_id"] for document in await self._workers.find(wanted, {"_id": 1}).to_list()}
         writes = []
         for beat in heartbeats:
-            writes.append(UpdateOne({"_id": beat.grader_id}, {"$setOnInsert": _fresh(beat)}, upsert=True))
+            if beat.grader_id not in known:
+                writes.append(UpdateOne({"_id": beat.grader_id}, {"$setOnInsert": _fresh(beat)}, upsert=True))
             writes.append(
-                UpdateOne({"_id": beat.grader_id, "last_seen": {"$lte": beat.sent_at}}, {"$set": _state(beat)})
+                UpdateOne(
+                    {"_id": beat.grader_id, "last_seen": {"$lte": beat.sent_at}, **_ADMITTED}, {"$set": _state(beat)}
+                )
             )
-        if writes:
-            await self._workers.bulk_write(writes, ordered=True)
+        await self._workers.bulk_write(writes, ordered=True)
 
     async def count_starts(self, starts: dict[str, int]) -> None:
         """Add to the number of jobs that graders have started."""
@@ -72,7 +83,7 @@ class Workers:
 
     async def seen(self, worker: Attached, now: datetime) -> None:
         """A grader has been heard of, and so lives; on a socket only as long as that has not been closed."""
-        wanted: Document = {"_id": worker.id}
+        wanted: Document = {"_id": worker.id, **_ADMITTED}
         if worker.over_socket:
             wanted["session"] = worker.session
         await self._workers.update_one(wanted, {"$set": {"last_seen": now, "alive": True}})
@@ -121,6 +132,63 @@ class Workers:
             await self._workers.update_many({"_id": {"$in": ids}, **stale}, {"$set": {"alive": False}})
         return ids
 
+    async def join(self, worker_id: str, *, hostname: str, pool: str, slots: int, now: datetime) -> GraderOrder:
+        """Note that a grader joins; what is wanted of it."""
+        document = await self._workers.find_one_and_update(
+            {"_id": worker_id},
+            {
+                "$set": {
+                    "joined_at": now,
+                    "left": False,
+                    "worker_hostname": hostname,
+                    "pool": pool,
+                    "slots": slots,
+                    "own_slots": slots,
+                },
+                "$setOnInsert": {"jobs_processed": 0, "last_seen": _NEVER, "alive": False},
+            },
+            upsert=True,
+            return_document=ReturnDocument.AFTER,
+        )
+        assert document is not None  # noqa: S101 - it has been made if there was none
+        return order_of(document)
+
+    async def order(self, worker_id: str, wanted: Mapping[str, Any], *, anyone: bool = False) -> Document | None:
+        """Change what is wanted of a grader: ``mode``, ``slots`` or ``reason``; its document, None if it is unknown.
+
+        With ``anyone`` it need not have joined ever.
+        """
+        return await self._workers.find_one_and_update(
+            {"_id": {"$eq": worker_id}},
+            {
+                "$set": {f"order.{key}": value for key, value in wanted.items()},
+                "$inc": {"order.revision": 1},
+                **({"$setOnInsert": {"jobs_processed": 0, "last_seen": _NEVER, "alive": False}} if anyone else {}),
+            },
+            upsert=anyone,
+            return_document=ReturnDocument.AFTER,
+        )
+
+    async def orders(self, worker_ids: Sequence[str]) -> dict[str, GraderOrder]:
+        """What is wanted of graders of whom something is wanted."""
+        found = self._workers.find({"_id": {"$in": list(worker_ids)}, "order": {"$exists": True}}, {"order": 1})
+        return {document["_id"]: order_of(document) for document in await found.to_list()}
+
+    async def get(self, worker_id: str) -> Document | None:
+        return await self._workers.find_one({"_id": {"$eq": worker_id}})
+
+    async def set_account(self, worker_id: str, user: str | None) -> None:
+        """Note the broker's user that a grader has."""
+        await self._workers.update_one({"_id": worker_id}, {"$set": {"broker_user": user}})
+
+    async def forsaken(self, *, left_before: datetime, gone_before: datetime) -> list[str]:
+        """Graders whose users at the broker nobody needs: revoked, gone with a goodbye, or silent for long."""
+        gone: Document = {"alive": False, "last_seen": {"$lt": gone_before}, "joined_at": {"$lt": gone_before}}
+        left: Document = {"alive": False, "left": True, "joined_at": {"$lt": left_before}}
+        revoked: Document = {"order.mode": GraderMode.REVOKED.value}
+        found = self._workers.find({"broker_user": {"$ne": None}, "$or": [gone, left, revoked]}, {"_id": 1})
+        return [document["_id"] for document in await found.to_list()]
+
     async def all(self) -> list[Document]:
         """Every grader's document, dead ones too, by id."""
         return await self._workers.find().sort("_id", 1).to_list()
@@ -143,6 +211,9 @@ def _state(beat: GraderHeartbeat) -> Document:
         "alive": not beat.leaving,
         "pool": beat.pool,
         "slots": beat.slots,
+        "paused": beat.paused,
+        "draining": beat.draining,
+        "left": beat.leaving,
         "use_ws": False,
         "gateway": None,
     }
@@ -178,4 +249,10 @@ def _attached(document: Document) -> Attached:
         over_socket=bool(document.get("use_ws")),
         gateway=document.get("gateway") or "",
         extended=bool(document.get("extended")),
+        mode=GraderMode(document.get("order", {}).get("mode", GraderMode.ONLINE)),
     )
+
+
+def order_of(document: Document) -> GraderOrder:
+    """What is wanted of a grader."""
+    return GraderOrder(grader_id=document["_id"], **{"revision": 0, **document.get("order", {})})

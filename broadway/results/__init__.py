@@ -1,6 +1,7 @@
 """The results service: records what graders report, and tells the others when an outcome is final."""
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 
 from broadway.batching import Batcher
@@ -28,7 +29,7 @@ async def serve(settings: ResultsSettings, *, store: Store, rabbit: Rabbit, stop
         policy=settings.retry_policy,
         lease=settings.lease,
     )
-    batches: Batcher[Event] = Batcher(partial(_record, recorder))
+    batches: Batcher[Event, None] = Batcher(partial(_record, recorder))
     undertaker = partial(_bury, store=store, rabbit=rabbit)
     tag = instance("results")
     async with (
@@ -43,11 +44,12 @@ def _health(settings: ResultsSettings, store: Store, rabbit: Rabbit) -> Health:
     return Health({"store": store.ping, "broker": rabbit.ping}, file=settings.health_file)
 
 
-async def _record(recorder: Recorder, events: list[Event]) -> None:
+async def _record(recorder: Recorder, events: Sequence[Event]) -> list[None]:
     try:
         await recorder.record(events)
     except (StoreError, PublishError) as error:
         raise Retry(str(error)) from error
+    return [None] * len(events)
 
 
 async def _bury(event: Event, *, store: Store, rabbit: Rabbit) -> None:

@@ -14,7 +14,7 @@ async def _main(settings: ResultsSettings, stop: asyncio.Event) -> None:
 
 def main() -> None:
     settings = load(ResultsSettings, prog="python -m broadway.results")
-    service.run(lambda stop: _main(settings, stop), service="results", settings=settings.log)
+    service.run(lambda stop: _main(settings, stop), service="results", settings=settings)
 
 
 if __name__ == "__main__":

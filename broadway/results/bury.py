@@ -5,6 +5,7 @@ from typing import Protocol
 
 import structlog
 
+from broadway import metrics
 from broadway.events import DeadLetter, Event, JobDispatched, JobFinished
 from broadway.facts import settled
 from broadway.job import FaultPhase, Job, Move, Moved
@@ -38,6 +39,7 @@ async def bury(event: Event, *, jobs: JobStore, letters: LetterStore, publisher:
         reason=event.reason,
         body=event.body,
     )
+    metrics.DEAD_LETTERS.labels(event.queue).inc()
     if event.message_type not in _FATAL:
         return
     job_id = event.subject.rpartition("/")[2]

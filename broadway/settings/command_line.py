@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, CliSettingsSource
 
-from broadway.settings.leaves import Leaf, LeafPath, leaves
+from broadway.settings.leaves import IN_FILE, Leaf, LeafPath, leaves
 
 CONFIG = "config"
 
@@ -124,5 +124,6 @@ def _is_boolean(word: str) -> bool:
 
 
 def _help(leaf: Leaf) -> str:
-    text = f"{leaf.field.description} [environment {leaf.variable}; file {leaf.key}; default {leaf.default}]"
+    variable = f"{leaf.variable}[{IN_FILE}]" if leaf.is_secret else leaf.variable
+    text = f"{leaf.field.description} [environment {variable}; file {leaf.key}; default {leaf.default}]"
     return text.replace("%", "%%")

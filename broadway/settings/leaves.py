@@ -4,17 +4,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import CliPositionalArg
 
 ENV_PREFIX = "BROADWAY_"
+IN_FILE = "_FILE"  # ends the variable that names a file with a secret
 
 LeafPath = tuple[str | int, ...]  # the names of fields, from the settings down to a value: ("log", "dir")
 
 _POSITIONAL = get_args(CliPositionalArg[str])[1]
+_UNIONS = (UnionType, Union)  # of plain types, and of annotated ones
 _TYPES = {SecretStr: "str", Path: "path"}
 
 
@@ -58,10 +60,19 @@ class Leaf:
     @property
     def type(self) -> str:
         """What a value is: bool, float, int, path or str."""
+        return _TYPES.get(self._annotation) or str(self._annotation.__name__)
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether a value is for nobody to see: a token, or an address that may have a password in it."""
+        return self._annotation is SecretStr or not self.field.repr
+
+    @property
+    def _annotation(self) -> Any:
         annotation: Any = self.field.annotation
-        if isinstance(annotation, UnionType):
+        if get_origin(annotation) in _UNIONS:
             annotation = next(each for each in get_args(annotation) if each is not type(None))
-        return _TYPES.get(annotation) or str(annotation.__name__)
+        return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
     @property
     def default(self) -> str:

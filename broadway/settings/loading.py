@@ -52,8 +52,9 @@ def read(kind: type[AnySettings], *, prog: str, arguments: Sequence[str]) -> Loa
     blame, 78 if the environment or the config file is.
     """
     command = CommandLine(kind, prog=prog, arguments=arguments)
-    sources: list[Source] = [command, Environment(kind)]
+    sources: list[Source] = [command]
     try:
+        sources.append(Environment(kind))
         if command.config_file is not None:
             sources.append(ConfigFile(kind, command.config_file))
         settings = kind(_build_sources=(tuple(sources), {}))

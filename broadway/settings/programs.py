@@ -1,20 +1,45 @@
 """What each program can be told."""
 
 import os
+import ssl
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
+from yarl import URL
 
 from broadway.assignment import Memory
 from broadway.job import RetryPolicy
 from broadway.settings.leaves import ENV_PREFIX, Names
+from broadway.trust import trust
 
 JOB_OVERHEAD = 900  # seconds that a grader may hold a message beside the time limits of its job's stages
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)]
+
+
+def _of_scheme(*schemes: str) -> Callable[[SecretStr], SecretStr]:
+    """A check that says nothing of the address itself, which may hold a password."""
+    expected = f"should be an address, as in {schemes[0]}://user:password@host:port (or {', '.join(schemes[1:])})"
+
+    def check(secret: SecretStr) -> SecretStr:
+        try:
+            address = URL(secret.get_secret_value())
+            is_one = address.scheme in schemes and bool(address.host)
+        except ValueError:
+            is_one = False
+        if not is_one:
+            raise ValueError(expected)
+        return secret
+
+    return check
+
+
+AmqpUrl = Annotated[SecretStr, AfterValidator(_of_scheme("amqp", "amqps"))]
+HttpUrl = Annotated[SecretStr, AfterValidator(_of_scheme("http", "https"))]
 
 
 class _Section(BaseModel):
@@ -58,14 +83,35 @@ class _Settings(BaseSettings):
     health_file: Path | None = Field(
         default=None, description="file to keep a report of what is away in, for `broadway health`"
     )
+    ca_file: Path | None = Field(
+        default=None, description="PEM file of certificate authorities to trust besides the system's"
+    )
+    metrics_port: int = Field(
+        default=0, ge=0, le=65535, description="port of an endpoint of its own for Prometheus; 0 for none"
+    )
+    metrics_addr: str = Field(default="127.0.0.1", description="address of that endpoint")
     debug: Annotated[bool, Names(short="-d")] = Field(default=False, description="no effect; the original has it")
     log: LogSettings = LogSettings()
+
+    @field_validator("ca_file")
+    @classmethod
+    def _of_authorities(cls, file: Path | None) -> Path | None:
+        try:
+            trust(file)
+        except OSError as error:
+            raise ValueError(f"{file}: expected certificates, in PEM: {error.strerror or error}") from None
+        return file
+
+    @property
+    def tls(self) -> ssl.SSLContext:
+        """What connections to others are checked with, where their addresses ask for TLS."""
+        return trust(self.ca_file)
 
 
 class ServiceSettings(_Settings):
     """What every service of the control plane needs."""
 
-    amqp_url: SecretStr = Field(
+    amqp_url: AmqpUrl = Field(
         default=SecretStr("amqp://guest:guest@localhost:5672/"), description="the broker, as services reach it"
     )
     mongodb: MongoSettings = MongoSettings()
@@ -89,7 +135,10 @@ class DispatcherSettings(ServiceSettings):
     """`python -m broadway.dispatcher`."""
 
     ready_share: float = Field(
-        default=0.25, gt=0, le=1, description="jobs ready but not taken, as a share of a pool's slots; at least one"
+        default=0.25,
+        gt=0,
+        le=1,
+        description="jobs ready but not taken, as a share of a pool's slots; at least one",
     )
     interactive_share: float = Field(
         default=0.05, ge=0, lt=1, description="share of a pool's slots that bulk jobs leave free, rounded down"
@@ -108,9 +157,15 @@ class IngestSettings(ServiceSettings):
     token: SecretStr | None = Field(default=None, description="the cluster token of graders; random when not given")
     bind_addr: str = Field(default="localhost", description="address to listen on")
     bind_port: int = Field(default=1470, ge=0, le=65535, description="port to listen on")
+    tls_cert: Path | None = Field(default=None, description="PEM file of the certificate to serve HTTPS with")
+    tls_key: Path | None = Field(default=None, description="PEM file of its private key")
     course_config: Path | None = Field(default=None, description="JSON file of courses; replaces the stored ones")
-    grader_amqp_url: SecretStr | None = Field(
+    grader_amqp_url: AmqpUrl | None = Field(
         default=None, description="the broker, as graders reach it; the services' own when not given"
+    )
+    management_url: HttpUrl | None = Field(
+        default=None,
+        description="the broker's management API, with an administrator's login: each grader gets a user of its own",
     )
     offer_amqp: bool = Field(
         default=True, description="tell graders that join where the broker is; without it they poll over HTTP"
@@ -132,6 +187,20 @@ class IngestSettings(ServiceSettings):
         default="*", min_length=1, description="images that stages may use: patterns with * and ?, between commas"
     )
     max_memory: Memory | None = Field(default=None, description="memory of a stage at most, such as 8g")
+
+    @field_validator("tls_key")
+    @classmethod
+    def _with_its_certificate(cls, key: Path | None, info: ValidationInfo) -> Path | None:
+        """Both or neither; and files that belong together."""
+        certificate = info.data.get("tls_cert")
+        if (certificate is None) is not (key is None):
+            raise ValueError("tls_cert and tls_key are given together or not at all")
+        if certificate and key:
+            try:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+            except OSError as error:
+                raise ValueError(f"{certificate} and {key} cannot be used: {error.strerror or error}") from None
+        return key
 
     @field_validator("consumer_timeout")
     @classmethod
@@ -163,7 +232,7 @@ class GraderSettings(_Settings):
         default="", description="letters, digits, dashes; unique in the cluster"
     )
     api_host: str = Field(default="http://127.0.0.1:1470", description="the API; http(s):// or ws(s)://")
-    amqp_url: SecretStr | None = Field(default=None, description="the broker, instead of asking the API for it")
+    amqp_url: AmqpUrl | None = Field(default=None, description="the broker, instead of asking the API for it")
     verbose: Annotated[bool, Names(short="-v")] = Field(default=False, description="job output goes to the log")
     slots: int = Field(default_factory=one_per_cpu, ge=1, le=512, description="jobs at a time")
     pool: Id = Field(default="default", description="pool of courses whose jobs this grader takes")
@@ -172,6 +241,27 @@ class GraderSettings(_Settings):
     heartbeat_interval: int = Field(default=10, ge=1, description="seconds between heartbeats; the API's own wins")
     pids_limit: int = Field(default=256, ge=16, description="processes in a container")
     output_limit: int = Field(default=8 * 1024 * 1024, ge=1024, description="bytes a stage may write to its log")
+    file_size: Memory = Field(default="1g", description="the largest file that a stage may write")
+    job_size: Memory = Field(default="1g", description="what a job may store in its directory")
+    job_inodes: int = Field(default=200_000, ge=100, description="files and directories a job may have there")
+    max_memory: Memory | None = Field(default=None, description="memory of a stage at most, whatever it asks for")
+    cpus: float | None = Field(default=None, gt=0, description="CPUs that a stage may use at a time")
+    runtime: Id | None = Field(
+        default=None, description="what starts containers: oci (crun, without the engine), or the engine's runc, runsc"
+    )
+    oci_program: str = Field(default="crun", min_length=1, description="with `--runtime oci`: crun, by name or path")
+    oci_layout: Path | None = Field(
+        default=None, description="with `--runtime oci`: directory in the OCI image layout, instead of an engine"
+    )
+    oci_unused_days: float = Field(
+        default=14.0, gt=0, description="with `--runtime oci`: days until unpacked images that nobody uses go"
+    )
+    min_disk: Memory = Field(default="256m", description="free space without which no job is taken")
+    pause_after: int = Field(
+        default=5, ge=1, description="jobs in a row with infrastructure errors after which it pauses"
+    )
+    pause: float = Field(default=30.0, gt=0, description="seconds of the first pause; doubles with every further one")
+    no_network: bool = Field(default=False, description="give no stage a network, whatever it asks for")
     allow_privileged: bool = Field(default=False, description="run stages that ask for privileged containers")
 
     @field_validator("api_host")

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource
 
-from broadway.settings.leaves import Leaf, LeafPath, leaves, variable
+from broadway.settings.leaves import IN_FILE, Leaf, LeafPath, leaves, variable
 
 _Tree = dict[str, "Leaf | _Tree"]  # leaves by their keys in the config file
 
@@ -18,12 +18,27 @@ class ConfigError(Exception):
 
 
 class Environment(EnvSettingsSource):
-    """A variable for each leaf."""
+    """A variable for each leaf; for each secret also one that names a file with it, as container engines mount them."""
 
     origin, mistake = "environment ", ""
 
     def name(self, path: LeafPath) -> str:
-        return variable(path)
+        return variable(path) + (IN_FILE if path in self._from_files else "")
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        """Put the secrets that are in files where their variables would be."""
+        variables = dict(super()._load_env_vars())  # by their names in lower case
+        self._from_files: set[LeafPath] = set()
+        for leaf in (each for each in leaves(self.settings_cls) if each.is_secret):
+            name = leaf.variable + IN_FILE
+            file = variables.pop(name.lower(), None)
+            if file is None:
+                continue
+            if leaf.variable.lower() in variables:
+                raise ConfigError(f"{name}: {leaf.variable} is given, too; one of them is enough")
+            variables[leaf.variable.lower()] = _secret(file, name)
+            self._from_files.add(leaf.path)
+        return variables
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> NoReturn:  # noqa: ARG002
         """Refuse a whole section in one variable."""
@@ -46,6 +61,19 @@ class ConfigFile(InitSettingsSource):
 def unknown(known: Iterable[str]) -> str:
     """What is wrong with a name that is not one of those known."""
     return f"no such setting; there are {', '.join(dict.fromkeys(known))}"
+
+
+def _secret(file: str, name: str) -> str:
+    """What a file holds, without the end of its last line, which editors add; ``name`` is the variable to blame."""
+    try:
+        secret = Path(file).read_text().rstrip("\r\n")
+    except OSError as error:
+        raise ConfigError(f"{name}: {file or 'no name'}: {error.strerror}; expected a file with the secret") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{name}: {file}: expected text, in UTF-8") from None
+    if not secret:
+        raise ConfigError(f"{name}: {file}: the file is empty")
+    return secret
 
 
 def _object(path: str) -> Any:

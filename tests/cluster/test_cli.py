@@ -1,21 +1,8 @@
 """The command line for course staff, against a cluster."""
 
-import asyncio
 import json
 
-from harness import Cluster, free_port, stage
-from typer.testing import CliRunner, Result
-
-from broadway.cli import app
-
-
-async def broadway(*arguments: str) -> Result:
-    return await asyncio.to_thread(CliRunner().invoke, app, arguments)
-
-
-def last_line(result: Result) -> str:
-    """Without what the cluster, which is in the same process, logs meanwhile."""
-    return str(result.stdout.splitlines()[-1])
+from harness import Cluster, broadway, free_port, stage
 
 
 async def test_staff_look_at_a_run(cluster: Cluster) -> None:
@@ -29,7 +16,7 @@ async def test_staff_look_at_a_run(cluster: Cluster) -> None:
     shown = await broadway("run", "show", run_id, *access)
     as_json = await broadway("run", "show", run_id, "--json", *access)
     log = await broadway("job", "log", run["jobs"][0]["id"], *access)
-    graders = await broadway("grader", "list", *access)
+    graders = await broadway("grader", "list", "--server", url, "--token", "cluster-token")
 
     assert [result.exit_code for result in (shown, as_json, log, graders)] == [0, 0, 0, 0]
     head, first, _ = shown.stdout.splitlines()
@@ -38,13 +25,16 @@ async def test_staff_look_at_a_run(cluster: Cluster) -> None:
     assert first.endswith("host1\tstage 2 of 2: exit code 3")
     assert json.loads(as_json.stdout)["jobs"] == run["jobs"]
     assert "hello" in log.stdout
-    assert graders.stdout.splitlines()[1].split("\t")[1:] == ["alive", "idle", "2"]
+    head, line = graders.stdout.splitlines()
+    assert head.split("\t") == ["id", "host", "pool", "state", "running", "jobs", "last seen", "why"]
+    assert line.split("\t")[0] == "host1"
+    assert line.split("\t")[2:6] == ["default", "online", "0/2", "2"]
 
     again = await broadway("run", "rerun", run_id, "--failed", *access)
-    assert (again.exit_code, last_line(again)) == (0, "2 jobs queued; the run is in students, round 2")
+    assert (again.exit_code, again.last_line) == (0, "2 jobs queued; the run is in students, round 2")
     await cluster.client.finished("cs241", run_id)
     one = await broadway("job", "rerun", run["jobs"][1]["id"], *access)
-    assert last_line(one) == "queued; the run is in students, round 3"
+    assert one.last_line == "queued; the run is in students, round 3"
     await cluster.client.finished("cs241", run_id)
     over = await broadway("run", "cancel", run_id, *access)
     assert (over.exit_code, over.stderr.splitlines()[-1]) == (1, "broadway: the run is over")
@@ -57,9 +47,9 @@ async def test_staff_cancel(cluster: Cluster) -> None:
     access = ("--server", str(cluster.client.http.base_url), "--course", "cs241", "--token", "staff-241")
 
     one = await broadway("job", "cancel", job_id, "--reason", "wrong name", *access)
-    assert (one.exit_code, last_line(one)) == (0, "cancelled; the run is in students")
+    assert (one.exit_code, one.last_line) == (0, "cancelled; the run is in students")
     rest = await broadway("run", "cancel", run_id, *access)
-    assert (rest.exit_code, last_line(rest)) == (0, "2 jobs cancelled; the run is failed")
+    assert (rest.exit_code, rest.last_line) == (0, "2 jobs cancelled; the run is failed")
     jobs = (await cluster.client.describe("cs241", run_id))["jobs"]
     assert [job["reason"] for job in jobs] == ["wrong name", *["cancelled by the course staff"] * 2]
 
@@ -70,7 +60,7 @@ async def test_refusals_are_a_line_and_an_exit_code(cluster: Cluster) -> None:
 
     stranger = await broadway("run", "show", "0" * 24, "--server", url, "--course", "cs241", "--token", "wrong")
     unknown = await broadway("run", "show", "0" * 24, "--server", url, *access)
-    nobody = await broadway("grader", "list", "--server", f"http://127.0.0.1:{free_port()}", *access)
+    nobody = await broadway("grader", "list", "--server", f"http://127.0.0.1:{free_port()}", "--token", "cluster-token")
 
     assert (stranger.exit_code, stranger.stderr) == (4, "broadway: invalid token\n")
     assert (unknown.exit_code, unknown.stderr) == (1, "broadway: grading run with the given ID not found\n")

@@ -12,9 +12,13 @@ import httpx2
 import pytest
 import websockets
 from harness import Client, Cluster, Place, free_port, stage, until
-from pollers import CLUSTER, Poller, result
+from pollers import BEAT, CLUSTER, Poller, result
 from processes import QUICK, QUICK_DISPATCHER, Processes, processes
 from websockets.asyncio.client import ClientConnection
+
+from broadway.service import background
+
+PATIENT = ("--heartbeat-interval", "20")  # where nobody is to be found silent
 
 
 def poller(cluster: Cluster, name: str) -> Poller:
@@ -24,7 +28,8 @@ def poller(cluster: Cluster, name: str) -> Poller:
 @contextlib.asynccontextmanager
 async def connection(cluster: Cluster, name: str, *, register: bool = True) -> AsyncIterator[ClientConnection]:
     url = str(cluster.client.http.base_url).replace("http://", "ws://").rstrip("/")
-    async with websockets.connect(f"{url}/api/v1/worker_ws/{name}", additional_headers=CLUSTER) as socket:
+    path = f"{url}/api/v1/worker_ws/{name}"
+    async with websockets.connect(path, additional_headers=CLUSTER, ping_interval=BEAT) as socket:
         if register:
             await say(socket, "register", {"hostname": f"{name}.example"})
             assert await hear(socket) == {"success": True}
@@ -101,12 +106,11 @@ async def test_graders_of_all_three_kinds_share_a_run(cluster: Cluster) -> None:
                 pushed += 1
                 await say(socket, "job_result", result(job["grading_job_id"]))
 
-        serving = asyncio.create_task(serve_socket())
-        while (await cluster.client.status("cs241", run_id))["state"] != "grading run is complete":
-            if job := await polling.poll():
-                polled += 1
-                await polling.report(job["grading_job_id"])
-        serving.cancel()
+        async with background(serve_socket(), polling.beat_on()):
+            while (await cluster.client.status("cs241", run_id))["state"] != "grading run is complete":
+                if job := await polling.poll():
+                    polled += 1
+                    await polling.report(job["grading_job_id"])
 
     run = await cluster.client.finished("cs241", run_id)
     assert [job["outcome"] for job in run["jobs"]] == ["succeeded"] * 12
@@ -198,7 +202,7 @@ async def two(place: Place, tmp_path: Path) -> AsyncIterator[Two]:
         await running.service("results", *QUICK)
         await running.service("dispatcher", *QUICK_DISPATCHER)
         ports = [free_port(), free_port()]
-        flags = [["--bind-port", str(port), "--token", "cluster-token", *QUICK] for port in ports]
+        flags = [["--bind-port", str(port), "--token", "cluster-token", *QUICK, *PATIENT] for port in ports]
         clients = [await stack.enter_async_context(Client.connect(f"http://localhost:{port}")) for port in ports]
         for name, each, client in zip(("one", "other"), flags, clients, strict=True):
             await running.start(name, sys.executable, "-m", "broadway.ingest", "--course-config", str(courses), *each)

@@ -182,7 +182,7 @@ async def test_an_order_whose_giver_dies_is_carried_out(cluster: Cluster, kind: 
     await until(is_carried_out)
     cluster.graders.start("host1")
     finished = await cluster.client.finished(COURSE, run_id)
-    expected = "cancelled" if kind is OrderKind.CANCEL else "succeeded"
+    expected = {OrderKind.CANCEL: "cancelled", OrderKind.SUPERSEDE: "superseded"}.get(kind, "succeeded")
     assert [job["outcome"] for job in finished["jobs"]] == [expected] * 2
     assert {job.generation for job in await store.jobs.of_run(run_id)} == {2}
 

@@ -1,8 +1,12 @@
 """Our own grader, in each of the ways in which it can reach a cluster."""
 
+from datetime import UTC, datetime
+
 import pytest
 from harness import PATIENCE, Cluster, free_port, stage, until
 from pydantic import SecretStr
+
+from broadway.readiness import judge
 
 OUTCOMES = {
     ("exit", "0"): ("succeeded", ""),
@@ -46,6 +50,13 @@ async def test_a_class_is_graded(cluster: Cluster, address: str) -> None:
     log = (await cluster.client.get(f"grading_job_log/cs241/{run['jobs'][1]['id']}", token="staff-241")).json()["data"]
     assert "42" in log["stdout"]
     assert "hidden" not in log["stdout"]
+
+
+async def test_supervisors_can_see_that_it_is_ready(cluster: Cluster, address: str) -> None:
+    cluster.graders.attach("host1", address)
+    file = cluster.graders.health_file("host1")
+    await until(file.exists)
+    assert judge(file, datetime.now(UTC)) == (True, "ready")
 
 
 @pytest.mark.parametrize(("command", "expected"), OUTCOMES.items())

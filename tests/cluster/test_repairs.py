@@ -1,10 +1,15 @@
 """What the reconciler mends: queues that lose their messages, messages that nobody can read."""
 
+from datetime import timedelta
+
 import aio_pika
+import pytest
 from harness import Cluster, stage, until
 
-from broadway.job import JobClass
-from broadway.topology import DEAD_LETTERS, EVENTS, course_queue, ready_queue
+from broadway.dispatcher import reconcile
+from broadway.events import JobDispatched
+from broadway.job import JobClass, Phase
+from broadway.topology import DEAD_LETTERS, EVENTS, JOBS, course_queue, ready_key, ready_queue
 
 
 async def purge(cluster: Cluster, *queues: str) -> int:
@@ -13,7 +18,8 @@ async def purge(cluster: Cluster, *queues: str) -> int:
         return sum([(await (await channel.get_queue(name)).purge()).message_count or 0 for name in queues])
 
 
-async def test_a_purged_backlog_is_published_again(cluster: Cluster) -> None:
+async def test_a_purged_backlog_is_published_again(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile, "SECOND_LOOK", 0.5)
     await cluster.client.register("capped", "mp1", students=[stage("exit", "0")])
     run_id = await cluster.client.submit("capped", "mp1", students=20)
     backlog = course_queue("capped", JobClass.BULK)
@@ -37,12 +43,8 @@ async def is_deep(cluster: Cluster, name: str, depth: int) -> bool:
         return (await channel.declare_queue(name, passive=True)).declaration_result.message_count == depth
 
 
-async def test_a_purged_ready_queue_is_filled_again(cluster: Cluster, monkeypatch: object) -> None:
-    from datetime import timedelta  # noqa: PLC0415
-
-    from broadway.dispatcher import reconcile  # noqa: PLC0415
-
-    monkeypatch.setattr(reconcile, "DISPATCH_PATIENCE", timedelta(seconds=0.5))  # type: ignore[attr-defined]
+async def test_a_purged_ready_queue_is_filled_again(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile, "DISPATCH_PATIENCE", timedelta(seconds=0.5))
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
     run_id = await cluster.client.submit("cs241", "mp1", students=3)
     ready = ready_queue("default").name
@@ -82,7 +84,8 @@ async def test_nonsense_on_the_results_queue_is_kept_for_operators_and_stops_nob
         exchange = await (await connection.channel()).get_exchange(EVENTS.name)
         for body in (b"", b"{}", b"\xff", b"[" * 1000):
             headers = {"ce-type": "io.broadway.job.finished.v1", "ce-id": repr(body)[:20]}
-            await exchange.publish(aio_pika.Message(body, headers=headers), "job.finished.cs241")
+            message = aio_pika.Message(body, headers=headers, user_id=connection.url.user)
+            await exchange.publish(message, "job.finished.cs241")
     await until(lambda: has_letters(cluster, 4))
 
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
@@ -93,3 +96,30 @@ async def test_nonsense_on_the_results_queue_is_kept_for_operators_and_stops_nob
 
 async def has_letters(cluster: Cluster, count: int) -> bool:
     return await cluster.opened.store.dead_letters.count() == count
+
+
+async def test_a_grader_whose_lease_was_lost_does_not_run_the_next_attempt_beside_the_first(cluster: Cluster) -> None:
+    containers = cluster.graders.start("host1", slots=2)
+    await cluster.client.register("cs241", "mp1", students=[stage("sleep", "1")])
+    run_id = await cluster.client.submit("cs241", "mp1", students=1)
+    (job,) = (await cluster.client.describe("cs241", run_id))["jobs"]
+    await until(lambda: containers.started)
+    stages = (await cluster.opened.store.jobs.stages([job["id"]]))[job["id"]]
+    next_attempt = JobDispatched(
+        course="cs241",
+        run_id=run_id,
+        job_id=job["id"],
+        generation=1,
+        assignment="mp1",
+        phase=Phase.STUDENTS,
+        attempt=2,
+        stages=stages,
+    )
+    await cluster.opened.rabbit.publish(JOBS, ready_key("default"), next_attempt)
+
+    run = await cluster.client.finished("cs241", run_id)
+    await cluster.graders.stop("host1")
+
+    assert [(each["outcome"], each["attempts"]) for each in run["jobs"]] == [("succeeded", 1)]
+    assert len(containers.started) == 1
+    assert await is_deep(cluster, ready_queue("default").name, 0)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 
 import httpx2
@@ -12,7 +12,7 @@ from harness import Client, Cluster, free_port, stage, until
 from pollers import Poller
 
 from broadway import ingest
-from broadway.ingest import feed, stream
+from broadway.ingest import feed, line, stream
 
 STARTED = b'event: status_update\ndata: {"type": "state", "data": "STARTED"}\n\n'
 FINISHED = b'event: status_update\ndata: {"type": "state", "data": "FINISHED"}\n\n'
@@ -52,7 +52,7 @@ class Streams:
     stack: contextlib.AsyncExitStack
     group: asyncio.TaskGroup
 
-    async def open(self, client: Client, job_id: str, *, course: str = "cs241", token: str = "query-241") -> Stream:  # noqa: S107
+    async def open(self, client: Client, job_id: str, *, course: str = "cs241", token: str = "query-241") -> Stream:
         headers = {"Authorization": f"Bearer {token}"}
         answer = await self.stack.enter_async_context(
             client.http.stream("GET", f"/api/v1/stream/{course}/{job_id}", headers=headers)
@@ -62,6 +62,13 @@ class Streams:
         following = self.group.create_task(opened.follow())
         self.stack.callback(following.cancel)
         return opened
+
+    async def grader(self, client: Client) -> Poller:
+        """One that lives until the streams end."""
+        poller = Poller(client.http, "poller")
+        await poller.register()
+        self.stack.callback(self.group.create_task(poller.beat_on()).cancel)
+        return poller
 
 
 @pytest.fixture
@@ -75,8 +82,7 @@ async def job_ids(client: Client, run_id: str) -> list[str]:
 
 
 async def test_a_stream_tells_places_the_start_and_the_end(cluster: Cluster, streams: Streams) -> None:
-    grader = Poller(cluster.client.http, "poller")
-    await grader.register()
+    grader = await streams.grader(cluster.client)
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
     jobs = await job_ids(cluster.client, await cluster.client.submit("cs241", "mp1", students=3))
     opened = [await streams.open(cluster.client, job) for job in jobs]
@@ -120,35 +126,44 @@ async def test_everybody_who_watches_a_job_is_told_by_graders_at_the_broker_too(
 
 
 async def test_a_pull_from_another_courses_line_repeats_the_place(cluster: Cluster, streams: Streams) -> None:
-    grader = Poller(cluster.client.http, "poller")
-    await grader.register()
+    grader = await streams.grader(cluster.client)
     for course in ("cs101", "cs241"):
         await cluster.client.register(course, "mp1", students=[stage("exit", "0")])
     await cluster.client.submit("cs101", "mp1", students=2)
     assert await grader.poll()
     jobs = await job_ids(cluster.client, await cluster.client.submit("cs241", "mp1", students=3))
     opened = await streams.open(cluster.client, jobs[2])
-    while len(opened.read) < len(positions(3)) or b"STARTED" not in opened.read:
+    while b"STARTED" not in opened.read:
+        known = len(opened.read)
         await grader.poll()
+        await until(lambda known=known: len(opened.read) > known)
 
     told = [json.loads(each.removeprefix(b"data: ")) for each in bytes(opened.read).split(b"\n") if b"data" in each]
     places = [event["data"] for event in told if event["type"] == "position"]
     assert places == [2, 1, 0], "the first was told when the other course's job was taken"
 
 
-async def test_new_jobs_behind_and_before_are_noticed(cluster: Cluster, streams: Streams) -> None:
-    grader = Poller(cluster.client.http, "poller")
-    await grader.register()
+async def test_new_jobs_behind_and_before_are_noticed(
+    cluster: Cluster, streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lined_up = set()
+    add = line.Line.add
+
+    def note(self: line.Line, keys: Iterable[line.Key]) -> None:
+        added = list(keys)
+        add(self, added)
+        lined_up.update(job_id for *_, job_id in added)
+
+    monkeypatch.setattr(line.Line, "add", note)
+    grader = await streams.grader(cluster.client)
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
     first = await job_ids(cluster.client, await cluster.client.submit("cs241", "mp1", students=2))
     opened = await streams.open(cluster.client, first[1])
     (single,) = await job_ids(cluster.client, await cluster.client.submit("cs241", "mp1", students=1))
 
-    async def stands_in_line() -> bool:
-        answer = await cluster.client.get(f"queue/cs241/{first[1]}/position", token="query-241")
-        return answer.json()["data"]["position"] == 2
-
-    await until(stands_in_line)
+    await until(lambda: single in lined_up)
+    position_now = await cluster.client.get(f"queue/cs241/{first[1]}/position", token="query-241")
+    assert position_now.json()["data"]["position"] == 2
     taken = [await grader.poll() for _ in range(2)]
 
     assert {job["grading_job_id"] for job in taken if job} == {first[0], single}
@@ -171,8 +186,7 @@ async def test_a_start_before_the_stream_is_not_told_again(
     cluster: Cluster, streams: Streams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed, "CHECK_INTERVAL", 0.2)
-    grader = Poller(cluster.client.http, "poller")
-    await grader.register()
+    grader = await streams.grader(cluster.client)
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
     (job,) = await job_ids(cluster.client, await cluster.client.submit("cs241", "mp1", students=1))
     await grader.poll()
@@ -186,8 +200,7 @@ async def test_a_start_before_the_stream_is_not_told_again(
 
 
 async def test_a_retried_job_is_started_once_for_those_who_watch(cluster: Cluster, streams: Streams) -> None:
-    grader = Poller(cluster.client.http, "poller")
-    await grader.register()
+    grader = await streams.grader(cluster.client)
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
     (job,) = await job_ids(cluster.client, await cluster.client.submit("cs241", "mp1", students=1))
     opened = await streams.open(cluster.client, job)

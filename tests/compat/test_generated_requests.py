@@ -1,4 +1,4 @@
-"""Requests generated from the description of v1, to the API as a process: none breaks it, answers are as described."""
+"""Requests generated from the descriptions of v1 and v2, to the API as a process: none breaks it."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from processes import processes
 
 DESCRIPTION = Path(__file__).parents[2] / "docs" / "openapi-v1.yaml"
 COURSE = "cs241"
-EXAMPLES = 12
+EXAMPLES, EXAMPLES_V2 = 12, 5
 SUBMITTED = 3
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 PHASES = "examples,coverage,fuzzing,stateful"
@@ -51,26 +51,48 @@ def description(directory: Path) -> Path:
 async def test_no_request_breaks_it(api: Client, tmp_path: Path, tag: str, token: str) -> None:
     await api.register(COURSE, "mp1", students=[{"image": "fake"}])
     await api.submit(COURSE, "mp1", students=SUBMITTED)
-    program = Path(sys.executable).with_name("schemathesis")
+    url = f"{str(api.http.base_url).rstrip('/')}/api/v1"
+    options = (f"--include-tag={tag}", "--exclude-operation-id=streamJob", f"--max-examples={EXAMPLES}")
+    told = await generated(description(tmp_path), url, token, *options)
+    assert not told, told
+    length = (await api.get(f"queue/{COURSE}/length", token="staff-241")).json()["data"]["length"]
+    workers = (await api.get(f"worker/{COURSE}/all", token="staff-241")).json()["data"]["worker_nodes"]
+    assert (length > SUBMITTED) is (token == "staff-241"), "some of the requests were good ones"
+    assert bool(workers) is (tag == "worker")
+
+
+@pytest.mark.timeout(300)
+async def test_no_request_breaks_v2(api: Client, tmp_path: Path) -> None:
+    await api.register(COURSE, "mp1", students=[{"image": "fake"}])
+    run_id = await api.submit(COURSE, "mp1", students=SUBMITTED)
+    (job_id, *_) = (await api.status(COURSE, run_id))["student_jobs_state"]
+    document = (await api.http.get("/api/v2/openapi.json")).json()
+    known = {"course": COURSE, "assignment": "mp1", "run_id": run_id, "job_id": job_id, "hook": "git"}
+    for item in document["paths"].values():
+        for parameter in (each for operation in item.values() for each in operation["parameters"]):
+            if parameter["name"] in known:
+                parameter["schema"] = {"type": "string", "enum": [known[parameter["name"]]]}
+    path = tmp_path / "v2.json"
+    path.write_text(json.dumps(document))
+
+    told = await generated(path, str(api.http.base_url).rstrip("/"), "staff-241", f"--max-examples={EXAMPLES_V2}")
+
+    assert not told, told
+    run = await api.describe(COURSE, run_id)
+    assert run["round"] > 1, "some of the requests were good ones"
+
+
+async def generated(document: Path, url: str, token: str, *options: str) -> str:
+    """Send generated requests; what is wrong with the answers, if anything."""
     process = await asyncio.create_subprocess_exec(
-        *(
-            program,
-            "run",
-            str(description(tmp_path)),
-            f"--url={str(api.http.base_url).rstrip('/')}/api/v1",
-        ),
-        *(f"--header=Authorization: Bearer {token}", f"--include-tag={tag}", "--exclude-operation-id=streamJob"),
-        *(f"--checks={CHECKS}", f"--phases={PHASES}", f"--max-examples={EXAMPLES}", "--seed=1", "--no-color"),
-        *("--generation-database=none", "--suppress-health-check=all", "--warnings=off", "--request-timeout=20"),
-        cwd=tmp_path,
+        *(Path(sys.executable).with_name("schemathesis"), "run", str(document), f"--url={url}"),
+        *(f"--header=Authorization: Bearer {token}", f"--checks={CHECKS}", f"--phases={PHASES}", "--seed=1"),
+        *("--no-color", "--generation-database=none", "--suppress-health-check=all", "--warnings=off"),
+        *("--request-timeout=20", *options),
+        cwd=document.parent,
         env={**os.environ, "PYTHONWARNINGS": "ignore"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
     output, _ = await process.communicate()
-
-    assert process.returncode == 0, output.decode()
-    length = (await api.get(f"queue/{COURSE}/length", token="staff-241")).json()["data"]["length"]
-    workers = (await api.get(f"worker/{COURSE}/all", token="staff-241")).json()["data"]["worker_nodes"]
-    assert (length > SUBMITTED) is (token == "staff-241"), "some of the requests were good ones"
-    assert bool(workers) is (tag == "worker")
+    return output.decode() if process.returncode else ""

@@ -20,15 +20,16 @@ class Flushes:
         self.gate.set()
         self._error = error
 
-    async def __call__(self, items: Sequence[str]) -> None:
+    async def __call__(self, items: Sequence[str]) -> list[str]:
         self.batches.append(list(items))
         await self.gate.wait()
         if bad := [item for item in items if item.startswith("bad")]:
             raise self._error(f"no {bad[0]}")
+        return [item.upper() for item in items]
 
 
 @contextlib.asynccontextmanager
-async def running(batcher: Batcher[str]) -> AsyncIterator[None]:
+async def running(batcher: Batcher[str, str]) -> AsyncIterator[None]:
     task = asyncio.create_task(batcher.run())
     try:
         yield
@@ -41,9 +42,10 @@ async def test_what_arrives_together_is_flushed_together() -> None:
     flush = Flushes()
     batcher = Batcher(flush)
     async with running(batcher):
-        await asyncio.gather(*(batcher.submit(f"i{number}") for number in range(50)))
+        answers = await asyncio.gather(*(batcher.submit(f"i{number}") for number in range(50)))
 
     assert flush.batches == [[f"i{number}" for number in range(50)]]
+    assert answers == [f"I{number}" for number in range(50)]
 
 
 async def test_batches_have_a_size() -> None:
@@ -87,7 +89,7 @@ async def test_a_bad_item_fails_alone() -> None:
     async with running(batcher):
         answers = await asyncio.gather(*map(batcher.submit, ["a", "bad", "b"]), return_exceptions=True)
 
-    assert answers[0] is answers[2] is None
+    assert answers[::2] == ["A", "B"]
     assert isinstance(answers[1], ValueError)
     assert str(answers[1]) == "no bad"
     assert flush.batches == [["a", "bad", "b"], ["a"], ["bad"], ["b"]]
@@ -128,3 +130,17 @@ async def test_a_submitter_that_goes_away_disturbs_nobody() -> None:
         await batcher.submit("later")
 
     assert flush.batches == [["leaving", "staying"], ["later"]]
+
+
+async def test_nobody_waits_for_one_that_has_ended() -> None:
+    flush = Flushes()
+    flush.gate.clear()
+    batcher = Batcher(flush)
+    async with running(batcher):
+        flushing = asyncio.create_task(batcher.submit("flushing"))
+        await until(lambda: flush.batches)
+        waiting = asyncio.create_task(batcher.submit("waiting"))
+        await asyncio.sleep(0)
+    for submitted in (flushing, waiting, asyncio.create_task(batcher.submit("late"))):
+        with pytest.raises(Retry, match="shutting down"):
+            await submitted

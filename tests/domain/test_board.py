@@ -410,4 +410,4 @@ class AnyNews(RuleBasedStateMachine):
 
 
 TestAnyNews = AnyNews.TestCase
-TestAnyNews.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestAnyNews.settings = settings(max_examples=100, stateful_step_count=30)

@@ -9,8 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from broadway import health as module
+from broadway import readiness
 from broadway.cli import app
-from broadway.health import Health, judge
+from broadway.health import Health
+from broadway.readiness import judge
 
 
 class Part:
@@ -105,3 +107,32 @@ async def test_the_command(store: Part, tmp_path: Path) -> None:
     assert (answer.exit_code, answer.output) == (0, "ready\n")
     file.write_text(json.dumps({"looked_at": "2020-01-01T00:00:00+00:00"}))
     assert CliRunner().invoke(app, ["health", str(file)]).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("ready", "arguments", "code", "said"),
+    [
+        (True, ["report.json"], 0, "ready\n"),
+        (False, ["report.json"], 1, "store is away since noon: gone\n"),
+        (True, ["other.json"], 1, "other.json: no report: [Errno 2] No such file or directory: 'other.json'\n"),
+        (True, [], 2, ""),
+    ],
+)
+def test_what_a_supervisor_asks(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    said: str,
+    *,
+    ready: bool,
+) -> None:
+    away = {} if ready else {"store": {"since": "noon", "reason": "gone"}}
+    report = {"ready": ready, "away": away, "looked_at": datetime.now(UTC).isoformat()}
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["readiness", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        readiness.main()
+    assert (ended.value.code, capsys.readouterr().out) == (code, said)

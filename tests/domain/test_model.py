@@ -306,5 +306,5 @@ class Deployment(RuleBasedStateMachine):
 
 TestDeployment = Deployment.TestCase
 TestDeployment.settings = settings(
-    max_examples=20_000 if IS_WHOLE else 150, stateful_step_count=100 if IS_WHOLE else 60, deadline=None
+    max_examples=20_000 if IS_WHOLE else 150, stateful_step_count=100 if IS_WHOLE else 60
 )

@@ -16,6 +16,7 @@ from broadway.settings import (
     DispatcherSettings,
     GraderSettings,
     IngestSettings,
+    Leaf,
     ResultsSettings,
     ServiceSettings,
     leaves,
@@ -362,6 +363,11 @@ def test_the_api_tells_where_the_broker_is_unless_it_is_told_not_to() -> None:
         ("grader", "--pool", "a b"),
         ("grader", "--api-host", "ftp://localhost"),
         ("grader", "--api-host", "localhost:1470"),
+        ("grader", "--amqp-url", "http://host"),
+        ("dispatcher", "--amqp-url", "host:5672"),
+        ("api", "--grader-amqp-url", "amqp://"),
+        ("api", "--management-url", "amqp://host"),
+        ("api", "--management-url", "http://host:port"),
         ("grader", "--output-limit", "1"),
         ("grader", "--wat", "1"),
         ("grader", "--slots", "--verbose"),
@@ -449,6 +455,91 @@ def test_secrets_are_not_shown(
     with pytest.raises(SystemExit):
         read(program, *arguments, "--help")
     assert SECRET not in capsys.readouterr().out
+
+
+SECRETS = [
+    (program, leaf)
+    for program, (kind, _) in PROGRAMS.items()
+    for leaf in leaves(kind)
+    if leaf.is_secret and not leaf.positional
+]
+
+
+def test_what_may_hold_a_secret_counts_as_one() -> None:
+    found = {leaf.key for kind, _ in PROGRAMS.values() for leaf in leaves(kind) if leaf.is_secret}
+
+    assert found >= {"token", "amqp_url", "grader_amqp_url", "management_url", "mongodb.dsn"}
+
+
+@pytest.mark.parametrize(("program", "leaf"), SECRETS, ids=lambda each: getattr(each, "key", each))
+def test_every_secret_may_be_in_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, written: Written, program: str, leaf: Leaf
+) -> None:
+    file = tmp_path / "secret"
+    scheme = {"management_url": "http", "mongodb.dsn": "mongodb"}.get(leaf.key, "amqp")
+    secret = f"  {SECRET}" if leaf.key == "token" else f"{scheme}://user:{SECRET}@host/"
+    file.write_text(f"{secret}\n")
+    monkeypatch.setenv(f"{leaf.variable}_FILE", str(file))
+    kind, needed = PROGRAMS[program]
+    loaded = read_all(kind, prog=program, arguments=[*needed, written({})])
+
+    assert value_at(loaded.settings, ".".join(leaf.path)) == secret
+    assert loaded.origin(leaf) == f"environment {leaf.variable}_FILE"
+
+
+def test_a_graders_token_may_be_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(f"{SECRET}\n")
+    monkeypatch.setenv("BROADWAY_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("BROADWAY_GRADER_ID", "host1")
+
+    assert load(GraderSettings, prog="grader", arguments=[]).token.get_secret_value() == SECRET
+
+
+def test_a_flag_comes_before_a_file_with_a_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("from the file")
+    monkeypatch.setenv("BROADWAY_TOKEN_FILE", str(tmp_path / "token"))
+
+    assert value_at(read("api", "--token", SECRET), "token") == SECRET
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(None, "No such file or directory"), (b"", "empty"), (b"\n", "empty"), (b"\xff\xfe", "expected text")],
+)
+def test_a_secret_that_cannot_be_read_from_its_file_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    content: bytes | None,
+    says: str,
+) -> None:
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_bytes(content)
+    monkeypatch.setenv("BROADWAY_MONGODB_DSN_FILE", str(file))
+    (line,) = refusal(capsys, "results", code=78)
+
+    assert f"BROADWAY_MONGODB_DSN_FILE: {file}: " in line
+    assert says in line
+
+
+def test_a_secret_given_twice_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text(SECRET)
+    monkeypatch.setenv("BROADWAY_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("BROADWAY_TOKEN", "another")
+    (line,) = refusal(capsys, "api", code=78)
+
+    assert "BROADWAY_TOKEN_FILE: BROADWAY_TOKEN is given, too" in line
+    assert SECRET not in line
+
+
+def test_what_is_no_secret_has_no_file(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("BROADWAY_LOG_LEVEL_FILE", "level")
+    (line,) = refusal(capsys, "api", code=78)
+
+    assert "BROADWAY_LOG_LEVEL_FILE: no such setting" in line
 
 
 def test_a_graders_token_is_not_shown() -> None:

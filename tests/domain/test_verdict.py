@@ -47,7 +47,7 @@ def test_a_stage(run: StageRun, outcome: Outcome, reason: str) -> None:
     assert verdict.outcome is outcome
     assert reason in verdict.reason
     assert bool(verdict.reason) is (outcome is not Outcome.SUCCEEDED)
-    assert result_entry(run) == {
+    assert result_entry(run, verdict) == {
         "data": {"ExitCode": run.exit_code, "OOMKilled": run.oom_killed},
         "killed": run.killed_for is not None,
         "success": outcome is Outcome.SUCCEEDED,
@@ -81,6 +81,6 @@ def test_no_stage_is_an_infrastructure_error() -> None:
     ],
 )
 def test_the_last_stage_that_ran_decides(codes: list[int], outcome: Outcome, reason: str) -> None:
-    verdict = judge_all([ran(code) for code in codes], stages=3)
+    verdict = judge_all([judge(ran(code)) for code in codes], stages=3)
 
     assert (verdict.outcome, verdict.reason) == (outcome, reason)

@@ -35,7 +35,11 @@ class Server(Generic[S]):
     is_up: asyncio.Event = field(default_factory=asyncio.Event)
     between: Callable[[], None] | None = None
     starts: int = 0
+    may_start: asyncio.Event = field(default_factory=asyncio.Event)
     _current: S | None = None
+
+    def __post_init__(self) -> None:
+        self.may_start.set()
 
     @property
     def current(self) -> S:
@@ -64,6 +68,19 @@ class Server(Generic[S]):
             if self.between:
                 self.between()
                 self.between = None
+            await self.may_start.wait()
+
+    @contextlib.asynccontextmanager
+    async def away(self) -> AsyncIterator[None]:
+        """Killed when the block begins, and up again after its end."""
+        self.may_start.clear()
+        self.is_up.clear()
+        os.kill(self.current.pid, signal.SIGKILL)
+        try:
+            yield
+        finally:
+            self.may_start.set()
+            await self.is_up.wait()
 
     async def kill(self, *, between: Callable[[], None] | None = None) -> None:
         """SIGKILL; returns when it is up again."""

@@ -30,7 +30,7 @@ PHASES: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    async with World.open(tmp_path_factory.mktemp("world"), graders=2, slots=SLOTS) as world:
+    async with World.open(tmp_path_factory.mktemp("world"), graders=2, slots=SLOTS, crashes=True) as world:
         for course in COURSES:
             await world.register(course, QUICK, {"student_pipeline": [stage("exit", "0")], **PHASES})
             await world.register(course, SLOW, {"student_pipeline": [stage("sleep", "2")], **PHASES})

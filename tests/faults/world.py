@@ -102,10 +102,12 @@ class World:
         health_files: bool = False,
         docker_host: str | None = None,
         dispatcher_flags: Sequence[str] = (),
+        crashes: bool = False,
     ) -> AsyncIterator[Self]:
         """Everything is ready when the context begins, and gone when it has ended.
 
-        ``more`` are flags of all services. With ``docker_host`` the graders run real containers there.
+        ``more`` are flags of all services; with ``crashes`` they look for crash points. With ``docker_host`` the
+        graders run real containers there.
         """
         directory.mkdir(parents=True, exist_ok=True)
         courses = directory / "courses.json"
@@ -123,8 +125,8 @@ class World:
                 "BROADWAY_LOG_DIR": "",
                 "PYTHONPATH": os.pathsep.join((str(TESTS), str(TESTS.parent))),
                 history.VARIABLE: str(directory / "history.jsonl"),
-                crashpoints.VARIABLE: str(directory / "crash"),
             }
+            environment |= {crashpoints.VARIABLE: str(directory / "crash")} if crashes else {}
             services = {"ingest": 1, "dispatcher": dispatchers, "results": results}
             commands = {
                 f"{name}-{number}": [sys.executable, "-m", f"broadway.{name}", *FLAGS[name], *more]

@@ -1,6 +1,6 @@
 """A real container engine with an image of nothing but busybox, and what is known of its containers."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -11,9 +11,12 @@ import docker
 import pytest
 
 from broadway.grader.containers import DockerContainers
+from broadway.grader.oci import OciContainers
+from broadway.grader.oci.container import owner
+from broadway.grader.oci.host import OF_RUNTIME, STATE
 from broadway.grader.stages import Labels, Limits
 
-Connect = Callable[..., AbstractAsyncContextManager[DockerContainers]]
+Connect = Callable[..., AbstractAsyncContextManager[DockerContainers | OciContainers]]
 
 
 @pytest.fixture
@@ -22,9 +25,29 @@ def connect(limits: Limits, docker_host: str, busybox_image: str, tmp_path: Path
     return partial(DockerContainers.connect, slots=4, limits=limits, docker_host=docker_host, work_dir=work_dir)
 
 
+@pytest.fixture(params=["docker", "oci"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which of the real runtimes it is."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where images are unpacked."""
+    return tmp_path_factory.mktemp("unpacked")
+
+
 @pytest.fixture
-async def containers(connect: Connect) -> AsyncIterator[DockerContainers]:
-    async with connect() as connected:
+def connect_oci(limits: Limits, docker_host: str, busybox_image: str, unpacked: Path) -> Connect:  # noqa: ARG001 - it must be there
+    return partial(OciContainers.connect, slots=4, limits=limits, docker_host=docker_host, work_dir=unpacked)
+
+
+@pytest.fixture
+async def containers(
+    kind: str, connect: Connect, connect_oci: Connect
+) -> AsyncIterator[DockerContainers | OciContainers]:
+    made = connect() if kind == "docker" else connect_oci()
+    async with made as connected:
         yield connected
 
 
@@ -45,4 +68,16 @@ def labels() -> Labels:
 @pytest.fixture
 def left(api: docker.APIClient, labels: Labels) -> Callable[[], list[dict[str, Any]]]:
     """The containers of the test's grader that there are, in whatever state."""
-    return lambda: api.containers(all=True, filters={"label": [f"io.broadway.grader={labels.grader_id}"]})
+
+    def left() -> list[dict[str, Any]]:
+        of_engine = api.containers(all=True, filters={"label": [f"io.broadway.grader={labels.grader_id}"]})
+        return [*of_engine, *_of_runtime(labels.grader_id)]
+
+    return left
+
+
+def _of_runtime(grader_id: str) -> Iterator[dict[str, Any]]:
+    for directory in STATE.glob("*"):
+        if (owner(directory) or ("",))[0] == grader_id:
+            runs = (OF_RUNTIME / directory.name / "status").exists()
+            yield {"Id": directory.name, "State": "running" if runs else "created"}

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import itertools
 import os
 import re
 import time
@@ -17,13 +18,14 @@ import pytest
 from fake_containers import FakeContainers
 from harness import until
 
-from broadway.grader.containers import DockerContainers
-from broadway.grader.stages import ContainerError, Containers, KilledFor, Labels, Limits, StageRun
+from broadway.assignment import Stage
+from broadway.grader.stages import ContainerError, Containers, KilledFor, Labels, Limits, Mount, StageRun, Upcoming
 from broadway.job import FaultPhase
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z (.*)\n")
 LIMITS = Limits(pids=32, output=256 * 1024, kept_head=1000, kept_tail=3000)
 SLOW = 30  # seconds, more than any of these takes
+ONLY_DOCKER = pytest.mark.parametrize("kind", ["docker"])
 
 Connect = Run = Callable[..., Any]
 Left = Callable[[], list[dict[str, Any]]]
@@ -47,15 +49,21 @@ class Contract(ABC):
     @abstractmethod
     def runtime(self) -> Containers: ...
 
-    def stage(self, *words: str, **more: Any) -> dict[str, Any]:
-        return {"image": "fake", "entrypoint": list(words), **more}
+    def stage(self, *words: str, **more: Any) -> Stage:
+        return Stage(image="fake", entrypoint=list(words), **more)
 
     @pytest.fixture
     def run(self, runtime: Containers, directory: Path, labels: Labels) -> Run:
-        def run(*words: str, stage: int = 0, **more: Any) -> Any:
-            return runtime.run(self.stage(*words, **more), directory=directory, labels=replace(labels, stage=stage))
+        def run(*words: str, stage: int = 0, upcoming: Upcoming | None = None, **more: Any) -> Any:
+            mounts, of_stage = [Mount("/job", directory, read_only=False)], replace(labels, stage=stage)
+            return runtime.run(self.stage(*words, **more), mounts=mounts, labels=of_stage, upcoming=upcoming)
 
         return run
+
+    @pytest.fixture
+    def upcoming(self, directory: Path, labels: Labels) -> Upcoming:
+        mounts = [Mount("/job", directory, read_only=False)]
+        return Upcoming(self.stage("read", "file"), mounts, replace(labels, stage=1))
 
     async def test_success(self, run: Run) -> None:
         result = await run("exit", "0")
@@ -67,6 +75,10 @@ class Contract(ABC):
     async def test_exit_code(self, run: Run) -> None:
         result = await run("exit", "3")
         assert (result.exit_code, result.killed_for) == (3, None)
+
+    async def test_streams_are_kept_apart(self, run: Run) -> None:
+        result = await run("print", "hello")
+        assert list(result.streams) == [(1, 1)]
 
     async def test_output_has_times(self, run: Run) -> None:
         assert texts(await run("print", "hello")) == ["hello"]
@@ -97,6 +109,18 @@ class Contract(ABC):
         result = await run("oom", memory="32m")
         assert (result.exit_code, result.killed_for, result.oom_killed) == (137, None, True)
 
+    async def test_the_stage_that_was_announced(self, run: Run, runtime: Containers, upcoming: Upcoming) -> None:
+        assert (await run("write", "file", "from the first", upcoming=upcoming)).exit_code == 0
+        second = await runtime.run(upcoming.stage, mounts=upcoming.mounts, labels=upcoming.labels)
+        assert texts(second) == ["from the first"]
+
+    async def test_an_announced_stage_that_does_not_run(
+        self, run: Run, runtime: Containers, upcoming: Upcoming
+    ) -> None:
+        assert (await run("exit", "1", upcoming=upcoming)).exit_code == 1
+        await runtime.dismiss(upcoming)
+        await runtime.dismiss(upcoming)
+
     async def test_cancelled_while_it_runs(self, run: Run) -> None:
         task = asyncio.create_task(run("hang"))
         await self.has_started()
@@ -110,7 +134,7 @@ class Contract(ABC):
         assert raised.value.phase is FaultPhase.PULL
 
     async def test_images_that_are_here(self, runtime: Containers) -> None:
-        await runtime.ensure_images([self.stage()["image"]] * 2)
+        await runtime.ensure_images([self.stage().image] * 2)
 
     async def test_no_orphans(self, runtime: Containers) -> None:
         assert await runtime.remove_orphans(lambda _grader, _life: False) == 0
@@ -147,32 +171,34 @@ SHELL = {
 }
 
 
-def sh(script: str, **more: Any) -> dict[str, Any]:
-    return {"image": "broadway-test-busybox:1", "entrypoint": ["sh", "-c", script], "networking": False, **more}
+def sh(script: str, **more: Any) -> Stage:
+    given = {"image": "broadway-test-busybox:1", "entrypoint": ["sh", "-c", script], "networking": False, **more}
+    return Stage.model_validate(given)
 
 
 @pytest.fixture
-async def docker_only(containers: DockerContainers, left: Left) -> AsyncIterator[DockerContainers]:
+async def real(containers: Containers, left: Left) -> AsyncIterator[Containers]:
     """A real engine that every test leaves as it was."""
     yield containers
-    assert left() == []
+    await until(lambda: not left())
 
 
 @pytest.fixture
-def engine(docker_only: DockerContainers, directory: Path, labels: Labels) -> Run:
-    return lambda stage, index=0: docker_only.run(stage, directory=directory, labels=replace(labels, stage=index))
+def engine(real: Containers, directory: Path, labels: Labels) -> Run:
+    mounts, numbers = [Mount("/job", directory, read_only=False)], itertools.count()
+    return lambda stage: real.run(stage, mounts=mounts, labels=replace(labels, stage=next(numbers)))
 
 
-class TestDocker(Contract):
+class TestReal(Contract):
     @pytest.fixture
-    def runtime(self, docker_only: DockerContainers, left: Left) -> Containers:
+    def runtime(self, real: Containers, left: Left) -> Containers:
         self.left = left
-        return docker_only
+        return real
 
-    def stage(self, *words: str, **more: Any) -> dict[str, Any]:
+    def stage(self, *words: str, **more: Any) -> Stage:
         verb, *arguments = words or ("exit", "0")
         stage = sh(SHELL[verb], **more)
-        return {**stage, "entrypoint": [*stage["entrypoint"], verb, *arguments]}
+        return stage.model_copy(update={"entrypoint": [*stage.entrypoint, verb, *arguments]})
 
     async def has_started(self) -> None:
         await until(lambda: [each for each in self.left() if each["State"] == "running"])
@@ -184,7 +210,7 @@ def started(directory: Path) -> Callable[[], Any]:
     return lambda: until((directory / "started").exists)
 
 
-class TestDockerOutput:
+class TestOutput:
     async def test_both_streams_are_merged(self, engine: Run) -> None:
         run = await engine(sh("echo out; echo err >&2; printf 'no newline'"))
         assert sorted(texts(run)) == ["err", "no newline", "out"]
@@ -216,7 +242,7 @@ class TestDockerOutput:
         assert texts(await engine(sh("echo so far; sleep 1000", timeout=1))) == ["so far"]
 
 
-class TestDockerProfile:
+class TestProfile:
     async def test_values_of_any_type_become_text(self, engine: Run) -> None:
         env = {"S": "s", "I": 1, "F": 1.5, "T": True, "N": None, "D": {"a": [1]}, "PATH": "/bin"}
         run = await engine(sh("env; echo N is ${N-unset}", env=env))
@@ -251,6 +277,7 @@ class TestDockerProfile:
         script = "touch /job/f; chown 1000:1000 /job/f; chmod 700 /job/f; echo x > /job/f; stat -c %u /job/f"
         assert texts(await engine(sh(script))) == ["1000"]
 
+    @ONLY_DOCKER
     async def test_inspect(self, engine: Run, started: Run, api: docker.APIClient, left: Left, labels: Labels) -> None:
         task = asyncio.create_task(engine(sh("touch /job/started; sleep 1000", memory="64m", cpuset_cpus="0")))
         await started()
@@ -284,11 +311,11 @@ class TestDockerProfile:
         assert [line.split()[-1] for line in texts(run)] == ["00000000000000fb", "1", "2", "0", "1024"]
 
 
-class TestDockerFaults:
+class TestFaults:
     @pytest.mark.parametrize("entrypoint", ["no-such-program", "/no/such/program", "/bin", "/etc/hosts"])
     async def test_bad_entrypoint(self, engine: Run, entrypoint: str) -> None:
         with pytest.raises(ContainerError, match=entrypoint) as raised:
-            await engine(sh("") | {"entrypoint": [entrypoint]})
+            await engine(sh("", entrypoint=[entrypoint]))
         assert (raised.value.phase, raised.value.retryable) == (FaultPhase.START, False)
 
     @pytest.mark.parametrize(
@@ -307,12 +334,6 @@ class TestDockerFaults:
         assert (raised.value.phase, raised.value.retryable) == (FaultPhase.START, False)
         assert "secret" not in str(raised.value)
 
-    @pytest.mark.parametrize("bad", [{"timeout": -1}, {"memory": "lots"}, {"surprise": 1}])
-    async def test_what_is_no_stage(self, engine: Run, bad: dict[str, Any]) -> None:
-        with pytest.raises(ContainerError, match=next(iter(bad))) as raised:
-            await engine(sh("", **bad))
-        assert not raised.value.retryable
-
     async def test_privileged_is_refused(self, engine: Run) -> None:
         with pytest.raises(ContainerError, match="privileged") as raised:
             await engine(sh("", privileged=True))
@@ -323,13 +344,15 @@ class TestDockerFaults:
     ) -> None:
         async with connect(limits=replace(LIMITS, allow_privileged=True)) as containers:
             stage = sh("mknod /job/null c 1 3", privileged=True)
+            mounts = [Mount("/job", directory, read_only=False)]
             try:
-                assert (await containers.run(stage, directory=directory, labels=labels)).exit_code == 0
+                assert (await containers.run(stage, mounts=mounts, labels=labels)).exit_code == 0
             except ContainerError as error:
                 # Some hosts give nobody the capabilities; the engine was asked for them all the same.
                 assert "apply caps" in str(error)  # noqa: PT017
         assert left() == []
 
+    @ONLY_DOCKER
     async def test_ended_from_outside(self, engine: Run, started: Run, api: docker.APIClient, left: Left) -> None:
         task = asyncio.create_task(engine(sh("trap 'exit 5' TERM; touch /job/started; while :; do sleep 0.1; done")))
         await started()
@@ -341,21 +364,22 @@ class TestDockerFaults:
     async def test_ended_by_itself_as_if_from_outside(self, engine: Run) -> None:
         assert (await engine(sh("sh -c 'kill -9 $$'; exit $?"))).exit_code == 137
 
-    async def test_missing_directory(self, docker_only: DockerContainers, labels: Labels, tmp_path: Path) -> None:
+    async def test_missing_directory(self, real: Containers, labels: Labels, tmp_path: Path) -> None:
+        gone = Mount("/job", tmp_path / "gone", read_only=False)
         with pytest.raises(ContainerError) as raised:
-            await docker_only.run(sh(""), directory=tmp_path / "gone", labels=labels)
+            await real.run(sh(""), mounts=[gone], labels=labels)
         assert (raised.value.phase, raised.value.retryable) == (FaultPhase.CREATE, True)
         assert str(tmp_path) not in str(raised.value)
 
     async def test_image_that_went_away(self, engine: Run) -> None:
         with pytest.raises(ContainerError, match="gone:1") as raised:
-            await engine(sh("") | {"image": "gone:1"})
+            await engine(sh("", image="gone:1"))
         assert (raised.value.phase, raised.value.retryable) == (FaultPhase.CREATE, False)
 
     @pytest.mark.parametrize("image", [" ", "../images/x", "-x", "a/../b", "UPPER case"])
-    async def test_what_is_no_name_of_an_image(self, docker_only: DockerContainers, image: str) -> None:
+    async def test_what_is_no_name_of_an_image(self, real: Containers, image: str) -> None:
         with pytest.raises(ContainerError, match=re.escape(image)) as raised:
-            await docker_only.ensure_images([image])
+            await real.ensure_images([image])
         assert (raised.value.phase, raised.value.retryable) == (FaultPhase.PULL, False)
 
     @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # the SDK does not close what does not connect
@@ -366,8 +390,8 @@ class TestDockerFaults:
         del raised
         gc.collect()
 
-    async def test_ping(self, docker_only: DockerContainers) -> None:
-        await docker_only.ping()
+    async def test_ping(self, real: Containers) -> None:
+        await real.ping()
 
 
 @contextlib.asynccontextmanager
@@ -415,10 +439,9 @@ class TestDockerImages:
         api.remove_image(f"{repository}:1")
 
 
-class TestDockerLeavesNothing:
-    async def test_orphans(
-        self, docker_only: DockerContainers, api: docker.APIClient, labels: Labels, left: Left
-    ) -> None:
+class TestLeavesNothing:
+    @ONLY_DOCKER
+    async def test_orphans(self, real: Containers, api: docker.APIClient, labels: Labels, left: Left) -> None:
         lives = ("this-life", "earlier-life", "earlier-life")
         made = [
             api.create_container(
@@ -429,9 +452,7 @@ class TestDockerLeavesNothing:
             for life in lives
         ]
         api.start(made[1])
-        removed = await docker_only.remove_orphans(
-            lambda grader, life: grader == labels.grader_id and life != "this-life"
-        )
+        removed = await real.remove_orphans(lambda grader, life: grader == labels.grader_id and life != "this-life")
         assert removed == 2
         assert [each["Id"] for each in left()] == made[:1]
         api.remove_container(made[0], force=True)
@@ -439,13 +460,37 @@ class TestDockerLeavesNothing:
     async def test_cancelled_at_any_step(self, engine: Run, left: Left) -> None:
         """Whatever it was doing: making, attaching, starting, or running the container."""
         for turns in (0, 1, 3, 6, 10):
-            task = asyncio.create_task(engine(sh("sleep 1000"), turns))
+            task = asyncio.create_task(engine(sh("sleep 1000")))
             for _ in range(turns):
                 await asyncio.to_thread(left)  # a call to the engine is a step's worth of time
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert left() == []
+
+    @ONLY_DOCKER
+    async def test_a_container_is_made_while_the_stage_before_runs(
+        self, real: Containers, directory: Path, labels: Labels, left: Left
+    ) -> None:
+        mounts = [Mount("/job", directory, read_only=False)]
+        upcoming = Upcoming(sh(""), mounts, replace(labels, stage=1))
+        first = asyncio.create_task(real.run(sh("sleep 1000"), mounts=mounts, labels=labels, upcoming=upcoming))
+        await until(lambda: sorted(each["State"] for each in left()) == ["created", "running"])
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        await real.dismiss(upcoming)
+
+    @ONLY_DOCKER
+    async def test_an_announced_container_that_cannot_be_made(
+        self, real: Containers, directory: Path, labels: Labels
+    ) -> None:
+        mounts = [Mount("/job", directory, read_only=False)]
+        upcoming = Upcoming(sh("", image="missing/image:1"), mounts, replace(labels, stage=1))
+        assert (await real.run(sh(""), mounts=mounts, labels=labels, upcoming=upcoming)).exit_code == 0
+        with pytest.raises(ContainerError, match="missing/image:1: not found") as raised:
+            await real.run(upcoming.stage, mounts=mounts, labels=upcoming.labels)
+        assert (raised.value.phase, raised.value.retryable) == (FaultPhase.CREATE, False)
 
     async def test_cancelled_twice(self, engine: Run, started: Run, left: Left) -> None:
         task = asyncio.create_task(engine(sh("touch /job/started; sleep 1000")))
@@ -457,6 +502,7 @@ class TestDockerLeavesNothing:
             await task
         assert left() == []
 
+    @ONLY_DOCKER
     async def test_a_container_of_that_name_is_not_touched(
         self, engine: Run, api: docker.APIClient, labels: Labels
     ) -> None:
@@ -478,7 +524,7 @@ class TestDockerLeavesNothing:
         assert longest < 0.5
 
     async def test_four_at_once(self, engine: Run) -> None:
-        runs = await asyncio.gather(*(engine(sh(f"echo {i}; sleep 0.2"), i) for i in range(4)))
+        runs = await asyncio.gather(*(engine(sh(f"echo {i}; sleep 0.2")) for i in range(4)))
         assert [texts(run) for run in runs] == [["0"], ["1"], ["2"], ["3"]]
 
     async def test_no_descriptor_leaks(self, engine: Run) -> None:

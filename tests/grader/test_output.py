@@ -126,3 +126,24 @@ class TestAnyOutput:
         chunks = [data[a:b] for a, b in pairwise(borders)]
         one, many = written(data, head=head, tail=tail), written(*chunks, head=head, tail=tail)
         assert one.text() == many.text()
+
+
+def test_it_is_told_whose_lines_they_are() -> None:
+    text, streams = written((1, b"a\nb\n"), (2, b"c\n"), (1, b"d\n"), (2, b"unfinished")).kept()
+
+    assert streams == [(1, 2), (2, 1), (1, 1), (2, 1)]
+    assert text.count("\n") == 5
+
+
+def test_the_line_that_tells_what_was_dropped_is_nobodys() -> None:
+    text, streams = written((1, b"head\n" * 50), (2, b"x" * 50 + b"\n"), (1, b"tail\n" * 50), head=200, tail=200).kept()
+
+    assert [stream for stream, _ in streams] == [1, 0, 1]
+    assert sum(count for _, count in streams) == text.count("\n")
+
+
+@given(st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(max_size=60)), max_size=20))
+def test_every_line_is_somebodys(chunks: list[tuple[int, bytes]]) -> None:
+    text, streams = written(*chunks, head=100, tail=100).kept()
+
+    assert sum(count for _, count in streams) == text.count("\n")

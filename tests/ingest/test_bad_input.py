@@ -383,7 +383,7 @@ raw = st.binary(max_size=40) | (configs | runs | values).map(lambda body: json.d
 
 
 @given(body=configs)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 async def test_any_config_is_stored_as_it_is_or_refused(client: Client, fuzzed_course: str, body: Any) -> None:
     token = token_of(fuzzed_course)
     answer = await post(client, f"grading_config/{fuzzed_course}/any", json.dumps(body).encode(), token=token)
@@ -397,7 +397,7 @@ async def test_any_config_is_stored_as_it_is_or_refused(client: Client, fuzzed_c
 
 
 @given(body=runs)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 async def test_any_run_can_be_read_or_is_refused(client: Client, fuzzed_course: str, body: Any) -> None:
     token = token_of(fuzzed_course)
     answer = await post(client, f"grading_run/{fuzzed_course}/ready", json.dumps(body).encode(), token=token)
@@ -411,7 +411,7 @@ async def test_any_run_can_be_read_or_is_refused(client: Client, fuzzed_course: 
 
 
 @given(body=raw)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 async def test_no_body_breaks_anything(client: Client, fuzzed_course: str, body: bytes) -> None:
     token = token_of(fuzzed_course)
     for path in (f"grading_config/{fuzzed_course}/raw", f"grading_run/{fuzzed_course}/ready"):

@@ -81,8 +81,14 @@ async def jobs_of(client: Client, course: str, run_id: str) -> list[str]:
     return list((await client.status(course, run_id))["student_jobs_state"])
 
 
-async def run_it(store: Store, job_id: str, *, execution: str = "e1") -> None:
+def execution_of(job_id: str) -> str:
+    """The id of a job's only execution."""
+    return f"e-{job_id}"
+
+
+async def run_it(store: Store, job_id: str) -> None:
     """Let a job be dispatched and started."""
+    execution = execution_of(job_id)
     now = datetime.now(UTC)
 
     def move(job: Job) -> Job:
@@ -91,9 +97,10 @@ async def run_it(store: Store, job_id: str, *, execution: str = "e1") -> None:
     await store.jobs.move({job_id: move})
 
 
-async def end_it(store: Store, job_id: str, outcome: Outcome, *, execution: str = "e1") -> None:
+async def end_it(store: Store, job_id: str, outcome: Outcome, *, results: Sequence[dict[str, Any]] = ()) -> None:
+    execution = execution_of(job_id)
     now = datetime.now(UTC)
-    report = Report(execution, "g1", now, now, outcome, "stage 1 of 1: exit code 1", fault_phase=None)
+    report = Report(execution, "g1", now, now, outcome, "stage 1 of 1: exit code 1", fault_phase=None, results=results)
     await store.jobs.move({job_id: lambda job: job.finish(report, policy=POLICY)})
 
 
@@ -205,7 +212,6 @@ async def test_other_methods_are_not_allowed(client: Client, method: str, path: 
         "/api/v1/queue/cs1/length/",
         "/api/v1/queue/c$1/length",
         "/api/v1/queue/cs1",
-        "/api/v2/courses/cs1/runs",
     ],
 )
 async def test_unknown_paths(client: Client, path: str) -> None:
@@ -490,7 +496,9 @@ async def test_a_log_is_there_once_the_job_has_ended(client: Client, course: str
 
     assert refused(await ask(), 400, missing)
     await run_it(store, job_id)
-    await store.logs.put([JobLog(job_id, "e1", "out\n", "err"), JobLog(job_id, "e2", "another execution's", "")])
+    await store.logs.put(
+        [JobLog(job_id, execution_of(job_id), "out\n", "err"), JobLog(job_id, "other", "another execution's", "")]
+    )
     assert refused(await ask(), 400, missing)
     await end_it(store, job_id, Outcome.FAILED)
     assert data(await ask()) == {"stdout": "out\n", "stderr": "err"}
@@ -631,7 +639,7 @@ async def test_another_courses_runs_and_jobs_are_as_unknown_as_none(
     run_id = await client.submit(course, "mp1", students=2)
     waiting, ended = await jobs_of(client, course, run_id)
     await run_it(store, ended)
-    await store.logs.put([JobLog(ended, "e1", "secret", "")])
+    await store.logs.put([JobLog(ended, execution_of(ended), "secret", "")])
     await end_it(store, ended, Outcome.SUCCEEDED)
 
     for path, message in (
@@ -699,6 +707,79 @@ async def test_v2_describes_a_run(client: Client, course: str, store: Store) -> 
     assert second["env"] == {"S": "1", "STUDENT_ID": "s1", "GRADING_RUN_ID": run_id, "GRADING_JOB_ID": waiting}
 
 
+async def test_v2_describes_a_job(client: Client, course: str, store: Store) -> None:
+    stages = [stage(env={"S": "1"}), {**stage(), "untrusted": True}, {**stage(), "results": "results.json"}]
+    await client.register(course, "mp1", students=stages)
+    run_id = await client.submit(course, "mp1", students=1)
+    (job_id,) = await jobs_of(client, course, run_id)
+    path = f"courses/{course}/jobs/{job_id}"
+
+    waiting = (await client.get(path, token=token_of(course), version="v2")).json()
+    assert (waiting["state"], waiting["executions"], waiting["score"], waiting["finished_at"]) == (
+        "queued",
+        [],
+        None,
+        None,
+    )
+    assert [each["usage"] for each in waiting["stages"]] == [None] * 3
+
+    usage = {"image": "sha256:1", "cpu_seconds": 0.5, "peak_memory": 1024, "wall_seconds": 1.0}
+    data = {"ExitCode": 0, "OOMKilled": False}
+    entry = {"data": data, "killed": False, "success": True, "usage": usage}
+    scores = {"score": 8.5, "max_score": 10.0, "document": '{"score": 8.5}'}
+    await run_it(store, job_id)
+    await end_it(store, job_id, Outcome.SUCCEEDED, results=[entry, entry, {**entry, "scores": scores}])
+
+    told = (await client.get(path, token=token_of(course), version="v2")).json()
+    assert {key: told[key] for key in ("id", "run", "course", "assignment", "generation", "outcome")} == {
+        "id": job_id,
+        "run": run_id,
+        "course": course,
+        "assignment": "mp1",
+        "generation": 1,
+        "outcome": "succeeded",
+    }
+    assert (told["score"], told["max_score"], told["results"]) == (8.5, 10.0, '{"score": 8.5}')
+    assert [each["untrusted"] for each in told["stages"]] == [False, True, False]
+    assert [each["exit_code"] for each in told["stages"]] == [0, 0, 0]
+    assert all(each["usage"] == usage for each in told["stages"])
+    (execution,) = told["executions"]
+    assert (execution["grader"], execution["outcome"], execution["given_back"]) == ("g1", "succeeded", False)
+
+
+async def test_v2_has_a_jobs_log_by_line(client: Client, course: str, store: Store) -> None:
+    await client.register(course, "mp1", students=[stage()])
+    run_id = await client.submit(course, "mp1", students=1)
+    (job_id,) = await jobs_of(client, course, run_id)
+    path = f"courses/{course}/jobs/{job_id}/log"
+    assert (await client.get(path, token=token_of(course), version="v2")).status_code == 404
+
+    at = "2026-03-01T12:00:00.000000001Z"
+    await run_it(store, job_id)
+    await store.logs.put([JobLog(job_id, execution_of(job_id), f"{at} out\n{at} err\n", "")])
+    await end_it(store, job_id, Outcome.FAILED, results=[{"success": False, "streams": [[1, 1], [2, 1]]}])
+
+    answer = await client.get(path, token=token_of(course), version="v2")
+    assert answer.json() == {
+        "job": job_id,
+        "lines": [
+            {"stage": 0, "at": at, "stream": "stdout", "text": "out"},
+            {"stage": 0, "at": at, "stream": "stderr", "text": "err"},
+        ],
+        "error": "",
+    }
+
+
+async def test_v2_jobs_of_others_are_unknown(client: Client, course: str, other_course: str) -> None:
+    await client.register(other_course, "mp1", students=[stage()])
+    run_id = await client.submit(other_course, "mp1", students=1)
+    (job_id,) = await jobs_of(client, other_course, run_id)
+
+    for each in (job_id, NOBODY):
+        answer = await client.get(f"courses/{course}/jobs/{each}", token=token_of(course), version="v2")
+        assert (answer.status_code, answer.json()["status"]) == (404, 404)
+
+
 async def test_v2_refuses_with_problem_details(client: Client, course: str) -> None:
     path = f"/api/v2/courses/{course}/runs/{NOBODY}"
     for headers, status, detail in (
@@ -719,7 +800,12 @@ async def test_a_grader_joins(client: Client) -> None:
     answer = await join(client, b'{"hostname": "host1"}', token="cluster-token")
 
     assert answer.status_code == 200
-    assert answer.json() == {"heartbeat_interval": 7, "amqp_url": "amqp://graders@broker.example/"}
+    assert answer.json() == {
+        "heartbeat_interval": 7,
+        "amqp_url": "amqp://graders@broker.example/",
+        "own_user": False,
+        "order": {"grader_id": "g1", "revision": 0, "mode": "online", "slots": None, "reason": ""},
+    }
     assert answer.headers["cache-control"] == "no-store"
 
 
@@ -729,7 +815,9 @@ async def test_a_grader_joins(client: Client) -> None:
         (b"", "malformed"),
         (b"{}", "hostname"),
         (b'{"hostname": 1}', "hostname"),
-        (b'{"hostname": "h", "slots": 4}', "slots"),
+        (b'{"hostname": "h", "slots": 0}', "slots"),
+        (b'{"hostname": "h", "pool": "a.b"}', "pool"),
+        (b'{"hostname": "h", "cpus": 4}', "cpus"),
     ],
 )
 async def test_a_grader_that_says_something_else_is_refused(client: Client, body: bytes, named: str) -> None:

@@ -1,6 +1,7 @@
 """The job store's conditional updates, with other writers in between."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ from harness import Client, stage
 from pymongo import MongoClient
 from pymongo.synchronous.database import Database
 
-from broadway.job import Job, JobState, Move
+from broadway.job import Job, JobLog, JobState, Move
 from broadway.mongo import Store
 from broadway.mongo.jobs import ConflictError
 from broadway.settings import IngestSettings
@@ -85,3 +86,28 @@ async def test_a_writer_who_always_comes_first_is_an_error(
     with pytest.raises(ConflictError, match=f"1 jobs could not be updated, the first is {job_ids[0]}"):
         await store.jobs.move({job_ids[0]: disturbed(other_writer, job_ids[0], times=100)})
     assert (await store.jobs.get_many(job_ids))[job_ids[0]].state is JobState.QUEUED
+
+
+async def test_what_the_caller_knows_need_not_be_read_and_may_be_out_of_date(
+    store: Store, other_writer: Database[dict[str, Any]], job_ids: list[str]
+) -> None:
+    """Two jobs are as they were known, the second has changed since, and of the third nothing is known."""
+    known = await store.jobs.get_many(job_ids[:2])
+    other_writer["grading_job"].update_one({"_id": ObjectId(job_ids[1])}, {"$inc": {"revision": 1}})
+
+    moved = await store.jobs.move(dict.fromkeys(job_ids, dispatch), known=known)
+
+    stored = await store.jobs.get_many(job_ids)
+    assert [moved[job_id].changed for job_id in job_ids] == [True] * 3
+    assert [stored[job_id].state for job_id in job_ids] == [JobState.DISPATCHED] * 3
+    assert [moved[job_id].after.revision for job_id in job_ids] == [stored[job_id].revision for job_id in job_ids]
+    assert stored[job_ids[1]].revision == 2
+
+
+async def test_a_log_that_is_stored_again_changes_nothing(store: Store) -> None:
+    first, other = (JobLog(str(ObjectId()), str(ObjectId()), text, "") for text in ("first", "other"))
+    await store.logs.put([first])
+    await store.logs.put([replace(first, stdout="again"), other])
+
+    assert await store.logs.get(first.job_id, first.execution_id) == first
+    assert await store.logs.get(other.job_id, other.execution_id) == other

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -118,7 +119,10 @@ async def test_two_nodes_run_side_by_side_on_loopback_only(tmp_path: Path) -> No
 
 def listening(pid: int) -> set[str]:
     """The addresses that a process takes TCP connections on."""
-    inodes = {str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()}
+    inodes = set()
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            inodes.add(str(each.readlink()))
     found = set()
     for family in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{family}").read_text().splitlines()[1:]:

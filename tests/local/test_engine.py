@@ -11,6 +11,7 @@ from pathlib import Path
 
 import docker
 import pytest
+from docker.models.containers import Container
 
 from broadway.local import engine as module
 from broadway.local.engine import Engine, engine, private
@@ -63,12 +64,22 @@ def busybox() -> bytes:
     return archive.getvalue()
 
 
-def run(own: docker.DockerClient, command: str, **options: object) -> bytes:
-    return own.containers.run("local/busybox", ["/bin/busybox", *command.split()], **options)
+def start(own: docker.DockerClient, command: str) -> Container:
+    return own.containers.run("local/busybox", ["/bin/busybox", *command.split()], detach=True)
+
+
+def run(own: docker.DockerClient, command: str) -> bytes:
+    """What a container wrote. Asked for once it is over: an engine that is followed may miss the last of it."""
+    container = start(own, command)
+    try:
+        assert container.wait()["StatusCode"] == 0
+        return container.logs()
+    finally:
+        container.remove(force=True)
 
 
 def gateway(own: docker.DockerClient) -> str:
-    return run(own, "ip route", remove=True).split()[2].decode()
+    return run(own, "ip route").split()[2].decode()
 
 
 async def answering(server: socket.socket) -> None:
@@ -87,10 +98,10 @@ async def test_a_private_engine_runs_containers_and_leaves_only_its_images(tmp_p
             server.setblocking(False)
             port = server.getsockname()[1]
             reply, _ = await asyncio.gather(
-                asyncio.to_thread(run, connected, f"nc -w 5 {address} {port}", remove=True), answering(server)
+                asyncio.to_thread(run, connected, f"nc -w 60 {address} {port}"), answering(server)
             )
         assert reply == b"hello"
-        left_running = await asyncio.to_thread(run, connected, "sleep 1000", detach=True)
+        left_running = await asyncio.to_thread(start, connected, "sleep 1000")
         await asyncio.to_thread(left_running.reload)
         pid = left_running.attrs["State"]["Pid"]
         assert pid
@@ -100,14 +111,14 @@ async def test_a_private_engine_runs_containers_and_leaves_only_its_images(tmp_p
 
     async with engine(tmp_path, env=NOWHERE) as own, client(own) as connected:
         assert await asyncio.to_thread(connected.containers.list, all=True) == []
-        assert await asyncio.to_thread(run, connected, "echo again", remove=True) == b"again\n"
+        assert await asyncio.to_thread(run, connected, "echo again") == b"again\n"
 
 
 async def test_a_killed_engine_leaves_nothing_either(tmp_path: Path) -> None:
     before = await traces()
     async with private(tmp_path) as own, client(own) as connected:
         await asyncio.to_thread(connected.api.import_image_from_data, busybox(), "local/busybox")
-        running = await asyncio.to_thread(run, connected, "sleep 1000", detach=True)
+        running = await asyncio.to_thread(start, connected, "sleep 1000")
         await asyncio.to_thread(running.reload)
         pid = running.attrs["State"]["Pid"]
         assert own.child is not None

@@ -28,11 +28,12 @@ def main() -> None:
         verbose=False,
         work_dir=Path(work_dir),
         drain_timeout=5,
+        log=LogSettings(dir=""),
     )
     service.run(
         lambda stop: run(settings, containers=FakeContainers(), stop=stop),
         service=f"grader-{name}",
-        settings=LogSettings(dir=""),
+        settings=settings,
     )
 
 

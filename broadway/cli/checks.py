@@ -1,0 +1,339 @@
+"""What may be wrong with a deployment, as seen from this host. No check changes anything, or waits for long."""
+
+import asyncio
+import contextlib
+import io
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from broadway.assignment import memory_bytes
+from broadway.local import engine
+from broadway.management import Management, ManagementError
+from broadway.mongo import StoreError
+from broadway.mongo.survey import Survey
+from broadway.ports import PublishError
+from broadway.rabbit import BrokerUnreachableError, QueueState, Rabbit
+from broadway.settings import PROGRAMS, GraderSettings, ServiceSettings, masked, read
+from broadway.topology import CONTROL, DEAD, DISPATCHER, EXCHANGES, RESULTS, SHARED_QUEUES
+
+WITHIN = 5.0  # seconds for each part
+SKEW = timedelta(seconds=2)  # between clocks, which a Date header tells to a second
+BAD_SKEW = timedelta(seconds=10)  # as long as a dispatcher's lease
+LOW_DISK, FULL_DISK = 2 * 2**30, 256 * 2**20  # bytes
+DEFAULT_ENGINE = engine.DEFAULT
+WITHOUT_ENGINE = "oci"  # the runtime that starts containers itself
+
+
+class Level(StrEnum):
+    """How bad it is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at: what is the case, what it means and what to do."""
+
+    check: str
+    level: Level
+    text: str
+    advice: str = ""
+
+
+def ok(check: str, text: str) -> Finding:
+    return Finding(check, Level.OK, text)
+
+
+def warning(check: str, text: str, advice: str) -> Finding:
+    return Finding(check, Level.WARNING, text, advice)
+
+
+def problem(check: str, text: str, advice: str) -> Finding:
+    return Finding(check, Level.PROBLEM, text, advice)
+
+
+@dataclass(slots=True)
+class Patient:
+    """A deployment, and what is known of where its parts are.
+
+    ``survey`` and ``queues`` are what the store and the broker have told; None for those that do not answer.
+    """
+
+    server: str
+    management_url: str | None
+    settings: ServiceSettings | GraderSettings | None
+    survey: Survey | None = None
+    queues: Mapping[str, QueueState] | None = None
+
+
+Check = Callable[[Patient], Coroutine[Any, Any, list[Finding]]]
+
+
+async def examine(server: str, management_url: str | None, program: str, arguments: Sequence[str]) -> list[Finding]:
+    """Look at everything; each part gets ``WITHIN`` seconds, all of them at the same time."""
+    settings, findings = _settings(program, arguments)
+    patient = Patient(server, management_url, settings)
+    checks: list[tuple[str, Check]] = [("api", _api), ("engine", _engine), ("disk", _disk)]
+    if isinstance(settings, ServiceSettings):
+        checks += [("store", _store), ("broker", _broker)]
+    elif settings and settings.amqp_url:
+        checks.append(("broker", _broker))
+    for found in await asyncio.gather(*(_bounded(name, check, patient) for name, check in checks)):
+        findings += found
+    if isinstance(settings, ServiceSettings):
+        findings += [*_consumers(patient), *_pools(patient), *_dead_letters(patient)]
+    return findings
+
+
+async def _bounded(name: str, check: Check, patient: Patient) -> list[Finding]:
+    """A check's findings; a part that hangs is left hanging."""
+    asking = asyncio.create_task(check(patient))
+    await asyncio.wait({asking}, timeout=WITHIN)
+    if not asking.done():
+        asking.cancel()
+        hangs = f"connects, or seems to, and does not answer within {WITHIN:g} s"
+        return [problem(name, hangs, "see whether it is overloaded, frozen, or behind a firewall that drops packets")]
+    if error := asking.exception():
+        return [
+            problem(name, f"it cannot be looked at: {error!r}"[:400], "this may be a fault of the doctor's: tell it")
+        ]
+    return asking.result()
+
+
+def _settings(program: str, arguments: Sequence[str]) -> tuple[Any, list[Finding]]:
+    """A program's settings as it would read them here; None when it would refuse them."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            loaded = read(PROGRAMS[program], prog=f"python -m broadway.{program}", arguments=arguments)
+    except SystemExit:
+        mistakes = [line.partition("error: ")[2] for line in said.getvalue().splitlines() if "error: " in line]
+        return None, [
+            problem("config", mistake, "the program would not start; broker and store are not looked at without it")
+            for mistake in mistakes or ["it cannot be read"]
+        ]
+    return loaded.settings, [ok("config", f"broadway.{program} accepts its settings")]
+
+
+async def _api(patient: Patient) -> list[Finding]:
+    begun = datetime.now(UTC)
+    try:
+        async with httpx2.AsyncClient(timeout=WITHIN - 1) as http:
+            answer = await http.get(f"{patient.server}/readyz")
+    except (httpx2.TransportError, httpx2.InvalidURL) as error:
+        advice = "start ingest or the API, or say where it is: --server, BROADWAY_SERVER"
+        return [problem("api", f"{patient.server} does not answer: {str(error) or type(error).__name__}", advice)]
+    findings = _readiness(patient.server, answer)
+    if "date" in answer.headers:
+        between = begun + (datetime.now(UTC) - begun) / 2
+        # A Date header is cut to whole seconds: half a second later on average.
+        ahead = parsedate_to_datetime(answer.headers["date"]) + timedelta(seconds=0.5) - between
+        findings.append(clock("API", ahead))
+    return findings
+
+
+def _readiness(server: str, answer: httpx2.Response) -> list[Finding]:
+    try:
+        report = answer.json()
+        away = {part: (it["since"], it["reason"]) for part, it in report["away"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return [
+            problem("api", f"{server} is no Broadway API: status {answer.status_code}", "say where it is: --server")
+        ]
+    if not away:
+        return [ok("api", f"{server} is ready")]
+    make = warning if report.get("ready") else problem
+    return [
+        make("api", f"for the API, its {part} is away since {since}: {reason}", f"bring the {part} back")
+        for part, (since, reason) in away.items()
+    ]
+
+
+def clock(whose: str, ahead: timedelta) -> Finding:
+    """What a difference between two clocks means."""
+    seconds = abs(ahead.total_seconds())
+    if timedelta(seconds=seconds) <= SKEW:
+        return ok("clock", f"the {whose}'s clock is this host's, within {SKEW.total_seconds():g} s")
+    text = f"the {whose}'s clock is {seconds:.1f} s {'ahead of' if ahead > timedelta(0) else 'behind'} this host's"
+    make = problem if timedelta(seconds=seconds) > BAD_SKEW else warning
+    return make("clock", text, "leases compare clocks: synchronize them (chrony, systemd-timesyncd)")
+
+
+async def _store(patient: Patient) -> list[Finding]:
+    assert isinstance(patient.settings, ServiceSettings)  # noqa: S101 - graders have no store
+    mongo = patient.settings.mongodb
+    try:
+        survey = await Survey.take(mongo.dsn, primary=mongo.primary, logs=mongo.logs, within=WITHIN - 1)
+    except (StoreError, ValueError) as error:
+        reason = re.split(r", Timeout:| \(configured", str(error))[0][:300]
+        text = f"MongoDB does not answer at {masked(mongo.dsn)}: {reason}"
+        return [problem("store", text, "start it, or correct --mongodb-dsn")]
+    patient.survey = survey
+    findings = [clock("store", survey.ahead)]
+    if survey.missing_indexes:
+        text = f"indexes are missing: {', '.join(survey.missing_indexes)}"
+        findings.append(warning("store", text, "queries are slow without; services make them when they start"))
+    if survey.is_replicated:
+        return [ok("store", "MongoDB answers, a replica set"), *findings]
+    text = "MongoDB answers, and is no replica set"
+    return [warning("store", text, "what its only disk loses is lost; for production run three members"), *findings]
+
+
+async def _broker(patient: Patient) -> list[Finding]:
+    assert patient.settings is not None  # noqa: S101 - without any it is not called
+    assert patient.settings.amqp_url is not None  # noqa: S101 - the same
+    url = patient.settings.amqp_url.get_secret_value()
+    try:
+        await Rabbit.reach(url, within=WITHIN / 2, tls=patient.settings.tls)
+        async with Rabbit.connect(url, service="doctor", tls=patient.settings.tls) as rabbit:
+            return await _connected(rabbit, patient)
+    except BrokerUnreachableError as error:
+        advice = "start it, or correct --amqp-url; a refused login means the user, its password or its virtual host"
+        return [problem("broker", str(error), advice)]
+    except PublishError as error:
+        return [problem("broker", str(error), "look into its log")]
+
+
+async def _connected(rabbit: Rabbit, patient: Patient) -> list[Finding]:
+    findings = [ok("broker", "login accepted")]
+    missing = [exchange.name for exchange in EXCHANGES if not await rabbit.has(exchange)]
+    if patient.management_url or CONTROL.name not in missing:
+        findings.append(await _alarms(rabbit, patient.management_url))
+    if isinstance(patient.settings, GraderSettings):
+        return findings
+    looked = {queue.name: await rabbit.look(queue) for queue in SHARED_QUEUES}
+    missing += [name for name, state in looked.items() if state is None]
+    patient.queues = {name: state for name, state in looked.items() if state}
+    if missing:
+        text = f"not there: {', '.join(missing)}"
+        return [*findings, problem("topology", text, "services declare them when they start: start one")]
+    return [*findings, ok("topology", "the exchanges and the shared queues are there")]
+
+
+async def _alarms(rabbit: Rabbit, management_url: str | None) -> Finding:
+    advice = "submissions wait meanwhile: free memory or disk on the broker's hosts"
+    if management_url is None:
+        try:
+            await rabbit.ping()
+        except PublishError as error:
+            return problem("broker", str(error), advice)
+        return ok("broker", "it takes messages")
+    try:
+        async with Management.connect(management_url) as management:
+            await management.get("health", "checks", "alarms")
+    except ManagementError as error:
+        if error.status == httpx2.codes.SERVICE_UNAVAILABLE:
+            return problem("broker", f"an alarm: {error}", advice)
+        return warning("broker", str(error), "correct --management-url, or leave it out")
+    return ok("broker", "no alarm")
+
+
+def _consumers(patient: Patient) -> Iterable[Finding]:
+    queues = patient.queues
+    if not queues or any(queue.name not in queues for queue in (RESULTS, DISPATCHER, DEAD)):
+        return
+    if not queues[RESULTS.name].consumers or not queues[DEAD.name].consumers:
+        text = f"no results service runs; {queues[RESULTS.name].waiting} facts wait"
+        yield problem("consumers", text, "start one, at once: what graders report is not recorded")
+    if not queues[DISPATCHER.name].consumers:
+        text = "no dispatcher leads: nothing is handed to graders"
+        yield problem("consumers", text, "start one; a lost one's lease ends after --leader-ttl")
+    if all(queues[queue.name].consumers for queue in (RESULTS, DISPATCHER)):
+        yield ok("consumers", "a dispatcher leads, and results are recorded")
+
+
+def _pools(patient: Patient) -> Iterable[Finding]:
+    survey, settings = patient.survey, patient.settings
+    if survey is None or not isinstance(settings, ServiceSettings):
+        return
+    heard_of = datetime.now(UTC) - settings.lease
+    live = [grader for grader in survey.graders if grader.get("last_seen", heard_of) >= heard_of]
+    graders = Counter(grader.get("pool", "default") for grader in live)
+    taking = Counter(grader.get("pool", "default") for grader in live if grader.get("slots", 1))
+    for pool in sorted({course.pool for course in survey.courses}):
+        of_pool = ", ".join(sorted(course.id for course in survey.courses if course.pool == pool))
+        if not graders[pool]:
+            text = f"{pool} has no live grader: {of_pool} will wait"
+            yield problem("pools", text, f"start one: python -m broadway.grader TOKEN ID --pool {pool}")
+        elif not taking[pool]:
+            text = f"every grader of {pool} has paused: {of_pool} will wait"
+            yield problem("pools", text, "`broadway graders list` tells why")
+        else:
+            yield ok("pools", f"{pool} has {graders[pool]} live graders")
+    if not survey.courses:
+        yield warning("pools", "no course is registered", "start ingest with a --course-config")
+
+
+def _dead_letters(patient: Patient) -> Iterable[Finding]:
+    if patient.queues and DEAD.name in patient.queues and (waiting := patient.queues[DEAD.name].waiting):
+        yield problem("letters", f"{waiting} dead letters wait to be filed", "start a results service")
+    if patient.survey and (letter := patient.survey.letter):
+        text = f"{patient.survey.letters} dead letters; the newest in {letter.get('queue')}: {letter.get('reason')}"
+        yield warning(
+            "letters", text[:400], "see `broadway dead list`; mend the cause, then `broadway dead discard` them"
+        )
+    elif patient.survey:
+        yield ok("letters", "no dead letters")
+
+
+async def _engine(patient: Patient) -> list[Finding]:
+    settings = patient.settings
+    if not isinstance(settings, GraderSettings) or settings.runtime != WITHOUT_ENGINE:
+        return await _docker(patient)
+    if not shutil.which(settings.oci_program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin"):
+        return [problem("engine", f"there is no {settings.oci_program}", "install crun, or change --runtime")]
+    found = ok("engine", f"{settings.oci_program} starts containers")
+    return [found] if settings.oci_layout else [found, *await _docker(patient)]
+
+
+async def _docker(patient: Patient) -> list[Finding]:
+    host = os.environ.get("DOCKER_HOST", DEFAULT_ENGINE)
+    is_grader = isinstance(patient.settings, GraderSettings)
+    try:
+        info = await engine.describe(host)
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        text = f"no Docker Engine answers at {host}: {str(error) or type(error).__name__}"
+        if is_grader:
+            return [problem("engine", text, "start it, or set DOCKER_HOST")]
+        return [warning("engine", text, "only hosts with graders need one")]
+    wanted = patient.settings.runtime if isinstance(patient.settings, GraderSettings) else None
+    if wanted not in (None, WITHOUT_ENGINE) and wanted not in info.get("Runtimes", {}):
+        known = ", ".join(sorted(info.get("Runtimes", {})))
+        return [problem("engine", f"it has no runtime {wanted}, only {known}", "install it, or change --runtime")]
+    runtime = info.get("DefaultRuntime") if wanted in (None, WITHOUT_ENGINE) else wanted
+    return [ok("engine", f"Docker Engine {info.get('ServerVersion')} answers at {host}, runtime {runtime}")]
+
+
+async def _disk(patient: Patient) -> list[Finding]:
+    settings = patient.settings
+    low, full, places = float(LOW_DISK), float(FULL_DISK), [Path(settings.log.dir if settings else "")]
+    if isinstance(settings, GraderSettings):
+        places.append(settings.work_dir)
+        full = max(full, memory_bytes(settings.min_disk))
+    return [_free(_existing(place.absolute()), low=max(low, 2 * full), full=full) for place in dict.fromkeys(places)]
+
+
+def _existing(place: Path) -> Path:
+    """The directory, or that in which it would be made."""
+    return place if place.is_dir() else _existing(place.parent)
+
+
+def _free(place: Path, *, low: float, full: float) -> Finding:
+    free = shutil.disk_usage(place).free
+    text = f"{place}: {free / 2**30:.1f} GiB free"
+    if free < full:
+        return problem("disk", text, "make room: logs are lost, and graders take no job without it")
+    return warning("disk", text, "make room soon") if free < low else ok("disk", text)

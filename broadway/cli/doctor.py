@@ -1,0 +1,65 @@
+"""`broadway doctor`: what is wrong with a deployment, and what to do."""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from broadway.cli.common import LOCAL, AsJson, Server
+
+Arguments = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="PROGRAM ARGUMENTS",
+        help="Whose settings tell where the parts are: api (unless another is named), ingest, dispatcher, results or "
+        "grader; and what it is told on its command line.",
+    ),
+]
+ManagementUrl = Annotated[
+    str | None,
+    typer.Option(
+        envvar="BROADWAY_MANAGEMENT_URL",
+        help="RabbitMQ's management API, http(s)://user:password@host:port, to ask for alarms.",
+        show_default=False,
+    ),
+]
+
+
+def doctor(
+    arguments: Arguments = None,
+    *,
+    server: Server = LOCAL,
+    management_url: ManagementUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look at every part from this host: a line for each, with what to do; exit 1 when there is a problem.
+
+    Changes nothing, and takes some seconds, whatever is away.
+    """
+    import asyncio  # noqa: PLC0415 - --help must not wait for it
+    import logging  # noqa: PLC0415
+
+    import structlog  # noqa: PLC0415
+
+    from broadway.cli.checks import Level, examine  # noqa: PLC0415
+
+    # What libraries and services log of a part that is away is told here in other words.
+    logging.disable()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    program, rest = _split(arguments or [])
+    findings = asyncio.run(examine(server.rstrip("/"), management_url, program, rest))
+    if as_json:
+        print(json.dumps([{"check": f.check, "level": f.level, "text": f.text, "advice": f.advice} for f in findings]))
+    else:
+        for finding in findings:
+            advice = f"; {finding.advice}" if finding.advice else ""
+            print(f"{finding.level:8} {finding.check:10} {finding.text}{advice}")
+    raise typer.Exit(any(finding.level is Level.PROBLEM for finding in findings))
+
+
+def _split(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
+    from broadway.settings import PROGRAMS  # noqa: PLC0415
+
+    named = bool(arguments) and arguments[0] in PROGRAMS
+    return (arguments[0], arguments[1:]) if named else ("api", arguments)

@@ -1,0 +1,96 @@
+"""`broadway grader ...`: the cluster's graders, for operators."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from broadway.cli.common import LOCAL, AsJson, ClusterToken, Server, operator
+
+if TYPE_CHECKING:
+    from broadway.client import GraderDescription
+
+app = typer.Typer(help="The cluster's graders.", no_args_is_help=True)
+
+GraderId = Annotated[str, typer.Argument(metavar="GRADER_ID", help="The grader's id.")]
+Reason = Annotated[str, typer.Option(help="Why, for whoever looks.", show_default=False)]
+
+
+@app.command("list")
+def list_graders(*, token: ClusterToken, server: Server = LOCAL, as_json: AsJson = False) -> None:
+    """List every grader that ever joined, with what it does."""
+    with operator(server, token) as api:
+        graders = api.graders()
+    _print(graders, as_json=as_json)
+
+
+@app.command()
+def show(grader_id: GraderId, *, token: ClusterToken, server: Server = LOCAL, as_json: AsJson = False) -> None:
+    """Show one grader, and the jobs that it runs."""
+    with operator(server, token) as api:
+        grader = api.grader(grader_id)
+    if as_json:
+        print(grader.model_dump_json(indent=2))
+        return
+    from broadway.cli.tables import fields_table  # noqa: PLC0415
+
+    fields_table(grader.model_dump())
+
+
+@app.command()
+def pause(grader_id: GraderId, *, reason: Reason = "", token: ClusterToken, server: Server = LOCAL) -> None:
+    """Have a grader take no jobs until it is resumed; what it runs goes on."""
+    _order(server, token, grader_id, "pause", reason=reason)
+
+
+@app.command()
+def resume(grader_id: GraderId, *, token: ClusterToken, server: Server = LOCAL) -> None:
+    """Have a grader take jobs again."""
+    _order(server, token, grader_id, "resume")
+
+
+@app.command()
+def drain(grader_id: GraderId, *, reason: Reason = "", token: ClusterToken, server: Server = LOCAL) -> None:
+    """Have a grader finish what it runs and then do nothing, in its next life too, until it is resumed."""
+    _order(server, token, grader_id, "drain", reason=reason)
+
+
+@app.command("set-slots")
+def set_slots(
+    grader_id: GraderId,
+    slots: Annotated[int, typer.Argument(min=0, max=512, help="Jobs at a time; 0 for what it was started with.")],
+    *,
+    token: ClusterToken,
+    server: Server = LOCAL,
+) -> None:
+    """Change how many jobs a grader runs at a time."""
+    _order(server, token, grader_id, "slots", slots=slots or None)
+
+
+@app.command()
+def revoke(grader_id: GraderId, *, reason: Reason = "", token: ClusterToken, server: Server = LOCAL) -> None:
+    """Throw a grader out: its login is removed, others get what it runs, and it may not join again."""
+    _order(server, token, grader_id, "revoke", reason=reason)
+
+
+@app.command()
+def readmit(grader_id: GraderId, *, token: ClusterToken, server: Server = LOCAL) -> None:
+    """Let a grader that was revoked join again."""
+    _order(server, token, grader_id, "readmit")
+
+
+def _order(server: str, token: str, grader_id: str, verb: str, **wanted: Any) -> None:
+    with operator(server, token) as api:
+        grader = api.order(grader_id, verb, **wanted)
+    slots = f", {grader.wanted.slots} slots" if grader.wanted.slots else ""
+    print(f"{grader.id} is {grader.state}; wanted: {grader.wanted.mode}{slots}")
+
+
+def _print(graders: "list[GraderDescription]", *, as_json: bool) -> None:
+    if as_json:
+        import json  # noqa: PLC0415
+
+        print(json.dumps([grader.model_dump() for grader in graders], indent=2))
+        return
+    from broadway.cli.tables import grader_table  # noqa: PLC0415
+
+    grader_table(graders)

@@ -1,0 +1,187 @@
+"""`broadway hook` and `broadway roster`: submissions by webhook, for course staff."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from broadway.cli.common import EXIT_USAGE, LOCAL, AsJson, Course, Server, Token, client, fail
+
+app = typer.Typer(help="Submission webhooks, and what they have received.", no_args_is_help=True)
+rosters = typer.Typer(help="Who may submit, and from which repository.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="The hook's name.", metavar="HOOK")]
+Assignment = Annotated[str, typer.Argument(help="The assignment's name.", metavar="ASSIGNMENT")]
+
+
+@app.command("list")
+def hook_list(*, course: Course, token: Token, server: Server = LOCAL, as_json: AsJson = False) -> None:
+    """List a course's hooks."""
+    with client(server, course, token) as api:
+        hooks = api.hooks()
+    if as_json:
+        print(json.dumps(hooks, indent=2))
+        return
+    from broadway.cli.tables import hook_table  # noqa: PLC0415
+
+    hook_table(hooks)
+
+
+@app.command("set")
+def hook_set(
+    name: Name,
+    *,
+    assignment: Annotated[str, typer.Option(help="The assignment that is submitted to.")],
+    secret_file: Annotated[
+        list[Path],
+        typer.Option(
+            help="File with a secret, of 16 characters or more. Twice while it changes.", exists=True, dir_okay=False
+        ),
+    ],
+    form: Annotated[str, typer.Option("--format", help="github, or json for other front-ends.")] = "github",
+    branch: Annotated[
+        list[str] | None, typer.Option(help="Branches that are submissions; main and master by default.")
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Tags that are submissions, such as submit-*.")] = None,
+    only_latest: Annotated[
+        bool, typer.Option("--only-latest", help="A submission supersedes earlier ones that still wait.")
+    ] = False,
+    quota: Annotated[
+        str | None, typer.Option(help="N/SECONDS: submissions that a student may make in that time.")
+    ] = None,
+    course: Course,
+    token: Token,
+    server: Server = LOCAL,
+) -> None:
+    """Make or change a hook, and print the path that its deliveries go to."""
+    config: dict[str, Any] = {
+        "assignment": assignment,
+        "format": form,
+        "secrets": [path.read_text().strip() for path in secret_file],
+        "only_latest": only_latest,
+    }
+    if branch is not None or tag is not None:
+        config |= {"branches": branch or [], "tags": tag or []}
+    if quota:
+        config["quota"] = _quota(quota)
+    with client(server, course, token) as api:
+        hook = api.put_hook(name, config)
+    print(f"{server.rstrip('/')}{hook['url']}")
+
+
+@app.command("delete")
+def hook_delete(name: Name, *, course: Course, token: Token, server: Server = LOCAL) -> None:
+    """Remove a hook. What it has received stays."""
+    with client(server, course, token) as api:
+        api.delete_hook(name)
+
+
+@app.command("show")
+def hook_show(
+    name: Name,
+    delivery: Annotated[str | None, typer.Argument(help="One of its deliveries.", show_default=False)] = None,
+    *,
+    state: Annotated[
+        str | None, typer.Option(help="Only deliveries that have become this, such as unmatched.", show_default=False)
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Deliveries at most.", min=1, max=500)] = 50,
+    course: Course,
+    token: Token,
+    server: Server = LOCAL,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a hook has received, latest first; or one delivery, with its body."""
+    with client(server, course, token) as api:
+        found = [api.delivery(name, delivery)] if delivery else api.deliveries(name, state=state, limit=limit)
+    if as_json:
+        print(json.dumps(found[0] if delivery else found, indent=2))
+        return
+    from broadway.cli.tables import delivery_table, fields_table  # noqa: PLC0415
+
+    if delivery:
+        fields_table(found[0])
+    else:
+        delivery_table(found)
+
+
+@app.command("redeliver")
+def hook_redeliver(
+    name: Name,
+    deliveries: Annotated[list[str] | None, typer.Argument(help="Ids of deliveries.", show_default=False)] = None,
+    *,
+    state: Annotated[
+        str | None, typer.Option(help="All that have become this: unmatched, limited or refused.", show_default=False)
+    ] = None,
+    course: Course,
+    token: Token,
+    server: Server = LOCAL,
+) -> None:
+    """Decide deliveries anew that came to nothing, such as after the roster was put right.
+
+    They keep the time when they came first. Exit 1 when one of them comes to nothing again.
+    """
+    if bool(deliveries) is bool(state):
+        raise fail("name deliveries, or give --state", EXIT_USAGE)
+    failed = 0
+    with client(server, course, token) as api:
+        chosen = deliveries or [each["id"] for each in api.every_delivery(name, state=state)]
+        for identity in chosen:
+            told, is_accepted = api.redeliver(name, identity)
+            print(f"{identity}\t{told}")
+            failed += not is_accepted
+    if failed:
+        raise typer.Exit(1)
+
+
+@rosters.command("show")
+def roster_show(
+    assignment: Assignment, *, course: Course, token: Token, server: Server = LOCAL, as_json: AsJson = False
+) -> None:
+    """Show an assignment's roster."""
+    with client(server, course, token) as api:
+        roster = api.roster(assignment)
+    if as_json:
+        print(json.dumps(roster, indent=2))
+        return
+    from broadway.cli.tables import roster_table  # noqa: PLC0415
+
+    roster_table(roster["students"])
+
+
+@rosters.command("import")
+def roster_import(
+    assignment: Assignment,
+    file: Annotated[Path, typer.Argument(help="JSON, or CSV with a header line; - for standard input.")],
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be stored, and store nothing.")] = False,
+    course: Course,
+    token: Token,
+    server: Server = LOCAL,
+) -> None:
+    """Replace an assignment's roster.
+
+    The columns of a CSV file are student, repository and repository_id; every other one is a variable of the
+    student's jobs.
+    """
+    from broadway.rosters import RosterError, read_roster  # noqa: PLC0415
+
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text()
+        roster = read_roster(text, is_json=file.suffix == ".json" or text.lstrip().startswith("{"))
+    except (OSError, RosterError) as error:
+        raise fail(f"{file}: {error}") from error
+    if dry_run:
+        print(roster.model_dump_json(indent=2))
+        return
+    with client(server, course, token) as api:
+        api.put_roster(assignment, roster.model_dump(mode="json"))
+    print(f"{len(roster.students)} students", file=sys.stderr)
+
+
+def _quota(text: str) -> dict[str, Any]:
+    submissions, slash, seconds = text.partition("/")
+    if not slash or not submissions.isdecimal() or not seconds.isdecimal():
+        raise fail(f"--quota {text}: expected N/SECONDS, such as 3/3600", EXIT_USAGE)
+    return {"submissions": int(submissions), "seconds": int(seconds)}

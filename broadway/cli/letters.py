@@ -1,0 +1,66 @@
+"""`broadway dead ...`: messages that no service could handle, for operators."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from broadway.cli.common import EXIT_USAGE, LOCAL, AsJson, ClusterToken, Server, fail, operator
+
+app = typer.Typer(help="Messages that no service could handle.", no_args_is_help=True)
+
+Limit = Annotated[int, typer.Option(min=1, max=500, help="How many, latest first.")]
+
+
+@app.command("list")
+def list_letters(*, limit: Limit = 50, token: ClusterToken, server: Server = LOCAL, as_json: AsJson = False) -> None:
+    """List dead letters: what they were about, where they died and why."""
+    with operator(server, token) as api:
+        found = api.dead_letters(limit=limit)
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    from broadway.cli.tables import letter_table  # noqa: PLC0415 - --help must not wait for it
+
+    letter_table(found)
+
+
+@app.command()
+def show(
+    letter: Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it.")],
+    *,
+    token: ClusterToken,
+    server: Server = LOCAL,
+    as_json: AsJson = False,
+) -> None:
+    """Show one dead letter, with its body."""
+    with operator(server, token) as api:
+        found = api.dead_letter(letter)
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    from broadway.cli.tables import fields_table  # noqa: PLC0415
+
+    fields_table(found)
+
+
+@app.command()
+def discard(
+    letters: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="As `list` shows them.")] = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    token: ClusterToken,
+    server: Server = LOCAL,
+) -> None:
+    """Forget dead letters whose cause is mended; for their jobs there is `broadway job rerun`."""
+    if every is bool(letters):
+        raise fail("name dead letters, or say --all", EXIT_USAGE)
+    count = 0
+    with operator(server, token) as api:
+        while wanted := letters or [letter["id"] for letter in api.dead_letters()]:
+            for letter in wanted:
+                api.discard(letter)
+            count += len(wanted)
+            if letters:
+                break
+    print(f"{count} dead letters discarded")

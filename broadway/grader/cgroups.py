@@ -1,0 +1,91 @@
+"""What a container has used, from a control group around its own: that one outlives it, and so keeps its account."""
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+ROOT = Path("/sys/fs/cgroup")
+OURS = "broadway"
+ABANDONED_AFTER = 600  # seconds
+_NANO, _MICRO = 1e-9, 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """The group of one container."""
+
+    name: str
+
+    @property
+    def parent(self) -> str:
+        """The engine's ``cgroup_parent``."""
+        return f"/{OURS}/{self.name}"
+
+    def cpu_seconds(self) -> float | None:
+        """CPU time of all its processes."""
+        if (usage := self._read("cpuacct", "cpuacct.usage")) is not None:
+            return int(usage) * _NANO
+        stat = self._read("", "cpu.stat") or ""
+        found = [line.split()[1] for line in stat.splitlines() if line.startswith("usage_usec ")]
+        return int(found[0]) * _MICRO if found else None
+
+    def peak_memory(self) -> int | None:
+        """Bytes of memory at its highest, files in memory included."""
+        peak = self._read("memory", "memory.max_usage_in_bytes") or self._read("", "memory.peak")
+        return int(peak) if peak else None
+
+    def remove(self) -> None:
+        """Give the group back, once its container has gone."""
+        for place in _places():
+            _remove(place / OURS / self.name)
+
+    def _read(self, controller: str, file: str) -> str | None:
+        with contextlib.suppress(OSError):
+            return (ROOT / controller / OURS / self.name / file).read_text()
+        return None
+
+
+def can_meter(driver: str) -> bool:
+    """Whether groups of our own are possible: with the engine's driver on this host, and by this process."""
+    return driver == "cgroupfs" and all(os.access(place, os.W_OK) for place in _places())
+
+
+def remove_abandoned(is_abandoned: Callable[[str], bool]) -> None:
+    """Give back the groups of containers that have gone, by their names; not new ones, which may be about to be used.
+
+    A group that is in use cannot be removed.
+    """
+    for place in _places():
+        with contextlib.suppress(OSError):
+            for directory in (place / OURS).iterdir():
+                is_old = time.time() - directory.stat().st_mtime > ABANDONED_AFTER
+                if is_old and directory.is_dir() and is_abandoned(directory.name):
+                    _remove(directory)
+
+
+@cache
+def _places() -> list[Path]:
+    """The roots of the hierarchies: one in version 2, one for each controller in version 1."""
+    if (ROOT / "cgroup.controllers").exists():
+        return [ROOT]
+    with contextlib.suppress(OSError):
+        return [each for each in ROOT.iterdir() if each.is_dir() and not each.is_symlink()]
+    return []
+
+
+def _remove(directory: Path) -> None:
+    with contextlib.suppress(OSError):  # somebody still is in it, or has removed it
+        try:
+            directory.rmdir()
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            for child in directory.iterdir():
+                if child.is_dir():
+                    child.rmdir()
+            directory.rmdir()

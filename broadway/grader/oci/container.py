@@ -1,0 +1,339 @@
+"""One container: started by an OCI runtime on an overlay of its image, followed, killed, removed without a trace."""
+
+import asyncio
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from broadway.grader import kernel
+from broadway.grader.cgroups import ROOT
+from broadway.grader.oci.groups import Account, Group, group, is_in, is_unified
+from broadway.grader.oci.host import OF_RUNTIME, Runtime
+from broadway.grader.oci.images import Image, mount_overlay
+from broadway.grader.oci.spec import Place, runtime_spec
+from broadway.grader.output import OutputLog
+from broadway.grader.stages import Labels
+
+KILL_GRACE = 30.0  # seconds that killed processes may take to end
+_CHUNK = 64 * 1024
+_OWNER = "owner.json"
+_HYBRID = f"{ROOT}/unified"  # version 2 beside version 1
+_IGNORED_BY_PYTHON = [signal.SIGPIPE, signal.SIGXFSZ]
+_EXITED_BY_SIGNAL = 128
+
+
+class StartError(Exception):
+    """The runtime did not start it; the text is its own."""
+
+
+@dataclass(slots=True)
+class Container:
+    """One stage's container. What blocks is to be called in threads, the rest in the event loop."""
+
+    runtime: Runtime
+    name: str
+    image: Image
+    options: Mapping[str, Any]
+    labels: Labels
+    output: OutputLog
+    output_limit: int
+    started: asyncio.Future[int] = field(init=False)  # nanoseconds since the epoch
+    ended: asyncio.Future[int] = field(init=False)  # the exit code, above 128 for signals
+    created_at: float = 0.0  # on the monotonic clock; 0 if it was not
+    finished_at: int = 0  # nanoseconds since the epoch
+    flooded: bool = False
+    _pid: int = 0  # the runtime's
+    _init: int = 0  # the container's first process
+    _group: Group = field(init=False)
+    _readers: dict[int, Callable[[], None]] = field(default_factory=dict)
+    _writers: list[int] = field(default_factory=list)
+    _loop: asyncio.AbstractEventLoop = field(init=False)
+    _is_ours: bool = False
+    _is_killed: bool = False
+
+    def __post_init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._group = group(self.name)
+        self.started, self.ended = self._loop.create_future(), self._loop.create_future()
+
+    @property
+    def directory(self) -> Path:
+        return self.runtime.state / self.name
+
+    def start(self) -> None:
+        """Make it and start it; blocks. The calling thread has to end after it.
+
+        Raises:
+            FileExistsError: There is one of that name.
+            UnknownUserError: The image names a user that it does not have.
+            OSError: The host has no room, or no right.
+        """
+        self._create()
+        self.created_at = time.monotonic()
+        self._start()
+
+    def _create(self) -> None:
+        self.directory.mkdir()
+        self._is_ours = True
+        _write(f"{self.directory}/{_OWNER}", {"grader": self.labels.grader_id, "boot": self.labels.boot_id})
+        os.mkfifo(f"{self.directory}/pid")
+        os.mkdir(f"{self.directory}/files")  # noqa: PTH102 - many times a second
+        self._group.create(self.options["host_config"])
+
+    def _start(self) -> None:
+        """Start the runtime, with mounts and in a group that the calling thread gets for it."""
+        kernel.own_mounts()
+        if not is_unified():
+            with contextlib.suppress(FileNotFoundError):
+                kernel.mount(str(ROOT), _HYBRID, "", kernel.Mounting.BIND)  # crun refuses to see it
+        files = self.directory / "files"
+        self._mount(files)
+        _write(f"{files}/hostname", f"{self.options['hostname']}\n")
+        place = Place(files / "root", files / "hostname", self.runtime.init, self._group, self.runtime.seccomp)
+        spec = runtime_spec(self.options, self.image.config, place)
+        _write(f"{files}/config.json", spec)
+        self._open_pipes(spec["process"]["user"])
+        self._group.enter()
+        self._pid = self._spawn(files)
+
+    def follow(self) -> None:
+        """Begin to follow what was started: the output, the start, the end."""
+        self._close_writers()
+        end = os.pidfd_open(self._pid)
+        self._readers[end] = partial(self._end, end)
+        for descriptor, act in self._readers.items():
+            self._loop.add_reader(descriptor, act)
+
+    def kill(self) -> bool:
+        """Kill it. False if it had ended by itself."""
+        if self.ended.done():
+            return False
+        with contextlib.suppress(OSError):
+            descriptor = os.pidfd_open(self._init)
+            try:
+                if is_in(self._init, self.name):
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                    return True
+            finally:
+                os.close(descriptor)
+        return False
+
+    def settle(self) -> tuple[Account, str | None]:
+        """What it has used, and what the runtime says went wrong with it, if anything did; it is removed; blocks.
+
+        Raises:
+            OSError: Something of it is still there.
+        """
+        told = self._group.account(), read_error(self.directory / "log")
+        self.remove()
+        return told
+
+    def close(self) -> None:
+        """Follow it no longer."""
+        self._close_writers()
+        for descriptor in list(self._readers):
+            self._stop_reading(descriptor)
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether nothing is here that was made for it."""
+        return not self._is_ours
+
+    def remove(self) -> None:
+        """Kill what is left of it, and remove all that was made for it; blocks.
+
+        Raises:
+            OSError: Something of it is still there.
+        """
+        if not self._is_ours:
+            return
+        if self._pid and not self.ended.done():
+            self._group.kill()
+            self._reap()
+            shutil.rmtree(OF_RUNTIME / self.name, ignore_errors=True)
+        self._group.remove(within=KILL_GRACE)
+        _remove(self.directory)
+        self._is_ours = False
+
+    def _mount(self, files: Path) -> None:
+        size = self.runtime.size
+        limits = f"size={size.size},nr_inodes={size.inodes},mode=0700"
+        kernel.mount("broadway-root", str(files), "tmpfs", kernel.Mounting.NODEV, limits)
+        for name in ("root", "upper", "work"):
+            os.mkdir(f"{files}/{name}", 0o755)  # noqa: PTH102 - many times a second
+        mount_overlay(self.image.layers, files / "root", upper=files / "upper", work=files / "work")
+
+    def _open_pipes(self, user: Mapping[str, int]) -> None:
+        """Its output, and the runtime's word that it runs. Whoever it is may open its own output again."""
+        for stream in (1, 2):
+            reader, writer = os.pipe2(os.O_CLOEXEC)
+            self._readers[reader] = partial(self._read, stream, reader)
+            self._writers.append(writer)
+            os.set_blocking(reader, False)
+            os.fchown(writer, user["uid"], user["gid"])
+        word = os.open(self.directory / "pid", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._readers[word] = partial(self._begin, word)
+
+    def _spawn(self, files: Path) -> int:
+        place = self.directory
+        return os.posix_spawn(
+            self.runtime.program,
+            [
+                *("crun", f"--root={OF_RUNTIME}", f"--log=file:{place / 'log'}", "--log-format=json"),
+                *([] if is_unified() else ["--cgroup-manager=disabled"]),
+                *("run", f"--bundle={files}", f"--config={files / 'config.json'}", f"--pid-file={place / 'pid'}"),
+                self.name,
+            ],
+            {"PATH": os.environ.get("PATH", os.defpath)},
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                *((os.POSIX_SPAWN_DUP2, writer, stream) for stream, writer in enumerate(self._writers, 1)),
+            ],
+            setsid=True,
+            setsigmask=[],
+            setsigdef=_IGNORED_BY_PYTHON,
+        )
+
+    def _read(self, stream: int, descriptor: int) -> None:
+        try:
+            data = os.read(descriptor, _CHUNK)
+        except BlockingIOError:
+            return
+        if not data:
+            self._stop_reading(descriptor)
+            return
+        self.output.feed(stream, data, time.time_ns())
+        if self.output.total > self.output_limit and not self._is_killed:
+            self.flooded = True
+            self._is_killed = self.kill()
+
+    def _begin(self, descriptor: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._init = int(os.read(descriptor, 32))
+            self._stop_reading(descriptor)
+            self.started.set_result(time.time_ns())
+
+    def _end(self, descriptor: int) -> None:
+        self._stop_reading(descriptor)
+        status = os.waitpid(self._pid, 0)[1]
+        code = os.waitstatus_to_exitcode(status)
+        self.finished_at = time.time_ns()
+        self._drain()
+        self.ended.set_result(code if code >= 0 else _EXITED_BY_SIGNAL - code)
+
+    def _drain(self) -> None:
+        """Take what is in the pipes; nobody writes to them any more."""
+        for descriptor, act in list(self._readers.items()):
+            while descriptor in self._readers and self.output.total <= self.output_limit and _is_ready(descriptor):
+                act()
+
+    def _reap(self) -> None:
+        deadline = time.monotonic() + KILL_GRACE
+        while time.monotonic() < deadline:
+            with contextlib.suppress(ChildProcessError):
+                if os.waitpid(self._pid, os.WNOHANG)[0]:
+                    return
+                time.sleep(0.002)
+                continue
+            return
+        raise TimeoutError
+
+    def _stop_reading(self, descriptor: int) -> None:
+        if self._readers.pop(descriptor, None):
+            self._loop.remove_reader(descriptor)
+            os.close(descriptor)
+
+    def _close_writers(self) -> None:
+        while self._writers:
+            os.close(self._writers.pop())
+
+
+def _write(file: str, content: object) -> None:
+    """Write a new file: a text, or anything else as JSON."""
+    text = content if isinstance(content, str) else json.dumps(content)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    with os.fdopen(descriptor, "wb", buffering=0) as opened:
+        opened.write(text.encode())
+
+
+def _is_ready(descriptor: int) -> bool:
+    return bool(select.select([descriptor], [], [], 0)[0])
+
+
+def read_error(log: Path) -> str | None:
+    """The last error in a runtime's log of JSON lines."""
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return None
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            if entry.get("level") == "error":
+                return str(entry.get("msg", ""))
+    return None
+
+
+def _remove(directory: Path) -> None:
+    """Remove a directory of the state. What was mounted in it nobody but the container has seen."""
+    try:
+        for name in (_OWNER, "pid", "log"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{directory}/{name}")  # noqa: PTH108 - many times a second
+        for name in ("/files", ""):
+            os.rmdir(f"{directory}{name}")  # noqa: PTH106 - many times a second
+    except OSError:
+        shutil.rmtree(directory)
+
+
+def owner(directory: Path) -> tuple[str, str] | None:
+    """Whose container has a directory of the state: the grader's id, and its life. None if nobody has said so yet."""
+    try:
+        told = json.loads((directory / _OWNER).read_text())
+        return str(told["grader"]), str(told["boot"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def remove_abandoned(directory: Path) -> None:
+    """Remove another grader's container, by its directory in the state; blocks.
+
+    Raises:
+        OSError: Something of it is still there.
+    """
+    abandoned = group(directory.name)
+    abandoned.kill()
+    abandoned.remove(within=KILL_GRACE)
+    shutil.rmtree(OF_RUNTIME / directory.name, ignore_errors=True)
+    _remove(directory)
+
+
+def run_alone(call: Callable[[], None]) -> "asyncio.Future[None]":
+    """Begin a call in a thread that ends after it, whatever it has made of itself."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def finish(error: BaseException | None) -> None:
+        if not done.done():
+            done.set_exception(error) if error else done.set_result(None)
+
+    def work() -> None:
+        error = None
+        try:
+            call()
+        except Exception as raised:  # noqa: BLE001 - whoever awaits gets it
+            error = raised
+        loop.call_soon_threadsafe(finish, error)
+
+    threading.Thread(target=work, name="container", daemon=True).start()
+    return done

@@ -1,0 +1,44 @@
+"""What goes wrong with a container, in an engine's words, so that a job's reader need not know the difference."""
+
+import re
+
+from broadway.grader.oci.accounts import UnknownUserError
+from broadway.grader.oci.container import StartError
+from broadway.grader.stages import ContainerError
+from broadway.job import FaultPhase
+
+_NOT_FOUND = re.compile(r"executable file .* not found")
+_REFUSED = re.compile(r"^(open executable|exec).*: ([A-Z][a-z ]+)$")
+_REASONS = {"Operation not permitted": "permission denied"}  # what crun says of a directory
+_STAGES_FAULT = re.compile(r"sethostname|chdir|cwd")
+_PATHS = re.compile(r"`[^`]*`|/\S+")
+
+
+def start_fault(error: Exception, what: str, program: str) -> ContainerError:
+    """An error of starting, without what it tells of the host."""
+    if isinstance(error, UnknownUserError):
+        return ContainerError(f"{what}: {error}", phase=FaultPhase.START, retryable=False)
+    if not isinstance(error, StartError):
+        reason = f"{what}: the container could not be made ({describe(error)})"
+        return ContainerError(reason, phase=FaultPhase.START, retryable=True)
+    text = str(error)
+    cause = _cause(text, program)
+    is_stages = cause is not None or bool(_STAGES_FAULT.search(text))
+    return ContainerError(
+        f"{what}: {cause or _PATHS.sub('...', text)}"[:800], phase=FaultPhase.START, retryable=not is_stages
+    )
+
+
+def describe(error: Exception) -> str:
+    """An error of the system without its path."""
+    return (error.strerror or type(error).__name__) if isinstance(error, OSError) else type(error).__name__
+
+
+def _cause(text: str, program: str) -> str | None:
+    """Why a program could not be executed; None if it was something else."""
+    if _NOT_FOUND.search(text):
+        where = f"stat {program}: no such file or directory" if "/" in program else "executable file not found in $PATH"
+        return f'exec: "{program}": {where}'
+    if found := _REFUSED.search(text):
+        return f'exec: "{program}": {_REASONS.get(found[2], found[2].lower())}'
+    return None

@@ -1,0 +1,228 @@
+"""Images unpacked once: a cache on disk by digest, which graders of one host may share, and what is unused goes."""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from broadway.grader import kernel
+from broadway.grader.oci.layers import LayerError, in_root, unpack
+from broadway.grader.oci.sources import Contents
+from broadway.grader.oci.spec import ImageConfig
+
+log = structlog.get_logger(__name__)
+
+_LONGEST_ACCOUNTS = 1024 * 1024  # bytes of a passwd or group file
+_FEWEST = 2  # layers that an overlay without an upper one has
+
+Source = Callable[[Path], AbstractContextManager[Contents]]
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An unpacked image: the directories of its layers, the highest first, and the lock that keeps them here."""
+
+    id: str
+    config: ImageConfig
+    layers: tuple[Path, ...]
+    lock: int
+
+    def close(self) -> None:
+        os.close(self.lock)
+
+
+def mount_overlay(layers: Sequence[Path], place: Path, *, upper: Path | None = None, work: Path | None = None) -> None:
+    """Mount layers, the highest first, over one another, in the calling thread's mount namespace.
+
+    Paths go to the kernel as descriptors: these are short, and have no colons and commas, whatever the paths have.
+
+    Raises:
+        OSError: That was not possible.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def short(directory: Path) -> str:
+            descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, descriptor)
+            return f"/proc/self/fd/{descriptor}"
+
+        options = "lowerdir=" + ":".join(map(short, layers))
+        if upper and work:
+            options += f",upperdir={short(upper)},workdir={short(work)}"
+        kernel.mount("overlay", str(place), "overlay", options=options)
+
+
+class Store:
+    """The cache in one directory. Its methods block, and may be called in any thread."""
+
+    def __init__(self, directory: Path) -> None:
+        self._records = directory / "images"
+        self._layers = directory / "layers"
+        self._incoming = directory / "incoming"
+        for each in (self._records, self._layers, self._incoming):
+            each.mkdir(parents=True, exist_ok=True)
+        directory.chmod(0o700)
+
+    def get(self, image_id: str) -> Image | None:
+        """An image that is here; it stays until it is closed."""
+        record = self._record(image_id)
+        try:
+            lock = os.open(record, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        with contextlib.ExitStack() as stack:
+            stack.callback(os.close, lock)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            if os.fstat(lock).st_nlink == 0:
+                return None  # it has just been removed
+            os.utime(record)
+            kept = json.loads(record.read_bytes())
+            layers = tuple(self._layers / digest for digest in reversed(kept["layers"]))
+            stack.pop_all()
+            return Image(image_id, ImageConfig(**kept["config"]), layers, lock)
+
+    def add(self, image_id: str, source: Source) -> Image:
+        """Unpack an image unless it is here by now; one is unpacked at a time, whoever wants it.
+
+        Args:
+            image_id: Its config's digest.
+            source: Gives its contents, given a directory for whatever it has to store meanwhile.
+
+        Raises:
+            LayerError: It is not well formed.
+            OSError: It cannot be written.
+        """
+        with self._alone():
+            if found := self.get(image_id):
+                return found
+            self._tidy()
+            with source(self._incoming) as contents:
+                self._unpack(image_id, contents)
+            if added := self.get(image_id):
+                return added
+        raise LayerError("it was removed at once")
+
+    def collect(self, unused_for: float) -> int:
+        """Remove images that nobody has used for so many seconds, and layers that no image has; how many images."""
+        with self._alone():
+            removed = sum(self._is_removed(record, time.time() - unused_for) for record in self._records.iterdir())
+            kept = {layer for record in self._records.iterdir() for layer in json.loads(record.read_bytes())["layers"]}
+            for layer in self._layers.iterdir():
+                if layer.name not in kept:
+                    layer.rename(self._incoming / layer.name)
+            self._tidy()
+        return removed
+
+    def _unpack(self, image_id: str, image: Contents) -> None:
+        if len(image.diff_ids) != len(image.layers):
+            raise LayerError("its config has other layers than its manifest")
+        for digest, opened in zip(image.diff_ids, image.layers, strict=True):
+            if not digest.isalnum():
+                raise LayerError(f"{digest} is no digest")
+            if (self._layers / digest).exists():
+                continue
+            partial = self._incoming / digest
+            partial.mkdir(mode=0o755)
+            with opened() as layer:
+                found = unpack(layer, partial)
+            if found != digest:
+                raise LayerError(f"a layer has the digest {found}, it should have {digest}")
+            self._settle(partial, self._layers / digest)
+        config = _config(image.config.get("config") or {}, [self._layers / digest for digest in image.diff_ids])
+        partial = self._incoming / "record"
+        partial.write_text(json.dumps({"config": asdict(config), "layers": image.diff_ids}))
+        self._settle(partial, self._record(image_id))
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Be the only one, on this host, who adds and removes."""
+        with (self._records.parent / "lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _settle(self, partial: Path, final: Path) -> None:
+        """Give something its name once it is on the disk."""
+        descriptor = os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            kernel.sync_file_system(descriptor)
+        finally:
+            os.close(descriptor)
+        partial.rename(final)
+
+    def _record(self, image_id: str) -> Path:
+        name = image_id.removeprefix("sha256:")
+        if not name.isalnum():
+            raise LayerError(f"{image_id} is no digest")
+        return self._records / name
+
+    def _is_removed(self, record: Path, before: float) -> bool:
+        with record.open("rb") as file:
+            if record.stat().st_mtime >= before:
+                return False
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False  # somebody has it open
+            record.unlink()
+            return True
+
+    def _tidy(self) -> None:
+        """Remove what graders have left that died over it: nobody else is at work."""
+        for each in self._incoming.iterdir():
+            if each.is_dir() and not each.is_symlink():
+                shutil.rmtree(each)
+            else:
+                each.unlink()
+
+
+def _config(config: Mapping[str, Any], layers: Sequence[Path]) -> ImageConfig:
+    passwd, group = _users(layers)
+    return ImageConfig(
+        env=config.get("Env") or (),
+        user=config.get("User") or "",
+        working_dir=config.get("WorkingDir") or "",
+        entrypoint=config.get("Entrypoint") or (),
+        cmd=config.get("Cmd") or (),
+        passwd=passwd,
+        group=group,
+    )
+
+
+def _users(layers: Sequence[Path]) -> tuple[str, str]:
+    """An image's passwd and group files, in the way its containers see them."""
+
+    def read() -> tuple[str, str]:
+        return _text("/etc/passwd"), _text("/etc/group")
+
+    if len(layers) < _FEWEST:
+        return in_root(layers[0], read) if layers else ("", "")
+    with tempfile.TemporaryDirectory(dir=layers[0].parent.parent / "incoming") as merged:
+
+        def prepare() -> None:
+            kernel.own_mounts()
+            mount_overlay(layers[::-1], Path(merged))
+
+        return in_root(Path(merged), read, prepare=prepare)
+
+
+def _text(path: str) -> str:
+    """A small file of an image; nothing if it has none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return ""
+        return file.read(_LONGEST_ACCOUNTS).decode(errors="replace")

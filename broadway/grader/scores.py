@@ -1,0 +1,138 @@
+"""The results file of a trusted stage: Gradescope's and PrairieLearn's shapes, taken strictly.
+
+A student may have had a hand in every text of it. It is kept as one opaque text beside the few numbers that Broadway
+understands, so that no key, number or nesting in it can trouble a database or a reader.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MAX_SIZE = 1024 * 1024  # bytes
+MAX_DEPTH = 32
+MAX_TESTS = 10_000
+MAX_DIGITS = 16
+LARGEST = 2**53  # whole numbers beyond are not the same in every program
+
+
+class InvalidScoresError(ValueError):
+    """Not a results file; the text says what is wrong, without repeating what is in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a submission scores. ``document`` is the file itself, as JSON text."""
+
+    score: float
+    max_score: float | None
+    document: str
+
+
+def parse(data: bytes) -> Scores:
+    """Read a results file.
+
+    Raises:
+        InvalidScoresError: It is none.
+    """
+    document = _decode(data)
+    if not isinstance(document, dict):
+        raise InvalidScoresError("should be a JSON object")
+    _check_depth(document)
+    tests = _tests(document)
+    score = _number(document, "score", "score")
+    if score is None and document.get("gradable") is False:
+        score = 0.0
+    if score is None:
+        scored = [_number(test, "score", f"tests.{index}.score", "points") for index, test in enumerate(tests)]
+        if not any(each is not None for each in scored):
+            raise InvalidScoresError("score: should be a number, here or in a test")
+        score = math.fsum(each for each in scored if each is not None)
+    limits = [_number(test, "max_score", f"tests.{index}.max_score", "max_points") for index, test in enumerate(tests)]
+    known = [each for each in limits if each is not None]
+    top = _number(document, "max_score", "max_score")
+    max_score = top if top is not None else math.fsum(known) if known and len(known) == len(limits) else None
+    return Scores(score, max_score, json.dumps(document, ensure_ascii=True, allow_nan=False))
+
+
+def _decode(data: bytes) -> Any:
+    if len(data) > MAX_SIZE:
+        raise InvalidScoresError(f"should have at most {MAX_SIZE} bytes")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidScoresError("should be UTF-8") from None
+    try:
+        return json.loads(
+            text, parse_int=_integer, parse_float=_float, parse_constant=_constant, object_pairs_hook=_object
+        )
+    except RecursionError:
+        raise InvalidScoresError(f"is nested deeper than {MAX_DEPTH}") from None
+    except json.JSONDecodeError as error:
+        raise InvalidScoresError(f"is no JSON: line {error.lineno}, column {error.colno}") from None
+
+
+def _integer(text: str) -> int:
+    if len(text) > MAX_DIGITS + 1 or abs(int(text)) > LARGEST:
+        raise InvalidScoresError("has a whole number beyond 2^53")
+    return int(text)
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise InvalidScoresError("has a number that is too large")
+    return value
+
+
+def _constant(name: str) -> float:
+    raise InvalidScoresError(f"has {name}, which is no JSON")
+
+
+def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise InvalidScoresError("has an object with the same key twice")
+        found[key] = value
+    return found
+
+
+def _check_depth(document: Any) -> None:
+    level = [document]
+    for _ in range(MAX_DEPTH):
+        level = [child for each in level for child in _children(each)]
+        if not level:
+            return
+    raise InvalidScoresError(f"is nested deeper than {MAX_DEPTH}")
+
+
+def _children(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return [each for each in value.values() if isinstance(each, dict | list)]
+    return [each for each in value if isinstance(each, dict | list)]
+
+
+def _tests(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    tests = document.get("tests")
+    if tests is None:
+        return []
+    if not isinstance(tests, list) or not all(isinstance(test, dict) for test in tests):
+        raise InvalidScoresError("tests: should be a list of objects")
+    if len(tests) > MAX_TESTS:
+        raise InvalidScoresError(f"tests: should be at most {MAX_TESTS}")
+    return tests
+
+
+def _number(holder: Mapping[str, Any], key: str, where: str, other: str | None = None) -> float | None:
+    value = holder.get(key)
+    if value is None and other:
+        value = holder.get(other)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidScoresError(f"{where}: should be a number")
+    if value < 0:
+        raise InvalidScoresError(f"{where}: should not be negative")
+    return abs(float(value))

@@ -1,0 +1,268 @@
+"""The collections ``hook``, ``roster``, ``hook_delivery`` and ``hook_quota``."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError
+
+from broadway.hook import Delivery, DeliveryState, Hook, HookConfig, Push, Quota, Roster, RosterEntry
+from broadway.mongo.assignments import check_storable
+from broadway.mongo.collection import Collection, Document, Update, insert_each, update_each
+from broadway.mongo.recent import Recent
+
+log = structlog.get_logger(__name__)
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_UPDATES = 20  # at a time
+
+
+class Hooks:
+    """Hooks, by ``<course>/<name>``."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._hooks = collection
+        self._recent = Recent(self._read)
+
+    async def get(self, course: str, name: str) -> Hook | None:
+        """A hook; None for one that another program has stored without a secret or wrongly, too, which is said."""
+        return await self._read(f"{course}/{name}")
+
+    async def recent(self, course: str, name: str) -> Hook | None:
+        """A hook as it was a moment ago at most."""
+        return await self._recent.get(f"{course}/{name}")
+
+    async def _read(self, identity: str) -> Hook | None:
+        document = await self._hooks.find_one({"_id": identity})
+        return _hook(document) if document else None
+
+    async def of_course(self, course: str) -> list[Hook]:
+        """A course's hooks, by name."""
+        found = await self._hooks.find({"course": course}).sort("_id", 1).to_list()
+        return [hook for document in found if (hook := _hook(document))]
+
+    async def put(self, hook: Hook) -> None:
+        """Store a hook, replacing an older one whole."""
+        identity = f"{hook.course}/{hook.name}"
+        document = {"course": hook.course, "name": hook.name, **hook.config.model_dump(mode="json")}
+        await self._hooks.replace_one({"_id": identity}, document, upsert=True)
+        self._recent.forget(identity)
+
+    async def delete(self, course: str, name: str) -> bool:
+        """Remove a hook; False when there is none. What it has received stays."""
+        identity = f"{course}/{name}"
+        deleted = await self._hooks.delete_one({"_id": identity})
+        self._recent.forget(identity)
+        return deleted.deleted_count == 1
+
+
+class Rosters:
+    """Rosters, by ``<course>/<assignment>``."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._rosters = collection
+        self._recent = Recent(self._read)
+
+    async def get(self, course: str, assignment: str) -> Roster | None:
+        return await self._read(f"{course}/{assignment}")
+
+    async def recent(self, course: str, assignment: str) -> Roster | None:
+        """A roster as it was a moment ago at most."""
+        return await self._recent.get(f"{course}/{assignment}")
+
+    async def _read(self, identity: str) -> Roster | None:
+        document = await self._rosters.find_one({"_id": identity})
+        return Roster(students=tuple(map(_entry, document["students"]))) if document else None
+
+    async def put(self, course: str, assignment: str, roster: Roster) -> None:
+        """Store a roster, replacing an older one whole.
+
+        Raises:
+            UnstorableError: MongoDB would refuse it; the older one is untouched.
+        """
+        identity = f"{course}/{assignment}"
+        document = {"students": [entry.model_dump(mode="json") for entry in roster.students]}
+        check_storable(document)
+        await self._rosters.replace_one({"_id": identity}, document, upsert=True)
+        self._recent.forget(identity)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryMove:
+    """A change to a delivery, which takes place only if it is in the state in which it was read."""
+
+    delivery: Delivery
+    changes: Mapping[str, Any]
+
+
+class Deliveries:
+    """What hooks have received."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._deliveries = collection
+
+    async def ensure_indexes(self) -> None:
+        await self._deliveries.create_index("due_at", name="undecided")
+        await self._deliveries.create_index([("course", 1), ("hook", 1), ("received_at", -1)], name="by_hook")
+        await self._deliveries.create_index(
+            [("course", 1), ("assignment", 1), ("student", 1), ("received_at", 1)], name="by_student"
+        )
+
+    async def keep(self, delivery: Delivery) -> tuple[Delivery, bool]:
+        """Store a delivery unless it has come before: the one that is stored, and whether that is the new one."""
+        if await self.insert(delivery):
+            return delivery, True
+        known = await self._deliveries.find_one_and_update(
+            {"_id": delivery.id}, {"$inc": {"times": 1}}, return_document=ReturnDocument.AFTER
+        )
+        return (_delivery(known) if known else delivery), False
+
+    async def insert(self, delivery: Delivery) -> bool:
+        """Store a delivery; False if it has come before."""
+        return (await self.insert_all([delivery]))[0]
+
+    async def insert_all(self, deliveries: Sequence[Delivery]) -> list[bool]:
+        """Store deliveries; False for each that has come before."""
+        return await insert_each(self._deliveries, [_document(delivery) for delivery in deliveries])
+
+    async def get(self, identity: str) -> Delivery | None:
+        document = await self._deliveries.find_one({"_id": identity})
+        return _delivery(document) if document else None
+
+    async def move(self, delivery: Delivery, **changes: Any) -> Delivery:
+        """Change a delivery, if it is in the state in which it was read; as it is then."""
+        moved = replace(delivery, **changes)
+        if await self.apply(DeliveryMove(delivery, changes)):
+            return moved
+        return await self.get(delivery.id) or moved
+
+    async def apply(self, move: DeliveryMove) -> bool:
+        """Change a delivery; False if it is not in the state in which it was read any more."""
+        return (await self.move_all([move]))[0]
+
+    async def move_all(self, moves: Sequence[DeliveryMove]) -> list[bool]:
+        """Change deliveries, each in one conditional update; which of them were as they were read."""
+        updates = [
+            Update(move.delivery.id, {"state": move.delivery.state.value}, dict(map(_stored, move.changes.items())))
+            for move in moves
+        ]
+        return await update_each(self._deliveries, updates, at_a_time=_UPDATES)
+
+    async def undecided(self, now: datetime, *, limit: int) -> list[Delivery]:
+        """Deliveries that somebody should have decided by now, oldest first."""
+        found = self._deliveries.find({"due_at": {"$gt": _EPOCH, "$lte": now}}).sort("due_at", 1).limit(limit)
+        return [_delivery(document) for document in await found.to_list()]
+
+    async def of_student(self, course: str, assignment: str, student: str) -> list[Delivery]:
+        """Those of a student that have become a run, oldest first, without bodies."""
+        wanted = {
+            "course": course,
+            "assignment": assignment,
+            "student": student,
+            "state": DeliveryState.ACCEPTED.value,
+        }
+        found = self._deliveries.find(wanted, {"body": 0}).sort("received_at", 1)
+        return [_delivery(document) for document in await found.to_list()]
+
+    async def of_hook(
+        self, course: str, hook: str, *, before: datetime | None, limit: int, state: DeliveryState | None = None
+    ) -> Sequence[Delivery]:
+        """What a hook has received, latest first, without bodies; ``before`` is where a page ends."""
+        wanted: Document = {"course": course, "hook": hook}
+        if before:
+            wanted["received_at"] = {"$lt": before}
+        if state:
+            wanted["state"] = state.value
+        found = self._deliveries.find(wanted, {"body": 0}).sort("received_at", -1).limit(limit)
+        return [_delivery(document) for document in await found.to_list()]
+
+
+class Quotas:
+    """How often students have submitted lately."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._quotas = collection
+
+    async def take(self, key: str, submission: str, quota: Quota, now: datetime) -> datetime | None:
+        """Count a submission against a quota, once; or when the next one may come, if the quota is used up.
+
+        One conditional update decides, so that no two of several that come at once can share the last place.
+        """
+        known = await self._quotas.find_one({"_id": key})
+        times = known["times"] if known else []
+        if any(entry["submission"] == submission for entry in times):
+            return None
+        since = now - timedelta(seconds=quota.seconds)
+        oldest = f"times.{quota.submissions - 1}.at"
+        entry = {"submission": submission, "at": now}
+        try:
+            await self._quotas.update_one(
+                {"_id": key, "$or": [{oldest: {"$exists": False}}, {oldest: {"$lte": since}}]},
+                {"$push": {"times": {"$each": [entry], "$position": 0, "$slice": quota.submissions}}},
+                upsert=True,
+            )
+        except DuplicateKeyError:
+            known = await self._quotas.find_one({"_id": key})
+            at: datetime = known["times"][quota.submissions - 1]["at"] if known else now
+            return at + timedelta(seconds=quota.seconds)
+        return None
+
+
+def _hook(document: Document) -> Hook | None:
+    fields = {key: document.get(key) for key in HookConfig.model_fields if key in document}
+    try:
+        return Hook(document["course"], document["name"], HookConfig.model_validate(fields))
+    except (KeyError, ValidationError) as error:
+        log.warning("hook left out", hook=str(document["_id"]), problem=type(error).__name__)
+        return None
+
+
+def _entry(document: Document) -> RosterEntry:
+    return RosterEntry.model_validate({key: document.get(key) for key in RosterEntry.model_fields})
+
+
+def _stored(change: tuple[str, Any]) -> tuple[str, Any]:
+    name, value = change
+    return name, value.value if isinstance(value, DeliveryState) else value
+
+
+def _document(delivery: Delivery) -> Document:
+    push = delivery.push
+    return {
+        "_id": delivery.id,
+        "course": delivery.course,
+        "hook": delivery.hook,
+        "assignment": delivery.assignment,
+        "delivery_id": delivery.delivery_id,
+        "received_at": delivery.received_at,
+        "state": delivery.state.value,
+        "push": None
+        if push is None
+        else {
+            "version": push.version,
+            "ref": push.ref,
+            "student": push.student,
+            "repository": push.repository,
+            "repository_id": push.repository_id,
+            "env": dict(push.env),
+        },
+        "student": delivery.student,
+        "run_id": delivery.run_id,
+        "reason": delivery.reason,
+        "retry_at": delivery.retry_at,
+        "due_at": delivery.due_at,
+        "times": delivery.times,
+        "body": delivery.body,
+        "traceparent": delivery.traceparent,
+    }
+
+
+def _delivery(document: Document) -> Delivery:
+    push = document.get("push")
+    own = {"id": document["_id"], "state": DeliveryState(document["state"]), "push": Push(**push) if push else None}
+    rest = {key: value for key, value in document.items() if key not in ("_id", "state", "push", "writer")}
+    return Delivery(**{**rest, **own})

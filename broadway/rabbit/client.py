@@ -1,0 +1,425 @@
+"""One service's way to the broker: publishing with confirms, declaring, consuming."""
+
+import asyncio
+import contextlib
+import ssl
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Self
+
+import aio_pika
+import stamina
+import structlog
+from aio_pika.abc import (
+    AbstractChannel,
+    AbstractIncomingMessage,
+    AbstractRobustChannel,
+    AbstractRobustConnection,
+)
+from aio_pika.channel import Channel
+from aio_pika.exceptions import (
+    ChannelNotFoundEntity,
+)
+from aio_pika.robust_connection import RobustConnection
+from yarl import URL
+
+from broadway import metrics
+from broadway.crashpoints import Point, reach
+from broadway.events import Decoder, Event, Wire, decode, encode
+from broadway.ports import Handler, PublishError
+from broadway.rabbit.calls import BROKEN, CALL_TIMEOUT, call, close
+from broadway.rabbit.connecting import (
+    HEARTBEAT,
+    BrokerUnreachableError,
+    LoginRefusedError,
+    connect,
+    robust_channel,
+    target,
+    unreachable,
+)
+from broadway.rabbit.declaring import PING, QueueState, declare, look
+from broadway.rabbit.subscription import Subscription
+from broadway.rabbit.taker import Taker
+from broadway.topology import (
+    DEAD_LETTERS,
+    EXCHANGES,
+    LOGS,
+    PING_KEY,
+    SHARED_QUEUES,
+    Exchange,
+    Queue,
+    dead_letter_key,
+)
+
+log = structlog.get_logger(__name__)
+
+PING_WITHIN = 3  # seconds
+CANARY_LIFE = 30  # seconds
+CANARY_WITHIN = 5  # seconds
+REPLACE_WITHIN = 30  # seconds; deleting a broken queue takes some
+FIRST_PAUSE = 0.1  # seconds before a publish is repeated
+PUBLISH_DEADLINE = 30  # seconds, over all repetitions of one publish
+
+
+class Rabbit:
+    """One service's two connections to the broker: one publishes, one consumes.
+
+    They are apart because a broker with a resource alarm stops reading from connections that publish, and acks sent
+    on such a connection would be stuck with it.
+    """
+
+    def __init__(
+        self,
+        publishing: AbstractRobustConnection,
+        consuming: AbstractRobustConnection,
+        *,
+        url: str,
+        service: str,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._url = url
+        self._tls = tls
+        self._publishing = publishing
+        self._consuming = consuming
+        self._service = service
+        self._channel: AbstractRobustChannel | None = None
+        self._publish_lock = asyncio.Lock()
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def connect(cls, url: str, *, service: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[Self]:
+        """Connect both ways; ``service`` names the connections in the management UI, such as ``grader@host1``.
+
+        ``tls`` is for ``amqps://``; without it the system's authorities are trusted.
+
+        Raises:
+            BrokerUnreachableError: The first connection could not be made.
+        """
+        publishing = await connect(url, name=f"broadway-{service} (publish)", tls=tls)
+        try:
+            consuming = await connect(url, name=f"broadway-{service} (consume)", tls=tls)
+        except BaseException:
+            await publishing.close()
+            raise
+        rabbit = cls(publishing, consuming, url=url, service=service, tls=tls)
+        try:
+            yield rabbit
+        finally:
+            await consuming.close()
+            await publishing.close()
+
+    @staticmethod
+    async def reach(url: str, *, within: float, tls: ssl.SSLContext | None = None) -> None:
+        """Log in once and leave again. ``connect`` is no question: in a broker that says nothing it goes on for ever.
+
+        Raises:
+            BrokerUnreachableError: The broker does not let us in, or not ``within`` seconds.
+        """
+        address = URL(url)
+        try:
+            async with asyncio.timeout(within):
+                target = str(address.update_query(heartbeat=HEARTBEAT))
+                connection = await aio_pika.connect(target, ssl_context=tls)
+                await connection.close()
+        except BROKEN as error:
+            raise unreachable(address, error) from error
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether both connections are up just now."""
+        return all(c.connected.is_set() for c in (self._publishing, self._consuming))
+
+    @property
+    def user(self) -> str:
+        """Who we are to the broker. It refuses messages that say they are from somebody else."""
+        return URL(self._url).user or "guest"
+
+    async def is_refused(self) -> bool:
+        """Whether the broker is there and does not let us in any more."""
+        try:
+            await (await connect(self._url, name=f"broadway-{self._service} (probe)", tls=self._tls)).close()
+        except LoginRefusedError:
+            return True
+        except BrokerUnreachableError:
+            return False
+        return False
+
+    def move(self, url: str) -> None:
+        """Use another address, or another password, for all connections that are made from now on."""
+        self._url = url
+        for connection in (self._publishing, self._consuming):
+            assert isinstance(connection, RobustConnection)  # noqa: S101 - for the type checker
+            connection.url = target(URL(url))
+
+    async def ping(self) -> None:
+        """Return when the broker takes a message: connected, and not blocked by an alarm.
+
+        Raises:
+            PublishError: It does not.
+        """
+        if not self.is_connected:
+            raise PublishError("not connected", unknown=False)
+        await self._pass()
+
+    async def _pass(self) -> None:
+        nothing = aio_pika.Message(b"", app_id=f"broadway-{self._service}", type=PING)
+        async with self._passing_channel("no message is taken, as under an alarm", seconds=PING_WITHIN) as channel:
+            target = await channel.get_exchange(LOGS.name, ensure=False)
+            await target.publish(nothing, PING_KEY, mandatory=False)
+
+    async def accepts(self, queue: Queue) -> bool:
+        """Whether a queue takes a message, tried with one that nobody needs.
+
+        A queue that was declared less than a second before its broker was killed may be there and take none for ever.
+
+        Raises:
+            PublishError: The broker is away, or has no such queue.
+        """
+        canary = aio_pika.Message(b"", app_id=f"broadway-{self._service}", type=PING, expiration=CANARY_LIFE)
+        try:
+            async with self._passing_channel(f"{queue.name} takes no message", seconds=CANARY_WITHIN) as channel:
+                await channel.default_exchange.publish(canary, queue.name, mandatory=True)
+        except PublishError as error:
+            log.warning("canary not taken", queue=queue.name, reason=str(error))
+            await (
+                self._pass()
+            )  # consumers are no sign: the broker cuts the connection of who consumes from a broken queue
+            return False
+        return True
+
+    async def replace(self, queue: Queue) -> None:
+        """Delete a queue with what is in it, and declare it again.
+
+        Raises:
+            PublishError: The broker is away.
+        """
+        async with call(f"{queue.name} not replaced", seconds=REPLACE_WITHIN), self._publishing.channel() as channel:
+            await channel.queue_delete(queue.name, timeout=REPLACE_WITHIN)
+        await self.declare(queue)
+
+    async def declare_topology(self) -> None:
+        """Make sure that every exchange and every queue shared by services exists."""
+        channel = await self._publish_channel()
+        for exchange in EXCHANGES:
+            await channel.declare_exchange(
+                exchange.name, exchange.kind, durable=True, arguments=exchange.arguments, timeout=CALL_TIMEOUT
+            )
+        await self.declare(*SHARED_QUEUES)
+
+    async def declare(self, *queues: Queue) -> None:
+        """Make sure that queues and their bindings exist.
+
+        Raises:
+            PublishError: The broker is away, or has a queue of that name with other arguments.
+        """
+        limit = CALL_TIMEOUT * len(queues)
+        async with call("queues not declared", seconds=limit), self._publishing.channel() as channel:
+            for queue in queues:
+                await declare(channel, queue, robust=False)
+
+    async def restore(self, queue: Queue) -> int:
+        """Make sure that a queue and its bindings exist; how many messages wait in it.
+
+        Raises:
+            PublishError: As ``declare``.
+        """
+        async with call(f"{queue.name} not declared"), self._publishing.channel() as channel:
+            declared = await declare(channel, queue, robust=False)
+            return declared.declaration_result.message_count or 0
+
+    async def depth(self, queue: Queue) -> int:
+        """Messages that wait in a queue, not counting those in the hands of consumers.
+
+        Raises:
+            PublishError: The broker is away, or has no such queue.
+        """
+        async with call(f"no depth of {queue.name}"), self._publishing.channel() as channel:
+            return (await look(channel, queue)).waiting
+
+    async def look(self, queue: Queue) -> QueueState | None:
+        """What a queue is like; None when there is none of that name.
+
+        Raises:
+            PublishError: The broker is away.
+        """
+        async with call(f"no look at {queue.name}"), self._publishing.channel() as channel:
+            try:
+                return await look(channel, queue)
+            except ChannelNotFoundEntity:
+                return None
+
+    async def has(self, exchange: Exchange) -> bool:
+        """Whether there is an exchange of that name.
+
+        Raises:
+            PublishError: The broker is away.
+        """
+        async with call(f"no look at {exchange.name}"), self._publishing.channel() as channel:
+            try:
+                await channel.get_exchange(exchange.name, ensure=True)
+            except ChannelNotFoundEntity:
+                return False
+            return True
+
+    async def publish(self, exchange: Exchange, key: str, event: Event) -> None:
+        """Return once the broker has confirmed the event. Repeats, with the same message id, while that is unknown.
+
+        Raises:
+            PublishError: Refused, unroutable, or still unknown after ``PUBLISH_DEADLINE``.
+        """
+        await reach(Point.PUBLISH_BEGUN)
+        wire = encode(event, source=f"/broadway/{self._service}")
+        message = _message(wire, exchange, self._service, user=self.user)
+        try:
+            await self._publish_once(exchange, key, message)
+        except PublishError as error:
+            if not error.unknown:
+                raise
+            await self._publish_again(exchange, key, message)
+        await reach(Point.PUBLISH_CONFIRMED)
+
+    async def _publish_again(self, exchange: Exchange, key: str, message: aio_pika.Message) -> None:
+        """Repeat a publish until it is known what became of it. Apart, since a loop that is ready to costs too."""
+        await asyncio.sleep(FIRST_PAUSE)
+        async for attempt in stamina.retry_context(
+            on=_is_unknown, attempts=None, timeout=PUBLISH_DEADLINE, wait_initial=FIRST_PAUSE, wait_max=2
+        ):
+            with attempt:
+                await self._publish_once(exchange, key, message)
+
+    async def _publish_once(self, exchange: Exchange, key: str, message: aio_pika.Message) -> None:
+        channel: AbstractRobustChannel | None = None
+        begun = time.perf_counter()
+        try:
+            async with call(f"{exchange.name} did not take {key}"):
+                channel = await self._publish_channel()
+                target = await channel.get_exchange(exchange.name, ensure=False)
+                await target.publish(message, key, mandatory=not exchange.transient)
+        except PublishError as error:
+            metrics.PUBLISH_FAILURES.labels(exchange.name, "unknown" if error.unknown else "refused").inc()
+            if isinstance(error.__cause__, TimeoutError) and channel is self._channel:
+                self._channel = None  # a queue that takes nothing may hold up the whole channel
+                if channel:
+                    await close(channel)
+            raise
+        metrics.PUBLISH_SECONDS.labels(exchange.name).observe(time.perf_counter() - begun)
+
+    async def _publish_channel(self) -> AbstractRobustChannel:
+        async with self._publish_lock:
+            if self._channel is None:
+                self._channel = await robust_channel(self._publishing)
+            return self._channel
+
+    @contextlib.asynccontextmanager
+    async def _passing_channel(self, problem: str, *, seconds: float) -> AsyncIterator[AbstractChannel]:
+        """A channel for one attempt, which may get stuck without holding others up.
+
+        Raises:
+            PublishError: The attempt failed, or did not come to its end within so many seconds.
+        """
+        channel = Channel(self._publishing, publisher_confirms=True, on_return_raises=True)
+        try:
+            async with call(problem, seconds=seconds):
+                await channel.initialize()
+                yield channel
+        finally:
+            await close(channel)
+
+    @contextlib.asynccontextmanager
+    async def consume(
+        self,
+        queue: Queue,
+        handler: Handler,
+        *,
+        tag: str,
+        prefetch: int = 1,
+        channels: int = 1,
+        decoder: Decoder = decode,
+        is_guest: bool = False,
+    ) -> AsyncIterator[Subscription]:
+        """Call ``handler`` for every message of a queue, each in a task of its own, and settle by what it says.
+
+        Returning acknowledges. ``Retry`` calls the handler again after its pause, ``Reject`` moves the message to the
+        dead letters, where one that cannot be read goes too. A message that is delivered again while its handler
+        still runs starts nothing: the newest delivery is acknowledged in the end. ``GiveBack`` leaves it to another
+        consumer. A durable queue that cannot be consumed now is consumed as soon as it can be. On exit, handlers that
+        still run are cancelled and their messages given back.
+
+        Args:
+            queue: It is declared, with its bindings, now and after every reconnect.
+            handler: Takes the decoded event.
+            tag: The consumer tag, as the management UI shows it.
+            prefetch: Unacknowledged messages per channel.
+            channels: Channels that consume, each with its own prefetch; ``take`` changes their number.
+            decoder: Reads a message; what it refuses is dead.
+            is_guest: May read the queue and no more: it has to be there, and what is dead is moved by the broker,
+                without a reason.
+        """
+        subscription = Subscription(self, queue, handler, decoder, tag=tag, prefetch=prefetch, is_guest=is_guest)
+        try:
+            await subscription.start(channels)
+            yield subscription
+        finally:
+            await subscription.close()
+
+    async def consuming_channel(self) -> AbstractRobustChannel:
+        """A new channel of the connection that consumes."""
+        return await robust_channel(self._consuming)
+
+    @contextlib.asynccontextmanager
+    async def taker(self, queue: Queue, *, tag: str) -> AsyncIterator[Taker]:
+        """Take messages of a queue one at a time, each when it is wanted. What was taken and not settled goes back.
+
+        Raises:
+            PublishError: The broker is away.
+        """
+        # Not a robust channel: that might come back after its taker has gone, with a consumer whom nobody serves.
+        channel = Channel(self._consuming, publisher_confirms=False)
+        try:
+            async with call(f"{queue.name} cannot be consumed"):
+                await channel.initialize()
+                await channel.set_qos(prefetch_count=1)
+                declared = await declare(channel, queue, robust=None)
+            taker = Taker(self, queue, declared, tag=tag)
+            channel.close_callbacks.add(taker.end)
+            yield taker
+        finally:
+            with contextlib.suppress(*BROKEN):
+                async with asyncio.timeout(CALL_TIMEOUT):
+                    await channel.close()
+
+    async def park(self, message: AbstractIncomingMessage, *, queue: Queue, reason: str) -> None:
+        """Copy a delivery to the dead letters, with the reason.
+
+        Raises:
+            PublishError: As ``publish``.
+        """
+        headers = {**message.headers, "x-broadway-reason": reason[:1000], "x-broadway-queue": queue.name}
+        copy = aio_pika.Message(
+            message.body,
+            headers=headers,
+            content_type=message.content_type,
+            message_id=message.message_id,
+            type=message.type,
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+        )
+        await self._publish_once(DEAD_LETTERS, dead_letter_key(queue.name), copy)
+
+
+def _message(wire: Wire, exchange: Exchange, service: str, *, user: str) -> aio_pika.Message:
+    durable = aio_pika.DeliveryMode.NOT_PERSISTENT if exchange.transient else aio_pika.DeliveryMode.PERSISTENT
+    headers: Mapping[str, Any] = wire.headers
+    return aio_pika.Message(
+        wire.body,
+        headers=dict(headers),
+        content_type=wire.content_type,
+        message_id=wire.message_id,
+        type=wire.type,
+        app_id=f"broadway-{service}",
+        user_id=user,
+        delivery_mode=durable,
+    )
+
+
+def _is_unknown(error: Exception) -> bool:
+    return isinstance(error, PublishError) and error.unknown

@@ -1,0 +1,49 @@
+"""Declaring queues, and looking at them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from aio_pika.abc import (
+    AbstractChannel,
+)
+
+from broadway.rabbit.calls import CALL_TIMEOUT
+from broadway.topology import (
+    Queue,
+)
+
+PING = "ping"  # the type of messages that are sent only to see whether they are taken
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """How many messages wait in a queue, and how many consumers it has."""
+
+    waiting: int
+    consumers: int
+
+
+async def declare(channel: Any, queue: Queue, *, robust: bool | None, is_guest: bool = False) -> Any:
+    """Declare a queue with its bindings; ``robust`` for channels that come back: whether it does, too.
+
+    A guest only makes sure that the queue is there: it may not declare it.
+    """
+    options = {} if robust is None else {"robust": robust}
+    if is_guest:
+        return await channel.declare_queue(queue.name, passive=True, timeout=CALL_TIMEOUT, **options)
+    declared = await channel.declare_queue(
+        queue.name,
+        durable=not queue.exclusive,
+        exclusive=queue.exclusive,
+        arguments=queue.arguments,
+        timeout=CALL_TIMEOUT,
+        **options,
+    )
+    for binding in queue.bindings:
+        await declared.bind(binding.exchange, binding.key, timeout=CALL_TIMEOUT, **options)
+    return declared
+
+
+async def look(channel: AbstractChannel, queue: Queue) -> QueueState:
+    told = (await channel.declare_queue(queue.name, passive=True)).declaration_result
+    return QueueState(told.message_count or 0, told.consumer_count or 0)

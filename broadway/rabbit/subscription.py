@@ -1,0 +1,321 @@
+"""Consuming a queue: the one place that settles deliveries."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+from aio_pika.abc import (
+    AbstractIncomingMessage,
+    AbstractRobustChannel,
+    AbstractRobustQueue,
+)
+
+from broadway import metrics
+from broadway.cancellation import end, heeded
+from broadway.crashpoints import Point, reach
+from broadway.events import Decoder, Event, UndecodableError, decode_dead_letter
+from broadway.metrics import Handled
+from broadway.ports import GiveBack, Handler, PublishError, Reject, Retry
+from broadway.rabbit.calls import BROKEN, CALL_TIMEOUT, call, close, quietly
+from broadway.rabbit.declaring import PING, declare
+from broadway.topology import (
+    Queue,
+    grader_of,
+)
+
+if TYPE_CHECKING:
+    from broadway.rabbit.client import Rabbit
+
+
+log = structlog.get_logger(__name__)
+
+CONSUME_WITHIN = 5  # seconds; of a queue that is broken the broker says nothing for a minute
+AGAIN_AFTER = 2  # seconds
+WATCH_INTERVAL = 30  # seconds between two looks at a consumer that gets nothing
+WATCH_STRIKES = 2
+UNREADABLE = "unreadable"  # instead of its type, what a message is called that cannot be decoded
+BACK_OFF_AFTER_A_BUG = 5  # seconds before a message whose handler failed unexpectedly is tried again
+
+
+class Subscription:
+    """Running handlers of one queue's messages, by message id, and the newest delivery of each."""
+
+    def __init__(
+        self,
+        rabbit: "Rabbit",
+        queue: Queue,
+        handler: Handler,
+        decoder: Decoder,
+        *,
+        tag: str,
+        prefetch: int,
+        is_guest: bool,
+    ) -> None:
+        self._rabbit = rabbit
+        self._decoder = decoder
+        self._tag = tag
+        self._prefetch = prefetch
+        self._is_guest = is_guest
+        self._channels = 0
+        self._changing = asyncio.Lock()
+        self._arrivals = 0
+        self._watching: asyncio.Task[None] | None = None
+        self._queue = queue
+        self._handler = handler
+        self._consumers: list[_Consumer] = []
+        self._deliveries: dict[str, AbstractIncomingMessage] = {}
+        self._tasks: dict[asyncio.Task[None], None] = {}  # in the order of arrival, in which they are given back, too
+
+    async def start(self, channels: int) -> None:
+        """Consume, on so many channels; a durable queue that cannot be consumed now is tried again and again.
+
+        Raises:
+            PublishError: An exclusive queue cannot be consumed.
+        """
+        try:
+            await self.take(channels)
+        except PublishError as error:
+            if self._queue.exclusive:
+                raise
+            log.warning("not consumed yet", queue=self._queue.name, reason=str(error))
+        if not self._queue.exclusive:
+            self._watching = asyncio.create_task(self._watch())
+
+    @property
+    def channels(self) -> int:
+        """How many channels consume."""
+        return sum(consumer.is_taking for consumer in self._consumers)
+
+    async def take(self, channels: int) -> None:
+        """Consume on so many channels from now on, on none with 0; handlers go on.
+
+        Raises:
+            PublishError: The broker is away; what could not be changed is tried again by the next call.
+        """
+        self._channels = channels
+        async with call(f"{self._queue.name} not consumed on {channels} channels", seconds=CONSUME_WITHIN):
+            await self._take()
+
+    async def _take(self) -> None:
+        async with self._changing:
+            await asyncio.gather(*(consumer.stop() for consumer in self._consumers[self._channels :]))
+            for consumer in self._consumers[: self._channels]:
+                await consumer.start(self._on_message)
+            while len(self._consumers) < self._channels:
+                await self._add()
+
+    async def _add(self) -> None:
+        number = len(self._consumers)
+        tag = f"{self._tag}.{number}" if number or self._channels > 1 else self._tag
+        channel = await self._rabbit.consuming_channel()
+        try:
+            with heeded():
+                await channel.set_qos(prefetch_count=self._prefetch, timeout=CALL_TIMEOUT)
+                queue = await declare(channel, self._queue, robust=True, is_guest=self._is_guest)
+                consumer = _Consumer(channel, queue, tag)
+                await consumer.start(self._on_message)
+        except BaseException:
+            await close(channel)
+            raise
+        self._consumers.append(consumer)
+
+    async def _watch(self) -> None:
+        """Consume what could not be consumed yet, and anew when messages wait and none arrives.
+
+        A consumer may vanish without a word.
+        """
+        strikes, arrivals = 0, 0
+        while True:
+            if self.channels < self._channels:
+                await asyncio.sleep(AGAIN_AFTER)
+                await self._try_again()
+                continue
+            await asyncio.sleep(WATCH_INTERVAL)
+            if self._tasks or self._arrivals != arrivals or not self._channels:
+                strikes, arrivals = 0, self._arrivals
+                continue
+            try:
+                strikes = strikes + 1 if await self._rabbit.depth(self._queue) else 0
+                if strikes >= WATCH_STRIKES:
+                    log.error("repair: messages wait and none arrives", queue=self._queue.name)
+                    metrics.REPAIRS.labels(metrics.Repair.CONSUMER).inc()
+                    strikes = 0
+                    await self._consume_anew()
+            except (PublishError, *BROKEN) as error:
+                log.warning("consumer not looked after", queue=self._queue.name, reason=str(error))
+
+    async def _try_again(self) -> None:
+        try:
+            await self.take(self._channels)
+        except PublishError as error:
+            log.warning("not consumed yet", queue=self._queue.name, reason=str(error))
+
+    async def _consume_anew(self) -> None:
+        async with self._changing:
+            await self._close_channels()
+        await self._take()
+
+    async def _close_channels(self) -> None:
+        while self._consumers:
+            await close(self._consumers.pop().channel)
+
+    async def stop_taking(self) -> None:
+        """Take no further messages; handlers go on."""
+        if self._watching:
+            await end(self._watching)
+        with contextlib.suppress(PublishError):
+            await self.take(0)
+
+    async def finish(self, *, grace: float) -> None:
+        """Wait for running handlers, ``grace`` seconds at most."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace)
+
+    async def close(self) -> None:
+        """Stop taking, cancel what still runs, give its messages back, close the channels."""
+        await self.stop_taking()
+        await end(*self._tasks)
+        await self._close_channels()
+
+    async def _on_message(self, message: AbstractIncomingMessage) -> None:
+        """Start a handler, and return at once: aio-pika cancels this coroutine when the channel breaks."""
+        if message.type == PING:
+            await quietly(message.ack())
+            return
+        self._arrivals += 1
+        key = message.message_id or f"{id(self)}:{message.delivery_tag}"
+        previous = self._deliveries.get(key)
+        self._deliveries[key] = message
+        if previous is None:
+            task = asyncio.create_task(self._run(key), name=f"{self._queue.name}:{key}")
+            self._tasks[task] = None
+            task.add_done_callback(self._tasks.pop)
+        else:
+            log.info("delivered again while running", queue=self._queue.name, message_id=key)
+            await quietly(previous.ack())
+
+    async def _run(self, key: str) -> None:
+        first, kind = self._deliveries[key], UNREADABLE
+        try:
+            await reach(Point.DELIVERY_ARRIVED)
+            event = self._read(first)
+            kind = event.type
+            structlog.contextvars.bind_contextvars(**event.context)
+            await self._handle(event, key)
+            await reach(Point.DELIVERY_HANDLED)
+        except _ForgedError as problem:
+            _note(kind, Handled.FORGED)
+            log.error("forged", queue=self._queue.name, message_id=key, reason=str(problem))  # noqa: TRY400 - no bug of ours
+            await quietly(self._deliveries.pop(key).ack())
+        except (Reject, UndecodableError) as problem:
+            _note(kind, Handled.DEAD)
+            structlog.contextvars.bind_contextvars(**decode_dead_letter(first.headers, first.body).context)
+            await self._park(key, reason=str(problem))
+        except GiveBack as verdict:
+            _note(kind, Handled.RETURNED)
+            log.info("given back", queue=self._queue.name, message_id=key, reason=str(verdict))
+            await quietly(self._deliveries.pop(key).nack(requeue=True))
+        except asyncio.CancelledError:
+            _note(kind, Handled.RETURNED)
+            await quietly(self._deliveries.pop(key).nack(requeue=True))
+            raise
+        except Exception:
+            _note(kind, Handled.RETURNED)
+            log.exception("handler failed", queue=self._queue.name, message_id=key)
+            await self._give_back(key, delay=BACK_OFF_AFTER_A_BUG)
+        else:
+            _note(kind, Handled.ACKNOWLEDGED)
+            await quietly(self._deliveries.pop(key).ack())
+            await reach(Point.DELIVERY_ACKNOWLEDGED)
+
+    def _read(self, message: AbstractIncomingMessage) -> Event:
+        """Decode a message.
+
+        Where graders are heard, one that is not its sender's to send goes no further, not even to the dead letters:
+        those end jobs.
+
+        Raises:
+            UndecodableError: It cannot be read.
+            _ForgedError: A grader, or nobody that the broker vouches for, speaks for somebody else.
+        """
+        is_trusted = bool(message.user_id) and grader_of(str(message.user_id)) is None
+        if is_trusted or not self._queue.hears_graders:
+            return self._decoder(message.headers, message.body)
+        try:
+            event = self._decoder(message.headers, message.body)
+        except UndecodableError as error:
+            raise _ForgedError(f"{message.user_id} sends what nobody can read: {error}") from error
+        if _is_forged(event, message.user_id):
+            raise _ForgedError(f"{message.user_id} may not tell {event.type} about {event.subject}")
+        return event
+
+    async def _handle(self, event: Event, key: str) -> None:
+        """Call the handler until it does not ask for another try.
+
+        The delivery is kept meanwhile: giving it back would count against the queue's delivery limit, and a store
+        that is away for some minutes would turn good messages into dead letters.
+        """
+        while True:
+            try:
+                return await self._handler(event)
+            except Retry as retry:
+                _note(event.type, Handled.RETRIED)
+                log.info("trying again", queue=self._queue.name, message_id=key, reason=str(retry), delay=retry.delay)
+                await asyncio.sleep(retry.delay)
+
+    async def _give_back(self, key: str, *, delay: float) -> None:
+        try:
+            await asyncio.sleep(delay)
+        finally:
+            await quietly(self._deliveries.pop(key).nack(requeue=True))
+
+    async def _park(self, key: str, *, reason: str) -> None:
+        log.error("dead letter", queue=self._queue.name, message_id=key, reason=reason)
+        message = self._deliveries[key]
+        if self._is_guest or self._queue.exclusive:
+            await quietly(self._deliveries.pop(key).reject(requeue=False))
+            return
+        try:
+            await self._rabbit.park(message, queue=self._queue, reason=reason)
+        except PublishError as error:
+            log.warning("dead letter not parked", queue=self._queue.name, error=str(error))
+            await self._give_back(key, delay=BACK_OFF_AFTER_A_BUG)
+        else:
+            await quietly(self._deliveries.pop(key).ack())
+
+
+class _ForgedError(Exception):
+    """A message says that it is from somebody who has not sent it."""
+
+
+@dataclass(slots=True)
+class _Consumer:
+    """A channel with a consumer, which may be stopped and started; what it has delivered can be settled meanwhile."""
+
+    channel: AbstractRobustChannel
+    queue: AbstractRobustQueue
+    tag: str
+    is_taking: bool = False
+
+    async def start(self, on_message: Callable[[AbstractIncomingMessage], Awaitable[None]]) -> None:
+        if not self.is_taking:
+            await self.queue.consume(on_message, consumer_tag=self.tag, timeout=CALL_TIMEOUT)
+            self.is_taking = True
+
+    async def stop(self) -> None:
+        if self.is_taking:
+            self.is_taking = False  # even if this fails: then its channel is gone, and the client restores no consumer
+            await self.queue.cancel(self.tag, timeout=CALL_TIMEOUT)
+
+
+def _note(kind: str, result: Handled) -> None:
+    metrics.MESSAGES.labels(kind, result).inc()
+
+
+def _is_forged(event: Event, user: str | None) -> bool:
+    """Whether an event is not its sender's to tell: graders speak for themselves, services for anybody."""
+    grader = grader_of(user) if user else ""
+    return grader is not None and getattr(event, "grader_id", None) != grader

@@ -1,0 +1,166 @@
+"""`broadway doctor` with everything there, and with each part away or silent."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from harness import Cluster, free_port, until
+from pymongo import AsyncMongoClient
+
+from broadway.local.broker import Broker
+from broadway.topology import RESULTS
+
+LIMIT = 30  # seconds: on a busy machine, most of it is the start of the interpreter
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    exit_code: int
+    findings: list[dict[str, str]]
+
+    def levels(self, check: str) -> list[str]:
+        return [finding["level"] for finding in self.findings if finding["check"] == check]
+
+    def about(self, check: str) -> str:
+        return "\n".join(f"{f['text']}; {f['advice']}" for f in self.findings if f["check"] == check)
+
+    @property
+    def problems(self) -> set[str]:
+        return {finding["check"] for finding in self.findings if finding["level"] == "problem"}
+
+
+async def run(*arguments: str, **environment: str) -> tuple[int, str]:
+    # No engine, whatever this machine has.
+    env = {**os.environ, "DOCKER_HOST": "unix:///nowhere/docker.sock", **environment}
+    command = (sys.executable, "-m", "broadway", "doctor", *arguments)
+    process = await asyncio.create_subprocess_exec(*command, env=env, stdout=asyncio.subprocess.PIPE)
+    try:
+        async with asyncio.timeout(LIMIT):
+            output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode is not None
+    return process.returncode, output.decode()
+
+
+async def examine(cluster: Cluster, *options: str, **environment: str) -> Diagnosis:
+    server = str(cluster.client.http.base_url).rstrip("/")
+    places = {"BROADWAY_SERVER": server, "BROADWAY_HEARTBEAT_INTERVAL": "10", **cluster.place.environment}
+    code, output = await run("--json", *options, **{**places, **environment})
+    return Diagnosis(code, json.loads(output))
+
+
+@asynccontextmanager
+async def silence() -> AsyncIterator[int]:
+    """A port that takes connections and says nothing."""
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(hold, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+def moved(part: str, port: int) -> Mapping[str, str]:
+    """The setting that looks for a part at a port where it is not."""
+    return {
+        "api": {"BROADWAY_SERVER": f"http://127.0.0.1:{port}"},
+        "broker": {"BROADWAY_AMQP_URL": f"amqp://guest:guest@127.0.0.1:{port}/"},
+        "store": {"BROADWAY_MONGODB_DSN": f"mongodb://127.0.0.1:{port}"},
+    }[part]
+
+
+async def healthy(cluster: Cluster) -> None:
+    cluster.graders.start("host1")
+
+    async def is_known() -> bool:
+        return bool(await cluster.opened.store.workers.alive())
+
+    async def is_led() -> bool:
+        state = await cluster.opened.rabbit.look(RESULTS)
+        return state is not None and state.consumers > 0
+
+    await until(is_known)
+    await until(is_led)
+
+
+async def test_a_deployment_that_is_well(cluster: Cluster, broker_node: Broker) -> None:
+    await healthy(cluster)
+    address = broker_node.management_url.removeprefix("http://")
+    management = f"http://{broker_node.username}:{broker_node.password}@{address}"
+
+    well = await examine(cluster, "--management-url", management)
+
+    assert well.problems == set()
+    assert well.exit_code == 0
+    for check in ("config", "api", "broker", "topology", "consumers", "pools", "letters", "clock"):
+        assert set(well.levels(check)) == {"ok"}, well.about(check)
+    assert well.levels("engine") == ["warning"], "a host without a grader needs none"
+    assert "no alarm" in well.about("broker")
+    assert "default has 1 live graders" in well.about("pools")
+
+    code, text = await run(
+        **{"BROADWAY_SERVER": str(cluster.client.http.base_url).rstrip("/"), **cluster.place.environment}
+    )
+    assert code == 0
+    assert len(text.splitlines()) == len(well.findings), "a line each"
+    assert broker_node.password not in text
+
+
+@pytest.mark.parametrize("part", ["api", "broker", "store"])
+async def test_a_part_that_is_away_is_named_and_the_others_are_looked_at(cluster: Cluster, part: str) -> None:
+    await healthy(cluster)
+    sick = await examine(cluster, **moved(part, free_port()))
+    assert sick.exit_code == 1
+    assert sick.problems == {part}
+    assert "127.0.0.1" in sick.about(part)
+    for other in {"api", "broker", "store"} - {part}:
+        assert "problem" not in sick.levels(other)
+        assert sick.levels(other)
+
+
+@pytest.mark.parametrize("part", ["api", "broker", "store"])
+async def test_a_part_that_says_nothing_keeps_nobody_waiting(cluster: Cluster, part: str) -> None:
+    await healthy(cluster)
+    async with silence() as port:
+        sick = await examine(cluster, **moved(part, port))
+    assert sick.problems == {part}
+
+
+async def test_what_is_wrong_inside(cluster: Cluster) -> None:
+    store = cluster.opened.store
+    await store.dead_letters.put(message_id="1", subject="x", queue="broadway.results", reason="odd", body=b"")
+    async with AsyncMongoClient[dict[str, Any]](cluster.place.mongodb_dsn) as client:
+        await client[f"{cluster.place.name}_ag"]["grading_job"].drop_index("backlog")
+
+    sick = await examine(cluster)
+
+    assert sick.problems == {"pools"}
+    assert "default has no live grader: capped, cs101, cs241 will wait" in sick.about("pools")
+    assert "1 dead letters; the newest in broadway.results: odd" in sick.about("letters")
+    assert "grading_job.backlog" in sick.about("store")
+
+
+async def test_services_that_do_not_run(places: Any) -> None:
+    async with places() as place:
+        nowhere = await run("--json", **place.environment, BROADWAY_SERVER=f"http://127.0.0.1:{free_port()}")
+        empty = Diagnosis(nowhere[0], json.loads(nowhere[1]))
+    assert empty.problems == {"api", "topology"}
+    assert "broadway.results" in empty.about("topology")
+
+
+async def test_settings_that_no_program_would_take() -> None:
+    code, text = await run("--json", "api", "--bind-port", "many", BROADWAY_SERVER=f"http://127.0.0.1:{free_port()}")
+    ill = Diagnosis(code, json.loads(text))
+    assert ill.problems == {"config", "api"}
+    assert "--bind-port" in ill.about("config")

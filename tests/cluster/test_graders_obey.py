@@ -1,0 +1,162 @@
+"""What operators want of graders, and that they learn it: at once, after a restart, and when nobody listened."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from harness import Cluster, stage, until
+from typer.testing import CliRunner, Result
+
+from broadway.cli import app
+
+TOKEN = {"Authorization": "Bearer cluster-token"}
+
+
+async def broadway(cluster: Cluster, *arguments: str) -> Result:
+    access = ["--server", str(cluster.client.http.base_url), "--token", "cluster-token"]
+    return await asyncio.to_thread(CliRunner().invoke, app, ["grader", *arguments, *access])
+
+
+async def look(cluster: Cluster, name: str) -> dict[str, Any]:
+    answer = await cluster.client.http.get(f"/api/v2/graders/{name}", headers=TOKEN)
+    grader: dict[str, Any] = answer.json()
+    return grader
+
+
+def is_in(cluster: Cluster, name: str, state: str) -> Any:
+    async def has_state() -> bool:
+        return (await look(cluster, name)).get("state") == state
+
+    return has_state
+
+
+def runs(cluster: Cluster, name: str, jobs: int) -> Any:
+    async def has_jobs() -> bool:
+        return len((await look(cluster, name)).get("running", [])) == jobs
+
+    return has_jobs
+
+
+def attach(cluster: Cluster, name: str, *, slots: int = 2) -> Any:
+    return cluster.graders.attach(name, str(cluster.client.http.base_url), slots=slots)
+
+
+async def test_a_paused_grader_takes_nothing_and_finishes_what_it_runs(cluster: Cluster) -> None:
+    attach(cluster, "h1")
+    await cluster.client.register("cs241", "mp1", students=[stage("sleep", "2")])
+    first = await cluster.client.submit("cs241", "mp1", students=2)
+    await until(runs(cluster, "h1", 2))
+
+    paused = await broadway(cluster, "pause", "h1", "--reason", "a new disk")
+    await until(is_in(cluster, "h1", "paused"))
+    second = await cluster.client.submit("cs241", "mp1", students=1)
+    jobs = (await cluster.client.finished("cs241", first))["jobs"]
+
+    assert paused.exit_code == 0
+    assert [(job["outcome"], job["attempts"]) for job in jobs] == [("succeeded", 1)] * 2
+    assert (await look(cluster, "h1"))["reason"] == "a new disk"
+    (waiting,) = (await cluster.client.describe("cs241", second))["jobs"]
+    assert (waiting["attempts"], waiting["grader"]) == (0, None)
+
+    await broadway(cluster, "resume", "h1")
+    await cluster.client.finished("cs241", second)
+    await until(is_in(cluster, "h1", "online"))
+
+
+async def test_a_drained_grader_stays_so_in_its_next_life(cluster: Cluster) -> None:
+    attach(cluster, "h1")
+    await cluster.client.register("cs241", "mp1", students=[stage("sleep", "3")])
+    run_id = await cluster.client.submit("cs241", "mp1", students=1)
+    await until(runs(cluster, "h1", 1))
+
+    await broadway(cluster, "drain", "h1")
+    await until(is_in(cluster, "h1", "draining"))
+    await cluster.client.finished("cs241", run_id)
+    await until(is_in(cluster, "h1", "drained"))
+    await cluster.graders.stop("h1")
+    await until(is_in(cluster, "h1", "gone"))
+    containers = attach(cluster, "h1")
+    await until(is_in(cluster, "h1", "drained"))
+    waiting = await cluster.client.submit("cs241", "mp1", students=1)
+
+    attach(cluster, "h2")
+    (job,) = (await cluster.client.finished("cs241", waiting))["jobs"]
+    assert job["grader"] == "h2"
+    assert containers.started == []
+
+
+async def test_a_grader_that_did_not_hear_an_order_is_told_again(cluster: Cluster) -> None:
+    cluster.graders.start("h1")  # it joins by no API, which could tell it
+    await until(is_in(cluster, "h1", "online"))
+    await cluster.opened.store.workers.order("h1", {"mode": "paused", "reason": ""})
+
+    await until(is_in(cluster, "h1", "paused"))
+
+
+async def test_slots_change_while_jobs_run(cluster: Cluster) -> None:
+    attach(cluster, "h1", slots=1)
+    await cluster.client.register("cs241", "mp1", students=[stage("sleep", "1")])
+    run_id = await cluster.client.submit("cs241", "mp1", students=9)
+    await until(runs(cluster, "h1", 1))
+
+    await broadway(cluster, "set-slots", "h1", "4")
+    await until(runs(cluster, "h1", 4))
+    await broadway(cluster, "set-slots", "h1", "0")
+    jobs = (await cluster.client.finished("cs241", run_id))["jobs"]
+
+    assert {(job["outcome"], job["attempts"]) for job in jobs} == {("succeeded", 1)}
+    assert (await look(cluster, "h1"))["slots"] == 1
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume", "drain", "slots", "readmit", "revoke"])
+async def test_orders_need_the_cluster_token_and_a_grader(cluster: Cluster, verb: str) -> None:
+    body = {"slots": 2} if verb == "slots" else {}
+    stranger = await cluster.client.post(f"../v2/graders/h1/{verb}", body, token="staff-241")
+    unknown = await cluster.client.http.post(f"/api/v2/graders/nobody/{verb}", json=body, headers=TOKEN)
+
+    assert stranger.status_code == 401
+    assert unknown.status_code == (202 if verb == "revoke" else 404)
+
+
+async def test_nonsense_is_refused_with_the_field(cluster: Cluster) -> None:
+    for slots in (0, 513, "2", 1.5):
+        answer = await cluster.client.http.post("/api/v2/graders/h1/slots", json={"slots": slots}, headers=TOKEN)
+        assert answer.status_code == 400
+        assert "slots" in answer.json()["detail"]
+
+
+async def test_a_revoked_grader_ends_and_may_join_again_when_it_is_readmitted(cluster: Cluster) -> None:
+    headers = {**TOKEN}
+    await cluster.client.http.post("/api/v2/graders/h1/revoke", headers=headers)
+    about = {"hostname": "host", "pool": "default", "slots": 1}
+
+    refused = await cluster.client.http.post("/api/v2/graders/h1", json=about, headers=headers)
+    polling = await cluster.client.post("worker/h1", {"hostname": "host"}, token="cluster-token")
+    assert (refused.status_code, polling.status_code) == (403, 403)
+    assert "readmit h1" in refused.json()["detail"]
+    assert (await broadway(cluster, "resume", "h1")).exit_code == 1
+
+    assert (await broadway(cluster, "readmit", "h1")).exit_code == 0
+    assert (await broadway(cluster, "readmit", "h1")).exit_code == 1
+    joined = await cluster.client.http.post("/api/v2/graders/h1", json=about, headers=headers)
+    assert joined.status_code == 200
+
+
+async def test_a_grader_that_polls_is_paused_and_revoked_too(cluster: Cluster) -> None:
+    await cluster.client.post("worker/p1", {"hostname": "host"}, token="cluster-token")
+    await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
+    await broadway(cluster, "pause", "p1")
+    run_id = await cluster.client.submit("cs241", "mp1", students=1)
+    assert (await cluster.client.get("grading_job/p1", token="cluster-token")).status_code == 498
+    await broadway(cluster, "resume", "p1")
+
+    async def is_handed_out() -> bool:
+        return (await cluster.client.get("grading_job/p1", token="cluster-token")).status_code == 200
+
+    await until(is_handed_out)
+    attach(cluster, "h1")
+    await broadway(cluster, "revoke", "p1")
+    (job,) = (await cluster.client.finished("cs241", run_id))["jobs"]
+
+    assert (job["grader"], job["outcome"]) == ("h1", "succeeded")
+    assert (await cluster.client.get("grading_job/p1", token="cluster-token")).status_code == 403

@@ -1,0 +1,232 @@
+"""What a scrape says of a mixed run, compared with what is stored; and that no metric grows with what is graded."""
+
+import re
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import httpx2
+import pytest
+from bson import ObjectId
+from harness import Cluster, Place, free_port, stage, token_of, until
+from processes import CLUSTER_TOKEN, QUICK, QUICK_DISPATCHER, processes
+from pymongo import AsyncMongoClient
+from scraping import Scrape
+
+from broadway import metrics
+from broadway.events import JobFinished
+from broadway.job import Outcome
+from broadway.topology import EVENTS, event_key
+
+COURSE = "cs241"
+
+
+async def scrape(cluster: Cluster) -> Scrape:
+    answer = await cluster.client.http.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    return Scrape.of(answer.text)
+
+
+async def stored_jobs(cluster: Cluster) -> list[dict[str, Any]]:
+    async with AsyncMongoClient[dict[str, Any]](cluster.place.mongodb_dsn, tz_aware=True) as client:
+        return await client[f"{cluster.place.name}_ag"]["grading_job"].find().to_list()
+
+
+async def report(cluster: Cluster, run: dict[str, Any], job: dict[str, Any], **more: Any) -> None:
+    """Say of a job what a grader would."""
+    now = datetime.now(UTC)
+    said: dict[str, Any] = {
+        "course": COURSE,
+        "run_id": run["id"],
+        "job_id": job["id"],
+        "generation": 1,
+        "execution_id": token_hex(12),
+        "grader_id": "host9",
+        "started_at": now,
+        "finished_at": now,
+        "outcome": Outcome.FAILED,
+    }
+    await cluster.opened.rabbit.publish(EVENTS, event_key("job", "finished", COURSE), JobFinished(**{**said, **more}))
+
+
+async def cancel(cluster: Cluster, job_id: str) -> None:
+    headers = {"Authorization": f"Bearer {token_of(COURSE)}"}
+    answer = await cluster.client.http.post(f"/api/v2/courses/{COURSE}/jobs/{job_id}/cancel", headers=headers)
+    assert answer.status_code == 200, answer.text
+
+
+async def a_mixed_run(cluster: Cluster) -> list[dict[str, Any]]:
+    """Succeeded, failed, cancelled, infrastructure errors of both kinds, and reports that are not taken."""
+    verdicts = [
+        await graded(cluster, 4, stage("fails-for", "STUDENT_ID", "2")),
+        await graded(cluster, 1, stage("fault", "start")),
+        await graded(cluster, 1, {"image": "missing/image:1"}),
+    ]
+    await cluster.client.register(COURSE, "endless", students=[stage("hang", timeout=600)])
+    run_id = await cluster.client.submit(COURSE, "endless", students=1)
+
+    async def running() -> list[dict[str, Any]]:
+        jobs = (await cluster.client.describe(COURSE, run_id))["jobs"]
+        return [job for job in jobs if job["state"] == "running"]
+
+    (endless,) = await until(running)
+
+    async def is_counted() -> bool:
+        now = await scrape(cluster)
+        return now.by("broadway_jobs", "state", course=COURSE) == {"running": 1} and now.total(
+            "broadway_slots_used", pool="default"
+        )
+
+    await until(is_counted)
+    await cancel(cluster, endless["id"])
+    cancelled = await cluster.client.finished(COURSE, run_id)
+    first, *_ = verdicts[0]["jobs"]
+    await report(cluster, verdicts[0], first)
+    (document,) = [d for d in await stored_jobs(cluster) if d["_id"] == ObjectId(first["id"])]
+    await report(cluster, verdicts[0], first, execution_id=document["execution_id"])
+    await report(cluster, cancelled, endless)
+    await report(cluster, verdicts[0], {"id": "0" * 24})
+    return verdicts
+
+
+async def graded(cluster: Cluster, students: int, *stages: dict[str, Any]) -> dict[str, Any]:
+    await cluster.client.register(COURSE, "mp1", students=list(stages))
+    return await cluster.client.finished(COURSE, await cluster.client.submit(COURSE, "mp1", students=students))
+
+
+async def test_a_scrape_after_a_mixed_run_says_what_is_stored(cluster: Cluster) -> None:
+    before = await scrape(cluster)
+    cluster.graders.start("host1", slots=2)
+    await a_mixed_run(cluster)
+
+    async def has_refused_all() -> bool:
+        refused = (await scrape(cluster) - before).by("broadway_outcomes_refused_total", "reason")
+        return sum(refused.values()) == 4
+
+    await until(has_refused_all)
+    documents = await stored_jobs(cluster)
+
+    async def is_idle() -> bool:
+        now = await scrape(cluster)
+        return not now.by("broadway_jobs", "state", course=COURSE) and not now.total("broadway_slots_used")
+
+    await until(is_idle)
+    now = await scrape(cluster)
+    grown = now - before
+    outcomes = Counter(document["outcome"] for document in documents)
+    assert outcomes == {"succeeded": 3, "failed": 1, "infrastructure_error": 2, "cancelled": 1}
+    assert grown.by("broadway_jobs_settled_total", "outcome", course=COURSE) == outcomes
+    assert grown.total("broadway_jobs_settled_total") == len(documents), "of no other course"
+
+    started = [document for document in documents if document["started_at"]]
+    assert grown.total("broadway_job_queue_seconds_count", course=COURSE) == len(started)
+    waits = [(document["started_at"] - document["queued_at"]).total_seconds() for document in started]
+    assert grown.total("broadway_job_queue_seconds_sum", course=COURSE) == pytest.approx(sum(waits), abs=0.01)
+    last = [document["attempts"][-1] for document in documents]
+    seconds = [(attempt["ended_at"] - attempt["started_at"]).total_seconds() for attempt in last]
+    assert grown.total("broadway_job_run_seconds_count", course=COURSE) == len(documents)
+    assert grown.total("broadway_job_run_seconds_sum", course=COURSE) == pytest.approx(sum(seconds), abs=0.01)
+
+    failed = [a for d in documents for a in d["attempts"] if a["outcome"] == "infrastructure_error"]
+    assert grown.total("broadway_infrastructure_errors_total") == len(failed) == 4
+    assert grown.total("broadway_infrastructure_errors_total", phase="start", reason="engine") == 3
+    assert grown.total("broadway_infrastructure_errors_total", phase="pull", reason="assignment") == 1
+    assert grown.by("broadway_jobs_retried_total", "reason", course=COURSE) == {"error": 2}
+    assert grown.by("broadway_outcomes_refused_total", "reason") == {
+        "duplicate": 1,
+        "repeated": 1,
+        "stale": 1,
+        "unknown": 1,
+    }
+    assert grown.total("broadway_grader_jobs_total") == 8, "executions, but for the one that was cancelled"
+
+    assert now.by("broadway_graders", "pool") == {"default": 1}
+    assert now.by("broadway_slots", "pool") == {"default": 2}
+    assert now.total("broadway_leading") == 1
+    assert now.total("broadway_part_up", part="store") == now.total("broadway_part_up", part="broker") == 1
+    submissions = {"route": "/api/v1/grading_run/{course}/{assignment}", "method": "POST", "status": "200"}
+    assert grown.total("broadway_http_requests_total", **submissions) == 4
+    assert not grown.total("broadway_publish_failures_total")
+    assert grown.total("broadway_publish_seconds_count", exchange="broadway.jobs") >= 7
+
+
+async def test_more_students_runs_and_graders_make_no_more_series(cluster: Cluster) -> None:
+    async def is_over() -> bool:
+        now = await scrape(cluster)
+        queues = now.labels("broadway_queue_ready_messages", "queue")  # which are first looked at some time later
+        return queues and not now.by("broadway_jobs", "state") and not now.by("broadway_queue_ready_messages", "queue")
+
+    async def grade_all(students: int, *, grader: str) -> set[Any]:
+        cluster.graders.start(grader)
+        await graded(cluster, students, stage("fails-for", "STUDENT_ID", "1"))
+        await cluster.client.http.get(f"/nowhere/{grader}")
+        await cluster.client.http.request("REPORT" if students == 2 else "PURGE", "/readyz")
+        await until(is_over)
+        return (await scrape(cluster)).ours()
+
+    # The first scrape of a process is not in its own answer.
+    await grade_all(2, grader="host1")
+    first = await grade_all(3, grader="host2")
+    second = await grade_all(40, grader="host3")
+    assert second == first
+    ids = {document["_id"] for document in await stored_jobs(cluster)}
+    values = {value for _, labels in second for _, value in labels}
+    assert not values & {str(identity) for identity in ids}
+    assert not values & {"host1", "host2", "host3", "s0", "s1"}
+
+
+async def test_services_without_http_have_an_endpoint_of_their_own(place: Place, tmp_path: Path) -> None:
+    ports = {"dispatcher": free_port(), "results": free_port()}
+    async with processes(tmp_path, place.environment) as cluster, httpx2.AsyncClient() as http:
+        await cluster.service("dispatcher", *QUICK_DISPATCHER, "--metrics-port", str(ports["dispatcher"]))
+        await cluster.service("results", *QUICK, "--metrics-port", str(ports["results"]))
+
+        async def read(name: str) -> Scrape | None:
+            try:
+                answer = await http.get(f"http://127.0.0.1:{ports[name]}/metrics")
+            except httpx2.TransportError:
+                return None
+            return Scrape.of(answer.text)
+
+        async def leads() -> bool:
+            scraped = await read("dispatcher")
+            return scraped is not None and scraped.total("broadway_leading") == 1
+
+        async def sees_the_store() -> bool:
+            scraped = await read("results")
+            return scraped is not None and scraped.total("broadway_part_up", part="store") == 1
+
+        await until(leads)
+        await until(sees_the_store)
+        assert await cluster.terminate("dispatcher") == 0, "the endpoint does not keep the program"
+
+        taken = str(ports["results"])
+        await cluster.service("ingest", "--token", CLUSTER_TOKEN, "--metrics-port", taken)
+        assert await cluster.running.pop("ingest").wait() == 1
+        assert f"--metrics-port: 127.0.0.1:{taken}" in cluster.log("ingest")
+
+
+def test_every_instrument_is_named_as_prometheus_has_it() -> None:
+    for instrument in metrics.INSTRUMENTS:
+        (family,) = instrument.describe()
+        assert family.name.startswith("broadway_")
+        assert family.documentation.endswith(".")
+        if family.type == "histogram":
+            assert family.name.endswith("_seconds")
+
+
+def test_every_metric_is_in_the_documentation() -> None:
+    rows = re.findall(
+        r"^\| `(broadway_\w+)` \| (\w+) \| (.*) \| (.+) \|$", Path("docs/monitoring.md").read_text(), re.MULTILINE
+    )
+    documented = {name: (kind, re.findall(r"`(\w+)`", labels), meaning) for name, kind, labels, meaning in rows}
+    suffixes = {"counter": "_total", "info": "_info"}
+    for instrument in metrics.INSTRUMENTS:
+        (family,) = instrument.describe()
+        name = family.name + suffixes.get(family.type, "")
+        labels = list(instrument._labelnames)  # noqa: SLF001 - nothing public says it
+        assert documented.pop(name) == (family.type, labels, family.documentation)
+    assert documented == {}

@@ -1,0 +1,210 @@
+"""`broadway topology`: a broker that has drifted is told of, and mended without touching messages."""
+
+import json
+from collections.abc import AsyncIterator
+from secrets import token_hex
+from typing import Any
+
+import pytest
+from harness import Command, Place, broadway
+from yarl import URL
+
+from broadway.course import Course
+from broadway.definitions import Kind
+from broadway.events import JobQueued
+from broadway.job import JobClass
+from broadway.local.broker import Broker
+from broadway.management import Management
+from broadway.mongo import Store
+from broadway.rabbit import Rabbit
+from broadway.topology import DEAD, DISPATCHER, JOBS, RESULTS, course_key, course_queue, ready_queue
+
+BACKLOG = course_queue("cs241", JobClass.BULK)
+POLICY = "broadway"
+
+
+class Verdict(Command):
+    """What `broadway topology` says of a broker."""
+
+    @property
+    def report(self) -> dict[str, Any]:
+        report: dict[str, Any] = json.loads(self.stdout)
+        return report
+
+    @property
+    def problems(self) -> list[str]:
+        return [drift["problem"] for drift in self.report["drifts"]]
+
+
+class Operator:
+    """Somebody with a shell, the management API's password and a broker."""
+
+    def __init__(self, place: Place, management: Management, administration: str) -> None:
+        self.management = management
+        self.vhost = URL(place.amqp_url).path.removeprefix("/")
+        self.environment = {**place.environment, "BROADWAY_MANAGEMENT_URL": administration}
+
+    async def topology(self, *arguments: str, **environment: str) -> Verdict:
+        done = await broadway("topology", *arguments, **{**self.environment, **environment})
+        return Verdict(done.exit_code, done.stdout, done.stderr)
+
+    async def check(self) -> Verdict:
+        return await self.topology("check", "--json")
+
+    async def apply(self) -> Verdict:
+        return await self.topology("apply", "--json")
+
+
+@pytest.fixture
+async def management(broker_node: Broker) -> AsyncIterator[Management]:
+    async with Management.connect(broker_node.administration) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def operator(place: Place, management: Management, broker_node: Broker) -> Operator:
+    """Of a broker that has everything, for one course."""
+    names = {"primary": f"{place.name}_ag", "logs": f"{place.name}_logs"}
+    async with Store.connect(place.mongodb_dsn, **names, server_timeout=5, service="test") as store:
+        await store.courses.replace_all([Course(id="cs241", tokens=(), pool="gpu")])
+    operator = Operator(place, management, broker_node.administration)
+    assert (await operator.apply()).exit_code == 0
+    return operator
+
+
+async def test_an_empty_broker_gets_everything(place: Place, management: Management, broker_node: Broker) -> None:
+    operator = Operator(place, management, broker_node.administration)
+    bare = await operator.check()
+    assert bare.exit_code == 1
+    assert f"queue {RESULTS.name} is missing" in bare.problems
+    assert f"policy {POLICY} is missing" in bare.problems
+
+    mended = await operator.apply()
+
+    assert mended.exit_code == 0
+    assert mended.problems == []
+    text = await operator.topology("check")
+    assert text.exit_code == 0
+    assert text.stdout == "the broker has all that it should have\n"
+
+
+async def test_what_has_drifted_is_named_and_mended_and_messages_stay(operator: Operator, place: Place) -> None:
+    async with Rabbit.connect(place.amqp_url, service="test") as rabbit:
+        for number in range(3):
+            job = JobQueued(
+                course="cs241",
+                assignment="mp1",
+                run_id="r",
+                job_id=f"j{number}",
+                generation=1,
+                job_class=JobClass.BULK,
+            )
+            await rabbit.publish(JOBS, course_key("cs241", JobClass.BULK), job)
+    vhost, api = operator.vhost, operator.management
+    await api.delete("queues", vhost, DISPATCHER.name)
+    other = {"pattern": "^none$", "apply-to": "queues", "definition": {"max-length": 5}}
+    await api.put("policies", vhost, POLICY, body=other)
+    await _unbind(api, vhost, RESULTS.bindings[1].exchange, RESULTS.name, RESULTS.bindings[1].key)
+
+    found = await operator.check()
+
+    assert found.exit_code == 1
+    about_policy, *rest = sorted(found.problems, key=lambda problem: not problem.startswith("policy"))
+    assert about_policy.startswith(f"policy {POLICY}: pattern is '^none$', not '^broadway\\\\.'")
+    lost = [
+        f"binding broadway.events -> {DISPATCHER.name} ({binding.key}) is missing" for binding in DISPATCHER.bindings
+    ]
+    assert sorted(rest) == sorted(
+        [
+            f"queue {DISPATCHER.name} is missing",
+            f"binding broadway.events -> {RESULTS.name} (job.finished.#) is missing",
+            *lost,
+        ]
+    )
+    assert (await operator.check()).problems == found.problems, "a check changes nothing"
+
+    assert (await operator.apply()).exit_code == 0
+
+    assert (await operator.check()).problems == []
+    async with Rabbit.connect(place.amqp_url, service="test") as rabbit:
+        assert await rabbit.depth(BACKLOG) == 3
+
+
+async def test_what_only_deleting_would_mend_is_left_alone(operator: Operator) -> None:
+    vhost, api = operator.vhost, operator.management
+    await api.delete("queues", vhost, DEAD.name)
+    await api.put("queues", vhost, DEAD.name, body={"durable": True, "arguments": {"x-queue-type": "classic"}})
+
+    left = await operator.apply()
+
+    assert left.exit_code == 1
+    assert [(drift["kind"], drift["name"]) for drift in left.report["drifts"]] == [("queue", DEAD.name)]
+    assert "is {'x-queue-type': 'classic'}, not {'x-queue-type': 'quorum'}" in left.problems[0]
+    told = await operator.topology("check")
+    assert "delete it when it is empty" in told.stdout
+
+
+async def test_queues_that_nobody_needs_are_no_drift(operator: Operator) -> None:
+    gone = course_queue("cs999", JobClass.BULK)
+    body = {"durable": True, "arguments": gone.arguments}
+    await operator.management.put("queues", operator.vhost, gone.name, body=body)
+    found = await operator.check()
+    assert found.exit_code == 0
+    assert found.report["left_over"] == [gone.name]
+
+
+async def test_a_virtual_host_and_a_user_are_made(operator: Operator, management: Management) -> None:
+    name = f"t{token_hex(4)}"
+    url = str(URL(operator.environment["BROADWAY_AMQP_URL"]).with_user(name).with_password("pw").with_path(f"/{name}"))
+    try:
+        found = await operator.topology("check", "--json", "--shared", BROADWAY_AMQP_URL=url)
+        assert found.exit_code == 1
+        assert found.report["access"] == [f"virtual host {name} is missing"]
+
+        made = await operator.topology("apply", "--shared", BROADWAY_AMQP_URL=url)
+
+        assert made.exit_code == 0, made
+        async with Rabbit.connect(url, service="test") as rabbit:
+            assert await rabbit.has(JOBS)
+    finally:
+        await management.delete("vhosts", name)
+        await management.delete("users", name)
+
+
+async def test_what_is_shown_is_what_a_broker_imports(operator: Operator, management: Management) -> None:
+    shown = await operator.topology("show", "--json")
+    assert shown.exit_code == 0
+    wanted = json.loads(shown.stdout)
+    names = {queue["name"] for queue in wanted["queues"]}
+    assert {BACKLOG.name, ready_queue("gpu").name, ready_queue("default").name} <= names
+
+    await management.post("definitions", operator.vhost, body={kind: wanted[kind] for kind in Kind})
+
+    assert (await operator.topology("show")).stdout.count("\n") > len(names)
+
+
+async def test_without_a_management_api_it_says_where_one_is_named(operator: Operator) -> None:
+    operator.environment.pop("BROADWAY_MANAGEMENT_URL")
+    refused = await operator.topology("check", "--shared")
+    assert refused.exit_code == 2
+    assert "BROADWAY_MANAGEMENT_URL" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("what", ["broker", "store"])
+async def test_what_is_away_is_told_in_a_line(operator: Operator, what: str) -> None:
+    nowhere = "127.0.0.1:9"
+    away = {"BROADWAY_MONGODB_DSN": f"mongodb://{nowhere}", "BROADWAY_MONGODB_TIMEOUT": "1"}
+    if what == "broker":
+        away = {"BROADWAY_MANAGEMENT_URL": f"http://guest:hush-hush@{nowhere}"}
+    failed = await operator.topology("check", **away)
+    assert failed.exit_code == 1
+    assert nowhere in failed.stderr
+    assert len(failed.stderr.splitlines()) == 1
+    assert "hush-hush" not in failed.stderr
+
+
+async def _unbind(api: Management, vhost: str, exchange: str, queue: str, key: str) -> None:
+    bindings = await api.get("bindings", vhost, "e", exchange, "q", queue)
+    properties = next(each["properties_key"] for each in bindings if each["routing_key"] == key)
+    await api.delete("bindings", vhost, "e", exchange, "q", queue, properties)

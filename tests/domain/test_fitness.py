@@ -1,0 +1,109 @@
+"""A grader that breaks takes itself out, and comes back."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from secrets import token_hex
+
+import pytest
+from harness import until
+
+from broadway.grader.fitness import Fitness, check_disk
+from broadway.grader.grade import Graded
+from broadway.health import Health
+from broadway.job import FaultPhase, Outcome
+
+BROKEN = Graded(
+    Outcome.INFRASTRUCTURE_ERROR, "create: the engine broke", [], "", fault_phase=FaultPhase.CREATE, retryable=True
+)
+MISCONFIGURED = Graded(Outcome.INFRASTRUCTURE_ERROR, "pull: image x: not found", [], "", fault_phase=FaultPhase.PULL)
+FINE = Graded(Outcome.FAILED, "exit code 1", [], "")
+PAUSE = 0.05
+
+
+class Part:
+    """One that answers, or does not."""
+
+    problem = ""
+
+    async def __call__(self) -> None:
+        if self.problem:
+            raise OSError(self.problem)
+
+
+def fitness(**checks: Callable[[], Awaitable[None]]) -> Fitness:
+    return Fitness(Health(checks), limit=3, pause=PAUSE)
+
+
+def note(subject: Fitness, *outcomes: Graded) -> None:
+    """Each of another job."""
+    for graded in outcomes:
+        subject.note(token_hex(12), graded)
+
+
+async def test_errors_in_a_row_are_a_reason_and_are_told() -> None:
+    subject = fitness()
+    note(subject, BROKEN, BROKEN)
+    assert subject.reason == ""
+
+    note(subject, BROKEN)
+    assert subject.reason == "3 jobs in a row met infrastructure errors, the last one: create: the engine broke"
+
+
+@pytest.mark.parametrize("other", [FINE, MISCONFIGURED], ids=["an outcome", "a missing image"])
+async def test_errors_that_are_not_in_a_row_or_not_the_graders_are_none(other: Graded) -> None:
+    subject = fitness()
+    note(subject, BROKEN, BROKEN, FINE, BROKEN, other, other, other, BROKEN)
+
+    assert subject.reason == ""
+
+
+async def test_a_job_that_fails_again_and_again_counts_once() -> None:
+    subject = fitness()
+    for _ in range(10):
+        subject.note("the same", BROKEN)
+    assert subject.reason == ""
+
+    note(subject, BROKEN, BROKEN)
+    assert subject.reason != ""
+
+
+async def test_it_comes_back_and_one_more_error_is_enough_for_a_longer_pause() -> None:
+    subject = fitness()
+    loop = asyncio.get_running_loop()
+    note(subject, BROKEN, BROKEN, BROKEN)
+    begun = loop.time()
+    await until(lambda: not subject.reason)
+    assert loop.time() - begun >= PAUSE * 0.9
+
+    note(subject, BROKEN)
+    assert subject.reason.startswith("4 jobs in a row")
+    assert subject._until - loop.time() > 1.5 * PAUSE  # noqa: SLF001 - waiting for it would prove less
+
+
+@pytest.mark.parametrize("part", ["engine", "disk"])
+async def test_what_a_job_needs_has_to_be_there(part: str) -> None:
+    needed = Part()
+    subject = fitness(**{part: needed})
+    needed.problem = "it is gone"
+    await subject.health.look()
+    assert subject.reason == f"{part}: it is gone"
+
+    needed.problem = ""
+    await subject.health.look()
+    assert subject.reason == ""
+
+
+async def test_without_the_broker_there_is_nothing_to_refuse() -> None:
+    broker = Part()
+    broker.problem = "away"
+    subject = fitness(broker=broker)
+    await subject.health.look()
+
+    assert subject.reason == ""
+
+
+async def test_the_disk(tmp_path: Path) -> None:
+    await check_disk(tmp_path / "work", needed=1024)
+    with pytest.raises(OSError, match=r"MiB are free where jobs work, 1073741824 MiB are needed"):
+        await check_disk(tmp_path, needed=2**50)

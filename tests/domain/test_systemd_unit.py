@@ -1,0 +1,78 @@
+"""The unit that starts graders under systemd: systemd understands it, and so does the grader."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from broadway.settings import EX_CONFIG, GraderSettings, load
+
+UNIT = Path(__file__).parents[2] / "deploy" / "systemd" / "broadway-grader@.service"
+PYTHON = "/opt/broadway/bin/python"
+
+# Each of these gives a service mounts of its own, which the engine would not see.
+HIDES_MOUNTS = (
+    *("ProtectSystem", "ProtectHome", "PrivateTmp", "PrivateDevices", "PrivateMounts", "ProtectKernelTunables"),
+    *("ProtectControlGroups", "ProtectKernelModules", "ProtectKernelLogs", "ReadOnlyPaths", "InaccessiblePaths"),
+    *(
+        "ReadWritePaths",
+        "TemporaryFileSystem",
+        "BindPaths",
+        "RootDirectory",
+        "DynamicUser",
+        "ProtectProc",
+        "MountFlags",
+    ),
+)
+
+
+def options() -> list[tuple[str, str]]:
+    lines = (line.partition("=") for line in UNIT.read_text().splitlines() if line and line[0] not in "#[")
+    return [(name, value) for name, _, value in lines]
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze, of the package systemd")
+def test_systemd_understands_it(tmp_path: Path) -> None:
+    unit = tmp_path / UNIT.name
+    unit.write_text(UNIT.read_text().replace(PYTHON, sys.executable))
+    found = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(unit)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (found.returncode, [line for line in found.stderr.splitlines() if "broadway-grader" in line]) == (0, [])
+
+
+def test_its_environment_is_a_graders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("BROADWAY_")]:
+        monkeypatch.delenv(name)
+    (tmp_path / "token").write_text("cluster-token\n")
+    for name, value in options():
+        if name == "Environment":
+            variable, _, text = value.partition("=")
+            monkeypatch.setenv(
+                variable, text.replace("%d", str(tmp_path)).replace("%i", "h1").replace("%S", "/var/lib")
+            )
+    settings = load(GraderSettings, prog="grader", arguments=[])
+
+    assert settings.token.get_secret_value() == "cluster-token"
+    assert settings.grader_id == "h1"
+    assert settings.work_dir == Path("/var/lib/broadway-grader/h1")
+    assert ("LoadCredential", "token:/etc/broadway/grader.token") in options()
+
+
+def test_a_stop_leaves_time_to_drain_and_a_wrong_setting_is_not_tried_again() -> None:
+    unit = dict(options())
+
+    assert unit["KillSignal"] == "SIGTERM"
+    assert int(unit["TimeoutStopSec"]) >= GraderSettings.model_fields["drain_timeout"].default + 20
+    assert str(EX_CONFIG) in unit["RestartPreventExitStatus"].split()
+
+
+def test_the_engine_sees_what_it_mounts() -> None:
+    assert not {name for name, _ in options()} & set(HIDES_MOUNTS)

@@ -1,0 +1,281 @@
+"""Jobs of trusted and untrusted stages, on the fake: what each sees, and what becomes of what they leave."""
+
+import itertools
+import os
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_containers import FakeContainers
+
+from broadway.assignment import Stage
+from broadway.grader.grade import Graded, grade
+from broadway.grader.stages import Labels, Mount, StageRun, Upcoming
+from broadway.grader.workspace import Size, Workspace, may_mount, workspace
+from broadway.job import FaultPhase, Outcome
+
+Act = Callable[[dict[str, Path]], None]
+LABELS = Labels("g", "life", "job", "execution", 0)
+
+
+@dataclass
+class Acting(FakeContainers):
+    """Stages that do what a function does to what they see, by its target."""
+
+    acts: list[Act] = field(default_factory=list)
+    seen: list[list[Mount]] = field(default_factory=list)
+    started: list[Labels] = field(default_factory=list)
+
+    prepared: list[Upcoming] = field(default_factory=list)
+    dismissed: list[Upcoming] = field(default_factory=list)
+
+    async def run(
+        self, stage: Stage, *, mounts: Sequence[Mount], labels: Labels, upcoming: Upcoming | None = None
+    ) -> StageRun:
+        self.seen.append(list(mounts))
+        if upcoming:
+            self.prepared.append(upcoming)
+        if labels.stage < len(self.acts):
+            self.acts[labels.stage]({mount.target: mount.source for mount in mounts})
+        return await super().run(stage, mounts=mounts, labels=labels)
+
+    async def dismiss(self, upcoming: Upcoming) -> None:
+        self.dismissed.append(upcoming)
+
+
+def trusted(**more: Any) -> dict[str, Any]:
+    return {"image": "x", "entrypoint": ["exit", "0"], **more}
+
+
+def untrusted(**more: Any) -> dict[str, Any]:
+    return trusted(untrusted=True, **more)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., Any]:
+    async def run(containers: FakeContainers, *stages: dict[str, Any]) -> Graded:
+        graded = await grade(stages, containers=containers, directory=tmp_path / "e", labels=LABELS, size=Size())
+        assert not (tmp_path / "e").exists()
+        return graded
+
+    return run
+
+
+def nothing(_: dict[str, Path]) -> None:
+    pass
+
+
+def submitted(seen: dict[str, Path]) -> None:
+    (seen["/job"] / "submission").mkdir()
+    (seen["/job"] / "submission" / "main.c").write_text("int main;")
+
+
+Run = Callable[..., Any]
+
+
+@pytest.mark.parametrize("bad", [{"timeout": -1}, {"memory": "lots"}, {"surprise": 1}, {"read": ["a"]}])
+async def test_what_is_no_stage(run: Run, bad: dict[str, Any]) -> None:
+    graded = await run(FakeContainers(), trusted(**bad))
+
+    assert (graded.outcome, graded.fault_phase) == (Outcome.INFRASTRUCTURE_ERROR, FaultPhase.CREATE)
+    assert next(iter(bad)) in graded.reason
+    assert not graded.retryable
+
+
+async def test_the_next_stage_is_announced_unless_what_it_sees_depends_on_the_one_before(run: Run) -> None:
+    acting = Acting(acts=[submitted])
+    await run(acting, trusted(), untrusted(read=["submission"], write=["out"]), trusted(), trusted())
+
+    assert [each.labels.stage for each in acting.prepared] == [2, 3]
+    assert [m.target for m in acting.prepared[0].mounts] == ["/job", "/job/out"]
+    assert acting.dismissed == []
+
+
+FAILS: dict[str, Any] = {"entrypoint": ["exit", "1"]}
+BREAKS: dict[str, Any] = {"entrypoint": ["fault", "start"]}
+SCORES_NOTHING: dict[str, Any] = {"results": "results.json"}
+
+
+@pytest.mark.parametrize("ending", [FAILS, BREAKS, SCORES_NOTHING], ids=["fails", "breaks", "scores nothing"])
+async def test_an_announced_stage_that_does_not_run_is_dismissed(run: Run, ending: dict[str, Any]) -> None:
+    acting = Acting()
+    await run(acting, trusted(), trusted(**ending), trusted())
+
+    assert [each.labels.stage for each in acting.prepared] == [1, 2]
+    assert [each.labels.stage for each in acting.dismissed] == [2]
+
+
+async def test_an_untrusted_stage_sees_what_it_is_given_and_no_more(run: Run) -> None:
+    acting = Acting(acts=[submitted])
+    await run(acting, trusted(), untrusted(read=["submission"], write=["out"]), trusted())
+
+    assert [[(m.target, m.read_only) for m in mounts] for mounts in acting.seen] == [
+        [("/job", False), ("/job/out", False)],
+        [("/job/submission", True), ("/job/out", False)],
+        [("/job", False), ("/job/out", False)],
+    ]
+
+
+async def test_what_an_untrusted_stage_writes_is_there_for_later_ones(run: Run) -> None:
+    found: list[str] = []
+
+    def write(seen: dict[str, Path]) -> None:
+        (seen["/job/out"] / "answer").write_text("42")
+
+    def look(seen: dict[str, Path]) -> None:
+        found.append((seen["/job/out"] / "answer").read_text())
+
+    await run(Acting(acts=[write, look, look]), untrusted(write=["out"]), untrusted(read=["out"]), trusted())
+
+    assert found == ["42", "42"]
+
+
+def tricks(seen: dict[str, Path]) -> None:
+    out = seen["/job/out"]
+    (out / "kept").write_text("fine")
+    (out / "link").symlink_to("/etc/passwd")
+    (out / "dangling").symlink_to("nowhere")
+    (out / "directory").symlink_to("/etc")
+    os.mkfifo(out / "fifo")
+    (out / "set-id").write_text("")
+    (out / "set-id").chmod(0o6755)
+    (out / "two").write_text("")
+    (out / "one").hardlink_to(out / "two")
+    deep = out / "deep"
+    deep.mkdir()
+    (deep / "-rf").symlink_to("/")
+    (deep / "new\nline").symlink_to("/")
+
+
+async def test_what_an_untrusted_stage_leaves_is_made_harmless(run: Run) -> None:
+    left: dict[str, int] = {}
+
+    def look(seen: dict[str, Path]) -> None:
+        for path in sorted(seen["/job/out"].rglob("*")):
+            left[str(path.relative_to(seen["/job/out"]))] = path.lstat().st_mode
+
+    await run(Acting(acts=[tricks, look]), untrusted(write=["out"]), trusted())
+
+    assert sorted(left.keys() - {"one", "two"}) == ["deep", "kept", "set-id"]
+    assert len(left) == 4, "of two names of one file one is left"
+    assert stat.S_IMODE(left["set-id"]) == 0o755
+
+
+async def test_directories_deeper_than_paths_may_be_long(run: Run) -> None:
+    def dig(seen: dict[str, Path]) -> None:
+        before = Path.cwd()
+        os.chdir(seen["/job/out"])
+        for _ in range(3000):
+            Path("ddd").mkdir()
+            os.chdir("ddd")
+        Path("link").symlink_to("/etc")
+        os.chdir(before)
+
+    assert (await run(Acting(acts=[dig]), untrusted(write=["out"]), trusted())).outcome is Outcome.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("prepare", "reason"),
+    [
+        (nothing, "submission: does not exist"),
+        (lambda seen: (seen["/job"] / "submission").symlink_to("/etc"), "submission: is neither"),
+        (lambda seen: os.mkfifo(seen["/job"] / "submission"), "submission: is neither"),
+    ],
+    ids=["missing", "link", "fifo"],
+)
+async def test_a_path_that_is_no_file_or_directory_is_not_shown(run: Run, prepare: Act, reason: str) -> None:
+    acting = Acting(acts=[prepare])
+    graded = await run(acting, trusted(), untrusted(read=["submission"]))
+
+    assert graded.outcome is Outcome.FAILED
+    assert graded.reason.startswith(f"stage 2 of 2: read: {reason}")
+    assert len(acting.seen) == 1
+
+
+async def test_a_link_on_the_way_to_a_path_is_not_followed(run: Run) -> None:
+    graded = await run(
+        Acting(acts=[lambda seen: (seen["/job"] / "a").symlink_to("/etc")]), trusted(), untrusted(read=["a/passwd"])
+    )
+
+    assert graded.outcome is Outcome.FAILED
+    assert "read: a/passwd: a part of the path is not a directory" in graded.reason
+
+
+async def test_scores_of_a_trusted_stage(run: Run) -> None:
+    def score(seen: dict[str, Path]) -> None:
+        (seen["/job"] / "results.json").write_text('{"score": 8.5, "max_score": 10}')
+
+    graded = await run(Acting(acts=[score]), trusted(results="results.json"))
+
+    assert graded.outcome is Outcome.SUCCEEDED
+    assert graded.results[0]["scores"] == {
+        "score": 8.5,
+        "max_score": 10.0,
+        "document": '{"score": 8.5, "max_score": 10}',
+    }
+
+
+@pytest.mark.parametrize(
+    ("leave", "reason"),
+    [
+        (nothing, "results.json: does not exist"),
+        (lambda path: path.write_text("nonsense"), "is no JSON: line 1, column 1"),
+        (lambda path: path.symlink_to("/etc/passwd"), "results.json: is a link"),
+        (lambda path: path.mkdir(), "results.json: is not a regular file"),
+        (os.mkfifo, "results.json: is not a regular file"),
+        (lambda path: path.write_text("x" * (2**20 + 1)), "results.json: is larger than 1048576 bytes"),
+    ],
+    ids=["missing", "nonsense", "link", "directory", "fifo", "large"],
+)
+async def test_results_that_are_none(run: Run, leave: Callable[[Path], None], reason: str) -> None:
+    def act(seen: dict[str, Path]) -> None:
+        if leave is not nothing:
+            leave(seen["/job"] / "results.json")
+
+    graded = await run(Acting(acts=[act]), trusted(results="results.json"))
+
+    assert graded.outcome is Outcome.FAILED
+    assert graded.reason == f"stage 1 of 1: results: {reason}"
+    assert "scores" not in graded.results[0]
+
+
+async def test_no_scores_of_a_stage_that_failed(run: Run) -> None:
+    def score(seen: dict[str, Path]) -> None:
+        (seen["/job"] / "results.json").write_text('{"score": 1}')
+
+    graded = await run(Acting(acts=[score]), trusted(results="results.json", entrypoint=["exit", "1"]))
+
+    assert "scores" not in graded.results[0]
+
+
+def _fits(directory: Path, number: int) -> bool:
+    try:
+        (directory / str(number)).touch()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not may_mount(), reason="only a process that may mount limits a directory's size")
+async def test_a_workspace_has_limits(tmp_path: Path) -> None:
+    async with workspace(tmp_path / "w", [], Size(size=1024 * 1024, inodes=20)) as space:
+        with pytest.raises(OSError, match="No space left"):
+            (space.job / "large").write_bytes(bytes(2 * 1024 * 1024))
+        (space.job / "large").unlink()
+        fitting = itertools.takewhile(partial(_fits, space.job), range(30))
+        assert 5 < len(list(fitting)) < 20
+
+    assert not (tmp_path / "w").exists()
+
+
+async def test_a_workspace_lies_where_others_cannot_look_into_it(tmp_path: Path) -> None:
+    stages = [Stage.model_validate(untrusted(write=["a", "b/c"]))]
+    async with workspace(tmp_path / "w", stages, Size()) as space:
+        assert isinstance(space, Workspace)
+        assert stat.S_IMODE(space.root.stat().st_mode) == 0o711
+        assert sorted(space.written) == ["a", "b/c"]
+        assert all((space.job / path).is_dir() for path in space.written)

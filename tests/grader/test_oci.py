@@ -1,0 +1,344 @@
+"""Containers without an engine: images from layers, what is refused, and what a killed grader leaves."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import docker
+import pytest
+from harness import until
+from images import BUSYBOX, busybox, layer, layout
+
+from broadway.assignment import Stage
+from broadway.grader.cgroups import ROOT
+from broadway.grader.life import is_over
+from broadway.grader.oci import OciContainers, OciOptions
+from broadway.grader.oci.container import owner
+from broadway.grader.oci.groups import OURS
+from broadway.grader.oci.host import STATE
+from broadway.grader.oci.images import Store
+from broadway.grader.oci.layers import LayerError
+from broadway.grader.oci.seccomp import RULES
+from broadway.grader.oci.sources import Layout
+from broadway.grader.stages import ContainerError, Labels, Limits, StageRun
+from broadway.grader.workspace import Size
+from broadway.job import FaultPhase
+
+MACHINE = os.uname().machine
+NAME = "image:1"
+LINE = re.compile(r"^\S+Z (.*)$", re.MULTILINE)
+
+Run = Callable[..., Any]
+Image = Callable[..., Path]
+
+
+@pytest.fixture
+def limits() -> Limits:
+    return Limits()
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Image:
+    """Makes an image of busybox and more layers, with such a config."""
+    return lambda *layers, **config: layout(tmp_path / "layout", NAME, [busybox(), *layers], **config)
+
+
+@contextlib.asynccontextmanager
+async def connected(directory: Path, work_dir: Path, **options: Any) -> AsyncIterator[OciContainers]:
+    made = OciOptions(layout=directory, **options)
+    async with OciContainers.connect(slots=2, limits=Limits(), work_dir=work_dir, options=made) as containers:
+        yield containers
+
+
+@pytest.fixture
+def run(tmp_path: Path, labels: Labels) -> Run:
+    """Run a stage of the image in a layout; without a script, what the image itself says."""
+
+    async def run(directory: Path, script: str = "", *, size: Size | None = None, **more: Any) -> StageRun:
+        entrypoint = ["sh", "-c", script] if script else []
+        stage = Stage.model_validate({"image": NAME, "networking": False, "entrypoint": entrypoint, **more})
+        async with connected(directory, tmp_path / "work", **({"size": size} if size else {})) as containers:
+            await containers.ensure_images([NAME])
+            return await containers.run(stage, mounts=[], labels=replace(labels, execution_id=token_hex(6)))
+
+    return run
+
+
+def lines(run: StageRun) -> list[str]:
+    return LINE.findall(run.output)
+
+
+class TestLayers:
+    async def test_what_a_later_layer_removes_is_gone(self, image: Image, run: Run) -> None:
+        made = image(
+            layer(("d/kept", "1"), ("d/gone", "2"), ("e/gone", "3"), ("f", "old")),
+            layer(("d/.wh.gone", ""), ("e/.wh..wh..opq", ""), ("e/new", "4"), (".wh.nothing", ""), ("f", "new")),
+        )
+        found = await run(made, "find d e f -type f | sort; cat f; echo; ls -a nothing")
+        assert lines(found)[:4] == ["d/kept", "e/new", "f", "new"]
+        assert found.exit_code != 0
+
+    async def test_a_directory_may_come_back_as_a_file_and_the_other_way_round(self, image: Image, run: Run) -> None:
+        made = image(
+            layer(("a/b", "1"), ("c", "2")), layer((".wh.a", "")), layer(("a", "3"), (".wh.c", "")), layer(("c/d", "4"))
+        )
+        assert lines(await run(made, "cat a; echo; cat c/d; echo")) == ["3", "4"]
+
+    async def test_modes_and_links_are_kept(self, image: Image, run: Run) -> None:
+        made = image(layer(("secret", 0o700), ("link", "-> /secret/../bin/busybox")))
+        assert lines(await run(made, "stat -c %a secret; readlink link; stat -c %a /bin")) == [
+            "700",
+            "/secret/../bin/busybox",
+            "755",
+        ]
+
+    async def test_no_link_leads_out_of_an_image(self, image: Image, run: Run, tmp_path: Path) -> None:
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        made = image(layer(("out", f"-> {outside}"), ("out/file", "x"), ("../up", "y")))
+        with contextlib.suppress(ContainerError):
+            await run(made, "true")
+        assert list(outside.iterdir()) == []
+        assert not (tmp_path / "up").exists()
+
+    async def test_compressed_ones(self, image: Image, run: Run) -> None:
+        assert lines(await run(image(layer(("file", "content"), gzipped=True)), "cat file; echo")) == ["content"]
+
+    async def test_one_that_was_tampered_with(self, image: Image, run: Run) -> None:
+        made = image(layer(("file", "content")))
+        for blob in (made / "blobs" / "sha256").iterdir():
+            if b"ustar" in (data := blob.read_bytes()) and len(data) < 20000:
+                blob.write_bytes(data.replace(b"content", b"changed"))
+        with pytest.raises(ContainerError, match=f"{NAME}: a layer has the digest") as raised:
+            await run(made, "cat file")
+        assert (raised.value.phase, raised.value.retryable) == (FaultPhase.PULL, False)
+
+    async def test_more_of_them_than_a_page_has_room_for_their_paths(self, image: Image, run: Run) -> None:
+        made = image(*(layer((f"f{number}", "x")) for number in range(60)))
+        assert lines(await run(made, "ls / | grep -c '^f[0-9]'")) == ["60"]
+
+
+class TestConfig:
+    PASSWD = "root:x:0:0::/root:/bin/sh\nstudent:x:1000:100::/home/student:/bin/sh\n"
+    GROUP = "root:x:0:\nusers:x:100:\nlab:x:200:student,other\n"
+
+    async def test_what_an_image_says_is_done(self, image: Image, run: Run) -> None:
+        made = image(
+            layer(("etc/passwd", self.PASSWD), ("etc/group", self.GROUP)),
+            User="student",
+            Env=["A=image", "B=image", "PATH=/bin"],
+            WorkingDir="/made/for/it",
+            Entrypoint=["sh", "-c", "id -u; id -g; id -G; pwd; echo $A $B $HOME $0 $1"],
+            Cmd=["zero", "one"],
+        )
+        found = await run(made, env={"B": "stage"})
+        assert lines(found) == ["1000", "100", "100 200", "/made/for/it", "image stage /home/student zero one"]
+
+    async def test_an_entrypoint_of_the_stage_goes_without_the_images_arguments(self, image: Image, run: Run) -> None:
+        made = image(Entrypoint=["false"], Cmd=["zero"])
+        assert lines(await run(made, "echo $0 $#")) == ["sh 0"]
+
+    async def test_arguments_alone_are_a_command(self, image: Image, run: Run) -> None:
+        assert lines(await run(image(Cmd=["echo", "hello"]))) == ["hello"]
+
+    @pytest.mark.parametrize(("user", "ids"), [("7", "7 0"), ("7:8", "7 8"), ("student:lab", "1000 200"), ("", "0 0")])
+    async def test_users(self, image: Image, run: Run, user: str, ids: str) -> None:
+        made = image(layer(("etc/passwd", self.PASSWD), ("etc/group", self.GROUP)), User=user)
+        assert lines(await run(made, "echo $(id -u) $(id -g)")) == [ids]
+
+    async def test_a_user_that_the_image_does_not_have(self, image: Image, run: Run) -> None:
+        with pytest.raises(ContainerError, match="unable to find user nobody") as raised:
+            await run(image(User="nobody"), "true")
+        assert (raised.value.phase, raised.value.retryable) == (FaultPhase.START, False)
+
+    async def test_a_passwd_file_that_is_a_link_to_the_hosts(self, image: Image, run: Run) -> None:
+        with pytest.raises(ContainerError, match="unable to find user daemon"):
+            await run(image(layer(("etc/passwd", "-> /proc/1/root/etc/passwd")), User="daemon"), "true")
+
+
+class TestStages:
+    async def test_the_root_directory_is_of_limited_size(self, image: Image, run: Run) -> None:
+        found = await run(image(), "dd if=/dev/zero of=/big bs=1M count=100", size=Size(8 * 2**20, 1000))
+        assert found.exit_code != 0
+        assert "No space left" in found.output
+
+    async def test_what_one_wrote_the_next_does_not_see(self, image: Image, run: Run) -> None:
+        made = image()
+        await run(made, "touch /file; rm /bin/cat")
+        assert (await run(made, "test ! -e /file && test -e /bin/cat")).exit_code == 0
+
+    async def test_an_untrusted_stage_can_open_its_output_again(self, image: Image, run: Run) -> None:
+        found = await run(image(), "echo again >/dev/stdout; echo error >/proc/self/fd/2", untrusted=True)
+        assert sorted(lines(found)) == ["again", "error"]
+
+    async def test_an_untrusted_stage_has_what_strict_means(self, image: Image, run: Run) -> None:
+        script = "grep -E '^(Cap|NoNew|Seccomp:)' /proc/self/status; touch /x 2>&1; touch /sys/fs/cgroup/x 2>&1; id -u"
+        told = lines(await run(image(), script, untrusted=True))
+        assert [line.split()[-1] for line in told[:7]] == ["0" * 16] * 5 + ["1", "2"]
+        assert all("Read-only" in line for line in told[7:9])
+        assert told[9] == "65534"
+
+    async def test_a_stage_that_asks_for_a_network_is_refused_where_there_is_no_engine(
+        self, image: Image, run: Run
+    ) -> None:
+        with pytest.raises(ContainerError, match="a network, which --runtime oci leaves to an engine") as raised:
+            await run(image(), "true", networking=True)
+        assert (raised.value.phase, raised.value.retryable) == (FaultPhase.CREATE, False)
+
+    async def test_a_program_may_die_of_a_closed_pipe(self, image: Image, run: Run) -> None:
+        (ignored,) = lines(await run(image(), "grep SigIgn /proc/self/status | cut -f 2"))
+        assert not int(ignored, 16) & (1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1)
+
+    async def test_usage(self, image: Image, run: Run) -> None:
+        script = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; head -c 20000000 /dev/zero | tail -c 1 >/dev/null"
+        usage = (await run(image(), script)).usage
+        assert usage.image.startswith("sha256:")
+        assert 0.02 < usage.cpu_seconds < 20
+        assert 10**6 < usage.peak_memory < 10**9
+        assert usage.start_seconds > 0
+
+    async def test_no_call_is_allowed_that_an_engine_refuses(self, api: docker.APIClient, busybox_image: str) -> None:
+        host = api.create_host_config(cap_drop=["ALL"], security_opt=["no-new-privileges:true"])
+        made = api.create_container(busybox_image, entrypoint=["sleep", "1000"], host_config=host)["Id"]
+        try:
+            api.start(made)
+            (spec,) = (path for path in Path("/run").rglob("config.json") if path.parent.name == made)
+            filters = json.loads(spec.read_text())["linux"]["seccomp"]["syscalls"]
+        finally:
+            api.remove_container(made, force=True)
+        theirs = {name for each in filters if each["action"] == "SCMP_ACT_ALLOW" for name in each["names"]}
+        conditional = {name for each in filters if each.get("args") for name in each["names"]}
+        ours = {rule.name for rule in RULES if not rule.error}
+        assert ours <= theirs
+        assert conditional <= {rule.name for rule in RULES if rule.arguments} | (theirs - ours)
+
+
+class TestStore:
+    def test_two_that_want_the_same_image_unpack_it_once(self, image: Image, tmp_path: Path) -> None:
+        made = Layout(image(layer(("file", "x"))))
+        stores = [Store(tmp_path / "cache"), Store(tmp_path / "cache")]
+        image_id = made.find(NAME, MACHINE)
+        assert image_id
+        opened = [store.add(image_id, lambda _: made.open(NAME, MACHINE)) for store in stores]
+        assert opened[0].layers == opened[1].layers
+        assert len(list((tmp_path / "cache" / "layers").iterdir())) == 2
+        for each in opened:
+            each.close()
+
+    def test_what_nobody_uses_goes_and_what_is_used_stays(self, image: Image, tmp_path: Path) -> None:
+        made, store = Layout(image(layer(("file", "x")))), Store(tmp_path / "cache")
+        image_id = made.find(NAME, MACHINE)
+        assert image_id
+        opened = store.add(image_id, lambda _: made.open(NAME, MACHINE))
+        assert Store(tmp_path / "cache").collect(unused_for=-1) == 0
+        assert all(directory.is_dir() for directory in opened.layers)
+        opened.close()
+        assert store.collect(unused_for=3600) == 0
+        assert store.collect(unused_for=-1) == 1
+        assert store.get(image_id) is None
+        assert [list((tmp_path / "cache" / name).iterdir()) for name in ("images", "layers", "incoming")] == [
+            [],
+            [],
+            [],
+        ]
+
+    def test_what_somebody_left_who_died_unpacking_is_no_hindrance(self, image: Image, tmp_path: Path) -> None:
+        made, store = Layout(image()), Store(tmp_path / "cache")
+        image_id = made.find(NAME, MACHINE)
+        assert image_id
+        with made.open(NAME, MACHINE) as contents:
+            (tmp_path / "cache" / "incoming" / contents.diff_ids[0] / "half").mkdir(parents=True)
+        store.add(image_id, lambda _: made.open(NAME, MACHINE)).close()
+        assert not list((tmp_path / "cache" / "incoming").iterdir())
+
+    def test_an_image_of_no_layout(self, tmp_path: Path) -> None:
+        with pytest.raises(LayerError, match=r"index\.json"):
+            Layout(tmp_path).find(NAME, MACHINE)
+
+
+class TestHost:
+    async def test_without_the_program(self, image: Image, tmp_path: Path) -> None:
+        with pytest.raises(ContainerError, match="there is no crane: the package crun has it"):
+            async with connected(image(), tmp_path / "work", program="crane"):
+                pass
+
+    async def test_with_another_program(self, image: Image, tmp_path: Path) -> None:
+        other = tmp_path / "other"
+        other.write_text("#!/bin/sh\necho runc version 1.1.5\n")
+        other.chmod(0o755)
+        with pytest.raises(ContainerError, match=r"is not crun, built with seccomp: it says runc version 1\.1\.5"):
+            async with connected(image(), tmp_path / "work", program=str(other)):
+                pass
+
+
+GRADER = """
+import asyncio, sys
+from pathlib import Path
+from broadway.assignment import Stage
+from broadway.grader.life import own_life
+from broadway.grader.oci import OciContainers, OciOptions
+from broadway.grader.stages import Labels, Limits
+
+SCRIPT = "sleep 1000 & sleep 1000"
+
+async def main(layout, work, name):
+    options = OciOptions(layout=Path(layout))
+    async with OciContainers.connect(slots=2, limits=Limits(), work_dir=Path(work), options=options) as containers:
+        stage = Stage(image="image:1", networking=False, entrypoint=["sh", "-c", SCRIPT], timeout=900)
+        labels = Labels(name, own_life(), "job", name, 0)
+        await containers.run(stage, mounts=[], labels=labels)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def traces(name: str) -> list[str]:
+    """Directories, groups, mounts and processes of a container."""
+    directories: Sequence[Path] = [*STATE.glob(f"*{name}*"), *STATE.parent.glob(f"runtime/*{name}*")]
+    groups = [*ROOT.glob(f"*/{OURS}/*{name}*"), *ROOT.glob(f"{OURS}/*{name}*")]
+    mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines() if name in line]
+    processes = []
+    for path in Path("/proc").glob("[0-9]*/cgroup"):
+        with contextlib.suppress(OSError):
+            if name in path.read_text():
+                processes.append(path)
+    return [*map(str, directories), *map(str, groups), *mounts, *map(str, processes)]
+
+
+async def test_a_killed_graders_container_is_removed_by_another(image: Image, tmp_path: Path) -> None:
+    made, name = image(), f"killed-{token_hex(4)}"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", GRADER, made, tmp_path / "work", name)
+    container = STATE.parent / "runtime" / f"broadway-{name}-0" / "status"
+    await until(container.exists)
+    process.send_signal(signal.SIGKILL)
+    await process.wait()
+    assert traces(name)
+    async with connected(made, tmp_path / "work") as containers:
+        whose = owner(STATE / f"broadway-{name}-0")
+        assert whose is not None
+        assert whose[0] == name
+        begun = time.monotonic()
+        assert await containers.remove_orphans(lambda grader, life: grader == name and is_over(life)) == 1
+        assert time.monotonic() - begun < 10
+    await until(lambda: not traces(name))
+
+
+async def test_the_busybox_image_of_an_engine_is_unpacked(
+    docker_host: str, busybox_image: str, tmp_path: Path, labels: Labels
+) -> None:
+    async with OciContainers.connect(
+        slots=2, limits=Limits(), docker_host=docker_host, work_dir=tmp_path / "work"
+    ) as containers:
+        await containers.ensure_images([busybox_image])
+        stage = Stage(image=BUSYBOX, networking=False, entrypoint=["echo", "hello"])
+        assert lines(await containers.run(stage, mounts=[], labels=labels)) == ["hello"]

@@ -1,0 +1,86 @@
+"""Graders on three hosts: one is revoked in the middle of a run, one is cut off and comes back."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from harness import stage, until
+from netns import Site
+
+from broadway.management import Management
+from broadway.topology import grader_user
+
+TOKEN = {"Authorization": "Bearer cluster-token"}
+STUDENTS = 60
+
+
+async def graders(site: Site) -> dict[str, dict[str, Any]]:
+    answer = await site.client.http.get("/api/v2/graders", headers=TOKEN)
+    return {each["id"]: each for each in answer.json()["graders"]}
+
+
+def all_run(site: Site, *names: str, jobs: int) -> Callable[[], Awaitable[bool]]:
+    async def do_all_run() -> bool:
+        found = await graders(site)
+        return all(len(found.get(name, {}).get("running", [])) == jobs for name in names)
+
+    return do_all_run
+
+
+def is_in(site: Site, name: str, state: str) -> Callable[[], Awaitable[bool]]:
+    async def has_state() -> bool:
+        return (await graders(site))[name]["state"] == state
+
+    return has_state
+
+
+@pytest.mark.timeout(240)
+async def test_a_run_completes_though_one_host_is_revoked_and_one_cut_off(site: Site) -> None:
+    first, second, third = site.network.hosts
+    for host, name in ((first, "h1"), (second, "h2"), (third, "h3")):
+        await site.join(host, name)
+    await site.client.register("cs241", "mp1", students=[stage("sleep", "1")])
+    run_id = await site.client.submit("cs241", "mp1", students=STUDENTS)
+    await until(all_run(site, "h1", "h2", "h3", jobs=2))
+
+    await third.cut_off()
+    revoked = await site.client.http.post("/api/v2/graders/h2/revoke", json={"reason": "stolen"}, headers=TOKEN)
+    assert revoked.status_code == 202
+    assert await site.processes.running["h2"].wait() == 1
+    await until(is_in(site, "h3", "gone"))
+    jobs = (await site.client.finished("cs241", run_id, within=120))["jobs"]
+    await until(lambda: is_forgotten(site, "h3"), within=90)  # the broker has waited for its heartbeats in vain
+    await third.mend()
+    await until(is_in(site, "h3", "online"))
+    again = await site.client.finished("cs241", await site.client.submit("cs241", "mp1", students=8))
+
+    assert len(jobs) == STUDENTS
+    assert {(job["state"], job["outcome"]) for job in jobs} == {("finished", "succeeded")}
+    assert {job["grader"] for job in again["jobs"]} == {"h1", "h3"}
+    assert (await graders(site))["h2"]["state"] == "revoked"
+    assert max(job["attempts"] for job in jobs) <= 2, "only what was running where the link broke has started twice"
+
+
+async def is_forgotten(site: Site, name: str) -> bool:
+    async with Management.connect(site.node.administration) as management:
+        return not await management.get("connections", "username", grader_user(name))
+
+
+async def test_a_host_that_was_revoked_cannot_join_until_it_is_readmitted(site: Site) -> None:
+    host = site.network.hosts[0]
+    await site.join(host, "h1")
+    await until(lambda: has_joined(site, "h1"))
+    await site.client.http.post("/api/v2/graders/h1/revoke", headers=TOKEN)
+    assert await site.processes.running.pop("h1").wait() == 1
+
+    await site.join(host, "h1")
+    assert await site.processes.running.pop("h1").wait() == 1
+    assert "has been revoked" in site.processes.log("h1")
+
+    await site.client.http.post("/api/v2/graders/h1/readmit", headers=TOKEN)
+    await site.join(host, "h1")
+    await until(is_in(site, "h1", "online"))
+
+
+async def has_joined(site: Site, name: str) -> bool:
+    return (await graders(site)).get(name, {}).get("state") == "online"

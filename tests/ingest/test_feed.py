@@ -1,0 +1,78 @@
+"""Watchers of one process, without a broker and a store."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from broadway.events import JobStarted
+from broadway.ingest.feed import Feed
+from broadway.ingest.line import Key
+from broadway.job import Job, JobClass, Phase
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class Waiting:
+    """Jobs of one course that wait, in this order."""
+
+    def __init__(self, *job_ids: str) -> None:
+        self._ids = job_ids
+
+    async def get_many(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        return {job_id: waiting(job_id) for job_id in job_ids}
+
+    async def waiting_in_course(self, _course: str) -> list[Key]:
+        return [(True, NOW, index, job_id) for index, job_id in enumerate(self._ids)]
+
+    async def waiting_in_run(self, _run_id: str) -> list[Key]:
+        return []
+
+
+def waiting(job_id: str) -> Job:
+    return Job(
+        id=job_id,
+        run_id="run",
+        course="cs241",
+        assignment="mp1",
+        phase=Phase.STUDENTS,
+        index=0,
+        job_class=JobClass.BULK,
+        pool="default",
+        queued_at=NOW,
+    )
+
+
+def started(job_id: str) -> JobStarted:
+    return JobStarted(
+        course="cs241",
+        generation=1,
+        run_id="run",
+        job_id=job_id,
+        execution_id=f"execution-{job_id}",
+        grader_id="grader",
+        started_at=NOW,
+    )
+
+
+def much_to_write() -> None:
+    time.sleep(0.01)
+
+
+async def test_a_place_that_changes_while_the_tellers_rest_is_told_after_it() -> None:
+    feed = Feed(Waiting("a", "b", "c", "mine"))
+
+    async def between() -> None:
+        """When the first round's rest has begun, and not yet the second's, which this makes the longer one."""
+        await feed.hear(started("c"))
+        much_to_write()
+
+    async with feed.watch(waiting("mine")) as watcher:
+        asyncio.get_running_loop().call_soon(much_to_write)
+        await feed.hear(started("a"))
+        follower = asyncio.create_task(between())
+        await feed.hear(started("b"))
+        await follower
+
+        async with asyncio.timeout(5):
+            assert [await watcher.next() for _ in range(3)] == [2, 1, 0]

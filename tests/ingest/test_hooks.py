@@ -1,0 +1,511 @@
+"""Submissions by webhook: what is taken, what is refused, and that each is one run."""
+
+import asyncio
+import hmac
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from secrets import token_hex
+from typing import Any
+
+import httpx2
+import pytest
+from harness import Client, stage, token_of, until
+from pushes import MAIN, push, signature
+from pymongo.asynchronous.database import AsyncDatabase
+from standardwebhooks.webhooks import Webhook
+
+from broadway.hook import Delivery, DeliveryState, Push, delivery_key
+from broadway.job import Attempt, RetryPolicy
+from broadway.mongo import Store
+
+SECRET = "a-secret-of-this-hook"
+ALICE, BOB = "alice", "bob"
+
+
+@dataclass
+class Hook:
+    """A hook of a course, and a git server that calls it."""
+
+    client: Client
+    course: str
+    name: str = "git"
+
+    @property
+    def path(self) -> str:
+        return f"/api/v2/courses/{self.course}/hooks/{self.name}"
+
+    @property
+    def staff(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {token_of(self.course)}"}
+
+    async def ask(self, method: str, path: str = "", body: Any = None) -> httpx2.Response:
+        return await self.client.http.request(method, self.path + path, json=body, headers=self.staff)
+
+    async def configure(self, **config: Any) -> None:
+        answer = await self.ask("PUT", body={"assignment": "mp1", "secrets": [SECRET]} | config)
+        assert answer.status_code == 200, answer.text
+
+    async def roster(self, *students: str) -> None:
+        entries = [{"student": name, "repository": f"cs/{name}", "env": {"NETID": name}} for name in students]
+        url = f"/api/v2/courses/{self.course}/assignments/mp1/roster"
+        answer = await self.client.http.put(url, json={"students": entries}, headers=self.staff)
+        assert answer.status_code == 200, answer.text
+
+    async def send(
+        self, body: dict[str, Any] | bytes, *, delivery: str | None = None, event: str = "push", **headers: str
+    ) -> httpx2.Response:
+        """As GitHub does."""
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        own = {"X-GitHub-Event": event, "X-GitHub-Delivery": delivery or token_hex(16)}
+        return await self.client.http.post(
+            self.path, content=raw, headers={"X-Hub-Signature-256": signature(raw, SECRET), **own, **headers}
+        )
+
+    async def runs(self) -> list[dict[str, Any]]:
+        """All of the course."""
+        answer = await self.client.http.get(f"/api/v2/courses/{self.course}/runs?limit=500", headers=self.staff)
+        items: list[dict[str, Any]] = answer.json()["items"]
+        return items
+
+    async def deliveries(self, query: str = "") -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = (await self.ask("GET", f"/deliveries{query}")).json()["items"]
+        return items
+
+
+@pytest.fixture
+async def hook(client: Client, course: str) -> Hook:
+    """One with two students, whose pushes to main are submissions."""
+    await client.register(course, "mp1", students=[stage("exit", "0")])
+    hook = Hook(client, course)
+    await hook.configure()
+    await hook.roster(ALICE, BOB)
+    return hook
+
+
+async def test_a_push_is_a_run_of_the_student_whose_repository_it_is(hook: Hook, store: Store) -> None:
+    before = datetime.now(UTC) - timedelta(milliseconds=1)
+    sent = push(BOB)
+    answer = await hook.send(sent, delivery="first")
+    assert answer.status_code == 202
+    told = answer.json()
+    assert (told["state"], told["student"], told["version"]) == ("accepted", BOB, sent["after"])
+
+    run = await hook.client.describe(hook.course, told["run"])
+    assert [job["id"] for job in run["jobs"]] == [told["job"]]
+    assert (run["trigger"]["hook"], run["trigger"]["delivery"], run["trigger"]["student"]) == ("git", told["id"], BOB)
+    stages = (await store.jobs.stages([told["job"]]))[told["job"]]
+    env = stages[0]["env"]
+    assert (
+        env.items()
+        >= {
+            "NETID": BOB,
+            "BROADWAY_STUDENT": BOB,
+            "BROADWAY_COMMIT": sent["after"],
+            "BROADWAY_REF": MAIN,
+            "BROADWAY_REPOSITORY": f"https://git.example/cs/{BOB}",
+        }.items()
+    )
+    assert before <= datetime.fromisoformat(env["BROADWAY_SUBMITTED_AT"]) <= datetime.now(UTC)
+
+
+async def test_a_ping_is_answered_and_leaves_nothing(hook: Hook) -> None:
+    answer = await hook.send({"zen": "Keep it logically awesome."}, event="ping")
+
+    assert (answer.status_code, answer.json()) == (200, {"state": "pong"})
+    assert await hook.deliveries() == []
+
+
+@pytest.mark.parametrize(
+    ("body", "event", "reason"),
+    [
+        (push(ALICE, deleted=True, after="0" * 40), "push", "refs/heads/main was deleted"),
+        (push(ALICE, ref="refs/heads/try"), "push", "refs/heads/try is none of the branches and tags of this hook"),
+        (push(ALICE, ref="refs/tags/v1"), "push", "refs/tags/v1 is none of the branches and tags of this hook"),
+        ({"action": "opened"}, "issues", "issues is no push"),
+    ],
+)
+async def test_what_is_no_submission_is_noted(hook: Hook, body: dict[str, Any], event: str, reason: str) -> None:
+    answer = await hook.send(body, event=event)
+
+    assert (answer.status_code, answer.json()["state"], answer.json()["reason"]) == (200, "ignored", reason)
+    assert await hook.runs() == []
+    assert [each["state"] for each in await hook.deliveries()] == ["ignored"]
+
+
+async def test_tags_alone_if_that_is_wanted(hook: Hook) -> None:
+    await hook.configure(branches=[], tags=["submit-*"])
+    commit, tag = token_hex(20), token_hex(20)
+
+    assert (await hook.send(push(ALICE))).json()["state"] == "ignored"
+    told = (await hook.send(push(ALICE, ref="refs/tags/submit-1", commit=tag, head_commit={"id": commit}))).json()
+    assert (told["state"], told["version"]) == ("accepted", commit), "of the tag's commit, not of the tag"
+
+
+@pytest.mark.parametrize("times", [2, 3])
+async def test_a_delivery_that_comes_again_is_one_run(hook: Hook, times: int) -> None:
+    body = push(ALICE)
+    answers = await asyncio.gather(*(hook.send(body, delivery="again") for _ in range(times)))
+
+    assert sorted(answer.status_code for answer in answers) in ([200] * (times - 1) + [202], [202] * times)
+    assert len({(answer.json()["id"], answer.json()["job"]) for answer in answers if answer.json()["run"]}) == 1
+    assert len(await hook.runs()) == 1
+    (delivery,) = await hook.deliveries()
+    assert (delivery["state"], delivery["times"]) == ("accepted", times)
+    assert (await hook.send(body, delivery="again")).status_code == 200
+
+
+async def test_a_commit_that_was_submitted_before_is_a_duplicate(hook: Hook) -> None:
+    body = push(ALICE)
+    first = (await hook.send(body)).json()
+    answer = await hook.send(body)
+
+    assert (answer.status_code, answer.json()["state"]) == (200, "duplicate")
+    assert (answer.json()["run"], answer.json()["job"]) == (first["run"], first["job"])
+    assert len(await hook.runs()) == 1
+    assert (await hook.send(push(BOB, body["after"]))).status_code == 202, "another student may have the same commit"
+
+
+async def test_unsigned_and_wrongly_signed_deliveries_store_nothing(hook: Hook) -> None:
+    raw = json.dumps(push(ALICE)).encode()
+    wrong = [
+        {"X-Hub-Signature-256": ""},
+        {"X-Hub-Signature-256": signature(raw, "a secret of somebody else")},
+        {"X-Hub-Signature-256": signature(raw + b" ", SECRET)},
+        {"X-Hub-Signature-256": signature(raw, SECRET).removeprefix("sha256=")},
+        {"X-Hub-Signature-256": "", "X-Hub-Signature": "sha1=" + hmac.new(SECRET.encode(), raw, "sha1").hexdigest()},
+        {"X-Hub-Signature-256": "", "Authorization": f"Bearer {token_of(hook.course)}"},
+    ]
+    for headers in wrong:
+        answer = await hook.send(raw, **headers)
+        assert (answer.status_code, answer.headers["content-type"]) == (401, "application/problem+json")
+        assert "signature" in answer.json()["detail"]
+    assert await hook.deliveries() == []
+    assert await hook.runs() == []
+
+
+@pytest.mark.parametrize(("minutes", "says"), [(-6, "too old"), (6, "too new")])
+async def test_a_delivery_of_another_time_is_refused(hook: Hook, minutes: int, says: str) -> None:
+    at = datetime.now(UTC) + timedelta(minutes=minutes)
+    raw = json.dumps(push(ALICE)).encode()
+    headers = {
+        "webhook-id": "msg_1",
+        "webhook-timestamp": str(int(at.timestamp())),
+        "webhook-signature": Webhook(SECRET.encode()).sign("msg_1", at, raw.decode()),
+    }
+    answer = await hook.client.http.post(hook.path, content=raw, headers=headers)
+
+    assert answer.status_code == 401
+    assert says in answer.json()["detail"]
+    assert await hook.deliveries() == []
+
+
+async def test_two_secrets_are_valid_while_they_change(hook: Hook) -> None:
+    old, new = "the-secret-until-now", "the-secret-from-now-on"
+    await hook.configure(secrets=[old, new])
+
+    for secret in (old, new):
+        raw = json.dumps(push(ALICE)).encode()
+        assert (await hook.send(raw, **{"X-Hub-Signature-256": signature(raw, secret)})).status_code == 202
+    await hook.configure(secrets=[new])
+    raw = json.dumps(push(ALICE)).encode()
+    assert (await hook.send(raw, **{"X-Hub-Signature-256": signature(raw, old)})).status_code == 401
+
+
+async def test_another_courses_hook_is_not_there(hook: Hook, other_course: str) -> None:
+    path = hook.path.replace(hook.course, other_course)
+    raw = json.dumps(push(ALICE)).encode()
+    answer = await hook.client.http.post(path, content=raw, headers={"X-Hub-Signature-256": signature(raw, SECRET)})
+
+    assert (answer.status_code, answer.json()["detail"]) == (404, "this course has no such hook")
+    staff = {"Authorization": f"Bearer {token_of(other_course)}"}
+    for there in ("", "/deliveries"):
+        assert (await hook.client.http.get(hook.path + there, headers=staff)).status_code == 401
+        assert (await hook.client.http.get(path + there, headers=staff)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", "could not decode JSON"),
+        (b"[]", "the body"),
+        (b'{"ref": 1}', "ref"),
+        (json.dumps(push(ALICE, after="main")).encode(), "after"),
+        (json.dumps(push(ALICE, repository={"id": "1", "full_name": "a"})).encode(), "repository.id"),
+        (json.dumps({**push(ALICE), "x": {"$a": 1}}).encode(), "must not start with"),
+    ],
+)
+async def test_a_signed_body_that_is_no_push_is_refused(hook: Hook, body: bytes, says: str) -> None:
+    answer = await hook.send(body)
+
+    assert answer.status_code == 400
+    assert says in answer.json()["detail"]
+    assert await hook.deliveries() == []
+
+
+async def test_a_form_is_refused_with_what_to_choose_instead(hook: Hook) -> None:
+    answer = await hook.send(b"payload=%7B%7D", **{"Content-Type": "application/x-www-form-urlencoded"})
+
+    assert (answer.status_code, "expected application/json" in answer.json()["detail"]) == (400, True)
+
+
+async def test_a_body_that_is_too_large_is_not_read_to_its_end(hook: Hook) -> None:
+    answer = await hook.send(b"x" * (33 * 1024 * 1024))
+
+    assert answer.status_code == 413
+    assert await hook.deliveries() == []
+
+
+async def test_a_truncated_delivery_stores_nothing(hook: Hook) -> None:
+    raw = json.dumps(push(ALICE)).encode()
+    url = hook.client.http.base_url
+    head = f"POST {hook.path} HTTP/1.1\r\nHost: broadway\r\nX-Hub-Signature-256: {signature(raw, SECRET)}\r\n"
+    head += f"X-GitHub-Delivery: cut\r\nContent-Length: {len(raw)}\r\n\r\n"
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(head.encode() + raw[:-10])
+    writer.write_eof()
+    await reader.read()
+    writer.close()
+
+    assert (await hook.send(raw[:-10])).status_code == 400
+    assert await hook.deliveries() == []
+
+
+async def test_a_repository_that_nobody_has_is_kept_until_the_roster_is_right(hook: Hook) -> None:
+    body = push("carol")
+    answer = await hook.send(body, delivery="early")
+    assert (answer.status_code, answer.json()["detail"]) == (422, "repository cs/carol is not in the roster of mp1")
+    (before,) = await hook.deliveries()
+    assert before["state"] == "unmatched"
+    await hook.roster(ALICE, BOB, "carol")
+
+    again = await hook.ask("POST", f"/deliveries/{before['id']}/redeliver")
+
+    assert (again.status_code, again.json()["state"], again.json()["student"]) == (202, "accepted", "carol")
+    (run,) = await hook.runs()
+    assert run["trigger"]["received_at"] == before["received_at"], "submitted when it came first"
+    repeated = await hook.ask("POST", f"/deliveries/{before['id']}/redeliver")
+    assert (repeated.status_code, repeated.json()["run"]) == (200, run["id"])
+    assert len(await hook.runs()) == 1
+
+
+async def test_a_quota_is_kept_whatever_comes_at_once(hook: Hook) -> None:
+    await hook.configure(quota={"submissions": 2, "seconds": 3600})
+    answers = await asyncio.gather(*(hook.send(push(ALICE), delivery=f"d{n}") for n in range(6)))
+
+    assert sorted(answer.status_code for answer in answers) == [202, 202, 429, 429, 429, 429]
+    limited = next(answer for answer in answers if answer.status_code == 429)
+    assert 3500 < int(limited.headers["retry-after"]) <= 3601
+    assert limited.json()["detail"] == "2 submissions in 3600 s are allowed"
+    assert (await hook.send(push(BOB))).status_code == 202, "each student has a quota"
+    assert len(await hook.runs()) == 3
+    waiting = await hook.deliveries("?state=limited")
+    assert len(waiting) == 4
+    await hook.configure()
+    again = await hook.ask("POST", f"/deliveries/{waiting[-1]['id']}/redeliver")
+    assert (again.status_code, again.json()["received_at"]) == (202, waiting[-1]["received_at"])
+
+
+async def test_a_repeated_submission_does_not_count_against_a_quota(hook: Hook) -> None:
+    await hook.configure(quota={"submissions": 2, "seconds": 3600})
+    body = push(ALICE)
+    for _ in range(4):
+        assert (await hook.send(body)).status_code in (200, 202)
+
+    assert (await hook.send(push(ALICE))).status_code == 202
+    assert (await hook.send(push(ALICE))).status_code == 429
+
+
+async def outcomes(hook: Hook, run_id: str) -> list[str | None]:
+    return [job["outcome"] for job in (await hook.client.describe(hook.course, run_id))["jobs"]]
+
+
+async def test_only_the_latest_submission_waits(hook: Hook, store: Store) -> None:
+    await hook.configure(only_latest=True)
+    first = (await hook.send(push(ALICE))).json()
+    running = (await hook.send(push(BOB))).json()
+    now = datetime.now(UTC)
+    attempt = Attempt("e1", "g1", now)
+    start: Callable[[Any], Any] = lambda job: job.dispatch(now).start(  # noqa: E731
+        attempt, lease=timedelta(seconds=60), policy=RetryPolicy()
+    )
+    await store.jobs.move({running["job"]: start})
+    second = (await hook.send(push(ALICE))).json()
+    later = (await hook.send(push(BOB))).json()
+
+    assert [(await outcomes(hook, each["run"])) for each in (first, second)] == [["superseded"], [None]]
+    run = await hook.client.describe(hook.course, first["run"])
+    assert (run["state"], run["jobs"][0]["reason"]) == ("failed", "a later submission of the student has come")
+    assert [(await outcomes(hook, each["run"])) for each in (running, later)] == [[None], [None]], "what runs goes on"
+
+
+async def test_an_earlier_submission_that_is_looked_at_later_is_superseded(hook: Hook) -> None:
+    await hook.configure(only_latest=True, quota={"submissions": 1, "seconds": 3600})
+    assert (await hook.send(push(ALICE))).status_code == 202
+    assert (await hook.send(push(ALICE), delivery="limited")).status_code == 429
+    await hook.configure(only_latest=True)
+    assert (await hook.send(push(ALICE))).status_code == 202
+
+    answer = await hook.send(push(ALICE), delivery="limited")
+
+    assert (answer.status_code, answer.json()["state"]) == (200, "superseded")
+
+
+async def undecided(hook: Hook, store: Store, seconds: float) -> Delivery:
+    """As a process leaves a delivery that dies right after storing it."""
+    now = datetime.now(UTC)
+    delivery = Delivery(
+        id=delivery_key(hook.course, hook.name, "lost"),
+        course=hook.course,
+        hook=hook.name,
+        assignment="mp1",
+        delivery_id="lost",
+        received_at=now,
+        state=DeliveryState.RECEIVED,
+        push=Push(version=token_hex(20), ref=MAIN, repository="cs/alice", repository_id=None),
+        due_at=now + timedelta(seconds=seconds),
+    )
+    stored, is_new = await store.deliveries.keep(delivery)
+    assert is_new
+    return stored
+
+
+async def test_a_delivery_whose_process_died_is_decided_by_another(hook: Hook, store: Store) -> None:
+    delivery = await undecided(hook, store, -1)
+
+    async def is_decided() -> bool:
+        found = await store.deliveries.get(delivery.id)
+        return bool(found and found.state is DeliveryState.ACCEPTED and found.due_at is None)
+
+    await until(is_decided, within=20)
+    assert len(await hook.runs()) == 1
+
+
+async def test_a_delivery_whose_process_died_is_decided_when_it_comes_again(hook: Hook, store: Store) -> None:
+    delivery = await undecided(hook, store, 3600)
+    assert delivery.push
+
+    answer = await hook.send(push(ALICE, commit=delivery.push.version), delivery="lost")
+
+    assert (answer.json()["id"], answer.json()["state"]) == (delivery.id, "accepted")
+    assert len(await hook.runs()) == 1
+
+
+async def test_a_submission_to_an_assignment_that_is_not_registered_waits_for_it(client: Client, course: str) -> None:
+    hook = Hook(client, course)
+    await hook.configure()
+    await hook.roster(ALICE)
+    answer = await hook.send(push(ALICE), delivery="early")
+    assert (answer.status_code, answer.json()["detail"]) == (422, "assignment configuration not found")
+
+    await client.register(course, "mp1", students=[stage("exit", "0")])
+
+    assert (await hook.send(push(ALICE), delivery="early")).status_code == 202
+
+
+async def test_a_front_end_that_is_not_git(hook: Hook, store: Store) -> None:
+    await hook.configure(format="json")
+    artifact = {"artifact_url": "https://files.example/1", "sha256": "0" * 64}
+    body = {"student": ALICE, "idempotency_key": "k1", "env": {"PART": 2}, "assignment": "mp1", **artifact}
+    first = await hook.send(body, **{"X-GitHub-Delivery": ""})
+    assert first.status_code == 202
+    assert (await hook.send(body, **{"X-GitHub-Delivery": ""})).json()["run"] == first.json()["run"]
+    env = (await store.jobs.stages([first.json()["job"]]))[first.json()["job"]][0]["env"]
+    assert env.items() >= {"NETID": ALICE, "PART": 2, "BROADWAY_ARTIFACT_SHA256": "0" * 64}.items()
+
+    for wrong, says in (
+        ({**body, "assignment": "mp2"}, "assignment: this hook is for mp1"),
+        ({**body, "sha256": None}, "sha256: an artifact_url needs the hash"),
+        ({**body, "artifact_url": "file:///etc/passwd"}, "artifact_url"),
+        ({key: value for key, value in body.items() if key != "idempotency_key"}, "idempotency_key"),
+        ({**body, "extra": 1}, "extra"),
+    ):
+        answer = await hook.send(wrong)
+        assert (answer.status_code, says in answer.json()["detail"]) == (400, True), answer.text
+    assert (await hook.send({**body, "student": "dave"})).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"secrets": []}, "secrets"),
+        ({"secrets": ["short"]}, "secrets.0"),
+        ({"secrets": ["x" * 20] * 3}, "secrets"),
+        ({"secrets": None}, "secrets"),
+        ({"assignment": "a b"}, "assignment"),
+        ({"format": "svn"}, "format"),
+        ({"quota": {"submissions": 0, "seconds": 1}}, "quota.submissions"),
+        ({"extra": 1}, "extra"),
+    ],
+)
+async def test_a_hook_that_makes_no_sense_is_not_stored(
+    client: Client, course: str, config: dict[str, Any], says: str
+) -> None:
+    hook = Hook(client, course)
+    answer = await hook.ask("PUT", body={"assignment": "mp1", "secrets": [SECRET]} | config)
+
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith(says)
+    assert "x" * 20 not in answer.text
+    assert (await hook.ask("GET")).status_code == 404
+
+
+async def test_a_hook_that_another_program_has_stored_without_a_secret_takes_nothing(
+    hook: Hook, database: AsyncDatabase[dict[str, Any]]
+) -> None:
+    await database["hook"].update_one({"_id": f"{hook.course}/git"}, {"$set": {"secrets": []}})
+
+    assert (await hook.send(push(ALICE))).status_code == 404
+
+
+async def test_no_answer_has_a_secret(hook: Hook) -> None:
+    sent = await hook.send(push(ALICE))
+    identity = sent.json()["id"]
+    paths = ["", "/deliveries", f"/deliveries/{identity}"]
+    answers: list[Awaitable[httpx2.Response]] = [hook.ask("GET", path) for path in paths]
+    for answer in [sent, *await asyncio.gather(*answers)]:
+        assert answer.status_code in (200, 202)
+        assert SECRET not in answer.text
+
+
+async def test_a_hook_can_be_removed_and_its_deliveries_stay(hook: Hook, store: Store) -> None:
+    told = (await hook.send(push(ALICE))).json()
+    assert (await hook.ask("DELETE")).status_code == 204
+
+    assert (await hook.send(push(ALICE))).status_code == 404
+    assert (await hook.ask("DELETE")).status_code == 404
+    assert await store.deliveries.get(told["id"])
+
+
+async def test_deliveries_are_read_page_by_page(hook: Hook) -> None:
+    sent = [(await hook.send(push(ALICE))).json()["id"] for _ in range(5)]
+    found: list[str] = []
+    after: str | None = None
+    for _ in range(3):
+        query = {"limit": "2"} | ({"after": after} if after else {})
+        answer = await hook.client.http.get(f"{hook.path}/deliveries", params=query, headers=hook.staff)
+        page = answer.json()
+        found += [each["id"] for each in page["items"]]
+        after = page["next"]
+
+    assert after is None
+    assert found == sent[::-1]
+    assert (await hook.ask("GET", "/deliveries?limit=0")).status_code == 400
+    assert (await hook.ask("GET", "/deliveries?after=yesterday")).json()["detail"].startswith("after")
+
+
+@pytest.mark.parametrize(
+    ("students", "says"),
+    [
+        ([{"student": "a"}, {"student": "a"}], "students.1.student: a is there twice"),
+        ([{"student": "a", "repository": "X/y"}, {"student": "b", "repository": "x/Y"}], "students.1.repository"),
+        ([{"student": ""}], "students.0.student"),
+    ],
+)
+async def test_a_roster_that_makes_no_sense_is_refused(hook: Hook, students: list[Any], says: str) -> None:
+    url = f"/api/v2/courses/{hook.course}/assignments/mp1/roster"
+    answer = await hook.client.http.put(url, json={"students": students}, headers=hook.staff)
+
+    assert (answer.status_code, says in answer.json()["detail"]) == (400, True)
+    assert len((await hook.client.http.get(url, headers=hook.staff)).json()["students"]) == 2, "the old one is there"

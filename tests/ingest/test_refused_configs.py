@@ -1,0 +1,91 @@
+"""Configs that ask for what no course may have: refused when they are registered, with the stage and the key."""
+
+from typing import Any
+
+import pytest
+from harness import Client, stage, token_of
+from pymongo.asynchronous.database import AsyncDatabase
+
+from broadway.assignment import AssignmentConfig
+from broadway.ingest.submit import Limits, RejectedError, check_limits
+
+UNTRUSTED = {"untrusted": True, "write": ["out"]}
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"privileged": True}, "privileged"),
+    ({"volumes": ["/:/host"]}, "volumes"),
+    ({"volumes_from": ["other"]}, "volumes_from"),
+    ({"mounts": [{"source": "/"}]}, "mounts"),
+    ({"network_mode": "host"}, "network_mode"),
+    ({"networking": "host"}, "networking"),
+    ({"devices": ["/dev/vda"]}, "devices"),
+    ({"cap_add": ["SYS_ADMIN"]}, "cap_add"),
+    ({"security_opt": ["seccomp=unconfined"]}, "security_opt"),
+    ({"pid_mode": "host"}, "pid_mode"),
+    ({"ipc_mode": "host"}, "ipc_mode"),
+    ({"user": "root"}, "user"),
+    ({"runtime": "runc"}, "runtime"),
+    ({"entrypoint": "sh -c evil"}, "entrypoint"),
+    ({"entrypoint": ["sh", 1]}, "entrypoint"),
+    ({"timeout": 1e9}, "stages may run"),
+    ({"timeout": -1}, "timeout"),
+    ({"memory": "0"}, "memory"),
+    ({"image": ""}, "image"),
+    ({**UNTRUSTED, "networking": True}, "networking"),
+    ({**UNTRUSTED, "privileged": True}, "privileged"),
+    ({**UNTRUSTED, "results": "results.json"}, "results"),
+    ({**UNTRUSTED, "read": ["../etc"]}, "read"),
+    ({**UNTRUSTED, "read": ["/etc"]}, "read"),
+    ({**UNTRUSTED, "read": ["a/../../b"]}, "read"),
+    ({**UNTRUSTED, "read": ["a//b"]}, "read"),
+    ({**UNTRUSTED, "read": ["-rf"]}, "read"),
+    ({**UNTRUSTED, "read": ["a\nb"]}, "read"),
+    ({**UNTRUSTED, "read": ["out/x"]}, "overlap"),
+    ({**UNTRUSTED, "read": ["out"]}, "overlap"),
+    ({"untrusted": True, "write": ["a", "a/b"]}, "overlap"),
+    ({"untrusted": True, "write": [f"d{number}" for number in range(17)]}, "write"),
+    ({**UNTRUSTED, "inherit": ["A B"]}, "inherit"),
+    ({"untrusted": "yes"}, "untrusted"),
+    ({"read": ["a"]}, "read"),
+    ({"write": ["a"]}, "write"),
+    ({"inherit": ["A"]}, "inherit"),
+    ({"results": "../results.json"}, "results"),
+]
+
+
+@pytest.mark.parametrize(("asked", "named"), REFUSED, ids=[str(asked)[:60] for asked, _ in REFUSED])
+async def test_refused_and_nothing_is_stored(
+    client: Client, course: str, database: AsyncDatabase[dict[str, Any]], asked: dict[str, Any], named: str
+) -> None:
+    body = {"student_pipeline": [stage(), {**stage(), **asked}]}
+    answer = await client.post(f"grading_config/{course}/mp1", body, token=token_of(course))
+
+    assert answer.status_code == 400
+    assert named in answer.text
+    assert "student_pipeline" in answer.text
+    assert await database["assignment_config"].count_documents({"_id": f"{course}/mp1"}) == 0
+
+
+def test_results_are_not_where_a_student_may_write() -> None:
+    pipeline = [{**stage(), **UNTRUSTED}, {**stage(), "results": "out/results.json"}]
+    with pytest.raises(ValueError, match=r"results, write: out and out/results\.json overlap"):
+        AssignmentConfig.model_validate({"student_pipeline": pipeline})
+
+
+def test_an_image_that_the_operator_does_not_allow() -> None:
+    config = AssignmentConfig.model_validate({"student_pipeline": [{**stage(), "image": "evil/miner:1"}]})
+    with pytest.raises(RejectedError, match=r"student_pipeline\.0\.image: evil/miner:1"):
+        check_limits(config, Limits(max_job_seconds=1000, images=["ours/*"]))
+
+
+def test_a_pipeline_of_trusted_and_untrusted_stages() -> None:
+    pipeline = [
+        stage(),
+        {**stage(), "untrusted": True, "read": ["submission"], "write": ["out"], "inherit": ["STUDENT_ID"]},
+        {**stage(), "untrusted": True, "read": ["out"], "write": ["more/results"]},
+        {**stage(), "results": "results.json"},
+    ]
+    config = AssignmentConfig.model_validate({"student_pipeline": pipeline})
+
+    assert config.as_posted()["student_pipeline"] == pipeline
+    assert [each.has_network for each in config.student_pipeline] == [True, False, False, True]

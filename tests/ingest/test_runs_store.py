@@ -1,0 +1,155 @@
+"""The run store's conditional updates, and submissions that share their reads and writes."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from secrets import token_hex
+
+import pytest
+from harness import stage
+
+from broadway.course import Course
+from broadway.ingest.submit import KeyReusedError, RunRequest, Submission, Submissions
+from broadway.job import Phase
+from broadway.mongo import Store
+from broadway.mongo.runs import RunMove
+from broadway.mongo.shared import Shared
+from broadway.phases import PUBLISH_GRACE, Advanced, Hold, complete
+from broadway.run import Run, RunState
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@contextlib.asynccontextmanager
+async def running(shared: Shared) -> AsyncIterator[Shared]:
+    task = asyncio.create_task(shared.run())
+    try:
+        yield shared
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+@pytest.fixture
+async def shared(store: Store) -> AsyncIterator[Shared]:
+    async with running(store.shared()) as opened:
+        yield opened
+
+
+def a_run(course: str, students: int = 1) -> Run:
+    config = {"student_pipeline": [stage()]}
+    roster = [{"STUDENT_ID": f"s{number}"} for number in range(students)]
+    return Run(token_hex(12), course, "mp1", RunState.STUDENTS, NOW, config, roster, publish_at=NOW)
+
+
+async def test_of_runs_stored_together_those_that_exist_are_told(store: Store, course: str) -> None:
+    known, new = a_run(course), a_run(course)
+    assert await store.runs.insert(known)
+
+    assert await store.runs.insert_all([known, new]) == [False, True]
+    assert await store.runs.get(new.id) == new
+
+
+async def test_of_runs_moved_together_those_that_have_changed_are_told(store: Store, course: str) -> None:
+    runs = [a_run(course) for _ in range(12)]
+    await store.runs.insert_all(runs)
+    stale = {index: replace(runs[index], state=RunState.PRE_PROCESSING) for index in (0, 7, 11)}
+    moves = [RunMove(stale.get(index, run), {"publish_at": None}) for index, run in enumerate(runs)]
+
+    assert await store.runs.move_all(moves) == [index not in stale for index in range(12)]
+    assert await store.runs.move_all([RunMove(stale[0], {"publish_at": None})]) == [False]
+
+
+async def test_the_right_to_publish_passes_to_one_of_those_who_want_it(store: Store, course: str) -> None:
+    run = a_run(course)
+    await store.runs.insert(run)
+    step = Advanced(run, run.state, (), publish_at=run.publish_at)
+    first, second = Hold(step, store.runs), Hold(step, store.runs)
+
+    assert sorted(await asyncio.gather(first.renew(), second.renew())) == [False, True]
+    assert run.id not in {due.id for due in await store.runs.unpublished(datetime.now(UTC), limit=1000)}
+
+
+async def test_a_right_that_still_lasts_is_not_renewed(store: Store, course: str) -> None:
+    later = datetime.now(UTC) + PUBLISH_GRACE
+    hold = Hold(Advanced(a_run(course), RunState.STUDENTS, (), publish_at=later), store.runs)
+
+    assert await hold.renew(), "though no such run is stored"
+
+
+async def test_a_run_whose_jobs_were_never_stored_gets_them(store: Store, course: str) -> None:
+    run = a_run(course, students=3)
+    await store.runs.insert(run)
+
+    for _ in range(2):
+        await complete(run.id, runs=store.runs, jobs=store.jobs)
+        assert await store.jobs.count(run.id, Phase.STUDENTS) == 3
+
+
+async def test_submissions_at_one_moment_are_runs_of_their_own(store: Store, shared: Shared, course: str) -> None:
+    await store.assignments.put(course, "mp1", {"student_pipeline": [stage()]})
+    submissions = Submissions(shared.assignments, shared.runs, shared.jobs)
+    rosters = [RunRequest(students_env=[{"STUDENT_ID": str(number)}] * (number + 1)) for number in range(30)]
+    of_course = Course(id=course, tokens=["t" * 12])
+    submitted = await asyncio.gather(*(submissions.submit(Submission(of_course, "mp1", roster)) for roster in rosters))
+
+    assert len({each.run_id for each in submitted}) == 30
+    for each, roster in zip(submitted, rosters, strict=True):
+        run = await store.runs.get(each.run_id)
+        assert run
+        assert run.students_env == roster.students_env
+        assert await store.jobs.count(run.id, Phase.STUDENTS) == len(roster.students_env)
+
+
+async def test_copies_at_one_moment_are_one_run_whichever_process_takes_them(
+    store: Store, shared: Shared, course: str
+) -> None:
+    await store.assignments.put(course, "mp1", {"student_pipeline": [stage()]})
+    roster = RunRequest(students_env=[{"STUDENT_ID": "s"}])
+    of_course = Course(id=course, tokens=["t" * 12])
+    async with running(store.shared()) as other:
+        takers = [Submissions(each.assignments, each.runs, each.jobs) for each in (shared, other, shared, other)]
+        submitted = await asyncio.gather(
+            *(taker.submit(Submission(of_course, "mp1", roster), key="k") for taker in takers)
+        )
+
+    assert len({each.run_id for each in submitted}) == 1
+    assert sum(each.step is not None for each in submitted) == 1
+    assert await store.jobs.count(submitted[0].run_id, Phase.STUDENTS) == 1
+
+
+async def test_a_copy_that_differs_is_refused_though_it_waited_for_the_first(
+    store: Store, shared: Shared, course: str
+) -> None:
+    await store.assignments.put(course, "mp1", {"student_pipeline": [stage()]})
+    submissions = Submissions(shared.assignments, shared.runs, shared.jobs)
+    of_course = Course(id=course, tokens=["t" * 12])
+    rosters = [RunRequest(students_env=[{"STUDENT_ID": name}]) for name in ("a", "b")]
+    answers = await asyncio.gather(
+        *(submissions.submit(Submission(of_course, "mp1", roster), key="k") for roster in rosters),
+        return_exceptions=True,
+    )
+
+    assert sorted(type(answer) is KeyReusedError for answer in answers) == [False, True]
+
+
+async def test_a_copy_is_answered_though_its_assignment_has_changed(store: Store, shared: Shared, course: str) -> None:
+    await store.assignments.put(course, "mp1", {"student_pipeline": [stage()]})
+    submissions = Submissions(shared.assignments, shared.runs, shared.jobs)
+    of_course = Course(id=course, tokens=["t" * 12])
+    roster = RunRequest(students_env=[{"STUDENT_ID": "s"}])
+    first = await submissions.submit(Submission(of_course, "mp1", roster), key="k")
+    await store.assignments.put(course, "mp1", {"student_pipeline": []})
+
+    assert (await submissions.submit(Submission(of_course, "mp1", roster), key="k")).run_id == first.run_id
+
+
+async def test_a_course_is_remembered_for_a_moment_and_a_missing_one_is_not(store: Store, shared: Shared) -> None:
+    name = f"c{token_hex(4)}"
+    assert await shared.courses.get(name) is None
+    others = await store.courses.all()
+    await store.courses.replace_all([*others, Course(id=name, tokens=["t" * 12])])
+
+    assert (await shared.courses.get(name)) == (await store.courses.get(name))

@@ -1,0 +1,50 @@
+"""Hosts of their own: network namespaces with an address each, on a bridge where the control plane is."""
+
+import sys
+from dataclasses import dataclass
+
+from harness import Client
+from processes import CLUSTER_TOKEN, TESTS, Processes
+
+from broadway.local.broker import Broker
+from broadway.local.processes import output
+
+
+@dataclass(frozen=True)
+class Host:
+    """A network namespace; ``wire`` is the end of its cable at the bridge."""
+
+    name: str
+    wire: str
+
+    async def cut_off(self) -> None:
+        """Pull the plug: what is sent either way is lost, and nobody is told."""
+        await output("ip", "link", "set", self.wire, "down")
+
+    async def mend(self) -> None:
+        await output("ip", "link", "set", self.wire, "up")
+
+
+@dataclass(frozen=True)
+class Network:
+    """The control plane's address, and the hosts that reach it."""
+
+    address: str
+    hosts: list[Host]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A control plane that the hosts reach, and the means to start graders on them."""
+
+    network: Network
+    node: Broker
+    client: Client
+    processes: Processes
+
+    async def join(self, host: Host, grader_id: str, *, slots: int = 2) -> None:
+        """Start a grader with the line that an operator types, but with a fake runtime."""
+        program = str(TESTS / "programs" / "host_grader.py")
+        line = (sys.executable, program, CLUSTER_TOKEN, grader_id, "--api-host", str(self.client.http.base_url))
+        more = ("--slots", str(slots), "--work-dir", str(self.processes.directory / "work" / host.name))
+        await self.processes.start(grader_id, "ip", "netns", "exec", host.name, *line, *more)

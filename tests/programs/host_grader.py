@@ -1,0 +1,20 @@
+"""`python -m broadway.grader` with a fake runtime: takes the same arguments, reads the same variables and files."""
+
+from fake_containers import FakeContainers
+
+from broadway import service
+from broadway.grader import run
+from broadway.settings import GraderSettings, load
+
+
+def main() -> None:
+    settings = load(GraderSettings, prog="python -m broadway.grader")
+    service.run(
+        lambda stop: run(settings, containers=FakeContainers(), stop=stop),
+        service=f"grader-{settings.grader_id}",
+        settings=settings,
+    )
+
+
+if __name__ == "__main__":
+    main()
