@@ -1,0 +1,1 @@
+"""How fast Broadway is, beside what people would use instead. `python -m benchmarks --list` says what is measured."""

@@ -1,0 +1,114 @@
+"""Whole classes in real containers, beside the time in which their jobs alone would fill all slots."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+
+from benchmarks.images import BUSYBOX
+from benchmarks.plan import Plan
+from benchmarks.rounds import Measure, interleave
+from benchmarks.samples import Figure, Results
+from benchmarks.site import Site, Submitted, ground
+from benchmarks.stages import DOCKER, OCI, engine_with_image
+
+SLEEPING = Figure("class of sleepers on 8 slots, of its ideal", "")
+BUSY = Figure("class of CPU-bound jobs on 2 slots, of its ideal", "")
+BEREFT = Figure("after one of two graders is killed, of its ideal", "")
+
+SLOTS = 8
+CORES = 2
+BUSY_SECONDS = 0.3
+POLL = 0.2  # seconds between two looks at how many jobs are over
+RUNTIMES = {DOCKER: "runc", OCI: "oci"}
+
+
+async def measure(plan: Plan, results: Results, directory: Path) -> None:
+    """Each runtime in turn: three classes, over one control plane."""
+    async with engine_with_image(directory) as host, ground(directory) as below, Site.open(below) as site:
+        loops = await _loops_of(BUSY_SECONDS)
+        await site.register("sleep", [_stage("sleep", str(plan.sleep))])
+        await site.register("busy", [_stage(*_busy(loops))])
+        contenders: dict[str, Measure] = {
+            name: partial(_classes, site, host, runtime, plan, loops) for name, runtime in RUNTIMES.items()
+        }
+        await interleave(contenders, rounds=plan.class_rounds, into=results, warm_up=False)
+    results.notes["classes"] = (
+        f"{plan.students} students of {plan.sleep:g} s of sleep on {SLOTS} slots; {plan.busy_students} of "
+        f"{BUSY_SECONDS:g} s of computing on {CORES} slots, whose ideal is the bare command, {CORES} at a time; the "
+        f"sleepers again on two graders, one of which is killed half-way: what is left then, on its {SLOTS // 2} slots"
+    )
+
+
+async def _classes(site: Site, host: str, runtime: str, plan: Plan, loops: int) -> Mapping[Figure, float]:
+    start = partial(site.grader, runtime=runtime, docker_host=host)
+    name = f"grader-{time.time_ns()}"
+    async with start(name, slots=SLOTS):
+        slept = await site.run("sleep", plan.students)
+    async with start(f"{name}-busy", slots=CORES):
+        bare = await _bare(plan, loops)
+        busy = await site.run("busy", plan.busy_students)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(start(f"{name}-left", slots=SLOTS // 2))
+        victim = await stack.enter_async_context(start(f"{name}-killed", slots=SLOTS // 2))
+        bereft = await _bereft(site, victim.process.kill, plan)
+    ideal = plan.students * plan.sleep / SLOTS
+    return {SLEEPING: ideal / slept, BUSY: bare / busy, BEREFT: bereft}
+
+
+async def _bereft(site: Site, kill: Callable[[], None], plan: Plan) -> float:
+    """How much of the slots that are left is used from the death of a grader on."""
+    submitted = await site.submit("sleep", plan.students)
+    done = await _half(site, submitted, plan.students)
+    kill()
+    begun = time.perf_counter()
+    await site.ended(submitted)
+    left = (plan.students - done) * plan.sleep / (SLOTS // 2)
+    return left / (time.perf_counter() - begun)
+
+
+async def _half(site: Site, submitted: Submitted, students: int) -> int:
+    """How many jobs are over, once half of them are."""
+    jobs, over = site.database["grading_job"], {"grading_run_id": submitted.run_id, "state": "finished"}
+    while (done := await jobs.count_documents(over)) < students // 2:  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(POLL)
+    return done
+
+
+def _stage(*command: str) -> dict[str, object]:
+    return {"image": BUSYBOX, "entrypoint": list(command), "networking": False}
+
+
+def _busy(loops: int) -> tuple[str, ...]:
+    return ("sh", "-c", f"i=0; while [ $i -lt {loops} ]; do i=$((i + 1)); done")
+
+
+async def _loops_of(seconds: float) -> int:
+    """So many turns of a shell's loop take that long on this machine."""
+    probe = 200_000
+    taken = sorted([await _timed(lambda: _run(*_busy(probe))) for _ in range(3)])[1]
+    return int(probe * seconds / taken)
+
+
+async def _bare(plan: Plan, loops: int) -> float:
+    """Seconds that the commands of a busy class take without Broadway and without containers."""
+    left = iter(range(plan.busy_students))
+
+    async def hand() -> None:
+        for _ in left:
+            await _run(*_busy(loops))
+
+    return await _timed(lambda: asyncio.gather(*(hand() for _ in range(CORES))))
+
+
+async def _timed(work: Callable[[], Awaitable[object]]) -> float:
+    begun = time.perf_counter()
+    await work()
+    return time.perf_counter() - begun
+
+
+async def _run(*command: str) -> None:
+    process = await asyncio.create_subprocess_exec("busybox", *command)
+    await process.wait()

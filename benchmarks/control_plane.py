@@ -1,0 +1,71 @@
+"""Jobs that do nothing: how many per second, and how long until one starts when nothing else goes on."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+from benchmarks.plan import Plan
+from benchmarks.rivals import Rival, rival, systems
+from benchmarks.rounds import Measure, interleave
+from benchmarks.samples import Figure, Results
+from benchmarks.site import Site, ground
+
+JOBS = Figure("no-op jobs", "1/s")
+CPU = Figure("CPU of a no-op job, all processes", "ms")
+START = Figure("idle: submission to start, p50", "ms")
+
+BROADWAY = "Broadway"
+SLOTS = 8
+NOTHING = [{"image": "none", "entrypoint": ["true"]}]
+PAUSE = 0.05  # seconds between two jobs that meet an idle system
+
+
+async def measure(plan: Plan, results: Results, directory: Path) -> None:
+    """Broadway and its rivals, in turn, on one broker and one store."""
+    async with ground(directory) as below, Site.open(below) as site, AsyncExitStack() as stack:
+        await stack.enter_async_context(site.noop_graders("grader", slots=SLOTS))
+        await site.register("noop", NOTHING)
+        contenders: dict[str, Measure] = {BROADWAY: partial(_broadway, site, plan)}
+        for system in systems(SLOTS):
+            try:
+                running = await stack.enter_async_context(rival(system, below))
+            except (RuntimeError, TimeoutError) as error:
+                results.fail(system.name, str(error) or type(error).__name__)
+                continue
+            contenders[system.name] = partial(_rival, running, plan)
+        await interleave(contenders, rounds=plan.rounds, into=results)
+        results.notes["control plane"] = (
+            f"{plan.jobs} jobs at a time, {SLOTS} slots; Broadway's are submitted in one request, and count as done "
+            "when the run is"
+        )
+
+
+async def _broadway(site: Site, plan: Plan) -> Mapping[Figure, float]:
+    before = site.cpu()
+    seconds = await site.run("noop", plan.jobs)
+    cpu = {name: spent - before[name] for name, spent in site.cpu().items()}
+    by_role = {Figure(f"CPU of a no-op job, {name}", "ms"): 1000 * s / plan.jobs for name, s in cpu.items()}
+    waits = [await _wait(site) for _ in range(plan.latencies)]
+    total = 1000 * sum(cpu.values()) / plan.jobs
+    return {JOBS: plan.jobs / seconds, CPU: total, START: 1000 * median(waits), **by_role}
+
+
+async def _wait(site: Site) -> float:
+    await asyncio.sleep(PAUSE)
+    submitted = await site.submit("noop", 1)
+    await site.ended(submitted)
+    return (await site.started_at(submitted) - submitted.sent_at).total_seconds()
+
+
+async def _rival(running: Rival, plan: Plan) -> Mapping[Figure, float]:
+    before = running.cpu()
+    seconds = await running.run(plan.jobs)
+    cpu = running.cpu() - before
+    waits = []
+    for _ in range(plan.latencies):
+        await asyncio.sleep(PAUSE)
+        waits.append(await running.latency())
+    return {JOBS: plan.jobs / seconds, CPU: 1000 * cpu / plan.jobs, START: 1000 * median(waits)}

@@ -1,0 +1,152 @@
+"""What Broadway is to reach, as ratios, so that they mean the same on every machine."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from benchmarks import classes, control_plane, scale, stages, startup
+from benchmarks.control_plane import BROADWAY
+from benchmarks.plan import Plan
+from benchmarks.samples import Figure, MissingError, Results
+
+CELERY_MONGODB = "Celery, MongoDB results"
+CELERY_BARE = "Celery, no results"
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A number that is to be at least, or at most, what ``bound`` says. ``of`` computes it, or raises MissingError."""
+
+    suite: str
+    name: str
+    of: Callable[[Results], float]
+    bound: float
+    is_floor: bool
+
+    @property
+    def text(self) -> str:
+        """The bound, readable."""
+        return f"at {'least' if self.is_floor else 'most'} {self.bound:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a goal; ``measured`` is None when it could not be measured, and ``problem`` says why."""
+
+    goal: Goal
+    measured: float | None
+    problem: str = ""
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the goal was reached; not, if nobody knows."""
+        if self.measured is None:
+            return False
+        return self.measured >= self.goal.bound if self.goal.is_floor else self.measured <= self.goal.bound
+
+    @property
+    def word(self) -> str:
+        """The verdict in a word or two."""
+        return "could not be measured" if self.measured is None else "met" if self.is_met else "not met"
+
+    def __str__(self) -> str:
+        measured = self.problem if self.measured is None else f"{self.measured:.3g}"
+        return f"{self.goal.name}: {measured} (goal: {self.goal.text}): {self.word}"
+
+
+def judge(goals: Sequence[Goal], results: Results) -> list[Verdict]:
+    """Compare what was measured with the goals."""
+    return [_judge(goal, results) for goal in goals]
+
+
+def _judge(goal: Goal, results: Results) -> Verdict:
+    try:
+        return Verdict(goal, goal.of(results))
+    except MissingError as error:
+        return Verdict(goal, None, str(error))
+
+
+def goals(plan: Plan) -> list[Goal]:
+    """All goals, for the sizes that a plan measures."""
+    return [*_of_stages(), *_of_the_control_plane(), *_of_classes(), *_of_scale(plan), *_of_starts()]
+
+
+def _of_stages() -> list[Goal]:
+    def most(name: str, figure: Figure, contender: str, bound: float) -> Goal:
+        return Goal("stages", name, _ratio(figure, contender, stages.DOCKER_RUN), bound, is_floor=False)
+
+    def least(name: str, figure: Figure, contender: str, other: str, bound: float) -> Goal:
+        return Goal("stages", name, _ratio(figure, contender, other), bound, is_floor=True)
+
+    run, docker = stages.DOCKER_RUN, stages.DOCKER
+    return [
+        most("Docker: a stage's overhead, of docker run's", stages.WALL, docker, 0.50),
+        least("Docker: stages/s, times docker run's", stages.BEST, docker, run, 1.7),
+        least("Docker with crun: stages/s, times docker run's", stages.BEST, stages.DOCKER_CRUN, run, 2.2),
+        least("Docker: jobs/s, times the original's without network", stages.JOBS, docker, stages.ORIGINAL, 1.1),
+        least("Docker: jobs/s, times the original's as it comes", stages.JOBS, docker, stages.ORIGINAL_BRIDGE, 2.5),
+        most("Docker: added to a stage of 0.3 s, of docker run's", stages.ADDED, docker, 0.2),
+        most("oci, strict: a stage's overhead, of docker run's", stages.WALL, stages.OCI, 0.08),
+        least("oci, strict: stages/s, times docker run's", stages.BEST, stages.OCI, run, 18),
+    ]
+
+
+def _of_the_control_plane() -> list[Goal]:
+    def least(name: str, rival: str, bound: float) -> Goal:
+        return Goal("control-plane", name, _ratio(control_plane.JOBS, BROADWAY, rival), bound, is_floor=True)
+
+    return [
+        least("no-op jobs/s, times Celery's with MongoDB results", CELERY_MONGODB, 2.0),
+        least("no-op jobs/s, times Celery's without results", CELERY_BARE, 0.7),
+        Goal(
+            "control-plane",
+            "idle: submission to start, p50, ms",
+            _value(control_plane.START, BROADWAY),
+            10,
+            is_floor=False,
+        ),
+    ]
+
+
+def _of_classes() -> list[Goal]:
+    def least(name: str, figure: Figure, runtime: str, bound: float) -> Goal:
+        return Goal("classes", name, _value(figure, runtime), bound, is_floor=True)
+
+    return [
+        least("oci: a class of sleepers, of its ideal", classes.SLEEPING, stages.OCI, 0.95),
+        least("Docker: a class of sleepers, of its ideal", classes.SLEEPING, stages.DOCKER, 0.85),
+        least("oci: CPU-bound jobs, of their ideal", classes.BUSY, stages.OCI, 0.85),
+        least("Docker: a grader killed half-way, of what is left", classes.BEREFT, stages.DOCKER, 0.90),
+    ]
+
+
+def _of_scale(plan: Plan) -> list[Goal]:
+    few, many = scale.queued(plan.queued[0]), scale.queued(plan.queued[-1])
+    idle = scale.graders(plan.graders[-1])
+
+    def growth(name: str, figures: Sequence[Figure]) -> Goal:
+        def of(results: Results) -> float:
+            return max(results.ratio(figure, many, few) for figure in figures)
+
+        return Goal("queues", name, of, 1.2, is_floor=False)
+
+    memories = [scale.memory_of(role) for role in (*scale.CONTROL_PLANE, scale.GRADERS)]
+    return [
+        growth(f"CPU of a job with {many}, times that with {few}", [scale.COST]),
+        growth(f"memory of a process with {many}, times that with {few}", memories),
+        Goal("graders", f"control plane with {idle} idle, % of a core", _value(scale.IDLE, idle), 3, is_floor=False),
+    ]
+
+
+def _of_starts() -> list[Goal]:
+    return [
+        Goal("startup", "`broadway --help`, ms", _value(startup.HELP, BROADWAY), 150, is_floor=False),
+        Goal("startup", "`broadway up` until ready, s", _value(startup.UP, BROADWAY), 10, is_floor=False),
+    ]
+
+
+def _value(figure: Figure, contender: str) -> Callable[[Results], float]:
+    return lambda results: results.value(figure, contender)
+
+
+def _ratio(figure: Figure, contender: str, other: str) -> Callable[[Results], float]:
+    return lambda results: results.ratio(figure, contender, other)

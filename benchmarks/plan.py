@@ -1,0 +1,43 @@
+"""How much is measured."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Numbers of rounds and sizes; seconds where times are meant."""
+
+    rounds: int = 5
+    stage_rounds: int = 3
+    class_rounds: int = 2
+    stages: int = 8  # in one sample of throughput
+    jobs: int = 500  # of one sample of the control plane
+    latencies: int = 8  # per round
+    roster: int = 1000
+    students: int = 160
+    sleep: float = 1.0
+    busy_students: int = 80
+    queued: tuple[int, ...] = (100, 1_000, 5_000)
+    graders: tuple[int, ...] = (1, 4, 16, 64)
+    graders_jobs: int = 200
+    submissions: int = 5
+    starts: int = 5
+    idle: float = 15.0  # observed
+
+
+DEFAULT = Plan()
+FULL = Plan(
+    rounds=9,
+    stage_rounds=7,
+    class_rounds=3,
+    stages=24,
+    jobs=2000,
+    latencies=20,
+    students=1000,
+    busy_students=400,
+    queued=(100, 1_000, 10_000, 100_000),
+    graders_jobs=2000,
+    submissions=10,
+    starts=10,
+    idle=60.0,
+)

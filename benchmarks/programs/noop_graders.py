@@ -1,0 +1,80 @@
+"""Graders in one process, whose stages do nothing: ``noop_graders URL NAME NUMBER SLOTS WORK_DIR``.
+
+A stage whose entrypoint is ``sleep SECONDS`` takes that long; all others are over at once.
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from broadway import service
+from broadway.assignment import Stage
+from broadway.grader import run
+from broadway.grader.stages import Labels, Mount, StageRun, Upcoming
+from broadway.settings import GraderSettings, LogSettings
+
+
+class NoContainers:
+    """A runtime that runs nothing; see ``broadway.grader.stages.Containers``."""
+
+    async def ping(self) -> None:
+        """It always answers."""
+
+    async def ensure_images(self, images: Sequence[str]) -> None:
+        """It needs none."""
+
+    async def run(
+        self,
+        stage: Stage,
+        *,
+        mounts: Sequence[Mount],  # noqa: ARG002
+        labels: Labels,  # noqa: ARG002
+        upcoming: Upcoming | None = None,  # noqa: ARG002
+    ) -> StageRun:
+        """Every stage succeeds."""
+        begun = datetime.now(UTC)
+        match stage.entrypoint:
+            case ["sleep", seconds]:
+                await asyncio.sleep(float(seconds))
+        state = {"ExitCode": 0, "OOMKilled": False, "Status": "exited"}
+        return StageRun(0, None, False, begun, datetime.now(UTC), "", 0, state)
+
+    async def dismiss(self, upcoming: Upcoming) -> None:
+        """Nothing is done ahead."""
+
+    async def remove_orphans(self, is_orphan: Callable[[str, str], bool]) -> int:  # noqa: ARG002
+        """Nothing survives a grader."""
+        return 0
+
+
+def main() -> None:
+    """Grade until told to stop."""
+    url, name, number, slots, work_dir = sys.argv[1:]
+    members = [_settings(url, f"{name}-{each}", int(slots), Path(work_dir)) for each in range(int(number))]
+
+    async def grade(stop: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as group:
+            for settings in members:
+                group.create_task(run(settings, containers=NoContainers(), stop=stop))
+
+    service.run(grade, service=name, settings=members[0])
+
+
+def _settings(url: str, name: str, slots: int, work_dir: Path) -> GraderSettings:
+    return GraderSettings.model_construct(
+        token=SecretStr(""),
+        grader_id=name,
+        amqp_url=SecretStr(url),
+        slots=slots,
+        work_dir=work_dir / name,
+        drain_timeout=5,
+        log=LogSettings(dir="", level="WARNING"),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""What was measured, for files: all of it as JSON, tables and a plot for the documentation."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import starmap
+from pathlib import Path
+from typing import Any
+
+from benchmarks.goals import Verdict
+from benchmarks.samples import Figure, Results, Summary
+
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+PLOT = "images/performance.svg"  # as the document sees it
+
+
+def as_json(verdicts: Sequence[Verdict], results: Results, about: Mapping[str, str]) -> str:
+    """Goals and figures, with the machine that they are from."""
+    goals = [
+        {"goal": v.goal.name, "measured": v.measured, "bound": v.goal.text, "verdict": v.word, "problem": v.problem}
+        for v in verdicts
+    ]
+    content: dict[str, Any] = {"about": dict(about), "goals": goals, **results.as_json()}
+    return json.dumps(content, indent=1) + "\n"
+
+
+def write_document(path: Path, verdicts: Sequence[Verdict], results: Results, about: Mapping[str, str]) -> None:
+    """Put tables into a document, in place of earlier ones; the rest of it stays.
+
+    Raises:
+        ValueError: The document has no place for them.
+    """
+    text = path.read_text()
+    if not re.search(f"{BEGIN}.*{END}", text, re.DOTALL):
+        raise ValueError(f"{path}: expected {BEGIN} and {END}")
+    block = "\n".join([BEGIN, "", *_lines(verdicts, results, about), "", END])
+    path.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: block, text, flags=re.DOTALL))
+
+
+def _lines(verdicts: Sequence[Verdict], results: Results, about: Mapping[str, str]) -> Iterator[str]:
+    yield ", ".join(starmap("{}: {}".format, about.items())) + "."
+    yield from ("", "| goal | measured | bound | |", "| --- | --- | --- | --- |")
+    for verdict in verdicts:
+        measured = "-" if verdict.measured is None else f"{verdict.measured:.3g}"
+        yield f"| {verdict.goal.name} | {measured} | {verdict.goal.text} | {verdict.word} |"
+    yield from ("", f"![What was measured, by contender]({PLOT})", "")
+    yield from ("Medians, and the quartiles between which half of the samples lie.", "")
+    for figure, by_contender in results.samples.items():
+        yield from _table(figure, by_contender)
+    yield from (f"* {name}: {note}." for name, note in results.notes.items())
+    yield from (f"* {name} could not be measured: {reason}" for name, reason in results.problems.items())
+
+
+def _table(figure: Figure, by_contender: Mapping[str, list[float]]) -> Iterator[str]:
+    yield from (f"| {_title(figure)} | median | half between | samples |", "| --- | --- | --- | --- |")
+    for contender, values in by_contender.items():
+        found = Summary.of(values)
+        yield f"| {contender} | {found.median:.3g} | {found.low:.3g} to {found.high:.3g} | {found.count} |"
+    yield ""
+
+
+def _title(figure: Figure) -> str:
+    return f"{figure.name}, {figure.unit}" if figure.unit else figure.name
+
+
+def plot(path: Path, results: Results) -> None:
+    """Draw the figures that have several contenders, one panel each, as SVG."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415 - only who draws needs it
+    from matplotlib.figure import Figure as Canvas  # noqa: PLC0415
+
+    compared = {figure: found for figure, found in results.samples.items() if len(found) > 1}
+    if not compared:
+        return
+    rows = -(-len(compared) // 2)
+    canvas = Canvas(figsize=(11, 1.9 * rows), layout="constrained")
+    FigureCanvasSVG(canvas)
+    for number, (figure, by_contender) in enumerate(compared.items(), 1):
+        panel = canvas.add_subplot(rows, 2, number)
+        found = [Summary.of(values) for values in by_contender.values()]
+        spread = [[s.median - s.low for s in found], [s.high - s.median for s in found]]
+        colours = ["tab:red" if name.startswith("Broadway") else "tab:gray" for name in by_contender]
+        panel.barh(list(by_contender), [s.median for s in found], xerr=spread, color=colours)
+        panel.invert_yaxis()
+        panel.set_title(_title(figure), fontsize=9)
+        panel.tick_params(labelsize=7)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    canvas.savefig(path, format="svg", metadata={"Date": None})

@@ -1,0 +1,232 @@
+"""A broker and a store of one's own, and Broadway's services over them, each as a process of its own."""
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import aio_pika
+import httpx2
+from aio_pika.abc import AbstractIncomingMessage
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.database import AsyncDatabase
+
+from benchmarks.machine import cpu_seconds, resident
+from broadway.events import RunAdvanced, decode
+from broadway.local.broker import Broker, broker
+from broadway.local.processes import Child, child, free_ports
+from broadway.local.store import Store, store
+from broadway.topology import EVENTS
+
+COURSE, TOKEN = "bench", "bench-token"
+LOGIN = {"Authorization": f"Bearer {TOKEN}"}
+PATIENCE = 900  # seconds for one run at most
+START = 60  # seconds for a service to start
+_REPOSITORY = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What services stand on."""
+
+    directory: Path
+    node: Broker
+    store: Store
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What Broadway's processes are told of it."""
+        return {
+            **os.environ,
+            "BROADWAY_AMQP_URL": self.node.amqp_url,
+            "BROADWAY_MONGODB_DSN": self.store.dsn,
+            "BROADWAY_LOG_DIR": "",
+            "BROADWAY_LOG_LEVEL": "WARNING",
+            "PYTHONPATH": str(_REPOSITORY),
+        }
+
+    @property
+    def processes(self) -> dict[str, int]:
+        """Process ids by role."""
+        return {"broker": self.node.pid, "store": self.store.pid}
+
+
+@contextlib.asynccontextmanager
+async def ground(directory: Path) -> AsyncIterator[Ground]:
+    """Start a broker and a store, which are gone at the end."""
+    async with broker(directory / "broker") as node, store(directory / "store") as documents:
+        yield Ground(directory, node, documents)
+
+
+@dataclass(slots=True)
+class Site:
+    """Broadway's control plane, and graders."""
+
+    ground: Ground
+    http: httpx2.AsyncClient
+    database: AsyncDatabase[dict[str, Any]]
+    stack: AsyncExitStack
+    children: dict[str, Child] = field(default_factory=dict)
+    ends: defaultdict[str, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, ground: Ground, *, concurrency: int | None = None) -> AsyncIterator[Self]:
+        """Start ingest, dispatcher and results; ready when the context begins. There is one course."""
+        (port,) = free_ports(1)
+        courses = ground.directory / "courses.json"
+        courses.write_text(json.dumps({COURSE: {"tokens": [TOKEN], "concurrency": concurrency}}))
+        async with (
+            AsyncExitStack() as stack,
+            AsyncMongoClient[dict[str, Any]](ground.store.dsn) as mongodb,
+            httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=LOGIN, timeout=120) as http,
+        ):
+            site = cls(ground, http, mongodb["AG"], stack)
+            where = ("--bind-addr", "127.0.0.1", "--bind-port", str(port), "--course-config", str(courses))
+            ingest = await site._service("ingest", *where)
+            await ingest.until(partial(_is_ready, http), within=START)
+            await site._service("results")
+            await site._service("dispatcher")
+            await stack.enter_async_context(site._following())
+            yield site
+
+    @contextlib.asynccontextmanager
+    async def _following(self) -> AsyncIterator[None]:
+        """Hear of the ends of runs from the broker: asking the store would be a load of its own."""
+        async with await aio_pika.connect(self.ground.node.amqp_url) as connection:
+            channel = await connection.channel()
+            queue = await channel.declare_queue(exclusive=True)
+            await queue.bind(EVENTS.name, "run.#")
+            await queue.consume(self._hear, no_ack=True)
+            yield
+
+    async def _hear(self, message: AbstractIncomingMessage) -> None:
+        event = decode(message.headers, message.body)
+        if isinstance(event, RunAdvanced) and event.state.is_terminal:
+            self.ends[event.run_id].set()
+
+    async def _service(self, name: str, *flags: str) -> Child:
+        """Start one of the control plane's."""
+        command = (sys.executable, "-m", f"broadway.{name}", *flags)
+        return await self.stack.enter_async_context(self._process(name, command, {}))
+
+    @contextlib.asynccontextmanager
+    async def noop_graders(self, name: str, *, slots: int, number: int = 1) -> AsyncIterator[Child]:
+        """So many graders whose stages do nothing, in one process; the store knows them when the block begins."""
+        program = (sys.executable, "-m", "benchmarks.programs.noop_graders")
+        work = str(self.ground.directory / "work")
+        command = (*program, self.ground.node.amqp_url, name, str(number), str(slots), work)
+        async with self._process(name, command, {}) as running:
+            await self._until_known(running, [f"{name}-{each}" for each in range(number)])
+            yield running
+
+    @contextlib.asynccontextmanager
+    async def grader(self, name: str, *, runtime: str, slots: int, docker_host: str) -> AsyncIterator[Child]:
+        """A grader with a real runtime; the store knows it when the block begins."""
+        work = str(self.ground.directory / "work")
+        own = ("--amqp-url", self.ground.node.amqp_url, "--slots", str(slots), "--work-dir", work, "--runtime", runtime)
+        command = (sys.executable, "-m", "broadway.grader", *own, "no-token", name)
+        async with self._process(name, command, {"DOCKER_HOST": docker_host}) as running:
+            await self._until_known(running, [name])
+            yield running
+
+    async def _until_known(self, running: Child, names: Sequence[str]) -> None:
+        workers = self.database["worker_node"]
+
+        async def are_known() -> bool:
+            return await workers.count_documents({"_id": {"$in": names}, "alive": True}) == len(names)
+
+        await running.until(are_known, within=START)
+
+    @contextlib.asynccontextmanager
+    async def _process(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> AsyncIterator[Child]:
+        log = self.ground.directory / f"{name}.log"
+        async with child(name, command, log=log, env={**self.ground.environment, **environment}) as running:
+            self.children[name] = running
+            try:
+                yield running
+            finally:
+                del self.children[name]
+
+    @property
+    def processes(self) -> dict[str, int]:
+        """Process ids by role."""
+        return {**self.ground.processes, **{name: each.pid for name, each in self.children.items()}}
+
+    async def register(self, assignment: str, pipeline: Sequence[Mapping[str, Any]]) -> None:
+        """Register an assignment whose students' jobs have these stages."""
+        answer = await self.http.post(
+            f"/api/v1/grading_config/{COURSE}/{assignment}", json={"student_pipeline": pipeline}
+        )
+        answer.raise_for_status()
+
+    async def submit(self, assignment: str, students: int) -> "Submitted":
+        """Submit a run, and return when it is answered."""
+        body = {"students_env": [{"STUDENT_ID": f"s{number}"} for number in range(students)]}
+        sent_at, begun = datetime.now(UTC), time.perf_counter()
+        answer = await self.http.post(f"/api/v1/grading_run/{COURSE}/{assignment}", json=body)
+        answer.raise_for_status()
+        seconds = time.perf_counter() - begun
+        return Submitted(answer.json()["data"]["grading_run_id"], sent_at, begun, seconds)
+
+    async def run(self, assignment: str, students: int) -> float:
+        """Seconds from submission to the run's end, which comes after every job's settled outcome."""
+        submitted = await self.submit(assignment, students)
+        await self.ended(submitted)
+        return time.perf_counter() - submitted.begun
+
+    async def ended(self, submitted: "Submitted") -> None:
+        """Return when a run is over.
+
+        Raises:
+            RuntimeError: Not every job of it has succeeded.
+        """
+        async with asyncio.timeout(PATIENCE):
+            await self.ends[submitted.run_id].wait()
+        jobs, failed = self.database["grading_job"], {"grading_run_id": submitted.run_id, "success": False}
+        if one := await jobs.find_one(failed, {"outcome": 1, "reason": 1}):
+            raise RuntimeError(f"a job has not succeeded: {one.get('outcome')}, {one.get('reason')}")
+
+    async def started_at(self, submitted: "Submitted") -> datetime:
+        """When the first job of a run was taken by a grader."""
+        found = await self.database["grading_job"].find_one(
+            {"grading_run_id": submitted.run_id}, {"attempts.started_at": 1}
+        )
+        assert found is not None  # noqa: S101 - a run that was answered has its jobs
+        moment: datetime = found["attempts"][0]["started_at"]
+        return moment.replace(tzinfo=UTC)
+
+    def cpu(self) -> dict[str, float]:
+        """Processor seconds so far, by role."""
+        return {name: cpu_seconds(pid) for name, pid in self.processes.items()}
+
+    def memory(self) -> dict[str, float]:
+        """MiB, by role."""
+        return {name: resident(pid) for name, pid in self.processes.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A run that was answered ``seconds`` after ``sent_at``."""
+
+    run_id: str
+    sent_at: datetime
+    begun: float
+    seconds: float
+
+
+async def _is_ready(http: httpx2.AsyncClient) -> bool:
+    try:
+        return (await http.get("/readyz")).is_success
+    except httpx2.TransportError:
+        return False
