@@ -27,7 +27,7 @@ from broadway.rabbit import BrokerUnreachableError, QueueState, Rabbit
 from broadway.settings import PROGRAMS, GraderSettings, ServiceSettings, masked, read
 from broadway.topology import CONTROL, DEAD, DISPATCHER, EXCHANGES, RESULTS, SHARED_QUEUES
 
-WITHIN = 5.0  # seconds for each part
+WITHIN = 5.0  # seconds for each part, unless told otherwise
 SKEW = timedelta(seconds=2)  # between clocks, which a Date header tells to a second
 BAD_SKEW = timedelta(seconds=10)  # as long as a dispatcher's lease
 LOW_DISK, FULL_DISK = 2 * 2**30, 256 * 2**20  # bytes
@@ -75,6 +75,7 @@ class Patient:
     server: str
     management_url: str | None
     settings: ServiceSettings | GraderSettings | None
+    within: float = WITHIN  # seconds for each part
     survey: Survey | None = None
     queues: Mapping[str, QueueState] | None = None
 
@@ -82,10 +83,12 @@ class Patient:
 Check = Callable[[Patient], Coroutine[Any, Any, list[Finding]]]
 
 
-async def examine(server: str, management_url: str | None, program: str, arguments: Sequence[str]) -> list[Finding]:
-    """Look at everything; each part gets ``WITHIN`` seconds, all of them at the same time."""
+async def examine(
+    server: str, management_url: str | None, program: str, arguments: Sequence[str], *, within: float = WITHIN
+) -> list[Finding]:
+    """Look at everything; each part gets ``within`` seconds, all of them at the same time."""
     settings, findings = _settings(program, arguments)
-    patient = Patient(server, management_url, settings)
+    patient = Patient(server, management_url, settings, within)
     checks: list[tuple[str, Check]] = [("api", _api), ("engine", _engine), ("disk", _disk)]
     if isinstance(settings, ServiceSettings):
         checks += [("store", _store), ("broker", _broker)]
@@ -101,10 +104,10 @@ async def examine(server: str, management_url: str | None, program: str, argumen
 async def _bounded(name: str, check: Check, patient: Patient) -> list[Finding]:
     """A check's findings; a part that hangs is left hanging."""
     asking = asyncio.create_task(check(patient))
-    await asyncio.wait({asking}, timeout=WITHIN)
+    await asyncio.wait({asking}, timeout=patient.within)
     if not asking.done():
         asking.cancel()
-        hangs = f"connects, or seems to, and does not answer within {WITHIN:g} s"
+        hangs = f"connects, or seems to, and does not answer within {patient.within:g} s"
         return [problem(name, hangs, "see whether it is overloaded, frozen, or behind a firewall that drops packets")]
     if error := asking.exception():
         return [
@@ -131,7 +134,7 @@ def _settings(program: str, arguments: Sequence[str]) -> tuple[Any, list[Finding
 async def _api(patient: Patient) -> list[Finding]:
     begun = datetime.now(UTC)
     try:
-        async with httpx2.AsyncClient(timeout=WITHIN - 1) as http:
+        async with httpx2.AsyncClient(timeout=0.8 * patient.within) as http:
             answer = await http.get(f"{patient.server}/readyz")
     except (httpx2.TransportError, httpx2.InvalidURL) as error:
         advice = "start ingest or the API, or say where it is: --server, BROADWAY_SERVER"
@@ -176,7 +179,7 @@ async def _store(patient: Patient) -> list[Finding]:
     assert isinstance(patient.settings, ServiceSettings)  # noqa: S101 - graders have no store
     mongo = patient.settings.mongodb
     try:
-        survey = await Survey.take(mongo.dsn, primary=mongo.primary, logs=mongo.logs, within=WITHIN - 1)
+        survey = await Survey.take(mongo.dsn, primary=mongo.primary, logs=mongo.logs, within=0.8 * patient.within)
     except (StoreError, ValueError) as error:
         reason = re.split(r", Timeout:| \(configured", str(error))[0][:300]
         text = f"MongoDB does not answer at {masked(mongo.dsn)}: {reason}"
@@ -197,7 +200,7 @@ async def _broker(patient: Patient) -> list[Finding]:
     assert patient.settings.amqp_url is not None  # noqa: S101 - the same
     url = patient.settings.amqp_url.get_secret_value()
     try:
-        await Rabbit.reach(url, within=WITHIN / 2, tls=patient.settings.tls)
+        await Rabbit.reach(url, within=patient.within / 2, tls=patient.settings.tls)
         async with Rabbit.connect(url, service="doctor", tls=patient.settings.tls) as rabbit:
             return await _connected(rabbit, patient)
     except BrokerUnreachableError as error:

@@ -24,6 +24,12 @@ ManagementUrl = Annotated[
         show_default=False,
     ),
 ]
+Within = Annotated[
+    float,
+    typer.Option(
+        "--timeout", min=1, metavar="SECONDS", help="How long each part may take; all are asked at the same time."
+    ),
+]
 
 
 def doctor(
@@ -31,11 +37,12 @@ def doctor(
     *,
     server: Server = LOCAL,
     management_url: ManagementUrl = None,
+    within: Within = 5,
     as_json: AsJson = False,
 ) -> None:
     """Look at every part from this host: a line for each, with what to do; exit 1 when there is a problem.
 
-    Changes nothing, and takes some seconds, whatever is away.
+    Changes nothing, and waits for no part longer than it is told to.
     """
     import asyncio  # noqa: PLC0415 - --help must not wait for it
     import logging  # noqa: PLC0415
@@ -48,7 +55,7 @@ def doctor(
     logging.disable()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     program, rest = _split(arguments or [])
-    findings = asyncio.run(examine(server.rstrip("/"), management_url, program, rest))
+    findings = asyncio.run(examine(server.rstrip("/"), management_url, program, rest, within=within))
     if as_json:
         print(json.dumps([{"check": f.check, "level": f.level, "text": f.text, "advice": f.advice} for f in findings]))
     else:
