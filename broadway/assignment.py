@@ -1,6 +1,7 @@
 """Assignments: the pipelines that a course registers, and the environment their stages run in."""
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
 from itertools import pairwise
 from typing import Annotated, Any, Self
 
@@ -15,6 +16,8 @@ from pydantic import (
 )
 
 Env = dict[str, Any]
+
+ALLOWANCE = timedelta(minutes=15)  # beside the time limits of a job's stages, for pulling images and for reporting
 
 # Without zero, which engines take for no limit.
 Memory = Annotated[str, Field(pattern=r"^[0-9]*[1-9][0-9]*(\.[0-9]+)?[kKmMgGtT]?[bB]?$")]
@@ -177,6 +180,6 @@ def prepare_stages(
     ]
 
 
-def longest_run(stages: list[dict[str, Any]]) -> float:
+def longest_run(stages: Sequence[Mapping[str, Any]]) -> float:
     """Seconds that the stages may run in all, by their own time limits."""
     return sum(float(stage.get("timeout", Stage.model_fields["timeout"].default)) for stage in stages)

@@ -33,7 +33,9 @@ async def finish(awaitable: Awaitable[T]) -> T:
             await asyncio.wait({task})
         except asyncio.CancelledError as error:
             cancelled = error
-    if cancelled and (task.cancelled() or task.exception() or True):
+    if cancelled:
+        if not task.cancelled():
+            task.exception()  # looked at, so that nobody is told that it was not
         raise cancelled
     return task.result()
 

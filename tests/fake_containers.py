@@ -16,6 +16,7 @@ class FakeContainers:
 
     def __init__(self) -> None:
         self.started: list[Labels] = []
+        self.is_stuck = False  # never comes back, as no real one should
 
     async def ping(self) -> None:
         pass
@@ -38,6 +39,8 @@ class FakeContainers:
         directory = next((mount.source for mount in mounts if mount.target == "/job"), Path())
         begun = datetime.now(UTC)
         ending = Ending()
+        if self.is_stuck:
+            await asyncio.sleep(float("inf"))
         try:
             async with asyncio.timeout(stage.timeout):
                 if verb in ("sleep", "hang"):

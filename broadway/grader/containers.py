@@ -9,7 +9,6 @@ import math
 import os
 import re
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -33,7 +32,7 @@ from broadway.assignment import Stage
 from broadway.cancellation import end, finish
 from broadway.grader.cgroups import Meter, can_meter, remove_abandoned
 from broadway.grader.output import OutputLog
-from broadway.grader.profile import HOSTS, LABEL, container_options
+from broadway.grader.profile import LABEL, container_options, hosts_file
 from broadway.grader.stages import ContainerError, KilledFor, Labels, Limits, Mount, StageRun, Upcoming, Usage
 from broadway.job import FaultPhase
 
@@ -348,7 +347,7 @@ class DockerContainers:
             stack.callback(puller.close)
             engine = _Engine(client, threads)
             images = _Images(engine, puller, refresh_interval=refresh_interval, pull_timeout=pull_timeout)
-            hosts = stack.enter_context(_hosts_file(work_dir)) if work_dir else None
+            hosts = hosts_file(work_dir) if work_dir else None
             is_metered = can_meter(await engine.call(_cgroup_driver, client))
             containers = cls(engine, images, slots=slots, limits=limits, hosts=hosts, is_metered=is_metered)
             try:
@@ -635,16 +634,6 @@ def _cgroup_driver(client: _Client) -> str:
         return str(client.info().get("CgroupDriver", ""))
     except _TROUBLE:
         return ""
-
-
-@contextlib.contextmanager
-def _hosts_file(work_dir: Path) -> Iterator[Path]:
-    work_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=work_dir.absolute(), prefix="hosts-") as file:
-        file.write(HOSTS)
-        file.flush()
-        os.fchmod(file.fileno(), 0o444)
-        yield Path(file.name)
 
 
 def _pull(client: _Client, image: str, limit: float) -> None:

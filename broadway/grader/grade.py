@@ -66,10 +66,10 @@ async def grade(
                 if not goes_on:
                     break
     except ContainerError as error:
-        return _fault(error, [each.output for each in done])
+        return fault(error, [each.output for each in done])
     except OSError as error:
         reason = f"the job's directory could not be prepared: {error.strerror}"
-        return _fault(ContainerError(reason, phase=FaultPhase.CREATE, retryable=True), [each.output for each in done])
+        return fault(ContainerError(reason, phase=FaultPhase.CREATE, retryable=True), [each.output for each in done])
     verdict = judge_all([each.verdict for each in done], stages=len(stages))
     return Graded(verdict.outcome, verdict.reason, [each.entry for each in done], "".join(each.output for each in done))
 
@@ -126,7 +126,8 @@ def _checked(stage: Mapping[str, Any]) -> Stage:
         raise ContainerError(f"not a stage: {names}", phase=FaultPhase.CREATE, retryable=False) from None
 
 
-def _fault(error: ContainerError, output: Sequence[str]) -> Graded:
+def fault(error: ContainerError, output: Sequence[str] = ()) -> Graded:
+    """What an execution came to that failed by no doing of its stages, after some output of theirs."""
     return Graded(
         outcome=Outcome.INFRASTRUCTURE_ERROR,
         reason=f"{error.phase}: {error}",

@@ -5,6 +5,8 @@ the stage does without. *Strict* is for what students have written: nobody, noth
 and a small /tmp, no capability, no network.
 """
 
+import os
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,7 +30,19 @@ OOM_SCORE = 500  # containers die before the grader does
 PATIENCE = 60  # seconds beyond a stage's time limit after which nobody waits for its container any more
 
 LABEL = "io.broadway."
-HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+_HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+
+
+def hosts_file(directory: Path) -> Path:
+    """Make sure that a directory has the file that containers see as /etc/hosts; it stays, for all graders there."""
+    file = directory.absolute() / "hosts"
+    directory.mkdir(parents=True, exist_ok=True)
+    descriptor, draft = tempfile.mkstemp(dir=directory, prefix="hosts-")
+    with os.fdopen(descriptor, "w") as content:
+        content.write(_HOSTS)
+        os.fchmod(descriptor, 0o444)
+    Path(draft).replace(file)
+    return file
 
 
 def container_options(

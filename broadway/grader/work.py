@@ -12,6 +12,7 @@ import structlog
 from anyio import CapacityLimiter
 
 from broadway import history
+from broadway.assignment import ALLOWANCE, longest_run
 from broadway.cancellation import end
 from broadway.crashpoints import Point, reach
 from broadway.events import (
@@ -27,9 +28,10 @@ from broadway.events import (
 )
 from broadway.grader.bench import Bench
 from broadway.grader.duty import Duty
-from broadway.grader.grade import Graded
+from broadway.grader.grade import Graded, fault
 from broadway.grader.spool import Spool
-from broadway.job import Outcome
+from broadway.grader.stages import ContainerError
+from broadway.job import FaultPhase, Outcome
 from broadway.ports import GiveBack, Publisher, PublishError, Reject
 from broadway.topology import EVENTS, event_key
 
@@ -167,9 +169,15 @@ class Worker:
 
     async def _await(self, execution: _Execution) -> Graded | None:
         """What an execution came to; None if it is not wanted any more."""
+        limit = _longest(execution.job)
         try:
             await reach(Point.WORK_RUNNING)
-            return await asyncio.shield(execution.task)
+            await asyncio.wait({execution.task}, timeout=limit)
+            if not execution.task.done():
+                log.error("overdue: this slot is stuck", seconds=limit)
+                reason = f"the grader did not come to an end within {limit:g} s"
+                return fault(ContainerError(reason, phase=FaultPhase.WAIT, retryable=True))
+            return execution.task.result()
         except asyncio.CancelledError:
             if execution.is_unwanted and execution.task.done():
                 return None
@@ -233,3 +241,11 @@ class Worker:
         async for attempt in stamina.retry_context(on=PublishError, attempts=None, timeout=None, wait_max=5):
             with attempt:
                 await self.publisher.publish(EVENTS, event_key("job", fact, event.course), event)
+
+
+def _longest(job: JobDispatched) -> float:
+    """Seconds after which a job has to be over, whatever the engine, the disk or this program do."""
+    try:
+        return longest_run(job.stages) + ALLOWANCE.total_seconds()
+    except (AttributeError, TypeError, ValueError):  # no stages at all, as grading them will find
+        return ALLOWANCE.total_seconds()

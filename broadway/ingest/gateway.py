@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import structlog
 
 from broadway import metrics
-from broadway.assignment import longest_run
+from broadway.assignment import ALLOWANCE, longest_run
 from broadway.events import (
     Event,
     GraderHeartbeat,
@@ -40,7 +40,6 @@ from broadway.topology import EVENTS, JOBS, event_key, ready_key, ready_queue
 
 log = structlog.get_logger(__name__)
 
-ALLOWANCE = timedelta(minutes=15)  # beside the time limits of a job's stages, for pulling images and for reporting
 SILENT_INTERVALS = 2  # without a heartbeat, and a grader is dead
 MAX_DEFERRALS = 3  # of a job that would rather run elsewhere
 DEFERRAL_PAUSE = 0.2  # seconds

@@ -1,5 +1,7 @@
 """Each kind of ending, through the whole system."""
 
+from datetime import timedelta
+
 import pytest
 from harness import Cluster, stage, until
 
@@ -102,3 +104,22 @@ async def test_graders_are_listed_and_say_goodbye(cluster: Cluster) -> None:
         return (worker["alive"], worker["busy"], worker["jobs_processed"]) == (False, False, 3)
 
     await until(is_gone)
+
+
+async def test_a_job_ends_elsewhere_whose_grader_is_stuck_with_it(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broadway.grader.work.ALLOWANCE", timedelta(seconds=1))
+    stuck = cluster.graders.start("stuck", slots=1)
+    stuck.is_stuck = True
+    await cluster.client.register("cs241", "mp1", students=[stage("exit", "0", timeout=1)])
+    run_id = await cluster.client.submit("cs241", "mp1", students=1)
+    await until(lambda: stuck.started)
+    cluster.graders.start("well", slots=1)
+
+    run = await cluster.client.finished("cs241", run_id)
+
+    (job,) = run["jobs"]
+    assert (job["outcome"], job["attempts"], job["grader"]) == ("succeeded", 2, "well")
+    first = (await cluster.opened.store.jobs.get_many([job["id"]]))[job["id"]].attempts[0]
+    assert first.reason == "wait: the grader did not come to an end within 2 s"

@@ -5,7 +5,6 @@ import fcntl
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from broadway.grader.cgroups import ROOT
 from broadway.grader.kernel import Mounting, Unmounting
 from broadway.grader.oci.groups import NEEDED, is_unified, prepare
 from broadway.grader.oci.seccomp import SeccompError, compile_filter
-from broadway.grader.profile import HOSTS
+from broadway.grader.profile import hosts_file
 from broadway.grader.stages import ContainerError
 from broadway.grader.workspace import Size, may_mount
 from broadway.job import FaultPhase
@@ -66,7 +65,8 @@ def prepared(program: str, size: Size) -> Iterator[Runtime]:
         prepare()
     except (SeccompError, OSError) as error:
         raise _missing(str(error)) from error
-    with _state_in_memory(), _sealed(path) as descriptor, _hosts_file() as hosts:
+    with _state_in_memory(), _sealed(path) as descriptor:
+        hosts = hosts_file(STATE.parent)
         yield Runtime(f"/proc/self/fd/{descriptor}", STATE, Path(init).resolve(), seccomp, hosts, size)
 
 
@@ -164,12 +164,3 @@ def _sealed(path: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _hosts_file() -> Iterator[Path]:
-    with tempfile.NamedTemporaryFile("w", dir=STATE.parent, prefix="hosts-") as file:
-        file.write(HOSTS)
-        file.flush()
-        os.fchmod(file.fileno(), 0o444)
-        yield Path(file.name)
