@@ -14,9 +14,10 @@ from broadway.job import FaultPhase
 class FakeContainers:
     """Runs stages whose entrypoint says what happens: what a match below names."""
 
+    is_stuck = False  # never comes back, as no real one should
+
     def __init__(self) -> None:
         self.started: list[Labels] = []
-        self.is_stuck = False  # never comes back, as no real one should
 
     async def ping(self) -> None:
         pass

@@ -22,6 +22,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 import docker.utils
 import structlog
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.transport import UnixHTTPAdapter
 from docker.utils.socket import frames_iter
 from requests import Response
 from requests.exceptions import ConnectionError as HTTPConnectionError
@@ -69,6 +70,13 @@ class _Client(docker.APIClient):
     def request(self, method: str | bytes, url: str | bytes, **options: Any) -> Response:  # type: ignore[override]
         options["timeout"] = options.get("timeout") or self.timeout
         return super().request(method, url, **options)
+
+
+class _Socket(UnixHTTPAdapter):
+    """One pool of connections for all calls: the SDK has one for each URL, and so connects for each call."""
+
+    def get_connection(self, url: Any, proxies: Any = None) -> Any:  # noqa: ARG002 - all are at the same socket
+        return super().get_connection("", proxies)
 
 
 class _Engine:
@@ -614,8 +622,9 @@ def _client(docker_host: str | None, *, version: str, timeout: int, pool: int) -
     environment = {**os.environ, **({"DOCKER_HOST": docker_host} if docker_host else {})}
     options = docker.utils.kwargs_from_env(environment=environment)
     client = _Client(version=version, timeout=timeout, max_pool_size=pool, **options)
-    if client.base_url.startswith("http+"):  # a socket of this host: looking proxies up takes a third of every call
-        client.trust_env = False
+    if isinstance(adapter := client.get_adapter(client.base_url), UnixHTTPAdapter):
+        client.trust_env = False  # no proxies: looking them up takes a third of every call
+        client.mount(client.base_url, _Socket(adapter.socket_path, timeout, pool_connections=1, max_pool_size=pool))
     return client
 
 
