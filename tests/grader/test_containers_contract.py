@@ -15,6 +15,7 @@ from typing import Any
 
 import docker
 import pytest
+from docker.transport.unixconn import UnixHTTPConnection
 from fake_containers import FakeContainers
 from harness import until
 
@@ -535,3 +536,19 @@ class TestLeavesNothing:
 
         before = await some(4)
         assert await some(20) <= before + 1
+
+    @ONLY_DOCKER
+    async def test_calls_share_their_connections(self, engine: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        connected, connect = 0, UnixHTTPConnection.connect
+
+        def count(self: UnixHTTPConnection) -> None:
+            nonlocal connected
+            connected += 1
+            connect(self)
+
+        await engine(sh("true"))
+        monkeypatch.setattr(UnixHTTPConnection, "connect", count)
+        for _ in range(5):
+            await engine(sh("true"))
+
+        assert 5 <= connected <= 10, "each stage's output has one of its own, and few other calls need a new one"
