@@ -73,7 +73,10 @@ class Stack:
         )
 
     def left(self) -> list[str]:
-        """What there is of the project on the engine, and of its graders' jobs on this host."""
+        """What there is of the project on the engine, and of its graders' jobs on this host.
+
+        What graders make once for their directory stays in it: two directories, and the file that is /etc/hosts in stages.
+        """
         work = Path(self.environment["BROADWAY_WORK_DIR"])
         return [
             *self.containers(),
@@ -82,7 +85,7 @@ class Stack:
             *(each["Name"] for each in self.client.volumes(filters=self.label)["Volumes"] or []),
             *(line for line in Path("/proc/mounts").read_text().splitlines() if f"{work}/" in line),
             *(str(path) for path in work.rglob("*") if path.parent != work and path.parent.name != "spool"),
-            *(str(path) for path in work.iterdir() if path.name not in {"jobs", "spool"}),
+            *(str(path) for path in work.iterdir() if path.name not in {"hosts", "jobs", "spool"}),
         ]
 
 
