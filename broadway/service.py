@@ -9,7 +9,6 @@ import signal
 import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +20,6 @@ from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import Processor
 
 from broadway.cancellation import cancellations, end
-from broadway.mongo import Store, StoreUnreachableError
 from broadway.rabbit import BrokerUnreachableError, Rabbit, UntrustedError
 from broadway.settings import GraderSettings, LogSettings, ServiceSettings
 
@@ -35,14 +33,6 @@ _NOISY = ("aiormq", "aio_pika", "pymongo", "httpx2", "httpcore2", "urllib3", "do
 
 class StartError(Exception):
     """The program cannot start; the text says why and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Connections:
-    """What a service of the control plane works with."""
-
-    store: Store
-    rabbit: Rabbit
 
 
 def run(main: Main, *, service: str, settings: ServiceSettings | GraderSettings) -> None:
@@ -71,34 +61,6 @@ async def _supervised(main: Main) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await main(stop)
-
-
-@contextlib.asynccontextmanager
-async def connections(settings: ServiceSettings, *, service: str) -> AsyncIterator[Connections]:
-    """Open the store and the broker and make sure of the topology; waits for a broker that is not there yet.
-
-    Raises:
-        StartError: The store does not answer.
-    """
-    mongo = settings.mongodb
-    async with contextlib.AsyncExitStack() as stack:
-        try:
-            store = await stack.enter_async_context(
-                Store.connect(
-                    mongo.dsn,
-                    primary=mongo.primary,
-                    logs=mongo.logs,
-                    server_timeout=mongo.timeout,
-                    service=service,
-                )
-            )
-        except StoreUnreachableError as error:
-            raise StartError(f"{error}; is --mongodb-dsn right, and the server up?") from error
-        rabbit = await stack.enter_async_context(
-            connected(settings.amqp_url.get_secret_value(), service=instance(service), tls=settings.tls)
-        )
-        await rabbit.declare_topology()
-        yield Connections(store, rabbit)
 
 
 @contextlib.asynccontextmanager

@@ -18,7 +18,7 @@ import httpx2
 from fake_containers import FakeContainers
 from pydantic import SecretStr
 
-from broadway import grader, service
+from broadway import connections, grader
 from broadway.grader.join import Membership
 from broadway.settings import ApiSettings, GraderSettings
 
@@ -199,7 +199,7 @@ class Cluster:
     settings: ApiSettings
     client: Client
     graders: Graders
-    opened: service.Connections
+    opened: connections.Connections
     stack: contextlib.AsyncExitStack = field(repr=False)
 
 

@@ -2,12 +2,12 @@
 
 import asyncio
 
-from broadway import dispatcher, ingest, results, service
+from broadway import connections, dispatcher, ingest, results, service
 from broadway.settings import ApiSettings, load
 
 
 async def _main(settings: ApiSettings, stop: asyncio.Event) -> None:
-    async with service.connections(settings, service="api") as opened:
+    async with connections.opened(settings, service="api") as opened:
         # Before the dispatcher looks which courses there are.
         await ingest.load_courses(settings, store=opened.store, rabbit=opened.rabbit)
         settings = settings.model_copy(update={"course_config": None})

@@ -2,13 +2,13 @@
 
 import asyncio
 
-from broadway import service
+from broadway import connections, service
 from broadway.dispatcher import serve
 from broadway.settings import DispatcherSettings, load
 
 
 async def _main(settings: DispatcherSettings, stop: asyncio.Event) -> None:
-    async with service.connections(settings, service="dispatcher") as opened:
+    async with connections.opened(settings, service="dispatcher") as opened:
         await serve(settings, store=opened.store, rabbit=opened.rabbit, stop=stop)
 
 

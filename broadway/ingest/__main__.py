@@ -2,13 +2,13 @@
 
 import asyncio
 
-from broadway import service
+from broadway import connections, service
 from broadway.ingest import serve
 from broadway.settings import IngestSettings, load
 
 
 async def _main(settings: IngestSettings, stop: asyncio.Event) -> None:
-    async with service.connections(settings, service="ingest") as opened:
+    async with connections.opened(settings, service="ingest") as opened:
         await serve(settings, store=opened.store, rabbit=opened.rabbit, stop=stop)
 
 

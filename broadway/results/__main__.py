@@ -2,13 +2,13 @@
 
 import asyncio
 
-from broadway import service
+from broadway import connections, service
 from broadway.results import serve
 from broadway.settings import ResultsSettings, load
 
 
 async def _main(settings: ResultsSettings, stop: asyncio.Event) -> None:
-    async with service.connections(settings, service="results") as opened:
+    async with connections.opened(settings, service="results") as opened:
         await serve(settings, store=opened.store, rabbit=opened.rabbit, stop=stop)
 
 

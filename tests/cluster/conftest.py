@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from harness import Client, Cluster, Graders, Place, free_port, until
 
-from broadway import dispatcher, ingest, results, service
+from broadway import connections, dispatcher, ingest, results
 from broadway.settings import ApiSettings
 
 COURSES = {
@@ -50,7 +50,7 @@ async def cluster(place: Place, settings: ApiSettings, tmp_path: Path) -> AsyncI
     """The control plane, ready; no grader yet."""
     stop = asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
-        opened = await stack.enter_async_context(service.connections(settings, service="test"))
+        opened = await stack.enter_async_context(connections.opened(settings, service="test"))
         group = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(stop.set)
         for part in (results, dispatcher, ingest):

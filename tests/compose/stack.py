@@ -75,7 +75,7 @@ class Stack:
     def left(self) -> list[str]:
         """What there is of the project on the engine, and of its graders' jobs on this host.
 
-        What graders make once for their directory stays in it: two directories, and the file that is /etc/hosts in stages.
+        What graders make once for their directory stays in it: two directories, and what stages see as /etc/hosts.
         """
         work = Path(self.environment["BROADWAY_WORK_DIR"])
         return [

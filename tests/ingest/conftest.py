@@ -11,7 +11,7 @@ from harness import Client, free_port, stage, until
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
-from broadway import ingest, service
+from broadway import connections, ingest
 from broadway.local.broker import Broker
 from broadway.mongo import Store
 from broadway.rabbit import Rabbit
@@ -37,10 +37,10 @@ def ingest_settings(broker_node: Broker, mongodb_dsn: str) -> IngestSettings:
 
 
 @pytest.fixture(scope="session")
-async def opened(ingest_settings: IngestSettings) -> AsyncIterator[service.Connections]:
+async def opened(ingest_settings: IngestSettings) -> AsyncIterator[connections.Connections]:
     stop = asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
-        opened = await stack.enter_async_context(service.connections(ingest_settings, service="test"))
+        opened = await stack.enter_async_context(connections.opened(ingest_settings, service="test"))
         group = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(stop.set)
         group.create_task(ingest.serve(ingest_settings, store=opened.store, rabbit=opened.rabbit, stop=stop))
@@ -48,7 +48,7 @@ async def opened(ingest_settings: IngestSettings) -> AsyncIterator[service.Conne
 
 
 @pytest.fixture(scope="session")
-async def client(opened: service.Connections, ingest_settings: IngestSettings) -> AsyncIterator[Client]:
+async def client(opened: connections.Connections, ingest_settings: IngestSettings) -> AsyncIterator[Client]:
     assert opened.rabbit.is_connected
     async with Client.connect(f"http://127.0.0.1:{ingest_settings.bind_port}") as client:
         await until(client.is_ready)
@@ -56,12 +56,12 @@ async def client(opened: service.Connections, ingest_settings: IngestSettings) -
 
 
 @pytest.fixture(scope="session")
-def store(opened: service.Connections) -> Store:
+def store(opened: connections.Connections) -> Store:
     return opened.store
 
 
 @pytest.fixture(scope="session")
-def rabbit(opened: service.Connections) -> Rabbit:
+def rabbit(opened: connections.Connections) -> Rabbit:
     return opened.rabbit
 
 
