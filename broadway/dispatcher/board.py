@@ -52,7 +52,7 @@ class Board:
     """The dispatcher's picture of jobs, courses and graders.
 
     Args:
-        ready_share: Jobs ready but not taken, as a share of a pool's slots; at least one.
+        ready_share: Jobs ready but not taken while no slot is free, as a share of a pool's slots; at least one.
         interactive_share: Share of a pool's slots that bulk jobs leave free.
     """
 
@@ -64,7 +64,8 @@ class Board:
         self._courses: dict[str, Course] = {}
         self._graders: dict[str, Grader] = {}
         self._open: Counter[str] = Counter()
-        self._in_flight: Counter[str] = Counter()
+        self._in_flight: Counter[str] = Counter()  # by course
+        self._out: Counter[str] = Counter()  # in flight too, by pool
         self._bulk_in_flight: Counter[str] = Counter()
         self._ready: Counter[str] = Counter()
         self.costs = JobCosts()
@@ -212,7 +213,7 @@ class Board:
 
     def pick(self, pool: str) -> Held | None:
         """The next job for a pool, if it has room; it counts as in flight and ready from now on."""
-        if self._ready[pool] >= self._ready_target(pool):
+        if not self._has_room(pool):
             return None
         offer = self._shares[pool].pick(self._eligible(pool))
         if offer is None:
@@ -221,8 +222,15 @@ class Board:
         self._fly(held, ready=True)
         return held
 
-    def _ready_target(self, pool: str) -> int:
-        return max(1, int(self.slots(pool) * self._ready_share))
+    def _has_room(self, pool: str) -> bool:
+        """Whether another job would be taken at once, or be one of the few that wait for the next free slot.
+
+        What is in flight tells of free slots. It may be too much, as long as a grader that has died is thought to work:
+        a few are kept ready all the same.
+        """
+        slots = self.slots(pool)
+        waiting = max(1, int(slots * self._ready_share))
+        return self._ready[pool] < waiting or self._out[pool] < slots + waiting
 
     def _eligible(self, pool: str) -> Callable[[Offer], bool]:
         slots = self.slots(pool)
@@ -255,6 +263,7 @@ class Board:
         if not held.in_flight:
             held.in_flight = True
             self._in_flight[held.course] += 1
+            self._out[held.pool] += 1
             self._bulk_in_flight[held.pool] += held.job_class is JobClass.BULK
         if held.is_ready is not ready:
             held.is_ready = ready
@@ -277,6 +286,7 @@ class Board:
         if held.in_flight:
             held.in_flight = False
             self._in_flight[held.course] -= 1
+            self._out[held.pool] -= 1
             self._bulk_in_flight[held.pool] -= held.job_class is JobClass.BULK
         if held.is_ready:
             held.is_ready = False

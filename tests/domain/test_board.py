@@ -93,15 +93,27 @@ def books(target: Board) -> tuple[int, int, int, int]:
 
 
 @pytest.mark.parametrize(("slots", "ready"), [(0, 1), (1, 1), (4, 1), (8, 2), (100, 25)])
-def test_a_share_of_the_slots_is_kept_ready(slots: int, ready: int) -> None:
+def test_free_slots_get_a_job_each_and_a_share_of_them_is_kept_ready(slots: int, ready: int) -> None:
     target = board(slots, interactive_share=0)
-    keep(target, 50)
+    keep(target, 200)
 
     first = drain(target)
-    assert len(first) == ready
+    assert len(first) == slots + ready
 
-    start_all(target, first)
-    assert len(drain(target)) == min(ready, 50 - ready)
+    start_all(target, first[:slots])
+    assert drain(target) == []
+
+    for held in first[: slots // 2]:
+        target.drop(held)
+    assert len(drain(target)) == slots // 2
+
+
+def test_slots_of_graders_that_seem_to_work_leave_a_few_jobs_ready() -> None:
+    target = board(8, interactive_share=0)
+    keep(target, 20)
+    start_all(target, drain(target))  # eight of the ten by a grader that has died since
+
+    assert len(drain(target)) == 2
 
 
 def test_a_capped_course_has_no_more_jobs_in_flight_than_its_cap() -> None:
