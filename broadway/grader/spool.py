@@ -42,14 +42,22 @@ class Spool(Generic[Outcome]):
         directory.mkdir(parents=True, exist_ok=True)
 
     def put(self, outcome: Outcome) -> None:
-        """Return when the outcome is on disk, whole or not at all."""
+        """Return when the outcome is on disk, whole or not at all.
+
+        Raises:
+            OSError: It is not on disk, where the file system has room for no more or is broken.
+        """
         path = self._path(outcome)
         draft = path.with_suffix(".new")
-        with draft.open("wb") as file:
-            file.write(outcome.model_dump_json().encode())
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        try:
+            with draft.open("wb") as file:
+                file.write(outcome.model_dump_json().encode())
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
         self._sync_directory()
 
     def get(self, job: AboutJob) -> Outcome | None:

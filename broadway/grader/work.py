@@ -202,15 +202,22 @@ class Worker:
             stdout=graded.stdout,
             stderr=graded.stderr,
         )
-        await asyncio.to_thread(self.spool.put, outcome)
+        await self._spool(outcome)
         await reach(Point.WORK_SPOOLED)
         await self._report(outcome)
-        self._reported.append((execution.job.key, execution.job.attempt))
         if graded.outcome is not Outcome.INFRASTRUCTURE_ERROR:
             self._settled.append(execution.job.key)
 
+    async def _spool(self, outcome: JobFinished) -> None:
+        """Write an outcome down. What the disk does not take is reported all the same, with nothing to fall back on."""
+        try:
+            await asyncio.to_thread(self.spool.put, outcome)
+        except OSError as error:
+            log.error("outcome not spooled", reason=error.strerror)  # noqa: TRY400 - no bug of ours
+
     async def _report(self, outcome: JobFinished) -> None:
         await self._tell(outcome, "finished")
+        self._reported.append((outcome.key, outcome.attempt))
         await reach(Point.WORK_OUTCOME_TOLD)
         self.spool.remove(outcome)
         await reach(Point.WORK_UNSPOOLED)

@@ -1,0 +1,92 @@
+"""What a worker reports, and what it does not run again."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from fake_containers import FakeContainers
+from harness import stage
+
+from broadway.events import Event, GraderOrder, JobDispatched, JobFinished, JobStarted
+from broadway.grader.bench import Bench
+from broadway.grader.duty import Duty
+from broadway.grader.fitness import Fitness
+from broadway.grader.mounts import detach, mount_memory
+from broadway.grader.spool import Spool
+from broadway.grader.work import Worker
+from broadway.health import Health
+from broadway.job import Outcome, Phase
+from broadway.topology import Exchange
+
+ROOM = 64 * 1024  # bytes
+LONG = "a line of output\n" * 16 * 1024
+
+
+@dataclass
+class Told:
+    """A broker that takes everything."""
+
+    events: list[Event] = field(default_factory=list)
+
+    async def publish(self, _exchange: Exchange, _key: str, event: Event) -> None:
+        self.events.append(event)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system that is full soon."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount_memory(disk, size=ROOM, inodes=100, mode=0o700)
+    yield disk
+    detach(disk)
+
+
+def worker(containers: FakeContainers, directory: Path, spool: Spool[JobFinished], publisher: Told) -> Worker:
+    bench = Bench("g1", "life", containers, directory / "jobs")
+    duty = Duty(Fitness(Health({}), limit=5, pause=60), 1, GraderOrder(grader_id="g1", revision=0))
+    return Worker(bench, duty, publisher, spool)
+
+
+def dispatched(*command: str) -> JobDispatched:
+    return JobDispatched(
+        course="cs1",
+        run_id="r1",
+        job_id="j1",
+        generation=1,
+        assignment="mp1",
+        phase=Phase.STUDENTS,
+        attempt=1,
+        stages=[stage(*command)],
+    )
+
+
+async def test_an_outcome_for_which_the_disk_has_no_room_is_reported(tmp_path: Path, small_disk: Path) -> None:
+    told, containers = Told(), FakeContainers()
+    spool = Spool(small_disk / "spool", JobFinished)
+
+    await worker(containers, tmp_path, spool, told).work(dispatched("print", LONG))
+
+    started, finished = told.events
+    assert isinstance(started, JobStarted)
+    assert isinstance(finished, JobFinished)
+    assert finished.outcome is Outcome.SUCCEEDED
+    assert LONG.strip() in finished.stdout
+    assert list((small_disk / "spool").iterdir()) == [], "no draft takes what room there is"
+
+
+async def test_what_an_earlier_life_has_spooled_is_reported_and_not_run_again(tmp_path: Path) -> None:
+    told, containers = Told(), FakeContainers()
+    spool = Spool(tmp_path / "spool", JobFinished)
+    await worker(containers, tmp_path, spool, told).work(dispatched("exit", "0"))
+    (finished,) = (event for event in told.events if isinstance(event, JobFinished))
+    spool.put(finished)
+
+    later = Told()
+    reborn = worker(containers, tmp_path, spool, later)
+    await reborn.report_spooled()
+    await reborn.work(dispatched("exit", "0"))
+
+    assert later.events == [finished]
+    assert len(containers.started) == 1
