@@ -6,6 +6,7 @@ import io
 import os
 import re
 import shutil
+import ssl
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from broadway.ports import PublishError
 from broadway.rabbit import BrokerUnreachableError, QueueState, Rabbit
 from broadway.settings import PROGRAMS, GraderSettings, ServiceSettings, masked, read
 from broadway.topology import CONTROL, DEAD, DISPATCHER, EXCHANGES, RESULTS, SHARED_QUEUES
+from broadway.trust import trust
 
 WITHIN = 5.0  # seconds for each part, unless told otherwise
 SKEW = timedelta(seconds=2)  # between clocks, which a Date header tells to a second
@@ -69,26 +71,39 @@ def problem(check: str, text: str, advice: str) -> Finding:
 class Patient:
     """A deployment, and what is known of where its parts are.
 
-    ``survey`` and ``queues`` are what the store and the broker have told; None for those that do not answer.
+    ``ca_file`` is for when there are no settings. ``survey`` and ``queues`` are what the store and the broker have told;
+    None for those that do not answer.
     """
 
     server: str
     management_url: str | None
     settings: ServiceSettings | GraderSettings | None
+    ca_file: Path | None = None
     within: float = WITHIN  # seconds for each part
     survey: Survey | None = None
     queues: Mapping[str, QueueState] | None = None
+
+    @property
+    def tls(self) -> ssl.SSLContext:
+        """Whom to believe."""
+        return self.settings.tls if self.settings else trust(self.ca_file)
 
 
 Check = Callable[[Patient], Coroutine[Any, Any, list[Finding]]]
 
 
 async def examine(
-    server: str, management_url: str | None, program: str, arguments: Sequence[str], *, within: float = WITHIN
+    server: str,
+    management_url: str | None,
+    program: str,
+    arguments: Sequence[str],
+    *,
+    ca_file: Path | None = None,
+    within: float = WITHIN,
 ) -> list[Finding]:
     """Look at everything; each part gets ``within`` seconds, all of them at the same time."""
     settings, findings = _settings(program, arguments)
-    patient = Patient(server, management_url, settings, within)
+    patient = Patient(server, management_url, settings, ca_file, within)
     checks: list[tuple[str, Check]] = [("api", _api), ("engine", _engine), ("disk", _disk)]
     if isinstance(settings, ServiceSettings):
         checks += [("store", _store), ("broker", _broker)]
@@ -134,7 +149,7 @@ def _settings(program: str, arguments: Sequence[str]) -> tuple[Any, list[Finding
 async def _api(patient: Patient) -> list[Finding]:
     begun = datetime.now(UTC)
     try:
-        async with httpx2.AsyncClient(timeout=0.8 * patient.within) as http:
+        async with httpx2.AsyncClient(timeout=0.8 * patient.within, verify=patient.tls) as http:
             answer = await http.get(f"{patient.server}/readyz")
     except (httpx2.TransportError, httpx2.InvalidURL) as error:
         advice = "start ingest or the API, or say where it is: --server, BROADWAY_SERVER"
@@ -214,7 +229,7 @@ async def _connected(rabbit: Rabbit, patient: Patient) -> list[Finding]:
     findings = [ok("broker", "login accepted")]
     missing = [exchange.name for exchange in EXCHANGES if not await rabbit.has(exchange)]
     if patient.management_url or CONTROL.name not in missing:
-        findings.append(await _alarms(rabbit, patient.management_url))
+        findings.append(await _alarms(rabbit, patient))
     if isinstance(patient.settings, GraderSettings):
         return findings
     looked = {queue.name: await rabbit.look(queue) for queue in SHARED_QUEUES}
@@ -226,16 +241,16 @@ async def _connected(rabbit: Rabbit, patient: Patient) -> list[Finding]:
     return [*findings, ok("topology", "the exchanges and the shared queues are there")]
 
 
-async def _alarms(rabbit: Rabbit, management_url: str | None) -> Finding:
+async def _alarms(rabbit: Rabbit, patient: Patient) -> Finding:
     advice = "submissions wait meanwhile: free memory or disk on the broker's hosts"
-    if management_url is None:
+    if patient.management_url is None:
         try:
             await rabbit.ping()
         except PublishError as error:
             return problem("broker", str(error), advice)
         return ok("broker", "it takes messages")
     try:
-        async with Management.connect(management_url) as management:
+        async with Management.connect(patient.management_url, tls=patient.tls) as management:
             await management.get("health", "checks", "alarms")
     except ManagementError as error:
         if error.status == httpx2.codes.SERVICE_UNAVAILABLE:
@@ -273,7 +288,7 @@ def _pools(patient: Patient) -> Iterable[Finding]:
             yield problem("pools", text, f"start one: python -m broadway.grader TOKEN ID --pool {pool}")
         elif not taking[pool]:
             text = f"every grader of {pool} has paused: {of_pool} will wait"
-            yield problem("pools", text, "`broadway graders list` tells why")
+            yield problem("pools", text, "`broadway grader list` tells why")
         else:
             yield ok("pools", f"{pool} has {graders[pool]} live graders")
     if not survey.courses:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from broadway.cli.common import LOCAL, AsJson, Server
+from broadway.cli.common import LOCAL, AsJson, Server, ca_file
 
 Arguments = Annotated[
     list[str] | None,
@@ -55,7 +55,7 @@ def doctor(
     logging.disable()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     program, rest = _split(arguments or [])
-    findings = asyncio.run(examine(server.rstrip("/"), management_url, program, rest, within=within))
+    findings = asyncio.run(examine(server.rstrip("/"), management_url, program, rest, ca_file=ca_file(), within=within))
     if as_json:
         print(json.dumps([{"check": f.check, "level": f.level, "text": f.text, "advice": f.advice} for f in findings]))
     else:

@@ -107,29 +107,31 @@ async def test_a_run_over_tls_alone(site: Site) -> None:
         await site.join("h1", site.address, site.ours.ca)
         await site.join("h2", site.address.replace("https:", "wss:"), site.ours.ca)
         run = await client.finished("cs241", await client.submit("cs241", "mp1", students=20))
-        command = (
-            sys.executable,
-            "-m",
-            "broadway",
-            "grader",
-            "list",
-            "--server",
-            site.address,
-            "--token",
-            CLUSTER_TOKEN,
-        )
-        listed = await asyncio.to_thread(
-            subprocess.run,
-            command,
-            env={"BROADWAY_CA_FILE": str(site.ours.ca), "PYTHONPATH": str(TESTS.parent), "PATH": "/usr/bin:/bin"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        listed = await command(site.ours.ca, "grader", "list", "--server", site.address, "--token", CLUSTER_TOKEN)
 
     assert {job["outcome"] for job in run["jobs"]} == {"succeeded"}
     assert {job["grader"] for job in run["jobs"]} >= {"h1"}
     assert (listed.returncode, "h1" in listed.stdout) == (0, True), listed.stderr
+
+
+async def command(ca: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run `broadway` as somebody who trusts that authority."""
+    given = {"BROADWAY_CA_FILE": str(ca), "PYTHONPATH": str(TESTS.parent), "PATH": "/usr/bin:/bin", **environment}
+    line = (sys.executable, "-m", "broadway", *arguments)
+    return await asyncio.to_thread(subprocess.run, line, env=given, capture_output=True, text=True, check=False)
+
+
+async def test_the_doctor_trusts_whom_everybody_trusts(site: Site) -> None:
+    async with httpx2.AsyncClient(base_url=site.address, verify=trust(site.ours.ca)) as http:
+        await until(Client(http).is_ready)
+    environment = {**site.control_plane.environment, "BROADWAY_SERVER": site.address}
+
+    told = await command(site.ours.ca, "doctor", "--json", **environment)
+    misled = await command(site.stranger.ca, "doctor", "--json", **environment)
+
+    well, ill = ({each["check"]: each["level"] for each in json.loads(done.stdout)} for done in (told, misled))
+    assert (well["api"], well["broker"]) == ("ok", "ok"), told.stdout
+    assert (ill["api"], ill["broker"]) == ("problem", "problem"), misled.stdout
 
 
 @pytest.mark.parametrize("scheme", ["https", "wss"])
