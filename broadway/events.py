@@ -93,7 +93,10 @@ class JobQueued(JobEvent):
 
 
 class JobDispatched(JobEvent):
-    """A job on its way to a grader, with everything that is needed to run it. ``avoid`` names graders to prefer not."""
+    """A job on its way to a grader, with everything that is needed to run it.
+
+    ``avoid`` names graders to prefer not; ``ticket`` has to come with all that is told of an execution, see ``ticket``.
+    """
 
     type: ClassVar[str] = "job.dispatched.v1"
 
@@ -103,6 +106,11 @@ class JobDispatched(JobEvent):
     stages: list[dict[str, Any]]
     avoid: list[str] = []
     deferrals: int = 0
+    ticket: str = ""
+
+    @property
+    def ids(self) -> dict[str, Any]:
+        return {**super().ids, "ticket": self.ticket}
 
     @property
     def context(self) -> dict[str, Any]:
@@ -119,6 +127,7 @@ class ExecutionEvent(JobEvent):
 
     execution_id: str
     grader_id: str
+    ticket: str = ""
 
     @property
     def context(self) -> dict[str, Any]:

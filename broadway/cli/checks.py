@@ -71,8 +71,8 @@ def problem(check: str, text: str, advice: str) -> Finding:
 class Patient:
     """A deployment, and what is known of where its parts are.
 
-    ``ca_file`` is for when there are no settings. ``survey`` and ``queues`` are what the store and the broker have told;
-    None for those that do not answer.
+    ``ca_file`` is for when there are no settings. ``survey`` and ``queues`` are what the store and the broker have
+    told; None for those that do not answer.
     """
 
     server: str

@@ -24,6 +24,7 @@ from broadway.ports import PublishError
 from broadway.rabbit import Rabbit
 from broadway.service import background, instance
 from broadway.settings import DispatcherSettings
+from broadway.ticket import TICKETS, Tickets
 from broadway.topology import DISPATCHER, Queue, course_queue, durable_queues, ready_queue
 
 log = structlog.get_logger(__name__)
@@ -54,6 +55,7 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit) -
     for beat in await _known_graders(store):
         board.hear(beat)
     intake = Intake(board, store.jobs)
+    tickets = Tickets(await store.secrets.get(TICKETS))
     shared = store.shared()
     runs_forward = progress(runs=shared.runs, jobs=shared.jobs, publisher=rabbit)
     follower = Follower(board, runs_forward)
@@ -65,6 +67,7 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit) -
         broker=rabbit,
         policy=settings.retry_policy,
         lease=settings.lease,
+        tickets=tickets,
     )
     tag = instance("dispatcher")
     async with (
@@ -72,7 +75,7 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit) -
             shared.run(),
             intake.run(),
             runs_forward.run(),
-            dispatch_forever(board, jobs=store.jobs, publisher=rabbit),
+            dispatch_forever(board, jobs=store.jobs, publisher=rabbit, tickets=tickets),
             reconciler.run(interval=settings.reconcile_interval),
         ),
         contextlib.AsyncExitStack() as subscriptions,
@@ -82,7 +85,8 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit) -
         census = Census(board, pools=courses.pools, depths=canaries.depths)
         async with background(canaries.run(), census.run()):
             await courses.refresh()
-            async with rabbit.consume(DISPATCHER, follower.follow, tag=tag, prefetch=INBOX_PREFETCH):
+            hear = rabbit.consume(DISPATCHER, follower.follow, tag=tag, prefetch=INBOX_PREFETCH, vouched=tickets.vouch)
+            async with hear:
                 await _watch_courses(courses, interval=settings.reconcile_interval)
 
 

@@ -14,6 +14,7 @@ from broadway.events import Event, JobDispatched, JobQueued, ids_of
 from broadway.job import Job, JobState, Move, Moved
 from broadway.mongo import StoreError
 from broadway.ports import Publisher, PublishError, Reject, Retry
+from broadway.ticket import Tickets
 from broadway.topology import JOBS, ready_key
 
 log = structlog.get_logger(__name__)
@@ -71,19 +72,19 @@ class Intake:
         return [jobs.get(job_id) for job_id in job_ids]
 
 
-async def dispatch_forever(board: Board, *, jobs: JobStore, publisher: Publisher) -> None:
+async def dispatch_forever(board: Board, *, jobs: JobStore, publisher: Publisher, tickets: Tickets) -> None:
     """Keep a few jobs ready in every pool, whenever something has changed, until cancelled."""
     while True:
         await board.changed.wait()
         board.changed.clear()
         for pool in board.pools:
-            await _top_up(pool, board, jobs=jobs, publisher=publisher)
+            await _top_up(pool, board, jobs=jobs, publisher=publisher, tickets=tickets)
 
 
-async def _top_up(pool: str, board: Board, *, jobs: JobStore, publisher: Publisher) -> None:
+async def _top_up(pool: str, board: Board, *, jobs: JobStore, publisher: Publisher, tickets: Tickets) -> None:
     while picked := _pick(pool, board):
         try:
-            await _dispatch(picked, board, jobs=jobs, publisher=publisher)
+            await _dispatch(picked, board, jobs=jobs, publisher=publisher, tickets=tickets)
         except StoreError as error:
             log.warning("dispatching pauses", reason=str(error))
             for held in picked:
@@ -98,7 +99,9 @@ def _pick(pool: str, board: Board) -> list[Held]:
     return picked
 
 
-async def _dispatch(picked: Sequence[Held], board: Board, *, jobs: JobStore, publisher: Publisher) -> None:
+async def _dispatch(
+    picked: Sequence[Held], board: Board, *, jobs: JobStore, publisher: Publisher, tickets: Tickets
+) -> None:
     now = datetime.now(UTC)
     await reach(Point.DISPATCH_PICKED)
     known = {held.job_id: held.latest for held in picked if held.latest.state is JobState.QUEUED}
@@ -113,20 +116,23 @@ async def _dispatch(picked: Sequence[Held], board: Board, *, jobs: JobStore, pub
             board.abandon(held)
     for job in in_order:
         board.observe(job.after)
-    await hand_over([job.after for job in in_order if job.changed], stages, publisher=publisher)
+    changed = [job.after for job in in_order if job.changed]
+    await hand_over(changed, stages, publisher=publisher, tickets=tickets)
 
 
-async def hand_over(dispatched: Sequence[Job], stages: Mapping[str, Stages], *, publisher: Publisher) -> None:
+async def hand_over(
+    dispatched: Sequence[Job], stages: Mapping[str, Stages], *, publisher: Publisher, tickets: Tickets
+) -> None:
     """Publish dispatched jobs, with the stages of each, to their pools, in order.
 
     What the broker does not take is handed over again later.
     """
     await reach(Point.DISPATCH_STAGES_READ)
-    await asyncio.gather(*(_publish(job, stages.get(job.id, []), publisher) for job in dispatched))
+    await asyncio.gather(*(_publish(job, stages.get(job.id, []), publisher, tickets) for job in dispatched))
     await reach(Point.DISPATCH_HANDED_OVER)
 
 
-async def _publish(job: Job, stages: Stages, publisher: Publisher) -> None:
+async def _publish(job: Job, stages: Stages, publisher: Publisher, tickets: Tickets) -> None:
     if job.state is not JobState.DISPATCHED:
         return
     event = JobDispatched(
@@ -136,6 +142,7 @@ async def _publish(job: Job, stages: Stages, publisher: Publisher) -> None:
         attempt=job.starts + 1,
         stages=stages,
         avoid=job.avoid,
+        ticket=tickets.of(job.id, job.generation),
     )
     try:
         await publisher.publish(JOBS, ready_key(job.pool), event)

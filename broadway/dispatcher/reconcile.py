@@ -27,6 +27,7 @@ from broadway.outbox import publish_queued
 from broadway.phases import Advanced, Hold, PhaseJobs, RunStore, bring_forward, complete
 from broadway.ports import Publisher, PublishError
 from broadway.run import PHASE_OF, Run, RunState
+from broadway.ticket import Tickets
 from broadway.topology import Queue, course_queue, ready_queue
 
 log = structlog.get_logger(__name__)
@@ -86,6 +87,7 @@ class Reconciler:
     broker: Broker
     policy: RetryPolicy
     lease: timedelta
+    tickets: Tickets
     _suspected: dict[tuple[str, JobClass], float] = field(default_factory=dict)  # and when they were first
     _watching_since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -205,7 +207,8 @@ class Reconciler:
             for job in again:
                 log.info("handed over again", **job.after.context)
             stages = await self.jobs.stages([job.after.id for job in again])
-            await hand_over([job.after for job in again if job.changed], stages, publisher=self.broker)
+            changed = [job.after for job in again if job.changed]
+            await hand_over(changed, stages, publisher=self.broker, tickets=self.tickets)
 
     async def _retire_graders(self, now: datetime) -> None:
         silent = now - self.lease

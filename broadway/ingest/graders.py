@@ -91,15 +91,33 @@ async def join(request: Request, deps: "Deps") -> Response:
         grader_id, hostname=wanted.hostname, pool=wanted.pool, slots=wanted.slots, now=datetime.now(UTC)
     )
     if order.mode is GraderMode.REVOKED:
-        raise Refused(403, f"grader {grader_id} has been revoked; `broadway grader readmit {grader_id}` lets it in")
-    slots = order.slots or wanted.slots
+        raise Refused(403, _revoked(grader_id))
+    address = await _address(deps, grader_id, pool=wanted.pool, slots=order.slots or wanted.slots)
+    await _refuse_revoked(deps, grader_id)
     view = JoinView(
         heartbeat_interval=deps.settings.heartbeat_interval,
-        amqp_url=await _address(deps, grader_id, pool=wanted.pool, slots=slots),
+        amqp_url=address,
         own_user=deps.accounts is not None,
         order=order.model_dump(mode="json", exclude={"traceparent"}),
     )
     return answered(view, headers={"Cache-Control": "no-store"})
+
+
+def _revoked(grader_id: str) -> str:
+    return f"grader {grader_id} has been revoked; `broadway grader readmit {grader_id}` lets it in"
+
+
+async def _refuse_revoked(deps: "Deps", grader_id: str) -> None:
+    """Take back the login of a grader that was revoked while it was made: who revoked it may have looked before."""
+    document = await deps.store.workers.get(grader_id)
+    if document is None or order_of(document).mode is not GraderMode.REVOKED:
+        return
+    if deps.accounts:
+        try:
+            await deps.accounts.close(grader_id)
+        except ManagementError as error:
+            log.warning("broker user not removed yet", grader=grader_id, reason=str(error))
+    raise Refused(403, _revoked(grader_id))
 
 
 async def _address(deps: "Deps", grader_id: str, *, pool: str, slots: int) -> str | None:

@@ -21,6 +21,7 @@ from broadway.mongo.jobs import Jobs
 from broadway.mongo.leases import Leases
 from broadway.mongo.logs import Logs
 from broadway.mongo.runs import Runs
+from broadway.mongo.secrets import Secrets
 from broadway.mongo.shared import Shared, SharedAssignments, SharedCourses, SharedDeliveries, SharedJobs, SharedRuns
 from broadway.mongo.workers import Workers
 
@@ -46,6 +47,7 @@ class Store:
     logs: Logs
     workers: Workers
     leases: Leases
+    secrets: Secrets
     dead_letters: DeadLetters
     hooks: Hooks
     rosters: Rosters
@@ -95,6 +97,7 @@ class Store:
             logs=Logs(client.get_database(logs, write_concern=DURABLE)["job_log"]),
             workers=Workers(main["worker_node"]),
             leases=Leases(main["service_lease"]),
+            secrets=Secrets(main["service_secret"]),
             dead_letters=DeadLetters(main["dead_letter"]),
             hooks=Hooks(main["hook"]),
             rosters=Rosters(main["roster"]),

@@ -38,7 +38,7 @@ from broadway.rabbit.connecting import (
     unreachable,
 )
 from broadway.rabbit.declaring import PING, QueueState, declare, look
-from broadway.rabbit.subscription import Subscription
+from broadway.rabbit.subscription import Subscription, Vouched, anything
 from broadway.rabbit.taker import Taker
 from broadway.topology import (
     DEAD_LETTERS,
@@ -336,6 +336,7 @@ class Rabbit:
         channels: int = 1,
         decoder: Decoder = decode,
         is_guest: bool = False,
+        vouched: Vouched = anything,
     ) -> AsyncIterator[Subscription]:
         """Call ``handler`` for every message of a queue, each in a task of its own, and settle by what it says.
 
@@ -354,8 +355,11 @@ class Rabbit:
             decoder: Reads a message; what it refuses is dead.
             is_guest: May read the queue and no more: it has to be there, and what is dead is moved by the broker,
                 without a reason.
+            vouched: Whether an event may come from a grader, whoever it says that it is.
         """
-        subscription = Subscription(self, queue, handler, decoder, tag=tag, prefetch=prefetch, is_guest=is_guest)
+        subscription = Subscription(
+            self, queue, handler, decoder, tag=tag, prefetch=prefetch, is_guest=is_guest, vouched=vouched
+        )
         try:
             await subscription.start(channels)
             yield subscription

@@ -39,6 +39,13 @@ WATCH_STRIKES = 2
 UNREADABLE = "unreadable"  # instead of its type, what a message is called that cannot be decoded
 BACK_OFF_AFTER_A_BUG = 5  # seconds before a message whose handler failed unexpectedly is tried again
 
+Vouched = Callable[[Event], bool]
+
+
+def anything(_: Event) -> bool:
+    """Every event is vouched for."""
+    return True
+
 
 class Subscription:
     """Running handlers of one queue's messages, by message id, and the newest delivery of each."""
@@ -53,12 +60,14 @@ class Subscription:
         tag: str,
         prefetch: int,
         is_guest: bool,
+        vouched: Vouched,
     ) -> None:
         self._rabbit = rabbit
         self._decoder = decoder
         self._tag = tag
         self._prefetch = prefetch
         self._is_guest = is_guest
+        self._vouched = vouched
         self._channels = 0
         self._changing = asyncio.Lock()
         self._arrivals = 0
@@ -248,7 +257,7 @@ class Subscription:
             event = self._decoder(message.headers, message.body)
         except UndecodableError as error:
             raise _ForgedError(f"{message.user_id} sends what nobody can read: {error}") from error
-        if _is_forged(event, message.user_id):
+        if _is_forged(event, message.user_id) or not self._vouched(event):
             raise _ForgedError(f"{message.user_id} may not tell {event.type} about {event.subject}")
         return event
 

@@ -14,6 +14,7 @@ from broadway.recording import Recorder
 from broadway.results.bury import bury
 from broadway.service import background, instance
 from broadway.settings import ResultsSettings
+from broadway.ticket import TICKETS, Tickets
 from broadway.topology import DEAD, RESULTS
 
 PREFETCH = 400
@@ -29,12 +30,13 @@ async def serve(settings: ResultsSettings, *, store: Store, rabbit: Rabbit, stop
         policy=settings.retry_policy,
         lease=settings.lease,
     )
+    tickets = Tickets(await store.secrets.get(TICKETS))
     batches: Batcher[Event, None] = Batcher(partial(_record, recorder))
     undertaker = partial(_bury, store=store, rabbit=rabbit)
     tag = instance("results")
     async with (
         background(batches.run(), _health(settings, store, rabbit).run()),
-        rabbit.consume(RESULTS, batches.submit, tag=tag, prefetch=PREFETCH),
+        rabbit.consume(RESULTS, batches.submit, tag=tag, prefetch=PREFETCH, vouched=tickets.vouch),
         rabbit.consume(DEAD, undertaker, tag=f"{tag}.dead", decoder=decode_dead_letter),
     ):
         await stop.wait()

@@ -24,6 +24,7 @@ from broadway.job import Outcome
 from broadway.local.broker import Broker
 from broadway.management import Management, ManagementError
 from broadway.settings import ApiSettings
+from broadway.ticket import Tickets
 from broadway.topology import control_queue, grader_of, grader_user
 
 TOKEN = {"Authorization": "Bearer cluster-token"}
@@ -247,6 +248,46 @@ async def test_nobody_can_report_in_anothers_name(cluster: Cluster, name: str) -
     (job,) = (await cluster.client.finished("cs241", run_id))["jobs"]
 
     assert (job["outcome"], job["grader"], job["reason"]) == ("succeeded", "honest", "")
+
+
+async def test_nobody_can_tell_of_a_job_that_he_was_not_handed(cluster: Cluster, name: str) -> None:
+    containers = cluster.graders.start("honest", slots=1)
+    await cluster.client.register("cs241", "mp1", students=[stage("sleep", "3")])
+    run_id = await cluster.client.submit("cs241", "mp1", students=1)
+    await until(lambda: containers.started)
+    (job,) = (await cluster.client.describe("cs241", run_id))["jobs"]
+    made_up = Tickets(await cluster.opened.store.secrets.get("another")).of(job["id"], 1)
+    about = {"course": "cs241", "run_id": run_id, "job_id": job["id"], "generation": 1, "execution_id": "e1"}
+    told = JobFinished(
+        **about, grader_id=name, started_at=NOW, finished_at=NOW, outcome=Outcome.FAILED, reason="forged"
+    )
+    async with login(await join(cluster, name)) as connection:
+        for ticket in ("", made_up, "\N{GREEK SMALL LETTER ALPHA}"):
+            forged = told.model_copy(update={"ticket": ticket})
+            await tell(connection, forged, "job.finished.cs241", user=grader_user(name))
+    (job,) = (await cluster.client.finished("cs241", run_id))["jobs"]
+
+    assert (job["outcome"], job["grader"], job["reason"]) == ("succeeded", "honest", "")
+    assert job["attempts"] == 1
+
+
+async def test_a_grader_that_is_revoked_while_it_joins_gets_no_login(
+    cluster: Cluster, management: Management, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    really_open = Accounts.open
+
+    async def revoked_meanwhile(accounts: Accounts, grader_id: str, **more: Any) -> str:
+        answer = await cluster.client.http.post(f"/api/v2/graders/{grader_id}/revoke", headers=TOKEN)
+        assert answer.status_code == 202
+        return await really_open(accounts, grader_id, **more)
+
+    monkeypatch.setattr(Accounts, "open", revoked_meanwhile)
+    answer = await cluster.client.http.post(
+        f"/api/v2/graders/{name}", json={"hostname": "h", "pool": "default", "slots": 1}, headers=TOKEN
+    )
+
+    assert answer.status_code == 403, answer.text
+    assert grader_user(name) not in str(await management.get("users"))
 
 
 async def tell(connection: AbstractConnection, event: JobFinished, key: str, *, user: str | None) -> None:

@@ -60,10 +60,14 @@ class Stack:
             return container["State"]["Status"] == "exited" and container["State"]["ExitCode"] == 0
         _, *command = container["Config"]["Healthcheck"]["Test"]
         with contextlib.suppress(APIError):  # it does not run yet
-            check = self.client.exec_create(name, command)["Id"]
-            self.client.exec_start(check)
-            return self.client.exec_inspect(check)["ExitCode"] == 0
+            return self.execute(name, *command)[0] == 0
         return False
+
+    def execute(self, name: str, *command: str) -> tuple[int, str]:
+        """Run a command in a container; its exit code, and what it prints."""
+        process = self.client.exec_create(name, command)["Id"]
+        printed: bytes = self.client.exec_start(process)
+        return int(self.client.exec_inspect(process)["ExitCode"]), printed.decode(errors="replace")
 
     def logs(self) -> str:
         """The ends of all logs."""

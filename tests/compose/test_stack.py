@@ -22,6 +22,7 @@ from demo.client import Broadway, BroadwayError
 
 OVER = ("grading run is complete", "grading run failed")
 FEW = 8
+ROLES = ("ingest", "dispatcher", "results", "grader-1", "grader-2")
 DRAIN = 30  # seconds that the engine gives a grader to stop
 LABELS = ("title", "description", "licenses", "version", "revision", "created", "base.name")
 
@@ -99,6 +100,20 @@ async def test_commands_see_both_graders(stack: Stack) -> None:
         return all(f"host1-{number}" in found for number in (1, 2))
 
     await until(listed)
+
+
+@pytest.mark.timeout(290)
+async def test_every_role_tells_its_metrics(stack: Stack) -> None:
+    read = "from urllib.request import urlopen; print(urlopen('http://127.0.0.1:9470/metrics').read().decode())"
+    told = {
+        name: await asyncio.to_thread(stack.execute, name, "python", "-c", read)
+        for name in stack.containers()
+        if any(f"_{role}_" in name for role in ROLES)
+    }
+    assert len(told) == 6, list(told)
+    assert {
+        name: metrics[:400] for name, (code, metrics) in told.items() if code or "broadway_build" not in metrics
+    } == {}
 
 
 @pytest.mark.timeout(290)
