@@ -114,6 +114,12 @@ class Workers:
         result = await self._workers.update_one(wanted, {"$set": idle})
         return result.modified_count == 1
 
+    async def is_any_extended(self, pool: str) -> bool:
+        """Whether a grader of a pool lives that understands what we add to the original's stages, as ours do."""
+        at_the_broker: Document = {"gateway": None, "slots": {"$exists": True}}
+        wanted: Document = {"alive": True, "pool": pool, "$or": [{"extended": True}, at_the_broker]}
+        return await self._workers.find_one(wanted, {"_id": 1}) is not None
+
     async def silent_attached(self, moment: datetime) -> list[Attached]:
         """Graders behind gateways that live by their record, and were last heard of at or before a moment."""
         alive = await self._workers.find({"alive": True}).to_list()
