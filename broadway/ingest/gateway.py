@@ -152,6 +152,7 @@ class Gateway:
         pool: str,
         over_socket: bool,
         extended: bool,
+        runtime: str = "",
         running: Sequence[str] = (),
     ) -> Attached | None:
         """Take a grader on; None while another one of that id lives.
@@ -171,6 +172,7 @@ class Gateway:
             over_socket=over_socket,
             gateway=self.name,
             extended=extended,
+            runtime=runtime,
         )
         if not await self.workers.register(worker):
             return None
@@ -442,6 +444,7 @@ class Gateway:
                 if job.execution_id
             ],
             leaving=leaving,
+            runtime=worker.runtime,
             gateway=self.name,
             sent_at=datetime.now(UTC),
         )

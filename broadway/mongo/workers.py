@@ -20,7 +20,8 @@ class Attached:
     """A grader that speaks to a gateway instead of the broker.
 
     ``gateway`` is the API process that it last registered with, ``session`` that registration; ``extended`` tells that
-    it understands what we add to the original's protocol, ``mode`` is what its operator wants of it.
+    it understands what we add to the original's protocol, ``mode`` is what its operator wants of it, ``runtime`` what
+    starts its containers, if it says so.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Attached:
     gateway: str
     extended: bool = False
     mode: GraderMode = GraderMode.ONLINE
+    runtime: str = ""
 
 
 class Workers:
@@ -219,6 +221,7 @@ def _state(beat: GraderHeartbeat) -> Document:
         "slots": beat.slots,
         "paused": beat.paused,
         "draining": beat.draining,
+        "runtime": beat.runtime,
         "left": beat.leaving,
         "use_ws": False,
         "gateway": None,
@@ -238,6 +241,7 @@ def _attached_document(worker: Attached) -> Document:
         "gateway": worker.gateway,
         "session": worker.session,
         "extended": worker.extended,
+        "runtime": worker.runtime,
         "registered_at": worker.registered_at,
     }
 
@@ -255,6 +259,7 @@ def _attached(document: Document) -> Attached:
         over_socket=bool(document.get("use_ws")),
         gateway=document.get("gateway") or "",
         extended=bool(document.get("extended")),
+        runtime=document.get("runtime") or "",
         mode=GraderMode(document.get("order", {}).get("mode", GraderMode.ONLINE)),
     )
 

@@ -275,6 +275,11 @@ class GraderSettings(_Settings):
     no_network: bool = Field(default=False, description="give no stage a network, whatever it asks for")
     allow_privileged: bool = Field(default=False, description="run stages that ask for privileged containers")
 
+    @property
+    def runtime_told(self) -> str:
+        """What others are told of the runtime: whichever the engine has as its default is not known here."""
+        return self.runtime or "default"
+
     @field_validator("api_host")
     @classmethod
     def _known_scheme(cls, address: str) -> str:
