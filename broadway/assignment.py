@@ -1,5 +1,6 @@
 """Assignments: the pipelines that a course registers, and the environment their stages run in."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from itertools import pairwise
@@ -21,6 +22,17 @@ ALLOWANCE = timedelta(minutes=15)  # beside the time limits of a job's stages, f
 
 # Without zero, which engines take for no limit.
 Memory = Annotated[str, Field(pattern=r"^[0-9]*[1-9][0-9]*(\.[0-9]+)?[kKmMgGtT]?[bB]?$")]
+
+
+def _cpus(text: str) -> str:
+    """CPUs by number, as engines take them: which there are is the host's business."""
+    ranges = [part.split("-", 1) for part in text.split(",")] if text else []
+    if not all(re.fullmatch("[0-9]{1,5}", number) for part in ranges for number in part):
+        raise ValueError("should be numbers of CPUs and ranges of them, as in 0-3,7")
+    for first, last in (map(int, part) for part in ranges if len(part) > 1):
+        if last < first:
+            raise ValueError(f"{first}-{last} is no range of CPUs: its end is before its start")
+    return text
 
 
 _UNITS = {"b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -58,7 +70,7 @@ class Stage(BaseModel):
     privileged: bool = False
     hostname: str = "container"
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
-    cpuset_cpus: str = ""
+    cpuset_cpus: Annotated[str, AfterValidator(_cpus)] = ""
     memory: Memory = "2g"
     logs: bool = True
     untrusted: bool = False

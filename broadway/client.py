@@ -103,6 +103,7 @@ class GraderDescription(BaseModel):
     jobs_processed: int
     last_seen: str | None
     way: str
+    runtime: str = ""
 
 
 class _Asking:

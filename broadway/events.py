@@ -254,6 +254,7 @@ class GraderHeartbeat(Event):
 
     ``paused`` says why it takes no jobs; it has no slots then. ``draining``: because an operator wants it to finish.
     ``order`` is the revision of the last order that it obeys.
+    ``runtime`` starts its containers; empty when it does not say.
     ``gateway`` names the API process that speaks for it, which has stored all this already.
     """
 
@@ -268,6 +269,7 @@ class GraderHeartbeat(Event):
     paused: str = ""
     draining: bool = False
     order: int = 0
+    runtime: str = ""
     gateway: str | None = None
     sent_at: datetime
 

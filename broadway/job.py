@@ -179,6 +179,12 @@ class Job:
             return self
         return replace(self, state=JobState.DISPATCHED, dispatched_at=now, not_before=None)
 
+    def decline(self, generation: int, until: datetime) -> "Job":
+        """The grader that was handed the job cannot run it, and has not begun to: it waits for another one."""
+        if self.generation != generation or self.state is not JobState.DISPATCHED:
+            return self
+        return replace(self, state=JobState.QUEUED, dispatched_at=None, not_before=until)
+
     def redispatch(self, now: datetime) -> "Job":
         """Hand the job to the graders again, since the first message seems to be lost."""
         if self.state is not JobState.DISPATCHED:

@@ -16,7 +16,8 @@ class FakeContainers:
 
     is_stuck = False  # never comes back, as no real one should
 
-    def __init__(self) -> None:
+    def __init__(self, *, allow_network: bool = True) -> None:
+        self.allow_network = allow_network
         self.started: list[Labels] = []
 
     async def ping(self) -> None:
@@ -36,6 +37,7 @@ class FakeContainers:
         upcoming: Upcoming | None = None,  # noqa: ARG002 - nothing to make
     ) -> StageRun:
         self.started.append(labels)
+        stage = stage if self.allow_network else stage.model_copy(update={"networking": False})
         verb, *arguments = stage.entrypoint or ["exit", "0"]
         directory = next((mount.source for mount in mounts if mount.target == "/job"), Path())
         begun = datetime.now(UTC)
@@ -85,6 +87,8 @@ def _ending(verb: str, arguments: Sequence[str], stage: Stage, directory: Path) 
             return Ending(output=(directory / arguments[0]).read_text())
         case "fails-for":
             return Ending(int(str(stage.env.get(arguments[0], "")).endswith(arguments[1])))
+        case "interfaces":
+            return Ending(output="eth0 lo" if stage.has_network else "lo")
         case "oom":
             return Ending(137, oom=True)
         case "flood":

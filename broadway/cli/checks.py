@@ -112,7 +112,7 @@ async def examine(
     for found in await asyncio.gather(*(_bounded(name, check, patient) for name, check in checks)):
         findings += found
     if isinstance(settings, ServiceSettings):
-        findings += [*_consumers(patient), *_pools(patient), *_dead_letters(patient)]
+        findings += [*_consumers(patient), *_pools(patient), *_runtimes(patient), *_dead_letters(patient)]
     return findings
 
 
@@ -277,8 +277,7 @@ def _pools(patient: Patient) -> Iterable[Finding]:
     survey, settings = patient.survey, patient.settings
     if survey is None or not isinstance(settings, ServiceSettings):
         return
-    heard_of = datetime.now(UTC) - settings.lease
-    live = [grader for grader in survey.graders if grader.get("last_seen", heard_of) >= heard_of]
+    live = _live(survey, settings)
     graders = Counter(grader.get("pool", "default") for grader in live)
     taking = Counter(grader.get("pool", "default") for grader in live if grader.get("slots", 1))
     for pool in sorted({course.pool for course in survey.courses}):
@@ -293,6 +292,29 @@ def _pools(patient: Patient) -> Iterable[Finding]:
             yield ok("pools", f"{pool} has {graders[pool]} live graders")
     if not survey.courses:
         yield warning("pools", "no course is registered", "start ingest with a --course-config")
+
+
+def _live(survey: Survey, settings: ServiceSettings) -> Sequence[Mapping[str, Any]]:
+    heard_of = datetime.now(UTC) - settings.lease
+    return [grader for grader in survey.graders if grader.get("last_seen", heard_of) >= heard_of]
+
+
+def _runtimes(patient: Patient) -> Iterable[Finding]:
+    """Which graders of a pool would run a job otherwise than the others do."""
+    survey, settings = patient.survey, patient.settings
+    if survey is None or not isinstance(settings, ServiceSettings):
+        return
+    pools: dict[str, dict[str, list[str]]] = {}
+    for grader in _live(survey, settings):
+        if runtime := grader.get("runtime"):
+            pools.setdefault(grader.get("pool", "default"), {}).setdefault(runtime, []).append(str(grader["_id"]))
+    for pool, by_runtime in sorted(pools.items()):
+        if len(by_runtime) > 1:
+            each = "; ".join(f"{runtime}: {', '.join(sorted(ids))}" for runtime, ids in sorted(by_runtime.items()))
+            advice = "start the graders of a pool with the same --runtime, or give them different pools"
+            yield warning("runtimes", f"the graders of {pool} have different runtimes ({each})", advice)
+        else:
+            yield ok("runtimes", f"the graders of {pool} have one runtime, {next(iter(by_runtime))}")
 
 
 def _dead_letters(patient: Patient) -> Iterable[Finding]:

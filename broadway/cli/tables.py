@@ -36,6 +36,7 @@ def grader_table(graders: Sequence[GraderDescription]) -> None:
             grader.id,
             grader.hostname,
             grader.pool,
+            grader.runtime,
             grader.state,
             f"{len(grader.running)}/{grader.slots}",
             str(grader.jobs_processed),
@@ -44,7 +45,7 @@ def grader_table(graders: Sequence[GraderDescription]) -> None:
         )
         for grader in graders
     ]
-    _table(("id", "host", "pool", "state", "running", "jobs", "last seen", "why"), rows)
+    _table(("id", "host", "pool", "runtime", "state", "running", "jobs", "last seen", "why"), rows)
 
 
 def hook_table(hooks: Sequence[Mapping[str, Any]]) -> None:

@@ -201,6 +201,7 @@ async def _beat(settings: GraderSettings, worker: Worker, rabbit: Rabbit, *, lea
         paused=worker.duty.reason,
         draining=worker.duty.is_draining,
         order=worker.duty.order.revision,
+        runtime=settings.runtime_told,
         running=worker.running,
         leaving=leaving,
         sent_at=datetime.now(UTC),

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from broadway.cancellation import end
 from broadway.grader.join import Membership, http_client, refused_token
-from broadway.grader.v1 import HEARTBEAT_UNTOLD, Hand, JobMessage, JobResult, hostname, patiently
+from broadway.grader.v1 import HEARTBEAT_UNTOLD, Hand, JobMessage, JobResult, hostname, patiently, presentation
 from broadway.service import StartError, background, unless_stopped
 from broadway.settings import GraderSettings
 
@@ -94,7 +94,7 @@ class _Poller:
         raise AssertionError  # patience has no end
 
     async def _register(self) -> float:
-        query = {"pool": self.settings.pool} if self.extended else None
+        query = presentation(self.settings) if self.extended else None
         answer = await self._ask("POST", "worker", {"hostname": hostname()}, params=query)
         if answer.is_success:
             return _read(_Registered, answer).data.heartbeat or HEARTBEAT_UNTOLD

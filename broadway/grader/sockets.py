@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import structlog
 from pydantic import BaseModel, ValidationError
@@ -18,7 +19,7 @@ from broadway.cancellation import end
 from broadway.grader.bench import Bench
 from broadway.grader.join import demand_trust, refused_token
 from broadway.grader.spool import Spool
-from broadway.grader.v1 import AGENT, HEARTBEAT_UNTOLD, Hand, JobMessage, JobResult, hostname, patiently
+from broadway.grader.v1 import AGENT, HEARTBEAT_UNTOLD, Hand, JobMessage, JobResult, hostname, patiently, presentation
 from broadway.service import background
 from broadway.settings import GraderSettings
 
@@ -136,7 +137,7 @@ class _Line:
 
     def _address(self) -> str:
         address = f"{self.settings.api_host}/api/v1/worker_ws/{self.name}"
-        return f"{address}?pool={self.settings.pool}" if self.extended else address
+        return f"{address}?{urlencode(presentation(self.settings))}" if self.extended else address
 
     async def _converse(self, socket: ClientConnection, interval: float) -> None:
         try:

@@ -16,6 +16,7 @@ from broadway.grader.bench import Bench
 from broadway.grader.grade import CRASHED, Graded
 from broadway.grader.spool import Spool
 from broadway.job import FaultPhase, Outcome
+from broadway.settings import GraderSettings
 
 log = structlog.get_logger(__name__)
 
@@ -129,6 +130,11 @@ def patiently(on: type[Exception], *, longest: float = LONGEST_PAUSE) -> AsyncIt
     """Attempts without end, with ever longer pauses between them, so that graders do not come in step."""
     first = min(0.5, longest)
     return stamina.retry_context(on=on, attempts=None, timeout=None, wait_initial=first, wait_max=longest)
+
+
+def presentation(settings: GraderSettings) -> dict[str, str]:
+    """What our own server wants to know of a grader beyond the original's words: parameters of a request."""
+    return {"pool": settings.pool, "runtime": settings.runtime_told}
 
 
 def hostname() -> str:

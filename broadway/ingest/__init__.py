@@ -18,6 +18,7 @@ from broadway.ingest.app import Deps, build_app
 from broadway.ingest.deliveries import Receiver
 from broadway.ingest.feed import Feed
 from broadway.ingest.gateway import Gateway, Later
+from broadway.ingest.limits import Limits
 from broadway.ingest.server import MAX_FRAME, HttpProtocol, Server, WebSocketProtocol
 from broadway.ingest.submit import Submissions
 from broadway.job import JobClass
@@ -56,12 +57,14 @@ async def serve(settings: IngestSettings, *, store: Store, rabbit: Rabbit, stop:
         interval=HEALTH_INTERVAL,
     )
     shared = store.shared(unhurried=UNHURRIED)
-    submissions = Submissions(shared.assignments, shared.runs, shared.jobs)
+    limits = Limits.of(settings)
+    submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits)
     announcer = Announcer(runs=shared.runs, publisher=rabbit)
     together = replace(store, courses=shared.courses, runs=shared.runs, deliveries=shared.deliveries)
     receiver = Receiver(together, submissions, announcer, afterthoughts.add)
     deps = Deps(
         settings=settings,
+        limits=limits,
         store=store,
         rabbit=rabbit,
         later=afterthoughts.add,

@@ -41,9 +41,10 @@ from broadway.ingest.auth import CourseStore
 from broadway.ingest.deliveries import Receiver
 from broadway.ingest.feed import Feed
 from broadway.ingest.gateway import Gateway, Later
+from broadway.ingest.limits import InvalidEnvError, Limits, RejectedError
 from broadway.ingest.payload import BodyTooLargeError, BodyTooSlowError, InvalidBodyError
 from broadway.ingest.responses import PREFLIGHT, Refused, failure, invalid_body, problem, refused
-from broadway.ingest.submit import KeyReusedError, RejectedError, Submissions
+from broadway.ingest.submit import KeyReusedError, Submissions
 from broadway.mongo import Store, StoreError
 from broadway.mongo.assignments import UnstorableError
 from broadway.mongo.runs import CursorError
@@ -66,6 +67,7 @@ class Deps:
     """
 
     settings: IngestSettings
+    limits: Limits
     store: Store
     rabbit: Rabbit
     later: Later
@@ -232,6 +234,7 @@ def _exception_handlers() -> Mapping[Any, Any]:
         BodyTooLargeError: _on_too_large,
         BodyTooSlowError: _on_too_slow,
         UnstorableError: _on_unstorable,
+        InvalidEnvError: _on_invalid_env,
         RejectedError: _on_rejected,
         CursorError: _on_cursor,
         KeyReusedError: _on_key_reused,
@@ -280,6 +283,10 @@ def _on_too_slow(request: Request, error: BodyTooSlowError) -> Response:
 
 def _on_unstorable(request: Request, error: UnstorableError) -> Response:
     return _on_invalid_body(request, InvalidBodyError(f"the body {error}"))
+
+
+def _on_invalid_env(request: Request, error: InvalidEnvError) -> Response:
+    return _on_invalid_body(request, InvalidBodyError(str(error)))
 
 
 def _on_rejected(request: Request, error: RejectedError) -> Response:

@@ -8,10 +8,10 @@ from starlette.responses import Response
 from broadway.assignment import AssignmentConfig
 from broadway.course import Course
 from broadway.ingest.auth import authorize
+from broadway.ingest.limits import check_limits
 from broadway.ingest.operations import PageQuery, answered, operation, query_of
 from broadway.ingest.payload import read
 from broadway.ingest.responses import Refused, success
-from broadway.ingest.submit import Limits, check_limits
 from broadway.ingest.views import AssignmentName, AssignmentView, Page
 
 if TYPE_CHECKING:
@@ -52,14 +52,7 @@ async def list_assignments(request: Request, deps: "Deps") -> Response:
 
 async def _store(course: Course, request: Request, deps: "Deps") -> None:
     config = await read(request, AssignmentConfig, limit=deps.settings.max_body_size)
-    settings = deps.settings
-    limits = Limits(
-        max_job_seconds=settings.max_job_seconds,
-        allow_privileged=settings.allow_privileged,
-        images=[pattern.strip() for pattern in settings.allow_images.split(",")],
-        max_memory=settings.max_memory,
-    )
-    check_limits(config, limits)
+    check_limits(config, deps.limits, course=course.id)
     await deps.store.assignments.put(course.id, request.path_params["assignment"], config.as_posted())
 
 

@@ -25,7 +25,8 @@ from broadway.hook import (
     submission_key,
 )
 from broadway.ingest.gateway import Later
-from broadway.ingest.submit import KeyReusedError, RejectedError, RunRequest, Submission, Submissions, run_id_of
+from broadway.ingest.limits import RejectedError
+from broadway.ingest.submit import KeyReusedError, RunRequest, Submission, Submissions, run_id_of
 from broadway.job import JobState
 from broadway.mongo import Store, StoreError
 from broadway.phases import Advanced, Announcer, advance

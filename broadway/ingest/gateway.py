@@ -28,7 +28,7 @@ from broadway.events import (
 )
 from broadway.facts import following
 from broadway.ingest.wire import JobResult, judge
-from broadway.job import Attempt, Job, JobState, Move, Moved, RetryPolicy
+from broadway.job import Attempt, FaultPhase, Job, JobState, Move, Moved, Outcome, RetryPolicy
 from broadway.metrics import Refusal
 from broadway.mongo import StoreError
 from broadway.mongo.workers import Attached
@@ -43,6 +43,7 @@ log = structlog.get_logger(__name__)
 SILENT_INTERVALS = 2  # without a heartbeat, and a grader is dead
 MAX_DEFERRALS = 3  # of a job that would rather run elsewhere
 DEFERRAL_PAUSE = 0.2  # seconds
+OUR_KEYS = ("untrusted", "read", "write", "inherit", "results")  # of a stage, which the original has not
 STORE_PAUSE = 1.0  # seconds before a store that is away is asked again
 
 JOB_NOT_FOUND = "job with the given ID not found"
@@ -65,6 +66,7 @@ class Workers(Protocol):
     async def bury(
         self, worker_id: str, *, session: str | None = None, silent_since: datetime | None = None
     ) -> bool: ...
+    async def is_any_extended(self, pool: str) -> bool: ...
     async def silent_attached(self, moment: datetime) -> list[Attached]: ...
     async def bury_sockets_of(self, gateway: str) -> None: ...
 
@@ -150,6 +152,7 @@ class Gateway:
         pool: str,
         over_socket: bool,
         extended: bool,
+        runtime: str = "",
         running: Sequence[str] = (),
     ) -> Attached | None:
         """Take a grader on; None while another one of that id lives.
@@ -169,6 +172,7 @@ class Gateway:
             over_socket=over_socket,
             gateway=self.name,
             extended=extended,
+            runtime=runtime,
         )
         if not await self.workers.register(worker):
             return None
@@ -248,7 +252,38 @@ class Gateway:
         if job is None or job.generation != event.generation or job.state is not JobState.DISPATCHED:
             log.info("job has moved on", grader=worker.id, **event.context)
             return None
+        if not worker.extended and (unknown := _unknown_to_the_originals(event.stages)):
+            await self._refuse(worker, job, f"the graders of pool {worker.pool} do not know {unknown}")
+            return None
         return await self._start(worker, job, event.stages)
+
+    async def _refuse(self, worker: Attached, job: Job, reason: str) -> None:
+        """Keep a job from a grader that would run it wrongly.
+
+        While one lives that can run it, the job waits for that one. Otherwise this is a failed attempt, and the last
+        one ends it.
+        """
+        now = datetime.now(UTC)
+        if await self.workers.is_any_extended(worker.pool):
+            log.info("job kept for another grader", grader=worker.id, reason=reason, **job.context)
+            until = now + max(self.policy.backoff, timedelta(seconds=DEFERRAL_PAUSE))
+            await self._move({job.id: lambda stored: stored.decline(job.generation, until)})
+            return
+        fault = f"{FaultPhase.CREATE}: {reason}"
+        finished = JobFinished(
+            **ids_of(job),
+            execution_id=token_hex(12),
+            grader_id=worker.id,
+            started_at=now,
+            finished_at=now,
+            outcome=Outcome.INFRASTRUCTURE_ERROR,
+            reason=fault,
+            fault_phase=FaultPhase.CREATE,
+            retryable=True,
+            results=[{"success": False}],
+            stderr=reason,
+        )
+        await self._record(worker, job, finished)
 
     async def _defer(self, event: JobDispatched, worker: Attached) -> None:
         await asyncio.sleep(DEFERRAL_PAUSE)
@@ -270,7 +305,7 @@ class Gateway:
         await self.workers.hand_out(worker.id, job.id)
         await self._publish(event_key("job", "started", job.course), started)
         log.info("job handed out", grader=worker.id, execution=started.execution_id, **job.context)
-        return Handout(job.id, started.execution_id, stages if worker.extended else _without_logs(stages))
+        return Handout(job.id, started.execution_id, stages if worker.extended else _as_the_originals(stages))
 
     async def report(self, worker: Attached, result: JobResult) -> None:
         """Take a result: job, log and the run's next step are stored when this returns.
@@ -409,6 +444,7 @@ class Gateway:
                 if job.execution_id
             ],
             leaving=leaving,
+            runtime=worker.runtime,
             gateway=self.name,
             sent_at=datetime.now(UTC),
         )
@@ -444,6 +480,13 @@ def _has_silent_stage(stages: Sequence[Mapping[str, Any]]) -> bool:
     return any(stage.get("logs") is False for stage in stages)
 
 
-def _without_logs(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The original's graders break down over the option, whatever its value."""
-    return [{key: value for key, value in stage.items() if key != "logs"} for stage in stages]
+def _unknown_to_the_originals(stages: Sequence[Mapping[str, Any]]) -> str | None:
+    """What the original's graders would ignore, or break down over, though it says how a stage is to run."""
+    if any(stage.get("untrusted") for stage in stages):
+        return "untrusted stages"
+    return next((f"the key {key} of a stage" for key in OUR_KEYS if any(stage.get(key) for stage in stages)), None)
+
+
+def _as_the_originals(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Without what says nothing to the original's graders, and breaks them: ``logs`` does whatever its value."""
+    return [{key: value for key, value in stage.items() if key not in ("logs", *OUR_KEYS)} for stage in stages]

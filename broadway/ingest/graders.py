@@ -275,6 +275,7 @@ def _described(document: dict[str, Any]) -> GraderView:
         jobs_processed=document.get("jobs_processed", 0),
         last_seen=seen if seen and seen.year > 1970 else None,  # noqa: PLR2004 - it has never been
         way=_way(document),
+        runtime=document.get("runtime") or "",
     )
 
 

@@ -26,6 +26,7 @@ from broadway.hook import (
 )
 from broadway.ingest.auth import authorize
 from broadway.ingest.deliveries import UndecidedError
+from broadway.ingest.limits import check_env
 from broadway.ingest.operations import Auth, PageQuery, answered, operation, query_of
 from broadway.ingest.payload import LARGE, InvalidBodyError, Nothing, parse, raw_body, read
 from broadway.ingest.responses import Refused, problem
@@ -155,6 +156,8 @@ async def put_roster(request: Request, deps: "Deps") -> Response:
     """Replace an assignment's roster: each student's environment, and the repository that it pushes to."""
     course = await authorize(request, deps.store.courses)
     roster = await read(request, Roster, limit=deps.settings.max_body_size)
+    for index, entry in enumerate(roster.students):
+        check_env(f"students.{index}.env", entry.env)
     await deps.store.rosters.put(course.id, request.path_params["assignment"], roster)
     return answered(roster)
 

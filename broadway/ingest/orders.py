@@ -13,6 +13,7 @@ from broadway import history
 from broadway.crashpoints import Point, reach
 from broadway.facts import Fact, following
 from broadway.ingest.jobs import own_job
+from broadway.ingest.limits import allowed
 from broadway.ingest.operations import answered, operation
 from broadway.ingest.payload import Nothing, read
 from broadway.ingest.responses import Refused
@@ -110,6 +111,7 @@ async def _rerun(run_id: str, only: Sequence[str] | None, deps: "Deps", *, faile
             raise Refused(404, RUN_NOT_FOUND)
         if not run.config:
             raise Refused(409, HAS_NO_CONFIG)
+        allowed(run.config, deps.limits, course=run.course)
         try:
             state, order = rerun_order(await deps.store.jobs.of_run(run_id), only=only, failed=failed)
         except NothingToDoError as error:

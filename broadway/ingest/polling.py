@@ -33,7 +33,7 @@ NO_JOB = 498
 
 OUR_AGENT = "broadway-grader/"
 _WAIT = re.compile(r"(?:^|[,;\s])wait=(\d+)")  # RFC 7240
-_POOL = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 Answer = TypeVar("Answer")
 
@@ -50,6 +50,7 @@ async def register(request: Request, deps: "Deps") -> Response:
         pool=pool_of(request.query_params.get("pool"), deps),
         over_socket=False,
         extended=is_ours(request.headers.get("user-agent")),
+        runtime=runtime_of(request.query_params.get("runtime")),
     )
     if worker is None:
         raise Refused(400, f"worker id '{worker_id}' already exists")
@@ -108,8 +109,21 @@ def pool_of(name: str | None, deps: "Deps") -> str:
     """
     if name is None:
         name = deps.settings.gateway_pool
-    if not _POOL.fullmatch(name):
-        raise Refused(400, "pool: letters, digits, dashes and underscores, 100 at most")
+    return _checked("pool", name)
+
+
+def runtime_of(name: str | None) -> str:
+    """The runtime that a grader says it has; empty when it says nothing.
+
+    Raises:
+        Refused: 400, the name cannot be a runtime's.
+    """
+    return "" if name is None else _checked("runtime", name)
+
+
+def _checked(key: str, name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise Refused(400, f"{key}: letters, digits, dashes and underscores, 100 at most")
     return name
 
 

@@ -17,7 +17,7 @@ from broadway.events import GraderMode
 from broadway.ingest.auth import parse_bearer
 from broadway.ingest.gateway import Gateway, Handout, UnwantedResultError
 from broadway.ingest.payload import InvalidBodyError, check, parse
-from broadway.ingest.polling import demand_admitted, is_ours, pool_of
+from broadway.ingest.polling import demand_admitted, is_ours, pool_of, runtime_of
 from broadway.ingest.responses import CORS, Refused
 from broadway.ingest.server import NO_CODE, PINGS
 from broadway.ingest.wire import JobResult, SocketMessage, SocketRegistration
@@ -73,6 +73,7 @@ def _refusal(websocket: WebSocket, deps: "Deps") -> str | None:
     try:
         token = parse_bearer(websocket.headers.get("authorization", ""))
         pool_of(websocket.query_params.get("pool"), deps)
+        runtime_of(websocket.query_params.get("runtime"))
     except Refused as error:
         return str(error)
     return None if same_secret(token, deps.cluster_token) else "invalid token"
@@ -241,6 +242,7 @@ class _Connection:
             pool=pool_of(self.websocket.query_params.get("pool"), self.deps),
             over_socket=True,
             extended=is_ours(self.websocket.headers.get("user-agent")),
+            runtime=runtime_of(self.websocket.query_params.get("runtime")),
             running=wanted.running,
         )
         self.worker = worker or self.worker  # before anything else that may fail: somebody has to bury it

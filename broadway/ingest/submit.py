@@ -1,4 +1,4 @@
-"""Submitting: registering an assignment's pipelines, and starting a run. Pure of HTTP."""
+"""Submitting: starting a run. Pure of HTTP."""
 
 import asyncio
 import hashlib
@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from secrets import token_hex
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
@@ -14,9 +13,10 @@ from weakref import WeakValueDictionary
 from pydantic import BaseModel, ConfigDict
 
 from broadway import trace
-from broadway.assignment import AssignmentConfig, Env, Pipeline, Stage, longest_run, memory_bytes
+from broadway.assignment import Env
 from broadway.course import Course
 from broadway.crashpoints import Point, reach
+from broadway.ingest.limits import Limits, RejectedError, allowed, check_env
 from broadway.job import Phase
 from broadway.phases import Advanced, PhaseJobs, RunStore, begin, complete
 from broadway.run import PIPELINE_OF, PlannedJob, Run, RunState, plan_jobs
@@ -30,10 +30,6 @@ class RunRequest(BaseModel):
     students_env: list[Env]
     pre_processing_env: Env = {}
     post_processing_env: Env = {}
-
-
-class RejectedError(ValueError):
-    """A submission that makes no sense; the text says why."""
 
 
 class KeyReusedError(ValueError):
@@ -77,45 +73,6 @@ class Assignments(Protocol):
     async def get(self, course: str, assignment: str) -> dict[str, Any] | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the operator lets courses ask for. ``images`` are patterns with ``*`` and ``?``."""
-
-    max_job_seconds: float
-    allow_privileged: bool = False
-    images: Sequence[str] = ("*",)
-    max_memory: str | None = None
-
-
-def check_limits(config: AssignmentConfig, limits: Limits) -> None:
-    """Compare an assignment with what the operator allows.
-
-    Raises:
-        RejectedError: It asks for more; the text names the pipeline, the stage and the key.
-    """
-    for key in PIPELINE_OF.values():
-        pipeline: Pipeline = getattr(config, key) or []
-        for index, stage in enumerate(pipeline):
-            if problem := _problem(stage, limits):
-                raise RejectedError(f"{key}.{index}.{problem}")
-        seconds = longest_run([stage.model_dump() for stage in pipeline])
-        if seconds > limits.max_job_seconds:
-            raise RejectedError(
-                f"{key}: its stages may run {seconds:g} s together, {limits.max_job_seconds:g} s are allowed for a job"
-            )
-
-
-def _problem(stage: Stage, limits: Limits) -> str | None:
-    """The first key of a stage that asks for too much, and why."""
-    if stage.privileged and not limits.allow_privileged:
-        return "privileged: privileged containers are not allowed on this server"
-    if not any(fnmatchcase(stage.image, pattern) for pattern in limits.images):
-        return f"image: {stage.image} is none of the images that this server allows: {', '.join(limits.images)}"
-    if limits.max_memory and memory_bytes(stage.memory) > memory_bytes(limits.max_memory):
-        return f"memory: {stage.memory} is more than a stage may have on this server, {limits.max_memory}"
-    return None
-
-
 @dataclass(slots=True, weakref_slot=True)
 class _Keyed:
     """What is being submitted with one key: one by one, and whoever waited may share what came of the first."""
@@ -131,6 +88,7 @@ class Submissions:
     assignments: Assignments
     runs: RunStore
     jobs: Jobs
+    limits: Limits
     _keyed: WeakValueDictionary[str, _Keyed] = field(default_factory=WeakValueDictionary)
 
     async def submit(self, submission: Submission, *, key: str | None = None) -> Submitted:
@@ -139,7 +97,7 @@ class Submissions:
         ``key`` is the client's name for this submission: however often it comes with that, it makes one run.
 
         Raises:
-            RejectedError: The run does not fit the assignment; nothing is stored.
+            RejectedError: The run does not fit the assignment, or that is not allowed any more; nothing is stored.
             KeyReusedError: Another submission had that key; nothing is stored.
             UnstorableError: The run is too large for the store; nothing is stored.
         """
@@ -171,9 +129,34 @@ class Submissions:
         return Submitted(run_id, None)
 
     async def _store(self, run_id: str, submission: Submission, digest: str | None = None) -> Submitted:
-        run = await _new_run(run_id, submission, assignments=self.assignments, jobs=self.jobs)
+        run = await self._new_run(run_id, submission)
         await reach(Point.SUBMIT_CHECKED)
         return Submitted(run_id, await begin(replace(run, request_digest=digest), runs=self.runs, jobs=self.jobs))
+
+    async def _new_run(self, run_id: str, submission: Submission) -> Run:
+        course, request = submission.course, submission.request
+        config = await self.assignments.get(course.id, submission.assignment)
+        if config is None:
+            raise RejectedError("assignment configuration not found")
+        _check_fit(config, request)
+        given = request.model_fields_set
+        run = Run(
+            id=run_id,
+            course=course.id,
+            assignment=submission.assignment,
+            state=RunState.READY,
+            started_at=datetime.now(UTC),
+            config=allowed(config, self.limits, course=course.id),
+            students_env=request.students_env,
+            pre_processing_env=request.pre_processing_env if "pre_processing_env" in given else None,
+            post_processing_env=request.post_processing_env if "post_processing_env" in given else None,
+            pool=course.pool,
+            trigger=submission.trigger,
+            traceparent=submission.traceparent or trace.begun(),
+        )
+        for phase in Phase:
+            self.jobs.check(plan_jobs(run, phase, run.started_at))
+        return run
 
 
 def run_id_of(course_id: str, key: str) -> str:
@@ -189,34 +172,11 @@ async def _known(run_id: str, digest: str, runs: RunStore) -> Run | None:
     return known
 
 
-async def _new_run(run_id: str, submission: Submission, *, assignments: Assignments, jobs: Jobs) -> Run:
-    course, request = submission.course, submission.request
-    config = await assignments.get(course.id, submission.assignment)
-    if config is None:
-        raise RejectedError("assignment configuration not found")
-    _check_fit(config, request)
-    given = request.model_fields_set
-    run = Run(
-        id=run_id,
-        course=course.id,
-        assignment=submission.assignment,
-        state=RunState.READY,
-        started_at=datetime.now(UTC),
-        config=config,
-        students_env=request.students_env,
-        pre_processing_env=request.pre_processing_env if "pre_processing_env" in given else None,
-        post_processing_env=request.post_processing_env if "post_processing_env" in given else None,
-        pool=course.pool,
-        trigger=submission.trigger,
-        traceparent=submission.traceparent or trace.begun(),
-    )
-    for phase in Phase:
-        jobs.check(plan_jobs(run, phase, run.started_at))
-    return run
-
-
 def _check_fit(config: Mapping[str, Any], request: RunRequest) -> None:
+    for index, env in enumerate(request.students_env):
+        check_env(f"students_env.{index}", env)
     for kind in ("pre", "post"):
+        check_env(f"{kind}_processing_env", getattr(request, f"{kind}_processing_env"))
         if f"{kind}_processing_env" in request.model_fields_set and not config.get(f"{kind}_processing_pipeline"):
             raise RejectedError(
                 f"{kind}-processing runtime environment provided, "

@@ -72,6 +72,9 @@ class GraderView(View):
     jobs_processed: int
     last_seen: datetime | None
     way: str = Field(description="broker, websocket or polling")
+    runtime: str = Field(
+        description="what starts its containers; `default` is the engine's own, empty when it does not say"
+    )
 
 
 class GraderList(View):

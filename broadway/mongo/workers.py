@@ -20,7 +20,8 @@ class Attached:
     """A grader that speaks to a gateway instead of the broker.
 
     ``gateway`` is the API process that it last registered with, ``session`` that registration; ``extended`` tells that
-    it understands what we add to the original's protocol, ``mode`` is what its operator wants of it.
+    it understands what we add to the original's protocol, ``mode`` is what its operator wants of it, ``runtime`` what
+    starts its containers, if it says so.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Attached:
     gateway: str
     extended: bool = False
     mode: GraderMode = GraderMode.ONLINE
+    runtime: str = ""
 
 
 class Workers:
@@ -113,6 +115,12 @@ class Workers:
             idle["session"] = None  # a heartbeat of it that is still on its way to the store must not revive the grader
         result = await self._workers.update_one(wanted, {"$set": idle})
         return result.modified_count == 1
+
+    async def is_any_extended(self, pool: str) -> bool:
+        """Whether a grader of a pool lives that understands what we add to the original's stages, as ours do."""
+        at_the_broker: Document = {"gateway": None, "slots": {"$exists": True}}
+        wanted: Document = {"alive": True, "pool": pool, "$or": [{"extended": True}, at_the_broker]}
+        return await self._workers.find_one(wanted, {"_id": 1}) is not None
 
     async def silent_attached(self, moment: datetime) -> list[Attached]:
         """Graders behind gateways that live by their record, and were last heard of at or before a moment."""
@@ -213,6 +221,7 @@ def _state(beat: GraderHeartbeat) -> Document:
         "slots": beat.slots,
         "paused": beat.paused,
         "draining": beat.draining,
+        "runtime": beat.runtime,
         "left": beat.leaving,
         "use_ws": False,
         "gateway": None,
@@ -232,6 +241,7 @@ def _attached_document(worker: Attached) -> Document:
         "gateway": worker.gateway,
         "session": worker.session,
         "extended": worker.extended,
+        "runtime": worker.runtime,
         "registered_at": worker.registered_at,
     }
 
@@ -249,6 +259,7 @@ def _attached(document: Document) -> Attached:
         over_socket=bool(document.get("use_ws")),
         gateway=document.get("gateway") or "",
         extended=bool(document.get("extended")),
+        runtime=document.get("runtime") or "",
         mode=GraderMode(document.get("order", {}).get("mode", GraderMode.ONLINE)),
     )
 

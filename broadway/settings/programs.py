@@ -183,6 +183,10 @@ class IngestSettings(ServiceSettings):
         description="seconds that the broker lets a grader hold a message, as its own consumer_timeout says",
     )
     allow_privileged: bool = Field(default=False, description="accept stages that ask for privileged containers")
+    privileged_courses: str = Field(
+        default="*", min_length=1, description="courses whose stages may ask for that: patterns, between commas"
+    )
+    no_network: bool = Field(default=False, description="accept no stage with a network")
     allow_images: str = Field(
         default="*", min_length=1, description="images that stages may use: patterns with * and ?, between commas"
     )
@@ -201,6 +205,13 @@ class IngestSettings(ServiceSettings):
             except OSError as error:
                 raise ValueError(f"{certificate} and {key} cannot be used: {error.strerror or error}") from None
         return key
+
+    @field_validator("privileged_courses")
+    @classmethod
+    def _of_what_is_allowed(cls, courses: str, info: ValidationInfo) -> str:
+        if courses != "*" and not info.data.get("allow_privileged"):
+            raise ValueError("only together with allow_privileged, which it narrows")
+        return courses
 
     @field_validator("consumer_timeout")
     @classmethod
@@ -263,6 +274,11 @@ class GraderSettings(_Settings):
     pause: float = Field(default=30.0, gt=0, description="seconds of the first pause; doubles with every further one")
     no_network: bool = Field(default=False, description="give no stage a network, whatever it asks for")
     allow_privileged: bool = Field(default=False, description="run stages that ask for privileged containers")
+
+    @property
+    def runtime_told(self) -> str:
+        """What others are told of the runtime: whichever the engine has as its default is not known here."""
+        return self.runtime or "default"
 
     @field_validator("api_host")
     @classmethod

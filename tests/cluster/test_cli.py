@@ -26,9 +26,9 @@ async def test_staff_look_at_a_run(cluster: Cluster) -> None:
     assert json.loads(as_json.stdout)["jobs"] == run["jobs"]
     assert "hello" in log.stdout
     head, line = graders.stdout.splitlines()
-    assert head.split("\t") == ["id", "host", "pool", "state", "running", "jobs", "last seen", "why"]
+    assert head.split("\t") == ["id", "host", "pool", "runtime", "state", "running", "jobs", "last seen", "why"]
     assert line.split("\t")[0] == "host1"
-    assert line.split("\t")[2:6] == ["default", "online", "0/2", "2"]
+    assert line.split("\t")[2:7] == ["default", "default", "online", "0/2", "2"]
 
     again = await broadway("run", "rerun", run_id, "--failed", *access)
     assert (again.exit_code, again.last_line) == (0, "2 jobs queued; the run is in students, round 2")

@@ -7,12 +7,14 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from harness import Cluster, free_port, until
 from pymongo import AsyncMongoClient
 
+from broadway.events import GraderHeartbeat
 from broadway.local.broker import Broker
 from broadway.topology import RESULTS
 
@@ -104,7 +106,7 @@ async def test_a_deployment_that_is_well(cluster: Cluster, broker_node: Broker) 
 
     assert well.problems == set()
     assert well.exit_code == 0
-    for check in ("config", "api", "broker", "topology", "consumers", "pools", "letters", "clock"):
+    for check in ("config", "api", "broker", "topology", "consumers", "pools", "runtimes", "letters", "clock"):
         assert set(well.levels(check)) == {"ok"}, well.about(check)
     assert well.levels("engine") == ["warning"], "a host without a grader needs none"
     assert "no alarm" in well.about("broker")
@@ -150,6 +152,19 @@ async def test_what_is_wrong_inside(cluster: Cluster) -> None:
     assert "default has no live grader: capped, cs101, cs241 will wait" in sick.about("pools")
     assert "1 dead letters; the newest in broadway.results: odd" in sick.about("letters")
     assert "grading_job.backlog" in sick.about("store")
+
+
+async def test_graders_of_a_pool_with_different_runtimes(cluster: Cluster) -> None:
+    await healthy(cluster)
+    beat = GraderHeartbeat(
+        grader_id="host2", hostname="h", pool="default", slots=1, runtime="runsc", sent_at=datetime.now(UTC)
+    )
+    await cluster.opened.store.workers.beat([beat])
+
+    sick = await examine(cluster)
+
+    assert (sick.levels("runtimes"), sick.problems) == (["warning"], set())
+    assert "the graders of default have different runtimes (default: host1; runsc: host2)" in sick.about("runtimes")
 
 
 async def test_services_that_do_not_run(places: Any) -> None:

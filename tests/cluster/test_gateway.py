@@ -190,6 +190,68 @@ async def test_an_engine_that_crashed_is_not_the_students_failure(cluster: Clust
     assert [(job["outcome"], job["attempts"], job["grader"]) for job in run["jobs"]] == [("succeeded", 2, "native")]
 
 
+# Stages that the original's graders would run wrongly
+
+UNTRUSTED = stage("sleep", "0.2", untrusted=True)
+SCORING = stage("exit", "0", results="results.json")
+
+
+async def test_untrusted_stages_wait_for_a_grader_that_knows_them(cluster: Cluster) -> None:
+    cluster.graders.start("native", slots=1)
+    old, given = poller(cluster, "old"), []
+    await old.register()
+    await until(lambda: cluster.opened.store.workers.is_any_extended("default"))
+    await cluster.client.register("cs241", "mp1", students=[UNTRUSTED])
+    run_id = await cluster.client.submit("cs241", "mp1", students=6)
+
+    async with connection(cluster, "old-socket") as socket, background(old.beat_on()):
+        while (await cluster.client.status("cs241", run_id))["state"] != "grading run is complete":
+            given.append(await old.poll())
+        await cluster.client.register("cs241", "mp2", students=[stage("exit", "0")])
+        await cluster.graders.stop("native")
+        await cluster.client.submit("cs241", "mp2", students=1)
+        (trusted,) = (await hear(socket))["stages"]
+
+    run = await cluster.client.finished("cs241", run_id)
+    assert [(job["outcome"], job["attempts"], job["grader"]) for job in run["jobs"]] == [("succeeded", 1, "native")] * 6
+    assert not any(given)
+    assert trusted["entrypoint"] == ["exit", "0"], "the first that its socket was given"
+
+
+@pytest.mark.parametrize(
+    ("asked", "unknown"), [(UNTRUSTED, "untrusted stages"), (SCORING, "the key results of a stage")], ids=str
+)
+async def test_where_no_grader_knows_them_the_job_ends_visibly(
+    cluster: Cluster, asked: dict[str, Any], unknown: str
+) -> None:
+    old = poller(cluster, "old")
+    await old.register()
+    await cluster.client.register("cs241", "mp1", students=[stage("exit", "0"), asked])
+    run_id = await cluster.client.submit("cs241", "mp1", students=1)
+
+    async with background(old.beat_on()):
+        while (await cluster.client.status("cs241", run_id))["state"] != "grading run is complete":
+            assert await old.poll() is None
+
+    (job,) = (await cluster.client.describe("cs241", run_id))["jobs"]
+    reason = f"the graders of pool default do not know {unknown}"
+    assert (job["outcome"], job["reason"], job["attempts"]) == ("infrastructure_error", f"create: {reason}", 3)
+    log = await cluster.client.get(f"grading_job_log/cs241/{job['id']}", token="staff-241")
+    assert log.json()["data"] == {"stdout": "", "stderr": reason}
+
+
+async def test_a_socket_of_the_originals_is_given_none_either(cluster: Cluster) -> None:
+    await cluster.client.register("cs241", "mp1", students=[UNTRUSTED])
+    await cluster.client.register("cs241", "mp2", students=[stage("exit", "0", untrusted=False, read=[], logs=True)])
+    async with connection(cluster, "old") as socket:
+        run = await cluster.client.finished("cs241", await cluster.client.submit("cs241", "mp1", students=2))
+        await cluster.client.submit("cs241", "mp2", students=1)
+        (given,) = (await hear(socket))["stages"]
+
+    assert {job["outcome"] for job in run["jobs"]} == {"infrastructure_error"}
+    assert set(given) == {"image", "entrypoint", "env"}, "what says nothing is left out"
+
+
 Two = tuple[Processes, list[Client], list[list[str]]]
 
 

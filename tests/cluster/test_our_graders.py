@@ -52,6 +52,18 @@ async def test_a_class_is_graded(cluster: Cluster, address: str) -> None:
     assert "hidden" not in log["stdout"]
 
 
+async def test_operators_can_see_its_runtime(cluster: Cluster, address: str) -> None:
+    cluster.graders.attach("host1", address, slots=1)
+
+    async def told() -> list[str]:
+        headers = {"Authorization": "Bearer cluster-token"}
+        answer = await cluster.client.http.get("/api/v2/graders", headers=headers)
+        return [each["runtime"] for each in answer.json()["graders"] if each["way"] != "broker"]
+
+    await until(told)
+    assert await told() == ["default"]
+
+
 async def test_supervisors_can_see_that_it_is_ready(cluster: Cluster, address: str) -> None:
     cluster.graders.attach("host1", address)
     file = cluster.graders.health_file("host1")

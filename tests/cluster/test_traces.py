@@ -12,6 +12,7 @@ from processes import CLUSTER_TOKEN, QUICK_DISPATCHER, Processes, processes
 from pymongo import AsyncMongoClient
 
 from broadway.events import Event, RunAdvanced, decode
+from broadway.ingest.limits import Limits
 from broadway.ingest.submit import RunRequest, Submission, Submissions
 from broadway.job import JobClass
 from broadway.topology import EVENTS, JOBS, Binding, Queue, course_key, ready_key
@@ -102,7 +103,7 @@ async def test_what_the_reconciler_publishes_carries_it_too(cluster: Cluster) ->
     assert course
     store = cluster.opened.store
     roster = RunRequest(students_env=[{"STUDENT_ID": f"s{n}"} for n in range(2)])
-    submissions = Submissions(store.assignments, store.runs, store.jobs)
+    submissions = Submissions(store.assignments, store.runs, store.jobs, Limits(max_job_seconds=1000))
     async with cluster.opened.rabbit.consume(SPY, spy.ignore, tag="spy", prefetch=100, decoder=spy.read):
         stored = await submissions.submit(Submission(course, "mp1", roster, traceparent=GIVEN))
         await until(lambda: ("job.queued.v1", GIVEN) in spy.of(stored.run_id))

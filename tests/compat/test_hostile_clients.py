@@ -176,7 +176,7 @@ async def test_a_grader_that_is_cut_off_without_a_word_is_found_dead_and_its_job
 
 
 async def test_a_grader_that_reads_nothing_does_not_stop_the_others(server: Server) -> None:
-    await server.client.register(COURSE, "large", students=[stage("exit", "0", env={"BIG": "x" * 8_000_000})])
+    await server.client.register(COURSE, "large", students=[stage("exit", "0", env={"BIG": "x" * 1_000_000})] * 8)
     await server.upgrade("deaf")
     await server.client.submit(COURSE, "large", students=1)
 

@@ -111,6 +111,18 @@ def test_only_a_dispatched_job_is_dispatched_again(job: Job) -> None:
     assert DISPATCHED.redispatch(at(50)) == replace(DISPATCHED, dispatched_at=at(50))
 
 
+@pytest.mark.parametrize("job", [queued(), RUNNING, FINISHED], ids=lambda job: job.state)
+def test_only_a_job_that_nobody_has_started_is_declined(job: Job) -> None:
+    assert job.decline(job.generation, at(50)) is job
+
+
+def test_a_job_that_is_declined_waits_and_that_does_not_count() -> None:
+    declined = DISPATCHED.decline(1, at(50))
+    assert declined == replace(DISPATCHED, state=JobState.QUEUED, dispatched_at=None, not_before=at(50))
+    assert declined.starts == 0
+    assert DISPATCHED.decline(2, at(50)) is DISPATCHED, "another generation's message"
+
+
 @pytest.mark.parametrize("job", [queued(), DISPATCHED, FINISHED], ids=lambda job: job.state)
 def test_only_a_running_job_is_lost(job: Job) -> None:
     assert job.lose(at(50), policy=POLICY) is job

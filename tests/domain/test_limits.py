@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from broadway.assignment import AssignmentConfig, memory_bytes
-from broadway.ingest.submit import Limits, RejectedError, check_limits
+from broadway.ingest.limits import Limits, RejectedError, allowed, check_limits
 
 OURS = Limits(max_job_seconds=100, images=("registry.example/cs*/*", "debian:?*"), max_memory="4g")
 
@@ -23,9 +23,11 @@ def test_memory_is_spelled_as_the_engine_has_it(text: str, bytes_: int) -> None:
 
 
 def test_what_is_allowed() -> None:
-    check_limits(config({"image": "registry.example/cs241/mp1:3", "memory": "4096m", "timeout": 100}), OURS)
-    check_limits(config({"image": "debian:12"}), OURS)
-    check_limits(config({"image": "anything"}), Limits(max_job_seconds=100))
+    check_limits(
+        config({"image": "registry.example/cs241/mp1:3", "memory": "4096m", "timeout": 100}), OURS, course="cs1"
+    )
+    check_limits(config({"image": "debian:12"}), OURS, course="cs1")
+    check_limits(config({"image": "anything"}), Limits(max_job_seconds=100), course="cs1")
 
 
 @pytest.mark.parametrize(
@@ -41,5 +43,70 @@ def test_what_is_allowed() -> None:
 )
 def test_what_is_refused_is_named(stage: dict[str, Any], complaint: str) -> None:
     with pytest.raises(RejectedError) as raised:
-        check_limits(config({"image": "debian:12"}, stage), OURS)
+        check_limits(config({"image": "debian:12"}, stage), OURS, course="cs1")
     assert str(raised.value).startswith(complaint)
+
+
+def complaint(stage: dict[str, Any], limits: Limits, course: str = "cs1") -> str | None:
+    """What is said against a stage, if anything is."""
+    try:
+        check_limits(config(stage), limits, course=course)
+    except RejectedError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("course", "patterns", "told"),
+    [
+        ("cs241", ("cs241", "ece*"), None),
+        ("ece391", ("cs241", "ece*"), None),
+        ("anything", ("*",), None),
+        ("cs2410", ("cs241", "ece*"), "privileged containers are not allowed for cs2410 on this server"),
+        ("cs241", (), "privileged containers are not allowed on this server"),
+    ],
+)
+def test_privileges_are_for_the_courses_that_the_operator_names(
+    course: str, patterns: tuple[str, ...], told: str | None
+) -> None:
+    limits = Limits(max_job_seconds=100, privileged_courses=patterns)
+    said = complaint({"image": "a", "privileged": True}, limits, course)
+    assert said == (told and f"student_pipeline.0.privileged: {told}")
+
+
+@pytest.mark.parametrize(
+    ("stage", "is_allowed"),
+    [({}, False), ({"networking": True}, False), ({"networking": False}, True), ({"untrusted": True}, True)],
+)
+def test_a_server_without_networks(stage: dict[str, Any], is_allowed: bool) -> None:
+    said = complaint({"image": "a"} | stage, Limits(max_job_seconds=100, allow_network=False))
+    told = 'student_pipeline.0.networking: no stage has a network on this server; write "networking": false'
+    assert said == (None if is_allowed else told)
+
+
+@pytest.mark.parametrize("name", ["", "=", "A=B", "A\0"])
+def test_names_that_no_environment_can_hold(name: str) -> None:
+    said = complaint({"image": "a", "env": {name: 1}}, Limits(max_job_seconds=100))
+    assert said
+    assert said.startswith(f"student_pipeline.0.env: {name!r} cannot name a variable")
+
+
+@pytest.mark.parametrize("name", ["A", "a.b-c", "ü", " ", "LD_PRELOAD"])
+def test_names_that_clients_of_the_original_may_use(name: str) -> None:
+    assert complaint({"image": "a", "env": {name: 1}}, Limits(max_job_seconds=100)) is None
+
+
+@pytest.mark.parametrize(("most", "given"), [("1g", ["1g", "64m"]), ("2g", [None, "64m"]), (None, [None, "64m"])])
+def test_the_default_of_memory_is_never_too_much(most: str | None, given: list[str | None]) -> None:
+    posted = config({"image": "a"}, {"image": "a", "memory": "64m"}).as_posted()
+    limits = Limits(max_job_seconds=100, max_memory=most)
+
+    kept = allowed(posted, limits, course="cs1")
+
+    assert [stage.get("memory") for stage in kept["student_pipeline"]] == given
+    assert posted["student_pipeline"] == [{"image": "a"}, {"image": "a", "memory": "64m"}], "it is as it was"
+
+
+@pytest.mark.parametrize("cpus", ["", "0", "0-3", "0-3,7", "1,2-2"])
+def test_cpus_are_what_engines_take(cpus: str) -> None:
+    assert complaint({"image": "a", "cpuset_cpus": cpus}, Limits(max_job_seconds=100)) is None

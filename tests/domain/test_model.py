@@ -146,6 +146,14 @@ class Deployment(RuleBasedStateMachine):
             attempt = Attempt(execution.execution_id, "g", self.clock)
             self.tell(message, lambda job: job.start(attempt, lease=LEASE, policy=POLICY))
 
+    @precondition(lambda self: self.ready)
+    @rule(pick=picks)
+    def decline(self, pick: int) -> None:
+        """A gateway's grader cannot run it."""
+        message = self.ready.pop(pick % len(self.ready))
+        until = self.clock + timedelta(seconds=1)
+        self.move(message.job_id, lambda job: job.decline(message.generation, until))
+
     def tell(self, message: Ready, told: Told) -> None:
         self.inbox.append((message.job_id, message.generation, told))
 

@@ -101,6 +101,13 @@ def test_defaults_are_the_originals(program: str) -> None:
         assert (settings.bind_addr, settings.bind_port, settings.token) == ("localhost", 1470, None)
 
 
+def test_privileges_of_some_courses_need_privileges(capsys: pytest.CaptureFixture[str]) -> None:
+    (told,) = refusal(capsys, "ingest", "--privileged-courses", "cs241", code=2)
+    assert told.endswith("--privileged-courses: only together with allow_privileged, which it narrows")
+    both = read("ingest", "--allow-privileged", "--privileged-courses", "cs241")
+    assert (both.allow_privileged, both.privileged_courses) == (True, "cs241")
+
+
 @pytest.mark.parametrize(
     "arguments", [["--max-job-seconds", "14000"], ["--consumer-timeout", "11700"], ["--consumer-timeout=11000"]]
 )

@@ -54,6 +54,21 @@ async def host(
             yield Host(running, client, f"http://localhost:{port}", busybox_image, api)
 
 
+async def test_a_pool_whose_graders_have_a_runtime_of_their_own(host: Host) -> None:
+    await host.grader("sandboxed", "--runtime", "runsc")
+    await host.client.register("cs241", "mp1", students=[host.shell("dmesg; cat /proc/version", timeout=30)])
+
+    run = await host.client.finished("cs241", await host.client.submit("cs241", "mp1", students=1))
+
+    (job,) = run["jobs"]
+    log = await host.client.get(f"grading_job_log/cs241/{job['id']}", token="staff-241")
+    assert (job["outcome"], job["grader"]) == ("succeeded", "sandboxed")
+    assert "gVisor" in log.json()["data"]["stdout"]
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    (grader,) = (await host.client.http.get("/api/v2/graders", headers=headers)).json()["graders"]
+    assert (grader["id"], grader["pool"], grader["runtime"]) == ("sandboxed", "default", "runsc")
+
+
 async def test_a_class_is_graded_in_containers(host: Host) -> None:
     await host.grader("host1")
     await host.client.register(

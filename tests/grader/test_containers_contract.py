@@ -50,6 +50,11 @@ class Contract(ABC):
     @abstractmethod
     def runtime(self) -> Containers: ...
 
+    @pytest.fixture
+    @abstractmethod
+    def secluded(self) -> Containers:
+        """One whose operator gives no stage a network."""
+
     def stage(self, *words: str, **more: Any) -> Stage:
         return Stage(image="fake", entrypoint=list(words), **more)
 
@@ -129,6 +134,16 @@ class Contract(ABC):
         with pytest.raises(asyncio.CancelledError):
             await task
 
+    @pytest.mark.parametrize(("networking", "found"), [(True, "eth0 lo"), (False, "lo")])
+    async def test_a_network_if_the_stage_wants_one(self, run: Run, *, networking: bool, found: str) -> None:
+        assert texts(await run("interfaces", networking=networking)) == [found]
+
+    async def test_no_network_where_the_operator_gives_none(
+        self, secluded: Containers, directory: Path, labels: Labels
+    ) -> None:
+        stage, mounts = self.stage("interfaces", networking=True), [Mount("/job", directory, read_only=False)]
+        assert texts(await secluded.run(stage, mounts=mounts, labels=labels)) == ["lo"]
+
     async def test_missing_image(self, runtime: Containers) -> None:
         with pytest.raises(ContainerError, match="missing/image:1") as raised:
             await runtime.ensure_images(["missing/image:1"])
@@ -150,6 +165,10 @@ class TestFake(Contract):
         self.fake = FakeContainers()
         return self.fake
 
+    @pytest.fixture
+    def secluded(self) -> Containers:
+        return FakeContainers(allow_network=False)
+
     async def has_started(self) -> None:
         await until(lambda: self.fake.started)
 
@@ -168,6 +187,7 @@ SHELL = {
     "read": 'cat "/job/$1"',
     "hang": "sleep 1000",
     "flood": "yes",
+    "interfaces": "echo $(ip -o addr | awk '{print $2}' | sort -u)",
     "oom": "x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done",
 }
 
@@ -195,6 +215,15 @@ class TestReal(Contract):
     def runtime(self, real: Containers, left: Left) -> Containers:
         self.left = left
         return real
+
+    @pytest.fixture
+    async def secluded(
+        self, kind: str, connect: Connect, connect_oci: Connect, left: Left
+    ) -> AsyncIterator[Containers]:
+        connect_it = connect if kind == "docker" else connect_oci
+        async with connect_it(limits=replace(LIMITS, allow_network=False)) as containers:
+            yield containers
+            await until(lambda: not left())
 
     def stage(self, *words: str, **more: Any) -> Stage:
         verb, *arguments = words or ("exit", "0")

@@ -167,7 +167,7 @@ async def test_the_pool_is_named_to_servers_that_know_pools(tmp_path: Path, *, o
         graders.attach("host1", address, slots=1)
         await until(lambda: paths)
 
-    assert paths == ["/api/v1/worker_ws/host1?pool=default" if ours else "/api/v1/worker_ws/host1"]
+    assert paths == ["/api/v1/worker_ws/host1?pool=default&runtime=default" if ours else "/api/v1/worker_ws/host1"]
 
 
 ODD_ANSWERS = [

@@ -7,7 +7,7 @@ from harness import Client, stage, token_of
 from pymongo.asynchronous.database import AsyncDatabase
 
 from broadway.assignment import AssignmentConfig
-from broadway.ingest.submit import Limits, RejectedError, check_limits
+from broadway.ingest.limits import Limits, RejectedError, check_limits
 
 UNTRUSTED = {"untrusted": True, "write": ["out"]}
 
@@ -31,6 +31,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"timeout": -1}, "timeout"),
     ({"memory": "0"}, "memory"),
     ({"image": ""}, "image"),
+    ({"cpuset_cpus": "all"}, "cpuset_cpus"),
+    ({"cpuset_cpus": "0,"}, "cpuset_cpus"),
+    ({"cpuset_cpus": "3-1"}, "cpuset_cpus"),
+    ({"cpuset_cpus": "0-1-2"}, "cpuset_cpus"),
+    ({"cpuset_cpus": "\u0663"}, "cpuset_cpus"),
+    ({"env": {"": 1}}, "student_pipeline.1.env: "),
+    ({"env": {"A=B": 1}}, "student_pipeline.1.env: "),
+    ({"env": {str(number): 1 for number in range(1001)}}, "student_pipeline.1.env: has 1001 variables"),
+    ({"env": {"A": "x" * 1024 * 1024}}, "student_pipeline.1.env: has 1048577 characters"),
     ({**UNTRUSTED, "networking": True}, "networking"),
     ({**UNTRUSTED, "privileged": True}, "privileged"),
     ({**UNTRUSTED, "results": "results.json"}, "results"),
@@ -75,7 +84,7 @@ def test_results_are_not_where_a_student_may_write() -> None:
 def test_an_image_that_the_operator_does_not_allow() -> None:
     config = AssignmentConfig.model_validate({"student_pipeline": [{**stage(), "image": "evil/miner:1"}]})
     with pytest.raises(RejectedError, match=r"student_pipeline\.0\.image: evil/miner:1"):
-        check_limits(config, Limits(max_job_seconds=1000, images=["ours/*"]))
+        check_limits(config, Limits(max_job_seconds=1000, images=["ours/*"]), course="cs1")
 
 
 def test_a_pipeline_of_trusted_and_untrusted_stages() -> None:

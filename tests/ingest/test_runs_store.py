@@ -11,6 +11,7 @@ import pytest
 from harness import stage
 
 from broadway.course import Course
+from broadway.ingest.limits import Limits
 from broadway.ingest.submit import KeyReusedError, RunRequest, Submission, Submissions
 from broadway.job import Phase
 from broadway.mongo import Store
@@ -19,6 +20,7 @@ from broadway.mongo.shared import Shared
 from broadway.phases import PUBLISH_GRACE, Advanced, Hold, complete
 from broadway.run import Run, RunState
 
+LIMITS = Limits(max_job_seconds=1000)
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
@@ -90,7 +92,7 @@ async def test_a_run_whose_jobs_were_never_stored_gets_them(store: Store, course
 
 async def test_submissions_at_one_moment_are_runs_of_their_own(store: Store, shared: Shared, course: str) -> None:
     await store.assignments.put(course, "mp1", {"student_pipeline": [stage()]})
-    submissions = Submissions(shared.assignments, shared.runs, shared.jobs)
+    submissions = Submissions(shared.assignments, shared.runs, shared.jobs, LIMITS)
     rosters = [RunRequest(students_env=[{"STUDENT_ID": str(number)}] * (number + 1)) for number in range(30)]
     of_course = Course(id=course, tokens=["t" * 12])
     submitted = await asyncio.gather(*(submissions.submit(Submission(of_course, "mp1", roster)) for roster in rosters))
@@ -110,7 +112,9 @@ async def test_copies_at_one_moment_are_one_run_whichever_process_takes_them(
     roster = RunRequest(students_env=[{"STUDENT_ID": "s"}])
     of_course = Course(id=course, tokens=["t" * 12])
     async with running(store.shared()) as other:
-        takers = [Submissions(each.assignments, each.runs, each.jobs) for each in (shared, other, shared, other)]
+        takers = [
+            Submissions(each.assignments, each.runs, each.jobs, LIMITS) for each in (shared, other, shared, other)
+        ]
         submitted = await asyncio.gather(
             *(taker.submit(Submission(of_course, "mp1", roster), key="k") for taker in takers)
         )
@@ -124,7 +128,7 @@ async def test_a_copy_that_differs_is_refused_though_it_waited_for_the_first(
     store: Store, shared: Shared, course: str
 ) -> None:
     await store.assignments.put(course, "mp1", {"student_pipeline": [stage()]})
-    submissions = Submissions(shared.assignments, shared.runs, shared.jobs)
+    submissions = Submissions(shared.assignments, shared.runs, shared.jobs, LIMITS)
     of_course = Course(id=course, tokens=["t" * 12])
     rosters = [RunRequest(students_env=[{"STUDENT_ID": name}]) for name in ("a", "b")]
     answers = await asyncio.gather(
@@ -137,7 +141,7 @@ async def test_a_copy_that_differs_is_refused_though_it_waited_for_the_first(
 
 async def test_a_copy_is_answered_though_its_assignment_has_changed(store: Store, shared: Shared, course: str) -> None:
     await store.assignments.put(course, "mp1", {"student_pipeline": [stage()]})
-    submissions = Submissions(shared.assignments, shared.runs, shared.jobs)
+    submissions = Submissions(shared.assignments, shared.runs, shared.jobs, LIMITS)
     of_course = Course(id=course, tokens=["t" * 12])
     roster = RunRequest(students_env=[{"STUDENT_ID": "s"}])
     first = await submissions.submit(Submission(of_course, "mp1", roster), key="k")
