@@ -11,6 +11,8 @@ import pytest
 from broadway.settings import EX_CONFIG, GraderSettings, load
 
 UNIT = Path(__file__).parents[2] / "deploy" / "systemd" / "broadway-grader@.service"
+OCI = UNIT.with_name(f"{UNIT.name}.d") / "oci.conf"
+CONTAINERS = Path(__file__).parents[1] / "grader" / "test_oci.py"
 PYTHON = "/opt/broadway/bin/python"
 
 # Each of these gives a service mounts of its own, which the engine would not see.
@@ -29,9 +31,40 @@ HIDES_MOUNTS = (
 )
 
 
-def options() -> list[tuple[str, str]]:
-    lines = (line.partition("=") for line in UNIT.read_text().splitlines() if line and line[0] not in "#[")
+def options(unit: Path = UNIT) -> list[tuple[str, str]]:
+    lines = (line.partition("=") for line in unit.read_text().splitlines() if line and line[0] not in "#[")
     return [(name, value) for name, _, value in lines]
+
+
+def test_its_rights_and_the_drop_ins_suffice_for_containers_without_an_engine(tmp_path: Path) -> None:
+    rights = [value for unit in (UNIT, OCI) for name, value in options(unit) if name == "CapabilityBoundingSet"]
+    bounds = ",".join(["-all", *(f"+{right.removeprefix('CAP_').lower()}" for right in " ".join(rights).split())])
+    own = (
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--basetemp",
+        str(tmp_path / "tests"),
+        "-k",
+        "TestLayers or untrusted or users",
+    )
+    done = subprocess.run(
+        [
+            "setpriv",
+            f"--bounding-set={bounds}",
+            "--no-new-privs",
+            sys.executable,
+            "-m",
+            "pytest",
+            *own,
+            str(CONTAINERS),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout[-4000:]
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze, of the package systemd")
