@@ -15,6 +15,7 @@ class FakeContainers:
     """Runs stages whose entrypoint says what happens: what a match below names."""
 
     is_stuck = False  # never comes back, as no real one should
+    allow_network = True
 
     def __init__(self, *, allow_network: bool = True) -> None:
         self.allow_network = allow_network

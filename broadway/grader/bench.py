@@ -8,9 +8,10 @@ from typing import Any
 import structlog
 
 from broadway import metrics
-from broadway.grader.grade import Graded, grade
-from broadway.grader.stages import Containers, Labels
+from broadway.grader.grade import Graded, fault, grade
+from broadway.grader.stages import ContainerError, Containers, Labels
 from broadway.grader.workspace import Size
+from broadway.job import FaultPhase
 
 log = structlog.get_logger(__name__)
 
@@ -36,14 +37,22 @@ class Bench:
     async def run(self, job_id: str, execution_id: str, stages: Sequence[Mapping[str, Any]]) -> Graded:
         """Run a job's stages. Cancelled, it leaves nothing behind."""
         with metrics.GRADER_SLOTS_USED.track_inprogress():
-            graded = await grade(
+            graded = await self._grade(job_id, execution_id, stages)
+        metrics.GRADER_JOBS.labels(graded.outcome).inc()
+        if self.verbose:
+            log.info("output", stdout=graded.stdout, stderr=graded.stderr)
+        return graded
+
+    async def _grade(self, job_id: str, execution_id: str, stages: Sequence[Mapping[str, Any]]) -> Graded:
+        try:
+            return await grade(
                 stages,
                 containers=self.containers,
                 size=self.size,
                 directory=self.directory / self.life / execution_id,
                 labels=Labels(self.grader_id, self.life, job_id, execution_id, stage=0),
             )
-        metrics.GRADER_JOBS.labels(graded.outcome).inc()
-        if self.verbose:
-            log.info("output", stdout=graded.stdout, stderr=graded.stderr)
-        return graded
+        except Exception as error:  # a job that nobody reports would start again and again
+            log.exception("the grader failed")
+            reason = f"the grader failed: {type(error).__name__}"
+            return fault(ContainerError(reason, phase=FaultPhase.WAIT, retryable=True))

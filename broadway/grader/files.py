@@ -59,15 +59,21 @@ def check(root: Path, path: str) -> Path:
 
 
 async def neutralise(directory: Path) -> None:
-    """Remove links, devices, FIFOs and sockets below a directory to which nobody is writing, and clear set-id bits.
+    """Make harmless what is below a directory to which nobody is writing, and readable for whoever looks at it next.
+
+    Links, devices, FIFOs and sockets are removed, set-id bits cleared.
 
     Raises:
+        UnsafeFileError: Who is not root may not look at all of it.
         OSError: That was not possible.
     """
     kinds = ["(", "-type", "l", "-o", "-type", "p", "-o", "-type", "s", "-o", "-type", "b", "-o", "-type", "c", ")"]
     await _find(directory, *kinds, "-delete")
     await _find(directory, "-type", "f", "-links", "+1", "-delete")
-    await _find(directory, "-perm", "/7000", "-execdir", "chmod", "a-s,-t", "--", "{}", "+")  # no link is left
+    # No link is left.
+    await _find(directory, "-perm", "/7000", "-execdir", "chmod", "a-s,-t", "--", "{}", "+")
+    if os.geteuid() == 0:  # others may not change what is not theirs
+        await _find(directory, "!", "-perm", "-444", "-execdir", "chmod", "a+rX", "--", "{}", "+")
 
 
 async def _find(directory: Path, *expression: str) -> None:
@@ -80,6 +86,8 @@ async def _find(directory: Path, *expression: str) -> None:
         env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
     )
     _, problem = await process.communicate()
+    if process.returncode and os.geteuid() != 0:
+        raise UnsafeFileError("there is something in it that cannot be looked at")
     if process.returncode:
         raise OSError(process.returncode, f"find: {problem[:400].decode(errors='replace')}")
 

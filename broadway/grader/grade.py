@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import structlog
 from pydantic import ValidationError
 
 from broadway import metrics
@@ -12,13 +13,16 @@ from broadway.assignment import Stage
 from broadway.cancellation import finish
 from broadway.crashpoints import Point, reach
 from broadway.grader.files import UnsafeFileError
-from broadway.grader.scores import MAX_SIZE, InvalidScoresError, parse
+from broadway.grader.scores import MAX_SIZE, InvalidScoresError, Scores, parse
 from broadway.grader.stages import ContainerError, Containers, Labels, StageRun, Upcoming
 from broadway.grader.verdict import Verdict, judge, judge_all, result_entry
 from broadway.grader.workspace import Size, Workspace, workspace
 from broadway.job import FaultPhase, Outcome
 
+log = structlog.get_logger(__name__)
+
 CRASHED = "The container crashed"
+MAX_DOCUMENTS = 4 * 1024 * 1024  # characters of a job's results files together, as they are stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,8 @@ async def grade(
             for index, stage in enumerate(checked):
                 upcoming = _upcoming(checked[index + 1 :], space, replace(labels, stage=index + 1))
                 try:
-                    done.append(await _run(stage, space, containers, replace(labels, stage=index), upcoming))
+                    room = MAX_DOCUMENTS - sum(each.document_size for each in done)
+                    done.append(await _run(stage, space, containers, replace(labels, stage=index), upcoming, room))
                     await reach(Point.GRADE_STAGE_ENDED)
                 finally:
                     goes_on = len(done) > index and done[-1].verdict.outcome is Outcome.SUCCEEDED
@@ -82,6 +87,11 @@ class _Done:
     entry: dict[str, Any]
     output: str = ""
 
+    @property
+    def document_size(self) -> int:
+        """Characters of its results file."""
+        return len(self.entry.get("scores", {}).get("document", ""))
+
 
 def _upcoming(rest: Sequence[Stage], space: Workspace, labels: Labels) -> Upcoming | None:
     """The next stage, if nothing that an earlier one does decides what it sees."""
@@ -89,7 +99,7 @@ def _upcoming(rest: Sequence[Stage], space: Workspace, labels: Labels) -> Upcomi
 
 
 async def _run(
-    stage: Stage, space: Workspace, containers: Containers, labels: Labels, upcoming: Upcoming | None
+    stage: Stage, space: Workspace, containers: Containers, labels: Labels, upcoming: Upcoming | None, room: int
 ) -> _Done:
     try:
         mounts = space.mounts(stage)
@@ -98,14 +108,26 @@ async def _run(
     run = await containers.run(stage, mounts=mounts, labels=labels, upcoming=upcoming)
     _note(run)
     verdict, scores = judge(run), None
-    if stage.untrusted:
-        await space.neutralise(stage)
-    elif stage.results and verdict.outcome is Outcome.SUCCEEDED:
-        try:
-            scores = parse(space.read(stage.results, limit=MAX_SIZE))
-        except (UnsafeFileError, InvalidScoresError) as error:
-            verdict = Verdict(Outcome.FAILED, f"results: {error}")
+    try:
+        if stage.untrusted:
+            await space.neutralise(stage)
+        elif stage.results and verdict.outcome is Outcome.SUCCEEDED:
+            scores = _scores(space.read(stage.results, limit=MAX_SIZE), room)
+    except (UnsafeFileError, InvalidScoresError) as error:
+        if verdict.outcome is Outcome.SUCCEEDED:
+            verdict = Verdict(Outcome.FAILED, f"{'write' if stage.untrusted else 'results'}: {error}")
+    except OSError as error:
+        log.warning("what a stage has left cannot be looked at", reason=str(error))
+        reason = "what the stage has left cannot be looked at"
+        raise ContainerError(reason, phase=FaultPhase.COLLECT, retryable=True) from error
     return _Done(verdict, result_entry(run, verdict, scores), run.output if stage.logs else "")
+
+
+def _scores(data: bytes, room: int) -> Scores:
+    scores = parse(data)
+    if len(scores.document) > room:
+        raise InvalidScoresError(f"those of all stages together are larger than {MAX_DOCUMENTS} characters")
+    return scores
 
 
 def _note(run: StageRun) -> None:

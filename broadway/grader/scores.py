@@ -48,11 +48,11 @@ def parse(data: bytes) -> Scores:
         scored = [_number(test, "score", f"tests.{index}.score", "points") for index, test in enumerate(tests)]
         if not any(each is not None for each in scored):
             raise InvalidScoresError("score: should be a number, here or in a test")
-        score = math.fsum(each for each in scored if each is not None)
+        score = _sum("score", scored)
     limits = [_number(test, "max_score", f"tests.{index}.max_score", "max_points") for index, test in enumerate(tests)]
-    known = [each for each in limits if each is not None]
-    top = _number(document, "max_score", "max_score")
-    max_score = top if top is not None else math.fsum(known) if known and len(known) == len(limits) else None
+    max_score = _number(document, "max_score", "max_score")
+    if max_score is None and limits and None not in limits:
+        max_score = _sum("max_score", limits)
     return Scores(score, max_score, json.dumps(document, ensure_ascii=True, allow_nan=False))
 
 
@@ -123,6 +123,14 @@ def _tests(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if len(tests) > MAX_TESTS:
         raise InvalidScoresError(f"tests: should be at most {MAX_TESTS}")
     return tests
+
+
+def _sum(key: str, values: Iterable[float | None]) -> float:
+    """Of the tests' numbers that there are."""
+    try:
+        return math.fsum(value for value in values if value is not None)
+    except OverflowError:
+        raise InvalidScoresError(f"{key}: those of the tests add up to a number that is too large") from None
 
 
 def _number(holder: Mapping[str, Any], key: str, where: str, other: str | None = None) -> float | None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from broadway import __version__
 from broadway.grader.bench import Bench
-from broadway.grader.grade import CRASHED, Graded
+from broadway.grader.grade import Graded
 from broadway.grader.spool import Spool
 from broadway.job import FaultPhase, Outcome
 from broadway.settings import GraderSettings
@@ -99,7 +99,9 @@ class Hand:
         """Run a job; its result is on disk, if possible, when this returns. Cancelled, it leaves nothing behind."""
         with structlog.contextvars.bound_contextvars(job=job.grading_job_id):
             log.info("running")
-            graded = await self._run(job)
+            execution_id = token_hex(12)
+            structlog.contextvars.bind_contextvars(execution=execution_id)
+            graded = await self.bench.run(job.grading_job_id, execution_id, job.stages)
             result = result_of(job.grading_job_id, graded)
             try:
                 await asyncio.to_thread(self.spool.put, result)
@@ -107,23 +109,6 @@ class Hand:
                 log.warning("result not spooled", reason=str(error))
             log.info("finished", outcome=graded.outcome.value, reason=graded.reason)
             return result
-
-    async def _run(self, job: JobMessage) -> Graded:
-        try:
-            execution_id = token_hex(12)
-            structlog.contextvars.bind_contextvars(execution=execution_id)
-            return await self.bench.run(job.grading_job_id, execution_id, job.stages)
-        except Exception as error:  # a job that nobody reports would be held for very long
-            log.exception("the grader failed")
-            return Graded(
-                outcome=Outcome.INFRASTRUCTURE_ERROR,
-                reason=f"the grader failed: {type(error).__name__}",
-                results=[{"success": False}],
-                stdout=CRASHED,
-                stderr=f"the grader failed: {type(error).__name__}",
-                fault_phase=FaultPhase.WAIT,
-                retryable=True,
-            )
 
 
 def patiently(on: type[Exception], *, longest: float = LONGEST_PAUSE) -> AsyncIterable[stamina.Attempt]:

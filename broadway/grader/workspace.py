@@ -60,9 +60,17 @@ class Workspace:
         return files.read(self.job, path, limit=limit)
 
     async def neutralise(self, stage: Stage) -> None:
-        """Make harmless what an untrusted stage has left."""
+        """Make harmless what an untrusted stage has left.
+
+        Raises:
+            UnsafeFileError: It has left what cannot be made so.
+            OSError: That was not possible.
+        """
         for path in stage.write:
-            await files.neutralise(self.written[path])
+            try:
+                await files.neutralise(self.written[path])
+            except files.UnsafeFileError as error:
+                raise files.UnsafeFileError(f"{path}: {error}") from None
 
     def _mount(self, path: str, *, read_only: bool) -> Mount:
         source = self.written.get(path) or files.check(self.job, path)
@@ -101,14 +109,22 @@ def _laid_out(root: Path, written: set[str]) -> Workspace:
     made.job.mkdir()
     made.job.chmod(0o777)
     for path, directory in made.written.items():
-        (made.job / path).mkdir(parents=True)  # where it will be mounted
+        _make(made.job, path)  # where it will be mounted
         directory.mkdir(parents=True)
-        directory.chmod(0o700)
+        directory.chmod(0o755)  # a judge may be another user than the grader and the students' programs
         if os.geteuid() == 0:
             os.chown(directory, UNTRUSTED, UNTRUSTED)
         else:
             directory.chmod(0o777)
     return made
+
+
+def _make(directory: Path, path: str) -> None:
+    """Make a path, whatever the umask is."""
+    for part in path.split("/"):
+        directory /= part
+        directory.mkdir(exist_ok=True)
+        directory.chmod(0o755)
 
 
 async def remove(root: Path) -> None:

@@ -57,6 +57,8 @@ def test_what_counts(document: dict[str, Any], expected: tuple[float, float | No
         ('{"score": 9223372036854775808}', "beyond 2^53"),
         ('{"score": 1, "x": ' + "9" * 5000 + "}", "beyond 2^53"),
         ('{"score": 1, "score": 2}', "same key twice"),
+        ('{"tests": [{"score": 1e308}, {"score": 1e308}]}', "score: those of the tests add up"),
+        ('{"score": 1, "tests": [{"max_score": 1e308}, {"max_score": 1e308}]}', "max_score: those of the tests add up"),
         ('{"score": 1, "tests": {}}', "tests: should be a list"),
         ('{"score": 1, "tests": [1]}', "tests: should be a list"),
         ('{"tests": [{"score": "5"}]}', "tests.0.score: should be a number"),
@@ -97,7 +99,14 @@ values = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(["score", "tests", "max_score", "gradable", "x"]), values))
+numbers = st.floats(min_value=0, allow_infinity=False) | st.integers(0, 2**53) | st.none()
+tests = st.lists(st.dictionaries(st.sampled_from(["score", "points", "max_score", "max_points"]), numbers), max_size=4)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["score", "tests", "max_score", "gradable", "x"]), values)
+    | st.fixed_dictionaries({"tests": tests}, optional={"score": numbers, "max_score": numbers})
+)
 def test_any_document(document: dict[str, Any]) -> None:
     try:
         scores = parse(json.dumps(document).encode())

@@ -1,8 +1,11 @@
 """Jobs of trusted and untrusted stages, on the fake: what each sees, and what becomes of what they leave."""
 
 import itertools
+import json
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -165,6 +168,65 @@ async def test_what_an_untrusted_stage_leaves_is_made_harmless(run: Run) -> None
     assert stat.S_IMODE(left["set-id"]) == 0o755
 
 
+async def test_whoever_judges_can_read_what_an_untrusted_stage_has_left(run: Run) -> None:
+    modes: dict[str, int] = {}
+
+    def hide(seen: dict[str, Path]) -> None:
+        for name in ("a/deep/secret", "b/program"):
+            path = seen["/job/out/of/it"] / name
+            path.parent.mkdir(parents=True)
+            path.touch(mode=0o700 if path.name == "program" else 0o600)
+        (seen["/job/out/of/it"] / "a" / "deep").chmod(0)
+        (seen["/job/out/of/it"] / "a").chmod(0)
+
+    def look(seen: dict[str, Path]) -> None:
+        for path in (seen["/job/out/of/it"], *seen["/job/out/of/it"].rglob("*"), seen["/job"] / "out"):
+            modes[path.name] = stat.S_IMODE(path.stat().st_mode)
+
+    before = os.umask(0o077)
+    try:
+        await run(Acting(acts=[hide, look]), untrusted(write=["out/of/it"]), trusted())
+    finally:
+        os.umask(before)
+
+    modes["it"] = modes.pop("0")
+    assert {name: mode & 0o055 for name, mode in modes.items()} == {
+        **dict.fromkeys(("out", "it", "a", "deep", "b", "program"), 0o055),
+        "secret": 0o044,
+    }
+
+
+async def test_a_host_that_cannot_look_at_what_is_left_is_to_blame(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "find").write_text("#!/bin/sh\necho \"find: '$2': broken\" >&2\nexit 1\n")
+    (tmp_path / "find").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    graded = await run(FakeContainers(), untrusted(write=["out"]), trusted())
+
+    assert (graded.outcome, graded.retryable) == (Outcome.INFRASTRUCTURE_ERROR, True)
+    assert graded.reason == "collect: what the stage has left cannot be looked at"
+
+
+def test_a_grader_without_rights_blames_what_hides_itself(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "hidden").mkdir(parents=True)
+    (out / "hidden" / "link").symlink_to("/etc")
+    program = (
+        "import asyncio, os, pathlib, sys; from broadway.grader import files; os.setuid(65534)\n"
+        "asyncio.run(files.neutralise(pathlib.Path(sys.argv[1])))"
+    )
+    for path in (out / "hidden", out):
+        os.chown(path, 65534, 65534)
+    (out / "hidden").chmod(0)
+    for parent in (*reversed(out.parents), out):
+        if not parent.stat().st_mode & 0o001:
+            parent.chmod(parent.stat().st_mode | 0o011)
+    done = subprocess.run([sys.executable, "-c", program, str(out)], capture_output=True, text=True, check=False)
+
+    assert "UnsafeFileError: there is something in it that cannot be looked at" in done.stderr
+
+
 async def test_directories_deeper_than_paths_may_be_long(run: Run) -> None:
     def dig(seen: dict[str, Path]) -> None:
         before = Path.cwd()
@@ -217,6 +279,20 @@ async def test_scores_of_a_trusted_stage(run: Run) -> None:
         "max_score": 10.0,
         "document": '{"score": 8.5, "max_score": 10}',
     }
+
+
+async def test_the_results_of_all_stages_have_a_limit_together(run: Run) -> None:
+    def score(seen: dict[str, Path]) -> None:
+        (seen["/job"] / "results.json").write_text(
+            json.dumps({"score": 1, "output": "\N{BULLET}" * 333_000}, ensure_ascii=False)
+        )
+
+    stages = [trusted(results="results.json")] * 3
+    graded = await run(Acting(acts=[score] * 3), *stages)
+
+    assert graded.outcome is Outcome.FAILED
+    assert graded.reason == "stage 3 of 3: results: those of all stages together are larger than 4194304 characters"
+    assert [entry["success"] for entry in graded.results] == [True, True, False]
 
 
 @pytest.mark.parametrize(

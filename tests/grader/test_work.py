@@ -90,3 +90,18 @@ async def test_what_an_earlier_life_has_spooled_is_reported_and_not_run_again(tm
 
     assert later.events == [finished]
     assert len(containers.started) == 1
+
+
+async def test_whatever_breaks_in_the_grader_ends_the_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_down(*_: object) -> None:
+        raise OverflowError("of this test")
+
+    monkeypatch.setattr("broadway.grader.grade.judge", break_down)
+    told, containers = Told(), FakeContainers()
+    await worker(containers, tmp_path, Spool(tmp_path / "spool", JobFinished), told).work(dispatched("exit", "0"))
+
+    finished = told.events[-1]
+    assert isinstance(finished, JobFinished)
+    assert (finished.outcome, finished.retryable) == (Outcome.INFRASTRUCTURE_ERROR, True)
+    assert finished.reason == "wait: the grader failed: OverflowError"
+    assert finished.results == [{"success": False}]
