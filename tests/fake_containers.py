@@ -16,13 +16,15 @@ class FakeContainers:
 
     is_stuck = False  # never comes back, as no real one should
     allow_network = True
+    is_away = False  # no engine answers
 
     def __init__(self, *, allow_network: bool = True) -> None:
         self.allow_network = allow_network
         self.started: list[Labels] = []
 
     async def ping(self) -> None:
-        pass
+        if self.is_away:
+            raise ContainerError("no engine answers", phase=FaultPhase.CREATE, retryable=True)
 
     async def ensure_images(self, images: Sequence[str]) -> None:
         for image in images:

@@ -47,8 +47,10 @@ async def run(settings: GraderSettings, *, containers: Containers, stop: asyncio
     """
     structlog.contextvars.bind_contextvars(grader=settings.grader_id)
     if settings.api_host.startswith("ws") and not settings.amqp_url:
-        async with _kept_clean(settings, containers) as bench, background(_health(settings, containers).run()):
-            await sockets.serve(settings, bench=bench, spool=_spool_directory(settings, "v1"), stop=stop)
+        async with _fit(settings, containers) as (bench, fitness):
+            await sockets.serve(
+                settings, bench=bench, spool=_spool_directory(settings, "v1"), fitness=fitness, stop=stop
+            )
         return
     membership = await unless_stopped(join(settings), stop)
     if membership is None:
@@ -56,8 +58,8 @@ async def run(settings: GraderSettings, *, containers: Containers, stop: asyncio
     if settings.amqp_url or await _is_reachable(membership.amqp_url, settings.tls):
         await serve(settings, membership, containers=containers, stop=stop)
         return
-    async with _kept_clean(settings, containers) as bench, background(_health(settings, containers).run()):
-        hand = Hand(bench, Spool(_spool_directory(settings, "v1") / settings.grader_id, JobResult))
+    async with _fit(settings, containers) as (bench, fitness):
+        hand = Hand(bench, Spool(_spool_directory(settings, "v1") / settings.grader_id, JobResult), fitness)
         await polling.serve(settings, membership, hand=hand, stop=stop)
 
 
@@ -168,6 +170,17 @@ async def _kept_clean(settings: GraderSettings, containers: Containers) -> Async
     finally:
         with contextlib.suppress(OSError):  # no job has run, or one could not be removed
             (jobs / bench.life).rmdir()
+
+
+@contextlib.asynccontextmanager
+async def _fit(settings: GraderSettings, containers: Containers) -> AsyncIterator[tuple[Bench, Fitness]]:
+    """A bench that is kept clean, and what is known of whether jobs may run on it, for who does without the broker."""
+    health = _health(settings, containers)
+    fitness = Fitness(health, limit=settings.pause_after, pause=settings.pause)
+    async with _kept_clean(settings, containers) as bench:
+        await health.look()
+        async with background(health.run()):
+            yield bench, fitness
 
 
 def _health(settings: GraderSettings, containers: Containers, **more: Check) -> Health:

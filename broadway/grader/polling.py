@@ -124,6 +124,7 @@ class _Poller:
     async def _fill_slot(self) -> None:
         while not self.stop.is_set():
             async with self.idle:  # one idle slot speaks for all
+                await self.hand.ready(self.stop)
                 job = await self._next()
             if job is not None:
                 await self.report(await self.hand.work(job))

@@ -17,6 +17,8 @@ from websockets.frames import CloseCode
 
 from broadway.cancellation import end
 from broadway.grader.bench import Bench
+from broadway.grader.duty import LOOK
+from broadway.grader.fitness import Fitness
 from broadway.grader.join import demand_trust, refused_token
 from broadway.grader.spool import Spool
 from broadway.grader.v1 import AGENT, HEARTBEAT_UNTOLD, Hand, JobMessage, JobResult, hostname, patiently, presentation
@@ -41,7 +43,7 @@ class _Answer(BaseModel):
     success: bool
 
 
-async def serve(settings: GraderSettings, *, bench: Bench, spool: Path, stop: asyncio.Event) -> None:
+async def serve(settings: GraderSettings, *, bench: Bench, spool: Path, fitness: Fitness, stop: asyncio.Event) -> None:
     """Keep a connection for each slot until told to stop; then finish what runs, or give it up.
 
     Each connection has a spool of its own in the directory ``spool``.
@@ -50,7 +52,7 @@ async def serve(settings: GraderSettings, *, bench: Bench, spool: Path, stop: as
         StartError: The server refuses the token.
     """
     names = [settings.grader_id, *(f"{settings.grader_id}-{number}" for number in range(2, settings.slots + 1))]
-    lines = [_Line(settings, name, Hand(bench, Spool(spool / name, JobResult)), stop) for name in names]
+    lines = [_Line(settings, name, Hand(bench, Spool(spool / name, JobResult), fitness), stop) for name in names]
     tasks = [asyncio.create_task(line.serve(), name=line.name) for line in lines]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
@@ -113,6 +115,7 @@ class _Line:
             StartError: The token has never been good.
             _EndedError: It was a short one.
         """
+        await self.hand.ready(self.stop)
         begun = asyncio.get_running_loop().time()
         try:
             async with connect(
@@ -142,7 +145,7 @@ class _Line:
     async def _converse(self, socket: ClientConnection, interval: float) -> None:
         try:
             if await self._register(socket):
-                async with background(_beat(socket, interval), self._tell(socket)):
+                async with background(_beat(socket, interval), self._tell(socket), self._leave_when_unfit(socket)):
                     async for message in socket:
                         await self._take(socket, message)
         except* ConnectionClosed:
@@ -214,6 +217,12 @@ class _Line:
                 await _say(socket, "job_result", result.body(extended=self.extended))
                 self.sent[result.job_id] = result
             self.changed.set()
+
+    async def _leave_when_unfit(self, socket: ClientConnection) -> None:
+        """Close the connection when no job is wanted: who has it may send one at any time."""
+        while not self.hand.fitness.reason or self._is_busy() or self._untold():  # noqa: ASYNC110 - a disk tells nobody
+            await asyncio.sleep(LOOK)
+        await socket.close()
 
     async def _drain(self) -> None:
         """Let the job end and be told, for as long as there is time, and close: on our own server that is a goodbye."""

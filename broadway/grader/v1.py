@@ -13,9 +13,12 @@ from pydantic import BaseModel, ConfigDict
 
 from broadway import __version__
 from broadway.grader.bench import Bench
+from broadway.grader.duty import LOOK
+from broadway.grader.fitness import Fitness
 from broadway.grader.grade import Graded
 from broadway.grader.spool import Spool
 from broadway.job import FaultPhase, Outcome
+from broadway.service import unless_stopped
 from broadway.settings import GraderSettings
 
 log = structlog.get_logger(__name__)
@@ -90,10 +93,22 @@ def result_of(job_id: str, graded: Graded) -> JobResult:
 
 @dataclass(frozen=True, slots=True)
 class Hand:
-    """Runs jobs to a spooled result."""
+    """Runs jobs to a spooled result, while its grader is fit for them."""
 
     bench: Bench
     spool: Spool[JobResult]
+    fitness: Fitness
+
+    async def ready(self, stop: asyncio.Event) -> None:
+        """Return when this grader may take a job, or is told to stop."""
+        told = ""
+        while (reason := self.fitness.reason) and not stop.is_set():
+            if reason != told:
+                log.warning("taking no jobs", reason=reason)
+                told = reason
+            await unless_stopped(asyncio.sleep(LOOK), stop)
+        if told and not stop.is_set():
+            log.info("taking jobs again")
 
     async def work(self, job: JobMessage) -> JobResult:
         """Run a job; its result is on disk, if possible, when this returns. Cancelled, it leaves nothing behind."""
@@ -102,6 +117,7 @@ class Hand:
             execution_id = token_hex(12)
             structlog.contextvars.bind_contextvars(execution=execution_id)
             graded = await self.bench.run(job.grading_job_id, execution_id, job.stages)
+            self.fitness.note(job.grading_job_id, graded)
             result = result_of(job.grading_job_id, graded)
             try:
                 await asyncio.to_thread(self.spool.put, result)

@@ -102,6 +102,35 @@ async def test_slots_are_used_side_by_side(cluster: Cluster, address: str) -> No
     await until(lambda: len(containers.started) == 3)
 
 
+async def test_a_grader_whose_engine_is_away_takes_no_job_until_it_is_back(cluster: Cluster, address: str) -> None:
+    containers = cluster.graders.attach("sick", address, slots=1)
+    containers.is_away = True
+    await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
+    run_id = await cluster.client.submit("cs241", "mp1", students=4)
+    cluster.graders.attach("well", address, slots=1)
+    run = await cluster.client.finished("cs241", run_id)
+    await cluster.graders.stop("well")
+    containers.is_away = False
+    again = await cluster.client.finished("cs241", await cluster.client.submit("cs241", "mp1", students=1))
+
+    assert {(job["grader"], job["outcome"], job["attempts"]) for job in run["jobs"]} == {("well", "succeeded", 1)}
+    assert again["jobs"][0]["grader"] == "sick"
+
+
+async def test_a_connection_on_which_no_job_is_wanted_is_closed(cluster: Cluster) -> None:
+    cluster.settings.offer_amqp = False
+    containers = cluster.graders.attach("sick", address_of(cluster, "ws"), slots=1)
+    await until(lambda: kinds(cluster))
+    containers.is_away = True
+    await until(lambda: is_gone(cluster))
+    containers.is_away = False
+    await until(lambda: kinds(cluster))
+
+
+async def is_gone(cluster: Cluster) -> bool:
+    return not await kinds(cluster)
+
+
 async def test_a_drained_grader_finishes_what_runs_and_takes_nothing_new(cluster: Cluster, address: str) -> None:
     containers = cluster.graders.attach("host1", address, slots=1, drain_timeout=PATIENCE)
     await cluster.client.register("cs241", "mp1", students=[stage("sleep", "1")])
