@@ -191,11 +191,13 @@ def job_log(
     token: Token,
     server: Server = LOCAL,
 ) -> None:
-    """Print what a finished job wrote."""
+    """Print what a finished job wrote. On a terminal, control characters are shown as escapes."""
+    from broadway.cli.terminal import show  # noqa: PLC0415 - --help must not wait for it
+
     with client(server, course, token) as api:
         log = api.job_log(job_id)
-    sys.stdout.write(log.stdout)
-    sys.stderr.write(log.stderr)
+    show(log.stdout, sys.stdout)
+    show(log.stderr, sys.stderr)
 
 
 @configs.command("show", context_settings={"ignore_unknown_options": True})

@@ -1,6 +1,13 @@
 """The command line for course staff, against a cluster."""
 
+import asyncio
+import contextlib
 import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Sequence
 
 from harness import Cluster, broadway, free_port, stage
 
@@ -38,6 +45,35 @@ async def test_staff_look_at_a_run(cluster: Cluster) -> None:
     await cluster.client.finished("cs241", run_id)
     over = await broadway("run", "cancel", run_id, *access)
     assert (over.exit_code, over.stderr.splitlines()[-1]) == (1, "broadway: the run is over")
+
+
+async def test_a_log_does_nothing_to_the_terminal_that_shows_it(cluster: Cluster) -> None:
+    cluster.graders.start("host1")
+    trick = "\x1b]52;c;cm0gLXJmIC8=\x07\x1b[2Jpassed\u202e\x9b1A\tt\u00e9"
+    await cluster.client.register("cs241", "mp1", students=[stage("print", trick)])
+    run = await cluster.client.finished("cs241", await cluster.client.submit("cs241", "mp1", students=1))
+    access = ("--server", str(cluster.client.http.base_url), "--course", "cs241", "--token", "staff-241")
+    line = (sys.executable, "-m", "broadway", "job", "log", run["jobs"][0]["id"], *access)
+
+    shown = await asyncio.to_thread(on_a_terminal, line)
+    piped = await broadway("job", "log", run["jobs"][0]["id"], *access)
+
+    assert r"\x1b]52;c;cm0gLXJmIC8=\x07\x1b[2Jpassed\u202e\x9b1A" in shown
+    assert shown.rstrip().endswith("t\u00e9")
+    assert trick in piped.stdout
+
+
+def on_a_terminal(line: Sequence[str]) -> str:
+    """What a command writes to a terminal."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(line, stdout=theirs, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL):
+        os.close(theirs)
+        written = b""
+        with contextlib.suppress(OSError):  # which is how a terminal ends
+            while data := os.read(ours, 4096):
+                written += data
+    os.close(ours)
+    return written.decode()
 
 
 async def test_staff_cancel(cluster: Cluster) -> None:
