@@ -31,7 +31,8 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from broadway.assignment import Stage
 from broadway.cancellation import end, finish
-from broadway.grader.cgroups import Meter, can_meter, remove_abandoned
+from broadway.grader.abilities import Abilities
+from broadway.grader.cgroups import Meter, remove_abandoned
 from broadway.grader.output import OutputLog
 from broadway.grader.profile import LABEL, container_options, hosts_file
 from broadway.grader.stages import ContainerError, KilledFor, Labels, Limits, Mount, StageRun, Upcoming, Usage
@@ -53,7 +54,7 @@ _STAGES_FAULT = re.compile(r'exec: "|environment variable|sethostname|unable to 
 _HOSTS_FAULT = re.compile(r"bind source path")
 _NOISE = re.compile(r"^.*unable to start container process: |: unknown$", re.DOTALL)
 _PRIVATE = re.compile(
-    r'(?:Get|Head|Post) "https?://[^"]*"|https?://\S+'
+    r'(?:Get|Head|Post) "https?://[^"]*"|https?://\S+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?'
     r'|(?<=environment variable).*|(?<=path does not exist).*|(?<=mounting) "[^"]*"',
     re.DOTALL,
 )
@@ -313,10 +314,17 @@ class DockerContainers:
     """A Docker Engine as the grader sees it."""
 
     def __init__(
-        self, engine: _Engine, images: _Images, *, slots: int, limits: Limits, hosts: Path | None, is_metered: bool
+        self,
+        engine: _Engine,
+        images: _Images,
+        *,
+        slots: int,
+        limits: Limits,
+        hosts: Path | None,
+        abilities: Abilities,
     ) -> None:
         self._slots = slots
-        self._is_metered = is_metered
+        self._abilities = abilities
         self._engine = engine
         self._images = images
         self._limits = limits
@@ -356,8 +364,8 @@ class DockerContainers:
             engine = _Engine(client, threads)
             images = _Images(engine, puller, refresh_interval=refresh_interval, pull_timeout=pull_timeout)
             hosts = hosts_file(work_dir) if work_dir else None
-            is_metered = can_meter(await engine.call(_cgroup_driver, client))
-            containers = cls(engine, images, slots=slots, limits=limits, hosts=hosts, is_metered=is_metered)
+            abilities = await engine.call(_abilities, client, limits.runtime)
+            containers = cls(engine, images, slots=slots, limits=limits, hosts=hosts, abilities=abilities)
             try:
                 yield containers
             finally:
@@ -464,9 +472,11 @@ class DockerContainers:
     def _container(self, stage: Stage, mounts: Sequence[Mount], labels: Labels, *, ahead: float) -> _Container:
         options = container_options(stage, labels, limits=self._limits, mounts=mounts, hosts=self._hosts, ahead=ahead)
         name = _name(labels)
-        meter = Meter(name) if self._is_metered else None
+        meter = Meter(name) if self._abilities.is_metered else None
         if meter:
             options["host_config"]["cgroup_parent"] = meter.parent
+        if stage.untrusted and self._abilities.seccomp:
+            options["host_config"]["security_opt"].append(f"seccomp={self._abilities.seccomp}")
         return _Container(
             client=self._engine.client,
             name=name,
@@ -585,15 +595,20 @@ def _fault(error: Exception, phase: FaultPhase, what: str) -> ContainerError:
         return ContainerError(f"{what}: not found", phase=phase, retryable=False)
     if isinstance(error, APIError):
         text = error.explanation or ""
-        cause = _PRIVATE.sub(" ...", _NOISE.sub("", text))[:400]
-        return ContainerError(f"{what}: {cause}", phase=phase, retryable=not _is_stages_fault(error, text, phase))
+        retryable = not _is_stages_fault(error, text, phase)
+        return ContainerError(f"{what}: {_public(text)}", phase=phase, retryable=retryable)
     if isinstance(error, DockerException):  # refused by the SDK, or an error in the middle of a pull
         retryable = phase is FaultPhase.PULL and "not found" not in str(error)
-        return ContainerError(f"{what}: {error}"[:400], phase=phase, retryable=retryable)
+        return ContainerError(f"{what}: {_public(str(error))}", phase=phase, retryable=retryable)
     if isinstance(error, InterruptedError):
         return ContainerError(f"{what}: the container was ended from outside", phase=FaultPhase.WAIT, retryable=True)
     reason = f"the container engine does not answer ({type(error).__name__})"
     return ContainerError(reason, phase=phase, retryable=True)
+
+
+def _public(text: str) -> str:
+    """What an engine says, without what the reader of a result is not to see."""
+    return _PRIVATE.sub(" ...", _NOISE.sub("", text))[:400]
 
 
 def _is_stages_fault(error: APIError, text: str, phase: FaultPhase) -> bool:
@@ -637,12 +652,13 @@ def _connect(docker_host: str | None, *, pool: int) -> _Client:
         raise ContainerError(reason, phase=FaultPhase.CREATE, retryable=True) from error
 
 
-def _cgroup_driver(client: _Client) -> str:
-    """The engine's way to make control groups; empty if it does not tell."""
+def _abilities(client: _Client, runtime: str | None) -> Abilities:
+    """What the engine can do; as little as can be, if it does not tell."""
+    is_here = client.base_url.startswith("http+docker:")
     try:
-        return str(client.info().get("CgroupDriver", ""))
+        return Abilities.of(client.info(), runtime=runtime, is_here=is_here)
     except _TROUBLE:
-        return ""
+        return Abilities()
 
 
 def _pull(client: _Client, image: str, limit: float) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import itertools
+import json
 import os
 import re
 import time
@@ -413,7 +414,34 @@ async def registry(answer: bytes = b"") -> AsyncIterator[tuple[str, asyncio.Queu
         over.set()
 
 
+@contextlib.asynccontextmanager
+async def breaking_registry() -> AsyncIterator[str]:
+    """A place to pull from that has a manifest, and hangs up when it is asked for what is in it."""
+    nothing = {"digest": f"sha256:{'0' * 64}", "size": 1}
+    kind = "application/vnd.docker.distribution.manifest.v2+json"
+    of_image = {"mediaType": "application/vnd.docker.container.image.v1+json", **nothing}
+    manifest = json.dumps({"schemaVersion": 2, "mediaType": kind, "config": of_image, "layers": []}).encode()
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(manifest)}\r\nConnection: close\r\n\r\n"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError):
+            asked = await reader.readline()
+            if b"/blobs/" not in asked:
+                writer.write(head.encode() + (b"" if asked.startswith(b"HEAD") else manifest))
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}/x"
+
+
 class TestDockerImages:
+    async def test_an_error_in_the_middle_of_a_pull_tells_no_address(self, connect: Connect) -> None:
+        async with breaking_registry() as repository, connect() as containers:
+            with pytest.raises(ContainerError, match="error pulling image configuration") as raised:
+                await containers.ensure_images([f"{repository}:1"])
+        assert (raised.value.phase, raised.value.retryable) == (FaultPhase.PULL, True)
+        assert "http://" not in str(raised.value)
+        assert repository.partition("/")[0] not in str(raised.value).removeprefix(f"image {repository}:1")
+
     async def test_a_registry_that_never_answers_is_waited_for_only_so_long(self, connect: Connect) -> None:
         async with registry() as (repository, _), connect(pull_timeout=1) as containers:
             with pytest.raises(ContainerError, match=f"{repository}:1: not pulled within 1 s") as raised:
