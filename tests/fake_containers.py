@@ -89,6 +89,8 @@ def _ending(verb: str, arguments: Sequence[str], stage: Stage, directory: Path) 
             return Ending(137, oom=True)
         case "flood":
             return Ending(137, KilledFor.OUTPUT)
+        case "fill":
+            return Ending(137, KilledFor.DISK)
         case "fault":
             raise ContainerError("the engine broke", phase=FaultPhase(arguments[0]), retryable=True)
     return Ending()

@@ -1,5 +1,4 @@
-"""The system calls that a container may make: the filter that the kernel runs for it, compiled once, and in the words of
-an engine.
+"""The system calls that a container may make: a filter of the kernel's own, compiled once, and an engine's in words.
 
 What is refused is what a Docker Engine refuses to a container without added capabilities, and what later engines than
 20.10 refuse as well: io_uring, and sockets to the hypervisor.

@@ -21,7 +21,7 @@ class Verdict:
 
 
 def judge(run: StageRun) -> Verdict:
-    """One stage's outcome: killed for time, then memory, then output, then a signal, then the exit code.
+    """One stage's outcome: killed for time, then memory, then output or disk, then a signal, then the exit code.
 
     A stage that ended with 0 has succeeded, even if one of its processes ran out of memory: a harness that survives
     its student has said what it wanted to say.
@@ -30,13 +30,19 @@ def judge(run: StageRun) -> Verdict:
         return Verdict(Outcome.TIMED_OUT, "ran longer than its time limit")
     if run.oom_killed and run.exit_code != 0:
         return Verdict(Outcome.OUT_OF_MEMORY, "used more memory than its limit")
-    if run.killed_for is KilledFor.OUTPUT:
-        return Verdict(Outcome.OUTPUT_LIMIT, f"wrote more output than its limit ({run.output_bytes} bytes)")
+    if run.killed_for in (KilledFor.OUTPUT, KilledFor.DISK):
+        return Verdict(Outcome.OUTPUT_LIMIT, _wrote(run))
     if _SIGNALLED < run.exit_code <= _SIGNALLED + _LAST_SIGNAL:
         return Verdict(Outcome.FAILED, f"ended by signal {run.exit_code - _SIGNALLED}")
     if run.exit_code != 0:
         return Verdict(Outcome.FAILED, f"exit code {run.exit_code}")
     return Verdict(Outcome.SUCCEEDED, "")
+
+
+def _wrote(run: StageRun) -> str:
+    if run.killed_for is KilledFor.DISK:
+        return "wrote more to its disk than its limit"
+    return f"wrote more output than its limit ({run.output_bytes} bytes)"
 
 
 def judge_all(verdicts: Sequence[Verdict], *, stages: int) -> Verdict:

@@ -39,6 +39,10 @@ def ran(code: int, killed_for: KilledFor | None = None, *, oom: bool = False) ->
         (ran(137, KilledFor.OUTPUT), Outcome.OUTPUT_LIMIT, "12345 bytes"),
         (ran(0, KilledFor.OUTPUT), Outcome.OUTPUT_LIMIT, "12345 bytes"),
         (ran(137, KilledFor.OUTPUT, oom=True), Outcome.OUT_OF_MEMORY, "memory"),
+        (ran(137, KilledFor.DISK), Outcome.OUTPUT_LIMIT, "wrote more to its disk than its limit"),
+        (ran(1, KilledFor.DISK), Outcome.OUTPUT_LIMIT, "wrote more to its disk than its limit"),
+        (ran(0, KilledFor.DISK), Outcome.OUTPUT_LIMIT, "wrote more to its disk than its limit"),
+        (ran(137, KilledFor.DISK, oom=True), Outcome.OUT_OF_MEMORY, "memory"),
     ],
 )
 def test_a_stage(run: StageRun, outcome: Outcome, reason: str) -> None:
@@ -58,7 +62,7 @@ def test_no_stage_is_an_infrastructure_error() -> None:
     outcomes = {
         judge(ran(code, killed_for, oom=oom)).outcome
         for code in range(256)
-        for killed_for in (None, KilledFor.TIME, KilledFor.OUTPUT)
+        for killed_for in (None, *KilledFor)
         for oom in (False, True)
     }
 

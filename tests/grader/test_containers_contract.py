@@ -9,7 +9,7 @@ import os
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,20 @@ import pytest
 from docker.transport.unixconn import UnixHTTPConnection
 from fake_containers import FakeContainers
 from harness import until
+from images import busybox
 
 from broadway.assignment import Stage
 from broadway.grader.stages import ContainerError, Containers, KilledFor, Labels, Limits, Mount, StageRun, Upcoming
 from broadway.job import FaultPhase
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z (.*)\n")
-LIMITS = Limits(pids=32, output=256 * 1024, kept_head=1000, kept_tail=3000)
+LIMITS = Limits(pids=32, output=256 * 1024, kept_head=1000, kept_tail=3000, disk=64 * 1024 * 1024)
 SLOW = 30  # seconds, more than any of these takes
 ONLY_DOCKER = pytest.mark.parametrize("kind", ["docker"])
 
 Connect = Run = Callable[..., Any]
 Left = Callable[[], list[dict[str, Any]]]
+Count = Callable[[], int]
 
 
 @pytest.fixture
@@ -107,6 +109,10 @@ class Contract(ABC):
         assert (result.exit_code, result.killed_for) == (137, KilledFor.OUTPUT)
         assert time.monotonic() - before < SLOW / 2
 
+    async def test_disk_limit(self, run: Run) -> None:
+        result = await run("fill", timeout=SLOW)
+        assert (result.exit_code, result.killed_for, result.oom_killed) == (137, KilledFor.DISK, False)
+
     async def test_out_of_memory(self, run: Run) -> None:
         result = await run("oom", memory="32m")
         assert (result.exit_code, result.killed_for, result.oom_killed) == (137, None, True)
@@ -169,6 +175,7 @@ SHELL = {
     "read": 'cat "/job/$1"',
     "hang": "sleep 1000",
     "flood": "yes",
+    "fill": "while dd if=/dev/zero of=/large$i bs=1M count=16; do i=x$i; sleep 0.1; done 2>/dev/null; sleep 1000",
     "oom": "x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done",
 }
 
@@ -394,6 +401,77 @@ class TestFaults:
 
     async def test_ping(self, real: Containers) -> None:
         await real.ping()
+
+
+@pytest.fixture
+def with_volumes(api: docker.APIClient) -> Iterator[str]:
+    """An image whose containers get volumes from an engine."""
+    changes = ["VOLUME /data", "VOLUME /job", "VOLUME /job/out/"]
+    api.import_image_from_data(busybox(), repository="broadway-test-volumes", tag="1", changes=changes)
+    yield "broadway-test-volumes:1"
+    api.remove_image("broadway-test-volumes:1", force=True)
+
+
+class TestDisk:
+    FILL = "i=0; while dd if=/dev/zero of={}/$i bs=1M count=16; do i=$((i+1)); sleep 0.1; done 2>/dev/null"
+
+    @pytest.fixture
+    def volumes(self, api: docker.APIClient) -> Iterator[Count]:
+        """How many volumes there are, which has to be as many as before."""
+
+        def volumes() -> int:
+            return len(api.volumes()["Volumes"] or [])
+
+        before = volumes()
+        yield lambda: volumes() - before
+        assert volumes() == before
+
+    async def test_a_stage_that_gives_up_when_its_disk_is_full(self, engine: Run) -> None:
+        run = await engine(sh(f"{self.FILL.format('/')}; exit 3", timeout=SLOW))
+        assert run.killed_for is KilledFor.DISK
+
+    async def test_a_stage_that_ends_before_anybody_looks(self, engine: Run) -> None:
+        run = await engine(sh("dd if=/dev/zero of=/large bs=1M count=100; exit 3"))
+        assert (run.exit_code, run.killed_for) == (3, KilledFor.DISK)
+
+    async def test_what_is_written_to_the_job_counts_for_itself(self, engine: Run) -> None:
+        run = await engine(sh("dd if=/dev/zero of=/job/large bs=1M count=100; sleep 2"))
+        assert (run.exit_code, run.killed_for) == (0, None)
+
+    async def test_a_stage_that_keeps_below_its_limit(self, engine: Run) -> None:
+        run = await engine(sh("dd if=/dev/zero of=/large bs=1M count=40; sleep 2"))
+        assert (run.exit_code, run.killed_for) == (0, None)
+
+    async def test_volumes_count(self, engine: Run, with_volumes: str, left: Left, volumes: Count) -> None:
+        run = await engine(sh(f"mkdir -p /data; {self.FILL.format('/data')}; exit 3", timeout=SLOW, image=with_volumes))
+        assert run.killed_for is KilledFor.DISK
+        await until(lambda: not left())
+        assert volumes() == 0
+
+    async def test_an_untrusted_stage_gets_no_volume(
+        self,
+        real: Containers,
+        kind: str,
+        with_volumes: str,
+        directory: Path,
+        labels: Labels,
+        volumes: Count,
+    ) -> None:
+        script = """
+            for place in /data /job; do
+                dd if=/dev/zero of=$place/large bs=1M count=100 2>/dev/null && exit 66
+                test -e $place/large && echo $place is small
+            done
+            i=0; while echo >/data/$i; do i=$((i+1)); test $i = 10000 && exit 67; done 2>/dev/null
+            echo kept >/job/out/file
+        """
+        stage = sh(script, image=with_volumes, untrusted=True, write=["out"], timeout=SLOW)
+        mounts = [Mount("/job/out", directory, read_only=False)]
+        run = await real.run(stage, mounts=mounts, labels=labels)
+        assert run.exit_code == 0
+        assert texts(run) == (["/data is small", "/job is small"] if kind == "docker" else [])
+        assert (directory / "file").read_text() == "kept\n"
+        assert volumes() == 0
 
 
 @contextlib.asynccontextmanager
