@@ -273,8 +273,8 @@ class _Images:
         self._missing = asyncio.Semaphore(PULLS)
         self._refreshing = asyncio.Semaphore(1)
 
-    async def ensure(self, image: str) -> None:
-        """Return when the image is here. Callers that want the same missing image wait for the same pull."""
+    async def ensure(self, image: str) -> float:
+        """Return when the image is here: after how many seconds. Callers that want the same one wait for one pull."""
         if not _IMAGE.fullmatch(image):
             raise ContainerError(f"image {image}: this is no name of an image", phase=FaultPhase.PULL, retryable=False)
         now = time.monotonic()
@@ -283,6 +283,7 @@ class _Images:
             self._seen[image] = now
         if now - self._fresh.get(image, -self._refresh_interval) >= self._refresh_interval:
             self._begin(image, self._refreshing)
+        return time.monotonic() - now
 
     async def find(self, image: str, phase: FaultPhase) -> _Image:
         """An image that is here, as it was when it was last looked at.
@@ -433,9 +434,10 @@ class DockerContainers:
                 f"the engine does not answer: {error}"[:400], phase=FaultPhase.CREATE, retryable=True
             ) from error
 
-    async def ensure_images(self, images: Sequence[str]) -> None:
+    async def ensure_images(self, images: Sequence[str]) -> Mapping[str, float]:
         """See ``Containers``. No image that is here makes a job wait, whatever its registry does."""
-        await asyncio.gather(*(self._images.ensure(image) for image in dict.fromkeys(images)))
+        names = list(dict.fromkeys(images))
+        return dict(zip(names, await asyncio.gather(*map(self._images.ensure, names)), strict=True))
 
     async def image_id(self, image: str, phase: FaultPhase) -> str:
         """The id, a digest, of an image that is on this host.

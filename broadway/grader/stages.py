@@ -125,8 +125,8 @@ class Containers(Protocol):
             ContainerError: It does not.
         """
 
-    async def ensure_images(self, images: Sequence[str]) -> None:
-        """Return when every image is on this host, pulling what is missing.
+    async def ensure_images(self, images: Sequence[str]) -> Mapping[str, float]:
+        """Return when every image is on this host, pulling what is missing: how many seconds each took, by its name.
 
         Raises:
             ContainerError: In phase pull, naming the image.

@@ -32,11 +32,16 @@ def judge(run: StageRun) -> Verdict:
         return Verdict(Outcome.OUT_OF_MEMORY, "used more memory than its limit")
     if run.killed_for in (KilledFor.OUTPUT, KilledFor.DISK):
         return Verdict(Outcome.OUTPUT_LIMIT, _wrote(run))
-    if _SIGNALLED < run.exit_code <= _SIGNALLED + _LAST_SIGNAL:
-        return Verdict(Outcome.FAILED, f"ended by signal {run.exit_code - _SIGNALLED}")
+    if signal := _signal(run):
+        return Verdict(Outcome.FAILED, f"ended by signal {signal}")
     if run.exit_code != 0:
         return Verdict(Outcome.FAILED, f"exit code {run.exit_code}")
     return Verdict(Outcome.SUCCEEDED, "")
+
+
+def _signal(run: StageRun) -> int | None:
+    """Which signal has ended it."""
+    return run.exit_code - _SIGNALLED if _SIGNALLED < run.exit_code <= _SIGNALLED + _LAST_SIGNAL else None
 
 
 def _wrote(run: StageRun) -> str:
@@ -53,16 +58,21 @@ def judge_all(verdicts: Sequence[Verdict], *, stages: int) -> Verdict:
     return Verdict(last.outcome, f"stage {len(verdicts)} of {stages}: {last.reason}")
 
 
-def result_entry(run: StageRun, verdict: Verdict, scores: Scores | None = None) -> dict[str, Any]:
+def result_entry(
+    run: StageRun, verdict: Verdict, scores: Scores | None = None, *, pull_seconds: float = 0.0
+) -> dict[str, Any]:
     """A stage's entry in the job's results: as the original shapes it, with what it used and what it scores."""
     entry: dict[str, Any] = {
         "data": dict(run.state),
         "killed": run.killed_for is not None,
+        "killed_for": run.killed_for.value if run.killed_for else None,
+        "signal": _signal(run),
         "success": verdict.outcome is Outcome.SUCCEEDED,
     }
     if run.usage:
         seconds = (run.finished_at - run.started_at).total_seconds()
-        entry["usage"] = {**asdict(run.usage), "wall_seconds": seconds, "output_bytes": run.output_bytes}
+        usage = asdict(run.usage) | {"pull_seconds": pull_seconds, "wall_seconds": seconds}
+        entry["usage"] = usage | {"output_bytes": run.output_bytes}
     if run.streams:
         entry["streams"] = [list(pair) for pair in run.streams]
     if scores:

@@ -142,7 +142,10 @@ class Contract(ABC):
         assert raised.value.phase is FaultPhase.PULL
 
     async def test_images_that_are_here(self, runtime: Containers) -> None:
-        await runtime.ensure_images([self.stage().image] * 2)
+        image = self.stage().image
+        pulls = await runtime.ensure_images([image] * 2)
+        assert list(pulls) == [image]
+        assert 0 <= pulls[image] < SLOW
 
     async def test_no_orphans(self, runtime: Containers) -> None:
         assert await runtime.remove_orphans(lambda _grader, _life: False) == 0
@@ -525,6 +528,14 @@ class TestDockerImages:
             with pytest.raises(ContainerError, match=f"{repository}:1: not pulled within 1 s") as raised:
                 await containers.ensure_images([f"{repository}:1"])
         assert (raised.value.phase, raised.value.retryable) == (FaultPhase.PULL, True)
+
+    async def test_how_long_a_pull_took_is_told(self, connect: Connect, api: docker.APIClient) -> None:
+        async with connect() as containers:
+            api.tag("broadway-test-busybox:1", "broadway-test-late", "1")
+            begun = time.monotonic()
+            pulls = await containers.ensure_images(["broadway-test-late:1"])
+            assert 0 < pulls["broadway-test-late:1"] <= time.monotonic() - begun
+        api.remove_image("broadway-test-late:1")
 
     async def test_a_missing_image_is_pulled_once_for_all(self, connect: Connect) -> None:
         unknown = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -121,11 +121,12 @@ class OciContainers:
         if self._engine:
             await self._engine.ping()
 
-    async def ensure_images(self, images: Sequence[str]) -> None:
+    async def ensure_images(self, images: Sequence[str]) -> Mapping[str, float]:
         """See ``Containers``. Images that are unpacked cost the engine a look now and then."""
-        if self._engine:
-            await self._engine.ensure_images(images)
-        await asyncio.gather(*(self._library.ensure(image) for image in dict.fromkeys(images)))
+        names = list(dict.fromkeys(images))
+        pulled = await self._engine.ensure_images(names) if self._engine else {}
+        unpacked = await asyncio.gather(*map(self._unpack, names))
+        return {name: pulled.get(name, 0.0) + seconds for name, seconds in zip(names, unpacked, strict=True)}
 
     async def run(
         self,
@@ -161,6 +162,11 @@ class OciContainers:
             except OSError as error:
                 log.warning("orphaned container not removed", container=directory.name, reason=describe(error))
         return len(found) + (await self._engine.remove_orphans(is_orphan) if self._engine else 0)
+
+    async def _unpack(self, image: str) -> float:
+        begun = time.monotonic()
+        await self._library.ensure(image)
+        return time.monotonic() - begun
 
     def _of_the_engine(self, stage: Stage) -> DockerContainers:
         """The engine, for what only it can do."""
