@@ -26,7 +26,8 @@ SCRATCH = "64m"  # of an untrusted stage's /tmp
 SCRATCH_INODES = 4096
 STRICT_PIDS = 128
 GVISOR_PIDS = 512  # its own threads count
-UNTRUSTED_SHARES = 128  # of the CPU, where trusted stages have 1024
+SHARES = 1024  # of the CPU; said, since what is not said is another number to version 2 of control groups
+UNTRUSTED_SHARES = 128
 OPEN_FILES = (1024, 16384)  # soft, hard
 OOM_SCORE = 500  # containers die before the grader does
 PATIENCE = 60  # seconds beyond a stage's time limit after which nobody waits for its container any more
@@ -114,6 +115,7 @@ def _resources(stage: Stage, limits: Limits) -> dict[str, Any]:
         "mem_limit": memory,
         "memswap_limit": memory,
         "pids_limit": _pids(limits, limits.pids),
+        "cpu_shares": SHARES,
         "nano_cpus": int(limits.cpus * 1e9) if limits.cpus else None,
         "runtime": limits.runtime,
         "cgroupns": "private",

@@ -22,6 +22,7 @@ from harness import until
 from images import busybox
 
 from broadway.assignment import Stage
+from broadway.grader.abilities import Abilities
 from broadway.grader.stages import ContainerError, Containers, KilledFor, Labels, Limits, Mount, StageRun, Upcoming
 from broadway.job import FaultPhase
 
@@ -444,6 +445,19 @@ class TestDisk:
     async def test_a_stage_that_keeps_below_its_limit(self, engine: Run) -> None:
         run = await engine(sh("dd if=/dev/zero of=/large bs=1M count=40; sleep 2"))
         assert (run.exit_code, run.killed_for) == (0, None)
+
+    async def test_an_engine_with_quotas_keeps_to_the_limit_itself(
+        self, connect: Connect, directory: Path, labels: Labels, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Abilities, "of", lambda *_, **__: Abilities(has_quotas=True))
+        async with connect() as containers:
+            stage = sh("dd if=/dev/zero of=/large bs=1M count=100 2>/dev/null || exit 3")
+            mounts = [Mount("/job", directory, read_only=False)]
+            try:
+                assert (await containers.run(stage, mounts=mounts, labels=labels)).exit_code == 3
+            except ContainerError as error:
+                # Few hosts have such an engine; the others say what they were asked for.
+                assert "--storage-opt is supported only for" in str(error)  # noqa: PT017
 
     async def test_volumes_count(self, engine: Run, with_volumes: str, left: Left, volumes: Count) -> None:
         run = await engine(sh(f"mkdir -p /data; {self.FILL.format('/data')}; exit 3", timeout=SLOW, image=with_volumes))
