@@ -1,7 +1,7 @@
 """A container engine without containers. The contract suite of the grader keeps it honest."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,10 +26,11 @@ class FakeContainers:
         if self.is_away:
             raise ContainerError("no engine answers", phase=FaultPhase.CREATE, retryable=True)
 
-    async def ensure_images(self, images: Sequence[str]) -> None:
+    async def ensure_images(self, images: Sequence[str]) -> Mapping[str, float]:
         for image in images:
             if image.startswith("missing"):
                 raise ContainerError(f"image {image} not found", phase=FaultPhase.PULL, retryable=False)
+        return dict.fromkeys(images, 0.0)
 
     async def run(
         self,
@@ -96,6 +97,8 @@ def _ending(verb: str, arguments: Sequence[str], stage: Stage, directory: Path) 
             return Ending(137, oom=True)
         case "flood":
             return Ending(137, KilledFor.OUTPUT)
+        case "fill":
+            return Ending(137, KilledFor.DISK)
         case "fault":
             raise ContainerError("the engine broke", phase=FaultPhase(arguments[0]), retryable=True)
     return Ending()

@@ -5,7 +5,7 @@ A stage whose entrypoint is ``sleep SECONDS`` takes that long; all others are ov
 
 import asyncio
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,8 +24,9 @@ class NoContainers:
     async def ping(self) -> None:
         """It always answers."""
 
-    async def ensure_images(self, images: Sequence[str]) -> None:
+    async def ensure_images(self, images: Sequence[str]) -> Mapping[str, float]:  # noqa: ARG002
         """It needs none."""
+        return {}
 
     async def run(
         self,

@@ -20,6 +20,7 @@ async def _main(settings: GraderSettings, stop: asyncio.Event) -> None:
         pids=settings.pids_limit,
         output=settings.output_limit,
         file_size=int(memory_bytes(settings.file_size)),
+        disk=int(memory_bytes(settings.disk_limit)),
         cpus=settings.cpus,
         memory=int(memory_bytes(settings.max_memory)) if settings.max_memory else None,
         allow_network=not settings.no_network,

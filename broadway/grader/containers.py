@@ -31,9 +31,11 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from broadway.assignment import Stage
 from broadway.cancellation import end, finish
-from broadway.grader.cgroups import Meter, can_meter, remove_abandoned
+from broadway.grader.abilities import Abilities
+from broadway.grader.cgroups import Meter, remove_abandoned
+from broadway.grader.disk import DiskWatch
 from broadway.grader.output import OutputLog
-from broadway.grader.profile import LABEL, container_options, hosts_file
+from broadway.grader.profile import LABEL, container_options, disk_quota, hosts_file, without_volumes
 from broadway.grader.stages import ContainerError, KilledFor, Labels, Limits, Mount, StageRun, Upcoming, Usage
 from broadway.job import FaultPhase
 
@@ -53,7 +55,7 @@ _STAGES_FAULT = re.compile(r'exec: "|environment variable|sethostname|unable to 
 _HOSTS_FAULT = re.compile(r"bind source path")
 _NOISE = re.compile(r"^.*unable to start container process: |: unknown$", re.DOTALL)
 _PRIVATE = re.compile(
-    r'(?:Get|Head|Post) "https?://[^"]*"|https?://\S+'
+    r'(?:Get|Head|Post) "https?://[^"]*"|https?://\S+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?'
     r'|(?<=environment variable).*|(?<=path does not exist).*|(?<=mounting) "[^"]*"',
     re.DOTALL,
 )
@@ -143,6 +145,7 @@ class _Container:
     options: Mapping[str, Any]
     output: OutputLog
     output_limit: int
+    disk_limit: float
     meter: Meter | None = None
     attachment: _Attachment | None = None
     taken: bool = False
@@ -201,6 +204,15 @@ class _Container:
             raise InterruptedError
         return account
 
+    def written(self) -> int | None:
+        """Bytes that it has written outside of its mounts, volumes of its image included; None if it is not there."""
+        found = self.client.containers(all=True, size=True, filters={"name": f"^/{self.name}$"})
+        listed = next((each for each in found if f"/{self.name}" in each["Names"]), None)
+        if listed is None:
+            return None
+        volumes = {mount["Name"] for mount in listed["Mounts"] if mount["Type"] == "volume"}
+        return int(listed.get("SizeRw", 0)) + (self._stored(volumes) if volumes else 0)
+
     def abandon(self) -> None:
         """Make ``follow`` return soon."""
         self.abandoned.set()
@@ -215,6 +227,11 @@ class _Container:
                 self.meter.remove()
         if self.attachment:
             self.attachment.close()
+
+    def _stored(self, volumes: set[str]) -> int:
+        """Bytes in volumes; the engine tells them only with all it has."""
+        every = self.client.df()["Volumes"] or []
+        return sum(max(0, each["UsageData"]["Size"]) for each in every if each["Name"] in volumes)
 
     def _was_signalled(self, since: str) -> bool:
         """Whether the engine was told to signal it. What a program does to itself the engine does not see."""
@@ -233,6 +250,14 @@ class _Container:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """An image as it is on this host: its id, a digest, and where its containers get volumes."""
+
+    id: str
+    volumes: Sequence[str]
+
+
 class _Images:
     """The images on this host. What is here is used as it is, and refreshed behind the jobs' back."""
 
@@ -242,13 +267,14 @@ class _Images:
         self._refresh_interval = refresh_interval
         self._pull_timeout = pull_timeout
         self._seen: dict[str, float] = {}
+        self._known: dict[str, _Image] = {}
         self._fresh: dict[str, float] = {}
         self._pulls: dict[str, asyncio.Task[None]] = {}
         self._missing = asyncio.Semaphore(PULLS)
         self._refreshing = asyncio.Semaphore(1)
 
-    async def ensure(self, image: str) -> None:
-        """Return when the image is here. Callers that want the same missing image wait for the same pull."""
+    async def ensure(self, image: str) -> float:
+        """Return when the image is here: after how many seconds. Callers that want the same one wait for one pull."""
         if not _IMAGE.fullmatch(image):
             raise ContainerError(f"image {image}: this is no name of an image", phase=FaultPhase.PULL, retryable=False)
         now = time.monotonic()
@@ -257,10 +283,25 @@ class _Images:
             self._seen[image] = now
         if now - self._fresh.get(image, -self._refresh_interval) >= self._refresh_interval:
             self._begin(image, self._refreshing)
+        return time.monotonic() - now
+
+    async def find(self, image: str, phase: FaultPhase) -> _Image:
+        """An image that is here, as it was when it was last looked at.
+
+        Raises:
+            ContainerError: It is not here, in the given phase.
+        """
+        if image not in self._known:
+            try:
+                await self._inspect(image)
+            except _TROUBLE as error:
+                raise _fault(error, phase, f"image {image}") from error
+        return self._known[image]
 
     def forget(self, image: str) -> None:
         """Look next time: the image turned out not to be here."""
         self._seen.pop(image, None)
+        self._known.pop(image, None)
 
     def export(self, image_id: str) -> Iterator[bytes]:
         """An image's archive, with as much patience as for pulls; blocks."""
@@ -274,11 +315,15 @@ class _Images:
 
     async def _look(self, image: str) -> None:
         try:
-            await self._engine.call(self._engine.client.inspect_image, image)
+            await self._inspect(image)
         except NotFound:
             await self._obtain(image)
         except _TROUBLE as error:
             raise _fault(error, FaultPhase.PULL, f"image {image}") from error
+
+    async def _inspect(self, image: str) -> None:
+        told = await self._engine.call(self._engine.client.inspect_image, image)
+        self._known[image] = _Image(str(told["Id"]), tuple((told.get("Config") or {}).get("Volumes") or ()))
 
     async def _obtain(self, image: str) -> None:
         pull = self._begin(image, self._missing)
@@ -305,6 +350,7 @@ class _Images:
 
     def _pulled(self, image: str, pull: asyncio.Task[None]) -> None:
         del self._pulls[image]
+        self._known.pop(image, None)
         if not pull.cancelled() and (error := pull.exception()):
             log.debug("image not pulled", image=image, error=str(error))
 
@@ -313,10 +359,17 @@ class DockerContainers:
     """A Docker Engine as the grader sees it."""
 
     def __init__(
-        self, engine: _Engine, images: _Images, *, slots: int, limits: Limits, hosts: Path | None, is_metered: bool
+        self,
+        engine: _Engine,
+        images: _Images,
+        *,
+        slots: int,
+        limits: Limits,
+        hosts: Path | None,
+        abilities: Abilities,
     ) -> None:
         self._slots = slots
-        self._is_metered = is_metered
+        self._abilities = abilities
         self._engine = engine
         self._images = images
         self._limits = limits
@@ -356,8 +409,8 @@ class DockerContainers:
             engine = _Engine(client, threads)
             images = _Images(engine, puller, refresh_interval=refresh_interval, pull_timeout=pull_timeout)
             hosts = hosts_file(work_dir) if work_dir else None
-            is_metered = can_meter(await engine.call(_cgroup_driver, client))
-            containers = cls(engine, images, slots=slots, limits=limits, hosts=hosts, is_metered=is_metered)
+            abilities = await engine.call(_abilities, client, limits.runtime)
+            containers = cls(engine, images, slots=slots, limits=limits, hosts=hosts, abilities=abilities)
             try:
                 yield containers
             finally:
@@ -381,9 +434,10 @@ class DockerContainers:
                 f"the engine does not answer: {error}"[:400], phase=FaultPhase.CREATE, retryable=True
             ) from error
 
-    async def ensure_images(self, images: Sequence[str]) -> None:
+    async def ensure_images(self, images: Sequence[str]) -> Mapping[str, float]:
         """See ``Containers``. No image that is here makes a job wait, whatever its registry does."""
-        await asyncio.gather(*(self._images.ensure(image) for image in dict.fromkeys(images)))
+        names = list(dict.fromkeys(images))
+        return dict(zip(names, await asyncio.gather(*map(self._images.ensure, names)), strict=True))
 
     async def image_id(self, image: str, phase: FaultPhase) -> str:
         """The id, a digest, of an image that is on this host.
@@ -457,16 +511,20 @@ class DockerContainers:
     def _prepare(self, stage: Stage, mounts: Sequence[Mount], labels: Labels, *, ahead: float = 0.0) -> "_Prepared":
         """Begin to make a container that is started in so many seconds at most."""
         container = self._container(stage, mounts, labels, ahead=ahead)
-        making = asyncio.create_task(self._make(container, f"image {stage.image}"))
+        making = asyncio.create_task(self._make(container, stage))
         making.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody may want to know
         return _Prepared(container, making)
 
     def _container(self, stage: Stage, mounts: Sequence[Mount], labels: Labels, *, ahead: float) -> _Container:
         options = container_options(stage, labels, limits=self._limits, mounts=mounts, hosts=self._hosts, ahead=ahead)
         name = _name(labels)
-        meter = Meter(name) if self._is_metered else None
+        meter = Meter(name) if self._abilities.is_metered else None
         if meter:
             options["host_config"]["cgroup_parent"] = meter.parent
+        if stage.untrusted and self._abilities.seccomp:
+            options["host_config"]["security_opt"].append(f"seccomp={self._abilities.seccomp}")
+        if not stage.untrusted and self._abilities.has_quotas:
+            options["host_config"]["storage_opt"] = disk_quota(self._limits)
         return _Container(
             client=self._engine.client,
             name=name,
@@ -474,11 +532,15 @@ class DockerContainers:
             meter=meter,
             output=OutputLog(head=self._limits.kept_head, tail=self._limits.kept_tail),
             output_limit=self._limits.output,
+            disk_limit=math.inf if stage.untrusted else self._limits.disk,
         )
 
-    async def _make(self, container: _Container, what: str) -> float:
+    async def _make(self, container: _Container, stage: Stage) -> float:
         """Make a container, and follow its output; how many seconds making it took."""
-        begun = time.monotonic()
+        begun, what = time.monotonic(), f"image {stage.image}"
+        if stage.untrusted:
+            image = await self._images.find(stage.image, FaultPhase.CREATE)
+            container.options = without_volumes(container.options, image.id, image.volumes)
         await self._step(container.create, FaultPhase.CREATE, what)
         created = time.monotonic()
         await self._step(container.attach, FaultPhase.START, what)
@@ -488,6 +550,8 @@ class DockerContainers:
         self, container: _Container, stage: Stage, create_seconds: float, upcoming: Upcoming | None
     ) -> StageRun:
         what = f"image {stage.image}"
+        disk = DiskWatch(container.disk_limit, self._abilities.data, partial(self._written, container))
+        disk.begin()
         made = time.monotonic()
         await self._step(container.start, FaultPhase.START, f"{what}, entrypoint {stage.entrypoint}"[:400])
         running = time.monotonic()
@@ -495,7 +559,7 @@ class DockerContainers:
             self._prepared[_name(upcoming.labels)] = self._prepare(
                 upcoming.stage, upcoming.mounts, upcoming.labels, ahead=stage.timeout
             )
-        killed_for = await self._watch(container, stage.timeout, what)
+        killed_for = await self._watch(container, disk, stage.timeout, what)
         account = await self._step(container.account, FaultPhase.COLLECT, what)
         state, meter = account["State"], container.meter
         text, streams = container.output.kept() if stage.logs else ("", [])
@@ -525,12 +589,25 @@ class DockerContainers:
         except _TROUBLE as error:
             raise _fault(error, phase, what) from error
 
-    async def _watch(self, container: _Container, timeout: float, what: str) -> KilledFor | None:  # noqa: ASYNC109
-        """Wait for a container's end, or make it end ``timeout`` seconds from now."""
+    async def _written(self, container: _Container) -> int | None:
+        try:
+            return await self._engine.call(container.written)
+        except _TROUBLE as error:
+            log.debug("size of a container not told", container=container.name, error=type(error).__name__)
+            return None
+
+    async def _watch(
+        self,
+        container: _Container,
+        disk: DiskWatch,
+        timeout: float,  # noqa: ASYNC109
+        what: str,
+    ) -> KilledFor | None:
+        """Wait for a container's end, or make it end; which of its limits it did not keep."""
         follower = self._engine.begin(container.follow)
         follower.add_done_callback(lambda future: future.cancelled() or future.exception())  # it may be left alone
-        await asyncio.wait({follower}, timeout=timeout)
-        late = not follower.done() and await self._step(container.kill, FaultPhase.WAIT, what)
+        reason = await _due(follower, disk, timeout)
+        killed = reason is not None and await self._step(container.kill, FaultPhase.WAIT, what)
         await asyncio.wait({follower}, timeout=KILL_GRACE)
         if not follower.done():
             raise ContainerError(f"{what}: did not end when killed", phase=FaultPhase.WAIT, retryable=True)
@@ -538,7 +615,11 @@ class DockerContainers:
             flooded = follower.result()
         except _TROUBLE as error:
             raise _fault(error, FaultPhase.WAIT, what) from error
-        return KilledFor.OUTPUT if flooded else KilledFor.TIME if late else None
+        if flooded:
+            return KilledFor.OUTPUT
+        if killed:
+            return reason
+        return KilledFor.DISK if await disk.was_exceeded() else None
 
     async def _discard_behind(self, container: _Container) -> None:
         """Begin to remove a container that has ended: nobody waits for that, unless removals do not keep up."""
@@ -574,6 +655,23 @@ class _Prepared:
     making: asyncio.Task[float]
 
 
+async def _due(
+    follower: asyncio.Future[bool],
+    disk: DiskWatch,
+    timeout: float,  # noqa: ASYNC109
+) -> KilledFor | None:
+    """Wait until a container has ended, or is to be killed: ``timeout`` seconds from now, or for what it writes."""
+    exceeded = asyncio.create_task(disk.exceeded())
+    either: set[asyncio.Future[Any]] = {follower, exceeded}
+    try:
+        await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if follower.done():
+            return None
+        return KilledFor.DISK if exceeded.done() else KilledFor.TIME
+    finally:
+        await end(exceeded)
+
+
 def _name(labels: Labels) -> str:
     """What a stage's container is called."""
     return f"{_NAME}{re.sub(r'[^A-Za-z0-9_.-]', '-', labels.execution_id)}-{labels.stage}"
@@ -585,15 +683,20 @@ def _fault(error: Exception, phase: FaultPhase, what: str) -> ContainerError:
         return ContainerError(f"{what}: not found", phase=phase, retryable=False)
     if isinstance(error, APIError):
         text = error.explanation or ""
-        cause = _PRIVATE.sub(" ...", _NOISE.sub("", text))[:400]
-        return ContainerError(f"{what}: {cause}", phase=phase, retryable=not _is_stages_fault(error, text, phase))
+        retryable = not _is_stages_fault(error, text, phase)
+        return ContainerError(f"{what}: {_public(text)}", phase=phase, retryable=retryable)
     if isinstance(error, DockerException):  # refused by the SDK, or an error in the middle of a pull
         retryable = phase is FaultPhase.PULL and "not found" not in str(error)
-        return ContainerError(f"{what}: {error}"[:400], phase=phase, retryable=retryable)
+        return ContainerError(f"{what}: {_public(str(error))}", phase=phase, retryable=retryable)
     if isinstance(error, InterruptedError):
         return ContainerError(f"{what}: the container was ended from outside", phase=FaultPhase.WAIT, retryable=True)
     reason = f"the container engine does not answer ({type(error).__name__})"
     return ContainerError(reason, phase=phase, retryable=True)
+
+
+def _public(text: str) -> str:
+    """What an engine says, without what the reader of a result is not to see."""
+    return _PRIVATE.sub(" ...", _NOISE.sub("", text))[:400]
 
 
 def _is_stages_fault(error: APIError, text: str, phase: FaultPhase) -> bool:
@@ -637,12 +740,13 @@ def _connect(docker_host: str | None, *, pool: int) -> _Client:
         raise ContainerError(reason, phase=FaultPhase.CREATE, retryable=True) from error
 
 
-def _cgroup_driver(client: _Client) -> str:
-    """The engine's way to make control groups; empty if it does not tell."""
+def _abilities(client: _Client, runtime: str | None) -> Abilities:
+    """What the engine can do; as little as can be, if it does not tell."""
+    is_here = client.base_url.startswith("http+docker:")
     try:
-        return str(client.info().get("CgroupDriver", ""))
+        return Abilities.of(client.info(), runtime=runtime, is_here=is_here)
     except _TROUBLE:
-        return ""
+        return Abilities()
 
 
 def _pull(client: _Client, image: str, limit: float) -> None:

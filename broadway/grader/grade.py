@@ -56,13 +56,15 @@ async def grade(
         async with workspace(directory, checked, size) as space:
             await reach(Point.GRADE_DIRECTORY_MADE)
             with metrics.IMAGES_SECONDS.time():
-                await containers.ensure_images(list(dict.fromkeys(stage.image for stage in checked)))
+                pulls = await containers.ensure_images(list(dict.fromkeys(stage.image for stage in checked)))
             await reach(Point.GRADE_IMAGES_READY)
             for index, stage in enumerate(checked):
                 upcoming = _upcoming(checked[index + 1 :], space, replace(labels, stage=index + 1))
                 try:
+                    own = replace(labels, stage=index)
                     room = MAX_DOCUMENTS - sum(each.document_size for each in done)
-                    done.append(await _run(stage, space, containers, replace(labels, stage=index), upcoming, room))
+                    pull_seconds = pulls.get(stage.image, 0.0)
+                    done.append(await _run(stage, space, containers, own, upcoming, pull_seconds, room=room))
                     await reach(Point.GRADE_STAGE_ENDED)
                 finally:
                     goes_on = len(done) > index and done[-1].verdict.outcome is Outcome.SUCCEEDED
@@ -71,10 +73,10 @@ async def grade(
                 if not goes_on:
                     break
     except ContainerError as error:
-        return fault(error, [each.output for each in done])
+        return fault(error, done)
     except OSError as error:
         reason = f"the job's directory could not be prepared: {error.strerror}"
-        return fault(ContainerError(reason, phase=FaultPhase.CREATE, retryable=True), [each.output for each in done])
+        return fault(ContainerError(reason, phase=FaultPhase.CREATE, retryable=True), done)
     verdict = judge_all([each.verdict for each in done], stages=len(stages))
     return Graded(verdict.outcome, verdict.reason, [each.entry for each in done], "".join(each.output for each in done))
 
@@ -99,7 +101,14 @@ def _upcoming(rest: Sequence[Stage], space: Workspace, labels: Labels) -> Upcomi
 
 
 async def _run(
-    stage: Stage, space: Workspace, containers: Containers, labels: Labels, upcoming: Upcoming | None, room: int
+    stage: Stage,
+    space: Workspace,
+    containers: Containers,
+    labels: Labels,
+    upcoming: Upcoming | None,
+    pull_seconds: float,
+    *,
+    room: int,
 ) -> _Done:
     try:
         mounts = space.mounts(stage)
@@ -120,7 +129,8 @@ async def _run(
         log.warning("what a stage has left cannot be looked at", reason=str(error))
         reason = "what the stage has left cannot be looked at"
         raise ContainerError(reason, phase=FaultPhase.COLLECT, retryable=True) from error
-    return _Done(verdict, result_entry(run, verdict, scores), run.output if stage.logs else "")
+    entry = result_entry(run, verdict, scores, pull_seconds=pull_seconds)
+    return _Done(verdict, entry, run.output if stage.logs else "")
 
 
 def _scores(data: bytes, room: int) -> Scores:
@@ -148,13 +158,13 @@ def _checked(stage: Mapping[str, Any]) -> Stage:
         raise ContainerError(f"not a stage: {names}", phase=FaultPhase.CREATE, retryable=False) from None
 
 
-def fault(error: ContainerError, output: Sequence[str] = ()) -> Graded:
-    """What an execution came to that failed by no doing of its stages, after some output of theirs."""
+def fault(error: ContainerError, done: Sequence[_Done] = ()) -> Graded:
+    """What an execution came to that failed by no doing of its stages, after some of them."""
     return Graded(
         outcome=Outcome.INFRASTRUCTURE_ERROR,
         reason=f"{error.phase}: {error}",
-        results=[{"success": False}],
-        stdout="".join(output) + CRASHED,
+        results=[*(each.entry for each in done), {"success": False}],
+        stdout="".join(each.output for each in done) + CRASHED,
         stderr=str(error),
         fault_phase=error.phase,
         retryable=error.retryable,

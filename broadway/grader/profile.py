@@ -6,9 +6,10 @@ and a small /tmp, no capability, no network.
 """
 
 import os
+import posixpath
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "
 SHARED_MEMORY = "64m"
 STRICT_SHARED_MEMORY = "16m"
 SCRATCH = "64m"  # of an untrusted stage's /tmp
+SCRATCH_INODES = 4096
 STRICT_PIDS = 128
 GVISOR_PIDS = 512  # its own threads count
-UNTRUSTED_SHARES = 128  # of the CPU, where trusted stages have 1024
+SHARES = 1024  # of the CPU; said, since what is not said is another number to version 2 of control groups
+UNTRUSTED_SHARES = 128
 OPEN_FILES = (1024, 16384)  # soft, hard
 OOM_SCORE = 500  # containers die before the grader does
 PATIENCE = 60  # seconds beyond a stage's time limit after which nobody waits for its container any more
@@ -76,6 +79,23 @@ def container_options(
     }
 
 
+def without_volumes(options: Mapping[str, Any], image_id: str, volumes: Sequence[str]) -> dict[str, Any]:
+    """An untrusted stage's options for an image with volumes: small ones in memory, not those of the engine.
+
+    Those would be on the disk, without a limit. The image is named by its id, for it to be the one with these volumes.
+    """
+    host = options["host_config"]
+    covered = {mount["Target"] for mount in host["mounts"]}
+    places = {posixpath.normpath(volume) for volume in volumes} - covered
+    tmpfs = {place: _scratch() for place in sorted(places)}
+    return {**options, "image": image_id, "host_config": {**host, "tmpfs": {**tmpfs, **host["tmpfs"]}}}
+
+
+def disk_quota(limits: Limits) -> dict[str, str]:
+    """The engine's ``storage_opt``: a little more than the limit, so that whoever reaches it is found to be above."""
+    return {"size": str(limits.disk + limits.disk // 8)}
+
+
 def _labels(labels: Labels, *, deadline: float) -> dict[str, str]:
     """``deadline`` is the Unix time after which nobody waits for the container any more."""
     values = {
@@ -95,6 +115,7 @@ def _resources(stage: Stage, limits: Limits) -> dict[str, Any]:
         "mem_limit": memory,
         "memswap_limit": memory,
         "pids_limit": _pids(limits, limits.pids),
+        "cpu_shares": SHARES,
         "nano_cpus": int(limits.cpus * 1e9) if limits.cpus else None,
         "runtime": limits.runtime,
         "cgroupns": "private",
@@ -128,10 +149,9 @@ def _rights(stage: Stage) -> dict[str, Any]:
 
 
 def _strict(limits: Limits) -> dict[str, Any]:
-    own = f"uid={UNTRUSTED},gid={UNTRUSTED},mode=0700"  # without them runc 1.1 lets only root write there
     return {
         "read_only": True,
-        "tmpfs": {"/tmp": f"rw,nosuid,nodev,exec,size={SCRATCH},nr_inodes=4096,{own}"},  # noqa: S108 - its own
+        "tmpfs": {"/tmp": _scratch()},  # noqa: S108 - its own
         "init": True,
         "ipc_mode": "private",
         "cap_drop": ["ALL"],
@@ -147,6 +167,12 @@ def _strict(limits: Limits) -> dict[str, Any]:
         ],
         "shm_size": STRICT_SHARED_MEMORY,
     }
+
+
+def _scratch() -> str:
+    """The options of a small file system in memory."""
+    own = f"uid={UNTRUSTED},gid={UNTRUSTED},mode=0700"  # without them runc 1.1 lets only root write there
+    return f"rw,nosuid,nodev,exec,size={SCRATCH},nr_inodes={SCRATCH_INODES},{own}"
 
 
 def _mounts(mounts: Sequence[Mount], hosts: Path | None) -> Iterator[dict[str, Any]]:

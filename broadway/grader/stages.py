@@ -16,6 +16,7 @@ class KilledFor(StrEnum):
 
     TIME = "time"
     OUTPUT = "output"
+    DISK = "disk"
     CANCEL = "cancel"
 
 
@@ -23,6 +24,7 @@ class KilledFor(StrEnum):
 class Limits:
     """What every container gets at most, whatever its stage asks for. Sizes in bytes.
 
+    ``disk`` is what it may write to its root file system, if to that at all; its mounts have limits of their own.
     ``runtime`` is one of the engine's, by name; None for its default one.
     """
 
@@ -31,6 +33,7 @@ class Limits:
     kept_head: int = 64 * 1024
     kept_tail: int = 192 * 1024
     file_size: int = 1024 * 1024 * 1024
+    disk: int = 4 * 1024 * 1024 * 1024
     cpus: float | None = None
     memory: int | None = None
     allow_network: bool = True
@@ -122,8 +125,8 @@ class Containers(Protocol):
             ContainerError: It does not.
         """
 
-    async def ensure_images(self, images: Sequence[str]) -> None:
-        """Return when every image is on this host, pulling what is missing.
+    async def ensure_images(self, images: Sequence[str]) -> Mapping[str, float]:
+        """Return when every image is on this host, pulling what is missing: how many seconds each took, by its name.
 
         Raises:
             ContainerError: In phase pull, naming the image.

@@ -189,7 +189,9 @@ class StageView(View):
     untrusted: bool
     success: bool | None
     killed: bool | None
+    killed_for: str | None = Field(description="which limit it did not keep: time, output or disk")
     exit_code: int | None
+    signal: int | None = Field(description="what has ended it, if a signal has")
     out_of_memory: bool | None
     usage: dict[str, Any] | None
 
@@ -447,7 +449,9 @@ def _stages(stages: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, 
             untrusted=bool(stage.get("untrusted")),
             success=_of(bool, entry.get("success")),
             killed=_of(bool, entry.get("killed")),
+            killed_for=_of(str, entry.get("killed_for")),
             exit_code=_of(int, state.get("ExitCode")),
+            signal=_of(int, entry.get("signal")),
             out_of_memory=_of(bool, state.get("OOMKilled")),
             usage=usage if isinstance(usage, dict) else None,
         )

@@ -253,6 +253,9 @@ class GraderSettings(_Settings):
     pids_limit: int = Field(default=256, ge=16, description="processes in a container")
     output_limit: int = Field(default=8 * 1024 * 1024, ge=1024, description="bytes a stage may write to its log")
     file_size: Memory = Field(default="1g", description="the largest file that a stage may write")
+    disk_limit: Memory = Field(
+        default="4g", description="what a stage may write to its container's disk, outside of its job's directory"
+    )
     job_size: Memory = Field(default="1g", description="what a job may store in its directory")
     job_inodes: int = Field(default=200_000, ge=100, description="files and directories a job may have there")
     max_memory: Memory | None = Field(default=None, description="memory of a stage at most, whatever it asks for")

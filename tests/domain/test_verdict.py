@@ -1,10 +1,11 @@
 """From what a stage did to what it means."""
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from broadway.grader.stages import KilledFor, StageRun
+from broadway.grader.stages import KilledFor, StageRun, Usage
 from broadway.grader.verdict import judge, judge_all, result_entry
 from broadway.job import Outcome
 
@@ -39,6 +40,10 @@ def ran(code: int, killed_for: KilledFor | None = None, *, oom: bool = False) ->
         (ran(137, KilledFor.OUTPUT), Outcome.OUTPUT_LIMIT, "12345 bytes"),
         (ran(0, KilledFor.OUTPUT), Outcome.OUTPUT_LIMIT, "12345 bytes"),
         (ran(137, KilledFor.OUTPUT, oom=True), Outcome.OUT_OF_MEMORY, "memory"),
+        (ran(137, KilledFor.DISK), Outcome.OUTPUT_LIMIT, "wrote more to its disk than its limit"),
+        (ran(1, KilledFor.DISK), Outcome.OUTPUT_LIMIT, "wrote more to its disk than its limit"),
+        (ran(0, KilledFor.DISK), Outcome.OUTPUT_LIMIT, "wrote more to its disk than its limit"),
+        (ran(137, KilledFor.DISK, oom=True), Outcome.OUT_OF_MEMORY, "memory"),
     ],
 )
 def test_a_stage(run: StageRun, outcome: Outcome, reason: str) -> None:
@@ -47,10 +52,37 @@ def test_a_stage(run: StageRun, outcome: Outcome, reason: str) -> None:
     assert verdict.outcome is outcome
     assert reason in verdict.reason
     assert bool(verdict.reason) is (outcome is not Outcome.SUCCEEDED)
-    assert result_entry(run, verdict) == {
+    entry = result_entry(run, verdict)
+    del entry["signal"]
+    assert entry == {
         "data": {"ExitCode": run.exit_code, "OOMKilled": run.oom_killed},
         "killed": run.killed_for is not None,
+        "killed_for": run.killed_for,
         "success": outcome is Outcome.SUCCEEDED,
+    }
+
+
+@pytest.mark.parametrize(
+    ("code", "signal"),
+    [(0, None), (1, None), (128, None), (129, 1), (137, 9), (192, 64), (193, None), (255, None)],
+)
+def test_the_signal_that_ended_it(code: int, signal: int | None) -> None:
+    assert result_entry(ran(code), judge(ran(code)))["signal"] == signal
+
+
+def test_what_a_stage_used() -> None:
+    usage = Usage("sha256:1", create_seconds=0.1, start_seconds=0.2, cpu_seconds=0.3, peak_memory=4)
+    run = replace(ran(0), usage=usage, finished_at=T0 + timedelta(seconds=2))
+
+    assert result_entry(run, judge(run), pull_seconds=7.5)["usage"] == {
+        "image": "sha256:1",
+        "pull_seconds": 7.5,
+        "create_seconds": 0.1,
+        "start_seconds": 0.2,
+        "wall_seconds": 2.0,
+        "cpu_seconds": 0.3,
+        "peak_memory": 4,
+        "output_bytes": 12345,
     }
 
 
@@ -58,7 +90,7 @@ def test_no_stage_is_an_infrastructure_error() -> None:
     outcomes = {
         judge(ran(code, killed_for, oom=oom)).outcome
         for code in range(256)
-        for killed_for in (None, KilledFor.TIME, KilledFor.OUTPUT)
+        for killed_for in (None, *KilledFor)
         for oom in (False, True)
     }
 

@@ -98,6 +98,62 @@ async def test_a_class_is_graded_in_containers(host: Host) -> None:
     await until(lambda: host.containers() == [])
 
 
+BURN = "i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done; echo burnt; echo aside >&2"
+
+
+async def test_the_truth_about_every_stage(host: Host) -> None:
+    """Every field of every stage: of one that succeeds, one that is killed, and one that does not run."""
+    await host.grader("host1")
+    stages = [
+        host.shell(BURN),
+        host.shell("exec sleep 100", timeout=1, untrusted=True),
+        host.shell("exit 0"),
+    ]
+    await host.client.register("cs241", "mp1", students=stages)
+    run = await host.client.finished("cs241", await host.client.submit("cs241", "mp1", students=1))
+
+    path = f"courses/cs241/jobs/{run['jobs'][0]['id']}"
+    job = (await host.client.get(path, token="staff-241", version="v2")).json()
+    assert (job["outcome"], job["reason"]) == ("timed_out", "stage 2 of 3: ran longer than its time limit")
+    assert 0 <= job["queue_seconds"] < job["seconds"] + 60
+    usages = [stage.pop("usage") for stage in job["stages"]]
+    ended = {"killed": False, "killed_for": None, "exit_code": 0, "signal": None, "out_of_memory": False}
+    killed = {"killed": True, "killed_for": "time", "exit_code": 137, "signal": 9, "out_of_memory": False}
+    assert job["stages"] == [
+        {"image": host.image, "untrusted": False, "success": True, **ended},
+        {"image": host.image, "untrusted": True, "success": False, **killed},
+        {"image": host.image, "untrusted": False, "success": None, **dict.fromkeys(ended)},
+    ]
+    assert usages.pop() is None
+    for usage in usages:
+        assert usage.pop("image") == host.engine.inspect_image(host.image)["Id"]
+        assert 0 <= usage.pop("pull_seconds") < job["seconds"]
+        assert 0 < usage.pop("create_seconds") < job["seconds"]
+        assert 0 < usage.pop("start_seconds") < job["seconds"]
+    burnt, slept = usages
+    if host.engine.info()["CgroupDriver"] == "cgroupfs":
+        assert 0.01 < burnt["cpu_seconds"] <= job["seconds"]
+        assert 0 < slept["cpu_seconds"] < 1
+        assert all(100_000 < each["peak_memory"] < 2**30 for each in usages)
+    assert 0.01 < burnt["wall_seconds"] < job["seconds"]
+    assert 0.9 < slept["wall_seconds"] < job["seconds"]
+    assert [each["output_bytes"] for each in usages] == [len("burnt\naside\n"), 0]
+    assert all(each.keys() == {"cpu_seconds", "peak_memory", "wall_seconds", "output_bytes"} for each in usages)
+
+
+async def test_what_ran_before_a_fault_is_told(host: Host) -> None:
+    await host.grader("host1")
+    await host.client.register("cs241", "mp1", students=[host.shell(BURN), host.shell("", entrypoint=["/no/program"])])
+    run = await host.client.finished("cs241", await host.client.submit("cs241", "mp1", students=1))
+
+    path = f"courses/cs241/jobs/{run['jobs'][0]['id']}"
+    job = (await host.client.get(path, token="staff-241", version="v2")).json()
+    assert (job["outcome"], job["fault_phase"]) == ("infrastructure_error", "start")
+    first, second = job["stages"]
+    assert (first["success"], first["exit_code"], first["usage"]["output_bytes"]) == (True, 0, 12)
+    assert (second["success"], second["exit_code"], second["usage"]) == (False, None, None)
+
+
 async def test_a_killed_grader_leaves_neither_a_job_nor_a_container(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:

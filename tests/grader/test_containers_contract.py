@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import gc
 import itertools
+import json
 import os
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,21 @@ import pytest
 from docker.transport.unixconn import UnixHTTPConnection
 from fake_containers import FakeContainers
 from harness import until
+from images import busybox
 
 from broadway.assignment import Stage
+from broadway.grader.abilities import Abilities
 from broadway.grader.stages import ContainerError, Containers, KilledFor, Labels, Limits, Mount, StageRun, Upcoming
 from broadway.job import FaultPhase
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z (.*)\n")
-LIMITS = Limits(pids=32, output=256 * 1024, kept_head=1000, kept_tail=3000)
+LIMITS = Limits(pids=32, output=256 * 1024, kept_head=1000, kept_tail=3000, disk=64 * 1024 * 1024)
 SLOW = 30  # seconds, more than any of these takes
 ONLY_DOCKER = pytest.mark.parametrize("kind", ["docker"])
 
 Connect = Run = Callable[..., Any]
 Left = Callable[[], list[dict[str, Any]]]
+Count = Callable[[], int]
 
 
 @pytest.fixture
@@ -111,6 +115,10 @@ class Contract(ABC):
         assert (result.exit_code, result.killed_for) == (137, KilledFor.OUTPUT)
         assert time.monotonic() - before < SLOW / 2
 
+    async def test_disk_limit(self, run: Run) -> None:
+        result = await run("fill", timeout=SLOW)
+        assert (result.exit_code, result.killed_for, result.oom_killed) == (137, KilledFor.DISK, False)
+
     async def test_out_of_memory(self, run: Run) -> None:
         result = await run("oom", memory="32m")
         assert (result.exit_code, result.killed_for, result.oom_killed) == (137, None, True)
@@ -150,7 +158,10 @@ class Contract(ABC):
         assert raised.value.phase is FaultPhase.PULL
 
     async def test_images_that_are_here(self, runtime: Containers) -> None:
-        await runtime.ensure_images([self.stage().image] * 2)
+        image = self.stage().image
+        pulls = await runtime.ensure_images([image] * 2)
+        assert list(pulls) == [image]
+        assert 0 <= pulls[image] < SLOW
 
     async def test_no_orphans(self, runtime: Containers) -> None:
         assert await runtime.remove_orphans(lambda _grader, _life: False) == 0
@@ -188,6 +199,7 @@ SHELL = {
     "hang": "sleep 1000",
     "flood": "yes",
     "interfaces": "echo $(ip -o addr | awk '{print $2}' | sort -u)",
+    "fill": "while dd if=/dev/zero of=/large$i bs=1M count=16; do i=x$i; sleep 0.1; done 2>/dev/null; sleep 1000",
     "oom": "x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done",
 }
 
@@ -424,6 +436,90 @@ class TestFaults:
         await real.ping()
 
 
+@pytest.fixture
+def with_volumes(api: docker.APIClient) -> Iterator[str]:
+    """An image whose containers get volumes from an engine."""
+    changes = ["VOLUME /data", "VOLUME /job", "VOLUME /job/out/"]
+    api.import_image_from_data(busybox(), repository="broadway-test-volumes", tag="1", changes=changes)
+    yield "broadway-test-volumes:1"
+    api.remove_image("broadway-test-volumes:1", force=True)
+
+
+class TestDisk:
+    FILL = "i=0; while dd if=/dev/zero of={}/$i bs=1M count=16; do i=$((i+1)); sleep 0.1; done 2>/dev/null"
+
+    @pytest.fixture
+    def volumes(self, api: docker.APIClient) -> Iterator[Count]:
+        """How many volumes there are, which has to be as many as before."""
+
+        def volumes() -> int:
+            return len(api.volumes()["Volumes"] or [])
+
+        before = volumes()
+        yield lambda: volumes() - before
+        assert volumes() == before
+
+    async def test_a_stage_that_gives_up_when_its_disk_is_full(self, engine: Run) -> None:
+        run = await engine(sh(f"{self.FILL.format('/')}; exit 3", timeout=SLOW))
+        assert run.killed_for is KilledFor.DISK
+
+    async def test_a_stage_that_ends_before_anybody_looks(self, engine: Run) -> None:
+        run = await engine(sh("dd if=/dev/zero of=/large bs=1M count=100; exit 3"))
+        assert (run.exit_code, run.killed_for) == (3, KilledFor.DISK)
+
+    async def test_what_is_written_to_the_job_counts_for_itself(self, engine: Run) -> None:
+        run = await engine(sh("dd if=/dev/zero of=/job/large bs=1M count=100; sleep 2"))
+        assert (run.exit_code, run.killed_for) == (0, None)
+
+    async def test_a_stage_that_keeps_below_its_limit(self, engine: Run) -> None:
+        run = await engine(sh("dd if=/dev/zero of=/large bs=1M count=40; sleep 2"))
+        assert (run.exit_code, run.killed_for) == (0, None)
+
+    async def test_an_engine_with_quotas_keeps_to_the_limit_itself(
+        self, connect: Connect, directory: Path, labels: Labels, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Abilities, "of", lambda *_, **__: Abilities(has_quotas=True))
+        async with connect() as containers:
+            stage = sh("dd if=/dev/zero of=/large bs=1M count=100 2>/dev/null || exit 3")
+            mounts = [Mount("/job", directory, read_only=False)]
+            try:
+                assert (await containers.run(stage, mounts=mounts, labels=labels)).exit_code == 3
+            except ContainerError as error:
+                # Few hosts have such an engine; the others say what they were asked for.
+                assert "--storage-opt is supported only for" in str(error)  # noqa: PT017
+
+    async def test_volumes_count(self, engine: Run, with_volumes: str, left: Left, volumes: Count) -> None:
+        run = await engine(sh(f"mkdir -p /data; {self.FILL.format('/data')}; exit 3", timeout=SLOW, image=with_volumes))
+        assert run.killed_for is KilledFor.DISK
+        await until(lambda: not left())
+        assert volumes() == 0
+
+    async def test_an_untrusted_stage_gets_no_volume(
+        self,
+        real: Containers,
+        kind: str,
+        with_volumes: str,
+        directory: Path,
+        labels: Labels,
+        volumes: Count,
+    ) -> None:
+        script = """
+            for place in /data /job; do
+                dd if=/dev/zero of=$place/large bs=1M count=100 2>/dev/null && exit 66
+                test -e $place/large && echo $place is small
+            done
+            i=0; while echo >/data/$i; do i=$((i+1)); test $i = 10000 && exit 67; done 2>/dev/null
+            echo kept >/job/out/file
+        """
+        stage = sh(script, image=with_volumes, untrusted=True, write=["out"], timeout=SLOW)
+        mounts = [Mount("/job/out", directory, read_only=False)]
+        run = await real.run(stage, mounts=mounts, labels=labels)
+        assert run.exit_code == 0
+        assert texts(run) == (["/data is small", "/job is small"] if kind == "docker" else [])
+        assert (directory / "file").read_text() == "kept\n"
+        assert volumes() == 0
+
+
 @contextlib.asynccontextmanager
 async def registry(answer: bytes = b"") -> AsyncIterator[tuple[str, asyncio.Queue[bytes]]]:
     """A place to pull from, and what it was asked; without an answer it leaves everybody waiting."""
@@ -442,12 +538,47 @@ async def registry(answer: bytes = b"") -> AsyncIterator[tuple[str, asyncio.Queu
         over.set()
 
 
+@contextlib.asynccontextmanager
+async def breaking_registry() -> AsyncIterator[str]:
+    """A place to pull from that has a manifest, and hangs up when it is asked for what is in it."""
+    nothing = {"digest": f"sha256:{'0' * 64}", "size": 1}
+    kind = "application/vnd.docker.distribution.manifest.v2+json"
+    of_image = {"mediaType": "application/vnd.docker.container.image.v1+json", **nothing}
+    manifest = json.dumps({"schemaVersion": 2, "mediaType": kind, "config": of_image, "layers": []}).encode()
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(manifest)}\r\nConnection: close\r\n\r\n"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError):
+            asked = await reader.readline()
+            if b"/blobs/" not in asked:
+                writer.write(head.encode() + (b"" if asked.startswith(b"HEAD") else manifest))
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}/x"
+
+
 class TestDockerImages:
+    async def test_an_error_in_the_middle_of_a_pull_tells_no_address(self, connect: Connect) -> None:
+        async with breaking_registry() as repository, connect() as containers:
+            with pytest.raises(ContainerError, match="error pulling image configuration") as raised:
+                await containers.ensure_images([f"{repository}:1"])
+        assert (raised.value.phase, raised.value.retryable) == (FaultPhase.PULL, True)
+        assert "http://" not in str(raised.value)
+        assert repository.partition("/")[0] not in str(raised.value).removeprefix(f"image {repository}:1")
+
     async def test_a_registry_that_never_answers_is_waited_for_only_so_long(self, connect: Connect) -> None:
         async with registry() as (repository, _), connect(pull_timeout=1) as containers:
             with pytest.raises(ContainerError, match=f"{repository}:1: not pulled within 1 s") as raised:
                 await containers.ensure_images([f"{repository}:1"])
         assert (raised.value.phase, raised.value.retryable) == (FaultPhase.PULL, True)
+
+    async def test_how_long_a_pull_took_is_told(self, connect: Connect, api: docker.APIClient) -> None:
+        async with connect() as containers:
+            api.tag("broadway-test-busybox:1", "broadway-test-late", "1")
+            begun = time.monotonic()
+            pulls = await containers.ensure_images(["broadway-test-late:1"])
+            assert 0 < pulls["broadway-test-late:1"] <= time.monotonic() - begun
+        api.remove_image("broadway-test-late:1")
 
     async def test_a_missing_image_is_pulled_once_for_all(self, connect: Connect) -> None:
         unknown = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

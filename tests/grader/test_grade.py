@@ -112,6 +112,20 @@ async def test_an_announced_stage_that_does_not_run_is_dismissed(run: Run, endin
     assert [each.labels.stage for each in acting.dismissed] == [2]
 
 
+async def test_what_stages_before_a_fault_did_is_kept(run: Run) -> None:
+    says: dict[str, Any] = {"entrypoint": ["print", "so far"]}
+    graded = await run(FakeContainers(), trusted(**says), trusted(), trusted(**BREAKS), trusted())
+
+    assert graded.outcome is Outcome.INFRASTRUCTURE_ERROR
+    assert [(entry["success"], "data" in entry) for entry in graded.results] == [
+        (True, True),
+        (True, True),
+        (False, False),
+    ]
+    assert graded.results[0]["streams"] == [[1, 1]]
+    assert graded.stdout.endswith("Z so far\nThe container crashed")
+
+
 async def test_an_untrusted_stage_sees_what_it_is_given_and_no_more(run: Run) -> None:
     acting = Acting(acts=[submitted])
     await run(acting, trusted(), untrusted(read=["submission"], write=["out"]), trusted())

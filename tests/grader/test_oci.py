@@ -28,8 +28,8 @@ from broadway.grader.oci.groups import OURS
 from broadway.grader.oci.host import STATE
 from broadway.grader.oci.images import Store
 from broadway.grader.oci.layers import LayerError
-from broadway.grader.oci.seccomp import RULES
 from broadway.grader.oci.sources import Layout
+from broadway.grader.seccomp import RULES
 from broadway.grader.stages import ContainerError, Labels, Limits, StageRun
 from broadway.grader.workspace import Size
 from broadway.job import FaultPhase

@@ -20,7 +20,7 @@ from broadway.grader.stages import Containers, Labels, Limits
 from broadway.grader.workspace import Size
 from broadway.local.engine import Engine
 
-LIMITS = {"output": 256 * 1024, "file_size": 8 * 1024 * 1024, "pids": 64}
+LIMITS = {"output": 256 * 1024, "file_size": 8 * 1024 * 1024, "pids": 64, "disk": 32 * 1024 * 1024}
 SIZE = Size(size=16 * 1024 * 1024, inodes=2000)
 
 

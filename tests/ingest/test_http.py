@@ -725,10 +725,11 @@ async def test_v2_describes_a_job(client: Client, course: str, store: Store) -> 
 
     usage = {"image": "sha256:1", "cpu_seconds": 0.5, "peak_memory": 1024, "wall_seconds": 1.0}
     data = {"ExitCode": 0, "OOMKilled": False}
-    entry = {"data": data, "killed": False, "success": True, "usage": usage}
+    entry = {"data": data, "killed": False, "killed_for": None, "signal": None, "success": True, "usage": usage}
+    killed = {**entry, "killed": True, "killed_for": "disk", "signal": 9}
     scores = {"score": 8.5, "max_score": 10.0, "document": '{"score": 8.5}'}
     await run_it(store, job_id)
-    await end_it(store, job_id, Outcome.SUCCEEDED, results=[entry, entry, {**entry, "scores": scores}])
+    await end_it(store, job_id, Outcome.SUCCEEDED, results=[entry, killed, {**entry, "scores": scores}])
 
     told = (await client.get(path, token=token_of(course), version="v2")).json()
     assert {key: told[key] for key in ("id", "run", "course", "assignment", "generation", "outcome")} == {
@@ -742,6 +743,8 @@ async def test_v2_describes_a_job(client: Client, course: str, store: Store) -> 
     assert (told["score"], told["max_score"], told["results"]) == (8.5, 10.0, '{"score": 8.5}')
     assert [each["untrusted"] for each in told["stages"]] == [False, True, False]
     assert [each["exit_code"] for each in told["stages"]] == [0, 0, 0]
+    assert [each["killed_for"] for each in told["stages"]] == [None, "disk", None]
+    assert [each["signal"] for each in told["stages"]] == [None, 9, None]
     assert all(each["usage"] == usage for each in told["stages"])
     (execution,) = told["executions"]
     assert (execution["grader"], execution["outcome"], execution["given_back"]) == ("g1", "succeeded", False)

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ import structlog
 from broadway.assignment import Stage
 from broadway.cancellation import end, finish
 from broadway.grader.containers import DockerContainers
+from broadway.grader.disk import LOOK_EVERY
 from broadway.grader.oci.accounts import UnknownUserError
 from broadway.grader.oci.checks import check_stage
 from broadway.grader.oci.container import Container, StartError, owner, remove_abandoned, run_alone
@@ -53,7 +54,7 @@ class OciOptions:
         program: The OCI runtime: a name on the PATH, or a path.
         layout: A directory in the OCI image layout, to take images from. Then there is no engine at all.
         unused_for: Seconds after which an unpacked image that nobody uses is removed.
-        size: What a container may store outside of its mounts.
+        size: What a container may store outside of its mounts, in memory, and never more than its limit of disk.
     """
 
     program: str = "crun"
@@ -95,7 +96,8 @@ class OciContainers:
         """
         work_dir = work_dir.absolute()
         async with contextlib.AsyncExitStack() as stack:
-            runtime = stack.enter_context(prepared(options.program, options.size))
+            size = replace(options.size, size=min(options.size.size, limits.disk))
+            runtime = stack.enter_context(prepared(options.program, size))
             engine = layout = None
             if options.layout:
                 layout = Layout(options.layout.absolute())
@@ -119,11 +121,12 @@ class OciContainers:
         if self._engine:
             await self._engine.ping()
 
-    async def ensure_images(self, images: Sequence[str]) -> None:
+    async def ensure_images(self, images: Sequence[str]) -> Mapping[str, float]:
         """See ``Containers``. Images that are unpacked cost the engine a look now and then."""
-        if self._engine:
-            await self._engine.ensure_images(images)
-        await asyncio.gather(*(self._library.ensure(image) for image in dict.fromkeys(images)))
+        names = list(dict.fromkeys(images))
+        pulled = await self._engine.ensure_images(names) if self._engine else {}
+        unpacked = await asyncio.gather(*map(self._unpack, names))
+        return {name: pulled.get(name, 0.0) + seconds for name, seconds in zip(names, unpacked, strict=True)}
 
     async def run(
         self,
@@ -160,6 +163,11 @@ class OciContainers:
                 log.warning("orphaned container not removed", container=directory.name, reason=describe(error))
         return len(found) + (await self._engine.remove_orphans(is_orphan) if self._engine else 0)
 
+    async def _unpack(self, image: str) -> float:
+        begun = time.monotonic()
+        await self._library.ensure(image)
+        return time.monotonic() - begun
+
     def _of_the_engine(self, stage: Stage) -> DockerContainers:
         """The engine, for what only it can do."""
         if self._engine:
@@ -184,8 +192,10 @@ class OciContainers:
         begun = time.monotonic()
         await self._start(container, stage)
         running = time.monotonic()
-        late = await self._is_late(container, stage)
+        killed_for = await self._kill_when_due(container, stage)
         exit_code = container.ended.result()
+        if exit_code and not killed_for and container.is_full():
+            killed_for = KilledFor.DISK  # it gave up by itself
         account, told = await self._settle(container, stage)
         if told is not None and exit_code:
             raise self._start_fault(StartError(told), container, stage)
@@ -194,7 +204,7 @@ class OciContainers:
         oom_killed = bool(account.oom_kills)
         return StageRun(
             exit_code=exit_code,
-            killed_for=KilledFor.OUTPUT if container.flooded else KilledFor.TIME if late else None,
+            killed_for=KilledFor.OUTPUT if container.flooded else killed_for,
             oom_killed=oom_killed,
             started_at=started_at,
             finished_at=max(started_at, finished_at),
@@ -231,15 +241,18 @@ class OciContainers:
             _, told = await self._settle(container, stage)
             raise self._start_fault(StartError(told or "the runtime did not start it"), container, stage)
 
-    async def _is_late(self, container: Container, stage: Stage) -> bool:
-        """Wait for the end, or make it come when its time is up; whether that was so."""
-        await asyncio.wait({container.ended}, timeout=stage.timeout)
-        late = container.kill()
+    async def _kill_when_due(self, container: Container, stage: Stage) -> KilledFor | None:
+        """Wait for the end, or make it come when its time is up or its disk is full; which of them it was."""
+        deadline = time.monotonic() + stage.timeout
+        while not (container.ended.done() or container.is_full()) and (left := deadline - time.monotonic()) > 0:
+            await asyncio.wait({container.ended}, timeout=min(left, LOOK_EVERY))
+        reason = KilledFor.DISK if container.is_full() else KilledFor.TIME
+        killed = container.kill()
         await asyncio.wait({container.ended}, timeout=KILL_WITHIN)
         if not container.ended.done():
-            reason = f"image {stage.image}: did not end when killed"
-            raise ContainerError(reason, phase=FaultPhase.WAIT, retryable=True)
-        return late
+            problem = f"image {stage.image}: did not end when killed"
+            raise ContainerError(problem, phase=FaultPhase.WAIT, retryable=True)
+        return reason if killed else None
 
     def _start_fault(self, error: Exception, container: Container, stage: Stage) -> ContainerError:
         what = f"image {stage.image}"

@@ -60,6 +60,7 @@ class Container:
     _loop: asyncio.AbstractEventLoop = field(init=False)
     _is_ours: bool = False
     _is_killed: bool = False
+    _disk: int | None = None  # a descriptor of the file system that it writes to, which nobody else sees
 
     def __post_init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -128,6 +129,13 @@ class Container:
                 os.close(descriptor)
         return False
 
+    def is_full(self) -> bool:
+        """Whether it has written all that it may outside of its mounts."""
+        if self._disk is None:
+            return False
+        found = os.fstatvfs(self._disk)
+        return found.f_bavail == 0 or found.f_favail == 0
+
     def settle(self) -> tuple[Account, str | None]:
         """What it has used, and what the runtime says went wrong with it, if anything did; it is removed; blocks.
 
@@ -140,6 +148,7 @@ class Container:
 
     def close(self) -> None:
         """Follow it no longer."""
+        self._close_disk()
         self._close_writers()
         for descriptor in list(self._readers):
             self._stop_reading(descriptor)
@@ -155,6 +164,7 @@ class Container:
         Raises:
             OSError: Something of it is still there.
         """
+        self._close_disk()
         if not self._is_ours:
             return
         if self._pid and not self.ended.done():
@@ -171,6 +181,7 @@ class Container:
         kernel.mount("broadway-root", str(files), "tmpfs", kernel.Mounting.NODEV, limits)
         for name in ("root", "upper", "work"):
             os.mkdir(f"{files}/{name}", 0o755)  # noqa: PTH102 - many times a second
+        self._disk = os.open(files, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         mount_overlay(self.image.layers, files / "root", upper=files / "upper", work=files / "work")
 
     def _open_pipes(self, user: Mapping[str, int]) -> None:
@@ -252,6 +263,11 @@ class Container:
         if self._readers.pop(descriptor, None):
             self._loop.remove_reader(descriptor)
             os.close(descriptor)
+
+    def _close_disk(self) -> None:
+        if self._disk is not None:
+            os.close(self._disk)
+            self._disk = None
 
     def _close_writers(self) -> None:
         while self._writers:

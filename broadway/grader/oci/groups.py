@@ -175,7 +175,7 @@ def _legacy_values(host: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
         "memory": [("memory.limit_in_bytes", memory)],
         "pids": [("pids.max", str(host["pids_limit"]))],
         "cpuacct": [],
-        "cpu": [("cpu.shares", str(host["cpu_shares"]))] if host.get("cpu_shares") else [],
+        "cpu": [("cpu.shares", str(host["cpu_shares"]))],
     }
     if _limits_swap():
         values["memory"].append(("memory.memsw.limit_in_bytes", memory))

@@ -13,8 +13,8 @@ from broadway.grader import kernel
 from broadway.grader.cgroups import ROOT
 from broadway.grader.kernel import Mounting, Unmounting
 from broadway.grader.oci.groups import NEEDED, is_unified, prepare
-from broadway.grader.oci.seccomp import SeccompError, compile_filter
 from broadway.grader.profile import hosts_file
+from broadway.grader.seccomp import SeccompError, compile_filter
 from broadway.grader.stages import ContainerError
 from broadway.grader.workspace import Size, may_mount
 from broadway.job import FaultPhase

@@ -10,7 +10,6 @@ from broadway.grader.oci.groups import DEVICES, PERIOD, Group, quota
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 INIT = "/sbin/docker-init"  # where an engine puts it
-CPU_SHARES = 1024
 APPARMOR = "docker-default"
 _LOADED = Path("/sys/kernel/security/apparmor/profiles")
 
@@ -154,7 +153,7 @@ def _resources(host: Mapping[str, Any]) -> dict[str, Any]:
         "memory": {"limit": host["mem_limit"], "swap": host["memswap_limit"]},
         "pids": {"limit": host["pids_limit"]},
         "cpu": {
-            "shares": host.get("cpu_shares") or CPU_SHARES,
+            "shares": host["cpu_shares"],
             **({"quota": quota(host["nano_cpus"]), "period": PERIOD} if host.get("nano_cpus") else {}),
             **({"cpus": host["cpuset_cpus"]} if host.get("cpuset_cpus") else {}),
         },

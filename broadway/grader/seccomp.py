@@ -1,4 +1,4 @@
-"""The system calls that a container may make, and the filter that the kernel runs for it, compiled once.
+"""The system calls that a container may make: a filter of the kernel's own, compiled once, and an engine's in words.
 
 What is refused is what a Docker Engine refuses to a container without added capabilities, and what later engines than
 20.10 refuse as well: io_uring, and sockets to the hypervisor.
@@ -8,12 +8,14 @@ import base64
 import ctypes
 import ctypes.util
 import errno
+import json
 import platform
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 
 class SeccompError(Exception):
@@ -30,12 +32,17 @@ class Compare(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """What a call's argument, counted from 0, must be; ``mask`` is for ``MASKED_EQUAL``."""
+    """What a call's argument, counted from 0, must be; for ``MASKED_EQUAL``, what its bits within ``mask`` must be."""
 
     index: int
     compare: Compare
     value: int
     mask: int = 0
+
+    @property
+    def values(self) -> tuple[int, int]:
+        """As libseccomp and everybody who names its comparisons takes them: the mask comes first."""
+        return (self.mask, self.value) if self.compare is Compare.MASKED_EQUAL else (self.value, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +97,14 @@ _ALLOWED = """
 RULES = (
     *(Rule(name) for name in _ALLOWED.split()),
     *(Rule("personality", [Argument(0, Compare.EQUAL, value)]) for value in PERSONALITIES),
-    Rule("clone", [Argument(0, Compare.MASKED_EQUAL, NAMESPACES, 0)]),
+    Rule("clone", [Argument(0, Compare.MASKED_EQUAL, 0, mask=NAMESPACES)]),
     Rule("clone3", error=errno.ENOSYS),  # no filter sees its flags; programs fall back to clone
     Rule("socket", [Argument(0, Compare.NOT_EQUAL, VSOCK)]),
 )
 # By machine, the architectures whose calls it takes, its own first; the numbers are linux/audit.h's.
 _X86_64, _X86, _AARCH64, _ARM = 0xC000003E, 0x40000003, 0xC00000B7, 0x40000028
 _ARCHITECTURES = {"x86_64": (_X86_64, _X86), "aarch64": (_AARCH64, _ARM)}
+ENGINE_ARCHITECTURES = {"x86_64": ("X86_64", "X86"), "aarch64": ("AARCH64", "ARM")}  # the same, as an engine has them
 
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _FOREIGN, _OPTIMIZE = 2, 8  # libseccomp's SCMP_FLTATR_ACT_BADARCH and _CTL_OPTIMIZE
@@ -128,6 +136,36 @@ def compile_filter(rules: Sequence[Rule] = RULES) -> str:
         _check(library.seccomp_export_bpf(context, file.fileno()), "seccomp_export_bpf")
         file.seek(0)
         return base64.b64encode(file.read()).decode()
+
+
+def engine_profile(rules: Sequence[Rule] = RULES) -> str:
+    """The same for a Docker Engine, as the JSON of its security option ``seccomp=``.
+
+    Calls that are allowed whatever their arguments are one entry: each costs the runtime some time.
+    """
+    plain = [rule.name for rule in rules if not rule.arguments and not rule.error]
+    others = [rule for rule in rules if rule.arguments or rule.error]
+    profile = {
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "archMap": [
+            {"architecture": f"SCMP_ARCH_{own}", "subArchitectures": [f"SCMP_ARCH_{other}"]}
+            for own, other in ENGINE_ARCHITECTURES.values()
+        ],
+        "syscalls": [{"names": plain, "action": "SCMP_ACT_ALLOW"}, *map(_engine_rule, others)],
+    }
+    return json.dumps(profile, separators=(",", ":"))
+
+
+def _engine_rule(rule: Rule) -> dict[str, Any]:
+    action = {"action": "SCMP_ACT_ERRNO", "errnoRet": rule.error} if rule.error else {"action": "SCMP_ACT_ALLOW"}
+    return {"names": [rule.name], **action, "args": [_engine_argument(each) for each in rule.arguments]}
+
+
+def _engine_argument(argument: Argument) -> dict[str, Any]:
+    operators = {Compare.NOT_EQUAL: "NE", Compare.EQUAL: "EQ", Compare.MASKED_EQUAL: "MASKED_EQ"}
+    first, second = argument.values
+    operator = f"SCMP_CMP_{operators[argument.compare]}"
+    return {"index": argument.index, "value": first, "valueTwo": second, "op": operator}
 
 
 def _library() -> ctypes.CDLL:
@@ -178,9 +216,7 @@ def _add(library: ctypes.CDLL, context: int, rule: Rule) -> None:
 
 
 def _comparison(argument: Argument) -> _Comparison:
-    if argument.compare is Compare.MASKED_EQUAL:
-        return _Comparison(argument.index, argument.compare, argument.value, argument.mask)
-    return _Comparison(argument.index, argument.compare, argument.value, 0)
+    return _Comparison(argument.index, argument.compare, *argument.values)
 
 
 def _check(result: int, call: str) -> None:

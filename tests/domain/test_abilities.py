@@ -1,0 +1,108 @@
+"""What a Docker Engine says of itself, and what follows for stages."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broadway.grader.abilities import Abilities
+from broadway.grader.seccomp import NAMESPACES, RULES, VSOCK, engine_profile
+
+INFO: dict[str, Any] = {
+    "Architecture": "x86_64",
+    "DefaultRuntime": "runc",
+    "SecurityOptions": ["name=apparmor", "name=seccomp,profile=default"],
+    "Driver": "overlay2",
+    "DriverStatus": [["Backing Filesystem", "xfs"], ["Supports d_type", "true"]],
+}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    directory = tmp_path / "data"
+    directory.mkdir()
+    return directory
+
+
+@pytest.fixture
+def mounts(data: Path, tmp_path: Path) -> Path:
+    """The data on a disk of its own, with quotas."""
+    file = tmp_path / "mountinfo"
+    file.write_text(
+        "22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n"
+        f"40 22 8:1 / {data} rw,relatime shared:9 - xfs /dev/sda1 rw,attr2,inode64,prjquota\n"
+        f"41 40 8:2 / {data}/volumes rw - ext4 /dev/sdb rw\n"
+    )
+    return file
+
+
+def of(info: dict[str, Any], mounts: Path, *, runtime: str | None = None, is_here: bool = True) -> Abilities:
+    return Abilities.of(info, runtime=runtime, is_here=is_here, mounts=mounts)
+
+
+def test_an_engine_that_does_not_tell(mounts: Path) -> None:
+    assert of({}, mounts) == Abilities()
+
+
+def test_its_data_is_where_it_says_if_it_is_here(data: Path, mounts: Path) -> None:
+    info = INFO | {"DockerRootDir": str(data)}
+    assert of(info, mounts).data == data
+    assert of(info, mounts, is_here=False).data is None
+    assert of(INFO | {"DockerRootDir": f"{data}/gone"}, mounts).data is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "runtime", "is_ours"),
+    [
+        ({}, None, True),
+        ({}, "runc", True),
+        ({}, "runsc", False),
+        ({"DefaultRuntime": "runsc"}, None, False),
+        ({"DefaultRuntime": "runsc"}, "runc", True),
+        ({"SecurityOptions": ["name=seccomp,profile=unconfined"]}, None, True),
+        ({"SecurityOptions": ["name=seccomp,profile=/etc/docker/strict.json"]}, None, False),
+        ({"SecurityOptions": ["name=apparmor"]}, None, False),
+        ({"SecurityOptions": None}, None, False),
+        ({"Architecture": "aarch64"}, None, True),
+        ({"Architecture": "riscv64"}, None, False),
+    ],
+)
+def test_whose_filter_untrusted_stages_get(
+    mounts: Path, changes: dict[str, Any], runtime: str | None, is_ours: bool
+) -> None:
+    assert (of(INFO | changes, mounts, runtime=runtime).seccomp == engine_profile()) is is_ours
+
+
+@pytest.mark.parametrize(
+    ("changes", "has_quotas"),
+    [
+        ({}, True),
+        ({"DriverStatus": [["Backing Filesystem", "extfs"]]}, False),
+        ({"Driver": "btrfs", "DriverStatus": None}, True),
+        ({"Driver": "zfs"}, True),
+        ({"Driver": "vfs"}, False),
+    ],
+)
+def test_which_engines_have_quotas(mounts: Path, data: Path, changes: dict[str, Any], has_quotas: bool) -> None:
+    assert of(INFO | {"DockerRootDir": str(data)} | changes, mounts).has_quotas is has_quotas
+
+
+def test_xfs_without_the_option_has_no_quotas(mounts: Path, data: Path) -> None:
+    mounts.write_text(mounts.read_text().replace("prjquota", "noquota"))
+    assert not of(INFO | {"DockerRootDir": str(data)}, mounts).has_quotas
+    assert not of(INFO | {"DockerRootDir": str(data)}, mounts, is_here=False).has_quotas
+
+
+def test_an_engines_filter_has_every_rule() -> None:
+    profile = json.loads(engine_profile())
+
+    entries = [(name, each) for each in profile["syscalls"] for name in each["names"]]
+    assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
+    assert sorted(name for name, _ in entries) == sorted(rule.name for rule in RULES)
+    told = dict(entries)
+    assert told["read"] == {"names": told["read"]["names"], "action": "SCMP_ACT_ALLOW"}
+    assert (told["clone3"]["action"], told["clone3"]["errnoRet"]) == ("SCMP_ACT_ERRNO", 38)
+    assert told["clone"]["args"] == [{"index": 0, "value": NAMESPACES, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]
+    assert told["socket"]["args"] == [{"index": 0, "value": VSOCK, "valueTwo": 0, "op": "SCMP_CMP_NE"}]
+    assert {"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86"]} in profile["archMap"]
