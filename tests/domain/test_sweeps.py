@@ -10,6 +10,7 @@ from broadway.dispatcher import reconcile
 from broadway.dispatcher.board import Board
 from broadway.dispatcher.reconcile import Reconciler
 from broadway.job import RetryPolicy
+from broadway.ticket import Tickets
 
 HOUR = 3600.0
 
@@ -38,6 +39,7 @@ async def test_a_sweep_that_took_long_does_not_put_the_next_one_off_for_long(mon
         broker=nothing,
         policy=RetryPolicy(),
         lease=timedelta(seconds=1),
+        tickets=Tickets(b"key"),
     )
     sweeper.thorough = asyncio.Semaphore(0)
     sweeping = asyncio.create_task(sweeper.run(interval=0.001))
