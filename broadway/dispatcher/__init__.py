@@ -52,7 +52,7 @@ async def _work_while_possible(settings: DispatcherSettings, *, store: Store, ra
 async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit) -> None:
     board = Board(ready_share=settings.ready_share, interactive_share=settings.interactive_share)
     for beat in await _known_graders(store):
-        board.hear(beat)
+        board.hear(beat, now=beat.sent_at)
     intake = Intake(board, store.jobs)
     shared = store.shared()
     runs_forward = progress(runs=shared.runs, jobs=shared.jobs, publisher=rabbit)
