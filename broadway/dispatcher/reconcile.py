@@ -40,6 +40,7 @@ LONGEST_REST = 60.0  # seconds between two thorough sweeps: a store that was slo
 SECOND_LOOK = (
     3.0  # seconds after which jobs that seemed to be in no queue are really missing: none is on its way so long
 )
+BUSY_PATIENCE = 300.0  # seconds for which a course is not looked at whose runs are being published: what it has changes
 DISPATCH_PATIENCE = timedelta(seconds=5)  # before an untaken job is compared with the queue it should be in
 BEHIND = 1000  # messages that wait for results: heartbeats and outcomes among them may be older than a lease
 
@@ -53,8 +54,10 @@ class JobStore(PhaseJobs, Protocol):
     async def expired(self, now: datetime, *, limit: int) -> list[Job]: ...
     async def dispatched_before(self, moment: datetime, *, limit: int) -> list[Job]: ...
     async def queued_of_run(self, run_id: str, phase: Phase) -> list[Job]: ...
-    async def queued(self, course: str, job_class: JobClass, *, limit: int) -> list[Job]: ...
-    async def count_queued(self, course: str, job_class: JobClass) -> int: ...
+    async def queued(
+        self, course: str, job_class: JobClass, *, limit: int, unless_of: Sequence[str] = ()
+    ) -> list[Job]: ...
+    async def count_queued(self, course: str, job_class: JobClass, *, unless_of: Sequence[str] = ()) -> int: ...
 
 
 class Runs(RunStore, Protocol):
@@ -99,6 +102,7 @@ class Reconciler:
     policy: RetryPolicy
     lease: timedelta
     _suspected: dict[tuple[str, JobClass], float] = field(default_factory=dict)  # and when they were first
+    _looked_at: dict[tuple[str, JobClass], float] = field(default_factory=dict)
     _watching_since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     async def run(self, *, interval: float) -> None:
@@ -269,27 +273,44 @@ class Reconciler:
         due = [each for each in backlogs if self._suspected.get(each, -math.inf) <= now - SECOND_LOOK]
         if not due:
             return
-        busy = {run.course for run in await self.runs.unpublished(datetime.max.replace(tzinfo=UTC), limit=LIMIT)}
+        unpublished = await self.runs.unpublished(datetime.max.replace(tzinfo=UTC), limit=LIMIT)
         for course, job_class in due:
-            missing = 0 if course in busy else await self._count_missing(course, job_class)
+            on_their_way = [run.id for run in unpublished if run.course == course]
+            if on_their_way and self._is_looked_at(course, job_class, now):
+                continue
+            self._looked_at[course, job_class] = now
+            missing = await self._count_missing(course, job_class, unless_of=on_their_way)
             if missing <= 0:
                 self._suspected.pop((course, job_class), None)
             elif (course, job_class) not in self._suspected:
                 self._suspected[course, job_class] = now
             else:
-                await self._publish_lost(course, job_class, missing)
+                await self._publish_lost(course, job_class, missing, unless_of=on_their_way)
                 del self._suspected[course, job_class]
 
-    async def _count_missing(self, course: str, job_class: JobClass) -> int:
-        waiting = await self.jobs.count_queued(course, job_class)
+    def _is_looked_at(self, course: str, job_class: JobClass, now: float) -> bool:
+        """Whether that is not too long ago, and nothing was missed then."""
+        each = course, job_class
+        return each not in self._suspected and now < self._looked_at.setdefault(each, now) + BUSY_PATIENCE
+
+    async def _count_missing(self, course: str, job_class: JobClass, *, unless_of: Sequence[str]) -> int:
+        """How many jobs are in no queue, at least: those of runs that are being published are not missed.
+
+        As many of them as are in the queue hide as many others, until they have been taken from it.
+        """
+        waiting = await self.jobs.count_queued(course, job_class, unless_of=unless_of)
         if not waiting:
             return 0
-        held = [h for h in self.board.held.values() if h.course == course and h.job_class is job_class]
+        held = [
+            h
+            for h in self.board.held.values()
+            if h.course == course and h.job_class is job_class and h.run_id not in unless_of
+        ]
         in_queue = await self.broker.depth(course_queue(course, job_class))
         return waiting - sum(not h.in_flight for h in held) - in_queue
 
-    async def _publish_lost(self, course: str, job_class: JobClass, missing: int) -> None:
-        queued = await self.jobs.queued(course, job_class, limit=LIMIT)
+    async def _publish_lost(self, course: str, job_class: JobClass, missing: int, *, unless_of: Sequence[str]) -> None:
+        queued = await self.jobs.queued(course, job_class, limit=LIMIT, unless_of=unless_of)
         lost = await self._due([job for job in queued if job.id not in self.board.held], datetime.now(UTC))
         _note(Repair.BACKLOG, len(lost))
         log.warning("repair: queued jobs are in no queue", course=course, missing=missing, published=len(lost))
