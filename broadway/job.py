@@ -191,12 +191,15 @@ class Job:
             return self
         return replace(self, dispatched_at=now)
 
-    def start(self, attempt: Attempt, *, lease: timedelta, policy: RetryPolicy) -> "Job":
-        """Note that a grader has started the job. One start too many ends it as an infrastructure error."""
+    def start(self, attempt: Attempt, *, lease: timedelta, policy: RetryPolicy, now: datetime) -> "Job":
+        """Note that a grader has started the job. One start too many ends it as an infrastructure error.
+
+        The lease lasts from ``now``, by our clock: the grader's, which the attempt's times are of, may be wrong.
+        """
         if self.is_terminal or self._knows(attempt.execution_id):
             return self
         if self.starts >= policy.max_attempts:
-            return self._abandon(attempt.started_at)
+            return self._abandon(now)
         return replace(
             self,
             state=JobState.RUNNING,
@@ -205,11 +208,14 @@ class Job:
             attempts=(*self.attempts, replace(attempt, generation=self.generation)),
             execution_id=attempt.execution_id,
             worker_id=attempt.grader_id,
-            lease_expires_at=attempt.started_at + lease,
+            lease_expires_at=max(now + lease, self.lease_expires_at or now),
         )
 
-    def finish(self, report: Report, *, policy: RetryPolicy) -> "Job":
-        """Take an execution's report: the first valid outcome ends the job, an infrastructure error may requeue it."""
+    def finish(self, report: Report, *, policy: RetryPolicy, now: datetime) -> "Job":
+        """Take an execution's report: the first valid outcome ends the job, an infrastructure error may requeue it.
+
+        The pause before the next start is counted from ``now``, by our clock.
+        """
         if self.is_terminal:
             return self
         job = replace(self, attempts=self._attempts_with(report), started_at=self.started_at or report.started_at)
@@ -218,7 +224,7 @@ class Job:
         if not self._is_current(report.execution_id):
             return self if job == self else job
         if report.retryable and job.starts < policy.max_attempts:
-            return job._requeue(policy, report.finished_at)  # noqa: SLF001
+            return job._requeue(policy, now)  # noqa: SLF001
         return job._end(report)  # noqa: SLF001
 
     def lose(self, now: datetime, *, policy: RetryPolicy, execution_id: str | None = None) -> "Job":

@@ -50,7 +50,7 @@ class LogStore(Protocol):
 class WorkerStore(Protocol):
     """The part of the grader store that recording needs."""
 
-    async def beat(self, heartbeats: Sequence[GraderHeartbeat]) -> None: ...
+    async def beat(self, heartbeats: Sequence[GraderHeartbeat], *, now: datetime) -> None: ...
     async def count_starts(self, starts: dict[str, int]) -> None: ...
     async def orders(self, worker_ids: Sequence[str]) -> dict[str, GraderOrder]: ...
 
@@ -96,9 +96,10 @@ class Recorder:
         self, events: Sequence[JobEvent], moved: dict[str, Moved], beats: Sequence[GraderHeartbeat]
     ) -> None:
         if beats:
-            await self.workers.beat(beats)
+            now = datetime.now(UTC)
+            await self.workers.beat(beats, now=now)
             running = [job for beat in beats for job in beat.running]
-            until = datetime.now(UTC) + self.lease
+            until = now + self.lease
             await self.jobs.renew_leases(
                 [r.execution_id for r in running],
                 [r.job_id for r in running],
@@ -143,16 +144,17 @@ class Recorder:
         if event.generation != job.generation:
             log.info("stale generation", event_type=event.type, generation=event.generation, **event.context)
             return job
+        now = datetime.now(UTC)  # graders' clocks are their own
         match event:
             case JobStarted():
                 attempt = Attempt(event.execution_id, event.grader_id, event.started_at, deadline=event.deadline)
-                return job.start(attempt, lease=self.lease, policy=self.policy)
+                return job.start(attempt, lease=self.lease, policy=self.policy, now=now)
             case JobFinished():
                 if job.is_terminal and job.execution_id != event.execution_id:
                     log.info("duplicate outcome", **event.context)
-                return job.finish(event.report, policy=self.policy)
+                return job.finish(event.report, policy=self.policy, now=now)
             case JobReleased():
-                return job.release(event.execution_id, event.released_at)
+                return job.release(event.execution_id, now)
             case _:
                 return job
 

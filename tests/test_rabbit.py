@@ -493,6 +493,25 @@ async def test_a_consumer_that_has_vanished_comes_back(rabbit: Rabbit, monkeypat
     await until(depth_is(rabbit, BACKLOG, 0))
 
 
+async def test_one_of_several_consumers_that_has_vanished_comes_back_while_another_works(
+    rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broadway.rabbit.subscription.WATCH_INTERVAL", 0.1)
+    gate = Gate()
+    async with rabbit.consume(READY, gate, tag="test", prefetch=1, channels=2) as subscription:
+        vanishing, working = subscription._consumers  # noqa: SLF001 - nobody has a way to do this
+        await (await vanishing.channel.get_underlay_channel()).basic_cancel(vanishing.tag)
+        await rabbit.publish(JOBS, ready_key("default"), event(1))
+        await until(lambda: gate.running == 1)
+        await rabbit.publish(JOBS, ready_key("default"), event(2))
+
+        await until(lambda: gate.running == 2)
+        assert working in subscription._consumers  # noqa: SLF001
+        gate.open.set()
+        await until(lambda: sorted(gate.finished) == [1, 2])
+    assert sorted(gate.started) == [1, 2]
+
+
 @pytest.mark.parametrize(("prefetch", "channels"), [(1, 1), (3, 1), (1, 3), (2, 2)])
 async def test_no_more_handlers_run_at_once_than_wanted(rabbit: Rabbit, prefetch: int, channels: int) -> None:
     # A course's queue has one active consumer at a time; a pool's has as many as there are channels.

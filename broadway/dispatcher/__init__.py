@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -52,8 +54,8 @@ async def _work_while_possible(settings: DispatcherSettings, *, store: Store, ra
 
 async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit) -> None:
     board = Board(ready_share=settings.ready_share, interactive_share=settings.interactive_share)
-    for beat in await _known_graders(store):
-        board.hear(beat)
+    for beat, heard_at in await _known_graders(store):
+        board.hear(beat, now=heard_at)
     intake = Intake(board, store.jobs)
     tickets = Tickets(await store.secrets.get(TICKETS))
     shared = store.shared()
@@ -99,18 +101,21 @@ async def _watch_courses(courses: "CourseQueues", *, interval: float) -> None:
             log.warning("courses not refreshed", reason=str(error))
 
 
-async def _known_graders(store: Store) -> list[GraderHeartbeat]:
-    """What the graders that live said last, so that slots are known before the next heartbeats arrive."""
-    return [
-        GraderHeartbeat(
-            grader_id=document["_id"],
-            hostname=document.get("worker_hostname", ""),
-            pool=document.get("pool", "default"),
-            slots=document.get("slots", 1),
-            sent_at=document.get("last_seen") or datetime.now(UTC),
-        )
-        for document in await store.workers.alive()
-    ]
+async def _known_graders(store: Store) -> list[tuple[GraderHeartbeat, datetime]]:
+    """What the graders that live said last, and when, so that slots are known before the next heartbeats arrive."""
+    return [_known_grader(document) for document in await store.workers.alive()]
+
+
+def _known_grader(document: Mapping[str, Any]) -> tuple[GraderHeartbeat, datetime]:
+    heard_at = document.get("last_seen") or datetime.now(UTC)
+    beat = GraderHeartbeat(
+        grader_id=document["_id"],
+        hostname=document.get("worker_hostname", ""),
+        pool=document.get("pool", "default"),
+        slots=document.get("slots", 1),
+        sent_at=document.get("sent_at") or heard_at,
+    )
+    return beat, heard_at
 
 
 @dataclass(slots=True)

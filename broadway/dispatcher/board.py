@@ -11,7 +11,7 @@ from datetime import datetime
 
 from broadway.course import Course
 from broadway.dispatcher.fairshare import FairShare, JobCosts, Offer
-from broadway.events import GraderHeartbeat
+from broadway.events import GraderHeartbeat, RunningJob
 from broadway.job import Job, JobClass, JobState
 
 DEFAULT_CAP = 64  # jobs in flight of a course without a cap, at least
@@ -33,6 +33,7 @@ class Held:
     in_flight: bool = False
     is_ready: bool = False
     has_started: bool = False
+    heard: dict[str, datetime] = field(default_factory=dict)  # when each execution was last said to run
 
     @property
     def offer(self) -> Offer:
@@ -41,11 +42,12 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Grader:
-    """One grader's last word."""
+    """One grader's last word: sent by the grader's clock, heard by ours, which need not agree."""
 
     pool: str
     slots: int
-    seen_at: datetime
+    sent_at: datetime
+    heard_at: datetime
 
 
 class Board:
@@ -87,20 +89,32 @@ class Board:
         self._courses = {course.id: course for course in courses}
         self.changed.set()
 
-    def hear(self, beat: GraderHeartbeat) -> None:
-        """Note a grader's slots; an older heartbeat never overwrites a newer one."""
+    def hear(self, beat: GraderHeartbeat, *, now: datetime) -> None:
+        """Note a grader's slots and what it runs; an older heartbeat never overwrites a newer one."""
+        for running in beat.running:
+            self._note_running(running, now)
         known = self._graders.get(beat.grader_id)
-        if known and known.seen_at > beat.sent_at:
+        if known and known.sent_at > beat.sent_at:
             return
         if beat.leaving:
             self._graders.pop(beat.grader_id, None)
         else:
-            self._graders[beat.grader_id] = Grader(beat.pool, beat.slots, beat.sent_at)
+            self._graders[beat.grader_id] = Grader(beat.pool, beat.slots, beat.sent_at, now)
         self.changed.set()
+
+    def _note_running(self, running: RunningJob, now: datetime) -> None:
+        held = self._in(running.job_id, running.generation)
+        if held is None:
+            return
+        held.heard[running.execution_id] = now
+        is_new = all(attempt.execution_id != running.execution_id for attempt in held.latest.attempts)
+        if held.in_flight and is_new:  # an earlier execution that goes on has not taken what is ready now
+            held.has_started = True
+            self._fly(held, ready=False)
 
     def forget_graders(self, *, silent_since: datetime) -> None:
         """Stop counting the slots of graders that have not been heard of."""
-        self._graders = {name: g for name, g in self._graders.items() if g.seen_at >= silent_since}
+        self._graders = {name: g for name, g in self._graders.items() if g.heard_at >= silent_since}
 
     def slots(self, pool: str | None = None) -> int:
         """Live slots of a pool, or of all."""
@@ -167,10 +181,11 @@ class Board:
             case JobState.QUEUED:
                 self._clear(held)
 
-    def start(self, job_id: str, generation: int) -> None:
+    def start(self, job_id: str, generation: int, execution_id: str, *, now: datetime) -> None:
         """A grader has taken a job."""
         if held := self._in(job_id, generation):
             held.has_started = True
+            held.heard[execution_id] = now
             self._fly(held, ready=False)
 
     def release(self, job_id: str, generation: int) -> None:
@@ -183,6 +198,14 @@ class Board:
         """Whether a grader is known to have taken a job that is held."""
         held = self._held.get(job_id)
         return held is not None and held.has_started
+
+    def last_heard(self, job: Job) -> datetime | None:
+        """When an execution that may still end a job was last said to run; None if that has not been heard."""
+        held = self._held.get(job.id)
+        if held is None or held.generation != job.generation:
+            return None
+        over = {attempt.execution_id for attempt in job.attempts if attempt.ended_at}
+        return max((at for execution, at in held.heard.items() if execution not in over), default=None)
 
     def settle(self, job_id: str, generation: int, *, course: str, seconds: float) -> None:
         """A job's outcome is final after ``seconds`` in a slot: its course message can go."""

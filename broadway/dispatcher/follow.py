@@ -33,7 +33,7 @@ class Follower:
         await reach(Point.FOLLOW_HEARD)
         match event:
             case JobStarted():
-                self._board.start(event.job_id, event.generation)
+                self._board.start(event.job_id, event.generation, event.execution_id, now=datetime.now(UTC))
             case JobReleased():
                 self._board.release(event.job_id, event.generation)
             case JobSettled():
@@ -43,7 +43,7 @@ class Follower:
             case JobRequeued():
                 self._set_back(event)
             case GraderHeartbeat():
-                self._board.hear(event)
+                self._board.hear(event, now=datetime.now(UTC))
             case _:
                 raise Reject(f"the dispatcher has no use for {event.type}")
         await reach(Point.FOLLOW_DONE)

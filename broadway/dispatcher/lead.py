@@ -14,6 +14,7 @@ from broadway.mongo import StoreError
 log = structlog.get_logger(__name__)
 
 LEASE = "dispatcher"
+SURELY = 0.9  # of a lease, for as long as which it is counted on: work takes a moment to end
 
 
 class Leases(Protocol):
@@ -32,22 +33,25 @@ async def lead(work: Callable[[], Coroutine[Any, Any, None]], *, leases: Leases,
         holder: This process, by a name that no other has.
         ttl: Seconds that a lease lasts; it is renewed every third of that.
     """
+    loop = asyncio.get_running_loop()
     try:
         while True:
-            if await _acquire(leases, holder, ttl):
+            asked_at = loop.time()
+            if await _acquire(leases, holder, ttl, until=asked_at + SURELY * ttl):
                 await reach(Point.LEAD_ACQUIRED)
                 log.info("leading", holder=holder)
-                await _work_while_leading(work, leases=leases, holder=holder, ttl=ttl)
+                renewing = _renew(leases, holder, ttl, asked_at)
+                await _work_while_leading(work, renewing, holder=holder)
             await asyncio.sleep(ttl / 3)
     finally:
         await asyncio.shield(_release(leases, holder))
 
 
 async def _work_while_leading(
-    work: Callable[[], Coroutine[Any, Any, None]], *, leases: Leases, holder: str, ttl: float
+    work: Callable[[], Coroutine[Any, Any, None]], renew: Coroutine[Any, Any, None], *, holder: str
 ) -> None:
     working = asyncio.create_task(work())
-    renewing = asyncio.create_task(_renew(leases, holder, ttl))
+    renewing = asyncio.create_task(renew)
     try:
         await asyncio.wait((working, renewing), return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -58,26 +62,28 @@ async def _work_while_leading(
     log.warning("no longer leading", holder=holder)
 
 
-async def _renew(leases: Leases, holder: str, ttl: float) -> None:
-    """Return when the lease is lost, or may be: nobody could be asked for as long as it lasts."""
+async def _renew(leases: Leases, holder: str, ttl: float, asked_at: float) -> None:
+    """Return when the lease is lost, or soon may be: nobody has answered since ``asked_at``, of the loop's clock."""
     loop = asyncio.get_running_loop()
-    renewed_at = loop.time()
-    while loop.time() - renewed_at < ttl:
-        await asyncio.sleep(ttl / 3)
+    while loop.time() < (until := asked_at + SURELY * ttl):
+        await asyncio.sleep(min(ttl / 3, until - loop.time()))
+        again_at = loop.time()
         try:
-            if not await leases.acquire(LEASE, holder, timedelta(seconds=ttl)):
-                return
-            renewed_at = loop.time()
+            async with asyncio.timeout_at(until):
+                if not await leases.acquire(LEASE, holder, timedelta(seconds=ttl)):
+                    return
+            asked_at = again_at
             await reach(Point.LEAD_RENEWED)
-        except StoreError as error:
-            log.warning("lease not renewed", reason=str(error))
+        except (StoreError, TimeoutError) as error:
+            log.warning("lease not renewed", reason=str(error) or "no answer")
 
 
-async def _acquire(leases: Leases, holder: str, ttl: float) -> bool:
+async def _acquire(leases: Leases, holder: str, ttl: float, *, until: float) -> bool:
     try:
-        return await leases.acquire(LEASE, holder, timedelta(seconds=ttl))
-    except StoreError as error:
-        log.warning("lease not acquired", reason=str(error))
+        async with asyncio.timeout_at(until):
+            return await leases.acquire(LEASE, holder, timedelta(seconds=ttl))
+    except (StoreError, TimeoutError) as error:
+        log.warning("lease not acquired", reason=str(error) or "no answer")
         return False
 
 

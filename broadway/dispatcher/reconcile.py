@@ -28,7 +28,7 @@ from broadway.phases import Advanced, Hold, PhaseJobs, RunStore, bring_forward, 
 from broadway.ports import Publisher, PublishError
 from broadway.run import PHASE_OF, Run, RunState
 from broadway.ticket import Tickets
-from broadway.topology import Queue, course_queue, ready_queue
+from broadway.topology import RESULTS, Queue, course_queue, ready_queue
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +41,9 @@ LONGEST_REST = 60.0  # seconds between two thorough sweeps: a store that was slo
 SECOND_LOOK = (
     3.0  # seconds after which jobs that seemed to be in no queue are really missing: none is on its way so long
 )
+BUSY_PATIENCE = 300.0  # seconds for which a course is not looked at whose runs are being published: what it has changes
 DISPATCH_PATIENCE = timedelta(seconds=5)  # before an untaken job is compared with the queue it should be in
+BEHIND = 1000  # messages that wait for results: heartbeats and outcomes among them may be older than a lease
 
 
 class JobStore(PhaseJobs, Protocol):
@@ -53,8 +55,10 @@ class JobStore(PhaseJobs, Protocol):
     async def expired(self, now: datetime, *, limit: int) -> list[Job]: ...
     async def dispatched_before(self, moment: datetime, *, limit: int) -> list[Job]: ...
     async def queued_of_run(self, run_id: str, phase: Phase) -> list[Job]: ...
-    async def queued(self, course: str, job_class: JobClass, *, limit: int) -> list[Job]: ...
-    async def count_queued(self, course: str, job_class: JobClass) -> int: ...
+    async def queued(
+        self, course: str, job_class: JobClass, *, limit: int, unless_of: Sequence[str] = ()
+    ) -> list[Job]: ...
+    async def count_queued(self, course: str, job_class: JobClass, *, unless_of: Sequence[str] = ()) -> int: ...
 
 
 class Runs(RunStore, Protocol):
@@ -70,10 +74,21 @@ class Workers(Protocol):
     async def silent_since(self, moment: datetime) -> list[str]: ...
 
 
+class QueueState(Protocol):
+    """How many messages wait in a queue, and how many consumers it has."""
+
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def consumers(self) -> int: ...
+
+
 class Broker(Publisher, Protocol):
-    """A publisher that can also tell how much waits in a queue."""
+    """A publisher that can also tell how much waits in a queue, and whether anything is taken at all."""
 
     async def depth(self, queue: Queue) -> int: ...
+    async def look(self, queue: Queue) -> QueueState | None: ...
+    async def ping(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -89,6 +104,7 @@ class Reconciler:
     lease: timedelta
     tickets: Tickets
     _suspected: dict[tuple[str, JobClass], float] = field(default_factory=dict)  # and when they were first
+    _looked_at: dict[tuple[str, JobClass], float] = field(default_factory=dict)
     _watching_since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     async def run(self, *, interval: float) -> None:
@@ -110,6 +126,7 @@ class Reconciler:
         """Look for what is likely to get stuck, and mend it: questions that cost no more when more is queued."""
         now = datetime.now(UTC)
         await reach(Point.SWEEP_BEGUN)
+        await self._mind_disturbances()
         await self._refresh_held(now)
         await reach(Point.SWEEP_REFRESHED)
         await self._publish_outbox(now)
@@ -150,6 +167,26 @@ class Reconciler:
             rested += time.monotonic() - worked
         return rested
 
+    async def _mind_disturbances(self) -> None:
+        """Graders that cannot be heard are not silent: begin anew to wait for a lease's time of them."""
+        try:
+            await self.broker.ping()
+            results = await self.broker.look(RESULTS)
+        except PublishError as error:
+            log.warning("graders cannot be heard", reason=str(error))
+            results = None
+        if results is None or not results.consumers or results.waiting > BEHIND:
+            self._watching_since = datetime.now(UTC)
+
+    def _has_watched(self, now: datetime) -> bool:
+        """Whether for a lease nothing has kept what graders say from us and from the store."""
+        return now >= self._watching_since + self.lease
+
+    def _is_heard(self, job: Job, now: datetime) -> bool:
+        """Whether a grader has said within a lease that it runs a job, be that in the store or not."""
+        heard = self.board.last_heard(job)
+        return heard is not None and heard > now - self.lease
+
     async def _refresh_held(self, now: datetime) -> None:
         """Facts may have been missed: bring every held job up to date."""
         held = list(self.board.held)
@@ -175,9 +212,9 @@ class Reconciler:
                 await self.runs.mark_published(run, run.state)
 
     async def _end_leases(self, now: datetime) -> None:
-        if now < self._watching_since + self.lease:
+        if not self._has_watched(now):
             return  # heartbeats and outcomes of the time that nobody watched may still be on their way to the store
-        expired = await self.jobs.expired(now, limit=LIMIT)
+        expired = [job for job in await self.jobs.expired(now, limit=LIMIT) if not self._is_heard(job, now)]
         if not expired:
             return
         _note(Repair.LEASE, len(expired))
@@ -196,19 +233,34 @@ class Reconciler:
     async def _hand_over_again(self, now: datetime) -> None:
         dispatched = await self.jobs.dispatched_before(now - DISPATCH_PATIENCE, limit=LIMIT)
         overdue = [job for job in dispatched if not self.board.has_started(job.id)]
+        started = [job for job in dispatched if self.board.has_started(job.id)]
         for pool in {job.pool for job in overdue}:
             of_pool = [job for job in overdue if job.pool == pool]
             if await self.broker.depth(ready_queue(pool)) >= len(of_pool):
                 continue  # they wait where they should; there are no graders to take them
-            _note(Repair.HANDOVER, len(of_pool))
             log.warning("repair: dispatched jobs are in no queue", pool=pool, jobs=[job.id for job in of_pool])
-            moved = await self.jobs.move({job.id: lambda job: job.redispatch(now) for job in of_pool})
-            again = [moved[job.id] for job in of_pool if job.id in moved]
-            for job in again:
-                log.info("handed over again", **job.after.context)
-            stages = await self.jobs.stages([job.after.id for job in again])
-            changed = [job.after for job in again if job.changed]
-            await hand_over(changed, stages, publisher=self.broker, tickets=self.tickets)
+            await self._redispatch(of_pool, now)
+        if self._has_watched(now):
+            await self._hand_over_vanished([job for job in started if not self._is_heard(job, now)], now)
+
+    async def _hand_over_vanished(self, vanished: Sequence[Job], now: datetime) -> None:
+        """What a grader has started and runs no more, and the store has heard nothing of: the facts were lost."""
+        if not vanished:
+            return
+        log.warning("repair: jobs have vanished with their outcomes", jobs=[job.id for job in vanished])
+        for job in vanished:
+            self.board.release(job.id, job.generation)
+        await self._redispatch(vanished, now)
+
+    async def _redispatch(self, jobs: Sequence[Job], now: datetime) -> None:
+        _note(Repair.HANDOVER, len(jobs))
+        moved = await self.jobs.move({job.id: lambda job: job.redispatch(now) for job in jobs})
+        again = [moved[job.id] for job in jobs if job.id in moved]
+        for job in again:
+            log.info("handed over again", **job.after.context)
+        stages = await self.jobs.stages([job.after.id for job in again])
+        changed = [job.after for job in again if job.changed]
+        await hand_over(changed, stages, publisher=self.broker, tickets=self.tickets)
 
     async def _retire_graders(self, now: datetime) -> None:
         silent = now - self.lease
@@ -224,27 +276,44 @@ class Reconciler:
         due = [each for each in backlogs if self._suspected.get(each, -math.inf) <= now - SECOND_LOOK]
         if not due:
             return
-        busy = {run.course for run in await self.runs.unpublished(datetime.max.replace(tzinfo=UTC), limit=LIMIT)}
+        unpublished = await self.runs.unpublished(datetime.max.replace(tzinfo=UTC), limit=LIMIT)
         for course, job_class in due:
-            missing = 0 if course in busy else await self._count_missing(course, job_class)
+            on_their_way = [run.id for run in unpublished if run.course == course]
+            if on_their_way and self._is_looked_at(course, job_class, now):
+                continue
+            self._looked_at[course, job_class] = now
+            missing = await self._count_missing(course, job_class, unless_of=on_their_way)
             if missing <= 0:
                 self._suspected.pop((course, job_class), None)
             elif (course, job_class) not in self._suspected:
                 self._suspected[course, job_class] = now
             else:
-                await self._publish_lost(course, job_class, missing)
+                await self._publish_lost(course, job_class, missing, unless_of=on_their_way)
                 del self._suspected[course, job_class]
 
-    async def _count_missing(self, course: str, job_class: JobClass) -> int:
-        waiting = await self.jobs.count_queued(course, job_class)
+    def _is_looked_at(self, course: str, job_class: JobClass, now: float) -> bool:
+        """Whether that is not too long ago, and nothing was missed then."""
+        each = course, job_class
+        return each not in self._suspected and now < self._looked_at.setdefault(each, now) + BUSY_PATIENCE
+
+    async def _count_missing(self, course: str, job_class: JobClass, *, unless_of: Sequence[str]) -> int:
+        """How many jobs are in no queue, at least: those of runs that are being published are not missed.
+
+        As many of them as are in the queue hide as many others, until they have been taken from it.
+        """
+        waiting = await self.jobs.count_queued(course, job_class, unless_of=unless_of)
         if not waiting:
             return 0
-        held = [h for h in self.board.held.values() if h.course == course and h.job_class is job_class]
+        held = [
+            h
+            for h in self.board.held.values()
+            if h.course == course and h.job_class is job_class and h.run_id not in unless_of
+        ]
         in_queue = await self.broker.depth(course_queue(course, job_class))
         return waiting - sum(not h.in_flight for h in held) - in_queue
 
-    async def _publish_lost(self, course: str, job_class: JobClass, missing: int) -> None:
-        queued = await self.jobs.queued(course, job_class, limit=LIMIT)
+    async def _publish_lost(self, course: str, job_class: JobClass, missing: int, *, unless_of: Sequence[str]) -> None:
+        queued = await self.jobs.queued(course, job_class, limit=LIMIT, unless_of=unless_of)
         lost = await self._due([job for job in queued if job.id not in self.board.held], datetime.now(UTC))
         _note(Repair.BACKLOG, len(lost))
         log.warning("repair: queued jobs are in no queue", course=course, missing=missing, published=len(lost))

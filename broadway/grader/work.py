@@ -38,7 +38,8 @@ from broadway.topology import EVENTS, event_key
 log = structlog.get_logger(__name__)
 
 MAX_DEFERRALS = 3
-REMEMBERED = 1000  # reported attempts, whose messages may come back if an ack was lost
+REMEMBERED = 1000  # attempts that were put off, and jobs that need no other attempt
+REPEATABLE = 100  # reported outcomes: their jobs may come back, since an ack was lost, or the outcome itself
 DEFERRAL_PAUSE = 0.2  # seconds before a job that would rather run elsewhere is put back
 
 
@@ -66,7 +67,7 @@ class Worker:
     _running: dict[str, _Execution] = field(default_factory=dict)  # by execution
     _hands: CapacityLimiter = field(init=False)
     _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)  # by job and generation
-    _reported: deque[tuple[str, int]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    _reported: deque[JobFinished] = field(default_factory=lambda: deque(maxlen=REPEATABLE))
     _settled: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))  # no other attempt is wanted
     _deferred: deque[tuple[str, int]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
 
@@ -100,8 +101,9 @@ class Worker:
                     await self._take(event)
 
     async def _take(self, job: JobDispatched) -> None:
-        if (job.key, job.attempt) in self._reported:
+        if reported := self._reported_of(job):
             log.info("delivered again after its outcome was reported")
+            await self._tell(reported, "finished")
         elif spooled := self.spool.get(job):
             await self._report(spooled)
         elif self.grader_id in job.avoid and self._deferred.count((job.key, job.attempt)) < MAX_DEFERRALS:
@@ -109,6 +111,10 @@ class Worker:
         else:
             async with self._hands:
                 await self._execute(job)
+
+    def _reported_of(self, job: JobDispatched) -> JobFinished | None:
+        start = (job.key, job.attempt)
+        return next((outcome for outcome in self._reported if (outcome.key, outcome.attempt) == start), None)
 
     async def report_spooled(self) -> None:
         """Report what an earlier life of this grader could not."""
@@ -217,7 +223,7 @@ class Worker:
 
     async def _report(self, outcome: JobFinished) -> None:
         await self._tell(outcome, "finished")
-        self._reported.append((outcome.key, outcome.attempt))
+        self._reported.append(outcome)
         await reach(Point.WORK_OUTCOME_TOLD)
         self.spool.remove(outcome)
         await reach(Point.WORK_UNSPOOLED)

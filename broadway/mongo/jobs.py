@@ -177,16 +177,13 @@ class Jobs:
         found = self._jobs.find(wanted, _WITHOUT_BULK)
         return sorted(map(_job, await found.to_list()), key=_in_roster_order)
 
-    async def queued(self, course: str, job_class: JobClass, *, limit: int) -> list[Job]:
-        """A course's jobs in the backlog, oldest first."""
-        wanted = {"course": course, "state": JobState.QUEUED.value, "class": job_class.value}
-        return await self._some(wanted, sort="queued_at", limit=limit)
+    async def queued(self, course: str, job_class: JobClass, *, limit: int, unless_of: Sequence[str] = ()) -> list[Job]:
+        """A course's jobs in the backlog, oldest first, without those of some runs."""
+        return await self._some(_backlog(course, job_class, unless_of), sort="queued_at", limit=limit)
 
-    async def count_queued(self, course: str, job_class: JobClass) -> int:
-        """How many jobs of a course and class wait in its backlog."""
-        return await self._jobs.count_documents(
-            {"course": course, "state": JobState.QUEUED.value, "class": job_class.value}
-        )
+    async def count_queued(self, course: str, job_class: JobClass, *, unless_of: Sequence[str] = ()) -> int:
+        """How many jobs of a course and class wait in its backlog, without those of some runs."""
+        return await self._jobs.count_documents(_backlog(course, job_class, unless_of))
 
     async def _some(self, wanted: Document, *, sort: str, limit: int) -> list[Job]:
         found = self._jobs.find(wanted, _WITHOUT_BULK).sort(sort, 1).limit(limit)
@@ -256,6 +253,11 @@ class Jobs:
         if job.job_class is JobClass.BULK:
             ahead += await self._jobs.count_documents({**backlog, "class": JobClass.INTERACTIVE.value})
         return ahead
+
+
+def _backlog(course: str, job_class: JobClass, unless_of: Sequence[str]) -> Document:
+    wanted: Document = {"course": course, "state": JobState.QUEUED.value, "class": job_class.value}
+    return {**wanted, "grading_run_id": {"$nin": list(unless_of)}} if unless_of else wanted
 
 
 def _document(job: Job) -> Document:

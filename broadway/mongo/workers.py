@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pymongo import ReturnDocument, UpdateOne
@@ -11,6 +11,7 @@ from pymongo.errors import DuplicateKeyError
 from broadway.events import GraderHeartbeat, GraderMode, GraderOrder
 from broadway.mongo.collection import Collection, Document
 
+OVERTAKING = timedelta(minutes=1)  # no heartbeat comes so long after one that was sent later
 _NEVER = datetime.fromtimestamp(0, UTC)
 _ADMITTED: Document = {"order.mode": {"$ne": GraderMode.REVOKED.value}}
 
@@ -44,21 +45,27 @@ class Workers:
     def __init__(self, collection: Collection) -> None:
         self._workers = collection
 
-    async def beat(self, heartbeats: Sequence[GraderHeartbeat]) -> None:
-        """Store what graders last said of themselves. An older heartbeat never overwrites a newer one."""
+    async def beat(self, heartbeats: Sequence[GraderHeartbeat], *, now: datetime) -> None:
+        """Store what graders last said of themselves, as heard now.
+
+        An older heartbeat never overwrites a newer one, by the grader's own clock: unless that has been set back, as it
+        seems when nothing has been taken of it for longer than messages overtake each other.
+        """
         if not heartbeats:
             return
-        wanted = {"_id": {"$in": [beat.grader_id for beat in heartbeats]}}
-        known = {document["_id"] for document in await self._workers.find(wanted, {"_id": 1}).to_list()}
+        named = {"_id": {"$in": [beat.grader_id for beat in heartbeats]}}
+        known = {document["_id"] for document in await self._workers.find(named, {"_id": 1}).to_list()}
         writes = []
         for beat in heartbeats:
             if beat.grader_id not in known:
-                writes.append(UpdateOne({"_id": beat.grader_id}, {"$setOnInsert": _fresh(beat)}, upsert=True))
-            writes.append(
-                UpdateOne(
-                    {"_id": beat.grader_id, "last_seen": {"$lte": beat.sent_at}, **_ADMITTED}, {"$set": _state(beat)}
-                )
-            )
+                writes.append(UpdateOne({"_id": beat.grader_id}, {"$setOnInsert": {"jobs_processed": 0}}, upsert=True))
+            in_order: list[Document] = [
+                {"sent_at": None},
+                {"sent_at": {"$lte": beat.sent_at}},
+                {"last_seen": {"$lt": now - OVERTAKING}},
+            ]
+            wanted: Document = {"_id": beat.grader_id, "$or": in_order, **_ADMITTED}
+            writes.append(UpdateOne(wanted, {"$set": _state(beat, now)}))
         await self._workers.bulk_write(writes, ordered=True)
 
     async def count_starts(self, starts: dict[str, int]) -> None:
@@ -205,16 +212,13 @@ class Workers:
         return await self._workers.find({"alive": True}).to_list()
 
 
-def _fresh(beat: GraderHeartbeat) -> Document:
-    return {"jobs_processed": 0, "last_seen": beat.sent_at}
-
-
-def _state(beat: GraderHeartbeat) -> Document:
+def _state(beat: GraderHeartbeat, now: datetime) -> Document:
     running = [job.job_id for job in beat.running]
     return {
         "running_job_id": running[0] if running else None,
         "running_job_ids": running,
-        "last_seen": beat.sent_at,
+        "sent_at": beat.sent_at,
+        "last_seen": now,
         "worker_hostname": beat.hostname,
         "alive": not beat.leaving,
         "pool": beat.pool,

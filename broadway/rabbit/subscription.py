@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+import itertools
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -70,7 +71,6 @@ class Subscription:
         self._vouched = vouched
         self._channels = 0
         self._changing = asyncio.Lock()
-        self._arrivals = 0
         self._watching: asyncio.Task[None] | None = None
         self._queue = queue
         self._handler = handler
@@ -117,14 +117,15 @@ class Subscription:
                 await self._add()
 
     async def _add(self) -> None:
-        number = len(self._consumers)
+        taken = {consumer.number for consumer in self._consumers}
+        number = next(free for free in itertools.count() if free not in taken)
         tag = f"{self._tag}.{number}" if number or self._channels > 1 else self._tag
         channel = await self._rabbit.consuming_channel()
         try:
             with heeded():
                 await channel.set_qos(prefetch_count=self._prefetch, timeout=CALL_TIMEOUT)
                 queue = await declare(channel, self._queue, robust=True, is_guest=self._is_guest)
-                consumer = _Consumer(channel, queue, tag)
+                consumer = _Consumer(channel, queue, tag, number)
                 await consumer.start(self._on_message)
         except BaseException:
             await close(channel)
@@ -132,29 +133,44 @@ class Subscription:
         self._consumers.append(consumer)
 
     async def _watch(self) -> None:
-        """Consume what could not be consumed yet, and anew when messages wait and none arrives.
+        """Consume what could not be consumed yet, and anew where none arrives though messages wait.
 
         A consumer may vanish without a word.
         """
-        strikes, arrivals = 0, 0
         while True:
             if self.channels < self._channels:
                 await asyncio.sleep(AGAIN_AFTER)
                 await self._try_again()
                 continue
             await asyncio.sleep(WATCH_INTERVAL)
-            if self._tasks or self._arrivals != arrivals or not self._channels:
-                strikes, arrivals = 0, self._arrivals
-                continue
             try:
-                strikes = strikes + 1 if await self._rabbit.depth(self._queue) else 0
-                if strikes >= WATCH_STRIKES:
-                    log.error("repair: messages wait and none arrives", queue=self._queue.name)
-                    metrics.REPAIRS.labels(metrics.Repair.CONSUMER).inc()
-                    strikes = 0
-                    await self._consume_anew()
+                await self._look_after(self._idle())
             except (PublishError, *BROKEN) as error:
                 log.warning("consumer not looked after", queue=self._queue.name, reason=str(error))
+
+    def _idle(self) -> list["_Consumer"]:
+        """Those that take messages, hold none and have got none since the last look; strikes of the others are off."""
+        holding = {message.consumer_tag for message in self._deliveries.values()}
+        idle = []
+        for consumer in self._consumers:
+            if consumer.is_taking and consumer.arrivals == 0 and consumer.tag not in holding:
+                idle.append(consumer)
+            else:
+                consumer.strikes = 0
+            consumer.arrivals = 0
+        return idle
+
+    async def _look_after(self, idle: Sequence["_Consumer"]) -> None:
+        if not idle:
+            return
+        is_waiting = bool(await self._rabbit.depth(self._queue))
+        for consumer in idle:
+            consumer.strikes = consumer.strikes + 1 if is_waiting else 0
+        lost = [consumer for consumer in idle if consumer.strikes >= WATCH_STRIKES and not consumer.arrivals]
+        if lost:
+            log.error("repair: messages wait and none arrives", queue=self._queue.name, consumers=len(lost))
+            metrics.REPAIRS.labels(metrics.Repair.CONSUMER).inc()
+            await self._consume_anew(lost)
 
     async def _try_again(self) -> None:
         try:
@@ -162,9 +178,12 @@ class Subscription:
         except PublishError as error:
             log.warning("not consumed yet", queue=self._queue.name, reason=str(error))
 
-    async def _consume_anew(self) -> None:
+    async def _consume_anew(self, lost: Sequence["_Consumer"]) -> None:
         async with self._changing:
-            await self._close_channels()
+            for consumer in lost:
+                if consumer in self._consumers:
+                    self._consumers.remove(consumer)
+                    await close(consumer.channel)
         await self._take()
 
     async def _close_channels(self) -> None:
@@ -194,7 +213,6 @@ class Subscription:
         if message.type == PING:
             await quietly(message.ack())
             return
-        self._arrivals += 1
         key = message.message_id or f"{id(self)}:{message.delivery_tag}"
         previous = self._deliveries.get(key)
         self._deliveries[key] = message
@@ -300,18 +318,25 @@ class _ForgedError(Exception):
     """A message says that it is from somebody who has not sent it."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Consumer:
     """A channel with a consumer, which may be stopped and started; what it has delivered can be settled meanwhile."""
 
     channel: AbstractRobustChannel
     queue: AbstractRobustQueue
     tag: str
+    number: int
     is_taking: bool = False
+    arrivals: int = 0  # since the last look
+    strikes: int = 0  # looks in a row at which messages waited and none had arrived
 
     async def start(self, on_message: Callable[[AbstractIncomingMessage], Awaitable[None]]) -> None:
+        async def arrive(message: AbstractIncomingMessage) -> None:
+            self.arrivals += 1
+            await on_message(message)
+
         if not self.is_taking:
-            await self.queue.consume(on_message, consumer_tag=self.tag, timeout=CALL_TIMEOUT)
+            await self.queue.consume(arrive, consumer_tag=self.tag, timeout=CALL_TIMEOUT)
             self.is_taking = True
 
     async def stop(self) -> None:

@@ -105,6 +105,23 @@ async def test_a_job_that_runs_while_results_is_away_is_not_started_again(site: 
     assert (job["outcome"], job["attempts"]) == ("succeeded", 1)
 
 
+async def test_a_job_whose_heartbeats_nobody_records_for_longer_than_a_lease_is_not_started_again(
+    site: tuple[Processes, Client],
+) -> None:
+    running, client = site
+    await running.grader("host1", slots=1)
+    await client.register("cs241", "mp1", students=[stage("sleep", "12")])
+    run_id = await client.submit("cs241", "mp1", students=1)
+    await until(lambda: started(client, run_id))
+    await running.kill("results")
+    await until(lambda: "outcome" in running.log("host1"))
+    await running.service("results", *QUICK)
+
+    (job,) = (await client.finished("cs241", run_id))["jobs"]
+
+    assert (job["outcome"], job["attempts"]) == ("succeeded", 1)
+
+
 async def has_finished(client: Client, run_id: str, at_least: int) -> bool:
     return sum(job["state"] == "finished" for job in (await client.describe("cs241", run_id))["jobs"]) >= at_least
 

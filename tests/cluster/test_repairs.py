@@ -9,7 +9,17 @@ from harness import Cluster, stage, until
 from broadway.dispatcher import reconcile
 from broadway.events import JobDispatched
 from broadway.job import JobClass, Phase
-from broadway.topology import DEAD_LETTERS, EVENTS, JOBS, course_queue, ready_key, ready_queue
+from broadway.topology import (
+    DEAD_LETTERS,
+    EVENTS,
+    JOBS,
+    RESULTS,
+    UNROUTED_FACTS,
+    Queue,
+    course_queue,
+    ready_key,
+    ready_queue,
+)
 
 
 async def purge(cluster: Cluster, *queues: str) -> int:
@@ -55,6 +65,41 @@ async def test_a_purged_ready_queue_is_filled_again(cluster: Cluster, monkeypatc
     run = await cluster.client.finished("cs241", run_id)
 
     assert [job["outcome"] for job in run["jobs"]] == ["succeeded"] * 3
+
+
+async def unbind(cluster: Cluster, queue: Queue, *facts: str) -> None:
+    async with await aio_pika.connect(cluster.place.amqp_url) as connection:
+        found = await (await connection.channel()).get_queue(queue.name)
+        for fact in facts:
+            await found.unbind(EVENTS.name, f"job.{fact}.#")
+
+
+async def test_a_job_whose_start_and_outcome_results_never_got_is_handed_over_again(cluster: Cluster) -> None:
+    await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
+    run_id = await cluster.client.submit("cs241", "mp1", students=1)
+    await until(lambda: is_deep(cluster, ready_queue("default").name, 1))
+    await unbind(cluster, RESULTS, "started", "finished")  # as a queue that is gone; it is bound again in ten seconds
+    containers = cluster.graders.start("host1")
+    await until(lambda: is_deep(cluster, UNROUTED_FACTS.name, 1))
+
+    run = await cluster.client.finished("cs241", run_id)
+
+    assert [(each["outcome"], each["attempts"]) for each in run["jobs"]] == [("succeeded", 1)]
+    assert len(containers.started) == 1, "the same grader got it again, and told what it had come to"
+
+
+async def test_a_run_ends_though_the_results_queue_is_deleted_while_its_jobs_run(cluster: Cluster) -> None:
+    containers = cluster.graders.start("host1", slots=2)
+    await cluster.client.register("cs241", "mp1", students=[stage("sleep", "0.5")])
+    run_id = await cluster.client.submit("cs241", "mp1", students=6)
+    for jobs in (1, 3):
+        await until(lambda jobs=jobs: len(containers.started) >= jobs)
+        async with await aio_pika.connect(cluster.place.amqp_url) as connection:
+            await (await connection.channel()).queue_delete(RESULTS.name)
+
+    run = await cluster.client.finished("cs241", run_id)
+
+    assert [each["outcome"] for each in run["jobs"]] == ["succeeded"] * 6
 
 
 async def test_a_poisoned_outcome_ends_its_job_visibly(cluster: Cluster) -> None:

@@ -10,11 +10,16 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from broadway.course import Course
 from broadway.dispatcher.board import DEFAULT_CAP, Board, Held
-from broadway.events import GraderHeartbeat
+from broadway.events import GraderHeartbeat, RunningJob
 from broadway.job import Attempt, Job, JobClass, JobState, Phase
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ENOUGH = 1000  # slots, so that targets do not matter
+HOUR = 3600.0
+
+
+def at(seconds: float) -> datetime:
+    return T0 + timedelta(seconds=seconds)
 
 
 def job(name: str, course: str = "cs1", *, state: JobState = JobState.QUEUED, interactive: bool = False) -> Job:
@@ -49,7 +54,7 @@ def board(slots: int, *courses: Course, ready_share: float = 0.25, interactive_s
     made = Board(ready_share=ready_share, interactive_share=interactive_share)
     made.set_courses(courses)
     if slots:
-        made.hear(beat(slots))
+        made.hear(beat(slots), now=T0)
     return made
 
 
@@ -70,7 +75,7 @@ def drain(target: Board) -> list[Held]:
 
 def start_all(target: Board, helds: list[Held]) -> None:
     for held in helds:
-        target.start(held.job_id, 1)
+        target.start(held.job_id, 1, "e1", now=T0)
 
 
 def pick_and_start(target: Board) -> list[Held]:
@@ -182,31 +187,85 @@ def test_what_jobs_take_counts_in_turns() -> None:
 
 def test_only_the_pools_own_slots_count() -> None:
     target = board(8)
-    target.hear(beat(100, name="g2", pool="gpu"))
+    target.hear(beat(100, name="g2", pool="gpu"), now=T0)
 
     assert (target.slots("default"), target.slots("gpu"), target.slots("none"), target.slots()) == (8, 100, 0, 108)
 
 
 def test_heartbeats_replace_each_other_in_the_order_in_which_they_were_sent() -> None:
     target = board(0)
-    target.hear(beat(4, seconds=10))
-    target.hear(beat(9, seconds=5))
+    target.hear(beat(4, seconds=10), now=T0)
+    target.hear(beat(9, seconds=5), now=at(30))
     assert target.slots() == 4
 
-    target.hear(beat(0, seconds=5, leaving=True))
+    target.hear(beat(0, seconds=5, leaving=True), now=at(30))
     assert target.slots() == 4
 
-    target.hear(beat(0, seconds=20, leaving=True))
+    target.hear(beat(0, seconds=20, leaving=True), now=T0)
     assert target.slots() == 0
 
 
 def test_silent_graders_are_forgotten() -> None:
     target = board(0)
-    target.hear(beat(4, name="silent"))
-    target.hear(beat(8, name="live", seconds=20))
-    target.forget_graders(silent_since=T0 + timedelta(seconds=10))
+    target.hear(beat(4, name="silent"), now=T0)
+    target.hear(beat(8, name="live"), now=at(20))
+    target.forget_graders(silent_since=at(10))
 
     assert target.slots() == 8
+
+
+@pytest.mark.parametrize("off", [-HOUR, HOUR])
+def test_whether_a_grader_is_silent_is_told_by_our_clock(off: float) -> None:
+    target = board(0)
+    target.hear(beat(4, name="silent", seconds=off), now=T0)
+    target.hear(beat(8, name="live", seconds=off), now=at(20))
+    target.forget_graders(silent_since=at(10))
+
+    assert target.slots() == 8
+
+
+def running(name: str, execution: str, *, generation: int = 1) -> GraderHeartbeat:
+    told = RunningJob(job_id=name, generation=generation, execution_id=execution)
+    return beat(4).model_copy(update={"running": [told]})
+
+
+def test_a_job_that_a_heartbeat_names_has_started_and_is_heard_of() -> None:
+    target = board(ENOUGH)
+    target.keep(job("j1"))
+    assert target.pick("default")
+    dispatched = replace(job("j1"), state=JobState.DISPATCHED, revision=1)
+    target.observe(dispatched)
+    target.hear(running("j1", "e0", generation=2), now=at(1))
+    assert (target.has_started("j1"), target.last_heard(dispatched)) == (False, None)
+
+    target.hear(running("j1", "e1"), now=at(1))
+    target.start("j1", 1, "e1", now=at(2))
+    target.hear(running("j1", "e1"), now=at(3))
+
+    assert target.has_started("j1")
+    assert target.last_heard(dispatched) == at(3)
+    assert target.last_heard(replace(dispatched, generation=2)) is None
+    assert target.last_heard(job("j2")) is None
+    assert books(target) == (1, 1, 0, 0)
+
+
+def test_what_an_ended_execution_goes_on_to_say_counts_for_nothing() -> None:
+    target = board(ENOUGH)
+    ended = (Attempt("e1", "g1", T0, ended_at=at(1)),)
+    again = replace(job("j1", state=JobState.DISPATCHED), attempts=ended)
+    target.keep(again)
+    target.hear(running("j1", "e1"), now=at(3))
+
+    assert not target.has_started("j1")
+    assert target.last_heard(again) is None
+
+
+def test_a_heartbeat_about_a_job_that_waits_leaves_it_waiting() -> None:
+    target = board(ENOUGH)
+    target.keep(job("j1"))
+    target.hear(running("j1", "e1"), now=at(3))
+
+    assert books(target) == (0, 0, 0, 1)
 
 
 def test_the_life_of_a_held_job() -> None:
@@ -217,8 +276,8 @@ def test_the_life_of_a_held_job() -> None:
 
     assert target.pick("default") is held
     assert books(target) == (1, 1, 1, 0)
-    target.start("j1", 1)
-    target.start("j1", 1)
+    target.start("j1", 1, "e1", now=T0)
+    target.start("j1", 1, "e1", now=T0)
     assert books(target) == (1, 1, 0, 0)
 
     target.settle("j1", 1, course="cs1", seconds=3)
@@ -233,7 +292,8 @@ def test_the_life_of_a_held_job() -> None:
 def test_news_of_an_earlier_generation_change_nothing() -> None:
     target = board(ENOUGH)
     held = target.keep(replace(job("j1"), generation=2))
-    for tell in (target.start, target.set_back, target.offer_again, target.release):
+    target.start("j1", 1, "e1", now=T0)
+    for tell in (target.set_back, target.offer_again, target.release):
         tell("j1", 1)
     target.settle("j1", 1, course="cs1", seconds=1)
 
@@ -270,7 +330,7 @@ def test_a_job_that_comes_back_waits_and_then_goes_before_the_others() -> None:
     keep(target, 3)
     first = target.pick("default")
     assert first
-    target.start(first.job_id, 1)
+    target.start(first.job_id, 1, "e1", now=T0)
 
     target.set_back(first.job_id, 1)
     assert books(target) == (0, 0, 0, 2)
@@ -336,7 +396,7 @@ def test_a_job_that_is_taken_on_anew_is_counted_once_and_outlives_the_older_mess
 def test_news_of_jobs_that_are_not_held_change_nothing() -> None:
     target = board(ENOUGH)
     target.observe(job("j1"))
-    target.start("j1", 1)
+    target.start("j1", 1, "e1", now=T0)
     target.set_back("j1", 1)
     target.offer_again("j1", 1)
     target.settle("j1", 1, course="cs1", seconds=1)
@@ -350,10 +410,10 @@ def test_whatever_makes_a_pick_possible_is_told() -> None:
     assert target.pick("default") is one
 
     for news in (
-        lambda: target.start(one.job_id, 1),
+        lambda: target.start(one.job_id, 1, "e1", now=T0),
         lambda: target.set_back(one.job_id, 1),
         lambda: target.offer_again(one.job_id, 1),
-        lambda: target.hear(beat(4)),
+        lambda: target.hear(beat(4), now=T0),
         lambda: target.set_courses([course("capped", concurrency=2)]),
         lambda: target.drop(one),
     ):
@@ -383,7 +443,7 @@ class AnyNews(RuleBasedStateMachine):
 
     @rule(name=names)
     def start(self, name: str) -> None:
-        self.board.start(name, 1)
+        self.board.start(name, 1, "e1", now=T0)
 
     @rule(name=names)
     def set_back(self, name: str) -> None:

@@ -53,7 +53,7 @@ def queued() -> Job:
 
 
 def start(job: Job, execution: str, *, when: float = 2) -> Job:
-    return job.start(Attempt(execution, f"on-{execution}", at(when)), lease=LEASE, policy=POLICY)
+    return job.start(Attempt(execution, f"on-{execution}", at(when)), lease=LEASE, policy=POLICY, now=at(when))
 
 
 def report(execution: str, outcome: Outcome, *, when: float = 9, retryable: bool = False) -> Report:
@@ -71,7 +71,7 @@ def report(execution: str, outcome: Outcome, *, when: float = 9, retryable: bool
 
 
 def finish(job: Job, execution: str, outcome: Outcome, *, when: float = 9, retryable: bool = False) -> Job:
-    return job.finish(report(execution, outcome, when=when, retryable=retryable), policy=POLICY)
+    return job.finish(report(execution, outcome, when=when, retryable=retryable), policy=POLICY, now=at(when))
 
 
 def fault(job: Job, execution: str, *, retryable: bool = True) -> Job:
@@ -228,6 +228,23 @@ def test_a_job_that_is_lost_at_the_limit_is_given_up() -> None:
     assert (given_up.execution_id, given_up.worker_id) == ("e3", "on-e3")
 
 
+@pytest.mark.parametrize("off", [-3600, 3600])
+def test_a_graders_clock_moves_no_lease_and_no_pause(off: float) -> None:
+    attempt = Attempt("e1", "on-e1", at(off))
+    running = DISPATCHED.start(attempt, lease=LEASE, policy=POLICY, now=at(2))
+    assert running.lease_expires_at == at(32)
+
+    told = report("e1", Outcome.INFRASTRUCTURE_ERROR, when=off + 5, retryable=True)
+    again = running.finish(told, policy=POLICY, now=at(7))
+    assert again.not_before == POLICY.not_before(1, at(7))
+
+
+def test_a_second_start_shortens_no_lease() -> None:
+    second = RUNNING.start(Attempt("e2", "on-e2", at(1)), lease=LEASE, policy=POLICY, now=at(1))
+
+    assert second.lease_expires_at == RUNNING.lease_expires_at
+
+
 def test_a_released_start_does_not_count() -> None:
     released = RUNNING.release("e1", at(6))
 
@@ -277,7 +294,7 @@ def test_only_a_running_job_is_put_back(state: str) -> None:
     jobs = {
         "queued": queued(),
         "dispatched": queued().dispatch(at(1)),
-        "finished": start(queued(), "e1").finish(report("e1", Outcome.SUCCEEDED), policy=POLICY),
+        "finished": start(queued(), "e1").finish(report("e1", Outcome.SUCCEEDED), policy=POLICY, now=at(9)),
     }
 
     assert jobs[state].put_back("e1", at(4)) is jobs[state]
@@ -364,10 +381,10 @@ class AnySequence(RuleBasedStateMachine):
     def fault(self, execution: str, *, retryable: bool) -> None:
         told = report(execution, Outcome.INFRASTRUCTURE_ERROR, when=self.now(), retryable=retryable)
         before = self.job
-        self.move(before.finish(told, policy=POLICY))
+        self.move(before.finish(told, policy=POLICY, now=at(self.now())))
         if not before.is_terminal:
             assert self.job.outcome in (None, Outcome.INFRASTRUCTURE_ERROR)
-        assert self.job.finish(told, policy=POLICY) is self.job
+        assert self.job.finish(told, policy=POLICY, now=at(self.now())) is self.job
 
     @rule()
     def lose(self) -> None:

@@ -144,7 +144,7 @@ class Deployment(RuleBasedStateMachine):
         self.working.append(execution)
         if is_told:
             attempt = Attempt(execution.execution_id, "g", self.clock)
-            self.tell(message, lambda job: job.start(attempt, lease=LEASE, policy=POLICY))
+            self.tell(message, lambda job: job.start(attempt, lease=LEASE, policy=POLICY, now=self.clock))
 
     @precondition(lambda self: self.ready)
     @rule(pick=picks)
@@ -173,7 +173,7 @@ class Deployment(RuleBasedStateMachine):
         )
         execution.report = report
         for _ in range(copies):
-            self.tell(execution.message, lambda job: job.finish(report, policy=POLICY))
+            self.tell(execution.message, lambda job: job.finish(report, policy=POLICY, now=self.clock))
 
     @precondition(lambda self: any(e.report for e in self.working))
     @rule(pick=picks)
@@ -183,7 +183,7 @@ class Deployment(RuleBasedStateMachine):
         execution = finished[pick % len(finished)]
         report = execution.report
         assert report
-        self.tell(execution.message, lambda job: job.finish(report, policy=POLICY))
+        self.tell(execution.message, lambda job: job.finish(report, policy=POLICY, now=self.clock))
         self.working.remove(execution)
 
     @precondition(lambda self: self.working)

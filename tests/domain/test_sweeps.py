@@ -1,18 +1,96 @@
 """When the reconciler asks its expensive questions."""
 
 import asyncio
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from harness import until
 
 from broadway.dispatcher import reconcile
 from broadway.dispatcher.board import Board
 from broadway.dispatcher.reconcile import Reconciler
-from broadway.job import RetryPolicy
+from broadway.events import Event
+from broadway.job import Job, JobClass, Phase, RetryPolicy
+from broadway.run import RunState
 from broadway.ticket import Tickets
+from broadway.topology import Exchange, Queue
 
 HOUR = 3600.0
+T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def queued(run: str) -> Job:
+    return Job(
+        id=f"job-of-{run}",
+        run_id=run,
+        course="cs1",
+        assignment="mp1",
+        phase=Phase.STUDENTS,
+        index=0,
+        job_class=JobClass.BULK,
+        pool="default",
+        queued_at=T0,
+    )
+
+
+class Busy:
+    """A store with two runs of one job each, of which one is always being published, and a broker with empty queues."""
+
+    def __init__(self) -> None:
+        self.published: list[Event] = []
+
+    async def unpublished(self, _: datetime, *, limit: int) -> list[Any]:
+        return [SimpleNamespace(id="new", course="cs1")][:limit]
+
+    async def summary(self, _: str) -> Any:
+        return SimpleNamespace(state=RunState.STUDENTS, phase=Phase.STUDENTS)
+
+    async def count_queued(self, _: str, __: JobClass, *, unless_of: Sequence[str] = ()) -> int:
+        return len({"old", "new"} - set(unless_of))
+
+    async def queued(self, _: str, __: JobClass, *, limit: int, unless_of: Sequence[str] = ()) -> list[Job]:
+        return [queued(run) for run in ("old", "new") if run not in unless_of][:limit]
+
+    async def move(self, _: Any) -> dict[str, Any]:
+        return {}
+
+    async def depth(self, _: Queue) -> int:
+        return 0
+
+    async def publish(self, _: Exchange, __: str, event: Event) -> None:
+        self.published.append(event)
+
+
+async def test_what_a_course_has_lost_is_found_though_there_is_always_a_run_on_its_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reconcile, "SECOND_LOOK", 0.0)
+    monkeypatch.setattr(reconcile, "BUSY_PATIENCE", 0.2)
+    busy: Any = Busy()
+    sweeper = Reconciler(
+        board=Board(),
+        jobs=busy,
+        runs=busy,
+        workers=busy,
+        broker=busy,
+        policy=RetryPolicy(),
+        lease=timedelta(seconds=1),
+        tickets=Tickets(b"key"),
+    )
+    backlog = [("cs1", JobClass.BULK)]
+    for _ in range(3):
+        await sweeper._find_lost(backlog)  # noqa: SLF001 - a whole sweep asks for much more
+    assert busy.published == []
+
+    async def is_found() -> bool:
+        await sweeper._find_lost(backlog)  # noqa: SLF001
+        return bool(busy.published)
+
+    await until(is_found)
+    assert [event.job_id for event in busy.published] == ["job-of-old"]
 
 
 class Slow(Reconciler):

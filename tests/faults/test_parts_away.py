@@ -88,6 +88,21 @@ async def test_without_the_broker_submissions_are_accepted_and_run_later(
     report.row(f"away, {fault}", what, f"a submission was answered in {took * 1000:.0f} ms and ran later", "nothing")
 
 
+@pytest.mark.parametrize("fault", ["frozen", "alarm"])
+async def test_a_job_that_runs_while_the_broker_is_away_is_not_started_again(world: World, fault: str) -> None:
+    await world.register(COURSE, "long", {"student_pipeline": [stage("sleep", "16")]})
+    run_id = await world.submit(COURSE, "long", 1, key=f"long-{fault}")
+
+    async def is_running() -> bool:
+        return [job["state"] for job in (await world.client.describe(COURSE, run_id))["jobs"]] == ["running"]
+
+    await until(is_running)
+    await (world.rabbit.server.freeze(12) if fault == "frozen" else world.rabbit.alarm(12))  # a lease lasts 3
+    run = await world.client.finished(COURSE, run_id)
+
+    assert [(job["outcome"], job["attempts"]) for job in run["jobs"]] == [("succeeded", 1)]
+
+
 async def test_without_the_store_nothing_is_accepted_and_that_is_said_at_once(world: World, report: Report) -> None:
     async with meanwhile(world.store.freeze(15)):
         status, told = await away(world, "store")

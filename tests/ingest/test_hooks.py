@@ -328,7 +328,7 @@ async def test_only_the_latest_submission_waits(hook: Hook, store: Store) -> Non
     now = datetime.now(UTC)
     attempt = Attempt("e1", "g1", now)
     start: Callable[[Any], Any] = lambda job: job.dispatch(now).start(  # noqa: E731
-        attempt, lease=timedelta(seconds=60), policy=RetryPolicy()
+        attempt, lease=timedelta(seconds=60), policy=RetryPolicy(), now=now
     )
     await store.jobs.move({running["job"]: start})
     second = (await hook.send(push(ALICE))).json()

@@ -92,7 +92,9 @@ async def run_it(store: Store, job_id: str) -> None:
     now = datetime.now(UTC)
 
     def move(job: Job) -> Job:
-        return job.dispatch(now).start(Attempt(execution, "g1", now), lease=timedelta(seconds=30), policy=POLICY)
+        return job.dispatch(now).start(
+            Attempt(execution, "g1", now), lease=timedelta(seconds=30), policy=POLICY, now=now
+        )
 
     await store.jobs.move({job_id: move})
 
@@ -101,7 +103,7 @@ async def end_it(store: Store, job_id: str, outcome: Outcome, *, results: Sequen
     execution = execution_of(job_id)
     now = datetime.now(UTC)
     report = Report(execution, "g1", now, now, outcome, "stage 1 of 1: exit code 1", fault_phase=None, results=results)
-    await store.jobs.move({job_id: lambda job: job.finish(report, policy=POLICY)})
+    await store.jobs.move({job_id: lambda job: job.finish(report, policy=POLICY, now=now)})
 
 
 async def end_phase(store: Store, run_id: str, outcomes: Sequence[Outcome]) -> None:
@@ -531,7 +533,7 @@ async def test_all_workers(client: Client, course: str, store: Store) -> None:
             sent_at=now,
         )
 
-    await store.workers.beat([beat("busy", busy=True), beat("gone", leaving=True), beat("idle")])
+    await store.workers.beat([beat("busy", busy=True), beat("gone", leaving=True), beat("idle")], now=now)
     await store.workers.count_starts({f"{course}-busy": 3})
 
     nodes = data(await client.get(f"worker/{course}/all", token=token_of(course)))["worker_nodes"]
@@ -540,6 +542,25 @@ async def test_all_workers(client: Client, course: str, store: Store) -> None:
         {"hostname": f"{course}-gone", "jobs_processed": 0, "busy": False, "alive": False},
         {"hostname": f"{course}-idle", "jobs_processed": 0, "busy": False, "alive": True},
     ]
+
+
+@pytest.mark.parametrize("off", [-3600, 3600])
+async def test_a_workers_clock_does_not_tell_whether_it_is_alive(store: Store, course: str, off: float) -> None:
+    name, now = f"{course}-{off:g}", datetime.now(UTC)
+
+    async def beat(sent: float, slots: int, *, heard: float) -> int:
+        at = now + timedelta(seconds=off + sent)
+        told = GraderHeartbeat(grader_id=name, hostname=name, pool="default", slots=slots, sent_at=at)
+        await store.workers.beat([told], now=now + timedelta(seconds=heard))
+        document = await store.workers.get(name)
+        assert document
+        return int(document["slots"])
+
+    assert await beat(0, 2, heard=0) == 2
+    assert await beat(-5, 3, heard=1) == 2, "sent earlier, heard later"
+    assert name not in await store.workers.silent_since(now - timedelta(seconds=1))
+    assert await beat(-1800, 4, heard=90) == 4, "the clock was set back"
+    assert name in await store.workers.silent_since(now + timedelta(seconds=91))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from harness import Client, stage
 from pymongo import MongoClient
 from pymongo.synchronous.database import Database
 
-from broadway.job import Job, JobLog, JobState, Move
+from broadway.job import Job, JobClass, JobLog, JobState, Move
 from broadway.mongo import Store
 from broadway.mongo.jobs import ConflictError
 from broadway.settings import IngestSettings
@@ -111,3 +111,12 @@ async def test_a_log_that_is_stored_again_changes_nothing(store: Store) -> None:
 
     assert await store.logs.get(first.job_id, first.execution_id) == first
     assert await store.logs.get(other.job_id, other.execution_id) == other
+
+
+async def test_a_backlog_can_be_told_without_some_runs(store: Store, job_ids: list[str], course: str) -> None:
+    (run_id,) = {job.run_id for job in (await store.jobs.get_many(job_ids)).values()}
+
+    assert await store.jobs.count_queued(course, JobClass.BULK, unless_of=["another"]) == 3
+    assert len(await store.jobs.queued(course, JobClass.BULK, limit=9, unless_of=["another"])) == 3
+    assert await store.jobs.count_queued(course, JobClass.BULK, unless_of=[run_id]) == 0
+    assert await store.jobs.queued(course, JobClass.BULK, limit=9, unless_of=[run_id]) == []
