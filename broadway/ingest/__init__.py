@@ -18,6 +18,7 @@ from broadway.ingest.app import Deps, build_app
 from broadway.ingest.deliveries import Receiver
 from broadway.ingest.feed import Feed
 from broadway.ingest.gateway import Gateway, Later
+from broadway.ingest.patience import Patience
 from broadway.ingest.server import MAX_FRAME, HttpProtocol, Server, WebSocketProtocol
 from broadway.ingest.submit import Submissions
 from broadway.job import JobClass
@@ -33,7 +34,8 @@ from broadway.topology import Queue, course_queue, feed_queue, ready_queue
 log = structlog.get_logger(__name__)
 
 FEED_PREFETCH = 400
-HEALTH_INTERVAL = 1.0  # seconds; requests are refused for as long as the store is known to be away
+HEALTH_INTERVAL = 0.5  # seconds; requests are refused for as long as the store is known to be away
+STORE_PATIENCE = 1.5  # seconds; together: what a request waits for a store that does not answer
 KEEP_ALIVE = 60  # seconds; whoever closes an idle connection earlier breaks the request that is just being sent
 UNHURRIED = 0.2  # seconds for which published runs may be in the outbox still: nobody waits for that
 GRACEFUL_SHUTDOWN = 5  # seconds that open requests get
@@ -54,7 +56,9 @@ async def serve(settings: IngestSettings, *, store: Store, rabbit: Rabbit, stop:
         vital=frozenset({"store"}),  # without the broker submissions wait, and that is all
         file=settings.health_file,
         interval=HEALTH_INTERVAL,
+        patience={"store": STORE_PATIENCE},
     )
+    patience = Patience(health)
     shared = store.shared(unhurried=UNHURRIED)
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs)
     announcer = Announcer(runs=shared.runs, publisher=rabbit)
@@ -69,6 +73,7 @@ async def serve(settings: IngestSettings, *, store: Store, rabbit: Rabbit, stop:
         gateway=gateway,
         feed=feed,
         health=health,
+        patience=patience,
         courses=shared.courses,
         submissions=submissions,
         announcer=announcer,
@@ -78,6 +83,7 @@ async def serve(settings: IngestSettings, *, store: Store, rabbit: Rabbit, stop:
     async with (
         background(gateway.run(), feed.run(), health.run(), shared.run(), receiver.run()),
         afterthoughts,
+        patience,
         rabbit.consume(feed_queue(name), feed.hear, tag=f"{name}.feed", prefetch=FEED_PREFETCH),
         _accounts(settings, store) as deps.accounts,
         _http(settings, deps),
