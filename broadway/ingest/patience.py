@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Self
 
 import structlog
 from starlette.responses import Response
@@ -43,9 +43,10 @@ class Patience:
     def _forget(self, handler: asyncio.Task[Response]) -> None:
         self._left.discard(handler)
         if not handler.cancelled():
-            log.info("request ended after its answer", error=repr(handler.exception()))
+            error = handler.exception()
+            log.info("request ended after its answer", error=type(error).__name__ if error else None)
 
-    async def __aenter__(self) -> "Patience":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -116,8 +116,11 @@ async def test_a_silent_part_does_not_keep_the_others_from_being_asked(store: Pa
     await end(looking)
 
 
-async def test_each_part_may_have_its_own_time(store: Part) -> None:
-    health = Health({"store": asyncio.Event().wait}, patience={"store": 0.01})  # type: ignore[dict-item]
+async def test_each_part_may_have_its_own_time() -> None:
+    async def silent() -> None:
+        await asyncio.Event().wait()
+
+    health = Health({"store": silent}, patience={"store": 0.01})
     await health.look()
     assert health.report()["away"]["store"]["reason"] == "no answer within 0.01 s"
 
