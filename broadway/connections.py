@@ -12,7 +12,7 @@ from broadway.settings import ServiceSettings
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """The store, and the broker with its topology."""
+    """The store and the broker."""
 
     store: Store
     rabbit: Rabbit
@@ -25,6 +25,30 @@ async def opened(settings: ServiceSettings, *, service: str) -> AsyncIterator[Co
     Raises:
         StartError: The store does not answer.
     """
+    async with (
+        _store(settings, service) as store,
+        connected(settings.amqp_url.get_secret_value(), service=instance(service), tls=settings.tls) as rabbit,
+    ):
+        await rabbit.declare_topology()
+        yield Connections(store, rabbit)
+
+
+@contextlib.asynccontextmanager
+async def opened_without_broker(settings: ServiceSettings, *, service: str) -> AsyncIterator[Connections]:
+    """Open the store; the broker is away until somebody joins it.
+
+    Raises:
+        StartError: The store does not answer.
+    """
+    async with (
+        _store(settings, service) as store,
+        Rabbit.unconnected(settings.amqp_url.get_secret_value(), service=instance(service), tls=settings.tls) as rabbit,
+    ):
+        yield Connections(store, rabbit)
+
+
+@contextlib.asynccontextmanager
+async def _store(settings: ServiceSettings, service: str) -> AsyncIterator[Store]:
     mongo = settings.mongodb
     async with contextlib.AsyncExitStack() as stack:
         try:
@@ -39,8 +63,4 @@ async def opened(settings: ServiceSettings, *, service: str) -> AsyncIterator[Co
             )
         except StoreUnreachableError as error:
             raise StartError(f"{error}; is --mongodb-dsn right, and the server up?") from error
-        rabbit = await stack.enter_async_context(
-            connected(settings.amqp_url.get_secret_value(), service=instance(service), tls=settings.tls)
-        )
-        await rabbit.declare_topology()
-        yield Connections(store, rabbit)
+        yield store

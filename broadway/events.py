@@ -175,6 +175,16 @@ class JobFinished(ExecutionEvent):
     def context(self) -> dict[str, Any]:
         return {**super().context, "attempt": self.attempt}
 
+    def without_results(self, why: str) -> "JobFinished":
+        """The same outcome, with a reason instead of the results that cannot be kept."""
+        lost = f"the results cannot be stored: {why}"
+        reason = f"{self.reason}; {lost}" if self.reason else lost
+        return self.model_copy(update={"reason": reason, "results": [{"result": lost}]})
+
+    def without_logs(self) -> "JobFinished":
+        """The same outcome, with no word of what the stages wrote."""
+        return self.model_copy(update={"stdout": "", "stderr": ""})
+
     @property
     def report(self) -> Report:
         """The same without logs, as the domain takes it."""

@@ -21,6 +21,7 @@ log = structlog.get_logger(__name__)
 
 INTERVAL = 5.0  # seconds between two looks
 GIVE_UP = 4.0  # seconds that an answer is waited for
+GRACE = 0.1  # seconds more, in which a process that was busy itself takes note of an answer
 
 Check = Callable[[], Awaitable[None]]
 
@@ -41,29 +42,42 @@ class Health:
         checks: By the part's name; each returns when the part answers, and limits its own time.
         vital: The parts without which the service cannot do its work at all; all by default.
         file: Where to write the report after every look.
-        interval: Seconds between two looks.
+        interval: Seconds between two looks at a part.
+        patience: By part, the seconds that an answer is waited for; ``GIVE_UP`` where it is not named.
     """
 
     checks: Mapping[str, Check]
     vital: frozenset[str] | None = None
     file: Path | None = None
     interval: float = INTERVAL
+    patience: Mapping[str, float] = field(default_factory=dict)
     _away: dict[str, Away] = field(default_factory=dict)
+    _losses: dict[str, asyncio.Future[None]] = field(default_factory=dict)
     _unanswered: set[asyncio.Task[str | None]] = field(default_factory=set)
     _looked_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Look until cancelled; a part that is slow to answer does not keep the others from being asked."""
         try:
-            while True:
-                await self.look()
-                await asyncio.sleep(self.interval)
+            await self.look()
+            async with asyncio.TaskGroup() as group:
+                for part, check in self.checks.items():
+                    group.create_task(self._watch(part, check))
         finally:
             await end(*self._unanswered)
 
     async def look(self) -> None:
         """Ask every part once."""
         await asyncio.gather(*(self._ask(part, check) for part, check in self.checks.items()))
+        self._note()
+
+    async def _watch(self, part: str, check: Check) -> None:
+        while True:
+            await asyncio.sleep(self.interval)
+            await self._ask(part, check)
+            self._note()
+
+    def _note(self) -> None:
         self._looked_at = datetime.now(UTC)
         if self.file:
             draft = self.file.with_suffix(".new")
@@ -73,6 +87,13 @@ class Health:
     def is_away(self, part: str) -> bool:
         """Whether a part did not answer when it was last asked, which is not long ago."""
         return part in self._away and datetime.now(UTC) - self._looked_at < STALE
+
+    def loss(self, part: str) -> "asyncio.Future[None]":
+        """Done as soon as a part is away; to be waited for by many, and cancelled by none."""
+        loss = self._losses.setdefault(part, asyncio.get_running_loop().create_future())
+        if part in self._away and not loss.done():
+            loss.set_result(None)
+        return loss
 
     def reason(self, part: str) -> str:
         """Why a part is away; empty if it is not."""
@@ -97,15 +118,19 @@ class Health:
         self._unanswered.add(asking)
         asking.add_done_callback(self._unanswered.discard)
         # A question that is never answered is left alone: to cancel it may be the worse for the library.
-        await asyncio.wait({asking}, timeout=GIVE_UP)
-        problem = asking.result() if asking.done() else f"no answer within {GIVE_UP:g} s"
+        patience = self.patience.get(part, GIVE_UP)
+        for seconds in (patience, GRACE):
+            await asyncio.wait({asking}, timeout=seconds)
+        problem = asking.result() if asking.done() else f"no answer within {patience:g} s"
         metrics.PART_UP.labels(part).set(problem is None)
         if problem is not None:
             if part not in self._away:
                 log.warning("part away", part=part, reason=problem)
             since = self._away[part].since if part in self._away else datetime.now(UTC)
             self._away[part] = Away(since, problem)
+            self.loss(part)
         elif back := self._away.pop(part, None):
+            self._losses.pop(part, None)
             log.info("part back", part=part, seconds=round((datetime.now(UTC) - back.since).total_seconds(), 1))
 
 

@@ -2,11 +2,11 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import reduce
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -23,9 +23,11 @@ from broadway.events import (
 )
 from broadway.facts import Fact, following, ordered, settled, unwanted
 from broadway.job import Attempt, Job, JobLog, Move, Moved, Outcome, RetryPolicy
-from broadway.ports import Publisher
+from broadway.ports import Publisher, Reject
 
 log = structlog.get_logger(__name__)
+
+Recorded = TypeVar("Recorded")
 
 UNUSED = 1 / 3  # of a lease has to be used before it is renewed: most jobs are over by then
 MAX_LOG = 1024 * 1024  # characters of one execution's log; graders keep far less
@@ -157,6 +159,45 @@ class Recorder:
                 return job.release(event.execution_id, now)
             case _:
                 return job
+
+
+async def record_what_can_be(
+    event: Event,
+    record: Callable[[Event], Awaitable[Recorded]],
+    *,
+    refusal: Callable[[Exception], str | None],
+) -> Recorded:
+    """Record an event; an outcome that the store refuses without its results, and if need be without its logs.
+
+    Args:
+        event: What to record.
+        record: Records one event.
+        refusal: What the store has against a document; None for errors of other kinds.
+
+    Raises:
+        Reject: The store refuses all of that.
+    """
+    left = _lighter(event)
+    while True:
+        try:
+            return await record(event)
+        except Exception as error:
+            why = refusal(error)
+            if why is None:
+                raise
+            about = {"event_type": event.type, **event.context}
+            log.error("the store refuses an event", reason=why, **about)  # noqa: TRY400 - a driver's error may hold all of it
+            lighten = next(left, None)
+            if lighten is None:
+                raise Reject(f"the store refuses it: {why}") from error
+            event = lighten(why)
+
+
+def _lighter(event: Event) -> Iterator[Callable[[str], Event]]:
+    """What to record instead of an event that the store refuses, one after another, given what it says."""
+    if isinstance(event, JobFinished):
+        yield event.without_results
+        yield lambda why: event.without_results(why).without_logs()
 
 
 def _remember(job: Job) -> None:

@@ -20,6 +20,7 @@ from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import Processor
 
 from broadway.cancellation import cancellations, end
+from broadway.ports import PublishError
 from broadway.rabbit import BrokerUnreachableError, Rabbit, UntrustedError
 from broadway.settings import GraderSettings, LogSettings, ServiceSettings
 
@@ -81,6 +82,23 @@ async def connected(url: str, *, service: str, tls: ssl.SSLContext | None = None
                 log.warning("waiting for the broker", reason=str(error))
                 await asyncio.sleep(_RETRY_BROKER)
         yield rabbit
+
+
+async def join(rabbit: Rabbit) -> None:
+    """Connect to the broker and make sure of the topology, however long it takes to come up.
+
+    Raises:
+        StartError: Somebody answers who cannot show that it is the broker.
+    """
+    while True:
+        try:
+            await rabbit.join()
+            return await rabbit.declare_topology()
+        except UntrustedError as error:
+            raise StartError(f"{error}; is --ca-file right?") from error
+        except (BrokerUnreachableError, PublishError) as error:
+            log.warning("waiting for the broker", reason=str(error))
+            await asyncio.sleep(_RETRY_BROKER)
 
 
 @contextlib.contextmanager

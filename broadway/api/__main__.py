@@ -7,12 +7,16 @@ from broadway.settings import ApiSettings, load
 
 
 async def _main(settings: ApiSettings, stop: asyncio.Event) -> None:
-    async with connections.opened(settings, service="api") as opened:
+    async with connections.opened_without_broker(settings, service="api") as opened:
         # Before the dispatcher looks which courses there are.
-        await ingest.load_courses(settings, store=opened.store, rabbit=opened.rabbit)
+        await ingest.load_courses(settings, store=opened.store)
         settings = settings.model_copy(update={"course_config": None})
         async with asyncio.TaskGroup() as group:
-            for part in (results, dispatcher, ingest):
+            group.create_task(ingest.serve(settings, store=opened.store, rabbit=opened.rabbit, stop=stop))
+            await service.unless_stopped(service.join(opened.rabbit), stop)
+            if stop.is_set():
+                return
+            for part in (results, dispatcher):
                 group.create_task(part.serve(settings, store=opened.store, rabbit=opened.rabbit, stop=stop))
 
 

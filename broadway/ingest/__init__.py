@@ -19,34 +19,39 @@ from broadway.ingest.deliveries import Receiver
 from broadway.ingest.feed import Feed
 from broadway.ingest.gateway import Gateway, Later
 from broadway.ingest.limits import Limits
+from broadway.ingest.patience import Patience
 from broadway.ingest.server import MAX_FRAME, HttpProtocol, Server, WebSocketProtocol
 from broadway.ingest.submit import Submissions
 from broadway.job import JobClass
 from broadway.management import Management
-from broadway.mongo import Store
+from broadway.mongo import Store, StoreError
 from broadway.phases import Announcer
+from broadway.ports import PublishError
 from broadway.rabbit import Rabbit
 from broadway.recording import Recorder
-from broadway.service import StartError, background, instance
+from broadway.service import StartError, background, instance, join
 from broadway.settings import IngestSettings
 from broadway.topology import Queue, course_queue, feed_queue, ready_queue
 
 log = structlog.get_logger(__name__)
 
 FEED_PREFETCH = 400
-HEALTH_INTERVAL = 1.0  # seconds; requests are refused for as long as the store is known to be away
+HEALTH_INTERVAL = 0.5  # seconds; requests are refused for as long as the store is known to be away
+STORE_PATIENCE = 1.5  # seconds; together: what a request waits for a store that does not answer
 KEEP_ALIVE = 60  # seconds; whoever closes an idle connection earlier breaks the request that is just being sent
+BROKER_PATIENCE = 2.0  # seconds that a start waits for the broker, so that the first streams miss nothing
+LISTEN_AGAIN = 2.0  # seconds
 UNHURRIED = 0.2  # seconds for which published runs may be in the outbox still: nobody waits for that
 GRACEFUL_SHUTDOWN = 5  # seconds that open requests get
 
 
 async def serve(settings: IngestSettings, *, store: Store, rabbit: Rabbit, stop: asyncio.Event) -> None:
-    """Serve HTTP until told to stop.
+    """Serve HTTP until told to stop; while the broker is not there yet, what it would be told waits in the store.
 
     Raises:
-        StartError: The course config is wrong, or the address cannot be bound.
+        StartError: The course config is wrong, the broker is not to be trusted, or the address cannot be bound.
     """
-    await load_courses(settings, store=store, rabbit=rabbit)
+    await load_courses(settings, store=store)
     afterthoughts = Afterthoughts()
     gateway = _gateway(settings, store=store, rabbit=rabbit, later=afterthoughts.add)
     feed = Feed(store.jobs)
@@ -55,7 +60,9 @@ async def serve(settings: IngestSettings, *, store: Store, rabbit: Rabbit, stop:
         vital=frozenset({"store"}),  # without the broker submissions wait, and that is all
         file=settings.health_file,
         interval=HEALTH_INTERVAL,
+        patience={"store": STORE_PATIENCE},
     )
+    patience = Patience(health)
     shared = store.shared(unhurried=UNHURRIED)
     limits = Limits.of(settings)
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits)
@@ -72,6 +79,7 @@ async def serve(settings: IngestSettings, *, store: Store, rabbit: Rabbit, stop:
         gateway=gateway,
         feed=feed,
         health=health,
+        patience=patience,
         courses=shared.courses,
         submissions=submissions,
         announcer=announcer,
@@ -81,7 +89,8 @@ async def serve(settings: IngestSettings, *, store: Store, rabbit: Rabbit, stop:
     async with (
         background(gateway.run(), feed.run(), health.run(), shared.run(), receiver.run()),
         afterthoughts,
-        rabbit.consume(feed_queue(name), feed.hear, tag=f"{name}.feed", prefetch=FEED_PREFETCH),
+        patience,
+        _listening(feed, name, store=store, rabbit=rabbit),
         _accounts(settings, store) as deps.accounts,
         _http(settings, deps),
     ):
@@ -146,8 +155,32 @@ def _gateway(settings: IngestSettings, *, store: Store, rabbit: Rabbit, later: L
     )
 
 
-async def load_courses(settings: IngestSettings, *, store: Store, rabbit: Rabbit) -> None:
-    """Replace the stored courses if a course config is given, hash tokens, and declare the queues of all courses."""
+@contextlib.asynccontextmanager
+async def _listening(feed: Feed, name: str, *, store: Store, rabbit: Rabbit) -> AsyncIterator[None]:
+    """Let the feed hear facts, and see to the courses' queues, from when the broker is there: now, if it is."""
+    heard = asyncio.Event()
+    async with background(_listen(feed, name, heard, store=store, rabbit=rabbit)):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(BROKER_PATIENCE):
+                await heard.wait()
+        yield
+
+
+async def _listen(feed: Feed, name: str, heard: asyncio.Event, *, store: Store, rabbit: Rabbit) -> None:
+    while True:
+        await join(rabbit)
+        try:
+            await declare_queues(store, rabbit)
+            async with rabbit.consume(feed_queue(name), feed.hear, tag=f"{name}.feed", prefetch=FEED_PREFETCH):
+                heard.set()
+                await asyncio.Event().wait()
+        except (StoreError, PublishError) as error:
+            log.warning("facts are not heard yet", reason=str(error))
+            await asyncio.sleep(LISTEN_AGAIN)
+
+
+async def load_courses(settings: IngestSettings, *, store: Store) -> None:
+    """Replace the stored courses if a course config is given, and hash tokens."""
     if settings.course_config:
         try:
             courses = read_courses(settings.course_config)
@@ -157,6 +190,15 @@ async def load_courses(settings: IngestSettings, *, store: Store, rabbit: Rabbit
         log.info("courses loaded", courses=[course.id for course in courses])
     if upgraded := await store.courses.hash_tokens():
         log.info("plain tokens hashed", courses=upgraded)
+
+
+async def declare_queues(store: Store, rabbit: Rabbit) -> None:
+    """Declare the queues of all courses.
+
+    Raises:
+        StoreError: The store is away.
+        PublishError: The broker is.
+    """
     registered = await store.courses.all()
     queues: list[Queue] = [course_queue(course.id, job_class) for course in registered for job_class in JobClass]
     queues += [ready_queue(pool) for pool in sorted({course.pool for course in registered} | {"default"})]

@@ -8,7 +8,7 @@ from broadway.settings import IngestSettings, load
 
 
 async def _main(settings: IngestSettings, stop: asyncio.Event) -> None:
-    async with connections.opened(settings, service="ingest") as opened:
+    async with connections.opened_without_broker(settings, service="ingest") as opened:
         await serve(settings, store=opened.store, rabbit=opened.rabbit, stop=stop)
 
 

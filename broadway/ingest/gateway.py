@@ -30,12 +30,12 @@ from broadway.facts import following
 from broadway.ingest.wire import JobResult, judge
 from broadway.job import Attempt, FaultPhase, Job, JobState, Move, Moved, Outcome, RetryPolicy
 from broadway.metrics import Refusal
-from broadway.mongo import StoreError
+from broadway.mongo import StoreError, refusal
 from broadway.mongo.workers import Attached
 from broadway.phases import Advanced, PhaseJobs, RunStore, advance, announce
-from broadway.ports import PublishError
+from broadway.ports import PublishError, Reject
 from broadway.rabbit import Rabbit, Taken, Taker
-from broadway.recording import UNUSED, Recorder
+from broadway.recording import UNUSED, Recorder, record_what_can_be
 from broadway.topology import EVENTS, JOBS, event_key, ready_key, ready_queue
 
 log = structlog.get_logger(__name__)
@@ -311,7 +311,7 @@ class Gateway:
         """Take a result: job, log and the run's next step are stored when this returns.
 
         Raises:
-            UnwantedResultError: There is no such job, it does not run, or not there.
+            UnwantedResultError: There is no such job, it does not run, or not there; or nothing of it can be stored.
             StoreError: The store is away; the result has to be reported again.
         """
         job = await self.jobs.get(result.grading_job_id)
@@ -343,14 +343,19 @@ class Gateway:
 
     async def _record(self, worker: Attached, job: Job, finished: JobFinished) -> None:
         try:
-            moved = await self.recorder.record([finished])
+            moved = await record_what_can_be(finished, self._record_one, refusal=refusal)
         except PublishError as error:  # it is stored, and the reconciler looks for what was not told
             log.warning("outcome not told", reason=str(error), **finished.context)
             moved = {}
+        except Reject as error:
+            raise _unwanted(str(error), Refusal.UNKNOWN) from error
         log.info("job reported", outcome=finished.outcome.value, **finished.context)
         await self.workers.take_back(worker.id, [job.id])
         if not moved or moved[job.id].after.is_terminal:
             await self._bring_forward(job.run_id)
+
+    async def _record_one(self, event: Event) -> dict[str, Moved]:
+        return await self.recorder.record([event])
 
     async def end(self, worker: Attached) -> None:
         """A grader's connection is gone: it is dead at once, and what it ran starts elsewhere."""

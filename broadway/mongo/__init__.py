@@ -20,12 +20,13 @@ from broadway.mongo.hooks import Deliveries, Hooks, Quotas, Rosters
 from broadway.mongo.jobs import Jobs
 from broadway.mongo.leases import Leases
 from broadway.mongo.logs import Logs
+from broadway.mongo.refusals import refusal
 from broadway.mongo.runs import Runs
 from broadway.mongo.secrets import Secrets
 from broadway.mongo.shared import Shared, SharedAssignments, SharedCourses, SharedDeliveries, SharedJobs, SharedRuns
 from broadway.mongo.workers import Workers
 
-__all__ = ["Store", "StoreError", "StoreUnreachableError"]
+__all__ = ["Store", "StoreError", "StoreUnreachableError", "refusal"]
 
 DURABLE = WriteConcern("majority", j=True, wtimeout=10_000)
 

@@ -8,6 +8,8 @@ from bson.binary import Binary
 
 from broadway.mongo.collection import Collection, Document
 
+MAX_BODY = 8 * 1024 * 1024  # bytes that are kept of a message
+
 
 @dataclass(frozen=True, slots=True)
 class Letter:
@@ -32,7 +34,13 @@ class DeadLetters:
 
     async def put(self, *, message_id: str, subject: str, queue: str, reason: str, body: bytes) -> None:
         """Keep one. The same message dying again in the same queue is counted, not kept twice."""
-        about = {"message_id": message_id, "subject": subject, "queue": queue, "reason": reason, "body": Binary(body)}
+        about = {
+            "message_id": message_id,
+            "subject": subject,
+            "queue": queue,
+            "reason": reason,
+            "body": Binary(body[:MAX_BODY]),
+        }
         now = datetime.now(UTC)
         await self._letters.update_one(
             {"_id": _id(queue, message_id)},

@@ -35,6 +35,7 @@ from broadway.rabbit.connecting import (
     connect,
     robust_channel,
     target,
+    unconnected,
     unreachable,
 )
 from broadway.rabbit.declaring import PING, QueueState, declare, look
@@ -107,6 +108,30 @@ class Rabbit:
         finally:
             await consuming.close()
             await publishing.close()
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def unconnected(cls, url: str, *, service: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[Self]:
+        """As ``connect``, but at once: until ``join`` has connected, the broker is away."""
+        publishing = unconnected(url, name=f"broadway-{service} (publish)", tls=tls)
+        consuming = unconnected(url, name=f"broadway-{service} (consume)", tls=tls)
+        try:
+            yield cls(publishing, consuming, url=url, service=service, tls=tls)
+        finally:
+            await consuming.close()
+            await publishing.close()
+
+    async def join(self) -> None:
+        """Connect both ways, unless that is done.
+
+        Raises:
+            BrokerUnreachableError: There is no broker to connect to.
+        """
+        if self.is_connected:
+            return
+        await self.reach(self._url, within=CALL_TIMEOUT, tls=self._tls)
+        for connection in (self._publishing, self._consuming):
+            await connection.connect(timeout=CALL_TIMEOUT)
 
     @staticmethod
     async def reach(url: str, *, within: float, tls: ssl.SSLContext | None = None) -> None:
@@ -198,12 +223,17 @@ class Rabbit:
         await self.declare(queue)
 
     async def declare_topology(self) -> None:
-        """Make sure that every exchange and every queue shared by services exists."""
-        channel = await self._publish_channel()
-        for exchange in EXCHANGES:
-            await channel.declare_exchange(
-                exchange.name, exchange.kind, durable=True, arguments=exchange.arguments, timeout=CALL_TIMEOUT
-            )
+        """Make sure that every exchange and every queue shared by services exists.
+
+        Raises:
+            PublishError: As ``declare``.
+        """
+        async with call("exchanges not declared", seconds=CALL_TIMEOUT * len(EXCHANGES)):
+            channel = await self._publish_channel()
+            for exchange in EXCHANGES:
+                await channel.declare_exchange(
+                    exchange.name, exchange.kind, durable=True, arguments=exchange.arguments, timeout=CALL_TIMEOUT
+                )
         await self.declare(*SHARED_QUEUES)
 
     async def declare(self, *queues: Queue) -> None:

@@ -12,6 +12,7 @@ from aio_pika.abc import (
 from aio_pika.exceptions import (
     ProbableAuthenticationError,
 )
+from aio_pika.robust_connection import RobustConnection
 from yarl import URL
 
 from broadway import __version__
@@ -43,6 +44,13 @@ async def connect(url: str, *, name: str, tls: ssl.SSLContext | None) -> Abstrac
         )
     except BROKEN as error:
         raise unreachable(address, error) from error
+
+
+def unconnected(url: str, *, name: str, tls: ssl.SSLContext | None) -> RobustConnection:
+    """A connection that is yet to be made, and then is tried until it can be."""
+    properties: dict[str, Any] = {"connection_name": name, "product": "Broadway", "version": __version__}
+    patient = target(URL(url)).update_query(fail_fast=0)
+    return RobustConnection(patient, client_properties=properties, ssl_context=tls)
 
 
 def unreachable(address: URL, error: BaseException) -> BrokerUnreachableError:

@@ -7,10 +7,10 @@ from functools import partial
 from broadway.batching import Batcher
 from broadway.events import Event, decode_dead_letter
 from broadway.health import Health
-from broadway.mongo import Store, StoreError
+from broadway.mongo import Store, StoreError, refusal
 from broadway.ports import PublishError, Retry
 from broadway.rabbit import Rabbit
-from broadway.recording import Recorder
+from broadway.recording import Recorder, record_what_can_be
 from broadway.results.bury import bury
 from broadway.service import background, instance
 from broadway.settings import ResultsSettings
@@ -36,7 +36,7 @@ async def serve(settings: ResultsSettings, *, store: Store, rabbit: Rabbit, stop
     tag = instance("results")
     async with (
         background(batches.run(), _health(settings, store, rabbit).run()),
-        rabbit.consume(RESULTS, batches.submit, tag=tag, prefetch=PREFETCH, vouched=tickets.vouch),
+        rabbit.consume(RESULTS, partial(_take, batches), tag=tag, prefetch=PREFETCH, vouched=tickets.vouch),
         rabbit.consume(DEAD, undertaker, tag=f"{tag}.dead", decoder=decode_dead_letter),
     ):
         await stop.wait()
@@ -46,10 +46,17 @@ def _health(settings: ResultsSettings, store: Store, rabbit: Rabbit) -> Health:
     return Health({"store": store.ping, "broker": rabbit.ping}, file=settings.health_file)
 
 
+async def _take(batches: Batcher[Event, None], event: Event) -> None:
+    await record_what_can_be(event, batches.submit, refusal=refusal)
+
+
 async def _record(recorder: Recorder, events: Sequence[Event]) -> list[None]:
+    """Record a batch. What the store refuses is raised as it is: only an outage is everybody's."""
     try:
         await recorder.record(events)
     except (StoreError, PublishError) as error:
+        if refusal(error):
+            raise
         raise Retry(str(error)) from error
     return [None] * len(events)
 

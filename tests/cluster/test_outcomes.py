@@ -1,9 +1,16 @@
 """Each kind of ending, through the whole system."""
 
-from datetime import timedelta
+import asyncio
+from datetime import UTC, datetime, timedelta
+from secrets import token_hex
+from typing import Any
 
 import pytest
 from harness import Cluster, stage, until
+
+from broadway.events import JobFinished
+from broadway.job import Outcome
+from broadway.topology import EVENTS, event_key
 
 
 @pytest.mark.parametrize(
@@ -123,3 +130,49 @@ async def test_a_job_ends_elsewhere_whose_grader_is_stuck_with_it(
     assert (job["outcome"], job["attempts"], job["grader"]) == ("succeeded", 2, "well")
     first = (await cluster.opened.store.jobs.get_many([job["id"]]))[job["id"]].attempts[0]
     assert first.reason == "wait: the grader did not come to an end within 2 s"
+
+
+def finished(job: dict[str, Any], run_id: str, **more: Any) -> JobFinished:
+    """What a grader would say of a job that it was never given."""
+    now = datetime.now(UTC)
+    return JobFinished(
+        course="cs241",
+        assignment="mp1",
+        run_id=run_id,
+        job_id=job["id"],
+        generation=1,
+        execution_id=token_hex(12),
+        grader_id="host1",
+        started_at=now,
+        finished_at=now,
+        outcome=Outcome.FAILED,
+        reason="stage 1 of 1: exit code 3",
+        stdout="said",
+        **more,
+    )
+
+
+@pytest.mark.parametrize(
+    ("results", "why"),
+    [([{"result": "x" * 17_000_000}], "larger than 16777216"), ([{"result": 2**70}], "8-byte ints")],
+)
+async def test_results_that_the_store_refuses_cost_their_job_no_outcome_and_its_neighbours_nothing(
+    cluster: Cluster, results: list[dict[str, Any]], why: str
+) -> None:
+    await cluster.client.register("cs241", "mp1", students=[stage("exit", "3")])
+    run_id = await cluster.client.submit("cs241", "mp1", students=3)
+    bad, *good = (await cluster.client.describe("cs241", run_id))["jobs"]
+    reports = [finished(bad, run_id, results=results), *(finished(job, run_id) for job in good)]
+
+    publish = cluster.opened.rabbit.publish
+    await asyncio.gather(*(publish(EVENTS, event_key("job", "finished", "cs241"), report) for report in reports))
+    run = await cluster.client.finished("cs241", run_id)
+
+    assert [(job["outcome"], job["attempts"]) for job in run["jobs"]] == [("failed", 1)] * 3
+    reasons = {job["id"]: job["reason"] for job in run["jobs"]}
+    assert {reasons[job["id"]] for job in good} == {"stage 1 of 1: exit code 3"}
+    assert reasons[bad["id"]].startswith("stage 1 of 1: exit code 3; the results cannot be stored: ")
+    assert why in reasons[bad["id"]]
+    log = await cluster.client.get(f"grading_job_log/cs241/{bad['id']}", token="staff-241")
+    assert log.json()["data"]["stdout"] == "said"
+    assert await cluster.opened.store.dead_letters.count() == 0

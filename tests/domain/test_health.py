@@ -6,10 +6,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from harness import until
 from typer.testing import CliRunner
 
 from broadway import health as module
 from broadway import readiness
+from broadway.cancellation import end
 from broadway.cli import app
 from broadway.health import Health
 from broadway.readiness import judge
@@ -78,6 +80,49 @@ async def test_a_part_that_never_answers_is_away_and_asked_again(store: Part, mo
     assert health.report()["away"]["store"]["reason"] == "no answer within 0.01 s"
     await health.look()
     assert health.is_ready
+
+
+async def test_a_loss_is_told_to_whoever_waits_for_it(store: Part) -> None:
+    health = Health({"store": store.ask})
+    waiting = health.loss("store")
+    await health.look()
+    assert not waiting.done()
+
+    store.problem = OSError("gone")
+    await health.look()
+    assert waiting.done()
+    assert health.loss("store").done()
+    store.problem = None
+    await health.look()
+    assert not health.loss("store").done()
+
+
+async def test_a_silent_part_does_not_keep_the_others_from_being_asked(store: Part) -> None:
+    asked = 0
+
+    async def silent() -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            await asyncio.Event().wait()
+
+    health = Health({"store": store.ask, "broker": silent}, interval=0.01)
+    looking = asyncio.create_task(health.run())
+    await until(lambda: asked > 1)
+    store.problem = OSError("gone")
+    async with asyncio.timeout(module.GIVE_UP / 2):
+        await health.loss("store")
+    assert not health.is_away("broker")
+    await end(looking)
+
+
+async def test_each_part_may_have_its_own_time() -> None:
+    async def silent() -> None:
+        await asyncio.Event().wait()
+
+    health = Health({"store": silent}, patience={"store": 0.01})
+    await health.look()
+    assert health.report()["away"]["store"]["reason"] == "no answer within 0.01 s"
 
 
 async def test_supervisors_read_the_file(store: Part, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import signal
 import time
 from collections.abc import AsyncIterator, Awaitable
 from datetime import UTC, datetime, timedelta
@@ -15,6 +17,7 @@ from faults.world import COURSES, World
 from harness import stage, token_of, until
 
 COURSE = COURSES[0]
+SOON = 3.0  # seconds; about 2, and the machine may be busy
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +55,13 @@ async def away(world: World, part: str) -> tuple[int, dict[str, Any]]:
     return found
 
 
-async def submit(world: World) -> tuple[httpx2.Response, float]:
+async def submit(world: World, **headers: str) -> tuple[httpx2.Response, float]:
     """One try; the answer and how long it took."""
     begun = time.monotonic()
     answer = await world.client.http.post(
         f"/api/v1/grading_run/{COURSE}/mp1",
         json={"students_env": [{"STUDENT_ID": "s1"}]},
-        headers={"Authorization": f"Bearer {token_of(COURSE)}"},
+        headers={"Authorization": f"Bearer {token_of(COURSE)}", **headers},
     )
     return answer, time.monotonic() - begun
 
@@ -119,3 +122,42 @@ async def test_without_the_store_nothing_is_accepted_and_that_is_said_at_once(wo
     accepted = await world.submit(COURSE, "mp1", 3, key="after")
     await world.are_over([accepted], within=60)
     report.row("away, store", "the store frozen for 15 s", f"503 with Retry-After in {took * 1000:.0f} ms", "nothing")
+
+
+@contextlib.asynccontextmanager
+async def stopped(world: World, number: signal.Signals) -> AsyncIterator[None]:
+    """The store has been stopped when the block begins, and is back after it."""
+    if number is signal.SIGKILL:
+        async with world.store.away():
+            yield
+        return
+    pid = world.store.current.pid
+    os.kill(pid, number)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+async def test_who_waits_when_the_store_goes_away_is_told_so_within_moments(
+    world: World, number: signal.Signals, report: Report
+) -> None:
+    keys = [f"{number.name}-{index}" for index in range(20)]
+    async with stopped(world, number):
+        told = await asyncio.gather(*(submit(world, **{"Idempotency-Key": key}) for key in keys))
+        assert {(answer.status_code, answer.headers["retry-after"]) for answer, _ in told} == {(503, "5")}
+        slowest = max(took for _, took in told)
+        assert slowest < SOON
+
+    async def is_back() -> bool:
+        return (await readiness(world))[0] == 200
+
+    await until(is_back, within=60)
+    again = [(await submit(world, **{"Idempotency-Key": key}))[0] for key in keys]
+    assert {answer.status_code for answer in again} == {200}
+    runs = [answer.json()["data"]["grading_run_id"] for answer in again]
+    assert len(set(runs)) == len(keys)
+    await world.are_over(runs, within=90)
+    what = f"the store stopped by {number.name} while 20 submissions arrive"
+    report.row(f"away, {number.name}", what, f"503 with Retry-After within {slowest:.1f} s, repeated later", "nothing")

@@ -16,7 +16,6 @@ from structlog.testing import capture_logs
 from broadway.ingest import load_courses
 from broadway.mongo import Store
 from broadway.mongo.courses import Courses
-from broadway.rabbit import Rabbit
 from broadway.service import StartError
 from broadway.settings import IngestSettings
 
@@ -48,14 +47,14 @@ async def collection(
 
 
 @pytest.fixture
-def restart(settings: IngestSettings, own_store: Store, rabbit: Rabbit, tmp_path: Path) -> Restart:
+def restart(settings: IngestSettings, own_store: Store, tmp_path: Path) -> Restart:
     """What ingest does with courses when it starts; with a course config unless that is None."""
 
     async def restart(config: object) -> None:
         path = tmp_path / "courses.json"
         path.write_text(json.dumps(config))
         given = settings.model_copy(update={"course_config": None if config is None else path})
-        await load_courses(given, store=own_store, rabbit=rabbit)
+        await load_courses(given, store=own_store)
 
     return restart
 

@@ -1,0 +1,62 @@
+"""The control plane is started while there is no broker: what is submitted is stored, and runs once there is one."""
+
+import json
+from pathlib import Path
+
+import pytest
+from harness import Client, Place, free_port, stage, until
+from processes import QUICK, QUICK_DISPATCHER, processes
+
+from broadway.local.broker import broker
+from broadway.local.processes import free_ports
+
+
+@pytest.mark.parametrize("service", ["ingest", "api"])
+async def test_submissions_are_accepted_without_a_broker_from_the_start(
+    place: Place, tmp_path: Path, service: str
+) -> None:
+    courses = tmp_path / "courses.json"
+    courses.write_text(json.dumps({"cs241": {"tokens": ["staff-241"]}}))
+    port, (amqp_port, management_port) = free_port(), free_ports(2)
+    async with broker(tmp_path / "rabbit", port=amqp_port, management_port=management_port) as node:
+        address = node.amqp_url
+    flags = QUICK if service == "ingest" else QUICK_DISPATCHER
+    async with (
+        processes(tmp_path / "site", {**place.environment, "BROADWAY_AMQP_URL": address}) as running,
+        Client.connect(f"http://localhost:{port}") as client,
+    ):
+        await running.service(service, "--course-config", str(courses), "--bind-port", str(port), *flags)
+        await until(client.is_ready)
+        ready = await client.http.get("/readyz")
+        assert (ready.status_code, ready.json()["broker"]) == (200, False)
+        assert "since" in ready.json()["away"]["broker"]
+        await client.register("cs241", "mp1", students=[stage("exit", "0")])
+        run_id = await client.submit("cs241", "mp1", students=3)
+
+        async with broker(tmp_path / "rabbit", port=amqp_port, management_port=management_port):
+            if service == "ingest":
+                await running.service("results", *QUICK)
+                await running.service("dispatcher", *QUICK_DISPATCHER)
+            await running.grader("host1")
+            run = await client.finished("cs241", run_id, within=60)
+            assert [job["outcome"] for job in run["jobs"]] == ["succeeded"] * 3
+            assert (await client.http.get("/readyz")).json()["broker"]
+            assert "facts are not heard yet" not in running.log(service)
+            assert await running.terminate(service) == 0
+
+
+@pytest.mark.parametrize("service", ["ingest", "api"])
+async def test_a_service_that_waits_for_the_broker_stops_when_told_to(
+    place: Place, tmp_path: Path, service: str
+) -> None:
+    port = free_port()
+    environment = {**place.environment, "BROADWAY_AMQP_URL": f"amqp://nobody:x@127.0.0.1:{free_port()}/"}
+    async with (
+        processes(tmp_path / "site", environment) as running,
+        Client.connect(f"http://localhost:{port}") as client,
+    ):
+        await running.service(service, "--bind-port", str(port))
+        await until(client.is_ready)
+        await until(lambda: "waiting for the broker" in running.log(service))
+        assert await running.terminate(service) == 0
+        assert "Traceback" not in running.log(service)

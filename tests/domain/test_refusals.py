@@ -1,0 +1,122 @@
+"""What the store refuses is no outage, and costs as little of an outcome as can be."""
+
+from datetime import UTC, datetime
+
+import pytest
+from bson.errors import InvalidDocument
+from pymongo.errors import (
+    AutoReconnect,
+    BulkWriteError,
+    DocumentTooLarge,
+    NotPrimaryError,
+    OperationFailure,
+    ServerSelectionTimeoutError,
+    WriteConcernError,
+    WTimeoutError,
+)
+
+from broadway.events import Event, JobFinished, JobStarted
+from broadway.job import Outcome
+from broadway.mongo.refusals import REASON, refusal
+from broadway.ports import Reject
+from broadway.recording import record_what_can_be
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+IDS = {"course": "c", "assignment": "a", "run_id": "r", "job_id": "j", "generation": 1}
+EXECUTION = {**IDS, "execution_id": "e", "grader_id": "g", "started_at": NOW}
+
+
+def bulk(*codes: int) -> BulkWriteError:
+    errors = [{"index": index, "code": code, "errmsg": f"code {code}"} for index, code in enumerate(codes)]
+    return BulkWriteError({"writeErrors": errors, "writeConcernErrors": []})
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AutoReconnect("gone"),
+        NotPrimaryError("stepped down"),
+        ServerSelectionTimeoutError("nobody"),
+        WTimeoutError("slow"),
+        WriteConcernError("too few"),
+        OperationFailure("no disk left", 14031),
+        OperationFailure("who are you", 13),
+        bulk(),
+        bulk(10107, 91),
+        ValueError("a bug"),
+    ],
+)
+def test_an_outage_is_no_refusal(error: Exception) -> None:
+    assert refusal(error) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (DocumentTooLarge("too large"), "too large"),
+        (InvalidDocument("no key"), "no key"),
+        (RecursionError("too deep"), "too deep"),
+        (OperationFailure("nested too deep", 15), "nested too deep"),
+        (bulk(10334), "code 10334"),
+        (bulk(10107, 10334), "code 10334"),
+        (OperationFailure("x" * 10_000, 2), "x" * REASON),
+    ],
+)
+def test_a_refusal_is_told_in_few_words(error: Exception, why: str) -> None:
+    assert refusal(error) == why
+
+
+class Book:
+    """Records what is simple enough."""
+
+    def __init__(self, *refused: str, error: Exception | None = None) -> None:
+        self.refused = refused
+        self.error = error or DocumentTooLarge("too large")
+        self.tried: list[Event] = []
+
+    async def record(self, event: Event) -> str:
+        self.tried.append(event)
+        if any(word in repr(event) for word in self.refused):
+            raise self.error
+        return "recorded"
+
+
+@pytest.fixture
+def finished() -> JobFinished:
+    return JobFinished(
+        **EXECUTION, finished_at=NOW, outcome=Outcome.SUCCEEDED, results=[{"bulky": 1}], stdout="loud", stderr="loud"
+    )
+
+
+@pytest.mark.parametrize(
+    ("refused", "stdout", "reason"),
+    [
+        ((), "loud", ""),
+        (("bulky",), "loud", "the results cannot be stored: too large"),
+        (("loud",), "", "the results cannot be stored: too large"),
+    ],
+)
+async def test_no_more_is_left_out_than_has_to_be(
+    finished: JobFinished, refused: tuple[str, ...], stdout: str, reason: str
+) -> None:
+    book = Book(*refused)
+    assert await record_what_can_be(finished, book.record, refusal=refusal) == "recorded"
+    kept = book.tried[-1]
+    assert isinstance(kept, JobFinished)
+    assert (kept.outcome, kept.stdout, kept.reason) == (Outcome.SUCCEEDED, stdout, reason)
+    assert kept.results == ([{"result": reason}] if reason else finished.results)
+
+
+async def test_what_is_refused_whatever_it_is_becomes_a_dead_letter(finished: JobFinished) -> None:
+    for event, tries in ((finished, 3), (JobStarted(**EXECUTION), 1)):
+        book = Book("job_id")
+        with pytest.raises(Reject, match="the store refuses it: too large"):
+            await record_what_can_be(event, book.record, refusal=refusal)
+        assert len(book.tried) == tries
+
+
+async def test_an_outage_changes_no_event(finished: JobFinished) -> None:
+    book = Book("job_id", error=AutoReconnect("gone"))
+    with pytest.raises(AutoReconnect):
+        await record_what_can_be(finished, book.record, refusal=refusal)
+    assert book.tried == [finished]
