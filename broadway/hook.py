@@ -1,6 +1,7 @@
 """Submission webhooks: what a hook takes, what a delivery says, and whose submission it is. Pure."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,13 +10,14 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from broadway.assignment import Env
 from broadway.course import Name
 from broadway.trace import log_ids
 
 MAX_ROSTER = 10_000
+MAX_ENV = 128 * 1024  # bytes of JSON; what a program can be given in one variable
 BRANCH, TAG = "refs/heads/", "refs/tags/"
 
 Secret = Annotated[str, StringConstraints(min_length=16, max_length=200)]
@@ -212,6 +214,14 @@ class JsonSubmission(BaseModel):
     artifact_url: str | None = Field(default=None, pattern=r"^https?://", max_length=2000)
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     env: Env = {}
+
+    @field_validator("env")
+    @classmethod
+    def _small(cls, env: Env) -> Env:
+        size = len(json.dumps(env).encode())
+        if size > MAX_ENV:
+            raise ValueError(f"should have at most {MAX_ENV} bytes as JSON, not {size}")
+        return env
 
     @model_validator(mode="after")
     def _checkable(self) -> Self:

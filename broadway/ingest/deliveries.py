@@ -28,8 +28,9 @@ from broadway.ingest.gateway import Later
 from broadway.ingest.submit import KeyReusedError, RejectedError, RunRequest, Submission, Submissions, run_id_of
 from broadway.job import JobState
 from broadway.mongo import Store, StoreError
+from broadway.mongo.assignments import UnstorableError
 from broadway.phases import Advanced, Announcer, advance
-from broadway.ports import PublishError
+from broadway.ports import PublishError, Retry
 from broadway.run import Order, OrderKind
 
 log = structlog.get_logger(__name__)
@@ -60,6 +61,9 @@ class Receiver:
         """Store a delivery, unless it has come before; as it is stored, and whether it is to be decided.
 
         So is one that came to nothing that lasts, such as a quota that was used up.
+
+        Raises:
+            UnstorableError: It is too large for the store; nothing is stored.
         """
         now = _now()
         pushed = isinstance(message, Push)
@@ -102,22 +106,33 @@ class Receiver:
             delivery = await self.store.deliveries.move(delivery, due_at=None)
         return delivery
 
+    async def decide_if_possible(self, delivery: Delivery) -> Delivery | None:
+        """As ``decide``; None if it does not succeed now, whatever the reason. The delivery is stored, and stays due."""
+        try:
+            return await self.decide(delivery)
+        except (StoreError, UndecidedError, Retry) as error:
+            log.warning("delivery not decided yet", delivery=delivery.id, reason=str(error), **delivery.context)
+        except Exception as error:  # noqa: BLE001 - no delivery may keep others from being decided
+            log.error("delivery not decided", delivery=delivery.id, exc_info=error, **delivery.context)
+        return None
+
     async def run(self) -> None:
         """Decide what others have left undecided, until cancelled."""
         while True:
             await asyncio.sleep(SWEEP_INTERVAL)
             try:
                 for delivery in await self.store.deliveries.undecided(_now(), limit=SWEEP):
-                    decided = await self.decide(delivery)
-                    metrics.REPAIRS.labels(metrics.Repair.DELIVERY).inc()
-                    log.warning(
-                        "repair: delivery decided late",
-                        delivery=decided.id,
-                        state=decided.state.value,
-                        **decided.context,
-                    )
-            except (StoreError, UndecidedError) as error:
+                    await self._decide_late(delivery)
+            except (StoreError, Retry) as error:
                 log.warning("deliveries not looked after", reason=str(error))
+
+    async def _decide_late(self, delivery: Delivery) -> None:
+        decided = await self.decide_if_possible(delivery)
+        if decided is None:  # those behind it come first now
+            await self.store.deliveries.move(delivery, due_at=_now() + DECIDE_GRACE)
+            return
+        metrics.REPAIRS.labels(metrics.Repair.DELIVERY).inc()
+        log.warning("repair: delivery decided late", delivery=decided.id, state=decided.state.value, **decided.context)
 
     async def _submit(self, delivery: Delivery, push: Push, hook: Hook) -> Delivery:
         """Make the run of a submission, if there is to be one."""
@@ -174,6 +189,9 @@ class Receiver:
             submitted = await self.submissions.submit(submission, key=key)
         except RejectedError as error:
             return await self._settle(delivery, DeliveryState.REFUSED, reason=str(error), student=told["student"])
+        except UnstorableError as error:
+            reason = f"the submission's run {error}"
+            return await self._settle(delivery, DeliveryState.REFUSED, reason=reason, student=told["student"])
         except KeyReusedError:  # somebody has made it meanwhile
             known = await self.store.runs.summary(told["run_id"])
             return await self._settle_known(delivery, hook, known.trigger if known else None, **told)

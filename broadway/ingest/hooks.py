@@ -25,7 +25,6 @@ from broadway.hook import (
     Roster,
 )
 from broadway.ingest.auth import authorize
-from broadway.ingest.deliveries import UndecidedError
 from broadway.ingest.operations import Auth, PageQuery, answered, operation, query_of
 from broadway.ingest.payload import LARGE, InvalidBodyError, Nothing, parse, raw_body, read
 from broadway.ingest.responses import Refused, problem
@@ -41,7 +40,6 @@ from broadway.ingest.views import (
     hook_view,
 )
 from broadway.job import Phase
-from broadway.mongo import StoreError
 from broadway.run import job_id
 
 if TYPE_CHECKING:
@@ -236,23 +234,16 @@ def _id(headers: dict[str, str]) -> str | None:
 
 async def _decided(delivery: Delivery, deps: "Deps") -> Delivery:
     """A delivery as it is decided, if that does not take long. It is stored, so nothing that happens here loses it."""
-    deciding = asyncio.create_task(deps.receiver.decide(delivery))
+    deciding = asyncio.create_task(deps.receiver.decide_if_possible(delivery))
     done, _ = await asyncio.wait({deciding}, timeout=ANSWER_WITHIN)
     if not done:
-        deps.later(_quietly(deciding, delivery))
+        deps.later(_finish(deciding))
         return delivery
-    try:
-        return deciding.result()
-    except (StoreError, UndecidedError) as error:
-        log.warning("delivery not decided yet", delivery=delivery.id, reason=str(error))
-        return delivery
+    return deciding.result() or delivery
 
 
-async def _quietly(deciding: asyncio.Task[Delivery], delivery: Delivery) -> None:
-    try:
-        await deciding
-    except (StoreError, UndecidedError) as error:
-        log.warning("delivery not decided yet", delivery=delivery.id, reason=str(error))
+async def _finish(deciding: asyncio.Task[Delivery | None]) -> None:
+    await deciding
 
 
 def _answer(delivery: Delivery, *, is_new: bool) -> Response:

@@ -113,7 +113,11 @@ class Deliveries:
         )
 
     async def keep(self, delivery: Delivery) -> tuple[Delivery, bool]:
-        """Store a delivery unless it has come before: the one that is stored, and whether that is the new one."""
+        """Store a delivery unless it has come before: the one that is stored, and whether that is the new one.
+
+        Raises:
+            UnstorableError: MongoDB would refuse it; nothing is stored.
+        """
         if await self.insert(delivery):
             return delivery, True
         known = await self._deliveries.find_one_and_update(
@@ -126,8 +130,15 @@ class Deliveries:
         return (await self.insert_all([delivery]))[0]
 
     async def insert_all(self, deliveries: Sequence[Delivery]) -> list[bool]:
-        """Store deliveries; False for each that has come before."""
-        return await insert_each(self._deliveries, [_document(delivery) for delivery in deliveries])
+        """Store deliveries; False for each that has come before.
+
+        Raises:
+            UnstorableError: MongoDB would refuse one of them; nothing is stored.
+        """
+        documents = [_document(delivery) for delivery in deliveries]
+        for document in documents:
+            check_storable(document)
+        return await insert_each(self._deliveries, documents)
 
     async def get(self, identity: str) -> Delivery | None:
         document = await self._deliveries.find_one({"_id": identity})

@@ -352,7 +352,7 @@ async def test_an_earlier_submission_that_is_looked_at_later_is_superseded(hook:
     assert (answer.status_code, answer.json()["state"]) == (200, "superseded")
 
 
-async def undecided(hook: Hook, store: Store, seconds: float) -> Delivery:
+async def undecided(hook: Hook, store: Store, seconds: float, student: str = ALICE) -> Delivery:
     """As a process leaves a delivery that dies right after storing it."""
     now = datetime.now(UTC)
     delivery = Delivery(
@@ -363,7 +363,7 @@ async def undecided(hook: Hook, store: Store, seconds: float) -> Delivery:
         delivery_id="lost",
         received_at=now,
         state=DeliveryState.RECEIVED,
-        push=Push(version=token_hex(20), ref=MAIN, repository="cs/alice", repository_id=None),
+        push=Push(version=token_hex(20), ref=MAIN, repository=f"cs/{student}", repository_id=None),
         due_at=now + timedelta(seconds=seconds),
     )
     stored, is_new = await store.deliveries.keep(delivery)
@@ -390,6 +390,77 @@ async def test_a_delivery_whose_process_died_is_decided_when_it_comes_again(hook
 
     assert (answer.json()["id"], answer.json()["state"]) == (delivery.id, "accepted")
     assert len(await hook.runs()) == 1
+
+
+async def large_roster(hook: Hook) -> None:
+    """A roster with which a job of Carol's is more than the store takes, as each of three stages has her environment."""
+    await hook.client.register(hook.course, "mp1", students=[stage("exit", "0")] * 3)
+    students = [{"student": "carol", "repository": "cs/carol", "env": {"LARGE": "x" * 6_000_000}}]
+    url = f"/api/v2/courses/{hook.course}/assignments/mp1/roster"
+    answer = await hook.client.http.put(url, json={"students": students}, headers=hook.staff)
+    assert answer.status_code == 200, answer.text
+
+
+TOO_LARGE = "the submission's run is too large to be stored"
+
+
+async def test_a_submission_whose_job_the_store_would_refuse_is_refused(hook: Hook) -> None:
+    await large_roster(hook)
+
+    answer = await hook.send(push("carol"))
+
+    assert (answer.status_code, answer.json()["detail"].split(":")[0]) == (422, TOO_LARGE)
+    assert [each["state"] for each in await hook.deliveries()] == ["refused"]
+    assert await hook.runs() == []
+
+
+async def test_such_a_submission_is_refused_by_the_sweep_too(hook: Hook, store: Store) -> None:
+    await large_roster(hook)
+    delivery = await undecided(hook, store, -1, "carol")
+
+    async def is_refused() -> bool:
+        found = await store.deliveries.get(delivery.id)
+        return bool(found and found.state is DeliveryState.REFUSED and found.reason.startswith(TOO_LARGE))
+
+    await until(is_refused, within=20)
+    assert await hook.client.is_ready()
+
+
+async def test_a_delivery_that_cannot_be_decided_keeps_no_other_waiting(
+    hook: Hook, other_course: str, store: Store, database: AsyncDatabase[dict[str, Any]]
+) -> None:
+    broken = Hook(hook.client, other_course)
+    await broken.client.register(other_course, "mp1", students=[stage("exit", "0")])
+    await broken.configure()
+    unreadable = {"_id": f"{other_course}/mp1", "students": [{"student": ""}]}  # as another program may have left it
+    await database["roster"].insert_one(unreadable)
+    stuck = await undecided(broken, store, -1000)
+    behind = await undecided(hook, store, -1)
+    assert stuck.due_at
+
+    async def is_decided() -> bool:
+        found = await store.deliveries.get(behind.id)
+        return bool(found and found.state is DeliveryState.ACCEPTED)
+
+    await until(is_decided, within=20)
+    put_off = await store.deliveries.get(stuck.id)
+    assert put_off
+    assert put_off.due_at
+    assert (put_off.state, put_off.due_at > stuck.due_at) == (DeliveryState.RECEIVED, True)
+    answer = await broken.send(push(ALICE))
+    assert (answer.status_code, answer.json()["state"]) == (202, "received"), "it is stored, so it is not refused"
+    await broken.roster(ALICE)
+    assert (await broken.ask("POST", f"/deliveries/{answer.json()['id']}/redeliver")).json()["state"] == "accepted"
+
+
+@pytest.mark.parametrize("size", [200_000, 20_000_000])
+async def test_an_env_that_no_program_can_be_given_is_refused(hook: Hook, size: int) -> None:
+    await hook.configure(format="json")
+    answer = await hook.send({"student": ALICE, "idempotency_key": "k1", "env": {"X": "x" * size}})
+
+    assert (answer.status_code, answer.json()["detail"].split(",")[0]) == (400, "env: Value error")
+    assert "at most 131072 bytes" in answer.json()["detail"]
+    assert await hook.deliveries() == []
 
 
 async def test_a_submission_to_an_assignment_that_is_not_registered_waits_for_it(client: Client, course: str) -> None:
