@@ -21,7 +21,6 @@ from broadway.hook import (
     JsonSubmission,
     Message,
     Ping,
-    Push,
     Roster,
 )
 from broadway.ingest.auth import authorize
@@ -208,7 +207,7 @@ def _read(hook: Hook, body: bytes, headers: dict[str, str]) -> tuple[Message, st
         submission = parse(body, JsonSubmission)
         if submission.assignment not in (None, hook.config.assignment):
             raise InvalidBodyError(f"assignment: this hook is for {hook.config.assignment}")
-        return submission.read(), _id(headers) or submission.idempotency_key
+        return submission.read(), _id(headers) or submission.delivery_id
     event = headers.get(EVENT) or headers.get("x-gitea-event") or "push"
     if event == "ping":
         return Ping(), ""
@@ -217,10 +216,7 @@ def _read(hook: Hook, body: bytes, headers: dict[str, str]) -> tuple[Message, st
         raise InvalidBodyError(f"{DELIVERY[0]}: expected the delivery's id")
     if event != "push":
         return Ignored(f"{event} is no push"), delivery_id
-    message = parse(body, GitHubPush).read()
-    if isinstance(message, Push) and message.ref and not hook.config.takes(message.ref):
-        return Ignored(f"{message.ref} is none of the branches and tags of this hook"), delivery_id
-    return message, delivery_id
+    return parse(body, GitHubPush).read(), delivery_id
 
 
 def _id(headers: dict[str, str]) -> str | None:
@@ -247,7 +243,7 @@ async def _finish(deciding: asyncio.Task[Delivery | None]) -> None:
 
 
 def _answer(delivery: Delivery, *, is_new: bool) -> Response:
-    status = _STATUS.get(delivery.state, 200) if is_new or not delivery.state.is_final else 200
+    status = _STATUS.get(delivery.state, 200) if is_new or not delivery.is_final else 200
     if status >= 400:  # noqa: PLR2004 - a refusal
         answer = problem(status, delivery.reason)
         if delivery.retry_at:

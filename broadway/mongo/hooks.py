@@ -144,12 +144,12 @@ class Deliveries:
         document = await self._deliveries.find_one({"_id": identity})
         return _delivery(document) if document else None
 
-    async def move(self, delivery: Delivery, **changes: Any) -> Delivery:
-        """Change a delivery, if it is in the state in which it was read; as it is then."""
+    async def move(self, delivery: Delivery, **changes: Any) -> tuple[Delivery, bool]:
+        """Change a delivery, if it is in the state in which it was read: as it is then, and whether this changed it."""
         moved = replace(delivery, **changes)
         if await self.apply(DeliveryMove(delivery, changes)):
-            return moved
-        return await self.get(delivery.id) or moved
+            return moved, True
+        return await self.get(delivery.id) or moved, False
 
     async def apply(self, move: DeliveryMove) -> bool:
         """Change a delivery; False if it is not in the state in which it was read any more."""

@@ -14,11 +14,13 @@ import pytest
 from harness import Client, stage, token_of, until
 from pushes import MAIN, push, signature
 from pymongo.asynchronous.database import AsyncDatabase
+from scraping import Scrape
 from standardwebhooks.webhooks import Webhook
 
 from broadway.hook import Delivery, DeliveryState, Push, delivery_key
 from broadway.job import Attempt, RetryPolicy
 from broadway.mongo import Store
+from broadway.mongo.hooks import DeliveryMove
 
 SECRET = "a-secret-of-this-hook"
 ALICE, BOB = "alice", "bob"
@@ -141,6 +143,55 @@ async def test_tags_alone_if_that_is_wanted(hook: Hook) -> None:
     assert (await hook.send(push(ALICE))).json()["state"] == "ignored"
     told = (await hook.send(push(ALICE, ref="refs/tags/submit-1", commit=tag, head_commit={"id": commit}))).json()
     assert (told["state"], told["version"]) == ("accepted", commit), "of the tag's commit, not of the tag"
+
+
+@pytest.mark.parametrize("by", ["the git server", "staff"])
+async def test_a_push_that_was_ignored_for_its_branch_is_accepted_when_that_is_put_right(hook: Hook, by: str) -> None:
+    body = push(ALICE, ref="refs/heads/submit")
+    ignored = (await hook.send(body, delivery="early")).json()
+    assert ignored["state"] == "ignored"
+    redelivered = await hook.ask("POST", f"/deliveries/{ignored['id']}/redeliver")
+    assert (redelivered.status_code, redelivered.json()["state"]) == (200, "ignored")
+    await hook.configure(branches=["submit"])
+
+    if by == "staff":
+        answer = await hook.ask("POST", f"/deliveries/{ignored['id']}/redeliver")
+    else:
+        answer = await hook.send(body, delivery="early")
+
+    assert (answer.status_code, answer.json()["state"], answer.json()["reason"]) == (202, "accepted", "")
+    assert answer.json()["received_at"] == ignored["received_at"]
+    (run,) = await hook.runs()
+    assert run["trigger"]["version"] == body["after"]
+
+
+async def counted(hook: Hook) -> dict[str, float]:
+    """How many deliveries of the course have become what."""
+    text = (await hook.client.http.get("/metrics")).text
+    return Scrape.of(text).by("broadway_webhook_deliveries_total", "state", course=hook.course)
+
+
+async def test_what_becomes_of_deliveries_is_counted_once(hook: Hook) -> None:
+    body = push(ALICE)
+    await asyncio.gather(*(hook.send(body, delivery="again") for _ in range(6)))
+    await hook.send(push(ALICE, ref="refs/heads/try"))
+    await hook.send({"action": "opened"}, event="issues")
+    await hook.send(body)
+    await hook.send(push("carol"), delivery="early")
+    await hook.send(push("carol"), delivery="early")
+
+    async def is_right() -> bool:
+        return await counted(hook) == {"received": 5, "accepted": 1, "ignored": 2, "duplicate": 1, "unmatched": 2}
+
+    await until(is_right, within=5)
+
+
+async def test_of_changes_to_one_delivery_that_are_alike_one_takes_place(hook: Hook, store: Store) -> None:
+    delivery = await undecided(hook, store, 3600)
+    other = DeliveryMove(delivery, {"state": DeliveryState.REFUSED, "reason": "another"})
+    moves = [DeliveryMove(delivery, {"state": DeliveryState.REFUSED, "reason": "one"})] * 3
+
+    assert sum(await store.deliveries.move_all([*moves, other])) == 1
 
 
 @pytest.mark.parametrize("times", [2, 3])
@@ -307,6 +358,26 @@ async def test_a_quota_is_kept_whatever_comes_at_once(hook: Hook) -> None:
     assert (again.status_code, again.json()["received_at"]) == (202, waiting[-1]["received_at"])
 
 
+@pytest.mark.parametrize("by", ["the git server", "staff"])
+async def test_a_limited_delivery_is_accepted_once_the_quota_has_room(hook: Hook, by: str) -> None:
+    await hook.configure(quota={"submissions": 1, "seconds": 2})
+    body = push(ALICE)
+    first = await hook.send(push(ALICE))
+    limited = await hook.send(body, delivery="late")
+    assert [first.status_code, limited.status_code] == [202, 429]
+    (waiting,) = await hook.deliveries("?state=limited")
+
+    async def is_accepted() -> bool:
+        if by == "staff":
+            return (await hook.ask("POST", f"/deliveries/{waiting['id']}/redeliver")).status_code == 202
+        return (await hook.send(body, delivery="late")).status_code == 202
+
+    await until(is_accepted, within=10)
+    (run, _) = await hook.runs()
+    assert run["trigger"]["received_at"] == waiting["received_at"], "submitted when it came first"
+    assert (await hook.send(push(ALICE))).status_code == 429, "and counted when it was accepted"
+
+
 async def test_a_repeated_submission_does_not_count_against_a_quota(hook: Hook) -> None:
     await hook.configure(quota={"submissions": 2, "seconds": 3600})
     body = push(ALICE)
@@ -393,7 +464,7 @@ async def test_a_delivery_whose_process_died_is_decided_when_it_comes_again(hook
 
 
 async def large_roster(hook: Hook) -> None:
-    """A roster with which a job of Carol's is more than the store takes, as each of three stages has her environment."""
+    """A roster with which a job of Carol's is more than the store takes: each of its stages has her environment."""
     await hook.client.register(hook.course, "mp1", students=[stage("exit", "0")] * 3)
     students = [{"student": "carol", "repository": "cs/carol", "env": {"LARGE": "x" * 6_000_000}}]
     url = f"/api/v2/courses/{hook.course}/assignments/mp1/roster"
@@ -495,6 +566,37 @@ async def test_a_front_end_that_is_not_git(hook: Hook, store: Store) -> None:
         answer = await hook.send(wrong)
         assert (answer.status_code, says in answer.json()["detail"]) == (400, True), answer.text
     assert (await hook.send({**body, "student": "dave"})).status_code == 422
+
+
+async def form(hook: Hook, **submission: Any) -> httpx2.Response:
+    """As a front-end sends it that gives deliveries no ids of their own."""
+    return await hook.send(submission, **{"X-GitHub-Delivery": ""})
+
+
+async def test_the_same_key_of_two_students_is_two_submissions(hook: Hook) -> None:
+    await hook.configure(format="json")
+
+    answers = [await form(hook, student=name, idempotency_key="upload-1") for name in (ALICE, BOB, ALICE)]
+
+    assert [(each.status_code, each.json()["student"]) for each in answers] == [(202, ALICE), (202, BOB), (200, ALICE)]
+    assert len(await hook.runs()) == 2
+    await hook.roster("a", "a/b")
+    for name, key in (("a", "b/c"), ("a/b", "c")):
+        assert (await form(hook, student=name, idempotency_key=key)).status_code == 202
+
+
+async def test_a_group_submits_as_a_student_does(hook: Hook) -> None:
+    await hook.configure(format="json")
+    await hook.roster("team-1")
+
+    answer = await form(hook, group="team-1", idempotency_key="k1")
+
+    assert (answer.status_code, answer.json()["student"]) == (202, "team-1")
+    run = await hook.client.describe(hook.course, answer.json()["run"])
+    assert run["jobs"][0]["env"]["BROADWAY_STUDENT"] == "team-1"
+    for who in ({}, {"student": ALICE, "group": "team-1"}):
+        refused = await form(hook, idempotency_key="k2", **who)
+        assert (refused.status_code, "either student or group" in refused.json()["detail"]) == (400, True)
 
 
 @pytest.mark.parametrize(
