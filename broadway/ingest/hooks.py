@@ -39,6 +39,7 @@ from broadway.ingest.views import (
     hook_view,
 )
 from broadway.job import Phase
+from broadway.mongo.runs import cursor
 from broadway.run import job_id
 
 if TYPE_CHECKING:
@@ -65,10 +66,9 @@ _STATUS = {
 
 
 class DeliveryQuery(PageQuery):
-    """Which deliveries of a hook are wanted; ``after`` is a time."""
+    """Which deliveries of a hook are wanted."""
 
     state: DeliveryState | None = Field(default=None, description="only those that have become this")
-    after: datetime | None = Field(default=None, description="the `next` of the page before")  # type: ignore[assignment]
 
 
 @operation(
@@ -175,7 +175,7 @@ async def list_deliveries(request: Request, deps: "Deps") -> Response:
         hook.course, hook.name, before=wanted.after, limit=wanted.limit + 1, state=wanted.state
     )
     page = found[: wanted.limit]
-    more = page[-1].received_at.isoformat() if len(found) > len(page) else None
+    more = cursor(page[-1].received_at, page[-1].id) if len(found) > len(page) else None
     return answered(Page[DeliveryView](items=[delivery_view(each, _job_of(each)) for each in page], next=more))
 
 

@@ -187,7 +187,7 @@ async def list_runs(request: Request, deps: "Deps") -> Response:
         [f"{course.id}/{name}" for name in names], before=wanted.after, limit=wanted.limit + 1
     )
     page = found[: wanted.limit]
-    more = cursor(page[-1]) if len(found) > len(page) else None
+    more = cursor(page[-1].started_at, page[-1].id) if len(found) > len(page) else None
     return answered(Page[RunView](items=[RunView(**run_fields(run)) for run in page], next=more))
 
 

@@ -14,6 +14,7 @@ from broadway.hook import Delivery, DeliveryState, Hook, HookConfig, Push, Quota
 from broadway.mongo.assignments import check_storable
 from broadway.mongo.collection import Collection, Document, Update, insert_each, update_each
 from broadway.mongo.recent import Recent
+from broadway.mongo.runs import following, position
 
 log = structlog.get_logger(__name__)
 
@@ -107,7 +108,9 @@ class Deliveries:
 
     async def ensure_indexes(self) -> None:
         await self._deliveries.create_index("due_at", name="undecided")
-        await self._deliveries.create_index([("course", 1), ("hook", 1), ("received_at", -1)], name="by_hook")
+        await self._deliveries.create_index(
+            [("course", 1), ("hook", 1), ("received_at", -1), ("_id", -1)], name="latest_of_hook"
+        )
         await self._deliveries.create_index(
             [("course", 1), ("assignment", 1), ("student", 1), ("received_at", 1)], name="by_student"
         )
@@ -180,15 +183,19 @@ class Deliveries:
         return [_delivery(document) for document in await found.to_list()]
 
     async def of_hook(
-        self, course: str, hook: str, *, before: datetime | None, limit: int, state: DeliveryState | None = None
+        self, course: str, hook: str, *, before: str | None, limit: int, state: DeliveryState | None = None
     ) -> Sequence[Delivery]:
-        """What a hook has received, latest first, without bodies; ``before`` is where a page ends."""
+        """What a hook has received, latest first, without bodies; ``before`` is a cursor.
+
+        Raises:
+            CursorError: ``before`` is none.
+        """
         wanted: Document = {"course": course, "hook": hook}
         if before:
-            wanted["received_at"] = {"$lt": before}
+            wanted |= following("received_at", *position(before))
         if state:
             wanted["state"] = state.value
-        found = self._deliveries.find(wanted, {"body": 0}).sort("received_at", -1).limit(limit)
+        found = self._deliveries.find(wanted, {"body": 0}).sort([("received_at", -1), ("_id", -1)]).limit(limit)
         return [_delivery(document) for document in await found.to_list()]
 
 
