@@ -186,7 +186,7 @@ async def show_delivery(request: Request, deps: "Deps") -> Response:
     return answered(delivery_detail(delivery, _job_of(delivery)))
 
 
-@operation(DeliveryView, also={202: DeliveryView}, body=Nothing, refusals=(422, 429))
+@operation(DeliveryView, also={202: DeliveryView}, body=Nothing, is_body_optional=True, refusals=(422, 429))
 async def redeliver(request: Request, deps: "Deps") -> Response:
     """Decide a delivery anew that came to nothing, such as after the roster was put right. It keeps its first time."""
     delivery = await _own_delivery(request, deps)
