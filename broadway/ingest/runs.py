@@ -17,7 +17,7 @@ from broadway.ingest.operations import PageQuery, answered, operation, query_of
 from broadway.ingest.payload import read
 from broadway.ingest.responses import Refused, success
 from broadway.ingest.submit import RunRequest, Submission, Submitted, digest_of, run_id_of
-from broadway.ingest.views import JobSummary, Page, RunDetail, RunView, job_summary, run_fields
+from broadway.ingest.views import JobSummary, Page, RunDetail, RunView, job_summary, run_detail, run_fields
 from broadway.job import Job, JobState, Outcome, Phase
 from broadway.mongo.runs import cursor
 from broadway.phases import Advanced
@@ -147,13 +147,11 @@ async def environments(request: Request, deps: "Deps") -> Response:
 
 @operation(RunDetail)
 async def describe(request: Request, deps: "Deps") -> Response:
-    """A run with what v1 has no words for: outcomes, reasons, times, attempts."""
+    """A run with what v1 has no words for: outcomes, reasons, times, attempts, of each phase and each job."""
     run = await own_run(request, deps, query=True, missing=404)
     jobs = await deps.store.jobs.of_run(run.id)
     stages = await deps.store.jobs.stages_of_run(run.id)
-    students = sum(job.phase is Phase.STUDENTS for job in jobs)
-    fields = run_fields(run, students=students)
-    return answered(RunDetail(**fields, jobs=[job_summary(job, stages.get(job.id, [])) for job in jobs]))
+    return answered(run_detail(run, jobs, stages))
 
 
 @operation(RunView, status=201, body=RunOrder, headers=IDEMPOTENCY, refusals=(404, 422))
