@@ -38,11 +38,28 @@ class JobDescription(BaseModel):
     queue_seconds: float | None
     attempts: int
     grader: str | None
+    queued_at: str | None = None  # an older server tells no times
+    dispatched_at: str | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
     env: dict[str, Any]
 
 
+class PhaseDescription(BaseModel):
+    """A phase of a run that has begun: from the first job's queueing and start to the last one's end."""
+
+    phase: str
+    state: str
+    jobs: int
+    outcomes: dict[str, int]
+    queued_at: str
+    started_at: str | None
+    finished_at: str | None
+    reason: str
+
+
 class RunDescription(BaseModel):
-    """A run and its jobs, in the roster's order."""
+    """A run, its phases, and its jobs in the roster's order; ``reason`` is why it has failed."""
 
     id: str
     course: str
@@ -51,6 +68,8 @@ class RunDescription(BaseModel):
     started_at: str
     finished_at: str | None
     success: bool | None
+    reason: str = ""  # an older server says neither this nor the phases
+    phases: list[PhaseDescription] = []
     jobs: list[JobDescription]
 
 

@@ -1,6 +1,7 @@
 """Submission webhooks: what a hook takes, what a delivery says, and whose submission it is. Pure."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,14 +9,16 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Annotated, Any, Self
+from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from broadway.assignment import Env
 from broadway.course import Name
 from broadway.trace import log_ids
 
 MAX_ROSTER = 10_000
+MAX_ENV = 128 * 1024  # bytes of JSON; what a program can be given in one variable
 BRANCH, TAG = "refs/heads/", "refs/tags/"
 
 Secret = Annotated[str, StringConstraints(min_length=16, max_length=200)]
@@ -58,7 +61,9 @@ class HookConfig(_Part):
     quota: Quota | None = None
 
     def takes(self, ref: str) -> bool:
-        """Whether pushes to a branch or tag, such as ``refs/heads/main``, are submissions."""
+        """Whether pushes to a branch or tag, such as ``refs/heads/main``, are submissions. A front-end knows itself."""
+        if self.format is HookFormat.JSON:
+            return True
         for prefix, patterns in ((BRANCH, self.branches), (TAG, self.tags)):
             if ref.startswith(prefix):
                 return any(fnmatchcase(ref.removeprefix(prefix), pattern) for pattern in patterns)
@@ -199,13 +204,15 @@ class GitHubPush(_Foreign):
 class JsonSubmission(BaseModel):
     """The body of a hook for front-ends that are not git.
 
-    ``idempotency_key`` is the front-end's name for the submission: a student's submissions with the same key are one.
+    Whose it is, ``student`` or ``group`` says. ``idempotency_key`` is the front-end's name for the submission: those of
+    one student, or one group, with the same key are one.
     ``artifact_url`` is what stages may fetch; Broadway itself never does.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    student: Student
+    student: Student | None = None
+    group: Student | None = None
     idempotency_key: str = Field(min_length=1, max_length=255)
     assignment: str | None = None
     ref: str | None = Field(default=None, min_length=1, max_length=500)
@@ -213,11 +220,35 @@ class JsonSubmission(BaseModel):
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     env: Env = {}
 
+    @field_validator("env")
+    @classmethod
+    def _small(cls, env: Env) -> Env:
+        size = len(json.dumps(env).encode())
+        if size > MAX_ENV:
+            raise ValueError(f"should have at most {MAX_ENV} bytes as JSON, not {size}")
+        return env
+
+    @model_validator(mode="after")
+    def _somebodys(self) -> Self:
+        if (self.student is None) is (self.group is None):
+            raise ValueError("expected either student or group")
+        return self
+
     @model_validator(mode="after")
     def _checkable(self) -> Self:
         if self.artifact_url and not self.sha256:
             raise ValueError("sha256: an artifact_url needs the hash of what is there")
         return self
+
+    @property
+    def submitter(self) -> str:
+        """The student or the group, as the roster names it."""
+        return self.student or self.group or ""
+
+    @property
+    def delivery_id(self) -> str:
+        """The id of a delivery that says none itself. Different submitters' differ, whatever their names and keys."""
+        return f"{quote(self.submitter, safe='', errors='surrogatepass')}/{self.idempotency_key}"
 
     def read(self) -> Push:
         own = {
@@ -226,7 +257,7 @@ class JsonSubmission(BaseModel):
             "BROADWAY_ARTIFACT_SHA256": self.sha256,
         }
         named = {key: value for key, value in own.items() if value is not None}
-        return Push(version=self.idempotency_key, ref=self.ref, student=self.student, env={**self.env, **named})
+        return Push(version=self.idempotency_key, ref=self.ref, student=self.submitter, env={**self.env, **named})
 
 
 class DeliveryState(StrEnum):
@@ -240,16 +271,6 @@ class DeliveryState(StrEnum):
     UNMATCHED = "unmatched"  # nobody of the roster submits from there
     LIMITED = "limited"  # the student's quota is used up
     REFUSED = "refused"  # the assignment takes no such submission
-
-    @property
-    def is_final(self) -> bool:
-        """Whether the same delivery, coming again, comes to nothing else."""
-        return self in (
-            DeliveryState.ACCEPTED,
-            DeliveryState.DUPLICATE,
-            DeliveryState.SUPERSEDED,
-            DeliveryState.IGNORED,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +296,13 @@ class Delivery:
     times: int = 1
     body: str | None = None
     traceparent: str | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the same delivery, coming again, comes to nothing else. Other branches and tags may count then."""
+        if self.state is DeliveryState.IGNORED:
+            return self.push is None
+        return self.state in (DeliveryState.ACCEPTED, DeliveryState.DUPLICATE, DeliveryState.SUPERSEDED)
 
     @property
     def context(self) -> dict[str, str]:

@@ -112,7 +112,8 @@ def hook_redeliver(
     deliveries: Annotated[list[str] | None, typer.Argument(help="Ids of deliveries.", show_default=False)] = None,
     *,
     state: Annotated[
-        str | None, typer.Option(help="All that have become this: unmatched, limited or refused.", show_default=False)
+        str | None,
+        typer.Option(help="All that have become this: unmatched, limited, refused or ignored.", show_default=False),
     ] = None,
     course: Course,
     token: Token,

@@ -13,7 +13,8 @@ from broadway.client import GraderDescription, RunDescription
 
 def run_table(run: RunDescription) -> None:
     """A run's state, and a line for each job."""
-    print(f"{run.course}/{run.assignment} {run.id}: {run.state}", file=sys.stderr)
+    state = f"{run.state} ({run.reason})" if run.reason else run.state
+    print(f"{run.course}/{run.assignment} {run.id}: {state}", file=sys.stderr)
     rows = [
         (
             job.id,

@@ -18,6 +18,7 @@ from broadway.hook import (
     Hook,
     Ignored,
     Push,
+    Quota,
     RosterEntry,
     delivery_key,
     job_env,
@@ -29,8 +30,9 @@ from broadway.ingest.limits import RejectedError
 from broadway.ingest.submit import KeyReusedError, RunRequest, Submission, Submissions, run_id_of
 from broadway.job import JobState
 from broadway.mongo import Store, StoreError
+from broadway.mongo.assignments import UnstorableError
 from broadway.phases import Advanced, Announcer, advance
-from broadway.ports import PublishError
+from broadway.ports import PublishError, Retry
 from broadway.run import Order, OrderKind
 
 log = structlog.get_logger(__name__)
@@ -61,6 +63,9 @@ class Receiver:
         """Store a delivery, unless it has come before; as it is stored, and whether it is to be decided.
 
         So is one that came to nothing that lasts, such as a quota that was used up.
+
+        Raises:
+            UnstorableError: It is too large for the store; nothing is stored.
         """
         now = _now()
         pushed = isinstance(message, Push)
@@ -80,11 +85,14 @@ class Receiver:
                 traceparent=traceparent,
             )
         )
-        return (delivery, True) if is_new else await self.reopen(delivery)
+        if not is_new:
+            return await self.reopen(delivery)
+        metrics.WEBHOOK_DELIVERIES.labels(delivery.course, delivery.state).inc()
+        return delivery, True
 
     async def reopen(self, delivery: Delivery) -> tuple[Delivery, bool]:
         """Let a delivery be decided anew, unless what it came to lasts; and whether it is. It keeps its first time."""
-        if delivery.state.is_final or delivery.state is DeliveryState.RECEIVED:
+        if delivery.is_final or delivery.state is DeliveryState.RECEIVED:
             return delivery, False
         return await self._move(delivery, DeliveryState.RECEIVED, due_at=_now() + DECIDE_GRACE), True
 
@@ -100,8 +108,18 @@ class Receiver:
         if delivery.state is DeliveryState.ACCEPTED and delivery.due_at:
             if hook.config.only_latest:
                 await self._supersede(delivery)
-            delivery = await self.store.deliveries.move(delivery, due_at=None)
+            delivery, _ = await self.store.deliveries.move(delivery, due_at=None)
         return delivery
+
+    async def decide_if_possible(self, delivery: Delivery) -> Delivery | None:
+        """As ``decide``; None if that does not succeed now, whatever the reason: the delivery stays due."""
+        try:
+            return await self.decide(delivery)
+        except (StoreError, UndecidedError, Retry) as error:
+            log.warning("delivery not decided yet", delivery=delivery.id, reason=str(error), **delivery.context)
+        except Exception:  # no delivery may keep others from being decided
+            log.exception("delivery not decided", delivery=delivery.id, **delivery.context)
+        return None
 
     async def run(self) -> None:
         """Decide what others have left undecided, until cancelled."""
@@ -109,19 +127,23 @@ class Receiver:
             await asyncio.sleep(SWEEP_INTERVAL)
             try:
                 for delivery in await self.store.deliveries.undecided(_now(), limit=SWEEP):
-                    decided = await self.decide(delivery)
-                    metrics.REPAIRS.labels(metrics.Repair.DELIVERY).inc()
-                    log.warning(
-                        "repair: delivery decided late",
-                        delivery=decided.id,
-                        state=decided.state.value,
-                        **decided.context,
-                    )
-            except (StoreError, UndecidedError) as error:
+                    await self._decide_late(delivery)
+            except (StoreError, Retry) as error:
                 log.warning("deliveries not looked after", reason=str(error))
+
+    async def _decide_late(self, delivery: Delivery) -> None:
+        decided = await self.decide_if_possible(delivery)
+        if decided is None:  # those behind it come first now
+            await self.store.deliveries.move(delivery, due_at=_now() + DECIDE_GRACE)
+            return
+        metrics.REPAIRS.labels(metrics.Repair.DELIVERY).inc()
+        log.warning("repair: delivery decided late", delivery=decided.id, state=decided.state.value, **decided.context)
 
     async def _submit(self, delivery: Delivery, push: Push, hook: Hook) -> Delivery:
         """Make the run of a submission, if there is to be one."""
+        if push.ref and not hook.config.takes(push.ref):
+            reason = f"{push.ref} is none of the branches and tags of this hook"
+            return await self._settle(delivery, DeliveryState.IGNORED, reason=reason)
         entry, student = await self._match(delivery, push)
         if student is None:
             return await self._settle(delivery, DeliveryState.UNMATCHED, reason=_nobody(push, delivery.assignment))
@@ -134,15 +156,19 @@ class Receiver:
         if hook.config.only_latest and (later := await self._later(delivery, student)):
             reason = f"a later submission came before it was looked at: {later}"
             return await self._settle(delivery, DeliveryState.SUPERSEDED, reason=reason, student=student)
-        if hook.config.quota:
-            place = quota_key(hook.course, delivery.assignment, student)
-            until = await self.store.quotas.take(place, run_id, hook.config.quota, delivery.received_at)
-            if until:
-                reason = f"{hook.config.quota.submissions} submissions in {hook.config.quota.seconds:g} s are allowed"
-                return await self._settle(
-                    delivery, DeliveryState.LIMITED, reason=reason, student=student, retry_at=until
-                )
+        if hook.config.quota and (until := await self._may_submit_at(delivery, hook.config.quota, student, run_id)):
+            reason = f"{hook.config.quota.submissions} submissions in {hook.config.quota.seconds:g} s are allowed"
+            return await self._settle(delivery, DeliveryState.LIMITED, reason=reason, student=student, retry_at=until)
         return await self._start(delivery, push, hook, key, env=job_env(entry, push, delivery, student), **told)
+
+    async def _may_submit_at(self, delivery: Delivery, quota: Quota, student: str, run_id: str) -> datetime | None:
+        """Count a submission against the student's quota; when it may come again, if that is used up.
+
+        It counts when it is decided, not when it came first: one that comes again later has its chance.
+        """
+        return await self.store.quotas.take(
+            quota_key(delivery.course, delivery.assignment, student), run_id, quota, _now()
+        )
 
     async def _match(self, delivery: Delivery, push: Push) -> tuple[RosterEntry | None, str | None]:
         """Whose submission this is. A front-end names students itself, and may do so without a roster."""
@@ -175,6 +201,9 @@ class Receiver:
             submitted = await self.submissions.submit(submission, key=key)
         except RejectedError as error:
             return await self._settle(delivery, DeliveryState.REFUSED, reason=str(error), student=told["student"])
+        except UnstorableError as error:
+            reason = f"the submission's run {error}"
+            return await self._settle(delivery, DeliveryState.REFUSED, reason=reason, student=told["student"])
         except KeyReusedError:  # somebody has made it meanwhile
             known = await self.store.runs.summary(told["run_id"])
             return await self._settle_known(delivery, hook, known.trigger if known else None, **told)
@@ -233,9 +262,11 @@ class Receiver:
         return await self._move(delivery, state, due_at=None, **changes)
 
     async def _move(self, delivery: Delivery, state: DeliveryState, **changes: Any) -> Delivery:
-        moved = await self.store.deliveries.move(
+        moved, is_moved = await self.store.deliveries.move(
             delivery, **{"reason": "", "retry_at": None, **changes, "state": state}
         )
+        if not is_moved:  # another one, at the same time, has decided what it comes to
+            return moved
         metrics.WEBHOOK_DELIVERIES.labels(moved.course, moved.state).inc()
         log.info(
             "delivery",

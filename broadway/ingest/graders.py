@@ -134,19 +134,19 @@ async def _address(deps: "Deps", grader_id: str, *, pool: str, slots: int) -> st
         raise Refused(503, "the broker or its management API is away") from error
 
 
-@operation(GraderView, status=202, body=Because, auth=Auth.CLUSTER, refusals=[409])
+@operation(GraderView, status=202, body=Because, is_body_optional=True, auth=Auth.CLUSTER, refusals=[409])
 async def pause(request: Request, deps: "Deps") -> Response:
     """A grader is to take no jobs until it is resumed; what runs goes on."""
     return await _order(request, deps, GraderMode.PAUSED)
 
 
-@operation(GraderView, status=202, body=Because, auth=Auth.CLUSTER, refusals=[409])
+@operation(GraderView, status=202, body=Because, is_body_optional=True, auth=Auth.CLUSTER, refusals=[409])
 async def drain(request: Request, deps: "Deps") -> Response:
     """A grader is to finish what it runs, and then do nothing until it is resumed, in another life too."""
     return await _order(request, deps, GraderMode.DRAINING)
 
 
-@operation(GraderView, status=202, body=Because, auth=Auth.CLUSTER, refusals=[409])
+@operation(GraderView, status=202, body=Because, is_body_optional=True, auth=Auth.CLUSTER, refusals=[409])
 async def resume(request: Request, deps: "Deps") -> Response:
     """A grader is to take jobs again."""
     return await _order(request, deps, GraderMode.ONLINE)
@@ -170,7 +170,7 @@ async def _let(accounts: Accounts, grader_id: str, slots: int) -> None:
         raise Refused(503, f"the broker's management API is away: try again ({error})") from error
 
 
-@operation(GraderView, status=202, body=Because, auth=Auth.CLUSTER)
+@operation(GraderView, status=202, body=Because, is_body_optional=True, auth=Auth.CLUSTER)
 async def revoke(request: Request, deps: "Deps") -> Response:
     """A grader is to do nothing here any more: its user at the broker is removed, and others get what it runs."""
     authorize_cluster(request, deps.cluster_token)

@@ -21,11 +21,9 @@ from broadway.hook import (
     JsonSubmission,
     Message,
     Ping,
-    Push,
     Roster,
 )
 from broadway.ingest.auth import authorize
-from broadway.ingest.deliveries import UndecidedError
 from broadway.ingest.limits import check_env
 from broadway.ingest.operations import Auth, PageQuery, answered, operation, query_of
 from broadway.ingest.payload import LARGE, InvalidBodyError, Nothing, parse, raw_body, read
@@ -42,7 +40,7 @@ from broadway.ingest.views import (
     hook_view,
 )
 from broadway.job import Phase
-from broadway.mongo import StoreError
+from broadway.mongo.runs import cursor
 from broadway.run import job_id
 
 if TYPE_CHECKING:
@@ -69,10 +67,9 @@ _STATUS = {
 
 
 class DeliveryQuery(PageQuery):
-    """Which deliveries of a hook are wanted; ``after`` is a time."""
+    """Which deliveries of a hook are wanted."""
 
     state: DeliveryState | None = Field(default=None, description="only those that have become this")
-    after: datetime | None = Field(default=None, description="the `next` of the page before")  # type: ignore[assignment]
 
 
 @operation(
@@ -181,7 +178,7 @@ async def list_deliveries(request: Request, deps: "Deps") -> Response:
         hook.course, hook.name, before=wanted.after, limit=wanted.limit + 1, state=wanted.state
     )
     page = found[: wanted.limit]
-    more = page[-1].received_at.isoformat() if len(found) > len(page) else None
+    more = cursor(page[-1].received_at, page[-1].id) if len(found) > len(page) else None
     return answered(Page[DeliveryView](items=[delivery_view(each, _job_of(each)) for each in page], next=more))
 
 
@@ -192,7 +189,7 @@ async def show_delivery(request: Request, deps: "Deps") -> Response:
     return answered(delivery_detail(delivery, _job_of(delivery)))
 
 
-@operation(DeliveryView, also={202: DeliveryView}, body=Nothing, refusals=(422, 429))
+@operation(DeliveryView, also={202: DeliveryView}, body=Nothing, is_body_optional=True, refusals=(422, 429))
 async def redeliver(request: Request, deps: "Deps") -> Response:
     """Decide a delivery anew that came to nothing, such as after the roster was put right. It keeps its first time."""
     delivery = await _own_delivery(request, deps)
@@ -213,7 +210,7 @@ def _read(hook: Hook, body: bytes, headers: dict[str, str]) -> tuple[Message, st
         submission = parse(body, JsonSubmission)
         if submission.assignment not in (None, hook.config.assignment):
             raise InvalidBodyError(f"assignment: this hook is for {hook.config.assignment}")
-        return submission.read(), _id(headers) or submission.idempotency_key
+        return submission.read(), _id(headers) or submission.delivery_id
     event = headers.get(EVENT) or headers.get("x-gitea-event") or "push"
     if event == "ping":
         return Ping(), ""
@@ -222,10 +219,7 @@ def _read(hook: Hook, body: bytes, headers: dict[str, str]) -> tuple[Message, st
         raise InvalidBodyError(f"{DELIVERY[0]}: expected the delivery's id")
     if event != "push":
         return Ignored(f"{event} is no push"), delivery_id
-    message = parse(body, GitHubPush).read()
-    if isinstance(message, Push) and message.ref and not hook.config.takes(message.ref):
-        return Ignored(f"{message.ref} is none of the branches and tags of this hook"), delivery_id
-    return message, delivery_id
+    return parse(body, GitHubPush).read(), delivery_id
 
 
 def _id(headers: dict[str, str]) -> str | None:
@@ -239,27 +233,20 @@ def _id(headers: dict[str, str]) -> str | None:
 
 async def _decided(delivery: Delivery, deps: "Deps") -> Delivery:
     """A delivery as it is decided, if that does not take long. It is stored, so nothing that happens here loses it."""
-    deciding = asyncio.create_task(deps.receiver.decide(delivery))
+    deciding = asyncio.create_task(deps.receiver.decide_if_possible(delivery))
     done, _ = await asyncio.wait({deciding}, timeout=ANSWER_WITHIN)
     if not done:
-        deps.later(_quietly(deciding, delivery))
+        deps.later(_finish(deciding))
         return delivery
-    try:
-        return deciding.result()
-    except (StoreError, UndecidedError) as error:
-        log.warning("delivery not decided yet", delivery=delivery.id, reason=str(error))
-        return delivery
+    return deciding.result() or delivery
 
 
-async def _quietly(deciding: asyncio.Task[Delivery], delivery: Delivery) -> None:
-    try:
-        await deciding
-    except (StoreError, UndecidedError) as error:
-        log.warning("delivery not decided yet", delivery=delivery.id, reason=str(error))
+async def _finish(deciding: asyncio.Task[Delivery | None]) -> None:
+    await deciding
 
 
 def _answer(delivery: Delivery, *, is_new: bool) -> Response:
-    status = _STATUS.get(delivery.state, 200) if is_new or not delivery.state.is_final else 200
+    status = _STATUS.get(delivery.state, 200) if is_new or not delivery.is_final else 200
     if status >= 400:  # noqa: PLR2004 - a refusal
         answer = problem(status, delivery.reason)
         if delivery.retry_at:

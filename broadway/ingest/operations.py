@@ -39,6 +39,7 @@ class Operation:
 
     answers: Mapping[int, type[BaseModel] | None]
     body: type[BaseModel] | None = None
+    is_body_optional: bool = False
     query: type[BaseModel] | None = None
     auth: Auth = Auth.COURSE
     headers: Mapping[str, str] = field(default_factory=dict)  # names that a request may have, and what for
@@ -62,6 +63,14 @@ _ALWAYS = {
     503: "the store is away: try again after `Retry-After` seconds",
 }
 _WITH_BODY = (400, 408, 413)
+_LATER = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+_LOCATION = {"Location": {"description": "the path of what was made", "required": True, "schema": {"type": "string"}}}
+_RETRY_AFTER = {
+    "Retry-After": {
+        "description": "seconds after which it may be tried again",
+        "schema": {"type": "integer", "minimum": 1},
+    }
+}
 _METHODS_OF_CHANGE = ("post", "put", "delete")
 
 
@@ -164,7 +173,7 @@ def _entry(path: str, method: str, handler: Callable[..., Any], said: Operation,
         "parameters": [*_path_parameters(path), *_query_parameters(said), *_header_parameters(said)],
         "responses": {
             **{str(status): _response(status, model, names) for status, model in said.answers.items()},
-            **{str(status): _refusal(why, names) for status, why in _refusals(path, said).items()},
+            **{str(status): _refusal(status, why, names) for status, why in _refusals(path, said).items()},
         },
     }
     if more.strip():
@@ -173,7 +182,7 @@ def _entry(path: str, method: str, handler: Callable[..., Any], said: Operation,
         entry["security"] = [{said.auth.value: []}]
     if said.body and method in _METHODS_OF_CHANGE:
         entry["requestBody"] = {
-            "required": True,
+            "required": not said.is_body_optional,
             "content": {"application/json": {"schema": {"$ref": SCHEMAS + names[said.body]}}},
         }
     return entry
@@ -183,12 +192,17 @@ def _response(status: int, model: type[BaseModel] | None, names: _Names) -> dict
     told: dict[str, Any] = {"description": HTTPStatus(status).phrase}
     if model:
         told["content"] = {"application/json": {"schema": {"$ref": SCHEMAS + names[model]}}}
+    if status == HTTPStatus.CREATED:
+        told["headers"] = _LOCATION
     return told
 
 
-def _refusal(why: str, names: _Names) -> dict[str, Any]:
+def _refusal(status: int, why: str, names: _Names) -> dict[str, Any]:
     schema = {"$ref": SCHEMAS + names[Problem]}
-    return {"description": why, "content": {"application/problem+json": {"schema": schema}}}
+    told: dict[str, Any] = {"description": why, "content": {"application/problem+json": {"schema": schema}}}
+    if status in _LATER:
+        told["headers"] = _RETRY_AFTER
+    return told
 
 
 def _refusals(path: str, said: Operation) -> dict[int, str]:

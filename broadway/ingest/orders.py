@@ -57,7 +57,7 @@ class Rerun(_Body):
     jobs: Literal["all", "failed"] | list[str] = "all"
 
 
-@operation(OrderView, body=Cancellation, refusals=(404, 409))
+@operation(OrderView, body=Cancellation, is_body_optional=True, refusals=(404, 409))
 async def cancel_run(request: Request, deps: "Deps") -> Response:
     """End a run: jobs that wait never start, those that run are killed."""
     run = await own_run(request, deps, query=False, missing=404)
@@ -72,7 +72,7 @@ async def cancel_run(request: Request, deps: "Deps") -> Response:
     raise Refused(409, TRY_AGAIN)
 
 
-@operation(OrderView, body=Rerun, refusals=(404, 409))
+@operation(OrderView, body=Rerun, is_body_optional=True, refusals=(404, 409))
 async def rerun_run(request: Request, deps: "Deps") -> Response:
     """Run jobs of a run again, and then what comes after them."""
     run = await own_run(request, deps, query=False, missing=404)
@@ -81,7 +81,7 @@ async def rerun_run(request: Request, deps: "Deps") -> Response:
     return await _rerun(run.id, only, deps, failed=wanted.jobs == "failed")
 
 
-@operation(OrderView, body=Cancellation, refusals=(404, 409))
+@operation(OrderView, body=Cancellation, is_body_optional=True, refusals=(404, 409))
 async def cancel_job(request: Request, deps: "Deps") -> Response:
     """End one job; its run goes on without it."""
     job = await own_job(request, deps, query=False, otherwise=JOB_NOT_FOUND, missing=404)
@@ -96,7 +96,7 @@ async def cancel_job(request: Request, deps: "Deps") -> Response:
     return await _answer(job.run_id, [job.id], deps)
 
 
-@operation(OrderView, body=Nothing, refusals=(404, 409))
+@operation(OrderView, body=Nothing, is_body_optional=True, refusals=(404, 409))
 async def rerun_job(request: Request, deps: "Deps") -> Response:
     """Run one job again, and then what comes after it."""
     job = await own_job(request, deps, query=False, otherwise=JOB_NOT_FOUND, missing=404)

@@ -16,8 +16,8 @@ from broadway.ingest.auth import authorize
 from broadway.ingest.operations import PageQuery, answered, operation, query_of
 from broadway.ingest.payload import read
 from broadway.ingest.responses import Refused, success
-from broadway.ingest.submit import RunRequest, Submission, Submitted
-from broadway.ingest.views import JobSummary, Page, RunDetail, RunView, job_summary, run_fields
+from broadway.ingest.submit import RunRequest, Submission, Submitted, digest_of, run_id_of
+from broadway.ingest.views import JobSummary, Page, RunDetail, RunView, job_summary, run_detail, run_fields
 from broadway.job import Job, JobState, Outcome, Phase
 from broadway.mongo.runs import cursor
 from broadway.phases import Advanced
@@ -147,13 +147,11 @@ async def environments(request: Request, deps: "Deps") -> Response:
 
 @operation(RunDetail)
 async def describe(request: Request, deps: "Deps") -> Response:
-    """A run with what v1 has no words for: outcomes, reasons, times, attempts."""
+    """A run with what v1 has no words for: outcomes, reasons, times, attempts, of each phase and each job."""
     run = await own_run(request, deps, query=True, missing=404)
     jobs = await deps.store.jobs.of_run(run.id)
     stages = await deps.store.jobs.stages_of_run(run.id)
-    students = sum(job.phase is Phase.STUDENTS for job in jobs)
-    fields = run_fields(run, students=students)
-    return answered(RunDetail(**fields, jobs=[job_summary(job, stages.get(job.id, [])) for job in jobs]))
+    return answered(run_detail(run, jobs, stages))
 
 
 @operation(RunView, status=201, body=RunOrder, headers=IDEMPOTENCY, refusals=(404, 422))
@@ -165,15 +163,17 @@ async def create(request: Request, deps: "Deps") -> Response:
     assignment = request.path_params["assignment"]
     if await deps.store.assignments.get(course.id, assignment) is None:
         raise Refused(404, "this course has no such assignment")
-    asked = await _run_request(course.id, assignment, wanted, deps)
-    submission = Submission(course, assignment, asked, traceparent=request.state.traceparent)
-    submitted = await deps.submissions.submit(submission, key=key)
-    history.note("submitted", run=submitted.run_id, course=course.id, students=len(submission.request.students_env))
-    _begin(submitted, deps)
-    run = await deps.store.runs.summary(submitted.run_id)
+    submitted = await _repeated(course.id, assignment, wanted, key, deps) if key else None
+    if submitted is None:
+        asked = await _run_request(course.id, assignment, wanted, deps)
+        submission = Submission(course, assignment, asked, traceparent=request.state.traceparent, asked=wanted)
+        submitted = await deps.submissions.submit(submission, key=key)
+    run = await deps.store.runs.get(submitted.run_id)
     assert run is not None  # noqa: S101 - it is stored, and nobody removes runs
+    students = len(run.students_env)
+    history.note("submitted", run=run.id, course=course.id, students=students)
+    _begin(submitted, deps)
     where = f"/api/v2/courses/{course.id}/runs/{run.id}"
-    students = len(submission.request.students_env)
     return answered(RunView(**run_fields(run, students=students)), 201, {"Location": where})
 
 
@@ -187,7 +187,7 @@ async def list_runs(request: Request, deps: "Deps") -> Response:
         [f"{course.id}/{name}" for name in names], before=wanted.after, limit=wanted.limit + 1
     )
     page = found[: wanted.limit]
-    more = cursor(page[-1]) if len(found) > len(page) else None
+    more = cursor(page[-1].started_at, page[-1].id) if len(found) > len(page) else None
     return answered(Page[RunView](items=[RunView(**run_fields(run)) for run in page], next=more))
 
 
@@ -208,6 +208,11 @@ async def list_jobs(request: Request, deps: "Deps") -> Response:
     more = page[-1].id if len(chosen) > len(page) else None
     items = [job_summary(job, stages.get(job.id, [])) for job in page]
     return answered(Page[JobSummary](items=items, next=more))
+
+
+async def _repeated(course: str, assignment: str, wanted: RunOrder, key: str, deps: "Deps") -> Submitted | None:
+    """What the same order with the same key has made. The roster, which may have changed since, does not matter."""
+    return await deps.submissions.repeated(run_id_of(course, key), digest_of(assignment, wanted))
 
 
 async def _run_request(course: str, assignment: str, wanted: RunOrder, deps: "Deps") -> RunRequest:

@@ -38,19 +38,22 @@ class KeyReusedError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What is submitted. ``trigger`` says what brought it, for the reads; ``traceparent`` is the request's."""
+    """What is submitted. ``trigger`` says what brought it, for the reads; ``traceparent`` is the request's.
+
+    ``asked`` is what the client has said, if ``request`` is what that came to, such as all students of a roster.
+    """
 
     course: Course
     assignment: str
     request: RunRequest
     trigger: Mapping[str, Any] | None = None
     traceparent: str | None = None
+    asked: BaseModel | None = None
 
     @property
     def digest(self) -> str:
         """Of what the client asks for: the same when it asks for the same."""
-        body = json.dumps([self.assignment, self.request.model_dump(exclude_unset=True)], sort_keys=True)
-        return hashlib.sha256(body.encode()).hexdigest()
+        return digest_of(self.assignment, self.asked or self.request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,18 @@ class Submissions:
             keyed.digest = digest
         return submitted
 
+    async def repeated(self, run_id: str, digest: str) -> Submitted | None:
+        """What an earlier submission with the same key, whose run has this id, has made; None if there is none.
+
+        Raises:
+            KeyReusedError: It was another submission.
+        """
+        known = await _known(run_id, digest, self.runs)
+        if known and known.publish_at:
+            # Whoever stored it may still be about to store its jobs, or dead.
+            await complete(run_id, runs=self.runs, jobs=self.jobs)
+        return Submitted(run_id, None) if known else None
+
     async def _store_once(self, run_id: str, submission: Submission, digest: str) -> Submitted:
         try:
             submitted = await self._store(run_id, submission, digest)
@@ -122,11 +137,7 @@ class Submissions:
             return Submitted(run_id, None)
         if submitted.step:
             return submitted
-        known = await _known(run_id, digest, self.runs)
-        if known and known.publish_at:
-            # Whoever stored it may still be about to store its jobs, or dead.
-            await complete(run_id, runs=self.runs, jobs=self.jobs)
-        return Submitted(run_id, None)
+        return await self.repeated(run_id, digest) or Submitted(run_id, None)
 
     async def _store(self, run_id: str, submission: Submission, digest: str | None = None) -> Submitted:
         run = await self._new_run(run_id, submission)
@@ -157,6 +168,12 @@ class Submissions:
         for phase in Phase:
             self.jobs.check(plan_jobs(run, phase, run.started_at))
         return run
+
+
+def digest_of(assignment: str, asked: BaseModel) -> str:
+    """What tells a submission from others: the same whenever a client asks for the same."""
+    body = json.dumps([assignment, asked.model_dump(exclude_unset=True)], sort_keys=True)
+    return hashlib.sha256(body.encode()).hexdigest()
 
 
 def run_id_of(course_id: str, key: str) -> str:

@@ -1,19 +1,21 @@
 """The resources of v2, as clients get them: what v1 has no words for."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
+from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from broadway.course import Course
 from broadway.hook import Delivery, DeliveryState, Hook, Quota
-from broadway.job import Attempt, Job
+from broadway.job import Attempt, Job, Outcome, Phase
 from broadway.mongo.dead_letters import Letter
-from broadway.run import Run
+from broadway.run import Run, RunState
 
 Item = TypeVar("Item")
 
@@ -160,12 +162,31 @@ class JobSummary(View):
     queue_seconds: float | None = Field(description="time before the first start")
     attempts: int
     grader: str | None
+    queued_at: datetime
+    dispatched_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
     env: dict[str, Any]
 
 
-class RunDetail(RunView):
-    """A run with all of its jobs, in the roster's order."""
+class PhaseView(View):
+    """A phase of a run that has begun: from the first job's queueing and start to the last one's end."""
 
+    phase: str
+    state: str = Field(description="queued, running or finished")
+    jobs: int
+    outcomes: dict[str, int] = Field(description="how many of its jobs have ended in what")
+    queued_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    reason: str = Field(description="why its job, or the first that has not succeeded, has ended so")
+
+
+class RunDetail(RunView):
+    """A run with its phases, and all of its jobs in the roster's order."""
+
+    reason: str = Field(description="why it has failed")
+    phases: list[PhaseView]
     jobs: list[JobSummary]
 
 
@@ -193,6 +214,9 @@ class StageView(View):
     exit_code: int | None
     signal: int | None = Field(description="what has ended it, if a signal has")
     out_of_memory: bool | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    reason: str
     usage: dict[str, Any] | None
 
 
@@ -206,10 +230,6 @@ class JobView(JobSummary):
     course: str
     assignment: str
     generation: int
-    queued_at: datetime
-    dispatched_at: datetime | None
-    started_at: datetime | None
-    finished_at: datetime | None
     executions: list[AttemptView]
     stages: list[StageView]
     score: float | None
@@ -309,6 +329,52 @@ def run_fields(run: Run, *, students: int | None = None) -> dict[str, Any]:
     }
 
 
+def run_detail(run: Run, jobs: Sequence[Job], stages: Mapping[str, Sequence[Mapping[str, Any]]]) -> RunDetail:
+    """A run with its jobs, which are in the order of phases; ``stages`` are by job."""
+    by_phase = [(phase, [job for job in jobs if job.phase is phase]) for phase in Phase]
+    students = sum(job.phase is Phase.STUDENTS for job in jobs)
+    return RunDetail(
+        **run_fields(run, students=students),
+        reason=_why_failed(jobs) if run.state is RunState.FAILED else "",
+        phases=[_phase(phase, own) for phase, own in by_phase if own],
+        jobs=[job_summary(job, stages.get(job.id, [])) for job in jobs],
+    )
+
+
+def _phase(phase: Phase, jobs: Sequence[Job]) -> PhaseView:
+    started = [job.started_at for job in jobs if job.started_at]
+    ended = [job.finished_at for job in jobs if job.is_terminal and job.finished_at]
+    undone = [job for job in jobs if job.is_terminal and not job.success]
+    is_over = len(ended) == len(jobs)
+    return PhaseView(
+        phase=phase.value,
+        state="finished" if is_over else "running" if started else "queued",
+        jobs=len(jobs),
+        outcomes=Counter(job.outcome.value for job in jobs if job.outcome),
+        queued_at=min(job.queued_at for job in jobs),
+        started_at=min(started, default=None),
+        finished_at=max(ended) if is_over else None,
+        reason=_reason(undone[0]) if undone else "",
+    )
+
+
+def _why_failed(jobs: Sequence[Job]) -> str:
+    """What has ended a run: whatever has ended last without success. What has gone on before has not."""
+    undone = [(job.finished_at, job) for job in jobs if job.finished_at and not job.success]
+    if not undone:
+        return ""
+    _, last = max(undone, key=itemgetter(0))
+    return _reason(last) if last.outcome in _UNWANTED else f"{last.phase.value}: {_reason(last)}"
+
+
+def _reason(job: Job) -> str:
+    """Why a job has ended as it has; the original's jobs say only how."""
+    return job.reason or (job.outcome.value if job.outcome else "")
+
+
+_UNWANTED = (Outcome.CANCELLED, Outcome.SUPERSEDED)
+
+
 def _summary(job: Job, stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "id": job.id,
@@ -321,6 +387,10 @@ def _summary(job: Job, stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "queue_seconds": (job.started_at - job.queued_at).total_seconds() if job.started_at else None,
         "attempts": job.starts,
         "grader": job.worker_id,
+        "queued_at": job.queued_at,
+        "dispatched_at": job.dispatched_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
         "env": (stages[-1].get("env") or {}) if stages else {},
     }
 
@@ -338,12 +408,8 @@ def job_view(job: Job, stages: Sequence[Mapping[str, Any]]) -> JobView:
         course=job.course,
         assignment=job.assignment,
         generation=job.generation,
-        queued_at=job.queued_at,
-        dispatched_at=job.dispatched_at,
-        started_at=job.started_at,
-        finished_at=job.finished_at,
         executions=[attempt_view(attempt) for attempt in job.attempts],
-        stages=list(_stages(stages, results)),
+        stages=list(_stages(stages, results, "" if job.outcome in _UNWANTED else job.reason)),
         score=scores.get("score"),
         max_score=scores.get("max_score"),
         results=scores.get("document"),
@@ -438,7 +504,10 @@ _STREAMS = {1: "stdout", 2: "stderr"}
 _STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z ")
 
 
-def _stages(stages: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]]) -> Iterable[StageView]:
+def _stages(
+    stages: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]], reason: str
+) -> Iterable[StageView]:
+    """The stages of a job that has ended for ``reason``, if it has: that of the last stage which ran."""
     for index, stage in enumerate(stages):
         entry = results[index] if index < len(results) else {}
         data = entry.get("data")
@@ -453,8 +522,20 @@ def _stages(stages: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, 
             exit_code=_of(int, state.get("ExitCode")),
             signal=_of(int, entry.get("signal")),
             out_of_memory=_of(bool, state.get("OOMKilled")),
+            started_at=_time(state.get("StartedAt")),
+            finished_at=_time(state.get("FinishedAt")),
+            reason=reason if index == len(results) - 1 else "",
             usage=usage if isinstance(usage, dict) else None,
         )
+
+
+def _time(text: object) -> datetime | None:
+    """A time as Docker tells it, in the year 1 if there is none."""
+    try:
+        time = datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return time.replace(tzinfo=time.tzinfo or UTC) if time and time.year > 1 else None
 
 
 Kind = TypeVar("Kind")

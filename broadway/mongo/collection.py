@@ -1,5 +1,6 @@
 """What the collections share."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from secrets import token_hex
@@ -54,9 +55,13 @@ async def update_each(collection: Collection, updates: Sequence[Update], *, at_a
     collection meanwhile lets others in between.
     """
     writer = token_hex(8)
-    alike: dict[str, list[int]] = {}
+    alike: dict[tuple[str, int], list[int]] = {}
+    seen: Counter[tuple[str, Any]] = Counter()
     for index, update in enumerate(updates):
-        alike.setdefault(repr((update.unchanged, update.change, update.increment)), []).append(index)
+        what = repr((update.unchanged, update.change, update.increment))
+        # Those of one document are not one write: the first may leave nothing to do for the next.
+        alike.setdefault((what, seen[what, update.identity]), []).append(index)
+        seen[what, update.identity] += 1
     groups = [group[start : start + at_a_time] for group in alike.values() for start in range(0, len(group), at_a_time)]
     marks = {index: f"{writer}:{number}" for number, group in enumerate(groups) for index in group}
     writes = [_write([updates[index] for index in group], marks[group[0]]) for group in groups]

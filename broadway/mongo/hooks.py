@@ -14,6 +14,7 @@ from broadway.hook import Delivery, DeliveryState, Hook, HookConfig, Push, Quota
 from broadway.mongo.assignments import check_storable
 from broadway.mongo.collection import Collection, Document, Update, insert_each, update_each
 from broadway.mongo.recent import Recent
+from broadway.mongo.runs import following, position
 
 log = structlog.get_logger(__name__)
 
@@ -107,13 +108,19 @@ class Deliveries:
 
     async def ensure_indexes(self) -> None:
         await self._deliveries.create_index("due_at", name="undecided")
-        await self._deliveries.create_index([("course", 1), ("hook", 1), ("received_at", -1)], name="by_hook")
+        await self._deliveries.create_index(
+            [("course", 1), ("hook", 1), ("received_at", -1), ("_id", -1)], name="latest_of_hook"
+        )
         await self._deliveries.create_index(
             [("course", 1), ("assignment", 1), ("student", 1), ("received_at", 1)], name="by_student"
         )
 
     async def keep(self, delivery: Delivery) -> tuple[Delivery, bool]:
-        """Store a delivery unless it has come before: the one that is stored, and whether that is the new one."""
+        """Store a delivery unless it has come before: the one that is stored, and whether that is the new one.
+
+        Raises:
+            UnstorableError: MongoDB would refuse it; nothing is stored.
+        """
         if await self.insert(delivery):
             return delivery, True
         known = await self._deliveries.find_one_and_update(
@@ -126,19 +133,26 @@ class Deliveries:
         return (await self.insert_all([delivery]))[0]
 
     async def insert_all(self, deliveries: Sequence[Delivery]) -> list[bool]:
-        """Store deliveries; False for each that has come before."""
-        return await insert_each(self._deliveries, [_document(delivery) for delivery in deliveries])
+        """Store deliveries; False for each that has come before.
+
+        Raises:
+            UnstorableError: MongoDB would refuse one of them; nothing is stored.
+        """
+        documents = [_document(delivery) for delivery in deliveries]
+        for document in documents:
+            check_storable(document)
+        return await insert_each(self._deliveries, documents)
 
     async def get(self, identity: str) -> Delivery | None:
         document = await self._deliveries.find_one({"_id": identity})
         return _delivery(document) if document else None
 
-    async def move(self, delivery: Delivery, **changes: Any) -> Delivery:
-        """Change a delivery, if it is in the state in which it was read; as it is then."""
+    async def move(self, delivery: Delivery, **changes: Any) -> tuple[Delivery, bool]:
+        """Change a delivery, if it is in the state in which it was read: as it is then, and whether this changed it."""
         moved = replace(delivery, **changes)
         if await self.apply(DeliveryMove(delivery, changes)):
-            return moved
-        return await self.get(delivery.id) or moved
+            return moved, True
+        return await self.get(delivery.id) or moved, False
 
     async def apply(self, move: DeliveryMove) -> bool:
         """Change a delivery; False if it is not in the state in which it was read any more."""
@@ -169,15 +183,19 @@ class Deliveries:
         return [_delivery(document) for document in await found.to_list()]
 
     async def of_hook(
-        self, course: str, hook: str, *, before: datetime | None, limit: int, state: DeliveryState | None = None
+        self, course: str, hook: str, *, before: str | None, limit: int, state: DeliveryState | None = None
     ) -> Sequence[Delivery]:
-        """What a hook has received, latest first, without bodies; ``before`` is where a page ends."""
+        """What a hook has received, latest first, without bodies; ``before`` is a cursor.
+
+        Raises:
+            CursorError: ``before`` is none.
+        """
         wanted: Document = {"course": course, "hook": hook}
         if before:
-            wanted["received_at"] = {"$lt": before}
+            wanted |= following("received_at", *position(before))
         if state:
             wanted["state"] = state.value
-        found = self._deliveries.find(wanted, {"body": 0}).sort("received_at", -1).limit(limit)
+        found = self._deliveries.find(wanted, {"body": 0}).sort([("received_at", -1), ("_id", -1)]).limit(limit)
         return [_delivery(document) for document in await found.to_list()]
 
 

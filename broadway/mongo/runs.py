@@ -5,8 +5,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from bson import ObjectId
-
 from broadway.mongo.assignments import check_storable
 from broadway.mongo.collection import Collection, Document, Update, insert_each, object_id, object_ids, update_each
 from broadway.run import PHASE_OF, Order, OrderKind, Run, RunState
@@ -124,11 +122,8 @@ class Runs:
         """
         wanted: Document = {"assignment_id": {"$in": list(names)}}
         if before:
-            started_at, identity = _position(before)
-            wanted["$or"] = [
-                {"started_at": {"$lt": started_at}},
-                {"started_at": started_at, "_id": {"$lt": identity}},
-            ]
+            started_at, name = position(before)
+            wanted |= following("started_at", started_at, object_id(name))
         found = self._runs.find(wanted, _WITHOUT_BULK).sort([("started_at", -1), ("_id", -1)]).limit(limit)
         return [_run(document) for document in await found.to_list()]
 
@@ -159,17 +154,26 @@ class CursorError(ValueError):
     """Not what an earlier page has ended with."""
 
 
-def cursor(run: Run) -> str:
-    """Where a page ends: after this run."""
-    return f"{round(run.started_at.timestamp() * 1000)}-{run.id}"
+def cursor(at: datetime, identity: str) -> str:
+    """Where a page of what is listed latest first ends: after what is of this time and has this id."""
+    return f"{round(at.timestamp() * 1000)}-{identity}"
 
 
-def _position(text: str) -> tuple[datetime, ObjectId]:
-    digits, _, name = text.partition("-")
-    identity = object_id(name)
-    if not digits.isdecimal() or len(digits) > _DIGITS or identity is None:
+def position(text: str) -> tuple[datetime, str]:
+    """The time and the id of a cursor.
+
+    Raises:
+        CursorError: It is none.
+    """
+    digits, _, identity = text.partition("-")
+    if not digits.isdecimal() or len(digits) > _DIGITS or object_id(identity) is None:
         raise CursorError("after: expected the next of the page before")
     return datetime.fromtimestamp(int(digits) / 1000, UTC), identity
+
+
+def following(time: str, at: datetime, identity: Any) -> Document:
+    """What a list that is sorted by the field ``time`` and by id, both descending, has after a cursor's position."""
+    return {"$or": [{time: {"$lt": at}}, {time: at, "_id": {"$lt": identity}}]}
 
 
 def published(run: Run, state: RunState) -> RunMove:

@@ -46,6 +46,12 @@ async def test_a_failing_phase_of_the_course_fails_the_run(cluster: Cluster, pha
     assert run["success"] is False
     expected = ["failed"] if phase.startswith("pre") else ["succeeded", "succeeded", "failed"]
     assert [job["outcome"] for job in run["jobs"]] == expected
+    *_, last = run["phases"]
+    why = "stage 1 of 1: exit code 1"
+    assert (last["state"], last["outcomes"], last["reason"]) == ("finished", {"failed": 1}, why)
+    assert run["reason"] == f"{last['phase']}: {why}"
+    assert run["started_at"] <= last["queued_at"] <= last["started_at"] <= last["finished_at"] <= run["finished_at"]
+    assert run["jobs"][-1]["finished_at"] == last["finished_at"]
 
 
 async def test_an_empty_roster_goes_straight_on(cluster: Cluster) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 from bson import ObjectId
 from harness import Client, Cluster, Place, free_port, stage, token_of, until
 from processes import CLUSTER_TOKEN, QUICK_DISPATCHER, Processes, processes
+from pushes import MAIN, push, signature
 from pymongo import AsyncMongoClient
 
 from broadway.events import Event, RunAdvanced, decode
+from broadway.hook import Delivery, DeliveryState, Push, delivery_key
 from broadway.ingest.limits import Limits
 from broadway.ingest.submit import RunRequest, Submission, Submissions
 from broadway.job import JobClass
@@ -19,13 +22,15 @@ from broadway.topology import EVENTS, JOBS, Binding, Queue, course_key, ready_ke
 
 COURSE = "cs241"
 GIVEN = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+SECRET = "a-secret-of-this-hook"
 ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+WHOLE = {"job.queued.v1", "job.dispatched.v1", "job.started.v1", "job.finished.v1", "job.settled.v1", "run.advanced.v1"}
 SPY = Queue(
     "spy",
     (
         Binding(EVENTS.name, "job.#"),
         Binding(EVENTS.name, "run.#"),
-        Binding(JOBS.name, course_key(COURSE, JobClass.BULK)),
+        *(Binding(JOBS.name, course_key(COURSE, job_class)) for job_class in JobClass),
         Binding(JOBS.name, ready_key("default")),
     ),
     exclusive=True,
@@ -79,21 +84,71 @@ async def test_every_event_of_a_run_carries_the_trace_of_its_request(cluster: Cl
 
         await until(is_all_there)
 
-    kinds = {kind for kind, _ in spy.of(run_id)}
-    assert kinds == {
-        "job.queued.v1",
-        "job.dispatched.v1",
-        "job.started.v1",
-        "job.finished.v1",
-        "job.settled.v1",
-        "run.advanced.v1",
-    }
+    assert {kind for kind, _ in spy.of(run_id)} == WHOLE
     assert {traceparent for _, traceparent in spy.of(run_id)} == {GIVEN}
     (made_up,) = {traceparent for _, traceparent in spy.of(other)}
     assert made_up not in (GIVEN, None)
     student = next(job for job in run["jobs"] if job["phase"] == "students")
     log = await cluster.client.get(f"grading_job_log/{COURSE}/{student['id']}", token=token_of(COURSE))
     assert log.json()["data"]["stdout"].endswith(" None\n"), "a stage has no such variable"
+
+
+async def make_hook(client: Client) -> None:
+    staff = {"Authorization": f"Bearer {token_of(COURSE)}"}
+    roster = {"students": [{"student": "alice", "repository": "cs/alice"}]}
+    config = {"assignment": "mp1", "secrets": [SECRET]}
+    for path, body in (("assignments/mp1/roster", roster), ("hooks/git", config)):
+        answer = await client.http.put(f"/api/v2/courses/{COURSE}/{path}", json=body, headers=staff)
+        assert answer.status_code == 200, answer.text
+
+
+async def test_a_delivery_to_a_webhook_begins_the_trace_of_its_run(cluster: Cluster) -> None:
+    spy = Spy()
+    cluster.graders.start("host1")
+    await cluster.client.register(COURSE, "mp1", students=[stage("exit", "0")])
+    await make_hook(cluster.client)
+    body = json.dumps(push("alice")).encode()
+    own = {"X-GitHub-Delivery": "d1", "X-Hub-Signature-256": signature(body, SECRET), "traceparent": GIVEN}
+    async with cluster.opened.rabbit.consume(SPY, spy.ignore, tag="spy", prefetch=100, decoder=spy.read):
+        answer = await cluster.client.http.post(f"/api/v2/courses/{COURSE}/hooks/git", content=body, headers=own)
+        assert answer.json()["state"] == "accepted", answer.text
+        run_id = answer.json()["run"]
+        await cluster.client.finished(COURSE, run_id)
+
+        await until(lambda: {kind for kind, _ in spy.of(run_id)} == WHOLE)
+
+    assert {traceparent for _, traceparent in spy.of(run_id)} == {GIVEN}
+
+
+async def test_so_does_a_delivery_whose_process_died_before_it_was_decided(cluster: Cluster) -> None:
+    spy = Spy()
+    cluster.graders.start("host1")
+    await cluster.client.register(COURSE, "mp1", students=[stage("exit", "0")])
+    await make_hook(cluster.client)
+    now = datetime.now(UTC)
+    lost = Delivery(
+        id=delivery_key(COURSE, "git", "lost"),
+        course=COURSE,
+        hook="git",
+        assignment="mp1",
+        delivery_id="lost",
+        received_at=now,
+        state=DeliveryState.RECEIVED,
+        push=Push(version="0" * 40, ref=MAIN, repository="cs/alice"),
+        due_at=now,
+        traceparent=GIVEN,
+    )
+    async with cluster.opened.rabbit.consume(SPY, spy.ignore, tag="spy", prefetch=100, decoder=spy.read):
+        await cluster.opened.store.deliveries.keep(lost)
+
+        def is_whole() -> bool:
+            return {kind for _, kind, traceparent in spy.seen if traceparent == GIVEN} >= WHOLE
+
+        await until(is_whole, within=30)
+
+    decided = await cluster.opened.store.deliveries.get(lost.id)
+    assert decided
+    assert {kind for kind, traceparent in spy.of(decided.run_id or "") if traceparent == GIVEN} == WHOLE
 
 
 async def test_what_the_reconciler_publishes_carries_it_too(cluster: Cluster) -> None:

@@ -14,11 +14,13 @@ import pytest
 from harness import Client, stage, token_of, until
 from pushes import MAIN, push, signature
 from pymongo.asynchronous.database import AsyncDatabase
+from scraping import Scrape
 from standardwebhooks.webhooks import Webhook
 
 from broadway.hook import Delivery, DeliveryState, Push, delivery_key
 from broadway.job import Attempt, RetryPolicy
 from broadway.mongo import Store
+from broadway.mongo.hooks import DeliveryMove
 
 SECRET = "a-secret-of-this-hook"
 ALICE, BOB = "alice", "bob"
@@ -141,6 +143,55 @@ async def test_tags_alone_if_that_is_wanted(hook: Hook) -> None:
     assert (await hook.send(push(ALICE))).json()["state"] == "ignored"
     told = (await hook.send(push(ALICE, ref="refs/tags/submit-1", commit=tag, head_commit={"id": commit}))).json()
     assert (told["state"], told["version"]) == ("accepted", commit), "of the tag's commit, not of the tag"
+
+
+@pytest.mark.parametrize("by", ["the git server", "staff"])
+async def test_a_push_that_was_ignored_for_its_branch_is_accepted_when_that_is_put_right(hook: Hook, by: str) -> None:
+    body = push(ALICE, ref="refs/heads/submit")
+    ignored = (await hook.send(body, delivery="early")).json()
+    assert ignored["state"] == "ignored"
+    redelivered = await hook.ask("POST", f"/deliveries/{ignored['id']}/redeliver")
+    assert (redelivered.status_code, redelivered.json()["state"]) == (200, "ignored")
+    await hook.configure(branches=["submit"])
+
+    if by == "staff":
+        answer = await hook.ask("POST", f"/deliveries/{ignored['id']}/redeliver")
+    else:
+        answer = await hook.send(body, delivery="early")
+
+    assert (answer.status_code, answer.json()["state"], answer.json()["reason"]) == (202, "accepted", "")
+    assert answer.json()["received_at"] == ignored["received_at"]
+    (run,) = await hook.runs()
+    assert run["trigger"]["version"] == body["after"]
+
+
+async def counted(hook: Hook) -> dict[str, float]:
+    """How many deliveries of the course have become what."""
+    text = (await hook.client.http.get("/metrics")).text
+    return Scrape.of(text).by("broadway_webhook_deliveries_total", "state", course=hook.course)
+
+
+async def test_what_becomes_of_deliveries_is_counted_once(hook: Hook) -> None:
+    body = push(ALICE)
+    await asyncio.gather(*(hook.send(body, delivery="again") for _ in range(6)))
+    await hook.send(push(ALICE, ref="refs/heads/try"))
+    await hook.send({"action": "opened"}, event="issues")
+    await hook.send(body)
+    await hook.send(push("carol"), delivery="early")
+    await hook.send(push("carol"), delivery="early")
+
+    async def is_right() -> bool:
+        return await counted(hook) == {"received": 5, "accepted": 1, "ignored": 2, "duplicate": 1, "unmatched": 2}
+
+    await until(is_right, within=5)
+
+
+async def test_of_changes_to_one_delivery_that_are_alike_one_takes_place(hook: Hook, store: Store) -> None:
+    delivery = await undecided(hook, store, 3600)
+    other = DeliveryMove(delivery, {"state": DeliveryState.REFUSED, "reason": "another"})
+    moves = [DeliveryMove(delivery, {"state": DeliveryState.REFUSED, "reason": "one"})] * 3
+
+    assert sum(await store.deliveries.move_all([*moves, other])) == 1
 
 
 @pytest.mark.parametrize("times", [2, 3])
@@ -307,6 +358,26 @@ async def test_a_quota_is_kept_whatever_comes_at_once(hook: Hook) -> None:
     assert (again.status_code, again.json()["received_at"]) == (202, waiting[-1]["received_at"])
 
 
+@pytest.mark.parametrize("by", ["the git server", "staff"])
+async def test_a_limited_delivery_is_accepted_once_the_quota_has_room(hook: Hook, by: str) -> None:
+    await hook.configure(quota={"submissions": 1, "seconds": 2})
+    body = push(ALICE)
+    first = await hook.send(push(ALICE))
+    limited = await hook.send(body, delivery="late")
+    assert [first.status_code, limited.status_code] == [202, 429]
+    (waiting,) = await hook.deliveries("?state=limited")
+
+    async def is_accepted() -> bool:
+        if by == "staff":
+            return (await hook.ask("POST", f"/deliveries/{waiting['id']}/redeliver")).status_code == 202
+        return (await hook.send(body, delivery="late")).status_code == 202
+
+    await until(is_accepted, within=10)
+    (run, _) = await hook.runs()
+    assert run["trigger"]["received_at"] == waiting["received_at"], "submitted when it came first"
+    assert (await hook.send(push(ALICE))).status_code == 429, "and counted when it was accepted"
+
+
 async def test_a_repeated_submission_does_not_count_against_a_quota(hook: Hook) -> None:
     await hook.configure(quota={"submissions": 2, "seconds": 3600})
     body = push(ALICE)
@@ -352,7 +423,7 @@ async def test_an_earlier_submission_that_is_looked_at_later_is_superseded(hook:
     assert (answer.status_code, answer.json()["state"]) == (200, "superseded")
 
 
-async def undecided(hook: Hook, store: Store, seconds: float) -> Delivery:
+async def undecided(hook: Hook, store: Store, seconds: float, student: str = ALICE) -> Delivery:
     """As a process leaves a delivery that dies right after storing it."""
     now = datetime.now(UTC)
     delivery = Delivery(
@@ -363,7 +434,7 @@ async def undecided(hook: Hook, store: Store, seconds: float) -> Delivery:
         delivery_id="lost",
         received_at=now,
         state=DeliveryState.RECEIVED,
-        push=Push(version=token_hex(20), ref=MAIN, repository="cs/alice", repository_id=None),
+        push=Push(version=token_hex(20), ref=MAIN, repository=f"cs/{student}", repository_id=None),
         due_at=now + timedelta(seconds=seconds),
     )
     stored, is_new = await store.deliveries.keep(delivery)
@@ -390,6 +461,77 @@ async def test_a_delivery_whose_process_died_is_decided_when_it_comes_again(hook
 
     assert (answer.json()["id"], answer.json()["state"]) == (delivery.id, "accepted")
     assert len(await hook.runs()) == 1
+
+
+async def large_roster(hook: Hook) -> None:
+    """A roster with which a job of Carol's is more than the store takes: each of its stages has her environment."""
+    await hook.client.register(hook.course, "mp1", students=[stage("exit", "0")] * 3)
+    students = [{"student": "carol", "repository": "cs/carol", "env": {"LARGE": "x" * 6_000_000}}]
+    url = f"/api/v2/courses/{hook.course}/assignments/mp1/roster"
+    answer = await hook.client.http.put(url, json={"students": students}, headers=hook.staff)
+    assert answer.status_code == 200, answer.text
+
+
+TOO_LARGE = "the submission's run is too large to be stored"
+
+
+async def test_a_submission_whose_job_the_store_would_refuse_is_refused(hook: Hook) -> None:
+    await large_roster(hook)
+
+    answer = await hook.send(push("carol"))
+
+    assert (answer.status_code, answer.json()["detail"].split(":")[0]) == (422, TOO_LARGE)
+    assert [each["state"] for each in await hook.deliveries()] == ["refused"]
+    assert await hook.runs() == []
+
+
+async def test_such_a_submission_is_refused_by_the_sweep_too(hook: Hook, store: Store) -> None:
+    await large_roster(hook)
+    delivery = await undecided(hook, store, -1, "carol")
+
+    async def is_refused() -> bool:
+        found = await store.deliveries.get(delivery.id)
+        return bool(found and found.state is DeliveryState.REFUSED and found.reason.startswith(TOO_LARGE))
+
+    await until(is_refused, within=20)
+    assert await hook.client.is_ready()
+
+
+async def test_a_delivery_that_cannot_be_decided_keeps_no_other_waiting(
+    hook: Hook, other_course: str, store: Store, database: AsyncDatabase[dict[str, Any]]
+) -> None:
+    broken = Hook(hook.client, other_course)
+    await broken.client.register(other_course, "mp1", students=[stage("exit", "0")])
+    await broken.configure()
+    unreadable = {"_id": f"{other_course}/mp1", "students": [{"student": ""}]}  # as another program may have left it
+    await database["roster"].insert_one(unreadable)
+    stuck = await undecided(broken, store, -1000)
+    behind = await undecided(hook, store, -1)
+    assert stuck.due_at
+
+    async def is_decided() -> bool:
+        found = await store.deliveries.get(behind.id)
+        return bool(found and found.state is DeliveryState.ACCEPTED)
+
+    await until(is_decided, within=20)
+    put_off = await store.deliveries.get(stuck.id)
+    assert put_off
+    assert put_off.due_at
+    assert (put_off.state, put_off.due_at > stuck.due_at) == (DeliveryState.RECEIVED, True)
+    answer = await broken.send(push(ALICE))
+    assert (answer.status_code, answer.json()["state"]) == (202, "received"), "it is stored, so it is not refused"
+    await broken.roster(ALICE)
+    assert (await broken.ask("POST", f"/deliveries/{answer.json()['id']}/redeliver")).json()["state"] == "accepted"
+
+
+@pytest.mark.parametrize("size", [200_000, 20_000_000])
+async def test_an_env_that_no_program_can_be_given_is_refused(hook: Hook, size: int) -> None:
+    await hook.configure(format="json")
+    answer = await hook.send({"student": ALICE, "idempotency_key": "k1", "env": {"X": "x" * size}})
+
+    assert (answer.status_code, answer.json()["detail"].split(",")[0]) == (400, "env: Value error")
+    assert "at most 131072 bytes" in answer.json()["detail"]
+    assert await hook.deliveries() == []
 
 
 async def test_a_submission_to_an_assignment_that_is_not_registered_waits_for_it(client: Client, course: str) -> None:
@@ -424,6 +566,37 @@ async def test_a_front_end_that_is_not_git(hook: Hook, store: Store) -> None:
         answer = await hook.send(wrong)
         assert (answer.status_code, says in answer.json()["detail"]) == (400, True), answer.text
     assert (await hook.send({**body, "student": "dave"})).status_code == 422
+
+
+async def form(hook: Hook, **submission: Any) -> httpx2.Response:
+    """As a front-end sends it that gives deliveries no ids of their own."""
+    return await hook.send(submission, **{"X-GitHub-Delivery": ""})
+
+
+async def test_the_same_key_of_two_students_is_two_submissions(hook: Hook) -> None:
+    await hook.configure(format="json")
+
+    answers = [await form(hook, student=name, idempotency_key="upload-1") for name in (ALICE, BOB, ALICE)]
+
+    assert [(each.status_code, each.json()["student"]) for each in answers] == [(202, ALICE), (202, BOB), (200, ALICE)]
+    assert len(await hook.runs()) == 2
+    await hook.roster("a", "a/b")
+    for name, key in (("a", "b/c"), ("a/b", "c")):
+        assert (await form(hook, student=name, idempotency_key=key)).status_code == 202
+
+
+async def test_a_group_submits_as_a_student_does(hook: Hook) -> None:
+    await hook.configure(format="json")
+    await hook.roster("team-1")
+
+    answer = await form(hook, group="team-1", idempotency_key="k1")
+
+    assert (answer.status_code, answer.json()["student"]) == (202, "team-1")
+    run = await hook.client.describe(hook.course, answer.json()["run"])
+    assert run["jobs"][0]["env"]["BROADWAY_STUDENT"] == "team-1"
+    for who in ({}, {"student": ALICE, "group": "team-1"}):
+        refused = await form(hook, idempotency_key="k2", **who)
+        assert (refused.status_code, "either student or group" in refused.json()["detail"]) == (400, True)
 
 
 @pytest.mark.parametrize(
@@ -478,8 +651,15 @@ async def test_a_hook_can_be_removed_and_its_deliveries_stay(hook: Hook, store: 
     assert await store.deliveries.get(told["id"])
 
 
-async def test_deliveries_are_read_page_by_page(hook: Hook) -> None:
+@pytest.mark.parametrize("is_burst", [False, True])
+async def test_deliveries_are_read_page_by_page(
+    hook: Hook, database: AsyncDatabase[dict[str, Any]], *, is_burst: bool
+) -> None:
     sent = [(await hook.send(push(ALICE))).json()["id"] for _ in range(5)]
+    if is_burst:  # all within a millisecond
+        same = {"$set": {"received_at": datetime.now(UTC)}}
+        await database["hook_delivery"].update_many({"_id": {"$in": sent}}, same)
+        sent.sort()
     found: list[str] = []
     after: str | None = None
     for _ in range(3):

@@ -107,6 +107,26 @@ async def test_a_submission_with_a_key_is_one_run(client: Client, course: str) -
     assert (other.status_code, other.headers["content-type"]) == (422, PROBLEM)
 
 
+@pytest.mark.parametrize(("students", "later"), [("all", ("a", "b", "c")), (["a", "b"], ("b",))])
+async def test_a_repeated_submission_is_the_same_run_whatever_the_roster_is_now(
+    client: Client, course: str, students: Any, later: tuple[str, ...]
+) -> None:
+    await client.register(course, "mp1", students=[stage("exit", "0")])
+    await put_roster(client, course, "a", "b")
+    path, body = "/assignments/mp1/runs", {"students": students}
+    keyed = headers(course, **{"Idempotency-Key": "k"})
+    first = await ask(client, course, path, "POST", json=body, headers=keyed)
+    await put_roster(client, course, *later)
+
+    again = await ask(client, course, path, "POST", json=body, headers=keyed)
+
+    assert (again.status_code, again.json()["id"], again.json()["students"]) == (201, first.json()["id"], 2)
+    assert again.headers["location"] == first.headers["location"]
+    other = await ask(client, course, path, "POST", json={"students": ["b"]}, headers=keyed)
+    assert other.status_code == 422
+    assert len((await ask(client, course, "/runs")).json()["items"]) == 1
+
+
 async def test_runs_are_listed_page_by_page_latest_first(client: Client, course: str, other_course: str) -> None:
     for name in ("mp1", "mp2"):
         await client.register(course, name, students=[stage("exit", "0")])
@@ -187,6 +207,20 @@ async def test_the_description_is_valid_and_complete(client: Client) -> None:
     assert len(ids) == len(set(ids))
     assert all(document["paths"][path][method]["summary"] for path, method in operations)
     assert "mappingproxy" not in answer.text
+
+
+async def test_the_description_says_which_bodies_may_be_left_out_and_which_headers_answers_have(client: Client) -> None:
+    paths = (await client.http.get("/api/v2/openapi.json")).json()["paths"]
+    operations = [(f"{method} {path}", said) for path, item in paths.items() for method, said in item.items()]
+    bodies = {name: said["requestBody"]["required"] for name, said in operations if "requestBody" in said}
+
+    optional = {name.rpartition("/")[2] for name, is_required in bodies.items() if not is_required}
+    assert optional == {"cancel", "rerun", "redeliver", "pause", "resume", "drain", "revoke"}
+    assert bodies["post /api/v2/courses/{course}/hooks/{hook}"]
+    for name, said in operations:
+        for status, header in (("201", "Location"), ("429", "Retry-After"), ("503", "Retry-After")):
+            if status in said["responses"]:
+                assert header in said["responses"][status]["headers"], name
 
 
 async def test_the_page_of_the_description_needs_nothing_from_elsewhere(client: Client) -> None:
