@@ -1,4 +1,4 @@
-"""Configs that no course may register: a directory for each, with the config, and in ``case.toml`` what is to come of it.
+"""Configs that no course may register: a directory for each, with the config, and in ``case.toml`` what comes of it.
 
 ``about`` says what it asks for, ``status`` and ``named`` what the answer is to have. ``course`` and ``assignment`` are
 the names under which it is registered, where those are what is odd.
