@@ -66,14 +66,14 @@ async def test_an_empty_roster_goes_straight_on(cluster: Cluster) -> None:
     assert [job["phase"] for job in run["jobs"]] == ["post-processing"]
 
 
-async def test_a_missing_image_is_the_infrastructures_fault_and_named(cluster: Cluster) -> None:
+async def test_a_missing_image_is_named_and_not_tried_again(cluster: Cluster) -> None:
     cluster.graders.start("host1")
     await cluster.client.register("cs241", "mp1", students=[{"image": "missing/image:1"}])
 
     run = await cluster.client.finished("cs241", await cluster.client.submit("cs241", "mp1", students=1))
 
     (job,) = run["jobs"]
-    assert (job["outcome"], job["fault_phase"]) == ("infrastructure_error", "pull")
+    assert (job["outcome"], job["fault_phase"], job["attempts"]) == ("infrastructure_error", "pull", 1)
     assert "missing/image:1" in job["reason"]
     log = await cluster.client.get(f"grading_job_log/cs241/{job['id']}", token="staff-241")
     assert "missing/image:1" in log.json()["data"]["stderr"]

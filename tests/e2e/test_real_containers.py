@@ -1,5 +1,7 @@
 """The control plane and graders as processes, as operators start them, on a real container engine."""
 
+import asyncio
+import contextlib
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -204,15 +206,51 @@ async def test_hostile_submissions_harm_nobody_else(host: Host) -> None:
     await until(lambda: host.containers() == [])
 
 
-async def test_a_missing_image_is_named(host: Host) -> None:
+@contextlib.asynccontextmanager
+async def empty_registry() -> AsyncIterator[str]:
+    """A registry without images; its address."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                status, body = b"404 Not Found", b'{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "unknown"}]}'
+                if head.split()[1] == b"/v2/":
+                    status, body = b"200 OK", b"{}"
+                kind = b"Content-Type: application/json\r\nContent-Length: %d" % len(body)
+                writer.write(
+                    b"HTTP/1.1 %s\r\n%s\r\n\r\n" % (status, kind) + (b"" if head.startswith(b"HEAD") else body)
+                )
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield f"localhost:{server.sockets[0].getsockname()[1]}"
+        server.close()
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+async def test_a_missing_image_is_named_and_tried_again_only_if_its_registry_is_away(host: Host, is_away: bool) -> None:
     await host.grader("host1")
-    await host.client.register("cs241", "mp1", students=[{"image": "localhost:1/no-such-image:1"}])
+    async with empty_registry() as address:
+        image = f"{'localhost:1' if is_away else address}/no-such-image:1"
+        await host.client.register("cs241", "mp1", students=[{"image": image}])
+        run = await host.client.finished("cs241", await host.client.submit("cs241", "mp1", students=1))
+
+    (job,) = run["jobs"]
+    assert (job["outcome"], job["fault_phase"]) == ("infrastructure_error", "pull")
+    assert job["attempts"] == (3 if is_away else 1)
+    assert image in job["reason"]
+
+
+@pytest.mark.parametrize("entrypoint", ["no-such-program", "/etc"])
+async def test_an_entrypoint_that_is_not_there_is_named_and_not_tried_again(host: Host, entrypoint: str) -> None:
+    await host.grader("host1")
+    await host.client.register("cs241", "mp1", students=[host.shell("", entrypoint=[entrypoint])])
 
     run = await host.client.finished("cs241", await host.client.submit("cs241", "mp1", students=1))
 
     (job,) = run["jobs"]
-    assert (job["outcome"], job["fault_phase"]) == ("infrastructure_error", "pull")
-    assert "localhost:1/no-such-image:1" in job["reason"]
+    assert (job["outcome"], job["fault_phase"], job["attempts"]) == ("infrastructure_error", "start", 1)
+    assert entrypoint in job["reason"]
 
 
 async def test_a_wrong_cluster_token_is_said(host: Host) -> None:

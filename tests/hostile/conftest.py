@@ -1,9 +1,11 @@
 """All runtimes, the image of the submissions, and what a case may leave."""
 
 import contextlib
+import os
 import re
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Self
@@ -23,63 +25,138 @@ from broadway.local.engine import Engine
 LIMITS = {"output": 256 * 1024, "file_size": 8 * 1024 * 1024, "pids": 64, "disk": 32 * 1024 * 1024}
 SIZE = Size(size=16 * 1024 * 1024, inodes=2000)
 
+# What the engine may have more than before the first case.
+MEMORY_GROWTH = 50 * 1024 * 1024  # bytes of its daemon
+DISK_GROWTH = 1024 * 1024  # bytes
 
-ENGINE_GROWTH = 96 * 1024 * 1024  # bytes of memory that the engine's daemon may have more than before the first case
-LAYERS = Path(".broadway/engine/data/overlay2")
+DATA = Path(".broadway/engine/data")
+TICKS = os.sysconf("SC_CLK_TCK")  # per second
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What an engine takes: its daemon's memory in bytes, and how many layers of images and containers it keeps."""
+    """What an engine takes: its daemon's memory and its data in bytes, its layers, and its volumes."""
 
-    memory: int
-    layers: int
+    memory: int = 0
+    disk: int = 0
+    layers: frozenset[str] = frozenset()
+    volumes: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, engine: Engine) -> Self:
+    def of(cls, engine: Engine, api: docker.APIClient) -> Self:
         if not engine.private:  # somebody else's, which does other things too
-            return cls(0, 0)
+            return cls()
         (resident,) = re.findall(r"^VmRSS:\s+(\d+) kB$", Path(f"/proc/{engine.pid}/status").read_text(), re.MULTILINE)
-        return cls(int(resident) * 1024, len(list(LAYERS.glob("[0-9a-f]*"))))
+        # What is on its way out vanishes under du's hands.
+        told = subprocess.run(["du", "-sxk", str(DATA)], capture_output=True, text=True, check=False).stdout
+        layers = frozenset(path.name for path in (DATA / "overlay2").glob("[0-9a-f]*"))
+        volumes = frozenset(volume["Name"] for volume in api.volumes()["Volumes"] or [])
+        return cls(int(resident) * 1024, int(told.split()[0]) * 1024, layers - _honest_layers(api), volumes)
+
+    def growth(self, since: "Footprint") -> Iterator[str]:
+        """What is more than it may be."""
+        if self.memory > since.memory + MEMORY_GROWTH:
+            yield f"the daemon has grown from {since.memory} to {self.memory} bytes"
+        if self.disk > since.disk + DISK_GROWTH:
+            yield f"the engine's data have grown from {since.disk} to {self.disk} bytes"
+        for kind, more in (("layer", self.layers - since.layers), ("volume", self.volumes - since.volumes)):
+            yield from (f"{kind} {name}" for name in more)
 
 
-@dataclass
+def _honest_layers(api: docker.APIClient) -> frozenset[str]:
+    """Those of the containers of honest jobs, which run beside the cases."""
+    found = set()
+    for each in api.containers(all=True, filters={"label": "io.broadway.grader=honest"}):
+        with contextlib.suppress(docker.errors.NotFound):
+            # A container that is being removed has none any more.
+            data = api.inspect_container(each["Id"])["GraphDriver"]["Data"] or {}
+            layer = Path(data.get("UpperDir", "")).parent.name
+            found |= {layer, f"{layer}-init"}
+    return frozenset(found)
+
+
+@dataclass(frozen=True)
 class Bench:
-    """Runs jobs on one runtime."""
+    """Runs jobs on one runtime. ``owner`` stands on their containers, and before their directories' names."""
 
     containers: Containers
     work: Path
     api: docker.APIClient
     engine: Engine
     before: Footprint
+    owner: str = "hostile"
+
+    @property
+    def honest(self) -> "Bench":
+        """For jobs beside the cases, of which nothing counts as left."""
+        return replace(self, owner="honest")
 
     async def run(self, stages: list[dict[str, Any]]) -> Graded:
-        name = token_hex(6)
-        labels = Labels("hostile", "this-life", f"job-{name}", name, 0)
+        name = f"{self.owner}-{token_hex(6)}"
+        labels = Labels(self.owner, "this-life", f"job-{name}", name, 0)
         return await grade(stages, containers=self.containers, directory=self.work / name, labels=labels, size=SIZE)
 
     def left(self) -> list[str]:
         """What is left of jobs: containers, mounts, directories, groups of processes, and what the engine has kept."""
-        engines = self.api.containers(all=True, filters={"label": "io.broadway.grader=hostile"})
-        containers = [*(each["Id"] for each in engines), *(each.name for each in STATE.glob("*"))]
-        mounts = [line for line in Path("/proc/mounts").read_text().splitlines() if f"{self.work}/" in line]
-        directories = [str(path) for path in self.work.iterdir() if path.is_dir() and path.name != "images"]
-        return [*containers, *mounts, *directories, *_processes(), *self._grown()]
+        engines = self.api.containers(all=True, filters={"label": f"io.broadway.grader={self.owner}"})
+        containers = [*(each["Id"] for each in engines), *map(str, STATE.glob(f"*{self.owner}-*"))]
+        mounts = [
+            line for line in Path("/proc/mounts").read_text().splitlines() if f"{self.work}/{self.owner}-" in line
+        ]
+        directories = [str(path) for path in self.work.glob(f"{self.owner}-*")]
+        grown = Footprint.of(self.engine, self.api).growth(self.before)
+        return [*containers, *mounts, *directories, *self._processes(), *grown]
 
-    def _grown(self) -> Iterator[str]:
-        now = Footprint.of(self.engine)
-        if now.memory > self.before.memory + ENGINE_GROWTH:
-            yield f"the daemon has grown from {self.before.memory} to {now.memory} bytes"
-        if now.layers > self.before.layers:
-            yield f"{now.layers - self.before.layers} layers"
+    def _processes(self) -> Iterator[str]:
+        """Processes in the control group of a container of ours."""
+        for path in Path("/proc").glob("[0-9]*/cgroup"):
+            with contextlib.suppress(OSError):
+                if re.search(f"/broadway(-oci)?/[^/]*{self.owner}-", path.read_text()):
+                    yield str(path.parent)
+
+    def engine_seconds(self) -> float:
+        """CPU time that the engine's daemon, and the one that it starts itself, have used so far."""
+        if not self.engine.private:
+            return 0.0
+        daemons = [str(self.engine.pid), *Path(f"/proc/{self.engine.pid}/task").glob("*/children")]
+        pids = [daemons[0], *(pid for path in daemons[1:] for pid in Path(path).read_text().split())]
+        return sum(_cpu_ticks(pid) for pid in pids) / TICKS
 
 
-def _processes() -> Iterator[str]:
-    """Processes in the control group of a container of ours."""
-    for path in Path("/proc").glob("[0-9]*/cgroup"):
-        with contextlib.suppress(OSError):
-            if re.search("/broadway(-oci)?/", path.read_text()):
-                yield str(path.parent)
+def _cpu_ticks(pid: str) -> int:
+    with contextlib.suppress(FileNotFoundError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+    return 0
+
+
+@dataclass(frozen=True)
+class Canary:
+    """A file of the host that nobody is to read or change. Read by a grader, it would be good results."""
+
+    path: Path
+    before: os.stat_result
+
+    @classmethod
+    def put(cls, directory: Path) -> Self:
+        path = directory / "host-canary"
+        path.write_text('{"score": 1, "output": "secret of the host"}')
+        path.chmod(0o640)
+        os.utime(path, (0, 1))
+        return cls(path, path.stat())
+
+    @property
+    def harm(self) -> list[str]:
+        """What has been done to it."""
+        now = self.path.stat()
+        kept = ("st_ino", "st_mode", "st_nlink", "st_uid", "st_gid", "st_size", "st_mtime_ns", "st_ctime_ns")
+        changed = [f"{name} changed" for name in kept if getattr(now, name) != getattr(self.before, name)]
+        return changed + (["read"] if now.st_atime_ns != self.before.st_atime_ns else [])
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Canary:
+    return Canary.put(tmp_path)
 
 
 @pytest.fixture(scope="session")
@@ -97,7 +174,7 @@ def open_bench(
     docker_engine: Engine, api: docker.APIClient, hostile_image: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Open:
     assert hostile_image
-    docker_host, before = docker_engine.docker_host, Footprint.of(docker_engine)
+    docker_host, before = docker_engine.docker_host, Footprint.of(docker_engine, api)
 
     @contextlib.asynccontextmanager
     async def open_bench(runtime: str | None = None) -> AsyncIterator[Bench]:

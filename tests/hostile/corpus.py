@@ -3,15 +3,17 @@
 ``about`` says what it tries, ``outcome`` which outcomes are right (with ``runsc = true`` on gVisor too, where
 ``outcome_runsc`` adds others), ``reason`` and ``log`` what must be found in them, ``score`` what it is to score.
 ``pipeline`` is *stage* (the submission in an untrusted stage, the default), *judged* (and a trusted stage after it),
-*class* (and one before it, as in the docs) or *planted* (a stage of the standard profile that plants a results file).
-Scripts end with 66 when they got through.
+*class* (and one before it, as in the docs), *copied* (and a judge that takes a results file from it), *quoted* (and one
+that takes a comment, between quotes) or *planted* (a stage of the standard profile that plants a results file).
+``$CANARY`` is the path of a file of the host. Scripts end with 66 when they got through.
 """
 
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from hostile.configs import HERE as CONFIGS
 from pydantic import BaseModel, ConfigDict
 
 from broadway.assignment import AssignmentConfig, prepare_stages
@@ -27,6 +29,10 @@ score=0
 cmp -s /job/out/answer /job/tests/expected && score=1
 echo "{\\"score\\": $score, \\"max_score\\": 1}" >/job/results.json || exit 1
 """
+COPIES = "cat /job/out/results.json >/job/results.json"
+QUOTES = """
+{ printf '{"score": 0, "max_score": 1, "feedback": "'; cat /job/out/feedback; printf '"}'; } >/job/results.json
+"""
 SETUP = f"""
 mkdir /job/submission /job/tests
 echo {ANSWER} >/job/submission/answer
@@ -34,6 +40,7 @@ echo {ANSWER} >/job/tests/expected
 chmod 700 /job/tests
 echo 'exit 0' >/job/judge.sh
 """
+JUDGES = {"copied": COPIES, "quoted": QUOTES}
 
 
 class Case(BaseModel):
@@ -51,32 +58,34 @@ class Case(BaseModel):
     log: str = ""
     score: float | None = None
     runsc: bool = False
-    pipeline: str = "stage"
+    pipeline: Literal["stage", "judged", "class", "copied", "quoted", "planted"] = "stage"
     results: str = "results.json"
     timeout: float = 10
     memory: str = "64m"
     env: Mapping[str, str] = {}
 
-    def stages(self, image: str) -> list[dict[str, Any]]:
-        """The stages of its job, as a grader gets them."""
-        config = AssignmentConfig.model_validate({"student_pipeline": self._pipeline(image), "env": {"SECRET": SECRET}})
+    def stages(self, image: str, canary: Path) -> list[dict[str, Any]]:
+        """The stages of its job, as a grader gets them; ``canary`` is the file of the host that it knows of."""
+        pipeline = self._pipeline(image, canary)
+        config = AssignmentConfig.model_validate({"student_pipeline": pipeline, "env": {"SECRET": SECRET}})
         posted = config.as_posted()
         return prepare_stages(
             posted["student_pipeline"], shared=posted["env"], job_env={"STUDENT_ID": "s"}, run_id="run", job_id="job"
         )
 
-    def _pipeline(self, image: str) -> list[dict[str, Any]]:
-        common = {"image": image, "memory": self.memory, "timeout": self.timeout, "env": dict(self.env)}
-        submission = {**common, "entrypoint": [*self.interpreter, self.submission]}
+    def _pipeline(self, image: str, canary: Path) -> list[dict[str, Any]]:
+        common = {"image": image, "memory": self.memory, "timeout": self.timeout}
+        env = {"CANARY": str(canary), **self.env}
+        submission = {**common, "env": env, "entrypoint": [*self.interpreter, self.submission]}
         untrusted = {**submission, "untrusted": True, "write": ["out"]}
         trusted = {**common, "networking": False}
-        judge = {**trusted, "entrypoint": ["sh", "-c", JUDGE], "results": "results.json"}
+        judge = {**trusted, "entrypoint": ["sh", "-c", JUDGES.get(self.pipeline, JUDGE)], "results": "results.json"}
         setup = {**trusted, "entrypoint": ["sh", "-c", SETUP]}
         match self.pipeline:
             case "planted":
                 nothing = {**trusted, "entrypoint": ["true"], "results": self.results}
                 return [{**submission, "networking": False}, nothing]
-            case "judged":
+            case "judged" | "copied" | "quoted":
                 return [untrusted, judge]
             case "class":
                 return [setup, {**untrusted, "read": ["submission"]}, judge]
@@ -86,7 +95,7 @@ class Case(BaseModel):
 
 def load() -> list[Case]:
     """All cases, by name."""
-    return [_case(path.parent) for path in sorted(HERE.glob("*/*/case.toml"))]
+    return [_case(path.parent) for path in sorted(HERE.glob("*/*/case.toml")) if path.parts[-3] != CONFIGS.name]
 
 
 def _case(directory: Path) -> Case:

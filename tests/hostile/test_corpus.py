@@ -1,17 +1,16 @@
 """Every hostile submission has its outcome, leaves nothing, and disturbs no honest job beside it."""
 
-import asyncio
+import contextlib
 import json
-import os
 import re
-import time
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 import pytest
 from harness import until
-from hostile.conftest import Bench, Open
+from hostile.conftest import Bench, Canary, Open
 from hostile.corpus import SECRET, Case, load
+from hostile.neighbour import Neighbour
 from images import HOSTILE
 
 from broadway.grader.grade import Graded
@@ -19,99 +18,76 @@ from broadway.grader.oci import NAME
 from broadway.job import Outcome
 
 CASES = load()
-HONEST = "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; echo 42"  # a few tenths of a second of computing
-TRIES = 5
-NOISE = 0.5  # seconds that starting a container may take longer, whoever else there is
+ENGINE_SECONDS = 2  # of CPU that a case may cost the engine's daemon
+KEYS = {"data", "killed", "success", "usage", "streams", "scores"}  # of a stage's entry in the results
 
 
-def honest() -> list[dict[str, object]]:
-    return [{"image": HOSTILE, "entrypoint": ["sh", "-c", HONEST], "networking": False, "memory": "64m", "timeout": 60}]
-
-
-@pytest.fixture(scope="module")
-async def runc(open_bench: Open) -> AsyncIterator[Bench]:
-    async with open_bench() as bench:
-        yield bench
+@contextlib.asynccontextmanager
+async def opened(bench: contextlib.AbstractAsyncContextManager[Bench]) -> AsyncIterator[Neighbour]:
+    async with bench as opened:
+        neighbour = await Neighbour.measured(opened)
+        yield neighbour
+        await neighbour.check(to_the_end=True)
 
 
 @pytest.fixture(scope="module")
-async def runsc(open_bench: Open) -> AsyncIterator[Bench]:
-    async with open_bench("runsc") as bench:
-        yield bench
+async def runc(open_bench: Open) -> AsyncIterator[Neighbour]:
+    async with opened(open_bench()) as neighbour:
+        yield neighbour
 
 
 @pytest.fixture(scope="module")
-async def oci(open_bench: Open) -> AsyncIterator[Bench]:
-    async with open_bench(NAME) as bench:
-        yield bench
+async def oci(open_bench: Open) -> AsyncIterator[Neighbour]:
+    async with opened(open_bench(NAME)) as neighbour:
+        yield neighbour
 
 
 @pytest.fixture(scope="module")
-async def solo(runc: Bench) -> float:
-    """Seconds that an honest job takes when it is alone: the longest of a few."""
-    return max([(await _timed(runc))[1] for _ in range(3)])
-
-
-@pytest.fixture(scope="module")
-async def solo_on_oci(oci: Bench) -> float:
-    return max([(await _timed(oci))[1] for _ in range(3)])
-
-
-@pytest.fixture
-def canary(tmp_path: Path) -> Iterator[Path]:
-    """A file of the host that nobody is to read."""
-    path = tmp_path / "host-canary"
-    path.write_text("secret of the host")
-    os.utime(path, (0, 1))
-    yield path
-    assert path.stat().st_atime == 0, "somebody has read the host's file"
-    assert path.read_text() == "secret of the host"
-
-
-async def _timed(bench: Bench) -> tuple[Graded, float]:
-    begun = time.monotonic()
-    graded = await bench.run(honest())
-    return graded, time.monotonic() - begun
+async def runsc(open_bench: Open) -> AsyncIterator[Neighbour]:
+    async with opened(open_bench("runsc")) as neighbour:
+        yield neighbour
 
 
 def test_the_corpus_is_large_enough() -> None:
     assert len(CASES) >= 90
     assert sum(case.runsc for case in CASES) >= 30
+    families = {case.name.partition("/")[0] for case in CASES}
+    assert families == {
+        *("processes", "time", "memory", "disk", "output", "files", "results", "escape", "forgery", "uploads")
+    }
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-async def test_on_runc(case: Case, runc: Bench, solo: float, canary: Path) -> None:
-    await _leaves_others_alone(case, runc, solo, canary)
+async def test_on_runc(case: Case, runc: Neighbour, canary: Canary) -> None:
+    await _leaves_others_alone(case, runc, canary, case.outcome)
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-async def test_on_oci(case: Case, oci: Bench, solo_on_oci: float, canary: Path) -> None:
-    await _leaves_others_alone(case, oci, solo_on_oci, canary)
+async def test_on_oci(case: Case, oci: Neighbour, canary: Canary) -> None:
+    await _leaves_others_alone(case, oci, canary, case.outcome)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.runsc], ids=lambda case: case.name)
-async def test_on_runsc(case: Case, runsc: Bench, canary: Path) -> None:
-    assert canary.exists()
-    _check(case, await runsc.run(case.stages(HOSTILE)), [*case.outcome, *case.outcome_runsc])
-    await until(lambda: not runsc.left())
+async def test_on_runsc(case: Case, runsc: Neighbour, canary: Canary) -> None:
+    await _leaves_others_alone(case, runsc, canary, [*case.outcome, *case.outcome_runsc])
 
 
-async def _leaves_others_alone(case: Case, bench: Bench, solo: float, canary: Path) -> None:
-    assert canary.exists()
-    for attempt in range(TRIES):
-        graded, (beside, seconds) = await asyncio.gather(bench.run(case.stages(HOSTILE)), _timed(bench))
-        _check(case, graded, case.outcome)
-        assert (beside.outcome, beside.stdout.split()[-1]) == (Outcome.SUCCEEDED, "42")
-        if seconds <= 2 * solo + NOISE:
-            break
-        solo = max(solo, (await _timed(bench))[1])  # others use the machine too, more now than before
-        assert attempt < TRIES - 1, f"the honest job took {seconds:.1f} s, alone {solo:.1f} s"
+async def _leaves_others_alone(case: Case, neighbour: Neighbour, canary: Canary, outcomes: Sequence[Outcome]) -> None:
+    bench = neighbour.bench
+    stages, before = case.stages(HOSTILE, canary.path), bench.engine_seconds()
+    with neighbour.beside(case.name, partial(bench.run, stages)):
+        graded = await bench.run(stages)
+    _check(case, graded, outcomes)
     await until(lambda: not bench.left())
+    spent = bench.engine_seconds() - before
+    assert spent <= ENGINE_SECONDS, f"the engine's daemon has computed for {spent:.1f} s"
+    await neighbour.check()
+    assert canary.harm == []
 
 
-def _check(case: Case, graded: Graded, outcomes: list[Outcome] | object) -> None:
+def _check(case: Case, graded: Graded, outcomes: Sequence[Outcome]) -> None:
     what = f"{case.about}: {graded.outcome}, {graded.reason}, {graded.stdout[-500:]}"
-    assert graded.outcome in outcomes, what  # type: ignore[operator]
+    assert graded.outcome in outcomes, what
     assert "exit code 66" not in graded.reason, what
     if graded.outcome is case.outcome[0]:
         assert re.search(case.reason, graded.reason), what
@@ -119,8 +95,16 @@ def _check(case: Case, graded: Graded, outcomes: list[Outcome] | object) -> None
     assert "\0" not in graded.stdout
     assert len(graded.stdout) < 600 * 1024
     assert SECRET not in json.dumps(graded.results) + graded.reason
-    scores = [entry["scores"]["score"] for entry in graded.results if "scores" in entry]
-    if graded.outcome is Outcome.SUCCEEDED:
-        assert scores == ([] if case.score is None else [case.score]), what
-    else:
-        assert scores == [], what
+    _check_scores(case, graded, what)
+
+
+def _check_scores(case: Case, graded: Graded, what: str) -> None:
+    assert all(entry.keys() <= KEYS for entry in graded.results), "what a student writes becomes no field of ours"
+    scores = [entry["scores"] for entry in graded.results if "scores" in entry]
+    expected = [] if case.score is None or graded.outcome is not Outcome.SUCCEEDED else [case.score]
+    assert [each["score"] for each in scores] == expected, what
+    for each in scores:
+        assert each.keys() == {"score", "max_score", "document"}
+        assert each["document"].isascii(), "kept as a text that nothing on its way can take for anything else"
+        assert each["document"].isprintable()
+        assert isinstance(json.loads(each["document"]), dict)

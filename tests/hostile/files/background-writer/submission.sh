@@ -1,3 +1,3 @@
 #!/bin/sh
-(while :; do ln -sf /etc/passwd /job/out/answer; rm -f /job/out/answer; done) &
+(while :; do ln -sf "$CANARY" /job/out/answer; rm -f /job/out/answer; done) &
 exit 0

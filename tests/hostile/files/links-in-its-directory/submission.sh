@@ -1,6 +1,8 @@
 #!/bin/sh
 cd /job/out
-ln -s /etc/passwd a
+ln -s "$CANARY" a
+ln -s "$CANARY" answer
+ln -s "$(dirname "$CANARY")" directory
 ln -s / b
 ln -s nowhere c
 ln -s d d

@@ -1,2 +1,2 @@
 #!/bin/sh
-ln -s /etc /job/dir
+ln -s "$(dirname "$CANARY")" /job/dir

@@ -1,0 +1,2 @@
+#!/bin/sh
+printf '\\ud800 and \\udfff' >/job/out/feedback

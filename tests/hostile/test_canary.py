@@ -1,0 +1,56 @@
+"""The host's file that no case may touch notices who follows a link to it: a test of what the corpus is tested with."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hostile.conftest import Bench, Canary, Open
+from hostile.corpus import Case, load
+from images import HOSTILE
+
+from broadway.grader.grade import Graded
+from broadway.job import Outcome
+
+CASES = {case.name: case for case in load()}
+
+
+@pytest.fixture(scope="module")
+async def bench(open_bench: Open) -> AsyncIterator[Bench]:
+    async with open_bench() as bench:
+        yield bench
+
+
+def naive_read(root: Path, path: str, *, limit: int) -> bytes:
+    return (root / path).read_bytes()[:limit]
+
+
+async def naive_neutralise(directory: Path) -> None:
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            Path(parent, name).chmod(0o644)
+
+
+async def graded(case: Case, bench: Bench, canary: Canary) -> Graded:
+    return await bench.run(case.stages(HOSTILE, canary.path))
+
+
+@pytest.mark.parametrize("name", ["files/results-link", "files/results-directory-link"])
+async def test_a_reader_that_follows_links_is_seen(
+    name: str, bench: Bench, canary: Canary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broadway.grader.files.read", naive_read)
+
+    assert (await graded(CASES[name], bench, canary)).outcome is Outcome.SUCCEEDED
+
+    assert canary.harm == ["read"]
+
+
+async def test_whoever_changes_what_links_lead_to_is_seen(
+    bench: Bench, canary: Canary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broadway.grader.files.neutralise", naive_neutralise)
+
+    await graded(CASES["files/set-id"], bench, canary)
+
+    assert {"st_mode changed", "st_ctime_ns changed"} <= set(canary.harm)

@@ -1,0 +1,3 @@
+#!/bin/sh
+sleep 0.95
+exit 0
