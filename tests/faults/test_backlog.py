@@ -16,8 +16,8 @@ MEGABYTE = 1024 * 1024
 
 @pytest.mark.timeout(1500)
 async def test_a_long_backlog_costs_others_nothing(tmp_path: Path, report: Report) -> None:
-    more = ("--reconcile-interval", "5")
-    async with World.open(tmp_path, graders=2, slots=2, dispatcher_flags=more) as world:
+    flags = {"dispatcher": ("--reconcile-interval", "5")}
+    async with World.open(tmp_path, graders=2, slots=2, flags=flags) as world:
         await world.register(LARGE, "mp1", {"student_pipeline": [stage("sleep", "1")]})
         await world.register(SMALL, "mp1", {"student_pipeline": [stage("exit", "0")]})
         before = {name: resident(role.process.pid) for name, role in world.roles.items() if role.process}
