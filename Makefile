@@ -18,7 +18,8 @@ test: setup ## all tests
 	scripts/test
 
 faults: setup ## the whole fault suite; writes its table to docs/reliability.md
-	BROADWAY_FAULTS=1 timeout --kill-after=60 120m .venv/bin/python -m pytest -o faulthandler_timeout=2400 tests/faults
+	BROADWAY_FAULTS=1 timeout --kill-after=60 180m .venv/bin/python -m pytest -o faulthandler_timeout=4000 \
+		tests/domain/test_model.py tests/faults
 
 bench: ## measure Broadway beside what people use instead; writes docs/performance.md
 	@scripts/bootstrap bench

@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from broadway.assignment import Stage
 from broadway.grader.stages import ContainerError, KilledFor, Labels, Mount, StageRun, Upcoming
-from broadway.job import FaultPhase
+from broadway.job import FaultPhase, Outcome
 
 
 class FakeContainers:
@@ -66,6 +67,15 @@ class FakeContainers:
 
     async def remove_orphans(self, is_orphan: Callable[[str, str], bool]) -> int:  # noqa: ARG002 - nothing survives
         return 0
+
+
+def expected(stages: Sequence[Mapping[str, Any]]) -> Outcome:
+    """What a job of these stages has to come to, unless one of them needs files, a limit or a fault."""
+    for stage in map(Stage.model_validate, stages):
+        verb, *arguments = stage.entrypoint
+        if _ending(verb, arguments, stage, Path()).code:
+            return Outcome.FAILED
+    return Outcome.SUCCEEDED
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,21 @@
 """A model of the system around the real moves: messages are lost, doubled and reordered, processes crash.
 
-Whatever happens, no outcome changes within a generation; and once the faults stop, every job ends and the run with it.
+Whatever happens, no outcome changes within a generation, no job succeeds twice in one round of its run, none is started
+more often than is allowed; and once the faults stop, every job ends and the run with it.
 """
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from broadway.job import Attempt, Job, JobState, Outcome, Phase, Report, RetryPolicy
-from broadway.run import Run, RunState, plan_jobs, rerun_order
+from broadway.job import Attempt, Job, JobState, Move, Outcome, Phase, Report, RetryPolicy
+from broadway.run import Order, OrderKind, Run, RunState, plan_jobs, rerun_order
 
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
 POLICY = RetryPolicy(max_attempts=3, backoff=timedelta(seconds=1))
@@ -23,6 +24,7 @@ IS_WHOLE = "BROADWAY_FAULTS" in os.environ
 PIPELINE = [{"image": "x"}]
 
 picks = st.integers(0, 1_000_000)
+lives = st.none() | st.integers(0, 2)  # steps of an order until its giver dies, if he does
 verdicts = st.sampled_from([Outcome.SUCCEEDED, Outcome.FAILED, Outcome.INFRASTRUCTURE_ERROR])
 
 
@@ -53,9 +55,6 @@ class Store:
     jobs: dict[str, Job] = field(default_factory=dict)
 
 
-Told = Callable[[Job], Job]
-
-
 class Deployment(RuleBasedStateMachine):
     """A run of two students with a phase before and one after them."""
 
@@ -72,13 +71,14 @@ class Deployment(RuleBasedStateMachine):
         self.ready: list[Ready] = []
         self.working: list[Execution] = []
         self.spool: list[Report] = []
-        self.inbox: list[tuple[str, int, Told]] = []
+        self.inbox: list[tuple[str, int, Move]] = []
         self.outcomes: dict[tuple[str, int], tuple[Outcome | None, str | None]] = {}
+        self.successes: dict[tuple[str, int], int] = {}  # by job and round, the generation
         self.step()
 
     # What is stored, by conditional updates only
 
-    def move(self, job_id: str, told: Told) -> None:
+    def move(self, job_id: str, told: Move) -> None:
         before = self.store.jobs[job_id]
         self.store.jobs[job_id] = after = told(before)
         if after.is_terminal:
@@ -87,9 +87,14 @@ class Deployment(RuleBasedStateMachine):
                 after.outcome,
                 after.execution_id,
             )
+        if after.success:
+            assert self.successes.setdefault((job_id, after.round), after.generation) == after.generation
 
     def step(self) -> None:
         run = self.store.run
+        if run.order and not run.state.is_terminal:
+            self.carry_out(run.order)
+            return
         of_phase = [job for job in self.store.jobs.values() if job.phase is run.phase]
         if run.state.is_terminal or any(not job.is_terminal for job in of_phase):
             return
@@ -103,6 +108,37 @@ class Deployment(RuleBasedStateMachine):
                 self.move(job.id, lambda job: job.rerun(job.generation, run.round, self.clock))
         self.store.run = later
         self.publish_queued()
+
+    def carry_out(self, order: Order, *, steps: int | None = None) -> None:
+        """All of an order, or its first steps, after which whoever does it dies."""
+        moves = self.moves(order)
+        for job_id, move in moves[:steps]:
+            self.move(job_id, move)
+        if steps is not None:
+            return
+        run = self.store.run
+        state = run.state if order.kind is OrderKind.RERUN else RunState.FAILED
+        self.store.run = replace(run, state=state, order=None)
+        self.publish_queued()
+
+    def moves(self, order: Order) -> list[tuple[str, Move]]:
+        """What an order does to the jobs, in the order of their ids."""
+        run, phases = self.store.run, list(Phase)
+        moves: dict[str, Move] = {}
+        for job in self.jobs():
+            is_later = run.phase and phases.index(job.phase) > phases.index(run.phase)
+            if not job.is_terminal and (is_later or order.kind is not OrderKind.RERUN):
+                outcome = Outcome.SUPERSEDED if order.kind is OrderKind.SUPERSEDE else Outcome.CANCELLED
+                moves[job.id] = lambda job, outcome=outcome: job.cancel("ordered", self.clock, outcome)
+        for job_id, generation in order.jobs:
+            moves[job_id] = lambda job, generation=generation: job.rerun(generation, run.round, self.clock)
+        return sorted(moves.items())
+
+    def give(self, order: Order, state: RunState, steps: int | None) -> None:
+        """Store an order, and carry out as much of it as its giver lives to do."""
+        run = self.store.run
+        self.store.run = replace(run, state=state, round=run.round + 1, order=order)
+        self.carry_out(order, steps=steps)
 
     def publish_queued(self) -> None:
         phase = self.store.run.phase
@@ -154,7 +190,7 @@ class Deployment(RuleBasedStateMachine):
         until = self.clock + timedelta(seconds=1)
         self.move(message.job_id, lambda job: job.decline(message.generation, until))
 
-    def tell(self, message: Ready, told: Told) -> None:
+    def tell(self, message: Ready, told: Move) -> None:
         self.inbox.append((message.job_id, message.generation, told))
 
     @precondition(lambda self: any(e.report is None for e in self.working))
@@ -232,22 +268,21 @@ class Deployment(RuleBasedStateMachine):
         self.step()
 
     @precondition(lambda self: self.store.jobs)
-    @rule(pick=picks)
-    def rerun(self, pick: int) -> None:
+    @rule(pick=picks, steps=lives)
+    def rerun(self, pick: int, steps: int | None) -> None:
         jobs = sorted(self.store.jobs.values(), key=lambda job: job.id)
-        wanted = jobs[pick % len(jobs)]
-        state, order = rerun_order(jobs, only=[wanted.id], failed=False)
-        run = self.store.run
-        self.store.run = replace(run, state=state, round=run.round + 1)
-        for job_id, generation in order.jobs:
-            self.move(job_id, lambda job, g=generation: job.rerun(g, self.store.run.round, self.clock))
-        phases = list(Phase)
-        begins = self.store.run.phase
-        assert begins
-        for job in list(self.store.jobs.values()):
-            if phases.index(job.phase) > phases.index(begins) and not job.is_terminal:
-                self.move(job.id, lambda job: job.cancel("again", self.clock))
-        self.publish_queued()
+        if self.store.run.order:
+            self.step()
+        state, order = rerun_order(self.jobs(), only=[jobs[pick % len(jobs)].id], failed=False)
+        self.give(order, state, steps)
+
+    @precondition(lambda self: not self.store.run.state.is_terminal)
+    @rule(kind=st.sampled_from([OrderKind.CANCEL, OrderKind.SUPERSEDE]), steps=lives)
+    def end_the_run(self, kind: OrderKind, steps: int | None) -> None:
+        if self.store.run.order:
+            self.step()
+        if not self.store.run.state.is_terminal:
+            self.give(Order(kind), self.store.run.state, steps)
 
     # The reconciler
 
@@ -270,9 +305,18 @@ class Deployment(RuleBasedStateMachine):
     def later_phases_wait(self) -> None:
         """No job of a phase is open while the run is in an earlier one, but for those of a round that is over."""
         run = self.store.run if hasattr(self, "store") else None
-        if run and run.phase is Phase.STUDENTS:
+        if run and run.phase is Phase.STUDENTS and not run.order:
             posts = [job for job in self.jobs() if job.phase is Phase.POST_PROCESSING and not job.is_terminal]
             assert posts == []
+
+    @invariant()
+    def starts_are_limited(self) -> None:
+        assert all(job.starts <= POLICY.max_attempts for job in self.jobs())
+
+    @invariant()
+    def an_ended_run_has_no_open_job(self) -> None:
+        if hasattr(self, "store") and self.store.run.state.is_terminal:
+            assert all(job.is_terminal for job in self.jobs())
 
     def jobs(self) -> list[Job]:
         return list(self.store.jobs.values()) if hasattr(self, "store") else []
@@ -312,7 +356,7 @@ class Deployment(RuleBasedStateMachine):
         return [each for each in self.working if each.report is None].index(execution)
 
 
-TestDeployment = Deployment.TestCase
+TestDeployment = pytest.mark.timeout(3600 if IS_WHOLE else 120)(Deployment.TestCase)
 TestDeployment.settings = settings(
     max_examples=20_000 if IS_WHOLE else 150, stateful_step_count=100 if IS_WHOLE else 60
 )

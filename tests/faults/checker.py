@@ -5,14 +5,15 @@ The history is what every process noted while it ran; the final state is what th
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 OVER = ("grading run is complete", "grading run failed")
-POST_JOB = "post processing job"
+PRE_JOB, STUDENT_JOB, POST_JOB = "pre processing job", "student grading job", "post processing job"
+VERDICTS = ("succeeded", "failed", "timed_out", "out_of_memory", "output_limit")  # what a container has done
 SKEW = 0.05  # seconds between an effect and the line that tells of it
 
 
@@ -39,10 +40,18 @@ class Entry:
 
 @dataclass(frozen=True)
 class Final:
-    """What is left at the end; runs and jobs as the store has them."""
+    """What is left at the end; runs and jobs as the store has them.
+
+    ``expected`` has each job's only right outcome, by its stages, ``cancelled`` the jobs whose end was asked for, and
+    ``earlier`` the outcomes and executions that the store has had before, by job and generation. ``queues``: messages.
+    """
 
     runs: Sequence[dict[str, Any]]
     jobs: Sequence[dict[str, Any]]
+    expected: Mapping[str, str] = field(default_factory=dict)
+    cancelled: Collection[str] = ()
+    earlier: Mapping[tuple[str, int], tuple[str, str | None]] = field(default_factory=dict)
+    queues: Mapping[str, int] = field(default_factory=dict)
     dead_letters: int = 0
     spooled: Sequence[str] = ()
     directories: Sequence[str] = ()
@@ -88,18 +97,79 @@ def _every_submission_has_its_outcomes(case: _Case) -> Iterator[str]:
         if run is None:
             yield f"run {submitted.run}: accepted and then lost"
             continue
-        if run["state"] not in OVER:
-            yield f"run {submitted.run}: hangs as {run['state']!r}"
-        students = [job for job in case.final.jobs if _is_students(job, submitted.run)]
-        if run["state"] == OVER[0] and len(students) != submitted.students:
-            yield f"run {submitted.run}: {len(students)} jobs for {submitted.students} students"
+        if len(run["students_env"]) != submitted.students:
+            yield f"run {submitted.run}: {len(run['students_env'])} of {submitted.students} students are stored"
     for job_id, job in case.jobs.items():
         if job["state"] != "finished" or not job.get("outcome"):
             yield f"job {job_id}: has no outcome, it is {job['state']}"
 
 
 def _is_students(job: dict[str, Any], run: str) -> bool:
-    return bool(job["grading_run_id"] == run and job["type"] == "student grading job")
+    return bool(job["grading_run_id"] == run and job["type"] == STUDENT_JOB)
+
+
+def _every_run_ends_as_its_jobs_did(case: _Case) -> Iterator[str]:
+    """Complete, with all jobs of all phases; only a broken pre- or post-processing may fail it."""
+    of_run: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for job in case.final.jobs:
+        of_run[job["grading_run_id"]].append(job)
+    for run_id, run in case.runs.items():
+        if run["state"] not in OVER:
+            yield f"run {run_id}: hangs as {run['state']!r}"
+            continue
+        failed = {job["type"] for job in of_run[run_id] if not _is_students(job, run_id) and not job.get("success")}
+        if (run["state"] == OVER[1]) != bool(failed):
+            yield f"run {run_id}: {run['state']}, though {sorted(failed) or 'nothing'} has failed"
+        present = Counter(job["type"] for job in of_run[run_id])
+        for kind, number in _planned(run).items():
+            if present[kind] != number and PRE_JOB not in failed:
+                yield f"run {run_id}: {present[kind]} of {number} jobs of the kind {kind!r}"
+
+
+def _planned(run: dict[str, Any]) -> dict[str, int]:
+    """How many jobs of each kind a run has to have."""
+    config = run["config"]
+    return {
+        PRE_JOB: int(bool(config.get("pre_processing_pipeline"))),
+        STUDENT_JOB: len(run["students_env"]),
+        POST_JOB: int(bool(config.get("post_processing_pipeline"))),
+    }
+
+
+def _every_outcome_is_the_right_one(case: _Case) -> Iterator[str]:
+    """The infrastructure may only be blamed by a job that has used all its attempts up."""
+    for job_id, expected in case.final.expected.items():
+        job = case.jobs[job_id]
+        outcome = job.get("outcome")
+        is_given_up = outcome == "infrastructure_error" and len(_counted(job)) >= case.max_attempts
+        is_cancelled = outcome == "cancelled" and job_id in case.final.cancelled
+        if outcome != expected and not is_given_up and not is_cancelled:
+            yield f"job {job_id}: {outcome} after {len(_counted(job))} attempts, where {expected} is right"
+
+
+def _the_store_agrees_with_itself(case: _Case) -> Iterator[str]:
+    """One attempt of a generation has come to a verdict, and that is the job's; whoever was told of it, and who not."""
+    for job_id, job in case.jobs.items():
+        verdicts: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        for attempt in job.get("attempts") or []:
+            if attempt.get("outcome") in VERDICTS:
+                verdicts[attempt.get("generation", 1)].append(attempt)
+        for generation, attempts in verdicts.items():
+            if len(attempts) > 1:
+                yield f"job {job_id}: {len(attempts)} attempts of generation {generation} have a verdict"
+        last = verdicts[job.get("generation", 1)]
+        told = [(attempt["outcome"], attempt["execution_id"]) for attempt in last]
+        if job.get("outcome") in VERDICTS and (job["outcome"], job["execution_id"]) not in told:
+            yield f"job {job_id}: {job['outcome']} by execution {job['execution_id']}, of which no attempt tells"
+
+
+def _what_was_stored_stays(case: _Case) -> Iterator[str]:
+    for (job_id, generation), earlier in case.final.earlier.items():
+        job = case.jobs.get(job_id)
+        if job is None:
+            yield f"job {job_id}: was stored and is gone"
+        elif job.get("generation", 1) == generation and (job.get("outcome"), job.get("execution_id")) != earlier:
+            yield f"job {job_id}: {job.get('outcome')} is stored, where {earlier[0]} was before"
 
 
 def _an_outcome_never_changes(case: _Case) -> Iterator[str]:
@@ -158,6 +228,10 @@ def _post_processing_runs_once(case: _Case) -> Iterator[str]:
         if entry.job in posts and entry.outcome == "succeeded"
     )
     yield from (f"job {job}: post-processed {number} times" for (job, _), number in succeeded.items() if number > 1)
+    for job_id in posts:
+        rounds = case.runs.get(case.jobs[job_id]["grading_run_id"], {}).get("round", 1)
+        if (number := sum(succeeded[key] for key in succeeded if key[0] == job_id)) > rounds:
+            yield f"job {job_id}: post-processed {number} times in {rounds} rounds"
 
 
 def _executions(case: _Case) -> dict[str, tuple[Entry, float]]:
@@ -189,10 +263,11 @@ def _no_grader_runs_more_than_its_slots(case: _Case) -> Iterator[str]:
 
 
 def _no_grader_runs_a_job_twice_at_a_time(case: _Case) -> Iterator[str]:
-    by_job: dict[tuple[str, str, int, int], list[tuple[float, float]]] = defaultdict(list)
+    """Whichever of its lives began them."""
+    by_job: dict[tuple[str, str, int], list[tuple[float, float]]] = defaultdict(list)
     for entry, end in _executions(case).values():
-        by_job[entry.grader, entry.job, entry.generation, entry.pid].append((entry.at, end))
-    for (grader, job, _, _), times in by_job.items():
+        by_job[entry.grader, entry.job, entry.generation].append((entry.at, end))
+    for (grader, job, _), times in by_job.items():
         times.sort()
         if any(later < end for (_, end), (later, _) in pairwise(times)):
             yield f"grader {grader}: ran job {job} twice at the same time"
@@ -209,20 +284,29 @@ def _no_outcome_without_an_execution(case: _Case) -> Iterator[str]:
 def _nothing_is_left(case: _Case) -> Iterator[str]:
     yield from (f"spool: {path} is left" for path in case.final.spooled)
     yield from (f"job directory: {path} is left" for path in case.final.directories)
+    yield from (f"queue {name}: {depth} messages are left" for name, depth in case.final.queues.items() if depth)
     if case.final.dead_letters:
         yield f"dead letters: {case.final.dead_letters}"
 
 
 def _attempts_are_limited(case: _Case) -> Iterator[str]:
     for job_id, job in case.jobs.items():
-        generation = job.get("generation", 1)
-        counted = [a for a in job.get("attempts") or [] if not a["released"] and a.get("generation", 1) == generation]
-        if len(counted) > case.max_attempts:
-            yield f"job {job_id}: {len(counted)} attempts, {case.max_attempts} are allowed"
+        if (number := len(_counted(job))) > case.max_attempts:
+            yield f"job {job_id}: {number} attempts, {case.max_attempts} are allowed"
+
+
+def _counted(job: dict[str, Any]) -> list[dict[str, Any]]:
+    """The attempts of a job's generation that count against the limit."""
+    generation = job.get("generation", 1)
+    return [a for a in job.get("attempts") or [] if not a["released"] and a.get("generation", 1) == generation]
 
 
 _RULES = (
     _every_submission_has_its_outcomes,
+    _every_run_ends_as_its_jobs_did,
+    _every_outcome_is_the_right_one,
+    _the_store_agrees_with_itself,
+    _what_was_stored_stays,
     _an_outcome_never_changes,
     _what_is_stored_was_accepted,
     _no_outcome_of_an_earlier_generation,

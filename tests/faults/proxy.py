@@ -1,9 +1,101 @@
-"""Ways to services that tests can cut, and a load balancer in front of a cluster, as operators have one."""
+"""What lies between a client and a server: a load balancer as operators have one, and lines that break.
+
+The balancer leads every connection to a node that takes it. A link has one server, and is cut, blocked, slowed down
+and half closed; a way is a socket in the file system, which is cut when it ends.
+"""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+import socket
+import struct
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Self
+
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: whoever closes sends a reset and nothing else
+
+
+@dataclass
+class Link:
+    """The line to one server. Each fault returns how many connections it has struck."""
+
+    host: str
+    server_port: int
+    port: int = 0
+    _pause: float = 0  # seconds before each piece
+    _open: set[asyncio.StreamWriter] = field(default_factory=set)  # towards clients
+    _ended: set[asyncio.StreamWriter] = field(default_factory=set)  # those of them that are told nothing more
+    _is_clear: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def to(cls, host: str, server_port: int) -> AsyncIterator[Self]:
+        """A line from a port of 127.0.0.1."""
+        link = cls(host, server_port)
+        link._is_clear.set()
+        async with await asyncio.start_server(link._serve, "127.0.0.1", 0) as server:
+            link.port = server.sockets[0].getsockname()[1]
+            yield link
+            server.close()
+            link.cut()
+
+    def cut(self) -> int:
+        """Every connection is reset, and new ones are taken."""
+        struck = len(self._open)
+        for writer in self._open:
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            writer.transport.abort()
+        return struck
+
+    async def blackhole(self, seconds: float) -> int:
+        """Nothing arrives on either side, and neither is told."""
+        struck = len(self._open)
+        self._is_clear.clear()
+        await asyncio.sleep(seconds)
+        self._is_clear.set()
+        return struck
+
+    async def slow_down(self, seconds: float, pause: float) -> int:
+        """Every piece arrives so many seconds later."""
+        struck = len(self._open)
+        self._pause = pause
+        await asyncio.sleep(seconds)
+        self._pause = 0
+        return struck
+
+    def half_close(self) -> int:
+        """Clients are told that the server has nothing more to say; what they say arrives."""
+        halved = self._open - self._ended
+        for writer in halved:
+            self._ended.add(writer)
+            writer.write_eof()
+        return len(halved)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
+        try:
+            await self._is_clear.wait()
+            upstream_reader, upstream_writer = await asyncio.open_connection(self.host, self.server_port)
+            await _both(
+                self._pipe(reader, upstream_writer),
+                self._pipe(upstream_reader, writer),
+                ends=(writer, upstream_writer),
+            )
+        except OSError:
+            writer.close()
+        finally:
+            self._open.discard(writer)
+            self._ended.discard(writer)
+
+    async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while piece := await reader.read(65536):
+                await self._is_clear.wait()
+                await asyncio.sleep(self._pause)
+                if writer not in self._ended:
+                    writer.write(piece)
+                    await writer.drain()
 
 
 @contextlib.asynccontextmanager
@@ -17,7 +109,8 @@ async def balancer(targets: Sequence[tuple[str, int]]) -> AsyncIterator[int]:
         for host, port in [*targets[turn % len(targets) :], *targets[: turn % len(targets)]]:
             with contextlib.suppress(OSError):
                 upstream_reader, upstream_writer = await asyncio.open_connection(host, port)
-                await _pipe_both(reader, writer, upstream_reader, upstream_writer)
+                ways = _pipe(reader, upstream_writer), _pipe(upstream_reader, writer)
+                await _both(*ways, ends=(writer, upstream_writer))
                 return
         writer.close()
 
@@ -37,7 +130,7 @@ async def way(target: Path, path: Path) -> AsyncIterator[None]:
         connections.add(task)
         upstream_reader, upstream_writer = await asyncio.open_unix_connection(target)
         try:
-            await _pipe_both(reader, writer, upstream_reader, upstream_writer)
+            await _both(_pipe(reader, upstream_writer), _pipe(upstream_reader, writer), ends=(writer, upstream_writer))
         except asyncio.CancelledError:
             for end in (writer, upstream_writer):
                 end.transport.abort()
@@ -57,24 +150,16 @@ async def way(target: Path, path: Path) -> AsyncIterator[None]:
         path.unlink(missing_ok=True)
 
 
-async def _pipe_both(
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-    upstream_reader: asyncio.StreamReader,
-    upstream_writer: asyncio.StreamWriter,
-) -> None:
-    """Until either side ends; then both do."""
-    ways = [
-        asyncio.create_task(_pipe(reader, upstream_writer)),
-        asyncio.create_task(_pipe(upstream_reader, writer)),
-    ]
+async def _both(*ways: Coroutine[Any, Any, None], ends: Sequence[asyncio.StreamWriter]) -> None:
+    """Until either way ends; then both do."""
+    tasks = [asyncio.create_task(way) for way in ways]
     try:
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for way in ways:
-            way.cancel()
-        await asyncio.gather(*ways, return_exceptions=True)
-        for end in (writer, upstream_writer):
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for end in ends:
             end.close()
 
 

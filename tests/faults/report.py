@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
@@ -21,14 +20,22 @@ class Report:
         self.rows[key] = f"| {injected} | {seen} | {lost} |"
 
     def chaos(
-        self, *, seed: int, jobs: int, faults: Mapping[str, int], problems: int, again: float, outcomes: Any
+        self,
+        *,
+        seed: int,
+        jobs: int,
+        faults: Mapping[str, int],
+        problems: int,
+        again: float,
+        outcomes: Mapping[str, int],
     ) -> None:
         struck = ", ".join(f"{number} x {name}" for name, number in sorted(faults.items()))
-        total = sum(outcomes.values())
+        total, given_up = sum(outcomes.values()), outcomes["infrastructure_error"]
         self.row(
             f"chaos {seed:03}",
             f"chaos, seed {seed}: {sum(faults.values())} faults ({struck})",
-            f"{total} of {jobs} jobs with one outcome; {again:.1%} of the executions were repetitions",
+            f"{total} of {jobs} jobs with one outcome, {given_up} of them given up after three starts; "
+            f"{again:.1%} of the executions were repetitions",
             f"{problems} violations",
         )
 

@@ -71,13 +71,13 @@ class Server(Generic[S]):
             await self.may_start.wait()
 
     @contextlib.asynccontextmanager
-    async def away(self) -> AsyncIterator[None]:
-        """Killed when the block begins, and up again after its end."""
+    async def away(self) -> AsyncIterator[asyncio.Event]:
+        """Killed when the block begins, and up again after its end, or once the event is set."""
         self.may_start.clear()
         self.is_up.clear()
         os.kill(self.current.pid, signal.SIGKILL)
         try:
-            yield
+            yield self.may_start
         finally:
             self.may_start.set()
             await self.is_up.wait()
@@ -147,6 +147,12 @@ class Rabbit:
         await self.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.00001).")
         await asyncio.sleep(seconds)
         await self.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.4).")
+
+    async def disk_alarm(self, seconds: float) -> None:
+        """The disk is said to be nearly full, which blocks publishers too."""
+        await self.evaluate("rabbit_disk_monitor:set_disk_free_limit(1000000000000000000).")
+        await asyncio.sleep(seconds)
+        await self.evaluate("rabbit_disk_monitor:set_disk_free_limit(50000000).")
 
     async def evaluate(self, expression: str) -> str:
         """Run an Erlang expression in the node."""

@@ -5,12 +5,12 @@ A failing seed is part of the failure and replays with ``BROADWAY_CHAOS_SEEDS``.
 
 import asyncio
 import os
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from faults.chaos import Chaos
+from faults.checker import POST_JOB, STUDENT_JOB
 from faults.report import Report
 from faults.world import COURSES, World
 from harness import stage
@@ -40,31 +40,23 @@ async def test_every_job_has_one_outcome_whatever_is_broken(seed: int, tmp_path:
                 await world.submit(COURSES[number % len(COURSES)], "mp1", STUDENTS, key=f"run-{number}")
                 for number in range(RUNS)
             ]
-        await world.are_over(run_ids, within=900)
-        await world.are_queues_empty()
+        await world.are_complete(run_ids, within=900)
         problems = await world.verdict(slots=SLOTS)
         executions = sum(entry.what == "execution" for entry in world.history())
-        outcomes = await _outcomes(world)
+        students, posts = await world.outcomes(STUDENT_JOB), await world.outcomes(POST_JOB)
+        outcomes = await world.outcomes()
 
-    jobs = RUNS * (STUDENTS + 2)
+    jobs, failing = RUNS * (STUDENTS + 2), RUNS * STUDENTS // 10
     again = executions / jobs - 1
     report.chaos(seed=seed, jobs=jobs, faults=chaos.done, problems=len(problems), again=again, outcomes=outcomes)
     assert problems == [], f"seed {seed}"
-    assert outcomes.keys() <= {("fails", "failed"), ("passes", "succeeded"), ("any", "infrastructure_error")}
-    assert outcomes["any", "infrastructure_error"] <= jobs // 100, outcomes
+    assert outcomes.total() == jobs
+    assert posts == {"succeeded": RUNS}
+    # The checker has seen that who blames the infrastructure was started as often as is allowed, and killed each time.
+    given_up = students.pop("infrastructure_error", 0)
+    assert students.keys() == {"failed", "succeeded"}
+    assert failing - given_up <= students["failed"] <= failing
+    assert given_up <= jobs // 100
+    assert chaos.done.total() >= FAULTS
     if IS_WHOLE:
-        assert sum(chaos.done.values()) >= FAULTS
         assert again <= 0.10, f"seed {seed}: {again:.1%} of the work was done again"
-
-
-async def _outcomes(world: World) -> Counter[tuple[str, str]]:
-    """What was expected of the jobs, and what they came to."""
-    found = world.database["grading_job"].find({}, {"outcome": 1, "type": 1, "stages.env": 1})
-    jobs = await found.to_list()
-    counted: Counter[tuple[str, str]] = Counter()
-    for job in jobs:
-        student = job["stages"][0].get("env", {}).get("STUDENT_ID", "")
-        expected = "fails" if job["type"] == "student grading job" and student.endswith("7") else "passes"
-        outcome = job["outcome"]
-        counted["any" if outcome == "infrastructure_error" else expected, outcome] += 1
-    return counted

@@ -10,24 +10,36 @@ from faults.checker import Entry, Final, check, read
 from faults.report import BEGIN, END, Report
 
 RUN, ONE, TWO, POST = "run1", "job1", "job2", "post1"
-DONE = {"state": "finished", "outcome": "succeeded", "grading_run_id": RUN, "generation": 1}
+DONE = {"state": "finished", "outcome": "succeeded", "success": True, "grading_run_id": RUN, "generation": 1}
 STUDENT, AFTER = "student grading job", "post processing job"
+COMPLETE = {
+    "_id": RUN,
+    "state": "grading run is complete",
+    "config": {"student_pipeline": [{}], "post_processing_pipeline": [{}]},
+    "students_env": [{}, {}],
+}
 
 
-def attempt(execution: str, *, released: bool = False, generation: int = 1) -> dict[str, Any]:
-    return {"execution_id": execution, "released": released, "generation": generation}
+def attempt(
+    execution: str, *, outcome: str | None = None, released: bool = False, generation: int = 1
+) -> dict[str, Any]:
+    return {"execution_id": execution, "outcome": outcome, "released": released, "generation": generation}
+
+
+def succeeded(execution: str, **more: Any) -> dict[str, Any]:
+    return attempt(execution, outcome="succeeded", **more)
 
 
 @dataclass
 class Story:
     """A run of two students and a post-processing, all of which went well."""
 
-    runs: list[dict[str, Any]] = field(default_factory=lambda: [{"_id": RUN, "state": "grading run is complete"}])
+    runs: list[dict[str, Any]] = field(default_factory=lambda: [dict(COMPLETE)])
     jobs: dict[str, dict[str, Any]] = field(
         default_factory=lambda: {
-            ONE: {"_id": ONE, "type": STUDENT, **DONE, "execution_id": "e1", "attempts": [attempt("e1")]},
-            TWO: {"_id": TWO, "type": STUDENT, **DONE, "execution_id": "e2", "attempts": [attempt("e2")]},
-            POST: {"_id": POST, "type": AFTER, **DONE, "execution_id": "e3", "attempts": [attempt("e3")]},
+            ONE: {"_id": ONE, "type": STUDENT, **DONE, "execution_id": "e1", "attempts": [succeeded("e1")]},
+            TWO: {"_id": TWO, "type": STUDENT, **DONE, "execution_id": "e2", "attempts": [succeeded("e2")]},
+            POST: {"_id": POST, "type": AFTER, **DONE, "execution_id": "e3", "attempts": [succeeded("e3")]},
         }
     )
     entries: list[Entry] = field(
@@ -68,16 +80,16 @@ def test_a_good_history() -> None:
 
 def test_a_retry_and_a_rerun_are_good() -> None:
     story = Story()
-    story.jobs[ONE]["attempts"] = [attempt("e0"), attempt("e0r", released=True), attempt("e1"), attempt("e1b")]
+    story.jobs[ONE]["attempts"] = [attempt("e0"), attempt("e0r", released=True), succeeded("e1"), attempt("e1b")]
     story.jobs[TWO] |= {"generation": 2, "execution_id": "e4"}
-    story.jobs[TWO]["attempts"] = [attempt(f"e{n}") for n in range(3)] + [attempt("e4", generation=2)]
+    story.jobs[TWO]["attempts"] = [attempt(f"e{n}") for n in range(3)] + [succeeded("e4", generation=2)]
     story.entries += execution(TWO, "e4", 9, 10, generation=2)
 
     assert story.problems() == []
 
 
 def lost_run(story: Story) -> None:
-    story.runs = [{"_id": "another", "state": "grading run is complete"}]
+    story.runs = [{**COMPLETE, "_id": "another"}]
 
 
 def hanging_run(story: Story) -> None:
@@ -87,6 +99,48 @@ def hanging_run(story: Story) -> None:
 def missing_job(story: Story) -> None:
     del story.jobs[TWO]
     story.entries = [entry for entry in story.entries if entry.job != TWO]
+
+
+def missing_student(story: Story) -> None:
+    story.runs[0]["students_env"] = [{}]
+
+
+def failed_run(story: Story) -> None:
+    story.runs[0]["state"] = "grading run failed"
+
+
+def complete_though_its_end_failed(story: Story) -> None:
+    story.jobs[POST] |= {"outcome": "failed", "success": False}
+
+
+def wrong_outcome(story: Story) -> None:
+    story.more["expected"] = {ONE: "failed", TWO: "succeeded"}
+
+
+def blamed_too_early(story: Story) -> None:
+    story.jobs[TWO] |= {"outcome": "infrastructure_error", "attempts": [attempt("e2a"), attempt("e2")]}
+    story.more["expected"] = {TWO: "succeeded"}
+
+
+def cancelled_by_nobody(story: Story) -> None:
+    story.jobs[TWO]["outcome"] = "cancelled"
+    story.more |= {"expected": {TWO: "succeeded"}, "cancelled": {ONE}}
+
+
+def two_verdicts_in_the_store(story: Story) -> None:
+    story.jobs[TWO]["attempts"].append(attempt("e2b", outcome="failed"))
+
+
+def verdict_of_no_attempt(story: Story) -> None:
+    story.jobs[TWO]["attempts"] = [attempt("e2")]
+
+
+def stored_otherwise_before(story: Story) -> None:
+    story.more["earlier"] = {(ONE, 1): ("cancelled", None)}
+
+
+def gone_from_the_store(story: Story) -> None:
+    story.more["earlier"] = {("job3", 1): ("succeeded", "e9")}
 
 
 def open_job(story: Story) -> None:
@@ -126,12 +180,21 @@ def post_processed_twice(story: Story) -> None:
     story.entries += execution(POST, "e3", 8, 9)[2:]
 
 
+def post_processed_in_no_round(story: Story) -> None:
+    story.jobs[POST] |= {"generation": 2, "execution_id": "e4"}
+    story.entries += execution(POST, "e4", 8, 9, generation=2)
+
+
 def too_many_at_a_time(story: Story) -> None:
     story.entries += execution("job3", "e6", 2.6, 2.9)[:2]
 
 
 def one_job_twice_at_a_time(story: Story) -> None:
     story.entries += execution(ONE, "e6", 2.1, 2.2)[:2]
+
+
+def one_job_twice_in_two_lives(story: Story) -> None:
+    story.entries += [replace(entry, pid=2) for entry in execution(ONE, "e6", 2.1, 2.2)[:2]]
 
 
 def outcome_of_nobody(story: Story) -> None:
@@ -150,6 +213,10 @@ def left_on_the_disk(story: Story) -> None:
     story.more["directories"] = ["jobs/life/job1"]
 
 
+def left_in_a_queue(story: Story) -> None:
+    story.more["queues"] = {"broadway.results": 0, "broadway.ready.default": 2}
+
+
 def dead_letters(story: Story) -> None:
     story.more["dead_letters"] = 1
 
@@ -161,7 +228,17 @@ def nothing_could_be_read(story: Story) -> None:
 BAD = {
     lost_run: "accepted and then lost",
     hanging_run: "hangs as",
-    missing_job: "1 jobs for 2 students",
+    missing_job: "1 of 2 jobs of the kind 'student grading job'",
+    missing_student: "1 of 2 students are stored",
+    failed_run: "grading run failed, though nothing has failed",
+    complete_though_its_end_failed: "is complete, though ['post processing job'] has failed",
+    wrong_outcome: "succeeded after 1 attempts, where failed is right",
+    blamed_too_early: "infrastructure_error after 2 attempts, where succeeded is right",
+    cancelled_by_nobody: "cancelled after 1 attempts, where succeeded is right",
+    two_verdicts_in_the_store: "2 attempts of generation 1 have a verdict",
+    verdict_of_no_attempt: "of which no attempt tells",
+    stored_otherwise_before: "succeeded is stored, where cancelled was before",
+    gone_from_the_store: "was stored and is gone",
     open_job: "has no outcome, it is running",
     two_outcomes: "two outcomes in generation 1",
     changed_in_the_store: "failed is stored, succeeded was accepted",
@@ -171,12 +248,15 @@ BAD = {
     post_processing_begins_too_early: "post-processing began before 1 students had an outcome",
     two_steps_from_one_state: "left 'students' 2 times",
     post_processed_twice: "post-processed 2 times",
+    post_processed_in_no_round: "post-processed 2 times in 1 rounds",
     too_many_at_a_time: "3 jobs at a time, with 2 slots",
     one_job_twice_at_a_time: "ran job job1 twice at the same time",
+    one_job_twice_in_two_lives: "ran job job1 twice at the same time",
     outcome_of_nobody: "which nobody ran",
     too_many_attempts: "4 attempts, 3 are allowed",
     left_in_the_spool: "is left",
     left_on_the_disk: "is left",
+    left_in_a_queue: "queue broadway.ready.default: 2 messages are left",
     dead_letters: "dead letters: 1",
     nothing_could_be_read: "nothing could be read",
 }

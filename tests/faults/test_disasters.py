@@ -4,19 +4,24 @@ import asyncio
 import json
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import httpx2
 import pytest
+from faults.checker import Entry
 from faults.report import Report
 from faults.wire import Wire
 from faults.world import COURSES, World
-from harness import stage, token_of, until
+from harness import free_port, stage, token_of, until
+from scraping import Scrape
 
 SLOTS = 4
 COURSE = COURSES[0]
 STUDENTS = 200
+ALL_WELL = {"succeeded": STUDENTS + 2}  # with a job before the students' and one after them
 RUSH, RATE = 30, 50  # seconds, submissions a second
 PHASES: dict[str, Any] = {
     "pre_processing_pipeline": [stage("exit", "0")],
@@ -35,8 +40,7 @@ async def done(world: World, at_least: int) -> None:
 
 
 async def converges(world: World, run_id: str, *, within: float) -> list[str]:
-    await world.are_over([run_id], within=within)
-    await world.are_queues_empty()
+    await world.are_complete([run_id], within=within)
     return await world.verdict(slots=SLOTS)
 
 
@@ -47,31 +51,55 @@ async def test_the_brokers_data_are_lost_in_the_middle_of_a_run(tmp_path: Path, 
         await done(world, STUDENTS // 3)
         await world.rabbit.lose_everything()
         problems = await converges(world, run_id, within=180)
+        outcomes = await world.outcomes()
 
-    report.row("broker lost", "the broker killed and its data directory deleted", "the run completed", _count(problems))
+    report.row("broker lost", "the broker killed and its data directory deleted", _seen(outcomes), _count(problems))
     assert problems == []
+    assert outcomes == ALL_WELL
 
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_everything_is_killed_at_once(tmp_path: Path, seed: int, report: Report) -> None:
-    """And comes back in any order."""
+    """And comes back in any order, the broker and the store too: who cannot start without them tries again."""
+    random = Random(seed)  # noqa: S311 - to be the same again
     async with World.open(tmp_path, dispatchers=2, graders=2, slots=SLOTS) as world:
         run_id = await a_run(world)
         await done(world, STUDENTS // 3)
         for role in world.roles.values():
             role.is_wanted.clear()
-        for role in world.roles.values():
-            role.send(signal.SIGKILL)
-        await asyncio.gather(world.rabbit.server.kill(), world.store.kill())
-        order = list(world.roles.values())
-        Random(seed).shuffle(order)  # noqa: S311 - to be the same again
-        for role in order:
-            role.is_wanted.set()
+        async with world.rabbit.server.away() as broker_starts, world.store.away() as store_starts:
+            for role in world.roles.values():
+                assert role.send(signal.SIGKILL)
+            starts = [broker_starts, store_starts, *(role.is_wanted for role in world.roles.values())]
+            random.shuffle(starts)
+            for start in starts:
+                start.set()
+                await asyncio.sleep(random.uniform(0.2, 1.5))
         problems = await converges(world, run_id, within=180)
+        outcomes = await world.outcomes()
 
-    report.row(f"power {seed}", "every process killed at once, started in random order", "converged", _count(problems))
+    injected = f"every process killed at once, all started one by one in random order, seed {seed}"
+    report.row(f"power {seed}", injected, _seen(outcomes), _count(problems))
     assert problems == []
+    assert outcomes == ALL_WELL
+
+
+@pytest.mark.timeout(240)
+async def test_every_service_is_told_to_end_in_the_middle_of_a_run(tmp_path: Path, report: Report) -> None:
+    async with World.open(tmp_path, dispatchers=2, graders=2, slots=SLOTS) as world:
+        run_id = await a_run(world)
+        for number, role in enumerate(world.roles.values(), 1):
+            await done(world, STUDENTS * number // (len(world.roles) + 2))
+            await until(lambda role=role: role.send(signal.SIGTERM), within=20)
+        problems = await converges(world, run_id, within=120)
+        outcomes = await world.outcomes()
+        starts = {role.name: role.starts for role in world.roles.values()}
+
+    report.row("SIGTERM", "SIGTERM to every service, one after another", _seen(outcomes), _count(problems))
+    assert problems == []
+    assert outcomes == ALL_WELL
+    assert all(number >= 2 for number in starts.values()), "each has ended, and started again"
 
 
 @pytest.mark.timeout(300)
@@ -110,15 +138,59 @@ async def _started_elsewhere(world: World, key: str, strike: Any) -> float:
     took = time.monotonic() - begun
     world.roles[first].is_wanted.set()
     world.roles[first].send(signal.SIGCONT)
-    await world.are_over([run_id], within=120)
+    await world.are_complete([run_id], within=120)
     return took
+
+
+@pytest.mark.timeout(120)
+async def test_two_graders_finish_one_job(tmp_path: Path, report: Report) -> None:
+    """The first one is frozen until the second has finished, and its job ends meanwhile: it reports an outcome too."""
+    port = free_port()
+    flags = {"results": ("--metrics-port", str(port))}
+    async with World.open(tmp_path, graders=2, slots=1, flags=flags) as world:
+        await world.register(COURSE, "mp1", {"student_pipeline": [stage("sleep", "2")]})
+        run_id = await world.submit(COURSE, "mp1", 1, key="run")
+        first = await until(lambda: _of(world, "execution"))
+        frozen = world.roles[first[0].grader]
+        assert frozen.send(signal.SIGSTOP)
+        await world.are_complete([run_id], within=60)
+        before = await _refused(port)
+        assert frozen.send(signal.SIGCONT)
+
+        async def is_refused() -> bool:
+            return await _refused(port) != before
+
+        await until(is_refused, within=20)
+        refused = await _refused(port)
+        problems = await world.verdict(slots=1)
+        executions, ends, outcomes = (_of(world, what) for what in ("execution", "execution-ended", "outcome"))
+
+    seen = f"one outcome, the other refused and counted ({', '.join(refused)})"
+    report.row("two outcomes", "a grader frozen until another one has finished its job", seen, _count(problems))
+    assert problems == []
+    assert before == {}
+    assert refused == {"duplicate": 1}
+    assert len(executions) == len(ends) == 2
+    assert len({entry.grader for entry in executions}) == 2
+    assert [entry.execution for entry in outcomes] == [executions[1].execution]
+
+
+def _of(world: World, what: str) -> list[Entry]:
+    return [entry for entry in world.history() if entry.what == what]
+
+
+async def _refused(port: int) -> dict[str, float]:
+    """The outcomes that were not taken, by the reason, as the metrics of the results service have them."""
+    async with httpx2.AsyncClient() as http:
+        scrape = Scrape.of((await http.get(f"http://127.0.0.1:{port}/metrics")).raise_for_status().text)
+    return scrape.by("broadway_outcomes_refused_total", "reason")
 
 
 @pytest.mark.timeout(300)
 async def test_a_rush_of_submissions_each_sent_three_times(tmp_path: Path, report: Report) -> None:
     """While eight slots work off what has been submitted, a second for each job."""
-    defaults = {"more": ("--heartbeat-interval", "10"), "dispatcher_flags": ("--reconcile-interval", "5")}
-    async with World.open(tmp_path, graders=1, slots=8, **defaults) as world:
+    more, flags = ("--heartbeat-interval", "10"), {"dispatcher": ("--reconcile-interval", "5")}
+    async with World.open(tmp_path, graders=1, slots=8, more=more, flags=flags) as world:
         await world.register(COURSE, "mp1", {"student_pipeline": [stage("sleep", "1")]})
         deliveries, latencies = await _rush(world)
         stored = await world.database["grading_run"].count_documents({})
@@ -160,6 +232,11 @@ async def _rush(world: World) -> tuple[list[set[tuple[int, str]]], list[float]]:
             await asyncio.sleep(max(0.0, begun + number / RATE - loop.time()))
             tasks.append(asyncio.create_task(deliver(number)))
         return await asyncio.gather(*tasks), latencies
+
+
+def _seen(outcomes: Counter[str]) -> str:
+    told = ", ".join(f"{number} {outcome}" for outcome, number in sorted(outcomes.items()))
+    return f"the run is complete, with one outcome of each job: {told}"
 
 
 def _count(problems: list[str]) -> str:

@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 from faults.report import Report
+from faults.servers import Rabbit
 from faults.world import COURSES, World
 from harness import stage, token_of, until
 
@@ -70,12 +71,19 @@ def said(world: World, role: str) -> str:
     return (world.directory / f"{role}.health").read_text()
 
 
-@pytest.mark.parametrize("fault", ["frozen", "alarm"])
+FAULTS: dict[str, tuple[str, Callable[[Rabbit], Awaitable[None]]]] = {
+    "frozen": ("the broker frozen for 12 s", lambda rabbit: rabbit.server.freeze(12)),
+    "alarm": ("a memory alarm of the broker", lambda rabbit: rabbit.alarm(15)),
+    "disk alarm": ("a disk alarm of the broker", lambda rabbit: rabbit.disk_alarm(15)),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 async def test_without_the_broker_submissions_are_accepted_and_run_later(
     world: World, fault: str, report: Report
 ) -> None:
-    strike = world.rabbit.server.freeze(12) if fault == "frozen" else world.rabbit.alarm(15)
-    async with meanwhile(strike):
+    what, strike = FAULTS[fault]
+    async with meanwhile(strike(world.rabbit)):
         status, told = await away(world, "broker")
         assert (status, told["ready"], told["store"]) == (200, True, True)
         since = datetime.fromisoformat(told["away"]["broker"]["since"])
@@ -85,9 +93,8 @@ async def test_without_the_broker_submissions_are_accepted_and_run_later(
         assert answer.status_code == 200
         assert took < 1
     run_id = answer.json()["data"]["grading_run_id"]
-    await world.are_over([run_id], within=90)
+    await world.are_complete([run_id], within=90)
     await until(lambda: '"ready": true' in said(world, "results-1"), within=60)
-    what = "the broker frozen for 12 s" if fault == "frozen" else "a memory alarm of the broker"
     report.row(f"away, {fault}", what, f"a submission was answered in {took * 1000:.0f} ms and ran later", "nothing")
 
 
@@ -120,7 +127,7 @@ async def test_without_the_store_nothing_is_accepted_and_that_is_said_at_once(wo
 
     await until(is_back, within=60)
     accepted = await world.submit(COURSE, "mp1", 3, key="after")
-    await world.are_over([accepted], within=60)
+    await world.are_complete([accepted], within=60)
     report.row("away, store", "the store frozen for 15 s", f"503 with Retry-After in {took * 1000:.0f} ms", "nothing")
 
 
@@ -161,3 +168,8 @@ async def test_who_waits_when_the_store_goes_away_is_told_so_within_moments(
     await world.are_over(runs, within=90)
     what = f"the store stopped by {number.name} while 20 submissions arrive"
     report.row(f"away, {number.name}", what, f"503 with Retry-After within {slowest:.1f} s, repeated later", "nothing")
+
+
+async def test_nothing_went_wrong(world: World) -> None:
+    """Runs after all of them."""
+    assert await world.verdict(slots=4) == []

@@ -46,8 +46,7 @@ async def test_pushes_without_the_broker_are_answered_and_run_once_when_it_is_ba
             return [str(run["_id"]) for run in found] if len(found) >= PUSHES else []
 
         runs = await until(are_all_runs, within=120)
-        await world.are_over(runs, within=120)
-        await world.are_queues_empty()
+        await world.are_complete(runs, within=120)
         problems = await world.verdict(slots=8)
         executed = Counter(entry.run for entry in world.history() if entry.what == "execution")
 

@@ -57,8 +57,7 @@ async def test_real_containers(engine: Server[Engine], tmp_path: Path, report: R
                 random.choice(world.of("grader")).send(signal.SIGKILL)
             else:
                 await engine.kill()
-        await world.are_over([run_id], within=300)
-        await world.are_queues_empty()
+        await world.are_complete([run_id], within=300)
         await until(lambda: leftovers(host, tmp_path) == [], within=10)
         problems = await world.verdict(slots=SLOTS)
         executions = [entry for entry in world.history() if entry.what == "execution"]

@@ -7,23 +7,27 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import httpx2
+from fake_containers import expected
 from faults.checker import Entry, Final, check, read
+from faults.proxy import Link
 from faults.servers import Rabbit, Server, mongo
 from harness import Client, free_port, token_of, until
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
+from yarl import URL
 
 from broadway import crashpoints, history
 from broadway.local.store import Store
 
 TESTS = Path(__file__).parents[1]
 COURSES = [f"cs{number}" for number in (101, 225, 241, 374, 421)]
+COMPLETE, FAILED = "grading run is complete", "grading run failed"
 RESTART_PAUSE = 0.2  # seconds
 QUICK = ("--heartbeat-interval", "1", "--mongodb-timeout", "2")
 FLAGS = {
@@ -43,7 +47,6 @@ class Role:
     log: Path
     process: asyncio.subprocess.Process | None = None
     starts: int = 0
-    is_frozen: bool = False
     is_wanted: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def keep(self) -> None:
@@ -66,15 +69,20 @@ class Role:
                 raise
             await asyncio.sleep(RESTART_PAUSE)
 
-    def send(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> bool:
+        """Whether there was a process to be struck."""
         if self.process and self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(number)
+                return True
+        return False
 
-    async def freeze(self, seconds: float) -> None:
-        self.send(signal.SIGSTOP)
-        await asyncio.sleep(seconds)
-        self.send(signal.SIGCONT)
+    async def freeze(self, seconds: float) -> bool:
+        is_frozen = self.send(signal.SIGSTOP)
+        if is_frozen:
+            await asyncio.sleep(seconds)
+            self.send(signal.SIGCONT)
+        return is_frozen
 
 
 @dataclass
@@ -87,6 +95,8 @@ class World:
     database: AsyncDatabase[dict[str, Any]]
     client: Client
     roles: dict[str, Role]
+    links: Mapping[tuple[str, str], Link]
+    stored: dict[tuple[str, int], tuple[str, str | None]] = field(default_factory=dict)  # as the checker wants it
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -101,13 +111,15 @@ class World:
         more: Sequence[str] = (),
         health_files: bool = False,
         docker_host: str | None = None,
-        dispatcher_flags: Sequence[str] = (),
+        flags: Mapping[str, Sequence[str]] = {},
         crashes: bool = False,
+        linked: Collection[tuple[str, str]] = (),
     ) -> AsyncIterator[Self]:
         """Everything is ready when the context begins, and gone when it has ended.
 
-        ``more`` are flags of all services; with ``crashes`` they look for crash points. With ``docker_host`` the
-        graders run real containers there.
+        ``more`` are flags of all services, and ``flags`` those of each process of a kind; with ``crashes`` they look
+        for crash points. With ``docker_host`` the graders run real containers there. ``linked`` names a process and
+        ``"broker"`` or ``"store"``, between which there is a link to be broken.
         """
         directory.mkdir(parents=True, exist_ok=True)
         courses = directory / "courses.json"
@@ -118,40 +130,30 @@ class World:
             mongo(directory / "mongo") as store,
             AsyncMongoClient(store.current.dsn, serverSelectionTimeoutMS=5000) as mongodb,
             Client.connect(f"http://127.0.0.1:{port}") as client,
+            contextlib.AsyncExitStack() as stack,
         ):
+            addresses = {"broker": rabbit.url, "store": store.current.dsn}
+            links = {(name, part): await stack.enter_async_context(_link(addresses[part])) for name, part in linked}
             environment = {
-                "BROADWAY_AMQP_URL": rabbit.url,
-                "BROADWAY_MONGODB_DSN": store.current.dsn,
                 "BROADWAY_LOG_DIR": "",
                 "PYTHONPATH": os.pathsep.join((str(TESTS), str(TESTS.parent))),
                 history.VARIABLE: str(directory / "history.jsonl"),
             }
             environment |= {crashpoints.VARIABLE: str(directory / "crash")} if crashes else {}
-            services = {"ingest": 1, "dispatcher": dispatchers, "results": results}
-            commands = {
-                f"{name}-{number}": [sys.executable, "-m", f"broadway.{name}", *FLAGS[name], *more]
-                for name, count in services.items()
-                for number in range(1, count + 1)
-            }
-            for number in range(1, dispatchers + 1):
-                commands[f"dispatcher-{number}"] += dispatcher_flags
-            for name, command in commands.items() if health_files else ():
-                command += ["--health-file", str(directory / f"{name}.health")]
+            environment |= {"DOCKER_HOST": docker_host} if docker_host else {}
+            counts = {"ingest": 1, "dispatcher": dispatchers, "results": results}
+            commands = _services(directory, counts, more, flags, health_files=health_files)
             commands["ingest-1"] += ["--course-config", str(courses), "--bind-addr", "127.0.0.1"]
             commands["ingest-1"] += ["--bind-port", str(port)]
-            program = str(TESTS / "programs" / "fake_grader.py")
-            for name in (f"grader-{number}" for number in range(1, graders + 1)):
-                if docker_host:
-                    environment["DOCKER_HOST"] = docker_host
-                    own = ["--amqp-url", rabbit.url, "--slots", str(slots), "--work-dir", str(directory / "work")]
-                    flags = [*own, "--heartbeat-interval", "1"]
-                    commands[name] = [sys.executable, "-m", "broadway.grader", *flags, "token", name]
-                else:
-                    commands[name] = [sys.executable, program, rabbit.url, name, str(slots), str(directory / "work")]
-            roles = {
-                name: Role(name, command, environment, directory / f"{name}.log") for name, command in commands.items()
-            }
-            world = cls(directory, rabbit, store, mongodb["AG"], client, roles)
+            roles = {}
+            for name in [*commands, *(f"grader-{number}" for number in range(1, graders + 1))]:
+                own = {part: _through(url, links.get((name, part))) for part, url in addresses.items()}
+                command = commands.get(name) or _grader(
+                    name, own["broker"], slots, directory, is_real=bool(docker_host)
+                )
+                variables = {"BROADWAY_AMQP_URL": own["broker"], "BROADWAY_MONGODB_DSN": own["store"], **environment}
+                roles[name] = Role(name, command, variables, directory / f"{name}.log")
+            world = cls(directory, rabbit, store, mongodb["AG"], client, roles, links)
             tasks = [asyncio.create_task(role.keep()) for role in roles.values()]
             try:
                 for role in roles.values():
@@ -199,24 +201,29 @@ class World:
         path = self.directory / "history.jsonl"
         return path.read_bytes().count(b'"what": "outcome"') if path.exists() else 0
 
-    async def are_over(self, run_ids: Sequence[str], *, within: float) -> None:
-        """Return once all runs are over; fails with those that hang."""
+    async def are_complete(self, run_ids: Sequence[str], *, within: float) -> None:
+        """Return once all runs are complete; fails with those that hang, and with those that have failed."""
 
-        async def open_runs() -> list[str]:
+        async def states() -> dict[str, str]:
             found = await self.database["grading_run"].find({}, {"state": 1}).to_list()
-            over = {
-                str(run["_id"]) for run in found if run["state"] in ("grading run is complete", "grading run failed")
-            }
-            return [run_id for run_id in run_ids if run_id not in over]
+            states = {str(run["_id"]): run["state"] for run in found}
+            return {run_id: states.get(run_id, "lost") for run_id in run_ids}
 
         async def none_is_open() -> bool:
-            return not await open_runs()
+            return all(state in (COMPLETE, FAILED) for state in (await states()).values())
 
-        try:
+        with contextlib.suppress(AssertionError):
             await until(none_is_open, within=within)
-        except AssertionError:
-            hanging = await open_runs()
-            raise AssertionError(f"runs hang: {hanging}; {await self.describe(hanging)}") from None
+        wrong = {run_id: state for run_id, state in (await states()).items() if state != COMPLETE}
+        if wrong:
+            raise AssertionError(f"not complete: {wrong}; {await self.describe(list(wrong))}")
+        await self._remember()
+
+    async def _remember(self) -> None:
+        """What is stored now must never be stored otherwise."""
+        fields = {"generation": 1, "outcome": 1, "execution_id": 1}
+        for job in await self.database["grading_job"].find({"state": "finished"}, fields).to_list():
+            self.stored.setdefault((str(job["_id"]), job["generation"]), (job["outcome"], job["execution_id"]))
 
     async def describe(self, run_ids: Sequence[str]) -> Any:
         jobs = await self.database["grading_job"].find({"grading_run_id": {"$in": list(run_ids)}}).to_list()
@@ -230,25 +237,88 @@ class World:
             "queues": await self.rabbit.queues(),
         }
 
-    async def are_queues_empty(self, *, within: float = 60) -> None:
-        """Return once no queue holds a message; heartbeats and their like come and go."""
+    async def depths(self, *, within: float = 60) -> dict[str, int]:
+        """Of the queues once they are all empty, or what is left in them; heartbeats and their like come and go."""
+        depths: dict[str, int] = {}
 
         async def are_empty() -> bool:
-            depths = await self.rabbit.queues()
-            return not any(depth for name, depth in depths.items() if name != "broadway.unrouted")
+            depths.clear()
+            depths.update(await self.rabbit.queues())
+            depths.pop("broadway.unrouted", None)
+            return bool(depths) and not any(depths.values())
 
-        await until(are_empty, within=within)
+        with contextlib.suppress(AssertionError):
+            await until(are_empty, within=within)
+        return depths
 
     def history(self) -> list[Entry]:
         return read(self.directory / "history.jsonl")
 
-    async def verdict(self, *, slots: int, max_attempts: int = 3) -> list[str]:
-        """What the checker has to complain of, at the end of everything."""
+    async def outcomes(self, kind: str | None = None) -> Counter[str]:
+        """How many jobs came to what; only those of a kind, if one is given."""
+        found = await self.database["grading_job"].find({"type": kind} if kind else {}, {"outcome": 1}).to_list()
+        return Counter(str(job["outcome"]) for job in found)
+
+    async def verdict(
+        self,
+        *,
+        slots: int,
+        max_attempts: int = 3,
+        cancelled: Collection[str] = (),
+        expect: Callable[[Sequence[Mapping[str, Any]]], str] = expected,
+    ) -> list[str]:
+        """What the checker has to complain of, at the end of everything.
+
+        ``cancelled`` are the jobs whose end was asked for; ``expect`` tells what a job has to come to by its stages.
+        """
+        depths = await self.depths()
+        jobs = await self.database["grading_job"].find({}, {"results": 0}).to_list()
         final = Final(
-            runs=await self.database["grading_run"].find({}, {"config": 0}).to_list(),
-            jobs=await self.database["grading_job"].find({}, {"stages": 0, "results": 0}).to_list(),
+            runs=await self.database["grading_run"].find({}).to_list(),
+            jobs=jobs,
+            expected={str(job["_id"]): expect(job["stages"]) for job in jobs},
+            cancelled=cancelled,
+            earlier=self.stored,
+            queues=depths,
             dead_letters=await self.database["dead_letter"].count_documents({}),
             spooled=[str(path) for path in (self.directory / "work").rglob("*.json")],
             directories=[str(path) for path in (self.directory / "work").glob("jobs/*/*")],
         )
         return check(self.history(), final, slots=slots, max_attempts=max_attempts)
+
+
+def _services(
+    directory: Path,
+    counts: Mapping[str, int],
+    more: Sequence[str],
+    flags: Mapping[str, Sequence[str]],
+    *,
+    health_files: bool,
+) -> dict[str, list[str]]:
+    """The command of each service's process, by the process's name."""
+    commands = {
+        f"{kind}-{number}": [sys.executable, "-m", f"broadway.{kind}", *FLAGS[kind], *more, *flags.get(kind, ())]
+        for kind, count in counts.items()
+        for number in range(1, count + 1)
+    }
+    for name, command in commands.items() if health_files else ():
+        command += ["--health-file", str(directory / f"{name}.health")]
+    return commands
+
+
+def _grader(name: str, amqp_url: str, slots: int, directory: Path, *, is_real: bool) -> list[str]:
+    work_dir = str(directory / "work")
+    if not is_real:
+        return [sys.executable, str(TESTS / "programs" / "fake_grader.py"), amqp_url, name, str(slots), work_dir]
+    own = ["--amqp-url", amqp_url, "--slots", str(slots), "--work-dir", work_dir, "--heartbeat-interval", "1"]
+    return [sys.executable, "-m", "broadway.grader", *own, "token", name]
+
+
+def _link(url: str) -> contextlib.AbstractAsyncContextManager[Link]:
+    address = URL(url)
+    return Link.to(address.host or "", address.port or 0)
+
+
+def _through(url: str, link: Link | None) -> str:
+    """The address at which a server is reached, over a link if there is one."""
+    return str(URL(url).with_host("127.0.0.1").with_port(link.port)) if link else url
