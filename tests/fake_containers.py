@@ -15,6 +15,7 @@ class FakeContainers:
     """Runs stages whose entrypoint says what happens: what a match below names."""
 
     is_stuck = False  # never comes back, as no real one should
+    is_broken = False  # starts nothing
 
     def __init__(self) -> None:
         self.started: list[Labels] = []
@@ -40,6 +41,8 @@ class FakeContainers:
         directory = next((mount.source for mount in mounts if mount.target == "/job"), Path())
         begun = datetime.now(UTC)
         ending = Ending()
+        if self.is_broken:
+            raise ContainerError("the engine broke", phase=FaultPhase.START, retryable=True)
         if self.is_stuck:
             await asyncio.sleep(float("inf"))
         try:
