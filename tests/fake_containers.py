@@ -18,6 +18,7 @@ class FakeContainers:
     is_stuck = False  # never comes back, as no real one should
     allow_network = True
     is_away = False  # no engine answers
+    is_broken = False  # starts nothing
 
     def __init__(self, *, allow_network: bool = True) -> None:
         self.allow_network = allow_network
@@ -47,6 +48,8 @@ class FakeContainers:
         directory = next((mount.source for mount in mounts if mount.target == "/job"), Path())
         begun = datetime.now(UTC)
         ending = Ending()
+        if self.is_broken:
+            raise ContainerError("the engine broke", phase=FaultPhase.START, retryable=True)
         if self.is_stuck:
             await asyncio.sleep(float("inf"))
         try:

@@ -158,12 +158,16 @@ class Graders:
         settings = self.settings(name, slots=slots, drain_timeout=drain_timeout)
         return self._launch(name, partial(grader.serve, settings, membership))
 
-    def attach(self, name: str, api_host: str, *, slots: int = 2, drain_timeout: float = 5) -> FakeContainers:
-        """A grader that finds its way from the API's address."""
-        settings = self.settings(name, slots=slots, drain_timeout=drain_timeout, api_host=api_host)
+    def attach(
+        self, name: str, api_host: str, *, slots: int = 2, drain_timeout: float = 5, **more: Any
+    ) -> FakeContainers:
+        """A grader that finds its way from the API's address; ``more`` are settings of its own."""
+        settings = self.settings(name, slots=slots, drain_timeout=drain_timeout, api_host=api_host, **more)
         return self._launch(name, partial(grader.run, settings))
 
-    def settings(self, name: str, *, slots: int, drain_timeout: float, api_host: str = "") -> GraderSettings:
+    def settings(
+        self, name: str, *, slots: int, drain_timeout: float, api_host: str = "", **more: Any
+    ) -> GraderSettings:
         return GraderSettings.model_construct(
             token=SecretStr("cluster-token"),
             grader_id=name,
@@ -175,6 +179,7 @@ class Graders:
             work_dir=self.directory / name,
             drain_timeout=drain_timeout,
             health_file=self.health_file(name),
+            **more,
         )
 
     def health_file(self, name: str) -> Path:

@@ -160,3 +160,32 @@ async def test_a_grader_that_polls_is_paused_and_revoked_too(cluster: Cluster) -
 
     assert (job["grader"], job["outcome"]) == ("h1", "succeeded")
     assert (await cluster.client.get("grading_job/p1", token="cluster-token")).status_code == 403
+
+
+async def test_a_grader_whose_engine_breaks_takes_itself_out_and_comes_back(cluster: Cluster) -> None:
+    broken = cluster.graders.attach("h1", str(cluster.client.http.base_url), slots=1, pause_after=2, pause=10.0)
+    broken.is_broken = True
+    await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
+    first = await cluster.client.submit("cs241", "mp1", students=2)
+    await until(is_in(cluster, "h1", "paused"))
+    tried = len(broken.started)
+
+    attach(cluster, "h2")
+    jobs = (await cluster.client.finished("cs241", first))["jobs"]
+    assert [(job["outcome"], job["grader"]) for job in jobs] == [("succeeded", "h2")] * 2
+    second = await cluster.client.submit("cs241", "mp1", students=10)
+    jobs = (await cluster.client.finished("cs241", second))["jobs"]
+    assert [(job["outcome"], job["grader"], job["attempts"]) for job in jobs] == [("succeeded", "h2", 1)] * 10
+
+    why = "2 jobs in a row met infrastructure errors, the last one: start: the engine broke"
+    assert (await look(cluster, "h1"))["reason"] == why
+    listed = [line.split("\t") for line in (await broadway(cluster, "list")).stdout.splitlines()]
+    states = [(line[0], line[3], line[-1]) for line in listed if line[0] in ("h1", "h2")]
+    assert states == [("h1", "paused", why), ("h2", "online", "")]
+    assert len(broken.started) == tried
+
+    broken.is_broken = False
+    await until(is_in(cluster, "h1", "online"))
+    await cluster.graders.stop("h2")
+    jobs = (await cluster.client.finished("cs241", await cluster.client.submit("cs241", "mp1", students=2)))["jobs"]
+    assert [(job["outcome"], job["grader"], job["attempts"]) for job in jobs] == [("succeeded", "h1", 1)] * 2
