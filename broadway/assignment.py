@@ -35,6 +35,8 @@ def _cpus(text: str) -> str:
     return text
 
 
+_IMAGE_NAME = re.compile(r"[A-Za-z0-9](?!.*\.\.)[A-Za-z0-9._/:@-]*")
+_LONGEST_NAME = 512  # characters, with a registry, a tag and a digest
 _UNITS = {"b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
@@ -51,6 +53,11 @@ _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 JobPath = Annotated[str, Field(pattern=rf"^{_NAME}(/{_NAME}){{0,7}}$")]
 JobPaths = Annotated[list[JobPath], Field(max_length=16)]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+
+
+def is_image_name(text: str) -> bool:
+    """Whether an image could be called that; whether there is one is another question."""
+    return len(text) <= _LONGEST_NAME and _IMAGE_NAME.fullmatch(text) is not None
 
 
 class Stage(BaseModel):

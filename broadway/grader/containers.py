@@ -29,7 +29,7 @@ from requests.exceptions import ConnectionError as HTTPConnectionError
 from requests.exceptions import Timeout
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-from broadway.assignment import Stage
+from broadway.assignment import Stage, is_image_name
 from broadway.cancellation import end, finish
 from broadway.grader.abilities import Abilities
 from broadway.grader.cgroups import Meter, remove_abandoned
@@ -49,7 +49,6 @@ PULLS = 3  # missing images pulled at a time
 
 PING_WITHIN = 5  # seconds
 _TROUBLE = (DockerException, OSError, HTTPError)  # an OSError is also every error of requests
-_IMAGE = re.compile(r"[A-Za-z0-9](?!.*\.\.)[A-Za-z0-9._/:@-]*")
 # What the engine says when a start fails because of what the stage asks for, although it calls it a server's error.
 _STAGES_FAULT = re.compile(r'exec: "|environment variable|sethostname|unable to find (user|group)')
 _HOSTS_FAULT = re.compile(r"bind source path")
@@ -275,7 +274,7 @@ class _Images:
 
     async def ensure(self, image: str) -> float:
         """Return when the image is here: after how many seconds. Callers that want the same one wait for one pull."""
-        if not _IMAGE.fullmatch(image):
+        if not is_image_name(image):
             raise ContainerError(f"image {image}: this is no name of an image", phase=FaultPhase.PULL, retryable=False)
         now = time.monotonic()
         if now - self._seen.get(image, -SEEN_FOR) >= SEEN_FOR:

@@ -7,13 +7,14 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from broadway.assignment import AssignmentConfig, Pipeline, Stage, longest_run, memory_bytes
+from broadway.assignment import AssignmentConfig, Pipeline, Stage, is_image_name, longest_run, memory_bytes
 from broadway.run import PIPELINE_OF
 from broadway.settings import IngestSettings
 
 # Far above what anybody has needed, and about what Linux lets a program start with.
 MAX_VARIABLES = 1000
 MAX_CHARACTERS = 1024 * 1024  # of an environment's names and values together
+_SHOWN = 100  # characters of what is refused
 
 
 class RejectedError(ValueError):
@@ -76,6 +77,8 @@ def _problems(stage: Stage, limits: Limits, course: str) -> Iterator[str]:
         yield f"privileged: privileged containers are not allowed for {course} on this server"
     if stage.has_network and not limits.allow_network:
         yield 'networking: no stage has a network on this server; write "networking": false'
+    if not is_image_name(stage.image):
+        yield f"image: {stage.image[:_SHOWN]!r} is no name of an image, such as registry.example.org/cs101/grader:1"
     if not _matches(stage.image, limits.images):
         yield f"image: {stage.image} is none of the images that this server allows: {', '.join(limits.images)}"
     if limits.max_memory and "memory" in stage.model_fields_set and _exceeds(stage.memory, limits.max_memory):
