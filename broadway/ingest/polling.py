@@ -93,7 +93,7 @@ async def report(request: Request, deps: "Deps") -> Response:
     return success()
 
 
-@operation(None, status=204, auth=Auth.CLUSTER)
+@operation(None, status=204, auth=Auth.CLUSTER, refusals=[403])
 async def leave(request: Request, deps: "Deps") -> Response:
     """Let a grader go; jobs that it still holds start elsewhere."""
     worker = await _known(request, deps)

@@ -11,6 +11,10 @@ import pytest
 import yaml
 from harness import Client, Place, free_port, until
 from processes import processes
+from pushes import MAIN
+from signed_requests import SECRET
+
+from broadway.hook import GitHubPush
 
 DESCRIPTION = Path(__file__).parents[2] / "docs" / "openapi-v1.yaml"
 COURSE = "cs241"
@@ -61,28 +65,77 @@ async def test_no_request_breaks_it(api: Client, tmp_path: Path, tag: str, token
     assert bool(workers) is (tag == "worker")
 
 
+async def description_of_v2(api: Client, directory: Path, **known: str) -> Path:
+    """With ids that are known, so that requests get past the first check."""
+    document = (await api.http.get("/api/v2/openapi.json")).json()
+    for item in document["paths"].values():
+        for parameter in (each for operation in item.values() for each in operation["parameters"]):
+            if parameter["name"] in known:
+                parameter["schema"] = {"type": "string", "enum": [known[parameter["name"]]]}
+    path = directory / "v2.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+def address(api: Client) -> str:
+    return str(api.http.base_url).rstrip("/")
+
+
 @pytest.mark.timeout(300)
 async def test_no_request_breaks_v2(api: Client, tmp_path: Path) -> None:
     await api.register(COURSE, "mp1", students=[{"image": "fake"}])
     run_id = await api.submit(COURSE, "mp1", students=SUBMITTED)
     (job_id, *_) = (await api.status(COURSE, run_id))["student_jobs_state"]
-    document = (await api.http.get("/api/v2/openapi.json")).json()
     known = {"course": COURSE, "assignment": "mp1", "run_id": run_id, "job_id": job_id, "hook": "git"}
-    for item in document["paths"].values():
-        for parameter in (each for operation in item.values() for each in operation["parameters"]):
-            if parameter["name"] in known:
-                parameter["schema"] = {"type": "string", "enum": [known[parameter["name"]]]}
-    path = tmp_path / "v2.json"
-    path.write_text(json.dumps(document))
+    path = await description_of_v2(api, tmp_path, **known)
 
-    told = await generated(path, str(api.http.base_url).rstrip("/"), "staff-241", f"--max-examples={EXAMPLES_V2}")
+    told = await generated(path, address(api), "staff-241", f"--max-examples={EXAMPLES_V2}")
 
     assert not told, told
     run = await api.describe(COURSE, run_id)
     assert run["round"] > 1, "some of the requests were good ones"
 
 
-async def generated(document: Path, url: str, token: str, *options: str) -> str:
+@pytest.mark.timeout(300)
+async def test_no_request_of_an_operator_breaks_v2(api: Client, tmp_path: Path) -> None:
+    path = await description_of_v2(api, tmp_path, worker_id="w1")
+    options = ("--include-path-regex=^/api/v2/(graders|dead-letters)", f"--max-examples={EXAMPLES_V2}")
+
+    told = await generated(path, address(api), "cluster-token", *options)
+
+    assert not told, told
+    operator = {"Authorization": "Bearer cluster-token"}
+    graders = (await api.http.get("/api/v2/graders", headers=operator)).json()["graders"]
+    assert "w1" in {each["id"] for each in graders}, "some of the requests were good ones"
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("form", ["github", "json"])
+async def test_no_signed_delivery_breaks_it(api: Client, tmp_path: Path, form: str) -> None:
+    await api.register(COURSE, "mp1", students=[{"image": "fake"}])
+    staff = {"Authorization": "Bearer staff-241"}
+    hook = f"/api/v2/courses/{COURSE}/hooks/git"
+    config = {"assignment": "mp1", "secrets": [SECRET], "format": form, "branches": ["*"], "tags": ["*"]}
+    assert (await api.http.put(hook, json=config, headers=staff)).is_success
+    path = await description_of_v2(api, tmp_path, course=COURSE, hook="git", **{"X-GitHub-Event": "push"})
+    if form == "github":
+        document = json.loads(path.read_text())
+        schema = GitHubPush.model_json_schema(ref_template="#/components/schemas/{model}")
+        schema["properties"]["ref"] = {"type": "string", "enum": [MAIN]}
+        document["components"]["schemas"] |= schema.pop("$defs")
+        document["components"]["schemas"]["JsonSubmission"] = schema
+        path.write_text(json.dumps(document))
+
+    options = ("--include-operation-id=hooks_deliver", f"--max-examples={EXAMPLES}")
+    told = await generated(path, address(api), "", *options, SCHEMATHESIS_HOOKS="signed_requests")
+
+    assert not told, told
+    deliveries = (await api.http.get(f"{hook}/deliveries?limit=500", headers=staff)).json()["items"]
+    expected = {"github": "unmatched", "json": "accepted"}[form]
+    assert expected in {each["state"] for each in deliveries}, "some of the deliveries were good ones"
+
+
+async def generated(document: Path, url: str, token: str, *options: str, **environment: str) -> str:
     """Send generated requests; what is wrong with the answers, if anything."""
     process = await asyncio.create_subprocess_exec(
         *(Path(sys.executable).with_name("schemathesis"), "run", str(document), f"--url={url}"),
@@ -90,7 +143,7 @@ async def generated(document: Path, url: str, token: str, *options: str) -> str:
         *("--no-color", "--generation-database=none", "--suppress-health-check=all", "--warnings=off"),
         *("--request-timeout=20", *options),
         cwd=document.parent,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        env={**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONPATH": str(Path(__file__).parents[1]), **environment},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
