@@ -157,17 +157,18 @@ async def test_new_jobs_behind_and_before_are_noticed(
     monkeypatch.setattr(line.Line, "add", note)
     grader = await streams.grader(cluster.client)
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
-    first = await job_ids(cluster.client, await cluster.client.submit("cs241", "mp1", students=2))
-    opened = await streams.open(cluster.client, first[1])
+    # Two are handed over at once, for the grader's only slot and behind it; the third can be overtaken.
+    first = await job_ids(cluster.client, await cluster.client.submit("cs241", "mp1", students=3))
+    opened = await streams.open(cluster.client, first[2])
     (single,) = await job_ids(cluster.client, await cluster.client.submit("cs241", "mp1", students=1))
 
     await until(lambda: single in lined_up)
-    position_now = await cluster.client.get(f"queue/cs241/{first[1]}/position", token="query-241")
-    assert position_now.json()["data"]["position"] == 2
-    taken = [await grader.poll() for _ in range(2)]
+    position_now = await cluster.client.get(f"queue/cs241/{first[2]}/position", token="query-241")
+    assert position_now.json()["data"]["position"] == 3
+    taken = [await grader.poll() for _ in range(3)]
 
-    assert {job["grading_job_id"] for job in taken if job} == {first[0], single}
-    await until(opened.has(position(1) + position(0)))
+    assert {job["grading_job_id"] for job in taken if job} == {*first[:2], single}
+    await until(opened.has(position(2) + position(1) + position(0)))
 
 
 async def test_a_job_that_is_over_ends_its_stream_at_once(cluster: Cluster, streams: Streams) -> None:
