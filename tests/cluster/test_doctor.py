@@ -159,7 +159,7 @@ async def test_graders_of_a_pool_with_different_runtimes(cluster: Cluster) -> No
     beat = GraderHeartbeat(
         grader_id="host2", hostname="h", pool="default", slots=1, runtime="runsc", sent_at=datetime.now(UTC)
     )
-    await cluster.opened.store.workers.beat([beat])
+    await cluster.opened.store.workers.beat([beat], now=datetime.now(UTC))
 
     sick = await examine(cluster)
 

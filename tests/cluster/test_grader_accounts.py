@@ -312,14 +312,14 @@ async def test_users_of_graders_that_are_gone_are_removed(
 
     await join(cluster, name)
     assert await sweep(timedelta(0)), "it has just joined"
-    await workers.beat([beat])
+    await workers.beat([beat], now=datetime.now(UTC))
     assert await sweep(2 * GONE_FOR), "it lives"
     await workers.bury(name)
     assert await sweep(GONE_FOR / 2), "it may come back"
     assert not await sweep(2 * GONE_FOR)
 
     await join(cluster, name)
-    await workers.beat([beat.model_copy(update={"leaving": True, "sent_at": datetime.now(UTC)})])
+    await workers.beat([beat.model_copy(update={"leaving": True, "sent_at": datetime.now(UTC)})], now=datetime.now(UTC))
     assert not await sweep(2 * LEFT_FOR)
 
 

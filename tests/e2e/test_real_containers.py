@@ -121,6 +121,11 @@ async def test_the_truth_about_every_stage(host: Host) -> None:
     usages = [stage.pop("usage") for stage in job["stages"]]
     ended = {"killed": False, "killed_for": None, "exit_code": 0, "signal": None, "out_of_memory": False}
     killed = {"killed": True, "killed_for": "time", "exit_code": 137, "signal": 9, "out_of_memory": False}
+    times = [(stage.pop("started_at"), stage.pop("finished_at")) for stage in job["stages"]]
+    assert times.pop() == (None, None)
+    assert job["started_at"] <= times[0][0] <= times[0][1] <= times[1][0] <= times[1][1] <= job["finished_at"]
+    reasons = [stage.pop("reason") for stage in job["stages"]]
+    assert reasons == ["", job["reason"], ""]
     assert job["stages"] == [
         {"image": host.image, "untrusted": False, "success": True, **ended},
         {"image": host.image, "untrusted": True, "success": False, **killed},

@@ -41,11 +41,11 @@ async def test_a_grader_behind_a_gateway_knows_our_stages_if_it_is_ours(store: S
 async def test_a_dead_one_and_those_of_other_pools_do_not_count(store: Store) -> None:
     pool = token_hex(4)
     await store.workers.register(attached(pool, extended=True, alive=False))
-    await store.workers.beat([beat(pool, leaving=True), beat(token_hex(4))])
+    await store.workers.beat([beat(pool, leaving=True), beat(token_hex(4))], now=datetime.now(UTC))
     assert not await store.workers.is_any_extended(pool)
 
 
 async def test_one_at_the_broker_is_ours_even_while_it_takes_no_jobs(store: Store) -> None:
     pool = token_hex(4)
-    await store.workers.beat([beat(pool, paused="the disk is full")])
+    await store.workers.beat([beat(pool, paused="the disk is full")], now=datetime.now(UTC))
     assert await store.workers.is_any_extended(pool)
