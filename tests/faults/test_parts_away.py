@@ -165,7 +165,7 @@ async def test_who_waits_when_the_store_goes_away_is_told_so_within_moments(
     assert {answer.status_code for answer in again} == {200}
     runs = [answer.json()["data"]["grading_run_id"] for answer in again]
     assert len(set(runs)) == len(keys)
-    await world.are_over(runs, within=90)
+    await world.are_complete(runs, within=90)
     what = f"the store stopped by {number.name} while 20 submissions arrive"
     report.row(f"away, {number.name}", what, f"503 with Retry-After within {slowest:.1f} s, repeated later", "nothing")
 
