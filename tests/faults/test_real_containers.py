@@ -138,24 +138,35 @@ def _runs_endlessly(world: World, run_id: str) -> str:
 
 
 def leftovers(host: str, directory: Path) -> list[str]:
-    """Containers, their shims, mounts, job directories and students' processes that are still there."""
+    """Containers, shims in which something runs, mounts, job directories and students' processes that are there."""
     client = docker.APIClient(host, version="auto")
     found = [container["Id"] for container in client.containers(all=True)]
     client.close()
     found += [line for line in Path("/proc/mounts").read_text().splitlines() if f"{directory}/world" in line]
     found += [str(path) for path in (directory / "world" / "work" / "jobs").glob("*/*")]
     engine = Path(host.removeprefix("unix://")).parent
-    found += [process for process in processes(f"{engine}/") if "containerd-shim" in process]
-    return found + processes(MARK)
+    found += [
+        line for pid, line in processes(f"{engine}/").items() if "containerd-shim" in line and runs_something(pid)
+    ]
+    return found + list(processes(MARK).values())
 
 
-def processes(word: str) -> list[str]:
-    """The command lines of those that have a word in one of their arguments."""
-    found = []
+def runs_something(shim: int) -> bool:
+    """Whether a shim has a process. One that was starting when its daemon was killed may stay, empty and forgotten."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(path.read_text(errors="replace").rpartition(")")[2].split()[1]) == shim:
+                return True
+    return False
+
+
+def processes(word: str) -> dict[int, str]:
+    """The command lines, by process, of those that have a word in one of their arguments."""
+    found = {}
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
-            found.append(path.read_text(errors="replace").replace("\0", " "))
-    return [line for line in found if word in line]
+            found[int(path.parent.name)] = path.read_text(errors="replace").replace("\0", " ")
+    return {pid: line for pid, line in found.items() if word in line}
 
 
 def _count(problems: Sequence[str]) -> str:
