@@ -44,7 +44,8 @@ class Link:
         """Every connection is reset, and new ones are taken."""
         struck = len(self._open)
         for writer in self._open:
-            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            if end := writer.get_extra_info("socket"):  # it may be closing already
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             writer.transport.abort()
         return struck
 
