@@ -19,7 +19,8 @@ from broadway.job import Outcome
 
 CASES = load()
 ENGINE_SECONDS = 2  # of CPU that a case may cost the engine's daemon
-KEYS = {"data", "killed", "success", "usage", "streams", "scores"}  # of a stage's entry in the results
+# Of a stage's entry in the results.
+KEYS = {"data", "killed", "killed_for", "signal", "success", "usage", "streams", "scores"}
 
 
 @contextlib.asynccontextmanager
