@@ -639,7 +639,7 @@ class DockerContainers:
             leftover.add_done_callback(self._leftovers.discard)
 
     async def _remove_later(self, container: _Container) -> None:
-        for delay in itertools.chain((1, 2, 4, 8, 16), itertools.repeat(30)):
+        for delay in itertools.chain((1, 2, 4), itertools.repeat(5)):
             await asyncio.sleep(delay)
             with contextlib.suppress(*_TROUBLE):
                 return await self._engine.call(container.remove)

@@ -75,7 +75,7 @@ async def test_real_containers(engine: Server[Engine], tmp_path: Path, report: R
             else:
                 await engine.kill()
         await world.are_complete(runs, within=300)
-        await until(lambda: leftovers(host, tmp_path) == [], within=10)
+        await nothing_is_left(host, tmp_path)
         problems = await world.verdict(slots=SLOTS, expect=expect)
         executions = [entry for entry in world.history() if entry.what == "execution"]
         outcomes = await world.outcomes()
@@ -112,7 +112,7 @@ async def test_an_image_is_removed_in_the_middle_of_a_run(
             answer = await world.ask("POST", rerun, COURSE, {"jobs": "failed"})
             assert answer.status_code == 200, answer.text
             await world.are_complete([run_id], within=120)
-        await until(lambda: leftovers(host, tmp_path) == [], within=10)
+        await nothing_is_left(host, tmp_path)
         problems = await world.verdict(slots=1, expect=expect)
         outcomes = await world.outcomes()
 
@@ -135,6 +135,13 @@ def _runs_endlessly(world: World, run_id: str) -> str:
     """The grader that runs a run's only job, once its process is there."""
     started = [entry for entry in world.history() if entry.what == "execution" and entry.run == run_id]
     return started[-1].grader if started and processes(MARK) else ""
+
+
+async def nothing_is_left(host: str, directory: Path) -> None:
+    """Return as soon as nothing is left; fails with what is still there after ten seconds."""
+    with contextlib.suppress(AssertionError):
+        await until(lambda: leftovers(host, directory) == [], within=10)
+    assert leftovers(host, directory) == []
 
 
 def leftovers(host: str, directory: Path) -> list[str]:

@@ -465,8 +465,8 @@ async def test_a_delivery_whose_process_died_is_decided_when_it_comes_again(hook
 
 async def large_roster(hook: Hook) -> None:
     """A roster with which a job of Carol's is more than the store takes: each of its stages has her environment."""
-    await hook.client.register(hook.course, "mp1", students=[stage("exit", "0")] * 3)
-    students = [{"student": "carol", "repository": "cs/carol", "env": {"LARGE": "x" * 6_000_000}}]
+    await hook.client.register(hook.course, "mp1", students=[stage("exit", "0")] * 18)
+    students = [{"student": "carol", "repository": "cs/carol", "env": {"LARGE": "x" * 1_000_000}}]
     url = f"/api/v2/courses/{hook.course}/assignments/mp1/roster"
     answer = await hook.client.http.put(url, json={"students": students}, headers=hook.staff)
     assert answer.status_code == 200, answer.text
