@@ -159,11 +159,15 @@ def leftovers(host: str, directory: Path) -> list[str]:
 
 
 def runs_something(shim: int) -> bool:
-    """Whether a shim has a process. One that was starting when its daemon was killed may stay, empty and forgotten."""
+    """Whether a shim has a program in it.
+
+    A daemon that is killed between making and starting a container forgets it: its shim stays, with a runtime in it that
+    waits for ever to become the stage. Nothing of the stage has run.
+    """
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             if int(path.read_text(errors="replace").rpartition(")")[2].split()[1]) == shim:
-                return True
+                return not path.with_name("cmdline").read_text(errors="replace").startswith("runc\0init")
     return False
 
 
