@@ -161,8 +161,8 @@ def leftovers(host: str, directory: Path) -> list[str]:
 def runs_something(shim: int) -> bool:
     """Whether a shim has a program in it.
 
-    A daemon that is killed between making and starting a container forgets it: its shim stays, with a runtime in it that
-    waits for ever to become the stage. Nothing of the stage has run.
+    A daemon that is killed between making and starting a container forgets it: its shim stays, with a runtime in it
+    that waits for ever to become the stage. Nothing of the stage has run.
     """
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
