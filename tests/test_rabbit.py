@@ -679,6 +679,7 @@ async def test_a_taker_ends_with_its_connection_and_the_next_one_goes_on(
         with pytest.raises(PublishError):
             await taker.take()
     await rabbit.publish(JOBS, KEY, event(1))
+    await until(lambda: rabbit.is_connected)
     async with rabbit.taker(BACKLOG, tag="taker") as taker:
         taken = await taker.take()
 
