@@ -1,10 +1,12 @@
 """Whole parts are lost at once, and everything converges; how long a recovery takes."""
 
 import asyncio
+import contextlib
 import json
 import signal
 import time
 from collections import Counter
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,11 +20,16 @@ from faults.world import COURSES, World
 from harness import free_port, stage, token_of, until
 from scraping import Scrape
 
+from broadway.cancellation import end
+from broadway.grader.mounts import detach, mount_memory
+
 SLOTS = 4
 COURSE = COURSES[0]
 STUDENTS = 200
 ALL_WELL = {"succeeded": STUDENTS + 2}  # with a job before the students' and one after them
 RUSH, RATE = 30, 50  # seconds, submissions a second
+MIB = 1 << 20
+DISK = 320 * MIB  # more than a grader wants to have free
 PHASES: dict[str, Any] = {
     "pre_processing_pipeline": [stage("exit", "0")],
     "student_pipeline": [stage("sleep", "0.1")],
@@ -100,6 +107,62 @@ async def test_every_service_is_told_to_end_in_the_middle_of_a_run(tmp_path: Pat
     assert problems == []
     assert outcomes == ALL_WELL
     assert all(number >= 2 for number in starts.values()), "each has ended, and started again"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Where all graders work, and what fills up soon."""
+    disk = tmp_path / "work"
+    disk.mkdir()
+    mount_memory(disk, size=DISK, inodes=10_000, mode=0o755)
+    yield disk
+    detach(disk)
+
+
+@pytest.mark.timeout(240)
+async def test_the_graders_disk_is_full_for_a_while(tmp_path: Path, small_disk: Path, report: Report) -> None:
+    """What runs is reported though it cannot be spooled, and no more is taken until there is room."""
+    async with World.open(tmp_path, graders=2, slots=SLOTS) as world:
+        run_id = await a_run(world)
+        await done(world, STUDENTS // 3)
+        async with crowded(small_disk):
+            await until(lambda: _paused_for(world, "disk"), within=30)
+            unspooled = sum(role.log.read_text().count("outcome not spooled") for role in world.of("grader"))
+        problems = await converges(world, run_id, within=120)
+        outcomes = await world.outcomes()
+
+    seen = f"{unspooled} outcomes reported that could not be spooled, then no job taken; {_seen(outcomes)}"
+    report.row("disk", "the disk of both graders full for a while", seen, _count(problems))
+    assert problems == []
+    assert outcomes == ALL_WELL
+    assert unspooled
+
+
+@contextlib.asynccontextmanager
+async def crowded(disk: Path) -> AsyncIterator[None]:
+    """Whatever room there is gets taken at once, until the block ends."""
+    ballast = disk / "ballast"
+
+    async def crowd() -> None:
+        with ballast.open("wb", buffering=0) as file:
+            while True:
+                with contextlib.suppress(OSError):
+                    file.write(bytes(MIB))
+                    continue
+                await asyncio.sleep(0.001)
+
+    crowding = asyncio.create_task(crowd())
+    try:
+        yield
+    finally:
+        await end(crowding)
+        ballast.unlink()
+
+
+async def _paused_for(world: World, part: str) -> bool:
+    """Whether every grader tells that it takes no jobs because of a part."""
+    graders = await world.database["worker_node"].find({}, {"paused": 1}).to_list()
+    return bool(graders) and all(grader["paused"].startswith(f"{part}:") for grader in graders)
 
 
 @pytest.mark.timeout(300)

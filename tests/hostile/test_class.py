@@ -68,6 +68,7 @@ def pipeline(image: str) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 async def test_half_of_a_class_is_hostile(
     place: Place, broker_node: Broker, docker_host: str, hostile_image: str, api: docker.APIClient, tmp_path: Path

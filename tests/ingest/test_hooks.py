@@ -22,6 +22,8 @@ from broadway.job import Attempt, RetryPolicy
 from broadway.mongo import Store
 from broadway.mongo.hooks import DeliveryMove
 
+pytestmark = pytest.mark.usefixtures("unhurried")
+
 SECRET = "a-secret-of-this-hook"
 ALICE, BOB = "alice", "bob"
 
