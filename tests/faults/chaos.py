@@ -3,6 +3,7 @@
 What strikes nobody, since its victim is away just then, is tried again, and is no fault until it has struck.
 """
 
+import math
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -28,7 +29,7 @@ class Chaos:
         self.random = Random(self.seed)  # noqa: S311 - to be the same again
 
     def plan(self, faults: int) -> list[str]:
-        """Names of faults: every kind of the list below in its share, in random order."""
+        """Names of at least so many faults: every kind of the list below in its share, in random order."""
         shares = {
             **{f"kill {kind}": 14 for kind in KINDS},
             "kill the broker": 5,
@@ -45,7 +46,7 @@ class Chaos:
             "freeze the store": 2,
         }
         total = sum(shares.values())
-        planned = [name for name, share in shares.items() for _ in range(max(1, round(share * faults / total)))]
+        planned = [name for name, share in shares.items() for _ in range(math.ceil(share * faults / total))]
         self.random.shuffle(planned)
         return planned
 

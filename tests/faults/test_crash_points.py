@@ -17,6 +17,7 @@ from faults.world import COURSES, World
 from harness import stage, until
 
 from broadway.crashpoints import Point
+from broadway.dispatcher.reconcile import LONGEST_REST
 
 MODES = ("exit", "raise", "hang", "cancel")
 PAIRS = [(point, mode) for number, point in enumerate(Point) for mode in MODES[number % 4 :] + MODES[: number % 4]]
@@ -60,7 +61,7 @@ async def test_a_run_survives(world: World, point: Point, mode: str, cancelled: 
     else:
         set_trap(trap, point, mode)
         await world.are_complete([await submit(world, point, mode)], within=120)
-    await until(lambda: trap.with_suffix(".taken").exists(), within=20)
+    await until(lambda: trap.with_suffix(".taken").exists(), within=20 + LONGEST_REST)
     await until(world.client.is_ready)
 
 
