@@ -33,7 +33,7 @@ from broadway.topology import RESULTS, Queue, course_queue, ready_queue
 log = structlog.get_logger(__name__)
 
 LIMIT = 1000  # repairs of one kind in one sweep
-RUNS_AT_A_TIME = 50  # whose jobs are asked for
+RUNS_AT_A_TIME = 5  # whose jobs are asked for: runs may have thousands, and others wait for the store meanwhile
 REST = 4  # after each time, as often as long as that took
 THOROUGH = 5  # every how many sweeps the expensive questions are asked
 SHARE = 20  # and at most one part of the time in so many is spent on them, however long the backlog is
@@ -41,7 +41,10 @@ LONGEST_REST = 60.0  # seconds between two thorough sweeps: a store that was slo
 SECOND_LOOK = (
     3.0  # seconds after which jobs that seemed to be in no queue are really missing: none is on its way so long
 )
-BUSY_PATIENCE = 300.0  # seconds for which a course is not looked at whose runs are being published: what it has changes
+# Seconds for which a course is not looked at whose runs are being published, since what it has changes, or whose queue
+# is deep.
+BUSY_PATIENCE = 300.0
+DEEP = 5000  # messages in a course's queue: to count its jobs takes long, and it has work for long
 DISPATCH_PATIENCE = timedelta(seconds=5)  # before an untaken job is compared with the queue it should be in
 BEHIND = 1000  # messages that wait for results: heartbeats and outcomes among them may be older than a lease
 
@@ -105,6 +108,7 @@ class Reconciler:
     tickets: Tickets
     _suspected: dict[tuple[str, JobClass], float] = field(default_factory=dict)  # and when they were first
     _looked_at: dict[tuple[str, JobClass], float] = field(default_factory=dict)
+    _depths: dict[tuple[str, JobClass], int] = field(default_factory=dict)  # of queues, when they were looked at
     _watching_since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     async def run(self, *, interval: float) -> None:
@@ -279,7 +283,8 @@ class Reconciler:
         unpublished = await self.runs.unpublished(datetime.max.replace(tzinfo=UTC), limit=LIMIT)
         for course, job_class in due:
             on_their_way = [run.id for run in unpublished if run.course == course]
-            if on_their_way and self._is_looked_at(course, job_class, now):
+            is_busy = bool(on_their_way) or self._depths.get((course, job_class), 0) > DEEP
+            if is_busy and self._is_looked_at(course, job_class, now):
                 continue
             self._looked_at[course, job_class] = now
             missing = await self._count_missing(course, job_class, unless_of=on_their_way)
@@ -301,6 +306,7 @@ class Reconciler:
 
         As many of them as are in the queue hide as many others, until they have been taken from it.
         """
+        self._depths.pop((course, job_class), None)
         waiting = await self.jobs.count_queued(course, job_class, unless_of=unless_of)
         if not waiting:
             return 0
@@ -310,6 +316,7 @@ class Reconciler:
             if h.course == course and h.job_class is job_class and h.run_id not in unless_of
         ]
         in_queue = await self.broker.depth(course_queue(course, job_class))
+        self._depths[course, job_class] = in_queue
         return waiting - sum(not h.in_flight for h in held) - in_queue
 
     async def _publish_lost(self, course: str, job_class: JobClass, missing: int, *, unless_of: Sequence[str]) -> None:

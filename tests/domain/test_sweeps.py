@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import pytest
 from harness import until
@@ -36,6 +36,10 @@ def queued(run: str) -> Job:
     )
 
 
+BACKLOG = [("cs1", JobClass.BULK)]
+Fake = TypeVar("Fake", bound="Busy")
+
+
 class Busy:
     """A store with two runs of one job each, of which one is always being published, and a broker with empty queues."""
 
@@ -64,33 +68,66 @@ class Busy:
         self.published.append(event)
 
 
+def reconciler(fake: Fake) -> tuple[Reconciler, Fake]:
+    """One that asks a fake for everything, and that fake."""
+    everything: Any = fake
+    sweeper = Reconciler(
+        board=Board(),
+        jobs=everything,
+        runs=everything,
+        workers=everything,
+        broker=everything,
+        policy=RetryPolicy(),
+        lease=timedelta(seconds=1),
+        tickets=Tickets(b"key"),
+    )
+    return sweeper, fake
+
+
 async def test_what_a_course_has_lost_is_found_though_there_is_always_a_run_on_its_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(reconcile, "SECOND_LOOK", 0.0)
     monkeypatch.setattr(reconcile, "BUSY_PATIENCE", 0.2)
-    busy: Any = Busy()
-    sweeper = Reconciler(
-        board=Board(),
-        jobs=busy,
-        runs=busy,
-        workers=busy,
-        broker=busy,
-        policy=RetryPolicy(),
-        lease=timedelta(seconds=1),
-        tickets=Tickets(b"key"),
-    )
-    backlog = [("cs1", JobClass.BULK)]
+    sweeper, busy = reconciler(Busy())
     for _ in range(3):
-        await sweeper._find_lost(backlog)  # noqa: SLF001 - a whole sweep asks for much more
+        await sweeper._find_lost(BACKLOG)  # noqa: SLF001 - a whole sweep asks for much more
     assert busy.published == []
 
     async def is_found() -> bool:
-        await sweeper._find_lost(backlog)  # noqa: SLF001
+        await sweeper._find_lost(BACKLOG)  # noqa: SLF001
         return bool(busy.published)
 
     await until(is_found)
     assert [event.job_id for event in busy.published] == ["job-of-old"]
+
+
+class Deep(Busy):
+    """A store that counts how often it was asked to count, and a broker with a deep queue."""
+
+    asked = 0
+
+    async def unpublished(self, _: datetime, *, limit: int) -> list[Any]:
+        return [][:limit]
+
+    async def count_queued(self, _: str, __: JobClass, *, unless_of: Sequence[str] = ()) -> int:
+        self.asked += 1
+        return reconcile.DEEP + 1 - len(unless_of)
+
+    async def depth(self, _: Queue) -> int:
+        return reconcile.DEEP + 1
+
+
+async def test_a_course_with_a_deep_queue_is_counted_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    sweeper, deep = reconciler(Deep())
+    for _ in range(3):
+        await sweeper._find_lost(BACKLOG)  # noqa: SLF001
+    assert deep.asked == 1
+
+    monkeypatch.setattr(reconcile, "BUSY_PATIENCE", 0.0)
+    await sweeper._find_lost(BACKLOG)  # noqa: SLF001
+    assert deep.asked == 2
+    assert deep.published == []
 
 
 class Slow(Reconciler):
