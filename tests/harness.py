@@ -7,7 +7,7 @@ import itertools
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from pydantic import SecretStr
 
 from broadway import connections, grader
 from broadway.grader.join import Membership
+from broadway.grader.mounts import detach, mount_memory
 from broadway.settings import ApiSettings, GraderSettings
 
 PATIENCE = 60  # seconds until a wait counts as failed; nothing waits this long when all is well
@@ -45,6 +46,17 @@ async def until(condition: Callable[[], Awaitable[Any] | Any], *, within: float 
                 # Asking is work for those who are asked: ever less often.
                 await asyncio.sleep(min(0.3, 0.02 + 0.01 * number))
     raise AssertionError(f"not within {within} s: {getattr(condition, '__qualname__', condition)}")
+
+
+@contextlib.contextmanager
+def small_disk_at(place: Path, *, size: int, inodes: int) -> Iterator[Path]:
+    """A file system of its own for so many bytes and inodes, at a place that is not there yet."""
+    place.mkdir()
+    mount_memory(place, size=size, inodes=inodes, mode=0o700)
+    try:
+        yield place
+    finally:
+        detach(place)
 
 
 def stage(*command: str, **more: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import pytest
 from harness import until
@@ -37,7 +37,7 @@ def queued(run: str) -> Job:
 
 
 BACKLOG = [("cs1", JobClass.BULK)]
-Fake = TypeVar("Fake", bound="Busy")
+AnyReconciler = TypeVar("AnyReconciler", bound=Reconciler)
 
 
 class Busy:
@@ -68,10 +68,9 @@ class Busy:
         self.published.append(event)
 
 
-def reconciler(fake: Fake) -> tuple[Reconciler, Fake]:
-    """One that asks a fake for everything, and that fake."""
-    everything: Any = fake
-    sweeper = Reconciler(
+def reconciler(kind: type[AnyReconciler], everything: Any) -> AnyReconciler:
+    """One that asks the same fake for everything."""
+    return kind(
         board=Board(),
         jobs=everything,
         runs=everything,
@@ -81,7 +80,6 @@ def reconciler(fake: Fake) -> tuple[Reconciler, Fake]:
         lease=timedelta(seconds=1),
         tickets=Tickets(b"key"),
     )
-    return sweeper, fake
 
 
 async def test_what_a_course_has_lost_is_found_though_there_is_always_a_run_on_its_way(
@@ -89,7 +87,7 @@ async def test_what_a_course_has_lost_is_found_though_there_is_always_a_run_on_i
 ) -> None:
     monkeypatch.setattr(reconcile, "SECOND_LOOK", 0.0)
     monkeypatch.setattr(reconcile, "BUSY_PATIENCE", 0.2)
-    sweeper, busy = reconciler(Busy())
+    sweeper = reconciler(Reconciler, busy := Busy())
     for _ in range(3):
         await sweeper._find_lost(BACKLOG)  # noqa: SLF001 - a whole sweep asks for much more
     assert busy.published == []
@@ -119,7 +117,7 @@ class Deep(Busy):
 
 
 async def test_a_course_with_a_deep_queue_is_counted_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
-    sweeper, deep = reconciler(Deep())
+    sweeper = reconciler(Reconciler, deep := Deep())
     for _ in range(3):
         await sweeper._find_lost(BACKLOG)  # noqa: SLF001
     assert deep.asked == 1
@@ -145,17 +143,7 @@ class Slow(Reconciler):
 
 async def test_a_sweep_that_took_long_does_not_put_the_next_one_off_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconcile, "LONGEST_REST", 0.05)
-    nothing = cast("Any", None)
-    sweeper = Slow(
-        board=Board(),
-        jobs=nothing,
-        runs=nothing,
-        workers=nothing,
-        broker=nothing,
-        policy=RetryPolicy(),
-        lease=timedelta(seconds=1),
-        tickets=Tickets(b"key"),
-    )
+    sweeper = reconciler(Slow, None)
     sweeper.thorough = asyncio.Semaphore(0)
     sweeping = asyncio.create_task(sweeper.run(interval=0.001))
     try:

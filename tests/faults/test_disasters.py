@@ -17,11 +17,10 @@ from faults.checker import Entry
 from faults.report import Report
 from faults.wire import Wire
 from faults.world import COURSES, World
-from harness import free_port, stage, token_of, until
+from harness import free_port, small_disk_at, stage, token_of, until
 from scraping import Scrape
 
 from broadway.cancellation import end
-from broadway.grader.mounts import detach, mount_memory
 
 SLOTS = 4
 COURSE = COURSES[0]
@@ -112,11 +111,8 @@ async def test_every_service_is_told_to_end_in_the_middle_of_a_run(tmp_path: Pat
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Where all graders work, and what fills up soon."""
-    disk = tmp_path / "work"
-    disk.mkdir()
-    mount_memory(disk, size=DISK, inodes=10_000, mode=0o755)
-    yield disk
-    detach(disk)
+    with small_disk_at(tmp_path / "work", size=DISK, inodes=10_000) as disk:
+        yield disk
 
 
 @pytest.mark.timeout(240)

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 from fake_containers import FakeContainers
-from harness import stage
+from harness import small_disk_at, stage
 
 from broadway.events import Event, GraderOrder, JobDispatched, JobFinished, JobStarted
 from broadway.grader.bench import Bench
 from broadway.grader.duty import Duty
 from broadway.grader.fitness import Fitness
-from broadway.grader.mounts import detach, mount_memory
 from broadway.grader.spool import Spool
 from broadway.grader.work import Worker
 from broadway.health import Health
@@ -36,11 +35,8 @@ class Told:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system that is full soon."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount_memory(disk, size=ROOM, inodes=100, mode=0o700)
-    yield disk
-    detach(disk)
+    with small_disk_at(tmp_path / "disk", size=ROOM, inodes=100) as disk:
+        yield disk
 
 
 def worker(containers: FakeContainers, directory: Path, spool: Spool[JobFinished], publisher: Told) -> Worker:
