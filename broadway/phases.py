@@ -82,10 +82,19 @@ async def advance(run_id: str, *, runs: RunStore, jobs: PhaseJobs) -> Advanced |
     run = await runs.get(run_id)
     if run is None or (run.state, run.round) != (summary.state, summary.round):
         return None
-    if run.phase and run.publish_at and run.envs(run.phase) and not await jobs.count(run_id, run.phase):
-        return await _store_jobs(run, run.phase, jobs=jobs)  # whoever stored the run got no further
+    return await _go_on(run, is_published=summary.publish_at is None, runs=runs, jobs=jobs)
+
+
+async def _go_on(run: Run, *, is_published: bool, runs: RunStore, jobs: PhaseJobs) -> Advanced | None:
+    """Leave a phase in which no open job was found, or begin it where whoever stored the run got no further."""
+    if run.phase and not is_published:
+        # The jobs of a new run are stored after it, and may have come since somebody looked.
+        if run.envs(run.phase) and not await jobs.count(run.id, run.phase):
+            return await _store_jobs(run, run.phase, jobs=jobs)
+        if await jobs.is_phase_open(run.id, run.phase):
+            return None
     # What the students' jobs came to does not matter to the run.
-    succeeded = run.phase in (None, Phase.STUDENTS) or await jobs.has_phase_succeeded(run_id, run.phase)
+    succeeded = run.phase in (None, Phase.STUDENTS) or await jobs.has_phase_succeeded(run.id, run.phase)
     return await _step(run, run.next_state(phase_succeeded=succeeded), runs=runs, jobs=jobs)
 
 

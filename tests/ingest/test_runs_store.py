@@ -17,8 +17,8 @@ from broadway.job import Phase
 from broadway.mongo import Store
 from broadway.mongo.runs import RunMove
 from broadway.mongo.shared import Shared
-from broadway.phases import PUBLISH_GRACE, Advanced, Hold, complete
-from broadway.run import Run, RunState
+from broadway.phases import PUBLISH_GRACE, Advanced, Hold, advance, complete
+from broadway.run import Run, RunState, plan_jobs
 
 LIMITS = Limits(max_job_seconds=1000)
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -88,6 +88,27 @@ async def test_a_run_whose_jobs_were_never_stored_gets_them(store: Store, course
     for _ in range(2):
         await complete(run.id, runs=store.runs, jobs=store.jobs)
         assert await store.jobs.count(run.id, Phase.STUDENTS) == 3
+
+
+@pytest.mark.parametrize("is_published", [False, True])
+async def test_a_run_whose_jobs_are_stored_while_somebody_looks_stays_in_its_phase(
+    store: Store, course: str, monkeypatch: pytest.MonkeyPatch, is_published: bool
+) -> None:
+    run, get = a_run(course), store.runs.get
+    await store.runs.insert(run)
+
+    async def get_a_moment_later(run_id: str) -> Run | None:
+        await store.jobs.insert(plan_jobs(run, Phase.STUDENTS, NOW))
+        if is_published:
+            await store.runs.mark_published(run, run.state)
+        return await get(run_id)
+
+    monkeypatch.setattr(store.runs, "get", get_a_moment_later)
+    step = await advance(run.id, runs=store.runs, jobs=store.jobs)
+
+    stored = await store.runs.summary(run.id)
+    assert stored is not None
+    assert (step, stored.state) == (None, RunState.STUDENTS)
 
 
 async def test_submissions_at_one_moment_are_runs_of_their_own(store: Store, shared: Shared, course: str) -> None:
