@@ -44,6 +44,11 @@ class Queue:
         """Whether what graders say of themselves and of jobs comes in here."""
         return any(binding.exchange == EVENTS.name for binding in self.bindings)
 
+    @property
+    def has_dead_letters(self) -> bool:
+        """Whether what nobody can handle is kept elsewhere."""
+        return "x-dead-letter-exchange" in self.arguments
+
 
 JOBS = Exchange("broadway.jobs", "direct")
 UNROUTED = Exchange("broadway.unrouted", "fanout")
@@ -56,8 +61,10 @@ EXCHANGES = (JOBS, UNROUTED, EVENTS, LOGS, CONTROL, DEAD_LETTERS)
 
 PING_KEY = "ping"
 
-# A message that comes back this often has broken its consumers; attempts of jobs are counted elsewhere.
-POISON_AFTER = 20
+# A message that comes back this often has broken its consumers; attempts of jobs are counted elsewhere. What a handler
+# fails at is counted where it fails (rabbit/subscription.py), since the broker's count says little: when it restarts,
+# it hands a message to every consumer that it had before, one after another, and counts each as a return.
+POISON_AFTER = 200
 
 _QUORUM = {"x-queue-type": "quorum"}
 _DEAD_LETTERED = {
@@ -66,10 +73,12 @@ _DEAD_LETTERED = {
     "x-overflow": "reject-publish",  # at-least-once dead-lettering needs it
 }
 _LIMITED = {**_QUORUM, **_DEAD_LETTERED, "x-delivery-limit": POISON_AFTER}
-# A course's messages are held until their jobs have settled, so every restart of a dispatcher redelivers them: for
-# them a delivery count says nothing. "No limit" has no spelling that all versions share: 4.x takes -1, where 3.x
-# dead-letters at once, and without the argument 4.x has a limit of 20.
-_PATIENT = {**_QUORUM, **_DEAD_LETTERED, "x-delivery-limit": 1_000_000}
+# The dispatcher holds a course's messages until their jobs have settled, so each of its restarts returns them; a pool
+# may have hundreds of graders, so each of the broker's returns what is ready hundreds of times. There a count says
+# nothing. "No limit" has no spelling that all versions share: 4.x takes -1, where 3.x dead-letters at once, and
+# without the argument 4.x has a limit of 20.
+_ENDLESS = {**_QUORUM, "x-delivery-limit": 1_000_000}
+_PATIENT = {**_ENDLESS, **_DEAD_LETTERED}
 _SINGLE = {"x-single-active-consumer": True}
 
 RESULTS = Queue(
@@ -87,7 +96,7 @@ DISPATCHER = Queue(
     ),
     arguments={**_LIMITED, **_SINGLE},
 )
-DEAD = Queue("broadway.dead", bindings=(Binding(DEAD_LETTERS.name, "#"),), arguments=_QUORUM)
+DEAD = Queue("broadway.dead", bindings=(Binding(DEAD_LETTERS.name, "#"),), arguments=_ENDLESS)
 UNROUTED_FACTS = Queue(
     "broadway.unrouted",
     bindings=(Binding(UNROUTED.name, ""),),
@@ -142,7 +151,7 @@ def course_queue(course: str, job_class: JobClass) -> Queue:
 
 def ready_queue(pool: str) -> Queue:
     """What the graders of a pool consume."""
-    return Queue(f"broadway.ready.{pool}", bindings=(Binding(JOBS.name, ready_key(pool)),), arguments=_LIMITED)
+    return Queue(f"broadway.ready.{pool}", bindings=(Binding(JOBS.name, ready_key(pool)),), arguments=_PATIENT)
 
 
 def durable_queues(courses: Iterable[str], pools: Iterable[str]) -> list[Queue]:

@@ -20,9 +20,11 @@ from broadway.job import JobClass, Outcome, Phase
 from broadway.local.broker import Broker
 from broadway.ports import Handler, PublishError, Reject, Retry
 from broadway.rabbit import BrokerUnreachableError, Rabbit
+from broadway.rabbit.subscription import FAILURES
 from broadway.topology import (
     CONTROL,
     DEAD,
+    DEAD_LETTERS,
     EVENTS,
     JOBS,
     POISON_AFTER,
@@ -32,6 +34,7 @@ from broadway.topology import (
     control_key,
     course_key,
     course_queue,
+    dead_letter_key,
     event_key,
     ready_key,
     ready_queue,
@@ -161,13 +164,13 @@ class Gate:
         return len(self.started) - len(self.finished) - len(self.cancelled)
 
 
-def once(problem: Exception | None = None) -> tuple[Handler, list[int]]:
-    """A handler that fails at the first message and takes all others, and the numbers that it was given."""
+def once(problem: Exception | None = None, *, times: int = 1) -> tuple[Handler, list[int]]:
+    """A handler that fails at the first message, or more often, and takes all others; and the numbers that it got."""
     seen: list[int] = []
 
     async def handle(received: Event) -> None:
         seen.append(number_of(received))
-        if len(seen) == 1 and problem:
+        if len(seen) <= times and problem:
             raise problem
 
     return handle, seen
@@ -339,6 +342,37 @@ async def test_a_pause_before_the_next_try_does_not_stop_other_messages(rabbit: 
         await until(lambda: seen == [1, 2, 3])
 
     await until(depth_is(rabbit, BACKLOG, 1))
+
+
+async def test_a_message_at_which_the_handler_fails_again_and_again_is_dead(
+    rabbit: Rabbit, management: Management, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broadway.rabbit.subscription.BACK_OFF_AFTER_A_BUG", 0.01)
+    handle, seen = once(ZeroDivisionError("a bug"), times=FAILURES)
+    async with rabbit.consume(BACKLOG, handle, tag="test"):
+        await rabbit.publish(JOBS, KEY, event(7))
+        await until(depth_is(rabbit, DEAD, 1))
+        await rabbit.publish(JOBS, KEY, event(8))
+        await until(lambda: 8 in seen)
+
+    (letter,) = await management.take(DEAD)
+    reason = letter["properties"]["headers"]["x-broadway-reason"]
+    assert reason == "its handler failed 5 times, at last with ZeroDivisionError('a bug')"
+    assert seen == [7] * FAILURES + [8]
+    assert await rabbit.depth(BACKLOG) == 0
+
+
+async def test_a_dead_letter_at_which_the_handler_fails_is_tried_again_for_ever(
+    rabbit: Rabbit, management: Management, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broadway.rabbit.subscription.BACK_OFF_AFTER_A_BUG", 0.01)
+    handle, seen = once(ZeroDivisionError("a bug"), times=3 * FAILURES)
+    await rabbit.publish(DEAD_LETTERS, dead_letter_key("anywhere"), event(7))
+    async with rabbit.consume(DEAD, handle, tag="test"):
+        await until(lambda: len(seen) > 3 * FAILURES)
+        await until(is_settled(rabbit, management, DEAD))
+
+    assert seen == [7] * (3 * FAILURES + 1)
 
 
 async def test_reject_moves_the_message_to_the_dead_letters(rabbit: Rabbit, management: Management) -> None:

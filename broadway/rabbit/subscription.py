@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import hashlib
 import itertools
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -39,6 +41,8 @@ WATCH_INTERVAL = 30  # seconds between two looks at a consumer that gets nothing
 WATCH_STRIKES = 2
 UNREADABLE = "unreadable"  # instead of its type, what a message is called that cannot be decoded
 BACK_OFF_AFTER_A_BUG = 5  # seconds before a message whose handler failed unexpectedly is tried again
+FAILURES = 5  # of a handler at one message, in this process, after which it is dead
+REMEMBERED = 1000  # failures
 
 Vouched = Callable[[Event], bool]
 
@@ -76,6 +80,7 @@ class Subscription:
         self._handler = handler
         self._consumers: list[_Consumer] = []
         self._deliveries: dict[str, AbstractIncomingMessage] = {}
+        self._failed: deque[str] = deque(maxlen=REMEMBERED)
         self._tasks: dict[asyncio.Task[None], None] = {}  # in the order of arrival, in which they are given back, too
 
     async def start(self, channels: int) -> None:
@@ -249,10 +254,14 @@ class Subscription:
             _note(kind, Handled.RETURNED)
             await quietly(self._deliveries.pop(key).nack(requeue=True))
             raise
-        except Exception:
-            _note(kind, Handled.RETURNED)
+        except Exception as error:
             log.exception("handler failed", queue=self._queue.name, message_id=key)
-            await self._give_back(key, delay=BACK_OFF_AFTER_A_BUG)
+            if self._is_hopeless(first):
+                _note(kind, Handled.DEAD)
+                await self._park(key, reason=f"its handler failed {FAILURES} times, at last with {error!r}")
+            else:
+                _note(kind, Handled.RETURNED)
+                await self._give_back(key, delay=BACK_OFF_AFTER_A_BUG)
         else:
             _note(kind, Handled.ACKNOWLEDGED)
             await quietly(self._deliveries.pop(key).ack())
@@ -292,6 +301,12 @@ class Subscription:
                 _note(event.type, Handled.RETRIED)
                 log.info("trying again", queue=self._queue.name, message_id=key, reason=str(retry), delay=retry.delay)
                 await asyncio.sleep(retry.delay)
+
+    def _is_hopeless(self, message: AbstractIncomingMessage) -> bool:
+        """Count one more failure of the handler at a message; whether it has failed too often."""
+        name = message.message_id or hashlib.sha256(message.body).hexdigest()
+        self._failed.append(name)
+        return self._queue.has_dead_letters and self._failed.count(name) >= FAILURES
 
     async def _give_back(self, key: str, *, delay: float) -> None:
         try:

@@ -52,7 +52,7 @@ class Final:
     cancelled: Collection[str] = ()
     earlier: Mapping[tuple[str, int], tuple[str, str | None]] = field(default_factory=dict)
     queues: Mapping[str, int] = field(default_factory=dict)
-    dead_letters: int = 0
+    dead_letters: Sequence[dict[str, Any]] = ()
     spooled: Sequence[str] = ()
     directories: Sequence[str] = ()
 
@@ -285,8 +285,8 @@ def _nothing_is_left(case: _Case) -> Iterator[str]:
     yield from (f"spool: {path} is left" for path in case.final.spooled)
     yield from (f"job directory: {path} is left" for path in case.final.directories)
     yield from (f"queue {name}: {depth} messages are left" for name, depth in case.final.queues.items() if depth)
-    if case.final.dead_letters:
-        yield f"dead letters: {case.final.dead_letters}"
+    for letter in case.final.dead_letters:
+        yield f"dead letter: {letter['message_id']} of {letter['queue']}: {letter['reason']}"
 
 
 def _attempts_are_limited(case: _Case) -> Iterator[str]:

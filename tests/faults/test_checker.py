@@ -218,7 +218,7 @@ def left_in_a_queue(story: Story) -> None:
 
 
 def dead_letters(story: Story) -> None:
-    story.more["dead_letters"] = 1
+    story.more["dead_letters"] = [{"message_id": "m", "queue": "broadway.ready.default", "reason": "delivery_limit"}]
 
 
 def nothing_could_be_read(story: Story) -> None:
@@ -257,7 +257,7 @@ BAD = {
     left_in_the_spool: "is left",
     left_on_the_disk: "is left",
     left_in_a_queue: "queue broadway.ready.default: 2 messages are left",
-    dead_letters: "dead letters: 1",
+    dead_letters: "dead letter: m of broadway.ready.default: delivery_limit",
     nothing_could_be_read: "nothing could be read",
 }
 

@@ -280,7 +280,7 @@ class World:
             cancelled=cancelled,
             earlier=self.stored,
             queues=depths,
-            dead_letters=await self.database["dead_letter"].count_documents({}),
+            dead_letters=await self.database["dead_letter"].find({}, {"body": 0}).to_list(),
             spooled=[str(path) for path in (self.directory / "work").rglob("*.json")],
             directories=[str(path) for path in (self.directory / "work").glob("jobs/*/*")],
         )

@@ -1,0 +1,75 @@
+"""A pool of many graders: what the broker's restart does to a job that waits for one of them."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import aio_pika
+import pytest
+from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
+from faults.report import Report
+from faults.servers import Rabbit
+from harness import until
+
+from broadway.rabbit.declaring import declare
+from broadway.topology import DEAD, DEAD_LETTERS, JOBS, ready_key, ready_queue
+
+GRADERS = 30
+OLD_ENOUGH = 2  # seconds: what a broker has declared within the last one before it is killed, it has not kept
+READY = ready_queue("default")
+
+
+@pytest.mark.timeout(120)
+async def test_a_job_outlives_restarts_of_the_broker_however_many_graders_there_are(
+    tmp_path: Path, report: Report
+) -> None:
+    async with Rabbit.running(tmp_path) as rabbit:
+        await _hand_over_one_job(rabbit)
+        returns = [await _restart_under(rabbit, GRADERS) for _ in range(2)]
+        dead = (await rabbit.queues())[DEAD.name]
+
+    injected = f"the broker killed twice while {GRADERS} graders consume and one job waits"
+    report.row(
+        "many consumers",
+        injected,
+        f"the broker counts {returns[-1]} returns of the job, and hands it out",
+        f"{dead} jobs",
+    )
+    assert dead == 0
+    assert returns[-1] > GRADERS, "each grader that is gone counts as one that has returned the job"
+
+
+async def _hand_over_one_job(rabbit: Rabbit) -> None:
+    async with await aio_pika.connect(rabbit.url) as connection:
+        channel = await connection.channel()
+        for exchange in (JOBS, DEAD_LETTERS):
+            await channel.declare_exchange(exchange.name, exchange.kind, durable=True)
+        for queue in (DEAD, READY):
+            await declare(channel, queue, robust=None)
+        jobs = await channel.get_exchange(JOBS.name, ensure=False)
+        message = aio_pika.Message(b"a job", delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+        await jobs.publish(message, ready_key("default"))
+    await asyncio.sleep(OLD_ENOUGH)
+
+
+async def _restart_under(rabbit: Rabbit, graders: int) -> int:
+    """Kill the broker while so many consume; how often it counts the job as returned then."""
+    async with AsyncExitStack() as stack:
+        for _ in range(graders):
+            await _consume(await stack.enter_async_context(await aio_pika.connect(rabbit.url)))
+        await rabbit.server.kill()
+    async with await aio_pika.connect(rabbit.url) as connection:
+        queue = await (await connection.channel()).get_queue(READY.name, ensure=False)
+        message = await until(lambda: queue.get(fail=False), within=30)
+        await message.nack(requeue=True)
+        return int(message.headers["x-delivery-count"])
+
+
+async def _consume(connection: AbstractConnection) -> None:
+    channel = await connection.channel()
+    await channel.set_qos(prefetch_count=1)
+    await (await channel.get_queue(READY.name, ensure=False)).consume(_keep)
+
+
+async def _keep(_: AbstractIncomingMessage) -> None:
+    """As a grader does while the job runs."""
