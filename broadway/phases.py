@@ -157,15 +157,27 @@ async def _renew(run: Run, phase: Phase, now: datetime, *, jobs: PhaseJobs) -> t
 
 
 async def _carry_out(run: Run, order: Order, *, runs: RunStore, jobs: PhaseJobs) -> Advanced | None:
+    if order.kind is OrderKind.RERUN:
+        return await _run_again(run, order, runs=runs, jobs=jobs)
+    outcome = Outcome.CANCELLED if order.kind is OrderKind.CANCEL else Outcome.SUPERSEDED
+    return await _end(run, order.reason, outcome, runs=runs, jobs=jobs)
+
+
+async def _end(run: Run, reason: str, outcome: Outcome, *, runs: RunStore, jobs: PhaseJobs) -> Advanced | None:
+    now = datetime.now(UTC)
+    # Whoever is still about to store the jobs of a new run will find them there, ended.
+    await complete(run.id, runs=runs, jobs=jobs)
+    present = await jobs.of_run(run.id)
+    moved = await jobs.move({job.id: _cancel(reason, now, outcome) for job in present if not job.is_terminal})
+    await reach(Point.ORDER_JOBS_MOVED)
+    if not await runs.advance(run, RunState.FAILED, now=now, publish_at=None):
+        return None
+    return Advanced(run, RunState.FAILED, (), _facts(moved))
+
+
+async def _run_again(run: Run, order: Order, *, runs: RunStore, jobs: PhaseJobs) -> Advanced | None:
     now = datetime.now(UTC)
     present = await jobs.of_run(run.id)
-    if order.kind is not OrderKind.RERUN:
-        end = _cancel(order.reason, now, Outcome.CANCELLED if order.kind is OrderKind.CANCEL else Outcome.SUPERSEDED)
-        moved = await jobs.move({job.id: end for job in present if not job.is_terminal})
-        await reach(Point.ORDER_JOBS_MOVED)
-        if not await runs.advance(run, RunState.FAILED, now=now, publish_at=None):
-            return None
-        return Advanced(run, RunState.FAILED, (), _facts(moved))
     moves = {job_id: _rerun(generation, run.round, now) for job_id, generation in order.jobs}
     moves |= {
         job.id: _cancel("an earlier phase of the run starts again", now)

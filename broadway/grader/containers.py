@@ -679,7 +679,8 @@ def _name(labels: Labels) -> str:
 def _fault(error: Exception, phase: FaultPhase, what: str) -> ContainerError:
     """An error of the SDK as the reader of a job's result should see it: without host paths, addresses and values."""
     if isinstance(error, ImageNotFound):
-        return ContainerError(f"{what}: not found", phase=phase, retryable=False)
+        was_here = phase is not FaultPhase.PULL  # when the job began; the next attempt pulls it
+        return ContainerError(f"{what}: not found", phase=phase, retryable=was_here)
     if isinstance(error, APIError):
         text = error.explanation or ""
         retryable = not _is_stages_fault(error, text, phase)

@@ -416,7 +416,7 @@ class TestFaults:
     async def test_image_that_went_away(self, engine: Run) -> None:
         with pytest.raises(ContainerError, match="gone:1") as raised:
             await engine(sh("", image="gone:1"))
-        assert (raised.value.phase, raised.value.retryable) == (FaultPhase.CREATE, False)
+        assert (raised.value.phase, raised.value.retryable) == (FaultPhase.CREATE, True)
 
     @pytest.mark.parametrize("image", [" ", "../images/x", "-x", "a/../b", "UPPER case"])
     async def test_what_is_no_name_of_an_image(self, real: Containers, image: str) -> None:
@@ -650,7 +650,7 @@ class TestLeavesNothing:
         assert (await real.run(sh(""), mounts=mounts, labels=labels, upcoming=upcoming)).exit_code == 0
         with pytest.raises(ContainerError, match="missing/image:1: not found") as raised:
             await real.run(upcoming.stage, mounts=mounts, labels=upcoming.labels)
-        assert (raised.value.phase, raised.value.retryable) == (FaultPhase.CREATE, False)
+        assert (raised.value.phase, raised.value.retryable) == (FaultPhase.CREATE, True)
 
     async def test_cancelled_twice(self, engine: Run, started: Run, left: Left) -> None:
         task = asyncio.create_task(engine(sh("touch /job/started; sleep 1000")))

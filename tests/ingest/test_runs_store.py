@@ -13,12 +13,12 @@ from harness import stage
 from broadway.course import Course
 from broadway.ingest.limits import Limits
 from broadway.ingest.submit import KeyReusedError, RunRequest, Submission, Submissions
-from broadway.job import Phase
+from broadway.job import JobState, Outcome, Phase
 from broadway.mongo import Store
 from broadway.mongo.runs import RunMove
 from broadway.mongo.shared import Shared
 from broadway.phases import PUBLISH_GRACE, Advanced, Hold, advance, complete
-from broadway.run import Run, RunState, plan_jobs
+from broadway.run import Order, OrderKind, Run, RunState, plan_jobs
 
 LIMITS = Limits(max_job_seconds=1000)
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -109,6 +109,21 @@ async def test_a_run_whose_jobs_are_stored_while_somebody_looks_stays_in_its_pha
     stored = await store.runs.summary(run.id)
     assert stored is not None
     assert (step, stored.state) == (None, RunState.STUDENTS)
+
+
+async def test_a_run_that_is_cancelled_before_its_jobs_are_stored_starts_none(store: Store, course: str) -> None:
+    run = a_run(course, students=2)
+    await store.runs.insert(run)
+
+    await store.runs.give_order(run, Order(OrderKind.CANCEL, "not wanted"), run.state, publish_at=NOW)
+    step = await advance(run.id, runs=store.runs, jobs=store.jobs)
+    await store.jobs.insert(plan_jobs(run, Phase.STUDENTS, NOW))
+
+    assert step is not None
+    assert step.state is RunState.FAILED
+    assert [(job.state, job.outcome) for job in await store.jobs.of_run(run.id)] == [
+        (JobState.FINISHED, Outcome.CANCELLED)
+    ] * 2
 
 
 async def test_submissions_at_one_moment_are_runs_of_their_own(store: Store, shared: Shared, course: str) -> None:
