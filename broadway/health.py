@@ -5,7 +5,7 @@ Services that speak HTTP answer with it; the others keep it in a file, which ``b
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,6 +69,11 @@ class Health:
     async def look(self) -> None:
         """Ask every part once."""
         await asyncio.gather(*(self._ask(part, check) for part, check in self.checks.items()))
+        self._note()
+
+    async def ask(self, parts: Collection[str]) -> None:
+        """Ask some parts now: there is reason to think that they are away."""
+        await asyncio.gather(*(self._ask(part, check) for part, check in self.checks.items() if part in parts))
         self._note()
 
     async def _watch(self, part: str, check: Check) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,9 +41,14 @@ class Meter:
         return int(peak) if peak else None
 
     def remove(self) -> None:
-        """Give the group back, once its container has gone."""
+        """Give the group back, once its container has gone; what is still in it is killed.
+
+        An engine that was killed while it started a container does not know later that it runs.
+        """
         for place in _places():
-            _remove(place / OURS / self.name)
+            group = place / OURS / self.name
+            _remove(group)
+            _kill_all(group)
 
     def _read(self, controller: str, file: str) -> str | None:
         with contextlib.suppress(OSError):
@@ -76,6 +82,14 @@ def _places() -> list[Path]:
     with contextlib.suppress(OSError):
         return [each for each in ROOT.iterdir() if each.is_dir() and not each.is_symlink()]
     return []
+
+
+def _kill_all(directory: Path) -> None:
+    with contextlib.suppress(OSError):  # it has gone, as it should
+        for group in [directory, *(child for child in directory.iterdir() if child.is_dir())]:
+            for pid in map(int, (group / "cgroup.procs").read_text().split()):
+                if pid > 0:  # else it is in a namespace that cannot be seen from here
+                    os.kill(pid, signal.SIGKILL)
 
 
 def _remove(directory: Path) -> None:

@@ -497,12 +497,17 @@ class DockerContainers:
             for each in found:
                 if is_orphan(each["Labels"][f"{LABEL}grader"], each["Labels"].get(f"{LABEL}boot", "")):
                     await self._engine.call(_remove, client, each["Id"])
+                    self._give_groups_back(each["Names"])
                     removed += 1
             alive = {name for each in found for name in each["Names"]}
             remove_abandoned(lambda name: f"/{name}" not in alive)
         except _TROUBLE as error:
             log.warning("orphaned containers not removed", error=type(error).__name__)
         return removed
+
+    def _give_groups_back(self, names: Sequence[str]) -> None:
+        for name in names if self._abilities.is_metered else ():
+            Meter(name.removeprefix("/")).remove()
 
     def _allows(self, stage: Stage) -> bool:
         return self._limits.allow_privileged or not stage.privileged

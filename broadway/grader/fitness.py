@@ -45,10 +45,11 @@ class Fitness:
             return f"{len(self._failed)} jobs in a row met infrastructure errors, the last one: {self._last}"
         return ""
 
-    def note(self, job_id: str, graded: Graded) -> None:
+    async def note(self, job_id: str, graded: Graded) -> None:
         """Learn from what a job came to. A missing image or a bad entrypoint is not the grader's fault.
 
-        A job that fails again counts once: it may be the job that the engine cannot bear.
+        A job that fails again counts once: it may be the job that the engine cannot bear. Whether the engine and the
+        disk are there is looked at before this returns, so that no other job finds out.
         """
         if graded.outcome is not Outcome.INFRASTRUCTURE_ERROR:
             self._failed.clear()
@@ -61,6 +62,7 @@ class Fitness:
                 self._pauses = min(self._pauses + 1, 10)
                 self._until = asyncio.get_running_loop().time() + seconds
                 log.error("taking no jobs for a while", seconds=seconds, jobs=len(self._failed), last=self._last)
+            await self.health.ask(NEEDED)
 
 
 async def check_disk(directory: Path, *, needed: float) -> None:

@@ -117,7 +117,7 @@ class Hand:
             execution_id = token_hex(12)
             structlog.contextvars.bind_contextvars(execution=execution_id)
             graded = await self.bench.run(job.grading_job_id, execution_id, job.stages)
-            self.fitness.note(job.grading_job_id, graded)
+            await self.fitness.note(job.grading_job_id, graded)
             result = result_of(job.grading_job_id, graded)
             try:
                 await asyncio.to_thread(self.spool.put, result)

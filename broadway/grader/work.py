@@ -5,6 +5,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from secrets import token_hex
+from typing import NoReturn
 from weakref import WeakValueDictionary
 
 import stamina
@@ -110,6 +111,8 @@ class Worker:
             await self._defer(job)
         else:
             async with self._hands:
+                if self.duty.reason:
+                    await self._give_back(self.duty.reason)
                 await self._execute(job)
 
     def _reported_of(self, job: JobDispatched) -> JobFinished | None:
@@ -154,7 +157,7 @@ class Worker:
         try:
             graded = await self._await(execution)
             if graded is not None:
-                self.duty.fitness.note(job.job_id, graded)
+                await self.duty.fitness.note(job.job_id, graded)
                 await reach(Point.WORK_GRADED)
                 await self._finish(execution, graded)
         finally:
@@ -246,8 +249,11 @@ class Worker:
     async def _defer(self, job: JobDispatched) -> None:
         """Give a job back that failed here before, so that another grader can take it."""
         self._deferred.append((job.key, job.attempt))
+        await self._give_back("it failed here before")
+
+    async def _give_back(self, reason: str) -> NoReturn:
         await asyncio.sleep(DEFERRAL_PAUSE)
-        raise GiveBack("it failed here before")
+        raise GiveBack(reason)
 
     async def _tell(self, event: ExecutionEvent, fact: str) -> None:
         """However long the broker is away: the work is done, or about to be, and only the telling is left."""

@@ -35,25 +35,25 @@ def fitness(**checks: Callable[[], Awaitable[None]]) -> Fitness:
     return Fitness(Health(checks), limit=3, pause=PAUSE)
 
 
-def note(subject: Fitness, *outcomes: Graded) -> None:
+async def note(subject: Fitness, *outcomes: Graded) -> None:
     """Each of another job."""
     for graded in outcomes:
-        subject.note(token_hex(12), graded)
+        await subject.note(token_hex(12), graded)
 
 
 async def test_errors_in_a_row_are_a_reason_and_are_told() -> None:
     subject = fitness()
-    note(subject, BROKEN, BROKEN)
+    await note(subject, BROKEN, BROKEN)
     assert subject.reason == ""
 
-    note(subject, BROKEN)
+    await note(subject, BROKEN)
     assert subject.reason == "3 jobs in a row met infrastructure errors, the last one: create: the engine broke"
 
 
 @pytest.mark.parametrize("other", [FINE, MISCONFIGURED], ids=["an outcome", "a missing image"])
 async def test_errors_that_are_not_in_a_row_or_not_the_graders_are_none(other: Graded) -> None:
     subject = fitness()
-    note(subject, BROKEN, BROKEN, FINE, BROKEN, other, other, other, BROKEN)
+    await note(subject, BROKEN, BROKEN, FINE, BROKEN, other, other, other, BROKEN)
 
     assert subject.reason == ""
 
@@ -61,22 +61,22 @@ async def test_errors_that_are_not_in_a_row_or_not_the_graders_are_none(other: G
 async def test_a_job_that_fails_again_and_again_counts_once() -> None:
     subject = fitness()
     for _ in range(10):
-        subject.note("the same", BROKEN)
+        await subject.note("the same", BROKEN)
     assert subject.reason == ""
 
-    note(subject, BROKEN, BROKEN)
+    await note(subject, BROKEN, BROKEN)
     assert subject.reason != ""
 
 
 async def test_it_comes_back_and_one_more_error_is_enough_for_a_longer_pause() -> None:
     subject = fitness()
     loop = asyncio.get_running_loop()
-    note(subject, BROKEN, BROKEN, BROKEN)
+    await note(subject, BROKEN, BROKEN, BROKEN)
     begun = loop.time()
     await until(lambda: not subject.reason)
     assert loop.time() - begun >= PAUSE * 0.9
 
-    note(subject, BROKEN)
+    await note(subject, BROKEN)
     assert subject.reason.startswith("4 jobs in a row")
     assert subject._until - loop.time() > 1.5 * PAUSE  # noqa: SLF001 - waiting for it would prove less
 
@@ -92,6 +92,18 @@ async def test_what_a_job_needs_has_to_be_there(part: str) -> None:
     needed.problem = ""
     await subject.health.look()
     assert subject.reason == ""
+
+
+async def test_one_job_at_most_finds_out_that_the_engine_has_gone() -> None:
+    engine = Part()
+    subject = fitness(engine=engine)
+    await subject.health.look()
+    engine.problem = "it is gone"
+
+    await note(subject, FINE, MISCONFIGURED)
+    assert subject.reason == ""
+    await note(subject, BROKEN)
+    assert subject.reason == "engine: it is gone"
 
 
 async def test_without_the_broker_there_is_nothing_to_refuse() -> None:

@@ -87,7 +87,7 @@ async def test_real_containers(engine: Server[Engine], tmp_path: Path, report: R
     assert problems == []
     # The checker has seen that those three starts were made; what was killed with a neighbour may be among them.
     assert outcomes["succeeded"] + outcomes["timed_out"] + given_up == jobs
-    assert given_up <= 0.03 * jobs
+    assert given_up <= max(1, 0.03 * jobs)
 
 
 @pytest.mark.timeout(300)
@@ -161,13 +161,12 @@ def leftovers(host: str, directory: Path) -> list[str]:
 def runs_something(shim: int) -> bool:
     """Whether a shim has a program in it.
 
-    A daemon that is killed between making and starting a container forgets it: its shim stays, with a runtime in it
-    that waits for ever to become the stage. Nothing of the stage has run.
+    A daemon that is killed while it starts a container forgets that it did, and the shim stays.
     """
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             if int(path.read_text(errors="replace").rpartition(")")[2].split()[1]) == shim:
-                return not path.with_name("cmdline").read_text(errors="replace").startswith("runc\0init")
+                return True
     return False
 
 

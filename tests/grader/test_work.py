@@ -8,7 +8,7 @@ import pytest
 from fake_containers import FakeContainers
 from harness import small_disk_at, stage
 
-from broadway.events import Event, GraderOrder, JobDispatched, JobFinished, JobStarted
+from broadway.events import Event, GraderMode, GraderOrder, JobDispatched, JobFinished, JobStarted
 from broadway.grader.bench import Bench
 from broadway.grader.duty import Duty
 from broadway.grader.fitness import Fitness
@@ -16,6 +16,7 @@ from broadway.grader.spool import Spool
 from broadway.grader.work import Worker
 from broadway.health import Health
 from broadway.job import Outcome, Phase
+from broadway.ports import GiveBack
 from broadway.topology import Exchange
 
 ROOM = 64 * 1024  # bytes
@@ -101,3 +102,14 @@ async def test_whatever_breaks_in_the_grader_ends_the_attempt(tmp_path: Path, mo
     assert (finished.outcome, finished.retryable) == (Outcome.INFRASTRUCTURE_ERROR, True)
     assert finished.reason == "wait: the grader failed: OverflowError"
     assert finished.results == [{"success": False}]
+
+
+async def test_a_grader_that_is_not_fit_gives_back_what_comes_all_the_same(tmp_path: Path) -> None:
+    told, containers = Told(), FakeContainers()
+    subject = worker(containers, tmp_path, Spool(tmp_path / "spool", JobFinished), told)
+    subject.duty.obey(GraderOrder(grader_id="g1", revision=1, mode=GraderMode.PAUSED, reason="a new disk"))
+
+    with pytest.raises(GiveBack, match="a new disk"):
+        await subject.work(dispatched("exit", "0"))
+
+    assert (told.events, containers.started) == ([], [])
