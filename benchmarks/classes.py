@@ -38,8 +38,9 @@ async def measure(plan: Plan, results: Results, directory: Path) -> None:
         await interleave(contenders, rounds=plan.class_rounds, into=results, warm_up=False)
     results.notes["classes"] = (
         f"{plan.students} students of {plan.sleep:g} s of sleep on {SLOTS} slots; {plan.busy_students} of "
-        f"{BUSY_SECONDS:g} s of computing on {CORES} slots, whose ideal is the bare command, {CORES} at a time; the "
-        f"sleepers again on two graders, one of which is killed half-way: what is left then, on its {SLOTS // 2} slots"
+        f"{BUSY_SECONDS:g} s of computing on {CORES} slots, whose ideal is the bare command, {CORES} at a time; "
+        f"{plan.bereft_students} sleepers on two graders, one of which is killed half-way: what is left then, on the "
+        f"other's {SLOTS // 2} slots"
     )
 
 
@@ -61,12 +62,12 @@ async def _classes(site: Site, host: str, runtime: str, plan: Plan, loops: int) 
 
 async def _bereft(site: Site, kill: Callable[[], None], plan: Plan) -> float:
     """How much of the slots that are left is used from the death of a grader on."""
-    submitted = await site.submit("sleep", plan.students)
-    done = await _half(site, submitted, plan.students)
+    submitted = await site.submit("sleep", plan.bereft_students)
+    done = await _half(site, submitted, plan.bereft_students)
     kill()
     begun = time.perf_counter()
     await site.ended(submitted)
-    left = (plan.students - done) * plan.sleep / (SLOTS // 2)
+    left = (plan.bereft_students - done) * plan.sleep / (SLOTS // 2)
     return left / (time.perf_counter() - begun)
 
 

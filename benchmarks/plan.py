@@ -9,12 +9,13 @@ class Plan:
 
     rounds: int = 5
     stage_rounds: int = 3
-    class_rounds: int = 2
+    class_rounds: int = 1
     stages: int = 8  # in one sample of throughput
     jobs: int = 500  # of one sample of the control plane
     latencies: int = 8  # per round
     roster: int = 1000
-    students: int = 160
+    students: int = 1000
+    bereft_students: int = 160  # of a class that loses a grader
     sleep: float = 1.0
     busy_students: int = 80
     queued: tuple[int, ...] = (100, 1_000, 5_000)
@@ -33,7 +34,7 @@ FULL = Plan(
     stages=24,
     jobs=2000,
     latencies=20,
-    students=1000,
+    bereft_students=1000,
     busy_students=400,
     queued=(100, 1_000, 10_000, 100_000),
     graders_jobs=2000,
