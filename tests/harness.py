@@ -5,7 +5,6 @@ import contextlib
 import inspect
 import itertools
 import os
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
@@ -21,16 +20,14 @@ from pydantic import SecretStr
 from broadway import connections, grader
 from broadway.grader.join import Membership
 from broadway.grader.mounts import detach, mount_memory
+from broadway.local.processes import free_ports
 from broadway.settings import ApiSettings, GraderSettings
 
 PATIENCE = 60  # seconds until a wait counts as failed; nothing waits this long when all is well
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return free_ports(1)[0]
 
 
 async def until(condition: Callable[[], Awaitable[Any] | Any], *, within: float = PATIENCE) -> Any:

@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from random import SystemRandom
 
 POLL = 0.05  # seconds between two looks
 AFTER_KILL = 30  # seconds that the end of a killed process is waited for
 TAIL = 15  # lines of a log that an error shows
+FIRST_PORT = 10_000  # of those that are looked at for a free one
 
 
 class LocalError(RuntimeError):
@@ -131,10 +133,24 @@ def absolute(path: Path) -> Path:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return `count` different TCP ports that nobody listens on at 127.0.0.1 now."""
+    """Return `count` different TCP ports that nobody listens on at 127.0.0.1 now.
+
+    The system gives none of them to a connection, as it might otherwise before somebody listens there, or while a
+    server that is to come back is away.
+    """
+    candidates = range(FIRST_PORT, max(_first_port_of_connections(), FIRST_PORT + 10_000))
     with ExitStack() as held:
-        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [each.getsockname()[1] for each in sockets]
+        found: dict[int, None] = {}
+        while len(found) < count:
+            port = SystemRandom().choice(candidates)
+            with suppress(OSError):
+                held.enter_context(socket.create_server(("127.0.0.1", port)))
+                found[port] = None
+        return list(found)
+
+
+def _first_port_of_connections() -> int:
+    return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
 
 
 async def accepts(port: int) -> bool:

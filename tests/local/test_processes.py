@@ -96,8 +96,11 @@ async def test_output_fails_with_the_complaint() -> None:
         await output("ls", "/nowhere")
 
 
-def test_free_ports_differ() -> None:
-    assert len(set(free_ports(20))) == 20
+def test_free_ports_differ_and_are_none_that_connections_get() -> None:
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    found = free_ports(20)
+    assert len(set(found)) == 20
+    assert not any(first <= port <= last for port in found)
 
 
 def test_a_secret_is_kept_and_private(tmp_path: Path) -> None:
