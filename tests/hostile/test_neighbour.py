@@ -66,7 +66,7 @@ async def test_a_slow_machine_is_not_held_against_a_case() -> None:
         await machine.nothing()
 
     await subject.check(to_the_end=True)
-    assert subject.solo >= SLOW
+    assert subject.solo > (QUICK + SLOW) / 2
 
     with subject.beside("a/sheep", machine.nothing):
         await machine.nothing()

@@ -34,7 +34,7 @@ SIGNS = {  # that what is looked through is what it should be
     "containers": ("ReadonlyRootfs", "GRADING_JOB_ID"),
     "documents": ("GRADING_JOB_ID", '"in": "course"', '"in": "hook"', '"in": "dead_letter"'),
     "health files": ('"engine": false', '"store": false', '"broker": false'),
-    "logs": ("ready to grade", "finished", "connection"),
+    "logs": ("ready to grade", "finished", "not connected"),
     "messages": ("grader.heartbeat.v1", "job.dispatched.v1", "job.finished.v1", "GRADING_JOB_ID"),
 }
 LOGGED = ("ingest", "dispatcher", "results", "host1")
