@@ -61,26 +61,24 @@ class Health:
         try:
             await self.look()
             async with asyncio.TaskGroup() as group:
-                for part, check in self.checks.items():
-                    group.create_task(self._watch(part, check))
+                for part in self.checks:
+                    group.create_task(self._watch(part))
         finally:
             await end(*self._unanswered)
 
     async def look(self) -> None:
         """Ask every part once."""
-        await asyncio.gather(*(self._ask(part, check) for part, check in self.checks.items()))
-        self._note()
+        await self.ask(self.checks)
 
     async def ask(self, parts: Collection[str]) -> None:
-        """Ask some parts now: there is reason to think that they are away."""
+        """Ask some parts once, such as those that there is reason to think away."""
         await asyncio.gather(*(self._ask(part, check) for part, check in self.checks.items() if part in parts))
         self._note()
 
-    async def _watch(self, part: str, check: Check) -> None:
+    async def _watch(self, part: str) -> None:
         while True:
             await asyncio.sleep(self.interval)
-            await self._ask(part, check)
-            self._note()
+            await self.ask([part])
 
     def _note(self) -> None:
         self._looked_at = datetime.now(UTC)

@@ -5,7 +5,7 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -48,7 +48,8 @@ class Meter:
         for place in _places():
             group = place / OURS / self.name
             _remove(group)
-            _kill_all(group)
+            for pid in set(processes([group, *group.glob("*/")])):
+                kill(pid, self.parent)
 
     def _read(self, controller: str, file: str) -> str | None:
         with contextlib.suppress(OSError):
@@ -74,6 +75,31 @@ def remove_abandoned(is_abandoned: Callable[[str], bool]) -> None:
                     _remove(directory)
 
 
+def processes(directories: Iterable[Path]) -> Iterator[int]:
+    """What runs in groups, those that are not there aside."""
+    for directory in directories:
+        with contextlib.suppress(OSError):
+            yield from (int(pid) for pid in (directory / "cgroup.procs").read_text().split())
+
+
+def kill(pid: int, path: str) -> None:
+    """Kill a process if it is in the group: since it was seen there its number may have become another's."""
+    with contextlib.suppress(OSError):
+        descriptor = os.pidfd_open(pid)
+        try:
+            if pid != os.getpid() and is_in(pid, path):
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        finally:
+            os.close(descriptor)
+
+
+def is_in(pid: int, path: str) -> bool:
+    """Whether a process is in a group, by its path from the hierarchy's root."""
+    with contextlib.suppress(OSError):
+        return path in Path(f"/proc/{pid}/cgroup").read_text()
+    return False
+
+
 @cache
 def _places() -> list[Path]:
     """The roots of the hierarchies: one in version 2, one for each controller in version 1."""
@@ -82,14 +108,6 @@ def _places() -> list[Path]:
     with contextlib.suppress(OSError):
         return [each for each in ROOT.iterdir() if each.is_dir() and not each.is_symlink()]
     return []
-
-
-def _kill_all(directory: Path) -> None:
-    with contextlib.suppress(OSError):  # it has gone, as it should
-        for group in [directory, *(child for child in directory.iterdir() if child.is_dir())]:
-            for pid in map(int, (group / "cgroup.procs").read_text().split()):
-                if pid > 0:  # else it is in a namespace that cannot be seen from here
-                    os.kill(pid, signal.SIGKILL)
 
 
 def _remove(directory: Path) -> None:

@@ -140,13 +140,13 @@ def free_ports(count: int) -> list[int]:
     """
     candidates = range(FIRST_PORT, max(_first_port_of_connections(), FIRST_PORT + 10_000))
     with ExitStack() as held:
-        found: dict[int, None] = {}
+        found: list[int] = []
         while len(found) < count:
             port = SystemRandom().choice(candidates)
-            with suppress(OSError):
+            with suppress(OSError):  # somebody listens there, or we do
                 held.enter_context(socket.create_server(("127.0.0.1", port)))
-                found[port] = None
-        return list(found)
+                found.append(port)
+        return found
 
 
 def _first_port_of_connections() -> int:

@@ -11,8 +11,10 @@ from faults.report import Report
 from faults.servers import Rabbit
 from harness import until
 
-from broadway.rabbit.declaring import declare
-from broadway.topology import DEAD, DEAD_LETTERS, JOBS, ready_key, ready_queue
+from broadway.events import JobQueued
+from broadway.job import JobClass
+from broadway.rabbit import Rabbit as Publisher
+from broadway.topology import DEAD, JOBS, ready_key, ready_queue
 
 GRADERS = 30
 OLD_ENOUGH = 2  # seconds: what a broker has declared within the last one before it is killed, it has not kept
@@ -40,15 +42,11 @@ async def test_a_job_outlives_restarts_of_the_broker_however_many_graders_there_
 
 
 async def _hand_over_one_job(rabbit: Rabbit) -> None:
-    async with await aio_pika.connect(rabbit.url) as connection:
-        channel = await connection.channel()
-        for exchange in (JOBS, DEAD_LETTERS):
-            await channel.declare_exchange(exchange.name, exchange.kind, durable=True)
-        for queue in (DEAD, READY):
-            await declare(channel, queue, robust=None)
-        jobs = await channel.get_exchange(JOBS.name, ensure=False)
-        message = aio_pika.Message(b"a job", delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
-        await jobs.publish(message, ready_key("default"))
+    job = JobQueued(course="cs1", run_id="r1", job_id="j1", generation=1, job_class=JobClass.BULK)
+    async with Publisher.connect(rabbit.url, service="test") as publisher:
+        await publisher.declare_topology()
+        await publisher.declare(READY)
+        await publisher.publish(JOBS, ready_key("default"), job)
     await asyncio.sleep(OLD_ENOUGH)
 
 

@@ -2,16 +2,16 @@
 
 import contextlib
 import os
-import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from broadway.grader.cgroups import ROOT
+from broadway.grader import cgroups
+from broadway.grader.cgroups import ROOT, kill, processes
 
 OURS = "broadway-oci"
 OWN = ("cpu", "cpuacct", "memory", "pids")  # hierarchies of version 1 with a group for each container
@@ -73,9 +73,9 @@ class Group(ABC):
 
     def kill(self) -> bool:
         """Kill all that is in it. Whether there was anything."""
-        found = set(self._processes())
+        found = set(processes(self.directories()))
         for pid in found:
-            _kill(pid, self.name)
+            kill(pid, f"/{OURS}/{self.name}")
         return bool(found)
 
     def remove(self, *, within: float) -> None:
@@ -98,28 +98,10 @@ class Group(ABC):
             else:
                 return
 
-    def _processes(self) -> Iterator[int]:
-        for directory in self.directories():
-            with contextlib.suppress(OSError):
-                yield from (int(pid) for pid in (directory / "cgroup.procs").read_text().split())
-
-
-def _kill(pid: int, name: str) -> None:
-    """Kill a process if it is in the group: since it was seen there its number may have become another's."""
-    with contextlib.suppress(OSError):
-        descriptor = os.pidfd_open(pid)
-        try:
-            if pid != os.getpid() and is_in(pid, name):
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        finally:
-            os.close(descriptor)
-
 
 def is_in(pid: int, name: str) -> bool:
     """Whether a process is in a container's group."""
-    with contextlib.suppress(OSError):
-        return f"/{OURS}/{name}" in Path(f"/proc/{pid}/cgroup").read_text()
-    return False
+    return cgroups.is_in(pid, f"/{OURS}/{name}")
 
 
 class LegacyGroup(Group):
