@@ -22,12 +22,14 @@ class Abilities:
         seccomp: The filter for untrusted stages; None if the engine's own is to be used.
         has_quotas: Whether it can keep a container's disk below a size.
         data: Where it keeps containers; None if that is not on this host.
+        cpus: How many it has for itself and its containers.
     """
 
     is_metered: bool = False
     seccomp: str | None = None
     has_quotas: bool = False
     data: Path | None = None
+    cpus: int = 1
 
     @classmethod
     def of(cls, info: Mapping[str, Any], *, runtime: str | None, is_here: bool, mounts: Path = MOUNTS) -> Self:
@@ -46,6 +48,7 @@ class Abilities:
             seccomp=engine_profile() if _takes_filters(info, runtime or info.get("DefaultRuntime")) else None,
             has_quotas=_has_quotas(info, data, mounts),
             data=data,
+            cpus=int(info.get("NCPU") or 1),
         )
 
 

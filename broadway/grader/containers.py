@@ -37,6 +37,7 @@ from broadway.grader.disk import DiskWatch
 from broadway.grader.output import OutputLog
 from broadway.grader.profile import LABEL, container_options, disk_quota, hosts_file, without_volumes
 from broadway.grader.stages import ContainerError, KilledFor, Labels, Limits, Mount, StageRun, Upcoming, Usage
+from broadway.grader.turns import Turns
 from broadway.job import FaultPhase
 
 log = structlog.get_logger(__name__)
@@ -45,6 +46,7 @@ CALL_TIMEOUT = 60  # seconds that the engine may take for one call
 KILL_GRACE = 30.0  # seconds that a killed container may take to end
 WAIT_SLICE = 10  # seconds of one wait; in between, a thread sees that nobody waits for it any more
 SEEN_FOR = 30.0  # seconds for which an image that was here is taken to be here still
+CPUS_OF_A_START = 2  # that starting a container keeps busy, in the engine, its helpers and the runtime
 PULLS = 3  # missing images pulled at a time
 
 PING_WITHIN = 5  # seconds
@@ -376,6 +378,7 @@ class DockerContainers:
         self._prepared: dict[str, _Prepared] = {}
         self._removals: set[asyncio.Task[None]] = set()
         self._leftovers: set[asyncio.Task[None]] = set()
+        self._turns = Turns(max(1, abilities.cpus // CPUS_OF_A_START))
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -557,7 +560,8 @@ class DockerContainers:
         disk = DiskWatch(container.disk_limit, self._abilities.data, partial(self._written, container))
         disk.begin()
         made = time.monotonic()
-        await self._step(container.start, FaultPhase.START, f"{what}, entrypoint {stage.entrypoint}"[:400])
+        async with self._turns.take():
+            await self._step(container.start, FaultPhase.START, f"{what}, entrypoint {stage.entrypoint}"[:400])
         running = time.monotonic()
         if upcoming and self._allows(upcoming.stage):
             self._prepared[_name(upcoming.labels)] = self._prepare(
@@ -568,12 +572,14 @@ class DockerContainers:
         state, meter = account["State"], container.meter
         text, streams = container.output.kept() if stage.logs else ("", [])
         started, finished = (datetime.fromisoformat(state[key]) for key in ("StartedAt", "FinishedAt"))
+        finished = max(started, finished)  # an engine notes the start of a very short stage after its end
+        self._turns.note((finished - started).total_seconds())
         return StageRun(
             exit_code=state["ExitCode"],
             killed_for=killed_for,
             oom_killed=state["OOMKilled"],
             started_at=started,
-            finished_at=max(started, finished),  # an engine notes the start of a very short stage after its end
+            finished_at=finished,
             output=text,
             streams=streams,
             output_bytes=container.output.total,

@@ -52,6 +52,10 @@ def test_its_data_is_where_it_says_if_it_is_here(data: Path, mounts: Path) -> No
     assert of(INFO | {"DockerRootDir": f"{data}/gone"}, mounts).data is None
 
 
+def test_how_many_processors_it_has(mounts: Path) -> None:
+    assert of(INFO | {"NCPU": 16}, mounts).cpus == 16
+
+
 @pytest.mark.parametrize(
     ("changes", "runtime", "is_ours"),
     [
