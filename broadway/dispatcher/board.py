@@ -15,6 +15,9 @@ from broadway.events import GraderHeartbeat, RunningJob
 from broadway.job import Job, JobClass, JobState
 
 DEFAULT_CAP = 64  # jobs in flight of a course without a cap, at least
+READY_SECONDS = (
+    0.1  # in which graders take what is kept ready, where jobs are so short that that is more than the share
+)
 
 
 @dataclass(slots=True)
@@ -54,7 +57,8 @@ class Board:
     """The dispatcher's picture of jobs, courses and graders.
 
     Args:
-        ready_share: Jobs ready but not taken while no slot is free, as a share of a pool's slots; at least one.
+        ready_share: Jobs ready but not taken while no slot is free, as a share of a pool's slots; at least one. Jobs
+            that take no time are as many as slots, since they are handed out the cheaper the more go at a time.
         interactive_share: Share of a pool's slots that bulk jobs leave free.
     """
 
@@ -252,8 +256,12 @@ class Board:
         a few are kept ready all the same.
         """
         slots = self.slots(pool)
-        waiting = max(1, int(slots * self._ready_share))
+        waiting = max(1, int(slots * self._ready_share_now()))
         return self._ready[pool] < waiting or self._out[pool] < slots + waiting
+
+    def _ready_share_now(self) -> float:
+        seconds = self.costs.average
+        return max(self._ready_share, min(1.0, READY_SECONDS / seconds)) if seconds > 0 else self._ready_share
 
     def _eligible(self, pool: str) -> Callable[[Offer], bool]:
         slots = self.slots(pool)

@@ -135,9 +135,14 @@ class JobCosts:
         known = self._seconds.get(course, seconds)
         self._seconds[course] = known + self.SMOOTHING * (seconds - known)
 
+    @property
+    def average(self) -> float:
+        """Seconds of a job, each course counted once; 0 as long as none is known."""
+        return sum(self._seconds.values()) / len(self._seconds) if self._seconds else 0.0
+
     def relative(self, course: str) -> float:
         """A course's cost relative to the average of the known ones; 1 for an unknown course."""
-        average = sum(self._seconds.values()) / len(self._seconds) if self._seconds else 0.0
+        average = self.average
         if average <= 0 or course not in self._seconds:
             return 1.0
         return self._seconds[course] / average

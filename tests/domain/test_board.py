@@ -113,6 +113,19 @@ def test_free_slots_get_a_job_each_and_a_share_of_them_is_kept_ready(slots: int,
     assert len(drain(target)) == slots // 2
 
 
+@pytest.mark.parametrize(("seconds", "ready"), [(60, 2), (0.4, 2), (0.2, 4), (0.1, 8), (0.001, 8)])
+def test_jobs_of_which_graders_take_more_in_a_moment_are_kept_ready_as_well(seconds: float, ready: int) -> None:
+    target = board(8, interactive_share=0)
+    keep(target, 30)
+    first = drain(target)
+    start_all(target, first)
+    for held in first:
+        target.settle(held.job_id, 1, course="cs1", seconds=seconds)
+        target.drop(held)
+
+    assert len(drain(target)) == 8 + ready
+
+
 def test_slots_of_graders_that_seem_to_work_leave_a_few_jobs_ready() -> None:
     target = board(8, interactive_share=0)
     keep(target, 20)
