@@ -37,15 +37,16 @@ def _cpus(text: str) -> str:
 
 _IMAGE_NAME = re.compile(r"[A-Za-z0-9](?!.*\.\.)[A-Za-z0-9._/:@-]*")
 _LONGEST_NAME = 512  # characters, with a registry, a tag and a digest
+MAX_MEMORY = 2**60  # bytes: more than any machine has, and as many as engines can count
 _UNITS = {"b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
 def memory_bytes(text: str) -> float:
-    """What a stage's ``memory`` stands for, in bytes."""
+    """What a stage's ``memory`` stands for, in bytes: ``MAX_MEMORY`` at most."""
     text = text.lower()
     if text.endswith("b") and text[-2:-1] in _UNITS:
         text = text[:-1]
-    return float(text[:-1]) * _UNITS[text[-1]] if text[-1] in _UNITS else float(text)
+    return min(MAX_MEMORY, float(text[:-1]) * _UNITS[text[-1]] if text[-1] in _UNITS else float(text))
 
 
 # Below /job, and with no name in it that a shell, a program's options or a path could take for something else.

@@ -43,9 +43,14 @@ def run(main: Main, *, service: str, settings: ServiceSettings | GraderSettings)
         with _metrics_endpoint(settings):
             uvloop.run(_supervised(main))
     except* StartError as group:
-        for reason in dict.fromkeys(map(str, _leaves(group))):
+        for reason in reasons(group):
             log.critical("cannot start", reason=reason)
         raise SystemExit(1) from None
+
+
+def reasons(group: BaseExceptionGroup[BaseException]) -> list[str]:
+    """What the errors of a group, and of groups in it, say: each once."""
+    return list(dict.fromkeys(map(str, _leaves(group))))
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

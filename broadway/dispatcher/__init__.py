@@ -24,7 +24,7 @@ from broadway.job import JobClass
 from broadway.mongo import Store, StoreError
 from broadway.ports import PublishError
 from broadway.rabbit import Rabbit
-from broadway.service import background, instance
+from broadway.service import background, instance, reasons
 from broadway.settings import DispatcherSettings
 from broadway.ticket import TICKETS, Tickets
 from broadway.topology import DISPATCHER, Queue, course_queue, durable_queues, ready_queue
@@ -49,7 +49,7 @@ async def _work_while_possible(settings: DispatcherSettings, *, store: Store, ra
     try:
         await _work(settings, store=store, rabbit=rabbit)
     except* (StoreError, PublishError) as errors:
-        log.warning("dispatching has stopped", reason=str(errors.exceptions[0]))
+        log.warning("dispatching has stopped", reason="; ".join(reasons(errors)))
 
 
 async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit) -> None:

@@ -94,6 +94,14 @@ class Broker(Publisher, Protocol):
     async def ping(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """When a backlog was looked at, or first might have been; how many messages were in its queue then."""
+
+    at: float
+    depth: int = 0
+
+
 @dataclass(slots=True)
 class Reconciler:
     """Sweeps again and again. Every repair is idempotent; a second sweep finds nothing left to do."""
@@ -107,8 +115,7 @@ class Reconciler:
     lease: timedelta
     tickets: Tickets
     _suspected: dict[tuple[str, JobClass], float] = field(default_factory=dict)  # and when they were first
-    _looked_at: dict[tuple[str, JobClass], float] = field(default_factory=dict)
-    _depths: dict[tuple[str, JobClass], int] = field(default_factory=dict)  # of queues, when they were looked at
+    _looks: dict[tuple[str, JobClass], _Look] = field(default_factory=dict)
     _watching_since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     async def run(self, *, interval: float) -> None:
@@ -119,6 +126,7 @@ class Reconciler:
             try:
                 await self.sweep()
                 if number % THOROUGH == 0 and loop.time() >= rested_at:
+                    rested_at = loop.time() + LONGEST_REST  # should it fail, after whatever time
                     spent = await self.sweep_thoroughly()
                     rested_at = loop.time() + min(SHARE * spent, LONGEST_REST)
             except (StoreError, PublishError) as error:
@@ -281,43 +289,40 @@ class Reconciler:
         if not due:
             return
         unpublished = await self.runs.unpublished(datetime.max.replace(tzinfo=UTC), limit=LIMIT)
-        for course, job_class in due:
+        for backlog in due:
+            course, job_class = backlog
             on_their_way = [run.id for run in unpublished if run.course == course]
-            is_busy = bool(on_their_way) or self._depths.get((course, job_class), 0) > DEEP
-            if is_busy and self._is_looked_at(course, job_class, now):
+            earlier = self._looks.setdefault(backlog, _Look(now))
+            is_busy = bool(on_their_way) or earlier.depth > DEEP
+            if is_busy and backlog not in self._suspected and now < earlier.at + BUSY_PATIENCE:
                 continue
-            self._looked_at[course, job_class] = now
-            missing = await self._count_missing(course, job_class, unless_of=on_their_way)
+            self._looks[backlog] = _Look(now)
+            missing, depth = await self._count_missing(course, job_class, unless_of=on_their_way)
+            self._looks[backlog] = _Look(now, depth)
             if missing <= 0:
-                self._suspected.pop((course, job_class), None)
-            elif (course, job_class) not in self._suspected:
-                self._suspected[course, job_class] = now
+                self._suspected.pop(backlog, None)
+            elif backlog not in self._suspected:
+                self._suspected[backlog] = now
             else:
                 await self._publish_lost(course, job_class, missing, unless_of=on_their_way)
-                del self._suspected[course, job_class]
+                del self._suspected[backlog]
 
-    def _is_looked_at(self, course: str, job_class: JobClass, now: float) -> bool:
-        """Whether that is not too long ago, and nothing was missed then."""
-        each = course, job_class
-        return each not in self._suspected and now < self._looked_at.setdefault(each, now) + BUSY_PATIENCE
+    async def _count_missing(self, course: str, job_class: JobClass, *, unless_of: Sequence[str]) -> tuple[int, int]:
+        """How many jobs are in no queue, at least, and how many messages in theirs.
 
-    async def _count_missing(self, course: str, job_class: JobClass, *, unless_of: Sequence[str]) -> int:
-        """How many jobs are in no queue, at least: those of runs that are being published are not missed.
-
-        As many of them as are in the queue hide as many others, until they have been taken from it.
+        Jobs of runs that are being published are not missed. As many of them as are in the queue hide as many others,
+        until they have been taken from it.
         """
-        self._depths.pop((course, job_class), None)
         waiting = await self.jobs.count_queued(course, job_class, unless_of=unless_of)
         if not waiting:
-            return 0
+            return 0, 0
         held = [
             h
             for h in self.board.held.values()
             if h.course == course and h.job_class is job_class and h.run_id not in unless_of
         ]
         in_queue = await self.broker.depth(course_queue(course, job_class))
-        self._depths[course, job_class] = in_queue
-        return waiting - sum(not h.in_flight for h in held) - in_queue
+        return waiting - sum(not h.in_flight for h in held) - in_queue, in_queue
 
     async def _publish_lost(self, course: str, job_class: JobClass, missing: int, *, unless_of: Sequence[str]) -> None:
         queued = await self.jobs.queued(course, job_class, limit=LIMIT, unless_of=unless_of)

@@ -15,7 +15,7 @@ from broadway.crashpoints import Point, reach
 from broadway.grader.files import UnsafeFileError
 from broadway.grader.scores import MAX_SIZE, InvalidScoresError, Scores, parse
 from broadway.grader.stages import ContainerError, Containers, Labels, StageRun, Upcoming
-from broadway.grader.verdict import Verdict, judge, judge_all, result_entry
+from broadway.grader.verdict import Verdict, document_size, judge, judge_all, result_entry
 from broadway.grader.workspace import Size, Workspace, workspace
 from broadway.job import FaultPhase, Outcome
 
@@ -62,7 +62,7 @@ async def grade(
                 upcoming = _upcoming(checked[index + 1 :], space, replace(labels, stage=index + 1))
                 try:
                     own = replace(labels, stage=index)
-                    room = MAX_DOCUMENTS - sum(each.document_size for each in done)
+                    room = MAX_DOCUMENTS - sum(document_size(each.entry) for each in done)
                     pull_seconds = pulls.get(stage.image, 0.0)
                     done.append(await _run(stage, space, containers, own, upcoming, pull_seconds, room=room))
                     await reach(Point.GRADE_STAGE_ENDED)
@@ -88,11 +88,6 @@ class _Done:
     verdict: Verdict
     entry: dict[str, Any]
     output: str = ""
-
-    @property
-    def document_size(self) -> int:
-        """Characters of its results file."""
-        return len(self.entry.get("scores", {}).get("document", ""))
 
 
 def _upcoming(rest: Sequence[Stage], space: Workspace, labels: Labels) -> Upcoming | None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from broadway.assignment import Stage, memory_bytes
+from broadway.assignment import MAX_MEMORY, Stage, memory_bytes
 from broadway.grader.stages import Labels, Limits, Mount
 from broadway.grader.workspace import TARGET, UNTRUSTED
 
@@ -110,7 +110,7 @@ def _labels(labels: Labels, *, deadline: float) -> dict[str, str]:
 
 
 def _resources(stage: Stage, limits: Limits) -> dict[str, Any]:
-    memory = int(min(memory_bytes(stage.memory), limits.memory or float("inf")))
+    memory = int(min(memory_bytes(stage.memory), limits.memory or MAX_MEMORY))
     return {
         "mem_limit": memory,
         "memswap_limit": memory,

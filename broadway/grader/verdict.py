@@ -1,6 +1,6 @@
 """From what the stages did to the job's outcome: a pure function. The first failing stage decides."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -56,6 +56,11 @@ def judge_all(verdicts: Sequence[Verdict], *, stages: int) -> Verdict:
     if last.outcome is Outcome.SUCCEEDED:
         return last
     return Verdict(last.outcome, f"stage {len(verdicts)} of {stages}: {last.reason}")
+
+
+def document_size(entry: Mapping[str, Any]) -> int:
+    """Characters of the results file in a stage's entry."""
+    return len(entry.get("scores", {}).get("document", ""))
 
 
 def result_entry(

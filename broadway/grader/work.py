@@ -30,6 +30,7 @@ from broadway.events import (
 from broadway.grader.bench import Bench
 from broadway.grader.duty import Duty
 from broadway.grader.grade import Graded, fault
+from broadway.grader.reported import Reported
 from broadway.grader.spool import Spool
 from broadway.grader.stages import ContainerError
 from broadway.job import FaultPhase, Outcome
@@ -40,7 +41,6 @@ log = structlog.get_logger(__name__)
 
 MAX_DEFERRALS = 3
 REMEMBERED = 1000  # attempts that were put off, and jobs that need no other attempt
-REPEATABLE = 100  # reported outcomes: their jobs may come back, since an ack was lost, or the outcome itself
 DEFERRAL_PAUSE = 0.2  # seconds before a job that would rather run elsewhere is put back
 
 
@@ -68,7 +68,7 @@ class Worker:
     _running: dict[str, _Execution] = field(default_factory=dict)  # by execution
     _hands: CapacityLimiter = field(init=False)
     _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)  # by job and generation
-    _reported: deque[JobFinished] = field(default_factory=lambda: deque(maxlen=REPEATABLE))
+    _reported: Reported = field(default_factory=Reported)
     _settled: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))  # no other attempt is wanted
     _deferred: deque[tuple[str, int]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
 
@@ -102,7 +102,7 @@ class Worker:
                     await self._take(event)
 
     async def _take(self, job: JobDispatched) -> None:
-        if reported := self._reported_of(job):
+        if reported := self._reported.get(job):
             log.info("delivered again after its outcome was reported")
             await self._tell(reported, "finished")
         elif spooled := self.spool.get(job):
@@ -114,10 +114,6 @@ class Worker:
                 if self.duty.reason:
                     await self._give_back(self.duty.reason)
                 await self._execute(job)
-
-    def _reported_of(self, job: JobDispatched) -> JobFinished | None:
-        start = (job.key, job.attempt)
-        return next((outcome for outcome in self._reported if (outcome.key, outcome.attempt) == start), None)
 
     async def report_spooled(self) -> None:
         """Report what an earlier life of this grader could not."""
@@ -226,7 +222,7 @@ class Worker:
 
     async def _report(self, outcome: JobFinished) -> None:
         await self._tell(outcome, "finished")
-        self._reported.append(outcome)
+        self._reported.add(outcome)
         await reach(Point.WORK_OUTCOME_TOLD)
         self.spool.remove(outcome)
         await reach(Point.WORK_UNSPOOLED)

@@ -3,17 +3,27 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import chain
 from typing import Any, Self
 
 from pydantic import ValidationError
 
-from broadway.assignment import AssignmentConfig, Pipeline, Stage, is_image_name, longest_run, memory_bytes
+from broadway.assignment import (
+    MAX_MEMORY,
+    AssignmentConfig,
+    Pipeline,
+    Stage,
+    is_image_name,
+    longest_run,
+    memory_bytes,
+)
 from broadway.run import PIPELINE_OF
 from broadway.settings import IngestSettings
 
 # Far above what anybody has needed, and about what Linux lets a program start with.
 MAX_VARIABLES = 1000
 MAX_CHARACTERS = 1024 * 1024  # of an environment's names and values together
+MAX_HOSTNAME = 64  # characters, as Linux has it
 _SHOWN = 100  # characters of what is refused
 
 
@@ -60,7 +70,7 @@ def check_limits(config: AssignmentConfig, limits: Limits, *, course: str) -> No
         pipeline: Pipeline = getattr(config, key) or []
         for index, stage in enumerate(pipeline):
             check_env(f"{key}.{index}.env", stage.env)
-            if problem := next(_problems(stage, limits, course), None):
+            if problem := next(chain(_impossible(stage), _problems(stage, limits, course)), None):
                 raise RejectedError(f"{key}.{index}.{problem}")
         seconds = longest_run([stage.model_dump() for stage in pipeline])
         if seconds > limits.max_job_seconds:
@@ -77,12 +87,20 @@ def _problems(stage: Stage, limits: Limits, course: str) -> Iterator[str]:
         yield f"privileged: privileged containers are not allowed for {course} on this server"
     if stage.has_network and not limits.allow_network:
         yield 'networking: no stage has a network on this server; write "networking": false'
-    if not is_image_name(stage.image):
-        yield f"image: {stage.image[:_SHOWN]!r} is no name of an image, such as registry.example.org/cs101/grader:1"
     if not _matches(stage.image, limits.images):
         yield f"image: {stage.image} is none of the images that this server allows: {', '.join(limits.images)}"
     if limits.max_memory and "memory" in stage.model_fields_set and _exceeds(stage.memory, limits.max_memory):
         yield f"memory: {stage.memory} is more than a stage may have on this server, {limits.max_memory}"
+
+
+def _impossible(stage: Stage) -> Iterator[str]:
+    """The keys of a stage that no engine could give it, whatever is allowed, and why."""
+    if not is_image_name(stage.image):
+        yield f"image: {stage.image[:_SHOWN]!r} is no name of an image, such as registry.example.org/cs101/grader:1"
+    if memory_bytes(stage.memory) >= MAX_MEMORY:
+        yield f"memory: {stage.memory[:_SHOWN]} is more than any machine has"
+    if len(stage.hostname) > MAX_HOSTNAME:
+        yield f"hostname: has {len(stage.hostname)} characters, {MAX_HOSTNAME} are allowed"
 
 
 def check_env(where: str, env: Mapping[str, Any]) -> None:

@@ -1,0 +1,36 @@
+"""The outcomes that were reported last: their jobs may come back, since an ack was lost, or the outcome itself."""
+
+from broadway.events import JobFinished
+from broadway.grader.spool import AboutJob
+from broadway.grader.verdict import document_size
+
+MOST = 100
+ROOM = 32 * 1024 * 1024  # characters of them all
+
+
+class Reported:
+    """A grader's last outcomes by the start of a job that they are about; the oldest go where they do not all fit."""
+
+    def __init__(self, *, most: int = MOST, room: int = ROOM) -> None:
+        self._most = most
+        self._room = room
+        self._outcomes: dict[tuple[str, int, int], JobFinished] = {}
+
+    def add(self, outcome: JobFinished) -> None:
+        """Remember an outcome."""
+        self._outcomes[_start(outcome)] = outcome
+        while len(self._outcomes) > self._most or sum(map(_size, self._outcomes.values())) > self._room:
+            del self._outcomes[next(iter(self._outcomes))]
+
+    def get(self, job: AboutJob) -> JobFinished | None:
+        """What a start of a job has come to, if that is remembered."""
+        return self._outcomes.get(_start(job))
+
+
+def _start(about: AboutJob) -> tuple[str, int, int]:
+    return about.job_id, about.generation, about.attempt
+
+
+def _size(outcome: JobFinished) -> int:
+    """Characters of what may be long in it."""
+    return len(outcome.stdout) + len(outcome.stderr) + sum(map(document_size, outcome.results))
