@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
+from benchmarks.floor import BATCH, Floor
 from benchmarks.plan import Plan
 from benchmarks.rivals import Rival, rival, systems
 from benchmarks.rounds import Measure, interleave
@@ -18,6 +19,7 @@ CPU = Figure("CPU of a no-op job, all processes", "ms")
 START = Figure("idle: submission to start, p50", "ms")
 
 BROADWAY = "Broadway"
+FLOOR = "Broadway's writes and messages alone"
 SLOTS = 8
 NOTHING = [{"image": "none", "entrypoint": ["true"]}]
 PAUSE = 0.05  # seconds between two jobs that meet an idle system
@@ -28,7 +30,11 @@ async def measure(plan: Plan, results: Results, directory: Path) -> None:
     async with ground(directory) as below, Site.open(below) as site, AsyncExitStack() as stack:
         await stack.enter_async_context(site.noop_graders("grader", slots=SLOTS))
         await site.register("noop", NOTHING)
-        contenders: dict[str, Measure] = {BROADWAY: partial(_broadway, site, plan)}
+        floor = await stack.enter_async_context(Floor.open(below))
+        contenders: dict[str, Measure] = {
+            BROADWAY: partial(_broadway, site, plan),
+            FLOOR: partial(_floor, floor, plan),
+        }
         for system in systems(SLOTS):
             try:
                 running = await stack.enter_async_context(rival(system, below))
@@ -39,7 +45,8 @@ async def measure(plan: Plan, results: Results, directory: Path) -> None:
         await interleave(contenders, rounds=plan.rounds, into=results)
         results.notes["control plane"] = (
             f"{plan.jobs} jobs at a time, {SLOTS} slots; Broadway's are submitted in one request, and count as done "
-            "when the run is"
+            "when the run is; its writes and messages alone are those of a job from submission to outcome, by a "
+            f"program that does nothing else, {BATCH} jobs at a time, and those up to a job's start, one by one"
         )
 
 
@@ -47,10 +54,20 @@ async def _broadway(site: Site, plan: Plan) -> Mapping[Figure, float]:
     before = site.cpu()
     seconds = await site.run("noop", plan.jobs)
     cpu = {name: spent - before[name] for name, spent in site.cpu().items()}
-    by_role = {Figure(f"CPU of a no-op job, {name}", "ms"): 1000 * s / plan.jobs for name, s in cpu.items()}
+    by_role = {_cpu_of(name): 1000 * s / plan.jobs for name, s in cpu.items()}
     waits = [await _wait(site) for _ in range(plan.latencies)]
     total = 1000 * sum(cpu.values()) / plan.jobs
     return {JOBS: plan.jobs / seconds, CPU: total, START: 1000 * median(waits), **by_role}
+
+
+async def _floor(floor: Floor, plan: Plan) -> Mapping[Figure, float]:
+    seconds, cpu = await floor.settle(plan.jobs)
+    latencies = [await floor.latency() for _ in range(plan.latencies)]
+    return {JOBS: plan.jobs / seconds, _cpu_of("store"): 1000 * cpu / plan.jobs, START: 1000 * median(latencies)}
+
+
+def _cpu_of(role: str) -> Figure:
+    return Figure(f"CPU of a no-op job, {role}", "ms")
 
 
 async def _wait(site: Site) -> float:

@@ -8,7 +8,7 @@ class Plan:
     """Numbers of rounds and sizes; seconds where times are meant."""
 
     rounds: int = 5
-    stage_rounds: int = 3
+    stage_rounds: int = 5
     class_rounds: int = 1
     stages: int = 8  # in one sample of throughput
     jobs: int = 500  # of one sample of the control plane

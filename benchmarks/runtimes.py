@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import itertools
 import os
+import time
 from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import docker
 
@@ -141,15 +142,31 @@ class Original:
         for command in commands:
             await self.stage(*command)
 
+    async def starting(self, *command: str) -> float:
+        """Seconds of the start of a container, once it has been made."""
+        return await asyncio.to_thread(self._start, list(command))
+
+    def _start(self, command: list[str]) -> float:
+        container = self.client.containers.create(BUSYBOX, **self._options(command))
+        try:
+            begun = time.perf_counter()
+            container.start()
+            started = time.perf_counter()
+            container.wait()
+        finally:
+            container.remove(force=True)
+        return started - begun
+
+    def _options(self, command: list[str]) -> dict[str, Any]:
+        return {
+            "entrypoint": command,
+            "mem_limit": MEMORY,
+            "network_disabled": not self.networking,
+            "volumes": {str(self.directory): {"bind": "/job", "mode": "rw"}},
+        }
+
     def _run(self, command: list[str]) -> None:
-        container = self.client.containers.run(
-            BUSYBOX,
-            detach=True,
-            entrypoint=command,
-            mem_limit=MEMORY,
-            network_disabled=not self.networking,
-            volumes={str(self.directory): {"bind": "/job", "mode": "rw"}},
-        )
+        container = self.client.containers.run(BUSYBOX, detach=True, **self._options(command))
         try:
             if code := container.wait()["StatusCode"]:
                 raise FailedError(f"exit code {code}")
@@ -173,7 +190,7 @@ def _connected(name: str, docker_host: str, directory: Path) -> AbstractAsyncCon
 
 
 @contextlib.asynccontextmanager
-async def original(docker_host: str, directory: Path, *, networking: bool) -> AsyncIterator[Runtime]:
+async def original(docker_host: str, directory: Path, *, networking: bool) -> AsyncIterator[Original]:
     """The original's executor, with the network that containers have by default or with none."""
     client = await asyncio.to_thread(docker.DockerClient, base_url=docker_host, max_pool_size=SLOTS)
     try:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 import docker
 
@@ -13,7 +14,7 @@ from benchmarks.images import BUSYBOX, busybox
 from benchmarks.machine import spending
 from benchmarks.plan import Plan
 from benchmarks.rounds import Measure, interleave
-from benchmarks.runtimes import DockerRun, Runtime, broadway, original
+from benchmarks.runtimes import DockerRun, Original, Runtime, broadway, original
 from benchmarks.samples import Figure, Results
 from broadway.local.engine import private
 
@@ -35,6 +36,7 @@ OCI = "Broadway, oci"
 DOCKER_RUN = "docker run"
 ORIGINAL = "the original, no network"
 ORIGINAL_BRIDGE = "the original, default network"
+START_ALONE = "the engine's start of a container alone"
 
 Opened = AbstractAsyncContextManager[Runtime]
 
@@ -68,6 +70,8 @@ async def measure(plan: Plan, results: Results, directory: Path) -> None:
                 contenders[name] = partial(_costs, await stack.enter_async_context(opener()), plan)
             except Exception as error:  # noqa: BLE001 - a runtime that is not there is a finding
                 results.fail(name, f"{type(error).__name__}: {error}")
+        alone = await stack.enter_async_context(original(host, shared, networking=False))
+        contenders[START_ALONE] = partial(_starts, alone, plan)
         await interleave(contenders, rounds=plan.stage_rounds, into=results, warm_up=False)
     results.notes["stages"] = (
         f"`true` in busybox with a memory limit and a shared directory, {plan.stages} in each sample; the oci runtime "
@@ -95,6 +99,11 @@ async def _costs(runtime: Runtime, plan: Plan) -> Mapping[Figure, float]:
         JOBS: max(jobs),
         ADDED: 1000 * added,
     }
+
+
+async def _starts(runtime: Original, plan: Plan) -> Mapping[Figure, float]:
+    """What every stage waits for, unless it starts before it is known whether the stage before it has succeeded."""
+    return {ADDED: 1000 * median([await runtime.starting("true") for _ in range(plan.stages)])}
 
 
 async def _rate(work: Callable[[], Awaitable[None]], at_a_time: int, number: int) -> float:

@@ -1,0 +1,107 @@
+"""What a durable job costs at least, on the same broker and store: Broadway's writes and messages, and nothing else."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from secrets import token_hex
+from typing import Self
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+
+from benchmarks.machine import cpu_seconds
+from benchmarks.site import Ground
+from broadway.job import Job, JobLog, Outcome, Phase, Report, RetryPolicy
+from broadway.mongo import Store
+from broadway.run import PlannedJob, Run, RunState, plan_jobs
+
+BATCH = 100  # jobs written at a time: more than a control plane ever finds waiting
+PAUSE = 0.05  # seconds between two jobs that meet an idle system
+SIZE = 600  # bytes of a message, about what Broadway's have
+_CONFIG = {"student_pipeline": [{"image": "none", "entrypoint": ["true"]}]}
+_ONCE = RetryPolicy(1, timedelta())
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """A database and a queue of one's own."""
+
+    store: Store
+    store_pid: int
+    channel: AbstractChannel
+    queue: str
+    arrived: asyncio.Semaphore
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, ground: Ground) -> AsyncIterator[Self]:
+        """Broadway's collections with their indexes, and a queue such as its are, with somebody who consumes it."""
+        name, arrived = f"floor-{token_hex(4)}", asyncio.Semaphore(0)
+
+        async def take(message: AbstractIncomingMessage) -> None:
+            arrived.release()
+            await message.ack()
+
+        async with (
+            Store.connect(ground.store.dsn, primary=name, logs=f"{name}-logs") as store,
+            await aio_pika.connect(ground.node.amqp_url) as publishing,
+            await aio_pika.connect(ground.node.amqp_url) as consuming,
+        ):
+            channel = await consuming.channel()
+            await channel.set_qos(BATCH)
+            queue = await channel.declare_queue(name, durable=True, arguments={"x-queue-type": "quorum"})
+            await queue.consume(take)
+            yield cls(store, ground.store.pid, await publishing.channel(), name, arrived)
+
+    async def latency(self) -> float:
+        """Seconds that the steps from a submission to a start take, one after another."""
+        await asyncio.sleep(PAUSE)
+        run, (planned,) = _planned(1)
+        begun = time.perf_counter()
+        await self.store.runs.insert(run)
+        await self.store.jobs.insert([planned])
+        await self._pass_a_message()
+        await self._dispatch([planned])
+        await self._pass_a_message()
+        return time.perf_counter() - begun
+
+    async def settle(self, jobs: int) -> tuple[float, float]:
+        """Seconds, and the store's seconds of CPU, in which jobs are written from their submission to their outcome."""
+        run, planned = _planned(jobs)
+        before, begun = cpu_seconds(self.store_pid), time.perf_counter()
+        await self.store.runs.insert(run)
+        await self.store.jobs.insert(planned)
+        for start in range(0, jobs, BATCH):
+            await self._finish(await self._dispatch(planned[start : start + BATCH]))
+        return time.perf_counter() - begun, cpu_seconds(self.store_pid) - before
+
+    async def _pass_a_message(self) -> None:
+        message = aio_pika.Message(bytes(SIZE), delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+        publish = self.channel.default_exchange.publish(message, self.queue)
+        await asyncio.gather(publish, self.arrived.acquire())
+
+    async def _dispatch(self, planned: Sequence[PlannedJob]) -> dict[str, Job]:
+        now = datetime.now(UTC)
+        jobs = {plan.job.id: plan.job for plan in planned}
+        moved = await self.store.jobs.move({name: lambda job: job.dispatch(now) for name in jobs}, known=jobs)
+        return {name: each.after for name, each in moved.items()}
+
+    async def _finish(self, jobs: Mapping[str, Job]) -> None:
+        now = datetime.now(UTC)
+        reports = {name: Report(token_hex(12), "floor", now, now, Outcome.SUCCEEDED) for name in jobs}
+        await self.store.logs.put([JobLog(name, report.execution_id, "", "") for name, report in reports.items()])
+
+        def finish(job: Job) -> Job:
+            return job.finish(reports[job.id], policy=_ONCE, now=now)
+
+        await self.store.jobs.move(dict.fromkeys(jobs, finish), known=jobs)
+
+
+def _planned(students: int) -> tuple[Run, list[PlannedJob]]:
+    roster = [{"STUDENT_ID": f"s{number}"} for number in range(students)]
+    now = datetime.now(UTC)
+    run = Run(token_hex(12), "floor", "noop", RunState.STUDENTS, now, _CONFIG, students_env=roster)
+    return run, plan_jobs(run, Phase.STUDENTS, now)
