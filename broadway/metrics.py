@@ -143,7 +143,9 @@ IMAGES_SECONDS = Histogram(
     "broadway_job_images_seconds", "Until all images of a job were on the host, with pulling.", buckets=_LONG
 )
 STAGE_CREATE_SECONDS = Histogram("broadway_stage_create_seconds", "To create a stage's container.", buckets=_BRIEF)
-STAGE_START_SECONDS = Histogram("broadway_stage_start_seconds", "To start a stage's container.", buckets=_BRIEF)
+STAGE_START_SECONDS = Histogram(
+    "broadway_stage_start_seconds", "To start a stage's container, its turn included.", buckets=_BRIEF
+)
 STAGE_WALL_SECONDS = Histogram("broadway_stage_wall_seconds", "How long a stage's container ran.", buckets=_LONG)
 STAGE_CPU_SECONDS = Histogram("broadway_stage_cpu_seconds", "CPU time of a stage.", buckets=_LONG)
 

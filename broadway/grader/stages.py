@@ -65,7 +65,7 @@ class Labels:
 class Usage:
     """What one stage took: seconds, and memory at its highest in bytes. None for what this host cannot tell.
 
-    ``image`` is the id of the image that it ran, its digest.
+    ``image`` is the id of the image that it ran, its digest. ``start_seconds`` include the wait for a turn.
     """
 
     image: str
