@@ -69,9 +69,8 @@ async def _renew(leases: Leases, holder: str, ttl: float, asked_at: float) -> No
         await asyncio.sleep(min(ttl / 3, until - loop.time()))
         again_at = loop.time()
         try:
-            async with asyncio.timeout_at(until):
-                if not await leases.acquire(LEASE, holder, timedelta(seconds=ttl)):
-                    return
+            if not await _ask(leases, holder, ttl, until=until):
+                return
             asked_at = again_at
             await reach(Point.LEAD_RENEWED)
         except (StoreError, TimeoutError) as error:
@@ -80,11 +79,16 @@ async def _renew(leases: Leases, holder: str, ttl: float, asked_at: float) -> No
 
 async def _acquire(leases: Leases, holder: str, ttl: float, *, until: float) -> bool:
     try:
-        async with asyncio.timeout_at(until):
-            return await leases.acquire(LEASE, holder, timedelta(seconds=ttl))
+        return await _ask(leases, holder, ttl, until=until)
     except (StoreError, TimeoutError) as error:
         log.warning("lease not acquired", reason=str(error) or "no answer")
         return False
+
+
+async def _ask(leases: Leases, holder: str, ttl: float, *, until: float) -> bool:
+    """Whether this process has the lease from now on. Raises StoreError, or TimeoutError at ``until``."""
+    async with asyncio.timeout_at(until):
+        return await leases.acquire(LEASE, holder, timedelta(seconds=ttl))
 
 
 async def _release(leases: Leases, holder: str) -> None:

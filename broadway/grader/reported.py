@@ -9,7 +9,12 @@ ROOM = 32 * 1024 * 1024  # characters of them all
 
 
 class Reported:
-    """A grader's last outcomes by the start of a job that they are about; the oldest go where they do not all fit."""
+    """A grader's last outcomes by the start of a job that they are about; the oldest go where they do not all fit.
+
+    Args:
+        most: Outcomes.
+        room: Characters of all of them together. One that is longer by itself is not kept.
+    """
 
     def __init__(self, *, most: int = MOST, room: int = ROOM) -> None:
         self._most = most
@@ -18,6 +23,8 @@ class Reported:
 
     def add(self, outcome: JobFinished) -> None:
         """Remember an outcome."""
+        if _size(outcome) > self._room:
+            return
         self._outcomes[_start(outcome)] = outcome
         while len(self._outcomes) > self._most or sum(map(_size, self._outcomes.values())) > self._room:
             del self._outcomes[next(iter(self._outcomes))]

@@ -64,7 +64,9 @@ def test_the_oldest_go_when_they_are_too_long(part: str) -> None:
     assert [job_id for job_id in ("j1", "j2", "j3") if reported.get(start(job_id))] == ["j2", "j3"]
 
 
-def test_one_that_is_too_long_by_itself_is_not_kept() -> None:
+def test_one_that_is_too_long_by_itself_is_not_kept_and_drops_no_other() -> None:
     reported = Reported(room=1000)
-    reported.add(outcome("j1", stdout="x" * 1001))
-    assert reported.get(start("j1")) is None
+    reported.add(outcome("j1"))
+    reported.add(outcome("j2", stdout="x" * 1001))
+    assert reported.get(start("j1")) == outcome("j1")
+    assert reported.get(start("j2")) is None
