@@ -15,9 +15,8 @@ from broadway.events import GraderHeartbeat, RunningJob
 from broadway.job import Job, JobClass, JobState
 
 DEFAULT_CAP = 64  # jobs in flight of a course without a cap, at least
-READY_SECONDS = (
-    0.1  # in which graders take what is kept ready, where jobs are so short that that is more than the share
-)
+# In which graders take what is kept ready, where jobs are so short that that is more than the share.
+READY_SECONDS = 0.1
 
 
 @dataclass(slots=True)

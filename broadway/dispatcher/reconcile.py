@@ -126,7 +126,6 @@ class Reconciler:
             try:
                 await self.sweep()
                 if number % THOROUGH == 0 and loop.time() >= rested_at:
-                    rested_at = loop.time() + LONGEST_REST  # should it fail, after whatever time
                     spent = await self.sweep_thoroughly()
                     rested_at = loop.time() + min(SHARE * spent, LONGEST_REST)
             except (StoreError, PublishError) as error:
