@@ -1,44 +1,12 @@
 """Outcomes on disk until the broker has confirmed them."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from outcomes import job, outcome
 
-from broadway.events import JobDispatched, JobFinished
+from broadway.events import JobFinished
 from broadway.grader.spool import Spool
-from broadway.job import Outcome, Phase
-
-T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-def outcome(job_id: str = "j1", *, generation: int = 1, stdout: str = "") -> JobFinished:
-    return JobFinished(
-        course="cs1",
-        run_id="r1",
-        job_id=job_id,
-        generation=generation,
-        execution_id="e1",
-        grader_id="g1",
-        started_at=T0,
-        finished_at=T0,
-        outcome=Outcome.FAILED,
-        results=[{"success": False}],
-        stdout=stdout,
-    )
-
-
-def job(job_id: str = "j1", *, generation: int = 1, attempt: int = 1) -> JobDispatched:
-    return JobDispatched(
-        course="cs1",
-        run_id="r1",
-        job_id=job_id,
-        generation=generation,
-        assignment="mp1",
-        phase=Phase.STUDENTS,
-        attempt=attempt,
-        stages=[],
-    )
 
 
 def test_an_outcome_survives_its_process(tmp_path: Path) -> None:
