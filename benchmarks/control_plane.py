@@ -1,7 +1,7 @@
 """Jobs that do nothing: how many per second, and how long until one starts when nothing else goes on."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from benchmarks.plan import Plan
 from benchmarks.rivals import Rival, rival, systems
 from benchmarks.rounds import Measure, interleave
 from benchmarks.samples import Figure, Results
-from benchmarks.site import Site, ground
+from benchmarks.site import NOTHING, Site, ground
 
 JOBS = Figure("no-op jobs", "1/s")
 CPU = Figure("CPU of a no-op job, all processes", "ms")
@@ -21,7 +21,6 @@ START = Figure("idle: submission to start, p50", "ms")
 BROADWAY = "Broadway"
 FLOOR = "Broadway's writes and messages alone"
 SLOTS = 8
-NOTHING = [{"image": "none", "entrypoint": ["true"]}]
 PAUSE = 0.05  # seconds between two jobs that meet an idle system
 
 
@@ -55,23 +54,31 @@ async def _broadway(site: Site, plan: Plan) -> Mapping[Figure, float]:
     seconds = await site.run("noop", plan.jobs)
     cpu = {name: spent - before[name] for name, spent in site.cpu().items()}
     by_role = {_cpu_of(name): 1000 * s / plan.jobs for name, s in cpu.items()}
-    waits = [await _wait(site) for _ in range(plan.latencies)]
+    idle = await _idle(partial(_wait, site), plan)
     total = 1000 * sum(cpu.values()) / plan.jobs
-    return {JOBS: plan.jobs / seconds, CPU: total, START: 1000 * median(waits), **by_role}
+    return {JOBS: plan.jobs / seconds, CPU: total, START: idle, **by_role}
 
 
 async def _floor(floor: Floor, plan: Plan) -> Mapping[Figure, float]:
     seconds, cpu = await floor.settle(plan.jobs)
-    latencies = [await floor.latency() for _ in range(plan.latencies)]
-    return {JOBS: plan.jobs / seconds, _cpu_of("store"): 1000 * cpu / plan.jobs, START: 1000 * median(latencies)}
+    idle = await _idle(floor.latency, plan)
+    return {JOBS: plan.jobs / seconds, _cpu_of("store"): 1000 * cpu / plan.jobs, START: idle}
 
 
 def _cpu_of(role: str) -> Figure:
     return Figure(f"CPU of a no-op job, {role}", "ms")
 
 
+async def _idle(latency: Callable[[], Awaitable[float]], plan: Plan) -> float:
+    """The median of latencies that each meet an idle system, in ms."""
+    waits = []
+    for _ in range(plan.latencies):
+        await asyncio.sleep(PAUSE)
+        waits.append(await latency())
+    return 1000 * median(waits)
+
+
 async def _wait(site: Site) -> float:
-    await asyncio.sleep(PAUSE)
     submitted = await site.submit("noop", 1)
     await site.ended(submitted)
     return (await site.started_at(submitted) - submitted.sent_at).total_seconds()
@@ -81,8 +88,4 @@ async def _rival(running: Rival, plan: Plan) -> Mapping[Figure, float]:
     before = running.cpu()
     seconds = await running.run(plan.jobs)
     cpu = running.cpu() - before
-    waits = []
-    for _ in range(plan.latencies):
-        await asyncio.sleep(PAUSE)
-        waits.append(await running.latency())
-    return {JOBS: plan.jobs / seconds, CPU: 1000 * cpu / plan.jobs, START: 1000 * median(waits)}
+    return {JOBS: plan.jobs / seconds, CPU: 1000 * cpu / plan.jobs, START: await _idle(running.latency, plan)}

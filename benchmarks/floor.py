@@ -13,15 +13,13 @@ import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from benchmarks.machine import cpu_seconds
-from benchmarks.site import Ground
+from benchmarks.site import NOTHING, Ground, roster_of
 from broadway.job import Job, JobLog, Outcome, Phase, Report, RetryPolicy
 from broadway.mongo import Store
 from broadway.run import PlannedJob, Run, RunState, plan_jobs
 
 BATCH = 100  # jobs written at a time: more than a control plane ever finds waiting
-PAUSE = 0.05  # seconds between two jobs that meet an idle system
 SIZE = 600  # bytes of a message, about what Broadway's have
-_CONFIG = {"student_pipeline": [{"image": "none", "entrypoint": ["true"]}]}
 _ONCE = RetryPolicy(1, timedelta())
 
 
@@ -58,7 +56,6 @@ class Floor:
 
     async def latency(self) -> float:
         """Seconds that the steps from a submission to a start take, one after another."""
-        await asyncio.sleep(PAUSE)
         run, (planned,) = _planned(1)
         begun = time.perf_counter()
         await self.store.runs.insert(run)
@@ -101,7 +98,6 @@ class Floor:
 
 
 def _planned(students: int) -> tuple[Run, list[PlannedJob]]:
-    roster = [{"STUDENT_ID": f"s{number}"} for number in range(students)]
-    now = datetime.now(UTC)
-    run = Run(token_hex(12), "floor", "noop", RunState.STUDENTS, now, _CONFIG, students_env=roster)
+    now, config = datetime.now(UTC), {"student_pipeline": NOTHING}
+    run = Run(token_hex(12), "floor", "noop", RunState.STUDENTS, now, config, students_env=roster_of(students))
     return run, plan_jobs(run, Phase.STUDENTS, now)

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from benchmarks.control_plane import BROADWAY, JOBS, NOTHING, SLOTS
+from benchmarks.control_plane import BROADWAY, JOBS, SLOTS
 from benchmarks.machine import spending
 from benchmarks.plan import Plan
 from benchmarks.rounds import Measure, interleave
 from benchmarks.samples import Figure, Results
-from benchmarks.site import Site, ground
+from benchmarks.site import NOTHING, Site, ground
 
 COST = Figure("CPU of a no-op job, Broadway's processes", "ms")
 IDLE = Figure("idle: CPU of the control plane, of one core", "%")

@@ -29,6 +29,7 @@ from broadway.local.store import Store, store
 from broadway.topology import EVENTS
 
 COURSE, TOKEN = "bench", "bench-token"
+NOTHING = [{"image": "none", "entrypoint": ["true"]}]  # a pipeline
 LOGIN = {"Authorization": f"Bearer {TOKEN}"}
 PATIENCE = 900  # seconds for one run at most
 START = 60  # seconds for a service to start
@@ -172,7 +173,7 @@ class Site:
 
     async def submit(self, assignment: str, students: int) -> "Submitted":
         """Submit a run, and return when it is answered."""
-        body = {"students_env": [{"STUDENT_ID": f"s{number}"} for number in range(students)]}
+        body = {"students_env": roster_of(students)}
         sent_at, begun = datetime.now(UTC), time.perf_counter()
         answer = await self.http.post(f"/api/v1/grading_run/{COURSE}/{assignment}", json=body)
         answer.raise_for_status()
@@ -223,6 +224,11 @@ class Submitted:
     sent_at: datetime
     begun: float
     seconds: float
+
+
+def roster_of(students: int) -> list[dict[str, str]]:
+    """So many students."""
+    return [{"STUDENT_ID": f"s{number}"} for number in range(students)]
 
 
 async def _is_ready(http: httpx2.AsyncClient) -> bool:
