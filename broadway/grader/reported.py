@@ -20,14 +20,19 @@ class Reported:
         self._most = most
         self._room = room
         self._outcomes: dict[tuple[str, int, int], JobFinished] = {}
+        self._taken = 0  # characters
 
     def add(self, outcome: JobFinished) -> None:
         """Remember an outcome."""
-        if _size(outcome) > self._room:
+        size, start = _size(outcome), _start(outcome)
+        if size > self._room:
             return
-        self._outcomes[_start(outcome)] = outcome
-        while len(self._outcomes) > self._most or sum(map(_size, self._outcomes.values())) > self._room:
-            del self._outcomes[next(iter(self._outcomes))]
+        if replaced := self._outcomes.get(start):
+            self._taken -= _size(replaced)
+        self._outcomes[start] = outcome
+        self._taken += size
+        while len(self._outcomes) > self._most or self._taken > self._room:
+            self._taken -= _size(self._outcomes.pop(next(iter(self._outcomes))))
 
     def get(self, job: AboutJob) -> JobFinished | None:
         """What a start of a job has come to, if that is remembered."""

@@ -29,6 +29,14 @@ def test_the_oldest_go_when_they_are_too_long(part: str) -> None:
     assert [job_id for job_id in ("j1", "j2", "j3") if reported.get(job(job_id))] == ["j2", "j3"]
 
 
+def test_what_is_reported_once_more_takes_its_room_once() -> None:
+    reported = Reported(room=1000)
+    for job_id in ("j1", "j1", "j1", "j2"):
+        reported.add(outcome(job_id, stdout="x" * 500))
+    assert reported.get(job("j1"))
+    assert reported.get(job("j2"))
+
+
 def test_one_that_is_too_long_by_itself_is_not_kept_and_drops_no_other() -> None:
     reported = Reported(room=1000)
     reported.add(outcome("j1"))
