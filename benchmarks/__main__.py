@@ -18,7 +18,7 @@ from benchmarks.machine import describe, with_own_mounts
 from benchmarks.plan import DEFAULT, FULL, Plan
 from benchmarks.report import PLOT, as_json, plot, write_document
 from benchmarks.samples import Results
-from broadway.grader.mounts import detach
+from broadway.grader.sandbox.mounts import detach
 from broadway.local.engine import mounts_below
 
 Suite = Callable[[Plan, Results, Path], Awaitable[None]]

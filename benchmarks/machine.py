@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from broadway.grader import kernel
+from broadway.grader.sandbox import kernel
 from broadway.local.engine import HYBRID
 
 

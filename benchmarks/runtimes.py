@@ -15,15 +15,15 @@ from typing import Any, Protocol
 import docker
 
 from benchmarks.images import BUSYBOX
-from broadway.assignment import Stage
+from broadway.domain.assignment import Stage
+from broadway.domain.job import Outcome
 from broadway.grader import oci
-from broadway.grader.containers import DockerContainers
-from broadway.grader.grade import grade
+from broadway.grader.docker import DockerContainers
+from broadway.grader.grading.grade import grade
+from broadway.grader.grading.workspace import Size
 from broadway.grader.oci import OciContainers
-from broadway.grader.profile import CAPABILITIES
-from broadway.grader.stages import Containers, Labels, Limits, Mount
-from broadway.grader.workspace import Size
-from broadway.job import Outcome
+from broadway.grader.ports import Containers, Labels, Limits, Mount
+from broadway.grader.sandbox.profile import CAPABILITIES
 
 SLOTS = 8
 MEMORY = "100m"

@@ -22,11 +22,11 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
 from benchmarks.machine import cpu_seconds, resident
-from broadway.events import RunAdvanced, decode
 from broadway.local.broker import Broker, broker
 from broadway.local.processes import Child, child, free_ports
 from broadway.local.store import Store, store
-from broadway.topology import EVENTS
+from broadway.messages.events import RunAdvanced, decode
+from broadway.messages.topology import EVENTS
 
 COURSE, TOKEN = "bench", "bench-token"
 NOTHING = [{"image": "none", "entrypoint": ["true"]}]  # a pipeline

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import httpx2
 from pydantic import BaseModel
 
-from broadway.trust import trust
+from broadway.runtime.tls import trust
 
 PAGE = 500  # items of a list at a time
 

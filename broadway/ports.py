@@ -3,8 +3,8 @@
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from broadway.events import Event
-from broadway.topology import Exchange, Queue
+from broadway.messages.events import Event
+from broadway.messages.topology import Exchange, Queue
 
 
 class Retry(Exception):  # noqa: N818 - a verdict, not an error

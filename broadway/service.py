@@ -19,9 +19,9 @@ import uvloop
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import Processor
 
-from broadway.cancellation import cancellations, end
 from broadway.ports import PublishError
 from broadway.rabbit import BrokerUnreachableError, Rabbit, UntrustedError
+from broadway.runtime.cancellation import cancellations, end
 from broadway.settings import GraderSettings, LogSettings, ServiceSettings
 
 log = structlog.get_logger(__name__)

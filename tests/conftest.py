@@ -13,7 +13,7 @@ import pytest
 from harness import Place
 from images import BUSYBOX, busybox
 
-from broadway.grader.mounts import detach
+from broadway.grader.sandbox.mounts import detach
 from broadway.local.broker import Broker, broker
 from broadway.local.engine import Engine, engine, mounts_below
 from broadway.local.store import store
@@ -109,7 +109,7 @@ def places(broker_node: Broker, mongodb_dsn: str) -> Places:
 @pytest.fixture
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer to a delivery waits until it is decided, however busy the machine is."""
-    monkeypatch.setattr("broadway.ingest.hooks.ANSWER_WITHIN", 20)
+    monkeypatch.setattr("broadway.ingest.v2.hooks.ANSWER_WITHIN", 20)
 
 
 @pytest.fixture

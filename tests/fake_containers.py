@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from broadway.assignment import Stage
-from broadway.grader.stages import ContainerError, KilledFor, Labels, Mount, StageRun, Upcoming
-from broadway.job import FaultPhase, Outcome
+from broadway.domain.assignment import Stage
+from broadway.domain.job import FaultPhase, Outcome
+from broadway.grader.ports import ContainerError, KilledFor, Labels, Mount, StageRun, Upcoming
 
 
 class FakeContainers:

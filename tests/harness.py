@@ -17,9 +17,10 @@ import httpx2
 from fake_containers import FakeContainers
 from pydantic import SecretStr
 
-from broadway import connections, grader
-from broadway.grader.join import Membership
-from broadway.grader.mounts import detach, mount_memory
+from broadway import connections
+from broadway.grader import serve as grader
+from broadway.grader.links.join import Membership
+from broadway.grader.sandbox.mounts import detach, mount_memory
 from broadway.local.processes import free_ports
 from broadway.settings import ApiSettings, GraderSettings
 

@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
-from broadway.events import JobDispatched, JobFinished
-from broadway.job import Outcome, Phase
+from broadway.domain.job import Outcome, Phase
+from broadway.messages.events import JobDispatched, JobFinished
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

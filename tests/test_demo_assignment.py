@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from broadway.assignment import AssignmentConfig
-from broadway.job import Outcome
+from broadway.domain.assignment import AssignmentConfig
+from broadway.domain.job import Outcome
 from demo import course_server, pipelines, progress, results, rootfs, submissions
 
 ASSIGNMENT = Path(pipelines.__file__).parent / "assignment"

@@ -14,14 +14,10 @@ from aio_pika.robust_queue import RobustQueue
 from harness import Place, free_port, until
 from yarl import URL
 
-from broadway.cancellation import end
-from broadway.events import Event, JobQueued, JobSettled
-from broadway.job import JobClass, Outcome, Phase
+from broadway.domain.job import JobClass, Outcome, Phase
 from broadway.local.broker import Broker
-from broadway.ports import Handler, PublishError, Reject, Retry
-from broadway.rabbit import BrokerUnreachableError, Rabbit
-from broadway.rabbit.subscription import FAILURES
-from broadway.topology import (
+from broadway.messages.events import Event, JobQueued, JobSettled
+from broadway.messages.topology import (
     CONTROL,
     DEAD,
     DEAD_LETTERS,
@@ -39,6 +35,10 @@ from broadway.topology import (
     ready_key,
     ready_queue,
 )
+from broadway.ports import Handler, PublishError, Reject, Retry
+from broadway.rabbit import BrokerUnreachableError, Rabbit
+from broadway.rabbit.subscription import FAILURES
+from broadway.runtime.cancellation import end
 
 BACKLOG = course_queue("cs1", JobClass.BULK)
 KEY = course_key("cs1", JobClass.BULK)

@@ -12,14 +12,14 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from broadway import service
-from broadway.assignment import Stage
-from broadway.grader import run
-from broadway.grader.stages import Labels, Mount, StageRun, Upcoming
+from broadway.domain.assignment import Stage
+from broadway.grader.ports import Labels, Mount, StageRun, Upcoming
+from broadway.grader.serve import run
 from broadway.settings import GraderSettings, LogSettings
 
 
 class NoContainers:
-    """A runtime that runs nothing; see ``broadway.grader.stages.Containers``."""
+    """A runtime that runs nothing; see ``broadway.grader.ports.Containers``."""
 
     async def ping(self) -> None:
         """It always answers."""

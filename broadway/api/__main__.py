@@ -2,7 +2,10 @@
 
 import asyncio
 
-from broadway import connections, dispatcher, ingest, results, service
+from broadway import connections, service
+from broadway.dispatcher import serve as dispatcher
+from broadway.ingest import serve as ingest
+from broadway.results import serve as results
 from broadway.settings import ApiSettings, load
 
 

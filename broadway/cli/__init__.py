@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from broadway.cli import graders, hooks, letters, topology
+from broadway.cli import dead_letters, graders, hooks, topology
 from broadway.cli.common import EXIT_FAILED, LOCAL, AsJson, Course, Server, Token, client
 from broadway.cli.doctor import doctor
 
@@ -29,7 +29,7 @@ app.add_typer(configs, name="config")
 app.add_typer(hooks.app, name="hook")
 app.add_typer(hooks.rosters, name="roster")
 app.add_typer(topology.app, name="topology")
-app.add_typer(letters.app, name="dead")
+app.add_typer(dead_letters.app, name="dead")
 app.command("doctor", context_settings={"ignore_unknown_options": True})(doctor)
 
 

@@ -18,16 +18,16 @@ from typing import Any
 
 import httpx2
 
-from broadway.assignment import memory_bytes
+from broadway.domain.assignment import memory_bytes
 from broadway.local import engine
 from broadway.management import Management, ManagementError
+from broadway.messages.topology import CONTROL, DEAD, DISPATCHER, EXCHANGES, RESULTS, SHARED_QUEUES
 from broadway.mongo import StoreError
-from broadway.mongo.survey import Survey
+from broadway.mongo.inspection import Inspection
 from broadway.ports import PublishError
 from broadway.rabbit import BrokerUnreachableError, QueueState, Rabbit
+from broadway.runtime.tls import trust
 from broadway.settings import PROGRAMS, GraderSettings, ServiceSettings, masked, read
-from broadway.topology import CONTROL, DEAD, DISPATCHER, EXCHANGES, RESULTS, SHARED_QUEUES
-from broadway.trust import trust
 
 WITHIN = 5.0  # seconds for each part, unless told otherwise
 SKEW = timedelta(seconds=2)  # between clocks, which a Date header tells to a second
@@ -68,10 +68,10 @@ def problem(check: str, text: str, advice: str) -> Finding:
 
 
 @dataclass(slots=True)
-class Patient:
+class Deployment:
     """A deployment, and what is known of where its parts are.
 
-    ``ca_file`` is for when there are no settings. ``survey`` and ``queues`` are what the store and the broker have
+    ``ca_file`` is for when there are no settings. ``inspection`` and ``queues`` are what the store and the broker have
     told; None for those that do not answer.
     """
 
@@ -80,7 +80,7 @@ class Patient:
     settings: ServiceSettings | GraderSettings | None
     ca_file: Path | None = None
     within: float = WITHIN  # seconds for each part
-    survey: Survey | None = None
+    inspection: Inspection | None = None
     queues: Mapping[str, QueueState] | None = None
 
     @property
@@ -89,7 +89,7 @@ class Patient:
         return self.settings.tls if self.settings else trust(self.ca_file)
 
 
-Check = Callable[[Patient], Coroutine[Any, Any, list[Finding]]]
+Check = Callable[[Deployment], Coroutine[Any, Any, list[Finding]]]
 
 
 async def examine(
@@ -103,26 +103,26 @@ async def examine(
 ) -> list[Finding]:
     """Look at everything; each part gets ``within`` seconds, all of them at the same time."""
     settings, findings = _settings(program, arguments)
-    patient = Patient(server, management_url, settings, ca_file, within)
+    deployment = Deployment(server, management_url, settings, ca_file, within)
     checks: list[tuple[str, Check]] = [("api", _api), ("engine", _engine), ("disk", _disk)]
     if isinstance(settings, ServiceSettings):
         checks += [("store", _store), ("broker", _broker)]
     elif settings and settings.amqp_url:
         checks.append(("broker", _broker))
-    for found in await asyncio.gather(*(_bounded(name, check, patient) for name, check in checks)):
+    for found in await asyncio.gather(*(_bounded(name, check, deployment) for name, check in checks)):
         findings += found
     if isinstance(settings, ServiceSettings):
-        findings += [*_consumers(patient), *_pools(patient), *_runtimes(patient), *_dead_letters(patient)]
+        findings += [*_consumers(deployment), *_pools(deployment), *_runtimes(deployment), *_dead_letters(deployment)]
     return findings
 
 
-async def _bounded(name: str, check: Check, patient: Patient) -> list[Finding]:
+async def _bounded(name: str, check: Check, deployment: Deployment) -> list[Finding]:
     """A check's findings; a part that hangs is left hanging."""
-    asking = asyncio.create_task(check(patient))
-    await asyncio.wait({asking}, timeout=patient.within)
+    asking = asyncio.create_task(check(deployment))
+    await asyncio.wait({asking}, timeout=deployment.within)
     if not asking.done():
         asking.cancel()
-        hangs = f"connects, or seems to, and does not answer within {patient.within:g} s"
+        hangs = f"connects, or seems to, and does not answer within {deployment.within:g} s"
         return [problem(name, hangs, "see whether it is overloaded, frozen, or behind a firewall that drops packets")]
     if error := asking.exception():
         return [
@@ -146,15 +146,15 @@ def _settings(program: str, arguments: Sequence[str]) -> tuple[Any, list[Finding
     return loaded.settings, [ok("config", f"broadway.{program} accepts its settings")]
 
 
-async def _api(patient: Patient) -> list[Finding]:
+async def _api(deployment: Deployment) -> list[Finding]:
     begun = datetime.now(UTC)
     try:
-        async with httpx2.AsyncClient(timeout=0.8 * patient.within, verify=patient.tls) as http:
-            answer = await http.get(f"{patient.server}/readyz")
+        async with httpx2.AsyncClient(timeout=0.8 * deployment.within, verify=deployment.tls) as http:
+            answer = await http.get(f"{deployment.server}/readyz")
     except (httpx2.TransportError, httpx2.InvalidURL) as error:
         advice = "start ingest or the API, or say where it is: --server, BROADWAY_SERVER"
-        return [problem("api", f"{patient.server} does not answer: {str(error) or type(error).__name__}", advice)]
-    findings = _readiness(patient.server, answer)
+        return [problem("api", f"{deployment.server} does not answer: {str(error) or type(error).__name__}", advice)]
+    findings = _readiness(deployment.server, answer)
     if "date" in answer.headers:
         between = begun + (datetime.now(UTC) - begun) / 2
         # A Date header is cut to whole seconds: half a second later on average.
@@ -190,34 +190,36 @@ def clock(whose: str, ahead: timedelta) -> Finding:
     return make("clock", text, "leases compare clocks: synchronize them (chrony, systemd-timesyncd)")
 
 
-async def _store(patient: Patient) -> list[Finding]:
-    assert isinstance(patient.settings, ServiceSettings)  # noqa: S101 - graders have no store
-    mongo = patient.settings.mongodb
+async def _store(deployment: Deployment) -> list[Finding]:
+    assert isinstance(deployment.settings, ServiceSettings)  # noqa: S101 - graders have no store
+    mongo = deployment.settings.mongodb
     try:
-        survey = await Survey.take(mongo.dsn, primary=mongo.primary, logs=mongo.logs, within=0.8 * patient.within)
+        inspection = await Inspection.take(
+            mongo.dsn, primary=mongo.primary, logs=mongo.logs, within=0.8 * deployment.within
+        )
     except (StoreError, ValueError) as error:
         reason = re.split(r", Timeout:| \(configured", str(error))[0][:300]
         text = f"MongoDB does not answer at {masked(mongo.dsn)}: {reason}"
         return [problem("store", text, "start it, or correct --mongodb-dsn")]
-    patient.survey = survey
-    findings = [clock("store", survey.ahead)]
-    if survey.missing_indexes:
-        text = f"indexes are missing: {', '.join(survey.missing_indexes)}"
+    deployment.inspection = inspection
+    findings = [clock("store", inspection.ahead)]
+    if inspection.missing_indexes:
+        text = f"indexes are missing: {', '.join(inspection.missing_indexes)}"
         findings.append(warning("store", text, "queries are slow without; services make them when they start"))
-    if survey.is_replicated:
+    if inspection.is_replicated:
         return [ok("store", "MongoDB answers, a replica set"), *findings]
     text = "MongoDB answers, and is no replica set"
     return [warning("store", text, "what its only disk loses is lost; for production run three members"), *findings]
 
 
-async def _broker(patient: Patient) -> list[Finding]:
-    assert patient.settings is not None  # noqa: S101 - without any it is not called
-    assert patient.settings.amqp_url is not None  # noqa: S101 - the same
-    url = patient.settings.amqp_url.get_secret_value()
+async def _broker(deployment: Deployment) -> list[Finding]:
+    assert deployment.settings is not None  # noqa: S101 - without any it is not called
+    assert deployment.settings.amqp_url is not None  # noqa: S101 - the same
+    url = deployment.settings.amqp_url.get_secret_value()
     try:
-        await Rabbit.reach(url, within=patient.within / 2, tls=patient.settings.tls)
-        async with Rabbit.connect(url, service="doctor", tls=patient.settings.tls) as rabbit:
-            return await _connected(rabbit, patient)
+        await Rabbit.reach(url, within=deployment.within / 2, tls=deployment.settings.tls)
+        async with Rabbit.connect(url, service="doctor", tls=deployment.settings.tls) as rabbit:
+            return await _connected(rabbit, deployment)
     except BrokerUnreachableError as error:
         advice = "start it, or correct --amqp-url; a refused login means the user, its password or its virtual host"
         return [problem("broker", str(error), advice)]
@@ -225,32 +227,32 @@ async def _broker(patient: Patient) -> list[Finding]:
         return [problem("broker", str(error), "look into its log")]
 
 
-async def _connected(rabbit: Rabbit, patient: Patient) -> list[Finding]:
+async def _connected(rabbit: Rabbit, deployment: Deployment) -> list[Finding]:
     findings = [ok("broker", "login accepted")]
     missing = [exchange.name for exchange in EXCHANGES if not await rabbit.has(exchange)]
-    if patient.management_url or CONTROL.name not in missing:
-        findings.append(await _alarms(rabbit, patient))
-    if isinstance(patient.settings, GraderSettings):
+    if deployment.management_url or CONTROL.name not in missing:
+        findings.append(await _alarms(rabbit, deployment))
+    if isinstance(deployment.settings, GraderSettings):
         return findings
     looked = {queue.name: await rabbit.look(queue) for queue in SHARED_QUEUES}
     missing += [name for name, state in looked.items() if state is None]
-    patient.queues = {name: state for name, state in looked.items() if state}
+    deployment.queues = {name: state for name, state in looked.items() if state}
     if missing:
         text = f"not there: {', '.join(missing)}"
         return [*findings, problem("topology", text, "services declare them when they start: start one")]
     return [*findings, ok("topology", "the exchanges and the shared queues are there")]
 
 
-async def _alarms(rabbit: Rabbit, patient: Patient) -> Finding:
+async def _alarms(rabbit: Rabbit, deployment: Deployment) -> Finding:
     advice = "submissions wait meanwhile: free memory or disk on the broker's hosts"
-    if patient.management_url is None:
+    if deployment.management_url is None:
         try:
             await rabbit.ping()
         except PublishError as error:
             return problem("broker", str(error), advice)
         return ok("broker", "it takes messages")
     try:
-        async with Management.connect(patient.management_url, tls=patient.tls) as management:
+        async with Management.connect(deployment.management_url, tls=deployment.tls) as management:
             await management.get("health", "checks", "alarms")
     except ManagementError as error:
         if error.status == httpx2.codes.SERVICE_UNAVAILABLE:
@@ -259,8 +261,8 @@ async def _alarms(rabbit: Rabbit, patient: Patient) -> Finding:
     return ok("broker", "no alarm")
 
 
-def _consumers(patient: Patient) -> Iterable[Finding]:
-    queues = patient.queues
+def _consumers(deployment: Deployment) -> Iterable[Finding]:
+    queues = deployment.queues
     if not queues or any(queue.name not in queues for queue in (RESULTS, DISPATCHER, DEAD)):
         return
     if not queues[RESULTS.name].consumers or not queues[DEAD.name].consumers:
@@ -273,15 +275,15 @@ def _consumers(patient: Patient) -> Iterable[Finding]:
         yield ok("consumers", "a dispatcher leads, and results are recorded")
 
 
-def _pools(patient: Patient) -> Iterable[Finding]:
-    survey, settings = patient.survey, patient.settings
-    if survey is None or not isinstance(settings, ServiceSettings):
+def _pools(deployment: Deployment) -> Iterable[Finding]:
+    inspection, settings = deployment.inspection, deployment.settings
+    if inspection is None or not isinstance(settings, ServiceSettings):
         return
-    live = _live(survey, settings)
+    live = _live(inspection, settings)
     graders = Counter(grader.get("pool", "default") for grader in live)
     taking = Counter(grader.get("pool", "default") for grader in live if grader.get("slots", 1))
-    for pool in sorted({course.pool for course in survey.courses}):
-        of_pool = ", ".join(sorted(course.id for course in survey.courses if course.pool == pool))
+    for pool in sorted({course.pool for course in inspection.courses}):
+        of_pool = ", ".join(sorted(course.id for course in inspection.courses if course.pool == pool))
         if not graders[pool]:
             text = f"{pool} has no live grader: {of_pool} will wait"
             yield problem("pools", text, f"start one: python -m broadway.grader TOKEN ID --pool {pool}")
@@ -290,22 +292,22 @@ def _pools(patient: Patient) -> Iterable[Finding]:
             yield problem("pools", text, "`broadway grader list` tells why")
         else:
             yield ok("pools", f"{pool} has {graders[pool]} live graders")
-    if not survey.courses:
+    if not inspection.courses:
         yield warning("pools", "no course is registered", "start ingest with a --course-config")
 
 
-def _live(survey: Survey, settings: ServiceSettings) -> Sequence[Mapping[str, Any]]:
+def _live(inspection: Inspection, settings: ServiceSettings) -> Sequence[Mapping[str, Any]]:
     heard_of = datetime.now(UTC) - settings.lease
-    return [grader for grader in survey.graders if grader.get("last_seen", heard_of) >= heard_of]
+    return [grader for grader in inspection.graders if grader.get("last_seen", heard_of) >= heard_of]
 
 
-def _runtimes(patient: Patient) -> Iterable[Finding]:
+def _runtimes(deployment: Deployment) -> Iterable[Finding]:
     """Which graders of a pool would run a job otherwise than the others do."""
-    survey, settings = patient.survey, patient.settings
-    if survey is None or not isinstance(settings, ServiceSettings):
+    inspection, settings = deployment.inspection, deployment.settings
+    if inspection is None or not isinstance(settings, ServiceSettings):
         return
     pools: dict[str, dict[str, list[str]]] = {}
-    for grader in _live(survey, settings):
+    for grader in _live(inspection, settings):
         if runtime := grader.get("runtime"):
             pools.setdefault(grader.get("pool", "default"), {}).setdefault(runtime, []).append(str(grader["_id"]))
     for pool, by_runtime in sorted(pools.items()):
@@ -317,31 +319,33 @@ def _runtimes(patient: Patient) -> Iterable[Finding]:
             yield ok("runtimes", f"the graders of {pool} have one runtime, {next(iter(by_runtime))}")
 
 
-def _dead_letters(patient: Patient) -> Iterable[Finding]:
-    if patient.queues and DEAD.name in patient.queues and (waiting := patient.queues[DEAD.name].waiting):
+def _dead_letters(deployment: Deployment) -> Iterable[Finding]:
+    if deployment.queues and DEAD.name in deployment.queues and (waiting := deployment.queues[DEAD.name].waiting):
         yield problem("letters", f"{waiting} dead letters wait to be filed", "start a results service")
-    if patient.survey and (letter := patient.survey.letter):
-        text = f"{patient.survey.letters} dead letters; the newest in {letter.get('queue')}: {letter.get('reason')}"
+    if deployment.inspection and (letter := deployment.inspection.letter):
+        text = (
+            f"{deployment.inspection.letters} dead letters; the newest in {letter.get('queue')}: {letter.get('reason')}"
+        )
         yield warning(
             "letters", text[:400], "see `broadway dead list`; mend the cause, then `broadway dead discard` them"
         )
-    elif patient.survey:
+    elif deployment.inspection:
         yield ok("letters", "no dead letters")
 
 
-async def _engine(patient: Patient) -> list[Finding]:
-    settings = patient.settings
+async def _engine(deployment: Deployment) -> list[Finding]:
+    settings = deployment.settings
     if not isinstance(settings, GraderSettings) or settings.runtime != WITHOUT_ENGINE:
-        return await _docker(patient)
+        return await _docker(deployment)
     if not shutil.which(settings.oci_program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin"):
         return [problem("engine", f"there is no {settings.oci_program}", "install crun, or change --runtime")]
     found = ok("engine", f"{settings.oci_program} starts containers")
-    return [found] if settings.oci_layout else [found, *await _docker(patient)]
+    return [found] if settings.oci_layout else [found, *await _docker(deployment)]
 
 
-async def _docker(patient: Patient) -> list[Finding]:
+async def _docker(deployment: Deployment) -> list[Finding]:
     host = os.environ.get("DOCKER_HOST", DEFAULT_ENGINE)
-    is_grader = isinstance(patient.settings, GraderSettings)
+    is_grader = isinstance(deployment.settings, GraderSettings)
     try:
         info = await engine.describe(host)
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
@@ -349,7 +353,7 @@ async def _docker(patient: Patient) -> list[Finding]:
         if is_grader:
             return [problem("engine", text, "start it, or set DOCKER_HOST")]
         return [warning("engine", text, "only hosts with graders need one")]
-    wanted = patient.settings.runtime if isinstance(patient.settings, GraderSettings) else None
+    wanted = deployment.settings.runtime if isinstance(deployment.settings, GraderSettings) else None
     if wanted not in (None, WITHOUT_ENGINE) and wanted not in info.get("Runtimes", {}):
         known = ", ".join(sorted(info.get("Runtimes", {})))
         return [problem("engine", f"it has no runtime {wanted}, only {known}", "install it, or change --runtime")]
@@ -357,8 +361,8 @@ async def _docker(patient: Patient) -> list[Finding]:
     return [ok("engine", f"Docker Engine {info.get('ServerVersion')} answers at {host}, runtime {runtime}")]
 
 
-async def _disk(patient: Patient) -> list[Finding]:
-    settings = patient.settings
+async def _disk(deployment: Deployment) -> list[Finding]:
+    settings = deployment.settings
     low, full, places = float(LOW_DISK), float(FULL_DISK), [Path(settings.log.dir if settings else "")]
     if isinstance(settings, GraderSettings):
         places.append(settings.work_dir)

@@ -166,7 +166,7 @@ def roster_import(
     The columns of a CSV file are student, repository and repository_id; every other one is a variable of the
     student's jobs.
     """
-    from broadway.rosters import RosterError, read_roster  # noqa: PLC0415
+    from broadway.domain.roster_files import RosterError, read_roster  # noqa: PLC0415
 
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text()

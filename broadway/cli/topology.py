@@ -10,7 +10,7 @@ import typer
 from broadway.cli.common import EXIT_FAILED, EXIT_USAGE, AsJson, fail
 
 if TYPE_CHECKING:
-    from broadway.cli.mending import Inspector, Report
+    from broadway.cli.topology_repair import Inspector, Report
     from broadway.settings import ApiSettings
 
 app = typer.Typer(
@@ -34,9 +34,9 @@ def show(arguments: Arguments = None, *, shared: Shared = False, as_json: AsJson
     """Print what the broker should have; with --json, as a definitions file that RabbitMQ imports."""
     import asyncio  # noqa: PLC0415 - --help must not wait for it
 
-    from broadway.cli.mending import OLDEST, wanted_queues  # noqa: PLC0415
-    from broadway.definitions import Kind, definitions, name  # noqa: PLC0415
+    from broadway.cli.topology_repair import OLDEST, wanted_queues  # noqa: PLC0415
     from broadway.management import virtual_host  # noqa: PLC0415
+    from broadway.messages.definitions import Kind, definitions, name  # noqa: PLC0415
 
     settings = _settings(arguments)
     with _failures():
@@ -71,7 +71,7 @@ def _inspect(
 ) -> "Report":
     import asyncio  # noqa: PLC0415
 
-    from broadway.cli.mending import Inspector, wanted_queues  # noqa: PLC0415
+    from broadway.cli.topology_repair import Inspector, wanted_queues  # noqa: PLC0415
 
     settings = _settings(arguments)
     if settings.management_url is None:

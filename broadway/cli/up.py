@@ -13,7 +13,7 @@ from typing import Any
 
 from broadway.local.processes import LocalError, absolute
 from broadway.local.secret import write
-from broadway.local.site import Say, Site, UpOptions, site
+from broadway.local.stack import Say, Stack, UpOptions, stack
 
 __all__ = ["UpOptions", "up"]
 
@@ -60,14 +60,14 @@ async def _until_signalled(options: UpOptions, say: Say) -> None:
 
 async def _run(options: UpOptions, say: Say) -> None:
     say(f"Starting, in {options.directory} ...")
-    async with site(options, say) as running:
+    async with stack(options, say) as running:
         facts = _facts(options, running)
         with _announced(options.json_ready, facts):
             _show(facts)
             await asyncio.Event().wait()
 
 
-def _facts(options: UpOptions, running: Site) -> dict[str, Any]:
+def _facts(options: UpOptions, running: Stack) -> dict[str, Any]:
     below = running.foundations
     return {
         "api": options.api,

@@ -3,7 +3,7 @@
 import asyncio
 
 from broadway import connections, service
-from broadway.dispatcher import serve
+from broadway.dispatcher.serve import serve
 from broadway.settings import DispatcherSettings, load
 
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from broadway.course import Course
 from broadway.dispatcher.fairshare import FairShare, JobCosts, Offer
-from broadway.events import GraderHeartbeat, RunningJob
-from broadway.job import Job, JobClass, JobState
+from broadway.domain.course import Course
+from broadway.domain.job import Job, JobClass, JobState
+from broadway.messages.events import GraderHeartbeat, RunningJob
 
 DEFAULT_CAP = 64  # jobs in flight of a course without a cap, at least
 # In which graders take what is kept ready, where jobs are so short that that is more than the share.

@@ -7,15 +7,15 @@ from typing import Any, Protocol
 
 import structlog
 
-from broadway.batching import Batcher
-from broadway.crashpoints import Point, reach
 from broadway.dispatcher.board import Board, Held
-from broadway.events import Event, JobDispatched, JobQueued, ids_of
-from broadway.job import Job, JobState, Move, Moved
+from broadway.domain.job import Job, JobState, Move, Moved
+from broadway.messages.events import Event, JobDispatched, JobQueued, ids_of
+from broadway.messages.ticket import Tickets
+from broadway.messages.topology import JOBS, ready_key
 from broadway.mongo import StoreError
 from broadway.ports import Publisher, PublishError, Reject, Retry
-from broadway.ticket import Tickets
-from broadway.topology import JOBS, ready_key
+from broadway.runtime.batching import Batcher
+from broadway.runtime.crashpoints import Point, reach
 
 log = structlog.get_logger(__name__)
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from broadway.job import JobClass
+from broadway.domain.job import JobClass
 
 # Relative costs are kept within these bounds, so that one strange job cannot silence its course.
 CHEAPEST, DEAREST = 0.1, 10.0

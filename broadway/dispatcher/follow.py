@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
-from broadway.batching import Batcher
-from broadway.crashpoints import Point, reach
 from broadway.dispatcher.board import Board
-from broadway.events import Event, GraderHeartbeat, JobReleased, JobRequeued, JobSettled, JobStarted
+from broadway.lifecycle.phases import PhaseJobs, RunStore, bring_forward
+from broadway.messages.events import Event, GraderHeartbeat, JobReleased, JobRequeued, JobSettled, JobStarted
 from broadway.mongo import StoreError
-from broadway.phases import PhaseJobs, RunStore, bring_forward
 from broadway.ports import Publisher, Reject, Retry
+from broadway.runtime.batching import Batcher
+from broadway.runtime.crashpoints import Point, reach
 
 
 class Progress(Protocol):

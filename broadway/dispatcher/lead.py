@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import structlog
 
-from broadway.cancellation import end
-from broadway.crashpoints import Point, reach
 from broadway.mongo import StoreError
+from broadway.runtime.cancellation import end
+from broadway.runtime.crashpoints import Point, reach
 
 log = structlog.get_logger(__name__)
 

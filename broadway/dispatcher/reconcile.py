@@ -15,20 +15,20 @@ from typing import Any, Protocol
 
 import structlog
 
-from broadway import metrics
-from broadway.crashpoints import Point, reach
 from broadway.dispatcher.board import Board
 from broadway.dispatcher.dispatch import hand_over
-from broadway.facts import following
-from broadway.job import Job, JobClass, Phase, RetryPolicy
-from broadway.metrics import Repair
+from broadway.domain.job import Job, JobClass, Phase, RetryPolicy
+from broadway.domain.run import PHASE_OF, Run, RunState
+from broadway.lifecycle.follow_ups import following
+from broadway.lifecycle.outbox import publish_queued
+from broadway.lifecycle.phases import Advanced, Hold, PhaseJobs, RunStore, bring_forward, complete
+from broadway.messages.ticket import Tickets
+from broadway.messages.topology import RESULTS, Queue, course_queue, ready_queue
 from broadway.mongo import StoreError
-from broadway.outbox import publish_queued
-from broadway.phases import Advanced, Hold, PhaseJobs, RunStore, bring_forward, complete
 from broadway.ports import Publisher, PublishError
-from broadway.run import PHASE_OF, Run, RunState
-from broadway.ticket import Tickets
-from broadway.topology import RESULTS, Queue, course_queue, ready_queue
+from broadway.runtime import metrics
+from broadway.runtime.crashpoints import Point, reach
+from broadway.runtime.metrics import Repair
 
 log = structlog.get_logger(__name__)
 

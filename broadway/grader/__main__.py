@@ -4,11 +4,12 @@ import asyncio
 from contextlib import AbstractAsyncContextManager
 
 from broadway import service
-from broadway.assignment import memory_bytes
-from broadway.grader import oci, run
-from broadway.grader.containers import DockerContainers
-from broadway.grader.stages import ContainerError, Containers, Limits
-from broadway.grader.workspace import Size
+from broadway.domain.assignment import memory_bytes
+from broadway.grader import oci
+from broadway.grader.docker import DockerContainers
+from broadway.grader.grading.workspace import Size
+from broadway.grader.ports import ContainerError, Containers, Limits
+from broadway.grader.serve import run
 from broadway.service import StartError
 from broadway.settings import GraderSettings, load
 

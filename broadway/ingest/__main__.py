@@ -3,7 +3,7 @@
 import asyncio
 
 from broadway import connections, service
-from broadway.ingest import serve
+from broadway.ingest.serve import serve
 from broadway.settings import IngestSettings, load
 
 

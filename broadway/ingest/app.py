@@ -18,39 +18,26 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from broadway.health import Health
-from broadway.ingest import (
-    assignments,
-    courses,
-    documents,
-    graders,
-    health,
-    hooks,
-    jobs,
-    letters,
-    orders,
-    polling,
-    runs,
-    scrape,
-    sockets,
-    stream,
-)
-from broadway.ingest.access import Access
-from broadway.ingest.accounts import Accounts
-from broadway.ingest.auth import CourseStore
-from broadway.ingest.deliveries import Receiver
-from broadway.ingest.feed import Feed
-from broadway.ingest.gateway import Gateway, Later
-from broadway.ingest.limits import InvalidEnvError, Limits, RejectedError
-from broadway.ingest.patience import Patience
-from broadway.ingest.payload import BodyTooLargeError, BodyTooSlowError, InvalidBodyError
-from broadway.ingest.responses import PREFLIGHT, Refused, failure, invalid_body, problem, refused
-from broadway.ingest.submit import KeyReusedError, Submissions
+from broadway.ingest.commands.limits import InvalidEnvError, Limits, RejectedError
+from broadway.ingest.commands.receive import Receiver
+from broadway.ingest.commands.submit import KeyReusedError, Submissions
+from broadway.ingest.gateway.broker_accounts import BrokerAccounts
+from broadway.ingest.gateway.sessions import Gateway, Later
+from broadway.ingest.http import probes, scrape
+from broadway.ingest.http.answers import PREFLIGHT, Refused, failure, invalid_body, problem, refused
+from broadway.ingest.http.auth import CourseStore
+from broadway.ingest.http.bodies import BodyTooLargeError, BodyTooSlowError, InvalidBodyError
+from broadway.ingest.http.outages import StoreOutages
+from broadway.ingest.http.request_log import RequestLog
+from broadway.ingest.live.feed import Feed
+from broadway.ingest.v1 import polling, sockets, stream
+from broadway.ingest.v2 import assignments, courses, dead_letters, docs_page, graders, hooks, jobs, orders, runs
+from broadway.lifecycle.phases import Announcer
 from broadway.mongo import Store, StoreError
 from broadway.mongo.assignments import UnstorableError
 from broadway.mongo.runs import CursorError
-from broadway.phases import Announcer
 from broadway.rabbit import Rabbit
+from broadway.runtime.health import Health
 from broadway.settings import IngestSettings
 
 log = structlog.get_logger(__name__)
@@ -76,12 +63,12 @@ class Deps:
     gateway: Gateway
     feed: Feed
     health: Health
-    patience: Patience
+    patience: StoreOutages
     courses: CourseStore
     submissions: Submissions
     announcer: Announcer
     receiver: Receiver
-    accounts: Accounts | None = None
+    accounts: BrokerAccounts | None = None
     is_stopping: bool = False
 
 
@@ -147,8 +134,8 @@ V2: Mapping[str, Mapping[str, Handler]] = {
     f"{_GRADER}/slots": {"POST": graders.set_slots},
     f"{_GRADER}/revoke": {"POST": graders.revoke},
     f"{_GRADER}/readmit": {"POST": graders.readmit},
-    "/api/v2/dead-letters": {"GET": letters.list_letters},
-    "/api/v2/dead-letters/{letter:id}": {"GET": letters.show, "DELETE": letters.discard},
+    "/api/v2/dead-letters": {"GET": dead_letters.list_letters},
+    "/api/v2/dead-letters/{letter:id}": {"GET": dead_letters.show, "DELETE": dead_letters.discard},
 }
 
 
@@ -172,13 +159,13 @@ def build_app(deps: Deps) -> Starlette:
         route(f"{v1}/worker_ws/{{worker_id:id}}", GET=sockets.explain),
         WebSocketRoute(f"{v1}/worker_ws/{{worker_id:id}}", partial(sockets.attend, deps=deps)),
         *(_route(deps, path, handlers=handlers) for path, handlers in V2.items()),
-        route("/api/v2/openapi.json", GET=documents.openapi_json),
-        route("/docs", GET=documents.page),
-        route("/livez", GET=health.live),
-        route("/readyz", GET=health.ready),
+        route("/api/v2/openapi.json", GET=docs_page.openapi_json),
+        route("/docs", GET=docs_page.page),
+        route("/livez", GET=probes.live),
+        route("/readyz", GET=probes.ready),
         route("/metrics", GET=scrape.scrape),
     ]
-    app = Starlette(routes=routes, exception_handlers=_exception_handlers(), middleware=[Middleware(Access)])
+    app = Starlette(routes=routes, exception_handlers=_exception_handlers(), middleware=[Middleware(RequestLog)])
     app.router.redirect_slashes = False  # a path with a slash at its end is none of ours
     app.router.default = _nowhere
     return app

@@ -13,6 +13,14 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConfigurationError, PyMongoError
 
 from broadway.mongo.assignments import Assignments
+from broadway.mongo.batched import (
+    Batched,
+    BatchedAssignments,
+    BatchedCourses,
+    BatchedDeliveries,
+    BatchedJobs,
+    BatchedRuns,
+)
 from broadway.mongo.client import Client
 from broadway.mongo.courses import Courses
 from broadway.mongo.dead_letters import DeadLetters
@@ -23,7 +31,6 @@ from broadway.mongo.logs import Logs
 from broadway.mongo.refusals import refusal
 from broadway.mongo.runs import Runs
 from broadway.mongo.secrets import Secrets
-from broadway.mongo.shared import Shared, SharedAssignments, SharedCourses, SharedDeliveries, SharedJobs, SharedRuns
 from broadway.mongo.workers import Workers
 
 __all__ = ["Store", "StoreError", "StoreUnreachableError", "refusal"]
@@ -112,14 +119,14 @@ class Store:
         await store.deliveries.ensure_indexes()
         return store
 
-    def shared(self, *, unhurried: float = 0) -> Shared:
-        """The collections that are used the most, for many callers at once; ``unhurried``: see ``SharedRuns``."""
-        return Shared(
-            courses=SharedCourses(self._primary["course"]),
-            assignments=SharedAssignments(self._primary["assignment_config"]),
-            runs=SharedRuns(self._primary["grading_run"], unhurried=unhurried),
-            jobs=SharedJobs(self._primary["grading_job"]),
-            deliveries=SharedDeliveries(self._primary["hook_delivery"]),
+    def shared(self, *, linger: float = 0) -> Batched:
+        """The collections that are used the most, for many callers at once; ``linger``: see ``BatchedRuns``."""
+        return Batched(
+            courses=BatchedCourses(self._primary["course"]),
+            assignments=BatchedAssignments(self._primary["assignment_config"]),
+            runs=BatchedRuns(self._primary["grading_run"], linger=linger),
+            jobs=BatchedJobs(self._primary["grading_job"]),
+            deliveries=BatchedDeliveries(self._primary["hook_delivery"]),
         )
 
     async def ping(self) -> None:

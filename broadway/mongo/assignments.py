@@ -6,7 +6,7 @@ from bson import BSON
 from bson.errors import BSONError
 from pymongo.errors import DocumentTooLarge
 
-from broadway.assignment import AssignmentConfig
+from broadway.domain.assignment import AssignmentConfig
 from broadway.mongo.collection import Collection, Document
 
 MAX_DOCUMENT = 16 * 1024 * 1024 - 16 * 1024  # bytes; MongoDB's limit, less what an update adds

@@ -6,7 +6,7 @@ from typing import TypeGuard
 import structlog
 from pydantic import ValidationError
 
-from broadway.course import Course, hashed
+from broadway.domain.course import Course, hashed
 from broadway.mongo.collection import Collection, Document
 
 log = structlog.get_logger(__name__)

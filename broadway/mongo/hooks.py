@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
-from broadway.hook import Delivery, DeliveryState, Hook, HookConfig, Push, Quota, Roster, RosterEntry
+from broadway.domain.webhook import Delivery, DeliveryState, Hook, HookConfig, Push, Quota, Roster, RosterEntry
 from broadway.mongo.assignments import check_storable
+from broadway.mongo.cache import Cache
 from broadway.mongo.collection import Collection, Document, Update, insert_each, update_each
-from broadway.mongo.recent import Recent
 from broadway.mongo.runs import following, position
 
 log = structlog.get_logger(__name__)
@@ -27,7 +27,7 @@ class Hooks:
 
     def __init__(self, collection: Collection) -> None:
         self._hooks = collection
-        self._recent = Recent(self._read)
+        self._cache = Cache(self._read)
 
     async def get(self, course: str, name: str) -> Hook | None:
         """A hook; None for one that another program has stored without a secret or wrongly, too, which is said."""
@@ -35,7 +35,7 @@ class Hooks:
 
     async def recent(self, course: str, name: str) -> Hook | None:
         """A hook as it was a moment ago at most."""
-        return await self._recent.get(f"{course}/{name}")
+        return await self._cache.get(f"{course}/{name}")
 
     async def _read(self, identity: str) -> Hook | None:
         document = await self._hooks.find_one({"_id": identity})
@@ -51,13 +51,13 @@ class Hooks:
         identity = f"{hook.course}/{hook.name}"
         document = {"course": hook.course, "name": hook.name, **hook.config.model_dump(mode="json")}
         await self._hooks.replace_one({"_id": identity}, document, upsert=True)
-        self._recent.forget(identity)
+        self._cache.forget(identity)
 
     async def delete(self, course: str, name: str) -> bool:
         """Remove a hook; False when there is none. What it has received stays."""
         identity = f"{course}/{name}"
         deleted = await self._hooks.delete_one({"_id": identity})
-        self._recent.forget(identity)
+        self._cache.forget(identity)
         return deleted.deleted_count == 1
 
 
@@ -66,14 +66,14 @@ class Rosters:
 
     def __init__(self, collection: Collection) -> None:
         self._rosters = collection
-        self._recent = Recent(self._read)
+        self._cache = Cache(self._read)
 
     async def get(self, course: str, assignment: str) -> Roster | None:
         return await self._read(f"{course}/{assignment}")
 
     async def recent(self, course: str, assignment: str) -> Roster | None:
         """A roster as it was a moment ago at most."""
-        return await self._recent.get(f"{course}/{assignment}")
+        return await self._cache.get(f"{course}/{assignment}")
 
     async def _read(self, identity: str) -> Roster | None:
         document = await self._rosters.find_one({"_id": identity})
@@ -89,7 +89,7 @@ class Rosters:
         document = {"students": [entry.model_dump(mode="json") for entry in roster.students]}
         check_storable(document)
         await self._rosters.replace_one({"_id": identity}, document, upsert=True)
-        self._recent.forget(identity)
+        self._cache.forget(identity)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from broadway import metrics
-from broadway.job import Attempt, FaultPhase, Job, JobClass, JobState, Move, Moved, Outcome, Phase
+from broadway.domain.job import Attempt, FaultPhase, Job, JobClass, JobState, Move, Moved, Outcome, Phase
+from broadway.domain.run import PlannedJob
 from broadway.mongo.assignments import check_storable
 from broadway.mongo.collection import Collection, Document, Update, insert_each, object_id, object_ids, update_each
-from broadway.run import PlannedJob
+from broadway.runtime import metrics
 
 _TYPE = {
     Phase.PRE_PROCESSING: "pre processing job",

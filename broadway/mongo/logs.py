@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from broadway.job import JobLog
+from broadway.domain.job import JobLog
 from broadway.mongo.collection import Collection, insert_each, object_id
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from broadway.domain.run import PHASE_OF, Order, OrderKind, Run, RunState
 from broadway.mongo.assignments import check_storable
 from broadway.mongo.collection import Collection, Document, Update, insert_each, object_id, object_ids, update_each
-from broadway.run import PHASE_OF, Order, OrderKind, Run, RunState
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _UPDATES = 25  # at a time

@@ -8,7 +8,7 @@ from typing import Any
 from pymongo import ReturnDocument, UpdateOne
 from pymongo.errors import DuplicateKeyError
 
-from broadway.events import GraderHeartbeat, GraderMode, GraderOrder
+from broadway.messages.events import GraderHeartbeat, GraderMode, GraderOrder
 from broadway.mongo.collection import Collection, Document
 
 OVERTAKING = timedelta(minutes=1)  # no heartbeat comes so long after one that was sent later
@@ -110,7 +110,9 @@ class Workers:
             {"_id": worker_id, "running_job_id": {"$in": list(job_ids)}}, {"$set": {"running_job_id": None}}
         )
 
-    async def bury(self, worker_id: str, *, session: str | None = None, silent_since: datetime | None = None) -> bool:
+    async def mark_dead(
+        self, worker_id: str, *, session: str | None = None, silent_since: datetime | None = None
+    ) -> bool:
         """Mark a grader dead; False when it was, has registered anew since, or has been heard of."""
         wanted: Document = {"_id": worker_id, "alive": True}
         if session is not None:
@@ -134,7 +136,7 @@ class Workers:
         alive = await self._workers.find({"alive": True}).to_list()
         return [_attached(d) for d in alive if (d.get("gateway") or "slots" not in d) and d["last_seen"] <= moment]
 
-    async def bury_sockets_of(self, gateway: str) -> None:
+    async def mark_sockets_dead(self, gateway: str) -> None:
         """Mark the graders dead whose sockets an earlier life of a gateway held, and those that the original held."""
         held = {"use_ws": True, "alive": True, "gateway": {"$in": [gateway, None]}}
         await self._workers.update_many(held, {"$set": {"alive": False}})
@@ -196,7 +198,7 @@ class Workers:
         """Note the broker's user that a grader has."""
         await self._workers.update_one({"_id": worker_id}, {"$set": {"broker_user": user}})
 
-    async def forsaken(self, *, left_before: datetime, gone_before: datetime) -> list[str]:
+    async def with_unneeded_accounts(self, *, left_before: datetime, gone_before: datetime) -> list[str]:
         """Graders whose users at the broker nobody needs: revoked, gone with a goodbye, or silent for long."""
         gone: Document = {"alive": False, "last_seen": {"$lt": gone_before}, "joined_at": {"$lt": gone_before}}
         left: Document = {"alive": False, "left": True, "joined_at": {"$lt": left_before}}

@@ -3,8 +3,8 @@
 from broadway.rabbit.client import Rabbit
 from broadway.rabbit.connecting import BrokerUnreachableError, LoginRefusedError, UntrustedError
 from broadway.rabbit.declaring import QueueState
+from broadway.rabbit.single_take import Taken, Taker
 from broadway.rabbit.subscription import Subscription
-from broadway.rabbit.taker import Taken, Taker
 
 __all__ = [
     "BrokerUnreachableError",

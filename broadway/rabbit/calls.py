@@ -15,8 +15,8 @@ from aio_pika.exceptions import (
     DeliveryError,
 )
 
-from broadway.cancellation import cancellations, heeded
 from broadway.ports import PublishError
+from broadway.runtime.cancellation import cancellations, heeded
 
 log = structlog.get_logger(__name__)
 

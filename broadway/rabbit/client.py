@@ -23,9 +23,17 @@ from aio_pika.exceptions import (
 from aio_pika.robust_connection import RobustConnection
 from yarl import URL
 
-from broadway import metrics
-from broadway.crashpoints import Point, reach
-from broadway.events import Decoder, Event, Wire, decode, encode
+from broadway.messages.events import Decoder, Event, Wire, decode, encode
+from broadway.messages.topology import (
+    DEAD_LETTERS,
+    EXCHANGES,
+    LOGS,
+    PING_KEY,
+    SHARED_QUEUES,
+    Exchange,
+    Queue,
+    dead_letter_key,
+)
 from broadway.ports import Handler, PublishError
 from broadway.rabbit.calls import BROKEN, CALL_TIMEOUT, call, close
 from broadway.rabbit.connecting import (
@@ -39,18 +47,10 @@ from broadway.rabbit.connecting import (
     unreachable,
 )
 from broadway.rabbit.declaring import PING, QueueState, declare, look
+from broadway.rabbit.single_take import Taker
 from broadway.rabbit.subscription import Subscription, Vouched, anything
-from broadway.rabbit.taker import Taker
-from broadway.topology import (
-    DEAD_LETTERS,
-    EXCHANGES,
-    LOGS,
-    PING_KEY,
-    SHARED_QUEUES,
-    Exchange,
-    Queue,
-    dead_letter_key,
-)
+from broadway.runtime import metrics
+from broadway.runtime.crashpoints import Point, reach
 
 log = structlog.get_logger(__name__)
 

@@ -17,7 +17,7 @@ from yarl import URL
 
 from broadway import __version__
 from broadway.rabbit.calls import BROKEN, CALL_TIMEOUT
-from broadway.trust import distrust
+from broadway.runtime.tls import distrust
 
 HEARTBEAT = 10  # seconds; a frozen peer is noticed after about three
 RECONNECT_INTERVAL = 1  # seconds

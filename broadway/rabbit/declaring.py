@@ -7,10 +7,8 @@ from aio_pika.abc import (
     AbstractChannel,
 )
 
+from broadway.messages.topology import Queue
 from broadway.rabbit.calls import CALL_TIMEOUT
-from broadway.topology import (
-    Queue,
-)
 
 PING = "ping"  # the type of messages that are sent only to see whether they are taken
 

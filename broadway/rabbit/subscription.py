@@ -16,18 +16,15 @@ from aio_pika.abc import (
     AbstractRobustQueue,
 )
 
-from broadway import metrics
-from broadway.cancellation import end, heeded
-from broadway.crashpoints import Point, reach
-from broadway.events import Decoder, Event, UndecodableError, decode_dead_letter
-from broadway.metrics import Handled
+from broadway.messages.events import Decoder, Event, UndecodableError, decode_dead_letter
+from broadway.messages.topology import Queue, grader_of
 from broadway.ports import GiveBack, Handler, PublishError, Reject, Retry
 from broadway.rabbit.calls import BROKEN, CALL_TIMEOUT, call, close, quietly
 from broadway.rabbit.declaring import PING, declare
-from broadway.topology import (
-    Queue,
-    grader_of,
-)
+from broadway.runtime import metrics
+from broadway.runtime.cancellation import end, heeded
+from broadway.runtime.crashpoints import Point, reach
+from broadway.runtime.metrics import Handled
 
 if TYPE_CHECKING:
     from broadway.rabbit.client import Rabbit

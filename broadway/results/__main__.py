@@ -3,7 +3,7 @@
 import asyncio
 
 from broadway import connections, service
-from broadway.results import serve
+from broadway.results.serve import serve
 from broadway.settings import ResultsSettings, load
 
 

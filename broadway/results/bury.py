@@ -5,11 +5,11 @@ from typing import Protocol
 
 import structlog
 
-from broadway import metrics
-from broadway.events import DeadLetter, Event, JobDispatched, JobFinished
-from broadway.facts import settled
-from broadway.job import FaultPhase, Job, Move, Moved
+from broadway.domain.job import FaultPhase, Job, Move, Moved
+from broadway.lifecycle.follow_ups import settled
+from broadway.messages.events import DeadLetter, Event, JobDispatched, JobFinished
 from broadway.ports import Publisher
+from broadway.runtime import metrics
 
 log = structlog.get_logger(__name__)
 

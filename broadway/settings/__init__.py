@@ -1,6 +1,5 @@
 """Settings of every program: command line > environment > config file > default. Nothing is read before main()."""
 
-from broadway.settings.leaves import Leaf, as_text, leaves
 from broadway.settings.loading import EX_CONFIG, Loaded, load, read
 from broadway.settings.masking import masked
 from broadway.settings.programs import (
@@ -14,6 +13,7 @@ from broadway.settings.programs import (
     ResultsSettings,
     ServiceSettings,
 )
+from broadway.settings.setting_names import Leaf, as_text, leaves
 
 __all__ = [
     "EX_CONFIG",

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, CliSettingsSource
 
-from broadway.settings.leaves import IN_FILE, Leaf, LeafPath, leaves
+from broadway.settings.setting_names import IN_FILE, Leaf, LeafPath, leaves
 
 CONFIG = "config"
 

@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings
 
 from broadway.settings.command_line import CommandLine
-from broadway.settings.leaves import Leaf, LeafPath, leaves
+from broadway.settings.setting_names import Leaf, LeafPath, leaves
 from broadway.settings.sources import ConfigError, ConfigFile, Environment, unknown
 
 EX_USAGE, EX_CONFIG = 2, 78

@@ -11,10 +11,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
 from yarl import URL
 
-from broadway.assignment import Memory
-from broadway.job import RetryPolicy
-from broadway.settings.leaves import ENV_PREFIX, Names
-from broadway.trust import trust
+from broadway.domain.assignment import Memory
+from broadway.domain.job import RetryPolicy
+from broadway.runtime.tls import trust
+from broadway.settings.setting_names import ENV_PREFIX, Names
 
 JOB_OVERHEAD = 900  # seconds that a grader may hold a message beside the time limits of its job's stages
 

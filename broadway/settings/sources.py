@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource
 
-from broadway.settings.leaves import IN_FILE, Leaf, LeafPath, leaves, variable
+from broadway.settings.setting_names import IN_FILE, Leaf, LeafPath, leaves, variable
 
 _Tree = dict[str, "Leaf | _Tree"]  # leaves by their keys in the config file
 

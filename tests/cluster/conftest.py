@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 from harness import Client, Cluster, Graders, Place, free_port, until
 
-from broadway import connections, dispatcher, ingest, results
+from broadway import connections
+from broadway.dispatcher import serve as dispatcher
+from broadway.ingest import serve as ingest
+from broadway.results import serve as results
 from broadway.settings import ApiSettings
 
 COURSES = {

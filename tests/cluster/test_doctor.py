@@ -14,9 +14,9 @@ import pytest
 from harness import Cluster, free_port, until
 from pymongo import AsyncMongoClient
 
-from broadway.events import GraderHeartbeat
 from broadway.local.broker import Broker
-from broadway.topology import RESULTS
+from broadway.messages.events import GraderHeartbeat
+from broadway.messages.topology import RESULTS
 
 WITHIN = "12"  # seconds for each part: a busy machine is not a fault
 LIMIT = 40  # seconds: on a busy machine, most of it is the start of the interpreter

@@ -18,14 +18,14 @@ from processes import processes
 from pydantic import SecretStr
 from yarl import URL
 
-from broadway.events import GraderHeartbeat, JobFinished, encode
-from broadway.ingest.accounts import GONE_FOR, LEFT_FOR, MAX_CONNECTIONS, Accounts
-from broadway.job import Outcome
+from broadway.domain.job import Outcome
+from broadway.ingest.gateway.broker_accounts import GONE_FOR, LEFT_FOR, MAX_CONNECTIONS, BrokerAccounts
 from broadway.local.broker import Broker
 from broadway.management import Management, ManagementError
+from broadway.messages.events import GraderHeartbeat, JobFinished, encode
+from broadway.messages.ticket import Tickets
+from broadway.messages.topology import control_queue, grader_of, grader_user
 from broadway.settings import ApiSettings
-from broadway.ticket import Tickets
-from broadway.topology import control_queue, grader_of, grader_user
 
 TOKEN = {"Authorization": "Bearer cluster-token"}
 NOW = datetime.now(UTC)
@@ -274,14 +274,14 @@ async def test_nobody_can_tell_of_a_job_that_he_was_not_handed(cluster: Cluster,
 async def test_a_grader_that_is_revoked_while_it_joins_gets_no_login(
     cluster: Cluster, management: Management, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    really_open = Accounts.open
+    really_open = BrokerAccounts.open
 
-    async def revoked_meanwhile(accounts: Accounts, grader_id: str, **more: Any) -> str:
+    async def revoked_meanwhile(accounts: BrokerAccounts, grader_id: str, **more: Any) -> str:
         answer = await cluster.client.http.post(f"/api/v2/graders/{grader_id}/revoke", headers=TOKEN)
         assert answer.status_code == 202
         return await really_open(accounts, grader_id, **more)
 
-    monkeypatch.setattr(Accounts, "open", revoked_meanwhile)
+    monkeypatch.setattr(BrokerAccounts, "open", revoked_meanwhile)
     answer = await cluster.client.http.post(
         f"/api/v2/graders/{name}", json={"hostname": "h", "pool": "default", "slots": 1}, headers=TOKEN
     )
@@ -302,7 +302,7 @@ async def test_users_of_graders_that_are_gone_are_removed(
     cluster: Cluster, settings: ApiSettings, management: Management, name: str
 ) -> None:
     workers = cluster.opened.store.workers
-    accounts = Accounts(management, workers, settings.amqp_url.get_secret_value())
+    accounts = BrokerAccounts(management, workers, settings.amqp_url.get_secret_value())
     beat = GraderHeartbeat(grader_id=name, hostname="h", pool="default", slots=1, sent_at=datetime.now(UTC))
 
     async def sweep(after: timedelta) -> bool:
@@ -329,7 +329,7 @@ async def test_a_grader_waits_for_a_management_api_that_is_away(
     async def fail(*_: Any, **__: Any) -> str:
         raise ManagementError("not there")
 
-    monkeypatch.setattr(Accounts, "open", fail)
+    monkeypatch.setattr(BrokerAccounts, "open", fail)
     cluster.graders.attach(name, str(cluster.client.http.base_url))
     answer = await cluster.client.http.post(
         f"/api/v2/graders/{name}", json={"hostname": "h", "pool": "default", "slots": 1}, headers=TOKEN

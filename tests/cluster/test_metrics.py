@@ -15,10 +15,10 @@ from processes import CLUSTER_TOKEN, QUICK, QUICK_DISPATCHER, processes
 from pymongo import AsyncMongoClient
 from scraping import Scrape
 
-from broadway import metrics
-from broadway.events import JobFinished
-from broadway.job import Outcome
-from broadway.topology import EVENTS, event_key
+from broadway.domain.job import Outcome
+from broadway.messages.events import JobFinished
+from broadway.messages.topology import EVENTS, event_key
+from broadway.runtime import metrics
 
 COURSE = "cs241"
 

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from harness import Cluster, stage, token_of, until
 
-from broadway.run import Order, OrderKind, RunState
+from broadway.domain.run import Order, OrderKind, RunState
 
 COURSE = "cs241"
 POST = {"post_processing_pipeline": [stage("print", "report")]}

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from harness import Cluster, stage, until
 
-from broadway.events import JobFinished
-from broadway.job import Outcome
-from broadway.topology import EVENTS, event_key
+from broadway.domain.job import Outcome
+from broadway.messages.events import JobFinished
+from broadway.messages.topology import EVENTS, event_key
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ async def test_graders_are_listed_and_say_goodbye(cluster: Cluster) -> None:
 async def test_a_job_ends_elsewhere_whose_grader_is_stuck_with_it(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("broadway.grader.work.ALLOWANCE", timedelta(seconds=1))
+    monkeypatch.setattr("broadway.grader.worker.worker.ALLOWANCE", timedelta(seconds=1))
     stuck = cluster.graders.start("stuck", slots=1)
     stuck.is_stuck = True
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0", timeout=1)])

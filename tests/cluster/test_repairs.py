@@ -7,9 +7,9 @@ import pytest
 from harness import Cluster, stage, until
 
 from broadway.dispatcher import reconcile
-from broadway.events import JobDispatched
-from broadway.job import JobClass, Phase
-from broadway.topology import (
+from broadway.domain.job import JobClass, Phase
+from broadway.messages.events import JobDispatched
+from broadway.messages.topology import (
     DEAD_LETTERS,
     EVENTS,
     JOBS,

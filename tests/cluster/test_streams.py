@@ -11,8 +11,9 @@ import pytest
 from harness import Client, Cluster, free_port, stage, until
 from pollers import Poller
 
-from broadway import ingest
-from broadway.ingest import feed, line, stream
+from broadway.ingest import serve as ingest
+from broadway.ingest.live import feed, waiting_line
+from broadway.ingest.v1 import stream
 
 STARTED = b'event: status_update\ndata: {"type": "state", "data": "STARTED"}\n\n'
 FINISHED = b'event: status_update\ndata: {"type": "state", "data": "FINISHED"}\n\n'
@@ -147,14 +148,14 @@ async def test_new_jobs_behind_and_before_are_noticed(
     cluster: Cluster, streams: Streams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lined_up = set()
-    add = line.Line.add
+    add = waiting_line.Line.add
 
-    def note(self: line.Line, keys: Iterable[line.Key]) -> None:
+    def note(self: waiting_line.Line, keys: Iterable[waiting_line.Key]) -> None:
         added = list(keys)
         add(self, added)
         lined_up.update(job_id for *_, job_id in added)
 
-    monkeypatch.setattr(line.Line, "add", note)
+    monkeypatch.setattr(waiting_line.Line, "add", note)
     grader = await streams.grader(cluster.client)
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
     # Two are handed over at once, for the grader's only slot and behind it; the third can be overtaken.

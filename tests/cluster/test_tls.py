@@ -17,7 +17,7 @@ from processes import CLUSTER_TOKEN, QUICK_DISPATCHER, TESTS, Processes, process
 from yarl import URL
 
 from broadway.local.broker import broker
-from broadway.trust import trust
+from broadway.runtime.tls import trust
 
 NODE = """[
   {{rabbit, [

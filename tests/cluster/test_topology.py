@@ -9,15 +9,15 @@ import pytest
 from harness import Command, Place, broadway
 from yarl import URL
 
-from broadway.course import Course
-from broadway.definitions import Kind
-from broadway.events import JobQueued
-from broadway.job import JobClass
+from broadway.domain.course import Course
+from broadway.domain.job import JobClass
 from broadway.local.broker import Broker
 from broadway.management import Management
+from broadway.messages.definitions import Kind
+from broadway.messages.events import JobQueued
+from broadway.messages.topology import DEAD, DISPATCHER, JOBS, RESULTS, course_key, course_queue, ready_queue
 from broadway.mongo import Store
 from broadway.rabbit import Rabbit
-from broadway.topology import DEAD, DISPATCHER, JOBS, RESULTS, course_key, course_queue, ready_queue
 
 BACKLOG = course_queue("cs241", JobClass.BULK)
 POLICY = "broadway"

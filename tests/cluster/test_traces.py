@@ -13,12 +13,12 @@ from processes import CLUSTER_TOKEN, QUICK_DISPATCHER, Processes, processes
 from pushes import MAIN, push, signature
 from pymongo import AsyncMongoClient
 
-from broadway.events import Event, RunAdvanced, decode
-from broadway.hook import Delivery, DeliveryState, Push, delivery_key
-from broadway.ingest.limits import Limits
-from broadway.ingest.submit import RunRequest, Submission, Submissions
-from broadway.job import JobClass
-from broadway.topology import EVENTS, JOBS, Binding, Queue, course_key, ready_key
+from broadway.domain.job import JobClass
+from broadway.domain.webhook import Delivery, DeliveryState, Push, delivery_key
+from broadway.ingest.commands.limits import Limits
+from broadway.ingest.commands.submit import RunRequest, Submission, Submissions
+from broadway.messages.events import Event, RunAdvanced, decode
+from broadway.messages.topology import EVENTS, JOBS, Binding, Queue, course_key, ready_key
 
 COURSE = "cs241"
 GIVEN = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

@@ -14,7 +14,7 @@ from processes import processes
 from pushes import MAIN
 from signed_requests import SECRET
 
-from broadway.hook import GitHubPush
+from broadway.domain.webhook import GitHubPush
 
 DESCRIPTION = Path(__file__).parents[2] / "docs" / "openapi-v1.yaml"
 COURSE = "cs241"

@@ -43,11 +43,11 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from broadway.dispatcher.reconcile import LIMIT
-from broadway.job import JobClass, Phase
+from broadway.domain.job import JobClass, Phase
+from broadway.domain.run import Run, RunState
 from broadway.mongo.jobs import Jobs
 from broadway.mongo.logs import Logs
 from broadway.mongo.runs import Runs
-from broadway.run import Run, RunState
 
 Document = dict[str, Any]
 Database = AsyncDatabase[Document]

@@ -15,7 +15,7 @@ from compose.stand_ins import MONGO, PYTHON, RABBITMQ
 from ruamel.yaml import YAML
 
 from broadway.settings import PROGRAMS
-from broadway.settings.leaves import IN_FILE, leaves
+from broadway.settings.setting_names import IN_FILE, leaves
 
 BROADWAY = "broadway:0.1.0"
 

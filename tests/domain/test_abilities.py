@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from broadway.grader.abilities import Abilities
-from broadway.grader.seccomp import NAMESPACES, RULES, VSOCK, engine_profile
+from broadway.grader.sandbox.engine_features import EngineFeatures
+from broadway.grader.sandbox.seccomp import NAMESPACES, RULES, VSOCK, engine_profile
 
 INFO: dict[str, Any] = {
     "Architecture": "x86_64",
@@ -37,12 +37,12 @@ def mounts(data: Path, tmp_path: Path) -> Path:
     return file
 
 
-def of(info: dict[str, Any], mounts: Path, *, runtime: str | None = None, is_here: bool = True) -> Abilities:
-    return Abilities.of(info, runtime=runtime, is_here=is_here, mounts=mounts)
+def of(info: dict[str, Any], mounts: Path, *, runtime: str | None = None, is_here: bool = True) -> EngineFeatures:
+    return EngineFeatures.of(info, runtime=runtime, is_here=is_here, mounts=mounts)
 
 
 def test_an_engine_that_does_not_tell(mounts: Path) -> None:
-    assert of({}, mounts) == Abilities()
+    assert of({}, mounts) == EngineFeatures()
 
 
 def test_its_data_is_where_it_says_if_it_is_here(data: Path, mounts: Path) -> None:

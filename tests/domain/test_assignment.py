@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from broadway.assignment import AssignmentConfig, Stage, longest_run, prepare_stages, stage_env
+from broadway.domain.assignment import AssignmentConfig, Stage, longest_run, prepare_stages, stage_env
 
 FULL = {
     "image": "registry.example/grader:1",

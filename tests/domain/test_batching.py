@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import pytest
 from harness import until
 
-from broadway.batching import Batcher
 from broadway.ports import Retry
+from broadway.runtime.batching import Batcher
 
 
 class Flushes:

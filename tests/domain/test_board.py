@@ -8,10 +8,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from broadway.course import Course
 from broadway.dispatcher.board import DEFAULT_CAP, Board, Held
-from broadway.events import GraderHeartbeat, RunningJob
-from broadway.job import Attempt, Job, JobClass, JobState, Phase
+from broadway.domain.course import Course
+from broadway.domain.job import Attempt, Job, JobClass, JobState, Phase
+from broadway.messages.events import GraderHeartbeat, RunningJob
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ENOUGH = 1000  # slots, so that targets do not matter

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from broadway.course import Course, CourseConfigError, hashed, read_courses, same_secret
+from broadway.domain.course import Course, CourseConfigError, hashed, read_courses, same_secret
 
 COURSE = Course(id="cs1", tokens=("staff", "other"), query_tokens=("look",))
 SALT = "0123456789abcdef" * 2

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from broadway.definitions import Drift, Kind, definitions, drifts, left_over
-from broadway.topology import EXCHANGES, SHARED_QUEUES, durable_queues
+from broadway.messages.definitions import Drift, Kind, definitions, drifts, left_over
+from broadway.messages.topology import EXCHANGES, SHARED_QUEUES, durable_queues
 
 WANTED = definitions(durable_queues(["cs241"], ["default"]), vhost="v", version=(4, 0))
 

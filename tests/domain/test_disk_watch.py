@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from broadway.grader import disk
-from broadway.grader.disk import DiskWatch
+from broadway.grader.sandbox import disk_watch
+from broadway.grader.sandbox.disk_watch import DiskWatch
 
 LIMIT = 400
 PLACE = Path("/engine")
@@ -29,9 +29,9 @@ class Engine:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks come one after another; nothing is asked for because of the time."""
-    monkeypatch.setattr(disk, "LOOK_EVERY", 0)
-    monkeypatch.setattr(disk, "ASK_AFTER", math.inf)
-    monkeypatch.setattr(disk, "ASK_ANYWAY", math.inf)
+    monkeypatch.setattr(disk_watch, "LOOK_EVERY", 0)
+    monkeypatch.setattr(disk_watch, "ASK_AFTER", math.inf)
+    monkeypatch.setattr(disk_watch, "ASK_ANYWAY", math.inf)
 
 
 def has_free(monkeypatch: pytest.MonkeyPatch, sizes: Iterable[int]) -> list[int]:
@@ -43,7 +43,7 @@ def has_free(monkeypatch: pytest.MonkeyPatch, sizes: Iterable[int]) -> list[int]
         found.append(next(rest))
         return SimpleNamespace(f_bavail=found[-1], f_frsize=1)
 
-    monkeypatch.setattr(disk.os, "statvfs", look)
+    monkeypatch.setattr(disk_watch.os, "statvfs", look)
     return found
 
 
@@ -75,20 +75,20 @@ async def test_space_that_others_give_back_is_the_new_measure(monkeypatch: pytes
 
 
 async def test_little_less_is_a_reason_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk, "ASK_AFTER", 0)
+    monkeypatch.setattr(disk_watch, "ASK_AFTER", 0)
     found = has_free(monkeypatch, [1000, 1000, 1000, 999, 999])
     await exceeds(Engine(LIMIT + 1))
     assert found == [1000, 1000, 1000, 999, 999]
 
 
 async def test_after_long_there_need_be_no_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk, "ASK_ANYWAY", 0)
+    monkeypatch.setattr(disk_watch, "ASK_ANYWAY", 0)
     has_free(monkeypatch, itertools.repeat(1000))
     await exceeds(Engine(LIMIT + 1))
 
 
 async def test_an_engine_elsewhere_is_asked_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk, "ASK_AFTER", 0)
+    monkeypatch.setattr(disk_watch, "ASK_AFTER", 0)
     engine = Engine(None, LIMIT, LIMIT + 1)
     await exceeds(engine, place=None)
     assert engine.sizes == []

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from broadway import events
-from broadway.events import (
+from broadway.domain.job import FaultPhase, JobClass, Outcome, Phase
+from broadway.domain.run import RunState
+from broadway.messages import events
+from broadway.messages.events import (
     TYPE_PREFIX,
     CancelJob,
     Event,
@@ -29,8 +31,6 @@ from broadway.events import (
     decode_dead_letter,
     encode,
 )
-from broadway.job import FaultPhase, JobClass, Outcome, Phase
-from broadway.run import RunState
 
 T0 = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 JOB: dict[str, Any] = {"course": "cs1", "run_id": "r" * 24, "job_id": "j" * 24, "generation": 2}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broadway.dispatcher.fairshare import CHEAPEST, DEAREST, FairShare, JobCosts, Offer
-from broadway.job import JobClass
+from broadway.domain.job import JobClass
 
 BULK, INTERACTIVE = JobClass.BULK, JobClass.INTERACTIVE
 

@@ -8,10 +8,10 @@ from secrets import token_hex
 import pytest
 from harness import until
 
-from broadway.grader.fitness import Fitness, check_disk
-from broadway.grader.grade import Graded
-from broadway.health import Health
-from broadway.job import FaultPhase, Outcome
+from broadway.domain.job import FaultPhase, Outcome
+from broadway.grader.grading.grade import Graded
+from broadway.grader.worker.self_check import SelfCheck, check_disk
+from broadway.runtime.health import Health
 
 BROKEN = Graded(
     Outcome.INFRASTRUCTURE_ERROR, "create: the engine broke", [], "", fault_phase=FaultPhase.CREATE, retryable=True
@@ -31,18 +31,18 @@ class Part:
             raise OSError(self.problem)
 
 
-def fitness(**checks: Callable[[], Awaitable[None]]) -> Fitness:
-    return Fitness(Health(checks), limit=3, pause=PAUSE)
+def self_check(**checks: Callable[[], Awaitable[None]]) -> SelfCheck:
+    return SelfCheck(Health(checks), limit=3, pause=PAUSE)
 
 
-async def note(subject: Fitness, *outcomes: Graded) -> None:
+async def note(subject: SelfCheck, *outcomes: Graded) -> None:
     """Each of another job."""
     for graded in outcomes:
         await subject.note(token_hex(12), graded)
 
 
 async def test_errors_in_a_row_are_a_reason_and_are_told() -> None:
-    subject = fitness()
+    subject = self_check()
     await note(subject, BROKEN, BROKEN)
     assert subject.reason == ""
 
@@ -52,14 +52,14 @@ async def test_errors_in_a_row_are_a_reason_and_are_told() -> None:
 
 @pytest.mark.parametrize("other", [FINE, MISCONFIGURED], ids=["an outcome", "a missing image"])
 async def test_errors_that_are_not_in_a_row_or_not_the_graders_are_none(other: Graded) -> None:
-    subject = fitness()
+    subject = self_check()
     await note(subject, BROKEN, BROKEN, FINE, BROKEN, other, other, other, BROKEN)
 
     assert subject.reason == ""
 
 
 async def test_a_job_that_fails_again_and_again_counts_once() -> None:
-    subject = fitness()
+    subject = self_check()
     for _ in range(10):
         await subject.note("the same", BROKEN)
     assert subject.reason == ""
@@ -69,7 +69,7 @@ async def test_a_job_that_fails_again_and_again_counts_once() -> None:
 
 
 async def test_it_comes_back_and_one_more_error_is_enough_for_a_longer_pause() -> None:
-    subject = fitness()
+    subject = self_check()
     loop = asyncio.get_running_loop()
     await note(subject, BROKEN, BROKEN, BROKEN)
     begun = loop.time()
@@ -84,7 +84,7 @@ async def test_it_comes_back_and_one_more_error_is_enough_for_a_longer_pause() -
 @pytest.mark.parametrize("part", ["engine", "disk"])
 async def test_what_a_job_needs_has_to_be_there(part: str) -> None:
     needed = Part()
-    subject = fitness(**{part: needed})
+    subject = self_check(**{part: needed})
     needed.problem = "it is gone"
     await subject.health.look()
     assert subject.reason == f"{part}: it is gone"
@@ -96,7 +96,7 @@ async def test_what_a_job_needs_has_to_be_there(part: str) -> None:
 
 async def test_one_job_at_most_finds_out_that_the_engine_has_gone() -> None:
     engine = Part()
-    subject = fitness(engine=engine)
+    subject = self_check(engine=engine)
     await subject.health.look()
     engine.problem = "it is gone"
 
@@ -109,7 +109,7 @@ async def test_one_job_at_most_finds_out_that_the_engine_has_gone() -> None:
 async def test_without_the_broker_there_is_nothing_to_refuse() -> None:
     broker = Part()
     broker.problem = "away"
-    subject = fitness(broker=broker)
+    subject = self_check(broker=broker)
     await subject.health.look()
 
     assert subject.reason == ""

@@ -9,12 +9,12 @@ import pytest
 from harness import until
 from typer.testing import CliRunner
 
-from broadway import health as module
 from broadway import readiness
-from broadway.cancellation import end
 from broadway.cli import app
-from broadway.health import Health
 from broadway.readiness import judge
+from broadway.runtime import health as module
+from broadway.runtime.cancellation import end
+from broadway.runtime.health import Health
 
 
 class Part:

@@ -8,18 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from broadway.job import (
-    Attempt,
-    FaultPhase,
-    Job,
-    JobClass,
-    JobState,
-    Moved,
-    Outcome,
-    Phase,
-    Report,
-    RetryPolicy,
-)
+from broadway.domain.job import Attempt, FaultPhase, Job, JobClass, JobState, Moved, Outcome, Phase, Report, RetryPolicy
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LEASE = timedelta(seconds=30)

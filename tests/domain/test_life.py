@@ -7,20 +7,22 @@ import sys
 import pytest
 from harness import until
 
-from broadway.grader.life import is_over, own_life
+from broadway.grader.sandbox.process_identity import has_ended, own_identity
 
-SAY_AND_WAIT = "from broadway.grader.life import own_life; print(own_life(), flush=True); input()"
+SAY_AND_WAIT = (
+    "from broadway.grader.sandbox.process_identity import own_identity; print(own_identity(), flush=True); input()"
+)
 
 
 def parts() -> list[str]:
     """Boot, namespace, process, start time."""
-    return own_life().split(".")
+    return own_identity().split(".")
 
 
 def test_this_process_lives() -> None:
-    assert own_life() == own_life()
+    assert own_identity() == own_identity()
     assert parts()[2] == str(os.getpid())
-    assert not is_over(own_life())
+    assert not has_ended(own_identity())
 
 
 async def test_another_process_lives_until_it_has_ended_even_if_nobody_waits_for_it() -> None:
@@ -29,11 +31,11 @@ async def test_another_process_lives_until_it_has_ended_even_if_nobody_waits_for
     ) as child:
         assert child.stdout
         life = child.stdout.readline().strip()
-        assert not is_over(life)
+        assert not has_ended(life)
 
         child.kill()
-        await until(lambda: is_over(life))
-    assert is_over(life)
+        await until(lambda: has_ended(life))
+    assert has_ended(life)
 
 
 @pytest.mark.parametrize(
@@ -50,9 +52,9 @@ def test_lives_that_differ_from_ours(part: int, value: str, *, over: bool) -> No
     life = parts()
     life[part] = value
 
-    assert is_over(".".join(life)) is over
+    assert has_ended(".".join(life)) is over
 
 
 @pytest.mark.parametrize("life", ["", "...", "nonsense", "a.b.c"])
 def test_what_is_no_life_is_not_known_to_be_over(life: str) -> None:
-    assert not is_over(life)
+    assert not has_ended(life)

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from broadway.assignment import AssignmentConfig, memory_bytes
-from broadway.ingest.limits import Limits, RejectedError, allowed, check_limits
+from broadway.domain.assignment import AssignmentConfig, memory_bytes
+from broadway.ingest.commands.limits import Limits, RejectedError, allowed, check_limits
 
 OURS = Limits(max_job_seconds=100, images=("registry.example/cs*/*", "debian:?*"), max_memory="4g")
 

@@ -5,14 +5,14 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broadway.ingest.line import Line, key_of
-from broadway.job import JobClass
+from broadway.domain.job import JobClass
+from broadway.ingest.live.waiting_line import WaitingLine, key_of
 
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
 
 
-def line(*jobs: tuple[str, JobClass, int, int]) -> Line:
-    made = Line()
+def line(*jobs: tuple[str, JobClass, int, int]) -> WaitingLine:
+    made = WaitingLine()
     made.add(
         key_of(name, job_class, T0 + timedelta(seconds=seconds), index) for name, job_class, seconds, index in jobs
     )
@@ -49,7 +49,7 @@ def test_standing_in_line_twice_is_standing_there_once() -> None:
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.integers(0, 5)), max_size=30), st.data())
 def test_a_place_is_the_number_of_those_before(jobs: list[tuple[bool, int, int]], data: st.DataObject) -> None:
     keys = [(bulk, T0 + timedelta(seconds=seconds), index, f"j{n}") for n, (bulk, seconds, index) in enumerate(jobs)]
-    made = Line()
+    made = WaitingLine()
     made.add(keys)
     gone = data.draw(st.sets(st.sampled_from(keys))) if keys else set()
     for key in gone:

@@ -1,6 +1,6 @@
 """A job's log by line: stages and streams, from the merged text and what its grader has told."""
 
-from broadway.ingest.views import LogLine, log_lines
+from broadway.ingest.v2.views import LogLine, log_lines
 
 AT = "2026-03-01T12:00:00.000000001Z"
 

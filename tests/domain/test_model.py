@@ -14,8 +14,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from broadway.job import Attempt, Job, JobState, Move, Outcome, Phase, Report, RetryPolicy
-from broadway.run import Order, OrderKind, Run, RunState, plan_jobs, rerun_order
+from broadway.domain.job import Attempt, Job, JobState, Move, Outcome, Phase, Report, RetryPolicy
+from broadway.domain.run import Order, OrderKind, Run, RunState, plan_jobs, rerun_order
 
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
 POLICY = RetryPolicy(max_attempts=3, backoff=timedelta(seconds=1))

@@ -15,11 +15,11 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
-from broadway.events import Event, JobFinished, JobStarted
-from broadway.job import Outcome
+from broadway.domain.job import Outcome
+from broadway.lifecycle.recording import record_what_can_be
+from broadway.messages.events import Event, JobFinished, JobStarted
 from broadway.mongo.refusals import REASON, refusal
 from broadway.ports import Reject
-from broadway.recording import record_what_can_be
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 IDS = {"course": "c", "assignment": "a", "run_id": "r", "job_id": "j", "generation": 1}

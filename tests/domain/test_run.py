@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from broadway.job import JobClass, JobState, Phase
-from broadway.run import PHASE_OF, PIPELINE_OF, Run, RunState, job_id, plan_jobs
+from broadway.domain.job import JobClass, JobState, Phase
+from broadway.domain.run import PHASE_OF, PIPELINE_OF, Run, RunState, job_id, plan_jobs
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
 STAGE = {"image": "fake"}

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from broadway.ingest.views import PhaseView, job_view, run_detail
-from broadway.job import Job, JobClass, JobState, Outcome, Phase
-from broadway.run import Run, RunState
+from broadway.domain.job import Job, JobClass, JobState, Outcome, Phase
+from broadway.domain.run import Run, RunState
+from broadway.ingest.v2.views import PhaseView, job_view, run_detail
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PRE, STUDENTS, POST = Phase

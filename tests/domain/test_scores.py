@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broadway.grader.scores import MAX_SIZE, InvalidScoresError, parse
+from broadway.grader.grading.scores import MAX_SIZE, InvalidScoresError, parse
 
 
 def parsed(document: Any) -> tuple[float, float | None]:

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from broadway.ingest.signatures import SignatureError, check_signature
+from broadway.ingest.commands.signatures import SignatureError, check_signature
 
 SECRET = "It's a Secret to Everybody"
 BODY = b"Hello, World!"

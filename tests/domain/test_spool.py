@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from outcomes import job, outcome
 
-from broadway.events import JobFinished
-from broadway.grader.spool import Spool
+from broadway.grader.worker.spool import Spool
+from broadway.messages.events import JobFinished
 
 
 def test_an_outcome_survives_its_process(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_an_outcome_that_cannot_be_written_is_told_and_leaves_the_older_one(
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("broadway.grader.spool.os.fsync", full)
+    monkeypatch.setattr("broadway.grader.worker.spool.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         spool.put(outcome(stdout="newer"))
 

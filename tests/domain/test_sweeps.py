@@ -12,11 +12,11 @@ from harness import until
 from broadway.dispatcher import reconcile
 from broadway.dispatcher.board import Board
 from broadway.dispatcher.reconcile import Reconciler
-from broadway.events import Event
-from broadway.job import Job, JobClass, Phase, RetryPolicy
-from broadway.run import RunState
-from broadway.ticket import Tickets
-from broadway.topology import Exchange, Queue
+from broadway.domain.job import Job, JobClass, Phase, RetryPolicy
+from broadway.domain.run import RunState
+from broadway.messages.events import Event
+from broadway.messages.ticket import Tickets
+from broadway.messages.topology import Exchange, Queue
 
 HOUR = 3600.0
 T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)

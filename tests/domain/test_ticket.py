@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from broadway.events import JobDispatched, JobQueued, JobReleased, JobStarted
-from broadway.job import JobClass, Phase
-from broadway.ticket import Tickets
+from broadway.domain.job import JobClass, Phase
+from broadway.messages.events import JobDispatched, JobQueued, JobReleased, JobStarted
+from broadway.messages.ticket import Tickets
 
 TICKETS, OTHERS = Tickets(b"this deployment's"), Tickets(b"another one's")
 JOB = {"course": "cs1", "run_id": "r1", "job_id": "j1", "generation": 1}

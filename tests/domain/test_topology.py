@@ -5,9 +5,17 @@ from itertools import combinations
 
 import pytest
 
-from broadway.events import GraderHeartbeat, JobEvent, JobFinished, JobReleased, JobRequeued, JobSettled, JobStarted
-from broadway.job import JobClass
-from broadway.topology import (
+from broadway.domain.job import JobClass
+from broadway.messages.events import (
+    GraderHeartbeat,
+    JobEvent,
+    JobFinished,
+    JobReleased,
+    JobRequeued,
+    JobSettled,
+    JobStarted,
+)
+from broadway.messages.topology import (
     CONTROL,
     DEAD,
     DEAD_LETTERS,

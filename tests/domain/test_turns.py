@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from broadway.grader.turns import LONGEST, SHARE, Turns
+from broadway.grader.sandbox.start_gate import LONGEST, SHARE, StartGate
 
 WITHIN = 10  # seconds in which what has to happen does
 
@@ -13,12 +13,12 @@ WITHIN = 10  # seconds in which what has to happen does
 class Start:
     """One that lasts until it is told to end."""
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: StartGate) -> None:
         self.has_begun = asyncio.Event()
         self.may_end = asyncio.Event()
         self.task = asyncio.create_task(self._go(turns))
 
-    async def _go(self, turns: Turns) -> None:
+    async def _go(self, turns: StartGate) -> None:
         async with turns.take():
             self.has_begun.set()
             await self.may_end.wait()
@@ -32,14 +32,14 @@ class Start:
         await self.task
 
 
-def with_stages_of(turns: Turns, seconds: float) -> Turns:
+def with_stages_of(turns: StartGate, seconds: float) -> StartGate:
     for _ in range(100):
         turns.note(seconds)
     return turns
 
 
 async def test_one_begins_when_the_other_has_ended() -> None:
-    turns = with_stages_of(Turns(1), 60)
+    turns = with_stages_of(StartGate(1), 60)
     first, second = Start(turns), Start(turns)
     await first.begin()
     assert not second.has_begun.is_set()
@@ -49,7 +49,7 @@ async def test_one_begins_when_the_other_has_ended() -> None:
 
 
 async def test_as_many_at_a_time_as_do_not_disturb_each_other() -> None:
-    turns = with_stages_of(Turns(2), 60)
+    turns = with_stages_of(StartGate(2), 60)
     starts = [Start(turns) for _ in range(3)]
     for start in starts[:2]:
         await start.begin()
@@ -59,7 +59,7 @@ async def test_as_many_at_a_time_as_do_not_disturb_each_other() -> None:
 
 
 async def test_nobody_waits_where_stages_take_no_time() -> None:
-    turns = with_stages_of(Turns(1), 0)
+    turns = with_stages_of(StartGate(1), 0)
     starts = [Start(turns) for _ in range(3)]
     for start in starts:
         await start.begin()
@@ -68,8 +68,8 @@ async def test_nobody_waits_where_stages_take_no_time() -> None:
 
 
 async def test_one_that_hangs_holds_nobody_up_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("broadway.grader.turns.LONGEST", 0.01)
-    turns = with_stages_of(Turns(1), 60)
+    monkeypatch.setattr("broadway.grader.sandbox.start_gate.LONGEST", 0.01)
+    turns = with_stages_of(StartGate(1), 60)
     hanging, other = Start(turns), Start(turns)
     await other.begin()
     await other.end()
@@ -77,7 +77,7 @@ async def test_one_that_hangs_holds_nobody_up_for_long(monkeypatch: pytest.Monke
 
 
 async def test_whoever_gives_up_leaves_the_turn_to_the_next() -> None:
-    turns = with_stages_of(Turns(1), 60)
+    turns = with_stages_of(StartGate(1), 60)
     first, impatient, third = (Start(turns) for _ in range(3))
     await first.begin()
     impatient.task.cancel()
@@ -90,5 +90,5 @@ async def test_whoever_gives_up_leaves_the_turn_to_the_next() -> None:
 
 
 def test_how_long_one_waits_is_a_share_of_what_stages_take() -> None:
-    assert with_stages_of(Turns(1), 0.3).patience == pytest.approx(0.3 * SHARE)
-    assert with_stages_of(Turns(1), 600).patience == LONGEST
+    assert with_stages_of(StartGate(1), 0.3).patience == pytest.approx(0.3 * SHARE)
+    assert with_stages_of(StartGate(1), 600).patience == LONGEST

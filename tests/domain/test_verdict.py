@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from broadway.grader.stages import KilledFor, StageRun, Usage
-from broadway.grader.verdict import judge, judge_all, result_entry
-from broadway.job import Outcome
+from broadway.domain.job import Outcome
+from broadway.grader.grading.verdict import judge, judge_all, result_entry
+from broadway.grader.ports import KilledFor, StageRun, Usage
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
 GOOD, BAD = 0, 1

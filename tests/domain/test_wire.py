@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from broadway.ingest.wire import JobResult, judge
-from broadway.job import FaultPhase, Outcome
+from broadway.domain.job import FaultPhase, Outcome
+from broadway.ingest.gateway.messages import JobResult, judge
 
 CRASH = {"stdout": "the container crashed", "stderr": "500 Server Error"}
 

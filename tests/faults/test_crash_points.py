@@ -16,8 +16,8 @@ from faults.report import Report
 from faults.world import COURSES, World
 from harness import stage, until
 
-from broadway.crashpoints import Point
 from broadway.dispatcher.reconcile import LONGEST_REST
+from broadway.runtime.crashpoints import Point
 
 MODES = ("exit", "raise", "hang", "cancel")
 PAIRS = [(point, mode) for number, point in enumerate(Point) for mode in MODES[number % 4 :] + MODES[: number % 4]]

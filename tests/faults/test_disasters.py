@@ -20,7 +20,7 @@ from faults.world import COURSES, World
 from harness import free_port, small_disk_at, stage, token_of, until
 from scraping import Scrape
 
-from broadway.cancellation import end
+from broadway.runtime.cancellation import end
 
 SLOTS = 4
 COURSE = COURSES[0]

@@ -11,10 +11,10 @@ from faults.report import Report
 from faults.servers import Rabbit
 from harness import until
 
-from broadway.events import JobQueued
-from broadway.job import JobClass
+from broadway.domain.job import JobClass
+from broadway.messages.events import JobQueued
+from broadway.messages.topology import DEAD, JOBS, ready_key, ready_queue
 from broadway.rabbit import Rabbit as Publisher
-from broadway.topology import DEAD, JOBS, ready_key, ready_queue
 
 GRADERS = 30
 OLD_ENOUGH = 2  # seconds: what a broker has declared within the last one before it is killed, it has not kept

@@ -22,8 +22,8 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from yarl import URL
 
-from broadway import crashpoints, history
 from broadway.local.store import Store
+from broadway.runtime import crashpoints, fault_history
 
 TESTS = Path(__file__).parents[1]
 COURSES = [f"cs{number}" for number in (101, 225, 241, 374, 421)]
@@ -137,7 +137,7 @@ class World:
             environment = {
                 "BROADWAY_LOG_DIR": "",
                 "PYTHONPATH": os.pathsep.join((str(TESTS), str(TESTS.parent))),
-                history.VARIABLE: str(directory / "history.jsonl"),
+                fault_history.VARIABLE: str(directory / "history.jsonl"),
             }
             environment |= {crashpoints.VARIABLE: str(directory / "crash")} if crashes else {}
             environment |= {"DOCKER_HOST": docker_host} if docker_host else {}

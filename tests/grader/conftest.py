@@ -10,11 +10,11 @@ from typing import Any
 import docker
 import pytest
 
-from broadway.grader.containers import DockerContainers
+from broadway.grader.docker import DockerContainers
 from broadway.grader.oci import OciContainers
 from broadway.grader.oci.container import owner
 from broadway.grader.oci.host import OF_RUNTIME, STATE
-from broadway.grader.stages import Labels, Limits
+from broadway.grader.ports import Labels, Limits
 
 Connect = Callable[..., AbstractAsyncContextManager[DockerContainers | OciContainers]]
 

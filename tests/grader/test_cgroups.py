@@ -9,7 +9,7 @@ from secrets import token_hex
 import pytest
 from harness import until
 
-from broadway.grader.cgroups import OURS, Meter, _places
+from broadway.grader.sandbox.cgroups import OURS, Meter, _places
 
 
 @pytest.fixture

@@ -21,10 +21,10 @@ from fake_containers import FakeContainers
 from harness import until
 from images import busybox
 
-from broadway.assignment import Stage
-from broadway.grader.abilities import Abilities
-from broadway.grader.stages import ContainerError, Containers, KilledFor, Labels, Limits, Mount, StageRun, Upcoming
-from broadway.job import FaultPhase
+from broadway.domain.assignment import Stage
+from broadway.domain.job import FaultPhase
+from broadway.grader.ports import ContainerError, Containers, KilledFor, Labels, Limits, Mount, StageRun, Upcoming
+from broadway.grader.sandbox.engine_features import EngineFeatures
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z (.*)\n")
 LIMITS = Limits(pids=32, output=256 * 1024, kept_head=1000, kept_tail=3000, disk=64 * 1024 * 1024)
@@ -478,7 +478,7 @@ class TestDisk:
     async def test_an_engine_with_quotas_keeps_to_the_limit_itself(
         self, connect: Connect, directory: Path, labels: Labels, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(Abilities, "of", lambda *_, **__: Abilities(has_quotas=True))
+        monkeypatch.setattr(EngineFeatures, "of", lambda *_, **__: EngineFeatures(has_quotas=True))
         async with connect() as containers:
             stage = sh("dd if=/dev/zero of=/large bs=1M count=100 2>/dev/null || exit 3")
             mounts = [Mount("/job", directory, read_only=False)]

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from fake_containers import FakeContainers
 
-from broadway.assignment import Stage
-from broadway.grader.grade import Graded, grade
-from broadway.grader.stages import Labels, Mount, StageRun, Upcoming
-from broadway.grader.workspace import Size, Workspace, may_mount, workspace
-from broadway.job import FaultPhase, Outcome
+from broadway.domain.assignment import Stage
+from broadway.domain.job import FaultPhase, Outcome
+from broadway.grader.grading.grade import Graded, grade
+from broadway.grader.grading.workspace import Size, Workspace, may_mount, workspace
+from broadway.grader.ports import Labels, Mount, StageRun, Upcoming
 
 Act = Callable[[dict[str, Path]], None]
 LABELS = Labels("g", "life", "job", "execution", 0)

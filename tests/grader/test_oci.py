@@ -19,9 +19,9 @@ import pytest
 from harness import until
 from images import BUSYBOX, busybox, layer, layout
 
-from broadway.assignment import Stage
-from broadway.grader.cgroups import ROOT
-from broadway.grader.life import is_over
+from broadway.domain.assignment import Stage
+from broadway.domain.job import FaultPhase
+from broadway.grader.grading.workspace import Size
 from broadway.grader.oci import OciContainers, OciOptions
 from broadway.grader.oci.container import owner
 from broadway.grader.oci.groups import OURS
@@ -29,10 +29,10 @@ from broadway.grader.oci.host import STATE
 from broadway.grader.oci.images import Store
 from broadway.grader.oci.layers import LayerError
 from broadway.grader.oci.sources import Layout
-from broadway.grader.seccomp import RULES
-from broadway.grader.stages import ContainerError, Labels, Limits, StageRun
-from broadway.grader.workspace import Size
-from broadway.job import FaultPhase
+from broadway.grader.ports import ContainerError, Labels, Limits, StageRun
+from broadway.grader.sandbox.cgroups import ROOT
+from broadway.grader.sandbox.process_identity import has_ended
+from broadway.grader.sandbox.seccomp import RULES
 
 MACHINE = os.uname().machine
 NAME = "image:1"
@@ -284,8 +284,8 @@ class TestHost:
 GRADER = """
 import asyncio, sys
 from pathlib import Path
-from broadway.assignment import Stage
-from broadway.grader.life import own_life
+from broadway.domain.assignment import Stage
+from broadway.grader.life import own_identity
 from broadway.grader.oci import OciContainers, OciOptions
 from broadway.grader.stages import Labels, Limits
 
@@ -295,7 +295,7 @@ async def main(layout, work, name):
     options = OciOptions(layout=Path(layout))
     async with OciContainers.connect(slots=2, limits=Limits(), work_dir=Path(work), options=options) as containers:
         stage = Stage(image="image:1", networking=False, entrypoint=["sh", "-c", SCRIPT], timeout=900)
-        labels = Labels(name, own_life(), "job", name, 0)
+        labels = Labels(name, own_identity(), "job", name, 0)
         await containers.run(stage, mounts=[], labels=labels)
 
 asyncio.run(main(*sys.argv[1:]))
@@ -328,7 +328,7 @@ async def test_a_killed_graders_container_is_removed_by_another(image: Image, tm
         assert whose is not None
         assert whose[0] == name
         begun = time.monotonic()
-        assert await containers.remove_orphans(lambda grader, life: grader == name and is_over(life)) == 1
+        assert await containers.remove_orphans(lambda grader, life: grader == name and has_ended(life)) == 1
         assert time.monotonic() - begun < 10
     await until(lambda: not traces(name))
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from broadway.grader import output
-from broadway.grader.output import LONGEST_LINE, OutputLog
+from broadway.grader.sandbox import output
+from broadway.grader.sandbox.output import LONGEST_LINE, OutputLog
 
 AT = 1_795_375_892_613_854_664
 STAMP = "2026-11-22T19:31:32.613854664Z"

@@ -8,16 +8,16 @@ import pytest
 from fake_containers import FakeContainers
 from harness import small_disk_at, stage
 
-from broadway.events import Event, GraderMode, GraderOrder, JobDispatched, JobFinished, JobStarted
-from broadway.grader.bench import Bench
-from broadway.grader.duty import Duty
-from broadway.grader.fitness import Fitness
-from broadway.grader.spool import Spool
-from broadway.grader.work import Worker
-from broadway.health import Health
-from broadway.job import Outcome, Phase
+from broadway.domain.job import Outcome, Phase
+from broadway.grader.worker.availability import Availability
+from broadway.grader.worker.runner import Runner
+from broadway.grader.worker.self_check import SelfCheck
+from broadway.grader.worker.spool import Spool
+from broadway.grader.worker.worker import Worker
+from broadway.messages.events import Event, GraderMode, GraderOrder, JobDispatched, JobFinished, JobStarted
+from broadway.messages.topology import Exchange
 from broadway.ports import GiveBack
-from broadway.topology import Exchange
+from broadway.runtime.health import Health
 
 ROOM = 64 * 1024  # bytes
 LONG = "a line of output\n" * 16 * 1024
@@ -41,9 +41,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def worker(containers: FakeContainers, directory: Path, spool: Spool[JobFinished], publisher: Told) -> Worker:
-    bench = Bench("g1", "life", containers, directory / "jobs")
-    duty = Duty(Fitness(Health({}), limit=5, pause=60), 1, GraderOrder(grader_id="g1", revision=0))
-    return Worker(bench, duty, publisher, spool)
+    runner = Runner("g1", "life", containers, directory / "jobs")
+    availability = Availability(SelfCheck(Health({}), limit=5, pause=60), 1, GraderOrder(grader_id="g1", revision=0))
+    return Worker(runner, availability, publisher, spool)
 
 
 def dispatched(*command: str) -> JobDispatched:
@@ -93,7 +93,7 @@ async def test_whatever_breaks_in_the_grader_ends_the_attempt(tmp_path: Path, mo
     def break_down(*_: object) -> None:
         raise OverflowError("of this test")
 
-    monkeypatch.setattr("broadway.grader.grade.judge", break_down)
+    monkeypatch.setattr("broadway.grader.grading.grade.judge", break_down)
     told, containers = Told(), FakeContainers()
     await worker(containers, tmp_path, Spool(tmp_path / "spool", JobFinished), told).work(dispatched("exit", "0"))
 
@@ -107,7 +107,7 @@ async def test_whatever_breaks_in_the_grader_ends_the_attempt(tmp_path: Path, mo
 async def test_a_grader_that_is_not_fit_gives_back_what_comes_all_the_same(tmp_path: Path) -> None:
     told, containers = Told(), FakeContainers()
     subject = worker(containers, tmp_path, Spool(tmp_path / "spool", JobFinished), told)
-    subject.duty.obey(GraderOrder(grader_id="g1", revision=1, mode=GraderMode.PAUSED, reason="a new disk"))
+    subject.availability.obey(GraderOrder(grader_id="g1", revision=1, mode=GraderMode.PAUSED, reason="a new disk"))
 
     with pytest.raises(GiveBack, match="a new disk"):
         await subject.work(dispatched("exit", "0"))

@@ -14,12 +14,12 @@ import docker
 import pytest
 from images import HOSTILE, hostile
 
-from broadway.grader.containers import DockerContainers
-from broadway.grader.grade import Graded, grade
+from broadway.grader.docker import DockerContainers
+from broadway.grader.grading.grade import Graded, grade
+from broadway.grader.grading.workspace import Size
 from broadway.grader.oci import NAME, OciContainers
 from broadway.grader.oci.host import STATE
-from broadway.grader.stages import Containers, Labels, Limits
-from broadway.grader.workspace import Size
+from broadway.grader.ports import Containers, Labels, Limits
 from broadway.local.engine import Engine
 
 LIMITS = {"output": 256 * 1024, "file_size": 8 * 1024 * 1024, "pids": 64, "disk": 32 * 1024 * 1024}

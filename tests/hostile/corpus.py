@@ -16,8 +16,8 @@ from typing import Any, Literal
 from hostile.configs import HERE as CONFIGS
 from pydantic import BaseModel, ConfigDict
 
-from broadway.assignment import AssignmentConfig, prepare_stages
-from broadway.job import Outcome
+from broadway.domain.assignment import AssignmentConfig, prepare_stages
+from broadway.domain.job import Outcome
 
 HERE = Path(__file__).parent
 SECRET = "hunter2"

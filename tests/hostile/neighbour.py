@@ -16,8 +16,8 @@ from typing import Any, Self
 from hostile.conftest import Bench
 from images import HOSTILE
 
-from broadway.grader.grade import Graded
-from broadway.job import Outcome
+from broadway.domain.job import Outcome
+from broadway.grader.grading.grade import Graded
 
 HONEST = "i=0; while [ $i -lt 1500000 ]; do i=$((i+1)); done; echo 42"  # about two seconds of computing
 SLOWER = 2  # times as long as alone: no honest job may take longer

@@ -15,13 +15,13 @@ import docker
 import pytest
 from harness import until
 
-from broadway.grader.containers import DockerContainers
-from broadway.grader.grade import grade
+from broadway.grader.docker import DockerContainers
+from broadway.grader.grading.grade import grade
+from broadway.grader.grading.workspace import Size
 from broadway.grader.oci import OciContainers
 from broadway.grader.oci.host import STATE
-from broadway.grader.seccomp import compile_filter, engine_profile
-from broadway.grader.stages import Containers, Labels, Limits
-from broadway.grader.workspace import Size
+from broadway.grader.ports import Containers, Labels, Limits
+from broadway.grader.sandbox.seccomp import compile_filter, engine_profile
 
 Account = dict[str, Any]
 Stages = list[dict[str, Any]]

@@ -9,8 +9,8 @@ from hostile.conftest import Bench, Canary, Open
 from hostile.corpus import Case, load
 from images import HOSTILE
 
-from broadway.grader.grade import Graded
-from broadway.job import Outcome
+from broadway.domain.job import Outcome
+from broadway.grader.grading.grade import Graded
 
 CASES = {case.name: case for case in load()}
 
@@ -39,7 +39,7 @@ async def graded(case: Case, bench: Bench, canary: Canary) -> Graded:
 async def test_a_reader_that_follows_links_is_seen(
     name: str, bench: Bench, canary: Canary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("broadway.grader.files.read", naive_read)
+    monkeypatch.setattr("broadway.grader.grading.files.read", naive_read)
 
     assert (await graded(CASES[name], bench, canary)).outcome is Outcome.SUCCEEDED
 
@@ -49,7 +49,7 @@ async def test_a_reader_that_follows_links_is_seen(
 async def test_whoever_changes_what_links_lead_to_is_seen(
     bench: Bench, canary: Canary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("broadway.grader.files.neutralise", naive_neutralise)
+    monkeypatch.setattr("broadway.grader.grading.files.neutralise", naive_neutralise)
 
     await graded(CASES["files/set-id"], bench, canary)
 

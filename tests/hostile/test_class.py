@@ -17,7 +17,7 @@ from hostile.corpus import JUDGE, SECRET, SETUP
 from processes import CLUSTER_TOKEN, QUICK_DISPATCHER, processes
 
 from broadway.local.broker import Broker
-from broadway.topology import DEAD, DISPATCHER, RESULTS, UNROUTED_FACTS
+from broadway.messages.topology import DEAD, DISPATCHER, RESULTS, UNROUTED_FACTS
 
 COURSE = "cs241"
 STUDENTS = 60

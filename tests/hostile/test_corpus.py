@@ -13,9 +13,9 @@ from hostile.corpus import SECRET, Case, load
 from hostile.neighbour import Neighbour
 from images import HOSTILE
 
-from broadway.grader.grade import Graded
+from broadway.domain.job import Outcome
+from broadway.grader.grading.grade import Graded
 from broadway.grader.oci import NAME
-from broadway.job import Outcome
 
 CASES = load()
 ENGINE_SECONDS = 2  # of CPU that a case may cost the engine's daemon

@@ -12,8 +12,8 @@ import pytest
 from hostile.conftest import Bench
 from hostile.neighbour import Neighbour
 
-from broadway.grader.grade import Graded
-from broadway.job import Outcome
+from broadway.domain.job import Outcome
+from broadway.grader.grading.grade import Graded
 
 QUICK, SLOW = 0.05, 0.25  # seconds
 

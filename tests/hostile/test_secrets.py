@@ -23,7 +23,7 @@ from pushes import push, signature
 from pymongo import AsyncMongoClient
 
 from broadway.local.store import Store
-from broadway.topology import CONTROL, DEAD_LETTERS, EVENTS, JOBS, LOGS, UNROUTED
+from broadway.messages.topology import CONTROL, DEAD_LETTERS, EVENTS, JOBS, LOGS, UNROUTED
 
 COURSE = "cs241"
 TAP = "tap"  # a queue that gets a copy of every message

@@ -10,7 +10,7 @@ from harness import stage, until
 from netns import Site
 
 from broadway.management import Management
-from broadway.topology import grader_user
+from broadway.messages.topology import grader_user
 
 TOKEN = {"Authorization": "Bearer cluster-token"}
 STUDENTS = 200  # of a second each: those that are left when the link is back have to take a while

@@ -11,7 +11,8 @@ from harness import Client, free_port, stage, until
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
-from broadway import connections, ingest
+from broadway import connections
+from broadway.ingest import serve as ingest
 from broadway.local.broker import Broker
 from broadway.mongo import Store
 from broadway.rabbit import Rabbit

@@ -5,10 +5,10 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from broadway.events import JobStarted
-from broadway.ingest.feed import Feed
-from broadway.ingest.line import Key
-from broadway.job import Job, JobClass, Phase
+from broadway.domain.job import Job, JobClass, Phase
+from broadway.ingest.live.feed import Feed
+from broadway.ingest.live.waiting_line import Key
+from broadway.messages.events import JobStarted
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -17,8 +17,8 @@ from pymongo.asynchronous.database import AsyncDatabase
 from scraping import Scrape
 from standardwebhooks.webhooks import Webhook
 
-from broadway.hook import Delivery, DeliveryState, Push, delivery_key
-from broadway.job import Attempt, RetryPolicy
+from broadway.domain.job import Attempt, RetryPolicy
+from broadway.domain.webhook import Delivery, DeliveryState, Push, delivery_key
 from broadway.mongo import Store
 from broadway.mongo.hooks import DeliveryMove
 

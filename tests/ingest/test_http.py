@@ -9,12 +9,12 @@ import httpx2
 import pytest
 from harness import Client, stage, token_of, until
 
-from broadway.events import GraderHeartbeat, RunningJob
-from broadway.job import Attempt, FaultPhase, Job, JobClass, JobLog, Outcome, Report, RetryPolicy
+from broadway.domain.job import Attempt, FaultPhase, Job, JobClass, JobLog, Outcome, Report, RetryPolicy
+from broadway.lifecycle.phases import advance
+from broadway.messages.events import GraderHeartbeat, RunningJob
+from broadway.messages.topology import course_queue
 from broadway.mongo import Store
-from broadway.phases import advance
 from broadway.rabbit import Rabbit
-from broadway.topology import course_queue
 
 NOBODY = "0123456789abcdef01234567"
 POLICY = RetryPolicy()

@@ -11,7 +11,7 @@ from harness import Client, stage
 from pymongo import MongoClient
 from pymongo.synchronous.database import Database
 
-from broadway.job import Job, JobClass, JobLog, JobState, Move
+from broadway.domain.job import Job, JobClass, JobLog, JobState, Move
 from broadway.mongo import Store
 from broadway.mongo.jobs import ConflictError
 from broadway.settings import IngestSettings

@@ -12,7 +12,8 @@ from harness import Client, free_port, stage, token_of, until
 from pushes import push, signature
 from pymongo.asynchronous.database import AsyncDatabase
 
-from broadway import connections, ingest
+from broadway import connections
+from broadway.ingest import serve as ingest
 from broadway.mongo import Store
 from broadway.settings import IngestSettings
 

@@ -6,8 +6,8 @@ import pytest
 from harness import Client, stage, token_of
 from pymongo.asynchronous.database import AsyncDatabase
 
-from broadway.assignment import AssignmentConfig
-from broadway.ingest.limits import Limits, RejectedError, check_limits
+from broadway.domain.assignment import AssignmentConfig
+from broadway.ingest.commands.limits import Limits, RejectedError, check_limits
 
 UNTRUSTED = {"untrusted": True, "write": ["out"]}
 

@@ -10,22 +10,22 @@ from secrets import token_hex
 import pytest
 from harness import stage
 
-from broadway.course import Course
-from broadway.ingest.limits import Limits
-from broadway.ingest.submit import KeyReusedError, RunRequest, Submission, Submissions
-from broadway.job import JobState, Outcome, Phase
+from broadway.domain.course import Course
+from broadway.domain.job import JobState, Outcome, Phase
+from broadway.domain.run import Order, OrderKind, Run, RunState, plan_jobs
+from broadway.ingest.commands.limits import Limits
+from broadway.ingest.commands.submit import KeyReusedError, RunRequest, Submission, Submissions
+from broadway.lifecycle.phases import PUBLISH_GRACE, Advanced, Hold, advance, complete
 from broadway.mongo import Store
+from broadway.mongo.batched import Batched
 from broadway.mongo.runs import RunMove
-from broadway.mongo.shared import Shared
-from broadway.phases import PUBLISH_GRACE, Advanced, Hold, advance, complete
-from broadway.run import Order, OrderKind, Run, RunState, plan_jobs
 
 LIMITS = Limits(max_job_seconds=1000)
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 @contextlib.asynccontextmanager
-async def running(shared: Shared) -> AsyncIterator[Shared]:
+async def running(shared: Batched) -> AsyncIterator[Batched]:
     task = asyncio.create_task(shared.run())
     try:
         yield shared
@@ -35,7 +35,7 @@ async def running(shared: Shared) -> AsyncIterator[Shared]:
 
 
 @pytest.fixture
-async def shared(store: Store) -> AsyncIterator[Shared]:
+async def shared(store: Store) -> AsyncIterator[Batched]:
     async with running(store.shared()) as opened:
         yield opened
 
@@ -126,7 +126,7 @@ async def test_a_run_that_is_cancelled_before_its_jobs_are_stored_starts_none(st
     ] * 2
 
 
-async def test_submissions_at_one_moment_are_runs_of_their_own(store: Store, shared: Shared, course: str) -> None:
+async def test_submissions_at_one_moment_are_runs_of_their_own(store: Store, shared: Batched, course: str) -> None:
     await store.assignments.put(course, "mp1", {"student_pipeline": [stage()]})
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs, LIMITS)
     rosters = [RunRequest(students_env=[{"STUDENT_ID": str(number)}] * (number + 1)) for number in range(30)]
@@ -142,7 +142,7 @@ async def test_submissions_at_one_moment_are_runs_of_their_own(store: Store, sha
 
 
 async def test_copies_at_one_moment_are_one_run_whichever_process_takes_them(
-    store: Store, shared: Shared, course: str
+    store: Store, shared: Batched, course: str
 ) -> None:
     await store.assignments.put(course, "mp1", {"student_pipeline": [stage()]})
     roster = RunRequest(students_env=[{"STUDENT_ID": "s"}])
@@ -161,7 +161,7 @@ async def test_copies_at_one_moment_are_one_run_whichever_process_takes_them(
 
 
 async def test_a_copy_that_differs_is_refused_though_it_waited_for_the_first(
-    store: Store, shared: Shared, course: str
+    store: Store, shared: Batched, course: str
 ) -> None:
     await store.assignments.put(course, "mp1", {"student_pipeline": [stage()]})
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs, LIMITS)
@@ -175,7 +175,7 @@ async def test_a_copy_that_differs_is_refused_though_it_waited_for_the_first(
     assert sorted(type(answer) is KeyReusedError for answer in answers) == [False, True]
 
 
-async def test_a_copy_is_answered_though_its_assignment_has_changed(store: Store, shared: Shared, course: str) -> None:
+async def test_a_copy_is_answered_though_its_assignment_has_changed(store: Store, shared: Batched, course: str) -> None:
     await store.assignments.put(course, "mp1", {"student_pipeline": [stage()]})
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs, LIMITS)
     of_course = Course(id=course, tokens=["t" * 12])
@@ -186,7 +186,7 @@ async def test_a_copy_is_answered_though_its_assignment_has_changed(store: Store
     assert (await submissions.submit(Submission(of_course, "mp1", roster), key="k")).run_id == first.run_id
 
 
-async def test_a_course_is_remembered_for_a_moment_and_a_missing_one_is_not(store: Store, shared: Shared) -> None:
+async def test_a_course_is_remembered_for_a_moment_and_a_missing_one_is_not(store: Store, shared: Batched) -> None:
     name = f"c{token_hex(4)}"
     assert await shared.courses.get(name) is None
     others = await store.courses.all()

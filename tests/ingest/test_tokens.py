@@ -13,7 +13,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from structlog.testing import capture_logs
 
-from broadway.ingest import load_courses
+from broadway.ingest.serve import load_courses
 from broadway.mongo import Store
 from broadway.mongo.courses import Courses
 from broadway.service import StartError

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from broadway.events import GraderHeartbeat
+from broadway.messages.events import GraderHeartbeat
 from broadway.mongo import Store
 from broadway.mongo.workers import Attached
 

@@ -12,8 +12,8 @@ import pytest
 
 from broadway.local import broker as module
 from broadway.local.broker import Broker, broker
-from broadway.local.keeper import Keeper
 from broadway.local.processes import MissingError, accepts
+from broadway.local.supervisor import Supervisor
 
 ERLANG = ("beam", "epmd", "erl_child_setup", "inet_gethost")
 
@@ -105,7 +105,7 @@ async def test_a_message_outlives_a_clean_stop_and_a_kill(tmp_path: Path) -> Non
 
 
 async def test_two_nodes_run_side_by_side_on_loopback_only(tmp_path: Path) -> None:
-    async with Keeper(print) as keeper:
+    async with Supervisor(print) as keeper:
         starts = [keeper.keep(partial(broker, tmp_path / name)) for name in "ab"]
         one, other = await asyncio.gather(*starts)
         assert one.node != other.node

@@ -10,7 +10,7 @@ from fake_containers import FakeContainers
 from pydantic import SecretStr
 
 from broadway import service
-from broadway.grader import run
+from broadway.grader.serve import run
 from broadway.settings import GraderSettings, LogSettings
 
 

@@ -3,7 +3,7 @@
 from fake_containers import FakeContainers
 
 from broadway import service
-from broadway.grader import run
+from broadway.grader.serve import run
 from broadway.settings import GraderSettings, load
 
 

@@ -16,10 +16,10 @@ from typing import Any, Self
 
 import structlog
 
-from broadway.assignment import Stage
-from broadway.cancellation import end, finish
-from broadway.grader.containers import DockerContainers
-from broadway.grader.disk import LOOK_EVERY
+from broadway.domain.assignment import Stage
+from broadway.domain.job import FaultPhase
+from broadway.grader.docker import DockerContainers
+from broadway.grader.grading.workspace import Size
 from broadway.grader.oci.accounts import UnknownUserError
 from broadway.grader.oci.checks import check_stage
 from broadway.grader.oci.container import Container, StartError, owner, remove_abandoned, run_alone
@@ -30,11 +30,11 @@ from broadway.grader.oci.images import Image, Store
 from broadway.grader.oci.library import Library
 from broadway.grader.oci.sources import Layout
 from broadway.grader.oci.spec import command
-from broadway.grader.output import OutputLog
-from broadway.grader.profile import container_options
-from broadway.grader.stages import ContainerError, KilledFor, Labels, Limits, Mount, StageRun, Upcoming, Usage
-from broadway.grader.workspace import Size
-from broadway.job import FaultPhase
+from broadway.grader.ports import ContainerError, KilledFor, Labels, Limits, Mount, StageRun, Upcoming, Usage
+from broadway.grader.sandbox.disk_watch import LOOK_EVERY
+from broadway.grader.sandbox.output import OutputLog
+from broadway.grader.sandbox.profile import container_options
+from broadway.runtime.cancellation import end, finish
 
 log = structlog.get_logger(__name__)
 

@@ -4,10 +4,10 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from broadway.assignment import Stage
+from broadway.domain.assignment import Stage
+from broadway.domain.job import FaultPhase
 from broadway.grader.oci.spec import ImageConfig, command
-from broadway.grader.stages import ContainerError, Mount
-from broadway.job import FaultPhase
+from broadway.grader.ports import ContainerError, Mount
 
 LEAST_MEMORY = 6 * 1024 * 1024  # bytes
 LONGEST_NAME = 64  # bytes of a host's name

@@ -15,14 +15,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from broadway.grader import kernel
-from broadway.grader.cgroups import ROOT
 from broadway.grader.oci.groups import Account, Group, group, is_in, is_unified
 from broadway.grader.oci.host import OF_RUNTIME, Runtime
 from broadway.grader.oci.images import Image, mount_overlay
 from broadway.grader.oci.spec import Place, runtime_spec
-from broadway.grader.output import OutputLog
-from broadway.grader.stages import Labels
+from broadway.grader.ports import Labels
+from broadway.grader.sandbox import kernel
+from broadway.grader.sandbox.cgroups import ROOT
+from broadway.grader.sandbox.output import OutputLog
 
 KILL_GRACE = 30.0  # seconds that killed processes may take to end
 _CHUNK = 64 * 1024

@@ -2,10 +2,10 @@
 
 import re
 
+from broadway.domain.job import FaultPhase
 from broadway.grader.oci.accounts import UnknownUserError
 from broadway.grader.oci.container import StartError
-from broadway.grader.stages import ContainerError
-from broadway.job import FaultPhase
+from broadway.grader.ports import ContainerError
 
 _NOT_FOUND = re.compile(r"executable file .* not found")
 _REFUSED = re.compile(r"^(open executable|exec).*: ([A-Z][a-z ]+)$")

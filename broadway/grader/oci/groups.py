@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from broadway.grader import cgroups
-from broadway.grader.cgroups import ROOT, kill, processes
+from broadway.grader.sandbox import cgroups
+from broadway.grader.sandbox.cgroups import ROOT, kill, processes
 
 OURS = "broadway-oci"
 OWN = ("cpu", "cpuacct", "memory", "pids")  # hierarchies of version 1 with a group for each container

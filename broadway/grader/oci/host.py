@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from broadway.grader import kernel
-from broadway.grader.cgroups import ROOT
-from broadway.grader.kernel import Mounting, Unmounting
+from broadway.domain.job import FaultPhase
+from broadway.grader.grading.workspace import Size, may_mount
 from broadway.grader.oci.groups import NEEDED, is_unified, prepare
-from broadway.grader.profile import hosts_file
-from broadway.grader.seccomp import SeccompError, compile_filter
-from broadway.grader.stages import ContainerError
-from broadway.grader.workspace import Size, may_mount
-from broadway.job import FaultPhase
+from broadway.grader.ports import ContainerError
+from broadway.grader.sandbox import kernel
+from broadway.grader.sandbox.cgroups import ROOT
+from broadway.grader.sandbox.kernel import Mounting, Unmounting
+from broadway.grader.sandbox.profile import hosts_file
+from broadway.grader.sandbox.seccomp import SeccompError, compile_filter
 
 STATE = Path("/run/broadway/containers")  # of all graders of this host, so that each can tidy up after another
 OF_RUNTIME = STATE.parent / "runtime"  # what the runtime itself remembers

@@ -16,10 +16,10 @@ from typing import Any
 
 import structlog
 
-from broadway.grader import kernel
 from broadway.grader.oci.layers import LayerError, in_root, unpack
 from broadway.grader.oci.sources import Contents
 from broadway.grader.oci.spec import ImageConfig
+from broadway.grader.sandbox import kernel
 
 log = structlog.get_logger(__name__)
 

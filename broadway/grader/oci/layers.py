@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO, TypeVar
 
-from broadway.grader import kernel
+from broadway.grader.sandbox import kernel
 
 WHITEOUT = ".wh."  # before a name: what lower layers have by it is gone
 OPAQUE = ".wh..wh..opq"  # in a directory: of what lower layers have in it nothing is left

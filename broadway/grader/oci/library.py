@@ -11,13 +11,13 @@ from pathlib import Path
 
 import structlog
 
-from broadway.grader.containers import DockerContainers
+from broadway.domain.job import FaultPhase
+from broadway.grader.docker import DockerContainers
 from broadway.grader.oci.faults import describe
 from broadway.grader.oci.images import Image, Source, Store
 from broadway.grader.oci.layers import LayerError
 from broadway.grader.oci.sources import Contents, Layout, saved
-from broadway.grader.stages import ContainerError
-from broadway.job import FaultPhase
+from broadway.grader.ports import ContainerError
 
 log = structlog.get_logger(__name__)
 

@@ -1,0 +1,129 @@
+"""Comparing a broker with what it should have, and mending it, over its management API."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Self
+
+from yarl import URL
+
+from broadway.management import Management, ManagementError, virtual_host
+from broadway.messages.definitions import Drift, Kind, Object, definitions, drifts, left_over
+from broadway.messages.topology import SHARED_QUEUES, Queue, durable_queues
+from broadway.mongo import Store
+from broadway.settings import ServiceSettings
+
+NOT_FOUND = 404
+OLDEST = (3, 10)  # what it takes all later versions take; `apply` adds what they know besides
+_EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What differs from the topology. ``access`` is what keeps the services out, as sentences."""
+
+    access: list[str]
+    drifts: list[Drift]
+    left_over: list[str]
+
+    @property
+    def is_clean(self) -> bool:
+        return not self.access and not self.drifts
+
+
+async def wanted_queues(settings: ServiceSettings, *, shared: bool) -> Sequence[Queue]:
+    """The queues that there should be: for all courses in the store, or only what every deployment has.
+
+    Raises:
+        StoreUnreachableError: The store does not answer.
+    """
+    if shared:
+        return SHARED_QUEUES
+    mongo = settings.mongodb
+    connecting = Store.connect(
+        mongo.dsn, primary=mongo.primary, logs=mongo.logs, server_timeout=mongo.timeout, service="topology"
+    )
+    async with connecting as store:
+        courses = await store.courses.all()
+        busy = await store.jobs.courses_with_backlog()
+    names = {*(course.id for course in courses), *filter(None, busy)}
+    return durable_queues(sorted(names), sorted({"default", *(course.pool for course in courses)}))
+
+
+class Inspector:
+    """One broker's virtual host, seen over the management API. Every call may raise ManagementError."""
+
+    def __init__(self, management: Management, login: URL, queues: Sequence[Queue]) -> None:
+        self._management = management
+        self._login = login
+        self._vhost = virtual_host(str(login))
+        self._queues = queues
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(
+        cls, management_url: str, settings: ServiceSettings, queues: Sequence[Queue]
+    ) -> AsyncIterator[Self]:
+        async with Management.connect(management_url, tls=settings.tls) as management:
+            yield cls(management, URL(settings.amqp_url.get_secret_value()), queues)
+
+    async def check(self) -> Report:
+        """Compare, and change nothing."""
+        wanted = definitions(self._queues, vhost=self._vhost, version=await self._version())
+        if await self._get("vhosts", self._vhost) is None:
+            missing = {kind.value: list[Object]() for kind in Kind}
+            return Report([f"virtual host {self._vhost} is missing"], drifts(wanted, missing), [])
+        found = {kind.value: await self._management.get(kind.value, self._vhost) for kind in Kind}
+        return Report(await self._access(), drifts(wanted, found), left_over(wanted, found))
+
+    async def apply(self) -> Report:
+        """Mend what can be mended without deleting anything; what is left is in the report."""
+        if await self._get("vhosts", self._vhost) is None:
+            await self._management.put("vhosts", self._vhost)
+        await self._let_in()
+        for drift in (await self.check()).drifts:
+            if drift.can_be_mended:
+                await self._make(drift)
+        return await self.check()
+
+    async def _access(self) -> list[str]:
+        user = self._user
+        if await self._get("users", user) is None:
+            return [f"user {user} is missing"]
+        there = await self._get("permissions", self._vhost, user) or {}
+        if any(there.get(what) != pattern for what, pattern in _EVERYTHING.items()):
+            return [f"user {user} may not do everything in {self._vhost}"]
+        return []
+
+    async def _let_in(self) -> None:
+        """Make the services' user if there is none; one that is there keeps its password."""
+        if await self._get("users", self._user) is None:
+            body = {"password": self._login.password or "guest", "tags": ""}
+            await self._management.put("users", self._user, body=body)
+        await self._management.put("permissions", self._vhost, self._user, body=_EVERYTHING)
+
+    async def _make(self, drift: Drift) -> None:
+        body = {key: value for key, value in drift.wanted.items() if key not in {"vhost", "name"}}
+        if drift.kind is Kind.BINDING:
+            source, queue = drift.wanted["source"], drift.wanted["destination"]
+            body = {"routing_key": drift.wanted["routing_key"], "arguments": {}}
+            await self._management.post("bindings", self._vhost, "e", source, "q", queue, body=body)
+        else:
+            await self._management.put(drift.kind.value, self._vhost, drift.name, body=body)
+
+    @property
+    def _user(self) -> str:
+        return self._login.user or "guest"
+
+    async def _version(self) -> tuple[int, int]:
+        major, minor, *_ = (await self._management.get("overview"))["rabbitmq_version"].split(".")
+        return int(major), int(minor)
+
+    async def _get(self, *parts: str) -> Object | None:
+        try:
+            found: Object = await self._management.get(*parts)
+        except ManagementError as error:
+            if error.status == NOT_FOUND:
+                return None
+            raise
+        return found

@@ -1,0 +1,415 @@
+"""Grading jobs: states, attempts, outcomes, and the only legal moves between them.
+
+Everything here is pure. A move takes the job as it is stored and returns the job as it should be stored, or the
+same object when the move is late, repeated or not allowed, so that any event may arrive twice or out of order.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from broadway.domain.trace import log_ids
+
+
+class Phase(StrEnum):
+    """The part of a run that a job belongs to."""
+
+    PRE_PROCESSING = "pre-processing"
+    STUDENTS = "students"
+    POST_PROCESSING = "post-processing"
+
+
+class JobClass(StrEnum):
+    """Who waits for the job: one student at a screen, or a roster."""
+
+    INTERACTIVE = "interactive"
+    BULK = "bulk"
+
+
+class JobState(StrEnum):
+    """Where a job is: in its course's backlog, on its way to a grader, in a grader, or done."""
+
+    QUEUED = "queued"
+    DISPATCHED = "dispatched"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+class Outcome(StrEnum):
+    """How a job ended. The vocabulary is closed; only INFRASTRUCTURE_ERROR is ever retried."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    OUT_OF_MEMORY = "out_of_memory"
+    OUTPUT_LIMIT = "output_limit"
+    INFRASTRUCTURE_ERROR = "infrastructure_error"
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
+
+
+class FaultPhase(StrEnum):
+    """The step in which the infrastructure failed."""
+
+    PULL = "pull"
+    CREATE = "create"
+    START = "start"
+    WAIT = "wait"
+    COLLECT = "collect"
+    REPORT = "report"
+
+
+MAX_DOUBLINGS = 10  # of the pause before a start
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often a job may be started in one generation, and how long to wait before the next start."""
+
+    max_attempts: int = 3
+    backoff: timedelta = timedelta(seconds=1)
+
+    def not_before(self, attempts: int, now: datetime) -> datetime:
+        """The earliest time of the next start after ``attempts`` starts: doubling, from ``backoff``, ten times."""
+        return now + self.backoff * (1 << min(max(0, attempts - 1), MAX_DOUBLINGS))
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One start of a job by a grader. A released attempt was given back unfinished and does not count.
+
+    ``generation`` is the job's at that time.
+    ``deadline``: when a grader that limits no job's time itself has to have reported; the lease is not renewed beyond.
+    """
+
+    execution_id: str
+    grader_id: str
+    started_at: datetime
+    ended_at: datetime | None = None
+    outcome: Outcome | None = None
+    reason: str = ""
+    released: bool = False
+    deadline: datetime | None = None
+    generation: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one execution came to, as its grader tells it."""
+
+    execution_id: str
+    grader_id: str
+    started_at: datetime
+    finished_at: datetime
+    outcome: Outcome
+    reason: str = ""
+    fault_phase: FaultPhase | None = None
+    retryable: bool = False
+    results: Sequence[dict[str, Any]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One grading job as it is stored, without its stages. Times are UTC.
+
+    A rerun and a cancellation raise ``generation``: what is said of an earlier one is out of date. ``round`` is the
+    run's round for which the job was queued last.
+    """
+
+    id: str
+    run_id: str
+    course: str
+    assignment: str
+    phase: Phase
+    index: int
+    job_class: JobClass
+    pool: str
+    queued_at: datetime
+    generation: int = 1
+    round: int = 1
+    revision: int = 0
+    state: JobState = JobState.QUEUED
+    not_before: datetime | None = None
+    dispatched_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    lease_expires_at: datetime | None = None
+    attempts: tuple[Attempt, ...] = ()
+    execution_id: str | None = None
+    worker_id: str | None = None
+    outcome: Outcome | None = None
+    reason: str = ""
+    fault_phase: FaultPhase | None = None
+    success: bool | None = None
+    results: Sequence[dict[str, Any]] | None = field(default=None, compare=False)
+    traceparent: str | None = None
+
+    @property
+    def context(self) -> dict[str, str]:
+        """What log lines about the job say of it."""
+        return log_ids(self.traceparent, course=self.course, run=self.run_id, job=self.id)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing can change the job any more within its generation."""
+        return self.state is JobState.FINISHED
+
+    @property
+    def starts(self) -> int:
+        """Starts that count against the limit."""
+        return sum(not a.released for a in self.attempts if a.generation == self.generation)
+
+    @property
+    def seconds(self) -> float:
+        """How long the last attempt that ended held its slot."""
+        ended = [(a.ended_at - a.started_at).total_seconds() for a in self.attempts if a.ended_at]
+        return ended[-1] if ended else 0.0
+
+    @property
+    def avoid(self) -> list[str]:
+        """Graders that failed this job for reasons of their own."""
+        own = [a for a in self.attempts if a.generation == self.generation]
+        return [a.grader_id for a in own if a.outcome is Outcome.INFRASTRUCTURE_ERROR]
+
+    def dispatch(self, now: datetime) -> "Job":
+        """Hand the job to the graders of its pool."""
+        if self.state is not JobState.QUEUED:
+            return self
+        return replace(self, state=JobState.DISPATCHED, dispatched_at=now, not_before=None)
+
+    def decline(self, generation: int, until: datetime) -> "Job":
+        """The grader that was handed the job cannot run it, and has not begun to: it waits for another one."""
+        if self.generation != generation or self.state is not JobState.DISPATCHED:
+            return self
+        return replace(self, state=JobState.QUEUED, dispatched_at=None, not_before=until)
+
+    def redispatch(self, now: datetime) -> "Job":
+        """Hand the job to the graders again, since the first message seems to be lost."""
+        if self.state is not JobState.DISPATCHED:
+            return self
+        return replace(self, dispatched_at=now)
+
+    def start(self, attempt: Attempt, *, lease: timedelta, policy: RetryPolicy, now: datetime) -> "Job":
+        """Note that a grader has started the job. One start too many ends it as an infrastructure error.
+
+        The lease lasts from ``now``, by our clock: the grader's, which the attempt's times are of, may be wrong.
+        """
+        if self.is_terminal or self._knows(attempt.execution_id):
+            return self
+        if self.starts >= policy.max_attempts:
+            return self._abandon(now)
+        return replace(
+            self,
+            state=JobState.RUNNING,
+            started_at=self.started_at or attempt.started_at,
+            not_before=None,
+            attempts=(*self.attempts, replace(attempt, generation=self.generation)),
+            execution_id=attempt.execution_id,
+            worker_id=attempt.grader_id,
+            lease_expires_at=max(now + lease, self.lease_expires_at or now),
+        )
+
+    def finish(self, report: Report, *, policy: RetryPolicy, now: datetime) -> "Job":
+        """Take an execution's report: the first valid outcome ends the job, an infrastructure error may requeue it.
+
+        The pause before the next start is counted from ``now``, by our clock.
+        """
+        if self.is_terminal:
+            return self
+        job = replace(self, attempts=self._attempts_with(report), started_at=self.started_at or report.started_at)
+        if report.outcome is not Outcome.INFRASTRUCTURE_ERROR:
+            return job._end(report)  # noqa: SLF001 - the same class
+        if not self._is_current(report.execution_id):
+            return self if job == self else job
+        if report.retryable and job.starts < policy.max_attempts:
+            return job._requeue(policy, now)  # noqa: SLF001
+        return job._end(report)  # noqa: SLF001
+
+    def lose(self, now: datetime, *, policy: RetryPolicy, execution_id: str | None = None) -> "Job":
+        """The grader that runs the job has gone: start it elsewhere, or give up at the limit.
+
+        With ``execution_id`` only if it is this execution that runs.
+        """
+        if self.state is not JobState.RUNNING or execution_id not in (None, self.execution_id):
+            return self
+        if self.starts >= policy.max_attempts:
+            return self._abandon(now)
+        return self._requeue(policy, now)
+
+    def release(self, execution_id: str, now: datetime) -> "Job":
+        """A draining grader gives its message back to the broker: the start does not count, the job is on its way."""
+        if self.is_terminal or not any(a.execution_id == execution_id and a.ended_at is None for a in self.attempts):
+            return self
+        attempts = tuple(
+            replace(a, released=True, ended_at=now) if a.execution_id == execution_id else a for a in self.attempts
+        )
+        job = replace(self, attempts=attempts)
+        if self.state is not JobState.RUNNING or self.execution_id != execution_id:
+            return job
+        return replace(job, state=JobState.DISPATCHED, dispatched_at=now, lease_expires_at=None)
+
+    def put_back(self, execution_id: str, now: datetime) -> "Job":
+        """An execution came to nothing, not by its grader's fault: the start does not count, the job waits again."""
+        job = self.release(execution_id, now)
+        if job is self or job.state is not JobState.DISPATCHED or self.state is JobState.DISPATCHED:
+            return job
+        return replace(job, state=JobState.QUEUED, dispatched_at=None)
+
+    def give_up(self, reason: str, fault_phase: FaultPhase, now: datetime, *, result: str | None = None) -> "Job":
+        """End a job that the infrastructure cannot run, with a reason to read."""
+        if self.is_terminal:
+            return self
+        report = Report(
+            execution_id=self.execution_id or "",
+            grader_id=self.worker_id or "",
+            started_at=self.started_at or now,
+            finished_at=now,
+            outcome=Outcome.INFRASTRUCTURE_ERROR,
+            reason=reason,
+            fault_phase=fault_phase,
+            results=[{"result": result or reason}],
+        )
+        return self._end(report)
+
+    def cancel(self, reason: str, now: datetime, outcome: Outcome = Outcome.CANCELLED) -> "Job":
+        """End the job, since its outcome is not wanted any more: whatever runs it comes too late."""
+        if self.is_terminal:
+            return self
+        attempts = tuple(
+            replace(a, ended_at=now, outcome=outcome, reason=reason) if a.ended_at is None else a for a in self.attempts
+        )
+        return replace(
+            self,
+            generation=self.generation + 1,
+            state=JobState.FINISHED,
+            not_before=None,
+            lease_expires_at=None,
+            finished_at=now,
+            attempts=attempts,
+            outcome=outcome,
+            reason=reason,
+            success=False,
+            results=[{"result": reason}],
+        )
+
+    def rerun(self, generation: int, round_: int, now: datetime) -> "Job":
+        """Start all over in a round of the run, unless the job has left ``generation`` already."""
+        if self.generation != generation:
+            return self
+        ended = tuple(replace(a, ended_at=now) if a.ended_at is None else a for a in self.attempts)
+        return replace(
+            self,
+            queued_at=now,
+            generation=generation + 1,
+            round=round_,
+            state=JobState.QUEUED,
+            not_before=None,
+            dispatched_at=None,
+            started_at=None,
+            finished_at=None,
+            lease_expires_at=None,
+            attempts=ended,
+            execution_id=None,
+            worker_id=None,
+            outcome=None,
+            reason="",
+            fault_phase=None,
+            success=None,
+            results=None,
+        )
+
+    def execution_of(self, grader_id: str) -> Attempt | None:
+        """The newest attempt of a grader that has not ended, if there is one."""
+        open_ones = [a for a in self.attempts if a.generation == self.generation and a.ended_at is None]
+        own = [a for a in open_ones if a.grader_id == grader_id]
+        return own[-1] if own else None
+
+    def _knows(self, execution_id: str) -> bool:
+        return any(a.execution_id == execution_id for a in self.attempts)
+
+    def _is_current(self, execution_id: str) -> bool:
+        """Whether the job is waiting for this execution: it runs, or it was dispatched and its start was not seen."""
+        if self._knows(execution_id):
+            return self.state is JobState.RUNNING and self.execution_id == execution_id
+        return self.state is JobState.DISPATCHED
+
+    def _attempts_with(self, report: Report) -> tuple[Attempt, ...]:
+        """All attempts, the reported one closed; its start may never have been seen."""
+        closed = Attempt(
+            execution_id=report.execution_id,
+            grader_id=report.grader_id,
+            started_at=report.started_at,
+            ended_at=report.finished_at,
+            outcome=report.outcome,
+            reason=report.reason,
+            generation=self.generation,
+        )
+        if not self._knows(report.execution_id):
+            return (*self.attempts, closed)
+        return tuple(
+            replace(closed, released=a.released, deadline=a.deadline, generation=a.generation)
+            if a.execution_id == report.execution_id
+            else a
+            for a in self.attempts
+        )
+
+    def _requeue(self, policy: RetryPolicy, now: datetime) -> "Job":
+        return replace(
+            self,
+            state=JobState.QUEUED,
+            not_before=policy.not_before(self.starts, now),
+            lease_expires_at=None,
+        )
+
+    def _abandon(self, now: datetime) -> "Job":
+        reason = f"given up after {self.starts} attempts: each was lost with its grader"
+        return self.give_up(reason, FaultPhase.WAIT, now, result="worker died while executing job")
+
+    def _end(self, report: Report) -> "Job":
+        return replace(
+            self,
+            state=JobState.FINISHED,
+            not_before=None,
+            lease_expires_at=None,
+            started_at=self.started_at or report.started_at,
+            finished_at=report.finished_at,
+            execution_id=report.execution_id or self.execution_id,
+            worker_id=report.grader_id or self.worker_id,
+            outcome=report.outcome,
+            reason=report.reason,
+            fault_phase=report.fault_phase,
+            success=report.outcome is Outcome.SUCCEEDED,
+            results=report.results,
+        )
+
+
+Move = Callable[[Job], Job]
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A job before and after a move; the same object twice when the move changed nothing."""
+
+    before: Job
+    after: Job
+
+    @property
+    def changed(self) -> bool:
+        return self.before is not self.after
+
+    @property
+    def written(self) -> "Moved":
+        """The same, with the revision that writing a change has made."""
+        return Moved(self.before, replace(self.after, revision=self.before.revision + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class JobLog:
+    """What one execution wrote; bounded by its grader."""
+
+    job_id: str
+    execution_id: str
+    stdout: str
+    stderr: str

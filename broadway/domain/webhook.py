@@ -1,0 +1,339 @@
+"""Submission webhooks: what a hook takes, what a delivery says, and whose submission it is. Pure."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import Annotated, Any, Self
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from broadway.domain.assignment import Env
+from broadway.domain.course import Name
+from broadway.domain.trace import log_ids
+
+MAX_ROSTER = 10_000
+MAX_ENV = 128 * 1024  # bytes of JSON; what a program can be given in one variable
+BRANCH, TAG = "refs/heads/", "refs/tags/"
+
+Secret = Annotated[str, StringConstraints(min_length=16, max_length=200)]
+Student = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Pattern = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class HookFormat(StrEnum):
+    """What the bodies of a hook's deliveries are."""
+
+    GITHUB = "github"
+    JSON = "json"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Quota(_Part):
+    """Submissions that a student may make in any time of ``seconds``."""
+
+    submissions: int = Field(ge=1, le=1000)
+    seconds: float = Field(gt=0, le=366 * 86400)
+
+
+class HookConfig(_Part):
+    """A hook, as course staff set it.
+
+    Two secrets may be valid at a time, so that they can be changed without losing a delivery. ``branches`` and ``tags``
+    are patterns with ``*`` and ``?``. With ``only_latest``, a submission supersedes the student's earlier ones that
+    still wait.
+    """
+
+    assignment: Name
+    format: HookFormat = HookFormat.GITHUB
+    secrets: Annotated[tuple[Secret, ...], Field(min_length=1, max_length=2, repr=False)]
+    branches: Annotated[tuple[Pattern, ...], Field(max_length=20)] = ("main", "master")
+    tags: Annotated[tuple[Pattern, ...], Field(max_length=20)] = ()
+    only_latest: bool = False
+    quota: Quota | None = None
+
+    def takes(self, ref: str) -> bool:
+        """Whether pushes to a branch or tag, such as ``refs/heads/main``, are submissions. A front-end knows itself."""
+        if self.format is HookFormat.JSON:
+            return True
+        for prefix, patterns in ((BRANCH, self.branches), (TAG, self.tags)):
+            if ref.startswith(prefix):
+                return any(fnmatchcase(ref.removeprefix(prefix), pattern) for pattern in patterns)
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A hook of a course."""
+
+    course: str
+    name: str
+    config: HookConfig
+
+
+class RosterEntry(_Part):
+    """A student or a group: the environment of its jobs, and the repository that it pushes to."""
+
+    student: Student
+    env: Env = {}
+    repository: str | None = Field(default=None, min_length=1, max_length=300)
+    repository_id: int | None = None
+
+
+class Roster(_Part):
+    """The students of an assignment."""
+
+    students: Annotated[tuple[RosterEntry, ...], Field(max_length=MAX_ROSTER)]
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        """Nobody is there twice, and no repository is two students'."""
+        for key in ("student", "repository", "repository_id"):
+            seen: set[Any] = set()
+            for index, entry in enumerate(self.students):
+                value = getattr(entry, key)
+                value = value.casefold() if key == "repository" and value else value
+                if value is not None and value in seen:
+                    raise ValueError(f"students.{index}.{key}: {value} is there twice")
+                seen.add(value)
+        return self
+
+    def of_student(self, student: str) -> RosterEntry | None:
+        """The entry of a student."""
+        return self._by_student.get(student)
+
+    def of_repository(self, identity: int | None, name: str) -> RosterEntry | None:
+        """The entry whose repository this is. Its id counts more than its name, which may have changed."""
+        by_id = self._by_identity.get(identity) if identity else None
+        if by_id:
+            return by_id
+        named = self._by_name.get(name.casefold())
+        return named if named and named.repository_id in (None, identity) else None
+
+    @cached_property
+    def _by_student(self) -> Mapping[str, RosterEntry]:
+        return {entry.student: entry for entry in self.students}
+
+    @cached_property
+    def _by_identity(self) -> Mapping[int, RosterEntry]:
+        return {entry.repository_id: entry for entry in self.students if entry.repository_id}
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, RosterEntry]:
+        return {entry.repository.casefold(): entry for entry in self.students if entry.repository}
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """What somebody submits: a commit of a repository, or what a front-end names by a key.
+
+    ``version`` tells two submissions of a student apart: the commit, or the front-end's key. ``env`` is for its jobs.
+    """
+
+    version: str
+    ref: str | None = None
+    student: str | None = None
+    repository: str | None = None
+    repository_id: int | None = None
+    env: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """A delivery that is none of a submission, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Somebody tries whether the hook is there."""
+
+
+Message = Push | Ignored | Ping
+
+
+class _Foreign(BaseModel):
+    """A part of somebody else's document, of which only what we need is looked at."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+
+class _Repository(_Foreign):
+    id: int
+    full_name: str = Field(min_length=1, max_length=300)
+    clone_url: str | None = Field(default=None, max_length=1000)
+
+
+class _Commit(_Foreign):
+    id: str = Field(pattern=r"^[0-9a-f]{40,64}$")
+
+
+class GitHubPush(_Foreign):
+    """GitHub's ``push`` payload; Gitea's and Forgejo's have the same."""
+
+    ref: str = Field(min_length=1, max_length=500)
+    after: str = Field(pattern=r"^[0-9a-f]{40,64}$")
+    deleted: bool = False
+    head_commit: _Commit | None = None
+    repository: _Repository
+
+    def read(self) -> Message:
+        """The submission. What a tag names may be the tag itself: the commit is what its head says."""
+        if self.deleted or set(self.after) == {"0"}:
+            return Ignored(f"{self.ref} was deleted")
+        commit = self.head_commit.id if self.head_commit and self.ref.startswith(TAG) else self.after
+        url = {"BROADWAY_REPOSITORY": self.repository.clone_url} if self.repository.clone_url else {}
+        return Push(
+            version=commit,
+            ref=self.ref,
+            repository=self.repository.full_name,
+            repository_id=self.repository.id,
+            env={"BROADWAY_COMMIT": commit, "BROADWAY_REF": self.ref, **url},
+        )
+
+
+class JsonSubmission(BaseModel):
+    """The body of a hook for front-ends that are not git.
+
+    Whose it is, ``student`` or ``group`` says. ``idempotency_key`` is the front-end's name for the submission: those of
+    one student, or one group, with the same key are one.
+    ``artifact_url`` is what stages may fetch; Broadway itself never does.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    student: Student | None = None
+    group: Student | None = None
+    idempotency_key: str = Field(min_length=1, max_length=255)
+    assignment: str | None = None
+    ref: str | None = Field(default=None, min_length=1, max_length=500)
+    artifact_url: str | None = Field(default=None, pattern=r"^https?://", max_length=2000)
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    env: Env = {}
+
+    @field_validator("env")
+    @classmethod
+    def _small(cls, env: Env) -> Env:
+        size = len(json.dumps(env).encode())
+        if size > MAX_ENV:
+            raise ValueError(f"should have at most {MAX_ENV} bytes as JSON, not {size}")
+        return env
+
+    @model_validator(mode="after")
+    def _somebodys(self) -> Self:
+        if (self.student is None) is (self.group is None):
+            raise ValueError("expected either student or group")
+        return self
+
+    @model_validator(mode="after")
+    def _checkable(self) -> Self:
+        if self.artifact_url and not self.sha256:
+            raise ValueError("sha256: an artifact_url needs the hash of what is there")
+        return self
+
+    @property
+    def submitter(self) -> str:
+        """The student or the group, as the roster names it."""
+        return self.student or self.group or ""
+
+    @property
+    def delivery_id(self) -> str:
+        """The id of a delivery that says none itself. Different submitters' differ, whatever their names and keys."""
+        return f"{quote(self.submitter, safe='', errors='surrogatepass')}/{self.idempotency_key}"
+
+    def read(self) -> Push:
+        own = {
+            "BROADWAY_REF": self.ref,
+            "BROADWAY_ARTIFACT_URL": self.artifact_url,
+            "BROADWAY_ARTIFACT_SHA256": self.sha256,
+        }
+        named = {key: value for key, value in own.items() if value is not None}
+        return Push(version=self.idempotency_key, ref=self.ref, student=self.submitter, env={**self.env, **named})
+
+
+class DeliveryState(StrEnum):
+    """What has become of a delivery."""
+
+    RECEIVED = "received"  # it is stored, and what it comes to is not decided
+    ACCEPTED = "accepted"  # it has made a run
+    DUPLICATE = "duplicate"  # another one has made the run of this submission
+    SUPERSEDED = "superseded"  # a later one of the student came first
+    IGNORED = "ignored"  # it is not a submission by this hook's rules
+    UNMATCHED = "unmatched"  # nobody of the roster submits from there
+    LIMITED = "limited"  # the student's quota is used up
+    REFUSED = "refused"  # the assignment takes no such submission
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One delivery to a hook, however often it came. ``received_at`` is when it came first: the submission's time.
+
+    ``due_at`` is when somebody else decides what it comes to; None once that is decided.
+    """
+
+    id: str
+    course: str
+    hook: str
+    assignment: str
+    delivery_id: str
+    received_at: datetime
+    state: DeliveryState
+    push: Push | None = None
+    student: str | None = None
+    run_id: str | None = None
+    reason: str = ""
+    retry_at: datetime | None = None
+    due_at: datetime | None = None
+    times: int = 1
+    body: str | None = None
+    traceparent: str | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the same delivery, coming again, comes to nothing else. Other branches and tags may count then."""
+        if self.state is DeliveryState.IGNORED:
+            return self.push is None
+        return self.state in (DeliveryState.ACCEPTED, DeliveryState.DUPLICATE, DeliveryState.SUPERSEDED)
+
+    @property
+    def context(self) -> dict[str, str]:
+        """What log lines about the delivery say of it."""
+        ids = {"course": self.course} | ({"run": self.run_id} if self.run_id else {})
+        return log_ids(self.traceparent, **ids)
+
+
+def delivery_key(course: str, hook: str, delivery_id: str) -> str:
+    """The id of a delivery: the same however often it comes."""
+    return _digest(course, hook, delivery_id)[:24]
+
+
+def submission_key(assignment: str, student: str, version: str) -> str:
+    """A submission's idempotency key within its course; no client can send one that begins like this."""
+    return f"\x00hook:{_digest(assignment, student, version)}"
+
+
+def quota_key(course: str, assignment: str, student: str) -> str:
+    return _digest(course, assignment, student)[:24]
+
+
+def job_env(entry: RosterEntry | None, push: Push, delivery: Delivery, student: str) -> Env:
+    """The environment of a submission's job: the student's own, and what is submitted."""
+    return {
+        **(entry.env if entry else {}),
+        **push.env,
+        "BROADWAY_STUDENT": student,
+        "BROADWAY_SUBMITTED_AT": delivery.received_at.isoformat(),
+    }
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\x00".join(parts).encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,182 @@
+"""One stage's container: its live output, and the calls about it."""
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any
+
+from docker.errors import APIError, NotFound
+from docker.utils.socket import frames_iter
+from requests.exceptions import ConnectionError as HTTPConnectionError
+from requests.exceptions import Timeout
+from urllib3.exceptions import ReadTimeoutError
+
+from broadway.grader.docker.engine import Client
+from broadway.grader.sandbox.cgroups import Meter
+from broadway.grader.sandbox.output import OutputLog
+
+WAIT_SLICE = 10  # seconds of one wait; in between, a thread sees that nobody waits for it any more
+
+
+class Attachment:
+    """The live output of one container: one thread drains it, any other may cut it."""
+
+    def __init__(self, raw: socket.SocketIO) -> None:
+        self._raw = raw
+        self._lock = threading.Lock()
+
+    def drain(self, output: OutputLog, limit: int) -> bool:
+        """Read until the output ends or is cut, and close. True, at once, if it grew beyond ``limit`` bytes."""
+        try:
+            for stream, data in self._frames():
+                output.feed(stream, data, time.time_ns())
+                if output.total > limit:
+                    return True
+        finally:
+            self.close()
+        return False
+
+    def cut(self) -> None:
+        """End the draining, whatever it waits for."""
+        with (
+            self._lock,
+            contextlib.suppress(OSError, ValueError),
+            socket.socket(fileno=os.dup(self._raw.fileno())) as same,
+        ):
+            same.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Give the connection back to the system; the SDK leaves that to the garbage collector."""
+        with self._lock:
+            if response := getattr(self._raw, "_response", None):
+                response.close()
+            self._raw.close()
+
+    def _frames(self) -> Iterator[tuple[int, bytes]]:
+        with contextlib.suppress(ConnectionError):  # how an engine that is killed ends it
+            yield from frames_iter(self._raw, tty=False)  # type: ignore[no-untyped-call]
+
+
+@dataclass(slots=True)
+class Container:
+    """One stage's container: the calls about it, to be made in threads."""
+
+    client: Client
+    name: str
+    options: Mapping[str, Any]
+    output: OutputLog
+    output_limit: int
+    disk_limit: float
+    meter: Meter | None = None
+    attachment: Attachment | None = None
+    taken: bool = False
+    killed: bool = False
+    abandoned: threading.Event = field(default_factory=threading.Event)
+
+    def create(self) -> None:
+        host_config = self.client.create_host_config(**self.options["host_config"])
+        try:
+            self.client.create_container(**{**self.options, "name": self.name, "host_config": host_config})
+        except APIError as error:
+            self.taken = error.status_code == HTTPStatus.CONFLICT
+            raise
+
+    def attach(self) -> None:
+        raw = self.client.attach_socket(self.name, params={"stdout": 1, "stderr": 1, "stream": 1})
+        self.attachment = Attachment(raw)
+
+    def start(self) -> None:
+        self.client.start(self.name)
+
+    def follow(self) -> bool:
+        """Collect the output, then wait for the end. Whether there was too much output, for which it was killed.
+
+        The attachment is closed before the kill: an engine waits with the end of a container until its output is read.
+        A program that ended before the kill has written too much all the same.
+        """
+        flooded = self.attachment is not None and self.attachment.drain(self.output, self.output_limit)
+        if flooded:
+            self.kill()
+        while not self._wait():
+            if self.abandoned.is_set():
+                raise TimeoutError
+        return flooded
+
+    def kill(self) -> bool:
+        """Kill it. False if it had ended by itself."""
+        try:
+            self.client.kill(self.name)
+        except APIError as error:
+            if error.status_code in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}:
+                return False
+            raise
+        self.killed = True
+        return True
+
+    def account(self) -> dict[str, Any]:
+        """The engine's account of it and how it ended.
+
+        Raises:
+            InterruptedError: Somebody else ended it: an operator, or an engine that shuts down and still answers.
+        """
+        account: dict[str, Any] = self.client.inspect_container(self.name)
+        state = account["State"]
+        if state["ExitCode"] and not self.killed and self._was_signalled(state["StartedAt"]):
+            raise InterruptedError
+        return account
+
+    def written(self) -> int | None:
+        """Bytes that it has written outside of its mounts, volumes of its image included; None if it is not there."""
+        found = self.client.containers(all=True, size=True, filters={"name": f"^/{self.name}$"})
+        listed = next((each for each in found if f"/{self.name}" in each["Names"]), None)
+        if listed is None:
+            return None
+        volumes = {mount["Name"] for mount in listed["Mounts"] if mount["Type"] == "volume"}
+        return int(listed.get("SizeRw", 0)) + (self._stored(volumes) if volumes else 0)
+
+    def abandon(self) -> None:
+        """Make ``follow`` return soon."""
+        self.abandoned.set()
+        if self.attachment:
+            self.attachment.cut()
+
+    def remove(self) -> None:
+        """Remove it, however far it got. A container that had the name before is somebody else's."""
+        if not self.taken:
+            remove(self.client, self.name)
+            if self.meter:
+                self.meter.remove()
+        if self.attachment:
+            self.attachment.close()
+
+    def _stored(self, volumes: set[str]) -> int:
+        """Bytes in volumes; the engine tells them only with all it has."""
+        every = self.client.df()["Volumes"] or []
+        return sum(max(0, each["UsageData"]["Size"]) for each in every if each["Name"] in volumes)
+
+    def _was_signalled(self, since: str) -> bool:
+        """Whether the engine was told to signal it. What a program does to itself the engine does not see."""
+        times = {"since": f"{datetime.fromisoformat(since).timestamp():f}", "until": f"{time.time():f}"}
+        kills = {"container": [self.name], "event": ["kill"]}
+        events: Callable[..., Iterator[object]] = self.client.events  # times may be fractions, whatever its types say
+        return any(events(**times, filters=kills, decode=True))
+
+    def _wait(self) -> bool:
+        try:
+            self.client.wait(self.name, timeout=WAIT_SLICE)
+        except (Timeout, HTTPConnectionError) as error:
+            if isinstance(error, Timeout) or any(isinstance(arg, ReadTimeoutError) for arg in error.args):
+                return False
+            raise
+        return True
+
+
+def remove(client: Client, container: str) -> None:
+    with contextlib.suppress(NotFound):
+        client.remove_container(container, v=True, force=True)

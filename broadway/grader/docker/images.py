@@ -1,0 +1,135 @@
+"""The images on this host."""
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+from docker.errors import DockerException, NotFound
+
+from broadway.domain.assignment import is_image_name
+from broadway.domain.job import FaultPhase
+from broadway.grader.docker.engine import TROUBLE, Client, Engine, in_own_thread
+from broadway.grader.docker.faults import fault
+from broadway.grader.ports import ContainerError
+
+log = structlog.get_logger(__name__)
+
+SEEN_FOR = 30.0  # seconds for which an image that was here is taken to be here still
+PULLS = 3  # missing images pulled at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image as it is on this host: its id, a digest, and where its containers get volumes."""
+
+    id: str
+    volumes: Sequence[str]
+
+
+class Images:
+    """The images on this host. What is here is used as it is, and refreshed behind the jobs' back."""
+
+    def __init__(self, engine: Engine, puller: Client, *, refresh_interval: float, pull_timeout: float) -> None:
+        self._engine = engine
+        self._puller = puller
+        self._refresh_interval = refresh_interval
+        self._pull_timeout = pull_timeout
+        self._seen: dict[str, float] = {}
+        self._known: dict[str, Image] = {}
+        self._fresh: dict[str, float] = {}
+        self._pulls: dict[str, asyncio.Task[None]] = {}
+        self._missing = asyncio.Semaphore(PULLS)
+        self._refreshing = asyncio.Semaphore(1)
+
+    async def ensure(self, image: str) -> float:
+        """Return when the image is here: after how many seconds. Callers that want the same one wait for one pull."""
+        if not is_image_name(image):
+            raise ContainerError(f"image {image}: this is no name of an image", phase=FaultPhase.PULL, retryable=False)
+        now = time.monotonic()
+        if now - self._seen.get(image, -SEEN_FOR) >= SEEN_FOR:
+            await self._look(image)
+            self._seen[image] = now
+        if now - self._fresh.get(image, -self._refresh_interval) >= self._refresh_interval:
+            self._begin(image, self._refreshing)
+        return time.monotonic() - now
+
+    async def find(self, image: str, phase: FaultPhase) -> Image:
+        """An image that is here, as it was when it was last looked at.
+
+        Raises:
+            ContainerError: It is not here, in the given phase.
+        """
+        if image not in self._known:
+            try:
+                await self._inspect(image)
+            except TROUBLE as error:
+                raise fault(error, phase, f"image {image}") from error
+        return self._known[image]
+
+    def forget(self, image: str) -> None:
+        """Look next time: the image turned out not to be here."""
+        self._seen.pop(image, None)
+        self._known.pop(image, None)
+
+    def export(self, image_id: str) -> Iterator[bytes]:
+        """An image's archive, with as much patience as for pulls; blocks."""
+        chunks: Iterator[bytes] = self._puller.get_image(image_id)
+        return chunks
+
+    async def close(self) -> None:
+        for pull in self._pulls.values():
+            pull.cancel()
+        await asyncio.gather(*self._pulls.values(), return_exceptions=True)
+
+    async def _look(self, image: str) -> None:
+        try:
+            await self._inspect(image)
+        except NotFound:
+            await self._obtain(image)
+        except TROUBLE as error:
+            raise fault(error, FaultPhase.PULL, f"image {image}") from error
+
+    async def _inspect(self, image: str) -> None:
+        told = await self._engine.call(self._engine.client.inspect_image, image)
+        self._known[image] = Image(str(told["Id"]), tuple((told.get("Config") or {}).get("Volumes") or ()))
+
+    async def _obtain(self, image: str) -> None:
+        pull = self._begin(image, self._missing)
+        try:
+            async with asyncio.timeout(self._pull_timeout):
+                await asyncio.shield(pull)
+        except TimeoutError as error:
+            reason = f"image {image}: not pulled within {self._pull_timeout:g} s"
+            raise ContainerError(reason, phase=FaultPhase.PULL, retryable=True) from error
+        except TROUBLE as error:
+            raise fault(error, FaultPhase.PULL, f"image {image}") from error
+
+    def _begin(self, image: str, gate: asyncio.Semaphore) -> asyncio.Task[None]:
+        """The pull of an image, the running one if there is one."""
+        if image not in self._pulls:
+            self._fresh[image] = time.monotonic()
+            self._pulls[image] = task = asyncio.create_task(self._pull(image, gate))
+            task.add_done_callback(partial(self._pulled, image))
+        return self._pulls[image]
+
+    async def _pull(self, image: str, gate: asyncio.Semaphore) -> None:
+        async with gate:
+            await in_own_thread(partial(_pull, self._puller, image, self._pull_timeout))
+
+    def _pulled(self, image: str, pull: asyncio.Task[None]) -> None:
+        del self._pulls[image]
+        self._known.pop(image, None)
+        if not pull.cancelled() and (error := pull.exception()):
+            log.debug("image not pulled", image=image, error=str(error))
+
+
+def _pull(client: Client, image: str, limit: float) -> None:
+    deadline = time.monotonic() + limit
+    for progress in client.pull(image, stream=True, decode=True):
+        if "error" in progress:
+            raise DockerException(progress["error"])
+        if time.monotonic() > deadline:
+            raise TimeoutError

@@ -1,0 +1,1 @@
+"""Run one job's stages and judge their results."""

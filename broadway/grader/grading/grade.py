@@ -1,0 +1,166 @@
+"""Running one job: its stages one after another, and what they come to."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from broadway.domain.assignment import Stage
+from broadway.domain.job import FaultPhase, Outcome
+from broadway.grader.grading.files import UnsafeFileError
+from broadway.grader.grading.scores import MAX_SIZE, InvalidScoresError, Scores, parse
+from broadway.grader.grading.verdict import Verdict, document_size, judge, judge_all, result_entry
+from broadway.grader.grading.workspace import Size, Workspace, workspace
+from broadway.grader.ports import ContainerError, Containers, Labels, StageRun, Upcoming
+from broadway.runtime import metrics
+from broadway.runtime.cancellation import finish
+from broadway.runtime.crashpoints import Point, reach
+
+log = structlog.get_logger(__name__)
+
+CRASHED = "The container crashed"
+MAX_DOCUMENTS = 4 * 1024 * 1024  # characters of a job's results files together, as they are stored
+
+
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """What an execution came to."""
+
+    outcome: Outcome
+    reason: str
+    results: list[dict[str, Any]]
+    stdout: str
+    stderr: str = ""
+    fault_phase: FaultPhase | None = None
+    retryable: bool = False
+
+
+async def grade(
+    stages: Sequence[Mapping[str, Any]], *, containers: Containers, directory: Path, labels: Labels, size: Size
+) -> Graded:
+    """Run stages in order, sharing a directory that exists only for them; the first that fails is the last.
+
+    Args:
+        stages: As the assignment has them, with merged environments.
+        containers: The engine.
+        directory: Made and removed here; what is in it is ``/job`` in every stage.
+        labels: Whose containers these are.
+        size: What they may store there.
+    """
+    done: list[_Done] = []
+    try:
+        checked = [_checked(stage) for stage in stages]
+        async with workspace(directory, checked, size) as space:
+            await reach(Point.GRADE_DIRECTORY_MADE)
+            with metrics.IMAGES_SECONDS.time():
+                pulls = await containers.ensure_images(list(dict.fromkeys(stage.image for stage in checked)))
+            await reach(Point.GRADE_IMAGES_READY)
+            for index, stage in enumerate(checked):
+                upcoming = _upcoming(checked[index + 1 :], space, replace(labels, stage=index + 1))
+                try:
+                    own = replace(labels, stage=index)
+                    room = MAX_DOCUMENTS - sum(document_size(each.entry) for each in done)
+                    pull_seconds = pulls.get(stage.image, 0.0)
+                    done.append(await _run(stage, space, containers, own, upcoming, pull_seconds, room=room))
+                    await reach(Point.GRADE_STAGE_ENDED)
+                finally:
+                    goes_on = len(done) > index and done[-1].verdict.outcome is Outcome.SUCCEEDED
+                    if upcoming and not goes_on:
+                        await finish(containers.dismiss(upcoming))
+                if not goes_on:
+                    break
+    except ContainerError as error:
+        return fault(error, done)
+    except OSError as error:
+        reason = f"the job's directory could not be prepared: {error.strerror}"
+        return fault(ContainerError(reason, phase=FaultPhase.CREATE, retryable=True), done)
+    verdict = judge_all([each.verdict for each in done], stages=len(stages))
+    return Graded(verdict.outcome, verdict.reason, [each.entry for each in done], "".join(each.output for each in done))
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What one stage came to."""
+
+    verdict: Verdict
+    entry: dict[str, Any]
+    output: str = ""
+
+
+def _upcoming(rest: Sequence[Stage], space: Workspace, labels: Labels) -> Upcoming | None:
+    """The next stage, if nothing that an earlier one does decides what it sees."""
+    return Upcoming(rest[0], space.mounts(rest[0]), labels) if rest and not rest[0].untrusted else None
+
+
+async def _run(
+    stage: Stage,
+    space: Workspace,
+    containers: Containers,
+    labels: Labels,
+    upcoming: Upcoming | None,
+    pull_seconds: float,
+    *,
+    room: int,
+) -> _Done:
+    try:
+        mounts = space.mounts(stage)
+    except UnsafeFileError as error:
+        return _Done(Verdict(Outcome.FAILED, f"read: {error}"), {"success": False})
+    run = await containers.run(stage, mounts=mounts, labels=labels, upcoming=upcoming)
+    _note(run)
+    verdict, scores = judge(run), None
+    try:
+        if stage.untrusted:
+            await space.neutralise(stage)
+        elif stage.results and verdict.outcome is Outcome.SUCCEEDED:
+            scores = _scores(space.read(stage.results, limit=MAX_SIZE), room)
+    except (UnsafeFileError, InvalidScoresError) as error:
+        if verdict.outcome is Outcome.SUCCEEDED:
+            verdict = Verdict(Outcome.FAILED, f"{'write' if stage.untrusted else 'results'}: {error}")
+    except OSError as error:
+        log.warning("what a stage has left cannot be looked at", reason=str(error))
+        reason = "what the stage has left cannot be looked at"
+        raise ContainerError(reason, phase=FaultPhase.COLLECT, retryable=True) from error
+    entry = result_entry(run, verdict, scores, pull_seconds=pull_seconds)
+    return _Done(verdict, entry, run.output if stage.logs else "")
+
+
+def _scores(data: bytes, room: int) -> Scores:
+    scores = parse(data)
+    if len(scores.document) > room:
+        raise InvalidScoresError(f"those of all stages together are larger than {MAX_DOCUMENTS} characters")
+    return scores
+
+
+def _note(run: StageRun) -> None:
+    metrics.STAGE_WALL_SECONDS.observe((run.finished_at - run.started_at).total_seconds())
+    if run.usage:
+        metrics.STAGE_CREATE_SECONDS.observe(run.usage.create_seconds)
+        metrics.STAGE_START_SECONDS.observe(run.usage.start_seconds)
+        if run.usage.cpu_seconds is not None:
+            metrics.STAGE_CPU_SECONDS.observe(run.usage.cpu_seconds)
+
+
+def _checked(stage: Mapping[str, Any]) -> Stage:
+    """The stage with its defaults."""
+    try:
+        return Stage.model_validate(stage)
+    except ValidationError as error:
+        names = ", ".join(".".join(map(str, each["loc"])) or each["msg"] for each in error.errors())
+        raise ContainerError(f"not a stage: {names}", phase=FaultPhase.CREATE, retryable=False) from None
+
+
+def fault(error: ContainerError, done: Sequence[_Done] = ()) -> Graded:
+    """What an execution came to that failed by no doing of its stages, after some of them."""
+    return Graded(
+        outcome=Outcome.INFRASTRUCTURE_ERROR,
+        reason=f"{error.phase}: {error}",
+        results=[*(each.entry for each in done), {"success": False}],
+        stdout="".join(each.output for each in done) + CRASHED,
+        stderr=str(error),
+        fault_phase=error.phase,
+        retryable=error.retryable,
+    )

@@ -1,0 +1,142 @@
+"""The original's protocols as a grader speaks them: the messages, and what a job comes to in their words."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterable
+from dataclasses import dataclass
+from secrets import token_hex
+from typing import Any
+
+import stamina
+import structlog
+from pydantic import BaseModel, ConfigDict
+
+from broadway import __version__
+from broadway.domain.job import FaultPhase, Outcome
+from broadway.grader.grading.grade import Graded
+from broadway.grader.worker.availability import LOOK
+from broadway.grader.worker.runner import Runner
+from broadway.grader.worker.self_check import SelfCheck
+from broadway.grader.worker.spool import Spool
+from broadway.service import unless_stopped
+from broadway.settings import GraderSettings
+
+log = structlog.get_logger(__name__)
+
+AGENT = f"broadway-grader/{__version__}"  # by which our server knows that we understand what it adds to the protocols
+HEARTBEAT_UNTOLD = 10  # seconds between heartbeats, where the server does not say
+LONGEST_PAUSE = 10.0  # seconds between attempts to reach a server
+MAX_REASON = 500  # characters
+
+
+class JobMessage(BaseModel):
+    """A job, as both protocols hand it out."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    grading_job_id: str
+    stages: list[dict[str, Any]]
+
+
+class Verdict(BaseModel):
+    """What our own server is told beyond success or failure."""
+
+    outcome: Outcome
+    reason: str = ""
+    fault_phase: FaultPhase | None = None
+    retryable: bool = False
+
+
+class JobResult(BaseModel):
+    """A job's result, as it is spooled."""
+
+    grading_job_id: str
+    success: bool
+    results: list[dict[str, Any]]
+    logs: dict[str, str]
+    verdict: Verdict
+
+    @property
+    def job_id(self) -> str:
+        return self.grading_job_id
+
+    @property
+    def attempt(self) -> int:
+        """The protocol knows none."""
+        return 1
+
+    @property
+    def generation(self) -> int:
+        """The protocols have no word for it."""
+        return 1
+
+    def body(self, *, extended: bool) -> dict[str, Any]:
+        """What goes over the wire: the verdict only to a server that has a place for it."""
+        return self.model_dump(mode="json", exclude=set() if extended else {"verdict"})
+
+
+def result_of(job_id: str, graded: Graded) -> JobResult:
+    """What a job came to, in the protocols' words."""
+    return JobResult(
+        grading_job_id=job_id,
+        success=graded.outcome is Outcome.SUCCEEDED,
+        results=graded.results,
+        logs={"stdout": graded.stdout, "stderr": graded.stderr},
+        verdict=Verdict(
+            outcome=graded.outcome,
+            reason=graded.reason[:MAX_REASON],
+            fault_phase=graded.fault_phase,
+            retryable=graded.retryable,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRunner:
+    """Runs jobs to a spooled result, while its grader is fit for them."""
+
+    runner: Runner
+    spool: Spool[JobResult]
+    self_check: SelfCheck
+
+    async def ready(self, stop: asyncio.Event) -> None:
+        """Return when this grader may take a job, or is told to stop."""
+        told = ""
+        while (reason := self.self_check.reason) and not stop.is_set():
+            if reason != told:
+                log.warning("taking no jobs", reason=reason)
+                told = reason
+            await unless_stopped(asyncio.sleep(LOOK), stop)
+        if told and not stop.is_set():
+            log.info("taking jobs again")
+
+    async def work(self, job: JobMessage) -> JobResult:
+        """Run a job; its result is on disk, if possible, when this returns. Cancelled, it leaves nothing behind."""
+        with structlog.contextvars.bound_contextvars(job=job.grading_job_id):
+            log.info("running")
+            execution_id = token_hex(12)
+            structlog.contextvars.bind_contextvars(execution=execution_id)
+            graded = await self.runner.run(job.grading_job_id, execution_id, job.stages)
+            await self.self_check.note(job.grading_job_id, graded)
+            result = result_of(job.grading_job_id, graded)
+            try:
+                await asyncio.to_thread(self.spool.put, result)
+            except OSError as error:  # it can be reported all the same
+                log.warning("result not spooled", reason=str(error))
+            log.info("finished", outcome=graded.outcome.value, reason=graded.reason)
+            return result
+
+
+def patiently(on: type[Exception], *, longest: float = LONGEST_PAUSE) -> AsyncIterable[stamina.Attempt]:
+    """Attempts without end, with ever longer pauses between them, so that graders do not come in step."""
+    first = min(0.5, longest)
+    return stamina.retry_context(on=on, attempts=None, timeout=None, wait_initial=first, wait_max=longest)
+
+
+def presentation(settings: GraderSettings) -> dict[str, str]:
+    """What our own server wants to know of a grader beyond the original's words: parameters of a request."""
+    return {"pool": settings.pool, "runtime": settings.runtime_told}
+
+
+def hostname() -> str:
+    return os.uname().nodename

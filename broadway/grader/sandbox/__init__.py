@@ -1,0 +1,1 @@
+"""Kernel limits and host resources that isolate stages, shared by all runtimes."""

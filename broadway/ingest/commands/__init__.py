@@ -1,0 +1,1 @@
+"""Use cases of ingest, free of HTTP."""

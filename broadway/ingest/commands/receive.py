@@ -1,0 +1,289 @@
+"""What comes of a webhook's delivery: it is stored, then decided, then a run. Pure of HTTP.
+
+Whatever happens after a delivery is stored, somebody decides it: the request that brought it, the same delivery coming
+again, or the sweep.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+
+from broadway.domain.job import JobState
+from broadway.domain.run import Order, OrderKind
+from broadway.domain.webhook import (
+    Delivery,
+    DeliveryState,
+    Hook,
+    Ignored,
+    Push,
+    Quota,
+    RosterEntry,
+    delivery_key,
+    job_env,
+    quota_key,
+    submission_key,
+)
+from broadway.ingest.commands.limits import RejectedError
+from broadway.ingest.commands.submit import KeyReusedError, RunRequest, Submission, Submissions, run_id_of
+from broadway.ingest.gateway.sessions import Later
+from broadway.lifecycle.phases import Advanced, Announcer, advance
+from broadway.mongo import Store, StoreError
+from broadway.mongo.assignments import UnstorableError
+from broadway.ports import PublishError, Retry
+from broadway.runtime import metrics
+
+log = structlog.get_logger(__name__)
+
+DECIDE_GRACE = timedelta(seconds=10)  # until the sweep decides what its request has not
+SWEEP_INTERVAL = 5.0  # seconds
+SWEEP = 100  # deliveries at a time
+KEPT_BODY = 64 * 1024  # bytes of a body that are kept for staff to look at
+TRIES = 5
+
+
+class UndecidedError(Exception):
+    """A delivery that cannot be decided now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """Takes deliveries. ``later`` runs what an answer need not wait for."""
+
+    store: Store
+    submissions: Submissions
+    announcer: Announcer
+    later: Later
+
+    async def keep(
+        self, hook: Hook, message: Push | Ignored, *, delivery_id: str, body: bytes, traceparent: str | None = None
+    ) -> tuple[Delivery, bool]:
+        """Store a delivery, unless it has come before; as it is stored, and whether it is to be decided.
+
+        So is one that came to nothing that lasts, such as a quota that was used up.
+
+        Raises:
+            UnstorableError: It is too large for the store; nothing is stored.
+        """
+        now = _now()
+        pushed = isinstance(message, Push)
+        delivery, is_new = await self.store.deliveries.keep(
+            Delivery(
+                id=delivery_key(hook.course, hook.name, delivery_id),
+                course=hook.course,
+                hook=hook.name,
+                assignment=hook.config.assignment,
+                delivery_id=delivery_id,
+                received_at=now,
+                state=DeliveryState.RECEIVED if pushed else DeliveryState.IGNORED,
+                push=message if isinstance(message, Push) else None,
+                reason="" if isinstance(message, Push) else message.reason,
+                due_at=now + DECIDE_GRACE if pushed else None,
+                body=body.decode("utf-8", "replace") if len(body) <= KEPT_BODY else None,
+                traceparent=traceparent,
+            )
+        )
+        if not is_new:
+            return await self.reopen(delivery)
+        metrics.WEBHOOK_DELIVERIES.labels(delivery.course, delivery.state).inc()
+        return delivery, True
+
+    async def reopen(self, delivery: Delivery) -> tuple[Delivery, bool]:
+        """Let a delivery be decided anew, unless what it came to lasts; and whether it is. It keeps its first time."""
+        if delivery.is_final or delivery.state is DeliveryState.RECEIVED:
+            return delivery, False
+        return await self._move(delivery, DeliveryState.RECEIVED, due_at=_now() + DECIDE_GRACE), True
+
+    async def decide(self, delivery: Delivery) -> Delivery:
+        """Find out what a delivery comes to, and let it come to that. Safe to repeat, and to do by several at once."""
+        if delivery.due_at is None or delivery.push is None:
+            return delivery
+        hook = await self.store.hooks.recent(delivery.course, delivery.hook)
+        if hook is None:
+            return await self._settle(delivery, DeliveryState.REFUSED, reason="the hook has been removed")
+        if delivery.state is DeliveryState.RECEIVED:
+            delivery = await self._submit(delivery, delivery.push, hook)
+        if delivery.state is DeliveryState.ACCEPTED and delivery.due_at:
+            if hook.config.only_latest:
+                await self._supersede(delivery)
+            delivery, _ = await self.store.deliveries.move(delivery, due_at=None)
+        return delivery
+
+    async def decide_if_possible(self, delivery: Delivery) -> Delivery | None:
+        """As ``decide``; None if that does not succeed now, whatever the reason: the delivery stays due."""
+        try:
+            return await self.decide(delivery)
+        except (StoreError, UndecidedError, Retry) as error:
+            log.warning("delivery not decided yet", delivery=delivery.id, reason=str(error), **delivery.context)
+        except Exception:  # no delivery may keep others from being decided
+            log.exception("delivery not decided", delivery=delivery.id, **delivery.context)
+        return None
+
+    async def run(self) -> None:
+        """Decide what others have left undecided, until cancelled."""
+        while True:
+            await asyncio.sleep(SWEEP_INTERVAL)
+            try:
+                for delivery in await self.store.deliveries.undecided(_now(), limit=SWEEP):
+                    await self._decide_late(delivery)
+            except (StoreError, Retry) as error:
+                log.warning("deliveries not looked after", reason=str(error))
+
+    async def _decide_late(self, delivery: Delivery) -> None:
+        decided = await self.decide_if_possible(delivery)
+        if decided is None:  # those behind it come first now
+            await self.store.deliveries.move(delivery, due_at=_now() + DECIDE_GRACE)
+            return
+        metrics.REPAIRS.labels(metrics.Repair.DELIVERY).inc()
+        log.warning("repair: delivery decided late", delivery=decided.id, state=decided.state.value, **decided.context)
+
+    async def _submit(self, delivery: Delivery, push: Push, hook: Hook) -> Delivery:
+        """Make the run of a submission, if there is to be one."""
+        if push.ref and not hook.config.takes(push.ref):
+            reason = f"{push.ref} is none of the branches and tags of this hook"
+            return await self._settle(delivery, DeliveryState.IGNORED, reason=reason)
+        entry, student = await self._match(delivery, push)
+        if student is None:
+            return await self._settle(delivery, DeliveryState.UNMATCHED, reason=_nobody(push, delivery.assignment))
+        key = submission_key(delivery.assignment, student, push.version)
+        run_id = run_id_of(hook.course, key)
+        told: dict[str, Any] = {"student": student, "run_id": run_id}
+        known = await self.store.runs.summary(run_id)
+        if known:
+            return await self._settle_known(delivery, hook, known.trigger, **told)
+        if hook.config.only_latest and (later := await self._later(delivery, student)):
+            reason = f"a later submission came before it was looked at: {later}"
+            return await self._settle(delivery, DeliveryState.SUPERSEDED, reason=reason, student=student)
+        if hook.config.quota and (until := await self._may_submit_at(delivery, hook.config.quota, student, run_id)):
+            reason = f"{hook.config.quota.submissions} submissions in {hook.config.quota.seconds:g} s are allowed"
+            return await self._settle(delivery, DeliveryState.LIMITED, reason=reason, student=student, retry_at=until)
+        return await self._start(delivery, push, hook, key, env=job_env(entry, push, delivery, student), **told)
+
+    async def _may_submit_at(self, delivery: Delivery, quota: Quota, student: str, run_id: str) -> datetime | None:
+        """Count a submission against the student's quota; when it may come again, if that is used up.
+
+        It counts when it is decided, not when it came first: one that comes again later has its chance.
+        """
+        return await self.store.quotas.take(
+            quota_key(delivery.course, delivery.assignment, student), run_id, quota, _now()
+        )
+
+    async def _match(self, delivery: Delivery, push: Push) -> tuple[RosterEntry | None, str | None]:
+        """Whose submission this is. A front-end names students itself, and may do so without a roster."""
+        roster = await self.store.rosters.recent(delivery.course, delivery.assignment)
+        if push.student is None:
+            entry = roster.of_repository(push.repository_id, push.repository or "") if roster else None
+        else:
+            entry = roster.of_student(push.student) if roster else None
+            if roster is None:
+                return None, push.student
+        return entry, entry.student if entry else None
+
+    async def _start(
+        self, delivery: Delivery, push: Push, hook: Hook, key: str, *, env: dict[str, Any], **told: Any
+    ) -> Delivery:
+        course = await self.store.courses.get(delivery.course)
+        if course is None:
+            return await self._settle(delivery, DeliveryState.REFUSED, reason="there is no such course", **told)
+        trigger = {
+            "hook": delivery.hook,
+            "delivery": delivery.id,
+            "student": told["student"],
+            "version": push.version,
+            "ref": push.ref,
+            "received_at": delivery.received_at,
+        }
+        try:
+            wanted = RunRequest(students_env=[env])
+            submission = Submission(course, delivery.assignment, wanted, trigger, delivery.traceparent)
+            submitted = await self.submissions.submit(submission, key=key)
+        except RejectedError as error:
+            return await self._settle(delivery, DeliveryState.REFUSED, reason=str(error), student=told["student"])
+        except UnstorableError as error:
+            reason = f"the submission's run {error}"
+            return await self._settle(delivery, DeliveryState.REFUSED, reason=reason, student=told["student"])
+        except KeyReusedError:  # somebody has made it meanwhile
+            known = await self.store.runs.summary(told["run_id"])
+            return await self._settle_known(delivery, hook, known.trigger if known else None, **told)
+        if submitted.step:
+            self.later(self._announce(submitted.step))
+        return await self._accept(delivery, hook, **told)
+
+    async def _settle_known(self, delivery: Delivery, hook: Hook, trigger: Any, **told: Any) -> Delivery:
+        """There is a run of this submission: by this delivery, or by another one."""
+        if trigger and trigger.get("delivery") == delivery.id:
+            return await self._accept(delivery, hook, **told)
+        return await self._settle(delivery, DeliveryState.DUPLICATE, reason="this was submitted before", **told)
+
+    async def _accept(self, delivery: Delivery, hook: Hook, **told: Any) -> Delivery:
+        """It is a run now. If that supersedes others, the delivery stays due until they are ended."""
+        due_at = delivery.due_at if hook.config.only_latest else None
+        return await self._move(delivery, DeliveryState.ACCEPTED, due_at=due_at, **told)
+
+    async def _later(self, delivery: Delivery, student: str) -> str | None:
+        """The version of a later submission of the student, if there is one."""
+        accepted = await self.store.deliveries.of_student(delivery.course, delivery.assignment, student)
+        later = [each for each in accepted if each.received_at > delivery.received_at]
+        return later[-1].push.version if later and later[-1].push else None
+
+    async def _supersede(self, delivery: Delivery) -> None:
+        """End the student's runs that none of their jobs has begun, but the latest."""
+        assert delivery.student is not None  # noqa: S101 - it is accepted
+        accepted = await self.store.deliveries.of_student(delivery.course, delivery.assignment, delivery.student)
+        for earlier in accepted[:-1]:
+            if earlier.run_id:
+                await self._end_waiting(earlier.run_id)
+
+    async def _end_waiting(self, run_id: str) -> None:
+        for _ in range(TRIES):
+            run = await self.store.runs.summary(run_id)
+            if run is None or run.state.is_terminal:
+                return
+            jobs = await self.store.jobs.of_run(run_id)
+            if any(job.state in (JobState.RUNNING, JobState.FINISHED) for job in jobs):
+                return
+            order = Order(OrderKind.SUPERSEDE, "a later submission of the student has come")
+            if await self.store.runs.give_order(run, order, run.state, publish_at=_now() + DECIDE_GRACE):
+                log.info("superseded", **run.context)
+                if step := await advance(run_id, runs=self.store.runs, jobs=self.store.jobs):
+                    self.later(self._announce(step))
+                return
+        raise UndecidedError(f"run {run_id} moves on just now")
+
+    async def _announce(self, step: Advanced) -> None:
+        try:
+            await self.announcer.announce(step)
+        except PublishError as error:
+            log.warning("run not announced", reason=str(error), **step.run.context)
+
+    async def _settle(self, delivery: Delivery, state: DeliveryState, **changes: Any) -> Delivery:
+        return await self._move(delivery, state, due_at=None, **changes)
+
+    async def _move(self, delivery: Delivery, state: DeliveryState, **changes: Any) -> Delivery:
+        moved, is_moved = await self.store.deliveries.move(
+            delivery, **{"reason": "", "retry_at": None, **changes, "state": state}
+        )
+        if not is_moved:  # another one, at the same time, has decided what it comes to
+            return moved
+        metrics.WEBHOOK_DELIVERIES.labels(moved.course, moved.state).inc()
+        log.info(
+            "delivery",
+            delivery=moved.id,
+            hook=f"{moved.course}/{moved.hook}",
+            state=moved.state.value,
+            **moved.context,
+        )
+        return moved
+
+
+def _nobody(push: Push, assignment: str) -> str:
+    who = f"student {push.student}" if push.student is not None else f"repository {push.repository}"
+    return f"{who} is not in the roster of {assignment}"
+
+
+def _now() -> datetime:
+    """With the precision that the store keeps."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)

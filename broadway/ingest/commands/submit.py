@@ -1,0 +1,206 @@
+"""Submitting: starting a run. Pure of HTTP."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from secrets import token_hex
+from typing import Any, Protocol
+from weakref import WeakValueDictionary
+
+from pydantic import BaseModel, ConfigDict
+
+from broadway.domain import trace
+from broadway.domain.assignment import Env
+from broadway.domain.course import Course
+from broadway.domain.job import Phase
+from broadway.domain.run import PIPELINE_OF, PlannedJob, Run, RunState, plan_jobs
+from broadway.ingest.commands.limits import Limits, RejectedError, allowed, check_env
+from broadway.lifecycle.phases import Advanced, PhaseJobs, RunStore, begin, complete
+from broadway.runtime.crashpoints import Point, reach
+
+
+class RunRequest(BaseModel):
+    """What ``POST /grading_run`` takes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    students_env: list[Env]
+    pre_processing_env: Env = {}
+    post_processing_env: Env = {}
+
+
+class KeyReusedError(ValueError):
+    """A submission came with the idempotency key of another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What is submitted. ``trigger`` says what brought it, for the reads; ``traceparent`` is the request's.
+
+    ``asked`` is what the client has said, if ``request`` is what that came to, such as all students of a roster.
+    """
+
+    course: Course
+    assignment: str
+    request: RunRequest
+    trigger: Mapping[str, Any] | None = None
+    traceparent: str | None = None
+    asked: BaseModel | None = None
+
+    @property
+    def digest(self) -> str:
+        """Of what the client asks for: the same when it asks for the same."""
+        return digest_of(self.assignment, self.asked or self.request)
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A run that is stored, and its first step, which is still to be announced; None if somebody else does that."""
+
+    run_id: str
+    step: Advanced | None
+
+
+class Jobs(PhaseJobs, Protocol):
+    """The part of the job store that submitting needs."""
+
+    def check(self, planned: Sequence[PlannedJob]) -> None: ...
+
+
+class Assignments(Protocol):
+    """The part of the assignment store that submitting needs."""
+
+    async def get(self, course: str, assignment: str) -> dict[str, Any] | None: ...
+
+
+@dataclass(slots=True, weakref_slot=True)
+class _Keyed:
+    """What is being submitted with one key: one by one, and whoever waited may share what came of the first."""
+
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Submissions:
+    """Takes submissions."""
+
+    assignments: Assignments
+    runs: RunStore
+    jobs: Jobs
+    limits: Limits
+    _keyed: WeakValueDictionary[str, _Keyed] = field(default_factory=WeakValueDictionary)
+
+    async def submit(self, submission: Submission, *, key: str | None = None) -> Submitted:
+        """Store a run and the jobs of its first phase, so that every read shows them.
+
+        ``key`` is the client's name for this submission: however often it comes with that, it makes one run.
+
+        Raises:
+            RejectedError: The run does not fit the assignment, or that is not allowed any more; nothing is stored.
+            KeyReusedError: Another submission had that key; nothing is stored.
+            UnstorableError: The run is too large for the store; nothing is stored.
+        """
+        if key is None:
+            return await self._store(token_hex(12), submission)
+        run_id, digest = run_id_of(submission.course.id, key), submission.digest
+        keyed = self._keyed.setdefault(run_id, _Keyed())
+        async with keyed.turn:
+            if keyed.digest == digest:
+                return Submitted(run_id, None)
+            submitted = await self._store_once(run_id, submission, digest)
+            keyed.digest = digest
+        return submitted
+
+    async def repeated(self, run_id: str, digest: str) -> Submitted | None:
+        """What an earlier submission with the same key, whose run has this id, has made; None if there is none.
+
+        Raises:
+            KeyReusedError: It was another submission.
+        """
+        known = await _known(run_id, digest, self.runs)
+        if known and known.publish_at:
+            # Whoever stored it may still be about to store its jobs, or dead.
+            await complete(run_id, runs=self.runs, jobs=self.jobs)
+        return Submitted(run_id, None) if known else None
+
+    async def _store_once(self, run_id: str, submission: Submission, digest: str) -> Submitted:
+        try:
+            submitted = await self._store(run_id, submission, digest)
+        except RejectedError:
+            # What makes no sense any more may have been a submission at its time.
+            if await _known(run_id, digest, self.runs) is None:
+                raise
+            return Submitted(run_id, None)
+        if submitted.step:
+            return submitted
+        return await self.repeated(run_id, digest) or Submitted(run_id, None)
+
+    async def _store(self, run_id: str, submission: Submission, digest: str | None = None) -> Submitted:
+        run = await self._new_run(run_id, submission)
+        await reach(Point.SUBMIT_CHECKED)
+        return Submitted(run_id, await begin(replace(run, request_digest=digest), runs=self.runs, jobs=self.jobs))
+
+    async def _new_run(self, run_id: str, submission: Submission) -> Run:
+        course, request = submission.course, submission.request
+        config = await self.assignments.get(course.id, submission.assignment)
+        if config is None:
+            raise RejectedError("assignment configuration not found")
+        _check_fit(config, request)
+        given = request.model_fields_set
+        run = Run(
+            id=run_id,
+            course=course.id,
+            assignment=submission.assignment,
+            state=RunState.READY,
+            started_at=datetime.now(UTC),
+            config=allowed(config, self.limits, course=course.id),
+            students_env=request.students_env,
+            pre_processing_env=request.pre_processing_env if "pre_processing_env" in given else None,
+            post_processing_env=request.post_processing_env if "post_processing_env" in given else None,
+            pool=course.pool,
+            trigger=submission.trigger,
+            traceparent=submission.traceparent or trace.begun(),
+        )
+        for phase in Phase:
+            self.jobs.check(plan_jobs(run, phase, run.started_at))
+        return run
+
+
+def digest_of(assignment: str, asked: BaseModel) -> str:
+    """What tells a submission from others: the same whenever a client asks for the same."""
+    body = json.dumps([assignment, asked.model_dump(exclude_unset=True)], sort_keys=True)
+    return hashlib.sha256(body.encode()).hexdigest()
+
+
+def run_id_of(course_id: str, key: str) -> str:
+    """The id of the run that is submitted with a key: the store's own uniqueness of ids keeps it to one."""
+    return hashlib.sha256(f"{course_id}/{key}".encode()).hexdigest()[:24]
+
+
+async def _known(run_id: str, digest: str, runs: RunStore) -> Run | None:
+    """The run of an earlier submission with the same key."""
+    known = await runs.summary(run_id)
+    if known and known.request_digest != digest:
+        raise KeyReusedError("Idempotency-Key: another submission had the same one")
+    return known
+
+
+def _check_fit(config: Mapping[str, Any], request: RunRequest) -> None:
+    for index, env in enumerate(request.students_env):
+        check_env(f"students_env.{index}", env)
+    for kind in ("pre", "post"):
+        check_env(f"{kind}_processing_env", getattr(request, f"{kind}_processing_env"))
+        if f"{kind}_processing_env" in request.model_fields_set and not config.get(f"{kind}_processing_pipeline"):
+            raise RejectedError(
+                f"{kind}-processing runtime environment provided, "
+                f"but no {kind}-processing stage was associated with this assignment"
+            )
+    for key in PIPELINE_OF.values():
+        if any(stage is None for stage in config.get(key) or []):
+            raise RejectedError(f"{key} of this assignment has an empty stage; register the assignment again")
+    if not config.get("student_pipeline"):
+        raise RejectedError("student_pipeline of this assignment has no stage; register the assignment again")

@@ -1,0 +1,1 @@
+"""HTTP support shared by all interfaces: authorization, bodies, answers, errors, the server."""

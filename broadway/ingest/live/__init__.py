@@ -1,0 +1,1 @@
+"""Live positions and states of jobs for watchers of one API process."""

@@ -1,0 +1,1 @@
+"""Queries for interfaces and exports: stored documents to values, free of HTTP."""

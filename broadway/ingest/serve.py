@@ -1,0 +1,252 @@
+"""The ingest service: takes submissions over HTTP, stores them, publishes their jobs, and serves the reads."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import replace
+from typing import Any, Self
+from uuid import uuid4
+
+import structlog
+import uvicorn
+
+from broadway.domain.course import CourseConfigError, read_courses
+from broadway.domain.job import JobClass
+from broadway.ingest.app import Deps, build_app
+from broadway.ingest.commands.limits import Limits
+from broadway.ingest.commands.receive import Receiver
+from broadway.ingest.commands.submit import Submissions
+from broadway.ingest.gateway.broker_accounts import BrokerAccounts
+from broadway.ingest.gateway.sessions import Gateway, Later
+from broadway.ingest.http.outages import StoreOutages
+from broadway.ingest.http.server import MAX_FRAME, HttpProtocol, Server, WebSocketProtocol
+from broadway.ingest.live.feed import Feed
+from broadway.lifecycle.phases import Announcer
+from broadway.lifecycle.recording import Recorder
+from broadway.management import Management
+from broadway.messages.topology import Queue, course_queue, feed_queue, ready_queue
+from broadway.mongo import Store, StoreError
+from broadway.ports import PublishError
+from broadway.rabbit import Rabbit
+from broadway.runtime.health import Health
+from broadway.service import StartError, background, instance, join
+from broadway.settings import IngestSettings
+
+log = structlog.get_logger(__name__)
+
+FEED_PREFETCH = 400
+HEALTH_INTERVAL = 0.5  # seconds; requests are refused for as long as the store is known to be away
+STORE_PATIENCE = 1.5  # seconds; together: what a request waits for a store that does not answer
+KEEP_ALIVE = 60  # seconds; whoever closes an idle connection earlier breaks the request that is just being sent
+BROKER_PATIENCE = 2.0  # seconds that a start waits for the broker, so that the first streams miss nothing
+LISTEN_AGAIN = 2.0  # seconds
+UNHURRIED = 0.2  # seconds for which published runs may be in the outbox still: nobody waits for that
+GRACEFUL_SHUTDOWN = 5  # seconds that open requests get
+
+
+async def serve(settings: IngestSettings, *, store: Store, rabbit: Rabbit, stop: asyncio.Event) -> None:
+    """Serve HTTP until told to stop; while the broker is not there yet, what it would be told waits in the store.
+
+    Raises:
+        StartError: The course config is wrong, the broker is not to be trusted, or the address cannot be bound.
+    """
+    await load_courses(settings, store=store)
+    afterthoughts = BackgroundTasks()
+    gateway = _gateway(settings, store=store, rabbit=rabbit, later=afterthoughts.add)
+    feed = Feed(store.jobs)
+    health = Health(
+        {"store": store.ping, "broker": rabbit.ping},
+        vital=frozenset({"store"}),  # without the broker submissions wait, and that is all
+        file=settings.health_file,
+        interval=HEALTH_INTERVAL,
+        patience={"store": STORE_PATIENCE},
+    )
+    patience = StoreOutages(health)
+    shared = store.shared(linger=UNHURRIED)
+    limits = Limits.of(settings)
+    submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits)
+    announcer = Announcer(runs=shared.runs, publisher=rabbit)
+    together = replace(store, courses=shared.courses, runs=shared.runs, deliveries=shared.deliveries)
+    receiver = Receiver(together, submissions, announcer, afterthoughts.add)
+    deps = Deps(
+        settings=settings,
+        limits=limits,
+        store=store,
+        rabbit=rabbit,
+        later=afterthoughts.add,
+        cluster_token=_cluster_token(settings),
+        gateway=gateway,
+        feed=feed,
+        health=health,
+        patience=patience,
+        courses=shared.courses,
+        submissions=submissions,
+        announcer=announcer,
+        receiver=receiver,
+    )
+    name = f"{instance('ingest')}:{settings.bind_port}"
+    async with (
+        background(gateway.run(), feed.run(), health.run(), shared.run(), receiver.run()),
+        afterthoughts,
+        patience,
+        _listening(feed, name, store=store, rabbit=rabbit),
+        _accounts(settings, store) as deps.accounts,
+        _http(settings, deps),
+    ):
+        await stop.wait()
+        deps.is_stopping = True
+        feed.close()
+
+
+class BackgroundTasks:
+    """Tasks that answers need not wait for, such as publishing. The end of the context waits for them."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def add(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def _accounts(settings: IngestSettings, store: Store) -> AsyncIterator[BrokerAccounts | None]:
+    """Graders' users at the broker, looked after; None if the management API is not known."""
+    if settings.management_url is None:
+        if settings.offer_amqp:
+            log.warning("graders are told a login that all share; with --management-url each gets its own")
+        yield None
+        return
+    broker = settings.grader_amqp_url or settings.amqp_url
+    async with Management.connect(settings.management_url.get_secret_value(), tls=settings.tls) as management:
+        accounts = BrokerAccounts(management, store.workers, address=broker.get_secret_value())
+        async with background(accounts.run()):
+            yield accounts
+
+
+def _gateway(settings: IngestSettings, *, store: Store, rabbit: Rabbit, later: Later) -> Gateway:
+    recorder = Recorder(
+        jobs=store.jobs,
+        logs=store.logs,
+        workers=store.workers,
+        publisher=rabbit,
+        policy=settings.retry_policy,
+        lease=settings.lease,
+    )
+    return Gateway(
+        name=f"{os.uname().nodename}:{settings.bind_port}",
+        workers=store.workers,
+        jobs=store.jobs,
+        runs=store.runs,
+        rabbit=rabbit,
+        recorder=recorder,
+        interval=settings.heartbeat_interval,
+        lease=settings.lease,
+        policy=settings.retry_policy,
+        later=later,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _listening(feed: Feed, name: str, *, store: Store, rabbit: Rabbit) -> AsyncIterator[None]:
+    """Let the feed hear facts, and see to the courses' queues, from when the broker is there: now, if it is."""
+    heard = asyncio.Event()
+    async with background(_listen(feed, name, heard, store=store, rabbit=rabbit)):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(BROKER_PATIENCE):
+                await heard.wait()
+        yield
+
+
+async def _listen(feed: Feed, name: str, heard: asyncio.Event, *, store: Store, rabbit: Rabbit) -> None:
+    while True:
+        await join(rabbit)
+        try:
+            await declare_queues(store, rabbit)
+            async with rabbit.consume(feed_queue(name), feed.hear, tag=f"{name}.feed", prefetch=FEED_PREFETCH):
+                heard.set()
+                await asyncio.Event().wait()
+        except (StoreError, PublishError) as error:
+            log.warning("facts are not heard yet", reason=str(error))
+            await asyncio.sleep(LISTEN_AGAIN)
+
+
+async def load_courses(settings: IngestSettings, *, store: Store) -> None:
+    """Replace the stored courses if a course config is given, and hash tokens."""
+    if settings.course_config:
+        try:
+            courses = read_courses(settings.course_config)
+        except CourseConfigError as error:
+            raise StartError(str(error)) from error
+        await store.courses.replace_all(courses)
+        log.info("courses loaded", courses=[course.id for course in courses])
+    if upgraded := await store.courses.hash_tokens():
+        log.info("plain tokens hashed", courses=upgraded)
+
+
+async def declare_queues(store: Store, rabbit: Rabbit) -> None:
+    """Declare the queues of all courses.
+
+    Raises:
+        StoreError: The store is away.
+        PublishError: The broker is.
+    """
+    registered = await store.courses.all()
+    queues: list[Queue] = [course_queue(course.id, job_class) for course in registered for job_class in JobClass]
+    queues += [ready_queue(pool) for pool in sorted({course.pool for course in registered} | {"default"})]
+    await rabbit.declare(*queues)
+
+
+def _cluster_token(settings: IngestSettings) -> str:
+    if settings.token:
+        return settings.token.get_secret_value()
+    token = str(uuid4())
+    # The operator has to learn it somewhere, and the log is where the original says it.
+    log.info("token not given, using %s", token)
+    return token
+
+
+@contextlib.asynccontextmanager
+async def _http(settings: IngestSettings, deps: Deps) -> AsyncIterator[None]:
+    config = uvicorn.Config(
+        build_app(deps),
+        host=settings.bind_addr,
+        port=settings.bind_port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        http=HttpProtocol,
+        ws=WebSocketProtocol,
+        ws_max_size=MAX_FRAME,
+        ws_ping_interval=None,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
+    )
+    server = Server(config)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_serve(server, settings))
+        await server.listening.wait()
+        scheme = "https" if settings.tls_cert else "http"
+        log.info("ready to serve", address=f"{scheme}://{settings.bind_addr}:{settings.bind_port}")
+        try:
+            yield
+        finally:
+            server.should_exit = True
+
+
+async def _serve(server: Server, settings: IngestSettings) -> None:
+    try:
+        await server.serve()
+    except SystemExit as error:  # uvicorn's way to say that it cannot bind
+        raise StartError(f"cannot listen on {settings.bind_addr}:{settings.bind_port}") from error

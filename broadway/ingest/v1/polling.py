@@ -1,0 +1,177 @@
+"""The original's HTTP protocol for graders: register, heartbeat, poll, report."""
+
+import asyncio
+import re
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+
+from broadway.ingest.gateway.messages import JobResult, Registration
+from broadway.ingest.gateway.sessions import Handout, UnwantedResultError
+from broadway.ingest.http.answers import CORS, Refused, success
+from broadway.ingest.http.auth import authorize_cluster
+from broadway.ingest.http.bodies import read
+from broadway.ingest.v2.openapi import Auth, operation
+from broadway.messages.events import GraderMode
+from broadway.mongo import StoreError
+from broadway.mongo.workers import Attached
+from broadway.ports import PublishError
+from broadway.runtime.cancellation import end
+
+if TYPE_CHECKING:
+    from broadway.ingest.app import Deps
+
+log = structlog.get_logger(__name__)
+
+PATIENCE = 3.0  # seconds that a poll waits for jobs which are on their way to the graders
+LONGEST_WAIT = 30.0  # seconds that a poll waits for jobs that may come, if it asks for that
+RESULT_LIMIT = 100 * 1024 * 1024  # bytes, the original's
+NO_JOB = 498
+
+OUR_AGENT = "broadway-grader/"
+_WAIT = re.compile(r"(?:^|[,;\s])wait=(\d+)")  # RFC 7240
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
+
+Answer = TypeVar("Answer")
+
+
+async def register(request: Request, deps: "Deps") -> Response:
+    """Take a grader on, and tell it how often to say that it lives."""
+    authorize_cluster(request, deps.cluster_token)
+    wanted = await read(request, Registration, limit=deps.settings.max_body_size)
+    worker_id = request.path_params["worker_id"]
+    demand_admitted(await deps.gateway.known(worker_id))
+    worker = await deps.gateway.register(
+        worker_id,
+        hostname=wanted.hostname,
+        pool=pool_of(request.query_params.get("pool"), deps),
+        over_socket=False,
+        extended=is_ours(request.headers.get("user-agent")),
+        runtime=runtime_of(request.query_params.get("runtime")),
+    )
+    if worker is None:
+        raise Refused(400, f"worker id '{worker_id}' already exists")
+    return success({"heartbeat": deps.settings.heartbeat_interval})
+
+
+async def heartbeat(request: Request, deps: "Deps") -> Response:
+    """Note that a grader lives. While the store is away it is believed: the original's give up at any refusal."""
+    try:
+        await deps.gateway.beat(await _known(request, deps))
+    except StoreError as error:
+        log.warning("heartbeat not stored", grader=request.path_params["worker_id"], reason=str(error))
+    return Response(headers=CORS, media_type="application/json")
+
+
+async def poll(request: Request, deps: "Deps") -> Response:
+    """The next job, or 498. ``Prefer: wait=N`` asks to wait for one that may come."""
+    try:
+        worker = await _known(request, deps)
+        wait = _wait(request.headers.get("prefer", ""))
+        handout = await _unless_gone(request, deps.gateway.poll(worker, wait=wait, patience=PATIENCE))
+    except (StoreError, PublishError) as error:
+        # The original's graders end at any other answer.
+        log.warning("no job for a poll", grader=request.path_params["worker_id"], reason=str(error))
+        handout = None
+    if handout is None:
+        raise Refused(NO_JOB, "no jobs available")
+    await _hand_over(request, deps, worker, handout)
+    return success(handout.message)
+
+
+async def report(request: Request, deps: "Deps") -> Response:
+    """Take a result; when it is answered, the job, its log and the run's next step are stored."""
+    worker = await _known(request, deps)
+    result = await read(request, JobResult, limit=max(deps.settings.max_body_size, RESULT_LIMIT))
+    try:
+        await deps.gateway.report(worker, result)
+    except UnwantedResultError as error:
+        raise Refused(400, str(error)) from error
+    return success()
+
+
+@operation(None, status=204, auth=Auth.CLUSTER, refusals=[403])
+async def leave(request: Request, deps: "Deps") -> Response:
+    """Let a grader go; jobs that it still holds start elsewhere."""
+    worker = await _known(request, deps)
+    await deps.gateway.leave(worker)
+    return Response(status_code=204, headers=CORS)
+
+
+def pool_of(name: str | None, deps: "Deps") -> str:
+    """The pool that a grader asks for, or the one for those that name none.
+
+    Raises:
+        Refused: 400, the name cannot be a pool's.
+    """
+    if name is None:
+        name = deps.settings.gateway_pool
+    return _checked("pool", name)
+
+
+def runtime_of(name: str | None) -> str:
+    """The runtime that a grader says it has; empty when it says nothing.
+
+    Raises:
+        Refused: 400, the name cannot be a runtime's.
+    """
+    return "" if name is None else _checked("runtime", name)
+
+
+def _checked(key: str, name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise Refused(400, f"{key}: letters, digits, dashes and underscores, 100 at most")
+    return name
+
+
+def is_ours(user_agent: str | None) -> bool:
+    """Whether a grader is of this project, and understands more than the original's do."""
+    return (user_agent or "").startswith(OUR_AGENT)
+
+
+async def _known(request: Request, deps: "Deps") -> Attached:
+    authorize_cluster(request, deps.cluster_token)
+    worker = await deps.gateway.known(request.path_params["worker_id"])
+    if worker is None:
+        raise Refused(401, "worker not found")
+    demand_admitted(worker)
+    return worker
+
+
+def demand_admitted(worker: Attached | None) -> None:
+    """Let no grader through that has been revoked.
+
+    Raises:
+        Refused: 403.
+    """
+    if worker is not None and worker.mode is GraderMode.REVOKED:
+        raise Refused(403, f"grader {worker.id} has been revoked")
+
+
+def _wait(preference: str) -> float:
+    found = _WAIT.search(preference)
+    return min(LONGEST_WAIT, float(found[1])) if found else 0.0
+
+
+async def _unless_gone(request: Request, waiting: Awaitable[Answer]) -> Answer | None:
+    """What a coroutine comes to, or None if the client goes away first."""
+    task, gone = asyncio.ensure_future(waiting), asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        await end(*(each for each in (task, gone) if isinstance(each, asyncio.Task)))
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _hand_over(request: Request, deps: "Deps", worker: Attached, handout: Handout) -> None:
+    """A job that was stored as started for somebody who does not listen any more goes back."""
+    if await request.is_disconnected():
+        await deps.gateway.put_back(worker, [(handout.job_id, handout.execution_id)])

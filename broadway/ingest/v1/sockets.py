@@ -1,0 +1,284 @@
+"""The original's WebSocket protocol for graders: one connection per grader, one job at a time, pings as heartbeats."""
+
+import asyncio
+import contextlib
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from broadway.domain.course import same_secret
+from broadway.ingest.gateway.messages import JobResult, SocketMessage, SocketRegistration
+from broadway.ingest.gateway.sessions import Gateway, Handout, UnwantedResultError
+from broadway.ingest.http.answers import CORS, Refused
+from broadway.ingest.http.auth import parse_bearer
+from broadway.ingest.http.bodies import InvalidBodyError, check, parse
+from broadway.ingest.http.server import NO_CODE, PINGS
+from broadway.ingest.v1.polling import demand_admitted, is_ours, pool_of, runtime_of
+from broadway.messages.events import GraderMode
+from broadway.messages.topology import ready_queue
+from broadway.mongo import StoreError
+from broadway.mongo.workers import Attached
+from broadway.ports import PublishError
+from broadway.runtime.cancellation import heeded
+from broadway.service import background
+
+if TYPE_CHECKING:
+    from broadway.ingest.app import Deps
+
+log = structlog.get_logger(__name__)
+
+Problem = TypeVar("Problem", bound=BaseException)
+
+POLICY_VIOLATION, PROTOCOL_ERROR, INTERNAL_ERROR, GOING_AWAY = 1008, 1002, 1011, 1001
+GOODBYES = (1000, 1001)
+MAX_REASON = 123  # bytes of a close frame's reason
+
+SEND_TIMEOUT = 10.0  # seconds until a grader that reads nothing is given up
+REGISTER_WITHIN = 300.0  # seconds
+PAUSE = 1.0  # seconds before a broker or store that is away is asked again
+STORE_TRIES = 10  # of one result
+
+
+async def explain(_: Request, __: "Deps") -> Response:
+    """What the original says to plain HTTP."""
+    return PlainTextResponse('Can "Upgrade" only to "WebSocket".', 400, headers=CORS)
+
+
+async def attend(websocket: WebSocket, deps: "Deps") -> None:
+    """Serve one grader's connection to its end."""
+    structlog.contextvars.bind_contextvars(grader=websocket.path_params["worker_id"])
+    if not _is_same_origin(websocket):
+        await websocket.close()  # before it is accepted: 403
+        return
+    interval = str(deps.settings.heartbeat_interval).encode()
+    await websocket.accept(headers=[(b"broadway-heartbeat-interval", interval)])
+    with contextlib.suppress(WebSocketDisconnect):
+        if refusal := _refusal(websocket, deps):
+            await websocket.close(POLICY_VIOLATION, refusal)
+            return
+        await _Connection(websocket, deps.gateway, deps).serve()
+
+
+def _is_same_origin(websocket: WebSocket) -> bool:
+    origin = websocket.headers.get("origin")
+    return origin is None or origin.partition("://")[2] == websocket.headers.get("host")
+
+
+def _refusal(websocket: WebSocket, deps: "Deps") -> str | None:
+    try:
+        token = parse_bearer(websocket.headers.get("authorization", ""))
+        pool_of(websocket.query_params.get("pool"), deps)
+        runtime_of(websocket.query_params.get("runtime"))
+    except Refused as error:
+        return str(error)
+    return None if same_secret(token, deps.cluster_token) else "invalid token"
+
+
+class _Closing(Exception):  # noqa: N818 - a decision, not an error
+    """The connection is to be closed, or with code 0 is closed.
+
+    ``keeps_job``: the grader may come back and report what it runs. ``is_goodbye``: it has closed in good order.
+    """
+
+    def __init__(self, code: int, reason: str = "", *, keeps_job: bool = False, is_goodbye: bool = False) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.keeps_job = keeps_job
+        self.is_goodbye = is_goodbye
+
+
+@dataclass(slots=True)
+class _Connection:
+    websocket: WebSocket
+    gateway: Gateway
+    deps: "Deps"
+    worker: Attached | None = None
+    current: Handout | None = None
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+    wanted: asyncio.Event = field(default_factory=asyncio.Event)  # its operator wants it to take jobs
+    heard: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def worker_id(self) -> str:
+        worker_id: str = self.websocket.path_params["worker_id"]
+        return worker_id
+
+    async def serve(self) -> None:
+        """Until either side closes, or the grader goes silent."""
+        self.websocket.scope["extensions"][PINGS](self.heard.set)
+        closing = _Closing(0)
+        try:
+            await self._converse()
+        except* _Closing as group:
+            closing = _first(group)
+        except* WebSocketDisconnect as group:
+            closing = _Closing(0, is_goodbye=_first(group).code in GOODBYES)
+        except* Exception:  # whatever breaks here, the grader is told and can come back
+            log.exception("connection broke", grader=self.worker_id)
+            closing = _Closing(INTERNAL_ERROR, "internal error", keeps_job=True)
+        finally:
+            await self._part(closing)
+
+    async def _converse(self) -> None:
+        async with background(self._watch(), self._feed(), self._listen()):
+            await asyncio.Event().wait()
+
+    async def _part(self, closing: _Closing) -> None:
+        """Say goodbye, and let the grader's job go the way that fits."""
+        if closing.code:
+            # It may have been closed already.
+            with contextlib.suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
+                async with asyncio.timeout(SEND_TIMEOUT):
+                    await self.websocket.close(closing.code, _shorten(str(closing)))
+        if self.worker is None:
+            return
+        try:
+            if self.deps.is_stopping or closing.keeps_job:
+                await self.gateway.suspend(self.worker)
+            elif closing.is_goodbye and self.worker.extended:  # the original's is dead, in whatever order it closes
+                await self.gateway.leave(self.worker)
+            else:
+                await self.gateway.end(self.worker)
+        except StoreError as error:  # its leases run out
+            log.warning("end of a connection not stored", grader=self.worker_id, reason=str(error))
+
+    async def _watch(self) -> None:
+        """Pings are heartbeats. A grader without them is dead, and one that does not register is not waited for."""
+        while True:
+            limit = self.gateway.patience.total_seconds() if self.worker else REGISTER_WITHIN
+            try:
+                async with asyncio.timeout(limit):
+                    await self.heard.wait()
+            except TimeoutError:
+                raise _Closing(NO_CODE) from None
+            self.heard.clear()
+            if self.worker:
+                with heeded():
+                    await self._beat(self.worker)
+
+    async def _beat(self, worker: Attached) -> None:
+        try:
+            await self.gateway.beat(worker)
+            known = await self.gateway.known(worker.id)
+            demand_admitted(known)
+        except StoreError as error:
+            log.warning("heartbeat not stored", grader=worker.id, reason=str(error))
+            return
+        except Refused as error:
+            raise _Closing(POLICY_VIOLATION, str(error)) from error
+        if known is not None and known.mode is GraderMode.ONLINE:
+            self.wanted.set()
+        else:
+            self.wanted.clear()
+
+    async def _feed(self) -> None:
+        """Push a job whenever the grader is idle."""
+        while True:
+            await self.idle.wait()
+            assert self.worker is not None  # noqa: S101 - nobody is idle before registering
+            try:
+                queue, tag = ready_queue(self.worker.pool), f"ws-grader@{self.worker.id}"
+                async with self.gateway.rabbit.taker(queue, tag=tag) as taker:
+                    while True:
+                        await self.idle.wait()
+                        await self.wanted.wait()
+                        with heeded():
+                            handout = await self.gateway.take(self.worker, taker, within=self.gateway.interval)
+                        if handout:
+                            await self._push(handout)
+            except PublishError as error:
+                log.warning("no job for a connection", grader=self.worker.id, reason=str(error))
+                await asyncio.sleep(PAUSE)
+
+    async def _push(self, handout: Handout) -> None:
+        self.current = handout
+        self.idle.clear()
+        await self._send(handout.message)
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT):
+                await self.websocket.send_text(json.dumps(message))
+        except TimeoutError:
+            raise _Closing(NO_CODE) from None
+
+    async def _listen(self) -> None:
+        """Take what the grader says; reading never stops for long, since pings come the same way."""
+        while True:
+            message = await self.websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                raise WebSocketDisconnect(message.get("code") or 1005)
+            try:
+                with heeded():
+                    await self._hear(
+                        message.get("bytes") or (message.get("text") or "").encode("utf-8", "surrogatepass")
+                    )
+            except InvalidBodyError as error:
+                log.warning("bad message", grader=self.worker_id, reason=str(error))
+                raise _Closing(INTERNAL_ERROR, "internal error") from error
+
+    async def _hear(self, raw: bytes) -> None:
+        message = parse(raw, SocketMessage)
+        if message.type == "register":
+            await self._register(check(message.args, SocketRegistration))
+        elif self.worker is None:
+            raise _Closing(PROTOCOL_ERROR, "submitting before registering")
+        else:
+            await self._report(self.worker, check(message.args, JobResult))
+
+    async def _register(self, wanted: SocketRegistration) -> None:
+        try:
+            demand_admitted(await self.gateway.known(self.worker_id))
+        except Refused as error:
+            raise _Closing(POLICY_VIOLATION, str(error)) from error
+        worker = await self.gateway.register(
+            self.worker_id,
+            hostname=wanted.hostname,
+            pool=pool_of(self.websocket.query_params.get("pool"), self.deps),
+            over_socket=True,
+            extended=is_ours(self.websocket.headers.get("user-agent")),
+            runtime=runtime_of(self.websocket.query_params.get("runtime")),
+            running=wanted.running,
+        )
+        self.worker = worker or self.worker  # before anything else that may fail: somebody has to bury it
+        await self._send({"success": worker is not None})
+        if worker is None:
+            raise _Closing(PROTOCOL_ERROR, f"worker id '{self.worker_id}' already exists", keeps_job=True)
+        self.heard.set()
+        if worker.registered_at == worker.last_seen:  # it runs nothing
+            self.idle.set()
+
+    async def _report(self, worker: Attached, result: JobResult) -> None:
+        try:
+            await self._until_stored(worker, result)
+        except UnwantedResultError as error:
+            # The job that it really runs is not lost for that.
+            raise _Closing(PROTOCOL_ERROR, str(error), keeps_job=True) from error
+        if await self.gateway.known(worker.id) is None:
+            raise _Closing(PROTOCOL_ERROR, f"unknown worker '{worker.id}' successfully updated job")
+        if self.current is None or self.current.job_id == result.grading_job_id:
+            self.current = None
+            self.idle.set()
+
+    async def _until_stored(self, worker: Attached, result: JobResult) -> None:
+        for _ in range(STORE_TRIES):
+            try:
+                return await self.gateway.report(worker, result)
+            except StoreError as error:
+                log.warning("result not stored yet", grader=worker.id, reason=str(error))
+                await asyncio.sleep(PAUSE)
+        raise _Closing(INTERNAL_ERROR, "internal error", keeps_job=True)
+
+
+def _first(group: BaseExceptionGroup[Problem]) -> Problem:
+    leaf = group.exceptions[0]
+    return _first(leaf) if isinstance(leaf, BaseExceptionGroup) else leaf
+
+
+def _shorten(reason: str) -> str:
+    return reason.encode()[:MAX_REASON].decode(errors="ignore")

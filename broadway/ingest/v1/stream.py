@@ -1,0 +1,105 @@
+"""`/stream`: what happens to one job, as server-sent events, byte for byte as the original writes them."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+
+from broadway.domain.job import Job
+from broadway.ingest.http.answers import CORS, Refused, refused
+from broadway.ingest.http.server import ABORT
+from broadway.ingest.v2.jobs import NOT_FOUND, own_job
+from broadway.service import background
+
+if TYPE_CHECKING:
+    from broadway.ingest.app import Deps
+    from broadway.ingest.live.feed import Feed, Watcher
+
+log = structlog.get_logger(__name__)
+
+HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+KEEP_ALIVE = 20.0  # seconds
+SEND_TIMEOUT = 30.0  # seconds that a client may read nothing
+
+
+async def stream(request: Request, deps: "Deps") -> Response:
+    """The positions and states of a job until it is over."""
+    try:
+        job = await own_job(request, deps, query=True, otherwise=NOT_FOUND)
+    except Refused as error:
+        answer = refused(error.status, str(error))
+        answer.headers.update(HEADERS)
+        return answer
+    return JobStream(job, deps.feed)
+
+
+class JobStream(Response):
+    """The answer that goes on for as long as the job does."""
+
+    def __init__(self, job: Job, feed: "Feed") -> None:
+        super().__init__(headers={**CORS, **HEADERS, "Content-Type": "text/event-stream"})
+        del self.headers["Content-Length"]
+        self._job = job
+        self._feed = feed
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        begun = asyncio.get_running_loop().time()
+        with contextlib.suppress(_Gone):
+            async with self._feed.watch(self._job) as watcher:
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                try:
+                    async with background(_until_gone(receive)):
+                        await self._tell(watcher, _Writer(send), keep_alive=begun + KEEP_ALIVE)
+                except* _Gone:
+                    pass
+                except* TimeoutError:
+                    log.warning("watcher reads nothing", job=self._job.id)
+                    scope["extensions"][ABORT]()
+
+    async def _tell(self, watcher: "Watcher", writer: "_Writer", *, keep_alive: float) -> None:
+        await writer.write(b"", more=True)  # the headers go out now
+        while True:
+            try:
+                async with asyncio.timeout_at(keep_alive):
+                    news = await watcher.next()
+            except TimeoutError:
+                keep_alive += KEEP_ALIVE
+                await writer.write(b":\n\n", more=True)
+                continue
+            if news is None:
+                return await writer.write(b"", more=False)
+            await writer.write(_event(news), more=True)
+
+
+def _event(news: int | str) -> bytes:
+    data: Mapping[str, object] = {"type": "position" if isinstance(news, int) else "state", "data": news}
+    return f"event: status_update\ndata: {json.dumps(data)}\n\n".encode()
+
+
+class _Gone(Exception):  # noqa: N818 - an end, not an error
+    """The client does not listen any more."""
+
+
+async def _until_gone(receive: Any) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    raise _Gone
+
+
+class _Writer:
+    def __init__(self, send: Any) -> None:
+        self._send = send
+
+    async def write(self, chunk: bytes, *, more: bool) -> None:
+        """Return when the client's connection has taken a chunk.
+
+        Raises:
+            TimeoutError: It takes nothing.
+        """
+        async with asyncio.timeout(SEND_TIMEOUT):
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": more})

@@ -1,0 +1,56 @@
+"""The facts that follow from a stored job, ready to be published."""
+
+from datetime import UTC, datetime
+
+from broadway.domain.job import Job, JobState, Moved, Outcome
+from broadway.messages.events import CancelJob, Event, GraderOrder, JobRequeued, JobSettled, ids_of
+from broadway.messages.topology import CONTROL, EVENTS, Exchange, control_key, event_key
+
+Fact = tuple[Exchange, str, Event]
+
+
+def following(moved: Moved) -> list[Fact]:
+    """What the rest of the system must hear about a move that was stored."""
+    if not moved.changed:
+        return []
+    if moved.after.generation != moved.before.generation:
+        return _outdated(moved)
+    if moved.after.is_terminal:
+        return [settled(moved.after)]
+    return [requeued(moved.after)] if moved.after.state is JobState.QUEUED else []
+
+
+def _outdated(moved: Moved) -> list[Fact]:
+    """A job was cancelled or starts all over: whoever runs it need not go on."""
+    facts = [settled(moved.after)] if moved.after.is_terminal else []
+    if moved.before.state is JobState.RUNNING and moved.before.worker_id:
+        facts.append(unwanted(moved.after, moved.before.worker_id, moved.before.generation))
+    return facts
+
+
+def unwanted(job: Job, grader_id: str, generation: int) -> Fact:
+    """The command to a grader to stop what it runs of a job in ``generation``."""
+    reason = (
+        job.reason if job.outcome in (Outcome.CANCELLED, Outcome.SUPERSEDED) else "the job has ended or starts again"
+    )
+    command = CancelJob(**{**ids_of(job), "generation": generation}, reason=reason)
+    return CONTROL, control_key(grader_id), command
+
+
+def ordered(order: GraderOrder) -> Fact:
+    """The command to a grader that says what is wanted of it."""
+    return CONTROL, control_key(order.grader_id), order
+
+
+def settled(job: Job) -> Fact:
+    """The fact that a job's outcome is final."""
+    assert job.outcome is not None  # noqa: S101 - terminal jobs have one
+    fact = JobSettled(**ids_of(job), phase=job.phase, outcome=job.outcome, reason=job.reason, seconds=job.seconds)
+    return EVENTS, event_key("job", "settled", job.course), fact
+
+
+def requeued(job: Job) -> Fact:
+    """The fact that a job waits for another attempt."""
+    reason = job.attempts[-1].reason if job.attempts else ""
+    fact = JobRequeued(**ids_of(job), not_before=job.not_before or datetime.now(UTC), reason=reason)
+    return EVENTS, event_key("job", "requeued", job.course), fact

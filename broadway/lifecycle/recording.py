@@ -1,0 +1,265 @@
+"""Recording what graders say: logs first, then one conditional update per job, then the facts that follow."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from typing import Protocol, TypeVar
+
+import structlog
+
+from broadway.domain.job import Attempt, Job, JobLog, Move, Moved, Outcome, RetryPolicy
+from broadway.lifecycle.follow_ups import Fact, following, ordered, settled, unwanted
+from broadway.messages.events import Event, GraderHeartbeat, GraderOrder, JobEvent, JobFinished, JobReleased, JobStarted
+from broadway.ports import Publisher, Reject
+from broadway.runtime import fault_history, metrics
+from broadway.runtime.crashpoints import Point, reach
+
+log = structlog.get_logger(__name__)
+
+Recorded = TypeVar("Recorded")
+
+UNUSED = 1 / 3  # of a lease has to be used before it is renewed: most jobs are over by then
+MAX_LOG = 1024 * 1024  # characters of one execution's log; graders keep far less
+
+
+class JobStore(Protocol):
+    """The part of the job store that recording needs."""
+
+    async def get_many(self, job_ids: Sequence[str]) -> dict[str, Job]: ...
+    async def move(self, moves: dict[str, Move]) -> dict[str, Moved]: ...
+    async def renew_leases(
+        self, execution_ids: Sequence[str], job_ids: Sequence[str], until: datetime, *, unless_after: datetime
+    ) -> None: ...
+
+
+class LogStore(Protocol):
+    """The part of the log store that recording needs."""
+
+    async def put(self, logs: Sequence[JobLog]) -> None: ...
+
+
+class WorkerStore(Protocol):
+    """The part of the grader store that recording needs."""
+
+    async def beat(self, heartbeats: Sequence[GraderHeartbeat], *, now: datetime) -> None: ...
+    async def count_starts(self, starts: dict[str, int]) -> None: ...
+    async def orders(self, worker_ids: Sequence[str]) -> dict[str, GraderOrder]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """Records batches of events; recording an event again changes nothing."""
+
+    jobs: JobStore
+    logs: LogStore
+    workers: WorkerStore
+    publisher: Publisher
+    policy: RetryPolicy
+    lease: timedelta
+
+    async def record(self, events: Sequence[Event]) -> dict[str, Moved]:
+        """Store a batch and publish what follows from it.
+
+        Returns:
+            The jobs that the events were about, before and after; without those that are unknown.
+
+        Raises:
+            PublishError: A fact was not taken; the batch has to be recorded again.
+        """
+        about_jobs = [event for event in events if isinstance(event, JobEvent)]
+        beats = [event for event in events if isinstance(event, GraderHeartbeat) and not event.gateway]
+        await reach(Point.RECORD_BEGUN)
+        await self.logs.put([_log(event) for event in about_jobs if isinstance(event, JobFinished)])
+        await reach(Point.RECORD_LOGS_STORED)
+        moved = await self.jobs.move(self._moves(about_jobs))
+        for job in moved.values():
+            if job.changed and job.after.is_terminal:
+                _remember(job.after)
+        await reach(Point.RECORD_JOBS_STORED)
+        _note_reports(about_jobs, moved)
+        await self._note_graders(about_jobs, moved, beats)
+        await reach(Point.RECORD_GRADERS_STORED)
+        await asyncio.gather(*(self.publisher.publish(*fact) for fact in _facts(about_jobs, moved)))
+        await reach(Point.RECORD_TOLD)
+        return moved
+
+    async def _note_graders(
+        self, events: Sequence[JobEvent], moved: dict[str, Moved], beats: Sequence[GraderHeartbeat]
+    ) -> None:
+        if beats:
+            now = datetime.now(UTC)
+            await self.workers.beat(beats, now=now)
+            running = [job for beat in beats for job in beat.running]
+            until = now + self.lease
+            await self.jobs.renew_leases(
+                [r.execution_id for r in running],
+                [r.job_id for r in running],
+                until,
+                unless_after=until - self.lease * UNUSED,
+            )
+            await self._stop_unwanted(beats)
+            await self._repeat_orders(beats)
+        starts = Counter(e.grader_id for e in events if isinstance(e, JobStarted) and _is_news(e, moved))
+        await self.workers.count_starts(dict(starts))
+
+    async def _stop_unwanted(self, beats: Sequence[GraderHeartbeat]) -> None:
+        """Tell graders again of what they run for nothing: the first command may have been lost."""
+        jobs = await self.jobs.get_many([running.job_id for beat in beats for running in beat.running])
+        for beat in beats:
+            for running in beat.running:
+                job = jobs.get(running.job_id)
+                if job and _is_outdated(job, running.generation, running.execution_id):
+                    await self.publisher.publish(*unwanted(job, beat.grader_id, running.generation))
+
+    async def _repeat_orders(self, beats: Sequence[GraderHeartbeat]) -> None:
+        """Tell graders again what is wanted of them, if they do not know: they may have been away when it was said."""
+        orders = await self.workers.orders([beat.grader_id for beat in beats if not beat.leaving])
+        for beat in beats:
+            order = orders.get(beat.grader_id)
+            if order and order.revision > beat.order:
+                await self.publisher.publish(*ordered(order))
+
+    def _moves(self, events: Sequence[JobEvent]) -> dict[str, Move]:
+        by_job: dict[str, list[JobEvent]] = {}
+        for event in events:
+            by_job.setdefault(event.job_id, []).append(event)
+        return {job_id: self._move(about) for job_id, about in by_job.items()}
+
+    def _move(self, events: Sequence[JobEvent]) -> Move:
+        def move(job: Job) -> Job:
+            return reduce(self._apply, events, job)
+
+        return move
+
+    def _apply(self, job: Job, event: JobEvent) -> Job:
+        if event.generation != job.generation:
+            log.info("stale generation", event_type=event.type, generation=event.generation, **event.context)
+            return job
+        now = datetime.now(UTC)  # graders' clocks are their own
+        match event:
+            case JobStarted():
+                attempt = Attempt(event.execution_id, event.grader_id, event.started_at, deadline=event.deadline)
+                return job.start(attempt, lease=self.lease, policy=self.policy, now=now)
+            case JobFinished():
+                if job.is_terminal and job.execution_id != event.execution_id:
+                    log.info("duplicate outcome", **event.context)
+                return job.finish(event.report, policy=self.policy, now=now)
+            case JobReleased():
+                return job.release(event.execution_id, now)
+            case _:
+                return job
+
+
+async def record_what_can_be(
+    event: Event,
+    record: Callable[[Event], Awaitable[Recorded]],
+    *,
+    refusal: Callable[[Exception], str | None],
+) -> Recorded:
+    """Record an event; an outcome that the store refuses without its results, and if need be without its logs.
+
+    Args:
+        event: What to record.
+        record: Records one event.
+        refusal: What the store has against a document; None for errors of other kinds.
+
+    Raises:
+        Reject: The store refuses all of that.
+    """
+    left = _lighter(event)
+    while True:
+        try:
+            return await record(event)
+        except Exception as error:
+            why = refusal(error)
+            if why is None:
+                raise
+            about = {"event_type": event.type, **event.context}
+            log.error("the store refuses an event", reason=why, **about)  # noqa: TRY400 - a driver's error may hold all of it
+            lighten = next(left, None)
+            if lighten is None:
+                raise Reject(f"the store refuses it: {why}") from error
+            event = lighten(why)
+
+
+def _lighter(event: Event) -> Iterator[Callable[[str], Event]]:
+    """What to record instead of an event that the store refuses, one after another, given what it says."""
+    if isinstance(event, JobFinished):
+        yield event.without_results
+        yield lambda why: event.without_results(why).without_logs()
+
+
+def _remember(job: Job) -> None:
+    fault_history.note(
+        "outcome",
+        run=job.run_id,
+        job=job.id,
+        generation=job.generation,
+        execution=job.execution_id,
+        outcome=job.outcome.value if job.outcome else None,
+    )
+
+
+def _note_reports(events: Sequence[JobEvent], moved: Mapping[str, Moved]) -> None:
+    for event in events:
+        if not isinstance(event, JobFinished):
+            continue
+        if refusal := _refusal(event, moved.get(event.job_id)):
+            metrics.OUTCOMES_REFUSED.labels(refusal).inc()
+        elif event.outcome is Outcome.INFRASTRUCTURE_ERROR:
+            kind = metrics.Fault.ENGINE if event.retryable else metrics.Fault.ASSIGNMENT
+            metrics.INFRASTRUCTURE_ERRORS.labels(event.fault_phase, kind).inc()
+
+
+def _refusal(event: JobFinished, moved: Moved | None) -> metrics.Refusal | None:
+    """Why an outcome was not taken; None if it was."""
+    if moved is None:
+        return metrics.Refusal.UNKNOWN
+    if event.generation != moved.before.generation:
+        return metrics.Refusal.STALE
+    if any(a.execution_id == event.execution_id and a.outcome is not None for a in moved.before.attempts):
+        return metrics.Refusal.REPEATED
+    if moved.after.is_terminal and moved.after.execution_id != event.execution_id:
+        return metrics.Refusal.DUPLICATE
+    return None
+
+
+def _log(event: JobFinished) -> JobLog:
+    return JobLog(event.job_id, event.execution_id, event.stdout[:MAX_LOG], event.stderr[:MAX_LOG])
+
+
+def _is_news(event: JobStarted, moved: dict[str, Moved]) -> bool:
+    job = moved.get(event.job_id)
+    return job is not None and all(a.execution_id != event.execution_id for a in job.before.attempts)
+
+
+def _facts(events: Sequence[JobEvent], moved: dict[str, Moved]) -> list[Fact]:
+    """What the rest of the system must hear. An outcome is told again whenever somebody reports one."""
+    unknown = {event.job_id for event in events} - moved.keys()
+    if unknown:
+        log.warning("events of unknown jobs", jobs=sorted(unknown))
+    reported = {event.job_id for event in events if isinstance(event, JobFinished)}
+    facts: list[Fact] = []
+    for job_id, job in moved.items():
+        if job.after.is_terminal and job_id in reported:
+            facts.append(settled(job.after))
+        else:
+            facts += following(job)
+    return facts + [
+        unwanted(moved[event.job_id].after, event.grader_id, event.generation)
+        for event in events
+        if isinstance(event, JobStarted) and _is_unwanted(event, moved)
+    ]
+
+
+def _is_unwanted(event: JobStarted, moved: dict[str, Moved]) -> bool:
+    job = moved.get(event.job_id)
+    return job is not None and _is_outdated(job.after, event.generation, event.execution_id)
+
+
+def _is_outdated(job: Job, generation: int, execution_id: str) -> bool:
+    """Whether an execution's outcome would not count any more."""
+    return job.generation != generation or (job.is_terminal and job.execution_id != execution_id)

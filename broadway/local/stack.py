@@ -1,0 +1,164 @@
+"""All of Broadway on one machine: broker, store and engine, the API over them, graders over that."""
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from broadway.local.broker import Broker, broker
+from broadway.local.engine import Engine, engine
+from broadway.local.processes import Child, LocalError, child, free_ports
+from broadway.local.secret import kept
+from broadway.local.store import store
+from broadway.local.supervisor import Supervisor
+
+START = 60  # seconds that the API gets to become ready
+DRAIN = 60  # seconds that a grader gets to finish or give back what it runs
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class UpOptions:
+    """What `broadway up` can be told; an address of a broker or store stands for one not to start."""
+
+    directory: Path = Path(".broadway/up")
+    bind_addr: str = "127.0.0.1"
+    bind_port: int = 1470
+    graders: int = 1
+    slots: int = field(default_factory=lambda: os.cpu_count() or 1)
+    course_config: Path | None = None
+    token: str | None = field(default=None, repr=False)
+    json_ready: Path | None = None
+    amqp_url: str | None = field(default_factory=lambda: os.environ.get("BROADWAY_AMQP_URL"), repr=False)
+    mongodb_dsn: str | None = field(default_factory=lambda: os.environ.get("BROADWAY_MONGODB_DSN"), repr=False)
+    api_command: tuple[str, ...] = (sys.executable, "-m", "broadway.api")
+    grader_command: tuple[str, ...] = (sys.executable, "-m", "broadway.grader")
+
+    @property
+    def log_dir(self) -> Path:
+        return self.directory / "logs"
+
+    @property
+    def api(self) -> str:
+        """The API's address as seen from this machine."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.bind_addr, self.bind_addr)
+        return f"http://{host}:{self.bind_port}"
+
+    @property
+    def grader_ids(self) -> list[str]:
+        return [f"{socket.gethostname()}-{number}" for number in range(1, self.graders + 1)]
+
+
+@dataclass(frozen=True)
+class Foundations:
+    """What the services stand on; `node` is None when somebody else runs the broker."""
+
+    amqp_url: str = field(repr=False)
+    mongodb_dsn: str = field(repr=False)
+    engine: Engine
+    node: Broker | None
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Where everything is, once it is ready."""
+
+    token: str = field(repr=False)
+    foundations: Foundations
+
+
+@asynccontextmanager
+async def stack(options: UpOptions, say: Say) -> AsyncIterator[Stack]:
+    """Run everything; at the end graders go first, since they drain, then the API, then the rest.
+
+    Raises LocalError when something does not start. What breaks later is started again, in its old
+    place, and `say` told.
+    """
+    _demand_free(options.bind_addr, options.bind_port)
+    token = options.token or kept(options.directory / "token")
+    async with Supervisor(say) as below, Supervisor(say) as control, Supervisor(say) as graders:
+        foundations = await _foundations(below, options)
+        await control.keep(partial(api, options, token, foundations))
+        await asyncio.gather(
+            *(graders.keep(partial(grader, options, token, foundations, each)) for each in options.grader_ids)
+        )
+        yield Stack(token, foundations)
+
+
+async def _foundations(keeper: Supervisor, options: UpOptions) -> Foundations:
+    """Start side by side what is not given; the ports stay the same over restarts."""
+    home, logs, ports = options.directory, options.log_dir, free_ports(3)
+    run_broker = partial(broker, home / "broker", port=ports[0], management_port=ports[1], log=logs / "broker.log")
+    run_store = partial(store, home / "store", port=ports[2], log=logs / "store.log")
+    run_engine = partial(engine, home / "engine", log=logs / "engine.log")
+    nodes = None if options.amqp_url else keeper.keep(run_broker)
+    stores = None if options.mongodb_dsn else keeper.keep(run_store)
+    engines = keeper.keep(run_engine)
+    starting: list[asyncio.Future[Any] | None] = [nodes, stores, engines]
+    await asyncio.gather(*filter(None, starting))
+    node = await nodes if nodes else None
+    amqp_url = node.amqp_url if node else str(options.amqp_url)
+    mongodb_dsn = (await stores).dsn if stores else str(options.mongodb_dsn)
+    return Foundations(amqp_url, mongodb_dsn, await engines, node)
+
+
+@asynccontextmanager
+async def api(options: UpOptions, token: str, foundations: Foundations) -> AsyncIterator[Child]:
+    """Run the control plane; ready when `/readyz` says so."""
+    command = [
+        *options.api_command,
+        *("--bind-addr", options.bind_addr, "--bind-port", str(options.bind_port)),
+        *("--log-dir", str(options.log_dir)),
+        *(("--course-config", str(options.course_config)) if options.course_config else ()),
+    ]
+    env = os.environ | {
+        "BROADWAY_AMQP_URL": foundations.amqp_url,
+        "BROADWAY_MONGODB_DSN": foundations.mongodb_dsn,
+        "BROADWAY_TOKEN": token,
+        **({"BROADWAY_MANAGEMENT_URL": foundations.node.administration} if foundations.node else {}),
+    }
+    async with child("the API", command, log=options.log_dir / "api.out", env=env, grace=15) as running:
+        async with httpx2.AsyncClient(base_url=options.api) as client:
+            await running.until(partial(_is_ready, client), within=START)
+        yield running
+
+
+@asynccontextmanager
+async def grader(options: UpOptions, token: str, foundations: Foundations, grader_id: str) -> AsyncIterator[Child]:
+    """Run a grader; it says itself to the API when it is ready for jobs."""
+    command = [
+        *options.grader_command,
+        *("--api-host", options.api, "--slots", str(options.slots)),
+        *("--work-dir", str(options.directory / "work" / grader_id), "--log-dir", str(options.log_dir)),
+    ]
+    env = os.environ | {
+        "DOCKER_HOST": foundations.engine.docker_host,
+        "BROADWAY_TOKEN": token,
+        "BROADWAY_GRADER_ID": grader_id,
+    }
+    log = options.log_dir / f"{grader_id}.out"
+    async with child(f"grader {grader_id}", command, log=log, env=env, grace=DRAIN) as running:
+        yield running
+
+
+async def _is_ready(client: httpx2.AsyncClient) -> bool:
+    try:
+        return (await client.get("/readyz")).is_success
+    except httpx2.TransportError:
+        return False
+
+
+def _demand_free(addr: str, port: int) -> None:
+    try:
+        socket.create_server((addr, port), family=socket.AF_INET6 if ":" in addr else socket.AF_INET).close()
+    except OSError as error:
+        raise LocalError(f"cannot listen on {addr} port {port}: {error.strerror}") from None

@@ -1,0 +1,1 @@
+"""Messages that services exchange: events, the broker's topology, and signed tickets."""

@@ -1,0 +1,464 @@
+"""Every message that crosses the broker, and its CloudEvents envelope (binary mode: ``ce-*`` headers, JSON body).
+
+An operator reads type and subject among a message's headers in the management UI, and a clean JSON body below.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, ClassVar
+from uuid import uuid4
+
+from cloudevents.core.bindings import rabbitmq as binding
+from cloudevents.core.v1.event import CloudEvent
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from broadway.domain.job import FaultPhase, Job, JobClass, Outcome, Phase, Report
+from broadway.domain.run import RunState
+from broadway.domain.trace import HEADER, accepted, log_ids
+
+TYPE_PREFIX = "io.broadway."
+
+
+class Event(BaseModel):
+    """The body of a message. Unknown keys are ignored, so that newer senders may add some.
+
+    ``traceparent`` travels in the headers, not in the body.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    type: ClassVar[str]
+
+    traceparent: str | None = None
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """What log lines say of it while it is handled."""
+        return {}
+
+    @property
+    def subject(self) -> str:
+        """What the event is about, readable: ``<course>/<run>/<job>`` for jobs."""
+        return ""
+
+    @property
+    def identity(self) -> str:
+        """The message id. Events that mean the same fact have the same one, wherever and whenever they are sent."""
+        return str(uuid4())
+
+
+class JobEvent(Event):
+    """About one job in one generation."""
+
+    course: str
+    run_id: str
+    job_id: str
+    generation: int
+
+    @property
+    def context(self) -> dict[str, Any]:
+        return log_ids(self.traceparent, course=self.course, run=self.run_id, job=self.job_id)
+
+    @property
+    def subject(self) -> str:
+        return f"{self.course}/{self.run_id}/{self.job_id}"
+
+    @property
+    def ids(self) -> dict[str, Any]:
+        """The fields that say which job this is about, for another event about it."""
+        return self.model_dump(include=set(JobEvent.model_fields))
+
+    @property
+    def key(self) -> str:
+        """The job in its generation."""
+        return f"{self.job_id}:{self.generation}"
+
+    @property
+    def identity(self) -> str:
+        return f"{self.key}:{self.type}"
+
+
+class JobQueued(JobEvent):
+    """A job waits in its course's backlog. Holds ids only: the truth is in the database."""
+
+    type: ClassVar[str] = "job.queued.v1"
+
+    job_class: JobClass
+
+    @property
+    def identity(self) -> str:
+        return self.key
+
+
+class JobDispatched(JobEvent):
+    """A job on its way to a grader, with everything that is needed to run it.
+
+    ``avoid`` names graders to prefer not; ``ticket`` has to come with all that is told of an execution, see ``ticket``.
+    """
+
+    type: ClassVar[str] = "job.dispatched.v1"
+
+    assignment: str
+    phase: Phase
+    attempt: int
+    stages: list[dict[str, Any]]
+    avoid: list[str] = []
+    deferrals: int = 0
+    ticket: str = ""
+
+    @property
+    def ids(self) -> dict[str, Any]:
+        return {**super().ids, "ticket": self.ticket}
+
+    @property
+    def context(self) -> dict[str, Any]:
+        return {**super().context, "attempt": self.attempt}
+
+    @property
+    def identity(self) -> str:
+        """Of a start: what comes again with the same identity is the same start."""
+        return f"{self.key}:{self.attempt}:{self.deferrals}"
+
+
+class ExecutionEvent(JobEvent):
+    """About one execution of a job by one grader."""
+
+    execution_id: str
+    grader_id: str
+    ticket: str = ""
+
+    @property
+    def context(self) -> dict[str, Any]:
+        return {**super().context, "execution": self.execution_id, "grader": self.grader_id}
+
+    @property
+    def identity(self) -> str:
+        return f"{self.execution_id}:{self.type}"
+
+
+class JobStarted(ExecutionEvent):
+    """A grader has started a job. ``deadline``: see ``Attempt``."""
+
+    type: ClassVar[str] = "job.started.v1"
+
+    started_at: datetime
+    deadline: datetime | None = None
+
+
+class JobReleased(ExecutionEvent):
+    """A draining grader gave a job back unfinished."""
+
+    type: ClassVar[str] = "job.released.v1"
+
+    released_at: datetime
+
+
+class JobFinished(ExecutionEvent):
+    """An execution is over: its outcome, each stage's result as the original shapes it, and bounded logs."""
+
+    type: ClassVar[str] = "job.finished.v1"
+
+    attempt: int = 1
+    started_at: datetime
+    finished_at: datetime
+    outcome: Outcome
+    reason: str = ""
+    fault_phase: FaultPhase | None = None
+    retryable: bool = False
+    results: list[dict[str, Any]] = []
+    stdout: str = ""
+    stderr: str = ""
+
+    @property
+    def context(self) -> dict[str, Any]:
+        return {**super().context, "attempt": self.attempt}
+
+    def without_results(self, why: str) -> "JobFinished":
+        """The same outcome, with a reason instead of the results that cannot be kept."""
+        lost = f"the results cannot be stored: {why}"
+        reason = f"{self.reason}; {lost}" if self.reason else lost
+        return self.model_copy(update={"reason": reason, "results": [{"result": lost}]})
+
+    def without_logs(self) -> "JobFinished":
+        """The same outcome, with no word of what the stages wrote."""
+        return self.model_copy(update={"stdout": "", "stderr": ""})
+
+    @property
+    def report(self) -> Report:
+        """The same without logs, as the domain takes it."""
+        return Report(
+            execution_id=self.execution_id,
+            grader_id=self.grader_id,
+            started_at=self.started_at,
+            finished_at=self.finished_at,
+            outcome=self.outcome,
+            reason=self.reason,
+            fault_phase=self.fault_phase,
+            retryable=self.retryable,
+            results=self.results,
+        )
+
+
+class JobRequeued(JobEvent):
+    """An attempt came to nothing through no fault of the student; the job may start again from ``not_before`` on."""
+
+    type: ClassVar[str] = "job.requeued.v1"
+
+    not_before: datetime
+    reason: str = ""
+
+    @property
+    def identity(self) -> str:
+        return f"{self.key}:{self.type}:{self.not_before.timestamp()}"
+
+
+class JobSettled(JobEvent):
+    """A job's outcome is stored and final for its generation. ``seconds``: how long its last attempt held a slot."""
+
+    type: ClassVar[str] = "job.settled.v1"
+
+    phase: Phase
+    outcome: Outcome
+    reason: str = ""
+    seconds: float = 0.0
+
+
+class RunAdvanced(Event):
+    """A run has entered a state."""
+
+    type: ClassVar[str] = "run.advanced.v1"
+
+    course: str
+    assignment: str
+    run_id: str
+    state: RunState
+    round: int = 1
+
+    @property
+    def context(self) -> dict[str, Any]:
+        return log_ids(self.traceparent, course=self.course, run=self.run_id)
+
+    @property
+    def subject(self) -> str:
+        return f"{self.course}/{self.run_id}"
+
+    @property
+    def identity(self) -> str:
+        return f"{self.run_id}:{self.round}:{self.state.slug}"
+
+
+class RunningJob(BaseModel):
+    """A job that a grader is running now."""
+
+    model_config = ConfigDict(frozen=True)
+
+    job_id: str
+    generation: int
+    execution_id: str
+
+
+class GraderHeartbeat(Event):
+    """A grader lives: its slots, and what runs in them. ``leaving`` is its last one.
+
+    ``paused`` says why it takes no jobs; it has no slots then. ``draining``: because an operator wants it to finish.
+    ``order`` is the revision of the last order that it obeys.
+    ``runtime`` starts its containers; empty when it does not say.
+    ``gateway`` names the API process that speaks for it, which has stored all this already.
+    """
+
+    type: ClassVar[str] = "grader.heartbeat.v1"
+
+    grader_id: str
+    hostname: str
+    pool: str
+    slots: int
+    running: list[RunningJob] = []
+    leaving: bool = False
+    paused: str = ""
+    draining: bool = False
+    order: int = 0
+    runtime: str = ""
+    gateway: str | None = None
+    sent_at: datetime
+
+    @property
+    def context(self) -> dict[str, Any]:
+        return {"grader": self.grader_id}
+
+    @property
+    def subject(self) -> str:
+        return self.grader_id
+
+
+class GraderMode(StrEnum):
+    """What an operator wants of a grader."""
+
+    ONLINE = "online"
+    PAUSED = "paused"
+    DRAINING = "draining"
+    REVOKED = "revoked"
+
+
+class GraderOrder(Event):
+    """A command to a grader: all that its operator wants of it. The one with the highest revision holds.
+
+    ``slots`` is None when the grader's own setting holds.
+    """
+
+    type: ClassVar[str] = "grader.order.v1"
+
+    grader_id: str
+    revision: int
+    mode: GraderMode = GraderMode.ONLINE
+    slots: int | None = None
+    reason: str = ""
+
+    @property
+    def subject(self) -> str:
+        return self.grader_id
+
+
+class CancelJob(JobEvent):
+    """A command to graders: stop running this job, its outcome is not wanted any more."""
+
+    type: ClassVar[str] = "job.cancel.v1"
+
+    reason: str
+
+
+class DeadLetter(Event):
+    """A message that no consumer could handle, as far as it can be read. ``queue`` is where it died."""
+
+    type: ClassVar[str] = "dead.letter.v1"
+
+    message_id: str
+    message_type: str
+    subject_text: str
+    queue: str
+    reason: str
+    body: bytes
+
+    @property
+    def context(self) -> dict[str, Any]:
+        ids = dict(zip(("course", "run", "job"), self.subject_text.split("/"), strict=False))
+        return log_ids(self.traceparent, **ids) if len(ids) > 1 else {}
+
+    @property
+    def subject(self) -> str:
+        return self.subject_text
+
+
+_KINDS: dict[str, type[Event]] = {
+    kind.type: kind
+    for kind in (
+        JobQueued,
+        JobDispatched,
+        JobStarted,
+        JobReleased,
+        JobFinished,
+        JobRequeued,
+        JobSettled,
+        RunAdvanced,
+        GraderHeartbeat,
+        GraderOrder,
+        CancelJob,
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """A message as it crosses the broker."""
+
+    headers: dict[str, str]
+    content_type: str
+    body: bytes
+    message_id: str
+    type: str
+
+
+class UndecodableError(ValueError):
+    """A message that no consumer can read. ``body`` holds its bytes."""
+
+    def __init__(self, reason: str, body: bytes) -> None:
+        super().__init__(reason)
+        self.body = body
+
+
+def ids_of(job: Job) -> dict[str, Any]:
+    """The fields that say which job an event is about."""
+    return {
+        "course": job.course,
+        "run_id": job.run_id,
+        "job_id": job.id,
+        "generation": job.generation,
+        "traceparent": job.traceparent,
+    }
+
+
+Decoder = Callable[[Mapping[str, Any], bytes], Event]
+
+
+def encode(event: Event, *, source: str) -> Wire:
+    """Wrap an event for the broker; ``source`` is the sending service, such as ``/broadway/grader/host1``."""
+    identity = event.identity
+    name = TYPE_PREFIX + event.type
+    attributes = {
+        "id": identity,
+        "type": name,
+        "source": source,
+        "subject": event.subject or event.type,
+        "time": datetime.now(UTC),
+        "datacontenttype": "application/json",
+    }
+    # As CloudEvents has it, of the fact, and as AMQP has it, of the message: no hop begins a span of its own.
+    trace = {HEADER: event.traceparent} if event.traceparent else {}
+    body = event.model_dump(mode="json", exclude={"traceparent"})
+    message = binding.to_binary_event(CloudEvent({**attributes, **trace}, body))
+    return Wire(
+        headers={**message.headers, **trace},
+        content_type=message.content_type or "application/json",
+        body=message.body,
+        message_id=identity,
+        type=name,
+    )
+
+
+def decode(headers: Mapping[str, Any], body: bytes) -> Event:
+    """Read a message.
+
+    Raises:
+        UndecodableError: The type is unknown, or the body is not what the type says.
+    """
+    name = str(headers.get("ce-type", ""))
+    kind = _KINDS.get(name.removeprefix(TYPE_PREFIX))
+    if kind is None:
+        raise UndecodableError(f"unknown event type {name!r}", body)
+    try:
+        return kind.model_validate_json(body).model_copy(update={"traceparent": _traceparent(headers)})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UndecodableError(f"{name}: {where}: {first['msg']}", body) from error
+
+
+def decode_dead_letter(headers: Mapping[str, Any], body: bytes) -> DeadLetter:
+    """Read what is left to read of a dead letter; never fails."""
+    deaths = headers.get("x-death")
+    latest = deaths[0] if isinstance(deaths, list) and deaths else None
+    death: Mapping[str, Any] = latest if isinstance(latest, Mapping) else {}
+    return DeadLetter(
+        traceparent=_traceparent(headers),
+        message_id=str(headers.get("ce-id", "")),
+        message_type=str(headers.get("ce-type", "")).removeprefix(TYPE_PREFIX),
+        subject_text=str(headers.get("ce-subject", "")),
+        queue=str(headers.get("x-broadway-queue") or death.get("queue") or "unknown"),
+        reason=str(headers.get("x-broadway-reason") or death.get("reason") or "unknown"),
+        body=body,
+    )
+
+
+def _traceparent(headers: Mapping[str, Any]) -> str | None:
+    return accepted(str(headers.get(HEADER) or headers.get(f"ce-{HEADER}") or ""))

@@ -1,0 +1,166 @@
+"""Collections for many callers at once, whose reads and writes go out together.
+
+A read that is shared begins after everybody who shares it has asked, so nobody sees less than he would alone; and
+whoever finds the store idle waits for nobody.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, TypeVar
+
+from pymongo.errors import ConnectionFailure
+
+from broadway.domain.course import Course
+from broadway.domain.job import Phase
+from broadway.domain.run import PlannedJob, Run, RunState
+from broadway.domain.webhook import Delivery
+from broadway.mongo.assignments import Assignments
+from broadway.mongo.cache import Cache
+from broadway.mongo.collection import Collection, Document
+from broadway.mongo.courses import Courses
+from broadway.mongo.hooks import Deliveries, DeliveryMove
+from broadway.mongo.jobs import Jobs
+from broadway.mongo.runs import RunMove, Runs, published
+from broadway.runtime.batching import Batcher
+
+MAX_ROSTERS = 20  # in one write of jobs
+
+Value = TypeVar("Value")
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+def _reads(
+    get_many: Callable[[Sequence[str]], Awaitable[Mapping[str, Value]]],
+) -> Batcher[str, Value | None]:
+    async def read(keys: Sequence[str]) -> list[Value | None]:
+        found = await get_many(list(dict.fromkeys(keys)))
+        return [found.get(key) for key in keys]
+
+    return _batcher(read)
+
+
+def _batcher(
+    flush: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]], *, size: int = 200, linger: float = 0
+) -> Batcher[Item, Answer]:
+    return Batcher(flush, size=size, linger=linger, common=ConnectionFailure)
+
+
+class BatchedCourses(Courses):
+    """Courses, read together and remembered for a moment."""
+
+    def __init__(self, collection: Collection) -> None:
+        super().__init__(collection)
+        self.batchers = [reads := _reads(super().get_many)]
+        self._cache = Cache(reads.submit)
+
+    async def get(self, course_id: str) -> Course | None:
+        return await self._cache.get(course_id)
+
+
+class BatchedAssignments(Assignments):
+    """Assignment configs, read together."""
+
+    def __init__(self, collection: Collection) -> None:
+        super().__init__(collection)
+        self.batchers = [reads := _reads(super().get_many)]
+        self._reads = reads
+
+    async def get(self, course: str, assignment: str) -> Document | None:
+        return await self._reads.submit(f"{course}/{assignment}")
+
+
+class BatchedRuns(Runs):
+    """Runs, read, stored and moved together.
+
+    Args:
+        collection: Where they are.
+        unhurried: Seconds for which marks of the outbox are collected: the more in one write, the less they cost.
+    """
+
+    def __init__(self, collection: Collection, *, linger: float = 0) -> None:
+        super().__init__(collection)
+        self._reads = _reads(super().get_many)
+        self._summaries = _reads(super().summaries)
+        self._inserts = _batcher(super().insert_all)
+        self._moves = _batcher(super().move_all)
+        self._marks = _batcher(super().move_all, linger=linger)
+        self.batchers: list[Batcher[Any, Any]] = [
+            self._reads,
+            self._summaries,
+            self._inserts,
+            self._moves,
+            self._marks,
+        ]
+
+    async def get(self, run_id: str) -> Run | None:
+        return await self._reads.submit(run_id)
+
+    async def summary(self, run_id: str) -> Run | None:
+        return await self._summaries.submit(run_id)
+
+    async def insert(self, run: Run) -> bool:
+        return await self._inserts.submit(run)
+
+    async def move(self, move: RunMove) -> bool:
+        return await self._moves.submit(move)
+
+    async def mark_published(self, run: Run, state: RunState) -> None:
+        await self._marks.submit(published(run, state))
+
+
+class BatchedDeliveries(Deliveries):
+    """What hooks have received, stored and moved together."""
+
+    def __init__(self, collection: Collection) -> None:
+        super().__init__(collection)
+        self._inserts = _batcher(super().insert_all)
+        self._moves = _batcher(super().move_all)
+        self.batchers: list[Batcher[Any, Any]] = [self._inserts, self._moves]
+
+    async def insert(self, delivery: Delivery) -> bool:
+        return await self._inserts.submit(delivery)
+
+    async def apply(self, move: DeliveryMove) -> bool:
+        return await self._moves.submit(move)
+
+
+class BatchedJobs(Jobs):
+    """Jobs, which are stored together, and whose phases are looked at together."""
+
+    def __init__(self, collection: Collection) -> None:
+        super().__init__(collection)
+        self._inserts: Batcher[Sequence[PlannedJob], None] = _batcher(self._insert_all, size=MAX_ROSTERS)
+        self._phases = _batcher(super().are_phases_open)
+        self.batchers: list[Batcher[Any, Any]] = [self._inserts, self._phases]
+
+    async def insert(self, planned: Sequence[PlannedJob]) -> None:
+        await self._inserts.submit(planned)
+
+    async def is_phase_open(self, run_id: str, phase: Phase) -> bool:
+        return await self._phases.submit((run_id, phase))
+
+    async def _insert_all(self, rosters: Sequence[Sequence[PlannedJob]]) -> list[None]:
+        await super().insert(list(chain.from_iterable(rosters)))
+        return [None] * len(rosters)
+
+
+@dataclass(frozen=True, slots=True)
+class Batched:
+    """The collections that are used the most."""
+
+    courses: BatchedCourses
+    assignments: BatchedAssignments
+    runs: BatchedRuns
+    jobs: BatchedJobs
+    deliveries: BatchedDeliveries
+
+    async def run(self) -> None:
+        """Read and write until cancelled."""
+        collections = (self.courses, self.assignments, self.runs, self.jobs, self.deliveries)
+        batchers: Iterable[Batcher[Any, Any]] = chain.from_iterable(shared.batchers for shared in collections)
+        async with asyncio.TaskGroup() as group:
+            for batcher in batchers:
+                group.create_task(batcher.run())

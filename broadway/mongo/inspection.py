@@ -1,0 +1,94 @@
+"""Looking at a store without changing it, for whoever wants to know whether it is as services need it."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self, cast
+
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.database import AsyncDatabase
+
+from broadway.domain.course import Course
+from broadway.mongo.collection import Document
+from broadway.mongo.courses import Courses
+from broadway.mongo.hooks import Deliveries
+from broadway.mongo.jobs import Jobs
+from broadway.mongo.logs import Logs
+from broadway.mongo.runs import Runs
+from broadway.mongo.workers import Workers
+
+Database = AsyncDatabase[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What was found. ``ahead`` is by how much the server's clock is ahead of this host's.
+
+    ``missing_indexes`` are named as in ``grading_job.by_run``; ``letter`` is the newest dead letter, without its body.
+    """
+
+    is_replicated: bool
+    ahead: timedelta
+    missing_indexes: list[str]
+    courses: list[Course]
+    graders: list[Document]
+    letters: int
+    letter: Document | None
+
+    @classmethod
+    async def take(cls, dsn: str, *, primary: str, logs: str, within: float) -> Self:
+        """Ask a store, ``within`` seconds.
+
+        Raises:
+            PyMongoError: It does not answer, or refuses us.
+            ValueError: The address is no such.
+        """
+        limit = int(within * 1000)
+        client: AsyncMongoClient[Document] = AsyncMongoClient(
+            dsn,
+            serverSelectionTimeoutMS=limit,
+            connectTimeoutMS=limit,
+            socketTimeoutMS=limit,
+            tz_aware=True,
+            appname="broadway-doctor",
+        )
+        async with client:
+            begun = datetime.now(UTC)
+            hello = await client.admin.command("hello")
+            between = begun + (datetime.now(UTC) - begun) / 2
+            main = client[primary]
+            letters = main["dead_letter"]
+            return cls(
+                is_replicated="setName" in hello or hello.get("msg") == "isdbgrid",
+                ahead=hello["localTime"].replace(tzinfo=UTC) - between,
+                missing_indexes=await _missing(main, client[logs]),
+                courses=await Courses(main["course"]).all(),
+                graders=await Workers(main["worker_node"]).alive(),
+                letters=await letters.count_documents({}),
+                letter=await letters.find_one({}, {"body": 0}, sort=[("last_at", -1)]),
+            )
+
+
+class _Wanted:
+    """A collection that only notes which indexes are asked of it."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    async def create_index(self, _: object, *, name: str, **__: object) -> None:
+        self.names.append(name)
+
+
+async def _missing(main: Database, logs: Database) -> list[str]:
+    """Indexes that services make when they start, and that are not there."""
+    missing: list[str] = []
+    for collection, kind in (
+        (main["grading_run"], Runs),
+        (main["grading_job"], Jobs),
+        (main["hook_delivery"], Deliveries),
+        (logs["job_log"], Logs),
+    ):
+        wanted = _Wanted()
+        await kind(cast("Any", wanted)).ensure_indexes()
+        there = await collection.index_information()
+        missing += [f"{collection.name}.{name}" for name in wanted.names if name not in there]
+    return missing

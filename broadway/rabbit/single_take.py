@@ -1,0 +1,93 @@
+"""Taking messages of a queue one at a time."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from aio_pika.abc import (
+    AbstractIncomingMessage,
+    AbstractQueue,
+)
+
+from broadway.messages.events import Event, UndecodableError, decode
+from broadway.messages.topology import Queue
+from broadway.ports import PublishError
+from broadway.rabbit.calls import BROKEN, CALL_TIMEOUT, call, quietly
+from broadway.rabbit.declaring import PING
+from broadway.runtime.cancellation import heeded
+
+if TYPE_CHECKING:
+    from broadway.rabbit.client import Rabbit
+
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Taken:
+    """A message in the hands of its taker, until it is settled."""
+
+    event: Event
+    _message: AbstractIncomingMessage
+
+    async def ack(self) -> None:
+        """It is done with."""
+        await quietly(self._message.ack())
+
+    async def give_back(self) -> None:
+        """Somebody else shall have it."""
+        await quietly(self._message.nack(requeue=True))
+
+
+class Taker:
+    """A consumer that is there only while its owner waits for a message."""
+
+    def __init__(self, rabbit: "Rabbit", queue: Queue, declared: AbstractQueue, *, tag: str) -> None:
+        self._rabbit = rabbit
+        self._queue = queue
+        self._declared = declared
+        self._tag = tag
+        self._arrivals: asyncio.Queue[AbstractIncomingMessage | None] = asyncio.Queue()
+
+    def end(self, *_: Any) -> None:
+        """The channel is closed: nothing will arrive any more."""
+        self._arrivals.put_nowait(None)
+
+    async def take(self, *, within: float | None = None) -> Taken | None:
+        """Wait for a message, ``within`` seconds at most or for ever; None if there was none.
+
+        Raises:
+            PublishError: The broker is away.
+        """
+        async with call(f"{self._queue.name} cannot be consumed"):
+            await self._declared.consume(self._arrivals.put, consumer_tag=self._tag)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within):
+                    return await self._readable()
+        finally:
+            await self._stop()
+        return await self._readable() if not self._arrivals.empty() else None
+
+    async def _readable(self) -> Taken:
+        """The next message that can be read; others go to the dead letters."""
+        while True:
+            message = await self._arrivals.get()
+            if message is None:
+                self.end()  # for whoever asks again
+                raise PublishError(f"{self._queue.name} cannot be consumed: its channel is closed", unknown=True)
+            if message.type == PING:
+                await quietly(message.ack())
+                continue
+            try:
+                return Taken(decode(message.headers, message.body), message)
+            except UndecodableError as problem:
+                log.error("dead letter", queue=self._queue.name, reason=str(problem))  # noqa: TRY400 - no bug of ours
+                await self._rabbit.park(message, queue=self._queue, reason=str(problem))
+                await quietly(message.ack())
+
+    async def _stop(self) -> None:
+        with heeded(), contextlib.suppress(*BROKEN):
+            await self._declared.cancel(self._tag, timeout=CALL_TIMEOUT)

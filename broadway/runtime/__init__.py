@@ -1,0 +1,1 @@
+"""Support code of every process: metrics, health, cancellation, batching, TLS and fault injection."""

@@ -1,0 +1,219 @@
+"""Every metric of every service, for Prometheus. Services observe at their edges; the domain knows nothing of it.
+
+Labels have few values, which do not grow with students, jobs, runs or graders: courses, pools, queues, exchanges, and
+words of closed vocabularies. An observation takes some microseconds: none belongs into a loop of a read.
+"""
+
+from collections import Counter as Tally
+from collections.abc import Iterable
+from enum import StrEnum
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Info, disable_created_metrics
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics import MetricWrapperBase
+
+from broadway import __version__
+from broadway.domain.job import Attempt, FaultPhase, JobState, Moved, Outcome
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a series for each series, that says when this process began
+
+_BRIEF = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)  # seconds
+_LONG = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400)  # seconds
+
+
+class Retried(StrEnum):
+    """Why a job waits for another attempt."""
+
+    LOST = "lost"  # its grader has gone
+    ERROR = "error"  # its grader met an infrastructure error
+    RETURNED = "returned"  # its grader gave it back, which does not count as an attempt
+
+
+class Fault(StrEnum):
+    """What kind of infrastructure error it was."""
+
+    ENGINE = "engine"  # the grader or its engine; another try may help
+    ASSIGNMENT = "assignment"  # what the assignment asks for cannot be run: no image of that name, a bad entrypoint
+    LOST = "lost"  # the grader has gone, with the last attempt
+    DEAD_LETTER = "dead-letter"  # a message that nobody could handle
+
+
+class Refusal(StrEnum):
+    """Why a reported outcome is not taken."""
+
+    STALE = "stale"  # of a generation that a rerun or a cancellation has ended
+    DUPLICATE = "duplicate"  # another execution's came first
+    REPEATED = "repeated"  # this execution's is stored already
+    UNKNOWN = "unknown"  # there is no such job, or it does not run there
+
+
+class Repair(StrEnum):
+    """What the reconciler and its helpers mend."""
+
+    ORDER = "order"  # an order that nobody has carried out
+    OUTBOX = "outbox"  # a phase whose jobs were not all published
+    LEASE = "lease"  # a running job whose grader has gone
+    HANDOVER = "handover"  # a dispatched job that is in no queue
+    BACKLOG = "backlog"  # a queued job that is in no queue
+    CONSUMER = "consumer"  # a consumer that gets nothing though messages wait
+    QUEUE = "queue"  # a queue that takes no message
+    DELIVERY = "delivery"  # a webhook's delivery whose request has not decided it
+    GRADER = "grader"  # a grader that has gone without a word
+
+
+class Handled(StrEnum):
+    """What became of a message."""
+
+    ACKNOWLEDGED = "acknowledged"
+    RETURNED = "returned"  # to its queue: the process ends, another one shall have it, or a bug struck
+    RETRIED = "retried"  # the handler asked for another try, and has the message still
+    DEAD = "dead"
+    FORGED = "forged"  # not its sender's to tell
+
+
+BUILD = Info("broadway_build", "The version that runs.")
+BUILD.info({"version": __version__})
+
+JOBS_SETTLED = Counter(
+    "broadway_jobs_settled_total", "Jobs whose outcome this process has stored.", ["course", "outcome"]
+)
+JOBS_RETRIED = Counter("broadway_jobs_retried_total", "Jobs that wait for another attempt.", ["course", "reason"])
+JOB_QUEUE_SECONDS = Histogram(
+    "broadway_job_queue_seconds",
+    "From when a job was queued to its first start.",
+    ["course", "job_class"],
+    buckets=_LONG,
+)
+JOB_RUN_SECONDS = Histogram(
+    "broadway_job_run_seconds", "How long the last attempt of a settled job held its slot.", ["course"], buckets=_LONG
+)
+INFRASTRUCTURE_ERRORS = Counter(
+    "broadway_infrastructure_errors_total",
+    "Attempts that the infrastructure has failed, by the step in which it did and the kind of fault.",
+    ["phase", "reason"],
+)
+OUTCOMES_REFUSED = Counter(
+    "broadway_outcomes_refused_total", "Reported outcomes that were not taken, and changed nothing.", ["reason"]
+)
+DEAD_LETTERS = Counter("broadway_dead_letters_total", "Dead letters filed, by the queue they died in.", ["queue"])
+
+JOBS = Gauge(
+    "broadway_jobs",
+    "Jobs that are not settled, as the active dispatcher knows them: queued, dispatched (on their way) and running.",
+    ["course", "state"],
+)
+SLOTS = Gauge("broadway_slots", "Slots of graders that live and take jobs. Of the active dispatcher.", ["pool"])
+SLOTS_USED = Gauge("broadway_slots_used", "Slots in which a job runs. Of the active dispatcher.", ["pool"])
+GRADERS = Gauge("broadway_graders", "Graders that live. Of the active dispatcher.", ["pool"])
+QUEUE_READY = Gauge(
+    "broadway_queue_ready_messages", "Messages that wait in a queue, when the dispatcher last looked.", ["queue"]
+)
+LEADING = Gauge("broadway_leading", "1 if this process is the active dispatcher.")
+REPAIRS = Counter("broadway_repairs_total", "What had got stuck and was mended.", ["kind"])
+
+PUBLISH_SECONDS = Histogram(
+    "broadway_publish_seconds", "From a publish to the broker's confirm.", ["exchange"], buckets=_BRIEF
+)
+PUBLISH_FAILURES = Counter(
+    "broadway_publish_failures_total",
+    "Publishes that the broker refused, or whose result is unknown; each repetition counts.",
+    ["exchange", "reason"],
+)
+MESSAGES = Counter("broadway_messages_handled_total", "Messages consumed.", ["event", "result"])
+
+HTTP_REQUESTS = Counter("broadway_http_requests_total", "Requests answered.", ["route", "method", "status"])
+HTTP_SECONDS = Histogram(
+    "broadway_http_request_seconds",
+    "From a request's head to its answer's; long polls wait on purpose.",
+    ["route", "method"],
+    buckets=_BRIEF,
+)
+
+WEBHOOK_DELIVERIES = Counter(
+    "broadway_webhook_deliveries_total", "What deliveries to webhooks have become.", ["course", "state"]
+)
+
+PART_UP = Gauge("broadway_part_up", "1 if a part that this process needs answers.", ["part"])
+
+GRADER_SLOTS = Gauge("broadway_grader_slots", "Jobs that this grader runs at a time.")
+GRADER_SLOTS_USED = Gauge("broadway_grader_slots_used", "Jobs that this grader runs now.")
+GRADER_PAUSED = Gauge("broadway_grader_paused", "1 while this grader takes no jobs, for a reason that its log tells.")
+GRADER_JOBS = Counter("broadway_grader_jobs_total", "Jobs that this grader has run to an outcome.", ["outcome"])
+IMAGES_SECONDS = Histogram(
+    "broadway_job_images_seconds", "Until all images of a job were on the host, with pulling.", buckets=_LONG
+)
+STAGE_CREATE_SECONDS = Histogram("broadway_stage_create_seconds", "To create a stage's container.", buckets=_BRIEF)
+STAGE_START_SECONDS = Histogram(
+    "broadway_stage_start_seconds", "To start a stage's container, its turn included.", buckets=_BRIEF
+)
+STAGE_WALL_SECONDS = Histogram("broadway_stage_wall_seconds", "How long a stage's container ran.", buckets=_LONG)
+STAGE_CPU_SECONDS = Histogram("broadway_stage_cpu_seconds", "CPU time of a stage.", buckets=_LONG)
+
+# What seldom happens is there from the start: an increase cannot be told of a series that begins with it.
+for _kind in Repair:
+    REPAIRS.labels(_kind)
+for _refusal in Refusal:
+    OUTCOMES_REFUSED.labels(_refusal)
+
+INSTRUMENTS = tuple(value for value in list(globals().values()) if isinstance(value, MetricWrapperBase))
+
+
+def exposition(accept: str = "") -> tuple[bytes, str]:
+    """All metrics as a scraper with this ``Accept`` header takes them, and their content type."""
+    encode, content_type = choose_encoder(accept)
+    return encode(REGISTRY), content_type
+
+
+def note_moves(moves: Iterable[Moved]) -> None:
+    """Count what has become of jobs: the moves are stored, and each was a change."""
+    settled: Tally[tuple[str, str]] = Tally()
+    for moved in moves:
+        _note_start(moved)
+        if attempt := _fruitless(moved):
+            _note_retry(moved.after.course, attempt)
+        if moved.after.is_terminal:
+            settled[moved.after.course, str(moved.after.outcome)] += 1
+            _note_end(moved)
+    for (course, outcome), number in settled.items():
+        JOBS_SETTLED.labels(course, outcome).inc(number)
+
+
+def _note_start(moved: Moved) -> None:
+    job = moved.after
+    if job.started_at and not moved.before.started_at:
+        seconds = (job.started_at - job.queued_at).total_seconds()
+        JOB_QUEUE_SECONDS.labels(job.course, job.job_class).observe(max(0.0, seconds))
+
+
+def _note_retry(course: str, attempt: Attempt) -> None:
+    if attempt.released:
+        reason = Retried.RETURNED
+    elif attempt.outcome is None:
+        reason = Retried.LOST
+        INFRASTRUCTURE_ERRORS.labels(FaultPhase.WAIT, Fault.LOST).inc()
+    else:
+        reason = Retried.ERROR
+    JOBS_RETRIED.labels(course, reason).inc()
+
+
+def _note_end(moved: Moved) -> None:
+    job = moved.after
+    if any(attempt.ended_at for attempt in job.attempts):
+        JOB_RUN_SECONDS.labels(job.course).observe(job.seconds)
+    # What a grader has reported, which closes an attempt, is counted where the report is taken.
+    if job.outcome is Outcome.INFRASTRUCTURE_ERROR and job.attempts == moved.before.attempts:
+        kind = Fault.DEAD_LETTER if job.fault_phase is FaultPhase.REPORT else Fault.LOST
+        INFRASTRUCTURE_ERRORS.labels(job.fault_phase, kind).inc()
+
+
+def _fruitless(moved: Moved) -> Attempt | None:
+    """The attempt that came to nothing with a move, after which the job waits or runs again."""
+    before, after, known = moved.before, moved.after, len(moved.before.attempts)
+    has_new = len(after.attempts) > known
+    if after.generation != before.generation:
+        return None
+    if after.state is JobState.QUEUED and after.attempts and (has_new or before.state is not JobState.QUEUED):
+        return after.attempts[-1]
+    if before.state is JobState.RUNNING and known and (has_new or after.state is JobState.DISPATCHED):
+        return after.attempts[known - 1]
+    return None
