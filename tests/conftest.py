@@ -107,12 +107,6 @@ def places(broker_node: Broker, mongodb_dsn: str) -> Places:
 
 
 @pytest.fixture
-def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The answer to a delivery waits until it is decided, however busy the machine is."""
-    monkeypatch.setattr("broadway.ingest.v2.hooks.ANSWER_WITHIN", 20)
-
-
-@pytest.fixture
 async def place(places: Places) -> AsyncIterator[Place]:
     async with places() as opened:
         yield opened

@@ -56,8 +56,11 @@ async def cluster(place: Place, settings: ApiSettings, tmp_path: Path) -> AsyncI
         opened = await stack.enter_async_context(connections.opened(settings, service="test"))
         group = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(stop.set)
-        for part in (results, dispatcher, ingest):
-            group.create_task(part.serve(settings, store=opened.store, rabbit=opened.rabbit, stop=stop))
+        parts = {"store": opened.store, "rabbit": opened.rabbit, "stop": stop}
+        group.create_task(results.serve(settings, **parts))
+        group.create_task(dispatcher.serve(settings, **parts))
+        # The answer to a delivery waits until it is decided, however busy the machine is.
+        group.create_task(ingest.serve(settings, **parts, answer_within=20))
         client = await stack.enter_async_context(Client.connect(f"http://127.0.0.1:{settings.bind_port}"))
         graders = await stack.enter_async_context(Graders.open(place.amqp_url, tmp_path / "graders"))
         await until(client.is_ready)

@@ -44,7 +44,8 @@ async def opened(ingest_settings: IngestSettings) -> AsyncIterator[connections.C
         opened = await stack.enter_async_context(connections.opened(ingest_settings, service="test"))
         group = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(stop.set)
-        group.create_task(ingest.serve(ingest_settings, store=opened.store, rabbit=opened.rabbit, stop=stop))
+        serving = ingest.serve(ingest_settings, store=opened.store, rabbit=opened.rabbit, stop=stop, answer_within=20)
+        group.create_task(serving)  # the answer to a delivery waits until it is decided, however busy the machine is
         yield opened
 
 

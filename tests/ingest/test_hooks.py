@@ -22,8 +22,6 @@ from broadway.domain.webhook import Delivery, DeliveryState, Push, delivery_key
 from broadway.mongo import Store
 from broadway.mongo.hooks import DeliveryMove
 
-pytestmark = pytest.mark.usefixtures("unhurried")
-
 SECRET = "a-secret-of-this-hook"
 ALICE, BOB = "alice", "bob"
 

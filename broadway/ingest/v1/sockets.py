@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from starlette.requests import Request
@@ -17,8 +17,10 @@ from broadway.ingest.gateway.sessions import Gateway, Handout, UnwantedResultErr
 from broadway.ingest.http.answers import CORS, Refused
 from broadway.ingest.http.auth import parse_bearer
 from broadway.ingest.http.bodies import InvalidBodyError, check, parse
+from broadway.ingest.http.deps import Deps
+from broadway.ingest.http.scope import demand_admitted
 from broadway.ingest.http.server import NO_CODE, PINGS
-from broadway.ingest.v1.polling import demand_admitted, is_ours, pool_of, runtime_of
+from broadway.ingest.v1.polling import is_ours, pool_of, runtime_of
 from broadway.messages.events import GraderMode
 from broadway.messages.topology import ready_queue
 from broadway.mongo import StoreError
@@ -26,9 +28,6 @@ from broadway.mongo.workers import Attached
 from broadway.ports import PublishError
 from broadway.runtime.cancellation import heeded
 from broadway.service import background
-
-if TYPE_CHECKING:
-    from broadway.ingest.app import Deps
 
 log = structlog.get_logger(__name__)
 
@@ -44,12 +43,12 @@ PAUSE = 1.0  # seconds before a broker or store that is away is asked again
 STORE_TRIES = 10  # of one result
 
 
-async def explain(_: Request, __: "Deps") -> Response:
+async def explain(_: Request, __: Deps) -> Response:
     """What the original says to plain HTTP."""
     return PlainTextResponse('Can "Upgrade" only to "WebSocket".', 400, headers=CORS)
 
 
-async def attend(websocket: WebSocket, deps: "Deps") -> None:
+async def attend(websocket: WebSocket, deps: Deps) -> None:
     """Serve one grader's connection to its end."""
     structlog.contextvars.bind_contextvars(grader=websocket.path_params["worker_id"])
     if not _is_same_origin(websocket):
@@ -69,7 +68,7 @@ def _is_same_origin(websocket: WebSocket) -> bool:
     return origin is None or origin.partition("://")[2] == websocket.headers.get("host")
 
 
-def _refusal(websocket: WebSocket, deps: "Deps") -> str | None:
+def _refusal(websocket: WebSocket, deps: Deps) -> str | None:
     try:
         token = parse_bearer(websocket.headers.get("authorization", ""))
         pool_of(websocket.query_params.get("pool"), deps)
@@ -96,7 +95,7 @@ class _Closing(Exception):  # noqa: N818 - a decision, not an error
 class _Connection:
     websocket: WebSocket
     gateway: Gateway
-    deps: "Deps"
+    deps: Deps
     worker: Attached | None = None
     current: Handout | None = None
     idle: asyncio.Event = field(default_factory=asyncio.Event)

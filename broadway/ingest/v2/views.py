@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from broadway.domain.course import Course
 from broadway.domain.job import Attempt, Job, Outcome, Phase
-from broadway.domain.run import Run, RunState
+from broadway.domain.run import Run, RunState, job_id
 from broadway.domain.webhook import Delivery, DeliveryState, Hook, Quota
 from broadway.mongo.dead_letters import Letter
 
@@ -444,15 +444,15 @@ def hook_view(each: Hook) -> HookView:
     )
 
 
-def delivery_view(delivery: Delivery, job_id: str | None) -> DeliveryView:
-    return DeliveryView(**_delivery(delivery, job_id))
+def delivery_view(delivery: Delivery) -> DeliveryView:
+    return DeliveryView(**_delivery(delivery))
 
 
-def delivery_detail(delivery: Delivery, job_id: str | None) -> DeliveryDetail:
-    return DeliveryDetail(**_delivery(delivery, job_id), body=delivery.body)
+def delivery_detail(delivery: Delivery) -> DeliveryDetail:
+    return DeliveryDetail(**_delivery(delivery), body=delivery.body)
 
 
-def _delivery(delivery: Delivery, job_id: str | None) -> dict[str, Any]:
+def _delivery(delivery: Delivery) -> dict[str, Any]:
     push = delivery.push
     return {
         "id": delivery.id,
@@ -466,7 +466,7 @@ def _delivery(delivery: Delivery, job_id: str | None) -> dict[str, Any]:
         "ref": push.ref if push else None,
         "repository": push.repository if push else None,
         "run": delivery.run_id,
-        "job": job_id,
+        "job": job_id(delivery.run_id, Phase.STUDENTS, 0) if delivery.run_id else None,
         "received_at": delivery.received_at,
         "retry_at": delivery.retry_at,
         "times": delivery.times,
