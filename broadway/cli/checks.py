@@ -22,9 +22,8 @@ from broadway.domain.assignment import memory_bytes
 from broadway.local import engine
 from broadway.management import Management, ManagementError
 from broadway.messages.topology import CONTROL, DEAD, DISPATCHER, EXCHANGES, RESULTS, SHARED_QUEUES
-from broadway.mongo import StoreError
 from broadway.mongo.inspection import Inspection
-from broadway.ports import PublishError
+from broadway.ports import PublishError, StoreError
 from broadway.rabbit import BrokerUnreachableError, QueueState, Rabbit
 from broadway.runtime.tls import trust
 from broadway.settings import PROGRAMS, GraderSettings, ServiceSettings, masked, read

@@ -121,7 +121,8 @@ def _settings(arguments: Sequence[str] | None) -> "ApiSettings":
 @contextmanager
 def _failures() -> Iterator[None]:
     from broadway.management import ManagementError  # noqa: PLC0415
-    from broadway.mongo import StoreError, StoreUnreachableError  # noqa: PLC0415
+    from broadway.mongo import StoreUnreachableError  # noqa: PLC0415
+    from broadway.ports import StoreError  # noqa: PLC0415
 
     try:
         yield

@@ -8,8 +8,7 @@ from typing import Protocol
 from broadway.dispatcher.board import Board
 from broadway.lifecycle.phases import PhaseJobs, RunStore, bring_forward
 from broadway.messages.events import Event, GraderHeartbeat, JobReleased, JobRequeued, JobSettled, JobStarted
-from broadway.mongo import StoreError
-from broadway.ports import Publisher, Reject, Retry
+from broadway.ports import Publisher, Reject, Retry, StoreError
 from broadway.runtime.batching import Batcher
 from broadway.runtime.crashpoints import Point, reach
 

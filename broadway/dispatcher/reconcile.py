@@ -24,8 +24,7 @@ from broadway.lifecycle.outbox import publish_queued
 from broadway.lifecycle.phases import Advanced, Hold, PhaseJobs, RunStore, bring_forward, complete
 from broadway.messages.ticket import Tickets
 from broadway.messages.topology import RESULTS, Queue, course_queue, ready_queue
-from broadway.mongo import StoreError
-from broadway.ports import Publisher, PublishError
+from broadway.ports import Publisher, PublishError, StoreError
 from broadway.runtime import metrics
 from broadway.runtime.crashpoints import Point, reach
 from broadway.runtime.metrics import Repair

@@ -26,8 +26,8 @@ from broadway.lifecycle.phases import Announcer
 from broadway.lifecycle.recording import Recorder
 from broadway.management import Management
 from broadway.messages.topology import Queue, course_queue, feed_queue, ready_queue
-from broadway.mongo import Store, StoreError
-from broadway.ports import PublishError
+from broadway.mongo import Store
+from broadway.ports import PublishError, StoreError
 from broadway.rabbit import Rabbit
 from broadway.runtime.health import Health
 from broadway.service import StartError, background, instance, join

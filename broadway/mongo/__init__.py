@@ -24,20 +24,19 @@ from broadway.mongo.batched import (
 from broadway.mongo.client import Client
 from broadway.mongo.courses import Courses
 from broadway.mongo.dead_letters import DeadLetters
+from broadway.mongo.errors import translated
 from broadway.mongo.hooks import Deliveries, Hooks, Quotas, Rosters
 from broadway.mongo.jobs import Jobs
 from broadway.mongo.leases import Leases
 from broadway.mongo.logs import Logs
-from broadway.mongo.refusals import refusal
 from broadway.mongo.runs import Runs
 from broadway.mongo.secrets import Secrets
 from broadway.mongo.workers import Workers
+from broadway.ports import StoreError
 
-__all__ = ["Store", "StoreError", "StoreUnreachableError", "refusal"]
+__all__ = ["Store", "StoreUnreachableError"]
 
 DURABLE = WriteConcern("majority", j=True, wtimeout=10_000)
-
-StoreError = PyMongoError
 
 
 class StoreUnreachableError(ConnectionError):
@@ -90,7 +89,7 @@ class Store:
             try:
                 await client.admin.command("ping")
                 store = await cls._open(client, primary, logs)
-            except (ConnectionError, PyMongoError) as error:
+            except (ConnectionError, PyMongoError, StoreError) as error:
                 raise StoreUnreachableError(f"MongoDB does not answer: {error}") from error
             yield store
 
@@ -135,4 +134,4 @@ class Store:
         Raises:
             StoreError: It does not.
         """
-        await self._primary.command("ping")
+        await translated(self._primary.command("ping"))

@@ -30,9 +30,8 @@ from broadway.ingest.commands.limits import RejectedError
 from broadway.ingest.commands.submit import KeyReusedError, RunRequest, Submission, Submissions, run_id_of
 from broadway.ingest.gateway.sessions import Later
 from broadway.lifecycle.phases import Advanced, Announcer, advance
-from broadway.mongo import Store, StoreError
-from broadway.mongo.assignments import UnstorableError
-from broadway.ports import PublishError, Retry
+from broadway.mongo import Store
+from broadway.ports import PublishError, Retry, StoreError, UnstorableError
 from broadway.runtime import metrics
 
 log = structlog.get_logger(__name__)

@@ -31,9 +31,8 @@ from broadway.messages.events import (
     ids_of,
 )
 from broadway.messages.topology import EVENTS, JOBS, event_key, ready_key, ready_queue
-from broadway.mongo import StoreError, refusal
 from broadway.mongo.workers import Attached
-from broadway.ports import PublishError, Reject
+from broadway.ports import PublishError, Reject, StoreError, refusal
 from broadway.rabbit import Rabbit, Taken, Taker
 from broadway.runtime import metrics
 from broadway.runtime.metrics import Refusal

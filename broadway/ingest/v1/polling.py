@@ -16,9 +16,8 @@ from broadway.ingest.http.auth import authorize_cluster
 from broadway.ingest.http.bodies import read
 from broadway.ingest.v2.openapi import Auth, operation
 from broadway.messages.events import GraderMode
-from broadway.mongo import StoreError
 from broadway.mongo.workers import Attached
-from broadway.ports import PublishError
+from broadway.ports import PublishError, StoreError
 from broadway.runtime.cancellation import end
 
 if TYPE_CHECKING:

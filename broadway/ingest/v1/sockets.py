@@ -21,9 +21,8 @@ from broadway.ingest.http.server import NO_CODE, PINGS
 from broadway.ingest.v1.polling import demand_admitted, is_ours, pool_of, runtime_of
 from broadway.messages.events import GraderMode
 from broadway.messages.topology import ready_queue
-from broadway.mongo import StoreError
 from broadway.mongo.workers import Attached
-from broadway.ports import PublishError
+from broadway.ports import PublishError, StoreError
 from broadway.runtime.cancellation import heeded
 from broadway.service import background
 
