@@ -1,5 +1,5 @@
 """`python -m broadway`."""
 
-from broadway.cli import main
+from broadway.cli.app import main
 
 main()

@@ -20,9 +20,10 @@ from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import Processor
 
 from broadway.ports import PublishError
-from broadway.rabbit import BrokerUnreachableError, Rabbit, UntrustedError
+from broadway.rabbit.client import Rabbit
+from broadway.rabbit.connecting import BrokerUnreachableError, UntrustedError
 from broadway.runtime.cancellation import cancellations, end
-from broadway.settings import GraderSettings, LogSettings, ServiceSettings
+from broadway.settings.programs import GraderSettings, LogSettings, ServiceSettings
 
 log = structlog.get_logger(__name__)
 

@@ -36,7 +36,8 @@ from broadway.messages.topology import (
     ready_queue,
 )
 from broadway.ports import Handler, PublishError, Reject, Retry
-from broadway.rabbit import BrokerUnreachableError, Rabbit
+from broadway.rabbit.client import Rabbit
+from broadway.rabbit.connecting import BrokerUnreachableError
 from broadway.rabbit.subscription import FAILURES
 from broadway.runtime.cancellation import end
 

@@ -33,12 +33,12 @@ from broadway.ingest.live.feed import Feed
 from broadway.ingest.v1 import polling, sockets, stream
 from broadway.ingest.v2 import assignments, courses, dead_letters, docs_page, graders, hooks, jobs, orders, runs
 from broadway.lifecycle.phases import Announcer
-from broadway.mongo import Store
 from broadway.mongo.runs import CursorError
+from broadway.mongo.store import Store
 from broadway.ports import StoreError, UnstorableError
-from broadway.rabbit import Rabbit
+from broadway.rabbit.client import Rabbit
 from broadway.runtime.health import Health
-from broadway.settings import IngestSettings
+from broadway.settings.programs import IngestSettings
 
 log = structlog.get_logger(__name__)
 

@@ -26,12 +26,12 @@ from broadway.lifecycle.phases import Announcer
 from broadway.lifecycle.recording import Recorder
 from broadway.management import Management
 from broadway.messages.topology import Queue, course_queue, feed_queue, ready_queue
-from broadway.mongo import Store
+from broadway.mongo.store import Store
 from broadway.ports import PublishError, StoreError
-from broadway.rabbit import Rabbit
+from broadway.rabbit.client import Rabbit
 from broadway.runtime.health import Health
 from broadway.service import StartError, background, instance, join
-from broadway.settings import IngestSettings
+from broadway.settings.programs import IngestSettings
 
 log = structlog.get_logger(__name__)
 

@@ -16,9 +16,9 @@ from broadway.domain.run import Order, OrderKind, Run, RunState, plan_jobs
 from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.submit import KeyReusedError, RunRequest, Submission, Submissions
 from broadway.lifecycle.phases import PUBLISH_GRACE, Advanced, Hold, advance, complete
-from broadway.mongo import Store
 from broadway.mongo.batched import Batched
 from broadway.mongo.runs import RunMove
+from broadway.mongo.store import Store
 
 LIMITS = Limits(max_job_seconds=1000)
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

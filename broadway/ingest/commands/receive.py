@@ -30,7 +30,7 @@ from broadway.ingest.commands.limits import RejectedError
 from broadway.ingest.commands.submit import KeyReusedError, RunRequest, Submission, Submissions, run_id_of
 from broadway.ingest.gateway.sessions import Later
 from broadway.lifecycle.phases import Advanced, Announcer, advance
-from broadway.mongo import Store
+from broadway.mongo.store import Store
 from broadway.ports import PublishError, Retry, StoreError, UnstorableError
 from broadway.runtime import metrics
 

@@ -33,7 +33,8 @@ from broadway.messages.events import (
 from broadway.messages.topology import EVENTS, JOBS, event_key, ready_key, ready_queue
 from broadway.mongo.workers import Attached
 from broadway.ports import PublishError, Reject, StoreError, refusal
-from broadway.rabbit import Rabbit, Taken, Taker
+from broadway.rabbit.client import Rabbit
+from broadway.rabbit.single_take import Taken, Taker
 from broadway.runtime import metrics
 from broadway.runtime.metrics import Refusal
 
