@@ -182,7 +182,7 @@ class _Connection:
             assert self.worker is not None  # noqa: S101 - nobody is idle before registering
             try:
                 queue, tag = ready_queue(self.worker.pool), f"ws-grader@{self.worker.id}"
-                async with self.gateway.rabbit.taker(queue, tag=tag) as taker:
+                async with self.gateway.rabbit.single_take(queue, tag=tag) as taker:
                     while True:
                         await self.idle.wait()
                         await self.wanted.wait()
