@@ -16,7 +16,7 @@ from benchmarks.machine import cpu_seconds
 from benchmarks.site import NOTHING, Ground, roster_of
 from broadway.domain.job import Job, JobLog, Outcome, Phase, Report, RetryPolicy
 from broadway.domain.run import PlannedJob, Run, RunState, plan_jobs
-from broadway.mongo import Store
+from broadway.mongo.store import Store
 
 BATCH = 100  # jobs written at a time: more than a control plane ever finds waiting
 SIZE = 600  # bytes of a message, about what Broadway's have

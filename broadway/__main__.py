@@ -1,5 +1,6 @@
 """`python -m broadway`."""
 
-from broadway.cli import main
+from broadway.cli.app import main
 
-main()
+if __name__ == "__main__":
+    main()

@@ -4,10 +4,10 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from broadway.mongo import Store, StoreUnreachableError
-from broadway.rabbit import Rabbit
+from broadway.mongo.store import Store, StoreUnreachableError
+from broadway.rabbit.client import Rabbit
 from broadway.service import StartError, connected, instance
-from broadway.settings import ServiceSettings
+from broadway.settings.programs import ServiceSettings
 
 
 @dataclass(frozen=True, slots=True)

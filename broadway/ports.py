@@ -34,6 +34,34 @@ class PublishError(Exception):
         self.unknown = unknown
 
 
+class StoreError(Exception):
+    """The store is unavailable, or failed at a request.
+
+    ``refusal`` is the store's objection to a document, if that is why; None for any other failure, such as an outage.
+    """
+
+    def __init__(self, reason: str, *, refusal: str | None = None) -> None:
+        super().__init__(reason)
+        self.refusal = refusal
+
+
+class UnstorableError(ValueError):
+    """The store cannot hold a document: it is too large, or holds a value that has no stored form."""
+
+
+_WITHOUT_A_FORM = (UnstorableError, OverflowError, UnicodeEncodeError, RecursionError)  # the last three are Python's
+_REFUSAL = 300  # characters; a server may repeat the whole document
+
+
+def refusal(error: Exception) -> str | None:
+    """The store's objection to a document, or None for any other error, such as an outage."""
+    if isinstance(error, _WITHOUT_A_FORM):
+        return str(error)[:_REFUSAL]
+    if isinstance(error, StoreError) and error.refusal is not None:
+        return error.refusal[:_REFUSAL]
+    return None
+
+
 class Publisher(Protocol):
     """Sends events."""
 

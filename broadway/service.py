@@ -20,9 +20,11 @@ from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import Processor
 
 from broadway.ports import PublishError
-from broadway.rabbit import BrokerUnreachableError, Rabbit, UntrustedError
+from broadway.rabbit.client import Rabbit
+from broadway.rabbit.connecting import BrokerUnreachableError, UntrustedError
+from broadway.runtime import crashpoints, fault_history
 from broadway.runtime.cancellation import cancellations, end
-from broadway.settings import GraderSettings, LogSettings, ServiceSettings
+from broadway.settings.programs import GraderSettings, LogSettings, ServiceSettings
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +41,8 @@ class StartError(Exception):
 def run(main: Main, *, service: str, settings: ServiceSettings | GraderSettings) -> None:
     """Run a program until it returns or SIGTERM or SIGINT asks it to stop; exit 0, or 1 when it could not go on."""
     configure_logging(settings.log, service=service)
+    crashpoints.arm(os.environ)
+    fault_history.arm(os.environ)
     try:
         with _metrics_endpoint(settings):
             uvloop.run(_supervised(main))

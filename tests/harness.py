@@ -22,7 +22,7 @@ from broadway.grader import serve as grader
 from broadway.grader.links.join import Membership
 from broadway.grader.sandbox.mounts import detach, mount_memory
 from broadway.local.processes import free_ports
-from broadway.settings import ApiSettings, GraderSettings
+from broadway.settings.programs import ApiSettings, GraderSettings
 
 PATIENCE = 60  # seconds until a wait counts as failed; nothing waits this long when all is well
 

@@ -36,13 +36,16 @@ from broadway.messages.topology import (
     ready_queue,
 )
 from broadway.ports import Handler, PublishError, Reject, Retry
-from broadway.rabbit import BrokerUnreachableError, Rabbit
-from broadway.rabbit.subscription import FAILURES
+from broadway.rabbit.client import Rabbit
+from broadway.rabbit.connecting import BrokerUnreachableError
+from broadway.rabbit.subscription import FAILURES, Timings
 from broadway.runtime.cancellation import end
 
 BACKLOG = course_queue("cs1", JobClass.BULK)
 KEY = course_key("cs1", JobClass.BULK)
 READY = ready_queue("default")
+EAGER = Timings(back_off_after_a_bug=0.01, again_after=0.1)
+WATCHFUL = Timings(watch_interval=0.1)
 
 
 def event(number: int = 0) -> JobQueued:
@@ -324,11 +327,10 @@ async def test_retry_calls_the_handler_again_however_often(rabbit: Rabbit) -> No
     assert (await rabbit.depth(BACKLOG), await rabbit.depth(DEAD)) == (0, 0)
 
 
-async def test_an_error_in_a_handler_gives_the_message_back(rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("broadway.rabbit.subscription.BACK_OFF_AFTER_A_BUG", 0.01)
+async def test_an_error_in_a_handler_gives_the_message_back(rabbit: Rabbit) -> None:
     handle, seen = once(ZeroDivisionError("a bug"))
     await rabbit.publish(JOBS, KEY, event(7))
-    async with rabbit.consume(BACKLOG, handle, tag="test"):
+    async with rabbit.consume(BACKLOG, handle, tag="test", timings=EAGER):
         await until(lambda: len(seen) == 2)
 
     assert (await rabbit.depth(BACKLOG), await rabbit.depth(DEAD)) == (0, 0)
@@ -345,11 +347,10 @@ async def test_a_pause_before_the_next_try_does_not_stop_other_messages(rabbit: 
 
 
 async def test_a_message_at_which_the_handler_fails_again_and_again_is_dead(
-    rabbit: Rabbit, management: Management, monkeypatch: pytest.MonkeyPatch
+    rabbit: Rabbit, management: Management
 ) -> None:
-    monkeypatch.setattr("broadway.rabbit.subscription.BACK_OFF_AFTER_A_BUG", 0.01)
     handle, seen = once(ZeroDivisionError("a bug"), times=FAILURES)
-    async with rabbit.consume(BACKLOG, handle, tag="test"):
+    async with rabbit.consume(BACKLOG, handle, tag="test", timings=EAGER):
         await rabbit.publish(JOBS, KEY, event(7))
         await until(depth_is(rabbit, DEAD, 1))
         await rabbit.publish(JOBS, KEY, event(8))
@@ -363,12 +364,11 @@ async def test_a_message_at_which_the_handler_fails_again_and_again_is_dead(
 
 
 async def test_a_dead_letter_at_which_the_handler_fails_is_tried_again_for_ever(
-    rabbit: Rabbit, management: Management, monkeypatch: pytest.MonkeyPatch
+    rabbit: Rabbit, management: Management
 ) -> None:
-    monkeypatch.setattr("broadway.rabbit.subscription.BACK_OFF_AFTER_A_BUG", 0.01)
     handle, seen = once(ZeroDivisionError("a bug"), times=3 * FAILURES)
     await rabbit.publish(DEAD_LETTERS, dead_letter_key("anywhere"), event(7))
-    async with rabbit.consume(DEAD, handle, tag="test"):
+    async with rabbit.consume(DEAD, handle, tag="test", timings=EAGER):
         await until(lambda: len(seen) > 3 * FAILURES)
         await until(is_settled(rabbit, management, DEAD))
 
@@ -514,11 +514,10 @@ async def test_a_queue_that_is_deleted_comes_back_with_its_consumer(rabbit: Rabb
 # Consuming
 
 
-async def test_a_consumer_that_has_vanished_comes_back(rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_consumer_that_has_vanished_comes_back(rabbit: Rabbit) -> None:
     """As it has been seen after reconnections: the client believes that it consumes, the broker knows nothing of it."""
-    monkeypatch.setattr("broadway.rabbit.subscription.WATCH_INTERVAL", 0.1)
     received: asyncio.Queue[Event] = asyncio.Queue()
-    async with rabbit.consume(BACKLOG, received.put, tag="vanishing", prefetch=1) as subscription:
+    async with rabbit.consume(BACKLOG, received.put, tag="vanishing", prefetch=1, timings=WATCHFUL) as subscription:
         (consumer,) = subscription._consumers  # noqa: SLF001 - nobody has a way to do this
         await (await consumer.channel.get_underlay_channel()).basic_cancel(consumer.tag)
         await rabbit.publish(JOBS, KEY, event(7))
@@ -527,12 +526,9 @@ async def test_a_consumer_that_has_vanished_comes_back(rabbit: Rabbit, monkeypat
     await until(depth_is(rabbit, BACKLOG, 0))
 
 
-async def test_one_of_several_consumers_that_has_vanished_comes_back_while_another_works(
-    rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("broadway.rabbit.subscription.WATCH_INTERVAL", 0.1)
+async def test_one_of_several_consumers_that_has_vanished_comes_back_while_another_works(rabbit: Rabbit) -> None:
     gate = Gate()
-    async with rabbit.consume(READY, gate, tag="test", prefetch=1, channels=2) as subscription:
+    async with rabbit.consume(READY, gate, tag="test", prefetch=1, channels=2, timings=WATCHFUL) as subscription:
         vanishing, working = subscription._consumers  # noqa: SLF001 - nobody has a way to do this
         await (await vanishing.channel.get_underlay_channel()).basic_cancel(vanishing.tag)
         await rabbit.publish(JOBS, ready_key("default"), event(1))
@@ -669,7 +665,7 @@ async def test_a_taker_takes_one_message_at_a_time_and_only_while_it_waits(
     rabbit: Rabbit, management: Management
 ) -> None:
     await rabbit.declare(BACKLOG)
-    async with rabbit.taker(BACKLOG, tag="taker") as taker:
+    async with rabbit.single_take(BACKLOG, tag="taker") as taker:
         assert await taker.take(within=0.05) is None
         for number in range(3):
             await rabbit.publish(JOBS, KEY, event(number))
@@ -691,7 +687,7 @@ async def test_a_taker_takes_one_message_at_a_time_and_only_while_it_waits(
 async def test_what_a_taker_gives_back_somebody_else_gets(rabbit: Rabbit) -> None:
     await rabbit.declare(BACKLOG)
     await rabbit.publish(JOBS, KEY, event(7))
-    async with rabbit.taker(BACKLOG, tag="one") as one, rabbit.taker(BACKLOG, tag="two") as two:
+    async with rabbit.single_take(BACKLOG, tag="one") as one, rabbit.single_take(BACKLOG, tag="two") as two:
         taken = await one.take()
         assert taken
         await taken.give_back()
@@ -704,7 +700,7 @@ async def test_a_taker_ends_with_its_connection_and_the_next_one_goes_on(
     rabbit: Rabbit, management: Management
 ) -> None:
     await rabbit.declare(BACKLOG)
-    async with rabbit.taker(BACKLOG, tag="taker") as taker:
+    async with rabbit.single_take(BACKLOG, tag="taker") as taker:
         waiting = asyncio.create_task(taker.take())
         await until(management.consumers)
         await management.close_connections()
@@ -714,7 +710,7 @@ async def test_a_taker_ends_with_its_connection_and_the_next_one_goes_on(
             await taker.take()
     await rabbit.publish(JOBS, KEY, event(1))
     await until(lambda: rabbit.is_connected)
-    async with rabbit.taker(BACKLOG, tag="taker") as taker:
+    async with rabbit.single_take(BACKLOG, tag="taker") as taker:
         taken = await taker.take()
 
         assert taken
@@ -731,7 +727,7 @@ async def test_a_taker_that_goes_at_any_moment_keeps_nothing(
     await rabbit.publish(JOBS, KEY, event(1))
 
     async def take() -> None:
-        async with rabbit.taker(BACKLOG, tag="leaver") as taker:
+        async with rabbit.single_take(BACKLOG, tag="leaver") as taker:
             await taker.take()
             await asyncio.Event().wait()
 
@@ -740,7 +736,7 @@ async def test_a_taker_that_goes_at_any_moment_keeps_nothing(
     async with asyncio.timeout(5):
         await end(*leavers)
 
-    async with rabbit.taker(BACKLOG, tag="stayer") as taker:
+    async with rabbit.single_take(BACKLOG, tag="stayer") as taker:
         assert await taker.take(within=5)
         assert await management.consumers() == []
 
@@ -752,7 +748,7 @@ async def test_a_taker_moves_what_it_cannot_read_to_the_dead_letters(rabbit: Rab
         exchange = await channel.get_exchange(JOBS.name)
         await exchange.publish(aio_pika.Message(b"?", message_id="odd"), KEY)
     await rabbit.publish(JOBS, KEY, event(2))
-    async with rabbit.taker(BACKLOG, tag="taker") as taker:
+    async with rabbit.single_take(BACKLOG, tag="taker") as taker:
         taken = await taker.take()
 
         assert taken
@@ -761,12 +757,11 @@ async def test_a_taker_moves_what_it_cannot_read_to_the_dead_letters(rabbit: Rab
         await taken.ack()
 
 
-async def test_a_queue_that_is_not_there_yet_is_consumed_when_it_is(
-    rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("broadway.rabbit.subscription.AGAIN_AFTER", 0.1)
+async def test_a_queue_that_is_not_there_yet_is_consumed_when_it_is(rabbit: Rabbit) -> None:
     handle, seen = once()
-    async with rabbit.consume(READY, handle, tag="test", channels=2, is_guest=True) as subscription:
+    async with rabbit.consume(
+        READY, handle, tag="test", channels=2, is_guest=True, timings=Timings(again_after=0.1)
+    ) as subscription:
         assert subscription.channels == 0
         await rabbit.declare(READY)
         await rabbit.publish(JOBS, ready_key("default"), event(1))
@@ -776,8 +771,6 @@ async def test_a_queue_that_is_not_there_yet_is_consumed_when_it_is(
 
 async def test_a_queue_that_says_nothing_holds_nobody_up(rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch) -> None:
     """As one does for a minute that was declared less than a second before its broker was killed."""
-    monkeypatch.setattr("broadway.rabbit.subscription.AGAIN_AFTER", 0.1)
-    monkeypatch.setattr("broadway.rabbit.subscription.CONSUME_WITHIN", 0.2)
     consume, is_silent = RobustQueue.consume, asyncio.Event()
 
     async def silent(self: RobustQueue, *args: Any, **kwargs: Any) -> Any:
@@ -786,7 +779,7 @@ async def test_a_queue_that_says_nothing_holds_nobody_up(rabbit: Rabbit, monkeyp
     monkeypatch.setattr(RobustQueue, "consume", silent)
     await rabbit.publish(JOBS, KEY, event(1))
     handle, seen = once()
-    async with rabbit.consume(BACKLOG, handle, tag="test"):
+    async with rabbit.consume(BACKLOG, handle, tag="test", timings=Timings(again_after=0.1, consume_within=0.2)):
         assert not seen
         is_silent.set()
         await until(lambda: seen)

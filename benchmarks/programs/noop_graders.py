@@ -15,7 +15,7 @@ from broadway import service
 from broadway.domain.assignment import Stage
 from broadway.grader.ports import Labels, Mount, StageRun, Upcoming
 from broadway.grader.serve import run
-from broadway.settings import GraderSettings, LogSettings
+from broadway.settings.programs import GraderSettings, LogSettings
 
 
 class NoContainers:

@@ -6,7 +6,8 @@ from broadway import connections, service
 from broadway.dispatcher import serve as dispatcher
 from broadway.ingest import serve as ingest
 from broadway.results import serve as results
-from broadway.settings import ApiSettings, load
+from broadway.settings.loading import load
+from broadway.settings.programs import ApiSettings
 
 
 async def _main(settings: ApiSettings, stop: asyncio.Event) -> None:

@@ -22,12 +22,15 @@ from broadway.domain.assignment import memory_bytes
 from broadway.local import engine
 from broadway.management import Management, ManagementError
 from broadway.messages.topology import CONTROL, DEAD, DISPATCHER, EXCHANGES, RESULTS, SHARED_QUEUES
-from broadway.mongo import StoreError
 from broadway.mongo.inspection import Inspection
-from broadway.ports import PublishError
-from broadway.rabbit import BrokerUnreachableError, QueueState, Rabbit
+from broadway.ports import PublishError, StoreError
+from broadway.rabbit.client import Rabbit
+from broadway.rabbit.connecting import BrokerUnreachableError
+from broadway.rabbit.declaring import QueueState
 from broadway.runtime.tls import trust
-from broadway.settings import PROGRAMS, GraderSettings, ServiceSettings, masked, read
+from broadway.settings.loading import read
+from broadway.settings.masking import masked
+from broadway.settings.programs import PROGRAMS, GraderSettings, ServiceSettings
 
 WITHIN = 5.0  # seconds for each part, unless told otherwise
 SKEW = timedelta(seconds=2)  # between clocks, which a Date header tells to a second

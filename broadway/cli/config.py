@@ -4,7 +4,10 @@ import json
 from collections.abc import Sequence
 
 from broadway.cli.tables import config_table
-from broadway.settings import PROGRAMS, as_text, leaves, masked, read
+from broadway.settings.loading import read
+from broadway.settings.masking import masked
+from broadway.settings.programs import PROGRAMS
+from broadway.settings.setting_names import as_text, leaves
 
 
 def show(arguments: Sequence[str], *, origin: bool, as_json: bool) -> None:

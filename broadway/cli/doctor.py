@@ -66,7 +66,7 @@ def doctor(
 
 
 def _split(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
-    from broadway.settings import PROGRAMS  # noqa: PLC0415
+    from broadway.settings.programs import PROGRAMS  # noqa: PLC0415
 
     named = bool(arguments) and arguments[0] in PROGRAMS
     return (arguments[0], arguments[1:]) if named else ("api", arguments)

@@ -11,7 +11,7 @@ from broadway.cli.common import EXIT_FAILED, EXIT_USAGE, AsJson, fail
 
 if TYPE_CHECKING:
     from broadway.cli.topology_repair import Inspector, Report
-    from broadway.settings import ApiSettings
+    from broadway.settings.programs import ApiSettings
 
 app = typer.Typer(
     help="The broker's exchanges, queues, bindings and policies. Needs RabbitMQ's management API.", no_args_is_help=True
@@ -113,7 +113,8 @@ def _lines(report: "Report") -> Iterator[str]:
 
 
 def _settings(arguments: Sequence[str] | None) -> "ApiSettings":
-    from broadway.settings import ApiSettings, load  # noqa: PLC0415
+    from broadway.settings.loading import load  # noqa: PLC0415
+    from broadway.settings.programs import ApiSettings  # noqa: PLC0415
 
     return load(ApiSettings, prog="python -m broadway.api", arguments=arguments or [])
 
@@ -121,7 +122,8 @@ def _settings(arguments: Sequence[str] | None) -> "ApiSettings":
 @contextmanager
 def _failures() -> Iterator[None]:
     from broadway.management import ManagementError  # noqa: PLC0415
-    from broadway.mongo import StoreError, StoreUnreachableError  # noqa: PLC0415
+    from broadway.mongo.store import StoreUnreachableError  # noqa: PLC0415
+    from broadway.ports import StoreError  # noqa: PLC0415
 
     try:
         yield

@@ -10,8 +10,8 @@ from yarl import URL
 from broadway.management import Management, ManagementError, virtual_host
 from broadway.messages.definitions import Drift, Kind, Object, definitions, drifts, left_over
 from broadway.messages.topology import SHARED_QUEUES, Queue, durable_queues
-from broadway.mongo import Store
-from broadway.settings import ServiceSettings
+from broadway.mongo.store import Store
+from broadway.settings.programs import ServiceSettings
 
 NOT_FOUND = 404
 OLDEST = (3, 10)  # what it takes all later versions take; `apply` adds what they know besides

@@ -4,7 +4,8 @@ import asyncio
 
 from broadway import connections, service
 from broadway.dispatcher.serve import serve
-from broadway.settings import DispatcherSettings, load
+from broadway.settings.loading import load
+from broadway.settings.programs import DispatcherSettings
 
 
 async def _main(settings: DispatcherSettings, stop: asyncio.Event) -> None:

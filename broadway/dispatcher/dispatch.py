@@ -12,8 +12,7 @@ from broadway.domain.job import Job, JobState, Move, Moved
 from broadway.messages.events import Event, JobDispatched, JobQueued, ids_of
 from broadway.messages.ticket import Tickets
 from broadway.messages.topology import JOBS, ready_key
-from broadway.mongo import StoreError
-from broadway.ports import Publisher, PublishError, Reject, Retry
+from broadway.ports import Publisher, PublishError, Reject, Retry, StoreError
 from broadway.runtime.batching import Batcher
 from broadway.runtime.crashpoints import Point, reach
 

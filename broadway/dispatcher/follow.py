@@ -9,8 +9,7 @@ from broadway.dispatcher.board import Board
 from broadway.lifecycle.phases import bring_forward
 from broadway.lifecycle.steps import PhaseJobs, RunSteps
 from broadway.messages.events import Event, GraderHeartbeat, JobReleased, JobRequeued, JobSettled, JobStarted
-from broadway.mongo import StoreError
-from broadway.ports import Publisher, Reject, Retry
+from broadway.ports import Publisher, Reject, Retry, StoreError
 from broadway.runtime.batching import Batcher
 from broadway.runtime.crashpoints import Point, reach
 

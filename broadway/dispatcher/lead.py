@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from broadway.mongo import StoreError
+from broadway.ports import StoreError
 from broadway.runtime.cancellation import end
 from broadway.runtime.crashpoints import Point, reach
 

@@ -26,8 +26,7 @@ from broadway.lifecycle.phases import bring_forward
 from broadway.lifecycle.steps import PhaseJobs, RunSteps, Step, complete
 from broadway.messages.ticket import Tickets
 from broadway.messages.topology import RESULTS, Queue, course_queue, ready_queue
-from broadway.mongo import StoreError
-from broadway.ports import Publisher, PublishError
+from broadway.ports import Publisher, PublishError, StoreError
 from broadway.runtime import metrics
 from broadway.runtime.crashpoints import Point, reach
 from broadway.runtime.metrics import Repair

@@ -22,12 +22,12 @@ from broadway.domain.job import JobClass
 from broadway.messages.events import GraderHeartbeat
 from broadway.messages.ticket import TICKETS, Tickets
 from broadway.messages.topology import DISPATCHER, Queue, course_queue, durable_queues, ready_queue
-from broadway.mongo import Store, StoreError
-from broadway.ports import PublishError
-from broadway.rabbit import Rabbit
+from broadway.mongo.store import Store
+from broadway.ports import PublishError, StoreError
+from broadway.rabbit.client import Rabbit
 from broadway.runtime.health import Health
 from broadway.service import background, instance, reasons
-from broadway.settings import DispatcherSettings
+from broadway.settings.programs import DispatcherSettings
 
 log = structlog.get_logger(__name__)
 

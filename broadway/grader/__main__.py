@@ -11,7 +11,8 @@ from broadway.grader.grading.workspace import Size
 from broadway.grader.ports import ContainerError, Containers, Limits
 from broadway.grader.serve import run
 from broadway.service import StartError
-from broadway.settings import GraderSettings, load
+from broadway.settings.loading import load
+from broadway.settings.programs import GraderSettings
 
 SECONDS_OF_A_DAY = 24 * 3600
 

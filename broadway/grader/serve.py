@@ -26,12 +26,14 @@ from broadway.grader.worker.worker import Worker
 from broadway.messages.events import GraderHeartbeat, GraderOrder, JobFinished
 from broadway.messages.topology import EVENTS, control_queue, heartbeat_key, ready_queue
 from broadway.ports import PublishError
-from broadway.rabbit import BrokerUnreachableError, Rabbit, Subscription, UntrustedError
+from broadway.rabbit.client import Rabbit
+from broadway.rabbit.connecting import BrokerUnreachableError, UntrustedError
+from broadway.rabbit.subscription import Subscription
 from broadway.runtime import metrics
 from broadway.runtime.crashpoints import Point, reach
 from broadway.runtime.health import Check, Health
 from broadway.service import StartError, background, connected, unless_stopped
-from broadway.settings import GraderSettings
+from broadway.settings.programs import GraderSettings
 
 log = structlog.get_logger(__name__)
 

@@ -4,7 +4,8 @@ import asyncio
 
 from broadway import connections, service
 from broadway.ingest.serve import serve
-from broadway.settings import IngestSettings, load
+from broadway.settings.loading import load
+from broadway.settings.programs import IngestSettings
 
 
 async def _main(settings: IngestSettings, stop: asyncio.Event) -> None:

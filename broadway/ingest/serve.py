@@ -35,13 +35,13 @@ from broadway.lifecycle.orders import Orders
 from broadway.lifecycle.recording import Recorder
 from broadway.management import Management
 from broadway.messages.topology import Queue, course_queue, feed_queue, ready_queue
-from broadway.mongo import Store, StoreError
 from broadway.mongo.batched import Batched
-from broadway.ports import PublishError
-from broadway.rabbit import Rabbit
+from broadway.mongo.store import Store
+from broadway.ports import PublishError, StoreError
+from broadway.rabbit.client import Rabbit
 from broadway.runtime.health import Health
 from broadway.service import StartError, background, instance, join
-from broadway.settings import IngestSettings
+from broadway.settings.programs import IngestSettings
 
 log = structlog.get_logger(__name__)
 

@@ -7,13 +7,10 @@ from bson.errors import BSONError
 from pymongo.errors import DocumentTooLarge
 
 from broadway.domain.assignment import AssignmentConfig
-from broadway.mongo.collection import Collection, Document
+from broadway.mongo.collection import Collection, Document, Documents
+from broadway.ports import UnstorableError
 
 MAX_DOCUMENT = 16 * 1024 * 1024 - 16 * 1024  # bytes; MongoDB's limit, less what an update adds
-
-
-class UnstorableError(ValueError):
-    """A document that MongoDB would refuse."""
 
 
 def check_storable(document: Document) -> None:
@@ -34,7 +31,7 @@ class Assignments:
     """Assignment configs, as they were posted."""
 
     def __init__(self, collection: Collection) -> None:
-        self._configs = collection
+        self._configs = Documents(collection)
 
     async def get(self, course: str, assignment: str) -> Document | None:
         """The four keys of the config, absent ones as None."""
@@ -43,13 +40,13 @@ class Assignments:
 
     async def get_many(self, names: Sequence[str]) -> dict[str, Document]:
         """Configs by ``<course>/<assignment>``."""
-        found = await self._configs.find({"_id": {"$in": list(names)}}).to_list()
+        found = await self._configs.find({"_id": {"$in": list(names)}})
         return {d["_id"]: {key: d.get(key) for key in AssignmentConfig.model_fields} for d in found}
 
     async def names(self, course: str) -> list[str]:
         """The names of a course's assignments, in order."""
         prefix, end = f"{course}/", f"{course}0"  # "0" comes after "/"
-        found = await self._configs.find({"_id": {"$gte": prefix, "$lt": end}}, {"_id": 1}).to_list()
+        found = await self._configs.find({"_id": {"$gte": prefix, "$lt": end}}, {"_id": 1})
         return sorted(str(document["_id"]).removeprefix(prefix) for document in found)
 
     async def put(self, course: str, assignment: str, config: Document) -> None:

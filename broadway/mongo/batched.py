@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeVar
 
-from pymongo.errors import ConnectionFailure
-
 from broadway.domain.course import Course
 from broadway.domain.job import Phase
 from broadway.domain.run import PlannedJob, Run, RunState
@@ -20,6 +18,7 @@ from broadway.mongo.assignments import Assignments
 from broadway.mongo.cache import Cache
 from broadway.mongo.collection import Collection, Document
 from broadway.mongo.courses import Courses
+from broadway.mongo.errors import StoreUnavailableError
 from broadway.mongo.hooks import Deliveries, DeliveryMove
 from broadway.mongo.jobs import Jobs
 from broadway.mongo.runs import RunMove, Runs, published
@@ -45,7 +44,7 @@ def _reads(
 def _batcher(
     flush: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]], *, size: int = 200, linger: float = 0
 ) -> Batcher[Item, Answer]:
-    return Batcher(flush, size=size, linger=linger, common=ConnectionFailure)
+    return Batcher(flush, size=size, linger=linger, common=StoreUnavailableError)
 
 
 class BatchedCourses(Courses):

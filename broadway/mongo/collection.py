@@ -10,11 +10,62 @@ from bson import ObjectId
 from pymongo import UpdateMany, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError
+from pymongo.results import BulkWriteResult, DeleteResult, InsertManyResult, UpdateResult
+
+from broadway.mongo.errors import translated
+from broadway.ports import StoreError
 
 Document = dict[str, Any]
 Collection = AsyncCollection[Document]
 
 DUPLICATE_KEY = 11000
+
+
+class Documents:
+    """The documents of a collection, by the driver's methods and options, with the errors of ``broadway.ports``."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+
+    async def find(self, wanted: Document, fields: Document | None = None, **options: Any) -> list[Document]:
+        """Find documents and read all of them; the options include ``sort`` and ``limit``."""
+        return await translated(self._collection.find(wanted, fields, **options).to_list())
+
+    async def find_one(self, wanted: Document, fields: Document | None = None, **options: Any) -> Document | None:
+        return await translated(self._collection.find_one(wanted, fields, **options))
+
+    async def find_one_and_update(self, wanted: Document, change: Document, **options: Any) -> Document | None:
+        return await translated(self._collection.find_one_and_update(wanted, change, **options))
+
+    async def count_documents(self, wanted: Document) -> int:
+        return await translated(self._collection.count_documents(wanted))
+
+    async def distinct(self, key: str, wanted: Document) -> list[Any]:
+        return await translated(self._collection.distinct(key, wanted))
+
+    async def insert_many(self, documents: Sequence[Document], **options: Any) -> InsertManyResult:
+        return await translated(self._collection.insert_many(documents, **options))
+
+    async def update_one(self, wanted: Document, change: Document, **options: Any) -> UpdateResult:
+        return await translated(self._collection.update_one(wanted, change, **options))
+
+    async def update_many(self, wanted: Document, change: Document) -> UpdateResult:
+        return await translated(self._collection.update_many(wanted, change))
+
+    async def replace_one(self, wanted: Document, document: Document, **options: Any) -> UpdateResult:
+        return await translated(self._collection.replace_one(wanted, document, **options))
+
+    async def bulk_write(self, writes: Sequence[UpdateOne | UpdateMany], **options: Any) -> BulkWriteResult:
+        return await translated(self._collection.bulk_write(writes, **options))
+
+    async def delete_one(self, wanted: Document) -> DeleteResult:
+        return await translated(self._collection.delete_one(wanted))
+
+    async def delete_many(self, wanted: Document) -> DeleteResult:
+        return await translated(self._collection.delete_many(wanted))
+
+    async def create_index(self, keys: str | Sequence[tuple[str, int]], *, name: str) -> str:
+        return await translated(self._collection.create_index(keys, name=name))
 
 
 def object_id(text: str) -> ObjectId | None:
@@ -26,14 +77,17 @@ def object_ids(texts: Iterable[str]) -> list[ObjectId]:
     return [identity for text in texts if (identity := object_id(text)) is not None]
 
 
-async def insert_each(collection: Collection, documents: Sequence[Document]) -> list[bool]:
+async def insert_each(collection: Documents, documents: Sequence[Document]) -> list[bool]:
     """Insert documents; False for each whose id is there already, which stays as it is."""
     refused: set[int] = set()
     try:
         await collection.insert_many(documents, ordered=False)
-    except BulkWriteError as error:
-        refused = {e["index"] for e in error.details["writeErrors"] if e.get("code") == DUPLICATE_KEY}
-        if len(refused) < len(error.details["writeErrors"]):
+    except StoreError as error:
+        if not isinstance(error.__cause__, BulkWriteError):
+            raise
+        problems = error.__cause__.details["writeErrors"]
+        refused = {e["index"] for e in problems if e.get("code") == DUPLICATE_KEY}
+        if len(refused) < len(problems):
             raise
     return [index not in refused for index in range(len(documents))]
 
@@ -48,7 +102,7 @@ class Update:
     increment: Document = field(default_factory=dict)
 
 
-async def update_each(collection: Collection, updates: Sequence[Update], *, at_a_time: int) -> list[bool]:
+async def update_each(collection: Documents, updates: Sequence[Update], *, at_a_time: int) -> list[bool]:
     """Apply updates; which of them were applied.
 
     Those that are alike become one, which a store writes at once. ``at_a_time`` go in one write: a store that locks the
@@ -72,8 +126,8 @@ async def update_each(collection: Collection, updates: Sequence[Update], *, at_a
     modified = sum(result.modified_count for result in results)
     if modified in (0, len(updates)):
         return [modified > 0] * len(updates)
-    found = collection.find({"_id": {"$in": [update.identity for update in updates]}}, {"writer": 1})
-    done = {(document["_id"], document.get("writer")) for document in await found.to_list()}
+    found = await collection.find({"_id": {"$in": [update.identity for update in updates]}}, {"writer": 1})
+    done = {(document["_id"], document.get("writer")) for document in found}
     return [(update.identity, marks[index]) in done for index, update in enumerate(updates)]
 
 

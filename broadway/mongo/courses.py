@@ -7,7 +7,7 @@ import structlog
 from pydantic import ValidationError
 
 from broadway.domain.course import Course, hashed
-from broadway.mongo.collection import Collection, Document
+from broadway.mongo.collection import Collection, Document, Documents
 
 log = structlog.get_logger(__name__)
 
@@ -16,7 +16,7 @@ class Courses:
     """Courses by id."""
 
     def __init__(self, collection: Collection) -> None:
-        self._courses = collection
+        self._courses = Documents(collection)
 
     async def get(self, course_id: str) -> Course | None:
         """A course; None for one that another program has stored wrongly, too, which is said."""
@@ -24,19 +24,19 @@ class Courses:
 
     async def get_many(self, course_ids: Sequence[str]) -> dict[str, Course]:
         """Courses by id, as ``get`` finds them."""
-        found = await self._courses.find({"_id": {"$in": list(course_ids)}}).to_list()
+        found = await self._courses.find({"_id": {"$in": list(course_ids)}})
         return {course.id: course for document in found if (course := _course(document))}
 
     async def all(self) -> list[Course]:
         """Every course that can be served; one that another program has stored wrongly is left out, and said."""
-        return [course for d in await self._courses.find().to_list() if (course := _course(d))]
+        return [course for d in await self._courses.find({}) if (course := _course(d))]
 
     async def hash_tokens(self) -> list[str]:
         """Put hashes in the place of tokens that another program has stored as plain text; ids of those courses.
 
         What is changed by somebody else meanwhile keeps that change, and is good as it is.
         """
-        candidates = [(d, _hashes(d)) for d in await self._courses.find().to_list()]
+        candidates = [(d, _hashes(d)) for d in await self._courses.find({})]
         return [str(document["_id"]) for document, hashes in candidates if await self._keep(document, hashes)]
 
     async def _keep(self, document: Document, hashes: Document) -> bool:

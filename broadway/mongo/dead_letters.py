@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from bson.binary import Binary
 
-from broadway.mongo.collection import Collection, Document
+from broadway.mongo.collection import Collection, Document, Documents
 
 MAX_BODY = 8 * 1024 * 1024  # bytes that are kept of a message
 
@@ -30,7 +30,7 @@ class DeadLetters:
     """Dead letters, each once however often it has died in the same queue."""
 
     def __init__(self, collection: Collection) -> None:
-        self._letters = collection
+        self._letters = Documents(collection)
 
     async def put(self, *, message_id: str, subject: str, queue: str, reason: str, body: bytes) -> None:
         """Keep one. The same message dying again in the same queue is counted, not kept twice."""
@@ -50,7 +50,7 @@ class DeadLetters:
 
     async def latest(self, limit: int) -> list[Letter]:
         """The last that died, latest first."""
-        found = await self._letters.find({}).sort([("last_at", -1), ("_id", 1)]).limit(limit).to_list()
+        found = await self._letters.find({}, sort=[("last_at", -1), ("_id", 1)], limit=limit)
         return [_letter(document) for document in found]
 
     async def get(self, letter_id: str) -> Letter | None:

@@ -8,14 +8,14 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 from pymongo import ReturnDocument
-from pymongo.errors import DuplicateKeyError
 
 from broadway.domain.pages import position
 from broadway.domain.roster import Roster, RosterEntry
 from broadway.domain.webhook import Delivery, DeliveryState, Hook, HookConfig, Push, Quota
 from broadway.mongo.assignments import check_storable
 from broadway.mongo.cache import Cache
-from broadway.mongo.collection import Collection, Document, Update, insert_each, update_each
+from broadway.mongo.collection import Collection, Document, Documents, Update, insert_each, update_each
+from broadway.mongo.errors import DuplicateKeyError
 from broadway.mongo.runs import following
 
 log = structlog.get_logger(__name__)
@@ -28,7 +28,7 @@ class Hooks:
     """Hooks, by ``<course>/<name>``."""
 
     def __init__(self, collection: Collection) -> None:
-        self._hooks = collection
+        self._hooks = Documents(collection)
         self._cache = Cache(self._read)
 
     async def get(self, course: str, name: str) -> Hook | None:
@@ -45,7 +45,7 @@ class Hooks:
 
     async def of_course(self, course: str) -> list[Hook]:
         """A course's hooks, by name."""
-        found = await self._hooks.find({"course": course}).sort("_id", 1).to_list()
+        found = await self._hooks.find({"course": course}, sort=[("_id", 1)])
         return [hook for document in found if (hook := _hook(document))]
 
     async def put(self, hook: Hook) -> None:
@@ -67,7 +67,7 @@ class Rosters:
     """Rosters, by ``<course>/<assignment>``."""
 
     def __init__(self, collection: Collection) -> None:
-        self._rosters = collection
+        self._rosters = Documents(collection)
         self._cache = Cache(self._read)
 
     async def get(self, course: str, assignment: str) -> Roster | None:
@@ -106,7 +106,7 @@ class Deliveries:
     """What hooks have received."""
 
     def __init__(self, collection: Collection) -> None:
-        self._deliveries = collection
+        self._deliveries = Documents(collection)
 
     async def ensure_indexes(self) -> None:
         await self._deliveries.create_index("due_at", name="undecided")
@@ -170,8 +170,8 @@ class Deliveries:
 
     async def undecided(self, now: datetime, *, limit: int) -> list[Delivery]:
         """Deliveries that somebody should have decided by now, oldest first."""
-        found = self._deliveries.find({"due_at": {"$gt": _EPOCH, "$lte": now}}).sort("due_at", 1).limit(limit)
-        return [_delivery(document) for document in await found.to_list()]
+        found = await self._deliveries.find({"due_at": {"$gt": _EPOCH, "$lte": now}}, sort=[("due_at", 1)], limit=limit)
+        return [_delivery(document) for document in found]
 
     async def of_student(self, course: str, assignment: str, student: str) -> list[Delivery]:
         """Those of a student that have become a run, oldest first, without bodies."""
@@ -181,8 +181,8 @@ class Deliveries:
             "student": student,
             "state": DeliveryState.ACCEPTED.value,
         }
-        found = self._deliveries.find(wanted, {"body": 0}).sort("received_at", 1)
-        return [_delivery(document) for document in await found.to_list()]
+        found = await self._deliveries.find(wanted, {"body": 0}, sort=[("received_at", 1)])
+        return [_delivery(document) for document in found]
 
     async def of_hook(
         self, course: str, hook: str, *, before: str | None, limit: int, state: DeliveryState | None = None
@@ -197,15 +197,15 @@ class Deliveries:
             wanted |= following("received_at", *position(before))
         if state:
             wanted["state"] = state.value
-        found = self._deliveries.find(wanted, {"body": 0}).sort([("received_at", -1), ("_id", -1)]).limit(limit)
-        return [_delivery(document) for document in await found.to_list()]
+        found = await self._deliveries.find(wanted, {"body": 0}, sort=[("received_at", -1), ("_id", -1)], limit=limit)
+        return [_delivery(document) for document in found]
 
 
 class Quotas:
     """How often students have submitted lately."""
 
     def __init__(self, collection: Collection) -> None:
-        self._quotas = collection
+        self._quotas = Documents(collection)
 
     async def take(self, key: str, submission: str, quota: Quota, now: datetime) -> datetime | None:
         """Count a submission against a quota, once; or when the next one may come, if the quota is used up.

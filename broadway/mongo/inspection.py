@@ -10,6 +10,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from broadway.domain.course import Course
 from broadway.mongo.collection import Document
 from broadway.mongo.courses import Courses
+from broadway.mongo.errors import translated
 from broadway.mongo.hooks import Deliveries
 from broadway.mongo.jobs import Jobs
 from broadway.mongo.logs import Logs
@@ -39,10 +40,13 @@ class Inspection:
         """Ask a store, ``within`` seconds.
 
         Raises:
-            PyMongoError: It does not answer, or refuses us.
+            StoreError: It does not answer, or refuses us.
             ValueError: The address is no such.
         """
-        limit = int(within * 1000)
+        return await translated(cls._take(dsn, primary, logs, limit=int(within * 1000)))
+
+    @classmethod
+    async def _take(cls, dsn: str, primary: str, logs: str, *, limit: int) -> Self:
         client: AsyncMongoClient[Document] = AsyncMongoClient(
             dsn,
             serverSelectionTimeoutMS=limit,

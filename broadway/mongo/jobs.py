@@ -9,7 +9,16 @@ from typing import Any
 from broadway.domain.job import Attempt, FaultPhase, Job, JobClass, JobState, Move, Moved, Outcome, Phase
 from broadway.domain.run import PlannedJob
 from broadway.mongo.assignments import check_storable
-from broadway.mongo.collection import Collection, Document, Update, insert_each, object_id, object_ids, update_each
+from broadway.mongo.collection import (
+    Collection,
+    Document,
+    Documents,
+    Update,
+    insert_each,
+    object_id,
+    object_ids,
+    update_each,
+)
 from broadway.runtime import metrics
 
 _TYPE = {
@@ -39,7 +48,7 @@ class Jobs:
     """Grading jobs by id."""
 
     def __init__(self, collection: Collection) -> None:
-        self._jobs = collection
+        self._jobs = Documents(collection)
 
     async def ensure_indexes(self) -> None:
         # Every state change pays for every index that it touches: three serve all queries.
@@ -71,23 +80,23 @@ class Jobs:
         """Jobs by id, without results."""
         if not job_ids:
             return {}
-        found = self._jobs.find({"_id": {"$in": object_ids(job_ids)}}, _WITHOUT_BULK)
-        return {job.id: job for job in map(_job, await found.to_list())}
+        found = await self._jobs.find({"_id": {"$in": object_ids(job_ids)}}, _WITHOUT_BULK)
+        return {job.id: job for job in map(_job, found)}
 
     async def stages(self, job_ids: Sequence[str]) -> dict[str, list[Document]]:
         """The stages of jobs, with their merged environments."""
-        found = self._jobs.find({"_id": {"$in": object_ids(job_ids)}}, {"stages": 1})
-        return {str(document["_id"]): document.get("stages") or [] for document in await found.to_list()}
+        found = await self._jobs.find({"_id": {"$in": object_ids(job_ids)}}, {"stages": 1})
+        return {str(document["_id"]): document.get("stages") or [] for document in found}
 
     async def of_run(self, run_id: str) -> list[Job]:
         """A run's jobs in the roster's order, without results."""
-        found = self._jobs.find({"grading_run_id": {"$eq": run_id}}, _WITHOUT_BULK)
-        return sorted(map(_job, await found.to_list()), key=_in_roster_order)
+        found = await self._jobs.find({"grading_run_id": {"$eq": run_id}}, _WITHOUT_BULK)
+        return sorted(map(_job, found), key=_in_roster_order)
 
     async def stages_of_run(self, run_id: str) -> dict[str, list[Document]]:
         """The stages of each of a run's jobs."""
-        found = self._jobs.find({"grading_run_id": {"$eq": run_id}}, {"stages": 1})
-        return {str(document["_id"]): document.get("stages") or [] for document in await found.to_list()}
+        found = await self._jobs.find({"grading_run_id": {"$eq": run_id}}, {"stages": 1})
+        return {str(document["_id"]): document.get("stages") or [] for document in found}
 
     async def move(self, moves: Mapping[str, Move], *, known: Mapping[str, Job] | None = None) -> dict[str, Moved]:
         """Apply a move to each job, each in one conditional update of its document.
@@ -150,8 +159,8 @@ class Jobs:
 
     async def held_by(self, worker_id: str) -> list[Job]:
         """Jobs that a grader runs, as far as is known."""
-        found = self._jobs.find({"state": JobState.RUNNING.value, "worker_id": {"$eq": worker_id}}, _WITHOUT_BULK)
-        return [_job(document) for document in await found.to_list()]
+        found = await self._jobs.find({"state": JobState.RUNNING.value, "worker_id": {"$eq": worker_id}}, _WITHOUT_BULK)
+        return [_job(document) for document in found]
 
     async def are_any_waiting(self, pool: str) -> bool:
         """Whether a pool has a job that no grader has taken."""
@@ -174,8 +183,8 @@ class Jobs:
     async def queued_of_run(self, run_id: str, phase: Phase) -> list[Job]:
         """A phase's jobs that wait in the backlog, in the roster's order."""
         wanted = {"grading_run_id": run_id, "state": JobState.QUEUED.value, "type": _TYPE[phase]}
-        found = self._jobs.find(wanted, _WITHOUT_BULK)
-        return sorted(map(_job, await found.to_list()), key=_in_roster_order)
+        found = await self._jobs.find(wanted, _WITHOUT_BULK)
+        return sorted(map(_job, found), key=_in_roster_order)
 
     async def queued(self, course: str, job_class: JobClass, *, limit: int, unless_of: Sequence[str] = ()) -> list[Job]:
         """A course's jobs in the backlog, oldest first, without those of some runs."""
@@ -186,8 +195,8 @@ class Jobs:
         return await self._jobs.count_documents(_backlog(course, job_class, unless_of))
 
     async def _some(self, wanted: Document, *, sort: str, limit: int) -> list[Job]:
-        found = self._jobs.find(wanted, _WITHOUT_BULK).sort(sort, 1).limit(limit)
-        return [_job(document) for document in await found.to_list()]
+        found = await self._jobs.find(wanted, _WITHOUT_BULK, sort=[(sort, 1)], limit=limit)
+        return [_job(document) for document in found]
 
     async def courses_with_backlog(self) -> list[str]:
         """Courses that have jobs waiting, whether they are registered or not."""
@@ -206,7 +215,7 @@ class Jobs:
         """For phases of runs, whether they have a job that is not finished."""
         wanted = {"grading_run_id": {"$in": list({run_id for run_id, _ in phases})}, "state": {"$in": _UNFINISHED}}
         limit = _ASKED * len(phases)
-        found = await self._jobs.find(wanted, {"_id": 0, "grading_run_id": 1, "type": 1}).limit(limit).to_list()
+        found = await self._jobs.find(wanted, {"_id": 0, "grading_run_id": 1, "type": 1}, limit=limit)
         are_open = {(document["grading_run_id"], _PHASE[document["type"]]) for document in found}
         if len(found) == limit:  # runs with many jobs may have hidden others
             for run_id, phase in set(phases) - are_open:
@@ -235,11 +244,8 @@ class Jobs:
         return await self._waiting({"grading_run_id": {"$eq": run_id}})
 
     async def _waiting(self, wanted: Document) -> list[tuple[bool, datetime, int, str]]:
-        found = self._jobs.find({**wanted, **_WAITING}, {"class": 1, "queued_at": 1, "index": 1})
-        return [
-            (d["class"] == JobClass.BULK.value, d["queued_at"], d["index"], str(d["_id"]))
-            for d in await found.to_list()
-        ]
+        found = await self._jobs.find({**wanted, **_WAITING}, {"class": 1, "queued_at": 1, "index": 1})
+        return [(d["class"] == JobClass.BULK.value, d["queued_at"], d["index"], str(d["_id"])) for d in found]
 
     async def position(self, job: Job) -> int:
         """How many jobs of the same course start before this one, if nothing changes."""

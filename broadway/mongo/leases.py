@@ -2,16 +2,15 @@
 
 from datetime import UTC, datetime, timedelta
 
-from pymongo.errors import DuplicateKeyError
-
-from broadway.mongo.collection import Collection
+from broadway.mongo.collection import Collection, Documents
+from broadway.mongo.errors import DuplicateKeyError
 
 
 class Leases:
     """Named leases, each held by one process at a time until it expires."""
 
     def __init__(self, collection: Collection) -> None:
-        self._leases = collection
+        self._leases = Documents(collection)
 
     async def acquire(self, name: str, holder: str, ttl: timedelta) -> bool:
         """Take or renew a lease for ``ttl`` from now. False while another holder's has not expired."""

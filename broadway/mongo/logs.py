@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from broadway.domain.job import JobLog
-from broadway.mongo.collection import Collection, insert_each, object_id
+from broadway.mongo.collection import Collection, Documents, insert_each, object_id
 
 
 class Logs:
     """Logs by execution."""
 
     def __init__(self, collection: Collection) -> None:
-        self._logs = collection
+        self._logs = Documents(collection)
 
     async def ensure_indexes(self) -> None:
         await self._logs.create_index("grading_job_id", name="by_job")

@@ -8,7 +8,16 @@ from typing import Any
 from broadway.domain.pages import position
 from broadway.domain.run import PHASE_OF, Order, OrderKind, Run, RunState
 from broadway.mongo.assignments import check_storable
-from broadway.mongo.collection import Collection, Document, Update, insert_each, object_id, object_ids, update_each
+from broadway.mongo.collection import (
+    Collection,
+    Document,
+    Documents,
+    Update,
+    insert_each,
+    object_id,
+    object_ids,
+    update_each,
+)
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _UPDATES = 25  # at a time
@@ -28,7 +37,7 @@ class Runs:
     """Grading runs by id."""
 
     def __init__(self, collection: Collection) -> None:
-        self._runs = collection
+        self._runs = Documents(collection)
 
     async def ensure_indexes(self) -> None:
         # Every change of a run pays for every index.
@@ -60,8 +69,8 @@ class Runs:
 
     async def get_many(self, run_ids: Sequence[str]) -> dict[str, Run]:
         """Runs by id."""
-        found = self._runs.find({"_id": {"$in": object_ids(run_ids)}})
-        return {run.id: run for run in map(_run, await found.to_list())}
+        found = await self._runs.find({"_id": {"$in": object_ids(run_ids)}})
+        return {run.id: run for run in map(_run, found)}
 
     async def summary(self, run_id: str) -> Run | None:
         """A run without its roster and config, which may be large."""
@@ -69,8 +78,8 @@ class Runs:
 
     async def summaries(self, run_ids: Sequence[str]) -> dict[str, Run]:
         """Runs by id, without their rosters and configs."""
-        found = self._runs.find({"_id": {"$in": object_ids(run_ids)}}, _WITHOUT_BULK)
-        return {run.id: run for run in map(_run, await found.to_list())}
+        found = await self._runs.find({"_id": {"$in": object_ids(run_ids)}}, _WITHOUT_BULK)
+        return {run.id: run for run in map(_run, found)}
 
     async def advance(self, run: Run, target: RunState, *, now: datetime, publish_at: datetime | None) -> bool:
         """Move a run on; False when it is not as it was read any more.
@@ -124,8 +133,8 @@ class Runs:
         if before:
             started_at, name = position(before)
             wanted |= following("started_at", started_at, object_id(name))
-        found = self._runs.find(wanted, _WITHOUT_BULK).sort([("started_at", -1), ("_id", -1)]).limit(limit)
-        return [_run(document) for document in await found.to_list()]
+        found = await self._runs.find(wanted, _WITHOUT_BULK, sort=[("started_at", -1), ("_id", -1)], limit=limit)
+        return [_run(document) for document in found]
 
     async def unpublished(self, now: datetime, *, limit: int) -> list[Run]:
         """Runs whose phase's jobs should have been published by now."""
@@ -133,8 +142,8 @@ class Runs:
         for state in PHASE_OF:
             # With a lower bound, or a store may go through all the runs that have nothing to publish.
             wanted = {"state": state.value, "publish_at": {"$gt": _EPOCH, "$lte": now}}
-            found = self._runs.find(wanted, _WITHOUT_BULK).limit(limit - len(due))
-            due += map(_run, await found.to_list())
+            found = await self._runs.find(wanted, _WITHOUT_BULK, limit=limit - len(due))
+            due += map(_run, found)
             if len(due) == limit:
                 break
         return due
@@ -146,8 +155,8 @@ class Runs:
         """
         open_states = [state.value for state in RunState if not state.is_terminal]
         wanted = {"state": {"$in": open_states}, "config": {"$exists": True}}
-        found = self._runs.find(wanted, {"state": 1}).sort("started_at", 1).limit(limit)
-        return {str(document["_id"]): RunState(document["state"]) for document in await found.to_list()}
+        found = await self._runs.find(wanted, {"state": 1}, sort=[("started_at", 1)], limit=limit)
+        return {str(document["_id"]): RunState(document["state"]) for document in found}
 
 
 def following(time: str, at: datetime, identity: Any) -> Document:

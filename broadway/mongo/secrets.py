@@ -3,9 +3,8 @@
 import contextlib
 from secrets import token_bytes
 
-from pymongo.errors import DuplicateKeyError
-
-from broadway.mongo.collection import Collection
+from broadway.mongo.collection import Collection, Documents
+from broadway.mongo.errors import DuplicateKeyError
 
 _BYTES = 32
 
@@ -14,7 +13,7 @@ class Secrets:
     """Secrets by name, each made by whoever asks for it first."""
 
     def __init__(self, collection: Collection) -> None:
-        self._secrets = collection
+        self._secrets = Documents(collection)
 
     async def get(self, name: str) -> bytes:
         """A secret, the same for everybody who asks."""

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pymongo import ReturnDocument, UpdateOne
-from pymongo.errors import DuplicateKeyError
 
 from broadway.messages.events import GraderHeartbeat, GraderMode, GraderOrder
-from broadway.mongo.collection import Collection, Document
+from broadway.mongo.collection import Collection, Document, Documents
+from broadway.mongo.errors import DuplicateKeyError
 
 OVERTAKING = timedelta(minutes=1)  # no heartbeat comes so long after one that was sent later
 _NEVER = datetime.fromtimestamp(0, UTC)
@@ -43,7 +43,7 @@ class Workers:
     """Graders by id."""
 
     def __init__(self, collection: Collection) -> None:
-        self._workers = collection
+        self._workers = Documents(collection)
 
     async def beat(self, heartbeats: Sequence[GraderHeartbeat], *, now: datetime) -> None:
         """Store what graders last said of themselves, as heard now.
@@ -54,7 +54,7 @@ class Workers:
         if not heartbeats:
             return
         named = {"_id": {"$in": [beat.grader_id for beat in heartbeats]}}
-        known = {document["_id"] for document in await self._workers.find(named, {"_id": 1}).to_list()}
+        known = {document["_id"] for document in await self._workers.find(named, {"_id": 1})}
         writes = []
         for beat in heartbeats:
             if beat.grader_id not in known:
@@ -133,7 +133,7 @@ class Workers:
 
     async def silent_attached(self, moment: datetime) -> list[Attached]:
         """Graders behind gateways that live by their record, and were last heard of at or before a moment."""
-        alive = await self._workers.find({"alive": True}).to_list()
+        alive = await self._workers.find({"alive": True})
         return [_attached(d) for d in alive if (d.get("gateway") or "slots" not in d) and d["last_seen"] <= moment]
 
     async def mark_sockets_dead(self, gateway: str) -> None:
@@ -144,7 +144,7 @@ class Workers:
     async def silent_since(self, moment: datetime) -> list[str]:
         """Mark graders dead that were last seen before a moment; their ids."""
         stale = {"alive": True, "last_seen": {"$lt": moment}}
-        ids = [document["_id"] for document in await self._workers.find(stale, {"_id": 1}).to_list()]
+        ids = [document["_id"] for document in await self._workers.find(stale, {"_id": 1})]
         if ids:
             await self._workers.update_many({"_id": {"$in": ids}, **stale}, {"$set": {"alive": False}})
         return ids
@@ -188,8 +188,8 @@ class Workers:
 
     async def orders(self, worker_ids: Sequence[str]) -> dict[str, GraderOrder]:
         """What is wanted of graders of whom something is wanted."""
-        found = self._workers.find({"_id": {"$in": list(worker_ids)}, "order": {"$exists": True}}, {"order": 1})
-        return {document["_id"]: order_of(document) for document in await found.to_list()}
+        found = await self._workers.find({"_id": {"$in": list(worker_ids)}, "order": {"$exists": True}}, {"order": 1})
+        return {document["_id"]: order_of(document) for document in found}
 
     async def get(self, worker_id: str) -> Document | None:
         return await self._workers.find_one({"_id": {"$eq": worker_id}})
@@ -203,15 +203,15 @@ class Workers:
         gone: Document = {"alive": False, "last_seen": {"$lt": gone_before}, "joined_at": {"$lt": gone_before}}
         left: Document = {"alive": False, "left": True, "joined_at": {"$lt": left_before}}
         revoked: Document = {"order.mode": GraderMode.REVOKED.value}
-        found = self._workers.find({"broker_user": {"$ne": None}, "$or": [gone, left, revoked]}, {"_id": 1})
-        return [document["_id"] for document in await found.to_list()]
+        found = await self._workers.find({"broker_user": {"$ne": None}, "$or": [gone, left, revoked]}, {"_id": 1})
+        return [document["_id"] for document in found]
 
     async def all(self) -> list[Document]:
         """Every grader's document, dead ones too, by id."""
-        return await self._workers.find().sort("_id", 1).to_list()
+        return await self._workers.find({}, sort=[("_id", 1)])
 
     async def alive(self) -> list[Document]:
-        return await self._workers.find({"alive": True}).to_list()
+        return await self._workers.find({"alive": True})
 
 
 def _state(beat: GraderHeartbeat, now: datetime) -> Document:

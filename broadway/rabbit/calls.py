@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
 
 import structlog
 from aio_pika.abc import (
@@ -11,7 +10,6 @@ from aio_pika.abc import (
 )
 from aio_pika.exceptions import (
     AMQPError,
-    ChannelInvalidStateError,
     DeliveryError,
 )
 
@@ -51,13 +49,3 @@ async def close(channel: AbstractChannel) -> None:
     with contextlib.suppress(*BROKEN):
         async with asyncio.timeout(CLOSE_WITHIN):
             await channel.close()
-
-
-async def quietly(settling: Any) -> None:
-    """Settle a delivery; if its channel is gone the broker delivers it again, which handlers are made for."""
-    try:
-        await settling
-    except ChannelInvalidStateError:
-        log.debug("delivery outlived its channel")
-    except BROKEN as error:
-        log.warning("delivery not settled", error=repr(error))

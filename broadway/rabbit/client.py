@@ -3,15 +3,12 @@
 import asyncio
 import contextlib
 import ssl
-import time
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, Self
+from collections.abc import AsyncIterator
+from typing import Self
 
 import aio_pika
-import stamina
 import structlog
 from aio_pika.abc import (
-    AbstractChannel,
     AbstractIncomingMessage,
     AbstractRobustChannel,
     AbstractRobustConnection,
@@ -23,19 +20,15 @@ from aio_pika.exceptions import (
 from aio_pika.robust_connection import RobustConnection
 from yarl import URL
 
-from broadway.messages.events import Decoder, Event, Wire, decode, encode
+from broadway.messages.events import Decoder, Event, decode
 from broadway.messages.topology import (
-    DEAD_LETTERS,
     EXCHANGES,
-    LOGS,
-    PING_KEY,
     SHARED_QUEUES,
     Exchange,
     Queue,
-    dead_letter_key,
 )
 from broadway.ports import Handler, PublishError
-from broadway.rabbit.calls import BROKEN, CALL_TIMEOUT, call, close
+from broadway.rabbit.calls import BROKEN, CALL_TIMEOUT, call
 from broadway.rabbit.connecting import (
     HEARTBEAT,
     BrokerUnreachableError,
@@ -46,20 +39,15 @@ from broadway.rabbit.connecting import (
     unconnected,
     unreachable,
 )
-from broadway.rabbit.declaring import PING, QueueState, declare, look
-from broadway.rabbit.single_take import Taker
-from broadway.rabbit.subscription import Subscription, Vouched, anything
-from broadway.runtime import metrics
-from broadway.runtime.crashpoints import Point, reach
+from broadway.rabbit.declaring import QueueState, declare, look
+from broadway.rabbit.probing import accepts, pass_message
+from broadway.rabbit.publishing import ConfirmedPublisher
+from broadway.rabbit.single_take import SingleTake
+from broadway.rabbit.subscription import TIMINGS, Subscription, Timings, Vouched, anything
 
 log = structlog.get_logger(__name__)
 
-PING_WITHIN = 3  # seconds
-CANARY_LIFE = 30  # seconds
-CANARY_WITHIN = 5  # seconds
 REPLACE_WITHIN = 30  # seconds; deleting a broken queue takes some
-FIRST_PAUSE = 0.1  # seconds before a publish is repeated
-PUBLISH_DEADLINE = 30  # seconds, over all repetitions of one publish
 
 
 class Rabbit:
@@ -83,8 +71,7 @@ class Rabbit:
         self._publishing = publishing
         self._consuming = consuming
         self._service = service
-        self._channel: AbstractRobustChannel | None = None
-        self._publish_lock = asyncio.Lock()
+        self._publisher = ConfirmedPublisher(publishing, service=service)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -184,13 +171,7 @@ class Rabbit:
         """
         if not self.is_connected:
             raise PublishError("not connected", unknown=False)
-        await self._pass()
-
-    async def _pass(self) -> None:
-        nothing = aio_pika.Message(b"", app_id=f"broadway-{self._service}", type=PING)
-        async with self._passing_channel("no message is taken, as under an alarm", seconds=PING_WITHIN) as channel:
-            target = await channel.get_exchange(LOGS.name, ensure=False)
-            await target.publish(nothing, PING_KEY, mandatory=False)
+        await pass_message(self._publishing, service=self._service)
 
     async def accepts(self, queue: Queue) -> bool:
         """Whether a queue takes a message, tried with one that nobody needs.
@@ -200,17 +181,7 @@ class Rabbit:
         Raises:
             PublishError: The broker is away, or has no such queue.
         """
-        canary = aio_pika.Message(b"", app_id=f"broadway-{self._service}", type=PING, expiration=CANARY_LIFE)
-        try:
-            async with self._passing_channel(f"{queue.name} takes no message", seconds=CANARY_WITHIN) as channel:
-                await channel.default_exchange.publish(canary, queue.name, mandatory=True)
-        except PublishError as error:
-            log.warning("canary not taken", queue=queue.name, reason=str(error))
-            await (
-                self._pass()
-            )  # consumers are no sign: the broker cuts the connection of who consumes from a broken queue
-            return False
-        return True
+        return await accepts(self._publishing, queue, service=self._service)
 
     async def replace(self, queue: Queue) -> None:
         """Delete a queue with what is in it, and declare it again.
@@ -229,7 +200,7 @@ class Rabbit:
             PublishError: As ``declare``.
         """
         async with call("exchanges not declared", seconds=CALL_TIMEOUT * len(EXCHANGES)):
-            channel = await self._publish_channel()
+            channel = await self._publisher.channel()
             for exchange in EXCHANGES:
                 await channel.declare_exchange(
                     exchange.name, exchange.kind, durable=True, arguments=exchange.arguments, timeout=CALL_TIMEOUT
@@ -295,65 +266,9 @@ class Rabbit:
         """Return once the broker has confirmed the event. Repeats, with the same message id, while that is unknown.
 
         Raises:
-            PublishError: Refused, unroutable, or still unknown after ``PUBLISH_DEADLINE``.
+            PublishError: Refused, unroutable, or still unknown after 30 seconds.
         """
-        await reach(Point.PUBLISH_BEGUN)
-        wire = encode(event, source=f"/broadway/{self._service}")
-        message = _message(wire, exchange, self._service, user=self.user)
-        try:
-            await self._publish_once(exchange, key, message)
-        except PublishError as error:
-            if not error.unknown:
-                raise
-            await self._publish_again(exchange, key, message)
-        await reach(Point.PUBLISH_CONFIRMED)
-
-    async def _publish_again(self, exchange: Exchange, key: str, message: aio_pika.Message) -> None:
-        """Repeat a publish until it is known what became of it. Apart, since a loop that is ready to costs too."""
-        await asyncio.sleep(FIRST_PAUSE)
-        async for attempt in stamina.retry_context(
-            on=_is_unknown, attempts=None, timeout=PUBLISH_DEADLINE, wait_initial=FIRST_PAUSE, wait_max=2
-        ):
-            with attempt:
-                await self._publish_once(exchange, key, message)
-
-    async def _publish_once(self, exchange: Exchange, key: str, message: aio_pika.Message) -> None:
-        channel: AbstractRobustChannel | None = None
-        begun = time.perf_counter()
-        try:
-            async with call(f"{exchange.name} did not take {key}"):
-                channel = await self._publish_channel()
-                target = await channel.get_exchange(exchange.name, ensure=False)
-                await target.publish(message, key, mandatory=not exchange.transient)
-        except PublishError as error:
-            metrics.PUBLISH_FAILURES.labels(exchange.name, "unknown" if error.unknown else "refused").inc()
-            if isinstance(error.__cause__, TimeoutError) and channel is self._channel:
-                self._channel = None  # a queue that takes nothing may hold up the whole channel
-                if channel:
-                    await close(channel)
-            raise
-        metrics.PUBLISH_SECONDS.labels(exchange.name).observe(time.perf_counter() - begun)
-
-    async def _publish_channel(self) -> AbstractRobustChannel:
-        async with self._publish_lock:
-            if self._channel is None:
-                self._channel = await robust_channel(self._publishing)
-            return self._channel
-
-    @contextlib.asynccontextmanager
-    async def _passing_channel(self, problem: str, *, seconds: float) -> AsyncIterator[AbstractChannel]:
-        """A channel for one attempt, which may get stuck without holding others up.
-
-        Raises:
-            PublishError: The attempt failed, or did not come to its end within so many seconds.
-        """
-        channel = Channel(self._publishing, publisher_confirms=True, on_return_raises=True)
-        try:
-            async with call(problem, seconds=seconds):
-                await channel.initialize()
-                yield channel
-        finally:
-            await close(channel)
+        await self._publisher.publish(exchange, key, event, user=self.user)
 
     @contextlib.asynccontextmanager
     async def consume(
@@ -367,6 +282,7 @@ class Rabbit:
         decoder: Decoder = decode,
         is_guest: bool = False,
         vouched: Vouched = anything,
+        timings: Timings = TIMINGS,
     ) -> AsyncIterator[Subscription]:
         """Call ``handler`` for every message of a queue, each in a task of its own, and settle by what it says.
 
@@ -386,9 +302,18 @@ class Rabbit:
             is_guest: May read the queue and no more: it has to be there, and what is dead is moved by the broker,
                 without a reason.
             vouched: Whether an event may come from a grader, whoever it says that it is.
+            timings: The pauses and limits of the subscription.
         """
         subscription = Subscription(
-            self, queue, handler, decoder, tag=tag, prefetch=prefetch, is_guest=is_guest, vouched=vouched
+            self,
+            queue,
+            handler,
+            decoder,
+            tag=tag,
+            prefetch=prefetch,
+            is_guest=is_guest,
+            vouched=vouched,
+            timings=timings,
         )
         try:
             await subscription.start(channels)
@@ -401,22 +326,22 @@ class Rabbit:
         return await robust_channel(self._consuming)
 
     @contextlib.asynccontextmanager
-    async def taker(self, queue: Queue, *, tag: str) -> AsyncIterator[Taker]:
+    async def single_take(self, queue: Queue, *, tag: str) -> AsyncIterator[SingleTake]:
         """Take messages of a queue one at a time, each when it is wanted. What was taken and not settled goes back.
 
         Raises:
             PublishError: The broker is away.
         """
-        # Not a robust channel: that might come back after its taker has gone, with a consumer whom nobody serves.
+        # Not a robust channel: that might come back after its owner has gone, with a consumer that nothing serves.
         channel = Channel(self._consuming, publisher_confirms=False)
         try:
             async with call(f"{queue.name} cannot be consumed"):
                 await channel.initialize()
                 await channel.set_qos(prefetch_count=1)
                 declared = await declare(channel, queue, robust=None)
-            taker = Taker(self, queue, declared, tag=tag)
-            channel.close_callbacks.add(taker.end)
-            yield taker
+            consumer = SingleTake(self, queue, declared, tag=tag)
+            channel.close_callbacks.add(consumer.end)
+            yield consumer
         finally:
             with contextlib.suppress(*BROKEN):
                 async with asyncio.timeout(CALL_TIMEOUT):
@@ -428,32 +353,4 @@ class Rabbit:
         Raises:
             PublishError: As ``publish``.
         """
-        headers = {**message.headers, "x-broadway-reason": reason[:1000], "x-broadway-queue": queue.name}
-        copy = aio_pika.Message(
-            message.body,
-            headers=headers,
-            content_type=message.content_type,
-            message_id=message.message_id,
-            type=message.type,
-            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-        )
-        await self._publish_once(DEAD_LETTERS, dead_letter_key(queue.name), copy)
-
-
-def _message(wire: Wire, exchange: Exchange, service: str, *, user: str) -> aio_pika.Message:
-    durable = aio_pika.DeliveryMode.NOT_PERSISTENT if exchange.transient else aio_pika.DeliveryMode.PERSISTENT
-    headers: Mapping[str, Any] = wire.headers
-    return aio_pika.Message(
-        wire.body,
-        headers=dict(headers),
-        content_type=wire.content_type,
-        message_id=wire.message_id,
-        type=wire.type,
-        app_id=f"broadway-{service}",
-        user_id=user,
-        delivery_mode=durable,
-    )
-
-
-def _is_unknown(error: Exception) -> bool:
-    return isinstance(error, PublishError) and error.unknown
+        await self._publisher.park(message, queue=queue, reason=reason)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 from aio_pika.abc import (
@@ -14,38 +14,35 @@ from aio_pika.abc import (
 from broadway.messages.events import Event, UndecodableError, decode
 from broadway.messages.topology import Queue
 from broadway.ports import PublishError
-from broadway.rabbit.calls import BROKEN, CALL_TIMEOUT, call, quietly
+from broadway.rabbit.calls import BROKEN, CALL_TIMEOUT, call
 from broadway.rabbit.declaring import PING
+from broadway.rabbit.settling import DeadLetterBox, Settlement, settle
 from broadway.runtime.cancellation import heeded
-
-if TYPE_CHECKING:
-    from broadway.rabbit.client import Rabbit
-
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
 class Taken:
-    """A message in the hands of its taker, until it is settled."""
+    """A message that its consumer has to settle."""
 
     event: Event
     _message: AbstractIncomingMessage
 
     async def ack(self) -> None:
-        """It is done with."""
-        await quietly(self._message.ack())
+        """Settle the message as done."""
+        await settle(self._message, Settlement.DONE)
 
     async def give_back(self) -> None:
-        """Somebody else shall have it."""
-        await quietly(self._message.nack(requeue=True))
+        """Give the message back to its queue, for another consumer."""
+        await settle(self._message, Settlement.GIVEN_BACK)
 
 
-class Taker:
+class SingleTake:
     """A consumer that is there only while its owner waits for a message."""
 
-    def __init__(self, rabbit: "Rabbit", queue: Queue, declared: AbstractQueue, *, tag: str) -> None:
-        self._rabbit = rabbit
+    def __init__(self, dead_letters: DeadLetterBox, queue: Queue, declared: AbstractQueue, *, tag: str) -> None:
+        self._dead_letters = dead_letters
         self._queue = queue
         self._declared = declared
         self._tag = tag
@@ -76,17 +73,17 @@ class Taker:
         while True:
             message = await self._arrivals.get()
             if message is None:
-                self.end()  # for whoever asks again
+                self.end()  # for the next call
                 raise PublishError(f"{self._queue.name} cannot be consumed: its channel is closed", unknown=True)
             if message.type == PING:
-                await quietly(message.ack())
+                await settle(message, Settlement.DONE)
                 continue
             try:
                 return Taken(decode(message.headers, message.body), message)
             except UndecodableError as problem:
                 log.error("dead letter", queue=self._queue.name, reason=str(problem))  # noqa: TRY400 - no bug of ours
-                await self._rabbit.park(message, queue=self._queue, reason=str(problem))
-                await quietly(message.ack())
+                await self._dead_letters.park(message, queue=self._queue, reason=str(problem))
+                await settle(message, Settlement.DONE)
 
     async def _stop(self) -> None:
         with heeded(), contextlib.suppress(*BROKEN):

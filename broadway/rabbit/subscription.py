@@ -1,43 +1,36 @@
-"""Consuming a queue: the one place that settles deliveries."""
+"""Consuming a queue, with a handler for each message."""
 
 import asyncio
 import contextlib
 import hashlib
 import itertools
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import structlog
 from aio_pika.abc import (
     AbstractIncomingMessage,
     AbstractRobustChannel,
-    AbstractRobustQueue,
 )
 
 from broadway.messages.events import Decoder, Event, UndecodableError, decode_dead_letter
 from broadway.messages.topology import Queue, grader_of
 from broadway.ports import GiveBack, Handler, PublishError, Reject, Retry
-from broadway.rabbit.calls import BROKEN, CALL_TIMEOUT, call, close, quietly
+from broadway.rabbit.calls import BROKEN, CALL_TIMEOUT, call, close
+from broadway.rabbit.consumer import Consumer
 from broadway.rabbit.declaring import PING, declare
+from broadway.rabbit.settling import DeadLetterBox, Settlement, settle
 from broadway.runtime import metrics
 from broadway.runtime.cancellation import end, heeded
 from broadway.runtime.crashpoints import Point, reach
 from broadway.runtime.metrics import Handled
 
-if TYPE_CHECKING:
-    from broadway.rabbit.client import Rabbit
-
-
 log = structlog.get_logger(__name__)
 
-CONSUME_WITHIN = 5  # seconds; of a queue that is broken the broker says nothing for a minute
-AGAIN_AFTER = 2  # seconds
-WATCH_INTERVAL = 30  # seconds between two looks at a consumer that gets nothing
 WATCH_STRIKES = 2
 UNREADABLE = "unreadable"  # instead of its type, what a message is called that cannot be decoded
-BACK_OFF_AFTER_A_BUG = 5  # seconds before a message whose handler failed unexpectedly is tried again
 FAILURES = 5  # of a handler at one message, in this process, after which it is dead
 REMEMBERED = 1000  # failures
 
@@ -49,12 +42,47 @@ def anything(_: Event) -> bool:
     return True
 
 
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds that a subscription takes for what it does.
+
+    Args:
+        consume_within: The limit for beginning to consume; of a queue that is broken the broker says nothing for a
+            minute.
+        again_after: The pause before a queue that could not be consumed is tried again.
+        watch_interval: The pause between two checks of a consumer that gets nothing.
+        back_off_after_a_bug: The pause before a message whose handler failed unexpectedly is given back.
+    """
+
+    consume_within: float = 5
+    again_after: float = 2
+    watch_interval: float = 30
+    back_off_after_a_bug: float = 5
+
+
+TIMINGS = Timings()
+
+
+class Broker(DeadLetterBox, Protocol):
+    """The part of a client of the broker that a subscription needs."""
+
+    async def consuming_channel(self) -> AbstractRobustChannel:
+        """Open a channel to consume on."""
+
+    async def depth(self, queue: Queue) -> int:
+        """Count the messages that wait in a queue.
+
+        Raises:
+            PublishError: The broker is away, or has no such queue.
+        """
+
+
 class Subscription:
     """Running handlers of one queue's messages, by message id, and the newest delivery of each."""
 
     def __init__(
         self,
-        rabbit: "Rabbit",
+        broker: Broker,
         queue: Queue,
         handler: Handler,
         decoder: Decoder,
@@ -63,19 +91,21 @@ class Subscription:
         prefetch: int,
         is_guest: bool,
         vouched: Vouched,
+        timings: Timings,
     ) -> None:
-        self._rabbit = rabbit
+        self._broker = broker
         self._decoder = decoder
         self._tag = tag
         self._prefetch = prefetch
         self._is_guest = is_guest
         self._vouched = vouched
+        self._timings = timings
         self._channels = 0
         self._changing = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
         self._queue = queue
         self._handler = handler
-        self._consumers: list[_Consumer] = []
+        self._consumers: list[Consumer] = []
         self._deliveries: dict[str, AbstractIncomingMessage] = {}
         self._failed: deque[str] = deque(maxlen=REMEMBERED)
         self._tasks: dict[asyncio.Task[None], None] = {}  # in the order of arrival, in which they are given back, too
@@ -107,7 +137,9 @@ class Subscription:
             PublishError: The broker is away; what could not be changed is tried again by the next call.
         """
         self._channels = channels
-        async with call(f"{self._queue.name} not consumed on {channels} channels", seconds=CONSUME_WITHIN):
+        async with call(
+            f"{self._queue.name} not consumed on {channels} channels", seconds=self._timings.consume_within
+        ):
             await self._take()
 
     async def _take(self) -> None:
@@ -122,12 +154,12 @@ class Subscription:
         taken = {consumer.number for consumer in self._consumers}
         number = next(free for free in itertools.count() if free not in taken)
         tag = f"{self._tag}.{number}" if number or self._channels > 1 else self._tag
-        channel = await self._rabbit.consuming_channel()
+        channel = await self._broker.consuming_channel()
         try:
             with heeded():
                 await channel.set_qos(prefetch_count=self._prefetch, timeout=CALL_TIMEOUT)
                 queue = await declare(channel, self._queue, robust=True, is_guest=self._is_guest)
-                consumer = _Consumer(channel, queue, tag, number)
+                consumer = Consumer(channel, queue, tag, number)
                 await consumer.start(self._on_message)
         except BaseException:
             await close(channel)
@@ -141,16 +173,16 @@ class Subscription:
         """
         while True:
             if self.channels < self._channels:
-                await asyncio.sleep(AGAIN_AFTER)
+                await asyncio.sleep(self._timings.again_after)
                 await self._try_again()
                 continue
-            await asyncio.sleep(WATCH_INTERVAL)
+            await asyncio.sleep(self._timings.watch_interval)
             try:
                 await self._look_after(self._idle())
             except (PublishError, *BROKEN) as error:
                 log.warning("consumer not looked after", queue=self._queue.name, reason=str(error))
 
-    def _idle(self) -> list["_Consumer"]:
+    def _idle(self) -> list[Consumer]:
         """Those that take messages, hold none and have got none since the last look; strikes of the others are off."""
         holding = {message.consumer_tag for message in self._deliveries.values()}
         idle = []
@@ -162,10 +194,10 @@ class Subscription:
             consumer.arrivals = 0
         return idle
 
-    async def _look_after(self, idle: Sequence["_Consumer"]) -> None:
+    async def _look_after(self, idle: Sequence[Consumer]) -> None:
         if not idle:
             return
-        is_waiting = bool(await self._rabbit.depth(self._queue))
+        is_waiting = bool(await self._broker.depth(self._queue))
         for consumer in idle:
             consumer.strikes = consumer.strikes + 1 if is_waiting else 0
         lost = [consumer for consumer in idle if consumer.strikes >= WATCH_STRIKES and not consumer.arrivals]
@@ -180,7 +212,7 @@ class Subscription:
         except PublishError as error:
             log.warning("not consumed yet", queue=self._queue.name, reason=str(error))
 
-    async def _consume_anew(self, lost: Sequence["_Consumer"]) -> None:
+    async def _consume_anew(self, lost: Sequence[Consumer]) -> None:
         async with self._changing:
             for consumer in lost:
                 if consumer in self._consumers:
@@ -213,7 +245,7 @@ class Subscription:
     async def _on_message(self, message: AbstractIncomingMessage) -> None:
         """Start a handler, and return at once: aio-pika cancels this coroutine when the channel breaks."""
         if message.type == PING:
-            await quietly(message.ack())
+            await settle(message, Settlement.DONE)
             return
         key = message.message_id or f"{id(self)}:{message.delivery_tag}"
         previous = self._deliveries.get(key)
@@ -224,7 +256,7 @@ class Subscription:
             task.add_done_callback(self._tasks.pop)
         else:
             log.info("delivered again while running", queue=self._queue.name, message_id=key)
-            await quietly(previous.ack())
+            await settle(previous, Settlement.DONE)
 
     async def _run(self, key: str) -> None:
         first, kind = self._deliveries[key], UNREADABLE
@@ -238,7 +270,7 @@ class Subscription:
         except _ForgedError as problem:
             _note(kind, Handled.FORGED)
             log.error("forged", queue=self._queue.name, message_id=key, reason=str(problem))  # noqa: TRY400 - no bug of ours
-            await quietly(self._deliveries.pop(key).ack())
+            await settle(self._deliveries.pop(key), Settlement.DONE)
         except (Reject, UndecodableError) as problem:
             _note(kind, Handled.DEAD)
             structlog.contextvars.bind_contextvars(**decode_dead_letter(first.headers, first.body).context)
@@ -246,10 +278,10 @@ class Subscription:
         except GiveBack as verdict:
             _note(kind, Handled.RETURNED)
             log.info("given back", queue=self._queue.name, message_id=key, reason=str(verdict))
-            await quietly(self._deliveries.pop(key).nack(requeue=True))
+            await settle(self._deliveries.pop(key), Settlement.GIVEN_BACK)
         except asyncio.CancelledError:
             _note(kind, Handled.RETURNED)
-            await quietly(self._deliveries.pop(key).nack(requeue=True))
+            await settle(self._deliveries.pop(key), Settlement.GIVEN_BACK)
             raise
         except Exception as error:
             log.exception("handler failed", queue=self._queue.name, message_id=key)
@@ -258,10 +290,10 @@ class Subscription:
                 await self._park(key, reason=f"its handler failed {FAILURES} times, at last with {error!r}")
             else:
                 _note(kind, Handled.RETURNED)
-                await self._give_back(key, delay=BACK_OFF_AFTER_A_BUG)
+                await self._give_back(key, delay=self._timings.back_off_after_a_bug)
         else:
             _note(kind, Handled.ACKNOWLEDGED)
-            await quietly(self._deliveries.pop(key).ack())
+            await settle(self._deliveries.pop(key), Settlement.DONE)
             await reach(Point.DELIVERY_ACKNOWLEDGED)
 
     def _read(self, message: AbstractIncomingMessage) -> Event:
@@ -309,52 +341,25 @@ class Subscription:
         try:
             await asyncio.sleep(delay)
         finally:
-            await quietly(self._deliveries.pop(key).nack(requeue=True))
+            await settle(self._deliveries.pop(key), Settlement.GIVEN_BACK)
 
     async def _park(self, key: str, *, reason: str) -> None:
         log.error("dead letter", queue=self._queue.name, message_id=key, reason=reason)
         message = self._deliveries[key]
         if self._is_guest or self._queue.exclusive:
-            await quietly(self._deliveries.pop(key).reject(requeue=False))
+            await settle(self._deliveries.pop(key), Settlement.DISCARDED)
             return
         try:
-            await self._rabbit.park(message, queue=self._queue, reason=reason)
+            await self._broker.park(message, queue=self._queue, reason=reason)
         except PublishError as error:
             log.warning("dead letter not parked", queue=self._queue.name, error=str(error))
-            await self._give_back(key, delay=BACK_OFF_AFTER_A_BUG)
+            await self._give_back(key, delay=self._timings.back_off_after_a_bug)
         else:
-            await quietly(self._deliveries.pop(key).ack())
+            await settle(self._deliveries.pop(key), Settlement.DONE)
 
 
 class _ForgedError(Exception):
     """A message says that it is from somebody who has not sent it."""
-
-
-@dataclass(slots=True, eq=False)
-class _Consumer:
-    """A channel with a consumer, which may be stopped and started; what it has delivered can be settled meanwhile."""
-
-    channel: AbstractRobustChannel
-    queue: AbstractRobustQueue
-    tag: str
-    number: int
-    is_taking: bool = False
-    arrivals: int = 0  # since the last look
-    strikes: int = 0  # looks in a row at which messages waited and none had arrived
-
-    async def start(self, on_message: Callable[[AbstractIncomingMessage], Awaitable[None]]) -> None:
-        async def arrive(message: AbstractIncomingMessage) -> None:
-            self.arrivals += 1
-            await on_message(message)
-
-        if not self.is_taking:
-            await self.queue.consume(arrive, consumer_tag=self.tag, timeout=CALL_TIMEOUT)
-            self.is_taking = True
-
-    async def stop(self) -> None:
-        if self.is_taking:
-            self.is_taking = False  # even if this fails: then its channel is gone, and the client restores no consumer
-            await self.queue.cancel(self.tag, timeout=CALL_TIMEOUT)
 
 
 def _note(kind: str, result: Handled) -> None:

@@ -4,7 +4,8 @@ import asyncio
 
 from broadway import connections, service
 from broadway.results.serve import serve
-from broadway.settings import ResultsSettings, load
+from broadway.settings.loading import load
+from broadway.settings.programs import ResultsSettings
 
 
 async def _main(settings: ResultsSettings, stop: asyncio.Event) -> None:

@@ -8,14 +8,14 @@ from broadway.lifecycle.recording import Recorder, record_what_can_be
 from broadway.messages.events import Event, decode_dead_letter
 from broadway.messages.ticket import TICKETS, Tickets
 from broadway.messages.topology import DEAD, RESULTS
-from broadway.mongo import Store, StoreError, refusal
-from broadway.ports import PublishError, Retry
-from broadway.rabbit import Rabbit
+from broadway.mongo.store import Store
+from broadway.ports import PublishError, Retry, StoreError, refusal
+from broadway.rabbit.client import Rabbit
 from broadway.results.bury import bury
 from broadway.runtime.batching import Batcher
 from broadway.runtime.health import Health
 from broadway.service import background, instance
-from broadway.settings import ResultsSettings
+from broadway.settings.programs import ResultsSettings
 
 PREFETCH = 400
 

@@ -1,12 +1,14 @@
 """Named places between two effects, at which the fault suite lets a process die, break, stall or be cancelled.
 
 A crash between any two steps has to be repaired by what comes after it. That is tried at every point of this list, with
-real processes: while ``BROADWAY_CRASH_FILE`` names a file that holds the name of a point and a mode, the first process
-that gets there takes the file away and suffers what it says. Without the variable a point costs a comparison.
+real processes, which ``BROADWAY_CRASH_FILE`` arms at their start: while the file of that name holds the name of a point
+and a mode, the first process that gets there takes the file away and suffers what it says. In a process that is not
+armed a point costs a comparison.
 """
 
 import asyncio
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -80,7 +82,15 @@ class CrashPointError(RuntimeError):
     """A point was told to break."""
 
 
-_file = Path(os.environ[VARIABLE]) if VARIABLE in os.environ else None
+class _Armed:
+    """The file that tells this process where to suffer, and how; None in a process that is not armed."""
+
+    file: Path | None = None
+
+
+def arm(environment: Mapping[str, str]) -> None:
+    """Make the points of this process heed the file that an environment names, or none."""
+    _Armed.file = Path(environment[VARIABLE]) if VARIABLE in environment else None
 
 
 async def reach(point: Point) -> None:
@@ -89,7 +99,7 @@ async def reach(point: Point) -> None:
     Modes: ``exit`` ends the process at once, ``raise`` is an error of nobody's, ``cancel`` cancels the task as a broken
     connection does, and ``hang`` goes on much later.
     """
-    if _file is not None and (mode := _taken(_file, point)):
+    if _Armed.file is not None and (mode := _taken(_Armed.file, point)):
         await _suffer(point, mode)
 
 

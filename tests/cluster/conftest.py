@@ -13,7 +13,7 @@ from broadway import connections
 from broadway.dispatcher import serve as dispatcher
 from broadway.ingest import serve as ingest
 from broadway.results import serve as results
-from broadway.settings import ApiSettings
+from broadway.settings.programs import ApiSettings
 
 COURSES = {
     "cs101": {"tokens": ["staff-101"], "query_tokens": ["query-101"]},

@@ -25,7 +25,7 @@ from broadway.management import Management, ManagementError
 from broadway.messages.events import GraderHeartbeat, JobFinished, encode
 from broadway.messages.ticket import Tickets
 from broadway.messages.topology import control_queue, grader_of, grader_user
-from broadway.settings import ApiSettings
+from broadway.settings.programs import ApiSettings
 
 TOKEN = {"Authorization": "Bearer cluster-token"}
 NOW = datetime.now(UTC)

@@ -7,7 +7,7 @@ import pytest
 from harness import Cluster, stage, until
 from typer.testing import CliRunner, Result
 
-from broadway.cli import app
+from broadway.cli.app import app
 
 TOKEN = {"Authorization": "Bearer cluster-token"}
 

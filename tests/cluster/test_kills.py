@@ -10,7 +10,7 @@ import pytest
 from harness import Client, Place, free_port, stage, until
 from processes import QUICK, QUICK_DISPATCHER, Processes, processes
 
-from broadway.mongo import Store
+from broadway.mongo.store import Store
 
 
 @pytest.fixture

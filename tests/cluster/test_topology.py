@@ -16,8 +16,8 @@ from broadway.management import Management
 from broadway.messages.definitions import Kind
 from broadway.messages.events import JobQueued
 from broadway.messages.topology import DEAD, DISPATCHER, JOBS, RESULTS, course_key, course_queue, ready_queue
-from broadway.mongo import Store
-from broadway.rabbit import Rabbit
+from broadway.mongo.store import Store
+from broadway.rabbit.client import Rabbit
 
 BACKLOG = course_queue("cs241", JobClass.BULK)
 POLICY = "broadway"

@@ -15,7 +15,9 @@ from harness import Place, free_port, until
 from processes import Processes, processes
 
 from broadway.local.broker import Broker
-from broadway.settings import PROGRAMS, Loaded, as_text, leaves, read
+from broadway.settings.loading import Loaded, read
+from broadway.settings.programs import PROGRAMS
+from broadway.settings.setting_names import as_text, leaves
 
 GRADER = ("cluster-token", "host1")
 

@@ -14,7 +14,7 @@ from compose.stack import FILES, ROOT
 from compose.stand_ins import MONGO, PYTHON, RABBITMQ
 from ruamel.yaml import YAML
 
-from broadway.settings import PROGRAMS
+from broadway.settings.programs import PROGRAMS
 from broadway.settings.setting_names import IN_FILE, leaves
 
 BROADWAY = "broadway:0.1.0"

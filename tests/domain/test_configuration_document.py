@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from broadway.settings import PROGRAMS, Leaf, leaves
+from broadway.settings.programs import PROGRAMS
+from broadway.settings.setting_names import Leaf, leaves
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 

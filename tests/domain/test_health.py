@@ -10,7 +10,7 @@ from harness import until
 from typer.testing import CliRunner
 
 from broadway import readiness
-from broadway.cli import app
+from broadway.cli.app import app
 from broadway.readiness import judge
 from broadway.runtime import health as module
 from broadway.runtime.cancellation import end

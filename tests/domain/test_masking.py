@@ -3,7 +3,7 @@
 import pytest
 from pydantic import SecretStr
 
-from broadway.settings import masked
+from broadway.settings.masking import masked
 
 
 @pytest.mark.parametrize(

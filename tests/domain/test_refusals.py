@@ -3,11 +3,13 @@
 from datetime import UTC, datetime
 
 import pytest
-from bson.errors import InvalidDocument
+from bson.errors import InvalidBSON, InvalidDocument
 from pymongo.errors import (
     AutoReconnect,
     BulkWriteError,
     DocumentTooLarge,
+    DuplicateKeyError,
+    InvalidOperation,
     NotPrimaryError,
     OperationFailure,
     ServerSelectionTimeoutError,
@@ -18,8 +20,8 @@ from pymongo.errors import (
 from broadway.domain.job import Outcome
 from broadway.lifecycle.recording import record_what_can_be
 from broadway.messages.events import Event, JobFinished, JobStarted
-from broadway.mongo.refusals import REASON, refusal
-from broadway.ports import Reject
+from broadway.mongo.errors import translated
+from broadway.ports import Reject, StoreError, refusal
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 IDS = {"course": "c", "assignment": "a", "run_id": "r", "job_id": "j", "generation": 1}
@@ -29,6 +31,19 @@ EXECUTION = {**IDS, "execution_id": "e", "grader_id": "g", "started_at": NOW}
 def bulk(*codes: int) -> BulkWriteError:
     errors = [{"index": index, "code": code, "errmsg": f"code {code}"} for index, code in enumerate(codes)]
     return BulkWriteError({"writeErrors": errors, "writeConcernErrors": []})
+
+
+async def as_translated(error: Exception) -> Exception:
+    """The error that a call of the driver raises when the driver raises this one."""
+
+    async def fail() -> None:
+        raise error
+
+    try:
+        await translated(fail())
+    except Exception as raised:  # noqa: BLE001 - any may come
+        return raised
+    pytest.fail("the error was lost")
 
 
 @pytest.mark.parametrize(
@@ -46,8 +61,8 @@ def bulk(*codes: int) -> BulkWriteError:
         ValueError("a bug"),
     ],
 )
-def test_an_outage_is_no_refusal(error: Exception) -> None:
-    assert refusal(error) is None
+async def test_an_outage_is_no_refusal(error: Exception) -> None:
+    assert refusal(await as_translated(error)) is None
 
 
 @pytest.mark.parametrize(
@@ -59,11 +74,35 @@ def test_an_outage_is_no_refusal(error: Exception) -> None:
         (OperationFailure("nested too deep", 15), "nested too deep"),
         (bulk(10334), "code 10334"),
         (bulk(10107, 10334), "code 10334"),
-        (OperationFailure("x" * 10_000, 2), "x" * REASON),
+        (OperationFailure("x" * 10_000, 2), "x" * 300),
     ],
 )
-def test_a_refusal_is_told_in_few_words(error: Exception, why: str) -> None:
-    assert refusal(error) == why
+async def test_a_refusal_is_told_in_few_words(error: Exception, why: str) -> None:
+    assert refusal(await as_translated(error)) == why
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AutoReconnect("gone"),
+        ServerSelectionTimeoutError("no server"),
+        WTimeoutError("slow"),
+        OperationFailure("no disk left", 14031),
+        DuplicateKeyError("it is there"),
+        InvalidOperation("after close"),
+        bulk(10107),
+    ],
+)
+async def test_every_error_of_the_driver_is_the_stores_with_the_same_text(error: Exception) -> None:
+    raised = await as_translated(error)
+    assert isinstance(raised, StoreError)
+    assert str(raised) == str(error)
+    assert raised.__cause__ is error
+
+
+@pytest.mark.parametrize("error", [InvalidBSON("an unreadable document"), ValueError("a bug"), TimeoutError()])
+async def test_no_other_error_is_the_stores(error: Exception) -> None:
+    assert await as_translated(error) is error
 
 
 class Book:
@@ -77,7 +116,7 @@ class Book:
     async def record(self, event: Event) -> str:
         self.tried.append(event)
         if any(word in repr(event) for word in self.refused):
-            raise self.error
+            raise await as_translated(self.error)
         return "recorded"
 
 
@@ -117,6 +156,6 @@ async def test_what_is_refused_whatever_it_is_becomes_a_dead_letter(finished: Jo
 
 async def test_an_outage_changes_no_event(finished: JobFinished) -> None:
     book = Book("job_id", error=AutoReconnect("gone"))
-    with pytest.raises(AutoReconnect):
+    with pytest.raises(StoreError):
         await record_what_can_be(finished, book.record, refusal=refusal)
     assert book.tried == [finished]

@@ -11,18 +11,17 @@ from typing import Any
 
 import pytest
 
-from broadway.settings import (
+from broadway.settings.loading import load
+from broadway.settings.loading import read as read_all
+from broadway.settings.programs import (
     ApiSettings,
     DispatcherSettings,
     GraderSettings,
     IngestSettings,
-    Leaf,
     ResultsSettings,
     ServiceSettings,
-    leaves,
-    load,
 )
-from broadway.settings import read as read_all
+from broadway.settings.setting_names import Leaf, leaves
 
 PROGRAMS: dict[str, tuple[type[Any], list[str]]] = {
     "api": (ApiSettings, []),

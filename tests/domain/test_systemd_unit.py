@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from broadway.settings import EX_CONFIG, GraderSettings, load
+from broadway.settings.loading import EX_CONFIG, load
+from broadway.settings.programs import GraderSettings
 
 UNIT = Path(__file__).parents[2] / "deploy" / "systemd" / "broadway-grader@.service"
 OCI = UNIT.with_name(f"{UNIT.name}.d") / "oci.conf"

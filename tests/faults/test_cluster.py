@@ -23,7 +23,7 @@ from broadway.local.processes import free_ports
 from broadway.messages.events import JobQueued
 from broadway.messages.topology import JOBS, course_key, course_queue
 from broadway.ports import PublishError
-from broadway.rabbit import Rabbit
+from broadway.rabbit.client import Rabbit
 
 HOSTS = {f"n{number}": f"127.0.0.{number}" for number in (1, 2, 3)}
 QUEUE, KEY = course_queue("cs1", JobClass.BULK), course_key("cs1", JobClass.BULK)

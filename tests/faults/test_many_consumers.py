@@ -14,7 +14,7 @@ from harness import until
 from broadway.domain.job import JobClass
 from broadway.messages.events import JobQueued
 from broadway.messages.topology import DEAD, JOBS, ready_key, ready_queue
-from broadway.rabbit import Rabbit as Publisher
+from broadway.rabbit.client import Rabbit as Publisher
 
 GRADERS = 30
 OLD_ENOUGH = 2  # seconds: what a broker has declared within the last one before it is killed, it has not kept

@@ -14,9 +14,9 @@ from pymongo.asynchronous.database import AsyncDatabase
 from broadway import connections
 from broadway.ingest import serve as ingest
 from broadway.local.broker import Broker
-from broadway.mongo import Store
-from broadway.rabbit import Rabbit
-from broadway.settings import IngestSettings
+from broadway.mongo.store import Store
+from broadway.rabbit.client import Rabbit
+from broadway.settings.programs import IngestSettings
 
 
 @pytest.fixture(scope="session")

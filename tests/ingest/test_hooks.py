@@ -19,8 +19,8 @@ from standardwebhooks.webhooks import Webhook
 
 from broadway.domain.job import Attempt, RetryPolicy
 from broadway.domain.webhook import Delivery, DeliveryState, Push, delivery_key
-from broadway.mongo import Store
 from broadway.mongo.hooks import DeliveryMove
+from broadway.mongo.store import Store
 
 SECRET = "a-secret-of-this-hook"
 ALICE, BOB = "alice", "bob"

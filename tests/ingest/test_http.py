@@ -13,8 +13,8 @@ from broadway.domain.job import Attempt, FaultPhase, Job, JobClass, JobLog, Outc
 from broadway.lifecycle.phases import advance
 from broadway.messages.events import GraderHeartbeat, RunningJob
 from broadway.messages.topology import course_queue
-from broadway.mongo import Store
-from broadway.rabbit import Rabbit
+from broadway.mongo.store import Store
+from broadway.rabbit.client import Rabbit
 
 NOBODY = "0123456789abcdef01234567"
 POLICY = RetryPolicy()

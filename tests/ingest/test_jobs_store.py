@@ -12,9 +12,9 @@ from pymongo import MongoClient
 from pymongo.synchronous.database import Database
 
 from broadway.domain.job import Job, JobClass, JobLog, JobState, Move
-from broadway.mongo import Store
 from broadway.mongo.jobs import ConflictError
-from broadway.settings import IngestSettings
+from broadway.mongo.store import Store
+from broadway.settings.programs import IngestSettings
 
 
 @pytest.fixture

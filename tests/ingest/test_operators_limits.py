@@ -14,8 +14,8 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from broadway import connections
 from broadway.ingest import serve as ingest
-from broadway.mongo import Store
-from broadway.settings import IngestSettings
+from broadway.mongo.store import Store
+from broadway.settings.programs import IngestSettings
 
 Database = AsyncDatabase[dict[str, Any]]
 

@@ -18,9 +18,9 @@ from broadway.ingest.commands.submit import KeyReusedError, RunRequest, Submissi
 from broadway.lifecycle.announce import Hold
 from broadway.lifecycle.phases import advance
 from broadway.lifecycle.steps import PUBLISH_GRACE, Step, complete
-from broadway.mongo import Store
 from broadway.mongo.batched import Batched
 from broadway.mongo.runs import RunMove
+from broadway.mongo.store import Store
 
 LIMITS = Limits(max_job_seconds=1000)
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

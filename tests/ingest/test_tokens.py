@@ -14,10 +14,10 @@ from pymongo.asynchronous.database import AsyncDatabase
 from structlog.testing import capture_logs
 
 from broadway.ingest.serve import load_courses
-from broadway.mongo import Store
 from broadway.mongo.courses import Courses
+from broadway.mongo.store import Store
 from broadway.service import StartError
-from broadway.settings import IngestSettings
+from broadway.settings.programs import IngestSettings
 
 Document = dict[str, Any]
 Restart = Callable[[object], Awaitable[None]]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from broadway.messages.events import GraderHeartbeat
-from broadway.mongo import Store
+from broadway.mongo.store import Store
 from broadway.mongo.workers import Attached
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

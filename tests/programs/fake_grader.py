@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from broadway import service
 from broadway.grader.serve import run
-from broadway.settings import GraderSettings, LogSettings
+from broadway.settings.programs import GraderSettings, LogSettings
 
 
 def main() -> None:

@@ -4,7 +4,8 @@ from fake_containers import FakeContainers
 
 from broadway import service
 from broadway.grader.serve import run
-from broadway.settings import GraderSettings, load
+from broadway.settings.loading import load
+from broadway.settings.programs import GraderSettings
 
 
 def main() -> None:

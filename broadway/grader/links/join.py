@@ -10,7 +10,7 @@ from broadway.grader.links.protocol import AGENT, hostname
 from broadway.messages.events import GraderOrder
 from broadway.runtime.tls import distrust
 from broadway.service import StartError
-from broadway.settings import GraderSettings
+from broadway.settings.programs import GraderSettings
 
 log = structlog.get_logger(__name__)
 

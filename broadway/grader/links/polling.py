@@ -22,7 +22,7 @@ from broadway.grader.links.protocol import (
 )
 from broadway.runtime.cancellation import end
 from broadway.service import StartError, background, unless_stopped
-from broadway.settings import GraderSettings
+from broadway.settings.programs import GraderSettings
 
 log = structlog.get_logger(__name__)
 

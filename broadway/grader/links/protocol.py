@@ -19,7 +19,7 @@ from broadway.grader.worker.runner import Runner
 from broadway.grader.worker.self_check import SelfCheck
 from broadway.grader.worker.spool import Spool
 from broadway.service import unless_stopped
-from broadway.settings import GraderSettings
+from broadway.settings.programs import GraderSettings
 
 log = structlog.get_logger(__name__)
 

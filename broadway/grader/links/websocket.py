@@ -32,7 +32,7 @@ from broadway.grader.worker.self_check import SelfCheck
 from broadway.grader.worker.spool import Spool
 from broadway.runtime.cancellation import end
 from broadway.service import background
-from broadway.settings import GraderSettings
+from broadway.settings.programs import GraderSettings
 
 log = structlog.get_logger(__name__)
 

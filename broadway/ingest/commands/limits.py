@@ -18,7 +18,7 @@ from broadway.domain.assignment import (
     memory_bytes,
 )
 from broadway.domain.run import PIPELINE_OF, Run
-from broadway.settings import IngestSettings
+from broadway.settings.programs import IngestSettings
 
 # Far above what anybody has needed, and about what Linux lets a program start with.
 MAX_VARIABLES = 1000

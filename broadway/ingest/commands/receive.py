@@ -30,9 +30,7 @@ from broadway.ingest.commands.submit import KeyReusedError, RunRequest, Submissi
 from broadway.lifecycle.announce import Announcements
 from broadway.lifecycle.orders import Orders, RunIsBusyError
 from broadway.lifecycle.steps import RunSteps
-from broadway.mongo import StoreError
-from broadway.mongo.assignments import UnstorableError
-from broadway.ports import Retry
+from broadway.ports import Retry, StoreError, UnstorableError
 from broadway.runtime import metrics
 
 log = structlog.get_logger(__name__)

@@ -12,7 +12,7 @@ from yarl import URL
 
 from broadway.management import Management, ManagementError, virtual_host
 from broadway.messages.topology import Grants, control_queue, grader_grants, grader_user
-from broadway.mongo import StoreError
+from broadway.ports import StoreError
 
 log = structlog.get_logger(__name__)
 

@@ -33,10 +33,10 @@ from broadway.messages.events import (
     ids_of,
 )
 from broadway.messages.topology import EVENTS, JOBS, event_key, ready_key, ready_queue
-from broadway.mongo import StoreError, refusal
 from broadway.mongo.workers import Attached
-from broadway.ports import PublishError, Reject
-from broadway.rabbit import Rabbit, Taken, Taker
+from broadway.ports import PublishError, Reject, StoreError, refusal
+from broadway.rabbit.client import Rabbit
+from broadway.rabbit.single_take import SingleTake, Taken
 from broadway.runtime import metrics
 from broadway.runtime.metrics import Refusal
 
@@ -205,10 +205,10 @@ class Gateway:
         within = max(wait, patience) if await self.jobs.are_any_waiting(worker.pool) else wait
         if within <= 0:
             return None
-        async with self.rabbit.taker(ready_queue(worker.pool), tag=f"http-grader@{worker.id}") as taker:
+        async with self.rabbit.single_take(ready_queue(worker.pool), tag=f"http-grader@{worker.id}") as taker:
             return await self.take(worker, taker, within=within)
 
-    async def take(self, worker: Attached, taker: Taker, *, within: float | None = None) -> Handout | None:
+    async def take(self, worker: Attached, taker: SingleTake, *, within: float | None = None) -> Handout | None:
         """The next job for a grader, stored as started; None when none came in time.
 
         Raises:

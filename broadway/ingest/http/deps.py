@@ -19,10 +19,10 @@ from broadway.ingest.live.feed import Feed
 from broadway.ingest.reads.reads import Reads
 from broadway.lifecycle.announce import Announcements
 from broadway.lifecycle.orders import Orders
-from broadway.mongo import Store
-from broadway.rabbit import Rabbit
+from broadway.mongo.store import Store
+from broadway.rabbit.client import Rabbit
 from broadway.runtime.health import Health
-from broadway.settings import IngestSettings
+from broadway.settings.programs import IngestSettings
 
 
 @dataclass(slots=True)

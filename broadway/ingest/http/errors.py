@@ -16,8 +16,7 @@ from broadway.ingest.commands.submit import KeyReusedError
 from broadway.ingest.http.answers import Refused, failure, invalid_body, problem, refused
 from broadway.ingest.http.bodies import BodyTooLargeError, BodyTooSlowError, InvalidBodyError
 from broadway.lifecycle.orders import NoRunError, OrderError
-from broadway.mongo import StoreError
-from broadway.mongo.assignments import UnstorableError
+from broadway.ports import StoreError, UnstorableError
 
 log = structlog.get_logger(__name__)
 

@@ -18,7 +18,7 @@ import structlog
 from broadway.domain.job import Job, Outcome
 from broadway.ingest.live.waiting_line import Key, WaitingLine
 from broadway.messages.events import Event, JobSettled, JobStarted, RunAdvanced
-from broadway.mongo import StoreError
+from broadway.ports import StoreError
 
 log = structlog.get_logger(__name__)
 

@@ -17,9 +17,8 @@ from broadway.ingest.http.bodies import read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.endpoint import handles_outages
 from broadway.ingest.http.scope import attached_grader, demand_admitted
-from broadway.mongo import StoreError
 from broadway.mongo.workers import Attached
-from broadway.ports import PublishError
+from broadway.ports import PublishError, StoreError
 from broadway.runtime.cancellation import end
 
 log = structlog.get_logger(__name__)

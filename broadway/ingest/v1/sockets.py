@@ -23,9 +23,8 @@ from broadway.ingest.http.server import NO_CODE, PINGS
 from broadway.ingest.v1.polling import is_ours, pool_of, runtime_of
 from broadway.messages.events import GraderMode
 from broadway.messages.topology import ready_queue
-from broadway.mongo import StoreError
 from broadway.mongo.workers import Attached
-from broadway.ports import PublishError
+from broadway.ports import PublishError, StoreError
 from broadway.runtime.cancellation import heeded
 from broadway.service import background
 
@@ -182,7 +181,7 @@ class _Connection:
             assert self.worker is not None  # noqa: S101 - nobody is idle before registering
             try:
                 queue, tag = ready_queue(self.worker.pool), f"ws-grader@{self.worker.id}"
-                async with self.gateway.rabbit.taker(queue, tag=tag) as taker:
+                async with self.gateway.rabbit.single_take(queue, tag=tag) as taker:
                     while True:
                         await self.idle.wait()
                         await self.wanted.wait()

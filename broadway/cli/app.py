@@ -1,0 +1,219 @@
+"""The command `broadway`, with the subcommands that have no file of their own."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from broadway.cli import dead_letters, graders, hooks, topology
+from broadway.cli.common import EXIT_FAILED, LOCAL, AsJson, Course, Server, Token, client
+from broadway.cli.doctor import doctor
+
+app = typer.Typer(
+    name="broadway",
+    help="A distributed grading service for university courses.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+runs = typer.Typer(help="Grading runs.", no_args_is_help=True)
+jobs = typer.Typer(help="Jobs of a run.", no_args_is_help=True)
+configs = typer.Typer(help="Settings of the programs.", no_args_is_help=True)
+app.add_typer(runs, name="run")
+app.add_typer(jobs, name="job")
+app.add_typer(graders.app, name="grader")
+app.add_typer(configs, name="config")
+app.add_typer(hooks.app, name="hook")
+app.add_typer(hooks.rosters, name="roster")
+app.add_typer(topology.app, name="topology")
+app.add_typer(dead_letters.app, name="dead")
+app.command("doctor", context_settings={"ignore_unknown_options": True})(doctor)
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def _broadway(*, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from broadway import __version__  # noqa: PLC0415 - --help must not wait for it
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def up(
+    *,
+    directory: Annotated[Path, typer.Option(help="Data, logs and secrets.")] = Path(".broadway/up"),
+    bind_addr: Annotated[str, typer.Option(help="Address of the API.")] = "127.0.0.1",
+    bind_port: Annotated[int, typer.Option(help="Port of the API.", min=1, max=65535)] = 1470,
+    grader_count: Annotated[int, typer.Option("--graders", help="Graders to start.", min=1)] = 1,
+    slots: Annotated[int | None, typer.Option(help="Jobs at a time per grader; one per CPU by default.", min=1)] = None,
+    course_config: Annotated[
+        Path | None, typer.Option(help="JSON file of courses.", exists=True, dir_okay=False)
+    ] = None,
+    token: Annotated[str | None, typer.Option(help="The cluster token; random by default.", show_default=False)] = None,
+    json_ready: Annotated[Path | None, typer.Option(help="Write all addresses here when everything is ready.")] = None,
+) -> None:
+    """Run everything on this machine until Ctrl-C.
+
+    Starts a private RabbitMQ (unless BROADWAY_AMQP_URL is set), an embedded store (unless BROADWAY_MONGODB_DSN is
+    set), a Docker Engine if none answers, the API and graders.
+    """
+    import asyncio  # noqa: PLC0415
+
+    from broadway.cli.up import UpOptions  # noqa: PLC0415
+    from broadway.cli.up import up as run_up  # noqa: PLC0415
+
+    options = UpOptions(
+        directory=directory,
+        bind_addr=bind_addr,
+        bind_port=bind_port,
+        graders=grader_count,
+        slots=slots or os.cpu_count() or 1,
+        course_config=course_config,
+        token=token,
+        json_ready=json_ready,
+    )
+    raise typer.Exit(asyncio.run(run_up(options)))
+
+
+@app.command()
+def health(
+    file: Annotated[Path, typer.Argument(help="What a service was told to keep as its --health-file.")],
+) -> None:
+    """Say whether a service is ready, or what it lacks since when; exit 1 when it is not.
+
+    For supervisors of services that speak no HTTP. The API has /readyz.
+    """
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    from broadway.readiness import judge  # noqa: PLC0415
+
+    is_ready, sentence = judge(file, datetime.now(UTC))
+    print(sentence)
+    raise typer.Exit(0 if is_ready else EXIT_FAILED)
+
+
+@runs.command("show")
+def run_show(
+    run_id: Annotated[str, typer.Argument(help="The run's id.")],
+    *,
+    course: Course,
+    token: Token,
+    server: Server = LOCAL,
+    as_json: AsJson = False,
+) -> None:
+    """Show a run: a line for each job, with its outcome and why."""
+    with client(server, course, token) as api:
+        run = api.run(run_id)
+    if as_json:
+        print(run.model_dump_json(indent=2))
+        return
+    from broadway.cli.tables import run_table  # noqa: PLC0415
+
+    run_table(run)
+
+
+Reason = Annotated[str | None, typer.Option(help="Why, for the results.", show_default=False)]
+
+
+@runs.command("cancel")
+def run_cancel(
+    run_id: Annotated[str, typer.Argument(help="The run's id.")],
+    *,
+    reason: Reason = None,
+    course: Course,
+    token: Token,
+    server: Server = LOCAL,
+) -> None:
+    """End a run: jobs that wait never start, those that run are killed."""
+    with client(server, course, token) as api:
+        done = api.cancel_run(run_id, reason=reason)
+    print(f"{len(done.jobs)} jobs cancelled; the run is {done.state}")
+
+
+@runs.command("rerun")
+def run_rerun(
+    run_id: Annotated[str, typer.Argument(help="The run's id.")],
+    *,
+    failed: Annotated[bool, typer.Option("--failed", help="Only jobs that have not succeeded.")] = False,
+    course: Course,
+    token: Token,
+    server: Server = LOCAL,
+) -> None:
+    """Run a run again, and then what comes after the jobs concerned."""
+    with client(server, course, token) as api:
+        done = api.rerun_run(run_id, failed=failed)
+    print(f"{len(done.jobs)} jobs queued; the run is in {done.state}, round {done.round}")
+
+
+@jobs.command("cancel")
+def job_cancel(
+    job_id: Annotated[str, typer.Argument(help="The job's id.")],
+    *,
+    reason: Reason = None,
+    course: Course,
+    token: Token,
+    server: Server = LOCAL,
+) -> None:
+    """End one job; its run goes on without it."""
+    with client(server, course, token) as api:
+        done = api.cancel_job(job_id, reason=reason)
+    print(f"cancelled; the run is in {done.state}")
+
+
+@jobs.command("rerun")
+def job_rerun(
+    job_id: Annotated[str, typer.Argument(help="The job's id.")],
+    *,
+    course: Course,
+    token: Token,
+    server: Server = LOCAL,
+) -> None:
+    """Run one job again, and then what comes after it."""
+    with client(server, course, token) as api:
+        done = api.rerun_job(job_id)
+    print(f"queued; the run is in {done.state}, round {done.round}")
+
+
+@jobs.command("log")
+def job_log(
+    job_id: Annotated[str, typer.Argument(help="The job's id.")],
+    *,
+    course: Course,
+    token: Token,
+    server: Server = LOCAL,
+) -> None:
+    """Print what a finished job wrote. On a terminal, control characters are shown as escapes."""
+    from broadway.cli.terminal import show  # noqa: PLC0415 - --help must not wait for it
+
+    with client(server, course, token) as api:
+        log = api.job_log(job_id)
+    show(log.stdout, sys.stdout)
+    show(log.stderr, sys.stderr)
+
+
+@configs.command("show", context_settings={"ignore_unknown_options": True})
+def config_show(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PROGRAM ARGUMENTS",
+            help="api (unless another is named), ingest, dispatcher, results or grader; and what it would be told.",
+        ),
+    ] = None,
+    *,
+    origin: Annotated[bool, typer.Option("--origin", help="Say where each value is from.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a program would run with, here and with these arguments; without its secrets."""
+    from broadway.cli.config import show  # noqa: PLC0415
+
+    show(arguments or [], origin=origin, as_json=as_json)

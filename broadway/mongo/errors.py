@@ -1,0 +1,77 @@
+"""Translation of the driver's errors into those of ``broadway.ports``."""
+
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from bson.errors import BSONError, InvalidBSON
+from pymongo.errors import (
+    BulkWriteError,
+    ConnectionFailure,
+    ExecutionTimeout,
+    OperationFailure,
+    PyMongoError,
+    WriteConcernError,
+)
+from pymongo.errors import DuplicateKeyError as DriverDuplicateKeyError
+
+from broadway.ports import StoreError, UnstorableError
+
+# Codes of a server that cannot do what it is asked now, whatever the document is like.
+_NOT_NOW = frozenset(
+    {
+        *(10107, 13435, 13436, 11602, 189, 133, 134),  # not the primary, or not yet
+        *(91, 11600, 11601, 290),  # shutting down, interrupted
+        *(6, 7, 89, 9001),  # the network between servers
+        *(24, 50, 64, 79, 100, 262),  # out of time, or too few servers for the write concern
+        *(112, 246, 251),  # another writer came first
+        *(13, 18, 14031, 16500),  # not allowed in, no disk left, too much asked: for an operator
+    }
+)
+
+Answer = TypeVar("Answer")
+
+
+class StoreUnavailableError(StoreError):
+    """No server took the request, or its answer was lost: a failure of every request alike."""
+
+
+class DuplicateKeyError(StoreError):
+    """The collection has another document with the same unique key."""
+
+
+async def translated(call: Awaitable[Answer]) -> Answer:
+    """Await a call of the driver.
+
+    Raises:
+        StoreError: The driver raised one of its errors, which is the cause of this one and has the same text.
+        UnstorableError: The driver could not encode a document.
+    """
+    try:
+        return await call
+    except PyMongoError as error:
+        raise store_error(error) from error
+    except InvalidBSON:  # a stored document cannot be decoded; no document of the caller's is at fault
+        raise
+    except BSONError as error:
+        raise UnstorableError(str(error)) from error
+
+
+def store_error(error: PyMongoError) -> StoreError:
+    """Translate an error of the driver."""
+    match error:
+        case ConnectionFailure():
+            return StoreUnavailableError(str(error))
+        case DriverDuplicateKeyError():
+            return DuplicateKeyError(str(error), refusal=_refusal(error))
+        case _:
+            return StoreError(str(error), refusal=_refusal(error))
+
+
+def _refusal(error: PyMongoError) -> str | None:
+    """The server's objection to a document; None for any other error, such as an outage."""
+    if isinstance(error, BulkWriteError):
+        written = [e for e in error.details.get("writeErrors", []) if e.get("code") not in _NOT_NOW]
+        return str(written[0].get("errmsg")) if written else None
+    if not isinstance(error, OperationFailure) or isinstance(error, ExecutionTimeout | WriteConcernError):
+        return None
+    return None if error.code in _NOT_NOW else str(error)

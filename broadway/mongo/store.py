@@ -1,0 +1,132 @@
+"""All collections of one deployment, and the connection to them."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+from pymongo import WriteConcern
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import ConfigurationError, PyMongoError
+
+from broadway.mongo.assignments import Assignments
+from broadway.mongo.batched import (
+    Batched,
+    BatchedAssignments,
+    BatchedCourses,
+    BatchedDeliveries,
+    BatchedJobs,
+    BatchedRuns,
+)
+from broadway.mongo.client import Client
+from broadway.mongo.courses import Courses
+from broadway.mongo.dead_letters import DeadLetters
+from broadway.mongo.errors import translated
+from broadway.mongo.hooks import Deliveries, Hooks, Quotas, Rosters
+from broadway.mongo.jobs import Jobs
+from broadway.mongo.leases import Leases
+from broadway.mongo.logs import Logs
+from broadway.mongo.runs import Runs
+from broadway.mongo.secrets import Secrets
+from broadway.mongo.workers import Workers
+from broadway.ports import StoreError
+
+DURABLE = WriteConcern("majority", j=True, wtimeout=10_000)
+
+
+class StoreUnreachableError(ConnectionError):
+    """No MongoDB answers at the configured address, or it refuses us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """All collections of one deployment."""
+
+    courses: Courses
+    assignments: Assignments
+    runs: Runs
+    jobs: Jobs
+    logs: Logs
+    workers: Workers
+    leases: Leases
+    secrets: Secrets
+    dead_letters: DeadLetters
+    hooks: Hooks
+    rosters: Rosters
+    deliveries: Deliveries
+    quotas: Quotas
+    _primary: AsyncDatabase[dict[str, Any]]
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def connect(
+        cls, dsn: str, *, primary: str = "AG", logs: str = "logs", server_timeout: float = 5, service: str = "broadway"
+    ) -> AsyncIterator[Self]:
+        """Connect, check that the store answers, and make sure of the indexes.
+
+        Args:
+            dsn: A MongoDB connection string.
+            primary: The database of everything but logs.
+            logs: The database of the logs.
+            server_timeout: Seconds to wait for a server.
+            service: The name that the server sees.
+
+        Raises:
+            StoreUnreachableError: Nothing usable answers within the timeout.
+        """
+        try:
+            client = Client(
+                dsn, serverSelectionTimeoutMS=int(server_timeout * 1000), tz_aware=True, appname=f"broadway-{service}"
+            )
+        except (ConfigurationError, ValueError) as error:
+            raise StoreUnreachableError(f"the MongoDB address is not usable: {error}") from error
+        async with client:
+            try:
+                await client.admin.command("ping")
+                store = await cls._open(client, primary, logs)
+            except (ConnectionError, PyMongoError, StoreError) as error:
+                raise StoreUnreachableError(f"MongoDB does not answer: {error}") from error
+            yield store
+
+    @classmethod
+    async def _open(cls, client: Client, primary: str, logs: str) -> Self:
+        main = client.get_database(primary, write_concern=DURABLE)
+        store = cls(
+            courses=Courses(main["course"]),
+            assignments=Assignments(main["assignment_config"]),
+            runs=Runs(main["grading_run"]),
+            jobs=Jobs(main["grading_job"]),
+            logs=Logs(client.get_database(logs, write_concern=DURABLE)["job_log"]),
+            workers=Workers(main["worker_node"]),
+            leases=Leases(main["service_lease"]),
+            secrets=Secrets(main["service_secret"]),
+            dead_letters=DeadLetters(main["dead_letter"]),
+            hooks=Hooks(main["hook"]),
+            rosters=Rosters(main["roster"]),
+            deliveries=Deliveries(main["hook_delivery"]),
+            quotas=Quotas(main["hook_quota"]),
+            _primary=main,
+        )
+        await store.runs.ensure_indexes()
+        await store.jobs.ensure_indexes()
+        await store.logs.ensure_indexes()
+        await store.deliveries.ensure_indexes()
+        return store
+
+    def shared(self, *, linger: float = 0) -> Batched:
+        """The collections that are used the most, for many callers at once; ``linger``: see ``BatchedRuns``."""
+        return Batched(
+            courses=BatchedCourses(self._primary["course"]),
+            assignments=BatchedAssignments(self._primary["assignment_config"]),
+            runs=BatchedRuns(self._primary["grading_run"], linger=linger),
+            jobs=BatchedJobs(self._primary["grading_job"]),
+            deliveries=BatchedDeliveries(self._primary["hook_delivery"]),
+        )
+
+    async def ping(self) -> None:
+        """Return when the store answers.
+
+        Raises:
+            StoreError: It does not.
+        """
+        await translated(self._primary.command("ping"))

@@ -1,0 +1,35 @@
+"""One consumer of a queue, on a channel of its own."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel, AbstractRobustQueue
+
+from broadway.rabbit.calls import CALL_TIMEOUT
+
+
+@dataclass(slots=True, eq=False)
+class Consumer:
+    """A channel with a consumer, which may be stopped and started; what it has delivered can be settled meanwhile."""
+
+    channel: AbstractRobustChannel
+    queue: AbstractRobustQueue
+    tag: str
+    number: int
+    is_taking: bool = False
+    arrivals: int = 0  # since the last look
+    strikes: int = 0  # looks in a row at which messages waited and none had arrived
+
+    async def start(self, on_message: Callable[[AbstractIncomingMessage], Awaitable[None]]) -> None:
+        async def arrive(message: AbstractIncomingMessage) -> None:
+            self.arrivals += 1
+            await on_message(message)
+
+        if not self.is_taking:
+            await self.queue.consume(arrive, consumer_tag=self.tag, timeout=CALL_TIMEOUT)
+            self.is_taking = True
+
+    async def stop(self) -> None:
+        if self.is_taking:
+            self.is_taking = False  # even if this fails: then its channel is gone, and the client restores no consumer
+            await self.queue.cancel(self.tag, timeout=CALL_TIMEOUT)

@@ -1,0 +1,117 @@
+"""Publishing with confirms, on one connection."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import aio_pika
+import stamina
+from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel, AbstractRobustConnection
+
+from broadway.messages.events import Event, Wire, encode
+from broadway.messages.topology import DEAD_LETTERS, Exchange, Queue, dead_letter_key
+from broadway.ports import PublishError
+from broadway.rabbit.calls import call, close
+from broadway.rabbit.connecting import robust_channel
+from broadway.runtime import metrics
+from broadway.runtime.crashpoints import Point, reach
+
+FIRST_PAUSE = 0.1  # seconds before a publish is repeated
+PUBLISH_DEADLINE = 30  # seconds, over all repetitions of one publish
+
+
+class ConfirmedPublisher:
+    """Publishes on one channel, which is opened at the first publish and replaced when it is stuck."""
+
+    def __init__(self, connection: AbstractRobustConnection, *, service: str) -> None:
+        self._connection = connection
+        self._service = service
+        self._channel: AbstractRobustChannel | None = None
+        self._opening = asyncio.Lock()
+
+    async def publish(self, exchange: Exchange, key: str, event: Event, *, user: str) -> None:
+        """Return once the broker has confirmed the event. Repeats, with the same message id, while that is unknown.
+
+        Raises:
+            PublishError: Refused, unroutable, or still unknown after ``PUBLISH_DEADLINE``.
+        """
+        await reach(Point.PUBLISH_BEGUN)
+        wire = encode(event, source=f"/broadway/{self._service}")
+        message = _message(wire, exchange, self._service, user=user)
+        try:
+            await self._publish_once(exchange, key, message)
+        except PublishError as error:
+            if not error.unknown:
+                raise
+            await self._publish_again(exchange, key, message)
+        await reach(Point.PUBLISH_CONFIRMED)
+
+    async def park(self, message: AbstractIncomingMessage, *, queue: Queue, reason: str) -> None:
+        """Copy a delivery to the dead letters, with the reason.
+
+        Raises:
+            PublishError: Refused, or unknown; it is not repeated.
+        """
+        headers = {**message.headers, "x-broadway-reason": reason[:1000], "x-broadway-queue": queue.name}
+        copy = aio_pika.Message(
+            message.body,
+            headers=headers,
+            content_type=message.content_type,
+            message_id=message.message_id,
+            type=message.type,
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+        )
+        await self._publish_once(DEAD_LETTERS, dead_letter_key(queue.name), copy)
+
+    async def channel(self) -> AbstractRobustChannel:
+        """The channel that publishes, opened if there is none."""
+        async with self._opening:
+            if self._channel is None:
+                self._channel = await robust_channel(self._connection)
+            return self._channel
+
+    async def _publish_again(self, exchange: Exchange, key: str, message: aio_pika.Message) -> None:
+        """Repeat a publish until it is known what became of it. Apart, since a loop that is ready to costs too."""
+        await asyncio.sleep(FIRST_PAUSE)
+        async for attempt in stamina.retry_context(
+            on=_is_unknown, attempts=None, timeout=PUBLISH_DEADLINE, wait_initial=FIRST_PAUSE, wait_max=2
+        ):
+            with attempt:
+                await self._publish_once(exchange, key, message)
+
+    async def _publish_once(self, exchange: Exchange, key: str, message: aio_pika.Message) -> None:
+        channel: AbstractRobustChannel | None = None
+        begun = time.perf_counter()
+        try:
+            async with call(f"{exchange.name} did not take {key}"):
+                channel = await self.channel()
+                target = await channel.get_exchange(exchange.name, ensure=False)
+                await target.publish(message, key, mandatory=not exchange.transient)
+        except PublishError as error:
+            metrics.PUBLISH_FAILURES.labels(exchange.name, "unknown" if error.unknown else "refused").inc()
+            if isinstance(error.__cause__, TimeoutError) and channel is self._channel:
+                self._channel = None  # a queue that takes nothing may hold up the whole channel
+                if channel:
+                    await close(channel)
+            raise
+        metrics.PUBLISH_SECONDS.labels(exchange.name).observe(time.perf_counter() - begun)
+
+
+def _message(wire: Wire, exchange: Exchange, service: str, *, user: str) -> aio_pika.Message:
+    durable = aio_pika.DeliveryMode.NOT_PERSISTENT if exchange.transient else aio_pika.DeliveryMode.PERSISTENT
+    headers: Mapping[str, Any] = wire.headers
+    return aio_pika.Message(
+        wire.body,
+        headers=dict(headers),
+        content_type=wire.content_type,
+        message_id=wire.message_id,
+        type=wire.type,
+        app_id=f"broadway-{service}",
+        user_id=user,
+        delivery_mode=durable,
+    )
+
+
+def _is_unknown(error: Exception) -> bool:
+    return isinstance(error, PublishError) and error.unknown
