@@ -42,6 +42,14 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Size:
+    """The most that a file system of a job's own may hold."""
+
+    size: int = 1024 * 1024 * 1024  # bytes
+    inodes: int = 200_000
+
+
+@dataclass(frozen=True, slots=True)
 class Mount:
     """A file or directory of the host that a container sees at ``target``."""
 

@@ -18,8 +18,9 @@ from fake_containers import FakeContainers
 from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase, Outcome
 from broadway.grader.grading.grade import Graded, grade
-from broadway.grader.grading.workspace import Size, Workspace, may_mount, workspace
-from broadway.grader.ports import Labels, Mount, StageRun, Upcoming
+from broadway.grader.grading.workspace import Workspace, workspace
+from broadway.grader.ports import Labels, Mount, Size, StageRun, Upcoming
+from broadway.grader.sandbox.mounts import may_mount
 
 Act = Callable[[dict[str, Path]], None]
 LABELS = Labels("g", "life", "job", "execution", 0)
@@ -227,7 +228,7 @@ def test_a_grader_without_rights_blames_what_hides_itself(tmp_path: Path) -> Non
     (out / "hidden").mkdir(parents=True)
     (out / "hidden" / "link").symlink_to("/etc")
     program = (
-        "import asyncio, os, pathlib, sys; from broadway.grader import files; os.setuid(65534)\n"
+        "import asyncio, os, pathlib, sys; from broadway.grader.grading import files; os.setuid(65534)\n"
         "asyncio.run(files.neutralise(pathlib.Path(sys.argv[1])))"
     )
     for path in (out / "hidden", out):

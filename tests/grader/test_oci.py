@@ -21,15 +21,14 @@ from images import BUSYBOX, busybox, layer, layout
 
 from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase
-from broadway.grader.grading.workspace import Size
-from broadway.grader.oci import OciContainers, OciOptions
 from broadway.grader.oci.container import owner
+from broadway.grader.oci.containers import OciContainers, OciOptions
 from broadway.grader.oci.groups import OURS
 from broadway.grader.oci.host import STATE
 from broadway.grader.oci.images import Store
 from broadway.grader.oci.layers import LayerError
 from broadway.grader.oci.sources import Layout
-from broadway.grader.ports import ContainerError, Labels, Limits, StageRun
+from broadway.grader.ports import ContainerError, Labels, Limits, Size, StageRun
 from broadway.grader.sandbox.cgroups import ROOT
 from broadway.grader.sandbox.process_identity import has_ended
 from broadway.grader.sandbox.seccomp import RULES
@@ -285,9 +284,9 @@ GRADER = """
 import asyncio, sys
 from pathlib import Path
 from broadway.domain.assignment import Stage
-from broadway.grader.life import own_identity
-from broadway.grader.oci import OciContainers, OciOptions
-from broadway.grader.stages import Labels, Limits
+from broadway.grader.oci.containers import OciContainers, OciOptions
+from broadway.grader.ports import Labels, Limits
+from broadway.grader.sandbox.process_identity import own_identity
 
 SCRIPT = "sleep 1000 & sleep 1000"
 

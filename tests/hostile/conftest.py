@@ -14,12 +14,11 @@ import docker
 import pytest
 from images import HOSTILE, hostile
 
-from broadway.grader.docker import DockerContainers
+from broadway.grader.docker.containers import DockerContainers
 from broadway.grader.grading.grade import Graded, grade
-from broadway.grader.grading.workspace import Size
-from broadway.grader.oci import NAME, OciContainers
+from broadway.grader.oci.containers import NAME, OciContainers
 from broadway.grader.oci.host import STATE
-from broadway.grader.ports import Containers, Labels, Limits
+from broadway.grader.ports import Containers, Labels, Limits, Size
 from broadway.local.engine import Engine
 
 LIMITS = {"output": 256 * 1024, "file_size": 8 * 1024 * 1024, "pids": 64, "disk": 32 * 1024 * 1024}

@@ -15,7 +15,7 @@ from images import HOSTILE
 
 from broadway.domain.job import Outcome
 from broadway.grader.grading.grade import Graded
-from broadway.grader.oci import NAME
+from broadway.grader.oci.containers import NAME
 
 CASES = load()
 ENGINE_SECONDS = 2  # of CPU that a case may cost the engine's daemon

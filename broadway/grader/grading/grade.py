@@ -13,8 +13,8 @@ from broadway.domain.job import FaultPhase, Outcome
 from broadway.grader.grading.files import UnsafeFileError
 from broadway.grader.grading.scores import MAX_SIZE, InvalidScoresError, Scores, parse
 from broadway.grader.grading.verdict import Verdict, document_size, judge, judge_all, result_entry
-from broadway.grader.grading.workspace import Size, Workspace, workspace
-from broadway.grader.ports import ContainerError, Containers, Labels, StageRun, Upcoming
+from broadway.grader.grading.workspace import Workspace, workspace
+from broadway.grader.ports import ContainerError, Containers, Labels, Size, StageRun, Upcoming
 from broadway.runtime import metrics
 from broadway.runtime.cancellation import finish
 from broadway.runtime.crashpoints import Point, reach
