@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from harness import Client, Cluster, Graders, Place, free_port, until
 
 from broadway import connections
 from broadway.dispatcher import serve as dispatcher
+from broadway.dispatcher.reconcile import PATIENCE, Patience
 from broadway.ingest import serve as ingest
 from broadway.results import serve as results
 from broadway.settings.programs import ApiSettings
@@ -49,15 +51,22 @@ def settings(place: Place, tmp_path: Path, courses: dict[str, dict[str, object]]
 
 
 @pytest.fixture
-async def cluster(place: Place, settings: ApiSettings, tmp_path: Path) -> AsyncIterator[Cluster]:
+def patience() -> Patience:
+    """How long the dispatcher waits before it repairs."""
+    return PATIENCE
+
+
+@pytest.fixture
+async def cluster(place: Place, settings: ApiSettings, tmp_path: Path, patience: Patience) -> AsyncIterator[Cluster]:
     """The control plane, ready; no grader yet."""
     stop = asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
         opened = await stack.enter_async_context(connections.opened(settings, service="test"))
         group = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(stop.set)
-        for part in (results, dispatcher, ingest):
-            group.create_task(part.serve(settings, store=opened.store, rabbit=opened.rabbit, stop=stop))
+        dispatch = partial(dispatcher.serve, patience=patience)
+        for serve in (results.serve, dispatch, ingest.serve):
+            group.create_task(serve(settings, store=opened.store, rabbit=opened.rabbit, stop=stop))
         client = await stack.enter_async_context(Client.connect(f"http://127.0.0.1:{settings.bind_port}"))
         graders = await stack.enter_async_context(Graders.open(place.amqp_url, tmp_path / "graders"))
         await until(client.is_ready)

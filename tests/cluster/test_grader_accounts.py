@@ -314,7 +314,7 @@ async def test_users_of_graders_that_are_gone_are_removed(
     assert await sweep(timedelta(0)), "it has just joined"
     await workers.beat([beat], now=datetime.now(UTC))
     assert await sweep(2 * GONE_FOR), "it lives"
-    await workers.bury(name)
+    await workers.mark_dead(name)
     assert await sweep(GONE_FOR / 2), "it may come back"
     assert not await sweep(2 * GONE_FOR)
 
