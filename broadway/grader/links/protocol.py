@@ -80,7 +80,7 @@ def result_of(job_id: str, graded: Graded) -> JobResult:
     return JobResult(
         grading_job_id=job_id,
         success=graded.outcome is Outcome.SUCCEEDED,
-        results=graded.results,
+        results=[each.entry() for each in graded.results],
         logs={"stdout": graded.stdout, "stderr": graded.stderr},
         verdict=Verdict(
             outcome=graded.outcome,

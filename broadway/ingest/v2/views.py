@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from broadway.domain.course import Course
 from broadway.domain.job import Attempt, Job, Outcome, Phase
+from broadway.domain.result import StageResult
 from broadway.domain.run import Run, RunState, job_id
 from broadway.domain.webhook import Delivery, DeliveryState, Hook, Quota
 from broadway.mongo.dead_letters import Letter
@@ -386,7 +387,7 @@ def _summary(job: Job, stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "seconds": job.seconds if job.is_terminal else None,
         "queue_seconds": (job.started_at - job.queued_at).total_seconds() if job.started_at else None,
         "attempts": job.starts,
-        "grader": job.worker_id,
+        "grader": job.grader_id,
         "queued_at": job.queued_at,
         "dispatched_at": job.dispatched_at,
         "started_at": job.started_at,
@@ -400,8 +401,8 @@ def job_summary(job: Job, stages: Sequence[Mapping[str, Any]]) -> JobSummary:
 
 
 def job_view(job: Job, stages: Sequence[Mapping[str, Any]]) -> JobView:
-    results = list(job.results or [])
-    scores: Mapping[str, Any] = next((entry["scores"] for entry in reversed(results) if entry.get("scores")), {})
+    results = [StageResult.read(entry) for entry in job.results or []]
+    scores = next((result.scores for result in reversed(results) if result.scores), None)
     return JobView(
         **_summary(job, stages),
         run=job.run_id,
@@ -410,9 +411,9 @@ def job_view(job: Job, stages: Sequence[Mapping[str, Any]]) -> JobView:
         generation=job.generation,
         executions=[attempt_view(attempt) for attempt in job.attempts],
         stages=list(_stages(stages, results, "" if job.outcome in _UNWANTED else job.reason)),
-        score=scores.get("score"),
-        max_score=scores.get("max_score"),
-        results=scores.get("document"),
+        score=scores.score if scores else None,
+        max_score=scores.max_score if scores else None,
+        results=scores.document if scores else None,
     )
 
 
@@ -479,9 +480,10 @@ def letter_view(letter: Letter) -> LetterView:
 
 
 def log_lines(text: str, results: Sequence[Mapping[str, Any]]) -> list[LogLine]:
-    """A job's log by line: the stage's index, when the line came, from which stream, and what it says.
+    """A job's log by line: the stage's index, the time and the stream of the line, and its text.
 
-    Of graders that do not tell streams, all is one stream's, and of no known stage.
+    ``results`` are the job's stored ones. Of graders that do not tell streams, all is one stream's, and of no known
+    stage.
     """
     lines = iter(text.removesuffix("\n").split("\n") if text else [])  # other ends of lines are the program's
     told = [_line(line, index, stream) for index, stream, line in _streams(lines, results)]
@@ -490,7 +492,7 @@ def log_lines(text: str, results: Sequence[Mapping[str, Any]]) -> list[LogLine]:
 
 def _streams(lines: Iterator[str], results: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, int, str]]:
     for index, entry in enumerate(results):
-        for stream, count in entry.get("streams") or []:
+        for stream, count in StageResult.read(entry).streams:
             for line in islice(lines, count):
                 yield index, stream, line
 
@@ -504,43 +506,22 @@ _STREAMS = {1: "stdout", 2: "stderr"}
 _STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z ")
 
 
-def _stages(
-    stages: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]], reason: str
-) -> Iterable[StageView]:
+def _stages(stages: Sequence[Mapping[str, Any]], results: Sequence[StageResult], reason: str) -> Iterable[StageView]:
     """The stages of a job that has ended for ``reason``, if it has: that of the last stage which ran."""
     for index, stage in enumerate(stages):
-        entry = results[index] if index < len(results) else {}
-        data = entry.get("data")
-        state: Mapping[str, Any] = data if isinstance(data, dict) else {}
-        usage = entry.get("usage")
+        image = stage.get("image")
+        result = results[index] if index < len(results) else StageResult()
         yield StageView(
-            image=_of(str, stage.get("image")),
+            image=image if isinstance(image, str) else None,
             untrusted=bool(stage.get("untrusted")),
-            success=_of(bool, entry.get("success")),
-            killed=_of(bool, entry.get("killed")),
-            killed_for=_of(str, entry.get("killed_for")),
-            exit_code=_of(int, state.get("ExitCode")),
-            signal=_of(int, entry.get("signal")),
-            out_of_memory=_of(bool, state.get("OOMKilled")),
-            started_at=_time(state.get("StartedAt")),
-            finished_at=_time(state.get("FinishedAt")),
+            success=result.success,
+            killed=result.killed,
+            killed_for=result.killed_for,
+            exit_code=result.exit_code,
+            signal=result.signal,
+            out_of_memory=result.out_of_memory,
+            started_at=result.started_at,
+            finished_at=result.finished_at,
             reason=reason if index == len(results) - 1 else "",
-            usage=usage if isinstance(usage, dict) else None,
+            usage=result.usage.document() if result.usage else None,
         )
-
-
-def _time(text: object) -> datetime | None:
-    """A time as Docker tells it, in the year 1 if there is none."""
-    try:
-        time = datetime.fromisoformat(text) if isinstance(text, str) else None
-    except ValueError:
-        return None
-    return time.replace(tzinfo=time.tzinfo or UTC) if time and time.year > 1 else None
-
-
-Kind = TypeVar("Kind")
-
-
-def _of(kind: type[Kind], value: object) -> Kind | None:
-    """What other graders report may be anything."""
-    return value if isinstance(value, kind) else None
