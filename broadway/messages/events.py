@@ -14,7 +14,7 @@ from cloudevents.core.bindings import rabbitmq as binding
 from cloudevents.core.v1.event import CloudEvent
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from broadway.domain.job import FaultPhase, Job, JobClass, Outcome, Phase, Report
+from broadway.domain.job import Execution, FaultPhase, Job, JobClass, Outcome, Phase
 from broadway.domain.run import RunState
 from broadway.domain.trace import HEADER, accepted, log_ids
 
@@ -186,9 +186,9 @@ class JobFinished(ExecutionEvent):
         return self.model_copy(update={"stdout": "", "stderr": ""})
 
     @property
-    def report(self) -> Report:
+    def execution(self) -> Execution:
         """The same without logs, as the domain takes it."""
-        return Report(
+        return Execution(
             execution_id=self.execution_id,
             grader_id=self.grader_id,
             started_at=self.started_at,

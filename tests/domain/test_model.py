@@ -14,7 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from broadway.domain.job import Attempt, Job, JobState, Move, Outcome, Phase, Report, RetryPolicy
+from broadway.domain.job import Attempt, Execution, Job, JobState, Move, Outcome, Phase, RetryPolicy
 from broadway.domain.run import Order, OrderKind, Run, RunState, plan_jobs, rerun_order
 
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
@@ -38,13 +38,13 @@ class Ready:
 
 
 @dataclass
-class Execution:
+class RunningJob:
     """What a grader has in its hands: a message that is not acknowledged, and what it did with it."""
 
     message: Ready
     execution_id: str
     started_at: datetime
-    report: Report | None = None
+    report: Execution | None = None
 
 
 @dataclass
@@ -69,8 +69,8 @@ class Deployment(RuleBasedStateMachine):
         self.backlog: list[tuple[str, int]] = []
         self.held: list[tuple[str, int]] = []
         self.ready: list[Ready] = []
-        self.working: list[Execution] = []
-        self.spool: list[Report] = []
+        self.working: list[RunningJob] = []
+        self.spool: list[Execution] = []
         self.inbox: list[tuple[str, int, Move]] = []
         self.outcomes: dict[tuple[str, int], tuple[Outcome | None, str | None]] = {}
         self.successes: dict[tuple[str, int], int] = {}  # by job and round, the generation
@@ -178,7 +178,7 @@ class Deployment(RuleBasedStateMachine):
     @rule(pick=picks, is_told=st.booleans())
     def start(self, pick: int, is_told: bool) -> None:
         message = self.ready.pop(pick % len(self.ready))
-        execution = Execution(message, next(self.names), self.clock)
+        execution = RunningJob(message, next(self.names), self.clock)
         self.working.append(execution)
         if is_told:
             attempt = Attempt(execution.execution_id, "g", self.clock)
@@ -201,7 +201,7 @@ class Deployment(RuleBasedStateMachine):
         """Spooled first, then told; acknowledged by another rule, or never."""
         unfinished = [execution for execution in self.working if execution.report is None]
         execution = unfinished[pick % len(unfinished)]
-        report = Report(
+        report = Execution(
             execution.execution_id,
             "g",
             execution.started_at,
@@ -357,7 +357,7 @@ class Deployment(RuleBasedStateMachine):
         while self.inbox:
             self.record(0, is_acknowledged=True)
 
-    def _unfinished(self, execution: Execution) -> int:
+    def _unfinished(self, execution: RunningJob) -> int:
         return [each for each in self.working if each.report is None].index(execution)
 
 

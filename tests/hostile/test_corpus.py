@@ -95,13 +95,14 @@ def _check(case: Case, graded: Graded, outcomes: Sequence[Outcome]) -> None:
     assert case.log in graded.stdout, what
     assert "\0" not in graded.stdout
     assert len(graded.stdout) < 600 * 1024
-    assert SECRET not in json.dumps(graded.results) + graded.reason
+    assert SECRET not in json.dumps([result.entry() for result in graded.results]) + graded.reason
     _check_scores(case, graded, what)
 
 
 def _check_scores(case: Case, graded: Graded, what: str) -> None:
-    assert all(entry.keys() <= KEYS for entry in graded.results), "what a student writes becomes no field of ours"
-    scores = [entry["scores"] for entry in graded.results if "scores" in entry]
+    entries = [result.entry() for result in graded.results]
+    assert all(entry.keys() <= KEYS for entry in entries), "what a student writes becomes no field of ours"
+    scores = [entry["scores"] for entry in entries if "scores" in entry]
     expected = [] if case.score is None or graded.outcome is not Outcome.SUCCEEDED else [case.score]
     assert [each["score"] for each in scores] == expected, what
     for each in scores:
