@@ -25,7 +25,8 @@ from benchmarks.machine import cpu_seconds, resident
 from broadway.local.broker import Broker, broker
 from broadway.local.processes import Child, child, free_ports
 from broadway.local.store import Store, store
-from broadway.messages.events import RunAdvanced, decode
+from broadway.messages.envelope import decode
+from broadway.messages.events import RunAdvanced
 from broadway.messages.topology import EVENTS
 
 COURSE, TOKEN = "bench", "bench-token"

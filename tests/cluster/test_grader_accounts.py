@@ -22,7 +22,8 @@ from broadway.domain.job import Outcome
 from broadway.ingest.gateway.broker_accounts import GONE_FOR, LEFT_FOR, MAX_CONNECTIONS, BrokerAccounts
 from broadway.local.broker import Broker
 from broadway.management import Management, ManagementError
-from broadway.messages.events import GraderHeartbeat, JobFinished, encode
+from broadway.messages.envelope import encode
+from broadway.messages.events import GraderHeartbeat, JobFinished
 from broadway.messages.ticket import Tickets
 from broadway.messages.topology import control_queue, grader_of, grader_user
 from broadway.settings.programs import ApiSettings

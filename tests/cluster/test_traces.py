@@ -17,7 +17,8 @@ from broadway.domain.job import JobClass
 from broadway.domain.webhook import Delivery, DeliveryState, Push, delivery_key
 from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.submit import RunRequest, Submission, Submissions
-from broadway.messages.events import Event, RunAdvanced, decode
+from broadway.messages.envelope import decode
+from broadway.messages.events import Event, RunAdvanced
 from broadway.messages.topology import EVENTS, JOBS, Binding, Queue, course_key, ready_key
 
 COURSE = "cs241"

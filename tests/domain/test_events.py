@@ -9,8 +9,8 @@ import pytest
 from broadway.domain.job import FaultPhase, JobClass, Outcome, Phase
 from broadway.domain.run import RunState
 from broadway.messages import events
+from broadway.messages.envelope import TYPE_PREFIX, UndecodableError, decode, decode_dead_letter, encode
 from broadway.messages.events import (
-    TYPE_PREFIX,
     CancelJob,
     Event,
     GraderHeartbeat,
@@ -26,10 +26,6 @@ from broadway.messages.events import (
     JobStarted,
     RunAdvanced,
     RunningJob,
-    UndecodableError,
-    decode,
-    decode_dead_letter,
-    encode,
 )
 
 T0 = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
