@@ -7,6 +7,7 @@ from pathlib import Path
 from secrets import token_hex
 
 import docker
+import forks
 import httpx2
 import hypothesis
 import pytest
@@ -39,6 +40,12 @@ def _unmounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     yield
     for point in mounts_below(tmp_path_factory.getbasetemp()):
         detach(Path(point))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_fork_server_stays() -> Iterator[None]:
+    yield
+    forks.close()
 
 
 @pytest.fixture(scope="session")

@@ -190,7 +190,7 @@ async def test_help_ends_with_0_and_has_every_name_and_default() -> None:
 
 @pytest.fixture
 async def started(tmp_path: Path) -> AsyncIterator[Processes]:
-    async with processes(tmp_path / "processes", {}) as running:
+    async with processes(tmp_path / "processes", {}, is_warm=False) as running:
         yield running
 
 
