@@ -13,8 +13,8 @@ import httpx2
 import pytest
 from harness import Place, free_port, until
 from processes import Processes, processes
+from servers import Node
 
-from broadway.local.broker import Broker
 from broadway.settings import PROGRAMS, Loaded, as_text, leaves, read
 
 GRADER = ("cluster-token", "host1")
@@ -245,7 +245,7 @@ async def test_log_flags_come_before_the_config_file(place: Place, started: Proc
 
 @pytest.mark.parametrize("program", ["ingest", "dispatcher", "results"])
 async def test_each_service_takes_a_config_file_and_stops_at_sigint(
-    place: Place, broker_node: Broker, started: Processes, tmp_path: Path, program: str
+    place: Place, broker_node: Node, started: Processes, tmp_path: Path, program: str
 ) -> None:
     own = {"bind_port": free_port()} if program == "ingest" else {}
     await started.service(program, config_file(tmp_path, {**config_of(place), **own, "log.level": "DEBUG"}))

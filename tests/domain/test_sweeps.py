@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
-from harness import until
+from harness import PATIENCE, until
 
 from broadway.dispatcher import reconcile
 from broadway.dispatcher.board import Board
@@ -147,7 +147,7 @@ async def test_a_sweep_that_took_long_does_not_put_the_next_one_off_for_long(mon
     sweeper.thorough = asyncio.Semaphore(0)
     sweeping = asyncio.create_task(sweeper.run(interval=0.001))
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             for _ in range(3):
                 await sweeper.thorough.acquire()
     finally:

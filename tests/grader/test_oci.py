@@ -16,7 +16,7 @@ from typing import Any
 
 import docker
 import pytest
-from harness import until
+from harness import IS_WHOLE, until
 from images import BUSYBOX, busybox, layer, layout
 
 from broadway.assignment import Stage
@@ -329,7 +329,8 @@ async def test_a_killed_graders_container_is_removed_by_another(image: Image, tm
         assert whose[0] == name
         begun = time.monotonic()
         assert await containers.remove_orphans(lambda grader, life: grader == name and is_over(life)) == 1
-        assert time.monotonic() - begun < 10
+        if IS_WHOLE:
+            assert time.monotonic() - begun < 10
     await until(lambda: not traces(name))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import aio_pika
 import httpx2
 import pytest
+from harness import PATIENCE
 
 from broadway.local import broker as module
 from broadway.local.broker import Broker, broker
@@ -46,7 +47,7 @@ def of(directory: Path) -> set[int]:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while True:
             if condition():
                 return
