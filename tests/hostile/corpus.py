@@ -17,9 +17,13 @@ from hostile.configs import HERE as CONFIGS
 from pydantic import BaseModel, ConfigDict
 
 from broadway.assignment import AssignmentConfig, prepare_stages
+from broadway.grader.stages import Limits
+from broadway.grader.workspace import Size
 from broadway.job import Outcome
 
 HERE = Path(__file__).parent
+LIMITS = Limits(output=256 * 1024, file_size=8 * 1024 * 1024, pids=64, disk=32 * 1024 * 1024)
+SIZE = Size(size=16 * 1024 * 1024, inodes=2000)
 SECRET = "hunter2"
 ANSWER = "42"
 JUDGE = """
