@@ -1,6 +1,6 @@
 """The broker and the store that tests share: those of the whole suite, or a session's own if none are named.
 
-``servers.py DIRECTORY COMMAND...`` runs a command with both, over a directory.
+``servers.py DIRECTORY COMMAND...`` runs a command with both, over a directory; with ``CONTAINERS`` set, in containers.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from pathlib import Path
 from yarl import URL
 
 from broadway.local.broker import broker
+from broadway.local.engine import engine
 from broadway.local.store import store
 
 AMQP, MANAGEMENT, MONGODB = "BROADWAY_TEST_AMQP_URL", "BROADWAY_TEST_MANAGEMENT_URL", "BROADWAY_TEST_MONGODB_DSN"
@@ -59,10 +60,27 @@ async def dsn(directory: Path, given: Mapping[str, str] = os.environ) -> AsyncIt
         yield own.dsn
 
 
+@asynccontextmanager
+async def local(directory: Path) -> AsyncIterator[dict[str, str]]:
+    """Both, as variables name them."""
+    async with node(directory / "broker") as broker, dsn(directory / "store") as store:
+        yield {AMQP: broker.amqp_url, MANAGEMENT: broker.administration, MONGODB: store}
+
+
+@asynccontextmanager
+async def in_containers() -> AsyncIterator[dict[str, str]]:
+    """Both in containers, on the machine's engine or on a private one, as variables name them."""
+    async with engine(Path(".broadway/engine")) as running:
+        os.environ["DOCKER_HOST"] = running.docker_host
+        from containers import mongodb, rabbitmq  # noqa: PLC0415 - which looks for the engine when it is imported
+
+        with rabbitmq() as (amqp_url, administration), mongodb() as store:
+            yield {AMQP: amqp_url, MANAGEMENT: administration, MONGODB: store}
+
+
 async def run(directory: Path, *command: str) -> int:
     """Run a command for which both are named; its exit code."""
-    async with node(directory / "broker") as broker, dsn(directory / "store") as store:
-        named = {AMQP: broker.amqp_url, MANAGEMENT: broker.administration, MONGODB: store}
+    async with in_containers() if os.environ.get("CONTAINERS") else local(directory) as named:
         process = await asyncio.create_subprocess_exec(*command, env={**os.environ, **named})
         return await process.wait()
 
