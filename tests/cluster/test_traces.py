@@ -145,7 +145,7 @@ async def test_so_does_a_delivery_whose_process_died_before_it_was_decided(clust
         def is_whole() -> bool:
             return {kind for _, kind, traceparent in spy.seen if traceparent == GIVEN} >= WHOLE
 
-        await until(is_whole, within=30)
+        await until(is_whole)
 
     decided = await cluster.opened.store.deliveries.get(lost.id)
     assert decided

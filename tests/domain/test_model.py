@@ -4,12 +4,12 @@ Whatever happens, no outcome changes within a generation, no job succeeds twice 
 more often than is allowed, as far as its starts are told; and once the faults stop, every job ends and the run with it.
 """
 
-import os
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import pytest
+from harness import IS_WHOLE
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -20,7 +20,6 @@ from broadway.domain.run import Order, OrderKind, Run, RunState, plan_jobs, reru
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
 POLICY = RetryPolicy(max_attempts=3, backoff=timedelta(seconds=1))
 LEASE = timedelta(seconds=30)
-IS_WHOLE = "BROADWAY_FAULTS" in os.environ
 PIPELINE = [{"image": "x"}]
 
 picks = st.integers(0, 1_000_000)

@@ -4,7 +4,6 @@ import contextlib
 import json
 import re
 from collections.abc import AsyncIterator, Sequence
-from functools import partial
 
 import pytest
 from harness import until
@@ -26,7 +25,7 @@ KEYS = {"data", "killed", "killed_for", "signal", "success", "usage", "streams",
 @contextlib.asynccontextmanager
 async def opened(bench: contextlib.AbstractAsyncContextManager[Bench]) -> AsyncIterator[Neighbour]:
     async with bench as opened:
-        neighbour = await Neighbour.measured(opened)
+        neighbour = Neighbour(opened)
         yield neighbour
         await neighbour.check(to_the_end=True)
 
@@ -76,7 +75,7 @@ async def test_on_runsc(case: Case, runsc: Neighbour, canary: Canary) -> None:
 async def _leaves_others_alone(case: Case, neighbour: Neighbour, canary: Canary, outcomes: Sequence[Outcome]) -> None:
     bench = neighbour.bench
     stages, before = case.stages(HOSTILE, canary.path), bench.engine_seconds()
-    with neighbour.beside(case.name, partial(bench.run, stages)):
+    with neighbour.beside(case.name):
         graded = await bench.run(stages)
     _check(case, graded, outcomes)
     await until(lambda: not bench.left())
