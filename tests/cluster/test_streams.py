@@ -148,14 +148,14 @@ async def test_new_jobs_behind_and_before_are_noticed(
     cluster: Cluster, streams: Streams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lined_up = set()
-    add = waiting_line.Line.add
+    add = waiting_line.WaitingLine.add
 
-    def note(self: waiting_line.Line, keys: Iterable[waiting_line.Key]) -> None:
+    def note(self: waiting_line.WaitingLine, keys: Iterable[waiting_line.Key]) -> None:
         added = list(keys)
         add(self, added)
         lined_up.update(job_id for *_, job_id in added)
 
-    monkeypatch.setattr(waiting_line.Line, "add", note)
+    monkeypatch.setattr(waiting_line.WaitingLine, "add", note)
     grader = await streams.grader(cluster.client)
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
     # Two are handed over at once, for the grader's only slot and behind it; the third can be overtaken.
