@@ -17,12 +17,10 @@ import docker
 from benchmarks.images import BUSYBOX
 from broadway.domain.assignment import Stage
 from broadway.domain.job import Outcome
-from broadway.grader import oci
-from broadway.grader.docker import DockerContainers
+from broadway.grader.docker.containers import DockerContainers
 from broadway.grader.grading.grade import grade
-from broadway.grader.grading.workspace import Size
-from broadway.grader.oci import OciContainers
-from broadway.grader.ports import Containers, Labels, Limits, Mount
+from broadway.grader.oci.containers import NAME, OciContainers
+from broadway.grader.ports import Containers, Labels, Limits, Mount, Size
 from broadway.grader.sandbox.profile import CAPABILITIES
 
 SLOTS = 8
@@ -184,7 +182,7 @@ async def broadway(name: str, docker_host: str, directory: Path, *, strict: bool
 
 
 def _connected(name: str, docker_host: str, directory: Path) -> AbstractAsyncContextManager[Containers]:
-    runtimes = OciContainers if name == oci.NAME else DockerContainers
+    runtimes = OciContainers if name == NAME else DockerContainers
     limits = Limits(runtime=name)
     return runtimes.connect(slots=SLOTS, limits=limits, docker_host=docker_host, work_dir=directory)
 

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from broadway.dispatcher.board import Board
-from broadway.lifecycle.phases import PhaseJobs, RunStore, bring_forward
+from broadway.lifecycle.phases import bring_forward
+from broadway.lifecycle.steps import PhaseJobs, RunSteps
 from broadway.messages.events import Event, GraderHeartbeat, JobReleased, JobRequeued, JobSettled, JobStarted
 from broadway.ports import Publisher, Reject, Retry, StoreError
 from broadway.runtime.batching import Batcher
@@ -53,7 +54,7 @@ class Follower:
         asyncio.get_running_loop().call_later(delay, self._board.offer_again, event.job_id, event.generation)
 
 
-def progress(*, runs: RunStore, jobs: PhaseJobs, publisher: Publisher) -> Batcher[str, None]:
+def progress(*, runs: RunSteps, jobs: PhaseJobs, publisher: Publisher) -> Batcher[str, None]:
     """Runs by id; a run that is named often in one moment is looked at once."""
 
     async def flush(run_ids: Sequence[str]) -> list[None]:

@@ -19,9 +19,11 @@ from broadway.dispatcher.board import Board
 from broadway.dispatcher.dispatch import hand_over
 from broadway.domain.job import Job, JobClass, Phase, RetryPolicy
 from broadway.domain.run import PHASE_OF, Run, RunState
+from broadway.lifecycle.announce import Hold
 from broadway.lifecycle.follow_ups import following
 from broadway.lifecycle.outbox import publish_queued
-from broadway.lifecycle.phases import Advanced, Hold, PhaseJobs, RunStore, bring_forward, complete
+from broadway.lifecycle.phases import bring_forward
+from broadway.lifecycle.steps import PhaseJobs, RunSteps, Step, complete
 from broadway.messages.ticket import Tickets
 from broadway.messages.topology import RESULTS, Queue, course_queue, ready_queue
 from broadway.ports import Publisher, PublishError, StoreError
@@ -77,7 +79,7 @@ class JobStore(PhaseJobs, Protocol):
     async def count_queued(self, course: str, job_class: JobClass, *, unless_of: Sequence[str] = ()) -> int: ...
 
 
-class Runs(RunStore, Protocol):
+class Runs(RunSteps, Protocol):
     """The part of the run store that reconciling needs."""
 
     async def unfinished(self, *, limit: int) -> Mapping[str, RunState]: ...
@@ -232,7 +234,7 @@ class Reconciler:
             _note(Repair.OUTBOX)
             log.warning("repair: publishing from the outbox", jobs=len(queued), **run.context)
             lost = [job for job in queued if job.id not in self.board.held]
-            hold = Hold(Advanced(run, run.state, tuple(lost), publish_at=run.publish_at), self.runs)
+            hold = Hold(Step(run, run.state, tuple(lost), publish_at=run.publish_at), self.runs)
             if await publish_queued(lost, publisher=self.broker, may_go_on=hold.renew):
                 await self.runs.mark_published(run, run.state)
 
@@ -245,7 +247,7 @@ class Reconciler:
         _note(Repair.LEASE, len(expired))
         log.warning("repair: attempts lost with their graders", jobs=[job.id for job in expired])
         for job in expired:
-            log.info("attempt lost", grader=job.worker_id, execution=job.execution_id, **job.context)
+            log.info("attempt lost", grader=job.grader_id, execution=job.execution_id, **job.context)
 
         def lose(job: Job) -> Job:
             is_expired = job.lease_expires_at is not None and job.lease_expires_at < now

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from broadway.domain.webhook import Roster
+from broadway.domain.roster import Roster
 
 
 class RosterError(ValueError):

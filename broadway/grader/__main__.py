@@ -5,10 +5,9 @@ from contextlib import AbstractAsyncContextManager
 
 from broadway import service
 from broadway.domain.assignment import memory_bytes
-from broadway.grader import oci
-from broadway.grader.docker import DockerContainers
-from broadway.grader.grading.workspace import Size
-from broadway.grader.ports import ContainerError, Containers, Limits
+from broadway.grader.docker.containers import DockerContainers
+from broadway.grader.oci.containers import NAME, OciContainers, OciOptions
+from broadway.grader.ports import ContainerError, Containers, Limits, Size
 from broadway.grader.serve import run
 from broadway.service import StartError
 from broadway.settings.loading import load
@@ -37,15 +36,15 @@ async def _main(settings: GraderSettings, stop: asyncio.Event) -> None:
 
 
 def _connect(settings: GraderSettings, limits: Limits) -> AbstractAsyncContextManager[Containers]:
-    if settings.runtime != oci.NAME:
+    if settings.runtime != NAME:
         return DockerContainers.connect(limits=limits, slots=settings.slots, work_dir=settings.work_dir)
-    options = oci.OciOptions(
+    options = OciOptions(
         program=settings.oci_program,
         layout=settings.oci_layout,
         unused_for=settings.oci_unused_days * SECONDS_OF_A_DAY,
         size=Size(int(memory_bytes(settings.job_size)), settings.job_inodes),
     )
-    return oci.OciContainers.connect(limits=limits, slots=settings.slots, work_dir=settings.work_dir, options=options)
+    return OciContainers.connect(limits=limits, slots=settings.slots, work_dir=settings.work_dir, options=options)
 
 
 def main() -> None:

@@ -3,9 +3,8 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Coroutine
-from dataclasses import replace
-from typing import Any, Self
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from uuid import uuid4
 
 import structlog
@@ -13,19 +12,31 @@ import uvicorn
 
 from broadway.domain.course import CourseConfigError, read_courses
 from broadway.domain.job import JobClass
-from broadway.ingest.app import Deps, build_app
+from broadway.ingest.app import build_app
+from broadway.ingest.commands.hooks import HookSettings
+from broadway.ingest.commands.later import BackgroundTasks
 from broadway.ingest.commands.limits import Limits
-from broadway.ingest.commands.receive import Receiver
+from broadway.ingest.commands.receive import ANSWER_WITHIN, Receiver
+from broadway.ingest.commands.register import Registration
+from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.submit import Submissions
 from broadway.ingest.gateway.broker_accounts import BrokerAccounts
-from broadway.ingest.gateway.sessions import Gateway, Later
+from broadway.ingest.gateway.sessions import Gateway
+from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.outages import StoreOutages
 from broadway.ingest.http.server import MAX_FRAME, HttpProtocol, Server, WebSocketProtocol
 from broadway.ingest.live.feed import Feed
-from broadway.lifecycle.phases import Announcer
+from broadway.ingest.reads.assignments import AssignmentReads
+from broadway.ingest.reads.hooks import HookReads
+from broadway.ingest.reads.jobs import JobReads
+from broadway.ingest.reads.reads import Reads
+from broadway.ingest.reads.runs import RunReads
+from broadway.lifecycle.announce import Announcements, Announcer, Later
+from broadway.lifecycle.orders import Orders
 from broadway.lifecycle.recording import Recorder
 from broadway.management import Management
 from broadway.messages.topology import Queue, course_queue, feed_queue, ready_queue
+from broadway.mongo.batched import Batched
 from broadway.mongo.store import Store
 from broadway.ports import PublishError, StoreError
 from broadway.rabbit.client import Rabbit
@@ -41,20 +52,27 @@ STORE_PATIENCE = 1.5  # seconds; together: what a request waits for a store that
 KEEP_ALIVE = 60  # seconds; whoever closes an idle connection earlier breaks the request that is just being sent
 BROKER_PATIENCE = 2.0  # seconds that a start waits for the broker, so that the first streams miss nothing
 LISTEN_AGAIN = 2.0  # seconds
-UNHURRIED = 0.2  # seconds for which published runs may be in the outbox still: nobody waits for that
+LINGER = 0.2  # seconds for which published runs may be in the outbox still: nobody waits for that
 GRACEFUL_SHUTDOWN = 5  # seconds that open requests get
 
 
-async def serve(settings: IngestSettings, *, store: Store, rabbit: Rabbit, stop: asyncio.Event) -> None:
-    """Serve HTTP until told to stop; while the broker is not there yet, what it would be told waits in the store.
+async def serve(
+    settings: IngestSettings,
+    *,
+    store: Store,
+    rabbit: Rabbit,
+    stop: asyncio.Event,
+    answer_within: float = ANSWER_WITHIN,
+) -> None:
+    """Serve HTTP until told to stop. Until the broker is there, messages wait in the store.
+
+    The answer to a webhook's delivery waits ``answer_within`` seconds for its decision.
 
     Raises:
         StartError: The course config is wrong, the broker is not to be trusted, or the address cannot be bound.
     """
     await load_courses(settings, store=store)
-    afterthoughts = BackgroundTasks()
-    gateway = _gateway(settings, store=store, rabbit=rabbit, later=afterthoughts.add)
-    feed = Feed(store.jobs)
+    background_tasks = BackgroundTasks()
     health = Health(
         {"store": store.ping, "broker": rabbit.ping},
         vital=frozenset({"store"}),  # without the broker submissions wait, and that is all
@@ -62,59 +80,78 @@ async def serve(settings: IngestSettings, *, store: Store, rabbit: Rabbit, stop:
         interval=HEALTH_INTERVAL,
         patience={"store": STORE_PATIENCE},
     )
-    patience = StoreOutages(health)
-    shared = store.shared(linger=UNHURRIED)
-    limits = Limits.of(settings)
-    submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits)
-    announcer = Announcer(runs=shared.runs, publisher=rabbit)
-    together = replace(store, courses=shared.courses, runs=shared.runs, deliveries=shared.deliveries)
-    receiver = Receiver(together, submissions, announcer, afterthoughts.add)
-    deps = Deps(
-        settings=settings,
-        limits=limits,
-        store=store,
-        rabbit=rabbit,
-        later=afterthoughts.add,
-        cluster_token=_cluster_token(settings),
-        gateway=gateway,
-        feed=feed,
-        health=health,
-        patience=patience,
-        courses=shared.courses,
-        submissions=submissions,
-        announcer=announcer,
-        receiver=receiver,
-    )
+    shared = store.shared(linger=LINGER)
+    opened = _Opened(store, shared, rabbit, health)
+    deps = _deps(settings, opened, later=background_tasks.add, answer_within=answer_within)
     name = f"{instance('ingest')}:{settings.bind_port}"
     async with (
-        background(gateway.run(), feed.run(), health.run(), shared.run(), receiver.run()),
-        afterthoughts,
-        patience,
-        _listening(feed, name, store=store, rabbit=rabbit),
+        background(deps.gateway.run(), deps.feed.run(), health.run(), shared.run(), deps.receiver.run()),
+        background_tasks,
+        deps.outages,
+        _listening(deps.feed, name, store=store, rabbit=rabbit),
         _accounts(settings, store) as deps.accounts,
         _http(settings, deps),
     ):
         await stop.wait()
         deps.is_stopping = True
-        feed.close()
+        deps.feed.close()
 
 
-class BackgroundTasks:
-    """Tasks that answers need not wait for, such as publishing. The end of the context waits for them."""
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    store: Store
+    shared: Batched
+    rabbit: Rabbit
+    health: Health
 
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
 
-    def add(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_within: float) -> Deps:
+    store, shared, rabbit = opened.store, opened.shared, opened.rabbit
+    limits = Limits.of(settings)
+    announcements = Announcements(Announcer(runs=shared.runs, publisher=rabbit), rabbit, later)
+    orders = Orders(shared.runs, store.jobs, announcements)
+    submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits)
+    receiver = Receiver(
+        courses=shared.courses,
+        hooks=store.hooks,
+        rosters=store.rosters,
+        deliveries=shared.deliveries,
+        quotas=store.quotas,
+        runs=shared.runs,
+        submissions=submissions,
+        orders=orders,
+        announcements=announcements,
+        answer_within=answer_within,
+    )
+    return Deps(
+        settings=settings,
+        limits=limits,
+        store=store,
+        rabbit=rabbit,
+        announcements=announcements,
+        cluster_token=_cluster_token(settings),
+        gateway=_gateway(settings, store=store, rabbit=rabbit, later=later),
+        feed=Feed(store.jobs),
+        health=opened.health,
+        outages=StoreOutages(opened.health),
+        courses=store.courses,
+        recent_courses=shared.courses,
+        reads=_reads(store),
+        registration=Registration(store.assignments, limits),
+        hook_settings=HookSettings(store.hooks, store.rosters),
+        starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements),
+        orders=orders,
+        receiver=receiver,
+    )
 
-    async def __aenter__(self) -> Self:
-        return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+def _reads(store: Store) -> Reads:
+    return Reads(
+        assignments=AssignmentReads(store.assignments, store.rosters, store.hooks),
+        runs=RunReads(store.runs, store.jobs, store.assignments),
+        jobs=JobReads(store.jobs, store.runs, store.logs),
+        hooks=HookReads(store.hooks, store.deliveries),
+    )
 
 
 @contextlib.asynccontextmanager

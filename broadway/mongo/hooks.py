@@ -9,12 +9,14 @@ import structlog
 from pydantic import ValidationError
 from pymongo import ReturnDocument
 
-from broadway.domain.webhook import Delivery, DeliveryState, Hook, HookConfig, Push, Quota, Roster, RosterEntry
+from broadway.domain.pages import position
+from broadway.domain.roster import Roster, RosterEntry
+from broadway.domain.webhook import Delivery, DeliveryState, Hook, HookConfig, Push, Quota
 from broadway.mongo.assignments import check_storable
 from broadway.mongo.cache import Cache
 from broadway.mongo.collection import Collection, Document, Documents, Update, insert_each, update_each
 from broadway.mongo.errors import DuplicateKeyError
-from broadway.mongo.runs import following, position
+from broadway.mongo.runs import following
 
 log = structlog.get_logger(__name__)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from broadway.domain.pages import position
 from broadway.domain.run import PHASE_OF, Order, OrderKind, Run, RunState
 from broadway.mongo.assignments import check_storable
 from broadway.mongo.collection import (
@@ -20,7 +21,6 @@ from broadway.mongo.collection import (
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _UPDATES = 25  # at a time
-_DIGITS = 15  # of the milliseconds in a cursor
 _WITHOUT_BULK = {"students_env": 0, "config": 0, "pre_processing_env": 0, "post_processing_env": 0}
 
 
@@ -157,27 +157,6 @@ class Runs:
         wanted = {"state": {"$in": open_states}, "config": {"$exists": True}}
         found = await self._runs.find(wanted, {"state": 1}, sort=[("started_at", 1)], limit=limit)
         return {str(document["_id"]): RunState(document["state"]) for document in found}
-
-
-class CursorError(ValueError):
-    """Not what an earlier page has ended with."""
-
-
-def cursor(at: datetime, identity: str) -> str:
-    """Where a page of what is listed latest first ends: after what is of this time and has this id."""
-    return f"{round(at.timestamp() * 1000)}-{identity}"
-
-
-def position(text: str) -> tuple[datetime, str]:
-    """The time and the id of a cursor.
-
-    Raises:
-        CursorError: It is none.
-    """
-    digits, _, identity = text.partition("-")
-    if not digits.isdecimal() or len(digits) > _DIGITS or object_id(identity) is None:
-        raise CursorError("after: expected the next of the page before")
-    return datetime.fromtimestamp(int(digits) / 1000, UTC), identity
 
 
 def following(time: str, at: datetime, identity: Any) -> Document:

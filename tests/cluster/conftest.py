@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -64,9 +63,11 @@ async def cluster(place: Place, settings: ApiSettings, tmp_path: Path, patience:
         opened = await stack.enter_async_context(connections.opened(settings, service="test"))
         group = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(stop.set)
-        dispatch = partial(dispatcher.serve, patience=patience)
-        for serve in (results.serve, dispatch, ingest.serve):
-            group.create_task(serve(settings, store=opened.store, rabbit=opened.rabbit, stop=stop))
+        parts = {"store": opened.store, "rabbit": opened.rabbit, "stop": stop}
+        group.create_task(results.serve(settings, **parts))
+        group.create_task(dispatcher.serve(settings, **parts, patience=patience))
+        # The answer to a delivery waits until it is decided, however busy the machine is.
+        group.create_task(ingest.serve(settings, **parts, answer_within=20))
         client = await stack.enter_async_context(Client.connect(f"http://127.0.0.1:{settings.bind_port}"))
         graders = await stack.enter_async_context(Graders.open(place.amqp_url, tmp_path / "graders"))
         await until(client.is_ready)

@@ -5,11 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import pytest
 from harness import Cluster, broadway, stage, until
 from pushes import push, signature
-
-pytestmark = pytest.mark.usefixtures("unhurried")
 
 SECRET = "a-secret-of-this-hook"
 ROSTER = "student,repository,NETID\nalice,cs/alice,a1\nbob,cs/bob,b2\n"

@@ -10,9 +10,9 @@ from typing import Any
 import docker
 import pytest
 
-from broadway.grader.docker import DockerContainers
-from broadway.grader.oci import OciContainers
+from broadway.grader.docker.containers import DockerContainers
 from broadway.grader.oci.container import owner
+from broadway.grader.oci.containers import OciContainers
 from broadway.grader.oci.host import OF_RUNTIME, STATE
 from broadway.grader.ports import Labels, Limits
 

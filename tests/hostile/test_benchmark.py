@@ -15,12 +15,11 @@ import docker
 import pytest
 from harness import until
 
-from broadway.grader.docker import DockerContainers
+from broadway.grader.docker.containers import DockerContainers
 from broadway.grader.grading.grade import grade
-from broadway.grader.grading.workspace import Size
-from broadway.grader.oci import OciContainers
+from broadway.grader.oci.containers import OciContainers
 from broadway.grader.oci.host import STATE
-from broadway.grader.ports import Containers, Labels, Limits
+from broadway.grader.ports import Containers, Labels, Limits, Size
 from broadway.grader.sandbox.seccomp import compile_filter, engine_profile
 
 Account = dict[str, Any]

@@ -15,7 +15,9 @@ from broadway.domain.job import JobState, Outcome, Phase
 from broadway.domain.run import Order, OrderKind, Run, RunState, plan_jobs
 from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.submit import KeyReusedError, RunRequest, Submission, Submissions
-from broadway.lifecycle.phases import PUBLISH_GRACE, Advanced, Hold, advance, complete
+from broadway.lifecycle.announce import Hold
+from broadway.lifecycle.phases import advance
+from broadway.lifecycle.steps import PUBLISH_GRACE, Step, complete
 from broadway.mongo.batched import Batched
 from broadway.mongo.runs import RunMove
 from broadway.mongo.store import Store
@@ -67,7 +69,7 @@ async def test_of_runs_moved_together_those_that_have_changed_are_told(store: St
 async def test_the_right_to_publish_passes_to_one_of_those_who_want_it(store: Store, course: str) -> None:
     run = a_run(course)
     await store.runs.insert(run)
-    step = Advanced(run, run.state, (), publish_at=run.publish_at)
+    step = Step(run, run.state, (), publish_at=run.publish_at)
     first, second = Hold(step, store.runs), Hold(step, store.runs)
 
     assert sorted(await asyncio.gather(first.renew(), second.renew())) == [False, True]
@@ -76,7 +78,7 @@ async def test_the_right_to_publish_passes_to_one_of_those_who_want_it(store: St
 
 async def test_a_right_that_still_lasts_is_not_renewed(store: Store, course: str) -> None:
     later = datetime.now(UTC) + PUBLISH_GRACE
-    hold = Hold(Advanced(a_run(course), RunState.STUDENTS, (), publish_at=later), store.runs)
+    hold = Hold(Step(a_run(course), RunState.STUDENTS, (), publish_at=later), store.runs)
 
     assert await hold.renew(), "though no such run is stored"
 

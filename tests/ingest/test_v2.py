@@ -9,7 +9,7 @@ import pytest
 from harness import Client, stage, token_of
 from openapi_spec_validator import validate
 
-from broadway.ingest.app import V2
+from broadway.ingest.v2.routes import V2
 
 NOBODY = "0123456789abcdef01234567"
 PROBLEM = "application/problem+json"

@@ -13,21 +13,11 @@ import structlog
 
 from broadway.domain.assignment import Stage
 from broadway.grader.grading import files
-from broadway.grader.ports import Mount
-from broadway.grader.sandbox.mounts import detach, mount_memory
+from broadway.grader.ports import Mount, Size
+from broadway.grader.sandbox.mounts import detach, may_mount, mount_memory
+from broadway.grader.sandbox.profile import TARGET, UNTRUSTED
 
 log = structlog.get_logger(__name__)
-
-UNTRUSTED = 65534  # the user and group of untrusted stages: nobody
-TARGET = "/job"
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """What a job may store in its directory."""
-
-    size: int = 1024 * 1024 * 1024  # bytes
-    inodes: int = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +82,6 @@ async def workspace(root: Path, stages: Sequence[Stage], size: Size) -> AsyncIte
         yield _laid_out(root, {path for stage in stages for path in stage.write})
     finally:
         await asyncio.shield(remove(root))
-
-
-def may_mount() -> bool:
-    """Whether this process can limit a directory's size."""
-    status = Path("/proc/self/status").read_text()
-    effective = next(line for line in status.splitlines() if line.startswith("CapEff:"))
-    return bool(int(effective.split()[1], 16) >> _CAP_SYS_ADMIN & 1)
-
-
-_CAP_SYS_ADMIN = 21
 
 
 def _laid_out(root: Path, written: set[str]) -> Workspace:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from broadway.domain.job import FaultPhase
-from broadway.grader.grading.workspace import Size, may_mount
 from broadway.grader.oci.groups import NEEDED, is_unified, prepare
-from broadway.grader.ports import ContainerError
+from broadway.grader.ports import ContainerError, Size
 from broadway.grader.sandbox import kernel
 from broadway.grader.sandbox.cgroups import ROOT
 from broadway.grader.sandbox.kernel import Mounting, Unmounting
+from broadway.grader.sandbox.mounts import may_mount
 from broadway.grader.sandbox.profile import hosts_file
 from broadway.grader.sandbox.seccomp import SeccompError, compile_filter
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from broadway.domain.job import FaultPhase
-from broadway.grader.docker import DockerContainers
+from broadway.grader.docker.containers import DockerContainers
 from broadway.grader.oci.faults import describe
 from broadway.grader.oci.images import Image, Source, Store
 from broadway.grader.oci.layers import LayerError

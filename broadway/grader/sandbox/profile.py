@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from broadway.domain.assignment import MAX_MEMORY, Stage, memory_bytes
-from broadway.grader.grading.workspace import TARGET, UNTRUSTED
 from broadway.grader.ports import Labels, Limits, Mount
+
+UNTRUSTED = 65534  # the user and group of untrusted stages: nobody
+TARGET = "/job"  # where stages see the job's directory
 
 # What programs of course images that run as root need. Not NET_BIND_SERVICE: engines since 20.10 let everybody in a
 # container bind low ports. Not MKNOD, NET_RAW, SYS_CHROOT, SETFCAP, SETPCAP, AUDIT_WRITE, which engines give as well.

@@ -20,7 +20,7 @@ class Availability:
     """A grader's slots, and whether it may fill them.
 
     Args:
-        fitness: The grader's own state.
+        self_check: The grader's own state.
         own_slots: Jobs at a time, unless the operator wants another number.
         order: What the operator wants.
     """

@@ -9,8 +9,7 @@ import structlog
 
 from broadway.domain.job import FaultPhase
 from broadway.grader.grading.grade import Graded, fault, grade
-from broadway.grader.grading.workspace import Size
-from broadway.grader.ports import ContainerError, Containers, Labels
+from broadway.grader.ports import ContainerError, Containers, Labels, Size
 from broadway.runtime import metrics
 
 log = structlog.get_logger(__name__)
@@ -21,14 +20,14 @@ class Runner:
     """A container engine and a directory, and whose they are.
 
     Args:
-        life: This process; see ``life.own_identity``.
+        identity: This process; see ``process_identity.own_identity``.
         directory: Where each execution gets a directory of its own, which goes with it.
         size: What a job may store.
         verbose: Job output goes to the log.
     """
 
     grader_id: str
-    life: str
+    identity: str
     containers: Containers
     directory: Path
     size: Size = field(default_factory=Size)
@@ -49,8 +48,8 @@ class Runner:
                 stages,
                 containers=self.containers,
                 size=self.size,
-                directory=self.directory / self.life / execution_id,
-                labels=Labels(self.grader_id, self.life, job_id, execution_id, stage=0),
+                directory=self.directory / self.identity / execution_id,
+                labels=Labels(self.grader_id, self.identity, job_id, execution_id, stage=0),
             )
         except Exception as error:  # a job that nobody reports would start again and again
             log.exception("the grader failed")

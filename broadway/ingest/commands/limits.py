@@ -17,7 +17,7 @@ from broadway.domain.assignment import (
     longest_run,
     memory_bytes,
 )
-from broadway.domain.run import PIPELINE_OF
+from broadway.domain.run import PIPELINE_OF, Run
 from broadway.settings.programs import IngestSettings
 
 # Far above what anybody has needed, and about what Linux lets a program start with.
@@ -141,6 +141,22 @@ def allowed(config: Mapping[str, Any], limits: Limits, *, course: str) -> dict[s
     pipelines = {key: config[key] for key in PIPELINE_OF.values() if config.get(key)}
     default = {"memory": limits.max_memory}
     return {**config, **{key: [{**default, **stage} for stage in stages] for key, stages in pipelines.items()}}
+
+
+class NoConfigError(ValueError):
+    """A run without a config of its own, which the original made."""
+
+
+def check_rerun(run: Run, limits: Limits) -> None:
+    """Return if a run's config may run again now.
+
+    Raises:
+        NoConfigError: The run has no config.
+        RejectedError: The config exceeds a limit.
+    """
+    if not run.config:
+        raise NoConfigError("the run was made by the original, which kept no config with it: submit it again")
+    allowed(run.config, limits, course=run.course)
 
 
 def _exceeds(memory: str, most: str) -> bool:

@@ -11,8 +11,7 @@ from typing import Any
 
 import structlog
 
-from broadway.domain.job import JobState
-from broadway.domain.run import Order, OrderKind
+from broadway.domain.roster import RosterEntry
 from broadway.domain.webhook import (
     Delivery,
     DeliveryState,
@@ -20,41 +19,68 @@ from broadway.domain.webhook import (
     Ignored,
     Push,
     Quota,
-    RosterEntry,
     delivery_key,
     job_env,
     quota_key,
     submission_key,
 )
 from broadway.ingest.commands.limits import RejectedError
+from broadway.ingest.commands.stores import Courses, DeliveryStore, Quotas, RecentHooks, RecentRosters
 from broadway.ingest.commands.submit import KeyReusedError, RunRequest, Submission, Submissions, run_id_of
-from broadway.ingest.gateway.sessions import Later
-from broadway.lifecycle.phases import Advanced, Announcer, advance
-from broadway.mongo.store import Store
-from broadway.ports import PublishError, Retry, StoreError, UnstorableError
+from broadway.lifecycle.announce import Announcements
+from broadway.lifecycle.orders import Orders, RunIsBusyError
+from broadway.lifecycle.steps import RunSteps
+from broadway.ports import Retry, StoreError, UnstorableError
 from broadway.runtime import metrics
 
 log = structlog.get_logger(__name__)
 
 DECIDE_GRACE = timedelta(seconds=10)  # until the sweep decides what its request has not
+ANSWER_WITHIN = 0.7  # seconds; a decision that takes longer is finished after the answer
 SWEEP_INTERVAL = 5.0  # seconds
 SWEEP = 100  # deliveries at a time
 KEPT_BODY = 64 * 1024  # bytes of a body that are kept for staff to look at
-TRIES = 5
-
-
-class UndecidedError(Exception):
-    """A delivery that cannot be decided now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """Takes deliveries. ``later`` runs what an answer need not wait for."""
+    """Stores deliveries, then decides them."""
 
-    store: Store
+    courses: Courses
+    hooks: RecentHooks
+    rosters: RecentRosters
+    deliveries: DeliveryStore
+    quotas: Quotas
+    runs: RunSteps
     submissions: Submissions
-    announcer: Announcer
-    later: Later
+    orders: Orders
+    announcements: Announcements
+    answer_within: float = ANSWER_WITHIN
+
+    async def receive(
+        self, hook: Hook, message: Push | Ignored, *, delivery_id: str, body: bytes, traceparent: str | None = None
+    ) -> tuple[Delivery, bool]:
+        """Store a delivery, then decide it if that does not take long; return it, and whether it was undecided.
+
+        Raises:
+            UnstorableError: The delivery is too large for the store; nothing is stored.
+        """
+        delivery, is_new = await self.keep(hook, message, delivery_id=delivery_id, body=body, traceparent=traceparent)
+        return await self._decide_soon(delivery), is_new
+
+    async def receive_again(self, delivery: Delivery) -> tuple[Delivery, bool]:
+        """Decide a delivery again, unless its decision is final; return it, and whether it was decided again."""
+        delivery, is_new = await self.reopen(delivery)
+        return await self._decide_soon(delivery), is_new
+
+    async def _decide_soon(self, delivery: Delivery) -> Delivery:
+        """Return a delivery as decided, or as stored if that takes long: a stored delivery is not lost."""
+        deciding = asyncio.create_task(self.decide_if_possible(delivery))
+        done, _ = await asyncio.wait({deciding}, timeout=self.answer_within)
+        if not done:
+            self.announcements.later(_finish(deciding))
+            return delivery
+        return deciding.result() or delivery
 
     async def keep(
         self, hook: Hook, message: Push | Ignored, *, delivery_id: str, body: bytes, traceparent: str | None = None
@@ -68,7 +94,7 @@ class Receiver:
         """
         now = _now()
         pushed = isinstance(message, Push)
-        delivery, is_new = await self.store.deliveries.keep(
+        delivery, is_new = await self.deliveries.keep(
             Delivery(
                 id=delivery_key(hook.course, hook.name, delivery_id),
                 course=hook.course,
@@ -99,7 +125,7 @@ class Receiver:
         """Find out what a delivery comes to, and let it come to that. Safe to repeat, and to do by several at once."""
         if delivery.due_at is None or delivery.push is None:
             return delivery
-        hook = await self.store.hooks.recent(delivery.course, delivery.hook)
+        hook = await self.hooks.recent(delivery.course, delivery.hook)
         if hook is None:
             return await self._settle(delivery, DeliveryState.REFUSED, reason="the hook has been removed")
         if delivery.state is DeliveryState.RECEIVED:
@@ -107,14 +133,14 @@ class Receiver:
         if delivery.state is DeliveryState.ACCEPTED and delivery.due_at:
             if hook.config.only_latest:
                 await self._supersede(delivery)
-            delivery, _ = await self.store.deliveries.move(delivery, due_at=None)
+            delivery, _ = await self.deliveries.move(delivery, due_at=None)
         return delivery
 
     async def decide_if_possible(self, delivery: Delivery) -> Delivery | None:
         """As ``decide``; None if that does not succeed now, whatever the reason: the delivery stays due."""
         try:
             return await self.decide(delivery)
-        except (StoreError, UndecidedError, Retry) as error:
+        except (StoreError, RunIsBusyError, Retry) as error:
             log.warning("delivery not decided yet", delivery=delivery.id, reason=str(error), **delivery.context)
         except Exception:  # no delivery may keep others from being decided
             log.exception("delivery not decided", delivery=delivery.id, **delivery.context)
@@ -125,7 +151,7 @@ class Receiver:
         while True:
             await asyncio.sleep(SWEEP_INTERVAL)
             try:
-                for delivery in await self.store.deliveries.undecided(_now(), limit=SWEEP):
+                for delivery in await self.deliveries.undecided(_now(), limit=SWEEP):
                     await self._decide_late(delivery)
             except (StoreError, Retry) as error:
                 log.warning("deliveries not looked after", reason=str(error))
@@ -133,7 +159,7 @@ class Receiver:
     async def _decide_late(self, delivery: Delivery) -> None:
         decided = await self.decide_if_possible(delivery)
         if decided is None:  # those behind it come first now
-            await self.store.deliveries.move(delivery, due_at=_now() + DECIDE_GRACE)
+            await self.deliveries.move(delivery, due_at=_now() + DECIDE_GRACE)
             return
         metrics.REPAIRS.labels(metrics.Repair.DELIVERY).inc()
         log.warning("repair: delivery decided late", delivery=decided.id, state=decided.state.value, **decided.context)
@@ -149,7 +175,7 @@ class Receiver:
         key = submission_key(delivery.assignment, student, push.version)
         run_id = run_id_of(hook.course, key)
         told: dict[str, Any] = {"student": student, "run_id": run_id}
-        known = await self.store.runs.summary(run_id)
+        known = await self.runs.summary(run_id)
         if known:
             return await self._settle_known(delivery, hook, known.trigger, **told)
         if hook.config.only_latest and (later := await self._later(delivery, student)):
@@ -165,13 +191,11 @@ class Receiver:
 
         It counts when it is decided, not when it came first: one that comes again later has its chance.
         """
-        return await self.store.quotas.take(
-            quota_key(delivery.course, delivery.assignment, student), run_id, quota, _now()
-        )
+        return await self.quotas.take(quota_key(delivery.course, delivery.assignment, student), run_id, quota, _now())
 
     async def _match(self, delivery: Delivery, push: Push) -> tuple[RosterEntry | None, str | None]:
         """Whose submission this is. A front-end names students itself, and may do so without a roster."""
-        roster = await self.store.rosters.recent(delivery.course, delivery.assignment)
+        roster = await self.rosters.recent(delivery.course, delivery.assignment)
         if push.student is None:
             entry = roster.of_repository(push.repository_id, push.repository or "") if roster else None
         else:
@@ -183,7 +207,7 @@ class Receiver:
     async def _start(
         self, delivery: Delivery, push: Push, hook: Hook, key: str, *, env: dict[str, Any], **told: Any
     ) -> Delivery:
-        course = await self.store.courses.get(delivery.course)
+        course = await self.courses.get(delivery.course)
         if course is None:
             return await self._settle(delivery, DeliveryState.REFUSED, reason="there is no such course", **told)
         trigger = {
@@ -204,10 +228,10 @@ class Receiver:
             reason = f"the submission's run {error}"
             return await self._settle(delivery, DeliveryState.REFUSED, reason=reason, student=told["student"])
         except KeyReusedError:  # somebody has made it meanwhile
-            known = await self.store.runs.summary(told["run_id"])
+            known = await self.runs.summary(told["run_id"])
             return await self._settle_known(delivery, hook, known.trigger if known else None, **told)
         if submitted.step:
-            self.later(self._announce(submitted.step))
+            self.announcements.step(submitted.step)
         return await self._accept(delivery, hook, **told)
 
     async def _settle_known(self, delivery: Delivery, hook: Hook, trigger: Any, **told: Any) -> Delivery:
@@ -223,45 +247,24 @@ class Receiver:
 
     async def _later(self, delivery: Delivery, student: str) -> str | None:
         """The version of a later submission of the student, if there is one."""
-        accepted = await self.store.deliveries.of_student(delivery.course, delivery.assignment, student)
+        accepted = await self.deliveries.of_student(delivery.course, delivery.assignment, student)
         later = [each for each in accepted if each.received_at > delivery.received_at]
         return later[-1].push.version if later and later[-1].push else None
 
     async def _supersede(self, delivery: Delivery) -> None:
-        """End the student's runs that none of their jobs has begun, but the latest."""
-        assert delivery.student is not None  # noqa: S101 - it is accepted
-        accepted = await self.store.deliveries.of_student(delivery.course, delivery.assignment, delivery.student)
+        """End the student's earlier runs that have not started."""
+        if delivery.student is None:
+            return  # an accepted delivery names one
+        accepted = await self.deliveries.of_student(delivery.course, delivery.assignment, delivery.student)
         for earlier in accepted[:-1]:
             if earlier.run_id:
-                await self._end_waiting(earlier.run_id)
-
-    async def _end_waiting(self, run_id: str) -> None:
-        for _ in range(TRIES):
-            run = await self.store.runs.summary(run_id)
-            if run is None or run.state.is_terminal:
-                return
-            jobs = await self.store.jobs.of_run(run_id)
-            if any(job.state in (JobState.RUNNING, JobState.FINISHED) for job in jobs):
-                return
-            order = Order(OrderKind.SUPERSEDE, "a later submission of the student has come")
-            if await self.store.runs.give_order(run, order, run.state, publish_at=_now() + DECIDE_GRACE):
-                log.info("superseded", **run.context)
-                if step := await advance(run_id, runs=self.store.runs, jobs=self.store.jobs):
-                    self.later(self._announce(step))
-                return
-        raise UndecidedError(f"run {run_id} moves on just now")
-
-    async def _announce(self, step: Advanced) -> None:
-        try:
-            await self.announcer.announce(step)
-        except PublishError as error:
-            log.warning("run not announced", reason=str(error), **step.run.context)
+                await self.orders.supersede(earlier.run_id)
 
     async def _settle(self, delivery: Delivery, state: DeliveryState, **changes: Any) -> Delivery:
         return await self._move(delivery, state, due_at=None, **changes)
 
     async def _move(self, delivery: Delivery, state: DeliveryState, **changes: Any) -> Delivery:
-        moved, is_moved = await self.store.deliveries.move(
+        moved, is_moved = await self.deliveries.move(
             delivery, **{"reason": "", "retry_at": None, **changes, "state": state}
         )
         if not is_moved:  # another one, at the same time, has decided what it comes to
@@ -275,6 +278,10 @@ class Receiver:
             **moved.context,
         )
         return moved
+
+
+async def _finish(deciding: asyncio.Task[Delivery | None]) -> None:
+    await deciding
 
 
 def _nobody(push: Push, assignment: str) -> str:

@@ -3,11 +3,11 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from secrets import token_hex
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakValueDictionary
 
 from pydantic import BaseModel, ConfigDict
@@ -16,9 +16,11 @@ from broadway.domain import trace
 from broadway.domain.assignment import Env
 from broadway.domain.course import Course
 from broadway.domain.job import Phase
-from broadway.domain.run import PIPELINE_OF, PlannedJob, Run, RunState, plan_jobs
+from broadway.domain.run import PIPELINE_OF, Run, RunState, plan_jobs
 from broadway.ingest.commands.limits import Limits, RejectedError, allowed, check_env
-from broadway.lifecycle.phases import Advanced, PhaseJobs, RunStore, begin, complete
+from broadway.ingest.commands.stores import AssignmentConfigs, SubmittedJobs
+from broadway.lifecycle.phases import begin
+from broadway.lifecycle.steps import RunSteps, Step, complete
 from broadway.runtime.crashpoints import Point, reach
 
 
@@ -61,19 +63,7 @@ class Submitted:
     """A run that is stored, and its first step, which is still to be announced; None if somebody else does that."""
 
     run_id: str
-    step: Advanced | None
-
-
-class Jobs(PhaseJobs, Protocol):
-    """The part of the job store that submitting needs."""
-
-    def check(self, planned: Sequence[PlannedJob]) -> None: ...
-
-
-class Assignments(Protocol):
-    """The part of the assignment store that submitting needs."""
-
-    async def get(self, course: str, assignment: str) -> dict[str, Any] | None: ...
+    step: Step | None
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -88,9 +78,9 @@ class _Keyed:
 class Submissions:
     """Takes submissions."""
 
-    assignments: Assignments
-    runs: RunStore
-    jobs: Jobs
+    assignments: AssignmentConfigs
+    runs: RunSteps
+    jobs: SubmittedJobs
     limits: Limits
     _keyed: WeakValueDictionary[str, _Keyed] = field(default_factory=WeakValueDictionary)
 
@@ -181,7 +171,7 @@ def run_id_of(course_id: str, key: str) -> str:
     return hashlib.sha256(f"{course_id}/{key}".encode()).hexdigest()[:24]
 
 
-async def _known(run_id: str, digest: str, runs: RunStore) -> Run | None:
+async def _known(run_id: str, digest: str, runs: RunSteps) -> Run | None:
     """The run of an earlier submission with the same key."""
     known = await runs.summary(run_id)
     if known and known.request_digest != digest:

@@ -5,7 +5,7 @@ there on the job's lease, renewed by the grader's heartbeats, is what it hangs b
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
@@ -15,10 +15,12 @@ import structlog
 
 from broadway.domain.assignment import ALLOWANCE, longest_run
 from broadway.domain.job import Attempt, FaultPhase, Job, JobState, Move, Moved, Outcome, RetryPolicy
-from broadway.ingest.gateway.messages import JobResult, judge
+from broadway.ingest.gateway.verdicts import judge
+from broadway.lifecycle.announce import Later, announce
 from broadway.lifecycle.follow_ups import following
-from broadway.lifecycle.phases import Advanced, PhaseJobs, RunStore, advance, announce
+from broadway.lifecycle.phases import advance
 from broadway.lifecycle.recording import UNUSED, Recorder, record_what_can_be
+from broadway.lifecycle.steps import PhaseJobs, RunSteps, Step
 from broadway.messages.events import (
     Event,
     GraderHeartbeat,
@@ -30,6 +32,7 @@ from broadway.messages.events import (
     RunningJob,
     ids_of,
 )
+from broadway.messages.http import JobResult
 from broadway.messages.topology import EVENTS, JOBS, event_key, ready_key, ready_queue
 from broadway.mongo.workers import Attached
 from broadway.ports import PublishError, Reject, StoreError, refusal
@@ -97,9 +100,6 @@ class Handout:
         return {"grading_job_id": self.job_id, "stages": self.stages}
 
 
-Later = Callable[[Coroutine[Any, Any, None]], None]
-
-
 @dataclass(frozen=True, slots=True)
 class Gateway:
     """One API process's part in the life of graders that speak HTTP or WebSocket.
@@ -113,7 +113,7 @@ class Gateway:
     name: str
     workers: Workers
     jobs: Jobs
-    runs: RunStore
+    runs: RunSteps
     rabbit: Rabbit
     recorder: Recorder
     interval: int
@@ -431,7 +431,7 @@ class Gateway:
             if step.queued:
                 return
 
-    async def _announce(self, step: Advanced) -> None:
+    async def _announce(self, step: Step) -> None:
         try:
             await announce(step, runs=self.runs, publisher=self.rabbit)
         except PublishError as error:

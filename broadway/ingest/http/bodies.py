@@ -9,9 +9,12 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 
+from broadway.ingest.http.answers import Refused
+
 BODY_WITHIN = 120.0  # seconds
 LARGE = 256 * 1024  # bytes, from which on reading JSON takes so long that it leaves the event loop
 MAX_DEPTH = 32
+MAX_KEY = 255  # characters of an idempotency key
 MAX_INT, MIN_INT = 2**63 - 1, -(2**63)
 
 MALFORMED = "Input is malformed; could not decode JSON object."
@@ -70,6 +73,21 @@ async def raw_body(request: Request, *, limit: int) -> bytes:
     except TimeoutError as error:
         raise BodyTooSlowError(f"the request body did not come within {BODY_WITHIN:g} s") from error
     return bytes(body)
+
+
+def idempotency_key(request: Request) -> str | None:
+    """Return the client's key, or None. RFC 8941 wants quotes around it, which few clients send.
+
+    Raises:
+        Refused: 400, the key is empty or too long.
+    """
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    key = key.strip().removeprefix('"').removesuffix('"')
+    if not 0 < len(key) <= MAX_KEY:
+        raise Refused(400, f"Idempotency-Key: should have 1 to {MAX_KEY} characters")
+    return key
 
 
 def parse(raw: bytes, expected: type[Body]) -> Body:

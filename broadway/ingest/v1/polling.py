@@ -3,41 +3,37 @@
 import asyncio
 import re
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
-from broadway.ingest.gateway.messages import JobResult, Registration
 from broadway.ingest.gateway.sessions import Handout, UnwantedResultError
 from broadway.ingest.http.answers import CORS, Refused, success
 from broadway.ingest.http.auth import authorize_cluster
 from broadway.ingest.http.bodies import read
-from broadway.ingest.v2.openapi import Auth, operation
-from broadway.messages.events import GraderMode
+from broadway.ingest.http.deps import Deps
+from broadway.ingest.http.endpoint import handles_outages
+from broadway.ingest.http.scope import attached_grader, demand_admitted
+from broadway.messages.http import NO_JOB, OUR_AGENT, JobResult, Registration
 from broadway.mongo.workers import Attached
 from broadway.ports import PublishError, StoreError
 from broadway.runtime.cancellation import end
-
-if TYPE_CHECKING:
-    from broadway.ingest.app import Deps
 
 log = structlog.get_logger(__name__)
 
 PATIENCE = 3.0  # seconds that a poll waits for jobs which are on their way to the graders
 LONGEST_WAIT = 30.0  # seconds that a poll waits for jobs that may come, if it asks for that
 RESULT_LIMIT = 100 * 1024 * 1024  # bytes, the original's
-NO_JOB = 498
 
-OUR_AGENT = "broadway-grader/"
 _WAIT = re.compile(r"(?:^|[,;\s])wait=(\d+)")  # RFC 7240
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 Answer = TypeVar("Answer")
 
 
-async def register(request: Request, deps: "Deps") -> Response:
+async def register(request: Request, deps: Deps) -> Response:
     """Take a grader on, and tell it how often to say that it lives."""
     authorize_cluster(request, deps.cluster_token)
     wanted = await read(request, Registration, limit=deps.settings.max_body_size)
@@ -56,19 +52,21 @@ async def register(request: Request, deps: "Deps") -> Response:
     return success({"heartbeat": deps.settings.heartbeat_interval})
 
 
-async def heartbeat(request: Request, deps: "Deps") -> Response:
+@handles_outages
+async def heartbeat(request: Request, deps: Deps) -> Response:
     """Note that a grader lives. While the store is away it is believed: the original's give up at any refusal."""
     try:
-        await deps.gateway.beat(await _known(request, deps))
+        await deps.gateway.beat(await attached_grader(request, deps))
     except StoreError as error:
         log.warning("heartbeat not stored", grader=request.path_params["worker_id"], reason=str(error))
     return Response(headers=CORS, media_type="application/json")
 
 
-async def poll(request: Request, deps: "Deps") -> Response:
+@handles_outages
+async def poll(request: Request, deps: Deps) -> Response:
     """The next job, or 498. ``Prefer: wait=N`` asks to wait for one that may come."""
     try:
-        worker = await _known(request, deps)
+        worker = await attached_grader(request, deps)
         wait = _wait(request.headers.get("prefer", ""))
         handout = await _unless_gone(request, deps.gateway.poll(worker, wait=wait, patience=PATIENCE))
     except (StoreError, PublishError) as error:
@@ -81,9 +79,9 @@ async def poll(request: Request, deps: "Deps") -> Response:
     return success(handout.message)
 
 
-async def report(request: Request, deps: "Deps") -> Response:
+async def report(request: Request, deps: Deps) -> Response:
     """Take a result; when it is answered, the job, its log and the run's next step are stored."""
-    worker = await _known(request, deps)
+    worker = await attached_grader(request, deps)
     result = await read(request, JobResult, limit=max(deps.settings.max_body_size, RESULT_LIMIT))
     try:
         await deps.gateway.report(worker, result)
@@ -92,15 +90,7 @@ async def report(request: Request, deps: "Deps") -> Response:
     return success()
 
 
-@operation(None, status=204, auth=Auth.CLUSTER, refusals=[403])
-async def leave(request: Request, deps: "Deps") -> Response:
-    """Let a grader go; jobs that it still holds start elsewhere."""
-    worker = await _known(request, deps)
-    await deps.gateway.leave(worker)
-    return Response(status_code=204, headers=CORS)
-
-
-def pool_of(name: str | None, deps: "Deps") -> str:
+def pool_of(name: str | None, deps: Deps) -> str:
     """The pool that a grader asks for, or the one for those that name none.
 
     Raises:
@@ -131,25 +121,6 @@ def is_ours(user_agent: str | None) -> bool:
     return (user_agent or "").startswith(OUR_AGENT)
 
 
-async def _known(request: Request, deps: "Deps") -> Attached:
-    authorize_cluster(request, deps.cluster_token)
-    worker = await deps.gateway.known(request.path_params["worker_id"])
-    if worker is None:
-        raise Refused(401, "worker not found")
-    demand_admitted(worker)
-    return worker
-
-
-def demand_admitted(worker: Attached | None) -> None:
-    """Let no grader through that has been revoked.
-
-    Raises:
-        Refused: 403.
-    """
-    if worker is not None and worker.mode is GraderMode.REVOKED:
-        raise Refused(403, f"grader {worker.id} has been revoked")
-
-
 def _wait(preference: str) -> float:
     found = _WAIT.search(preference)
     return min(LONGEST_WAIT, float(found[1])) if found else 0.0
@@ -170,7 +141,7 @@ async def _gone(request: Request) -> None:
         pass
 
 
-async def _hand_over(request: Request, deps: "Deps", worker: Attached, handout: Handout) -> None:
+async def _hand_over(request: Request, deps: Deps, worker: Attached, handout: Handout) -> None:
     """A job that was stored as started for somebody who does not listen any more goes back."""
     if await request.is_disconnected():
         await deps.gateway.put_back(worker, [(handout.job_id, handout.execution_id)])

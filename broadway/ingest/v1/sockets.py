@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from starlette.requests import Request
@@ -12,22 +12,21 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from broadway.domain.course import same_secret
-from broadway.ingest.gateway.messages import JobResult, SocketMessage, SocketRegistration
 from broadway.ingest.gateway.sessions import Gateway, Handout, UnwantedResultError
 from broadway.ingest.http.answers import CORS, Refused
 from broadway.ingest.http.auth import parse_bearer
 from broadway.ingest.http.bodies import InvalidBodyError, check, parse
+from broadway.ingest.http.deps import Deps
+from broadway.ingest.http.scope import demand_admitted
 from broadway.ingest.http.server import NO_CODE, PINGS
-from broadway.ingest.v1.polling import demand_admitted, is_ours, pool_of, runtime_of
+from broadway.ingest.v1.polling import is_ours, pool_of, runtime_of
 from broadway.messages.events import GraderMode
+from broadway.messages.http import INTERVAL_HEADER, JobResult, SocketMessage, SocketRegistration
 from broadway.messages.topology import ready_queue
 from broadway.mongo.workers import Attached
 from broadway.ports import PublishError, StoreError
 from broadway.runtime.cancellation import heeded
 from broadway.service import background
-
-if TYPE_CHECKING:
-    from broadway.ingest.app import Deps
 
 log = structlog.get_logger(__name__)
 
@@ -43,19 +42,19 @@ PAUSE = 1.0  # seconds before a broker or store that is away is asked again
 STORE_TRIES = 10  # of one result
 
 
-async def explain(_: Request, __: "Deps") -> Response:
+async def explain(_: Request, __: Deps) -> Response:
     """What the original says to plain HTTP."""
     return PlainTextResponse('Can "Upgrade" only to "WebSocket".', 400, headers=CORS)
 
 
-async def attend(websocket: WebSocket, deps: "Deps") -> None:
+async def attend(websocket: WebSocket, deps: Deps) -> None:
     """Serve one grader's connection to its end."""
     structlog.contextvars.bind_contextvars(grader=websocket.path_params["worker_id"])
     if not _is_same_origin(websocket):
         await websocket.close()  # before it is accepted: 403
         return
     interval = str(deps.settings.heartbeat_interval).encode()
-    await websocket.accept(headers=[(b"broadway-heartbeat-interval", interval)])
+    await websocket.accept(headers=[(INTERVAL_HEADER.encode(), interval)])
     with contextlib.suppress(WebSocketDisconnect):
         if refusal := _refusal(websocket, deps):
             await websocket.close(POLICY_VIOLATION, refusal)
@@ -68,7 +67,7 @@ def _is_same_origin(websocket: WebSocket) -> bool:
     return origin is None or origin.partition("://")[2] == websocket.headers.get("host")
 
 
-def _refusal(websocket: WebSocket, deps: "Deps") -> str | None:
+def _refusal(websocket: WebSocket, deps: Deps) -> str | None:
     try:
         token = parse_bearer(websocket.headers.get("authorization", ""))
         pool_of(websocket.query_params.get("pool"), deps)
@@ -95,7 +94,7 @@ class _Closing(Exception):  # noqa: N818 - a decision, not an error
 class _Connection:
     websocket: WebSocket
     gateway: Gateway
-    deps: "Deps"
+    deps: Deps
     worker: Attached | None = None
     current: Handout | None = None
     idle: asyncio.Event = field(default_factory=asyncio.Event)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 from starlette.requests import Request
@@ -12,13 +12,11 @@ from starlette.responses import Response
 
 from broadway.domain.job import Job
 from broadway.ingest.http.answers import CORS, Refused, refused
+from broadway.ingest.http.deps import Deps
+from broadway.ingest.http.scope import own_job
 from broadway.ingest.http.server import ABORT
-from broadway.ingest.v2.jobs import NOT_FOUND, own_job
+from broadway.ingest.live.feed import Feed, Watcher
 from broadway.service import background
-
-if TYPE_CHECKING:
-    from broadway.ingest.app import Deps
-    from broadway.ingest.live.feed import Feed, Watcher
 
 log = structlog.get_logger(__name__)
 
@@ -27,10 +25,10 @@ KEEP_ALIVE = 20.0  # seconds
 SEND_TIMEOUT = 30.0  # seconds that a client may read nothing
 
 
-async def stream(request: Request, deps: "Deps") -> Response:
+async def stream(request: Request, deps: Deps) -> Response:
     """The positions and states of a job until it is over."""
     try:
-        job = await own_job(request, deps, query=True, otherwise=NOT_FOUND)
+        job = await own_job(request, deps, query=True)
     except Refused as error:
         answer = refused(error.status, str(error))
         answer.headers.update(HEADERS)
@@ -41,7 +39,7 @@ async def stream(request: Request, deps: "Deps") -> Response:
 class JobStream(Response):
     """The answer that goes on for as long as the job does."""
 
-    def __init__(self, job: Job, feed: "Feed") -> None:
+    def __init__(self, job: Job, feed: Feed) -> None:
         super().__init__(headers={**CORS, **HEADERS, "Content-Type": "text/event-stream"})
         del self.headers["Content-Length"]
         self._job = job
@@ -61,7 +59,7 @@ class JobStream(Response):
                     log.warning("watcher reads nothing", job=self._job.id)
                     scope["extensions"][ABORT]()
 
-    async def _tell(self, watcher: "Watcher", writer: "_Writer", *, keep_alive: float) -> None:
+    async def _tell(self, watcher: Watcher, writer: "_Writer", *, keep_alive: float) -> None:
         await writer.write(b"", more=True)  # the headers go out now
         while True:
             try:

@@ -1,18 +1,16 @@
 """`/dead-letters`: messages that no service could handle, for operators."""
 
-from typing import TYPE_CHECKING
-
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from broadway.ingest.http.answers import CORS, Refused
 from broadway.ingest.http.auth import authorize_cluster
-from broadway.ingest.v2.openapi import MAX_PAGE, Auth, answered, operation, query_of
-from broadway.ingest.v2.views import LetterView, Page, letter_view
-
-if TYPE_CHECKING:
-    from broadway.ingest.app import Deps
+from broadway.ingest.http.deps import Deps
+from broadway.ingest.v2.openapi import Auth, answered, operation, query_of
+from broadway.ingest.v2.views.dead_letters import letter_view
+from broadway.messages.resources.base import MAX_PAGE, Page
+from broadway.messages.resources.dead_letters import LetterView
 
 NO_SUCH_LETTER = "no dead letter of that id is kept"
 
@@ -25,16 +23,16 @@ class Latest(BaseModel):
     limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="items at most")
 
 
-@operation(Page[LetterView], query=Latest, auth=Auth.CLUSTER)
-async def list_letters(request: Request, deps: "Deps") -> Response:
+@operation(Page[LetterView], query=Latest, auth=Auth.CLUSTER, operation_id="letters_list_letters")
+async def list_letters(request: Request, deps: Deps) -> Response:
     """The dead letters that died last, latest first. There are no further pages: discard what has been looked at."""
     authorize_cluster(request, deps.cluster_token)
     found = await deps.store.dead_letters.latest(query_of(request, Latest).limit)
     return answered(Page[LetterView](items=[letter_view(letter) for letter in found], next=None))
 
 
-@operation(LetterView, auth=Auth.CLUSTER)
-async def show(request: Request, deps: "Deps") -> Response:
+@operation(LetterView, auth=Auth.CLUSTER, operation_id="letters_show")
+async def show(request: Request, deps: Deps) -> Response:
     """One dead letter."""
     authorize_cluster(request, deps.cluster_token)
     letter = await deps.store.dead_letters.get(request.path_params["letter"])
@@ -43,8 +41,8 @@ async def show(request: Request, deps: "Deps") -> Response:
     return answered(letter_view(letter))
 
 
-@operation(None, status=204, auth=Auth.CLUSTER)
-async def discard(request: Request, deps: "Deps") -> Response:
+@operation(None, status=204, auth=Auth.CLUSTER, operation_id="letters_discard")
+async def discard(request: Request, deps: Deps) -> Response:
     """Forget a dead letter; what became of its job stays as it is."""
     authorize_cluster(request, deps.cluster_token)
     if not await deps.store.dead_letters.discard(request.path_params["letter"]):

@@ -1,35 +1,31 @@
 """The OpenAPI document of v2, and a page to read it with, which needs nothing from elsewhere."""
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from broadway.ingest.http.answers import CORS
+from broadway.ingest.http.deps import Deps
 from broadway.ingest.v2.openapi import openapi
-
-if TYPE_CHECKING:
-    from broadway.ingest.app import Deps
-
+from broadway.ingest.v2.routes import V2
 
 OWN = "default-src 'self' 'unsafe-inline' data:"
 
 
-async def openapi_json(_: Request, __: "Deps") -> Response:
+async def openapi_json(_: Request, __: Deps) -> Response:
     """What v2 takes and answers, for programs."""
     return JSONResponse(document(), headers=CORS)
 
 
-async def page(_: Request, __: "Deps") -> Response:
+async def page(_: Request, __: Deps) -> Response:
     """The same for people."""
     return HTMLResponse(_page(), headers={"Content-Security-Policy": OWN})
 
 
 @cache
 def document() -> dict[str, Any]:
-    from broadway.ingest.app import V2  # noqa: PLC0415 - the application has this document as one of its routes
-
     return openapi((path, method, handler) for path, handlers in V2.items() for method, handler in handlers.items())
 
 

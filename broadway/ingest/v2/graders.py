@@ -1,78 +1,51 @@
-"""`/worker` and `/graders`: who grades, how a grader joins, and what its operator wants of it."""
+"""`/graders`: graders, their joining, and their operators' orders."""
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
 import structlog
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from broadway.ingest.gateway.broker_accounts import BrokerAccounts
-from broadway.ingest.http.answers import Refused, success
-from broadway.ingest.http.auth import authorize, authorize_cluster
+from broadway.ingest.http.answers import CORS, Refused
+from broadway.ingest.http.auth import authorize_cluster
 from broadway.ingest.http.bodies import read
+from broadway.ingest.http.deps import Deps
+from broadway.ingest.http.scope import attached_grader
 from broadway.ingest.v2.openapi import Auth, answered, operation
-from broadway.ingest.v2.views import GraderList, GraderView, JoinView, Wanted
-from broadway.lifecycle.follow_ups import Fact, ordered
+from broadway.lifecycle.follow_ups import ordered
 from broadway.management import ManagementError
 from broadway.messages.events import GraderMode
+from broadway.messages.resources.graders import (
+    MAX_SLOTS,
+    Because,
+    GraderList,
+    GraderView,
+    JoinRequest,
+    JoinView,
+    Slots,
+    Wanted,
+)
 from broadway.messages.topology import ready_queue
 from broadway.mongo.workers import order_of
 from broadway.ports import PublishError
 
-if TYPE_CHECKING:
-    from broadway.ingest.app import Deps
-
 log = structlog.get_logger(__name__)
 
 MAX_BODY = 64 * 1024  # bytes
-MAX_SLOTS = 512
 NO_SUCH_GRADER = "no grader of that id has ever joined"
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class JoinRequest(_Body):
-    """What a grader says of itself."""
-
-    hostname: str
-    pool: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)] = "default"
-    slots: Annotated[int, Field(ge=1, le=MAX_SLOTS)] = 1
-
-
-class Because(_Body):
-    """Why an operator wants something."""
-
-    reason: Annotated[str, Field(max_length=500)] = ""
-
-
-class Slots(_Body):
-    """How many jobs a grader runs at a time; null for what it was started with."""
-
-    slots: Annotated[int, Field(ge=1, le=MAX_SLOTS)] | None
-
-
-async def list_workers(request: Request, deps: "Deps") -> Response:
-    """Every grader that ever registered; graders are shared by all courses."""
-    await authorize(request, deps.store.courses)
-    scope = request.path_params["scope"]
-    if scope != "all":
-        raise Refused(404, f"scope {scope} has not been implemented yet")
-    return success({"worker_nodes": [_worker(document) for document in await deps.store.workers.all()]})
-
-
 @operation(GraderList, auth=Auth.CLUSTER)
-async def list_graders(request: Request, deps: "Deps") -> Response:
+async def list_graders(request: Request, deps: Deps) -> Response:
     """Every grader that ever joined, for operators."""
     authorize_cluster(request, deps.cluster_token)
     return answered(GraderList(graders=[_described(document) for document in await deps.store.workers.all()]))
 
 
 @operation(GraderView, auth=Auth.CLUSTER)
-async def describe(request: Request, deps: "Deps") -> Response:
+async def describe(request: Request, deps: Deps) -> Response:
     """One grader."""
     authorize_cluster(request, deps.cluster_token)
     document = await deps.store.workers.get(request.path_params["worker_id"])
@@ -82,7 +55,7 @@ async def describe(request: Request, deps: "Deps") -> Response:
 
 
 @operation(JoinView, body=JoinRequest, auth=Auth.CLUSTER, refusals=[403])
-async def join(request: Request, deps: "Deps") -> Response:
+async def join(request: Request, deps: Deps) -> Response:
     """Tell a grader how often to say that it lives, what is wanted of it, and where the broker is, if it may know."""
     authorize_cluster(request, deps.cluster_token)
     wanted = await read(request, JoinRequest, limit=deps.settings.max_body_size)
@@ -107,7 +80,7 @@ def _revoked(grader_id: str) -> str:
     return f"grader {grader_id} has been revoked; `broadway grader readmit {grader_id}` lets it in"
 
 
-async def _refuse_revoked(deps: "Deps", grader_id: str) -> None:
+async def _refuse_revoked(deps: Deps, grader_id: str) -> None:
     """Take back the login of a grader that was revoked while it was made: who revoked it may have looked before."""
     document = await deps.store.workers.get(grader_id)
     if document is None or order_of(document).mode is not GraderMode.REVOKED:
@@ -120,7 +93,7 @@ async def _refuse_revoked(deps: "Deps", grader_id: str) -> None:
     raise Refused(403, _revoked(grader_id))
 
 
-async def _address(deps: "Deps", grader_id: str, *, pool: str, slots: int) -> str | None:
+async def _address(deps: Deps, grader_id: str, *, pool: str, slots: int) -> str | None:
     """The broker, as this grader is to reach it: with a login of its own if there can be one."""
     if not deps.settings.offer_amqp:
         return None
@@ -135,25 +108,25 @@ async def _address(deps: "Deps", grader_id: str, *, pool: str, slots: int) -> st
 
 
 @operation(GraderView, status=202, body=Because, is_body_optional=True, auth=Auth.CLUSTER, refusals=[409])
-async def pause(request: Request, deps: "Deps") -> Response:
+async def pause(request: Request, deps: Deps) -> Response:
     """A grader is to take no jobs until it is resumed; what runs goes on."""
     return await _order(request, deps, GraderMode.PAUSED)
 
 
 @operation(GraderView, status=202, body=Because, is_body_optional=True, auth=Auth.CLUSTER, refusals=[409])
-async def drain(request: Request, deps: "Deps") -> Response:
+async def drain(request: Request, deps: Deps) -> Response:
     """A grader is to finish what it runs, and then do nothing until it is resumed, in another life too."""
     return await _order(request, deps, GraderMode.DRAINING)
 
 
 @operation(GraderView, status=202, body=Because, is_body_optional=True, auth=Auth.CLUSTER, refusals=[409])
-async def resume(request: Request, deps: "Deps") -> Response:
+async def resume(request: Request, deps: Deps) -> Response:
     """A grader is to take jobs again."""
     return await _order(request, deps, GraderMode.ONLINE)
 
 
 @operation(GraderView, status=202, body=Slots, auth=Auth.CLUSTER, refusals=[409])
-async def set_slots(request: Request, deps: "Deps") -> Response:
+async def set_slots(request: Request, deps: Deps) -> Response:
     """A grader is to run so many jobs at a time; those that run already go on."""
     authorize_cluster(request, deps.cluster_token)
     wanted = await read(request, Slots, limit=MAX_BODY)
@@ -171,7 +144,7 @@ async def _let(accounts: BrokerAccounts, grader_id: str, slots: int) -> None:
 
 
 @operation(GraderView, status=202, body=Because, is_body_optional=True, auth=Auth.CLUSTER)
-async def revoke(request: Request, deps: "Deps") -> Response:
+async def revoke(request: Request, deps: Deps) -> Response:
     """A grader is to do nothing here any more: its user at the broker is removed, and others get what it runs."""
     authorize_cluster(request, deps.cluster_token)
     because = await read(request, Because, limit=MAX_BODY, optional=True)
@@ -193,21 +166,29 @@ async def revoke(request: Request, deps: "Deps") -> Response:
 
 
 @operation(GraderView, status=202, auth=Auth.CLUSTER, refusals=[409])
-async def readmit(request: Request, deps: "Deps") -> Response:
+async def readmit(request: Request, deps: Deps) -> Response:
     """A grader that was revoked may join again."""
     authorize_cluster(request, deps.cluster_token)
     wanted = {"mode": GraderMode.ONLINE.value, "reason": ""}
     return await _tell(deps, await _store_order(request, deps, wanted, is_revoked=True))
 
 
-async def _order(request: Request, deps: "Deps", mode: GraderMode) -> Response:
+@operation(None, status=204, auth=Auth.CLUSTER, refusals=[403], operation_id="polling_leave")
+async def leave(request: Request, deps: Deps) -> Response:
+    """Let a grader go; jobs that it still holds start elsewhere."""
+    worker = await attached_grader(request, deps)
+    await deps.gateway.leave(worker)
+    return Response(status_code=204, headers=CORS)
+
+
+async def _order(request: Request, deps: Deps, mode: GraderMode) -> Response:
     authorize_cluster(request, deps.cluster_token)
     because = await read(request, Because, limit=MAX_BODY, optional=True)
     return await _tell(deps, await _store_order(request, deps, {"mode": mode.value, "reason": because.reason}))
 
 
 async def _store_order(
-    request: Request, deps: "Deps", wanted: dict[str, Any], *, is_revoked: bool = False
+    request: Request, deps: Deps, wanted: dict[str, Any], *, is_revoked: bool = False
 ) -> dict[str, Any]:
     """Change what is wanted of the grader in the path.
 
@@ -227,17 +208,10 @@ async def _store_order(
     return document
 
 
-async def _tell(deps: "Deps", document: dict[str, Any]) -> Response:
+async def _tell(deps: Deps, document: dict[str, Any]) -> Response:
     """Tell a grader what is wanted of it; if it does not hear this, its next heartbeat is answered with it."""
-    deps.later(_publish(deps, ordered(order_of(document))))
+    deps.announcements.facts([ordered(order_of(document))])
     return answered(_described(document), 202)
-
-
-async def _publish(deps: "Deps", fact: Fact) -> None:
-    try:
-        await deps.rabbit.publish(*fact)
-    except PublishError as error:
-        log.warning("order not told yet", about=fact[2].subject, reason=str(error))
 
 
 def _running(document: dict[str, Any]) -> list[str]:
@@ -283,13 +257,3 @@ def _way(document: dict[str, Any]) -> str:
     if not document.get("gateway"):
         return "broker"
     return "websocket" if document.get("use_ws") else "polling"
-
-
-def _worker(document: dict[str, Any]) -> dict[str, Any]:
-    alive = bool(document.get("alive"))
-    return {
-        "hostname": document.get("worker_hostname", ""),
-        "jobs_processed": document.get("jobs_processed", 0),
-        "busy": alive and bool(document.get("running_job_ids") or document.get("running_job_id")),
-        "alive": alive,
-    }

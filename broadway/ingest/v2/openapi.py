@@ -15,10 +15,9 @@ from starlette.responses import JSONResponse, Response
 from broadway import __version__
 from broadway.ingest.http.answers import CORS
 from broadway.ingest.http.bodies import InvalidBodyError, check
-from broadway.ingest.v2.views import Problem
+from broadway.messages.resources.base import MAX_PAGE, Problem
 
 SCHEMAS = "#/components/schemas/"
-MAX_PAGE = 500
 
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
 Query = TypeVar("Query", bound=BaseModel)
@@ -44,6 +43,7 @@ class Operation:
     auth: Auth = Auth.COURSE
     headers: Mapping[str, str] = field(default_factory=dict)  # names that a request may have, and what for
     refusals: frozenset[int] = frozenset()
+    operation_id: str | None = None  # by default, module and name of the handler
 
 
 class PageQuery(BaseModel):
@@ -167,7 +167,7 @@ def _schemas(operations: Iterable[Operation]) -> tuple[_Names, dict[str, Any]]:
 def _entry(path: str, method: str, handler: Callable[..., Any], said: Operation, names: _Names) -> dict[str, Any]:
     summary, _, more = (handler.__doc__ or "").partition("\n")
     entry: dict[str, Any] = {
-        "operationId": _operation_id(handler),
+        "operationId": said.operation_id or _operation_id(handler),
         "summary": summary.rstrip("."),
         "tags": [_tag(path)],
         "parameters": [*_path_parameters(path), *_query_parameters(said), *_header_parameters(said)],

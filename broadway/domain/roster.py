@@ -1,0 +1,69 @@
+"""Rosters: the students of an assignment, their environments and repositories."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from broadway.domain.assignment import Env
+
+MAX_ROSTER = 10_000
+
+Student = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class RosterEntry(_Part):
+    """A student or a group: the environment of its jobs, and the repository that it pushes to."""
+
+    student: Student
+    env: Env = {}
+    repository: str | None = Field(default=None, min_length=1, max_length=300)
+    repository_id: int | None = None
+
+
+class Roster(_Part):
+    """The students of an assignment."""
+
+    students: Annotated[tuple[RosterEntry, ...], Field(max_length=MAX_ROSTER)]
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        """Nobody is there twice, and no repository is two students'."""
+        for key in ("student", "repository", "repository_id"):
+            seen: set[Any] = set()
+            for index, entry in enumerate(self.students):
+                value = getattr(entry, key)
+                value = value.casefold() if key == "repository" and value else value
+                if value is not None and value in seen:
+                    raise ValueError(f"students.{index}.{key}: {value} is there twice")
+                seen.add(value)
+        return self
+
+    def of_student(self, student: str) -> RosterEntry | None:
+        """The entry of a student."""
+        return self._by_student.get(student)
+
+    def of_repository(self, identity: int | None, name: str) -> RosterEntry | None:
+        """The entry whose repository this is. Its id counts more than its name, which may have changed."""
+        by_id = self._by_identity.get(identity) if identity else None
+        if by_id:
+            return by_id
+        named = self._by_name.get(name.casefold())
+        return named if named and named.repository_id in (None, identity) else None
+
+    @cached_property
+    def _by_student(self) -> Mapping[str, RosterEntry]:
+        return {entry.student: entry for entry in self.students}
+
+    @cached_property
+    def _by_identity(self) -> Mapping[int, RosterEntry]:
+        return {entry.repository_id: entry for entry in self.students if entry.repository_id}
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, RosterEntry]:
+        return {entry.repository.casefold(): entry for entry in self.students if entry.repository}

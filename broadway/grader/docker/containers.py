@@ -1,0 +1,387 @@
+"""The only Docker: stages as containers of a Docker Engine, 20.10 or later."""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import errno
+import itertools
+import math
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import structlog
+from docker.errors import ImageNotFound
+
+from broadway.domain.assignment import Stage
+from broadway.domain.job import FaultPhase
+from broadway.domain.result import Usage
+from broadway.grader.docker.container import Container, remove
+from broadway.grader.docker.engine import TROUBLE, Client, Engine, connect, in_own_thread, new_client
+from broadway.grader.docker.faults import fault
+from broadway.grader.docker.images import PULLS, Images
+from broadway.grader.ports import ContainerError, KilledFor, Labels, Limits, Mount, StageRun, Upcoming
+from broadway.grader.sandbox.cgroups import Meter, remove_abandoned
+from broadway.grader.sandbox.disk_watch import DiskWatch
+from broadway.grader.sandbox.engine_features import EngineFeatures
+from broadway.grader.sandbox.output import OutputLog
+from broadway.grader.sandbox.profile import LABEL, container_options, disk_quota, hosts_file, without_volumes
+from broadway.grader.sandbox.start_gate import StartGate
+from broadway.runtime.cancellation import end, finish
+
+log = structlog.get_logger(__name__)
+
+KILL_GRACE = 30.0  # seconds that a killed container may take to end
+CPUS_OF_A_START = 2  # that starting a container keeps busy, in the engine, its helpers and the runtime
+PING_WITHIN = 5  # seconds
+
+_NAME = "broadway-"  # of every container
+
+T = TypeVar("T")
+
+
+class DockerContainers:
+    """A Docker Engine as the grader sees it."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        images: Images,
+        *,
+        slots: int,
+        limits: Limits,
+        hosts: Path | None,
+        features: EngineFeatures,
+    ) -> None:
+        self._slots = slots
+        self._abilities = features
+        self._engine = engine
+        self._images = images
+        self._limits = limits
+        self._hosts = hosts
+        self._prepared: dict[str, _Prepared] = {}
+        self._removals: set[asyncio.Task[None]] = set()
+        self._leftovers: set[asyncio.Task[None]] = set()
+        self._start_gate = StartGate(max(1, features.cpus // CPUS_OF_A_START))
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def connect(
+        cls,
+        *,
+        slots: int,
+        limits: Limits,
+        docker_host: str | None = None,
+        work_dir: Path | None = None,
+        refresh_interval: float = 600.0,
+        pull_timeout: float = 600.0,
+    ) -> AsyncIterator[Self]:
+        """Connect to the engine at ``docker_host``, else at the environment's ``DOCKER_HOST``, else on this host.
+
+        ``slots`` stages may run at a time. ``work_dir`` is a directory that the engine finds under the same path; it
+        gets a hosts file, without which the name localhost does not resolve in stages that have no network. Times are
+        in seconds.
+
+        Raises:
+            ContainerError: No engine answers.
+        """
+        threads = concurrent.futures.ThreadPoolExecutor(4 * slots + 2, thread_name_prefix="containers")
+        with contextlib.ExitStack() as stack:
+            stack.callback(threads.shutdown, wait=False, cancel_futures=True)
+            client = await finish(in_own_thread(partial(connect, docker_host, pool=4 * slots + 2)))
+            stack.callback(client.close)
+            puller = new_client(
+                docker_host, version=client.api_version, timeout=math.ceil(pull_timeout), pool=PULLS + 1
+            )
+            stack.callback(puller.close)
+            engine = Engine(client, threads)
+            images = Images(engine, puller, refresh_interval=refresh_interval, pull_timeout=pull_timeout)
+            hosts = hosts_file(work_dir) if work_dir else None
+            features = await engine.call(_abilities, client, limits.runtime)
+            containers = cls(engine, images, slots=slots, limits=limits, hosts=hosts, features=features)
+            try:
+                yield containers
+            finally:
+                await finish(containers.close())
+
+    async def close(self) -> None:
+        """Stop what goes on in the background. Containers whose removal kept failing stay, for ``remove_orphans``."""
+        await self._images.close()
+        await asyncio.gather(*self._removals)
+        for leftover in self._leftovers:
+            leftover.cancel()
+        await asyncio.gather(*self._leftovers, return_exceptions=True)
+
+    async def ping(self) -> None:
+        """See ``Containers``."""
+        try:
+            async with asyncio.timeout(PING_WITHIN):
+                await self._engine.call(self._engine.client.ping)
+        except TROUBLE as error:
+            raise ContainerError(
+                f"the engine does not answer: {error}"[:400], phase=FaultPhase.CREATE, retryable=True
+            ) from error
+
+    async def ensure_images(self, images: Sequence[str]) -> Mapping[str, float]:
+        """See ``Containers``. No image that is here makes a job wait, whatever its registry does."""
+        names = list(dict.fromkeys(images))
+        return dict(zip(names, await asyncio.gather(*map(self._images.ensure, names)), strict=True))
+
+    async def image_id(self, image: str, phase: FaultPhase) -> str:
+        """The id, a digest, of an image that is on this host.
+
+        Raises:
+            ContainerError: In the given phase.
+        """
+        try:
+            return str((await self._engine.call(self._engine.client.inspect_image, image))["Id"])
+        except TROUBLE as error:
+            if isinstance(error, ImageNotFound):
+                self._images.forget(image)
+            raise fault(error, phase, f"image {image}") from error
+
+    def export(self, image_id: str) -> Iterator[bytes]:
+        """An image's archive, as `docker save` makes it; blocks.
+
+        Raises:
+            OSError: The engine failed.
+        """
+        try:
+            yield from self._images.export(image_id)
+        except TROUBLE as error:
+            raise OSError(errno.EIO, "the engine did not save it") from error
+
+    async def run(
+        self, stage: Stage, *, mounts: Sequence[Mount], labels: Labels, upcoming: Upcoming | None = None
+    ) -> StageRun:
+        """See ``Containers``."""
+        if not self._allows(stage):
+            reason = "the stage asks for a privileged container, which this grader does not allow"
+            raise ContainerError(reason, phase=FaultPhase.CREATE, retryable=False)
+        prepared = self._prepared.pop(_name(labels), None) or self._prepare(stage, mounts, labels)
+        container = prepared.container
+        try:
+            created = await prepared.making
+            run = await self._run(container, stage, created, upcoming)
+        except BaseException as error:
+            if isinstance(error, ContainerError) and isinstance(error.__cause__, ImageNotFound):
+                self._images.forget(stage.image)
+            container.abandon()
+            await finish(self._discard(container))
+            raise
+        await finish(self._discard_behind(container))
+        return run
+
+    async def dismiss(self, upcoming: Upcoming) -> None:
+        """See ``Containers``."""
+        if prepared := self._prepared.pop(_name(upcoming.labels), None):
+            await end(prepared.making)
+            await self._discard_behind(prepared.container)
+
+    async def remove_orphans(self, is_orphan: Callable[[str, str], bool]) -> int:
+        """See ``Containers``. Those that cannot be removed while the engine is away are left for the next call."""
+        client, removed = self._engine.client, 0
+        try:
+            found = await self._engine.call(client.containers, all=True, filters={"label": [f"{LABEL}grader"]})
+            for each in found:
+                if is_orphan(each["Labels"][f"{LABEL}grader"], each["Labels"].get(f"{LABEL}boot", "")):
+                    await self._engine.call(remove, client, each["Id"])
+                    self._give_groups_back(each["Names"])
+                    removed += 1
+            alive = {name for each in found for name in each["Names"]}
+            remove_abandoned(lambda name: f"/{name}" not in alive)
+        except TROUBLE as error:
+            log.warning("orphaned containers not removed", error=type(error).__name__)
+        return removed
+
+    def _give_groups_back(self, names: Sequence[str]) -> None:
+        for name in names if self._abilities.is_metered else ():
+            Meter(name.removeprefix("/")).remove()
+
+    def _allows(self, stage: Stage) -> bool:
+        return self._limits.allow_privileged or not stage.privileged
+
+    def _prepare(self, stage: Stage, mounts: Sequence[Mount], labels: Labels, *, ahead: float = 0.0) -> "_Prepared":
+        """Begin to make a container that is started in so many seconds at most."""
+        container = self._container(stage, mounts, labels, ahead=ahead)
+        making = asyncio.create_task(self._make(container, stage))
+        making.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody may want to know
+        return _Prepared(container, making)
+
+    def _container(self, stage: Stage, mounts: Sequence[Mount], labels: Labels, *, ahead: float) -> Container:
+        options = container_options(stage, labels, limits=self._limits, mounts=mounts, hosts=self._hosts, ahead=ahead)
+        name = _name(labels)
+        meter = Meter(name) if self._abilities.is_metered else None
+        if meter:
+            options["host_config"]["cgroup_parent"] = meter.parent
+        if stage.untrusted and self._abilities.seccomp:
+            options["host_config"]["security_opt"].append(f"seccomp={self._abilities.seccomp}")
+        if not stage.untrusted and self._abilities.has_quotas:
+            options["host_config"]["storage_opt"] = disk_quota(self._limits)
+        return Container(
+            client=self._engine.client,
+            name=name,
+            options=options,
+            meter=meter,
+            output=OutputLog(head=self._limits.kept_head, tail=self._limits.kept_tail),
+            output_limit=self._limits.output,
+            disk_limit=math.inf if stage.untrusted else self._limits.disk,
+        )
+
+    async def _make(self, container: Container, stage: Stage) -> float:
+        """Make a container, and follow its output; how many seconds making it took."""
+        begun, what = time.monotonic(), f"image {stage.image}"
+        if stage.untrusted:
+            image = await self._images.find(stage.image, FaultPhase.CREATE)
+            container.options = without_volumes(container.options, image.id, image.volumes)
+        await self._step(container.create, FaultPhase.CREATE, what)
+        created = time.monotonic()
+        await self._step(container.attach, FaultPhase.START, what)
+        return created - begun
+
+    async def _run(
+        self, container: Container, stage: Stage, create_seconds: float, upcoming: Upcoming | None
+    ) -> StageRun:
+        what = f"image {stage.image}"
+        disk = DiskWatch(container.disk_limit, self._abilities.data, partial(self._written, container))
+        disk.begin()
+        made = time.monotonic()
+        async with self._start_gate.take():
+            await self._step(container.start, FaultPhase.START, f"{what}, entrypoint {stage.entrypoint}"[:400])
+        running = time.monotonic()
+        if upcoming and self._allows(upcoming.stage):
+            self._prepared[_name(upcoming.labels)] = self._prepare(
+                upcoming.stage, upcoming.mounts, upcoming.labels, ahead=stage.timeout
+            )
+        killed_for = await self._watch(container, disk, stage.timeout, what)
+        account = await self._step(container.account, FaultPhase.COLLECT, what)
+        state, meter = account["State"], container.meter
+        text, streams = container.output.kept() if stage.logs else ("", [])
+        started, finished = (datetime.fromisoformat(state[key]) for key in ("StartedAt", "FinishedAt"))
+        finished = max(started, finished)  # an engine notes the start of a very short stage after its end
+        self._start_gate.note((finished - started).total_seconds())
+        return StageRun(
+            exit_code=state["ExitCode"],
+            killed_for=killed_for,
+            oom_killed=state["OOMKilled"],
+            started_at=started,
+            finished_at=finished,
+            output=text,
+            streams=streams,
+            output_bytes=container.output.total,
+            state=state,
+            usage=Usage(
+                image=account["Image"],
+                create_seconds=create_seconds,
+                start_seconds=running - made,
+                cpu_seconds=meter.cpu_seconds() if meter else None,
+                peak_memory=meter.peak_memory() if meter else None,
+            ),
+        )
+
+    async def _step(self, step: Callable[[], T], phase: FaultPhase, what: str) -> T:
+        try:
+            return await self._engine.call(step)
+        except TROUBLE as error:
+            raise fault(error, phase, what) from error
+
+    async def _written(self, container: Container) -> int | None:
+        try:
+            return await self._engine.call(container.written)
+        except TROUBLE as error:
+            log.debug("size of a container not told", container=container.name, error=type(error).__name__)
+            return None
+
+    async def _watch(
+        self,
+        container: Container,
+        disk: DiskWatch,
+        timeout: float,  # noqa: ASYNC109
+        what: str,
+    ) -> KilledFor | None:
+        """Wait for a container's end, or make it end; which of its limits it did not keep."""
+        follower = self._engine.begin(container.follow)
+        follower.add_done_callback(lambda future: future.cancelled() or future.exception())  # it may be left alone
+        reason = await _due(follower, disk, timeout)
+        killed = reason is not None and await self._step(container.kill, FaultPhase.WAIT, what)
+        await asyncio.wait({follower}, timeout=KILL_GRACE)
+        if not follower.done():
+            raise ContainerError(f"{what}: did not end when killed", phase=FaultPhase.WAIT, retryable=True)
+        try:
+            flooded = follower.result()
+        except TROUBLE as error:
+            raise fault(error, FaultPhase.WAIT, what) from error
+        if flooded:
+            return KilledFor.OUTPUT
+        if killed:
+            return reason
+        return KilledFor.DISK if await disk.was_exceeded() else None
+
+    async def _discard_behind(self, container: Container) -> None:
+        """Begin to remove a container that has ended: nobody waits for that, unless removals do not keep up."""
+        removal = asyncio.create_task(self._discard(container))
+        self._removals.add(removal)
+        removal.add_done_callback(self._removals.discard)
+        while len(self._removals) > self._slots:
+            await asyncio.wait(self._removals, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _discard(self, container: Container) -> None:
+        """Remove a container, now or when the engine is back."""
+        try:
+            await self._engine.call(container.remove)
+        except TROUBLE as error:
+            log.warning("container not removed yet", container=container.name, error=type(error).__name__)
+            leftover = asyncio.create_task(self._remove_later(container))
+            self._leftovers.add(leftover)
+            leftover.add_done_callback(self._leftovers.discard)
+
+    async def _remove_later(self, container: Container) -> None:
+        for delay in itertools.chain((1, 2, 4), itertools.repeat(5)):
+            await asyncio.sleep(delay)
+            with contextlib.suppress(*TROUBLE):
+                return await self._engine.call(container.remove)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A container that is being made, or has been."""
+
+    container: Container
+    making: asyncio.Task[float]
+
+
+async def _due(
+    follower: asyncio.Future[bool],
+    disk: DiskWatch,
+    timeout: float,  # noqa: ASYNC109
+) -> KilledFor | None:
+    """Wait until a container has ended, or is to be killed: ``timeout`` seconds from now, or for what it writes."""
+    exceeded = asyncio.create_task(disk.exceeded())
+    either: set[asyncio.Future[Any]] = {follower, exceeded}
+    try:
+        await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if follower.done():
+            return None
+        return KilledFor.DISK if exceeded.done() else KilledFor.TIME
+    finally:
+        await end(exceeded)
+
+
+def _name(labels: Labels) -> str:
+    """What a stage's container is called."""
+    return f"{_NAME}{re.sub(r'[^A-Za-z0-9_.-]', '-', labels.execution_id)}-{labels.stage}"
+
+
+def _abilities(client: Client, runtime: str | None) -> EngineFeatures:
+    """What the engine can do; as little as can be, if it does not tell."""
+    is_here = client.base_url.startswith("http+docker:")
+    try:
+        return EngineFeatures.of(client.info(), runtime=runtime, is_here=is_here)
+    except TROUBLE:
+        return EngineFeatures()

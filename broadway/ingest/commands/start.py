@@ -1,0 +1,129 @@
+"""Starting runs: over environments that are given, or over an assignment's roster."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import structlog
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from broadway.domain.assignment import Env
+from broadway.domain.course import Course
+from broadway.domain.run import Run
+from broadway.ingest.commands.stores import AssignmentConfigs, AssignmentRosters
+from broadway.ingest.commands.submit import (
+    RunRequest,
+    Submission,
+    Submissions,
+    Submitted,
+    digest_of,
+    run_id_of,
+)
+from broadway.lifecycle.announce import Announcements
+from broadway.lifecycle.orders import RUN_NOT_FOUND, NoRunError
+from broadway.lifecycle.steps import RunSteps
+from broadway.runtime import fault_history
+
+log = structlog.get_logger(__name__)
+
+
+class RunOrder(BaseModel):
+    """What a run is to be over: ``students`` of the roster, or ``students_env``, an environment for each job."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    students: Literal["all"] | list[str] | None = None
+    students_env: list[Env] | None = None
+    pre_processing_env: Env = {}
+    post_processing_env: Env = {}
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if (self.students is None) is (self.students_env is None):
+            raise ValueError("expected either students or students_env")
+        return self
+
+
+class NoAssignmentError(LookupError):
+    """The course has no such assignment."""
+
+
+class NotInRosterError(ValueError):
+    """The assignment has no roster, or the roster has no such student; the text says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarts:
+    """Stores runs and announces their first steps, in that order."""
+
+    submissions: Submissions
+    runs: RunSteps
+    assignments: AssignmentConfigs
+    rosters: AssignmentRosters
+    announcements: Announcements
+
+    async def start(
+        self, course: Course, assignment: str, request: RunRequest, *, key: str | None, traceparent: str
+    ) -> str:
+        """Start a run over environments; return its id.
+
+        Raises:
+            RejectedError: The run does not fit the assignment, or is not allowed; nothing is stored.
+            KeyReusedError: Another submission had that key; nothing is stored.
+            UnstorableError: The run is too large for the store; nothing is stored.
+        """
+        submission = Submission(course, assignment, request, traceparent=traceparent)
+        submitted = await self.submissions.submit(submission, key=key)
+        self._begin(submitted, course=course.id, students=len(request.students_env))
+        return submitted.run_id
+
+    async def start_over_roster(
+        self, course: Course, assignment: str, wanted: RunOrder, *, key: str | None, traceparent: str
+    ) -> Run:
+        """Start a run as an order describes it.
+
+        With a key that an equal order had before, return the run of that order, even if the roster has changed.
+
+        Raises:
+            NoAssignmentError: The course has no such assignment.
+            NotInRosterError: The order names students that are not in a roster.
+            NoRunError: The run was removed right after it was stored.
+            RejectedError: As ``start``.
+            KeyReusedError: As ``start``.
+            UnstorableError: As ``start``.
+        """
+        if await self.assignments.get(course.id, assignment) is None:
+            raise NoAssignmentError("this course has no such assignment")
+        submitted = await self._repeated(course.id, assignment, wanted, key) if key else None
+        if submitted is None:
+            request = await self._resolve(course.id, assignment, wanted)
+            submission = Submission(course, assignment, request, traceparent=traceparent, asked=wanted)
+            submitted = await self.submissions.submit(submission, key=key)
+        run = await self.runs.get(submitted.run_id)
+        if run is None:
+            raise NoRunError(RUN_NOT_FOUND)
+        self._begin(submitted, course=course.id, students=len(run.students_env))
+        return run
+
+    async def _repeated(self, course: str, assignment: str, wanted: RunOrder, key: str) -> Submitted | None:
+        return await self.submissions.repeated(run_id_of(course, key), digest_of(assignment, wanted))
+
+    def _begin(self, submitted: Submitted, *, course: str, students: int) -> None:
+        fault_history.note("submitted", run=submitted.run_id, course=course, students=students)
+        if step := submitted.step:
+            log.info("run submitted", assignment=step.run.assignment, jobs=len(step.queued), **step.run.context)
+            self.announcements.step(step)
+
+    async def _resolve(self, course: str, assignment: str, wanted: RunOrder) -> RunRequest:
+        """Return the request with the environments of the students that are named."""
+        given: dict[str, Any] = wanted.model_dump(exclude_unset=True, exclude={"students"})
+        if wanted.students is None:
+            return RunRequest(**given)
+        roster = await self.rosters.get(course, assignment)
+        if roster is None:
+            raise NotInRosterError("students: this assignment has no roster; put one, or give students_env")
+        named = [entry.student for entry in roster.students] if wanted.students == "all" else wanted.students
+        entries = {entry.student: entry for entry in roster.students}
+        if unknown := [student for student in named if student not in entries]:
+            raise NotInRosterError(f"students: {unknown[0]} is not in the roster of {assignment}")
+        envs = [{**entries[student].env, "BROADWAY_STUDENT": student} for student in named]
+        return RunRequest(**given, students_env=envs)

@@ -1,0 +1,95 @@
+"""The operations on stored data that use cases of ingest need."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from broadway.domain.course import Course
+from broadway.domain.roster import Roster
+from broadway.domain.run import PlannedJob
+from broadway.domain.webhook import Delivery, Hook, Quota
+from broadway.lifecycle.steps import PhaseJobs
+
+
+class Courses(Protocol):
+    """Courses by id."""
+
+    async def get(self, course_id: str) -> Course | None:
+        """Return a course, or None."""
+
+
+class AssignmentConfigs(Protocol):
+    """The configs of assignments."""
+
+    async def get(self, course: str, assignment: str) -> dict[str, Any] | None:
+        """Return a config as it was posted, absent keys as None; None if there is no such assignment."""
+
+
+class AssignmentRegistry(AssignmentConfigs, Protocol):
+    """The configs of assignments, which can be replaced."""
+
+    async def put(self, course: str, assignment: str, config: dict[str, Any]) -> None:
+        """Store a config; it replaces an earlier one as a whole.
+
+        Raises:
+            UnstorableError: The config is too large; the earlier one stays.
+        """
+
+
+class AssignmentRosters(Protocol):
+    """The rosters of assignments."""
+
+    async def get(self, course: str, assignment: str) -> Roster | None:
+        """Return the roster of an assignment, or None."""
+
+
+class SubmittedJobs(PhaseJobs, Protocol):
+    """The operations on stored jobs that submitting needs."""
+
+    def check(self, planned: Sequence[PlannedJob]) -> None:
+        """Return if the store can hold every job.
+
+        Raises:
+            UnstorableError: A job is too large.
+        """
+
+
+class RecentHooks(Protocol):
+    """Hooks, which may be a second behind the store."""
+
+    async def recent(self, course: str, name: str) -> Hook | None:
+        """Return a hook, or None."""
+
+
+class RecentRosters(Protocol):
+    """Rosters, which may be a second behind the store."""
+
+    async def recent(self, course: str, assignment: str) -> Roster | None:
+        """Return the roster of an assignment, or None."""
+
+
+class DeliveryStore(Protocol):
+    """Webhook deliveries."""
+
+    async def keep(self, delivery: Delivery) -> tuple[Delivery, bool]:
+        """Store a delivery, or count another arrival of a stored one; return it as stored, and whether it is new.
+
+        Raises:
+            UnstorableError: The delivery is too large; nothing is stored.
+        """
+
+    async def move(self, delivery: Delivery, **changes: Any) -> tuple[Delivery, bool]:
+        """Change a delivery that is as it was read; return it as stored, and whether this call has changed it."""
+
+    async def undecided(self, now: datetime, *, limit: int) -> list[Delivery]:
+        """Return deliveries whose decision is due."""
+
+    async def of_student(self, course: str, assignment: str, student: str) -> list[Delivery]:
+        """Return a student's accepted deliveries, in the order of their first arrival."""
+
+
+class Quotas(Protocol):
+    """Counts of recent submissions."""
+
+    async def take(self, key: str, submission: str, quota: Quota, now: datetime) -> datetime | None:
+        """Count a submission once; return None, or the time of the next free place if the quota is used up."""

@@ -1,0 +1,59 @@
+"""The dependencies of request handlers."""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from broadway.ingest.commands.hooks import HookSettings
+from broadway.ingest.commands.limits import Limits
+from broadway.ingest.commands.receive import Receiver
+from broadway.ingest.commands.register import Registration
+from broadway.ingest.commands.start import RunStarts
+from broadway.ingest.gateway.broker_accounts import BrokerAccounts
+from broadway.ingest.gateway.sessions import Gateway
+from broadway.ingest.http.auth import AllCourses, CourseTokens
+from broadway.ingest.http.outages import StoreOutages
+from broadway.ingest.live.feed import Feed
+from broadway.ingest.reads.reads import Reads
+from broadway.lifecycle.announce import Announcements
+from broadway.lifecycle.orders import Orders
+from broadway.mongo.store import Store
+from broadway.rabbit.client import Rabbit
+from broadway.runtime.health import Health
+from broadway.settings.programs import IngestSettings
+
+
+@dataclass(slots=True)
+class Deps:
+    """Services, stores and settings that handlers use.
+
+    ``recent_courses`` may be one second behind the store: it serves submissions. ``accounts`` is None if graders get no
+    broker users of their own.
+    """
+
+    settings: IngestSettings
+    limits: Limits
+    store: Store
+    rabbit: Rabbit
+    announcements: Announcements
+    cluster_token: str
+    gateway: Gateway
+    feed: Feed
+    health: Health
+    outages: StoreOutages
+    courses: AllCourses
+    recent_courses: CourseTokens
+    reads: Reads
+    registration: Registration
+    hook_settings: HookSettings
+    starts: RunStarts
+    orders: Orders
+    receiver: Receiver
+    accounts: BrokerAccounts | None = None
+    is_stopping: bool = False
+
+
+Handler = Callable[[Request, Deps], Coroutine[Any, Any, Response]]

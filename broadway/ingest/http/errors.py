@@ -1,0 +1,115 @@
+"""Answers to exceptions, in the envelope of the version that was asked."""
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from broadway.domain.pages import CursorError
+from broadway.ingest.commands.limits import InvalidEnvError, NoConfigError, RejectedError
+from broadway.ingest.commands.start import NoAssignmentError, NotInRosterError
+from broadway.ingest.commands.submit import KeyReusedError
+from broadway.ingest.http.answers import Refused, failure, invalid_body, problem, refused
+from broadway.ingest.http.bodies import BodyTooLargeError, BodyTooSlowError, InvalidBodyError
+from broadway.lifecycle.orders import NoRunError, OrderError
+from broadway.ports import StoreError, UnstorableError
+
+log = structlog.get_logger(__name__)
+
+RETRY_AFTER = "5"  # seconds; for clients that find the store unavailable
+
+
+def exception_handlers() -> Mapping[Any, Any]:
+    """Answers by exception type, as Starlette takes them."""
+    return {
+        Refused: _on_refused,
+        InvalidBodyError: _on_invalid_body,
+        BodyTooLargeError: _on_too_large,
+        BodyTooSlowError: _on_too_slow,
+        UnstorableError: _on_unstorable,
+        InvalidEnvError: _on_invalid_env,
+        RejectedError: _refuse(400),
+        CursorError: _refuse(400),
+        KeyReusedError: _refuse(422),
+        NotInRosterError: _refuse(422),
+        NoAssignmentError: _refuse(404),
+        NoRunError: _refuse(404),
+        OrderError: _refuse(409),
+        NoConfigError: _refuse(409),
+        StoreError: _on_store_away,
+        HTTPException: _on_http_exception,
+        ClientDisconnect: _on_disconnect,
+        Exception: _on_exception,
+    }
+
+
+def _is_v2(request: Request) -> bool:
+    return request.url.path.startswith("/api/v2/")
+
+
+def failed(request: Request, status: int, headers: Mapping[str, str] | None = None) -> Response:
+    """Answer a request that no handler could answer, in the envelope of its version."""
+    if not _is_v2(request):
+        return failure(status, dict(headers or {}))
+    answer = problem(status, _DETAILS.get(status, HTTPStatus(status).description or HTTPStatus(status).phrase))
+    answer.headers.update(headers or {})
+    return answer
+
+
+_DETAILS = {
+    404: "there is nothing at this path",
+    500: "something is wrong with the server; its log says what",
+    503: "the store is away; what was asked for may have been done if that was begun",
+}
+
+
+def _refuse(status: int) -> Callable[[Request, Exception], Response]:
+    """Answer a use case's refusal with a status and the refusal's own text."""
+    return lambda request, error: _on_refused(request, Refused(status, str(error)))
+
+
+def _on_refused(request: Request, error: Refused) -> Response:
+    return problem(error.status, str(error)) if _is_v2(request) else refused(error.status, str(error))
+
+
+def _on_invalid_body(request: Request, error: InvalidBodyError) -> Response:
+    return problem(400, str(error)) if _is_v2(request) else invalid_body(str(error))
+
+
+def _on_too_large(request: Request, error: BodyTooLargeError) -> Response:
+    return problem(413, str(error)) if _is_v2(request) else invalid_body(str(error), 413)
+
+
+def _on_too_slow(request: Request, error: BodyTooSlowError) -> Response:
+    return problem(408, str(error)) if _is_v2(request) else invalid_body(str(error), 408)
+
+
+def _on_unstorable(request: Request, error: UnstorableError) -> Response:
+    return _on_invalid_body(request, InvalidBodyError(f"the body {error}"))
+
+
+def _on_invalid_env(request: Request, error: InvalidEnvError) -> Response:
+    return _on_invalid_body(request, InvalidBodyError(str(error)))
+
+
+def _on_store_away(request: Request, error: StoreError) -> Response:
+    log.error("store unavailable", path=request.url.path, reason=str(error))
+    return failed(request, 503, {"Retry-After": RETRY_AFTER})
+
+
+def _on_http_exception(request: Request, error: HTTPException) -> Response:
+    return failed(request, error.status_code)
+
+
+def _on_disconnect(request: Request, error: ClientDisconnect) -> Response:
+    log.info("client went away", reason=str(error))
+    return failed(request, 400)
+
+
+def _on_exception(request: Request, error: Exception) -> Response:
+    log.error("request failed", path=request.url.path, method=request.method, exc_info=error)
+    return failed(request, 500)

@@ -1,0 +1,99 @@
+"""The course, run, job, hook or grader in a request's path, once the request may see it.
+
+An object of another course is answered like one that does not exist.
+"""
+
+from starlette.requests import Request
+
+from broadway.domain.job import Job
+from broadway.domain.run import Run
+from broadway.domain.webhook import Delivery, Hook
+from broadway.ingest.http.answers import Refused
+from broadway.ingest.http.auth import authorize, authorize_cluster
+from broadway.ingest.http.deps import Deps
+from broadway.messages.events import GraderMode
+from broadway.mongo.workers import Attached
+
+RUN_NOT_FOUND = "grading run with the given ID not found"
+JOB_NOT_FOUND = "grading job with the given ID not found"
+HOOK_NOT_FOUND = "this course has no such hook"
+DELIVERY_NOT_FOUND = "this hook has received no such delivery"
+
+
+async def own_run(request: Request, deps: Deps, *, query: bool, missing: int = 400) -> Run:
+    """Return the run in the path; ``query`` admits query tokens.
+
+    Raises:
+        Refused: 401, or ``missing`` if the course has no such run.
+    """
+    course = await authorize(request, deps.courses, query=query)
+    run = await deps.reads.runs.summary(course.id, request.path_params["run_id"])
+    if run is None:
+        raise Refused(missing, RUN_NOT_FOUND)
+    return run
+
+
+async def own_job(
+    request: Request, deps: Deps, *, query: bool, otherwise: str = JOB_NOT_FOUND, missing: int = 400
+) -> Job:
+    """Return the job in the path; ``query`` admits query tokens.
+
+    Raises:
+        Refused: 401, or ``missing`` with the text ``otherwise`` if the course has no such job.
+    """
+    course = await authorize(request, deps.courses, query=query)
+    job = await deps.reads.jobs.one(course.id, request.path_params["job_id"])
+    if job is None:
+        raise Refused(missing, otherwise)
+    return job
+
+
+async def own_hook(request: Request, deps: Deps) -> Hook:
+    """Return the hook in the path.
+
+    Raises:
+        Refused: 401, or 404.
+    """
+    course = await authorize(request, deps.courses)
+    hook = await deps.reads.hooks.one(course.id, request.path_params["hook"])
+    if hook is None:
+        raise Refused(404, HOOK_NOT_FOUND)
+    return hook
+
+
+async def own_delivery(request: Request, deps: Deps) -> Delivery:
+    """Return the delivery in the path.
+
+    Raises:
+        Refused: 401, or 404.
+    """
+    course = await authorize(request, deps.courses)
+    path = request.path_params
+    delivery = await deps.reads.hooks.delivery(course.id, path["hook"], path["delivery"])
+    if delivery is None:
+        raise Refused(404, DELIVERY_NOT_FOUND)
+    return delivery
+
+
+async def attached_grader(request: Request, deps: Deps) -> Attached:
+    """Return the grader in the path, which has registered with a gateway.
+
+    Raises:
+        Refused: 401, or 403 if the grader has been revoked.
+    """
+    authorize_cluster(request, deps.cluster_token)
+    worker = await deps.gateway.known(request.path_params["worker_id"])
+    if worker is None:
+        raise Refused(401, "worker not found")
+    demand_admitted(worker)
+    return worker
+
+
+def demand_admitted(worker: Attached | None) -> None:
+    """Return unless the grader has been revoked.
+
+    Raises:
+        Refused: 403.
+    """
+    if worker is not None and worker.mode is GraderMode.REVOKED:
+        raise Refused(403, f"grader {worker.id} has been revoked")

@@ -1,0 +1,50 @@
+"""Reads of assignments."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from broadway.domain.pages import Slice, sliced
+from broadway.domain.roster import Roster
+from broadway.ingest.reads.stores import AssignmentQueries, HookQueries, RosterQueries
+
+
+@dataclass(frozen=True, slots=True)
+class AssignmentDetail:
+    """An assignment's config as it was posted, its roster if it has one, and the names of its hooks."""
+
+    name: str
+    config: Mapping[str, Any]
+    roster: Roster | None
+    hooks: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class AssignmentReads:
+    """Reads of the assignments of any course."""
+
+    assignments: AssignmentQueries
+    rosters: RosterQueries
+    hooks: HookQueries
+
+    async def config(self, course: str, assignment: str) -> dict[str, Any] | None:
+        """Return a config as it was posted, or None."""
+        return await self.assignments.get(course, assignment)
+
+    async def detail(self, course: str, assignment: str) -> AssignmentDetail | None:
+        """Return an assignment with its roster and hooks, or None."""
+        config = await self.assignments.get(course, assignment)
+        if config is None:
+            return None
+        roster = await self.rosters.get(course, assignment)
+        hooks = [hook.name for hook in await self.hooks.of_course(course) if hook.config.assignment == assignment]
+        return AssignmentDetail(assignment, config, roster, hooks)
+
+    async def names(self, course: str, *, after: str | None, limit: int) -> Slice[str]:
+        """Return a page of the names of a course's assignments, in order."""
+        names = [name for name in await self.assignments.names(course) if name > (after or "")]
+        return sliced(names, limit, str)
+
+    async def roster(self, course: str, assignment: str) -> Roster | None:
+        """Return the roster of an assignment, or None."""
+        return await self.rosters.get(course, assignment)

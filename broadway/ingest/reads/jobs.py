@@ -1,0 +1,42 @@
+"""Reads of single jobs."""
+
+from dataclasses import dataclass
+
+from broadway.domain.job import Job, JobState
+from broadway.domain.result import JobLog
+from broadway.ingest.reads.runs import JobWithStages
+from broadway.ingest.reads.stores import JobQueries, LogQueries, RunQueries
+
+
+@dataclass(frozen=True, slots=True)
+class JobReads:
+    """Reads of the jobs of any course."""
+
+    jobs: JobQueries
+    runs: RunQueries
+    logs: LogQueries
+
+    async def one(self, course: str, job_id: str) -> Job | None:
+        """Return a job of a course without its stages; None if the course has no such job."""
+        job = await self.jobs.get(job_id)
+        run = await self.runs.summary(job.run_id) if job else None
+        return job if run and run.course == course else None
+
+    async def with_stages(self, job: Job) -> JobWithStages:
+        """Return a job with its stages."""
+        return JobWithStages(job, (await self.jobs.stages([job.id])).get(job.id, []))
+
+    async def log(self, job: Job) -> JobLog | None:
+        """Return the log of a finished job; None while it has none."""
+        return await self.logs.get(job.id, job.execution_id) if job.is_terminal else None
+
+    async def waiting(self, course: str) -> int:
+        """Return how many jobs of a course wait for their first start."""
+        return await self.jobs.count_waiting(course)
+
+    async def position(self, job: Job) -> int | None:
+        """Return how many jobs of its course start before a job; None if it does not wait for its first start."""
+        is_lost = not job.course  # it was in the original's queue, which has ended with the original
+        if job.state not in (JobState.QUEUED, JobState.DISPATCHED) or job.started_at or is_lost:
+            return None
+        return await self.jobs.position(job)

@@ -1,0 +1,18 @@
+"""All reads of one deployment."""
+
+from dataclasses import dataclass
+
+from broadway.ingest.reads.assignments import AssignmentReads
+from broadway.ingest.reads.hooks import HookReads
+from broadway.ingest.reads.jobs import JobReads
+from broadway.ingest.reads.runs import RunReads
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """Reads by the resource that they return."""
+
+    assignments: AssignmentReads
+    runs: RunReads
+    jobs: JobReads
+    hooks: HookReads

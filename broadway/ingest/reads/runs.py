@@ -1,0 +1,78 @@
+"""Reads of runs and of their jobs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from broadway.domain.job import Job
+from broadway.domain.pages import CursorError, Slice, cursor, sliced
+from broadway.domain.run import Run
+from broadway.ingest.reads.stores import AssignmentQueries, JobQueries, RunQueries, Stages
+
+
+@dataclass(frozen=True, slots=True)
+class RunJobs:
+    """All jobs of a run, in the order of phases and of the roster, and their stages by job id."""
+
+    jobs: list[Job]
+    stages: Mapping[str, Stages]
+
+
+@dataclass(frozen=True, slots=True)
+class JobWithStages:
+    """A job and its stages."""
+
+    job: Job
+    stages: Stages
+
+
+@dataclass(frozen=True, slots=True)
+class RunReads:
+    """Reads of the runs of any course."""
+
+    runs: RunQueries
+    jobs: JobQueries
+    assignments: AssignmentQueries
+
+    async def summary(self, course: str, run_id: str) -> Run | None:
+        """Return a run of a course without its roster and config; None if the course has no such run."""
+        run = await self.runs.summary(run_id)
+        return run if run and run.course == course else None
+
+    async def latest(
+        self, course: str, *, assignment: str | None = None, after: str | None = None, limit: int
+    ) -> Slice[Run]:
+        """Return a page of a course's runs, latest first; only of one assignment if that is given.
+
+        Raises:
+            CursorError: ``after`` is not a cursor.
+        """
+        names = [assignment] if assignment else await self.assignments.names(course)
+        found = await self.runs.of_assignments([f"{course}/{name}" for name in names], before=after, limit=limit + 1)
+        return sliced(found, limit, lambda run: cursor(run.started_at, run.id))
+
+    async def job_states(self, run_id: str) -> list[Job]:
+        """Return the jobs of a run without their stages."""
+        return await self.jobs.of_run(run_id)
+
+    async def with_stages(self, run_id: str) -> RunJobs:
+        """Return the jobs of a run with their stages."""
+        jobs = await self.jobs.of_run(run_id)
+        return RunJobs(jobs, await self.jobs.stages_of_run(run_id))
+
+    async def jobs_page(
+        self, run_id: str, *, after: str | None, limit: int, admits: Callable[[Job], bool]
+    ) -> Slice[JobWithStages]:
+        """Return a page of those jobs of a run that ``admits`` accepts.
+
+        Raises:
+            CursorError: ``after`` is not the id of a job of the run.
+        """
+        jobs = await self.jobs.of_run(run_id)
+        if after:
+            ids = [job.id for job in jobs]
+            if after not in ids:
+                raise CursorError("after: this run has no such job")
+            jobs = jobs[ids.index(after) + 1 :]
+        page = sliced([job for job in jobs if admits(job)], limit, lambda job: job.id)
+        stages = await self.jobs.stages([job.id for job in page.items])
+        return Slice([JobWithStages(job, stages.get(job.id, [])) for job in page.items], page.next)

@@ -1,0 +1,98 @@
+"""The queries on stored data that reads need."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from broadway.domain.job import Job
+from broadway.domain.result import JobLog
+from broadway.domain.roster import Roster
+from broadway.domain.run import Run
+from broadway.domain.webhook import Delivery, DeliveryState, Hook
+
+Stages = list[dict[str, Any]]
+
+
+class AssignmentQueries(Protocol):
+    """Queries on assignment configs."""
+
+    async def get(self, course: str, assignment: str) -> dict[str, Any] | None:
+        """Return a config as it was posted, absent keys as None; None if there is no such assignment."""
+
+    async def names(self, course: str) -> list[str]:
+        """Return the names of a course's assignments, in order."""
+
+
+class RunQueries(Protocol):
+    """Queries on runs."""
+
+    async def summary(self, run_id: str) -> Run | None:
+        """Return a run without its roster and config, or None."""
+
+    async def of_assignments(self, names: Sequence[str], *, before: str | None, limit: int) -> list[Run]:
+        """Return runs of ``<course>/<assignment>``, latest first, without rosters and configs.
+
+        Raises:
+            CursorError: ``before`` is not a cursor.
+        """
+
+
+class JobQueries(Protocol):
+    """Queries on jobs."""
+
+    async def get(self, job_id: str) -> Job | None:
+        """Return a job, or None."""
+
+    async def of_run(self, run_id: str) -> list[Job]:
+        """Return a run's jobs, in the order of phases and of the roster."""
+
+    async def stages(self, job_ids: Sequence[str]) -> dict[str, Stages]:
+        """Return the stages of jobs by id."""
+
+    async def stages_of_run(self, run_id: str) -> dict[str, Stages]:
+        """Return the stages of a run's jobs by id."""
+
+    async def count_waiting(self, course: str) -> int:
+        """Return how many jobs of a course wait for their first start."""
+
+    async def position(self, job: Job) -> int:
+        """Return how many jobs of its course start before a waiting job."""
+
+
+class LogQueries(Protocol):
+    """Queries on logs."""
+
+    async def get(self, job_id: str, execution_id: str | None) -> JobLog | None:
+        """Return the log of one execution, or None. Jobs of the original have no execution id."""
+
+
+class RosterQueries(Protocol):
+    """Queries on rosters."""
+
+    async def get(self, course: str, assignment: str) -> Roster | None:
+        """Return the roster of an assignment, or None."""
+
+
+class HookQueries(Protocol):
+    """Queries on hooks."""
+
+    async def get(self, course: str, name: str) -> Hook | None:
+        """Return a hook, or None."""
+
+    async def of_course(self, course: str) -> list[Hook]:
+        """Return a course's hooks, by name."""
+
+
+class DeliveryQueries(Protocol):
+    """Queries on webhook deliveries."""
+
+    async def get(self, identity: str) -> Delivery | None:
+        """Return a delivery with its body, or None."""
+
+    async def of_hook(
+        self, course: str, hook: str, *, before: str | None, limit: int, state: DeliveryState | None
+    ) -> Sequence[Delivery]:
+        """Return a hook's deliveries, latest first, without bodies.
+
+        Raises:
+            CursorError: ``before`` is not a cursor.
+        """

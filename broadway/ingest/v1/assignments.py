@@ -1,0 +1,27 @@
+"""`/grading_config`: register and read an assignment's pipelines."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from broadway.domain.assignment import AssignmentConfig
+from broadway.ingest.http.answers import Refused, success
+from broadway.ingest.http.auth import authorize
+from broadway.ingest.http.bodies import read
+from broadway.ingest.http.deps import Deps
+
+
+async def register(request: Request, deps: Deps) -> Response:
+    """Store a config; it replaces an earlier one as a whole, and runs that have started keep theirs."""
+    course = await authorize(request, deps.courses)
+    config = await read(request, AssignmentConfig, limit=deps.settings.max_body_size)
+    await deps.registration.register(course.id, request.path_params["assignment"], config)
+    return success()
+
+
+async def show(request: Request, deps: Deps) -> Response:
+    """Return the config as it was posted."""
+    course = await authorize(request, deps.courses)
+    config = await deps.reads.assignments.config(course.id, request.path_params["assignment"])
+    if config is None:
+        raise Refused(400, "assignment configuration not found")
+    return success(config)

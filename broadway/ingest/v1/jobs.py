@@ -1,0 +1,35 @@
+"""`/grading_job_log` and `/queue`: a job's log, and the backlog of a course."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from broadway.ingest.http.answers import Refused, success
+from broadway.ingest.http.auth import authorize
+from broadway.ingest.http.deps import Deps
+from broadway.ingest.http.scope import own_job
+
+LOG_NOT_FOUND = "grading job with the given ID not found or has not finished"
+
+
+async def read_log(request: Request, deps: Deps) -> Response:
+    """Return the output of a finished job."""
+    job = await own_job(request, deps, query=False, otherwise=LOG_NOT_FOUND)
+    log = await deps.reads.jobs.log(job)
+    if log is None:
+        raise Refused(400, LOG_NOT_FOUND)
+    return success({"stderr": log.stderr, "stdout": log.stdout})
+
+
+async def queue_length(request: Request, deps: Deps) -> Response:
+    """Return how many jobs of the course wait."""
+    course = await authorize(request, deps.courses)
+    return success({"length": await deps.reads.jobs.waiting(course.id)})
+
+
+async def queue_position(request: Request, deps: Deps) -> Response:
+    """Return how many jobs of the course start before this one."""
+    job = await own_job(request, deps, query=True)
+    position = await deps.reads.jobs.position(job)
+    if position is None:
+        raise Refused(400, f"{job.id} has already passed through the queue")
+    return success({"position": position})

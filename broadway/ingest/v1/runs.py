@@ -1,0 +1,91 @@
+"""`/grading_run…`: start a run and read its progress."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from broadway.domain.job import Job, Phase
+from broadway.ingest.commands.submit import RunRequest
+from broadway.ingest.http.answers import success
+from broadway.ingest.http.auth import authorize
+from broadway.ingest.http.bodies import idempotency_key, read
+from broadway.ingest.http.deps import Deps
+from broadway.ingest.http.scope import own_run
+
+_STATE_TEXT = {
+    "queued": "grading job has been scheduled",
+    "started": "grading job is running",
+    "failed": "grading job failed",
+    "succeeded": "grading job was successful",
+}
+
+
+async def start(request: Request, deps: Deps) -> Response:
+    """Start a run. When it is answered, every read shows its first jobs; they are published after the answer."""
+    course = await authorize(request, deps.recent_courses)
+    key = idempotency_key(request)
+    wanted = await read(request, RunRequest, limit=deps.settings.max_body_size)
+    assignment, traceparent = request.path_params["assignment"], request.state.traceparent
+    run_id = await deps.starts.start(course, assignment, wanted, key=key, traceparent=traceparent)
+    return success({"grading_run_id": run_id})
+
+
+async def status(request: Request, deps: Deps) -> Response:
+    """Return the state of a run and of each of its jobs."""
+    run = await own_run(request, deps, query=True)
+    by_phase = _by_phase(await deps.reads.runs.job_states(run.id))
+    return success(
+        {
+            "state": run.state.value,
+            "pre_processing_job_state": _states(by_phase[Phase.PRE_PROCESSING]) or None,
+            "post_processing_job_state": _states(by_phase[Phase.POST_PROCESSING]) or None,
+            "student_jobs_state": _states(by_phase[Phase.STUDENTS]),
+        }
+    )
+
+
+async def environments(request: Request, deps: Deps) -> Response:
+    """Return the variables of each job, with the distinct values they have over its stages."""
+    run = await own_run(request, deps, query=False)
+    found = await deps.reads.runs.with_stages(run.id)
+    by_phase = _by_phase(found.jobs)
+
+    def of_phase(phase: Phase) -> dict[str, dict[str, list[Any]]]:
+        return {job.id: _variables(found.stages.get(job.id, [])) for job in by_phase[phase]}
+
+    return success(
+        {
+            "pre_processing_env": of_phase(Phase.PRE_PROCESSING) or None,
+            "post_processing_env": of_phase(Phase.POST_PROCESSING) or None,
+            "student_env": of_phase(Phase.STUDENTS),
+        }
+    )
+
+
+def _by_phase(jobs: Iterable[Job]) -> dict[Phase, list[Job]]:
+    phases: dict[Phase, list[Job]] = {phase: [] for phase in Phase}
+    for job in jobs:
+        phases[job.phase].append(job)
+    return phases
+
+
+def _states(jobs: Iterable[Job]) -> dict[str, str]:
+    return {job.id: _STATE_TEXT[_v1_state(job)] for job in jobs}
+
+
+def _v1_state(job: Job) -> str:
+    if job.finished_at:
+        return "succeeded" if job.success else "failed"
+    return "started" if job.started_at else "queued"
+
+
+def _variables(stages: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    values: dict[str, dict[str, Any]] = {}
+    for stage in stages:
+        for name, value in (stage.get("env") or {}).items():
+            # Values may be lists or objects, which a set cannot hold: their JSON text tells them apart.
+            values.setdefault(name, {})[json.dumps(value, sort_keys=True)] = value
+    return {name: list(distinct.values()) for name, distinct in values.items()}

@@ -1,0 +1,67 @@
+"""The routes of v2: handlers by path and method."""
+
+from collections.abc import Mapping
+
+from starlette.routing import Route
+
+from broadway.ingest.http.deps import Deps, Handler
+from broadway.ingest.http.endpoint import route
+from broadway.ingest.v2 import (
+    assignments,
+    courses,
+    dead_letters,
+    deliveries,
+    graders,
+    hooks,
+    jobs,
+    orders,
+    rosters,
+    runs,
+)
+
+_COURSE = "/api/v2/courses/{course:id}"
+_GRADER = "/api/v2/graders/{worker_id:id}"
+
+V2: Mapping[str, Mapping[str, Handler]] = {
+    "/api/v2/courses": {"GET": courses.list_courses},
+    _COURSE: {"GET": courses.show},
+    f"{_COURSE}/assignments": {"GET": assignments.list_assignments},
+    f"{_COURSE}/assignments/{{assignment:id}}": {"GET": assignments.describe, "PUT": assignments.put},
+    f"{_COURSE}/assignments/{{assignment:id}}/roster": {"GET": rosters.show, "PUT": rosters.put},
+    f"{_COURSE}/assignments/{{assignment:id}}/runs": {"POST": runs.create},
+    f"{_COURSE}/runs": {"GET": runs.list_runs},
+    f"{_COURSE}/runs/{{run_id:id}}": {"GET": runs.describe},
+    f"{_COURSE}/runs/{{run_id:id}}/jobs": {"GET": runs.list_jobs},
+    f"{_COURSE}/runs/{{run_id:id}}/cancel": {"POST": orders.cancel_run},
+    f"{_COURSE}/runs/{{run_id:id}}/rerun": {"POST": orders.rerun_run},
+    f"{_COURSE}/jobs/{{job_id:id}}": {"GET": jobs.describe},
+    f"{_COURSE}/jobs/{{job_id:id}}/attempts": {"GET": jobs.list_attempts},
+    f"{_COURSE}/jobs/{{job_id:id}}/log": {"GET": jobs.describe_log},
+    f"{_COURSE}/jobs/{{job_id:id}}/cancel": {"POST": orders.cancel_job},
+    f"{_COURSE}/jobs/{{job_id:id}}/rerun": {"POST": orders.rerun_job},
+    f"{_COURSE}/hooks": {"GET": hooks.list_hooks},
+    f"{_COURSE}/hooks/{{hook:id}}": {
+        "GET": hooks.show,
+        "PUT": hooks.put,
+        "DELETE": hooks.delete,
+        "POST": hooks.deliver,
+    },
+    f"{_COURSE}/hooks/{{hook:id}}/deliveries": {"GET": deliveries.list_deliveries},
+    f"{_COURSE}/hooks/{{hook:id}}/deliveries/{{delivery:id}}": {"GET": deliveries.show},
+    f"{_COURSE}/hooks/{{hook:id}}/deliveries/{{delivery:id}}/redeliver": {"POST": deliveries.redeliver},
+    "/api/v2/graders": {"GET": graders.list_graders},
+    _GRADER: {"GET": graders.describe, "POST": graders.join, "DELETE": graders.leave},
+    f"{_GRADER}/pause": {"POST": graders.pause},
+    f"{_GRADER}/resume": {"POST": graders.resume},
+    f"{_GRADER}/drain": {"POST": graders.drain},
+    f"{_GRADER}/slots": {"POST": graders.set_slots},
+    f"{_GRADER}/revoke": {"POST": graders.revoke},
+    f"{_GRADER}/readmit": {"POST": graders.readmit},
+    "/api/v2/dead-letters": {"GET": dead_letters.list_letters},
+    "/api/v2/dead-letters/{letter:id}": {"GET": dead_letters.show, "DELETE": dead_letters.discard},
+}
+
+
+def routes(deps: Deps) -> list[Route]:
+    """Return the routes of v2."""
+    return [route(deps, path, handlers=handlers) for path, handlers in V2.items()]

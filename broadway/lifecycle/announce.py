@@ -1,0 +1,132 @@
+"""Publishing the results of steps: first the jobs of the new phase, then the facts.
+
+The run itself is the outbox: while its jobs may not all be published, ``publish_at`` says when another process takes
+over.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from broadway.lifecycle.follow_ups import Fact
+from broadway.lifecycle.outbox import WINDOW, publish_queued
+from broadway.lifecycle.steps import PUBLISH_GRACE, RunSteps, Step
+from broadway.messages.events import RunAdvanced
+from broadway.messages.topology import EVENTS, event_key
+from broadway.ports import Publisher, PublishError
+from broadway.runtime.crashpoints import Point, reach
+
+log = structlog.get_logger(__name__)
+
+Later = Callable[[Coroutine[Any, Any, None]], None]
+
+
+class Hold:
+    """The right to publish the jobs of a step: it lasts for a while, and is renewed by whoever has it."""
+
+    def __init__(self, step: Step, runs: RunSteps) -> None:
+        self._step = step
+        self._runs = runs
+        self._until = step.publish_at
+
+    async def renew(self) -> bool:
+        """Make sure that the right lasts for a while; False when it has passed to somebody else."""
+        now = datetime.now(UTC)
+        if self._until is None or self._until - now > PUBLISH_GRACE / 2:
+            return True
+        until = now + PUBLISH_GRACE
+        if not await self._runs.hold(self._step.run, self._step.state, self._until, until):
+            return False
+        self._until = until
+        return True
+
+
+class Announcer:
+    """Announces steps. Large ones come one after another, so that no small one has to wait for all of them."""
+
+    def __init__(self, *, runs: RunSteps, publisher: Publisher) -> None:
+        self._runs = runs
+        self._publisher = publisher
+        self._turn = asyncio.Lock()
+
+    async def announce(self, step: Step) -> None:
+        """Publish a step's jobs, and then the facts; see the function of that name."""
+        hold = Hold(step, self._runs)
+        if len(step.queued) <= WINDOW:
+            await announce(step, runs=self._runs, publisher=self._publisher, hold=hold)
+            return
+        turn = asyncio.create_task(self._turn.acquire())
+        try:
+            while not turn.done():
+                await asyncio.wait([turn], timeout=PUBLISH_GRACE.total_seconds() / 3)
+                await hold.renew()
+            await announce(step, runs=self._runs, publisher=self._publisher, hold=hold)
+        finally:
+            if turn.done() and not turn.cancelled():
+                self._turn.release()
+            turn.cancel()
+
+
+async def announce(step: Step, *, runs: RunSteps, publisher: Publisher, hold: Hold | None = None) -> None:
+    """Publish a step's jobs, and then the facts. What is not taken stays in the outbox for the reconciler.
+
+    Raises:
+        PublishError: A fact was not taken; whoever needs it looks for it some time later.
+    """
+    run = step.run
+    await reach(Point.ANNOUNCE_BEGUN)
+    may_go_on = (hold or Hold(step, runs)).renew
+    if step.queued and await publish_queued(step.queued, publisher=publisher, may_go_on=may_go_on):
+        await reach(Point.ANNOUNCE_JOBS_PUBLISHED)
+        await runs.mark_published(run, step.state)
+        await reach(Point.ANNOUNCE_MARKED)
+    for fact in step.facts:
+        await publisher.publish(*fact)
+    advanced = RunAdvanced(
+        course=run.course,
+        assignment=run.assignment,
+        run_id=run.id,
+        state=step.state,
+        round=run.round,
+        traceparent=run.traceparent,
+    )
+    await publisher.publish(EVENTS, event_key("run", step.state.slug, run.course), advanced)
+    await reach(Point.ANNOUNCE_TOLD)
+
+
+@dataclass(frozen=True, slots=True)
+class Announcements:
+    """Publishes steps and facts without being waited for. The reconciler repeats what the broker does not take.
+
+    ``later`` runs a coroutine in the background.
+    """
+
+    announcer: Announcer
+    publisher: Publisher
+    later: Later
+
+    def step(self, step: Step) -> None:
+        """Publish a step's jobs and facts soon."""
+        self.later(self._step(step))
+
+    def facts(self, facts: Sequence[Fact]) -> None:
+        """Publish facts of a stored change soon."""
+        self.later(self._facts(facts))
+
+    async def _step(self, step: Step) -> None:
+        try:
+            await self.announcer.announce(step)
+        except PublishError as error:
+            log.warning("run not announced", reason=str(error), **step.run.context)
+
+    async def _facts(self, facts: Sequence[Fact]) -> None:
+        for exchange, key, event in facts:
+            try:
+                await self.publisher.publish(exchange, key, event)
+            except PublishError as error:
+                about = {"event_type": event.type, "about": event.subject, **event.context}
+                log.warning("fact not told", reason=str(error), **about)

@@ -1,0 +1,96 @@
+"""Steps of a run: what one step leaves to be published, and the stores that steps read and write."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from broadway.domain.job import Job, Move, Moved, Phase
+from broadway.domain.run import Order, PlannedJob, Run, RunState, plan_jobs
+from broadway.lifecycle.follow_ups import Fact, following
+
+# The reconciler leaves a phase alone for this long while the process that began it publishes its jobs.
+PUBLISH_GRACE = timedelta(seconds=6)
+
+
+class RunSteps(Protocol):
+    """The operations on stored runs that steps need."""
+
+    async def insert(self, run: Run) -> bool:
+        """Store a new run; return False if its id is taken."""
+
+    async def get(self, run_id: str) -> Run | None:
+        """Return a run with its roster and config, or None."""
+
+    async def summary(self, run_id: str) -> Run | None:
+        """Return a run without its roster and config, or None."""
+
+    async def advance(self, run: Run, target: RunState, *, now: datetime, publish_at: datetime | None) -> bool:
+        """Move a run to another state and clear its order; return False if it has changed since it was read."""
+
+    async def give_order(self, run: Run, order: Order, state: RunState, *, publish_at: datetime) -> bool:
+        """Store an order, which starts a new round; return False if the run has changed since it was read."""
+
+    async def hold(self, run: Run, state: RunState, since: datetime, until: datetime) -> bool:
+        """Postpone publishing by other processes; return False if ``since`` is out of date."""
+
+    async def mark_published(self, run: Run, state: RunState) -> None:
+        """Record that all jobs of a phase are published, unless the run has changed since it was read."""
+
+
+class PhaseJobs(Protocol):
+    """The operations on stored jobs that steps need."""
+
+    async def insert(self, planned: Sequence[PlannedJob]) -> None:
+        """Store new jobs; those whose id is taken stay as they are."""
+
+    async def count(self, run_id: str, phase: Phase) -> int:
+        """Return how many jobs of a phase are stored."""
+
+    async def is_phase_open(self, run_id: str, phase: Phase) -> bool:
+        """Return whether a stored job of a phase has not finished."""
+
+    async def has_phase_succeeded(self, run_id: str, phase: Phase) -> bool:
+        """Return whether every stored job of a phase has succeeded."""
+
+    async def of_run(self, run_id: str) -> list[Job]:
+        """Return a run's jobs, in the order of phases and of the roster."""
+
+    async def move(self, moves: Mapping[str, Move]) -> dict[str, Moved]:
+        """Apply moves to jobs by id, each in one conditional update; return the jobs that exist, before and after."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a run: the run before it, its state after it, the jobs to publish, and further facts.
+
+    From ``publish_at`` on, another process publishes the jobs if this one has not.
+    """
+
+    run: Run
+    state: RunState
+    queued: tuple[Job, ...]
+    facts: tuple[Fact, ...] = ()
+    publish_at: datetime | None = None
+
+
+async def complete(run_id: str, *, runs: RunSteps, jobs: PhaseJobs) -> None:
+    """Store those jobs of a run's present phase that are missing."""
+    run = await runs.get(run_id)
+    if run and run.phase and await jobs.count(run_id, run.phase) < len(run.envs(run.phase)):
+        await jobs.insert(plan_jobs(run, run.phase, run.started_at))
+
+
+def publish_at(now: datetime, queued: Sequence[Job]) -> datetime | None:
+    """The time from which other processes may publish jobs; None if there are no jobs."""
+    return now + PUBLISH_GRACE if queued else None
+
+
+def rerun(generation: int, round_: int, now: datetime) -> Move:
+    """The move that starts a job again, unless it has left ``generation``."""
+    return lambda job: job.rerun(generation, round_, now)
+
+
+def facts_of(moved: Mapping[str, Moved]) -> tuple[Fact, ...]:
+    """The facts that follow from moves of jobs."""
+    return tuple(fact for m in moved.values() for fact in following(m))
