@@ -8,18 +8,9 @@ from typing import Generic, Protocol, Self, TypeVar
 import structlog
 from pydantic import ValidationError
 
+from broadway.grader.worker.starts import AboutJob
+
 log = structlog.get_logger(__name__)
-
-
-class AboutJob(Protocol):
-    """What tells which start of which job it is about."""
-
-    @property
-    def job_id(self) -> str: ...
-    @property
-    def generation(self) -> int: ...
-    @property
-    def attempt(self) -> int: ...
 
 
 class SpooledModel(AboutJob, Protocol):
