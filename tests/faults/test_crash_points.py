@@ -16,7 +16,7 @@ from faults.report import Report
 from faults.world import COURSES, World
 from harness import stage, until
 
-from broadway.dispatcher.reconcile import LONGEST_REST
+from broadway.dispatcher.reconcile import PATIENCE
 from broadway.runtime.crashpoints import Point
 
 MODES = ("exit", "raise", "hang", "cancel")
@@ -61,7 +61,7 @@ async def test_a_run_survives(world: World, point: Point, mode: str, cancelled: 
     else:
         set_trap(trap, point, mode)
         await world.are_complete([await submit(world, point, mode)], within=120)
-    await until(lambda: trap.with_suffix(".taken").exists(), within=20 + LONGEST_REST)
+    await until(lambda: trap.with_suffix(".taken").exists(), within=20 + PATIENCE.longest_rest)
     await until(world.client.is_ready)
 
 

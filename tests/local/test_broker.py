@@ -10,7 +10,6 @@ import aio_pika
 import httpx2
 import pytest
 
-from broadway.local import broker as module
 from broadway.local.broker import Broker, broker
 from broadway.local.processes import MissingError, accepts
 from broadway.local.supervisor import Supervisor
@@ -141,8 +140,7 @@ def is_epmd_of(pid: int, directory: Path) -> bool:
         return False
 
 
-async def test_without_rabbitmq_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SERVERS", ("no-such-server",))
+async def test_without_rabbitmq_it_says_what_to_install(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="install the package rabbitmq-server"):
-        async with broker(tmp_path):
+        async with broker(tmp_path, servers=("no-such-server",)):
             pass
