@@ -6,14 +6,14 @@ An operator reads type and subject among a message's headers in the management U
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 from uuid import uuid4
 
 from cloudevents.core.bindings import rabbitmq as binding
 from cloudevents.core.v1.event import CloudEvent
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from broadway.domain.grader import GraderMode, StandingOrder
 from broadway.domain.job import FaultPhase, Job, JobClass, Outcome, Phase, Report
 from broadway.domain.run import RunState
 from broadway.domain.trace import HEADER, accepted, log_ids
@@ -292,15 +292,6 @@ class GraderHeartbeat(Event):
         return self.grader_id
 
 
-class GraderMode(StrEnum):
-    """What an operator wants of a grader."""
-
-    ONLINE = "online"
-    PAUSED = "paused"
-    DRAINING = "draining"
-    REVOKED = "revoked"
-
-
 class GraderOrder(Event):
     """A command to a grader: all that its operator wants of it. The one with the highest revision holds.
 
@@ -314,6 +305,13 @@ class GraderOrder(Event):
     mode: GraderMode = GraderMode.ONLINE
     slots: int | None = None
     reason: str = ""
+
+    @classmethod
+    def of(cls, grader_id: str, order: StandingOrder) -> Self:
+        """The command that tells a grader its standing order."""
+        return cls(
+            grader_id=grader_id, revision=order.revision, mode=order.mode, slots=order.slots, reason=order.reason
+        )
 
     @property
     def subject(self) -> str:

@@ -15,19 +15,31 @@ class AboutJob(Protocol):
     """What tells which start of which job it is about."""
 
     @property
-    def job_id(self) -> str: ...
+    def job_id(self) -> str:
+        """The job."""
+
     @property
-    def generation(self) -> int: ...
+    def generation(self) -> int:
+        """The job's generation."""
+
     @property
-    def attempt(self) -> int: ...
+    def attempt(self) -> int:
+        """The number of the start in its generation."""
 
 
 class SpooledModel(AboutJob, Protocol):
     """An outcome that can be written down and read again."""
 
-    def model_dump_json(self) -> str: ...
+    def model_dump_json(self) -> str:
+        """Return the outcome as JSON."""
+
     @classmethod
-    def model_validate_json(cls, json_data: bytes) -> Self: ...
+    def model_validate_json(cls, json_data: bytes) -> Self:
+        """Read an outcome from JSON.
+
+        Raises:
+            ValueError: It is not such an outcome.
+        """
 
 
 Outcome = TypeVar("Outcome", bound=SpooledModel)

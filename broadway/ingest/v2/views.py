@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from broadway.domain.course import Course
 from broadway.domain.job import Attempt, Job, Outcome, Phase
+from broadway.domain.letter import Letter
 from broadway.domain.run import Run, RunState, job_id
 from broadway.domain.webhook import Delivery, DeliveryState, Hook, Quota
-from broadway.mongo.dead_letters import Letter
 
 Item = TypeVar("Item")
 
