@@ -202,7 +202,7 @@ class Reconciler:
         _note(Repair.LEASE, len(expired))
         log.warning("repair: attempts lost with their graders", jobs=[job.id for job in expired])
         for job in expired:
-            log.info("attempt lost", grader=job.worker_id, execution=job.execution_id, **job.context)
+            log.info("attempt lost", grader=job.grader_id, execution=job.execution_id, **job.context)
 
         def lose(job: Job) -> Job:
             is_expired = job.lease_expires_at is not None and job.lease_expires_at < now

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+MAX_SLOTS = 512  # of one grader
+
 
 class GraderMode(StrEnum):
     """The mode that an operator has ordered for a grader."""

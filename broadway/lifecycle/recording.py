@@ -11,7 +11,8 @@ from typing import Protocol, TypeVar
 import structlog
 
 from broadway.domain.grader import StandingOrder
-from broadway.domain.job import Attempt, Job, JobLog, Move, Moved, Outcome, RetryPolicy
+from broadway.domain.job import Attempt, Job, Move, Moved, Outcome, RetryPolicy
+from broadway.domain.result import JobLog
 from broadway.lifecycle.follow_ups import Fact, following, ordered, settled, unwanted
 from broadway.lifecycle.stores import JobLeases, JobMoves, JobsById
 from broadway.messages.events import Event, GraderHeartbeat, JobEvent, JobFinished, JobReleased, JobStarted
@@ -148,7 +149,7 @@ class Recorder:
             case JobFinished():
                 if job.is_terminal and job.execution_id != event.execution_id:
                     log.info("duplicate outcome", **event.context)
-                return job.finish(event.report, policy=self.policy, now=now)
+                return job.finish(event.execution, policy=self.policy, now=now)
             case JobReleased():
                 return job.release(event.execution_id, now)
             case _:

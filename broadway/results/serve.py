@@ -4,7 +4,7 @@ import asyncio
 from functools import partial
 
 from broadway.lifecycle.recording import Recorder
-from broadway.messages.events import decode_dead_letter
+from broadway.messages.envelope import decode_dead_letter
 from broadway.messages.ticket import TICKETS, Tickets
 from broadway.messages.topology import DEAD, RESULTS
 from broadway.mongo.store import Store

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
+from harness import PATIENCE as TEST_PATIENCE
 from harness import until
 
 from broadway.dispatcher.board import Board
@@ -141,7 +142,7 @@ async def test_a_sweep_that_took_long_does_not_put_the_next_one_off_for_long() -
     sweeper.thorough = asyncio.Semaphore(0)
     sweeping = asyncio.create_task(sweeper.run(interval=0.001))
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(TEST_PATIENCE):
             for _ in range(3):
                 await sweeper.thorough.acquire()
     finally:

@@ -5,7 +5,6 @@ every pair of point and mode, other sessions every pair in turn.
 """
 
 import contextlib
-import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,14 +13,14 @@ from typing import Any
 import pytest
 from faults.report import Report
 from faults.world import COURSES, World
-from harness import stage, until
+from harness import IS_WHOLE, stage, until
 
 from broadway.dispatcher.reconcile import PATIENCE
 from broadway.runtime.crashpoints import Point
 
 MODES = ("exit", "raise", "hang", "cancel")
 PAIRS = [(point, mode) for number, point in enumerate(Point) for mode in MODES[number % 4 :] + MODES[: number % 4]]
-WANTED = PAIRS if "BROADWAY_FAULTS" in os.environ else PAIRS[:: 4 * 5]
+WANTED = PAIRS if IS_WHOLE else PAIRS[:: 4 * 5]
 SLOTS = 2
 QUICK, SLOW = "quick", "slow"
 PHASES: dict[str, Any] = {

@@ -9,6 +9,7 @@ from pathlib import Path
 import aio_pika
 import httpx2
 import pytest
+from harness import PATIENCE
 
 from broadway.local.broker import Broker, broker
 from broadway.local.processes import MissingError, accepts
@@ -45,7 +46,7 @@ def of(directory: Path) -> set[int]:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while True:
             if condition():
                 return

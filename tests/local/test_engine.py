@@ -12,6 +12,7 @@ from pathlib import Path
 import docker
 import pytest
 from docker.models.containers import Container
+from harness import PATIENCE
 
 from broadway.local.engine import Engine, engine, private
 from broadway.local.processes import MissingError, output
@@ -20,7 +21,7 @@ NOWHERE = {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while True:
             if condition():
                 return

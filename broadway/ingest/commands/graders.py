@@ -6,7 +6,7 @@ from typing import Protocol
 
 import structlog
 
-from broadway.domain.grader import Grader, GraderMode, RevokedError, StandingOrder
+from broadway.domain.grader import MAX_SLOTS, Grader, GraderMode, RevokedError, StandingOrder
 from broadway.lifecycle.announce import Announcements
 from broadway.lifecycle.follow_ups import ordered
 from broadway.lifecycle.stores import GradersById
@@ -17,7 +17,6 @@ from broadway.settings.programs import IngestSettings
 
 log = structlog.get_logger(__name__)
 
-MAX_SLOTS = 512
 NO_SUCH_GRADER = "no grader of that id has ever joined"
 
 

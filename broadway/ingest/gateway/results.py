@@ -10,10 +10,11 @@ import structlog
 from broadway.domain.grader import Grader
 from broadway.domain.job import Attempt, Job, JobState, Moved
 from broadway.ingest.gateway.changes import JobChanges
-from broadway.ingest.gateway.messages import JobResult, judge
 from broadway.ingest.gateway.ports import GatewayGraders, GatewayJobs
+from broadway.ingest.gateway.verdicts import judge
 from broadway.lifecycle.recording import Recorder, record_what_can_be
 from broadway.messages.events import Event, JobFinished, ids_of
+from broadway.messages.http import JobResult
 from broadway.ports import PublishError, Reject, refusal
 from broadway.runtime import metrics
 from broadway.runtime.metrics import Refusal

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from broadway.domain.grader import Grader
-from broadway.domain.job import Job, JobLog
+from broadway.domain.job import Job
+from broadway.domain.result import JobLog
 from broadway.domain.run import Run
 from broadway.domain.webhook import Delivery, DeliveryState, Hook
 from broadway.lifecycle.stores import (

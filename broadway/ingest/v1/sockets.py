@@ -15,7 +15,6 @@ from broadway.domain.course import same_secret
 from broadway.domain.grader import Grader, RevokedError
 from broadway.ingest.gateway.gateway import Gateway
 from broadway.ingest.gateway.handouts import Handout
-from broadway.ingest.gateway.messages import JobResult, SocketMessage, SocketRegistration
 from broadway.ingest.gateway.results import UnwantedResultError
 from broadway.ingest.http.answers import CORS, Refused
 from broadway.ingest.http.auth import parse_bearer
@@ -23,6 +22,7 @@ from broadway.ingest.http.bodies import InvalidBodyError, check, parse
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.server import NO_CODE, PINGS
 from broadway.ingest.v1.polling import is_ours, pool_of, runtime_of
+from broadway.messages.http import INTERVAL_HEADER, JobResult, SocketMessage, SocketRegistration
 from broadway.ports import PublishError, StoreError
 from broadway.runtime.cancellation import heeded
 from broadway.service import background
@@ -53,7 +53,7 @@ async def attend(websocket: WebSocket, deps: Deps) -> None:
         await websocket.close()  # before it is accepted: 403
         return
     interval = str(deps.settings.heartbeat_interval).encode()
-    await websocket.accept(headers=[(b"broadway-heartbeat-interval", interval)])
+    await websocket.accept(headers=[(INTERVAL_HEADER.encode(), interval)])
     with contextlib.suppress(WebSocketDisconnect):
         if refusal := _refusal(websocket, deps):
             await websocket.close(POLICY_VIOLATION, refusal)

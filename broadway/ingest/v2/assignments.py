@@ -10,7 +10,8 @@ from broadway.ingest.http.auth import authorize
 from broadway.ingest.http.bodies import read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.v2.openapi import PageQuery, answered, operation, query_of
-from broadway.ingest.v2.views import AssignmentName, AssignmentView, Page
+from broadway.messages.resources.base import Page
+from broadway.messages.resources.courses import AssignmentName, AssignmentView
 
 
 @operation(AssignmentView, body=AssignmentConfig)

@@ -7,7 +7,9 @@ from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import authorize, bearer_token
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.v2.openapi import answered, operation
-from broadway.ingest.v2.views import CourseView, Page, course_view
+from broadway.ingest.v2.views.courses import course_view
+from broadway.messages.resources.base import Page
+from broadway.messages.resources.courses import CourseView
 
 
 @operation(Page[CourseView])

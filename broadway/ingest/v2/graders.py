@@ -1,54 +1,35 @@
 """`/graders`: graders, their joining, and their operators' orders."""
 
-from typing import Annotated
-
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from broadway.domain.grader import Grader, GraderMode
-from broadway.ingest.commands.graders import MAX_SLOTS, NO_SUCH_GRADER, NoGraderError
+from broadway.ingest.commands.graders import NO_SUCH_GRADER, NoGraderError
 from broadway.ingest.http.answers import CORS
 from broadway.ingest.http.auth import authorize_cluster
 from broadway.ingest.http.bodies import read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.scope import attached_grader
 from broadway.ingest.v2.openapi import Auth, answered, operation
-from broadway.ingest.v2.views import GraderList, GraderView, JoinView, Wanted
+from broadway.ingest.v2.views.graders import grader_view
 from broadway.messages.events import GraderOrder
+from broadway.messages.resources.graders import (
+    Because,
+    GraderList,
+    GraderView,
+    JoinRequest,
+    JoinView,
+    Slots,
+)
 
 MAX_BODY = 64 * 1024  # bytes
-
-
-class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class JoinRequest(_Body):
-    """What a grader says of itself."""
-
-    hostname: str
-    pool: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)] = "default"
-    slots: Annotated[int, Field(ge=1, le=MAX_SLOTS)] = 1
-
-
-class Because(_Body):
-    """Why an operator wants something."""
-
-    reason: Annotated[str, Field(max_length=500)] = ""
-
-
-class Slots(_Body):
-    """How many jobs a grader runs at a time; null for what it was started with."""
-
-    slots: Annotated[int, Field(ge=1, le=MAX_SLOTS)] | None
 
 
 @operation(GraderList, auth=Auth.CLUSTER)
 async def list_graders(request: Request, deps: Deps) -> Response:
     """Every grader that ever joined, for operators."""
     authorize_cluster(request, deps.cluster_token)
-    return answered(GraderList(graders=[_view(grader) for grader in await deps.reads.graders.all()]))
+    return answered(GraderList(graders=[grader_view(grader) for grader in await deps.reads.graders.all()]))
 
 
 @operation(GraderView, auth=Auth.CLUSTER)
@@ -58,7 +39,7 @@ async def describe(request: Request, deps: Deps) -> Response:
     grader = await deps.reads.graders.one(request.path_params["worker_id"])
     if grader is None:
         raise NoGraderError(NO_SUCH_GRADER)
-    return answered(_view(grader))
+    return answered(grader_view(grader))
 
 
 @operation(JoinView, body=JoinRequest, auth=Auth.CLUSTER, refusals=[403])
@@ -132,21 +113,4 @@ async def _set_mode(request: Request, deps: Deps, mode: GraderMode) -> Response:
 
 
 def _accepted(grader: Grader) -> Response:
-    return answered(_view(grader), 202)
-
-
-def _view(grader: Grader) -> GraderView:
-    return GraderView(
-        id=grader.id,
-        hostname=grader.hostname,
-        pool=grader.pool,
-        state=grader.state.value,
-        slots=grader.allowed_slots,
-        reason=grader.reason,
-        wanted=Wanted(mode=grader.order.mode.value, slots=grader.order.slots),
-        running=list(grader.running),
-        jobs_processed=grader.jobs_processed,
-        last_seen=grader.last_seen,
-        way=grader.link.value,
-        runtime=grader.runtime,
-    )
+    return answered(grader_view(grader), 202)

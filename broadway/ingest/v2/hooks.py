@@ -27,7 +27,9 @@ from broadway.ingest.http.bodies import LARGE, InvalidBodyError, parse, raw_body
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.scope import HOOK_NOT_FOUND, own_hook
 from broadway.ingest.v2.openapi import Auth, answered, operation
-from broadway.ingest.v2.views import DeliveryView, HookView, Page, Pong, delivery_view, hook_view
+from broadway.ingest.v2.views.hooks import delivery_view, hook_view
+from broadway.messages.resources.base import Page
+from broadway.messages.resources.hooks import DeliveryView, HookView, Pong
 
 log = structlog.get_logger(__name__)
 

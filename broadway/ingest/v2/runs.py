@@ -12,7 +12,11 @@ from broadway.ingest.http.bodies import idempotency_key, read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.scope import own_run
 from broadway.ingest.v2.openapi import PageQuery, answered, operation, query_of
-from broadway.ingest.v2.views import JobSummary, Page, RunDetail, RunView, job_summary, run_detail, run_fields
+from broadway.ingest.v2.views.jobs import job_summary
+from broadway.ingest.v2.views.runs import run_detail, run_fields
+from broadway.messages.resources.base import Page
+from broadway.messages.resources.jobs import JobSummary
+from broadway.messages.resources.runs import RunDetail, RunView
 
 IDEMPOTENCY = {"Idempotency-Key": "the client's name for this submission: however often it comes, it makes one run"}
 
