@@ -16,9 +16,16 @@ log = structlog.get_logger(__name__)
 class SpooledModel(AboutJob, Protocol):
     """An outcome that can be written down and read again."""
 
-    def model_dump_json(self) -> str: ...
+    def model_dump_json(self) -> str:
+        """Return the outcome as JSON."""
+
     @classmethod
-    def model_validate_json(cls, json_data: bytes) -> Self: ...
+    def model_validate_json(cls, json_data: bytes) -> Self:
+        """Read an outcome from JSON.
+
+        Raises:
+            ValueError: It is not such an outcome.
+        """
 
 
 Outcome = TypeVar("Outcome", bound=SpooledModel)

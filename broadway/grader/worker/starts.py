@@ -7,8 +7,13 @@ class AboutJob(Protocol):
     """A value about one start of a job."""
 
     @property
-    def job_id(self) -> str: ...
+    def job_id(self) -> str:
+        """The job."""
+
     @property
-    def generation(self) -> int: ...
+    def generation(self) -> int:
+        """The job's generation."""
+
     @property
-    def attempt(self) -> int: ...
+    def attempt(self) -> int:
+        """The number of the start in its generation."""
