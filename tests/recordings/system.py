@@ -14,8 +14,11 @@ from harness import Client, Graders, Place, free_port, token_of, until
 from pymongo import AsyncMongoClient
 from recordings.capture import Capture, capturing
 
-from broadway import connections, dispatcher, ingest, results
-from broadway.settings import ApiSettings
+from broadway import connections
+from broadway.dispatcher import serve as dispatcher
+from broadway.ingest import serve as ingest
+from broadway.results import serve as results
+from broadway.settings.programs import ApiSettings
 
 CLUSTER = {"Authorization": "Bearer cluster-token"}
 # Every request has the same trace, so that recordings of it can be compared.

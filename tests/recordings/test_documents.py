@@ -10,8 +10,8 @@ from harness import Place, token_of
 from recordings.recording import Recording, restore, typed
 from recordings.system import databases
 
-from broadway.hook import Quota
-from broadway.mongo import Store
+from broadway.domain.webhook import Quota
+from broadway.mongo.store import Store
 
 Places = Callable[[], contextlib.AbstractAsyncContextManager[Place]]
 Documents = list[dict[str, Any]]
@@ -93,15 +93,15 @@ async def test_logs(recording: Recording, store: Store) -> None:
 
 async def test_graders(recording: Recording, store: Store) -> None:
     documents = of(recording, "worker_node")
-    identities = [document["_id"] for document in documents]
-    orders = await store.workers.orders(identities)
+    orders = await store.graders.orders([document["_id"] for document in documents])
     for document in documents:
-        grader = await store.workers.attached(document["_id"])
+        grader = await store.graders.get(document["_id"])
         assert grader is not None
         assert (grader.hostname, grader.alive) == (document.get("worker_hostname", ""), document["alive"])
         if wanted := document.get("order"):
-            assert orders[grader.id].model_dump(mode="json").items() >= wanted.items()
-    assert {grader["_id"] for grader in await store.workers.alive()} == {d["_id"] for d in documents if d["alive"]}
+            assert orders[grader.id] == grader.order
+            assert {key: getattr(grader.order, key) for key in wanted} == wanted
+    assert {grader.id for grader in await store.graders.alive()} == {d["_id"] for d in documents if d["alive"]}
 
 
 async def test_hooks_and_deliveries(recording: Recording, store: Store) -> None:

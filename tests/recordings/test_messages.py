@@ -7,8 +7,8 @@ import pytest
 from recordings.capture import Message, body_of
 from recordings.recording import Recording, is_kept
 
-from broadway.events import UndecodableError, decode, decode_dead_letter, encode
-from broadway.ticket import Tickets
+from broadway.messages.envelope import UndecodableError, decode, decode_dead_letter, encode
+from broadway.messages.ticket import Tickets
 
 # Of events that tell no fact but the present, such as heartbeats, each has an id of its own.
 DRAWN = {"io.broadway.grader.heartbeat.v1": {"ce-id"}, "io.broadway.grader.order.v1": {"ce-id"}}
