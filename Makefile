@@ -22,7 +22,8 @@ quick: setup ## the tests that take less than a minute, for every change
 
 faults: setup ## the whole fault suite; writes its table to docs/reliability.md
 	BROADWAY_FAULTS=1 timeout --kill-after=60 180m .venv/bin/python -m pytest -o faulthandler_timeout=4000 \
-		tests/domain/test_model.py tests/faults tests/hosts tests/compat/test_liveness.py tests/grader tests/compose
+		tests/domain/test_model.py tests/faults tests/hosts tests/compat/test_liveness.py tests/grader tests/hostile \
+		tests/compose
 
 bench: ## measure Broadway beside what people use instead; writes docs/performance.md
 	@scripts/bootstrap bench
