@@ -11,6 +11,7 @@ from compose import stand_ins
 pytestmark = pytest.mark.long
 
 TESTS = (
+    "tests/ingest/test_graders_store.py",
     "tests/ingest/test_jobs_store.py",
     "tests/ingest/test_runs_store.py",
     "tests/ingest/test_store_client.py",
