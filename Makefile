@@ -25,11 +25,12 @@ bench: ## measure Broadway beside what people use instead; writes docs/performan
 	@scripts/bootstrap bench
 	.venv/bin/python -m benchmarks
 
-check: setup ## format, lint, types and import rules
+check: setup ## format, lint, types, import rules and prose
 	.venv/bin/ruff format --check
 	.venv/bin/ruff check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	.venv/bin/python scripts/prose.py
 
 fmt: setup ## format, and fix what lint can
 	.venv/bin/ruff format
