@@ -12,7 +12,7 @@ from typing import Annotated
 import structlog
 import typer
 
-from benchmarks import classes, control_plane, scale, stages, startup
+from benchmarks import classes, control_plane, hostile, scale, stages, startup
 from benchmarks.goals import goals, judge
 from benchmarks.machine import describe, with_own_mounts
 from benchmarks.plan import DEFAULT, FULL, Plan
@@ -31,6 +31,8 @@ SUITES: dict[str, Suite] = {
     "graders": scale.measure_graders,
     "stages": stages.measure,
     "classes": classes.measure,
+    "hostile-class": hostile.measure_class,
+    "neighbours": hostile.measure_neighbours,
 }
 _REPOSITORY = Path(__file__).parents[1]
 LATEST = _REPOSITORY / "benchmarks" / "results" / "latest.json"

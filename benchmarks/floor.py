@@ -14,7 +14,8 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from benchmarks.machine import cpu_seconds
 from benchmarks.site import NOTHING, Ground, roster_of
-from broadway.domain.job import Job, JobLog, Outcome, Phase, Report, RetryPolicy
+from broadway.domain.job import Execution, Job, Outcome, Phase, RetryPolicy
+from broadway.domain.result import JobLog
 from broadway.domain.run import PlannedJob, Run, RunState, plan_jobs
 from broadway.mongo.store import Store
 
@@ -88,7 +89,7 @@ class Floor:
 
     async def _finish(self, jobs: Mapping[str, Job]) -> None:
         now = datetime.now(UTC)
-        reports = {name: Report(token_hex(12), "floor", now, now, Outcome.SUCCEEDED) for name in jobs}
+        reports = {name: Execution(token_hex(12), "floor", now, now, Outcome.SUCCEEDED) for name in jobs}
         await self.store.logs.put([JobLog(name, report.execution_id, "", "") for name, report in reports.items()])
 
         def finish(job: Job) -> Job:

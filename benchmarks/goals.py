@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from benchmarks import classes, control_plane, scale, stages, startup
+from benchmarks import classes, control_plane, hostile, scale, stages, startup
 from benchmarks.control_plane import BROADWAY
 from benchmarks.plan import Plan
 from benchmarks.samples import Figure, MissingError, Results
@@ -67,7 +67,14 @@ def _judge(goal: Goal, results: Results) -> Verdict:
 
 def goals(plan: Plan) -> list[Goal]:
     """All goals, for the sizes that a plan measures."""
-    return [*_of_stages(), *_of_the_control_plane(), *_of_classes(), *_of_scale(plan), *_of_starts()]
+    return [
+        *_of_stages(),
+        *_of_the_control_plane(),
+        *_of_classes(),
+        *_of_hostile_ones(),
+        *_of_scale(plan),
+        *_of_starts(),
+    ]
 
 
 def _of_stages() -> list[Goal]:
@@ -116,6 +123,22 @@ def _of_classes() -> list[Goal]:
         least("Docker: a class of sleepers, of its ideal", classes.SLEEPING, stages.DOCKER, 0.85),
         least("oci: CPU-bound jobs, of their ideal", classes.BUSY, stages.OCI, 0.85),
         least("Docker: a grader killed half-way, of what is left", classes.BEREFT, stages.DOCKER, 0.90),
+    ]
+
+
+def _of_hostile_ones() -> list[Goal]:
+    def worst(name: str, contender: str) -> Goal:
+        def of(results: Results) -> float:
+            return max(results.of(hostile.BESIDE, contender))
+
+        return Goal("neighbours", name, of, hostile.SLOWER, is_floor=False)
+
+    half = _value(hostile.MIXED, stages.DOCKER)
+    return [
+        Goal("hostile-class", "Docker: a class half of which is hostile, of its halves", half, 1.3, is_floor=False),
+        worst("Docker: an honest job beside a hostile one, times alone", stages.DOCKER),
+        worst("oci: an honest job beside a hostile one, times alone", stages.OCI),
+        worst("gVisor: an honest job beside a hostile one, times alone", hostile.GVISOR),
     ]
 
 

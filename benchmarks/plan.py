@@ -18,6 +18,8 @@ class Plan:
     bereft_students: int = 160  # of a class that loses a grader
     sleep: float = 1.0
     busy_students: int = 80
+    hostile_step: int = 4  # of the corpus of hostile submissions, how many each of those that are tried stands for
+    hostile_students: int = 60
     queued: tuple[int, ...] = (100, 1_000, 5_000)
     graders: tuple[int, ...] = (1, 4, 16, 64)
     graders_jobs: int = 200
@@ -36,6 +38,7 @@ FULL = Plan(
     latencies=20,
     bereft_students=1000,
     busy_students=400,
+    hostile_step=1,
     queued=(100, 1_000, 10_000, 100_000),
     graders_jobs=2000,
     submissions=10,

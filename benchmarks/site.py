@@ -25,7 +25,8 @@ from benchmarks.machine import cpu_seconds, resident
 from broadway.local.broker import Broker, broker
 from broadway.local.processes import Child, child, free_ports
 from broadway.local.store import Store, store
-from broadway.messages.events import RunAdvanced, decode
+from broadway.messages.envelope import decode
+from broadway.messages.events import RunAdvanced
 from broadway.messages.topology import EVENTS
 
 COURSE, TOKEN = "bench", "bench-token"
@@ -132,11 +133,13 @@ class Site:
             yield running
 
     @contextlib.asynccontextmanager
-    async def grader(self, name: str, *, runtime: str, slots: int, docker_host: str) -> AsyncIterator[Child]:
+    async def grader(
+        self, name: str, *, runtime: str, slots: int, docker_host: str, flags: Sequence[str] = ()
+    ) -> AsyncIterator[Child]:
         """A grader with a real runtime; the store knows it when the block begins."""
         work = str(self.ground.directory / "work")
         own = ("--amqp-url", self.ground.node.amqp_url, "--slots", str(slots), "--work-dir", work, "--runtime", runtime)
-        command = (sys.executable, "-m", "broadway.grader", *own, "no-token", name)
+        command = (sys.executable, "-m", "broadway.grader", *own, *flags, "no-token", name)
         async with self._process(name, command, {"DOCKER_HOST": docker_host}) as running:
             await self._until_known(running, [name])
             yield running
@@ -164,16 +167,17 @@ class Site:
         """Process ids by role."""
         return {**self.ground.processes, **{name: each.pid for name, each in self.children.items()}}
 
-    async def register(self, assignment: str, pipeline: Sequence[Mapping[str, Any]]) -> None:
+    async def register(
+        self, assignment: str, pipeline: Sequence[Mapping[str, Any]], env: Mapping[str, str] = {}
+    ) -> None:
         """Register an assignment whose students' jobs have these stages."""
-        answer = await self.http.post(
-            f"/api/v1/grading_config/{COURSE}/{assignment}", json={"student_pipeline": pipeline}
-        )
+        config = {"student_pipeline": pipeline, "env": env} if env else {"student_pipeline": pipeline}
+        answer = await self.http.post(f"/api/v1/grading_config/{COURSE}/{assignment}", json=config)
         answer.raise_for_status()
 
-    async def submit(self, assignment: str, students: int) -> "Submitted":
-        """Submit a run, and return when it is answered."""
-        body = {"students_env": roster_of(students)}
+    async def submit(self, assignment: str, students: int | Sequence[Mapping[str, str]]) -> "Submitted":
+        """Submit a run of so many students, or of a roster, and return when it is answered."""
+        body = {"students_env": roster_of(students) if isinstance(students, int) else students}
         sent_at, begun = datetime.now(UTC), time.perf_counter()
         answer = await self.http.post(f"/api/v1/grading_run/{COURSE}/{assignment}", json=body)
         answer.raise_for_status()
@@ -192,11 +196,15 @@ class Site:
         Raises:
             RuntimeError: Not every job of it has succeeded.
         """
-        async with asyncio.timeout(PATIENCE):
-            await self.ends[submitted.run_id].wait()
+        await self.over(submitted)
         jobs, failed = self.database["grading_job"], {"grading_run_id": submitted.run_id, "success": False}
         if one := await jobs.find_one(failed, {"outcome": 1, "reason": 1}):
             raise RuntimeError(f"a job has not succeeded: {one.get('outcome')}, {one.get('reason')}")
+
+    async def over(self, submitted: "Submitted") -> None:
+        """Return when a run is over, whatever has become of its jobs."""
+        async with asyncio.timeout(PATIENCE):
+            await self.ends[submitted.run_id].wait()
 
     async def started_at(self, submitted: "Submitted") -> datetime:
         """When the first job of a run was taken by a grader."""

@@ -45,11 +45,16 @@ Opened = AbstractAsyncContextManager[Runtime]
 async def engine_with_image(directory: Path) -> AsyncIterator[str]:
     """The address of a private engine that has the image."""
     async with private(directory / "engine") as running:
-        client = await asyncio.to_thread(docker.APIClient, running.docker_host, version="auto")
-        repository, _, tag = BUSYBOX.partition(":")
-        await asyncio.to_thread(client.import_image_from_data, busybox(), repository=repository, tag=tag)
-        client.close()
+        await asyncio.to_thread(provide, running.docker_host, BUSYBOX, busybox())
         yield running.docker_host
+
+
+def provide(docker_host: str, image: str, archive: bytes) -> None:
+    """Let an engine have an image, of a root file system."""
+    repository, _, tag = image.partition(":")
+    client = docker.APIClient(docker_host, version="auto")
+    client.import_image_from_data(archive, repository=repository, tag=tag)
+    client.close()
 
 
 async def measure(plan: Plan, results: Results, directory: Path) -> None:

@@ -2,17 +2,27 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlencode
 
 import httpx2
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from broadway.messages.resources.base import MAX_PAGE, Body
+from broadway.messages.resources.graders import GraderView
+from broadway.messages.resources.jobs import JobSummary
+from broadway.messages.resources.runs import (
+    Cancellation,
+    OrderView,
+    PhaseView,
+    Rerun,
+    RunDetail,
+    TriggerView,
+)
 from broadway.runtime.tls import trust
-
-PAGE = 500  # items of a list at a time
 
 _UNDONE = (422, 429)  # a delivery was decided, and came to nothing
 
@@ -25,61 +35,36 @@ class ClientError(Exception):
         self.status = status
 
 
-class JobDescription(BaseModel):
-    """One job of a run. ``seconds`` is the time in a slot, ``queue_seconds`` the time before it."""
+class JobDescription(JobSummary):
+    """One job of a run. An older server tells no times."""
 
-    id: str
-    phase: str
-    state: str
-    outcome: str | None
-    reason: str
-    fault_phase: str | None
-    seconds: float | None
-    queue_seconds: float | None
-    attempts: int
-    grader: str | None
-    queued_at: str | None = None  # an older server tells no times
-    dispatched_at: str | None = None
-    started_at: str | None = None
-    finished_at: str | None = None
-    env: dict[str, Any]
+    queued_at: datetime | None = None  # type: ignore[assignment]
+    dispatched_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
 
 
-class PhaseDescription(BaseModel):
-    """A phase of a run that has begun: from the first job's queueing and start to the last one's end."""
+class RunDescription(RunDetail):
+    """A run, its phases and its jobs. An older server tells neither a reason nor phases.
 
-    phase: str
-    state: str
-    jobs: int
-    outcomes: dict[str, int]
-    queued_at: str
-    started_at: str | None
-    finished_at: str | None
-    reason: str
+    The fields that this class excludes are not part of it when it is written as JSON.
+    """
 
-
-class RunDescription(BaseModel):
-    """A run, its phases, and its jobs in the roster's order; ``reason`` is why it has failed."""
-
-    id: str
-    course: str
-    assignment: str
-    state: str
-    started_at: str
-    finished_at: str | None
-    success: bool | None
-    reason: str = ""  # an older server says neither this nor the phases
-    phases: list[PhaseDescription] = []
-    jobs: list[JobDescription]
+    round: int = Field(default=1, exclude=True)
+    students: int | None = Field(default=None, exclude=True)
+    trigger: TriggerView | None = Field(default=None, exclude=True)
+    reason: str = ""
+    phases: list[PhaseView] = Field(default_factory=list)
+    jobs: list[JobDescription]  # type: ignore[assignment]
 
 
-class Ordered(BaseModel):
-    """What a cancellation or a rerun did: the run's state after it, and the jobs concerned."""
+class GraderDescription(GraderView):
+    """One grader, for operators. An older server tells no runtime.
 
-    run: str
-    state: str
-    round: int
-    jobs: list[str]
+    ``state`` is its own (online, paused, draining, drained, gone or revoked), ``wanted`` the one that was ordered.
+    """
+
+    runtime: str = ""
 
 
 class JobLog(BaseModel):
@@ -96,33 +81,6 @@ class Worker(BaseModel):
     jobs_processed: int
     busy: bool
     alive: bool
-
-
-class Wanted(BaseModel):
-    """What an operator wants of a grader; no ``slots``: as many as it was started with."""
-
-    mode: str
-    slots: int | None
-
-
-class GraderDescription(BaseModel):
-    """One grader, for operators.
-
-    ``state`` is what it does (online, paused, draining, drained, gone or revoked), ``wanted`` what it shall do.
-    """
-
-    id: str
-    hostname: str
-    pool: str
-    state: str
-    slots: int
-    reason: str
-    wanted: Wanted
-    running: list[str]
-    jobs_processed: int
-    last_seen: str | None
-    way: str
-    runtime: str = ""
 
 
 class _Asking:
@@ -189,24 +147,25 @@ class Client(_Asking):
     def run(self, run_id: str) -> RunDescription:
         return RunDescription.model_validate(self._ask("GET", f"/api/v2/courses/{self._course}/runs/{run_id}"))
 
-    def cancel_run(self, run_id: str, *, reason: str | None = None) -> Ordered:
+    def cancel_run(self, run_id: str, *, reason: str | None = None) -> OrderView:
         """End a run: jobs that wait never start, those that run are killed."""
-        return self._order(f"runs/{run_id}/cancel", {"reason": reason} if reason else {})
+        return self._order(f"runs/{run_id}/cancel", _cancellation(reason))
 
-    def rerun_run(self, run_id: str, *, failed: bool = False) -> Ordered:
+    def rerun_run(self, run_id: str, *, failed: bool = False) -> OrderView:
         """Run a run again, or only those of its jobs that have not succeeded, and then what comes after them."""
-        return self._order(f"runs/{run_id}/rerun", {"jobs": "failed" if failed else "all"})
+        return self._order(f"runs/{run_id}/rerun", Rerun(jobs="failed" if failed else "all"))
 
-    def cancel_job(self, job_id: str, *, reason: str | None = None) -> Ordered:
+    def cancel_job(self, job_id: str, *, reason: str | None = None) -> OrderView:
         """End one job; its run goes on without it."""
-        return self._order(f"jobs/{job_id}/cancel", {"reason": reason} if reason else {})
+        return self._order(f"jobs/{job_id}/cancel", _cancellation(reason))
 
-    def rerun_job(self, job_id: str) -> Ordered:
+    def rerun_job(self, job_id: str) -> OrderView:
         """Run one job again, and then what comes after it."""
-        return self._order(f"jobs/{job_id}/rerun", {})
+        return self._order(f"jobs/{job_id}/rerun")
 
-    def _order(self, path: str, body: dict[str, Any]) -> Ordered:
-        return Ordered.model_validate(self._ask("POST", f"/api/v2/courses/{self._course}/{path}", body))
+    def _order(self, path: str, body: Body | None = None) -> OrderView:
+        told = body.model_dump(exclude_unset=True) if body else {}
+        return OrderView.model_validate(self._ask("POST", self._path(path), told))
 
     def hooks(self) -> list[dict[str, Any]]:
         """The course's hooks, as v2 describes them."""
@@ -221,11 +180,11 @@ class Client(_Asking):
 
     def deliveries(self, hook: str, *, state: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
         """What a hook has received, latest first."""
-        return list(islice(self._items(f"hooks/{hook}/deliveries", state=state, limit=min(limit, PAGE)), limit))
+        return list(islice(self._items(f"hooks/{hook}/deliveries", state=state, limit=min(limit, MAX_PAGE)), limit))
 
     def every_delivery(self, hook: str, *, state: str | None) -> list[dict[str, Any]]:
         """All that a hook has received, oldest first."""
-        return list(self._items(f"hooks/{hook}/deliveries", state=state, limit=PAGE))[::-1]
+        return list(self._items(f"hooks/{hook}/deliveries", state=state, limit=MAX_PAGE))[::-1]
 
     def delivery(self, hook: str, delivery: str) -> dict[str, Any]:
         return self._ask("GET", self._path(f"hooks/{hook}/deliveries/{delivery}"))
@@ -299,7 +258,7 @@ class Operator(_Asking):
         """Have a grader ``pause``, ``resume``, ``drain``, ``revoke`` or ``readmit``, or change its ``slots``."""
         return GraderDescription.model_validate(self._ask("POST", f"/api/v2/graders/{grader_id}/{verb}", wanted))
 
-    def dead_letters(self, *, limit: int = PAGE) -> list[dict[str, Any]]:
+    def dead_letters(self, *, limit: int = MAX_PAGE) -> list[dict[str, Any]]:
         """The messages that died last, latest first."""
         return list(self._ask("GET", f"/api/v2/dead-letters?limit={limit}")["items"])
 
@@ -309,6 +268,11 @@ class Operator(_Asking):
     def discard(self, letter: str) -> None:
         """Forget a dead letter."""
         self._ask("DELETE", f"/api/v2/dead-letters/{letter}")
+
+
+def _cancellation(reason: str | None) -> Cancellation:
+    """A request that the server checks; without a reason it gives its own."""
+    return Cancellation.model_construct(reason=reason) if reason else Cancellation()
 
 
 def _refusal(response: httpx2.Response) -> str:

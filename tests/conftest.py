@@ -1,22 +1,23 @@
 """Real services for the whole session, and fresh names in them for every test."""
 
 import contextlib
-import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from secrets import token_hex
 
 import docker
+import forks
 import httpx2
 import hypothesis
 import pytest
-from harness import Place
+from harness import IS_WHOLE, Place
 from images import BUSYBOX, busybox
+from packing import ByFile, rank
+from servers import Node, dsn, node
+from xdist.remote import Producer
 
 from broadway.grader.sandbox.mounts import detach
-from broadway.local.broker import Broker, broker
 from broadway.local.engine import Engine, engine, mounts_below
-from broadway.local.store import store
 
 # No test is about how long an example takes, and other sessions use the machine too.
 hypothesis.settings.register_profile("broadway", deadline=None)
@@ -25,9 +26,22 @@ hypothesis.settings.load_profile("broadway")
 Places = Callable[[], contextlib.AbstractAsyncContextManager[Place]]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run tests that start engines of their own before the session's: a daemon that starts rewrites others' rules."""
-    items.sort(key=lambda item: "docker_host" in getattr(item, "fixturenames", ()))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run what takes long first; and tests that start engines of their own before the session's.
+
+    A daemon that starts rewrites others' rules. What takes longer still is only run by ``make faults``.
+    """
+    left_out = [] if IS_WHOLE else [item for item in items if item.get_closest_marker("long")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = sorted((item for item in items if item not in left_out), key=_order)
+
+
+def _order(item: pytest.Item) -> tuple[int, bool]:
+    return rank(item.nodeid.partition("::")[0]), "docker_host" in getattr(item, "fixturenames", ())
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,24 +55,27 @@ def _unmounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         detach(Path(point))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_fork_server_stays() -> Iterator[None]:
+    yield
+    forks.close()
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     return "asyncio", {"use_uvloop": True}
 
 
 @pytest.fixture(scope="session")
-async def broker_node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Broker]:
-    async with broker(tmp_path_factory.mktemp("broker")) as node:
-        yield node
+async def broker_node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Node]:
+    async with node(tmp_path_factory.mktemp("broker")) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")
 async def mongodb_dsn(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    if dsn := os.environ.get("BROADWAY_TEST_MONGODB_DSN"):
-        yield dsn
-        return
-    async with store(tmp_path_factory.mktemp("store")) as server:
-        yield server.dsn
+    async with dsn(tmp_path_factory.mktemp("store")) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")
@@ -88,7 +105,7 @@ def busybox_image(api: docker.APIClient) -> str:
 
 
 @pytest.fixture(scope="session")
-def places(broker_node: Broker, mongodb_dsn: str) -> Places:
+def places(broker_node: Node, mongodb_dsn: str) -> Places:
     """Opens new places, for tests that share one or need it for longer than a test."""
 
     @contextlib.asynccontextmanager

@@ -5,11 +5,13 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
-TESTS = Path(__file__).parent
+from forks import PATH, TESTS, Process, fork_server
+
 CLUSTER_TOKEN = "cluster-token"
 
 QUICK = ("--heartbeat-interval", "1")
@@ -18,24 +20,23 @@ QUICK_DISPATCHER = (*QUICK, "--reconcile-interval", "0.5", "--leader-ttl", "1.5"
 
 @dataclass
 class Processes:
-    """Child processes by name; whatever still runs at the end is killed. Their output is shown when a test fails."""
+    """Child processes by name; whatever still runs at the end is killed. Their output is shown when a test fails.
+
+    Python programs are forked from a warm process, unless ``is_warm`` is false: for tests of how a program starts.
+    """
 
     directory: Path
     environment: Mapping[str, str]
-    running: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
+    is_warm: bool = True
+    running: dict[str, Process] = field(default_factory=dict)
 
     async def start(self, name: str, *command: str, without: str = "") -> None:
         """Start a command; ``without`` names a variable that it does not get."""
-        path = os.pathsep.join((str(TESTS), str(TESTS.parent)))
-        environment = {**os.environ, **self.environment, "PYTHONPATH": path}
-        log = (self.directory / f"{name}.log").open("ab")
-        with log:
-            self.running[name] = await asyncio.create_subprocess_exec(
-                *("setpriv", "--pdeathsig", "KILL", "--", *command),
-                env={k: v for k, v in environment.items() if k != without},
-                stdout=log,
-                stderr=log,
-                cwd=self.directory,
+        given = {**os.environ, **self.environment, "PYTHONPATH": PATH}
+        environment = {name: value for name, value in given.items() if name != without}
+        with (self.directory / f"{name}.log").open("ab") as log:
+            self.running[name] = await launch(
+                command, environment=environment, directory=self.directory, log=log, is_warm=self.is_warm
             )
 
     async def service(self, name: str, *flags: str) -> None:
@@ -68,10 +69,26 @@ class Processes:
         return (self.directory / f"{name}.log").read_text()
 
 
+async def launch(
+    command: Sequence[str], *, environment: Mapping[str, str], directory: Path, log: IO[bytes], is_warm: bool = True
+) -> Process:
+    """Start a command that dies with this process: by forking a warm one, if it is a Python program."""
+    program, *arguments = command
+    if is_warm and program == sys.executable:
+        return await fork_server().start(
+            arguments, environment=environment, directory=directory, stdout=log, stderr=log
+        )
+    return await asyncio.create_subprocess_exec(
+        *("setpriv", "--pdeathsig", "KILL", "--", *command), env=environment, stdout=log, stderr=log, cwd=directory
+    )
+
+
 @contextlib.asynccontextmanager
-async def processes(directory: Path, environment: Mapping[str, str]) -> AsyncIterator[Processes]:
+async def processes(
+    directory: Path, environment: Mapping[str, str], *, is_warm: bool = True
+) -> AsyncIterator[Processes]:
     directory.mkdir(parents=True, exist_ok=True)
-    started = Processes(directory, environment)
+    started = Processes(directory, environment, is_warm)
     try:
         yield started
     finally:

@@ -11,11 +11,11 @@ import aio_pika
 import httpx2
 import pytest
 from aio_pika.robust_queue import RobustQueue
-from harness import Place, free_port, until
+from harness import PATIENCE, Place, free_port, until
+from servers import Node
 from yarl import URL
 
 from broadway.domain.job import JobClass, Outcome, Phase
-from broadway.local.broker import Broker
 from broadway.messages.events import Event, JobQueued, JobSettled
 from broadway.messages.topology import (
     CONTROL,
@@ -113,7 +113,7 @@ class Management:
 
 
 @pytest.fixture
-async def management(broker_node: Broker, place: Place) -> AsyncIterator[Management]:
+async def management(broker_node: Node, place: Place) -> AsyncIterator[Management]:
     auth = (broker_node.username, broker_node.password)
     async with httpx2.AsyncClient(base_url=broker_node.management_url, auth=auth) as http:
         yield Management(http, place.name)
@@ -522,7 +522,7 @@ async def test_a_consumer_that_has_vanished_comes_back(rabbit: Rabbit) -> None:
         await (await consumer.channel.get_underlay_channel()).basic_cancel(consumer.tag)
         await rabbit.publish(JOBS, KEY, event(7))
 
-        assert number_of(await asyncio.wait_for(received.get(), 30)) == 7
+        assert number_of(await asyncio.wait_for(received.get(), PATIENCE)) == 7
     await until(depth_is(rabbit, BACKLOG, 0))
 
 
@@ -671,7 +671,7 @@ async def test_a_taker_takes_one_message_at_a_time_and_only_while_it_waits(
             await rabbit.publish(JOBS, KEY, event(number))
         await until(depth_is(rabbit, BACKLOG, 3))
 
-        taken = await taker.take(within=10)
+        taken = await taker.take(within=PATIENCE)
 
         assert taken
         assert number_of(taken.event) == 0
@@ -733,11 +733,11 @@ async def test_a_taker_that_goes_at_any_moment_keeps_nothing(
 
     leavers = [asyncio.create_task(take()) for _ in range(10)]
     await asyncio.sleep(milliseconds / 1000)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await end(*leavers)
 
     async with rabbit.single_take(BACKLOG, tag="stayer") as taker:
-        assert await taker.take(within=5)
+        assert await taker.take(within=PATIENCE)
         assert await management.consumers() == []
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from harness import PATIENCE
 
 from broadway.cli.up import UpOptions, up
 from broadway.local.processes import free_ports
@@ -38,7 +39,7 @@ while True:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while True:
             if condition():
                 return

@@ -33,7 +33,7 @@ def show(grader_id: GraderId, *, token: ClusterToken, server: Server = LOCAL, as
         return
     from broadway.cli.tables import fields_table  # noqa: PLC0415
 
-    fields_table(grader.model_dump())
+    fields_table(grader.model_dump(mode="json"))
 
 
 @app.command()
@@ -89,7 +89,7 @@ def _print(graders: "list[GraderDescription]", *, as_json: bool) -> None:
     if as_json:
         import json  # noqa: PLC0415
 
-        print(json.dumps([grader.model_dump() for grader in graders], indent=2))
+        print(json.dumps([grader.model_dump(mode="json") for grader in graders], indent=2))
         return
     from broadway.cli.tables import grader_table  # noqa: PLC0415
 

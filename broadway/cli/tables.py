@@ -41,7 +41,7 @@ def grader_table(graders: Sequence[GraderDescription]) -> None:
             grader.state,
             f"{len(grader.running)}/{grader.slots}",
             str(grader.jobs_processed),
-            grader.last_seen or "",
+            grader.model_dump(mode="json")["last_seen"] or "",
             grader.reason,
         )
         for grader in graders

@@ -38,16 +38,30 @@ RUNS_AT_A_TIME = 5  # whose jobs are asked for: runs may have thousands, and oth
 REST = 4  # after each time, as often as long as that took
 THOROUGH = 5  # every how many sweeps the expensive questions are asked
 SHARE = 20  # and at most one part of the time in so many is spent on them, however long the backlog is
-LONGEST_REST = 60.0  # seconds between two thorough sweeps: a store that was slow once must not put the next one off
-SECOND_LOOK = (
-    3.0  # seconds after which jobs that seemed to be in no queue are really missing: none is on its way so long
-)
-# Seconds for which a course is not looked at whose runs are being published, since what it has changes, or whose queue
-# is deep.
-BUSY_PATIENCE = 300.0
 DEEP = 5000  # messages in a course's queue: to count its jobs takes long, and it has work for long
-DISPATCH_PATIENCE = timedelta(seconds=5)  # before an untaken job is compared with the queue it should be in
 BEHIND = 1000  # messages that wait for results: heartbeats and outcomes among them may be older than a lease
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long the reconciler waits before it believes that something is stuck, or asks again.
+
+    Args:
+        second_look: Seconds after which jobs that seemed to be in no queue are missing: none is on its way so long.
+        dispatch: The time before an untaken job is compared with the queue that it should be in.
+        busy: Seconds for which a course is not checked whose runs are being published, since its jobs change, or whose
+            queue is deep.
+        longest_rest: Seconds between two thorough sweeps at most: a store that was slow once must not put the next one
+            off.
+    """
+
+    second_look: float = 3.0
+    dispatch: timedelta = timedelta(seconds=5)
+    busy: float = 300.0
+    longest_rest: float = 60.0
+
+
+PATIENCE = Patience()
 
 
 class JobStore(PhaseJobs, Protocol):
@@ -115,6 +129,7 @@ class Reconciler:
     policy: RetryPolicy
     lease: timedelta
     tickets: Tickets
+    patience: Patience = PATIENCE
     _suspected: dict[tuple[str, JobClass], float] = field(default_factory=dict)  # and when they were first
     _looks: dict[tuple[str, JobClass], _Look] = field(default_factory=dict)
     _watching_since: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -128,7 +143,7 @@ class Reconciler:
                 await self.sweep()
                 if number % THOROUGH == 0 and loop.time() >= rested_at:
                     spent = await self.sweep_thoroughly()
-                    rested_at = loop.time() + min(SHARE * spent, LONGEST_REST)
+                    rested_at = loop.time() + min(SHARE * spent, self.patience.longest_rest)
             except (StoreError, PublishError) as error:
                 log.warning("sweep incomplete", reason=str(error))
                 self._watching_since = datetime.now(UTC)
@@ -232,7 +247,7 @@ class Reconciler:
         _note(Repair.LEASE, len(expired))
         log.warning("repair: attempts lost with their graders", jobs=[job.id for job in expired])
         for job in expired:
-            log.info("attempt lost", grader=job.worker_id, execution=job.execution_id, **job.context)
+            log.info("attempt lost", grader=job.grader_id, execution=job.execution_id, **job.context)
 
         def lose(job: Job) -> Job:
             is_expired = job.lease_expires_at is not None and job.lease_expires_at < now
@@ -243,7 +258,7 @@ class Reconciler:
             await self.broker.publish(*fact)
 
     async def _hand_over_again(self, now: datetime) -> None:
-        dispatched = await self.jobs.dispatched_before(now - DISPATCH_PATIENCE, limit=LIMIT)
+        dispatched = await self.jobs.dispatched_before(now - self.patience.dispatch, limit=LIMIT)
         overdue = [job for job in dispatched if not self.board.has_started(job.id)]
         started = [job for job in dispatched if self.board.has_started(job.id)]
         for pool in {job.pool for job in overdue}:
@@ -285,7 +300,7 @@ class Reconciler:
     async def _find_lost(self, backlogs: Sequence[tuple[str, JobClass]]) -> None:
         """Publish again what is in no queue any more, once two looks, with some time between them, have found it so."""
         now = time.monotonic()
-        due = [each for each in backlogs if self._suspected.get(each, -math.inf) <= now - SECOND_LOOK]
+        due = [each for each in backlogs if self._suspected.get(each, -math.inf) <= now - self.patience.second_look]
         if not due:
             return
         unpublished = await self.runs.unpublished(datetime.max.replace(tzinfo=UTC), limit=LIMIT)
@@ -294,7 +309,7 @@ class Reconciler:
             on_their_way = [run.id for run in unpublished if run.course == course]
             earlier = self._looks.setdefault(backlog, _Look(now))
             is_busy = bool(on_their_way) or earlier.depth > DEEP
-            if is_busy and backlog not in self._suspected and now < earlier.at + BUSY_PATIENCE:
+            if is_busy and backlog not in self._suspected and now < earlier.at + self.patience.busy:
                 continue
             self._looks[backlog] = _Look(now)
             missing, depth = await self._count_missing(course, job_class, unless_of=on_their_way)

@@ -96,8 +96,8 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """What one execution came to, as its grader tells it."""
+class Execution:
+    """One run of a job by a grader, from start to outcome, as the grader tells it."""
 
     execution_id: str
     grader_id: str
@@ -138,7 +138,7 @@ class Job:
     lease_expires_at: datetime | None = None
     attempts: tuple[Attempt, ...] = ()
     execution_id: str | None = None
-    worker_id: str | None = None
+    grader_id: str | None = None
     outcome: Outcome | None = None
     reason: str = ""
     fault_phase: FaultPhase | None = None
@@ -207,25 +207,25 @@ class Job:
             not_before=None,
             attempts=(*self.attempts, replace(attempt, generation=self.generation)),
             execution_id=attempt.execution_id,
-            worker_id=attempt.grader_id,
+            grader_id=attempt.grader_id,
             lease_expires_at=max(now + lease, self.lease_expires_at or now),
         )
 
-    def finish(self, report: Report, *, policy: RetryPolicy, now: datetime) -> "Job":
-        """Take an execution's report: the first valid outcome ends the job, an infrastructure error may requeue it.
+    def finish(self, execution: Execution, *, policy: RetryPolicy, now: datetime) -> "Job":
+        """Take an execution: the first valid outcome ends the job, an infrastructure error may requeue it.
 
         The pause before the next start is counted from ``now``, by our clock.
         """
         if self.is_terminal:
             return self
-        job = replace(self, attempts=self._attempts_with(report), started_at=self.started_at or report.started_at)
-        if report.outcome is not Outcome.INFRASTRUCTURE_ERROR:
-            return job._end(report)  # noqa: SLF001 - the same class
-        if not self._is_current(report.execution_id):
+        job = replace(self, attempts=self._attempts_with(execution), started_at=self.started_at or execution.started_at)
+        if execution.outcome is not Outcome.INFRASTRUCTURE_ERROR:
+            return job._end(execution)  # noqa: SLF001 - the same class
+        if not self._is_current(execution.execution_id):
             return self if job == self else job
-        if report.retryable and job.starts < policy.max_attempts:
+        if execution.retryable and job.starts < policy.max_attempts:
             return job._requeue(policy, now)  # noqa: SLF001
-        return job._end(report)  # noqa: SLF001
+        return job._end(execution)  # noqa: SLF001
 
     def lose(self, now: datetime, *, policy: RetryPolicy, execution_id: str | None = None) -> "Job":
         """The grader that runs the job has gone: start it elsewhere, or give up at the limit.
@@ -261,9 +261,9 @@ class Job:
         """End a job that the infrastructure cannot run, with a reason to read."""
         if self.is_terminal:
             return self
-        report = Report(
+        execution = Execution(
             execution_id=self.execution_id or "",
-            grader_id=self.worker_id or "",
+            grader_id=self.grader_id or "",
             started_at=self.started_at or now,
             finished_at=now,
             outcome=Outcome.INFRASTRUCTURE_ERROR,
@@ -271,7 +271,7 @@ class Job:
             fault_phase=fault_phase,
             results=[{"result": result or reason}],
         )
-        return self._end(report)
+        return self._end(execution)
 
     def cancel(self, reason: str, now: datetime, outcome: Outcome = Outcome.CANCELLED) -> "Job":
         """End the job, since its outcome is not wanted any more: whatever runs it comes too late."""
@@ -312,7 +312,7 @@ class Job:
             lease_expires_at=None,
             attempts=ended,
             execution_id=None,
-            worker_id=None,
+            grader_id=None,
             outcome=None,
             reason="",
             fault_phase=None,
@@ -322,9 +322,8 @@ class Job:
 
     def execution_of(self, grader_id: str) -> Attempt | None:
         """The newest attempt of a grader that has not ended, if there is one."""
-        open_ones = [a for a in self.attempts if a.generation == self.generation and a.ended_at is None]
-        own = [a for a in open_ones if a.grader_id == grader_id]
-        return own[-1] if own else None
+        wanted = (grader_id, self.generation, None)
+        return next((a for a in reversed(self.attempts) if (a.grader_id, a.generation, a.ended_at) == wanted), None)
 
     def _knows(self, execution_id: str) -> bool:
         return any(a.execution_id == execution_id for a in self.attempts)
@@ -335,53 +334,49 @@ class Job:
             return self.state is JobState.RUNNING and self.execution_id == execution_id
         return self.state is JobState.DISPATCHED
 
-    def _attempts_with(self, report: Report) -> tuple[Attempt, ...]:
-        """All attempts, the reported one closed; its start may never have been seen."""
+    def _attempts_with(self, execution: Execution) -> tuple[Attempt, ...]:
+        """All attempts, the execution's one closed; its start may never have been seen."""
         closed = Attempt(
-            execution_id=report.execution_id,
-            grader_id=report.grader_id,
-            started_at=report.started_at,
-            ended_at=report.finished_at,
-            outcome=report.outcome,
-            reason=report.reason,
+            execution_id=execution.execution_id,
+            grader_id=execution.grader_id,
+            started_at=execution.started_at,
+            ended_at=execution.finished_at,
+            outcome=execution.outcome,
+            reason=execution.reason,
             generation=self.generation,
         )
-        if not self._knows(report.execution_id):
+        if not self._knows(execution.execution_id):
             return (*self.attempts, closed)
         return tuple(
             replace(closed, released=a.released, deadline=a.deadline, generation=a.generation)
-            if a.execution_id == report.execution_id
+            if a.execution_id == execution.execution_id
             else a
             for a in self.attempts
         )
 
     def _requeue(self, policy: RetryPolicy, now: datetime) -> "Job":
-        return replace(
-            self,
-            state=JobState.QUEUED,
-            not_before=policy.not_before(self.starts, now),
-            lease_expires_at=None,
-        )
+        not_before = policy.not_before(self.starts, now)
+        return replace(self, state=JobState.QUEUED, not_before=not_before, lease_expires_at=None)
 
     def _abandon(self, now: datetime) -> "Job":
         reason = f"given up after {self.starts} attempts: each was lost with its grader"
         return self.give_up(reason, FaultPhase.WAIT, now, result="worker died while executing job")
 
-    def _end(self, report: Report) -> "Job":
+    def _end(self, execution: Execution) -> "Job":
         return replace(
             self,
             state=JobState.FINISHED,
             not_before=None,
             lease_expires_at=None,
-            started_at=self.started_at or report.started_at,
-            finished_at=report.finished_at,
-            execution_id=report.execution_id or self.execution_id,
-            worker_id=report.grader_id or self.worker_id,
-            outcome=report.outcome,
-            reason=report.reason,
-            fault_phase=report.fault_phase,
-            success=report.outcome is Outcome.SUCCEEDED,
-            results=report.results,
+            started_at=self.started_at or execution.started_at,
+            finished_at=execution.finished_at,
+            execution_id=execution.execution_id or self.execution_id,
+            grader_id=execution.grader_id or self.grader_id,
+            outcome=execution.outcome,
+            reason=execution.reason,
+            fault_phase=execution.fault_phase,
+            success=execution.outcome is Outcome.SUCCEEDED,
+            results=execution.results,
         )
 
 
@@ -403,13 +398,3 @@ class Moved:
     def written(self) -> "Moved":
         """The same, with the revision that writing a change has made."""
         return Moved(self.before, replace(self.after, revision=self.before.revision + 1))
-
-
-@dataclass(frozen=True, slots=True)
-class JobLog:
-    """What one execution wrote; bounded by its grader."""
-
-    job_id: str
-    execution_id: str
-    stdout: str
-    stderr: str

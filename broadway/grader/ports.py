@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase
+from broadway.domain.result import Usage
 
 
 class KilledFor(StrEnum):
@@ -70,27 +71,13 @@ class Labels:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
-    """What one stage took: seconds, and memory at its highest in bytes. None for what this host cannot tell.
-
-    ``image`` is the id of the image that it ran, its digest. ``start_seconds`` include the wait for a turn.
-    """
-
-    image: str
-    create_seconds: float
-    start_seconds: float
-    cpu_seconds: float | None = None
-    peak_memory: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class StageRun:
     """The truth about one stage that ran.
 
     ``state`` is the engine's own account (docker inspect's State). ``output`` is stdout and stderr merged in order of
     arrival, each line with the engine's kind of timestamp, bounded to its head and tail; ``output_bytes`` counts all.
     ``streams`` tells whose its lines are: pairs of 1 (stdout), 2 (stderr) or 0 (a line that tells what was dropped) and
-    how many lines in a row.
+    how many lines in a row. ``usage`` is known as far as a container engine knows it.
     """
 
     exit_code: int

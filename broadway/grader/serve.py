@@ -11,7 +11,7 @@ import structlog
 from broadway.domain.assignment import memory_bytes
 from broadway.grader.links import broker, polling, websocket
 from broadway.grader.links.join import Membership, join
-from broadway.grader.links.protocol import HttpRunner, JobResult
+from broadway.grader.links.protocol import HttpRunner
 from broadway.grader.ports import Containers, Size
 from broadway.grader.sandbox.mounts import may_mount
 from broadway.grader.sandbox.process_identity import own_identity
@@ -22,6 +22,7 @@ from broadway.grader.worker.self_check import SelfCheck, check_disk
 from broadway.grader.worker.spool import Spool
 from broadway.grader.worker.worker import Worker
 from broadway.messages.events import GraderOrder, JobFinished
+from broadway.messages.http import JobResult
 from broadway.runtime.health import Check, Health
 from broadway.service import background, connected, unless_stopped
 from broadway.settings.programs import GraderSettings

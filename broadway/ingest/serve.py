@@ -13,6 +13,7 @@ import uvicorn
 from broadway.domain.course import CourseConfigError, read_courses
 from broadway.domain.job import JobClass
 from broadway.ingest.app import build_app
+from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.later import BackgroundTasks
 from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.receive import ANSWER_WITHIN, Receiver
@@ -133,9 +134,11 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
         feed=Feed(store.jobs),
         health=opened.health,
         outages=StoreOutages(opened.health),
-        courses=shared.courses,
+        courses=store.courses,
+        recent_courses=shared.courses,
         reads=_reads(store),
         registration=Registration(store.assignments, limits),
+        hook_settings=HookSettings(store.hooks, store.rosters),
         starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements),
         orders=orders,
         receiver=receiver,

@@ -23,8 +23,8 @@ def following(moved: Moved) -> list[Fact]:
 def _outdated(moved: Moved) -> list[Fact]:
     """A job was cancelled or starts all over: whoever runs it need not go on."""
     facts = [settled(moved.after)] if moved.after.is_terminal else []
-    if moved.before.state is JobState.RUNNING and moved.before.worker_id:
-        facts.append(unwanted(moved.after, moved.before.worker_id, moved.before.generation))
+    if moved.before.state is JobState.RUNNING and moved.before.grader_id:
+        facts.append(unwanted(moved.after, moved.before.grader_id, moved.before.generation))
     return facts
 
 

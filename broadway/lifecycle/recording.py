@@ -10,7 +10,8 @@ from typing import Protocol, TypeVar
 
 import structlog
 
-from broadway.domain.job import Attempt, Job, JobLog, Move, Moved, Outcome, RetryPolicy
+from broadway.domain.job import Attempt, Job, Move, Moved, Outcome, RetryPolicy
+from broadway.domain.result import JobLog
 from broadway.lifecycle.follow_ups import Fact, following, ordered, settled, unwanted
 from broadway.messages.events import Event, GraderHeartbeat, GraderOrder, JobEvent, JobFinished, JobReleased, JobStarted
 from broadway.ports import Publisher, Reject
@@ -146,7 +147,7 @@ class Recorder:
             case JobFinished():
                 if job.is_terminal and job.execution_id != event.execution_id:
                     log.info("duplicate outcome", **event.context)
-                return job.finish(event.report, policy=self.policy, now=now)
+                return job.finish(event.execution, policy=self.policy, now=now)
             case JobReleased():
                 return job.release(event.execution_id, now)
             case _:

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -99,14 +99,15 @@ async def broker(
     within: float = 60,
     member: Member | None = None,
     address: str = LOOPBACK,
+    servers: Sequence[str] = SERVERS,
 ) -> AsyncIterator[Broker]:
     """Run a node over the data in `directory`, on free ports unless they are given.
 
-    It is alone, at `address`, or a member of a cluster.
+    It is alone, at `address`, or a member of a cluster. The first of `servers` that is on the PATH is run.
 
     Raises MissingError without RabbitMQ, ChildError when the node is not ready `within` seconds.
     """
-    home, server = absolute(directory), _server()
+    home, server = absolute(directory), _server(servers)
     free, free_management, distribution = free_ports(3)
     port, management_port = port or free, management_port or free_management
     if member is None:
@@ -129,8 +130,8 @@ async def broker(
         yield Broker(amqp_url, management_url, NAME, password, node, running)
 
 
-def _server() -> str:
-    found = next(filter(None, map(shutil.which, SERVERS)), None)
+def _server(names: Sequence[str]) -> str:
+    found = next(filter(None, map(shutil.which, names)), None)
     if found is None:
         raise MissingError("no rabbitmq-server: install the package rabbitmq-server, or set BROADWAY_AMQP_URL")
     return found

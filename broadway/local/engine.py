@@ -20,7 +20,7 @@ from broadway.local.processes import Child, ChildError, MissingError, absolute, 
 
 DEFAULT = "unix:///var/run/docker.sock"
 HYBRID = Path("/sys/fs/cgroup/unified")  # version 2 of control groups, where version 1 is used
-NEEDED = {"dockerd": "docker.io", "iptables": "iptables", "ip": "iproute2"}
+NEEDED: Mapping[str, str] = {"dockerd": "docker.io", "iptables": "iptables", "ip": "iproute2"}
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,16 @@ class Engine:
 
 @asynccontextmanager
 async def engine(
-    directory: Path, *, log: Path | None = None, env: Mapping[str, str] = os.environ, within: float = 60
+    directory: Path,
+    *,
+    log: Path | None = None,
+    env: Mapping[str, str] = os.environ,
+    within: float = 60,
+    needed: Mapping[str, str] = NEEDED,
 ) -> AsyncIterator[Engine]:
     """Yield the engine at DOCKER_HOST or at the default socket, or else run one over `directory`.
+
+    `needed` are the programs that a private engine needs, with the packages that have them.
 
     Raises MissingError when that would need packages or rights that are not there, ChildError when
     the engine is not ready `within` seconds.
@@ -60,7 +67,7 @@ async def engine(
     if await answers(host):
         yield Engine(host)
         return
-    _demand(host)
+    _demand(host, needed)
     async with private(directory, log=log, within=within) as own:
         yield own
 
@@ -140,8 +147,8 @@ def _client(host: str) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(base_url=f"http://{place}", timeout=5)
 
 
-def _demand(host: str) -> None:
-    absent = sorted({package for program, package in NEEDED.items() if shutil.which(program) is None})
+def _demand(host: str, needed: Mapping[str, str]) -> None:
+    absent = sorted({package for program, package in needed.items() if shutil.which(program) is None})
     if absent:
         raise MissingError(f"no Docker Engine answers at {host}: start one, or install {', '.join(absent)}")
     if os.geteuid() != 0:

@@ -1,24 +1,18 @@
-"""Every message that crosses the broker, and its CloudEvents envelope (binary mode: ``ce-*`` headers, JSON body).
+"""The bodies of all messages that cross the broker.
 
 An operator reads type and subject among a message's headers in the management UI, and a clean JSON body below.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 from uuid import uuid4
 
-from cloudevents.core.bindings import rabbitmq as binding
-from cloudevents.core.v1.event import CloudEvent
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from broadway.domain.job import FaultPhase, Job, JobClass, Outcome, Phase, Report
+from broadway.domain.job import Execution, FaultPhase, Job, JobClass, Outcome, Phase
 from broadway.domain.run import RunState
-from broadway.domain.trace import HEADER, accepted, log_ids
-
-TYPE_PREFIX = "io.broadway."
+from broadway.domain.trace import log_ids
 
 
 class Event(BaseModel):
@@ -186,9 +180,9 @@ class JobFinished(ExecutionEvent):
         return self.model_copy(update={"stdout": "", "stderr": ""})
 
     @property
-    def report(self) -> Report:
+    def execution(self) -> Execution:
         """The same without logs, as the domain takes it."""
-        return Report(
+        return Execution(
             execution_id=self.execution_id,
             grader_id=self.grader_id,
             started_at=self.started_at,
@@ -350,43 +344,6 @@ class DeadLetter(Event):
         return self.subject_text
 
 
-_KINDS: dict[str, type[Event]] = {
-    kind.type: kind
-    for kind in (
-        JobQueued,
-        JobDispatched,
-        JobStarted,
-        JobReleased,
-        JobFinished,
-        JobRequeued,
-        JobSettled,
-        RunAdvanced,
-        GraderHeartbeat,
-        GraderOrder,
-        CancelJob,
-    )
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Wire:
-    """A message as it crosses the broker."""
-
-    headers: dict[str, str]
-    content_type: str
-    body: bytes
-    message_id: str
-    type: str
-
-
-class UndecodableError(ValueError):
-    """A message that no consumer can read. ``body`` holds its bytes."""
-
-    def __init__(self, reason: str, body: bytes) -> None:
-        super().__init__(reason)
-        self.body = body
-
-
 def ids_of(job: Job) -> dict[str, Any]:
     """The fields that say which job an event is about."""
     return {
@@ -396,69 +353,3 @@ def ids_of(job: Job) -> dict[str, Any]:
         "generation": job.generation,
         "traceparent": job.traceparent,
     }
-
-
-Decoder = Callable[[Mapping[str, Any], bytes], Event]
-
-
-def encode(event: Event, *, source: str) -> Wire:
-    """Wrap an event for the broker; ``source`` is the sending service, such as ``/broadway/grader/host1``."""
-    identity = event.identity
-    name = TYPE_PREFIX + event.type
-    attributes = {
-        "id": identity,
-        "type": name,
-        "source": source,
-        "subject": event.subject or event.type,
-        "time": datetime.now(UTC),
-        "datacontenttype": "application/json",
-    }
-    # As CloudEvents has it, of the fact, and as AMQP has it, of the message: no hop begins a span of its own.
-    trace = {HEADER: event.traceparent} if event.traceparent else {}
-    body = event.model_dump(mode="json", exclude={"traceparent"})
-    message = binding.to_binary_event(CloudEvent({**attributes, **trace}, body))
-    return Wire(
-        headers={**message.headers, **trace},
-        content_type=message.content_type or "application/json",
-        body=message.body,
-        message_id=identity,
-        type=name,
-    )
-
-
-def decode(headers: Mapping[str, Any], body: bytes) -> Event:
-    """Read a message.
-
-    Raises:
-        UndecodableError: The type is unknown, or the body is not what the type says.
-    """
-    name = str(headers.get("ce-type", ""))
-    kind = _KINDS.get(name.removeprefix(TYPE_PREFIX))
-    if kind is None:
-        raise UndecodableError(f"unknown event type {name!r}", body)
-    try:
-        return kind.model_validate_json(body).model_copy(update={"traceparent": _traceparent(headers)})
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UndecodableError(f"{name}: {where}: {first['msg']}", body) from error
-
-
-def decode_dead_letter(headers: Mapping[str, Any], body: bytes) -> DeadLetter:
-    """Read what is left to read of a dead letter; never fails."""
-    deaths = headers.get("x-death")
-    latest = deaths[0] if isinstance(deaths, list) and deaths else None
-    death: Mapping[str, Any] = latest if isinstance(latest, Mapping) else {}
-    return DeadLetter(
-        traceparent=_traceparent(headers),
-        message_id=str(headers.get("ce-id", "")),
-        message_type=str(headers.get("ce-type", "")).removeprefix(TYPE_PREFIX),
-        subject_text=str(headers.get("ce-subject", "")),
-        queue=str(headers.get("x-broadway-queue") or death.get("queue") or "unknown"),
-        reason=str(headers.get("x-broadway-reason") or death.get("reason") or "unknown"),
-        body=body,
-    )
-
-
-def _traceparent(headers: Mapping[str, Any]) -> str | None:
-    return accepted(str(headers.get(HEADER) or headers.get(f"ce-{HEADER}") or ""))

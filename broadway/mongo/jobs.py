@@ -29,7 +29,7 @@ _TYPE = {
 _PHASE = {text: phase for phase, text in _TYPE.items()}
 
 # Fields of a Job that are stored under another name.
-_STORED_AS = {"run_id": "grading_run_id", "phase": "type", "job_class": "class"}
+_STORED_AS = {"run_id": "grading_run_id", "phase": "type", "job_class": "class", "grader_id": "worker_id"}
 
 _WITHOUT_BULK = {"stages": 0, "results": 0}
 _WAITING = {"state": {"$in": [JobState.QUEUED.value, JobState.DISPATCHED.value]}, "started_at": None}
@@ -320,7 +320,7 @@ def _job(document: Document) -> Job:
         lease_expires_at=document.get("lease_expires_at"),
         attempts=tuple(_attempt(a) for a in document.get("attempts") or []),
         execution_id=document.get("execution_id"),
-        worker_id=document.get("worker_id"),
+        grader_id=document.get("worker_id"),
         outcome=_outcome(document),
         reason=document.get("reason") or "",
         fault_phase=FaultPhase(phase) if (phase := document.get("fault_phase")) else None,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from broadway.domain.job import JobLog
+from broadway.domain.result import JobLog
 from broadway.mongo.collection import Collection, Documents, insert_each, object_id
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from pymongo import ReturnDocument, UpdateOne
@@ -151,40 +152,53 @@ class Workers:
 
     async def join(self, worker_id: str, *, hostname: str, pool: str, slots: int, now: datetime) -> GraderOrder:
         """Note that a grader joins; what is wanted of it."""
-        document = await self._workers.find_one_and_update(
-            {"_id": worker_id},
-            {
-                "$set": {
-                    "joined_at": now,
-                    "left": False,
-                    "worker_hostname": hostname,
-                    "pool": pool,
-                    "slots": slots,
-                    "own_slots": slots,
-                },
-                "$setOnInsert": {"jobs_processed": 0, "last_seen": _NEVER, "alive": False},
-            },
-            upsert=True,
-            return_document=ReturnDocument.AFTER,
-        )
-        assert document is not None  # noqa: S101 - it has been made if there was none
-        return order_of(document)
+        joined: Document = {
+            "joined_at": now,
+            "left": False,
+            "worker_hostname": hostname,
+            "pool": pool,
+            "slots": slots,
+            "own_slots": slots,
+        }
+        return order_of(await self._upserted(worker_id, {"$set": joined}))
 
     async def order(self, worker_id: str, wanted: Mapping[str, Any], *, anyone: bool = False) -> Document | None:
         """Change what is wanted of a grader: ``mode``, ``slots`` or ``reason``; its document, None if it is unknown.
 
         With ``anyone`` it need not have joined ever.
         """
+        change: Document = {
+            "$set": {f"order.{key}": value for key, value in wanted.items()},
+            "$inc": {"order.revision": 1},
+        }
+        if anyone:
+            return await self._upserted(worker_id, change)
         return await self._workers.find_one_and_update(
-            {"_id": {"$eq": worker_id}},
-            {
-                "$set": {f"order.{key}": value for key, value in wanted.items()},
-                "$inc": {"order.revision": 1},
-                **({"$setOnInsert": {"jobs_processed": 0, "last_seen": _NEVER, "alive": False}} if anyone else {}),
-            },
-            upsert=anyone,
+            {"_id": {"$eq": worker_id}}, change, return_document=ReturnDocument.AFTER
+        )
+
+    async def _upserted(self, worker_id: str, change: Document) -> Document:
+        """Change a grader's document, and create it if it is missing.
+
+        Two upserts that race both want to insert: MongoDB may report a duplicate key to the loser, which has changed
+        nothing then; the embedded store applies the loser's change, but returns no document.
+        """
+        new: Document = {"$setOnInsert": {"jobs_processed": 0, "last_seen": _NEVER, "alive": False}}
+        wanted: Document = {"_id": {"$eq": worker_id}}
+        upsert = partial(
+            self._workers.find_one_and_update,
+            wanted,
+            {**change, **new},
+            upsert=True,
             return_document=ReturnDocument.AFTER,
         )
+        try:
+            document = await upsert()
+        except DuplicateKeyError:
+            document = await upsert()  # the document exists now
+        document = document or await self._workers.find_one(wanted)
+        assert document is not None  # noqa: S101 - no grader's document is ever removed
+        return document
 
     async def orders(self, worker_ids: Sequence[str]) -> dict[str, GraderOrder]:
         """What is wanted of graders of whom something is wanted."""

@@ -20,7 +20,8 @@ from aio_pika.exceptions import (
 from aio_pika.robust_connection import RobustConnection
 from yarl import URL
 
-from broadway.messages.events import Decoder, Event, decode
+from broadway.messages.envelope import Decoder, decode
+from broadway.messages.events import Event
 from broadway.messages.topology import (
     EXCHANGES,
     SHARED_QUEUES,

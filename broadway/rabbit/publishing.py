@@ -9,7 +9,8 @@ import aio_pika
 import stamina
 from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel, AbstractRobustConnection
 
-from broadway.messages.events import Event, Wire, encode
+from broadway.messages.envelope import Wire, encode
+from broadway.messages.events import Event
 from broadway.messages.topology import DEAD_LETTERS, Exchange, Queue, dead_letter_key
 from broadway.ports import PublishError
 from broadway.rabbit.calls import call, close

@@ -11,7 +11,8 @@ from aio_pika.abc import (
     AbstractQueue,
 )
 
-from broadway.messages.events import Event, UndecodableError, decode
+from broadway.messages.envelope import UndecodableError, decode
+from broadway.messages.events import Event
 from broadway.messages.topology import Queue
 from broadway.ports import PublishError
 from broadway.rabbit.calls import BROKEN, CALL_TIMEOUT, call

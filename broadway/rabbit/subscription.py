@@ -15,7 +15,8 @@ from aio_pika.abc import (
     AbstractRobustChannel,
 )
 
-from broadway.messages.events import Decoder, Event, UndecodableError, decode_dead_letter
+from broadway.messages.envelope import Decoder, UndecodableError, decode_dead_letter
+from broadway.messages.events import Event
 from broadway.messages.topology import Queue, grader_of
 from broadway.ports import GiveBack, Handler, PublishError, Reject, Retry
 from broadway.rabbit.calls import BROKEN, CALL_TIMEOUT, call, close

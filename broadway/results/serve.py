@@ -1,18 +1,16 @@
 """The results service: records what graders report, and tells the others when an outcome is final."""
 
 import asyncio
-from collections.abc import Sequence
 from functools import partial
 
-from broadway.lifecycle.recording import Recorder, record_what_can_be
-from broadway.messages.events import Event, decode_dead_letter
+from broadway.lifecycle.recording import Recorder
+from broadway.messages.envelope import decode_dead_letter
 from broadway.messages.ticket import TICKETS, Tickets
 from broadway.messages.topology import DEAD, RESULTS
 from broadway.mongo.store import Store
-from broadway.ports import PublishError, Retry, StoreError, refusal
 from broadway.rabbit.client import Rabbit
-from broadway.results.bury import bury
-from broadway.runtime.batching import Batcher
+from broadway.results.dead_letters import handle_dead_letter
+from broadway.results.record import batches_of, handle_result
 from broadway.runtime.health import Health
 from broadway.service import background, instance
 from broadway.settings.programs import ResultsSettings
@@ -31,38 +29,14 @@ async def serve(settings: ResultsSettings, *, store: Store, rabbit: Rabbit, stop
         lease=settings.lease,
     )
     tickets = Tickets(await store.secrets.get(TICKETS))
-    batches: Batcher[Event, None] = Batcher(partial(_record, recorder))
-    undertaker = partial(_bury, store=store, rabbit=rabbit)
+    batches = batches_of(recorder)
+    on_result = partial(handle_result, batches)
+    on_dead_letter = partial(handle_dead_letter, jobs=store.jobs, letters=store.dead_letters, publisher=rabbit)
+    health = Health({"store": store.ping, "broker": rabbit.ping}, file=settings.health_file)
     tag = instance("results")
     async with (
-        background(batches.run(), _health(settings, store, rabbit).run()),
-        rabbit.consume(RESULTS, partial(_take, batches), tag=tag, prefetch=PREFETCH, vouched=tickets.vouch),
-        rabbit.consume(DEAD, undertaker, tag=f"{tag}.dead", decoder=decode_dead_letter),
+        background(batches.run(), health.run()),
+        rabbit.consume(RESULTS, on_result, tag=tag, prefetch=PREFETCH, vouched=tickets.vouch),
+        rabbit.consume(DEAD, on_dead_letter, tag=f"{tag}.dead", decoder=decode_dead_letter),
     ):
         await stop.wait()
-
-
-def _health(settings: ResultsSettings, store: Store, rabbit: Rabbit) -> Health:
-    return Health({"store": store.ping, "broker": rabbit.ping}, file=settings.health_file)
-
-
-async def _take(batches: Batcher[Event, None], event: Event) -> None:
-    await record_what_can_be(event, batches.submit, refusal=refusal)
-
-
-async def _record(recorder: Recorder, events: Sequence[Event]) -> list[None]:
-    """Record a batch. What the store refuses is raised as it is: only an outage is everybody's."""
-    try:
-        await recorder.record(events)
-    except (StoreError, PublishError) as error:
-        if refusal(error):
-            raise
-        raise Retry(str(error)) from error
-    return [None] * len(events)
-
-
-async def _bury(event: Event, *, store: Store, rabbit: Rabbit) -> None:
-    try:
-        await bury(event, jobs=store.jobs, letters=store.dead_letters, publisher=rabbit)
-    except (StoreError, PublishError) as error:
-        raise Retry(str(error)) from error

@@ -43,13 +43,15 @@ class Health:
         vital: The parts without which the service cannot do its work at all; all by default.
         file: Where to write the report after every look.
         interval: Seconds between two looks at a part.
-        patience: By part, the seconds that an answer is waited for; ``GIVE_UP`` where it is not named.
+        give_up: Seconds that an answer is waited for.
+        patience: Other seconds for some parts, by their names.
     """
 
     checks: Mapping[str, Check]
     vital: frozenset[str] | None = None
     file: Path | None = None
     interval: float = INTERVAL
+    give_up: float = GIVE_UP
     patience: Mapping[str, float] = field(default_factory=dict)
     _away: dict[str, Away] = field(default_factory=dict)
     _losses: dict[str, asyncio.Future[None]] = field(default_factory=dict)
@@ -121,7 +123,7 @@ class Health:
         self._unanswered.add(asking)
         asking.add_done_callback(self._unanswered.discard)
         # A question that is never answered is left alone: to cancel it may be the worse for the library.
-        patience = self.patience.get(part, GIVE_UP)
+        patience = self.patience.get(part, self.give_up)
         for seconds in (patience, GRACE):
             await asyncio.wait({asking}, timeout=seconds)
         problem = asking.result() if asking.done() else f"no answer within {patience:g} s"

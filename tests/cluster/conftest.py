@@ -11,6 +11,7 @@ from harness import Client, Cluster, Graders, Place, free_port, until
 
 from broadway import connections
 from broadway.dispatcher import serve as dispatcher
+from broadway.dispatcher.reconcile import PATIENCE, Patience
 from broadway.ingest import serve as ingest
 from broadway.results import serve as results
 from broadway.settings.programs import ApiSettings
@@ -49,7 +50,13 @@ def settings(place: Place, tmp_path: Path, courses: dict[str, dict[str, object]]
 
 
 @pytest.fixture
-async def cluster(place: Place, settings: ApiSettings, tmp_path: Path) -> AsyncIterator[Cluster]:
+def patience() -> Patience:
+    """How long the dispatcher waits before it repairs."""
+    return PATIENCE
+
+
+@pytest.fixture
+async def cluster(place: Place, settings: ApiSettings, tmp_path: Path, patience: Patience) -> AsyncIterator[Cluster]:
     """The control plane, ready; no grader yet."""
     stop = asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
@@ -58,7 +65,7 @@ async def cluster(place: Place, settings: ApiSettings, tmp_path: Path) -> AsyncI
         stack.callback(stop.set)
         parts = {"store": opened.store, "rabbit": opened.rabbit, "stop": stop}
         group.create_task(results.serve(settings, **parts))
-        group.create_task(dispatcher.serve(settings, **parts))
+        group.create_task(dispatcher.serve(settings, **parts, patience=patience))
         # The answer to a delivery waits until it is decided, however busy the machine is.
         group.create_task(ingest.serve(settings, **parts, answer_within=20))
         client = await stack.enter_async_context(Client.connect(f"http://127.0.0.1:{settings.bind_port}"))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from harness import Cluster, Command, broadway
 
-from broadway.ingest.v2.views import MAX_LETTER
+from broadway.ingest.v2.views.dead_letters import MAX_LETTER
 
 TOKEN = {"Authorization": "Bearer cluster-token"}
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from harness import Cluster, free_port, until
 from pymongo import AsyncMongoClient
+from servers import Node
 
-from broadway.local.broker import Broker
 from broadway.messages.events import GraderHeartbeat
 from broadway.messages.topology import RESULTS
 
@@ -97,7 +97,7 @@ async def healthy(cluster: Cluster) -> None:
     await until(is_led)
 
 
-async def test_a_deployment_that_is_well(cluster: Cluster, broker_node: Broker) -> None:
+async def test_a_deployment_that_is_well(cluster: Cluster, broker_node: Node) -> None:
     await healthy(cluster)
     address = broker_node.management_url.removeprefix("http://")
     management = f"http://{broker_node.username}:{broker_node.password}@{address}"

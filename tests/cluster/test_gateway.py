@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 import websockets
-from harness import Client, Cluster, Place, free_port, stage, until
+from harness import PATIENCE, Client, Cluster, Place, free_port, stage, until
 from pollers import BEAT, CLUSTER, Poller, result
 from processes import QUICK, QUICK_DISPATCHER, Processes, processes
 from websockets.asyncio.client import ClientConnection
@@ -41,7 +41,7 @@ async def say(socket: ClientConnection, kind: str, args: dict[str, Any]) -> None
 
 
 async def hear(socket: ClientConnection) -> Any:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         return json.loads(await socket.recv())
 
 

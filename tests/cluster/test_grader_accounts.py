@@ -16,13 +16,14 @@ from aiormq.exceptions import ChannelAccessRefused
 from harness import Cluster, stage, until
 from processes import processes
 from pydantic import SecretStr
+from servers import Node
 from yarl import URL
 
 from broadway.domain.job import Outcome
 from broadway.ingest.gateway.broker_accounts import GONE_FOR, LEFT_FOR, MAX_CONNECTIONS, BrokerAccounts
-from broadway.local.broker import Broker
 from broadway.management import Management, ManagementError
-from broadway.messages.events import GraderHeartbeat, JobFinished, encode
+from broadway.messages.envelope import encode
+from broadway.messages.events import GraderHeartbeat, JobFinished
 from broadway.messages.ticket import Tickets
 from broadway.messages.topology import control_queue, grader_of, grader_user
 from broadway.settings.programs import ApiSettings
@@ -32,12 +33,12 @@ NOW = datetime.now(UTC)
 
 
 @pytest.fixture
-def settings(settings: ApiSettings, broker_node: Broker) -> ApiSettings:
+def settings(settings: ApiSettings, broker_node: Node) -> ApiSettings:
     return settings.model_copy(update={"management_url": SecretStr(broker_node.administration)})
 
 
 @pytest.fixture
-async def management(broker_node: Broker) -> AsyncIterator[Management]:
+async def management(broker_node: Node) -> AsyncIterator[Management]:
     async with Management.connect(broker_node.administration) as opened:
         yield opened
 
@@ -145,9 +146,7 @@ async def test_a_graders_user_can_do_nothing_that_it_need_not(cluster: Cluster, 
     assert allowed == []
 
 
-async def test_a_graders_user_is_no_user_of_the_management_api(
-    cluster: Cluster, broker_node: Broker, name: str
-) -> None:
+async def test_a_graders_user_is_no_user_of_the_management_api(cluster: Cluster, broker_node: Node, name: str) -> None:
     url = URL(await join(cluster, name))
     own = URL(broker_node.management_url).with_user(url.user).with_password(url.password)
     async with Management.connect(str(own)) as management:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from harness import Client, Place, free_port, stage, until
+from harness import PATIENCE, Client, Place, free_port, stage, until
 from processes import QUICK, QUICK_DISPATCHER, Processes, processes
 
 from broadway.mongo.store import Store
@@ -155,7 +155,7 @@ async def test_a_draining_grader_finishes_or_gives_back(site: tuple[Processes, C
     await until(lambda: started(client, quick))
     await until(lambda: started(client, slow))
 
-    code = await asyncio.wait_for(running.terminate("leaving"), 30)
+    code = await asyncio.wait_for(running.terminate("leaving"), PATIENCE)
     await running.grader("heir", slots=2)
 
     assert code == 0

@@ -6,7 +6,7 @@ import aio_pika
 import pytest
 from harness import Cluster, stage, until
 
-from broadway.dispatcher import reconcile
+from broadway.dispatcher.reconcile import Patience
 from broadway.domain.job import JobClass, Phase
 from broadway.messages.events import JobDispatched
 from broadway.messages.topology import (
@@ -28,8 +28,8 @@ async def purge(cluster: Cluster, *queues: str) -> int:
         return sum([(await (await channel.get_queue(name)).purge()).message_count or 0 for name in queues])
 
 
-async def test_a_purged_backlog_is_published_again(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconcile, "SECOND_LOOK", 0.5)
+@pytest.mark.parametrize("patience", [Patience(second_look=0.5)], ids=["soon"])
+async def test_a_purged_backlog_is_published_again(cluster: Cluster) -> None:
     await cluster.client.register("capped", "mp1", students=[stage("exit", "0")])
     run_id = await cluster.client.submit("capped", "mp1", students=20)
     backlog = course_queue("capped", JobClass.BULK)
@@ -53,8 +53,8 @@ async def is_deep(cluster: Cluster, name: str, depth: int) -> bool:
         return (await channel.declare_queue(name, passive=True)).declaration_result.message_count == depth
 
 
-async def test_a_purged_ready_queue_is_filled_again(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconcile, "DISPATCH_PATIENCE", timedelta(seconds=0.5))
+@pytest.mark.parametrize("patience", [Patience(dispatch=timedelta(seconds=0.5))], ids=["soon"])
+async def test_a_purged_ready_queue_is_filled_again(cluster: Cluster) -> None:
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
     run_id = await cluster.client.submit("cs241", "mp1", students=3)
     ready = ready_queue("default").name

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from harness import Command, Place, broadway
+from servers import Node
 from yarl import URL
 
 from broadway.domain.course import Course
 from broadway.domain.job import JobClass
-from broadway.local.broker import Broker
 from broadway.management import Management
 from broadway.messages.definitions import Kind
 from broadway.messages.events import JobQueued
@@ -56,13 +56,13 @@ class Operator:
 
 
 @pytest.fixture
-async def management(broker_node: Broker) -> AsyncIterator[Management]:
+async def management(broker_node: Node) -> AsyncIterator[Management]:
     async with Management.connect(broker_node.administration) as opened:
         yield opened
 
 
 @pytest.fixture
-async def operator(place: Place, management: Management, broker_node: Broker) -> Operator:
+async def operator(place: Place, management: Management, broker_node: Node) -> Operator:
     """Of a broker that has everything, for one course."""
     names = {"primary": f"{place.name}_ag", "logs": f"{place.name}_logs"}
     async with Store.connect(place.mongodb_dsn, **names, server_timeout=5, service="test") as store:
@@ -72,7 +72,7 @@ async def operator(place: Place, management: Management, broker_node: Broker) ->
     return operator
 
 
-async def test_an_empty_broker_gets_everything(place: Place, management: Management, broker_node: Broker) -> None:
+async def test_an_empty_broker_gets_everything(place: Place, management: Management, broker_node: Node) -> None:
     operator = Operator(place, management, broker_node.administration)
     bare = await operator.check()
     assert bare.exit_code == 1

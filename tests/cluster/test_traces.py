@@ -17,7 +17,8 @@ from broadway.domain.job import JobClass
 from broadway.domain.webhook import Delivery, DeliveryState, Push, delivery_key
 from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.submit import RunRequest, Submission, Submissions
-from broadway.messages.events import Event, RunAdvanced, decode
+from broadway.messages.envelope import decode
+from broadway.messages.events import Event, RunAdvanced
 from broadway.messages.topology import EVENTS, JOBS, Binding, Queue, course_key, ready_key
 
 COURSE = "cs241"
@@ -144,7 +145,7 @@ async def test_so_does_a_delivery_whose_process_died_before_it_was_decided(clust
         def is_whole() -> bool:
             return {kind for _, kind, traceparent in spy.seen if traceparent == GIVEN} >= WHOLE
 
-        await until(is_whole, within=30)
+        await until(is_whole)
 
     decided = await cluster.opened.store.deliveries.get(lost.id)
     assert decided

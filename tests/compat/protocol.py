@@ -171,7 +171,7 @@ class Server:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         lines = [*request.splitlines(), "Host: 127.0.0.1", "Connection: close", "", ""]
         writer.write("\r\n".join(lines).encode())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             answer = await reader.read()
         writer.close()
         await writer.wait_closed()
@@ -310,7 +310,7 @@ class Socket:
         await self.connection.send(json.dumps({"type": kind, "args": args}))
 
     async def hear(self) -> Any:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             message = await self.connection.recv()
         assert isinstance(message, str)
         return json.loads(message)
@@ -329,7 +329,7 @@ class Socket:
 
     async def closing(self) -> tuple[int | None, str | None]:
         """The code and reason with which the server closes; 1005 stands for none."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             await self.connection.wait_closed()
         return self.connection.close_code, self.connection.close_reason
 

@@ -13,8 +13,8 @@ import httpx2
 import pytest
 from harness import Place, free_port, until
 from processes import Processes, processes
+from servers import Node
 
-from broadway.local.broker import Broker
 from broadway.settings.loading import Loaded, read
 from broadway.settings.programs import PROGRAMS
 from broadway.settings.setting_names import as_text, leaves
@@ -192,7 +192,7 @@ async def test_help_ends_with_0_and_has_every_name_and_default() -> None:
 
 @pytest.fixture
 async def started(tmp_path: Path) -> AsyncIterator[Processes]:
-    async with processes(tmp_path / "processes", {}) as running:
+    async with processes(tmp_path / "processes", {}, is_warm=False) as running:
         yield running
 
 
@@ -247,7 +247,7 @@ async def test_log_flags_come_before_the_config_file(place: Place, started: Proc
 
 @pytest.mark.parametrize("program", ["ingest", "dispatcher", "results"])
 async def test_each_service_takes_a_config_file_and_stops_at_sigint(
-    place: Place, broker_node: Broker, started: Processes, tmp_path: Path, program: str
+    place: Place, broker_node: Node, started: Processes, tmp_path: Path, program: str
 ) -> None:
     own = {"bind_port": free_port()} if program == "ingest" else {}
     await started.service(program, config_file(tmp_path, {**config_of(place), **own, "log.level": "DEBUG"}))

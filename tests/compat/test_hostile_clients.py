@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 import websockets
-from harness import Client, Place, free_port, stage, until
+from harness import PATIENCE, Client, Place, free_port, stage, until
 from processes import processes
 
 COURSE = "cs241"
@@ -50,7 +50,7 @@ class Server:
 
     async def serves_others(self) -> None:
         """A read and a whole submission, in no more than a moment."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             assert (await self.client.get(f"queue/{COURSE}/length", token=STAFF)).status_code == httpx2.codes.OK
             await self.client.register(COURSE, "honest", students=[stage("exit", "0")])
             await self.client.submit(COURSE, "honest", students=1)

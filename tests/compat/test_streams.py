@@ -47,7 +47,7 @@ class Stream:
 
     async def has(self, *expected: bytes) -> None:
         """Return once exactly these events have been read."""
-        await until(lambda: len(self.read) >= len(b"".join(expected)), within=15)
+        await until(lambda: len(self.read) >= len(b"".join(expected)))
         assert bytes(self.read) == b"".join(expected)
 
 

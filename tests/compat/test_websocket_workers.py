@@ -335,7 +335,7 @@ async def test_whenever_a_connection_is_closed_its_worker_is_dead_at_once(server
 
     await asyncio.gather(*map(come_and_go, range(30)))
     for number in range(30):
-        await server.dead(f"{name}-{number}", within=30)
+        await server.dead(f"{name}-{number}")
 
 
 async def test_a_dead_workers_id_may_register_again_on_either_protocol(server: Server, name: str) -> None:

@@ -20,6 +20,8 @@ from harness import until
 from demo import course_server, image, pipelines, submissions
 from demo.client import Broadway, BroadwayError
 
+pytestmark = pytest.mark.long
+
 OVER = ("grading run is complete", "grading run failed")
 FEW = 8
 ROLES = ("ingest", "dispatcher", "results", "grader-1", "grader-2")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -26,14 +27,6 @@ class Engine:
         return self.sizes.pop(0)
 
 
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looks come one after another; nothing is asked for because of the time."""
-    monkeypatch.setattr(disk_watch, "LOOK_EVERY", 0)
-    monkeypatch.setattr(disk_watch, "ASK_AFTER", math.inf)
-    monkeypatch.setattr(disk_watch, "ASK_ANYWAY", math.inf)
-
-
 def has_free(monkeypatch: pytest.MonkeyPatch, sizes: Iterable[int]) -> list[int]:
     """Let looks find so much free space, one after another; those that there have been."""
     found, rest = [], iter(sizes)
@@ -47,10 +40,22 @@ def has_free(monkeypatch: pytest.MonkeyPatch, sizes: Iterable[int]) -> list[int]
     return found
 
 
-async def exceeds(engine: Engine, *, place: Path | None = PLACE, limit: float = LIMIT) -> None:
-    watch = DiskWatch(limit, place, engine.measure)
+def watching(
+    engine: Engine,
+    *,
+    place: Path | None = PLACE,
+    limit: float = LIMIT,
+    ask_after: float = math.inf,
+    ask_anyway: float = math.inf,
+) -> DiskWatch:
+    """A watch whose looks come one after another, and that asks for nothing because of the time."""
+    return DiskWatch(limit, place, engine.measure, look_every=0, ask_after=ask_after, ask_anyway=ask_anyway)
+
+
+async def exceeds(engine: Engine, **more: Any) -> None:
+    watch = watching(engine, **more)
     watch.begin()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await watch.exceeded()
 
 
@@ -75,28 +80,25 @@ async def test_space_that_others_give_back_is_the_new_measure(monkeypatch: pytes
 
 
 async def test_little_less_is_a_reason_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk_watch, "ASK_AFTER", 0)
     found = has_free(monkeypatch, [1000, 1000, 1000, 999, 999])
-    await exceeds(Engine(LIMIT + 1))
+    await exceeds(Engine(LIMIT + 1), ask_after=0)
     assert found == [1000, 1000, 1000, 999, 999]
 
 
 async def test_after_long_there_need_be_no_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk_watch, "ASK_ANYWAY", 0)
     has_free(monkeypatch, itertools.repeat(1000))
-    await exceeds(Engine(LIMIT + 1))
+    await exceeds(Engine(LIMIT + 1), ask_anyway=0)
 
 
-async def test_an_engine_elsewhere_is_asked_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk_watch, "ASK_AFTER", 0)
+async def test_an_engine_elsewhere_is_asked_now_and_then() -> None:
     engine = Engine(None, LIMIT, LIMIT + 1)
-    await exceeds(engine, place=None)
+    await exceeds(engine, place=None, ask_after=0)
     assert engine.sizes == []
 
 
 async def test_what_cannot_write_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     found = has_free(monkeypatch, [1000])
-    watch = DiskWatch(math.inf, PLACE, Engine().measure)
+    watch = watching(Engine(), limit=math.inf)
     watch.begin()
     task = asyncio.create_task(watch.exceeded())
     for _ in range(10):
@@ -114,13 +116,13 @@ async def test_one_that_has_ended(
     monkeypatch: pytest.MonkeyPatch, free: list[int], told: list[int], is_over: bool
 ) -> None:
     found, engine = has_free(monkeypatch, free), Engine(*told)
-    watch = DiskWatch(LIMIT, PLACE, engine.measure)
+    watch = watching(engine)
     watch.begin()
     assert await watch.was_exceeded() is is_over
     assert (found, engine.sizes) == (free, [])
 
 
 async def test_one_of_an_engine_elsewhere_that_has_ended() -> None:
-    watch = DiskWatch(LIMIT, None, Engine().measure)
+    watch = watching(Engine(), place=None)
     watch.begin()
     assert not await watch.was_exceeded()

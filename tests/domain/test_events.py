@@ -9,8 +9,8 @@ import pytest
 from broadway.domain.job import FaultPhase, JobClass, Outcome, Phase
 from broadway.domain.run import RunState
 from broadway.messages import events
+from broadway.messages.envelope import TYPE_PREFIX, UndecodableError, decode, decode_dead_letter, encode
 from broadway.messages.events import (
-    TYPE_PREFIX,
     CancelJob,
     Event,
     GraderHeartbeat,
@@ -26,10 +26,6 @@ from broadway.messages.events import (
     JobStarted,
     RunAdvanced,
     RunningJob,
-    UndecodableError,
-    decode,
-    decode_dead_letter,
-    encode,
 )
 
 T0 = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -176,8 +172,8 @@ def test_different_facts_have_different_ids() -> None:
 def test_a_report_is_the_event_without_logs() -> None:
     finished = next(event for event in EVENTS if isinstance(event, JobFinished))
 
-    assert (finished.report.execution_id, finished.report.outcome) == ("e1", Outcome.INFRASTRUCTURE_ERROR)
-    assert (finished.report.fault_phase, finished.report.retryable) == (FaultPhase.PULL, True)
+    assert (finished.execution.execution_id, finished.execution.outcome) == ("e1", Outcome.INFRASTRUCTURE_ERROR)
+    assert (finished.execution.fault_phase, finished.execution.retryable) == (FaultPhase.PULL, True)
 
 
 def test_a_dead_letter_is_read_as_far_as_it_can_be() -> None:

@@ -12,9 +12,8 @@ from typer.testing import CliRunner
 from broadway import readiness
 from broadway.cli.app import app
 from broadway.readiness import judge
-from broadway.runtime import health as module
 from broadway.runtime.cancellation import end
-from broadway.runtime.health import Health
+from broadway.runtime.health import GIVE_UP, Health
 
 
 class Part:
@@ -65,8 +64,7 @@ async def test_some_parts_can_be_done_without(store: Part, broker: Part) -> None
     assert health.is_away("broker")
 
 
-async def test_a_part_that_never_answers_is_away_and_asked_again(store: Part, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "GIVE_UP", 0.01)
+async def test_a_part_that_never_answers_is_away_and_asked_again(store: Part) -> None:
     silent = asyncio.Event()
 
     async def ask() -> None:
@@ -75,7 +73,7 @@ async def test_a_part_that_never_answers_is_away_and_asked_again(store: Part, mo
             await asyncio.Event().wait()
         await store.ask()
 
-    health = Health({"store": ask})
+    health = Health({"store": ask}, give_up=0.01)
     await health.look()
     assert health.report()["away"]["store"]["reason"] == "no answer within 0.01 s"
     await health.look()
@@ -110,7 +108,7 @@ async def test_a_silent_part_does_not_keep_the_others_from_being_asked(store: Pa
     looking = asyncio.create_task(health.run())
     await until(lambda: asked > 1)
     store.problem = OSError("gone")
-    async with asyncio.timeout(module.GIVE_UP / 2):
+    async with asyncio.timeout(GIVE_UP / 2):
         await health.loss("store")
     assert not health.is_away("broker")
     await end(looking)

@@ -8,7 +8,18 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from broadway.domain.job import Attempt, FaultPhase, Job, JobClass, JobState, Moved, Outcome, Phase, Report, RetryPolicy
+from broadway.domain.job import (
+    Attempt,
+    Execution,
+    FaultPhase,
+    Job,
+    JobClass,
+    JobState,
+    Moved,
+    Outcome,
+    Phase,
+    RetryPolicy,
+)
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LEASE = timedelta(seconds=30)
@@ -45,8 +56,8 @@ def start(job: Job, execution: str, *, when: float = 2) -> Job:
     return job.start(Attempt(execution, f"on-{execution}", at(when)), lease=LEASE, policy=POLICY, now=at(when))
 
 
-def report(execution: str, outcome: Outcome, *, when: float = 9, retryable: bool = False) -> Report:
-    return Report(
+def report(execution: str, outcome: Outcome, *, when: float = 9, retryable: bool = False) -> Execution:
+    return Execution(
         execution_id=execution,
         grader_id=f"on-{execution}",
         started_at=at(2),
@@ -78,7 +89,7 @@ def test_the_way_of_a_job_that_succeeds() -> None:
     assert (DISPATCHED.dispatched_at, DISPATCHED.not_before) == (at(1), None)
 
     assert RUNNING.state is JobState.RUNNING
-    assert (RUNNING.execution_id, RUNNING.worker_id) == ("e1", "on-e1")
+    assert (RUNNING.execution_id, RUNNING.grader_id) == ("e1", "on-e1")
     assert (RUNNING.started_at, RUNNING.lease_expires_at) == (at(2), at(32))
     assert RUNNING.starts == 1
 
@@ -148,7 +159,7 @@ def test_the_first_outcome_ends_the_job_whoever_reports_it(job: Job, outcome: Ou
     ended = finish(job, execution, outcome)
 
     assert ended.is_terminal
-    assert (ended.outcome, ended.execution_id, ended.worker_id) == (outcome, execution, f"on-{execution}")
+    assert (ended.outcome, ended.execution_id, ended.grader_id) == (outcome, execution, f"on-{execution}")
     assert ended.success is (outcome is Outcome.SUCCEEDED)
     assert (ended.not_before, ended.lease_expires_at) == (None, None)
     assert [a.outcome for a in ended.attempts if a.execution_id == execution] == [outcome]
@@ -214,7 +225,7 @@ def test_a_job_that_is_lost_at_the_limit_is_given_up() -> None:
     given_up = AT_LIMIT.lose(at(40), policy=POLICY)
 
     assert (given_up.outcome, given_up.fault_phase) == (Outcome.INFRASTRUCTURE_ERROR, FaultPhase.WAIT)
-    assert (given_up.execution_id, given_up.worker_id) == ("e3", "on-e3")
+    assert (given_up.execution_id, given_up.grader_id) == ("e3", "on-e3")
 
 
 @pytest.mark.parametrize("off", [-3600, 3600])

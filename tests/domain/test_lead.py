@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from harness import until
+from harness import PATIENCE, until
 
 from broadway.dispatcher.lead import lead
 
@@ -39,7 +39,7 @@ async def test_a_leader_whose_renewal_hangs_stops_before_its_lease_ends() -> Non
 
     leading = asyncio.create_task(lead(work, leases=leases, holder="me", ttl=TTL))
     try:
-        stopped = await asyncio.wait_for(stopped_at, 30)
+        stopped = await asyncio.wait_for(stopped_at, PATIENCE)
         assert stopped < leases.asked[1] + TTL
     finally:
         leading.cancel()

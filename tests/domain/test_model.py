@@ -4,23 +4,22 @@ Whatever happens, no outcome changes within a generation, no job succeeds twice 
 more often than is allowed, as far as its starts are told; and once the faults stop, every job ends and the run with it.
 """
 
-import os
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import pytest
+from harness import IS_WHOLE
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from broadway.domain.job import Attempt, Job, JobState, Move, Outcome, Phase, Report, RetryPolicy
+from broadway.domain.job import Attempt, Execution, Job, JobState, Move, Outcome, Phase, RetryPolicy
 from broadway.domain.run import Order, OrderKind, Run, RunState, plan_jobs, rerun_order
 
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
 POLICY = RetryPolicy(max_attempts=3, backoff=timedelta(seconds=1))
 LEASE = timedelta(seconds=30)
-IS_WHOLE = "BROADWAY_FAULTS" in os.environ
 PIPELINE = [{"image": "x"}]
 
 picks = st.integers(0, 1_000_000)
@@ -38,13 +37,13 @@ class Ready:
 
 
 @dataclass
-class Execution:
+class RunningJob:
     """What a grader has in its hands: a message that is not acknowledged, and what it did with it."""
 
     message: Ready
     execution_id: str
     started_at: datetime
-    report: Report | None = None
+    report: Execution | None = None
 
 
 @dataclass
@@ -69,8 +68,8 @@ class Deployment(RuleBasedStateMachine):
         self.backlog: list[tuple[str, int]] = []
         self.held: list[tuple[str, int]] = []
         self.ready: list[Ready] = []
-        self.working: list[Execution] = []
-        self.spool: list[Report] = []
+        self.working: list[RunningJob] = []
+        self.spool: list[Execution] = []
         self.inbox: list[tuple[str, int, Move]] = []
         self.outcomes: dict[tuple[str, int], tuple[Outcome | None, str | None]] = {}
         self.successes: dict[tuple[str, int], int] = {}  # by job and round, the generation
@@ -178,7 +177,7 @@ class Deployment(RuleBasedStateMachine):
     @rule(pick=picks, is_told=st.booleans())
     def start(self, pick: int, is_told: bool) -> None:
         message = self.ready.pop(pick % len(self.ready))
-        execution = Execution(message, next(self.names), self.clock)
+        execution = RunningJob(message, next(self.names), self.clock)
         self.working.append(execution)
         if is_told:
             attempt = Attempt(execution.execution_id, "g", self.clock)
@@ -201,7 +200,7 @@ class Deployment(RuleBasedStateMachine):
         """Spooled first, then told; acknowledged by another rule, or never."""
         unfinished = [execution for execution in self.working if execution.report is None]
         execution = unfinished[pick % len(unfinished)]
-        report = Report(
+        report = Execution(
             execution.execution_id,
             "g",
             execution.started_at,
@@ -357,7 +356,7 @@ class Deployment(RuleBasedStateMachine):
         while self.inbox:
             self.record(0, is_acknowledged=True)
 
-    def _unfinished(self, execution: Execution) -> int:
+    def _unfinished(self, execution: RunningJob) -> int:
         return [each for each in self.working if each.report is None].index(execution)
 
 

@@ -7,7 +7,9 @@ import pytest
 
 from broadway.domain.job import Job, JobClass, JobState, Outcome, Phase
 from broadway.domain.run import Run, RunState
-from broadway.ingest.v2.views import PhaseView, job_view, run_detail
+from broadway.ingest.v2.views.jobs import job_view
+from broadway.ingest.v2.views.runs import run_detail
+from broadway.messages.resources.runs import PhaseView
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PRE, STUDENTS, POST = Phase

@@ -6,12 +6,11 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
-import pytest
+from harness import PATIENCE as TEST_PATIENCE
 from harness import until
 
-from broadway.dispatcher import reconcile
 from broadway.dispatcher.board import Board
-from broadway.dispatcher.reconcile import Reconciler
+from broadway.dispatcher.reconcile import DEEP, PATIENCE, Patience, Reconciler
 from broadway.domain.job import Job, JobClass, Phase, RetryPolicy
 from broadway.domain.run import RunState
 from broadway.messages.events import Event
@@ -68,7 +67,7 @@ class Busy:
         self.published.append(event)
 
 
-def reconciler(kind: type[AnyReconciler], everything: Any) -> AnyReconciler:
+def reconciler(kind: type[AnyReconciler], everything: Any, patience: Patience = PATIENCE) -> AnyReconciler:
     """One that asks the same fake for everything."""
     return kind(
         board=Board(),
@@ -79,15 +78,12 @@ def reconciler(kind: type[AnyReconciler], everything: Any) -> AnyReconciler:
         policy=RetryPolicy(),
         lease=timedelta(seconds=1),
         tickets=Tickets(b"key"),
+        patience=patience,
     )
 
 
-async def test_what_a_course_has_lost_is_found_though_there_is_always_a_run_on_its_way(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(reconcile, "SECOND_LOOK", 0.0)
-    monkeypatch.setattr(reconcile, "BUSY_PATIENCE", 0.2)
-    sweeper = reconciler(Reconciler, busy := Busy())
+async def test_what_a_course_has_lost_is_found_though_there_is_always_a_run_on_its_way() -> None:
+    sweeper = reconciler(Reconciler, busy := Busy(), Patience(second_look=0.0, busy=0.2))
     for _ in range(3):
         await sweeper._find_lost(BACKLOG)  # noqa: SLF001 - a whole sweep asks for much more
     assert busy.published == []
@@ -110,19 +106,19 @@ class Deep(Busy):
 
     async def count_queued(self, _: str, __: JobClass, *, unless_of: Sequence[str] = ()) -> int:
         self.asked += 1
-        return reconcile.DEEP + 1 - len(unless_of)
+        return DEEP + 1 - len(unless_of)
 
     async def depth(self, _: Queue) -> int:
-        return reconcile.DEEP + 1
+        return DEEP + 1
 
 
-async def test_a_course_with_a_deep_queue_is_counted_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_course_with_a_deep_queue_is_counted_rarely() -> None:
     sweeper = reconciler(Reconciler, deep := Deep())
     for _ in range(3):
         await sweeper._find_lost(BACKLOG)  # noqa: SLF001
     assert deep.asked == 1
 
-    monkeypatch.setattr(reconcile, "BUSY_PATIENCE", 0.0)
+    sweeper.patience = Patience(busy=0.0)
     await sweeper._find_lost(BACKLOG)  # noqa: SLF001
     assert deep.asked == 2
     assert deep.published == []
@@ -141,13 +137,12 @@ class Slow(Reconciler):
         return HOUR
 
 
-async def test_a_sweep_that_took_long_does_not_put_the_next_one_off_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconcile, "LONGEST_REST", 0.05)
-    sweeper = reconciler(Slow, None)
+async def test_a_sweep_that_took_long_does_not_put_the_next_one_off_for_long() -> None:
+    sweeper = reconciler(Slow, None, Patience(longest_rest=0.05))
     sweeper.thorough = asyncio.Semaphore(0)
     sweeping = asyncio.create_task(sweeper.run(interval=0.001))
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(TEST_PATIENCE):
             for _ in range(3):
                 await sweeper.thorough.acquire()
     finally:

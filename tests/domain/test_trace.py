@@ -8,7 +8,8 @@ import pytest
 from broadway.domain import trace
 from broadway.domain.job import JobClass, Outcome, Phase
 from broadway.domain.run import Run, RunState, plan_jobs
-from broadway.messages.events import JobQueued, JobSettled, decode, decode_dead_letter, encode, ids_of
+from broadway.messages.envelope import decode, decode_dead_letter, encode
+from broadway.messages.events import JobQueued, JobSettled, ids_of
 
 GIVEN = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 ID = "4bf92f3577b34da6a3ce929d0e0e4736"

@@ -7,7 +7,7 @@ import pytest
 
 from broadway.grader.sandbox.start_gate import LONGEST, SHARE, StartGate
 
-WITHIN = 10  # seconds in which what has to happen does
+WITHIN = 60  # seconds in which what has to happen does
 
 
 class Start:
@@ -67,9 +67,8 @@ async def test_nobody_waits_where_stages_take_no_time() -> None:
         await start.end()
 
 
-async def test_one_that_hangs_holds_nobody_up_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("broadway.grader.sandbox.start_gate.LONGEST", 0.01)
-    turns = with_stages_of(StartGate(1), 60)
+async def test_one_that_hangs_holds_nobody_up_for_long() -> None:
+    turns = with_stages_of(StartGate(1, longest=0.01), 60)
     hanging, other = Start(turns), Start(turns)
     await other.begin()
     await other.end()

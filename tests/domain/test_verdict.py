@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from broadway.domain.job import Outcome
-from broadway.grader.grading.verdict import judge, judge_all, result_entry
-from broadway.grader.ports import KilledFor, StageRun, Usage
+from broadway.domain.result import Usage
+from broadway.grader.grading.verdict import judge, judge_all, stage_result
+from broadway.grader.ports import KilledFor, StageRun
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
 GOOD, BAD = 0, 1
@@ -52,7 +53,7 @@ def test_a_stage(run: StageRun, outcome: Outcome, reason: str) -> None:
     assert verdict.outcome is outcome
     assert reason in verdict.reason
     assert bool(verdict.reason) is (outcome is not Outcome.SUCCEEDED)
-    entry = result_entry(run, verdict)
+    entry = stage_result(run, verdict).entry()
     del entry["signal"]
     assert entry == {
         "data": {"ExitCode": run.exit_code, "OOMKilled": run.oom_killed},
@@ -67,14 +68,14 @@ def test_a_stage(run: StageRun, outcome: Outcome, reason: str) -> None:
     [(0, None), (1, None), (128, None), (129, 1), (137, 9), (192, 64), (193, None), (255, None)],
 )
 def test_the_signal_that_ended_it(code: int, signal: int | None) -> None:
-    assert result_entry(ran(code), judge(ran(code)))["signal"] == signal
+    assert stage_result(ran(code), judge(ran(code))).signal == signal
 
 
 def test_what_a_stage_used() -> None:
     usage = Usage("sha256:1", create_seconds=0.1, start_seconds=0.2, cpu_seconds=0.3, peak_memory=4)
     run = replace(ran(0), usage=usage, finished_at=T0 + timedelta(seconds=2))
 
-    assert result_entry(run, judge(run), pull_seconds=7.5)["usage"] == {
+    assert stage_result(run, judge(run), pull_seconds=7.5).entry()["usage"] == {
         "image": "sha256:1",
         "pull_seconds": 7.5,
         "create_seconds": 0.1,

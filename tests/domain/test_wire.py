@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from broadway.domain.job import FaultPhase, Outcome
-from broadway.ingest.gateway.messages import JobResult, judge
+from broadway.ingest.gateway.verdicts import judge
+from broadway.messages.http import JobResult
 
 CRASH = {"stdout": "the container crashed", "stderr": "500 Server Error"}
 

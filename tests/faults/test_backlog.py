@@ -10,6 +10,8 @@ from faults.report import Report
 from faults.world import COURSES, World
 from harness import stage, until
 
+pytestmark = pytest.mark.long
+
 RUNS, STUDENTS = 20, 5000
 LARGE, SMALL = COURSES[:2]
 MEGABYTE = 1024 * 1024

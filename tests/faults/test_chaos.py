@@ -13,12 +13,11 @@ from faults.chaos import Chaos
 from faults.checker import POST_JOB, STUDENT_JOB
 from faults.report import Report
 from faults.world import COURSES, World
-from harness import stage
+from harness import IS_WHOLE, stage
 
 SLOTS = 8
-IS_WHOLE = "BROADWAY_FAULTS" in os.environ
 SEEDS = [int(seed) for seed in os.environ.get("BROADWAY_CHAOS_SEEDS", "1 2 3" if IS_WHOLE else "1").split()]
-RUNS, STUDENTS, FAULTS = (20, 500, 120) if IS_WHOLE else (5, 80, 24)
+RUNS, STUDENTS, FAULTS = (20, 500, 120) if IS_WHOLE else (3, 60, 17)
 CONFIG: dict[str, Any] = {
     "pre_processing_pipeline": [stage("exit", "0")],
     # Every tenth student fails, which has to be what is stored in the end.

@@ -25,6 +25,8 @@ from broadway.messages.topology import JOBS, course_key, course_queue
 from broadway.ports import PublishError
 from broadway.rabbit.client import Rabbit
 
+pytestmark = pytest.mark.long
+
 HOSTS = {f"n{number}": f"127.0.0.{number}" for number in (1, 2, 3)}
 QUEUE, KEY = course_queue("cs1", JobClass.BULK), course_key("cs1", JobClass.BULK)
 KILLS, PUBLISHERS = 3, 50

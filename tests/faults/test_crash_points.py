@@ -5,7 +5,6 @@ every pair of point and mode, other sessions every pair in turn.
 """
 
 import contextlib
-import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,14 +13,14 @@ from typing import Any
 import pytest
 from faults.report import Report
 from faults.world import COURSES, World
-from harness import stage, until
+from harness import IS_WHOLE, stage, until
 
-from broadway.dispatcher.reconcile import LONGEST_REST
+from broadway.dispatcher.reconcile import PATIENCE
 from broadway.runtime.crashpoints import Point
 
 MODES = ("exit", "raise", "hang", "cancel")
 PAIRS = [(point, mode) for number, point in enumerate(Point) for mode in MODES[number % 4 :] + MODES[: number % 4]]
-WANTED = PAIRS if "BROADWAY_FAULTS" in os.environ else PAIRS[:: 4 * 5]
+WANTED = PAIRS if IS_WHOLE else PAIRS[:: 4 * 5]
 SLOTS = 2
 QUICK, SLOW = "quick", "slow"
 PHASES: dict[str, Any] = {
@@ -61,7 +60,7 @@ async def test_a_run_survives(world: World, point: Point, mode: str, cancelled: 
     else:
         set_trap(trap, point, mode)
         await world.are_complete([await submit(world, point, mode)], within=120)
-    await until(lambda: trap.with_suffix(".taken").exists(), within=20 + LONGEST_REST)
+    await until(lambda: trap.with_suffix(".taken").exists(), within=20 + PATIENCE.longest_rest)
     await until(world.client.is_ready)
 
 

@@ -22,6 +22,8 @@ from scraping import Scrape
 
 from broadway.runtime.cancellation import end
 
+pytestmark = pytest.mark.long
+
 SLOTS = 4
 COURSE = COURSES[0]
 STUDENTS = 200

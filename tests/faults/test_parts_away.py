@@ -15,7 +15,7 @@ import pytest
 from faults.report import Report
 from faults.servers import Rabbit
 from faults.world import COURSES, World
-from harness import stage, token_of, until
+from harness import IS_WHOLE, stage, token_of, until
 
 COURSE = COURSES[0]
 SOON = 3.0  # seconds; about 2, and the machine may be busy
@@ -52,7 +52,7 @@ async def away(world: World, part: str) -> tuple[int, dict[str, Any]]:
         status, told = await readiness(world)
         return (status, told) if not told[part] else None
 
-    found: tuple[int, dict[str, Any]] = await until(is_known, within=20)
+    found: tuple[int, dict[str, Any]] = await until(is_known)
     return found
 
 
@@ -78,7 +78,7 @@ FAULTS: dict[str, tuple[str, Callable[[Rabbit], Awaitable[None]]]] = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", FAULTS if IS_WHOLE else ["frozen", "alarm"])
 async def test_without_the_broker_submissions_are_accepted_and_run_later(
     world: World, fault: str, report: Report
 ) -> None:
@@ -88,17 +88,18 @@ async def test_without_the_broker_submissions_are_accepted_and_run_later(
         assert (status, told["ready"], told["store"]) == (200, True, True)
         since = datetime.fromisoformat(told["away"]["broker"]["since"])
         assert timedelta(0) <= datetime.now(UTC) - since < timedelta(seconds=20)
-        await until(lambda: '"broker": false' in said(world, "results-1"), within=20)
+        await until(lambda: '"broker": false' in said(world, "results-1"))
         answer, took = await submit(world)
         assert answer.status_code == 200
-        assert took < 1
+        if IS_WHOLE:
+            assert took < 1
     run_id = answer.json()["data"]["grading_run_id"]
     await world.are_complete([run_id], within=90)
-    await until(lambda: '"ready": true' in said(world, "results-1"), within=60)
+    await until(lambda: '"ready": true' in said(world, "results-1"))
     report.row(f"away, {fault}", what, f"a submission was answered in {took * 1000:.0f} ms and ran later", "nothing")
 
 
-@pytest.mark.parametrize("fault", ["frozen", "alarm"])
+@pytest.mark.parametrize("fault", ["frozen", "alarm"] if IS_WHOLE else ["frozen"])
 async def test_a_job_that_runs_while_the_broker_is_away_is_not_started_again(world: World, fault: str) -> None:
     await world.register(COURSE, "long", {"student_pipeline": [stage("sleep", "16")]})
     run_id = await world.submit(COURSE, "long", 1, key=f"long-{fault}")
@@ -119,15 +120,16 @@ async def test_without_the_store_nothing_is_accepted_and_that_is_said_at_once(wo
         assert (status, told["ready"]) == (503, False)
         answer, took = await submit(world)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-        assert took < 0.2
-        await until(lambda: '"store": false' in said(world, "dispatcher-1"), within=20)
+        if IS_WHOLE:
+            assert took < 0.2
+        await until(lambda: '"store": false' in said(world, "dispatcher-1"))
 
     async def is_back() -> bool:
         return (await readiness(world))[0] == 200
 
-    await until(is_back, within=60)
+    await until(is_back)
     accepted = await world.submit(COURSE, "mp1", 3, key="after")
-    await world.are_complete([accepted], within=60)
+    await world.are_complete([accepted])
     report.row("away, store", "the store frozen for 15 s", f"503 with Retry-After in {took * 1000:.0f} ms", "nothing")
 
 
@@ -155,12 +157,13 @@ async def test_who_waits_when_the_store_goes_away_is_told_so_within_moments(
         told = await asyncio.gather(*(submit(world, **{"Idempotency-Key": key}) for key in keys))
         assert {(answer.status_code, answer.headers["retry-after"]) for answer, _ in told} == {(503, "5")}
         slowest = max(took for _, took in told)
-        assert slowest < SOON
+        if IS_WHOLE:
+            assert slowest < SOON
 
     async def is_back() -> bool:
         return (await readiness(world))[0] == 200
 
-    await until(is_back, within=60)
+    await until(is_back)
     again = [(await submit(world, **{"Idempotency-Key": key}))[0] for key in keys]
     assert {answer.status_code for answer in again} == {200}
     runs = [answer.json()["data"]["grading_run_id"] for answer in again]

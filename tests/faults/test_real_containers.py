@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -14,15 +13,14 @@ import pytest
 from faults.report import Report
 from faults.servers import Server
 from faults.world import COURSES, World
-from harness import until
+from harness import IS_WHOLE, until
 from images import BUSYBOX, busybox
 
 from broadway.local.engine import Engine, daemon, ground
 
 COURSE = COURSES[0]
 SLOTS = 2
-IS_WHOLE = "BROADWAY_FAULTS" in os.environ
-STUDENTS, KILLS, RESTARTS = (200, 15, 2) if IS_WHOLE else (24, 3, 1)
+STUDENTS, KILLS, RESTARTS = (200, 15, 2) if IS_WHOLE else (12, 1, 1)
 MARK = "3600.271828"  # a sleep of nobody else, which does not end by itself
 
 
@@ -90,6 +88,7 @@ async def test_real_containers(engine: Server[Engine], tmp_path: Path, report: R
     assert given_up <= max(1, 0.03 * jobs)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 async def test_an_image_is_removed_in_the_middle_of_a_run(
     engine: Server[Engine], tmp_path: Path, report: Report

@@ -8,6 +8,8 @@ from faults.report import Report
 from faults.world import COURSES, World
 from harness import stage, until
 
+pytestmark = pytest.mark.long
+
 COURSE = COURSES[0]
 SLOTS = 2
 TRIES = 4  # a queue may have come through, or be gone

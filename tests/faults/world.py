@@ -17,7 +17,9 @@ from fake_containers import expected
 from faults.checker import Entry, Final, check, read
 from faults.proxy import Link
 from faults.servers import Rabbit, Server, mongo
+from forks import PATH, TESTS, Process
 from harness import Client, free_port, token_of, until
+from processes import launch
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from yarl import URL
@@ -25,7 +27,6 @@ from yarl import URL
 from broadway.local.store import Store
 from broadway.runtime import crashpoints, fault_history
 
-TESTS = Path(__file__).parents[1]
 COURSES = [f"cs{number}" for number in (101, 225, 241, 374, 421)]
 COMPLETE, FAILED = "grading run is complete", "grading run failed"
 RESTART_PAUSE = 0.2  # seconds
@@ -45,7 +46,7 @@ class Role:
     command: Sequence[str]
     environment: dict[str, str]
     log: Path
-    process: asyncio.subprocess.Process | None = None
+    process: Process | None = None
     starts: int = 0
     is_wanted: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -53,13 +54,8 @@ class Role:
         while True:
             await self.is_wanted.wait()
             with self.log.open("ab") as log:
-                self.process = await asyncio.create_subprocess_exec(
-                    *("setpriv", "--pdeathsig", "KILL", "--", *self.command),
-                    env={**os.environ, **self.environment},
-                    stdout=log,
-                    stderr=log,
-                    cwd=self.log.parent,
-                )
+                environment = {**os.environ, **self.environment}
+                self.process = await launch(self.command, environment=environment, directory=self.log.parent, log=log)
             self.starts += 1
             try:
                 await self.process.wait()
@@ -136,7 +132,7 @@ class World:
             links = {(name, part): await stack.enter_async_context(_link(addresses[part])) for name, part in linked}
             environment = {
                 "BROADWAY_LOG_DIR": "",
-                "PYTHONPATH": os.pathsep.join((str(TESTS), str(TESTS.parent))),
+                "PYTHONPATH": PATH,
                 fault_history.VARIABLE: str(directory / "history.jsonl"),
             }
             environment |= {crashpoints.VARIABLE: str(directory / "crash")} if crashes else {}

@@ -18,7 +18,7 @@ import docker
 import pytest
 from docker.transport.unixconn import UnixHTTPConnection
 from fake_containers import FakeContainers
-from harness import until
+from harness import IS_WHOLE, until
 from images import busybox
 
 from broadway.domain.assignment import Stage
@@ -113,7 +113,8 @@ class Contract(ABC):
         before = time.monotonic()
         result = await run("flood", timeout=SLOW)
         assert (result.exit_code, result.killed_for) == (137, KilledFor.OUTPUT)
-        assert time.monotonic() - before < SLOW / 2
+        if IS_WHOLE:
+            assert time.monotonic() - before < SLOW / 2
 
     async def test_disk_limit(self, run: Run) -> None:
         result = await run("fill", timeout=SLOW)
@@ -681,7 +682,8 @@ class TestLeavesNothing:
             await asyncio.sleep(0.01)
             longest = max(longest, loop.time() - before)
         assert (await task).exit_code == 0
-        assert longest < 0.5
+        if IS_WHOLE:
+            assert longest < 0.5
 
     async def test_four_at_once(self, engine: Run) -> None:
         runs = await asyncio.gather(*(engine(sh(f"echo {i}; sleep 0.2")) for i in range(4)))

@@ -118,12 +118,12 @@ async def test_what_stages_before_a_fault_did_is_kept(run: Run) -> None:
     graded = await run(FakeContainers(), trusted(**says), trusted(), trusted(**BREAKS), trusted())
 
     assert graded.outcome is Outcome.INFRASTRUCTURE_ERROR
-    assert [(entry["success"], "data" in entry) for entry in graded.results] == [
+    assert [(result.success, result.state is not None) for result in graded.results] == [
         (True, True),
         (True, True),
         (False, False),
     ]
-    assert graded.results[0]["streams"] == [[1, 1]]
+    assert graded.results[0].streams == ((1, 1),)
     assert graded.stdout.endswith("Z so far\nThe container crashed")
 
 
@@ -289,7 +289,7 @@ async def test_scores_of_a_trusted_stage(run: Run) -> None:
     graded = await run(Acting(acts=[score]), trusted(results="results.json"))
 
     assert graded.outcome is Outcome.SUCCEEDED
-    assert graded.results[0]["scores"] == {
+    assert graded.results[0].entry()["scores"] == {
         "score": 8.5,
         "max_score": 10.0,
         "document": '{"score": 8.5, "max_score": 10}',
@@ -307,7 +307,7 @@ async def test_the_results_of_all_stages_have_a_limit_together(run: Run) -> None
 
     assert graded.outcome is Outcome.FAILED
     assert graded.reason == "stage 3 of 3: results: those of all stages together are larger than 4194304 characters"
-    assert [entry["success"] for entry in graded.results] == [True, True, False]
+    assert [result.success for result in graded.results] == [True, True, False]
 
 
 @pytest.mark.parametrize(
@@ -331,7 +331,7 @@ async def test_results_that_are_none(run: Run, leave: Callable[[Path], None], re
 
     assert graded.outcome is Outcome.FAILED
     assert graded.reason == f"stage 1 of 1: results: {reason}"
-    assert "scores" not in graded.results[0]
+    assert graded.results[0].scores is None
 
 
 async def test_no_scores_of_a_stage_that_failed(run: Run) -> None:
@@ -340,7 +340,7 @@ async def test_no_scores_of_a_stage_that_failed(run: Run) -> None:
 
     graded = await run(Acting(acts=[score]), trusted(results="results.json", entrypoint=["exit", "1"]))
 
-    assert "scores" not in graded.results[0]
+    assert graded.results[0].scores is None
 
 
 def _fits(directory: Path, number: int) -> bool:

@@ -1,20 +1,21 @@
 import time
 from itertools import pairwise
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from broadway.grader.sandbox import output
 from broadway.grader.sandbox.output import LONGEST_LINE, OutputLog
 
 AT = 1_795_375_892_613_854_664
 STAMP = "2026-11-22T19:31:32.613854664Z"
+SHORT = 16  # bytes of a line, where cuts are tried
 MARK = 64  # bytes of the line that tells what was dropped, at most
 
 
-def written(*chunks: bytes | tuple[int, bytes], head: int = 1000, tail: int = 1000) -> OutputLog:
-    log = OutputLog(head=head, tail=tail)
+def written(
+    *chunks: bytes | tuple[int, bytes], head: int = 1000, tail: int = 1000, longest_line: int = LONGEST_LINE
+) -> OutputLog:
+    log = OutputLog(head=head, tail=tail, longest_line=longest_line)
     for chunk in chunks:
         stream, data = chunk if isinstance(chunk, tuple) else (1, chunk)
         log.feed(stream, data, AT)
@@ -88,28 +89,21 @@ def test_a_flood_takes_little_time() -> None:
     assert time.process_time() - before < 2
 
 
-@pytest.fixture
-def short_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "LONGEST_LINE", 16)
-
-
 pieces = st.lists(st.one_of(st.binary(max_size=40), st.text(max_size=40).map(str.encode), st.just(b"\n")), max_size=20)
 limits = st.integers(min_value=0, max_value=400)
 
 
 class TestAnyOutput:
-    pytestmark = pytest.mark.usefixtures("short_lines")
-
     @given(pieces=pieces, head=limits, tail=limits)
     def test_no_more_is_kept_than_head_and_tail(self, pieces: list[bytes], head: int, tail: int) -> None:
-        log = written(*pieces, head=head, tail=tail)
+        log = written(*pieces, head=head, tail=tail, longest_line=SHORT)
         assert len(log.text().encode()) <= head + tail + MARK
         assert log.total == sum(map(len, pieces))
 
     @given(pieces=pieces)
     def test_all_of_a_short_output_is_kept(self, pieces: list[bytes]) -> None:
         whole = b"".join(pieces)
-        log = written(*pieces, head=0, tail=100 * len(whole))
+        log = written(*pieces, head=0, tail=100 * len(whole), longest_line=SHORT)
         readable = whole.decode(errors="replace").replace("\0", "\ufffd").encode()
         kept = "".join(line.removeprefix(STAMP + " ") for line in log.text().split("\n"))
         assert b"dropped" not in log.text().encode()
@@ -124,7 +118,8 @@ class TestAnyOutput:
     ) -> None:
         borders = [0, *sorted(cuts), len(data)]
         chunks = [data[a:b] for a, b in pairwise(borders)]
-        one, many = written(data, head=head, tail=tail), written(*chunks, head=head, tail=tail)
+        one = written(data, head=head, tail=tail, longest_line=SHORT)
+        many = written(*chunks, head=head, tail=tail, longest_line=SHORT)
         assert one.text() == many.text()
 
 

@@ -12,17 +12,15 @@ from typing import Any, Self
 
 import docker
 import pytest
+from hostile.corpus import LIMITS, SIZE
 from images import HOSTILE, hostile
 
 from broadway.grader.docker.containers import DockerContainers
 from broadway.grader.grading.grade import Graded, grade
 from broadway.grader.oci.containers import NAME, OciContainers
 from broadway.grader.oci.host import STATE
-from broadway.grader.ports import Containers, Labels, Limits, Size
+from broadway.grader.ports import Containers, Labels
 from broadway.local.engine import Engine
-
-LIMITS = {"output": 256 * 1024, "file_size": 8 * 1024 * 1024, "pids": 64, "disk": 32 * 1024 * 1024}
-SIZE = Size(size=16 * 1024 * 1024, inodes=2000)
 
 # What the engine may have more than before the first case.
 MEMORY_GROWTH = 50 * 1024 * 1024  # bytes of its daemon
@@ -178,7 +176,7 @@ def open_bench(
     @contextlib.asynccontextmanager
     async def open_bench(runtime: str | None = None) -> AsyncIterator[Bench]:
         work = tmp_path_factory.mktemp("work")
-        limits = Limits(**LIMITS, runtime=runtime)
+        limits = replace(LIMITS, runtime=runtime)
         runtimes = OciContainers if runtime == NAME else DockerContainers
         async with runtimes.connect(slots=4, limits=limits, docker_host=docker_host, work_dir=work) as containers:
             yield Bench(containers, work, api, docker_engine, before)

@@ -18,8 +18,12 @@ from pydantic import BaseModel, ConfigDict
 
 from broadway.domain.assignment import AssignmentConfig, prepare_stages
 from broadway.domain.job import Outcome
+from broadway.grader.grading.workspace import Size
+from broadway.grader.ports import Limits
 
 HERE = Path(__file__).parent
+LIMITS = Limits(output=256 * 1024, file_size=8 * 1024 * 1024, pids=64, disk=32 * 1024 * 1024)
+SIZE = Size(size=16 * 1024 * 1024, inodes=2000)
 SECRET = "hunter2"
 ANSWER = "42"
 JUDGE = """

@@ -4,7 +4,6 @@ import contextlib
 import json
 import re
 from collections.abc import AsyncIterator, Sequence
-from functools import partial
 
 import pytest
 from harness import until
@@ -26,7 +25,7 @@ KEYS = {"data", "killed", "killed_for", "signal", "success", "usage", "streams",
 @contextlib.asynccontextmanager
 async def opened(bench: contextlib.AbstractAsyncContextManager[Bench]) -> AsyncIterator[Neighbour]:
     async with bench as opened:
-        neighbour = await Neighbour.measured(opened)
+        neighbour = Neighbour(opened)
         yield neighbour
         await neighbour.check(to_the_end=True)
 
@@ -76,7 +75,7 @@ async def test_on_runsc(case: Case, runsc: Neighbour, canary: Canary) -> None:
 async def _leaves_others_alone(case: Case, neighbour: Neighbour, canary: Canary, outcomes: Sequence[Outcome]) -> None:
     bench = neighbour.bench
     stages, before = case.stages(HOSTILE, canary.path), bench.engine_seconds()
-    with neighbour.beside(case.name, partial(bench.run, stages)):
+    with neighbour.beside(case.name):
         graded = await bench.run(stages)
     _check(case, graded, outcomes)
     await until(lambda: not bench.left())
@@ -95,13 +94,14 @@ def _check(case: Case, graded: Graded, outcomes: Sequence[Outcome]) -> None:
     assert case.log in graded.stdout, what
     assert "\0" not in graded.stdout
     assert len(graded.stdout) < 600 * 1024
-    assert SECRET not in json.dumps(graded.results) + graded.reason
+    assert SECRET not in json.dumps([result.entry() for result in graded.results]) + graded.reason
     _check_scores(case, graded, what)
 
 
 def _check_scores(case: Case, graded: Graded, what: str) -> None:
-    assert all(entry.keys() <= KEYS for entry in graded.results), "what a student writes becomes no field of ours"
-    scores = [entry["scores"] for entry in graded.results if "scores" in entry]
+    entries = [result.entry() for result in graded.results]
+    assert all(entry.keys() <= KEYS for entry in entries), "what a student writes becomes no field of ours"
+    scores = [entry["scores"] for entry in entries if "scores" in entry]
     expected = [] if case.score is None or graded.outcome is not Outcome.SUCCEEDED else [case.score]
     assert [each["score"] for each in scores] == expected, what
     for each in scores:

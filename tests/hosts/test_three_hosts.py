@@ -37,6 +37,7 @@ def is_in(site: Site, name: str, state: str) -> Callable[[], Awaitable[bool]]:
     return has_state
 
 
+@pytest.mark.long
 @pytest.mark.timeout(360)
 async def test_a_run_completes_though_one_host_is_revoked_and_one_cut_off(site: Site) -> None:
     first, second, third = site.network.hosts

@@ -2,31 +2,38 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from secrets import token_hex
 from typing import Any
 
 import pytest
-from harness import Client, free_port, stage, until
+from harness import Client, Place, free_port, stage, until
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
 from broadway import connections
 from broadway.ingest import serve as ingest
-from broadway.local.broker import Broker
 from broadway.mongo.store import Store
 from broadway.rabbit.client import Rabbit
 from broadway.settings.programs import IngestSettings
 
+Places = Callable[[], contextlib.AbstractAsyncContextManager[Place]]
+
 
 @pytest.fixture(scope="session")
-def ingest_settings(broker_node: Broker, mongodb_dsn: str) -> IngestSettings:
-    name = f"t{token_hex(4)}"
+async def shared_place(places: Places) -> AsyncIterator[Place]:
+    async with places() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def ingest_settings(shared_place: Place) -> IngestSettings:
+    name = shared_place.name
     return IngestSettings.model_validate(
         {
-            "amqp_url": broker_node.amqp_url,
+            "amqp_url": shared_place.amqp_url,
             "grader_amqp_url": "amqp://graders@broker.example/",
-            "mongodb": {"dsn": mongodb_dsn, "primary": f"{name}_ag", "logs": f"{name}_logs"},
+            "mongodb": {"dsn": shared_place.mongodb_dsn, "primary": f"{name}_ag", "logs": f"{name}_logs"},
             "token": "cluster-token",
             "bind_addr": "127.0.0.1",
             "bind_port": free_port(),

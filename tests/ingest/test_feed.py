@@ -5,6 +5,8 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from harness import PATIENCE
+
 from broadway.domain.job import Job, JobClass, Phase
 from broadway.ingest.live.feed import Feed
 from broadway.ingest.live.waiting_line import Key
@@ -74,5 +76,5 @@ async def test_a_place_that_changes_while_the_tellers_rest_is_told_after_it() ->
         await feed.hear(started("b"))
         await follower
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             assert [await watcher.next() for _ in range(3)] == [2, 1, 0]

@@ -183,7 +183,7 @@ async def test_what_becomes_of_deliveries_is_counted_once(hook: Hook) -> None:
     async def is_right() -> bool:
         return await counted(hook) == {"received": 5, "accepted": 1, "ignored": 2, "duplicate": 1, "unmatched": 2}
 
-    await until(is_right, within=5)
+    await until(is_right)
 
 
 async def test_of_changes_to_one_delivery_that_are_alike_one_takes_place(hook: Hook, store: Store) -> None:
@@ -372,7 +372,7 @@ async def test_a_limited_delivery_is_accepted_once_the_quota_has_room(hook: Hook
             return (await hook.ask("POST", f"/deliveries/{waiting['id']}/redeliver")).status_code == 202
         return (await hook.send(body, delivery="late")).status_code == 202
 
-    await until(is_accepted, within=10)
+    await until(is_accepted)
     (run, _) = await hook.runs()
     assert run["trigger"]["received_at"] == waiting["received_at"], "submitted when it came first"
     assert (await hook.send(push(ALICE))).status_code == 429, "and counted when it was accepted"
@@ -449,7 +449,7 @@ async def test_a_delivery_whose_process_died_is_decided_by_another(hook: Hook, s
         found = await store.deliveries.get(delivery.id)
         return bool(found and found.state is DeliveryState.ACCEPTED and found.due_at is None)
 
-    await until(is_decided, within=20)
+    await until(is_decided)
     assert len(await hook.runs()) == 1
 
 
@@ -493,7 +493,7 @@ async def test_such_a_submission_is_refused_by_the_sweep_too(hook: Hook, store: 
         found = await store.deliveries.get(delivery.id)
         return bool(found and found.state is DeliveryState.REFUSED and found.reason.startswith(TOO_LARGE))
 
-    await until(is_refused, within=20)
+    await until(is_refused)
     assert await hook.client.is_ready()
 
 
@@ -513,7 +513,7 @@ async def test_a_delivery_that_cannot_be_decided_keeps_no_other_waiting(
         found = await store.deliveries.get(behind.id)
         return bool(found and found.state is DeliveryState.ACCEPTED)
 
-    await until(is_decided, within=20)
+    await until(is_decided)
     put_off = await store.deliveries.get(stuck.id)
     assert put_off
     assert put_off.due_at

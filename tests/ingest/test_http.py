@@ -9,7 +9,8 @@ import httpx2
 import pytest
 from harness import Client, stage, token_of, until
 
-from broadway.domain.job import Attempt, FaultPhase, Job, JobClass, JobLog, Outcome, Report, RetryPolicy
+from broadway.domain.job import Attempt, Execution, FaultPhase, Job, JobClass, Outcome, RetryPolicy
+from broadway.domain.result import JobLog
 from broadway.lifecycle.phases import advance
 from broadway.messages.events import GraderHeartbeat, RunningJob
 from broadway.messages.topology import course_queue
@@ -102,7 +103,9 @@ async def run_it(store: Store, job_id: str) -> None:
 async def end_it(store: Store, job_id: str, outcome: Outcome, *, results: Sequence[dict[str, Any]] = ()) -> None:
     execution = execution_of(job_id)
     now = datetime.now(UTC)
-    report = Report(execution, "g1", now, now, outcome, "stage 1 of 1: exit code 1", fault_phase=None, results=results)
+    report = Execution(
+        execution, "g1", now, now, outcome, "stage 1 of 1: exit code 1", fault_phase=None, results=results
+    )
     await store.jobs.move({job_id: lambda job: job.finish(report, policy=POLICY, now=now)})
 
 

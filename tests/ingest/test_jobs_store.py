@@ -11,7 +11,8 @@ from harness import Client, stage
 from pymongo import MongoClient
 from pymongo.synchronous.database import Database
 
-from broadway.domain.job import Job, JobClass, JobLog, JobState, Move
+from broadway.domain.job import Job, JobClass, JobState, Move
+from broadway.domain.result import JobLog
 from broadway.mongo.jobs import ConflictError
 from broadway.mongo.store import Store
 from broadway.settings.programs import IngestSettings

@@ -1,12 +1,14 @@
 """What the store knows of graders that a gateway asks about."""
 
+import asyncio
 from datetime import UTC, datetime
+from functools import partial
 from secrets import token_hex
 from typing import Any
 
 import pytest
 
-from broadway.messages.events import GraderHeartbeat
+from broadway.messages.events import GraderHeartbeat, GraderMode
 from broadway.mongo.store import Store
 from broadway.mongo.workers import Attached
 
@@ -49,3 +51,23 @@ async def test_one_at_the_broker_is_ours_even_while_it_takes_no_jobs(store: Stor
     pool = token_hex(4)
     await store.workers.beat([beat(pool, paused="the disk is full")], now=datetime.now(UTC))
     assert await store.workers.is_any_extended(pool)
+
+
+async def test_of_graders_that_join_with_one_id_at_once_each_is_told_what_is_wanted(store: Store) -> None:
+    for _ in range(20):
+        name = token_hex(4)
+        join = partial(store.workers.join, name, hostname="h", pool="default", slots=1, now=datetime.now(UTC))
+        orders = await asyncio.gather(*(join() for _ in range(8)))
+
+        assert {(order.grader_id, order.mode, order.revision) for order in orders} == {(name, GraderMode.ONLINE, 0)}
+
+
+async def test_of_orders_to_an_unknown_grader_at_once_each_counts_once(store: Store) -> None:
+    for _ in range(20):
+        name = token_hex(4)
+        revoke = partial(store.workers.order, name, {"mode": GraderMode.REVOKED.value}, anyone=True)
+        documents = await asyncio.gather(*(revoke() for _ in range(8)))
+
+        assert {document["_id"] for document in documents if document} == {name}
+        assert all(documents), "none is unknown"
+        assert (await store.workers.orders([name]))[name].revision == 8

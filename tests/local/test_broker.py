@@ -9,8 +9,8 @@ from pathlib import Path
 import aio_pika
 import httpx2
 import pytest
+from harness import PATIENCE
 
-from broadway.local import broker as module
 from broadway.local.broker import Broker, broker
 from broadway.local.processes import MissingError, accepts
 from broadway.local.supervisor import Supervisor
@@ -46,7 +46,7 @@ def of(directory: Path) -> set[int]:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while True:
             if condition():
                 return
@@ -141,8 +141,7 @@ def is_epmd_of(pid: int, directory: Path) -> bool:
         return False
 
 
-async def test_without_rabbitmq_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SERVERS", ("no-such-server",))
+async def test_without_rabbitmq_it_says_what_to_install(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="install the package rabbitmq-server"):
-        async with broker(tmp_path):
+        async with broker(tmp_path, servers=("no-such-server",)):
             pass

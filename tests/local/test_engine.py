@@ -12,8 +12,8 @@ from pathlib import Path
 import docker
 import pytest
 from docker.models.containers import Container
+from harness import PATIENCE
 
-from broadway.local import engine as module
 from broadway.local.engine import Engine, engine, private
 from broadway.local.processes import MissingError, output
 
@@ -21,7 +21,7 @@ NOWHERE = {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while True:
             if condition():
                 return
@@ -145,10 +145,9 @@ async def test_an_engine_that_answers_is_used(tmp_path: Path) -> None:
         assert (found.docker_host, found.private) == (host, False)
 
 
-async def test_without_docker_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "NEEDED", {"no-such-dockerd": "docker.io"})
+async def test_without_docker_it_says_what_to_install(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"install docker\.io"):
-        async with engine(tmp_path, env=NOWHERE):
+        async with engine(tmp_path, env=NOWHERE, needed={"no-such-dockerd": "docker.io"}):
             pass
 
 

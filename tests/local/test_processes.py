@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from harness import PATIENCE
 
 from broadway.local.processes import ChildError, child, free_ports, output
 from broadway.local.secret import kept
@@ -19,7 +20,7 @@ def alive(pid: int) -> bool:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while True:
             if condition():
                 return

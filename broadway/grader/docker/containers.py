@@ -20,11 +20,12 @@ from docker.errors import ImageNotFound
 
 from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase
+from broadway.domain.result import Usage
 from broadway.grader.docker.container import Container, remove
 from broadway.grader.docker.engine import TROUBLE, Client, Engine, connect, in_own_thread, new_client
 from broadway.grader.docker.faults import fault
 from broadway.grader.docker.images import PULLS, Images
-from broadway.grader.ports import ContainerError, KilledFor, Labels, Limits, Mount, StageRun, Upcoming, Usage
+from broadway.grader.ports import ContainerError, KilledFor, Labels, Limits, Mount, StageRun, Upcoming
 from broadway.grader.sandbox.cgroups import Meter, remove_abandoned
 from broadway.grader.sandbox.disk_watch import DiskWatch
 from broadway.grader.sandbox.engine_features import EngineFeatures

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from prometheus_client import Histogram
 from pydantic import ValidationError
 
 from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase, Outcome
+from broadway.domain.result import Scores, StageResult
 from broadway.grader.grading.files import UnsafeFileError
-from broadway.grader.grading.scores import MAX_SIZE, InvalidScoresError, Scores, parse
-from broadway.grader.grading.verdict import Verdict, document_size, judge, judge_all, result_entry
+from broadway.grader.grading.scores import MAX_SIZE, InvalidScoresError, parse
+from broadway.grader.grading.verdict import Verdict, judge, judge_all, stage_result
 from broadway.grader.grading.workspace import Workspace, workspace
 from broadway.grader.ports import ContainerError, Containers, Labels, Size, StageRun, Upcoming
 from broadway.runtime import metrics
@@ -27,11 +29,11 @@ MAX_DOCUMENTS = 4 * 1024 * 1024  # characters of a job's results files together,
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """What an execution came to."""
+    """The outcome of an execution, with the results and the output of its stages."""
 
     outcome: Outcome
     reason: str
-    results: list[dict[str, Any]]
+    results: Sequence[StageResult]
     stdout: str
     stderr: str = ""
     fault_phase: FaultPhase | None = None
@@ -58,36 +60,50 @@ async def grade(
             with metrics.IMAGES_SECONDS.time():
                 pulls = await containers.ensure_images(list(dict.fromkeys(stage.image for stage in checked)))
             await reach(Point.GRADE_IMAGES_READY)
-            for index, stage in enumerate(checked):
-                upcoming = _upcoming(checked[index + 1 :], space, replace(labels, stage=index + 1))
-                try:
-                    own = replace(labels, stage=index)
-                    room = MAX_DOCUMENTS - sum(document_size(each.entry) for each in done)
-                    pull_seconds = pulls.get(stage.image, 0.0)
-                    done.append(await _run(stage, space, containers, own, upcoming, pull_seconds, room=room))
-                    await reach(Point.GRADE_STAGE_ENDED)
-                finally:
-                    goes_on = len(done) > index and done[-1].verdict.outcome is Outcome.SUCCEEDED
-                    if upcoming and not goes_on:
-                        await finish(containers.dismiss(upcoming))
-                if not goes_on:
-                    break
+            await _run_all(checked, done, space, containers, labels, pulls)
     except ContainerError as error:
         return fault(error, done)
     except OSError as error:
         reason = f"the job's directory could not be prepared: {error.strerror}"
         return fault(ContainerError(reason, phase=FaultPhase.CREATE, retryable=True), done)
     verdict = judge_all([each.verdict for each in done], stages=len(stages))
-    return Graded(verdict.outcome, verdict.reason, [each.entry for each in done], "".join(each.output for each in done))
+    return Graded(
+        verdict.outcome, verdict.reason, [each.result for each in done], "".join(each.output for each in done)
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """What one stage came to."""
+    """A stage that is over."""
 
     verdict: Verdict
-    entry: dict[str, Any]
+    result: StageResult
     output: str = ""
+
+
+async def _run_all(
+    stages: Sequence[Stage],
+    done: list[_Done],
+    space: Workspace,
+    containers: Containers,
+    labels: Labels,
+    pulls: Mapping[str, float],
+) -> None:
+    """Run stages in order until one fails, and append each that is over to ``done``."""
+    for index, stage in enumerate(stages):
+        upcoming = _upcoming(stages[index + 1 :], space, replace(labels, stage=index + 1))
+        try:
+            own = replace(labels, stage=index)
+            room = MAX_DOCUMENTS - sum(each.result.scores.size for each in done if each.result.scores)
+            pull_seconds = pulls.get(stage.image, 0.0)
+            done.append(await _run(stage, space, containers, own, upcoming, pull_seconds, room=room))
+            await reach(Point.GRADE_STAGE_ENDED)
+        finally:
+            goes_on = len(done) > index and done[-1].verdict.outcome is Outcome.SUCCEEDED
+            if upcoming and not goes_on:
+                await finish(containers.dismiss(upcoming))
+        if not goes_on:
+            break
 
 
 def _upcoming(rest: Sequence[Stage], space: Workspace, labels: Labels) -> Upcoming | None:
@@ -108,7 +124,7 @@ async def _run(
     try:
         mounts = space.mounts(stage)
     except UnsafeFileError as error:
-        return _Done(Verdict(Outcome.FAILED, f"read: {error}"), {"success": False})
+        return _Done(Verdict(Outcome.FAILED, f"read: {error}"), StageResult(success=False))
     run = await containers.run(stage, mounts=mounts, labels=labels, upcoming=upcoming)
     _note(run)
     verdict, scores = judge(run), None
@@ -124,13 +140,13 @@ async def _run(
         log.warning("what a stage has left cannot be looked at", reason=str(error))
         reason = "what the stage has left cannot be looked at"
         raise ContainerError(reason, phase=FaultPhase.COLLECT, retryable=True) from error
-    entry = result_entry(run, verdict, scores, pull_seconds=pull_seconds)
-    return _Done(verdict, entry, run.output if stage.logs else "")
+    result = stage_result(run, verdict, scores, pull_seconds=pull_seconds)
+    return _Done(verdict, result, run.output if stage.logs else "")
 
 
 def _scores(data: bytes, room: int) -> Scores:
     scores = parse(data)
-    if len(scores.document) > room:
+    if scores.size > room:
         raise InvalidScoresError(f"those of all stages together are larger than {MAX_DOCUMENTS} characters")
     return scores
 
@@ -138,10 +154,14 @@ def _scores(data: bytes, room: int) -> Scores:
 def _note(run: StageRun) -> None:
     metrics.STAGE_WALL_SECONDS.observe((run.finished_at - run.started_at).total_seconds())
     if run.usage:
-        metrics.STAGE_CREATE_SECONDS.observe(run.usage.create_seconds)
-        metrics.STAGE_START_SECONDS.observe(run.usage.start_seconds)
-        if run.usage.cpu_seconds is not None:
-            metrics.STAGE_CPU_SECONDS.observe(run.usage.cpu_seconds)
+        _observe(metrics.STAGE_CREATE_SECONDS, run.usage.create_seconds)
+        _observe(metrics.STAGE_START_SECONDS, run.usage.start_seconds)
+        _observe(metrics.STAGE_CPU_SECONDS, run.usage.cpu_seconds)
+
+
+def _observe(histogram: Histogram, seconds: float | None) -> None:
+    if seconds is not None:
+        histogram.observe(seconds)
 
 
 def _checked(stage: Mapping[str, Any]) -> Stage:
@@ -154,11 +174,11 @@ def _checked(stage: Mapping[str, Any]) -> Stage:
 
 
 def fault(error: ContainerError, done: Sequence[_Done] = ()) -> Graded:
-    """What an execution came to that failed by no doing of its stages, after some of them."""
+    """An infrastructure error, after the stages that are done."""
     return Graded(
         outcome=Outcome.INFRASTRUCTURE_ERROR,
         reason=f"{error.phase}: {error}",
-        results=[*(each.entry for each in done), {"success": False}],
+        results=[*(each.result for each in done), StageResult(success=False)],
         stdout="".join(each.output for each in done) + CRASHED,
         stderr=str(error),
         fault_phase=error.phase,

@@ -7,8 +7,9 @@ understands, so that no key, number or nesting in it can trouble a database or a
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from broadway.domain.result import Scores
 
 MAX_SIZE = 1024 * 1024  # bytes
 MAX_DEPTH = 32
@@ -19,15 +20,6 @@ LARGEST = 2**53  # whole numbers beyond are not the same in every program
 
 class InvalidScoresError(ValueError):
     """Not a results file; the text says what is wrong, without repeating what is in it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """What a submission scores. ``document`` is the file itself, as JSON text."""
-
-    score: float
-    max_score: float | None
-    document: str
 
 
 def parse(data: bytes) -> Scores:

@@ -1,11 +1,10 @@
 """From what the stages did to the job's outcome: a pure function. The first failing stage decides."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from broadway.domain.job import Outcome
-from broadway.grader.grading.scores import Scores
+from broadway.domain.result import Scores, StageResult
 from broadway.grader.ports import KilledFor, StageRun
 
 _SIGNALLED = 128  # a shell's and the engine's exit codes above this are signals, of which there are 64
@@ -58,28 +57,23 @@ def judge_all(verdicts: Sequence[Verdict], *, stages: int) -> Verdict:
     return Verdict(last.outcome, f"stage {len(verdicts)} of {stages}: {last.reason}")
 
 
-def document_size(entry: Mapping[str, Any]) -> int:
-    """Characters of the results file in a stage's entry."""
-    return len(entry.get("scores", {}).get("document", ""))
-
-
-def result_entry(
+def stage_result(
     run: StageRun, verdict: Verdict, scores: Scores | None = None, *, pull_seconds: float = 0.0
-) -> dict[str, Any]:
-    """A stage's entry in the job's results: as the original shapes it, with what it used and what it scores."""
-    entry: dict[str, Any] = {
-        "data": dict(run.state),
-        "killed": run.killed_for is not None,
-        "killed_for": run.killed_for.value if run.killed_for else None,
-        "signal": _signal(run),
-        "success": verdict.outcome is Outcome.SUCCEEDED,
-    }
-    if run.usage:
-        seconds = (run.finished_at - run.started_at).total_seconds()
-        usage = asdict(run.usage) | {"pull_seconds": pull_seconds, "wall_seconds": seconds}
-        entry["usage"] = usage | {"output_bytes": run.output_bytes}
-    if run.streams:
-        entry["streams"] = [list(pair) for pair in run.streams]
-    if scores:
-        entry["scores"] = asdict(scores)
-    return entry
+) -> StageResult:
+    """The result of a stage that ran; ``pull_seconds`` is the time that its image took to arrive."""
+    usage = run.usage and replace(
+        run.usage,
+        pull_seconds=pull_seconds,
+        wall_seconds=(run.finished_at - run.started_at).total_seconds(),
+        output_bytes=run.output_bytes,
+    )
+    return StageResult(
+        success=verdict.outcome is Outcome.SUCCEEDED,
+        state=run.state,
+        killed=run.killed_for is not None,
+        killed_for=run.killed_for.value if run.killed_for else None,
+        signal=_signal(run),
+        usage=usage,
+        streams=tuple(run.streams),
+        scores=scores,
+    )

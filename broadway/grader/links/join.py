@@ -4,10 +4,11 @@ import asyncio
 
 import httpx2
 import structlog
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from broadway.grader.links.protocol import AGENT, hostname
 from broadway.messages.events import GraderOrder
+from broadway.messages.resources.graders import JoinRequest, JoinView
 from broadway.runtime.tls import distrust
 from broadway.service import StartError
 from broadway.settings.programs import GraderSettings
@@ -20,18 +21,16 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0  # seconds between attempts
 _REFUSALS = range(400, 500)
 
 
-class Membership(BaseModel):
-    """What the API says to a grader that joins; without ``amqp_url`` it is to poll.
+class Membership(JoinView):
+    """The API's answer to a grader that joins; without ``amqp_url`` the grader has to poll.
 
     ``own_user`` tells that the address has a login of this grader alone, which may do no more than a grader needs.
-    ``order`` is what its operator wants of it. ``extended`` is False for an API of the original, which knows nothing of
-    joining.
+    ``order`` is the state that its operator wants. ``extended`` is False for an API of the original, which knows
+    nothing of joining.
     """
 
-    heartbeat_interval: int
-    amqp_url: str | None
     own_user: bool = False
-    order: GraderOrder | None = None
+    order: GraderOrder | None = None  # type: ignore[assignment]
     extended: bool = True
 
 
@@ -44,11 +43,11 @@ async def join(settings: GraderSettings) -> Membership:
     if settings.amqp_url:
         return Membership(heartbeat_interval=settings.heartbeat_interval, amqp_url=settings.amqp_url.get_secret_value())
     pause = FIRST_PAUSE
-    about = {"hostname": hostname(), "pool": settings.pool, "slots": settings.slots}
+    request = JoinRequest.model_construct(hostname=hostname(), pool=settings.pool, slots=settings.slots)
     async with http_client(settings) as client:
         while True:
             try:
-                return _read(await client.post(f"/api/v2/graders/{settings.grader_id}", json=about))
+                return _read(await client.post(f"/api/v2/graders/{settings.grader_id}", json=request.model_dump()))
             except httpx2.TransportError as error:
                 demand_trust(settings.api_host, error)
                 log.warning("waiting for the API", api=settings.api_host, reason=str(error))

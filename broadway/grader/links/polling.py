@@ -14,12 +14,11 @@ from broadway.grader.links.join import Membership, http_client, refused_token
 from broadway.grader.links.protocol import (
     HEARTBEAT_UNTOLD,
     HttpRunner,
-    JobMessage,
-    JobResult,
     hostname,
     patiently,
     presentation,
 )
+from broadway.messages.http import NO_JOB, JobMessage, JobResult, Registration
 from broadway.runtime.cancellation import end
 from broadway.service import StartError, background, unless_stopped
 from broadway.settings.programs import GraderSettings
@@ -31,7 +30,6 @@ PAUSE = 5.0  # seconds between polls of a server that has no job and does not wa
 REPORT_WITHIN = 120.0  # seconds; a result may be large
 LAST_WORDS_WITHIN = 5.0  # seconds
 
-NO_JOB = 498
 _REFUSED = {HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE}  # of a result that will never be taken
 _UNANSWERED = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 
@@ -103,7 +101,7 @@ class _Poller:
 
     async def _register(self) -> float:
         query = presentation(self.settings) if self.extended else None
-        answer = await self._ask("POST", "worker", {"hostname": hostname()}, params=query)
+        answer = await self._ask("POST", "worker", Registration(hostname=hostname()).model_dump(), params=query)
         if answer.is_success:
             return _read(_Registered, answer).data.heartbeat or HEARTBEAT_UNTOLD
         if answer.text != self.refusal:  # most likely an earlier life has not been given up yet: that is said once

@@ -1,87 +1,39 @@
-"""The original's protocols as a grader speaks them: the messages, and what a job comes to in their words."""
+"""The grader's side of the original's protocols, as polling and WebSockets share it."""
 
 import asyncio
 import os
 from collections.abc import AsyncIterable
 from dataclasses import dataclass
 from secrets import token_hex
-from typing import Any
 
 import stamina
 import structlog
-from pydantic import BaseModel, ConfigDict
 
 from broadway import __version__
-from broadway.domain.job import FaultPhase, Outcome
+from broadway.domain.job import Outcome
 from broadway.grader.grading.grade import Graded
 from broadway.grader.worker.availability import LOOK
 from broadway.grader.worker.runner import Runner
 from broadway.grader.worker.self_check import SelfCheck
 from broadway.grader.worker.spool import Spool
+from broadway.messages.http import MAX_REASON, OUR_AGENT, JobMessage, JobResult, Logs, Verdict
 from broadway.service import unless_stopped
 from broadway.settings.programs import GraderSettings
 
 log = structlog.get_logger(__name__)
 
-AGENT = f"broadway-grader/{__version__}"  # by which our server knows that we understand what it adds to the protocols
+AGENT = f"{OUR_AGENT}{__version__}"  # by which our server knows that we understand what it adds to the protocols
 HEARTBEAT_UNTOLD = 10  # seconds between heartbeats, where the server does not say
 LONGEST_PAUSE = 10.0  # seconds between attempts to reach a server
-MAX_REASON = 500  # characters
-
-
-class JobMessage(BaseModel):
-    """A job, as both protocols hand it out."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    grading_job_id: str
-    stages: list[dict[str, Any]]
-
-
-class Verdict(BaseModel):
-    """What our own server is told beyond success or failure."""
-
-    outcome: Outcome
-    reason: str = ""
-    fault_phase: FaultPhase | None = None
-    retryable: bool = False
-
-
-class JobResult(BaseModel):
-    """A job's result, as it is spooled."""
-
-    grading_job_id: str
-    success: bool
-    results: list[dict[str, Any]]
-    logs: dict[str, str]
-    verdict: Verdict
-
-    @property
-    def job_id(self) -> str:
-        return self.grading_job_id
-
-    @property
-    def attempt(self) -> int:
-        """The protocol knows none."""
-        return 1
-
-    @property
-    def generation(self) -> int:
-        """The protocols have no word for it."""
-        return 1
-
-    def body(self, *, extended: bool) -> dict[str, Any]:
-        """What goes over the wire: the verdict only to a server that has a place for it."""
-        return self.model_dump(mode="json", exclude=set() if extended else {"verdict"})
 
 
 def result_of(job_id: str, graded: Graded) -> JobResult:
-    """What a job came to, in the protocols' words."""
+    """The result of a job, in the protocols' words."""
     return JobResult(
         grading_job_id=job_id,
         success=graded.outcome is Outcome.SUCCEEDED,
-        results=graded.results,
-        logs={"stdout": graded.stdout, "stderr": graded.stderr},
+        results=[each.entry() for each in graded.results],
+        logs=Logs(stdout=graded.stdout, stderr=graded.stderr),
         verdict=Verdict(
             outcome=graded.outcome,
             reason=graded.reason[:MAX_REASON],

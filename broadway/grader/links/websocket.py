@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlencode
 
 import structlog
@@ -20,8 +19,6 @@ from broadway.grader.links.protocol import (
     AGENT,
     HEARTBEAT_UNTOLD,
     HttpRunner,
-    JobMessage,
-    JobResult,
     hostname,
     patiently,
     presentation,
@@ -30,13 +27,20 @@ from broadway.grader.worker.availability import LOOK
 from broadway.grader.worker.runner import Runner
 from broadway.grader.worker.self_check import SelfCheck
 from broadway.grader.worker.spool import Spool
+from broadway.messages.http import (
+    INTERVAL_HEADER,
+    JobMessage,
+    JobResult,
+    Registration,
+    SocketMessage,
+    SocketRegistration,
+)
 from broadway.runtime.cancellation import end
 from broadway.service import background
 from broadway.settings.programs import GraderSettings
 
 log = structlog.get_logger(__name__)
 
-INTERVAL_HEADER = "broadway-heartbeat-interval"  # only our own server sends it
 ANSWER_WITHIN = 30.0  # seconds
 LASTING = 10.0  # seconds; a connection that ends sooner is no reason to try the next one at once
 SECOND_THOUGHTS = 1.0  # seconds in which a server that has given a job up pushes the next one
@@ -166,11 +170,12 @@ class _Line:
         self._learn_from(socket)
 
     async def _register(self, socket: ClientConnection) -> bool:
-        args: dict[str, Any] = {"hostname": hostname()}
+        message = Registration(hostname=hostname())
         if self.extended:
-            args["running"] = [*([self.job_id] if self._is_busy() else []), *self.results]
+            running = [*([self.job_id] if self._is_busy() else []), *self.results]
+            message = SocketRegistration(hostname=message.hostname, running=running)
         async with asyncio.timeout(ANSWER_WITHIN):
-            await _say(socket, "register", args)
+            await _say(socket, SocketMessage(type="register", args=message.model_dump()))
             if not _is_yes(await socket.recv()):
                 await socket.wait_closed()  # the reason comes with the end
                 return False
@@ -227,7 +232,8 @@ class _Line:
         while True:
             await self._until(self._untold)
             for result in self._untold():
-                await _say(socket, "job_result", result.body(extended=self.extended))
+                args = result.body(extended=self.extended)
+                await _say(socket, SocketMessage(type="job_result", args=args))
                 self.sent[result.job_id] = result
             self.changed.set()
 
@@ -290,8 +296,8 @@ async def _beat(socket: ClientConnection, interval: float) -> None:
         await asyncio.sleep(interval)
 
 
-async def _say(socket: ClientConnection, kind: str, args: dict[str, Any]) -> None:
-    await socket.send(json.dumps({"type": kind, "args": args}))
+async def _say(socket: ClientConnection, message: SocketMessage) -> None:
+    await socket.send(json.dumps(message.model_dump()))
 
 
 def _interval(socket: ClientConnection) -> float | None:

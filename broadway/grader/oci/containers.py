@@ -18,6 +18,7 @@ import structlog
 
 from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase
+from broadway.domain.result import Usage
 from broadway.grader.docker.containers import DockerContainers
 from broadway.grader.oci.accounts import UnknownUserError
 from broadway.grader.oci.checks import check_stage
@@ -29,7 +30,7 @@ from broadway.grader.oci.images import Image, Store
 from broadway.grader.oci.library import Library
 from broadway.grader.oci.sources import Layout
 from broadway.grader.oci.spec import command
-from broadway.grader.ports import ContainerError, KilledFor, Labels, Limits, Mount, Size, StageRun, Upcoming, Usage
+from broadway.grader.ports import ContainerError, KilledFor, Labels, Limits, Mount, Size, StageRun, Upcoming
 from broadway.grader.sandbox.disk_watch import LOOK_EVERY
 from broadway.grader.sandbox.output import OutputLog
 from broadway.grader.sandbox.profile import container_options

@@ -25,11 +25,17 @@ class DiskWatch:
         limit: What it may write, in bytes; infinity, if it cannot write at all.
         place: A directory on the engine's disk; None if that is not on this host.
         measure: Asks the engine what the container has written, in bytes; None if it does not tell.
+        look_every: Seconds between two looks at the free space.
+        ask_after: Seconds after which any loss of free space is a reason to ask, and so is not knowing the free space.
+        ask_anyway: Seconds after which the engine is asked without a reason.
     """
 
     limit: float
     place: Path | None
     measure: Callable[[], Awaitable[int | None]]
+    look_every: float = LOOK_EVERY
+    ask_after: float = ASK_AFTER
+    ask_anyway: float = ASK_ANYWAY
     _before: int | None = None  # bytes that were free when it started
     _most: int | None = None  # … at their highest since the engine was asked
     _asked_at: float = 0.0
@@ -44,7 +50,7 @@ class DiskWatch:
         if math.isinf(self.limit):
             await asyncio.Event().wait()
         while True:
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(self.look_every)
             if self._has_reason() and await self._is_over():
                 return
 
@@ -58,10 +64,10 @@ class DiskWatch:
     def _has_reason(self) -> bool:
         waited, free = time.monotonic() - self._asked_at, self._free()
         if free is None or self._most is None:
-            return waited >= ASK_AFTER
+            return waited >= self.ask_after
         self._most = max(self._most, free)
         lost = self._most - free
-        return lost > self.limit / PART or waited >= (ASK_AFTER if lost else ASK_ANYWAY)
+        return lost > self.limit / PART or waited >= (self.ask_after if lost else self.ask_anyway)
 
     async def _is_over(self) -> bool:
         free, asked_at = self._free(), time.monotonic()

@@ -60,10 +60,11 @@ class OutputLog:
     as they came, a little more than will be needed. The result does not depend on how the output was cut into chunks.
     """
 
-    def __init__(self, *, head: int, tail: int) -> None:
-        """Keep the first ``head`` and the last ``tail`` bytes of text, in whole lines."""
+    def __init__(self, *, head: int, tail: int, longest_line: int = LONGEST_LINE) -> None:
+        """Keep the first ``head`` and the last ``tail`` bytes of text, in whole lines of a limited length in bytes."""
         self.total = 0
         self._limits = (head, tail)
+        self._longest_line = longest_line
         self._head = _Blocks()
         self._tail = _Blocks()
         self._unfinished: dict[int, _Block] = {}
@@ -89,7 +90,7 @@ class OutputLog:
 
     def _kept_lines(self) -> list[_Line]:
         rest = [block for _, block in sorted(self._unfinished.items()) if block.data]
-        lines = list(_lines([*self._head.blocks, *self._tail.blocks, *rest]))
+        lines = list(_lines([*self._head.blocks, *self._tail.blocks, *rest], self._longest_line))
         limit, tail_limit = self._limits
         if sum(line.raw for line in lines) == self.total and sum(line.size for line in lines) <= limit + tail_limit:
             return lines
@@ -104,8 +105,8 @@ class OutputLog:
         whole = pending.rfind(b"\n") + 1
         if whole:
             self._keep(_Block(stream, at, pending[:whole]))
-        while len(pending) - whole > LONGEST_LINE:
-            cut = _cut(pending, whole)
+        while len(pending) - whole > self._longest_line:
+            cut = _cut(pending, whole, self._longest_line)
             self._keep(_Block(stream, at, pending[whole:cut]))
             whole = cut
         if whole < len(pending):
@@ -120,31 +121,31 @@ class OutputLog:
         self._tail.shrink(tail)
 
 
-def _lines(blocks: Iterable[_Block]) -> Iterator[_Line]:
+def _lines(blocks: Iterable[_Block], longest: int) -> Iterator[_Line]:
     for block in blocks:
         stamp = _stamp(block.at)
-        for raw in _split(block.data):
+        for raw in _split(block.data, longest):
             text = raw.removesuffix(b"\n").decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
             line = f"{stamp} {text}\n"
             yield _Line(block.stream, line, len(line.encode()), len(raw))
 
 
-def _split(data: bytes) -> Iterator[bytes]:
+def _split(data: bytes, longest: int) -> Iterator[bytes]:
     """Lines with their newlines, long ones cut."""
     for match in re.finditer(rb"[^\n]*\n|[^\n]+", data):
         start, end = match.span()
-        while len(data[start:end].removesuffix(b"\n")) > LONGEST_LINE:
-            cut = _cut(data, start)
+        while len(data[start:end].removesuffix(b"\n")) > longest:
+            cut = _cut(data, start, longest)
             yield data[start:cut]
             start = cut
         yield data[start:end]
 
 
-def _cut(data: bytes, start: int) -> int:
+def _cut(data: bytes, start: int, longest: int) -> int:
     """Where to cut a line that is too long, if possible not inside a character."""
-    longest = start + LONGEST_LINE
-    borders = (i for i in range(longest, longest - 4, -1) if data[i] & 0xC0 != 0x80)  # noqa: PLR2004 - of UTF-8
-    return next(borders, longest)
+    end = start + longest
+    borders = (i for i in range(end, end - 4, -1) if data[i] & 0xC0 != 0x80)  # noqa: PLR2004 - of UTF-8
+    return next(borders, end)
 
 
 def _fitting(lines: Iterable[_Line], limit: int) -> list[_Line]:

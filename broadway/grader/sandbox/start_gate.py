@@ -19,16 +19,18 @@ class StartGate:
 
     Args:
         at_a_time: Starts that do not disturb each other.
+        longest: The limit of a wait, in seconds.
     """
 
-    def __init__(self, at_a_time: int) -> None:
+    def __init__(self, at_a_time: int, *, longest: float = LONGEST) -> None:
+        self._longest = longest
         self._free = asyncio.Semaphore(at_a_time)
         self._seconds = FIRST_GUESS
 
     @property
     def patience(self) -> float:
         """Seconds after which whoever waits goes ahead."""
-        return min(LONGEST, SHARE * self._seconds)
+        return min(self._longest, SHARE * self._seconds)
 
     def note(self, seconds: float) -> None:
         """A stage has taken so long, without its start."""

@@ -203,7 +203,7 @@ class Worker:
             reason=graded.reason,
             fault_phase=graded.fault_phase,
             retryable=graded.retryable,
-            results=graded.results,
+            results=[each.entry() for each in graded.results],
             stdout=graded.stdout,
             stderr=graded.stderr,
         )

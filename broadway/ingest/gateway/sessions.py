@@ -15,7 +15,7 @@ import structlog
 
 from broadway.domain.assignment import ALLOWANCE, longest_run
 from broadway.domain.job import Attempt, FaultPhase, Job, JobState, Move, Moved, Outcome, RetryPolicy
-from broadway.ingest.gateway.messages import JobResult, judge
+from broadway.ingest.gateway.verdicts import judge
 from broadway.lifecycle.announce import Later, announce
 from broadway.lifecycle.follow_ups import following
 from broadway.lifecycle.phases import advance
@@ -32,6 +32,7 @@ from broadway.messages.events import (
     RunningJob,
     ids_of,
 )
+from broadway.messages.http import JobResult
 from broadway.messages.topology import EVENTS, JOBS, event_key, ready_key, ready_queue
 from broadway.mongo.workers import Attached
 from broadway.ports import PublishError, Reject, StoreError, refusal

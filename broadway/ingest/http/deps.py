@@ -7,13 +7,14 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.gateway.broker_accounts import BrokerAccounts
 from broadway.ingest.gateway.sessions import Gateway
-from broadway.ingest.http.auth import CourseStore
+from broadway.ingest.http.auth import AllCourses, CourseTokens
 from broadway.ingest.http.outages import StoreOutages
 from broadway.ingest.live.feed import Feed
 from broadway.ingest.reads.reads import Reads
@@ -29,7 +30,7 @@ from broadway.settings.programs import IngestSettings
 class Deps:
     """Services, stores and settings that handlers use.
 
-    ``courses`` serves submissions and may be one second behind the store. ``accounts`` is None if graders get no
+    ``recent_courses`` may be one second behind the store: it serves submissions. ``accounts`` is None if graders get no
     broker users of their own.
     """
 
@@ -43,9 +44,11 @@ class Deps:
     feed: Feed
     health: Health
     outages: StoreOutages
-    courses: CourseStore
+    courses: AllCourses
+    recent_courses: CourseTokens
     reads: Reads
     registration: Registration
+    hook_settings: HookSettings
     starts: RunStarts
     orders: Orders
     receiver: Receiver

@@ -26,7 +26,7 @@ async def own_run(request: Request, deps: Deps, *, query: bool, missing: int = 4
     Raises:
         Refused: 401, or ``missing`` if the course has no such run.
     """
-    course = await authorize(request, deps.store.courses, query=query)
+    course = await authorize(request, deps.courses, query=query)
     run = await deps.reads.runs.summary(course.id, request.path_params["run_id"])
     if run is None:
         raise Refused(missing, RUN_NOT_FOUND)
@@ -41,7 +41,7 @@ async def own_job(
     Raises:
         Refused: 401, or ``missing`` with the text ``otherwise`` if the course has no such job.
     """
-    course = await authorize(request, deps.store.courses, query=query)
+    course = await authorize(request, deps.courses, query=query)
     job = await deps.reads.jobs.one(course.id, request.path_params["job_id"])
     if job is None:
         raise Refused(missing, otherwise)
@@ -54,7 +54,7 @@ async def own_hook(request: Request, deps: Deps) -> Hook:
     Raises:
         Refused: 401, or 404.
     """
-    course = await authorize(request, deps.store.courses)
+    course = await authorize(request, deps.courses)
     hook = await deps.reads.hooks.one(course.id, request.path_params["hook"])
     if hook is None:
         raise Refused(404, HOOK_NOT_FOUND)
@@ -67,7 +67,7 @@ async def own_delivery(request: Request, deps: Deps) -> Delivery:
     Raises:
         Refused: 401, or 404.
     """
-    course = await authorize(request, deps.store.courses)
+    course = await authorize(request, deps.courses)
     path = request.path_params
     delivery = await deps.reads.hooks.delivery(course.id, path["hook"], path["delivery"])
     if delivery is None:

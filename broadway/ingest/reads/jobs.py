@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from broadway.domain.job import Job, JobLog, JobState
+from broadway.domain.job import Job, JobState
+from broadway.domain.result import JobLog
 from broadway.ingest.reads.runs import JobWithStages
 from broadway.ingest.reads.stores import JobQueries, LogQueries, RunQueries
 

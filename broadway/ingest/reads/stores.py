@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from broadway.domain.job import Job, JobLog
+from broadway.domain.job import Job
+from broadway.domain.result import JobLog
 from broadway.domain.roster import Roster
 from broadway.domain.run import Run
 from broadway.domain.webhook import Delivery, DeliveryState, Hook

@@ -12,7 +12,7 @@ from broadway.ingest.http.deps import Deps
 
 async def register(request: Request, deps: Deps) -> Response:
     """Store a config; it replaces an earlier one as a whole, and runs that have started keep theirs."""
-    course = await authorize(request, deps.store.courses)
+    course = await authorize(request, deps.courses)
     config = await read(request, AssignmentConfig, limit=deps.settings.max_body_size)
     await deps.registration.register(course.id, request.path_params["assignment"], config)
     return success()
@@ -20,7 +20,7 @@ async def register(request: Request, deps: Deps) -> Response:
 
 async def show(request: Request, deps: Deps) -> Response:
     """Return the config as it was posted."""
-    course = await authorize(request, deps.store.courses)
+    course = await authorize(request, deps.courses)
     config = await deps.reads.assignments.config(course.id, request.path_params["assignment"])
     if config is None:
         raise Refused(400, "assignment configuration not found")

@@ -22,7 +22,7 @@ async def read_log(request: Request, deps: Deps) -> Response:
 
 async def queue_length(request: Request, deps: Deps) -> Response:
     """Return how many jobs of the course wait."""
-    course = await authorize(request, deps.store.courses)
+    course = await authorize(request, deps.courses)
     return success({"length": await deps.reads.jobs.waiting(course.id)})
 
 

@@ -9,7 +9,6 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
-from broadway.ingest.gateway.messages import JobResult, Registration
 from broadway.ingest.gateway.sessions import Handout, UnwantedResultError
 from broadway.ingest.http.answers import CORS, Refused, success
 from broadway.ingest.http.auth import authorize_cluster
@@ -17,6 +16,7 @@ from broadway.ingest.http.bodies import read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.endpoint import handles_outages
 from broadway.ingest.http.scope import attached_grader, demand_admitted
+from broadway.messages.http import NO_JOB, OUR_AGENT, JobResult, Registration
 from broadway.mongo.workers import Attached
 from broadway.ports import PublishError, StoreError
 from broadway.runtime.cancellation import end
@@ -26,9 +26,7 @@ log = structlog.get_logger(__name__)
 PATIENCE = 3.0  # seconds that a poll waits for jobs which are on their way to the graders
 LONGEST_WAIT = 30.0  # seconds that a poll waits for jobs that may come, if it asks for that
 RESULT_LIMIT = 100 * 1024 * 1024  # bytes, the original's
-NO_JOB = 498
 
-OUR_AGENT = "broadway-grader/"
 _WAIT = re.compile(r"(?:^|[,;\s])wait=(\d+)")  # RFC 7240
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 

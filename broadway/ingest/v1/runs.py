@@ -25,7 +25,7 @@ _STATE_TEXT = {
 
 async def start(request: Request, deps: Deps) -> Response:
     """Start a run. When it is answered, every read shows its first jobs; they are published after the answer."""
-    course = await authorize(request, deps.courses)
+    course = await authorize(request, deps.recent_courses)
     key = idempotency_key(request)
     wanted = await read(request, RunRequest, limit=deps.settings.max_body_size)
     assignment, traceparent = request.path_params["assignment"], request.state.traceparent

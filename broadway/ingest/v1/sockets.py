@@ -12,7 +12,6 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from broadway.domain.course import same_secret
-from broadway.ingest.gateway.messages import JobResult, SocketMessage, SocketRegistration
 from broadway.ingest.gateway.sessions import Gateway, Handout, UnwantedResultError
 from broadway.ingest.http.answers import CORS, Refused
 from broadway.ingest.http.auth import parse_bearer
@@ -22,6 +21,7 @@ from broadway.ingest.http.scope import demand_admitted
 from broadway.ingest.http.server import NO_CODE, PINGS
 from broadway.ingest.v1.polling import is_ours, pool_of, runtime_of
 from broadway.messages.events import GraderMode
+from broadway.messages.http import INTERVAL_HEADER, JobResult, SocketMessage, SocketRegistration
 from broadway.messages.topology import ready_queue
 from broadway.mongo.workers import Attached
 from broadway.ports import PublishError, StoreError
@@ -54,7 +54,7 @@ async def attend(websocket: WebSocket, deps: Deps) -> None:
         await websocket.close()  # before it is accepted: 403
         return
     interval = str(deps.settings.heartbeat_interval).encode()
-    await websocket.accept(headers=[(b"broadway-heartbeat-interval", interval)])
+    await websocket.accept(headers=[(INTERVAL_HEADER.encode(), interval)])
     with contextlib.suppress(WebSocketDisconnect):
         if refusal := _refusal(websocket, deps):
             await websocket.close(POLICY_VIOLATION, refusal)

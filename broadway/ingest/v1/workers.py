@@ -12,7 +12,7 @@ from broadway.ingest.http.deps import Deps
 
 async def list_workers(request: Request, deps: Deps) -> Response:
     """Every grader that ever registered; graders are shared by all courses."""
-    await authorize(request, deps.store.courses)
+    await authorize(request, deps.courses)
     scope = request.path_params["scope"]
     if scope != "all":
         raise Refused(404, f"scope {scope} has not been implemented yet")

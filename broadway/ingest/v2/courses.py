@@ -7,14 +7,16 @@ from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import authorize, bearer_token
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.v2.openapi import answered, operation
-from broadway.ingest.v2.views import CourseView, Page, course_view
+from broadway.ingest.v2.views.courses import course_view
+from broadway.messages.resources.base import Page
+from broadway.messages.resources.courses import CourseView
 
 
 @operation(Page[CourseView])
 async def list_courses(request: Request, deps: Deps) -> Response:
     """The courses whose token this is, by name."""
     token = bearer_token(request)
-    admitted = [course for course in await deps.store.courses.all() if course.admits(token)]
+    admitted = [course for course in await deps.courses.all() if course.admits(token)]
     if not admitted:
         raise Refused(401, "invalid token")
     items = [course_view(course) for course in sorted(admitted, key=lambda course: course.id)]
@@ -24,4 +26,4 @@ async def list_courses(request: Request, deps: Deps) -> Response:
 @operation(CourseView)
 async def show(request: Request, deps: Deps) -> Response:
     """A course: its share of the cluster, its limits, and who grades for it."""
-    return answered(course_view(await authorize(request, deps.store.courses)))
+    return answered(course_view(await authorize(request, deps.courses)))

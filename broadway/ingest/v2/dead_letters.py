@@ -7,8 +7,10 @@ from starlette.responses import Response
 from broadway.ingest.http.answers import CORS, Refused
 from broadway.ingest.http.auth import authorize_cluster
 from broadway.ingest.http.deps import Deps
-from broadway.ingest.v2.openapi import MAX_PAGE, Auth, answered, operation, query_of
-from broadway.ingest.v2.views import LetterView, Page, letter_view
+from broadway.ingest.v2.openapi import Auth, answered, operation, query_of
+from broadway.ingest.v2.views.dead_letters import letter_view
+from broadway.messages.resources.base import MAX_PAGE, Page
+from broadway.messages.resources.dead_letters import LetterView
 
 NO_SUCH_LETTER = "no dead letter of that id is kept"
 

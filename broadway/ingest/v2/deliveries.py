@@ -10,7 +10,9 @@ from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.scope import own_delivery, own_hook
 from broadway.ingest.v2.hooks import delivery_answer
 from broadway.ingest.v2.openapi import PageQuery, answered, operation, query_of
-from broadway.ingest.v2.views import DeliveryDetail, DeliveryView, Page, delivery_detail, delivery_view
+from broadway.ingest.v2.views.hooks import delivery_detail, delivery_view
+from broadway.messages.resources.base import Page
+from broadway.messages.resources.hooks import DeliveryDetail, DeliveryView
 
 
 class DeliveryQuery(PageQuery):

@@ -1,10 +1,9 @@
 """`/graders`: graders, their joining, and their operators' orders."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Any
 
 import structlog
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,10 +14,19 @@ from broadway.ingest.http.bodies import read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.scope import attached_grader
 from broadway.ingest.v2.openapi import Auth, answered, operation
-from broadway.ingest.v2.views import GraderList, GraderView, JoinView, Wanted
 from broadway.lifecycle.follow_ups import ordered
 from broadway.management import ManagementError
 from broadway.messages.events import GraderMode
+from broadway.messages.resources.graders import (
+    MAX_SLOTS,
+    Because,
+    GraderList,
+    GraderView,
+    JoinRequest,
+    JoinView,
+    Slots,
+    Wanted,
+)
 from broadway.messages.topology import ready_queue
 from broadway.mongo.workers import order_of
 from broadway.ports import PublishError
@@ -26,32 +34,7 @@ from broadway.ports import PublishError
 log = structlog.get_logger(__name__)
 
 MAX_BODY = 64 * 1024  # bytes
-MAX_SLOTS = 512
 NO_SUCH_GRADER = "no grader of that id has ever joined"
-
-
-class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class JoinRequest(_Body):
-    """What a grader says of itself."""
-
-    hostname: str
-    pool: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)] = "default"
-    slots: Annotated[int, Field(ge=1, le=MAX_SLOTS)] = 1
-
-
-class Because(_Body):
-    """Why an operator wants something."""
-
-    reason: Annotated[str, Field(max_length=500)] = ""
-
-
-class Slots(_Body):
-    """How many jobs a grader runs at a time; null for what it was started with."""
-
-    slots: Annotated[int, Field(ge=1, le=MAX_SLOTS)] | None
 
 
 @operation(GraderList, auth=Auth.CLUSTER)

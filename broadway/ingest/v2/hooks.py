@@ -27,7 +27,9 @@ from broadway.ingest.http.bodies import LARGE, InvalidBodyError, parse, raw_body
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.scope import HOOK_NOT_FOUND, own_hook
 from broadway.ingest.v2.openapi import Auth, answered, operation
-from broadway.ingest.v2.views import DeliveryView, HookView, Page, Pong, delivery_view, hook_view
+from broadway.ingest.v2.views.hooks import delivery_view, hook_view
+from broadway.messages.resources.base import Page
+from broadway.messages.resources.hooks import DeliveryView, HookView, Pong
 
 log = structlog.get_logger(__name__)
 
@@ -91,12 +93,12 @@ async def deliver(request: Request, deps: Deps) -> Response:
 @operation(HookView, body=HookConfig)
 async def put(request: Request, deps: Deps) -> Response:
     """Make or change a hook. Two secrets may be valid at a time, so that a new one can be rolled out."""
-    course = await authorize(request, deps.store.courses)
+    course = await authorize(request, deps.courses)
     name = request.path_params["hook"]
     if len(name) > MAX_ID:
         raise Refused(400, f"hook: should have at most {MAX_ID} characters")
     hook = Hook(course.id, name, await read(request, HookConfig, limit=deps.settings.max_body_size))
-    await deps.store.hooks.put(hook)
+    await deps.hook_settings.put(hook)
     return answered(hook_view(hook))
 
 
@@ -109,7 +111,7 @@ async def show(request: Request, deps: Deps) -> Response:
 @operation(Page[HookView])
 async def list_hooks(request: Request, deps: Deps) -> Response:
     """A course's hooks, by name."""
-    course = await authorize(request, deps.store.courses)
+    course = await authorize(request, deps.courses)
     hooks = [hook_view(hook) for hook in await deps.reads.hooks.of_course(course.id)]
     return answered(Page[HookView](items=hooks, next=None))
 
@@ -118,7 +120,7 @@ async def list_hooks(request: Request, deps: Deps) -> Response:
 async def delete(request: Request, deps: Deps) -> Response:
     """Remove a hook. What it has received stays, and its runs go on."""
     hook = await own_hook(request, deps)
-    await deps.store.hooks.delete(hook.course, hook.name)
+    await deps.hook_settings.delete(hook)
     return Response(status_code=204)
 
 

@@ -15,10 +15,9 @@ from starlette.responses import JSONResponse, Response
 from broadway import __version__
 from broadway.ingest.http.answers import CORS
 from broadway.ingest.http.bodies import InvalidBodyError, check
-from broadway.ingest.v2.views import Problem
+from broadway.messages.resources.base import MAX_PAGE, Problem
 
 SCHEMAS = "#/components/schemas/"
-MAX_PAGE = 500
 
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
 Query = TypeVar("Query", bound=BaseModel)

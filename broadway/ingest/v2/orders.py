@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,26 +13,10 @@ from broadway.ingest.http.bodies import Nothing, read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.scope import own_job, own_run
 from broadway.ingest.v2.openapi import answered, operation
-from broadway.ingest.v2.views import OrderView
 from broadway.lifecycle.orders import Ordered
+from broadway.messages.resources.runs import Cancellation, OrderView, Rerun
 
 MAX_BODY = 1024 * 1024  # bytes
-
-
-class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Cancellation(_Body):
-    """What ``…/cancel`` takes."""
-
-    reason: str = Field(default="cancelled by the course staff", min_length=1, max_length=1000)
-
-
-class Rerun(_Body):
-    """What ``…/rerun`` of a run takes: all its jobs, those that have not succeeded, or those that are named."""
-
-    jobs: Literal["all", "failed"] | list[str] = "all"
 
 
 @operation(OrderView, body=Cancellation, is_body_optional=True, refusals=(404, 409))

@@ -4,7 +4,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from broadway.domain.roster import Roster
-from broadway.ingest.commands.limits import check_env
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import authorize
 from broadway.ingest.http.bodies import read
@@ -15,18 +14,16 @@ from broadway.ingest.v2.openapi import answered, operation
 @operation(Roster, body=Roster, operation_id="hooks_put_roster")
 async def put(request: Request, deps: Deps) -> Response:
     """Replace an assignment's roster: each student's environment, and the repository that it pushes to."""
-    course = await authorize(request, deps.store.courses)
+    course = await authorize(request, deps.courses)
     roster = await read(request, Roster, limit=deps.settings.max_body_size)
-    for index, entry in enumerate(roster.students):
-        check_env(f"students.{index}.env", entry.env)
-    await deps.store.rosters.put(course.id, request.path_params["assignment"], roster)
+    await deps.hook_settings.put_roster(course.id, request.path_params["assignment"], roster)
     return answered(roster)
 
 
 @operation(Roster, operation_id="hooks_show_roster")
 async def show(request: Request, deps: Deps) -> Response:
     """An assignment's roster."""
-    course = await authorize(request, deps.store.courses)
+    course = await authorize(request, deps.courses)
     roster = await deps.reads.assignments.roster(course.id, request.path_params["assignment"])
     if roster is None:
         raise Refused(404, "this assignment has no roster")

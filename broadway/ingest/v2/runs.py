@@ -12,7 +12,11 @@ from broadway.ingest.http.bodies import idempotency_key, read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.scope import own_run
 from broadway.ingest.v2.openapi import PageQuery, answered, operation, query_of
-from broadway.ingest.v2.views import JobSummary, Page, RunDetail, RunView, job_summary, run_detail, run_fields
+from broadway.ingest.v2.views.jobs import job_summary
+from broadway.ingest.v2.views.runs import run_detail, run_fields
+from broadway.messages.resources.base import Page
+from broadway.messages.resources.jobs import JobSummary
+from broadway.messages.resources.runs import RunDetail, RunView
 
 IDEMPOTENCY = {"Idempotency-Key": "the client's name for this submission: however often it comes, it makes one run"}
 
@@ -44,7 +48,7 @@ async def describe(request: Request, deps: Deps) -> Response:
 @operation(RunView, status=201, body=RunOrder, headers=IDEMPOTENCY, refusals=(404, 422))
 async def create(request: Request, deps: Deps) -> Response:
     """Start a run over a roster: the assignment's own, some of it, or environments that are given."""
-    course = await authorize(request, deps.courses)
+    course = await authorize(request, deps.recent_courses)
     key = idempotency_key(request)
     wanted = await read(request, RunOrder, limit=deps.settings.max_body_size)
     assignment, traceparent = request.path_params["assignment"], request.state.traceparent
@@ -56,7 +60,7 @@ async def create(request: Request, deps: Deps) -> Response:
 @operation(Page[RunView], query=RunQuery)
 async def list_runs(request: Request, deps: Deps) -> Response:
     """A course's runs, latest first."""
-    course = await authorize(request, deps.store.courses)
+    course = await authorize(request, deps.courses)
     wanted = query_of(request, RunQuery)
     page = await deps.reads.runs.latest(course.id, assignment=wanted.assignment, after=wanted.after, limit=wanted.limit)
     return answered(Page[RunView](items=[RunView(**run_fields(run)) for run in page.items], next=page.next))

@@ -8,7 +8,7 @@ import structlog
 from broadway.domain.job import FaultPhase, Job, Move, Moved
 from broadway.lifecycle.follow_ups import settled
 from broadway.messages.events import DeadLetter, Event, JobDispatched, JobFinished
-from broadway.ports import Publisher
+from broadway.ports import Publisher, PublishError, Retry, StoreError
 from broadway.runtime import metrics
 
 log = structlog.get_logger(__name__)
@@ -17,20 +17,32 @@ _FATAL = (JobDispatched.type, JobFinished.type)
 
 
 class JobStore(Protocol):
-    """The part of the job store that burying needs."""
+    """The part of the job store that dead letters need."""
 
     async def move(self, moves: dict[str, Move]) -> dict[str, Moved]: ...
 
 
 class LetterStore(Protocol):
-    """The part of the dead-letter store that burying needs."""
+    """The part of the dead-letter store that is written."""
 
     async def put(self, *, message_id: str, subject: str, queue: str, reason: str, body: bytes) -> None: ...
 
 
-async def bury(event: Event, *, jobs: JobStore, letters: LetterStore, publisher: Publisher) -> None:
-    """Keep one dead letter; if it was a job on its way or an outcome, end that job as an infrastructure error."""
+async def handle_dead_letter(event: Event, *, jobs: JobStore, letters: LetterStore, publisher: Publisher) -> None:
+    """File a dead letter; an outage is no end of it.
+
+    Raises:
+        Retry: The store or the broker is unavailable.
+    """
     assert isinstance(event, DeadLetter)  # noqa: S101 - the queue's decoder makes nothing else
+    try:
+        await file_dead_letter(event, jobs=jobs, letters=letters, publisher=publisher)
+    except (StoreError, PublishError) as error:
+        raise Retry(str(error)) from error
+
+
+async def file_dead_letter(event: DeadLetter, *, jobs: JobStore, letters: LetterStore, publisher: Publisher) -> None:
+    """Keep one dead letter; if it was a job on its way or an outcome, end that job as an infrastructure error."""
     log.error("dead letter", queue=event.queue, about=event.subject, reason=event.reason)
     await letters.put(
         message_id=event.message_id,

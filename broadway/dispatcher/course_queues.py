@@ -1,0 +1,109 @@
+"""The queues of all courses, consumed as long as this dispatcher leads."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import structlog
+
+from broadway.dispatcher.board import Board
+from broadway.dispatcher.dispatch import Intake
+from broadway.domain.course import Course
+from broadway.domain.job import JobClass
+from broadway.messages.topology import Queue, course_queue, durable_queues, ready_queue
+from broadway.ports import Handler, PublishError, StoreError
+
+log = structlog.get_logger(__name__)
+
+
+class CourseStore(Protocol):
+    """The part of the course store that consuming needs."""
+
+    async def all(self) -> Sequence[Course]: ...
+
+
+class JobStore(Protocol):
+    """The part of the job store that consuming needs."""
+
+    async def courses_with_backlog(self) -> Sequence[str]: ...
+
+
+class Broker(Protocol):
+    """A broker whose queues can be declared and consumed."""
+
+    async def declare(self, *queues: Queue) -> None: ...
+    def consume(
+        self, queue: Queue, handler: Handler, *, tag: str, prefetch: int
+    ) -> contextlib.AbstractAsyncContextManager[Any]: ...
+
+
+@dataclass(slots=True)
+class CourseQueues:
+    """The subscriptions to the backlogs of all courses; the cap of a course is its queues' prefetch.
+
+    ``tag`` begins the tags of their consumers.
+    """
+
+    registered: CourseStore
+    jobs: JobStore
+    broker: Broker
+    board: Board
+    intake: Intake
+    stack: contextlib.AsyncExitStack
+    tag: str
+    _open: dict[str, tuple[int, contextlib.AsyncExitStack]] = field(default_factory=dict)
+    _courses: set[str] = field(default_factory=set)
+    _pools: set[str] = field(default_factory=set)
+
+    def pools(self) -> set[str]:
+        """All pools that a course uses."""
+        return self._pools
+
+    def queues(self) -> list[Queue]:
+        """All durable queues that there should be."""
+        return durable_queues(sorted(self._courses), sorted(self._pools))
+
+    async def watch(self, *, interval: float) -> None:
+        """Refresh every ``interval`` seconds until cancelled."""
+        while True:
+            await asyncio.sleep(interval)
+            try:
+                await self.refresh()
+            except (StoreError, PublishError) as error:
+                log.warning("courses not refreshed", reason=str(error))
+
+    async def refresh(self) -> None:
+        """Consume the queues of every course that is registered or still has jobs, with its present cap."""
+        courses = [*await self.registered.all()]
+        if not self._open:
+            removed = set(await self.jobs.courses_with_backlog()) - {course.id for course in courses}
+            courses += [Course(id=name, tokens=()) for name in sorted(removed) if name]
+        self.board.set_courses(courses)
+        self._courses |= {course.id for course in courses}
+        self._pools |= {course.pool for course in courses}
+        for pool in self._pools:
+            await self.broker.declare(ready_queue(pool))
+        for course in courses:
+            await self._subscribe(course.id)
+
+    async def _subscribe(self, course: str) -> None:
+        prefetch = self.board.cap(course)
+        if course in self._open:
+            present, opened = self._open[course]
+            # A new prefetch needs a new consumer, which gives everything back: not for every slot that comes or goes.
+            if present == prefetch or (not self.board.is_capped(course) and present / 2 < prefetch < present * 2):
+                return
+            await opened.aclose()
+        opened = await self.stack.enter_async_context(contextlib.AsyncExitStack())
+        for job_class in JobClass:
+            await opened.enter_async_context(
+                self.broker.consume(
+                    course_queue(course, job_class),
+                    self.intake.hold,
+                    tag=f"{self.tag}.{course}.{job_class}",
+                    prefetch=prefetch,
+                )
+            )
+        self._open[course] = (prefetch, opened)

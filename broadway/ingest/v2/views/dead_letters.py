@@ -1,0 +1,13 @@
+"""Dead letters as resources."""
+
+from dataclasses import asdict
+
+from broadway.messages.resources.dead_letters import LetterView
+from broadway.mongo.dead_letters import Letter
+
+MAX_LETTER = 64 * 1024  # bytes of a dead letter's body that are shown
+
+
+def letter_view(letter: Letter) -> LetterView:
+    body = letter.body[:MAX_LETTER].decode(errors="replace")
+    return LetterView.model_validate({**asdict(letter), "body": body})

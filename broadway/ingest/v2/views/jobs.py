@@ -1,0 +1,85 @@
+"""Jobs as resources."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from broadway.domain.job import Attempt, Job, Outcome
+from broadway.domain.result import StageResult
+from broadway.messages.resources.jobs import AttemptView, JobSummary, JobView, StageView
+
+UNWANTED = (Outcome.CANCELLED, Outcome.SUPERSEDED)
+
+
+def job_summary(job: Job, stages: Sequence[Mapping[str, Any]]) -> JobSummary:
+    return JobSummary(**_summary(job, stages))
+
+
+def job_view(job: Job, stages: Sequence[Mapping[str, Any]]) -> JobView:
+    results = [StageResult.read(entry) for entry in job.results or []]
+    scores = next((result.scores for result in reversed(results) if result.scores), None)
+    return JobView(
+        **_summary(job, stages),
+        run=job.run_id,
+        course=job.course,
+        assignment=job.assignment,
+        generation=job.generation,
+        executions=[attempt_view(attempt) for attempt in job.attempts],
+        stages=list(_stages(stages, results, "" if job.outcome in UNWANTED else job.reason)),
+        score=scores.score if scores else None,
+        max_score=scores.max_score if scores else None,
+        results=scores.document if scores else None,
+    )
+
+
+def attempt_view(attempt: Attempt) -> AttemptView:
+    return AttemptView(
+        id=attempt.execution_id,
+        grader=attempt.grader_id,
+        generation=attempt.generation,
+        started_at=attempt.started_at,
+        ended_at=attempt.ended_at,
+        outcome=attempt.outcome.value if attempt.outcome else None,
+        reason=attempt.reason,
+        given_back=attempt.released,
+    )
+
+
+def _summary(job: Job, stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "phase": job.phase.value,
+        "state": job.state.value,
+        "outcome": job.outcome.value if job.outcome else None,
+        "reason": job.reason,
+        "fault_phase": job.fault_phase.value if job.fault_phase else None,
+        "seconds": job.seconds if job.is_terminal else None,
+        "queue_seconds": (job.started_at - job.queued_at).total_seconds() if job.started_at else None,
+        "attempts": job.starts,
+        "grader": job.grader_id,
+        "queued_at": job.queued_at,
+        "dispatched_at": job.dispatched_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+        "env": (stages[-1].get("env") or {}) if stages else {},
+    }
+
+
+def _stages(stages: Sequence[Mapping[str, Any]], results: Sequence[StageResult], reason: str) -> Iterable[StageView]:
+    """The stages of a job that has ended for ``reason``, if it has: that of the last stage which ran."""
+    for index, stage in enumerate(stages):
+        image = stage.get("image")
+        result = results[index] if index < len(results) else StageResult()
+        yield StageView(
+            image=image if isinstance(image, str) else None,
+            untrusted=bool(stage.get("untrusted")),
+            success=result.success,
+            killed=result.killed,
+            killed_for=result.killed_for,
+            exit_code=result.exit_code,
+            signal=result.signal,
+            out_of_memory=result.out_of_memory,
+            started_at=result.started_at,
+            finished_at=result.finished_at,
+            reason=reason if index == len(results) - 1 else "",
+            usage=result.usage.document() if result.usage else None,
+        )

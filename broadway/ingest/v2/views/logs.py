@@ -1,0 +1,37 @@
+"""Logs of jobs as resources."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from broadway.domain.result import StageResult
+from broadway.messages.resources.jobs import LogLine
+
+_STREAMS = {1: "stdout", 2: "stderr"}
+
+
+_STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z ")
+
+
+def log_lines(text: str, results: Sequence[Mapping[str, Any]]) -> list[LogLine]:
+    """A job's log by line: the stage's index, the time and the stream of the line, and its text.
+
+    ``results`` are the job's stored ones. Of graders that do not tell streams, all is one stream's, and of no known
+    stage.
+    """
+    lines = iter(text.removesuffix("\n").split("\n") if text else [])  # other ends of lines are the program's
+    told = [_line(line, index, stream) for index, stream, line in _streams(lines, results)]
+    return told + [_line(line, None, 0) for line in lines]
+
+
+def _streams(lines: Iterator[str], results: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, int, str]]:
+    for index, entry in enumerate(results):
+        for stream, count in StageResult.read(entry).streams:
+            for line in islice(lines, count):
+                yield index, stream, line
+
+
+def _line(line: str, stage: int | None, stream: int) -> LogLine:
+    at, _, text = line.partition(" ") if _STAMP.match(line) else ("", "", line)
+    return LogLine(stage=stage, at=at or None, stream=_STREAMS.get(stream), text=text)

@@ -1,0 +1,109 @@
+"""Answers as the client reads them: those of this server, and those of an older one."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from broadway.client import GraderDescription, RunDescription
+from broadway.messages.resources.graders import GraderView, Wanted
+from broadway.messages.resources.jobs import JobSummary
+from broadway.messages.resources.runs import PhaseView, RunDetail
+
+T0 = datetime(2026, 3, 1, 12, 0, 0, 123000, tzinfo=UTC)
+JOB = JobSummary(
+    id="j1",
+    phase="students",
+    state="finished",
+    outcome="failed",
+    reason="exit code 1",
+    fault_phase=None,
+    seconds=1.5,
+    queue_seconds=0.25,
+    attempts=1,
+    grader="g1",
+    queued_at=T0,
+    dispatched_at=T0,
+    started_at=T0,
+    finished_at=None,
+    env={"NETID": "a"},
+)
+PHASE = PhaseView(
+    phase="students",
+    state="running",
+    jobs=1,
+    outcomes={"failed": 1},
+    queued_at=T0,
+    started_at=T0,
+    finished_at=None,
+    reason="exit code 1",
+)
+RUN = RunDetail(
+    id="r1",
+    course="cs1",
+    assignment="mp1",
+    state="students",
+    round=2,
+    students=1,
+    started_at=T0,
+    finished_at=None,
+    success=None,
+    trigger=None,
+    reason="",
+    phases=[PHASE],
+    jobs=[JOB],
+)
+GRADER = GraderView(
+    id="g1",
+    hostname="host1",
+    pool="default",
+    state="online",
+    slots=2,
+    reason="",
+    wanted=Wanted(mode="online", slots=None),
+    running=["j1"],
+    jobs_processed=7,
+    last_seen=T0,
+    way="broker",
+    runtime="oci",
+)
+TIMES = ("queued_at", "dispatched_at", "started_at", "finished_at")
+
+
+def without(told: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in told.items() if name not in names}
+
+
+def test_a_run_is_written_as_it_was_told() -> None:
+    told = RUN.model_dump(mode="json")
+    run = RunDescription.model_validate(told)
+
+    assert (run.round, run.jobs[0].queued_at) == (2, T0)
+    shown = json.loads(run.model_dump_json())
+    assert shown == without(told, "round", "students", "trigger")
+    assert list(shown) == [name for name in told if name in shown]
+
+
+def test_a_run_of_an_older_server() -> None:
+    told = RUN.model_dump(mode="json")
+    told["jobs"] = [without(job, *TIMES) for job in told["jobs"]]
+    run = RunDescription.model_validate(without(told, "round", "students", "trigger", "reason", "phases"))
+
+    assert (run.reason, run.phases) == ("", [])
+    assert run.jobs[0].queued_at is None
+    assert run.model_dump(mode="json")["jobs"] == [{**RUN.model_dump(mode="json")["jobs"][0], **dict.fromkeys(TIMES)}]
+
+
+def test_a_grader_is_written_as_it_was_told() -> None:
+    told = GRADER.model_dump(mode="json")
+
+    assert GraderDescription.model_validate(told).model_dump(mode="json") == told
+
+
+def test_a_grader_of_an_older_server() -> None:
+    assert GraderDescription.model_validate(without(GRADER.model_dump(mode="json"), "runtime")).runtime == ""
+
+
+def test_what_a_newer_server_adds_is_ignored() -> None:
+    told = {**GRADER.model_dump(mode="json"), "color": "blue"}
+
+    assert GraderDescription.model_validate(told).id == "g1"

@@ -1,0 +1,36 @@
+"""Pure modules stay cheap to import: none loads much, or a library that only adapters need."""
+
+import json
+import subprocess
+import sys
+from pkgutil import iter_modules
+
+import pytest
+
+import broadway.domain
+
+MOST = 350  # modules that importing a pure one may load
+HEAVY = {"aio_pika", "pymongo", "docker", "starlette", "uvicorn", "httpx2", "prometheus_client", "typer"}
+PURE = [
+    *(f"broadway.domain.{module.name}" for module in iter_modules(broadway.domain.__path__)),
+    "broadway.messages.topology",
+    "broadway.grader.grading.verdict",
+    "broadway.grader.grading.scores",
+    "broadway.ingest.live.waiting_line",
+    "broadway.ingest.commands.limits",
+    "broadway.ingest.commands.signatures",
+    "broadway.dispatcher.fairshare",
+    "broadway.dispatcher.board",
+    "broadway.mongo.cache",
+    "broadway.cli.terminal",
+]
+LOAD = "import importlib, json, sys; importlib.import_module(sys.argv[1]); print(json.dumps(sorted(sys.modules)))"
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_a_pure_module_loads_little(module: str) -> None:
+    loaded = json.loads(subprocess.check_output([sys.executable, "-c", LOAD, module]))
+
+    assert module in loaded
+    assert HEAVY.isdisjoint(loaded)
+    assert len(loaded) <= MOST

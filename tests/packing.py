@@ -1,0 +1,36 @@
+"""Which tests run side by side, when there are several workers (scripts/test): files, each with its own fixtures.
+
+All that needs a container engine is one piece, for one worker: two engines rewrite each other's packet filter, and what
+an engine has kept can only be told where nothing else uses it. What takes long comes first.
+"""
+
+from xdist.scheduler import LoadScopeScheduling
+
+ENGINE = (
+    "tests/compose/",
+    "tests/e2e/",
+    "tests/faults/test_real_containers.py",
+    "tests/grader/",
+    "tests/hostile/",
+    "tests/local/test_engine.py",
+    "tests/test_up.py",
+)
+LONG = ("tests/faults/", "tests/hosts/", "tests/cluster/", "tests/test_rabbit.py", "tests/local/", "tests/compat/")
+
+
+def needs_engine(path: str) -> bool:
+    return path.startswith(ENGINE)
+
+
+def rank(path: str) -> int:
+    """The lower, the earlier."""
+    order = (ENGINE, *LONG)
+    return next((number for number, start in enumerate(order) if path.startswith(start)), len(order))
+
+
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+    """Hands whole files to workers, and all that needs an engine to one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return "engine" if needs_engine(path) else path

@@ -1,0 +1,138 @@
+"""Starts Python programs by forking: it has imported Broadway once, which takes each program more than all else.
+
+``fork_server.py DESCRIPTOR`` reads requests from a socket that it inherits. Each is a JSON document with three file
+descriptors: the program's stdout, its stderr, and one to which the server writes two lines, the process id and, at the
+end, the exit code, which is negative for a signal. A program dies with this process, and this process at the end of
+its requests.
+"""
+
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import os
+import runpy
+import selectors
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from broadway import crashpoints, history
+
+WARM = (
+    "broadway.cli.doctor",
+    "broadway.cli.topology",
+    "broadway.client",
+    "broadway.api.__main__",
+    "broadway.ingest.__main__",
+    "broadway.dispatcher.__main__",
+    "broadway.results.__main__",
+    "broadway.grader.__main__",
+    "fake_containers",
+)
+LARGEST = 1 << 18  # bytes of a request
+DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+
+
+@dataclass(frozen=True)
+class Request:
+    """A program: a file, or ``-m`` and a module, with its arguments."""
+
+    arguments: list[str]
+    environment: dict[str, str]
+    directory: str
+
+
+@dataclass(frozen=True)
+class Child:
+    pid: int
+    reply: int
+
+    def tell(self, number: int) -> None:
+        with contextlib.suppress(BrokenPipeError):  # the test that asked may be over
+            os.write(self.reply, f"{number}\n".encode())
+
+
+def main() -> None:
+    for name in WARM:
+        importlib.import_module(name)
+    for name in WARM:
+        if name.endswith(".__main__"):
+            del sys.modules[name]  # each program runs its own
+    gc.collect()
+    gc.freeze()
+    run(serve(socket.socket(fileno=int(sys.argv[1]))))
+
+
+def serve(control: socket.socket) -> Request:
+    """Fork for each request; return in the new process."""
+    server = os.getpid()
+    with selectors.DefaultSelector() as selector:
+        selector.register(control, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if isinstance(key.data, Child):
+                    selector.unregister(key.fileobj)
+                    _reap(key.fd, key.data)
+                    continue
+                message, descriptors, _, _ = socket.recv_fds(control, LARGEST, 3)
+                if not message:
+                    sys.exit()
+                stdout, stderr, reply = descriptors
+                if pid := os.fork():
+                    child = Child(pid, reply)
+                    child.tell(pid)
+                    selector.register(os.pidfd_open(pid), selectors.EVENT_READ, child)
+                    os.close(stdout)
+                    os.close(stderr)
+                    continue
+                _stand_alone(server, stdout, stderr)
+                os.close(reply)
+                for each in list(selector.get_map().values()):
+                    if isinstance(each.data, Child):
+                        os.close(each.fd)
+                        os.close(each.data.reply)
+                control.close()
+                return Request(**json.loads(message))
+
+
+def _reap(pidfd: int, child: Child) -> None:
+    _, status = os.waitpid(child.pid, 0)
+    child.tell(os.waitstatus_to_exitcode(status))
+    os.close(pidfd)
+    os.close(child.reply)
+
+
+def _stand_alone(server: int, stdout: int, stderr: int) -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(DIE_WITH_PARENT, signal.SIGKILL)
+    if os.getppid() != server:
+        os._exit(1)  # it has died before
+    os.dup2(stdout, 1)
+    os.dup2(stderr, 2)
+    os.close(stdout)
+    os.close(stderr)
+
+
+def run(request: Request) -> None:
+    """Be the program."""
+    os.environ.clear()
+    os.environ.update(request.environment)
+    os.chdir(request.directory)
+    for armed in (crashpoints, history):  # as their variables were when they were imported
+        importlib.reload(armed)
+    first, *rest = request.arguments
+    if first == "-m":
+        sys.path[0] = request.directory
+        sys.argv = rest
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    else:
+        sys.path[0] = str(Path(first).parent)
+        sys.argv = request.arguments
+        runpy.run_path(first, run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()
