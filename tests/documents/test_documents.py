@@ -1,0 +1,61 @@
+"""The documents of the project hold: commands run, blocks fit their schemas, links and names lead somewhere."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from documents.links import dead_links, missing_names, missing_paths, named
+from documents.reading import ROOT, documents, failures, name, unchecked
+from documents.schemas import evaluator, wrong_json, wrong_python, wrong_yaml
+from documents.shell import Shell, hidden_command, run_script, run_session
+
+COMMANDS = {"sh": run_script, "console": run_session}
+DATA = {
+    "json": evaluator(wrong_json),
+    "yaml": evaluator(wrong_yaml),
+    "python": evaluator(wrong_python),
+    "text": evaluator(hidden_command),
+    "mermaid": unchecked,  # GitHub draws it; no parser of it is packaged for Python
+    "csv": unchecked,
+}
+TOUR = ROOT / "docs" / "code-tour.md"
+
+every_document = pytest.mark.parametrize("path", documents(), ids=name)
+
+
+def has_commands(path: Path) -> bool:
+    return any(f"```{language}\n" in path.read_text() for language in COMMANDS)
+
+
+@pytest.mark.parametrize("path", [path for path in documents() if has_commands(path)], ids=name)
+async def test_commands_run(path: Path, shell: Shell) -> None:
+    shell.restart()
+    wrong = await asyncio.to_thread(failures, path, {**dict.fromkeys(DATA, unchecked), **COMMANDS}, shell=shell)
+    assert not wrong, "\n".join(wrong)
+
+
+@every_document
+def test_blocks_fit_what_they_show(path: Path) -> None:
+    wrong = failures(path, {**dict.fromkeys(COMMANDS, unchecked), **DATA})
+    assert not wrong, "\n".join(wrong)
+
+
+@every_document
+def test_links_lead_somewhere(path: Path) -> None:
+    wrong = dead_links(path) + missing_paths(path)
+    assert not wrong, "\n".join(wrong)
+
+
+@every_document
+def test_the_code_defines_what_documents_name(path: Path) -> None:
+    wrong = missing_names(path)
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_tour_names_functions() -> None:
+    assert len(list(named(TOUR))) >= 20
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "examples").glob("*.json")), ids=name)
+def test_example_files_fit_their_schemas(path: Path) -> None:
+    assert wrong_json(path.read_text()) is None
