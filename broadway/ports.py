@@ -1,6 +1,7 @@
 """What use cases need from the outside, as small protocols; and what a handler may say about a message."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from broadway.messages.events import Event
@@ -62,7 +63,37 @@ def refusal(error: Exception) -> str | None:
     return None
 
 
-class Publisher(Protocol):
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """How many messages wait in a queue, and how many consumers it has."""
+
+    waiting: int
+    consumers: int
+
+
+class QueueDeclarer(Protocol):
+    """Declares queues."""
+
+    async def declare(self, *queues: Queue) -> None:
+        """Return once the queues and their bindings exist.
+
+        Raises:
+            PublishError: The broker is unavailable, or has a queue of that name with other arguments.
+        """
+
+
+class QueueDepths(Protocol):
+    """Counts messages in queues."""
+
+    async def depth(self, queue: Queue) -> int:
+        """Return how many messages wait in a queue, without those in the hands of consumers.
+
+        Raises:
+            PublishError: The broker is unavailable, or has no such queue.
+        """
+
+
+class Publisher(QueueDeclarer, Protocol):
     """Sends events."""
 
     async def publish(self, exchange: Exchange, key: str, event: Event) -> None:
@@ -71,6 +102,3 @@ class Publisher(Protocol):
         Raises:
             PublishError: Refused, unroutable, or unknown after the time limit.
         """
-
-    async def declare(self, *queues: Queue) -> None:
-        """Return once the queues and their bindings exist."""

@@ -14,7 +14,7 @@ import pytest
 from forks import PATH, Forked, fork_server, running
 from harness import until
 
-from broadway import history
+from broadway.runtime import fault_history
 
 Start = Callable[..., Awaitable[Forked]]
 PROGRAM = """
@@ -28,8 +28,9 @@ match sys.argv[1]:
     case "exit": sys.exit(3)
     case "raise": raise ValueError("why")
     case "note":
-        from broadway import history
-        history.note("submitted")
+        from broadway.runtime import fault_history
+        fault_history.arm(os.environ)
+        fault_history.note("submitted")
     case "wait":
         import threading
         threading.Event().wait()
@@ -92,7 +93,7 @@ async def test_signals_reach_it_by_its_process_id(start: Start, tmp_path: Path) 
 
 async def test_what_is_armed_by_variables_is_armed_by_its_own(start: Start, tmp_path: Path) -> None:
     noted = tmp_path / "history.jsonl"
-    assert await (await start("note", **{history.VARIABLE: str(noted)})).wait() == 0
+    assert await (await start("note", **{fault_history.VARIABLE: str(noted)})).wait() == 0
     assert len(noted.read_text().splitlines()) == 1
 
     assert await (await start("note")).wait() == 0

@@ -19,14 +19,14 @@ from typing import Any
 import httpx2
 
 from broadway.domain.assignment import memory_bytes
+from broadway.domain.grader import Grader
 from broadway.local import engine
 from broadway.management import Management, ManagementError
 from broadway.messages.topology import CONTROL, DEAD, DISPATCHER, EXCHANGES, RESULTS, SHARED_QUEUES
 from broadway.mongo.inspection import Inspection
-from broadway.ports import PublishError, StoreError
+from broadway.ports import PublishError, QueueState, StoreError
 from broadway.rabbit.client import Rabbit
 from broadway.rabbit.connecting import BrokerUnreachableError
-from broadway.rabbit.declaring import QueueState
 from broadway.runtime.tls import trust
 from broadway.settings.loading import read
 from broadway.settings.masking import masked
@@ -283,8 +283,8 @@ def _pools(deployment: Deployment) -> Iterable[Finding]:
     if inspection is None or not isinstance(settings, ServiceSettings):
         return
     live = _live(inspection, settings)
-    graders = Counter(grader.get("pool", "default") for grader in live)
-    taking = Counter(grader.get("pool", "default") for grader in live if grader.get("slots", 1))
+    graders = Counter(grader.pool for grader in live)
+    taking = Counter(grader.pool for grader in live if grader.has_slots)
     for pool in sorted({course.pool for course in inspection.courses}):
         of_pool = ", ".join(sorted(course.id for course in inspection.courses if course.pool == pool))
         if not graders[pool]:
@@ -299,9 +299,9 @@ def _pools(deployment: Deployment) -> Iterable[Finding]:
         yield warning("pools", "no course is registered", "start ingest with a --course-config")
 
 
-def _live(inspection: Inspection, settings: ServiceSettings) -> Sequence[Mapping[str, Any]]:
+def _live(inspection: Inspection, settings: ServiceSettings) -> Sequence[Grader]:
     heard_of = datetime.now(UTC) - settings.lease
-    return [grader for grader in inspection.graders if grader.get("last_seen", heard_of) >= heard_of]
+    return [grader for grader in inspection.graders if grader.was_seen_since(heard_of)]
 
 
 def _runtimes(deployment: Deployment) -> Iterable[Finding]:
@@ -311,8 +311,8 @@ def _runtimes(deployment: Deployment) -> Iterable[Finding]:
         return
     pools: dict[str, dict[str, list[str]]] = {}
     for grader in _live(inspection, settings):
-        if runtime := grader.get("runtime"):
-            pools.setdefault(grader.get("pool", "default"), {}).setdefault(runtime, []).append(str(grader["_id"]))
+        if grader.runtime:
+            pools.setdefault(grader.pool, {}).setdefault(grader.runtime, []).append(grader.id)
     for pool, by_runtime in sorted(pools.items()):
         if len(by_runtime) > 1:
             each = "; ".join(f"{runtime}: {', '.join(sorted(ids))}" for runtime, ids in sorted(by_runtime.items()))
@@ -326,9 +326,7 @@ def _dead_letters(deployment: Deployment) -> Iterable[Finding]:
     if deployment.queues and DEAD.name in deployment.queues and (waiting := deployment.queues[DEAD.name].waiting):
         yield problem("letters", f"{waiting} dead letters wait to be filed", "start a results service")
     if deployment.inspection and (letter := deployment.inspection.letter):
-        text = (
-            f"{deployment.inspection.letters} dead letters; the newest in {letter.get('queue')}: {letter.get('reason')}"
-        )
+        text = f"{deployment.inspection.letters} dead letters; the newest in {letter.queue}: {letter.reason}"
         yield warning(
             "letters", text[:400], "see `broadway dead list`; mend the cause, then `broadway dead discard` them"
         )

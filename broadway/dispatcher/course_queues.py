@@ -2,41 +2,20 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 import structlog
 
 from broadway.dispatcher.board import Board
 from broadway.dispatcher.dispatch import Intake
+from broadway.dispatcher.ports import BacklogCourses, ConsumedBroker
 from broadway.domain.course import Course
 from broadway.domain.job import JobClass
+from broadway.lifecycle.stores import CourseList
 from broadway.messages.topology import Queue, course_queue, durable_queues, ready_queue
-from broadway.ports import Handler, PublishError, StoreError
+from broadway.ports import PublishError, StoreError
 
 log = structlog.get_logger(__name__)
-
-
-class CourseStore(Protocol):
-    """The part of the course store that consuming needs."""
-
-    async def all(self) -> Sequence[Course]: ...
-
-
-class JobStore(Protocol):
-    """The part of the job store that consuming needs."""
-
-    async def courses_with_backlog(self) -> Sequence[str]: ...
-
-
-class Broker(Protocol):
-    """A broker whose queues can be declared and consumed."""
-
-    async def declare(self, *queues: Queue) -> None: ...
-    def consume(
-        self, queue: Queue, handler: Handler, *, tag: str, prefetch: int
-    ) -> contextlib.AbstractAsyncContextManager[Any]: ...
 
 
 @dataclass(slots=True)
@@ -46,9 +25,9 @@ class CourseQueues:
     ``tag`` begins the tags of their consumers.
     """
 
-    registered: CourseStore
-    jobs: JobStore
-    broker: Broker
+    registered: CourseList
+    jobs: BacklogCourses
+    broker: ConsumedBroker
     board: Board
     intake: Intake
     stack: contextlib.AsyncExitStack

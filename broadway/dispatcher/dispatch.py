@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol
 
 import structlog
 
 from broadway.dispatcher.board import Board, Held
-from broadway.domain.job import Job, JobState, Move, Moved
+from broadway.dispatcher.ports import DispatchedJobs
+from broadway.domain.job import Job, JobState
+from broadway.lifecycle.stores import Stages
 from broadway.messages.events import Event, JobDispatched, JobQueued, ids_of
 from broadway.messages.ticket import Tickets
 from broadway.messages.topology import JOBS, ready_key
@@ -22,21 +23,10 @@ BATCH = 50  # jobs dispatched in one go
 PAUSE_AFTER_FAILURE = 1.0  # seconds
 
 
-Stages = list[dict[str, Any]]
-
-
-class JobStore(Protocol):
-    """The part of the job store that dispatching needs."""
-
-    async def stages(self, job_ids: Sequence[str]) -> dict[str, Stages]: ...
-    async def get_many(self, job_ids: Sequence[str]) -> dict[str, Job]: ...
-    async def move(self, moves: Mapping[str, Move], *, known: Mapping[str, Job] | None = None) -> dict[str, Moved]: ...
-
-
 class Intake:
     """The handler of the course queues. It returns, and so acknowledges, when the message's job has settled."""
 
-    def __init__(self, board: Board, jobs: JobStore) -> None:
+    def __init__(self, board: Board, jobs: DispatchedJobs) -> None:
         self._board = board
         self._jobs = jobs
         self._lookups: Batcher[str, Job | None] = Batcher(self._look_up, linger=0)
@@ -71,7 +61,7 @@ class Intake:
         return [jobs.get(job_id) for job_id in job_ids]
 
 
-async def dispatch_forever(board: Board, *, jobs: JobStore, publisher: Publisher, tickets: Tickets) -> None:
+async def dispatch_forever(board: Board, *, jobs: DispatchedJobs, publisher: Publisher, tickets: Tickets) -> None:
     """Keep a few jobs ready in every pool, whenever something has changed, until cancelled."""
     while True:
         await board.changed.wait()
@@ -80,7 +70,7 @@ async def dispatch_forever(board: Board, *, jobs: JobStore, publisher: Publisher
             await _top_up(pool, board, jobs=jobs, publisher=publisher, tickets=tickets)
 
 
-async def _top_up(pool: str, board: Board, *, jobs: JobStore, publisher: Publisher, tickets: Tickets) -> None:
+async def _top_up(pool: str, board: Board, *, jobs: DispatchedJobs, publisher: Publisher, tickets: Tickets) -> None:
     while picked := _pick(pool, board):
         try:
             await _dispatch(picked, board, jobs=jobs, publisher=publisher, tickets=tickets)
@@ -99,7 +89,7 @@ def _pick(pool: str, board: Board) -> list[Held]:
 
 
 async def _dispatch(
-    picked: Sequence[Held], board: Board, *, jobs: JobStore, publisher: Publisher, tickets: Tickets
+    picked: Sequence[Held], board: Board, *, jobs: DispatchedJobs, publisher: Publisher, tickets: Tickets
 ) -> None:
     now = datetime.now(UTC)
     await reach(Point.DISPATCH_PICKED)

@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
+from broadway.dispatcher.ports import Leases
 from broadway.ports import StoreError
 from broadway.runtime.cancellation import end
 from broadway.runtime.crashpoints import Point, reach
@@ -15,13 +16,6 @@ log = structlog.get_logger(__name__)
 
 LEASE = "dispatcher"
 SURELY = 0.9  # of a lease, for as long as which it is counted on: work takes a moment to end
-
-
-class Leases(Protocol):
-    """The part of the lease store that leading needs."""
-
-    async def acquire(self, name: str, holder: str, ttl: timedelta) -> bool: ...
-    async def release(self, name: str, holder: str) -> None: ...
 
 
 async def lead(work: Callable[[], Coroutine[Any, Any, None]], *, leases: Leases, holder: str, ttl: float) -> None:

@@ -7,10 +7,10 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import structlog
 
+from broadway.dispatcher.ports import ProbedBroker
 from broadway.messages.topology import Queue
 from broadway.ports import PublishError
 from broadway.runtime import metrics
@@ -20,14 +20,6 @@ log = structlog.get_logger(__name__)
 INTERVAL = 10.0  # seconds between two rounds
 AT_A_TIME = 8  # queues: of a broker that was killed, all may be broken
 STRIKES = 2  # canaries in a row that a queue has not taken
-
-
-class Broker(Protocol):
-    """A broker whose queues can be tried and replaced."""
-
-    async def restore(self, queue: Queue) -> int: ...
-    async def accepts(self, queue: Queue) -> bool: ...
-    async def replace(self, queue: Queue) -> None: ...
 
 
 @dataclass(slots=True)
@@ -40,7 +32,7 @@ class QueueProbes:
         depths: How many messages waited in each, by name, in the last round.
     """
 
-    broker: Broker
+    broker: ProbedBroker
     queues: Callable[[], Sequence[Queue]]
     depths: dict[str, int] = field(default_factory=dict)
     _strikes: Counter[str] = field(default_factory=Counter)

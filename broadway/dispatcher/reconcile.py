@@ -8,25 +8,25 @@ import asyncio
 import itertools
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
 
 import structlog
 
 from broadway.dispatcher.board import Board
 from broadway.dispatcher.dispatch import hand_over
-from broadway.domain.job import Job, JobClass, Phase, RetryPolicy
-from broadway.domain.run import PHASE_OF, Run, RunState
+from broadway.dispatcher.ports import ObservedBroker, ReconciledJobs, ReconciledRuns, SilentGraders
+from broadway.domain.job import Job, JobClass, RetryPolicy
+from broadway.domain.run import PHASE_OF
 from broadway.lifecycle.announce import Hold
 from broadway.lifecycle.follow_ups import following
 from broadway.lifecycle.outbox import publish_queued
 from broadway.lifecycle.phases import bring_forward
-from broadway.lifecycle.steps import PhaseJobs, RunSteps, Step, complete
+from broadway.lifecycle.steps import Step, complete
 from broadway.messages.ticket import Tickets
-from broadway.messages.topology import RESULTS, Queue, course_queue, ready_queue
-from broadway.ports import Publisher, PublishError, StoreError
+from broadway.messages.topology import RESULTS, course_queue, ready_queue
+from broadway.ports import PublishError, StoreError
 from broadway.runtime import metrics
 from broadway.runtime.crashpoints import Point, reach
 from broadway.runtime.metrics import Repair
@@ -64,51 +64,6 @@ class Patience:
 PATIENCE = Patience()
 
 
-class JobStore(PhaseJobs, Protocol):
-    """The part of the job store that reconciling needs."""
-
-    async def get_many(self, job_ids: Sequence[str]) -> dict[str, Job]: ...
-    async def stages(self, job_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]: ...
-    async def are_phases_open(self, phases: Sequence[tuple[str, Phase]]) -> list[bool]: ...
-    async def expired(self, now: datetime, *, limit: int) -> list[Job]: ...
-    async def dispatched_before(self, moment: datetime, *, limit: int) -> list[Job]: ...
-    async def queued_of_run(self, run_id: str, phase: Phase) -> list[Job]: ...
-    async def queued(
-        self, course: str, job_class: JobClass, *, limit: int, unless_of: Sequence[str] = ()
-    ) -> list[Job]: ...
-    async def count_queued(self, course: str, job_class: JobClass, *, unless_of: Sequence[str] = ()) -> int: ...
-
-
-class Runs(RunSteps, Protocol):
-    """The part of the run store that reconciling needs."""
-
-    async def unfinished(self, *, limit: int) -> Mapping[str, RunState]: ...
-    async def unpublished(self, now: datetime, *, limit: int) -> list[Run]: ...
-
-
-class Workers(Protocol):
-    """The part of the grader store that reconciling needs."""
-
-    async def silent_since(self, moment: datetime) -> list[str]: ...
-
-
-class QueueState(Protocol):
-    """How many messages wait in a queue, and how many consumers it has."""
-
-    @property
-    def waiting(self) -> int: ...
-    @property
-    def consumers(self) -> int: ...
-
-
-class Broker(Publisher, Protocol):
-    """A publisher that can also tell how much waits in a queue, and whether anything is taken at all."""
-
-    async def depth(self, queue: Queue) -> int: ...
-    async def look(self, queue: Queue) -> QueueState | None: ...
-    async def ping(self) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class _Look:
     """When a backlog was looked at, or first might have been; how many messages were in its queue then."""
@@ -122,10 +77,10 @@ class Reconciler:
     """Sweeps again and again. Every repair is idempotent; a second sweep finds nothing left to do."""
 
     board: Board
-    jobs: JobStore
-    runs: Runs
-    workers: Workers
-    broker: Broker
+    jobs: ReconciledJobs
+    runs: ReconciledRuns
+    graders: SilentGraders
+    broker: ObservedBroker
     policy: RetryPolicy
     lease: timedelta
     tickets: Tickets
@@ -292,7 +247,7 @@ class Reconciler:
     async def _retire_graders(self, now: datetime) -> None:
         silent = now - self.lease
         self.board.forget_graders(silent_since=silent)
-        dead = await self.workers.silent_since(silent)
+        dead = await self.graders.mark_silent_dead(silent)
         if dead:
             _note(Repair.GRADER, len(dead))
             log.warning("graders have gone silent", graders=dead)

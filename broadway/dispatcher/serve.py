@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 import structlog
 
@@ -17,6 +15,7 @@ from broadway.dispatcher.gauges import Gauges
 from broadway.dispatcher.lead import lead
 from broadway.dispatcher.queue_probes import QueueProbes
 from broadway.dispatcher.reconcile import PATIENCE, Patience, Reconciler
+from broadway.domain.grader import Grader
 from broadway.messages.events import GraderHeartbeat
 from broadway.messages.ticket import TICKETS, Tickets
 from broadway.messages.topology import DISPATCHER
@@ -72,7 +71,7 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, p
         board=board,
         jobs=store.jobs,
         runs=store.runs,
-        workers=store.workers,
+        graders=store.graders,
         broker=rabbit,
         policy=settings.retry_policy,
         lease=settings.lease,
@@ -101,17 +100,17 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, p
 
 
 async def _known_graders(store: Store) -> list[tuple[GraderHeartbeat, datetime]]:
-    """What the graders that live said last, and when, so that slots are known before the next heartbeats arrive."""
-    return [_known_grader(document) for document in await store.workers.alive()]
+    """The last heartbeats of live graders, and when they came: slots are known before the next heartbeats arrive."""
+    return [_known_grader(grader) for grader in await store.graders.alive()]
 
 
-def _known_grader(document: Mapping[str, Any]) -> tuple[GraderHeartbeat, datetime]:
-    heard_at = document.get("last_seen") or datetime.now(UTC)
+def _known_grader(grader: Grader) -> tuple[GraderHeartbeat, datetime]:
+    heard_at = grader.last_seen or datetime.now(UTC)
     beat = GraderHeartbeat(
-        grader_id=document["_id"],
-        hostname=document.get("worker_hostname", ""),
-        pool=document.get("pool", "default"),
-        slots=document.get("slots", 1),
-        sent_at=document.get("sent_at") or heard_at,
+        grader_id=grader.id,
+        hostname=grader.hostname,
+        pool=grader.pool,
+        slots=1 if grader.slots is None else grader.slots,
+        sent_at=grader.sent_at or heard_at,
     )
     return beat, heard_at

@@ -13,6 +13,7 @@ import uvicorn
 from broadway.domain.course import CourseConfigError, read_courses
 from broadway.domain.job import JobClass
 from broadway.ingest.app import build_app
+from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.later import BackgroundTasks
 from broadway.ingest.commands.limits import Limits
@@ -21,12 +22,17 @@ from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.submit import Submissions
 from broadway.ingest.gateway.broker_accounts import BrokerAccounts
-from broadway.ingest.gateway.sessions import Gateway
+from broadway.ingest.gateway.changes import JobChanges
+from broadway.ingest.gateway.gateway import Gateway
+from broadway.ingest.gateway.handouts import Handouts
+from broadway.ingest.gateway.results import Results
+from broadway.ingest.gateway.sessions import Sessions
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.outages import StoreOutages
 from broadway.ingest.http.server import MAX_FRAME, HttpProtocol, Server, WebSocketProtocol
 from broadway.ingest.live.feed import Feed
 from broadway.ingest.reads.assignments import AssignmentReads
+from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.jobs import JobReads
 from broadway.ingest.reads.reads import Reads
@@ -81,20 +87,21 @@ async def serve(
         patience={"store": STORE_PATIENCE},
     )
     shared = store.shared(linger=LINGER)
-    opened = _Opened(store, shared, rabbit, health)
-    deps = _deps(settings, opened, later=background_tasks.add, answer_within=answer_within)
     name = f"{instance('ingest')}:{settings.bind_port}"
-    async with (
-        background(deps.gateway.run(), deps.feed.run(), health.run(), shared.run(), deps.receiver.run()),
-        background_tasks,
-        deps.outages,
-        _listening(deps.feed, name, store=store, rabbit=rabbit),
-        _accounts(settings, store) as deps.accounts,
-        _http(settings, deps),
-    ):
-        await stop.wait()
-        deps.is_stopping = True
-        deps.feed.close()
+    async with _accounts(settings, store) as accounts:
+        opened = _Opened(store, shared, rabbit, health, accounts)
+        deps = _deps(settings, opened, later=background_tasks.add, answer_within=answer_within)
+        sessions = deps.gateway.sessions
+        async with (
+            background(sessions.run(), deps.feed.run(), health.run(), shared.run(), deps.receiver.run()),
+            background_tasks,
+            deps.outages,
+            _listening(deps.feed, name, store=store, rabbit=rabbit),
+            _http(settings, deps),
+        ):
+            await stop.wait()
+            deps.is_stopping = True
+            deps.feed.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,7 @@ class _Opened:
     shared: Batched
     rabbit: Rabbit
     health: Health
+    accounts: BrokerAccounts | None
 
 
 def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_within: float) -> Deps:
@@ -111,7 +119,36 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
     announcements = Announcements(Announcer(runs=shared.runs, publisher=rabbit), rabbit, later)
     orders = Orders(shared.runs, store.jobs, announcements)
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits)
-    receiver = Receiver(
+    gateway = _gateway(settings, store=store, rabbit=rabbit, later=later)
+    return Deps(
+        settings=settings,
+        limits=limits,
+        store=store,
+        rabbit=rabbit,
+        announcements=announcements,
+        cluster_token=_cluster_token(settings),
+        gateway=gateway,
+        feed=Feed(store.jobs),
+        health=opened.health,
+        outages=StoreOutages(opened.health),
+        courses=store.courses,
+        recent_courses=shared.courses,
+        reads=_reads(store),
+        registration=Registration(store.assignments, limits),
+        hook_settings=HookSettings(store.hooks, store.rosters),
+        starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements),
+        orders=orders,
+        receiver=_receiver(opened, submissions, orders, announcements, answer_within=answer_within),
+        joins=GraderJoins(store.graders, rabbit, opened.accounts, settings),
+        grader_orders=GraderOrders(store.graders, announcements, opened.accounts, gateway.sessions),
+    )
+
+
+def _receiver(
+    opened: _Opened, submissions: Submissions, orders: Orders, announcements: Announcements, *, answer_within: float
+) -> Receiver:
+    store, shared = opened.store, opened.shared
+    return Receiver(
         courses=shared.courses,
         hooks=store.hooks,
         rosters=store.rosters,
@@ -123,26 +160,6 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
         announcements=announcements,
         answer_within=answer_within,
     )
-    return Deps(
-        settings=settings,
-        limits=limits,
-        store=store,
-        rabbit=rabbit,
-        announcements=announcements,
-        cluster_token=_cluster_token(settings),
-        gateway=_gateway(settings, store=store, rabbit=rabbit, later=later),
-        feed=Feed(store.jobs),
-        health=opened.health,
-        outages=StoreOutages(opened.health),
-        courses=store.courses,
-        recent_courses=shared.courses,
-        reads=_reads(store),
-        registration=Registration(store.assignments, limits),
-        hook_settings=HookSettings(store.hooks, store.rosters),
-        starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements),
-        orders=orders,
-        receiver=receiver,
-    )
 
 
 def _reads(store: Store) -> Reads:
@@ -151,6 +168,7 @@ def _reads(store: Store) -> Reads:
         runs=RunReads(store.runs, store.jobs, store.assignments),
         jobs=JobReads(store.jobs, store.runs, store.logs),
         hooks=HookReads(store.hooks, store.deliveries),
+        graders=GraderReads(store.graders),
     )
 
 
@@ -164,7 +182,7 @@ async def _accounts(settings: IngestSettings, store: Store) -> AsyncIterator[Bro
         return
     broker = settings.grader_amqp_url or settings.amqp_url
     async with Management.connect(settings.management_url.get_secret_value(), tls=settings.tls) as management:
-        accounts = BrokerAccounts(management, store.workers, address=broker.get_secret_value())
+        accounts = BrokerAccounts(management, store.graders, address=broker.get_secret_value())
         async with background(accounts.run()):
             yield accounts
 
@@ -173,22 +191,25 @@ def _gateway(settings: IngestSettings, *, store: Store, rabbit: Rabbit, later: L
     recorder = Recorder(
         jobs=store.jobs,
         logs=store.logs,
-        workers=store.workers,
+        graders=store.graders,
         publisher=rabbit,
         policy=settings.retry_policy,
         lease=settings.lease,
     )
+    graders, jobs, policy = store.graders, store.jobs, settings.retry_policy
+    changes = JobChanges(graders, jobs, store.runs, rabbit, policy, later)
+    results = Results(graders, jobs, recorder, changes)
     return Gateway(
-        name=f"{os.uname().nodename}:{settings.bind_port}",
-        workers=store.workers,
-        jobs=store.jobs,
-        runs=store.runs,
-        rabbit=rabbit,
-        recorder=recorder,
-        interval=settings.heartbeat_interval,
-        lease=settings.lease,
-        policy=settings.retry_policy,
-        later=later,
+        sessions=Sessions(
+            name=f"{os.uname().nodename}:{settings.bind_port}",
+            graders=graders,
+            jobs=jobs,
+            changes=changes,
+            interval=settings.heartbeat_interval,
+            lease=settings.lease,
+        ),
+        handouts=Handouts(graders, jobs, rabbit, recorder, results, changes, policy),
+        results=results,
     )
 
 

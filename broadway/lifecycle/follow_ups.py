@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from broadway.domain.grader import StandingOrder
 from broadway.domain.job import Job, JobState, Moved, Outcome
 from broadway.messages.events import CancelJob, Event, GraderOrder, JobRequeued, JobSettled, ids_of
 from broadway.messages.topology import CONTROL, EVENTS, Exchange, control_key, event_key
@@ -37,9 +38,9 @@ def unwanted(job: Job, grader_id: str, generation: int) -> Fact:
     return CONTROL, control_key(grader_id), command
 
 
-def ordered(order: GraderOrder) -> Fact:
-    """The command to a grader that says what is wanted of it."""
-    return CONTROL, control_key(order.grader_id), order
+def ordered(grader_id: str, order: StandingOrder) -> Fact:
+    """The command that tells a grader its standing order."""
+    return CONTROL, control_key(grader_id), GraderOrder.of(grader_id, order)
 
 
 def settled(job: Job) -> Fact:

@@ -10,10 +10,12 @@ from typing import Protocol, TypeVar
 
 import structlog
 
+from broadway.domain.grader import StandingOrder
 from broadway.domain.job import Attempt, Job, Move, Moved, Outcome, RetryPolicy
 from broadway.domain.result import JobLog
 from broadway.lifecycle.follow_ups import Fact, following, ordered, settled, unwanted
-from broadway.messages.events import Event, GraderHeartbeat, GraderOrder, JobEvent, JobFinished, JobReleased, JobStarted
+from broadway.lifecycle.stores import JobLeases, JobMoves, JobsById
+from broadway.messages.events import Event, GraderHeartbeat, JobEvent, JobFinished, JobReleased, JobStarted
 from broadway.ports import Publisher, Reject
 from broadway.runtime import fault_history, metrics
 from broadway.runtime.crashpoints import Point, reach
@@ -26,37 +28,37 @@ UNUSED = 1 / 3  # of a lease has to be used before it is renewed: most jobs are 
 MAX_LOG = 1024 * 1024  # characters of one execution's log; graders keep far less
 
 
-class JobStore(Protocol):
-    """The part of the job store that recording needs."""
-
-    async def get_many(self, job_ids: Sequence[str]) -> dict[str, Job]: ...
-    async def move(self, moves: dict[str, Move]) -> dict[str, Moved]: ...
-    async def renew_leases(
-        self, execution_ids: Sequence[str], job_ids: Sequence[str], until: datetime, *, unless_after: datetime
-    ) -> None: ...
+class RecordedJobs(JobsById, JobMoves, JobLeases, Protocol):
+    """The operations on stored jobs that recording needs."""
 
 
-class LogStore(Protocol):
-    """The part of the log store that recording needs."""
+class RecordedLogs(Protocol):
+    """Logs that can be stored."""
 
-    async def put(self, logs: Sequence[JobLog]) -> None: ...
+    async def put(self, logs: Sequence[JobLog]) -> None:
+        """Store logs; one that is stored already stays as it is."""
 
 
-class WorkerStore(Protocol):
-    """The part of the grader store that recording needs."""
+class RecordedGraders(Protocol):
+    """The operations on stored graders that recording needs."""
 
-    async def beat(self, heartbeats: Sequence[GraderHeartbeat], *, now: datetime) -> None: ...
-    async def count_starts(self, starts: dict[str, int]) -> None: ...
-    async def orders(self, worker_ids: Sequence[str]) -> dict[str, GraderOrder]: ...
+    async def beat(self, heartbeats: Sequence[GraderHeartbeat], *, now: datetime) -> None:
+        """Store heartbeats as heard at ``now``; one that is older than the stored one changes nothing."""
+
+    async def count_starts(self, starts: dict[str, int]) -> None:
+        """Add to the numbers of jobs that graders have started, by grader."""
+
+    async def orders(self, grader_ids: Sequence[str]) -> dict[str, StandingOrder]:
+        """Return the standing orders of those of the graders that have been given any, by id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recorder:
     """Records batches of events; recording an event again changes nothing."""
 
-    jobs: JobStore
-    logs: LogStore
-    workers: WorkerStore
+    jobs: RecordedJobs
+    logs: RecordedLogs
+    graders: RecordedGraders
     publisher: Publisher
     policy: RetryPolicy
     lease: timedelta
@@ -92,7 +94,7 @@ class Recorder:
     ) -> None:
         if beats:
             now = datetime.now(UTC)
-            await self.workers.beat(beats, now=now)
+            await self.graders.beat(beats, now=now)
             running = [job for beat in beats for job in beat.running]
             until = now + self.lease
             await self.jobs.renew_leases(
@@ -104,7 +106,7 @@ class Recorder:
             await self._stop_unwanted(beats)
             await self._repeat_orders(beats)
         starts = Counter(e.grader_id for e in events if isinstance(e, JobStarted) and _is_news(e, moved))
-        await self.workers.count_starts(dict(starts))
+        await self.graders.count_starts(dict(starts))
 
     async def _stop_unwanted(self, beats: Sequence[GraderHeartbeat]) -> None:
         """Tell graders again of what they run for nothing: the first command may have been lost."""
@@ -117,11 +119,11 @@ class Recorder:
 
     async def _repeat_orders(self, beats: Sequence[GraderHeartbeat]) -> None:
         """Tell graders again what is wanted of them, if they do not know: they may have been away when it was said."""
-        orders = await self.workers.orders([beat.grader_id for beat in beats if not beat.leaving])
+        orders = await self.graders.orders([beat.grader_id for beat in beats if not beat.leaving])
         for beat in beats:
             order = orders.get(beat.grader_id)
             if order and order.revision > beat.order:
-                await self.publisher.publish(*ordered(order))
+                await self.publisher.publish(*ordered(beat.grader_id, order))
 
     def _moves(self, events: Sequence[JobEvent]) -> dict[str, Move]:
         by_job: dict[str, list[JobEvent]] = {}

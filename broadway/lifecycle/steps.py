@@ -8,12 +8,13 @@ from typing import Protocol
 from broadway.domain.job import Job, Move, Moved, Phase
 from broadway.domain.run import Order, PlannedJob, Run, RunState, plan_jobs
 from broadway.lifecycle.follow_ups import Fact, following
+from broadway.lifecycle.stores import JobMoves, JobsOfRuns, RunSummaries
 
 # The reconciler leaves a phase alone for this long while the process that began it publishes its jobs.
 PUBLISH_GRACE = timedelta(seconds=6)
 
 
-class RunSteps(Protocol):
+class RunSteps(RunSummaries, Protocol):
     """The operations on stored runs that steps need."""
 
     async def insert(self, run: Run) -> bool:
@@ -21,9 +22,6 @@ class RunSteps(Protocol):
 
     async def get(self, run_id: str) -> Run | None:
         """Return a run with its roster and config, or None."""
-
-    async def summary(self, run_id: str) -> Run | None:
-        """Return a run without its roster and config, or None."""
 
     async def advance(self, run: Run, target: RunState, *, now: datetime, publish_at: datetime | None) -> bool:
         """Move a run to another state and clear its order; return False if it has changed since it was read."""
@@ -38,7 +36,7 @@ class RunSteps(Protocol):
         """Record that all jobs of a phase are published, unless the run has changed since it was read."""
 
 
-class PhaseJobs(Protocol):
+class PhaseJobs(JobsOfRuns, JobMoves, Protocol):
     """The operations on stored jobs that steps need."""
 
     async def insert(self, planned: Sequence[PlannedJob]) -> None:
@@ -52,12 +50,6 @@ class PhaseJobs(Protocol):
 
     async def has_phase_succeeded(self, run_id: str, phase: Phase) -> bool:
         """Return whether every stored job of a phase has succeeded."""
-
-    async def of_run(self, run_id: str) -> list[Job]:
-        """Return a run's jobs, in the order of phases and of the roster."""
-
-    async def move(self, moves: Mapping[str, Move]) -> dict[str, Moved]:
-        """Apply moves to jobs by id, each in one conditional update; return the jobs that exist, before and after."""
 
 
 @dataclass(frozen=True, slots=True)

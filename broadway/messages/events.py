@@ -4,12 +4,12 @@ An operator reads type and subject among a message's headers in the management U
 """
 
 from datetime import datetime
-from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict
 
+from broadway.domain.grader import GraderMode, StandingOrder
 from broadway.domain.job import Execution, FaultPhase, Job, JobClass, Outcome, Phase
 from broadway.domain.run import RunState
 from broadway.domain.trace import log_ids
@@ -286,15 +286,6 @@ class GraderHeartbeat(Event):
         return self.grader_id
 
 
-class GraderMode(StrEnum):
-    """What an operator wants of a grader."""
-
-    ONLINE = "online"
-    PAUSED = "paused"
-    DRAINING = "draining"
-    REVOKED = "revoked"
-
-
 class GraderOrder(Event):
     """A command to a grader: all that its operator wants of it. The one with the highest revision holds.
 
@@ -308,6 +299,13 @@ class GraderOrder(Event):
     mode: GraderMode = GraderMode.ONLINE
     slots: int | None = None
     reason: str = ""
+
+    @classmethod
+    def of(cls, grader_id: str, order: StandingOrder) -> Self:
+        """The command that tells a grader its standing order."""
+        return cls(
+            grader_id=grader_id, revision=order.revision, mode=order.mode, slots=order.slots, reason=order.reason
+        )
 
     @property
     def subject(self) -> str:

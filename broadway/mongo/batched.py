@@ -76,7 +76,7 @@ class BatchedRuns(Runs):
 
     Args:
         collection: Where they are.
-        unhurried: Seconds for which marks of the outbox are collected: the more in one write, the less they cost.
+        linger: Seconds for which marks of the outbox are collected: the more in one write, the less they cost.
     """
 
     def __init__(self, collection: Collection, *, linger: float = 0) -> None:

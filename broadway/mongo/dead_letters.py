@@ -1,29 +1,14 @@
 """The collection ``dead_letter``: messages that no service could handle, kept for operators."""
 
 import hashlib
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from bson.binary import Binary
 
+from broadway.domain.letter import Letter
 from broadway.mongo.collection import Collection, Document, Documents
 
 MAX_BODY = 8 * 1024 * 1024  # bytes that are kept of a message
-
-
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """A message as it died: in which queue, why, about what, and how often it has."""
-
-    id: str
-    message_id: str
-    queue: str
-    subject: str
-    reason: str
-    body: bytes
-    count: int
-    first_at: datetime
-    last_at: datetime
 
 
 class DeadLetters:
@@ -52,6 +37,11 @@ class DeadLetters:
         """The last that died, latest first."""
         found = await self._letters.find({}, sort=[("last_at", -1), ("_id", 1)], limit=limit)
         return [_letter(document) for document in found]
+
+    async def newest(self) -> Letter | None:
+        """Return the letter that died last, without its body, or None."""
+        found = await self._letters.find_one({}, {"body": 0}, sort=[("last_at", -1)])
+        return _letter(found) if found else None
 
     async def get(self, letter_id: str) -> Letter | None:
         found = await self._letters.find_one({"_id": letter_id})

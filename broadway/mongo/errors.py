@@ -49,14 +49,14 @@ async def translated(call: Awaitable[Answer]) -> Answer:
     try:
         return await call
     except PyMongoError as error:
-        raise store_error(error) from error
+        raise _store_error(error) from error
     except InvalidBSON:  # a stored document cannot be decoded; no document of the caller's is at fault
         raise
     except BSONError as error:
         raise UnstorableError(str(error)) from error
 
 
-def store_error(error: PyMongoError) -> StoreError:
+def _store_error(error: PyMongoError) -> StoreError:
     """Translate an error of the driver."""
     match error:
         case ConnectionFailure():

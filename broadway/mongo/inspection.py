@@ -8,14 +8,17 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
 from broadway.domain.course import Course
+from broadway.domain.grader import Grader
+from broadway.domain.letter import Letter
 from broadway.mongo.collection import Document
 from broadway.mongo.courses import Courses
+from broadway.mongo.dead_letters import DeadLetters
 from broadway.mongo.errors import translated
+from broadway.mongo.graders import Graders
 from broadway.mongo.hooks import Deliveries
 from broadway.mongo.jobs import Jobs
 from broadway.mongo.logs import Logs
 from broadway.mongo.runs import Runs
-from broadway.mongo.workers import Workers
 
 Database = AsyncDatabase[dict[str, Any]]
 
@@ -24,16 +27,17 @@ Database = AsyncDatabase[dict[str, Any]]
 class Inspection:
     """What was found. ``ahead`` is by how much the server's clock is ahead of this host's.
 
-    ``missing_indexes`` are named as in ``grading_job.by_run``; ``letter`` is the newest dead letter, without its body.
+    ``missing_indexes`` are named as in ``grading_job.by_run``; ``graders`` are the live ones; ``letter`` is the newest
+    dead letter, without its body.
     """
 
     is_replicated: bool
     ahead: timedelta
     missing_indexes: list[str]
     courses: list[Course]
-    graders: list[Document]
+    graders: list[Grader]
     letters: int
-    letter: Document | None
+    letter: Letter | None
 
     @classmethod
     async def take(cls, dsn: str, *, primary: str, logs: str, within: float) -> Self:
@@ -60,15 +64,15 @@ class Inspection:
             hello = await client.admin.command("hello")
             between = begun + (datetime.now(UTC) - begun) / 2
             main = client[primary]
-            letters = main["dead_letter"]
+            letters = DeadLetters(main["dead_letter"])
             return cls(
                 is_replicated="setName" in hello or hello.get("msg") == "isdbgrid",
                 ahead=hello["localTime"].replace(tzinfo=UTC) - between,
                 missing_indexes=await _missing(main, client[logs]),
                 courses=await Courses(main["course"]).all(),
-                graders=await Workers(main["worker_node"]).alive(),
-                letters=await letters.count_documents({}),
-                letter=await letters.find_one({}, {"body": 0}, sort=[("last_at", -1)]),
+                graders=await Graders(main["worker_node"]).alive(),
+                letters=await letters.count(),
+                letter=await letters.newest(),
             )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from broadway.domain.job import Attempt, FaultPhase, Job, JobClass, JobState, Move, Moved, Outcome, Phase
 from broadway.domain.run import PlannedJob
+from broadway.domain.waiting import WaitingKey, waiting_key
 from broadway.mongo.assignments import check_storable
 from broadway.mongo.collection import (
     Collection,
@@ -157,9 +158,9 @@ class Jobs:
             {"$set": {"lease_expires_at": until}},
         )
 
-    async def held_by(self, worker_id: str) -> list[Job]:
+    async def held_by(self, grader_id: str) -> list[Job]:
         """Jobs that a grader runs, as far as is known."""
-        found = await self._jobs.find({"state": JobState.RUNNING.value, "worker_id": {"$eq": worker_id}}, _WITHOUT_BULK)
+        found = await self._jobs.find({"state": JobState.RUNNING.value, "worker_id": {"$eq": grader_id}}, _WITHOUT_BULK)
         return [_job(document) for document in found]
 
     async def are_any_waiting(self, pool: str) -> bool:
@@ -235,20 +236,20 @@ class Jobs:
         """How many jobs of a course have not started."""
         return await self._jobs.count_documents({"course": {"$eq": course}, **_WAITING})
 
-    async def waiting_in_course(self, course: str) -> list[tuple[bool, datetime, int, str]]:
-        """The jobs of a course that have not started, as keys: (bulk, queued at, index, id), in no order."""
+    async def waiting_in_course(self, course: str) -> list[WaitingKey]:
+        """Return the keys of a course's jobs that wait for their first start, in no order."""
         return await self._waiting({"course": {"$eq": course}})
 
-    async def waiting_in_run(self, run_id: str) -> list[tuple[bool, datetime, int, str]]:
-        """The jobs of a run that have not started, as keys."""
+    async def waiting_in_run(self, run_id: str) -> list[WaitingKey]:
+        """Return the keys of a run's jobs that wait for their first start, in no order."""
         return await self._waiting({"grading_run_id": {"$eq": run_id}})
 
-    async def _waiting(self, wanted: Document) -> list[tuple[bool, datetime, int, str]]:
+    async def _waiting(self, wanted: Document) -> list[WaitingKey]:
         found = await self._jobs.find({**wanted, **_WAITING}, {"class": 1, "queued_at": 1, "index": 1})
-        return [(d["class"] == JobClass.BULK.value, d["queued_at"], d["index"], str(d["_id"])) for d in found]
+        return [waiting_key(str(d["_id"]), JobClass(d["class"]), d["queued_at"], d["index"]) for d in found]
 
     async def position(self, job: Job) -> int:
-        """How many jobs of the same course start before this one, if nothing changes."""
+        """Return how many jobs of the same course have a smaller waiting key; of equal ones the id does not count."""
         backlog = {"course": job.course, **_WAITING}
         same_class = {**backlog, "class": job.job_class.value}
         # Two questions instead of one with $or, for which not every store uses an index.

@@ -5,6 +5,7 @@ from secrets import token_bytes
 
 from broadway.mongo.collection import Collection, Documents
 from broadway.mongo.errors import DuplicateKeyError
+from broadway.ports import StoreError
 
 _BYTES = 32
 
@@ -16,9 +17,14 @@ class Secrets:
         self._secrets = Documents(collection)
 
     async def get(self, name: str) -> bytes:
-        """A secret, the same for everybody who asks."""
+        """Return a secret, the same for every process; it is made at the first request.
+
+        Raises:
+            StoreError: Another program removes the secret at the same time.
+        """
         with contextlib.suppress(DuplicateKeyError):  # somebody else asked at the same moment
             await self._secrets.update_one({"_id": name}, {"$setOnInsert": {"value": token_bytes(_BYTES)}}, upsert=True)
         found = await self._secrets.find_one({"_id": name})
-        assert found is not None  # noqa: S101 - it is there now
+        if found is None:
+            raise StoreError(f"the secret {name} was removed from the store while it was read")
         return bytes(found["value"])

@@ -22,13 +22,13 @@ from broadway.mongo.client import Client
 from broadway.mongo.courses import Courses
 from broadway.mongo.dead_letters import DeadLetters
 from broadway.mongo.errors import translated
+from broadway.mongo.graders import Graders
 from broadway.mongo.hooks import Deliveries, Hooks, Quotas, Rosters
 from broadway.mongo.jobs import Jobs
 from broadway.mongo.leases import Leases
 from broadway.mongo.logs import Logs
 from broadway.mongo.runs import Runs
 from broadway.mongo.secrets import Secrets
-from broadway.mongo.workers import Workers
 from broadway.ports import StoreError
 
 DURABLE = WriteConcern("majority", j=True, wtimeout=10_000)
@@ -47,7 +47,7 @@ class Store:
     runs: Runs
     jobs: Jobs
     logs: Logs
-    workers: Workers
+    graders: Graders
     leases: Leases
     secrets: Secrets
     dead_letters: DeadLetters
@@ -97,7 +97,7 @@ class Store:
             runs=Runs(main["grading_run"]),
             jobs=Jobs(main["grading_job"]),
             logs=Logs(client.get_database(logs, write_concern=DURABLE)["job_log"]),
-            workers=Workers(main["worker_node"]),
+            graders=Graders(main["worker_node"]),
             leases=Leases(main["service_lease"]),
             secrets=Secrets(main["service_secret"]),
             dead_letters=DeadLetters(main["dead_letter"]),

@@ -28,7 +28,7 @@ from broadway.messages.topology import (
     Exchange,
     Queue,
 )
-from broadway.ports import Handler, PublishError
+from broadway.ports import Handler, PublishError, QueueState
 from broadway.rabbit.calls import BROKEN, CALL_TIMEOUT, call
 from broadway.rabbit.connecting import (
     HEARTBEAT,
@@ -40,7 +40,7 @@ from broadway.rabbit.connecting import (
     unconnected,
     unreachable,
 )
-from broadway.rabbit.declaring import QueueState, declare, look
+from broadway.rabbit.declaring import declare, look
 from broadway.rabbit.probing import accepts, pass_message
 from broadway.rabbit.publishing import ConfirmedPublisher
 from broadway.rabbit.single_take import SingleTake

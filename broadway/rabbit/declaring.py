@@ -1,6 +1,5 @@
 """Declaring queues, and looking at them."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from aio_pika.abc import (
@@ -8,17 +7,10 @@ from aio_pika.abc import (
 )
 
 from broadway.messages.topology import Queue
+from broadway.ports import QueueState
 from broadway.rabbit.calls import CALL_TIMEOUT
 
 PING = "ping"  # the type of messages that are sent only to see whether they are taken
-
-
-@dataclass(frozen=True, slots=True)
-class QueueState:
-    """How many messages wait in a queue, and how many consumers it has."""
-
-    waiting: int
-    consumers: int
 
 
 async def declare(channel: Any, queue: Queue, *, robust: bool | None, is_guest: bool = False) -> Any:

@@ -18,7 +18,7 @@ from aio_pika.abc import (
 from broadway.messages.envelope import Decoder, UndecodableError, decode_dead_letter
 from broadway.messages.events import Event
 from broadway.messages.topology import Queue, grader_of
-from broadway.ports import GiveBack, Handler, PublishError, Reject, Retry
+from broadway.ports import GiveBack, Handler, PublishError, QueueDepths, Reject, Retry
 from broadway.rabbit.calls import BROKEN, CALL_TIMEOUT, call, close
 from broadway.rabbit.consumer import Consumer
 from broadway.rabbit.declaring import PING, declare
@@ -64,18 +64,11 @@ class Timings:
 TIMINGS = Timings()
 
 
-class Broker(DeadLetterBox, Protocol):
-    """The part of a client of the broker that a subscription needs."""
+class SubscribedBroker(DeadLetterBox, QueueDepths, Protocol):
+    """The operations on the broker that a subscription needs."""
 
     async def consuming_channel(self) -> AbstractRobustChannel:
         """Open a channel to consume on."""
-
-    async def depth(self, queue: Queue) -> int:
-        """Count the messages that wait in a queue.
-
-        Raises:
-            PublishError: The broker is away, or has no such queue.
-        """
 
 
 class Subscription:
@@ -83,7 +76,7 @@ class Subscription:
 
     def __init__(
         self,
-        broker: Broker,
+        broker: SubscribedBroker,
         queue: Queue,
         handler: Handler,
         decoder: Decoder,

@@ -5,8 +5,9 @@ from typing import Protocol
 
 import structlog
 
-from broadway.domain.job import FaultPhase, Job, Move, Moved
+from broadway.domain.job import FaultPhase, Job
 from broadway.lifecycle.follow_ups import settled
+from broadway.lifecycle.stores import JobMoves
 from broadway.messages.events import DeadLetter, Event, JobDispatched, JobFinished
 from broadway.ports import Publisher, PublishError, Retry, StoreError
 from broadway.runtime import metrics
@@ -16,19 +17,14 @@ log = structlog.get_logger(__name__)
 _FATAL = (JobDispatched.type, JobFinished.type)
 
 
-class JobStore(Protocol):
-    """The part of the job store that dead letters need."""
-
-    async def move(self, moves: dict[str, Move]) -> dict[str, Moved]: ...
-
-
 class LetterStore(Protocol):
-    """The part of the dead-letter store that is written."""
+    """Dead letters that can be stored."""
 
-    async def put(self, *, message_id: str, subject: str, queue: str, reason: str, body: bytes) -> None: ...
+    async def put(self, *, message_id: str, subject: str, queue: str, reason: str, body: bytes) -> None:
+        """Store a dead letter; the same message from the same queue again is counted, not stored twice."""
 
 
-async def handle_dead_letter(event: Event, *, jobs: JobStore, letters: LetterStore, publisher: Publisher) -> None:
+async def handle_dead_letter(event: Event, *, jobs: JobMoves, letters: LetterStore, publisher: Publisher) -> None:
     """File a dead letter; an outage is no end of it.
 
     Raises:
@@ -41,7 +37,7 @@ async def handle_dead_letter(event: Event, *, jobs: JobStore, letters: LetterSto
         raise Retry(str(error)) from error
 
 
-async def file_dead_letter(event: DeadLetter, *, jobs: JobStore, letters: LetterStore, publisher: Publisher) -> None:
+async def file_dead_letter(event: DeadLetter, *, jobs: JobMoves, letters: LetterStore, publisher: Publisher) -> None:
     """Keep one dead letter; if it was a job on its way or an outcome, end that job as an infrastructure error."""
     log.error("dead letter", queue=event.queue, about=event.subject, reason=event.reason)
     await letters.put(

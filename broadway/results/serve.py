@@ -23,7 +23,7 @@ async def serve(settings: ResultsSettings, *, store: Store, rabbit: Rabbit, stop
     recorder = Recorder(
         jobs=store.jobs,
         logs=store.logs,
-        workers=store.workers,
+        graders=store.graders,
         publisher=rabbit,
         policy=settings.retry_policy,
         lease=settings.lease,

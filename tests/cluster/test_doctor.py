@@ -87,7 +87,7 @@ async def healthy(cluster: Cluster) -> None:
     cluster.graders.start("host1")
 
     async def is_known() -> bool:
-        return bool(await cluster.opened.store.workers.alive())
+        return bool(await cluster.opened.store.graders.alive())
 
     async def is_led() -> bool:
         state = await cluster.opened.rabbit.look(RESULTS)
@@ -159,7 +159,7 @@ async def test_graders_of_a_pool_with_different_runtimes(cluster: Cluster) -> No
     beat = GraderHeartbeat(
         grader_id="host2", hostname="h", pool="default", slots=1, runtime="runsc", sent_at=datetime.now(UTC)
     )
-    await cluster.opened.store.workers.beat([beat], now=datetime.now(UTC))
+    await cluster.opened.store.graders.beat([beat], now=datetime.now(UTC))
 
     sick = await examine(cluster)
 

@@ -200,7 +200,7 @@ async def test_untrusted_stages_wait_for_a_grader_that_knows_them(cluster: Clust
     cluster.graders.start("native", slots=1)
     old, given = poller(cluster, "old"), []
     await old.register()
-    await until(lambda: cluster.opened.store.workers.is_any_extended("default"))
+    await until(lambda: cluster.opened.store.graders.is_any_extended("default"))
     await cluster.client.register("cs241", "mp1", students=[UNTRUSTED])
     run_id = await cluster.client.submit("cs241", "mp1", students=6)
 

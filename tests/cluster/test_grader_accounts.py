@@ -172,7 +172,7 @@ async def test_every_join_has_a_password_of_its_own_that_is_kept_nowhere(cluster
     async with login(second):
         pass
 
-    assert str(URL(second).password) not in str(await cluster.opened.store.workers.all())
+    assert str(URL(second).password) not in str(await cluster.opened.store.graders.all())
 
 
 async def test_a_grader_grades_with_its_own_user(cluster: Cluster, management: Management, name: str) -> None:
@@ -300,8 +300,8 @@ async def tell(connection: AbstractConnection, event: JobFinished, key: str, *, 
 async def test_users_of_graders_that_are_gone_are_removed(
     cluster: Cluster, settings: ApiSettings, management: Management, name: str
 ) -> None:
-    workers = cluster.opened.store.workers
-    accounts = BrokerAccounts(management, workers, settings.amqp_url.get_secret_value())
+    graders = cluster.opened.store.graders
+    accounts = BrokerAccounts(management, graders, settings.amqp_url.get_secret_value())
     beat = GraderHeartbeat(grader_id=name, hostname="h", pool="default", slots=1, sent_at=datetime.now(UTC))
 
     async def sweep(after: timedelta) -> bool:
@@ -311,14 +311,14 @@ async def test_users_of_graders_that_are_gone_are_removed(
 
     await join(cluster, name)
     assert await sweep(timedelta(0)), "it has just joined"
-    await workers.beat([beat], now=datetime.now(UTC))
+    await graders.beat([beat], now=datetime.now(UTC))
     assert await sweep(2 * GONE_FOR), "it lives"
-    await workers.mark_dead(name)
+    await graders.mark_dead(name)
     assert await sweep(GONE_FOR / 2), "it may come back"
     assert not await sweep(2 * GONE_FOR)
 
     await join(cluster, name)
-    await workers.beat([beat.model_copy(update={"leaving": True, "sent_at": datetime.now(UTC)})], now=datetime.now(UTC))
+    await graders.beat([beat.model_copy(update={"leaving": True, "sent_at": datetime.now(UTC)})], now=datetime.now(UTC))
     assert not await sweep(2 * LEFT_FOR)
 
 

@@ -8,6 +8,7 @@ from harness import Cluster, stage, until
 from typer.testing import CliRunner, Result
 
 from broadway.cli.app import app
+from broadway.domain.grader import GraderMode
 
 TOKEN = {"Authorization": "Bearer cluster-token"}
 
@@ -88,7 +89,7 @@ async def test_a_drained_grader_stays_so_in_its_next_life(cluster: Cluster) -> N
 async def test_a_grader_that_did_not_hear_an_order_is_told_again(cluster: Cluster) -> None:
     cluster.graders.start("h1")  # it joins by no API, which could tell it
     await until(is_in(cluster, "h1", "online"))
-    await cluster.opened.store.workers.order("h1", {"mode": "paused", "reason": ""})
+    await cluster.opened.store.graders.set_mode("h1", GraderMode.PAUSED, "")
 
     await until(is_in(cluster, "h1", "paused"))
 

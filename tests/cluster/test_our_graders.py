@@ -29,8 +29,8 @@ def address_of(cluster: Cluster, scheme: str = "http") -> str:
 
 async def kinds(cluster: Cluster) -> dict[str, bool]:
     """Whether each living grader is behind a gateway."""
-    documents = await cluster.opened.store.workers.alive()
-    return {document["_id"]: bool(document["gateway"]) for document in documents}
+    graders = await cluster.opened.store.graders.alive()
+    return {grader.id: bool(grader.gateway) for grader in graders}
 
 
 async def test_a_class_is_graded(cluster: Cluster, address: str) -> None:

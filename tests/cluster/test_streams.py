@@ -150,7 +150,7 @@ async def test_new_jobs_behind_and_before_are_noticed(
     lined_up = set()
     add = waiting_line.WaitingLine.add
 
-    def note(self: waiting_line.WaitingLine, keys: Iterable[waiting_line.Key]) -> None:
+    def note(self: waiting_line.WaitingLine, keys: Iterable[waiting_line.WaitingKey]) -> None:
         added = list(keys)
         add(self, added)
         lined_up.update(job_id for *_, job_id in added)

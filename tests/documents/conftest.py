@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 
 import httpx2
 import pytest
-from documents.reading import ROOT
+from documents.reading import API, ROOT
 from documents.shell import Shell
 from harness import Client, Place, free_port, stage, until
 from processes import CLUSTER_TOKEN, QUICK_DISPATCHER, processes
@@ -13,7 +13,6 @@ from servers import Node
 
 COURSE, TOKEN = "cs101", "change-me-staff"  # as in docs/examples/courses.json
 GRADERS = ("host7", "host-1")  # those that documents name
-PORT = "127.0.0.1:1470"  # where documents say that the API is
 Places = Callable[[], contextlib.AbstractAsyncContextManager[Place]]
 
 
@@ -38,7 +37,7 @@ async def shell(places: Places, broker_node: Node, tmp_path_factory: pytest.Temp
             "job": job,
             **dict.fromkeys(("CLUSTER_TOKEN", "TOKEN", "token"), CLUSTER_TOKEN),
         }
-        opened = Shell.open(directory / "checkout", environment, {PORT: address})
+        opened = Shell.open(directory / "checkout", environment, {API: address})
         kept = opened.checkout / ".broadway" / "up" / "token"
         kept.parent.mkdir(parents=True)
         kept.write_text(CLUSTER_TOKEN)

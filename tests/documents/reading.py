@@ -9,6 +9,7 @@ from sybil.example import SybilFailure
 from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
 
 ROOT = Path(__file__).parents[2]
+API = "127.0.0.1:1470"  # its address in documents
 FOLDERS = ("docs", "compose", "demo", "deploy", "tests")
 
 Evaluator = Callable[[Example], str | None]

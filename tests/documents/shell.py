@@ -28,6 +28,7 @@ STAND_INS: Mapping[str, str] = {
     "systemctl": "needs systemd as process 1: the unit has to exist; tests/domain/test_systemd_unit.py reads it",
     "sudo": "is root's business: the command behind it is checked",
     "apt-get": "changes the machine; scripts/bootstrap installs what it names",
+    "unshare": "records messages for a later version",
     "scripts/bootstrap": "has been run before the tests: its arguments are checked",
     "scripts/lock": "asks a package registry",
     "scripts/test": "runs these tests",
@@ -73,6 +74,7 @@ def checkout(directory: Path) -> Path:
         else:
             shutil.copy(source, directory / each)
     (directory / "etc" / "systemd" / "system").mkdir(parents=True)
+    (directory / "tests").mkdir()
     for program in REAL:
         _target(directory, program).symlink_to(_found(program))
     for program, script in LAUNCHERS.items():

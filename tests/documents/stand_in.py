@@ -135,6 +135,13 @@ def git(arguments: Sequence[str]) -> None:
         Path(rest[-1].rpartition("/")[2].removesuffix(".git")).mkdir()
 
 
+def unshare(arguments: Sequence[str]) -> None:
+    """Check that the module that is run in other namespaces is one of the tests' programs."""
+    for module in re.findall(r"-m (\w+)", " ".join(arguments)):
+        if not (ROOT / "tests" / module / "__main__.py").is_file():
+            raise WrongError(f"tests has no program {module}")
+
+
 def sudo(arguments: Sequence[str]) -> None:
     """Run the stand-in of the command behind it."""
     check(arguments[0], arguments[1:])
@@ -165,6 +172,7 @@ STAND_INS: Mapping[str, Callable[[Sequence[str]], None]] = {
     "systemctl": systemctl,
     "git": git,
     "sudo": sudo,
+    "unshare": unshare,
     "apt-get": apt_get,
 }
 

@@ -26,6 +26,7 @@ LINES = {
     "docker build -f Dockerfile -t broadway .": "no file Dockerfile",
     "systemctl enable --now broadway-graders@host7": "no unit broadway-graders@.service",
     "sudo apt-get install nothing-of-ours": "scripts/bootstrap names no nothing-of-ours",
+    "unshare --uts sh -c 'exec ../.venv/bin/python -m recording x'": "tests has no program recording",
     "scripts/bootstrap nothing": "does not name the argument nothing",
     "unheard-of --option": "unheard-of: command not found",
     "cat docs/no-such-file.json": "No such file or directory",

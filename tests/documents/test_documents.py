@@ -3,9 +3,10 @@
 import asyncio
 from pathlib import Path
 
+import httpx2
 import pytest
-from documents.links import dead_links, missing_names, missing_paths, named
-from documents.reading import ROOT, documents, failures, name, unchecked
+from documents.links import dead_links, missing_names, missing_paths, named, targets
+from documents.reading import API, ROOT, documents, failures, name, unchecked
 from documents.schemas import evaluator, wrong_json, wrong_python, wrong_yaml
 from documents.shell import Shell, hidden_command, run_script, run_session
 
@@ -44,6 +45,15 @@ def test_blocks_fit_what_they_show(path: Path) -> None:
 def test_links_lead_somewhere(path: Path) -> None:
     wrong = dead_links(path) + missing_paths(path)
     assert not wrong, "\n".join(wrong)
+
+
+async def test_the_api_has_the_addresses_of_documents(shell: Shell) -> None:
+    addresses = {target for path in documents() for _, target in targets(path) if target.startswith(f"http://{API}/")}
+    async with httpx2.AsyncClient(timeout=30) as client:
+        answers = {each: await client.get(each.replace(API, shell.replaced[API])) for each in addresses}
+
+    assert addresses
+    assert not [each for each, answer in answers.items() if answer.status_code == httpx2.codes.NOT_FOUND]
 
 
 @every_document

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from broadway.domain.grader import GraderMode
 from broadway.domain.job import FaultPhase, JobClass, Outcome, Phase
 from broadway.domain.run import RunState
 from broadway.messages import events
@@ -14,7 +15,6 @@ from broadway.messages.events import (
     CancelJob,
     Event,
     GraderHeartbeat,
-    GraderMode,
     GraderOrder,
     JobDispatched,
     JobEvent,

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broadway.domain.job import JobClass
-from broadway.ingest.live.waiting_line import WaitingLine, key_of
+from broadway.domain.waiting import waiting_key
+from broadway.ingest.live.waiting_line import WaitingLine
 
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -14,7 +15,7 @@ T0 = datetime(2026, 3, 1, tzinfo=UTC)
 def line(*jobs: tuple[str, JobClass, int, int]) -> WaitingLine:
     made = WaitingLine()
     made.add(
-        key_of(name, job_class, T0 + timedelta(seconds=seconds), index) for name, job_class, seconds, index in jobs
+        waiting_key(name, job_class, T0 + timedelta(seconds=seconds), index) for name, job_class, seconds, index in jobs
     )
     return made
 
@@ -41,7 +42,7 @@ def test_whoever_leaves_lets_the_others_move_up() -> None:
 
 def test_standing_in_line_twice_is_standing_there_once() -> None:
     made = line(("a", JobClass.BULK, 0, 0), ("b", JobClass.BULK, 0, 1))
-    made.add([key_of("a", JobClass.BULK, T0 + timedelta(seconds=9), 0)])
+    made.add([waiting_key("a", JobClass.BULK, T0 + timedelta(seconds=9), 0)])
 
     assert (made.position("a"), len(made)) == (0, 2)
 

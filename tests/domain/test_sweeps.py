@@ -73,7 +73,7 @@ def reconciler(kind: type[AnyReconciler], everything: Any, patience: Patience = 
         board=Board(),
         jobs=everything,
         runs=everything,
-        workers=everything,
+        graders=everything,
         broker=everything,
         policy=RetryPolicy(),
         lease=timedelta(seconds=1),

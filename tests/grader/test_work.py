@@ -8,13 +8,14 @@ import pytest
 from fake_containers import FakeContainers
 from harness import small_disk_at, stage
 
+from broadway.domain.grader import GraderMode
 from broadway.domain.job import Outcome, Phase
 from broadway.grader.worker.availability import Availability
 from broadway.grader.worker.runner import Runner
 from broadway.grader.worker.self_check import SelfCheck
 from broadway.grader.worker.spool import Spool
 from broadway.grader.worker.worker import Worker
-from broadway.messages.events import Event, GraderMode, GraderOrder, JobDispatched, JobFinished, JobStarted
+from broadway.messages.events import Event, GraderOrder, JobDispatched, JobFinished, JobStarted
 from broadway.messages.topology import Exchange
 from broadway.ports import GiveBack
 from broadway.runtime.health import Health

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from harness import PATIENCE
 
 from broadway.domain.job import Job, JobClass, Phase
+from broadway.domain.waiting import WaitingKey
 from broadway.ingest.live.feed import Feed
-from broadway.ingest.live.waiting_line import Key
 from broadway.messages.events import JobStarted
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -24,10 +24,10 @@ class Waiting:
     async def get_many(self, job_ids: Sequence[str]) -> dict[str, Job]:
         return {job_id: waiting(job_id) for job_id in job_ids}
 
-    async def waiting_in_course(self, _course: str) -> list[Key]:
+    async def waiting_in_course(self, _course: str) -> list[WaitingKey]:
         return [(True, NOW, index, job_id) for index, job_id in enumerate(self._ids)]
 
-    async def waiting_in_run(self, _run_id: str) -> list[Key]:
+    async def waiting_in_run(self, _run_id: str) -> list[WaitingKey]:
         return []
 
 

@@ -536,8 +536,8 @@ async def test_all_workers(client: Client, course: str, store: Store) -> None:
             sent_at=now,
         )
 
-    await store.workers.beat([beat("busy", busy=True), beat("gone", leaving=True), beat("idle")], now=now)
-    await store.workers.count_starts({f"{course}-busy": 3})
+    await store.graders.beat([beat("busy", busy=True), beat("gone", leaving=True), beat("idle")], now=now)
+    await store.graders.count_starts({f"{course}-busy": 3})
 
     nodes = data(await client.get(f"worker/{course}/all", token=token_of(course)))["worker_nodes"]
     assert [node for node in nodes if node["hostname"].startswith(course)] == [
@@ -554,16 +554,17 @@ async def test_a_workers_clock_does_not_tell_whether_it_is_alive(store: Store, c
     async def beat(sent: float, slots: int, *, heard: float) -> int:
         at = now + timedelta(seconds=off + sent)
         told = GraderHeartbeat(grader_id=name, hostname=name, pool="default", slots=slots, sent_at=at)
-        await store.workers.beat([told], now=now + timedelta(seconds=heard))
-        document = await store.workers.get(name)
-        assert document
-        return int(document["slots"])
+        await store.graders.beat([told], now=now + timedelta(seconds=heard))
+        grader = await store.graders.get(name)
+        assert grader
+        assert grader.slots is not None
+        return grader.slots
 
     assert await beat(0, 2, heard=0) == 2
     assert await beat(-5, 3, heard=1) == 2, "sent earlier, heard later"
-    assert name not in await store.workers.silent_since(now - timedelta(seconds=1))
+    assert name not in await store.graders.mark_silent_dead(now - timedelta(seconds=1))
     assert await beat(-1800, 4, heard=90) == 4, "the clock was set back"
-    assert name in await store.workers.silent_since(now + timedelta(seconds=91))
+    assert name in await store.graders.mark_silent_dead(now + timedelta(seconds=91))
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from broadway import crashpoints, history
-
 WARM = (
     "broadway.cli.doctor",
     "broadway.cli.topology",
@@ -121,8 +119,6 @@ def run(request: Request) -> None:
     os.environ.clear()
     os.environ.update(request.environment)
     os.chdir(request.directory)
-    for armed in (crashpoints, history):  # as their variables were when they were imported
-        importlib.reload(armed)
     first, *rest = request.arguments
     if first == "-m":
         sys.path[0] = request.directory

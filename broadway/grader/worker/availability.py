@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from broadway.domain.grader import GraderMode
 from broadway.grader.worker.self_check import SelfCheck
-from broadway.messages.events import GraderMode, GraderOrder
+from broadway.messages.events import GraderOrder
 
 log = structlog.get_logger(__name__)
 

@@ -1,7 +1,7 @@
 """The outcomes that were reported last: their jobs may come back, since an ack was lost, or the outcome itself."""
 
 from broadway.domain.result import document_size
-from broadway.grader.worker.spool import AboutJob
+from broadway.grader.worker.starts import AboutJob
 from broadway.messages.events import JobFinished
 
 MOST = 100

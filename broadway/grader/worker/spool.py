@@ -8,26 +8,24 @@ from typing import Generic, Protocol, Self, TypeVar
 import structlog
 from pydantic import ValidationError
 
+from broadway.grader.worker.starts import AboutJob
+
 log = structlog.get_logger(__name__)
-
-
-class AboutJob(Protocol):
-    """What tells which start of which job it is about."""
-
-    @property
-    def job_id(self) -> str: ...
-    @property
-    def generation(self) -> int: ...
-    @property
-    def attempt(self) -> int: ...
 
 
 class SpooledModel(AboutJob, Protocol):
     """An outcome that can be written down and read again."""
 
-    def model_dump_json(self) -> str: ...
+    def model_dump_json(self) -> str:
+        """Return the outcome as JSON."""
+
     @classmethod
-    def model_validate_json(cls, json_data: bytes) -> Self: ...
+    def model_validate_json(cls, json_data: bytes) -> Self:
+        """Read an outcome from JSON.
+
+        Raises:
+            ValueError: It is not such an outcome.
+        """
 
 
 Outcome = TypeVar("Outcome", bound=SpooledModel)

@@ -25,11 +25,12 @@ from broadway.domain.webhook import (
     submission_key,
 )
 from broadway.ingest.commands.limits import RejectedError
-from broadway.ingest.commands.stores import Courses, DeliveryStore, Quotas, RecentHooks, RecentRosters
+from broadway.ingest.commands.stores import DeliveryStore, Quotas, RecentHooks, RecentRosters
 from broadway.ingest.commands.submit import KeyReusedError, RunRequest, Submission, Submissions, run_id_of
 from broadway.lifecycle.announce import Announcements
 from broadway.lifecycle.orders import Orders, RunIsBusyError
 from broadway.lifecycle.steps import RunSteps
+from broadway.lifecycle.stores import CoursesById
 from broadway.ports import Retry, StoreError, UnstorableError
 from broadway.runtime import metrics
 
@@ -46,7 +47,7 @@ KEPT_BODY = 64 * 1024  # bytes of a body that are kept for staff to look at
 class Receiver:
     """Stores deliveries, then decides them."""
 
-    courses: Courses
+    courses: CoursesById
     hooks: RecentHooks
     rosters: RecentRosters
     deliveries: DeliveryStore

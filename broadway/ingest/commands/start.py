@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from broadway.domain.assignment import Env
 from broadway.domain.course import Course
 from broadway.domain.run import Run
-from broadway.ingest.commands.stores import AssignmentConfigs, AssignmentRosters
 from broadway.ingest.commands.submit import (
     RunRequest,
     Submission,
@@ -21,6 +20,7 @@ from broadway.ingest.commands.submit import (
 from broadway.lifecycle.announce import Announcements
 from broadway.lifecycle.orders import RUN_NOT_FOUND, NoRunError
 from broadway.lifecycle.steps import RunSteps
+from broadway.lifecycle.stores import AssignmentConfigs, AssignmentRosters
 from broadway.runtime import fault_history
 
 log = structlog.get_logger(__name__)

@@ -4,25 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from broadway.domain.course import Course
 from broadway.domain.roster import Roster
 from broadway.domain.run import PlannedJob
 from broadway.domain.webhook import Delivery, Hook, Quota
 from broadway.lifecycle.steps import PhaseJobs
-
-
-class Courses(Protocol):
-    """Courses by id."""
-
-    async def get(self, course_id: str) -> Course | None:
-        """Return a course, or None."""
-
-
-class AssignmentConfigs(Protocol):
-    """The configs of assignments."""
-
-    async def get(self, course: str, assignment: str) -> dict[str, Any] | None:
-        """Return a config as it was posted, absent keys as None; None if there is no such assignment."""
+from broadway.lifecycle.stores import AssignmentConfigs
 
 
 class AssignmentRegistry(AssignmentConfigs, Protocol):
@@ -34,13 +20,6 @@ class AssignmentRegistry(AssignmentConfigs, Protocol):
         Raises:
             UnstorableError: The config is too large; the earlier one stays.
         """
-
-
-class AssignmentRosters(Protocol):
-    """The rosters of assignments."""
-
-    async def get(self, course: str, assignment: str) -> Roster | None:
-        """Return the roster of an assignment, or None."""
 
 
 class SubmittedJobs(PhaseJobs, Protocol):

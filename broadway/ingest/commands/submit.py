@@ -18,9 +18,10 @@ from broadway.domain.course import Course
 from broadway.domain.job import Phase
 from broadway.domain.run import PIPELINE_OF, Run, RunState, plan_jobs
 from broadway.ingest.commands.limits import Limits, RejectedError, allowed, check_env
-from broadway.ingest.commands.stores import AssignmentConfigs, SubmittedJobs
+from broadway.ingest.commands.stores import SubmittedJobs
 from broadway.lifecycle.phases import begin
 from broadway.lifecycle.steps import RunSteps, Step, complete
+from broadway.lifecycle.stores import AssignmentConfigs
 from broadway.runtime.crashpoints import Point, reach
 
 

@@ -24,11 +24,18 @@ MAX_CONNECTIONS = 6  # two; two whose end the broker has not noticed; two that t
 SPARE_CHANNELS = 32  # besides those of slots: for commands and publishing, and to see what queues there are
 
 
-class Workers(Protocol):
-    """The part of the grader store that accounts need."""
+class AccountHolders(Protocol):
+    """The operations on stored graders that their users at the broker need."""
 
-    async def set_account(self, worker_id: str, user: str | None) -> None: ...
-    async def with_unneeded_accounts(self, *, left_before: datetime, gone_before: datetime) -> list[str]: ...
+    async def set_account(self, grader_id: str, user: str | None) -> None:
+        """Store the name of a grader's user, or that it has none."""
+
+    async def with_unneeded_accounts(self, *, left_before: datetime, gone_before: datetime) -> list[str]:
+        """Return ids of graders with users that are unneeded.
+
+        These graders have been revoked, have joined last before ``left_before`` and said goodbye since, or have joined
+        and been heard of last before ``gone_before``.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +44,12 @@ class BrokerAccounts:
 
     Args:
         management: The broker's management API, as an administrator.
-        workers: Where it is noted who has a user.
+        graders: The stored graders, with the names of their users.
         address: The broker, as graders reach it; with whatever login, which they are not told.
     """
 
     management: Management
-    workers: Workers
+    graders: AccountHolders
     address: str
 
     async def open(self, grader_id: str, *, pool: str, slots: int) -> str:
@@ -52,7 +59,7 @@ class BrokerAccounts:
             ManagementError: The management API refuses or is away.
         """
         user, password = grader_user(grader_id), token_urlsafe(32)
-        await self.workers.set_account(grader_id, user)  # before there is one, so that it is found to be removed
+        await self.graders.set_account(grader_id, user)  # before there is one, so that it is found to be removed
         await self.management.put("users", user, body={"password": password, "tags": ""})
         await self.limit(grader_id, slots)
         await self._grant(user, grader_grants(grader_id, pool))
@@ -70,7 +77,7 @@ class BrokerAccounts:
         vhost = virtual_host(self.address)
         with contextlib.suppress(ManagementError):  # it is exclusive, and goes with its connection
             await self.management.delete("queues", vhost, control_queue(grader_id).name)
-        await self.workers.set_account(grader_id, None)
+        await self.graders.set_account(grader_id, None)
         log.info("broker user removed", grader=grader_id)
 
     async def run(self) -> None:
@@ -84,7 +91,7 @@ class BrokerAccounts:
 
     async def sweep(self, now: datetime) -> None:
         """Remove the users that nobody needs at a moment."""
-        for grader_id in await self.workers.with_unneeded_accounts(
+        for grader_id in await self.graders.with_unneeded_accounts(
             left_before=now - LEFT_FOR, gone_before=now - GONE_FOR
         ):
             await self.close(grader_id)

@@ -6,20 +6,11 @@ from starlette.requests import Request
 
 from broadway.domain.course import Course, same_secret
 from broadway.ingest.http.answers import Refused
+from broadway.lifecycle.stores import CourseList, CoursesById
 
 
-class CourseTokens(Protocol):
-    """Courses and their tokens."""
-
-    async def get(self, course_id: str) -> Course | None:
-        """Return a course, or None."""
-
-
-class AllCourses(CourseTokens, Protocol):
+class AllCourses(CoursesById, CourseList, Protocol):
     """Courses and their tokens, which can be listed."""
-
-    async def all(self) -> list[Course]:
-        """Return every course."""
 
 
 def bearer_token(request: Request) -> str:
@@ -43,7 +34,7 @@ def parse_bearer(header: str) -> str:
     return parts[1]
 
 
-async def authorize(request: Request, courses: CourseTokens, *, query: bool = False) -> Course:
+async def authorize(request: Request, courses: CoursesById, *, query: bool = False) -> Course:
     """The course in the path, if the request may ask about it; ``query`` admits its query tokens too.
 
     Raises:

@@ -7,19 +7,20 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.start import RunStarts
-from broadway.ingest.gateway.broker_accounts import BrokerAccounts
-from broadway.ingest.gateway.sessions import Gateway
-from broadway.ingest.http.auth import AllCourses, CourseTokens
+from broadway.ingest.gateway.gateway import Gateway
+from broadway.ingest.http.auth import AllCourses
 from broadway.ingest.http.outages import StoreOutages
 from broadway.ingest.live.feed import Feed
 from broadway.ingest.reads.reads import Reads
 from broadway.lifecycle.announce import Announcements
 from broadway.lifecycle.orders import Orders
+from broadway.lifecycle.stores import CoursesById
 from broadway.mongo.store import Store
 from broadway.rabbit.client import Rabbit
 from broadway.runtime.health import Health
@@ -30,8 +31,7 @@ from broadway.settings.programs import IngestSettings
 class Deps:
     """Services, stores and settings that handlers use.
 
-    ``recent_courses`` may be one second behind the store: it serves submissions. ``accounts`` is None if graders get no
-    broker users of their own.
+    ``recent_courses`` may be one second behind the store: it serves submissions.
     """
 
     settings: IngestSettings
@@ -45,14 +45,15 @@ class Deps:
     health: Health
     outages: StoreOutages
     courses: AllCourses
-    recent_courses: CourseTokens
+    recent_courses: CoursesById
     reads: Reads
     registration: Registration
     hook_settings: HookSettings
     starts: RunStarts
     orders: Orders
     receiver: Receiver
-    accounts: BrokerAccounts | None = None
+    joins: GraderJoins
+    grader_orders: GraderOrders
     is_stopping: bool = False
 
 

@@ -9,7 +9,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from broadway.domain.grader import RevokedError
 from broadway.domain.pages import CursorError
+from broadway.ingest.commands.graders import BrokerUsersUnavailableError, GraderOrderError, NoGraderError
 from broadway.ingest.commands.limits import InvalidEnvError, NoConfigError, RejectedError
 from broadway.ingest.commands.start import NoAssignmentError, NotInRosterError
 from broadway.ingest.commands.submit import KeyReusedError
@@ -40,6 +42,10 @@ def exception_handlers() -> Mapping[Any, Any]:
         NoRunError: _refuse(404),
         OrderError: _refuse(409),
         NoConfigError: _refuse(409),
+        NoGraderError: _refuse(404),
+        RevokedError: _refuse(403),
+        GraderOrderError: _refuse(409),
+        BrokerUsersUnavailableError: _refuse(503),
         StoreError: _on_store_away,
         HTTPException: _on_http_exception,
         ClientDisconnect: _on_disconnect,

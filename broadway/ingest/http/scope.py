@@ -5,14 +5,13 @@ An object of another course is answered like one that does not exist.
 
 from starlette.requests import Request
 
+from broadway.domain.grader import Grader
 from broadway.domain.job import Job
 from broadway.domain.run import Run
 from broadway.domain.webhook import Delivery, Hook
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import authorize, authorize_cluster
 from broadway.ingest.http.deps import Deps
-from broadway.messages.events import GraderMode
-from broadway.mongo.workers import Attached
 
 RUN_NOT_FOUND = "grading run with the given ID not found"
 JOB_NOT_FOUND = "grading job with the given ID not found"
@@ -75,25 +74,15 @@ async def own_delivery(request: Request, deps: Deps) -> Delivery:
     return delivery
 
 
-async def attached_grader(request: Request, deps: Deps) -> Attached:
+async def attached_grader(request: Request, deps: Deps) -> Grader:
     """Return the grader in the path, which has registered with a gateway.
 
     Raises:
-        Refused: 401, or 403 if the grader has been revoked.
+        Refused: 401.
+        RevokedError: The grader has been revoked.
     """
     authorize_cluster(request, deps.cluster_token)
-    worker = await deps.gateway.known(request.path_params["worker_id"])
-    if worker is None:
+    grader = await deps.gateway.sessions.admitted(request.path_params["worker_id"])
+    if grader is None:
         raise Refused(401, "worker not found")
-    demand_admitted(worker)
-    return worker
-
-
-def demand_admitted(worker: Attached | None) -> None:
-    """Return unless the grader has been revoked.
-
-    Raises:
-        Refused: 403.
-    """
-    if worker is not None and worker.mode is GraderMode.REVOKED:
-        raise Refused(403, f"grader {worker.id} has been revoked")
+    return grader

@@ -16,7 +16,9 @@ from typing import Literal, Protocol
 import structlog
 
 from broadway.domain.job import Job, Outcome
-from broadway.ingest.live.waiting_line import Key, WaitingLine
+from broadway.domain.waiting import WaitingKey
+from broadway.ingest.live.waiting_line import WaitingLine
+from broadway.lifecycle.stores import JobsById
 from broadway.messages.events import Event, JobSettled, JobStarted, RunAdvanced
 from broadway.ports import StoreError
 
@@ -33,12 +35,14 @@ NEWS_LAG = timedelta(seconds=3)  # that facts take from the store to here, at mo
 REMEMBERED = 20_000  # jobs that have started, which the store may not know yet
 
 
-class Jobs(Protocol):
-    """The part of the job store that the feed needs."""
+class WatchedJobs(JobsById, Protocol):
+    """The operations on stored jobs that the feed needs."""
 
-    async def get_many(self, job_ids: Sequence[str]) -> dict[str, Job]: ...
-    async def waiting_in_course(self, course: str) -> list[Key]: ...
-    async def waiting_in_run(self, run_id: str) -> list[Key]: ...
+    async def waiting_in_course(self, course: str) -> list[WaitingKey]:
+        """Return the keys of a course's jobs that wait for their first start, in no order."""
+
+    async def waiting_in_run(self, run_id: str) -> list[WaitingKey]:
+        """Return the keys of a run's jobs that wait for their first start, in no order."""
 
 
 @dataclass(slots=True, eq=False)
@@ -94,7 +98,7 @@ class Watcher:
 class Feed:
     """All watchers of this process."""
 
-    def __init__(self, jobs: Jobs) -> None:
+    def __init__(self, jobs: WatchedJobs) -> None:
         self._jobs = jobs
         self._watchers: dict[str, set[Watcher]] = {}
         self._lines: dict[str, WaitingLine] = {}

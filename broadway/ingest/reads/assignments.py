@@ -6,7 +6,8 @@ from typing import Any
 
 from broadway.domain.pages import Slice, sliced
 from broadway.domain.roster import Roster
-from broadway.ingest.reads.stores import AssignmentQueries, HookQueries, RosterQueries
+from broadway.ingest.reads.stores import AssignmentQueries, HookQueries
+from broadway.lifecycle.stores import AssignmentRosters
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class AssignmentReads:
     """Reads of the assignments of any course."""
 
     assignments: AssignmentQueries
-    rosters: RosterQueries
+    rosters: AssignmentRosters
     hooks: HookQueries
 
     async def config(self, course: str, assignment: str) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from broadway.ingest.reads.assignments import AssignmentReads
+from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.jobs import JobReads
 from broadway.ingest.reads.runs import RunReads
@@ -16,3 +17,4 @@ class Reads:
     runs: RunReads
     jobs: JobReads
     hooks: HookReads
+    graders: GraderReads

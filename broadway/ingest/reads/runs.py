@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from broadway.domain.job import Job
 from broadway.domain.pages import CursorError, Slice, cursor, sliced
 from broadway.domain.run import Run
-from broadway.ingest.reads.stores import AssignmentQueries, JobQueries, RunQueries, Stages
+from broadway.ingest.reads.stores import AssignmentQueries, JobQueries, RunQueries
+from broadway.lifecycle.stores import Stages
 
 
 @dataclass(frozen=True, slots=True)

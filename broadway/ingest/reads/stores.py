@@ -1,32 +1,33 @@
 """The queries on stored data that reads need."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
+from broadway.domain.grader import Grader
 from broadway.domain.job import Job
 from broadway.domain.result import JobLog
-from broadway.domain.roster import Roster
 from broadway.domain.run import Run
 from broadway.domain.webhook import Delivery, DeliveryState, Hook
+from broadway.lifecycle.stores import (
+    AssignmentConfigs,
+    GradersById,
+    JobsOfRuns,
+    JobStages,
+    RunSummaries,
+    SingleJobs,
+    Stages,
+)
 
-Stages = list[dict[str, Any]]
 
-
-class AssignmentQueries(Protocol):
+class AssignmentQueries(AssignmentConfigs, Protocol):
     """Queries on assignment configs."""
-
-    async def get(self, course: str, assignment: str) -> dict[str, Any] | None:
-        """Return a config as it was posted, absent keys as None; None if there is no such assignment."""
 
     async def names(self, course: str) -> list[str]:
         """Return the names of a course's assignments, in order."""
 
 
-class RunQueries(Protocol):
+class RunQueries(RunSummaries, Protocol):
     """Queries on runs."""
-
-    async def summary(self, run_id: str) -> Run | None:
-        """Return a run without its roster and config, or None."""
 
     async def of_assignments(self, names: Sequence[str], *, before: str | None, limit: int) -> list[Run]:
         """Return runs of ``<course>/<assignment>``, latest first, without rosters and configs.
@@ -36,17 +37,8 @@ class RunQueries(Protocol):
         """
 
 
-class JobQueries(Protocol):
+class JobQueries(SingleJobs, JobsOfRuns, JobStages, Protocol):
     """Queries on jobs."""
-
-    async def get(self, job_id: str) -> Job | None:
-        """Return a job, or None."""
-
-    async def of_run(self, run_id: str) -> list[Job]:
-        """Return a run's jobs, in the order of phases and of the roster."""
-
-    async def stages(self, job_ids: Sequence[str]) -> dict[str, Stages]:
-        """Return the stages of jobs by id."""
 
     async def stages_of_run(self, run_id: str) -> dict[str, Stages]:
         """Return the stages of a run's jobs by id."""
@@ -65,11 +57,11 @@ class LogQueries(Protocol):
         """Return the log of one execution, or None. Jobs of the original have no execution id."""
 
 
-class RosterQueries(Protocol):
-    """Queries on rosters."""
+class GraderQueries(GradersById, Protocol):
+    """Queries on graders."""
 
-    async def get(self, course: str, assignment: str) -> Roster | None:
-        """Return the roster of an assignment, or None."""
+    async def all(self) -> list[Grader]:
+        """Return every grader, dead ones too, by id."""
 
 
 class HookQueries(Protocol):

@@ -9,15 +9,16 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
-from broadway.ingest.gateway.sessions import Handout, UnwantedResultError
+from broadway.domain.grader import Grader
+from broadway.ingest.gateway.handouts import Handout
+from broadway.ingest.gateway.results import UnwantedResultError
 from broadway.ingest.http.answers import CORS, Refused, success
 from broadway.ingest.http.auth import authorize_cluster
 from broadway.ingest.http.bodies import read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.endpoint import handles_outages
-from broadway.ingest.http.scope import attached_grader, demand_admitted
+from broadway.ingest.http.scope import attached_grader
 from broadway.messages.http import NO_JOB, OUR_AGENT, JobResult, Registration
-from broadway.mongo.workers import Attached
 from broadway.ports import PublishError, StoreError
 from broadway.runtime.cancellation import end
 
@@ -37,18 +38,18 @@ async def register(request: Request, deps: Deps) -> Response:
     """Take a grader on, and tell it how often to say that it lives."""
     authorize_cluster(request, deps.cluster_token)
     wanted = await read(request, Registration, limit=deps.settings.max_body_size)
-    worker_id = request.path_params["worker_id"]
-    demand_admitted(await deps.gateway.known(worker_id))
-    worker = await deps.gateway.register(
-        worker_id,
+    grader_id = request.path_params["worker_id"]
+    await deps.gateway.sessions.admitted(grader_id)
+    grader = await deps.gateway.sessions.register(
+        grader_id,
         hostname=wanted.hostname,
         pool=pool_of(request.query_params.get("pool"), deps),
         over_socket=False,
         extended=is_ours(request.headers.get("user-agent")),
         runtime=runtime_of(request.query_params.get("runtime")),
     )
-    if worker is None:
-        raise Refused(400, f"worker id '{worker_id}' already exists")
+    if grader is None:
+        raise Refused(400, f"worker id '{grader_id}' already exists")
     return success({"heartbeat": deps.settings.heartbeat_interval})
 
 
@@ -56,7 +57,7 @@ async def register(request: Request, deps: Deps) -> Response:
 async def heartbeat(request: Request, deps: Deps) -> Response:
     """Note that a grader lives. While the store is away it is believed: the original's give up at any refusal."""
     try:
-        await deps.gateway.beat(await attached_grader(request, deps))
+        await deps.gateway.sessions.beat(await attached_grader(request, deps))
     except StoreError as error:
         log.warning("heartbeat not stored", grader=request.path_params["worker_id"], reason=str(error))
     return Response(headers=CORS, media_type="application/json")
@@ -66,25 +67,25 @@ async def heartbeat(request: Request, deps: Deps) -> Response:
 async def poll(request: Request, deps: Deps) -> Response:
     """The next job, or 498. ``Prefer: wait=N`` asks to wait for one that may come."""
     try:
-        worker = await attached_grader(request, deps)
+        grader = await attached_grader(request, deps)
         wait = _wait(request.headers.get("prefer", ""))
-        handout = await _unless_gone(request, deps.gateway.poll(worker, wait=wait, patience=PATIENCE))
+        handout = await _unless_gone(request, deps.gateway.handouts.poll(grader, wait=wait, patience=PATIENCE))
     except (StoreError, PublishError) as error:
         # The original's graders end at any other answer.
         log.warning("no job for a poll", grader=request.path_params["worker_id"], reason=str(error))
         handout = None
     if handout is None:
         raise Refused(NO_JOB, "no jobs available")
-    await _hand_over(request, deps, worker, handout)
+    await _hand_over(request, deps, grader, handout)
     return success(handout.message)
 
 
 async def report(request: Request, deps: Deps) -> Response:
     """Take a result; when it is answered, the job, its log and the run's next step are stored."""
-    worker = await attached_grader(request, deps)
+    grader = await attached_grader(request, deps)
     result = await read(request, JobResult, limit=max(deps.settings.max_body_size, RESULT_LIMIT))
     try:
-        await deps.gateway.report(worker, result)
+        await deps.gateway.results.report(grader, result)
     except UnwantedResultError as error:
         raise Refused(400, str(error)) from error
     return success()
@@ -141,7 +142,7 @@ async def _gone(request: Request) -> None:
         pass
 
 
-async def _hand_over(request: Request, deps: Deps, worker: Attached, handout: Handout) -> None:
-    """A job that was stored as started for somebody who does not listen any more goes back."""
+async def _hand_over(request: Request, deps: Deps, grader: Grader, handout: Handout) -> None:
+    """Put a job back that was stored as started for a client that has disconnected."""
     if await request.is_disconnected():
-        await deps.gateway.put_back(worker, [(handout.job_id, handout.execution_id)])
+        await deps.gateway.handouts.put_back(grader, handout)

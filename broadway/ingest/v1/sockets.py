@@ -12,18 +12,17 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from broadway.domain.course import same_secret
-from broadway.ingest.gateway.sessions import Gateway, Handout, UnwantedResultError
+from broadway.domain.grader import Grader, RevokedError
+from broadway.ingest.gateway.gateway import Gateway
+from broadway.ingest.gateway.handouts import Handout
+from broadway.ingest.gateway.results import UnwantedResultError
 from broadway.ingest.http.answers import CORS, Refused
 from broadway.ingest.http.auth import parse_bearer
 from broadway.ingest.http.bodies import InvalidBodyError, check, parse
 from broadway.ingest.http.deps import Deps
-from broadway.ingest.http.scope import demand_admitted
 from broadway.ingest.http.server import NO_CODE, PINGS
 from broadway.ingest.v1.polling import is_ours, pool_of, runtime_of
-from broadway.messages.events import GraderMode
 from broadway.messages.http import INTERVAL_HEADER, JobResult, SocketMessage, SocketRegistration
-from broadway.messages.topology import ready_queue
-from broadway.mongo.workers import Attached
 from broadway.ports import PublishError, StoreError
 from broadway.runtime.cancellation import heeded
 from broadway.service import background
@@ -95,16 +94,16 @@ class _Connection:
     websocket: WebSocket
     gateway: Gateway
     deps: Deps
-    worker: Attached | None = None
+    grader: Grader | None = None
     current: Handout | None = None
     idle: asyncio.Event = field(default_factory=asyncio.Event)
     wanted: asyncio.Event = field(default_factory=asyncio.Event)  # its operator wants it to take jobs
     heard: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
-    def worker_id(self) -> str:
-        worker_id: str = self.websocket.path_params["worker_id"]
-        return worker_id
+    def grader_id(self) -> str:
+        grader_id: str = self.websocket.path_params["worker_id"]
+        return grader_id
 
     async def serve(self) -> None:
         """Until either side closes, or the grader goes silent."""
@@ -117,7 +116,7 @@ class _Connection:
         except* WebSocketDisconnect as group:
             closing = _Closing(0, is_goodbye=_first(group).code in GOODBYES)
         except* Exception:  # whatever breaks here, the grader is told and can come back
-            log.exception("connection broke", grader=self.worker_id)
+            log.exception("connection broke", grader=self.grader_id)
             closing = _Closing(INTERNAL_ERROR, "internal error", keeps_job=True)
         finally:
             await self._part(closing)
@@ -133,43 +132,42 @@ class _Connection:
             with contextlib.suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
                 async with asyncio.timeout(SEND_TIMEOUT):
                     await self.websocket.close(closing.code, _shorten(str(closing)))
-        if self.worker is None:
+        if self.grader is None:
             return
         try:
             if self.deps.is_stopping or closing.keeps_job:
-                await self.gateway.suspend(self.worker)
-            elif closing.is_goodbye and self.worker.extended:  # the original's is dead, in whatever order it closes
-                await self.gateway.leave(self.worker)
+                await self.gateway.sessions.suspend(self.grader)
+            elif closing.is_goodbye and self.grader.extended:  # the original's is dead, in whatever order it closes
+                await self.gateway.sessions.leave(self.grader)
             else:
-                await self.gateway.end(self.worker)
+                await self.gateway.sessions.end(self.grader)
         except StoreError as error:  # its leases run out
-            log.warning("end of a connection not stored", grader=self.worker_id, reason=str(error))
+            log.warning("end of a connection not stored", grader=self.grader_id, reason=str(error))
 
     async def _watch(self) -> None:
         """Pings are heartbeats. A grader without them is dead, and one that does not register is not waited for."""
         while True:
-            limit = self.gateway.patience.total_seconds() if self.worker else REGISTER_WITHIN
+            limit = self.gateway.sessions.patience.total_seconds() if self.grader else REGISTER_WITHIN
             try:
                 async with asyncio.timeout(limit):
                     await self.heard.wait()
             except TimeoutError:
                 raise _Closing(NO_CODE) from None
             self.heard.clear()
-            if self.worker:
+            if self.grader:
                 with heeded():
-                    await self._beat(self.worker)
+                    await self._beat(self.grader)
 
-    async def _beat(self, worker: Attached) -> None:
+    async def _beat(self, grader: Grader) -> None:
         try:
-            await self.gateway.beat(worker)
-            known = await self.gateway.known(worker.id)
-            demand_admitted(known)
+            await self.gateway.sessions.beat(grader)
+            known = await self.gateway.sessions.admitted(grader.id)
         except StoreError as error:
-            log.warning("heartbeat not stored", grader=worker.id, reason=str(error))
+            log.warning("heartbeat not stored", grader=grader.id, reason=str(error))
             return
-        except Refused as error:
+        except RevokedError as error:
             raise _Closing(POLICY_VIOLATION, str(error)) from error
-        if known is not None and known.mode is GraderMode.ONLINE:
+        if known is not None and known.is_wanted:
             self.wanted.set()
         else:
             self.wanted.clear()
@@ -178,20 +176,23 @@ class _Connection:
         """Push a job whenever the grader is idle."""
         while True:
             await self.idle.wait()
-            assert self.worker is not None  # noqa: S101 - nobody is idle before registering
+            assert self.grader is not None  # noqa: S101 - registering sets it before ``idle``
             try:
-                queue, tag = ready_queue(self.worker.pool), f"ws-grader@{self.worker.id}"
-                async with self.gateway.rabbit.single_take(queue, tag=tag) as taker:
-                    while True:
-                        await self.idle.wait()
-                        await self.wanted.wait()
-                        with heeded():
-                            handout = await self.gateway.take(self.worker, taker, within=self.gateway.interval)
-                        if handout:
-                            await self._push(handout)
+                await self._feed_from_pool(self.grader)
             except PublishError as error:
-                log.warning("no job for a connection", grader=self.worker.id, reason=str(error))
+                log.warning("no job for a connection", grader=self.grader.id, reason=str(error))
                 await asyncio.sleep(PAUSE)
+
+    async def _feed_from_pool(self, grader: Grader) -> None:
+        handouts, within = self.gateway.handouts, self.gateway.sessions.interval
+        async with handouts.open(grader, tag=f"ws-grader@{grader.id}") as jobs:
+            while True:
+                await self.idle.wait()
+                await self.wanted.wait()
+                with heeded():
+                    handout = await handouts.take(grader, jobs, within=within)
+                if handout:
+                    await self._push(handout)
 
     async def _push(self, handout: Handout) -> None:
         self.current = handout
@@ -217,25 +218,25 @@ class _Connection:
                         message.get("bytes") or (message.get("text") or "").encode("utf-8", "surrogatepass")
                     )
             except InvalidBodyError as error:
-                log.warning("bad message", grader=self.worker_id, reason=str(error))
+                log.warning("bad message", grader=self.grader_id, reason=str(error))
                 raise _Closing(INTERNAL_ERROR, "internal error") from error
 
     async def _hear(self, raw: bytes) -> None:
         message = parse(raw, SocketMessage)
         if message.type == "register":
             await self._register(check(message.args, SocketRegistration))
-        elif self.worker is None:
+        elif self.grader is None:
             raise _Closing(PROTOCOL_ERROR, "submitting before registering")
         else:
-            await self._report(self.worker, check(message.args, JobResult))
+            await self._report(self.grader, check(message.args, JobResult))
 
     async def _register(self, wanted: SocketRegistration) -> None:
         try:
-            demand_admitted(await self.gateway.known(self.worker_id))
-        except Refused as error:
+            await self.gateway.sessions.admitted(self.grader_id)
+        except RevokedError as error:
             raise _Closing(POLICY_VIOLATION, str(error)) from error
-        worker = await self.gateway.register(
-            self.worker_id,
+        grader = await self.gateway.sessions.register(
+            self.grader_id,
             hostname=wanted.hostname,
             pool=pool_of(self.websocket.query_params.get("pool"), self.deps),
             over_socket=True,
@@ -243,32 +244,32 @@ class _Connection:
             runtime=runtime_of(self.websocket.query_params.get("runtime")),
             running=wanted.running,
         )
-        self.worker = worker or self.worker  # before anything else that may fail: somebody has to bury it
-        await self._send({"success": worker is not None})
-        if worker is None:
-            raise _Closing(PROTOCOL_ERROR, f"worker id '{self.worker_id}' already exists", keeps_job=True)
+        self.grader = grader or self.grader  # before anything else that may fail: its session has to be ended
+        await self._send({"success": grader is not None})
+        if grader is None:
+            raise _Closing(PROTOCOL_ERROR, f"worker id '{self.grader_id}' already exists", keeps_job=True)
         self.heard.set()
-        if worker.registered_at == worker.last_seen:  # it runs nothing
+        if grader.registered_at == grader.last_seen:  # it runs nothing
             self.idle.set()
 
-    async def _report(self, worker: Attached, result: JobResult) -> None:
+    async def _report(self, grader: Grader, result: JobResult) -> None:
         try:
-            await self._until_stored(worker, result)
+            await self._until_stored(grader, result)
         except UnwantedResultError as error:
             # The job that it really runs is not lost for that.
             raise _Closing(PROTOCOL_ERROR, str(error), keeps_job=True) from error
-        if await self.gateway.known(worker.id) is None:
-            raise _Closing(PROTOCOL_ERROR, f"unknown worker '{worker.id}' successfully updated job")
+        if await self.gateway.sessions.known(grader.id) is None:
+            raise _Closing(PROTOCOL_ERROR, f"unknown worker '{grader.id}' successfully updated job")
         if self.current is None or self.current.job_id == result.grading_job_id:
             self.current = None
             self.idle.set()
 
-    async def _until_stored(self, worker: Attached, result: JobResult) -> None:
+    async def _until_stored(self, grader: Grader, result: JobResult) -> None:
         for _ in range(STORE_TRIES):
             try:
-                return await self.gateway.report(worker, result)
+                return await self.gateway.results.report(grader, result)
             except StoreError as error:
-                log.warning("result not stored yet", grader=worker.id, reason=str(error))
+                log.warning("result not stored yet", grader=grader.id, reason=str(error))
                 await asyncio.sleep(PAUSE)
         raise _Closing(INTERNAL_ERROR, "internal error", keeps_job=True)
 

@@ -5,6 +5,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from broadway.domain.grader import Grader
 from broadway.ingest.http.answers import Refused, success
 from broadway.ingest.http.auth import authorize
 from broadway.ingest.http.deps import Deps
@@ -16,14 +17,13 @@ async def list_workers(request: Request, deps: Deps) -> Response:
     scope = request.path_params["scope"]
     if scope != "all":
         raise Refused(404, f"scope {scope} has not been implemented yet")
-    return success({"worker_nodes": [_worker(document) for document in await deps.store.workers.all()]})
+    return success({"worker_nodes": [_worker(grader) for grader in await deps.reads.graders.all()]})
 
 
-def _worker(document: dict[str, Any]) -> dict[str, Any]:
-    alive = bool(document.get("alive"))
+def _worker(grader: Grader) -> dict[str, Any]:
     return {
-        "hostname": document.get("worker_hostname", ""),
-        "jobs_processed": document.get("jobs_processed", 0),
-        "busy": alive and bool(document.get("running_job_ids") or document.get("running_job_id")),
-        "alive": alive,
+        "hostname": grader.hostname,
+        "jobs_processed": grader.jobs_processed,
+        "busy": bool(grader.running),
+        "alive": grader.alive,
     }

@@ -5,9 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from broadway.domain.grader import MAX_SLOTS
 from broadway.messages.resources.base import Body, View
-
-MAX_SLOTS = 512
 
 
 class Wanted(View):

@@ -2,8 +2,8 @@
 
 from dataclasses import asdict
 
+from broadway.domain.letter import Letter
 from broadway.messages.resources.dead_letters import LetterView
-from broadway.mongo.dead_letters import Letter
 
 MAX_LETTER = 64 * 1024  # bytes of a dead letter's body that are shown
 

@@ -1,0 +1,12 @@
+"""The order in which waiting jobs of one course start, if nothing changes. Pure."""
+
+from datetime import datetime
+
+from broadway.domain.job import JobClass
+
+WaitingKey = tuple[bool, datetime, int, str]
+
+
+def waiting_key(job_id: str, job_class: JobClass, queued_at: datetime, index: int) -> WaitingKey:
+    """The key that sorts waiting jobs: interactive ones first, then by time, roster and id. The id is its last item."""
+    return job_class is JobClass.BULK, queued_at, index, job_id

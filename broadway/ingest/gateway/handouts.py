@@ -1,0 +1,191 @@
+"""Handing jobs out to graders behind the gateway.
+
+A job that is handed out is stored as started before its grader hears of it, and its message is acknowledged then: from
+there on the job hangs by its lease, which the grader's heartbeats renew, whichever API process they reach.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from secrets import token_hex
+from typing import Any
+
+import structlog
+
+from broadway.domain.assignment import ALLOWANCE, longest_run
+from broadway.domain.grader import Grader
+from broadway.domain.job import FaultPhase, Job, JobState, Outcome, RetryPolicy
+from broadway.ingest.gateway.changes import JobChanges
+from broadway.ingest.gateway.ports import GatewayGraders, GatewayJobs, MessageTake, TakenMessage, TakingBroker
+from broadway.ingest.gateway.results import Results
+from broadway.lifecycle.recording import Recorder
+from broadway.messages.events import JobDispatched, JobFinished, JobStarted, ids_of
+from broadway.messages.topology import JOBS, event_key, ready_key, ready_queue
+from broadway.ports import StoreError
+
+log = structlog.get_logger(__name__)
+
+MAX_DEFERRALS = 3  # of a job that would rather run elsewhere
+DEFERRAL_PAUSE = 0.2  # seconds
+OUR_KEYS = ("untrusted", "read", "write", "inherit", "results")  # of a stage, which the original has not
+STORE_PAUSE = 1.0  # seconds before an unavailable store is asked again
+
+
+@dataclass(frozen=True, slots=True)
+class Handout:
+    """A job in the hands of a grader, as its protocol has it."""
+
+    job_id: str
+    execution_id: str
+    stages: list[dict[str, Any]]
+
+    @property
+    def message(self) -> dict[str, Any]:
+        return {"grading_job_id": self.job_id, "stages": self.stages}
+
+
+@dataclass(frozen=True, slots=True)
+class Handouts:
+    """Takes jobs from the broker for graders that cannot."""
+
+    graders: GatewayGraders
+    jobs: GatewayJobs
+    broker: TakingBroker
+    recorder: Recorder
+    results: Results
+    changes: JobChanges
+    policy: RetryPolicy
+
+    async def poll(self, grader: Grader, *, wait: float, patience: float) -> Handout | None:
+        """Take a job, or return None: waits ``patience`` seconds while any job waits for a grader, else ``wait``."""
+        await self.graders.seen(grader, datetime.now(UTC))
+        if not grader.is_wanted:
+            return None
+        within = max(wait, patience) if await self.jobs.are_any_waiting(grader.pool) else wait
+        if within <= 0:
+            return None
+        async with self.open(grader, tag=f"http-grader@{grader.id}") as jobs:
+            return await self.take(grader, jobs, within=within)
+
+    def open(self, grader: Grader, *, tag: str) -> AbstractAsyncContextManager[MessageTake]:
+        """Open the jobs of a grader's pool, to take some; ``tag`` names the consumer at the broker.
+
+        Raises:
+            PublishError: The broker is unavailable.
+        """
+        return self.broker.single_take(ready_queue(grader.pool), tag=tag)
+
+    async def take(self, grader: Grader, jobs: MessageTake, *, within: float | None = None) -> Handout | None:
+        """Take the next job for a grader and store it as started; return None if there was no job in time.
+
+        Raises:
+            PublishError: The broker is unavailable.
+        """
+        deadline = None if within is None else asyncio.get_running_loop().time() + within
+        while True:
+            left = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
+            taken = await jobs.take(within=left)
+            if taken is None:
+                return None
+            try:
+                handout = await self._hand_out_patiently(grader, taken)
+            except BaseException:
+                await taken.give_back()
+                raise
+            await taken.ack()
+            if handout is not None:
+                return handout
+
+    async def put_back(self, grader: Grader, handout: Handout) -> None:
+        """Queue the job of a handout that has not reached its grader; its start does not count."""
+        await self.changes.put_back(grader, [(handout.job_id, handout.execution_id)])
+
+    async def _hand_out_patiently(self, grader: Grader, taken: TakenMessage) -> Handout | None:
+        """While the store is unavailable the message is kept: giving it back would count as a delivery."""
+        while True:
+            try:
+                return await self._hand_out(grader, taken)
+            except StoreError as error:
+                log.warning("job not handed out", grader=grader.id, reason=str(error))
+                await asyncio.sleep(STORE_PAUSE)
+
+    async def _hand_out(self, grader: Grader, taken: TakenMessage) -> Handout | None:
+        """Return None for a message that is out of date, or that another grader should rather get."""
+        event = taken.event
+        if not isinstance(event, JobDispatched):
+            log.error("not a job", event_type=event.type)
+            return None
+        if grader.id in event.avoid and event.deferrals < MAX_DEFERRALS:
+            await self._defer(event, grader)
+            return None
+        job = await self.jobs.get(event.job_id)
+        if job is None or job.generation != event.generation or job.state is not JobState.DISPATCHED:
+            log.info("job has moved on", grader=grader.id, **event.context)
+            return None
+        if not grader.extended and (unknown := _unknown_to_the_originals(event.stages)):
+            await self._refuse(grader, job, f"the graders of pool {grader.pool} do not know {unknown}")
+            return None
+        return await self._start(grader, job, event.stages)
+
+    async def _refuse(self, grader: Grader, job: Job, reason: str) -> None:
+        """Keep a job from a grader that would run it wrongly.
+
+        While one lives that can run it, the job waits for that one. Otherwise this is a failed attempt, and the last
+        one ends it.
+        """
+        now = datetime.now(UTC)
+        if await self.graders.is_any_extended(grader.pool):
+            log.info("job kept for another grader", grader=grader.id, reason=reason, **job.context)
+            until = now + max(self.policy.backoff, timedelta(seconds=DEFERRAL_PAUSE))
+            await self.changes.apply({job.id: lambda stored: stored.decline(job.generation, until)})
+            return
+        finished = JobFinished(
+            **ids_of(job),
+            execution_id=token_hex(12),
+            grader_id=grader.id,
+            started_at=now,
+            finished_at=now,
+            outcome=Outcome.INFRASTRUCTURE_ERROR,
+            reason=f"{FaultPhase.CREATE}: {reason}",
+            fault_phase=FaultPhase.CREATE,
+            retryable=True,
+            results=[{"success": False}],
+            stderr=reason,
+        )
+        await self.results.record(grader, job, finished)
+
+    async def _defer(self, event: JobDispatched, grader: Grader) -> None:
+        await asyncio.sleep(DEFERRAL_PAUSE)
+        again = event.model_copy(update={"deferrals": event.deferrals + 1})
+        await self.broker.publish(JOBS, ready_key(grader.pool), again)
+
+    async def _start(self, grader: Grader, job: Job, stages: list[dict[str, Any]]) -> Handout | None:
+        now = datetime.now(UTC)
+        started = JobStarted(
+            **ids_of(job),
+            execution_id=token_hex(12),
+            grader_id=grader.id,
+            started_at=now,
+            deadline=now + timedelta(seconds=longest_run(stages)) + ALLOWANCE,
+        )
+        moved = (await self.recorder.record([started])).get(job.id)
+        if moved is None or moved.after.is_terminal or moved.after.execution_id != started.execution_id:
+            return None  # one start too many has ended it
+        await self.graders.hand_out(grader.id, job.id)
+        await self.changes.publish(event_key("job", "started", job.course), started)
+        log.info("job handed out", grader=grader.id, execution=started.execution_id, **job.context)
+        return Handout(job.id, started.execution_id, stages if grader.extended else _as_the_originals(stages))
+
+
+def _unknown_to_the_originals(stages: Sequence[Mapping[str, Any]]) -> str | None:
+    """What the original's graders would ignore, or break down over, though it says how a stage is to run."""
+    if any(stage.get("untrusted") for stage in stages):
+        return "untrusted stages"
+    return next((f"the key {key} of a stage" for key in OUR_KEYS if any(stage.get(key) for stage in stages)), None)
+
+
+def _as_the_originals(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Without what says nothing to the original's graders, and breaks them: ``logs`` does whatever its value."""
+    return [{key: value for key, value in stage.items() if key not in ("logs", *OUR_KEYS)} for stage in stages]

@@ -1,0 +1,105 @@
+"""Results that graders behind the gateway report."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from broadway.domain.grader import Grader
+from broadway.domain.job import Attempt, Job, JobState, Moved
+from broadway.ingest.gateway.changes import JobChanges
+from broadway.ingest.gateway.ports import GatewayGraders, GatewayJobs
+from broadway.ingest.gateway.verdicts import judge
+from broadway.lifecycle.recording import Recorder, record_what_can_be
+from broadway.messages.events import Event, JobFinished, ids_of
+from broadway.messages.http import JobResult
+from broadway.ports import PublishError, Reject, refusal
+from broadway.runtime import metrics
+from broadway.runtime.metrics import Refusal
+
+log = structlog.get_logger(__name__)
+
+JOB_NOT_FOUND = "job with the given ID not found"
+NOT_STARTED = "cannot update job that is not in STARTED state"
+NOT_HELD = "job is held by another worker"
+
+
+class UnwantedResultError(Exception):
+    """A result that cannot be taken; the text says why, as the original does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Stores results, with their logs and the next steps of their runs."""
+
+    graders: GatewayGraders
+    jobs: GatewayJobs
+    recorder: Recorder
+    changes: JobChanges
+
+    async def report(self, grader: Grader, result: JobResult) -> None:
+        """Take a result: job, log and the run's next step are stored when this returns.
+
+        Raises:
+            UnwantedResultError: There is no such job, it does not run, or not there; or nothing of it can be stored.
+            StoreError: The store is unavailable; the result has to be reported again.
+        """
+        job = await self.jobs.get(result.grading_job_id)
+        if job is None:
+            raise _unwanted(JOB_NOT_FOUND, Refusal.UNKNOWN)
+        if job.state is not JobState.RUNNING:
+            raise _unwanted(NOT_STARTED, Refusal.DUPLICATE if job.is_terminal else Refusal.STALE)
+        attempt = job.execution_of(grader.id)
+        if attempt is None:
+            raise _unwanted(NOT_HELD, Refusal.UNKNOWN)
+        await self.record(grader, job, await self._finished(grader, job, attempt, result))
+
+    async def record(self, grader: Grader, job: Job, finished: JobFinished) -> None:
+        """Store an outcome of a job, as much of it as the store takes, and the next step of its run.
+
+        Raises:
+            UnwantedResultError: The store refuses all of it.
+            StoreError: The store is unavailable.
+        """
+        try:
+            moved = await record_what_can_be(finished, self._record_one, refusal=refusal)
+        except PublishError as error:  # it is stored, and the reconciler looks for what was not told
+            log.warning("outcome not told", reason=str(error), **finished.context)
+            moved = {}
+        except Reject as error:
+            raise _unwanted(str(error), Refusal.UNKNOWN) from error
+        log.info("job reported", outcome=finished.outcome.value, **finished.context)
+        await self.graders.take_back(grader.id, [job.id])
+        if not moved or moved[job.id].after.is_terminal:
+            await self.changes.bring_forward(job.run_id)
+
+    async def _finished(self, grader: Grader, job: Job, attempt: Attempt, result: JobResult) -> JobFinished:
+        verdict = judge(result)
+        logs = result.logs
+        if not grader.extended and _has_silent_stage((await self.jobs.stages([job.id])).get(job.id, [])):
+            logs = type(logs)()  # the original's graders cannot leave one stage's output out
+        return JobFinished(
+            **ids_of(job),
+            execution_id=attempt.execution_id,
+            grader_id=grader.id,
+            started_at=attempt.started_at,
+            finished_at=datetime.now(UTC),
+            results=result.results,
+            stdout=logs.stdout,
+            stderr=logs.stderr,
+            **verdict.model_dump(),
+        )
+
+    async def _record_one(self, event: Event) -> dict[str, Moved]:
+        return await self.recorder.record([event])
+
+
+def _unwanted(why: str, refusal: Refusal) -> UnwantedResultError:
+    metrics.OUTCOMES_REFUSED.labels(refusal).inc()
+    return UnwantedResultError(why)
+
+
+def _has_silent_stage(stages: Sequence[Mapping[str, Any]]) -> bool:
+    return any(stage.get("logs") is False for stage in stages)

@@ -1,0 +1,21 @@
+"""Reads of graders, which all courses share."""
+
+from dataclasses import dataclass
+
+from broadway.domain.grader import Grader
+from broadway.ingest.reads.stores import GraderQueries
+
+
+@dataclass(frozen=True, slots=True)
+class GraderReads:
+    """Reads of all graders."""
+
+    graders: GraderQueries
+
+    async def one(self, grader_id: str) -> Grader | None:
+        """Return a grader, or None."""
+        return await self.graders.get(grader_id)
+
+    async def all(self) -> list[Grader]:
+        """Return every grader that ever joined, by id."""
+        return await self.graders.all()

@@ -1,0 +1,99 @@
+"""The operations on stored data that several use cases need, each with its promise. Stores compose them."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from broadway.domain.course import Course
+from broadway.domain.grader import Grader
+from broadway.domain.job import Job, Move, Moved
+from broadway.domain.roster import Roster
+from broadway.domain.run import Run
+
+Stages = list[dict[str, Any]]
+
+
+class SingleJobs(Protocol):
+    """Jobs, one at a time."""
+
+    async def get(self, job_id: str) -> Job | None:
+        """Return a job without its stages, or None."""
+
+
+class JobsById(Protocol):
+    """Jobs, many at a time."""
+
+    async def get_many(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        """Return jobs by id, without stages and results; unknown ids are left out."""
+
+
+class JobsOfRuns(Protocol):
+    """Jobs by the run that they belong to."""
+
+    async def of_run(self, run_id: str) -> list[Job]:
+        """Return a run's jobs, in the order of phases and of the roster."""
+
+
+class JobStages(Protocol):
+    """The stages of jobs."""
+
+    async def stages(self, job_ids: Sequence[str]) -> dict[str, Stages]:
+        """Return the stages of jobs, with their merged environments, by id; unknown ids are left out."""
+
+
+class JobMoves(Protocol):
+    """Jobs that can be moved from state to state."""
+
+    async def move(self, moves: Mapping[str, Move]) -> dict[str, Moved]:
+        """Apply moves to jobs by id, each in one conditional update; return the jobs that exist, before and after."""
+
+
+class JobLeases(Protocol):
+    """The leases of running jobs."""
+
+    async def renew_leases(
+        self, execution_ids: Sequence[str], job_ids: Sequence[str], until: datetime, *, unless_after: datetime
+    ) -> None:
+        """Extend the leases of jobs that still run one of the executions, unless they end after ``unless_after``."""
+
+
+class RunSummaries(Protocol):
+    """Runs without what may be large."""
+
+    async def summary(self, run_id: str) -> Run | None:
+        """Return a run without its roster and config, or None."""
+
+
+class AssignmentConfigs(Protocol):
+    """The configs of assignments."""
+
+    async def get(self, course: str, assignment: str) -> dict[str, Any] | None:
+        """Return a config as it was posted, absent keys as None; None if there is no such assignment."""
+
+
+class AssignmentRosters(Protocol):
+    """The rosters of assignments."""
+
+    async def get(self, course: str, assignment: str) -> Roster | None:
+        """Return the roster of an assignment, or None."""
+
+
+class CoursesById(Protocol):
+    """Courses, one at a time."""
+
+    async def get(self, course_id: str) -> Course | None:
+        """Return a course, or None."""
+
+
+class CourseList(Protocol):
+    """Courses, all at once."""
+
+    async def all(self) -> list[Course]:
+        """Return every course."""
+
+
+class GradersById(Protocol):
+    """Graders, one at a time."""
+
+    async def get(self, grader_id: str) -> Grader | None:
+        """Return a grader, however it has joined, or None."""

@@ -1,0 +1,300 @@
+"""The collection ``worker_node``: every grader that ever registered."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+from pymongo import ReturnDocument, UpdateOne
+
+from broadway.domain.grader import Grader, GraderMode, StandingOrder
+from broadway.messages.events import GraderHeartbeat
+from broadway.mongo.collection import Collection, Document, Documents
+from broadway.mongo.errors import DuplicateKeyError
+from broadway.ports import StoreError
+
+OVERTAKING = timedelta(minutes=1)  # no heartbeat comes so long after one that was sent later
+_NEVER = datetime.fromtimestamp(0, UTC)
+_REGISTER_TRIES = 2  # the first may lose to an order or a join that creates the document
+_ADMITTED: Document = {"order.mode": {"$ne": GraderMode.REVOKED.value}}
+
+
+class Graders:
+    """Graders by id."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._graders = Documents(collection)
+
+    async def beat(self, heartbeats: Sequence[GraderHeartbeat], *, now: datetime) -> None:
+        """Store what graders last said of themselves, as heard now.
+
+        An older heartbeat never overwrites a newer one, by the grader's own clock: unless that has been set back, as it
+        seems when nothing has been taken of it for longer than messages overtake each other.
+        """
+        if not heartbeats:
+            return
+        named = {"_id": {"$in": [beat.grader_id for beat in heartbeats]}}
+        known = {document["_id"] for document in await self._graders.find(named, {"_id": 1})}
+        writes = []
+        for beat in heartbeats:
+            if beat.grader_id not in known:
+                writes.append(UpdateOne({"_id": beat.grader_id}, {"$setOnInsert": {"jobs_processed": 0}}, upsert=True))
+            in_order: list[Document] = [
+                {"sent_at": None},
+                {"sent_at": {"$lte": beat.sent_at}},
+                {"last_seen": {"$lt": now - OVERTAKING}},
+            ]
+            wanted: Document = {"_id": beat.grader_id, "$or": in_order, **_ADMITTED}
+            writes.append(UpdateOne(wanted, {"$set": _reported(beat, now)}))
+        await self._graders.bulk_write(writes, ordered=True)
+
+    async def count_starts(self, starts: dict[str, int]) -> None:
+        """Add to the number of jobs that graders have started."""
+        writes = [UpdateOne({"_id": grader}, {"$inc": {"jobs_processed": n}}) for grader, n in starts.items()]
+        if writes:
+            await self._graders.bulk_write(writes, ordered=False)
+
+    async def get(self, grader_id: str) -> Grader | None:
+        """Return a grader, however it has joined, or None."""
+        document = await self._graders.find_one({"_id": {"$eq": grader_id}})
+        return _grader(document) if document else None
+
+    async def all(self) -> list[Grader]:
+        """Return every grader, dead ones too, by id."""
+        return [_grader(document) for document in await self._graders.find({}, sort=[("_id", 1)])]
+
+    async def alive(self) -> list[Grader]:
+        """Return the graders that are taken for alive."""
+        return [_grader(document) for document in await self._graders.find({"alive": True})]
+
+    async def register(self, grader: Grader) -> bool:
+        """Store a grader that registers with a gateway; return False while a live one has its id."""
+        dead = {"_id": grader.id, "alive": {"$ne": True}}
+        change = {"$set": _registered(grader), "$setOnInsert": {"jobs_processed": 0}}
+        for _ in range(_REGISTER_TRIES):
+            try:
+                result = await self._graders.update_one(dead, change, upsert=True)
+            except DuplicateKeyError:
+                continue
+            return result.matched_count > 0 or result.upserted_id is not None
+        return False
+
+    async def seen(self, grader: Grader, now: datetime) -> None:
+        """Record that a grader lives; one on a socket only as long as that has not been closed."""
+        wanted: Document = {"_id": grader.id, **_ADMITTED}
+        if grader.over_socket:
+            wanted["session"] = grader.session
+        await self._graders.update_one(wanted, {"$set": {"last_seen": now, "alive": True}})
+
+    async def hand_out(self, grader_id: str, job_id: str) -> None:
+        """Note a job that a grader has been given by its gateway."""
+        await self._graders.update_one(
+            {"_id": grader_id}, {"$set": {"running_job_id": job_id}, "$addToSet": {"running_job_ids": job_id}}
+        )
+
+    async def take_back(self, grader_id: str, job_ids: Sequence[str]) -> None:
+        """Note jobs that a grader does not run any more."""
+        await self._graders.update_one({"_id": grader_id}, {"$pull": {"running_job_ids": {"$in": list(job_ids)}}})
+        await self._graders.update_one(
+            {"_id": grader_id, "running_job_id": {"$in": list(job_ids)}}, {"$set": {"running_job_id": None}}
+        )
+
+    async def mark_dead(
+        self, grader_id: str, *, session: str | None = None, silent_since: datetime | None = None
+    ) -> bool:
+        """Mark a grader dead; return False if it was, has registered anew since, or has been heard of."""
+        wanted: Document = {"_id": grader_id, "alive": True}
+        if session is not None:
+            wanted["session"] = session
+        if silent_since is not None:
+            wanted["last_seen"] = {"$lte": silent_since}
+        idle: Document = {"alive": False, "running_job_id": None, "running_job_ids": []}
+        if session is not None:
+            idle["session"] = None  # a heartbeat of it that is still on its way to the store must not revive the grader
+        result = await self._graders.update_one(wanted, {"$set": idle})
+        return result.modified_count == 1
+
+    async def is_any_extended(self, pool: str) -> bool:
+        """Return whether a live grader of a pool understands what we add to the original's stages, as ours do."""
+        at_the_broker: Document = {"gateway": None, "slots": {"$exists": True}}
+        wanted: Document = {"alive": True, "pool": pool, "$or": [{"extended": True}, at_the_broker]}
+        return await self._graders.find_one(wanted, {"_id": 1}) is not None
+
+    async def silent_behind_gateways(self, moment: datetime) -> list[Grader]:
+        """Return live graders behind gateways, and the original's, that were heard of last at or before a moment."""
+        behind = [grader for grader in await self.alive() if grader.gateway or grader.slots is None]
+        return [grader for grader in behind if grader.last_seen is None or grader.last_seen <= moment]
+
+    async def mark_sockets_dead(self, gateway: str) -> None:
+        """Mark the graders dead whose sockets an earlier life of a gateway held, and those that the original held."""
+        held = {"use_ws": True, "alive": True, "gateway": {"$in": [gateway, None]}}
+        await self._graders.update_many(held, {"$set": {"alive": False}})
+
+    async def mark_silent_dead(self, moment: datetime) -> list[str]:
+        """Mark graders dead that were heard of last before a moment; return their ids."""
+        stale = {"alive": True, "last_seen": {"$lt": moment}}
+        ids = [document["_id"] for document in await self._graders.find(stale, {"_id": 1})]
+        if ids:
+            await self._graders.update_many({"_id": {"$in": ids}, **stale}, {"$set": {"alive": False}})
+        return ids
+
+    async def join(self, grader_id: str, *, hostname: str, pool: str, slots: int, now: datetime) -> StandingOrder:
+        """Store that a grader joins; return everything that its operator has ordered of it."""
+        joined: Document = {
+            "joined_at": now,
+            "left": False,
+            "worker_hostname": hostname,
+            "pool": pool,
+            "slots": slots,
+            "own_slots": slots,
+        }
+        return _order(await self._upsert(grader_id, {"$set": joined}))
+
+    async def set_mode(
+        self, grader_id: str, mode: GraderMode, reason: str, *, is_revoked: bool = False
+    ) -> Grader | None:
+        """Order a mode of a grader that is revoked, or not; return it as changed, or None if there is none such."""
+        return await self._change_order(grader_id, {"mode": mode.value, "reason": reason}, is_revoked=is_revoked)
+
+    async def set_slots(self, grader_id: str, slots: int | None) -> Grader | None:
+        """Order slots of a grader that is not revoked; return it as changed, or None if there is none such."""
+        return await self._change_order(grader_id, {"slots": slots}, is_revoked=False)
+
+    async def revoke(self, grader_id: str, reason: str) -> Grader:
+        """Revoke a grader, even one that has never joined; return it as changed."""
+        return _grader(await self._upsert(grader_id, _ordering({"mode": GraderMode.REVOKED.value, "reason": reason})))
+
+    async def _change_order(self, grader_id: str, wanted: Document, *, is_revoked: bool) -> Grader | None:
+        present: Document = {"order.mode": GraderMode.REVOKED.value} if is_revoked else _ADMITTED
+        document = await self._graders.find_one_and_update(
+            {"_id": {"$eq": grader_id}, **present}, _ordering(wanted), return_document=ReturnDocument.AFTER
+        )
+        return _grader(document) if document else None
+
+    async def _upsert(self, grader_id: str, change: Document) -> Document:
+        """Change a grader's document, and create it if it is missing.
+
+        Two upserts that race both want to insert: MongoDB may report a duplicate key to the loser, which has changed
+        nothing then; the embedded store applies the loser's change, but returns no document.
+
+        Raises:
+            StoreError: Another program removes the document at the same time.
+        """
+        wanted: Document = {"_id": {"$eq": grader_id}}
+        upsert = partial(
+            self._graders.find_one_and_update,
+            wanted,
+            {**change, "$setOnInsert": {"jobs_processed": 0, "last_seen": _NEVER, "alive": False}},
+            upsert=True,
+            return_document=ReturnDocument.AFTER,
+        )
+        try:
+            document = await upsert()
+        except DuplicateKeyError:
+            document = await upsert()  # the document exists now
+        document = document or await self._graders.find_one(wanted)
+        if document is None:
+            raise StoreError(f"grader {grader_id} was removed from the store while it was changed")
+        return document
+
+    async def orders(self, grader_ids: Sequence[str]) -> dict[str, StandingOrder]:
+        """Return the orders of those of the graders that have been given any, by id."""
+        found = await self._graders.find({"_id": {"$in": list(grader_ids)}, "order": {"$exists": True}}, {"order": 1})
+        return {document["_id"]: _order(document) for document in found}
+
+    async def set_account(self, grader_id: str, user: str | None) -> None:
+        """Store the name of a grader's own user at the broker, or that it has none."""
+        await self._graders.update_one({"_id": grader_id}, {"$set": {"broker_user": user}})
+
+    async def with_unneeded_accounts(self, *, left_before: datetime, gone_before: datetime) -> list[str]:
+        """Return ids of graders with users at the broker that are revoked, gone with a goodbye, or long silent."""
+        gone: Document = {"alive": False, "last_seen": {"$lt": gone_before}, "joined_at": {"$lt": gone_before}}
+        left: Document = {"alive": False, "left": True, "joined_at": {"$lt": left_before}}
+        revoked: Document = {"order.mode": GraderMode.REVOKED.value}
+        found = await self._graders.find({"broker_user": {"$ne": None}, "$or": [gone, left, revoked]}, {"_id": 1})
+        return [document["_id"] for document in found]
+
+
+def _ordering(wanted: Document) -> Document:
+    """The change that gives an order a new revision."""
+    return {"$set": {f"order.{key}": value for key, value in wanted.items()}, "$inc": {"order.revision": 1}}
+
+
+def _reported(beat: GraderHeartbeat, now: datetime) -> Document:
+    """The fields that a heartbeat sets."""
+    running = [job.job_id for job in beat.running]
+    return {
+        "running_job_id": running[0] if running else None,
+        "running_job_ids": running,
+        "sent_at": beat.sent_at,
+        "last_seen": now,
+        "worker_hostname": beat.hostname,
+        "alive": not beat.leaving,
+        "pool": beat.pool,
+        "slots": beat.slots,
+        "paused": beat.paused,
+        "draining": beat.draining,
+        "runtime": beat.runtime,
+        "left": beat.leaving,
+        "use_ws": False,
+        "gateway": None,
+    }
+
+
+def _registered(grader: Grader) -> Document:
+    """The fields that a registration with a gateway sets."""
+    return {
+        "running_job_id": None,
+        "running_job_ids": [],
+        "last_seen": grader.last_seen,
+        "worker_hostname": grader.hostname,
+        "alive": grader.alive,
+        "use_ws": grader.over_socket,
+        "pool": grader.pool,
+        "slots": 1,
+        "gateway": grader.gateway,
+        "session": grader.session,
+        "extended": grader.extended,
+        "runtime": grader.runtime,
+        "registered_at": grader.registered_at,
+    }
+
+
+def _grader(document: Document) -> Grader:
+    """A grader from its document; the original's documents lack most fields."""
+    last_seen = document.get("last_seen")
+    last_seen = last_seen if last_seen and last_seen > _NEVER else None
+    running = document.get("running_job_ids") or [document.get("running_job_id")]
+    return Grader(
+        id=document["_id"],
+        hostname=document.get("worker_hostname", ""),
+        pool=document.get("pool") or "default",
+        slots=document.get("slots"),
+        own_slots=document.get("own_slots"),
+        alive=bool(document.get("alive")),
+        left=bool(document.get("left")),
+        last_seen=last_seen,
+        sent_at=document.get("sent_at"),
+        joined_at=document.get("joined_at"),
+        registered_at=document.get("registered_at") or last_seen,
+        gateway=document.get("gateway") or "",
+        session=document.get("session") or "",
+        over_socket=bool(document.get("use_ws")),
+        extended=bool(document.get("extended")),
+        runtime=document.get("runtime") or "",
+        paused=document.get("paused") or "",
+        draining=bool(document.get("draining")),
+        reported_jobs=tuple(str(job) for job in running if job),
+        jobs_processed=document.get("jobs_processed", 0),
+        broker_user=document.get("broker_user"),
+        order=_order(document),
+    )
+
+
+def _order(document: Document) -> StandingOrder:
+    order = document.get("order", {})
+    return StandingOrder(
+        revision=order.get("revision", 0),
+        mode=GraderMode(order.get("mode", GraderMode.ONLINE)),
+        slots=order.get("slots"),
+        reason=order.get("reason", ""),
+    )

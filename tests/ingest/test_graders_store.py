@@ -1,0 +1,159 @@
+"""What the store knows of graders that a gateway asks about."""
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from secrets import token_hex
+from typing import Any
+
+import pytest
+
+from broadway.domain.grader import Grader, GraderMode, StandingOrder
+from broadway.messages.events import GraderHeartbeat
+from broadway.mongo.store import Store
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def attached(pool: str, **more: Any) -> Grader:
+    given: dict[str, Any] = {"alive": True, "over_socket": False, "extended": False, "session": "s", **more}
+    return Grader(
+        id=token_hex(4),
+        hostname="h",
+        last_seen=NOW,
+        registered_at=NOW,
+        pool=pool,
+        gateway="api:1",
+        **given,
+    )
+
+
+def beat(pool: str, **more: Any) -> GraderHeartbeat:
+    return GraderHeartbeat(grader_id=token_hex(4), hostname="h", pool=pool, slots=2, sent_at=NOW, **more)
+
+
+@pytest.mark.parametrize("extended", [False, True])
+async def test_a_grader_behind_a_gateway_knows_our_stages_if_it_is_ours(store: Store, extended: bool) -> None:
+    pool = token_hex(4)
+    await store.graders.register(attached(pool, extended=extended))
+    assert await store.graders.is_any_extended(pool) is extended
+
+
+async def test_a_dead_one_and_those_of_other_pools_do_not_count(store: Store) -> None:
+    pool = token_hex(4)
+    await store.graders.register(attached(pool, extended=True, alive=False))
+    await store.graders.beat([beat(pool, leaving=True), beat(token_hex(4))], now=datetime.now(UTC))
+    assert not await store.graders.is_any_extended(pool)
+
+
+async def test_one_at_the_broker_is_ours_even_while_it_takes_no_jobs(store: Store) -> None:
+    pool = token_hex(4)
+    await store.graders.beat([beat(pool, paused="the disk is full")], now=datetime.now(UTC))
+    assert await store.graders.is_any_extended(pool)
+
+
+async def test_of_graders_that_join_with_one_id_at_once_each_is_told_its_order(store: Store) -> None:
+    for _ in range(20):
+        name = token_hex(4)
+        join = partial(store.graders.join, name, hostname="h", pool="default", slots=1, now=datetime.now(UTC))
+        orders = await asyncio.gather(*(join() for _ in range(8)))
+
+        assert orders == [StandingOrder()] * 8
+
+
+async def test_of_orders_to_an_unknown_grader_at_once_each_counts_once(store: Store) -> None:
+    for _ in range(20):
+        name = token_hex(4)
+        graders = await asyncio.gather(*(store.graders.revoke(name, "stolen") for _ in range(8)))
+
+        assert {(grader.id, grader.is_revoked) for grader in graders} == {(name, True)}
+        assert (await store.graders.orders([name]))[name].revision == 8
+
+
+async def test_of_registrations_with_one_id_at_once_one_is_taken(store: Store) -> None:
+    for _ in range(20):
+        rivals = [attached(token_hex(4), session=session) for session in "abcdefgh"]
+        name = rivals[0].id
+        taken = await asyncio.gather(*(store.graders.register(replace(rival, id=name)) for rival in rivals))
+
+        assert taken.count(True) == 1
+        known = await store.graders.get(name)
+        assert known
+        assert known.session == rivals[taken.index(True)].session
+
+
+async def test_a_registration_beside_an_order_is_taken(store: Store) -> None:
+    for _ in range(20):
+        grader = attached(token_hex(4))
+        is_taken, ordered = await asyncio.gather(
+            store.graders.register(grader), store.graders.revoke(grader.id, "stolen")
+        )
+        known = await store.graders.get(grader.id)
+
+        assert is_taken
+        assert known
+        assert (known.alive, known.order) == (True, ordered.order)
+
+
+async def test_no_order_lets_a_grader_in_that_is_revoked_at_the_same_time(store: Store) -> None:
+    for _ in range(20):
+        name = token_hex(4)
+        await store.graders.join(name, hostname="h", pool="default", slots=1, now=NOW)
+        orders = [store.graders.set_mode(name, GraderMode.PAUSED, "disk"), store.graders.set_slots(name, 2)]
+        await asyncio.gather(store.graders.revoke(name, "stolen"), *orders)
+        known = await store.graders.get(name)
+
+        assert known
+        assert known.is_revoked
+        assert await store.graders.set_mode(name, GraderMode.ONLINE, "") is None
+        readmitted = await store.graders.set_mode(name, GraderMode.ONLINE, "", is_revoked=True)
+        assert readmitted
+        assert not readmitted.is_revoked
+
+
+async def test_an_order_changes_no_unknown_grader(store: Store) -> None:
+    name = token_hex(4)
+    assert await store.graders.set_mode(name, GraderMode.PAUSED, "") is None
+    assert await store.graders.set_slots(name, 2) is None
+    assert await store.graders.get(name) is None
+
+
+async def test_a_grader_is_read_as_it_was_stored(store: Store) -> None:
+    given = attached("p1", over_socket=True, extended=True, runtime="runc")
+    await store.graders.register(given)
+    await store.graders.hand_out(given.id, "j1")
+    await store.graders.set_account(given.id, "grader-1")
+    await store.graders.count_starts({given.id: 2})
+    ordered = await store.graders.set_slots(given.id, 3)
+
+    expected = replace(
+        given,
+        slots=1,
+        reported_jobs=("j1",),
+        jobs_processed=2,
+        broker_user="grader-1",
+        order=StandingOrder(revision=1, slots=3),
+    )
+    assert ordered == await store.graders.get(given.id) == expected
+
+
+async def test_one_that_has_only_joined_was_never_seen(store: Store) -> None:
+    name = token_hex(4)
+    await store.graders.join(name, hostname="h", pool="p1", slots=4, now=NOW)
+
+    assert await store.graders.get(name) == Grader(
+        id=name, hostname="h", pool="p1", slots=4, own_slots=4, joined_at=NOW
+    )
+
+
+async def test_silent_ones_behind_gateways_are_found_and_those_at_the_broker_are_not(store: Store) -> None:
+    behind, at_the_broker = attached("p1"), beat("p1")
+    await store.graders.register(behind)
+    await store.graders.beat([at_the_broker], now=NOW)
+
+    silent = {grader.id for grader in await store.graders.silent_behind_gateways(NOW)}
+    assert behind.id in silent
+    assert at_the_broker.grader_id not in silent
+    before = await store.graders.silent_behind_gateways(NOW - timedelta(seconds=1))
+    assert behind.id not in {grader.id for grader in before}

@@ -1,0 +1,41 @@
+"""The scenario once for all tests, and what has been recorded of it before."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from harness import Place
+from recordings.record import Served, record, served
+from recordings.recording import Recording, directories
+
+from broadway.local.broker import Broker
+
+Places = Callable[[], contextlib.AbstractAsyncContextManager[Place]]
+
+
+@pytest.fixture(scope="session", params=directories(), ids=lambda directory: directory.name)
+def recording(request: pytest.FixtureRequest) -> Recording:
+    """Each recording that is kept."""
+    directory: Path = request.param
+    return Recording.load(directory)
+
+
+@pytest.fixture(scope="session")
+def latest() -> Recording:
+    """The one that this version has to be like."""
+    return Recording.load(directories()[-1])
+
+
+@pytest.fixture(scope="session")
+async def made(places: Places, broker_node: Broker, tmp_path_factory: pytest.TempPathFactory) -> Recording:
+    """A recording of this version, without answers."""
+    async with places() as place:
+        return await record(place, tmp_path_factory.mktemp("recorded"), broker_node, version="now")
+
+
+@pytest.fixture(scope="session")
+async def restored(places: Places, recording: Recording) -> AsyncIterator[Served]:
+    """The ingest service over the documents of a recording, after it has answered all questions about them."""
+    async with places() as place, served(recording.documents, place) as answering:
+        yield answering

@@ -1,0 +1,186 @@
+"""The normal form of a recording: what two of them have in common, whenever and wherever they were made.
+
+Ids that are drawn get names by what they are of; those that follow from a key, such as the run of an Idempotency-Key,
+stay as they are. Times, hosts, ports, process ids and secrets become placeholders. Everything else is exact.
+"""
+
+import base64
+import hmac
+import json
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from recordings.capture import TYPE
+from recordings.recording import Entry, Recording, compact
+
+Grouped = dict[tuple[str, ...], list[str]]
+
+_HEX_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{24}(?![0-9a-f])")
+_SHAPES = (
+    (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)"), r"<time \2>"),
+    (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "<uuid>"),
+    (re.compile(r"sha256\$[0-9a-f]{32}\$[0-9a-f]{64}"), "<hashed token>"),
+    (re.compile(r"(?<=:job\.requeued\.v1:)[\d.]+"), "<time>"),
+    (re.compile(r"<host>:\d+"), "<host>:<number>"),
+)
+_CONSTANT_TIMES = ("2026-03-01T12:00:00.5Z",)
+
+# Fields that differ by their nature, by collection.
+_DRAWN = {
+    "grading_run": {"writer"},
+    "grading_job": {"writer", "revision"},  # what comes close together is written together
+    "hook_delivery": {"writer"},
+    "worker_node": {"session"},
+    "service_secret": {"value"},
+}
+# What more than one service may say, in any order: a run's next step, by whichever takes it, and an order to a grader,
+# which is repeated until the grader's heartbeats show that it was heard.
+_ANNOUNCED = {TYPE.format("run.advanced"), TYPE.format("job.queued")}
+_REPEATED = {TYPE.format("grader.order")}
+_ANY = "any service"
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Messages by subject and sender, in the order in which they were sent; documents by collection and id."""
+
+    messages: Grouped
+    documents: Grouped
+
+
+@dataclass
+class _Names:
+    """Names of what was drawn for one recording, and the ids that have to be the same in all."""
+
+    host: re.Pattern[str]
+    names: dict[str, str] = field(default_factory=dict)
+    kept: set[str] = field(default_factory=set)
+
+    @cached_property
+    def drawn(self) -> re.Pattern[str]:
+        return re.compile("|".join(self.names))
+
+    def text(self, text: str) -> str:
+        """A text in which everything that was drawn has its name."""
+        if text in _CONSTANT_TIMES:
+            return text
+        text = self.host.sub("<host>", text)
+        text = self.drawn.sub(lambda found: self.names[found[0]], text)
+        text = _HEX_ID.sub(lambda found: found[0] if found[0] in self.kept else "<id>", text)
+        for shape, placeholder in _SHAPES:
+            text = shape.sub(placeholder, text)
+        return text
+
+    def value(self, value: Any) -> Any:
+        """The same for a JSON value, in the order of its keys; dates and durations keep no more than their type."""
+        match value:
+            case str():
+                return self.text(value)
+            case list():
+                return [self.value(each) for each in value]
+            case {"$date": _}:
+                return {"$date": "<time>"}
+            case dict():
+                return {self.text(key): _timeless(key, self.value(each)) for key, each in value.items()}
+        return value
+
+
+def _timeless(key: str, value: Any) -> Any:
+    is_duration = key == "seconds" and isinstance(value, float)
+    return "<seconds>" if is_duration else value
+
+
+def normalized(recording: Recording) -> Normal:
+    """The normal form."""
+    names = _names(recording)
+    groups: Grouped = defaultdict(list)
+    for message in recording.messages:
+        if message["routing_key"] == "ping":
+            continue  # when one comes is a matter of time
+        key, text = _message(message, names)
+        groups[key].append(text)
+    for (_, sender, *kinds), texts in groups.items():
+        if sender == _ANY:
+            texts[:] = sorted(set(texts) if _REPEATED.issuperset(kinds) else texts)
+    return Normal(dict(groups), dict(_document(entry, names) for entry in recording.documents))
+
+
+def _message(message: Entry, names: _Names) -> tuple[tuple[str, ...], str]:
+    sender, kind = message["properties"].get("app_id", ""), message["properties"].get("type", "")
+    kinds: tuple[str, ...] = ()
+    if kind in _ANNOUNCED | _REPEATED:
+        source = message["headers"]["ce-source"]
+        message = json.loads(compact(message).replace(source, _ANY).replace(sender, _ANY))
+        sender, kinds = _ANY, (kind,)
+    shown = names.value({**message, "body": _parsed(message["body"])})
+    subject = str(shown["headers"].get("ce-subject", ""))
+    return (subject, names.text(sender), *kinds), compact(shown)
+
+
+def _parsed(body: Any) -> Any:
+    """A body's content, in the order of its keys; the body itself if it is no JSON."""
+    try:
+        return json.loads(body)
+    except (ValueError, TypeError):
+        return body
+
+
+def _document(entry: Entry, names: _Names) -> tuple[tuple[str, ...], list[str]]:
+    drawn = _DRAWN.get(entry["collection"], set())
+    if entry["document"].get("trigger"):  # the time of a delivery is a part of what it asks for
+        drawn = drawn | {"request_digest"}
+    document = {key: "<drawn>" if key in drawn and value else value for key, value in entry["document"].items()}
+    shown = names.value(document)
+    fields = [f"{key}: {json.dumps(shown[key], sort_keys=True, ensure_ascii=False)}" for key in sorted(shown)]
+    return (entry["database"], entry["collection"], compact(shown["_id"])), fields
+
+
+def _names(recording: Recording) -> _Names:
+    held: dict[str, list[Entry]] = defaultdict(list)
+    for entry in recording.documents:
+        held[entry["collection"]].append(entry["document"])
+    names = _Names(re.compile(rf"(?<![\w.-]){re.escape(recording.about['host'])}(?![\w.-])"))
+    numbers = {_id(run): number for number, run in enumerate(sorted(held["grading_run"], key=_started), 1)}
+    keyed = {_id(run) for run in held["grading_run"] if run["request_digest"]}
+    names.names |= {run: f"<run {number}>" for run, number in numbers.items() if run not in keyed}
+    names.kept |= keyed | {str(each["_id"]) for name in ("hook_delivery", "hook_quota") for each in held[name]}
+    tickets = next(_binary(secret["value"]) for secret in held["service_secret"] if secret["_id"] == "tickets")
+    for job in held["grading_job"]:
+        name = f"run {numbers[job['grading_run_id']]}, {job['type'].split()[0]} {job['index']['$numberInt']}"
+        if job["grading_run_id"] in keyed:
+            names.kept.add(_id(job))
+        else:
+            names.names[_id(job)] = f"<job of {name}>"
+        names.names |= _of_job(job, name, tickets)
+    # A dead letter's id follows from that of the message, which may be an execution's.
+    names.names |= {letter["_id"]: "<letter>" for letter in held["dead_letter"] if letter["message_id"]}
+    return names
+
+
+def _of_job(job: Entry, name: str, tickets: bytes) -> dict[str, str]:
+    executions = [attempt["execution_id"] for attempt in job["attempts"]]
+    generations = range(1, int(job["generation"]["$numberInt"]) + 1)
+    return {
+        **{each: f"<execution {number} of {name}>" for number, each in enumerate(executions, 1)},
+        **{_ticket(tickets, _id(job), each): f"<ticket of {name}, generation {each}>" for each in generations},
+    }
+
+
+def _ticket(key: bytes, job_id: str, generation: int) -> str:
+    """A job's ticket, by the rule of 98c4bea: graders keep tickets while services are updated."""
+    return hmac.digest(key, f"{job_id}:{generation}".encode(), "sha256")[:16].hex()
+
+
+def _id(document: Entry) -> str:
+    return str(document["_id"]["$oid"])
+
+
+def _started(run: Entry) -> int:
+    return int(run["started_at"]["$date"]["$numberLong"])
+
+
+def _binary(value: Entry) -> bytes:
+    return base64.b64decode(value["$binary"]["base64"])

@@ -1,0 +1,106 @@
+"""All that v1 and v2 can be asked about recorded documents, and the answers."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+
+from harness import Client, token_of
+from recordings.recording import Entry
+
+V1, V2 = "/api/v1", "/api/v2"
+CLUSTER = "cluster-token"
+
+Held = Mapping[str, list[Entry]]  # documents by collection
+OfCourse = tuple[str, str]  # a course and a path that its staff may read
+
+
+async def ask_everything(client: Client, documents: Iterable[Entry]) -> list[Entry]:
+    """The answers to all questions, byte for byte."""
+    return [await _ask(client, path, token) for path, token in questions(documents)]
+
+
+async def _ask(client: Client, path: str, token: str) -> Entry:
+    answer = await client.http.get(path, headers={"Authorization": f"Bearer {token}"})
+    asked = {"path": path, "token": token}
+    return {
+        **asked,
+        "status": answer.status_code,
+        "type": answer.headers["content-type"],
+        "body": answer.content.decode(),
+    }
+
+
+def questions(documents: Iterable[Entry]) -> Iterator[tuple[str, str]]:
+    """Paths, and the token for each."""
+    held: dict[str, list[Entry]] = defaultdict(list)
+    for entry in documents:
+        held[entry["collection"]].append(entry["document"])
+    for part in (_of_courses, _of_assignments, _of_runs, _of_jobs, _of_hooks):
+        yield from ((path, token_of(course)) for course, path in part(held))
+    yield from ((path, CLUSTER) for path in _of_operators(held))
+
+
+def _of_courses(held: Held) -> Iterator[OfCourse]:
+    for course in (document["_id"] for document in held["course"]):
+        own = f"{V2}/courses/{course}"
+        listed = (f"{own}/{part}" for part in ("assignments", "runs", "runs?limit=1", "runs?assignment=mp1", "hooks"))
+        for path in (f"{V1}/queue/{course}/length", f"{V1}/worker/{course}/all", f"{V2}/courses", own, *listed):
+            yield course, path
+
+
+def _of_assignments(held: Held) -> Iterator[OfCourse]:
+    for name in (document["_id"] for document in held["assignment_config"]):
+        course, _, assignment = name.partition("/")
+        own = f"{V2}/courses/{course}/assignments/{assignment}"
+        for path in (f"{V1}/grading_config/{course}/{assignment}", own, f"{own}/roster"):
+            yield course, path
+
+
+def _of_runs(held: Held) -> Iterator[OfCourse]:
+    for run_id, course in _courses(held).items():
+        yield course, f"{V1}/grading_run_status/{course}/{run_id}"
+        yield course, f"{V1}/grading_run_env/{course}/{run_id}"
+        yield course, f"{V2}/courses/{course}/runs/{run_id}"
+
+
+def _of_jobs(held: Held) -> Iterator[OfCourse]:
+    courses = _courses(held)
+    jobs = [(courses[job["grading_run_id"]], job) for job in held["grading_job"]]
+    for course, job in jobs:
+        yield course, f"{V2}/courses/{course}/jobs/{_id(job)}"
+        if job["state"] == "finished":
+            yield course, f"{V1}/grading_job_log/{course}/{_id(job)}"
+        else:  # its stream goes on for as long as the job
+            yield course, f"{V1}/queue/{course}/{_id(job)}/position"
+    # For one job of each course, what the answers about jobs and runs have in them, too.
+    for course, job in {course: job for course, job in jobs if job["success"]}.items():
+        for query in ("", "?limit=1", "?state=queued"):
+            yield course, f"{V2}/courses/{course}/runs/{job['grading_run_id']}/jobs{query}"
+        for part in ("attempts", "log"):
+            yield course, f"{V2}/courses/{course}/jobs/{_id(job)}/{part}"
+        yield course, f"{V1}/stream/{course}/{_id(job)}"
+        yield course, f"{V1}/queue/{course}/{_id(job)}/position"
+
+
+def _of_hooks(held: Held) -> Iterator[OfCourse]:
+    for hook in held["hook"]:
+        own = f"{V2}/courses/{hook['course']}/hooks/{hook['name']}"
+        for query in ("", "/deliveries", "/deliveries?limit=1", "/deliveries?state=accepted"):
+            yield hook["course"], f"{own}{query}"
+    for delivery in held["hook_delivery"]:
+        own = f"{V2}/courses/{delivery['course']}/hooks/{delivery['hook']}"
+        yield delivery["course"], f"{own}/deliveries/{delivery['_id']}"
+
+
+def _of_operators(held: Held) -> Iterator[str]:
+    for collection, path in (("worker_node", f"{V2}/graders"), ("dead_letter", f"{V2}/dead-letters")):
+        yield path
+        yield from (f"{path}/{document['_id']}" for document in held[collection])
+
+
+def _courses(held: Held) -> dict[str, str]:
+    """Courses by run."""
+    return {_id(run): run["assignment_id"].partition("/")[0] for run in held["grading_run"]}
+
+
+def _id(document: Entry) -> str:
+    return str(document["_id"]["$oid"])

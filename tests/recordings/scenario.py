@@ -1,0 +1,170 @@
+"""The scenario: everything that makes messages and documents, one thing after another.
+
+Each step waits for the messages that end it, so that every recording of it has the same ones. A job that is cancelled
+while its message waits is one that hangs: a grader that takes it all the same always hears the cancellation in time.
+A grader gets orders when it runs nothing, as a job that has gone through its only slot shows.
+"""
+
+import json
+from typing import Any
+
+from harness import stage, until
+from recordings import gateway, webhooks
+from recordings.capture import TYPE
+from recordings.system import System
+
+COURSE = "cs101"
+HANG = [stage("hang", timeout=600)]
+SCORES = {"score": 2, "max_score": 3.5, "tests": [{"name": "compiles", "score": 2, "max_score": 3.5, "output": "ü"}]}
+ROSTER = [
+    {"student": "alice", "env": {"NETID": "a1", "SECTION": 3}, "repository": "cs/alice"},
+    {"student": "bob", "env": {"NETID": "b2"}, "repository": "cs/bob", "repository_id": 77},
+]
+
+
+async def play(system: System) -> None:
+    """Run the whole scenario. At its end some jobs wait, and one runs behind the API."""
+    lost = await submit_while_the_queue_is_gone(system)
+    system.graders.attach("host1", system.url, slots=1, drain_timeout=0)
+    await system.capture.wait_for("grader.heartbeat", grader_id="host1")
+    await run_every_kind_of_stage(system)
+    await end_in_every_way(system)
+    await cancel(system)
+    await run_a_roster(system)
+    await order_a_grader(system)
+    await webhooks.deliver(system)
+    await move_a_job_to_another_host(system)
+    await gateway.poll(system)
+    await leave_dead_letters(system)
+    await gateway.serve_socket(system, lost)
+    await gateway.leave_unfinished(system)
+    await system.ask("POST", "graders/host2/slots", {"slots": 3}, status=202)
+    await system.find("worker_node", _id="host2", slots=3)
+
+
+async def submit_while_the_queue_is_gone(system: System) -> str:
+    """Submit a run whose job no queue takes: the reconciler publishes it from the outbox some seconds later."""
+    course, key = "cs374", "course.cs374.interactive"
+    await until(lambda: system.capture.has_consumer(f"broadway.{key}"))
+    await system.client.register(course, "mp1", students=[stage("exit", "0")])
+    await system.capture.disconnect(f"broadway.{key}", key)
+    run_id = await system.client.submit(course, "mp1", students=1)
+    await system.capture.wait_for("run.advanced", run_id=run_id)
+    await system.capture.reconnect(f"broadway.{key}", key)
+    return run_id
+
+
+async def run_every_kind_of_stage(system: System) -> None:
+    """A run of v1 with all three phases; then its failed job again, and what comes after that."""
+    students = [
+        stage("write", "notes.txt", "collected", memory="512m", hostname="judge", cpuset_cpus="0-1", networking=False),
+        stage("print", "compiled", untrusted=True, read=["notes.txt"], write=["build"], inherit=["TERM"], timeout=5),
+        stage("fails-for", "STUDENT_ID", "s1", logs=False, env={"TERM": "spring"}),
+        stage("write", "results.json", json.dumps(SCORES), results="results.json"),
+    ]
+    await system.client.register(
+        COURSE,
+        "mp1",
+        students=students,
+        pre_processing_pipeline=[stage("print", "prepared", env={"A": "1"}, timeout=12.5)],
+        post_processing_pipeline=[stage("env", "REPORT")],
+        env={"TERM": "fall", "LIMIT": 3, "SHARE": 0.25, "NESTED": {"list": [1, None, True, "é"]}},
+    )
+    more = {"pre_processing_env": {"B": "2"}, "post_processing_env": {"REPORT": "all"}}
+    run_id = await system.client.submit(COURSE, "mp1", students=2, **more)
+    await system.over(run_id)
+    await system.ask("POST", f"courses/{COURSE}/runs/{run_id}/rerun", {"jobs": "failed"})
+    await system.over(run_id, round_=2)
+
+
+async def end_in_every_way(system: System) -> None:
+    """Runs whose jobs end in all other ways; an infrastructure error that may pass gets a second start."""
+    endings: dict[str, dict[str, list[dict[str, Any]]]] = {
+        "pre": {"students": [stage()], "pre_processing_pipeline": [stage("exit", "3")]},
+        "limits": {"students": [stage("hang", timeout=0.05)], "post_processing_pipeline": [stage("exit", "139")]},
+        "engine": {
+            "students": [stage("print", "begun"), stage("fault", "start")],
+            "post_processing_pipeline": [stage("exit", "0") | {"image": "missing/image"}],
+        },
+    }
+    for assignment, pipelines in endings.items():
+        await system.client.register(COURSE, assignment, **pipelines)
+        await system.over(await system.client.submit(COURSE, assignment, students=1))
+
+
+async def cancel(system: System) -> None:
+    """Cancel a job that runs; then its run, of which one job runs, one is on its way, and one waits."""
+    capture = system.capture
+    await system.client.register(COURSE, "hang", students=HANG)
+    run_id = await system.client.submit(COURSE, "hang", students=4)
+    first = await system.runs(run_id)
+    because = {"reason": "wrong deadline"}
+    await system.ask("POST", f"courses/{COURSE}/jobs/{first['job_id']}/cancel", because)
+    await system.runs(run_id, count=2)
+    await capture.wait_for("job.dispatched", run_id=run_id, count=3)
+    await system.ask("POST", f"courses/{COURSE}/runs/{run_id}/cancel")
+    await system.over(run_id, round_=2)
+    await capture.wait_for("job.cancel", run_id=run_id, count=3)  # the last one of the job that was on its way
+
+
+async def run_a_roster(system: System) -> None:
+    """A run of v2 over a roster, submitted twice with the same key."""
+    assignment = f"courses/{COURSE}/assignments/mp2"
+    await system.ask("PUT", assignment, {"student_pipeline": [stage("env", "NETID")]})
+    await system.ask("PUT", f"{assignment}/roster", {"students": ROSTER})
+    for key in ("first-night", '"first-night"'):
+        headers = {"Idempotency-Key": key}
+        run = await system.ask("POST", f"{assignment}/runs", {"students": "all"}, status=201, **headers)
+    await system.over(run["id"])
+
+
+async def order_a_grader(system: System) -> None:
+    """Every order to a grader at the broker, each obeyed before the next."""
+    orders = (
+        ("pause", {"reason": "maintenance"}),
+        ("resume", None),
+        ("drain", None),
+        ("resume", {"reason": "repaired"}),
+        ("slots", {"slots": 2}),
+        ("slots", {"slots": None}),
+    )
+    for revision, (order, body) in enumerate(orders, 1):
+        await system.ask("POST", f"graders/host1/{order}", body, status=202)
+        await system.capture.wait_for("grader.heartbeat", grader_id="host1", order=revision)
+    for order in ("revoke", "readmit", "revoke"):
+        await system.ask("POST", f"graders/never-seen/{order}", status=202)
+    await system.capture.wait_for("grader.order", grader_id="never-seen", count=3)
+
+
+async def move_a_job_to_another_host(system: System) -> None:
+    """A grader is stopped while it runs a job, gives it back, and another one takes it."""
+    run_id = await system.client.submit(COURSE, "hang", students=1)
+    await system.runs(run_id)
+    await system.graders.stop("host1")
+    await system.capture.wait_for("grader.heartbeat", grader_id="host1", leaving=True)
+    system.graders.attach("host2", system.url, slots=1)
+    job = await system.runs(run_id, grader_id="host2")
+    await system.ask("POST", f"courses/{COURSE}/jobs/{job['job_id']}/cancel")
+    await system.over(run_id)
+
+
+async def leave_dead_letters(system: System) -> None:
+    """Messages that no service can read; the last of them was a job's outcome, and ends the job."""
+    capture = system.capture
+    await system.client.register("cs225", "dead", students=[stage("exit", "0")])
+    run_id = await system.client.submit("cs225", "dead", students=1)
+    poller = await gateway.registered(system, "p9")
+    await gateway.next_job(poller)
+    started = await system.runs(run_id)
+    await capture.publish("broadway.events", "job.finished.cs225", b"\xff\x00 no text", {})
+    await system.find("dead_letter", message_id="", queue="broadway.results")
+    await capture.publish("broadway.jobs", "ready.default", b"{}", {"ce-type": TYPE.format("job.dispatched")})
+    await system.find("dead_letter", message_id="", queue="broadway.ready.default")
+    headers = {
+        "ce-type": TYPE.format("job.finished"),
+        "ce-subject": f"cs225/{run_id}/{started['job_id']}",
+        "ce-id": f"{started['execution_id']}:job.finished.v1",
+    }
+    await capture.publish("broadway.events", "job.finished.cs225", b'{"outcome": "odd"}', headers)
+    await system.over(run_id)
+    await gateway.leave(system, "p9")

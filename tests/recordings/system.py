@@ -1,0 +1,158 @@
+"""A whole system in this process, as operators run it: three services, graders, their own logins, and a capture."""
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from harness import Client, Graders, Place, free_port, token_of, until
+from pymongo import AsyncMongoClient
+from recordings.capture import Capture, capturing
+
+from broadway import connections
+from broadway.dispatcher import serve as dispatcher
+from broadway.ingest import serve as ingest
+from broadway.results import serve as results
+from broadway.settings.programs import ApiSettings
+
+CLUSTER = {"Authorization": "Bearer cluster-token"}
+# Every request has the same trace, so that recordings of it can be compared.
+TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "X-Request-Id": "recorded"}
+
+REMOTE, SPARE = "remote", "spare"  # pools of graders behind the API
+COURSES: dict[str, dict[str, Any]] = {
+    "cs101": {"tokens": ["staff-101"], "query_tokens": ["query-101"]},
+    "cs241": {"tokens": ["staff-241"], "query_tokens": [], "weight": 2.5, "concurrency": 8},
+    "cs225": {"tokens": ["staff-225"], "pool": REMOTE},
+    "cs374": {"tokens": ["staff-374"], "pool": SPARE},
+}
+JOB_KEYS = (
+    *(f"course.{course}.{job_class}" for course in COURSES for job_class in ("interactive", "bulk")),
+    *(f"ready.{pool}" for pool in ("default", REMOTE, SPARE)),
+)
+
+
+def databases(place: Place) -> dict[str, str]:
+    """The names of a place's databases, by what they hold."""
+    return {"primary": f"{place.name}_ag", "logs": f"{place.name}_logs"}
+
+
+def settings_for(place: Place, **more: Any) -> ApiSettings:
+    """Settings of services under which time alone makes no message: heartbeats are rarer than the scenario is long."""
+    return ApiSettings.model_validate(
+        {
+            "amqp_url": place.amqp_url,
+            "mongodb": {"dsn": place.mongodb_dsn, **databases(place)},
+            "token": "cluster-token",
+            "bind_addr": "127.0.0.1",
+            "bind_port": free_port(),
+            "log": {"dir": ""},
+            "heartbeat_interval": 120,
+            "reconcile_interval": 0.5,
+            "retry_backoff": 0.05,
+            "leader_ttl": 60,
+            "max_attempts": 2,
+            "gateway_pool": REMOTE,
+            **more,
+        }
+    )
+
+
+@dataclass
+class System:
+    """What the scenario drives and looks at."""
+
+    client: Client
+    graders: Graders
+    capture: Capture
+    place: Place
+    store: AsyncMongoClient[dict[str, Any]]
+
+    @property
+    def http(self) -> httpx2.AsyncClient:
+        return self.client.http
+
+    @property
+    def url(self) -> str:
+        return str(self.http.base_url)
+
+    async def ask(self, method: str, path: str, body: Any = None, *, status: int = 200, **headers: str) -> Any:
+        """Call v2 with the token of the course in the path, or the cluster's, and return the answer if it is good."""
+        _, _, course = path.partition("courses/")
+        token = {"Authorization": f"Bearer {token_of(course.partition('/')[0])}"} if course else CLUSTER
+        answer = await self.http.request(method, f"/api/v2/{path}", json=body, headers={**token, **headers})
+        assert answer.status_code == status, (method, path, answer.status_code, answer.text)
+        return answer.json() if answer.content else None
+
+    async def over(self, run_id: str, *, round_: int = 1) -> None:
+        """Wait until a run has ended and that is told."""
+        states = {"grading run is complete", "grading run failed"}
+
+        def is_told() -> bool:
+            told = self.capture.heard("run.advanced", run_id=run_id, round=round_)
+            return any(each["state"] in states for each in told)
+
+        await until(is_told)
+
+    async def runs(self, run_id: str, *, count: int = 1, **wanted: Any) -> dict[str, Any]:
+        """Wait until so many jobs of a run have started and the last of them is stored so; return its start."""
+        started = await self.capture.wait_for("job.started", count=count, run_id=run_id, **wanted)
+        await self.find("grading_job", execution_id=started["execution_id"], state="running")
+        return started
+
+    async def find(self, collection: str, **wanted: Any) -> dict[str, Any]:
+        """Wait until there is such a document, and return it."""
+
+        async def look() -> dict[str, Any] | None:
+            return await self.store[databases(self.place)["primary"]][collection].find_one(wanted)
+
+        found: dict[str, Any] = await until(look)
+        return found
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: ApiSettings) -> AsyncIterator[Client]:
+    """The ingest service alone, ready, over what its databases hold."""
+    async with contextlib.AsyncExitStack() as stack:
+        stop = asyncio.Event()
+        opened = await stack.enter_async_context(connections.opened(settings, service="ingest"))
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        stack.callback(stop.set)
+        group.create_task(ingest.serve(settings, store=opened.store, rabbit=opened.rabbit, stop=stop))
+        client = await stack.enter_async_context(Client.connect(f"http://127.0.0.1:{settings.bind_port}"))
+        client.http.headers.update(TRACE)
+        await until(client.is_ready)
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def running(place: Place, directory: Path, *, management_url: str) -> AsyncIterator[System]:
+    """A system with nothing in it but courses."""
+    config = directory / "courses.json"
+    config.write_text(json.dumps(COURSES))
+    settings = settings_for(place, course_config=config, management_url=management_url)
+    async with contextlib.AsyncExitStack() as stack:
+        stop = asyncio.Event()
+        client = await stack.enter_async_context(serving(settings))
+        capture = await stack.enter_async_context(capturing(place.amqp_url, job_keys=JOB_KEYS))
+        parts = {
+            part: await stack.enter_async_context(connections.opened(settings, service=name))
+            for name, part in (("results", results), ("dispatcher", dispatcher))
+        }
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        stack.callback(stop.set)
+        for part, opened in parts.items():
+            group.create_task(part.serve(settings, store=opened.store, rabbit=opened.rabbit, stop=stop))
+        graders = await stack.enter_async_context(Graders.open(place.amqp_url, directory / "graders"))
+        store: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(place.mongodb_dsn, tz_aware=True)
+        yield System(client, graders, capture, place, await stack.enter_async_context(store))
+
+
+def host() -> str:
+    """The name of this host, as services and graders say it."""
+    return os.uname().nodename

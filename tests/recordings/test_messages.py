@@ -1,0 +1,69 @@
+"""Messages that are under way when services are updated can still be read, and those of today are the same."""
+
+import base64
+import json
+
+import pytest
+from recordings.capture import Message, body_of
+from recordings.recording import Recording, is_kept
+
+from broadway.messages.envelope import UndecodableError, decode, decode_dead_letter, encode
+from broadway.messages.ticket import Tickets
+
+# Of events that tell no fact but the present, such as heartbeats, each has an id of its own.
+DRAWN = {"io.broadway.grader.heartbeat.v1": {"ce-id"}, "io.broadway.grader.order.v1": {"ce-id"}}
+
+
+def readable(recording: Recording) -> list[Message]:
+    """Messages that services have sent."""
+    return [m for m in recording.messages if m["properties"].get("type", "ping") != "ping" and not is_dead(m)]
+
+
+def is_dead(message: Message) -> bool:
+    return bool(message["exchange"] == "broadway.dlx")
+
+
+def test_every_kind_of_message_was_recorded(latest: Recording) -> None:
+    names = (
+        *("job.queued", "job.dispatched", "job.started", "job.released", "job.finished", "job.requeued", "job.settled"),
+        *("job.cancel", "run.advanced", "grader.heartbeat", "grader.order"),
+    )
+    assert {m["properties"]["type"] for m in readable(latest)} == {f"io.broadway.{name}.v1" for name in names}
+
+
+def test_messages_are_decoded_and_encoded_to_the_same_bytes(recording: Recording) -> None:
+    for message in readable(recording):
+        event = decode(message["headers"], body_of(message))
+        wire = encode(event, source=message["headers"]["ce-source"])
+        if recording.is_latest:
+            assert wire.body == body_of(message)
+        assert is_kept(json.loads(body_of(message)), json.loads(wire.body)), message
+        drawn = {"ce-time"} | DRAWN.get(wire.type, set())
+        assert {**wire.headers, **{name: message["headers"][name] for name in drawn}} == message["headers"]
+        properties = message["properties"]
+        assert (wire.type, wire.content_type) == (properties["type"], properties["content_type"])
+        assert wire.message_id == properties["message_id"] or "ce-id" in drawn
+
+
+def test_tickets_that_were_handed_out_are_still_good(recording: Recording) -> None:
+    kept = next(e["document"] for e in recording.documents if e["document"]["_id"] == "tickets")
+    tickets = Tickets(base64.b64decode(kept["value"]["$binary"]["base64"]))
+    vouched = [m for m in readable(recording) if json.loads(m["body"]).get("ticket") and "started" in m["routing_key"]]
+    assert vouched
+    for message in vouched:
+        assert tickets.vouch(decode(message["headers"], body_of(message))), message
+    assert not Tickets(b"another").vouch(decode(vouched[0]["headers"], body_of(vouched[0])))
+
+
+def test_dead_letters_say_where_and_why_they_died(recording: Recording) -> None:
+    letters = [message for message in recording.messages if is_dead(message)]
+    read = [decode_dead_letter(letter["headers"], body_of(letter)) for letter in letters]
+    assert [letter.body for letter in read] == [body_of(letter) for letter in letters]
+    assert [(letter.queue, letter.reason, letter.message_type) for letter in read] == [
+        ("broadway.results", "unknown event type ''", ""),
+        ("broadway.ready.default", "rejected", "job.dispatched.v1"),
+        ("broadway.results", "io.broadway.job.finished.v1: course: Field required", "job.finished.v1"),
+    ]
+    for letter in letters:
+        with pytest.raises(UndecodableError):
+            decode(letter["headers"], body_of(letter))
