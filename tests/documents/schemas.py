@@ -10,10 +10,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
 
-from documents.reading import ROOT, Example
+from documents.reading import ROOT
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from sybil import Example
 
 from broadway.domain.assignment import AssignmentConfig
 from broadway.domain.course import CourseConfigError, read_courses

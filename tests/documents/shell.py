@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from documents.reading import ROOT, Example
+from documents.reading import ROOT
 from forks import TESTS, fork_server
+from sybil import Example
 
 WITHIN = 60  # seconds for a block
 
@@ -46,10 +47,10 @@ LAUNCHERS: Mapping[str, str] = {
         said=$(< "$errors"); printf %s "$said" >&2
         case "$1:$status:$said" in doctor:1: | run:1:*"the run is over") exit 0 ;; esac
         exit $status""",
-    # Services run until they are stopped: their settings are read by the real loader; tests/cluster runs them.
+    # Services run until they are stopped, and other modules run for minutes: settings are read by the real loader, and
+    # the module or the file has to exist. tests/cluster runs the services.
     "python": """
-        if [[ $1 == -m && $2 == broadway.* && $2 != broadway.readiness ]]; then forked "$stand_in" "$@"
-        else forked "$@"; fi""",
+        if [[ "$1 $2" == "-m broadway.readiness" ]]; then forked "$@"; else forked "$stand_in" python "$@"; fi""",
     "curl": """exec "$curl" --fail-with-body --max-time 30 "$@" """,  # so that a refusal is a failure
     "make": """exec "$make" --dry-run --directory="$root" "$@" """,  # the target has to exist; each is tested elsewhere
 }

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,18 @@ def _empty(command: Any) -> None:
         _empty(each)
 
 
-def service(arguments: Sequence[str]) -> None:
-    """Read the settings of `python -m broadway.X` as the program does."""
-    module, *rest = arguments
-    kind = PROGRAMS.get(module.removeprefix("broadway."))
-    if kind is None:
+def python(arguments: Sequence[str]) -> None:
+    """Read the settings of `python -m broadway.X` as the program does; check that other modules and files exist."""
+    first, *rest = arguments
+    if first != "-m":
+        if not (ROOT / first).is_file():
+            raise WrongError(f"no file {first}")
+        return
+    module, *rest = rest
+    if kind := PROGRAMS.get(module.removeprefix("broadway.")):
+        load(kind, prog=module, arguments=rest)
+    elif find_spec(module) is None:
         raise WrongError(f"no program {module}")
-    load(kind, prog=module, arguments=rest)
 
 
 def docker(arguments: Sequence[str]) -> None:
@@ -167,7 +173,7 @@ def script(name: str, arguments: Sequence[str]) -> None:
 
 STAND_INS: Mapping[str, Callable[[Sequence[str]], None]] = {
     "broadway": broadway,
-    "-m": service,
+    "python": python,
     "docker": docker,
     "systemctl": systemctl,
     "git": git,

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from documents.checks import OF_DATA
 from documents.links import dead_links, missing_names, missing_paths
 from documents.reading import failures
 from documents.schemas import wrong_json, wrong_python, wrong_yaml
 from documents.shell import Shell, run_script, run_session, typed
-from documents.test_documents import COMMANDS, DATA, unchecked
 
 Write = Callable[[str], Path]
 
@@ -18,6 +18,7 @@ LINES = {
     "broadway run show 1 --course c --token t --server http://127.0.0.1:1": "127.0.0.1:1",
     "python -m broadway.grader token host7 --slotz 2": "unrecognized arguments: --slotz",
     "python -m broadway.graders token host7": "no program broadway.graders",
+    "python scripts/lack.py": "no file scripts/lack.py",
     "make demos": "No rule to make target 'demos'",
     "curl -sS http://127.0.0.1:1/readyz": "Failed to connect",
     "docker compose -f compose/compose.yaml up --detach-all": "not in the table",
@@ -68,6 +69,7 @@ def test_a_command_that_does_not_run_is_found(write: Write, offline: Shell, line
     [
         "broadway up --graders 2 --course-config docs/examples/courses.json",
         "python -m broadway.grader token host7 --slots 2",
+        "python -m pytest tests/domain",
         "make demo",
         "docker compose -f compose/compose.yaml up -d --scale results=2",
         "systemctl enable --now broadway-grader@host7",
@@ -111,7 +113,7 @@ def test_what_is_typed_in_a_session_is_run_and_output_is_not() -> None:
     ],
 )
 def test_a_block_that_is_not_what_it_shows_is_found(write: Write, block: str, reason: str) -> None:
-    (failure,) = failures(write(block), {**dict.fromkeys(COMMANDS, unchecked), **DATA})
+    (failure,) = failures(write(block), OF_DATA)
 
     assert failure.startswith("document.md:1: ")
     assert reason in failure

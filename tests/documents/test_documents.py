@@ -5,20 +5,12 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from documents.checks import COMMANDS, OF_COMMANDS, OF_DATA
 from documents.links import dead_links, missing_names, missing_paths, named, targets
-from documents.reading import API, ROOT, documents, failures, name, unchecked
-from documents.schemas import evaluator, wrong_json, wrong_python, wrong_yaml
-from documents.shell import Shell, hidden_command, run_script, run_session
+from documents.reading import API, ROOT, documents, failures, name
+from documents.schemas import wrong_json
+from documents.shell import Shell
 
-COMMANDS = {"sh": run_script, "console": run_session}
-DATA = {
-    "json": evaluator(wrong_json),
-    "yaml": evaluator(wrong_yaml),
-    "python": evaluator(wrong_python),
-    "text": evaluator(hidden_command),
-    "mermaid": unchecked,  # GitHub draws it; no parser of it is packaged for Python
-    "csv": unchecked,
-}
 TOUR = ROOT / "docs" / "code-tour.md"
 
 every_document = pytest.mark.parametrize("path", documents(), ids=name)
@@ -31,13 +23,13 @@ def has_commands(path: Path) -> bool:
 @pytest.mark.parametrize("path", [path for path in documents() if has_commands(path)], ids=name)
 async def test_commands_run(path: Path, shell: Shell) -> None:
     shell.restart()
-    wrong = await asyncio.to_thread(failures, path, {**dict.fromkeys(DATA, unchecked), **COMMANDS}, shell=shell)
+    wrong = await asyncio.to_thread(failures, path, OF_COMMANDS, shell=shell)
     assert not wrong, "\n".join(wrong)
 
 
 @every_document
 def test_blocks_fit_what_they_show(path: Path) -> None:
-    wrong = failures(path, {**dict.fromkeys(COMMANDS, unchecked), **DATA})
+    wrong = failures(path, OF_DATA)
     assert not wrong, "\n".join(wrong)
 
 

@@ -1,6 +1,7 @@
 """The ratchet of `make check` on small packages and documents."""
 
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -111,7 +112,7 @@ def test_bounds_only_fall(value: float, old: float | None, bound: float) -> None
 
 def test_lowered_bounds_hold(tmp_path: Path) -> None:
     package(tmp_path, BAD)
-    bounds = prose.tomllib.loads(prose.lower(tmp_path, {}))
+    bounds = tomllib.loads(prose.lower(tmp_path, {}))
 
     assert prose.check(tmp_path, bounds) == []
     (tmp_path / "broadway" / "other.py").write_text('"""What nobody needs."""\n')
