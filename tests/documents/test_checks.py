@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from documents.checks import OF_DATA
+from documents.inline import unknown_commands
 from documents.links import dead_links, missing_names, missing_paths
 from documents.reading import failures
 from documents.schemas import wrong_json, wrong_python, wrong_yaml
@@ -174,6 +175,18 @@ def test_links_that_lead_somewhere_are_let_pass(write: Write) -> None:
     path.with_name("code.py").touch()
 
     assert dead_links(path, path.parent) == []
+
+
+def test_a_command_in_running_text_that_does_not_exist_is_found(write: Write) -> None:
+    path = write(
+        "`broadway run shwo RUN`, `broadway run show RUN --jsn`, `make demos`, `broadway grader pause|stop ID`\n\n"
+        "| `broadway run show RUN [--json]` | `broadway grader pause|resume ID` | `broadway --version` |\n"
+        "`broadway doctor grader TOKEN`, `broadway dead ...`, `broadway.jobs`, `make test CONTAINERS=1`\n"
+    )
+
+    problems = [problem.rpartition(": ")[2] for problem in unknown_commands(path)]
+
+    assert problems == ["no command shwo", "no option --jsn", "no target demos", "no command stop"]
 
 
 def test_a_path_in_code_that_does_not_exist_is_found(write: Write) -> None:

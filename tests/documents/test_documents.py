@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from documents.checks import COMMANDS, OF_COMMANDS, OF_DATA
+from documents.inline import unknown_commands
 from documents.links import dead_links, missing_names, missing_paths, named, targets
 from documents.reading import API, ROOT, documents, failures, name
 from documents.schemas import wrong_json
@@ -30,6 +31,12 @@ async def test_commands_run(path: Path, shell: Shell) -> None:
 @every_document
 def test_blocks_fit_what_they_show(path: Path) -> None:
     wrong = failures(path, OF_DATA)
+    assert not wrong, "\n".join(wrong)
+
+
+@every_document
+def test_commands_in_running_text_exist(path: Path) -> None:
+    wrong = unknown_commands(path)
     assert not wrong, "\n".join(wrong)
 
 
