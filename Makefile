@@ -29,11 +29,12 @@ bench: ## measure Broadway beside what people use instead; writes docs/performan
 	@scripts/bootstrap bench
 	.venv/bin/python -m benchmarks
 
-check: setup ## format, lint, types, import rules and sizes
+check: setup ## format, lint, types, import rules, sizes and prose
 	.venv/bin/ruff format --check
 	.venv/bin/ruff check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	.venv/bin/python scripts/prose.py
 	.venv/bin/python scripts/sizes.py
 
 fmt: setup ## format, and fix what lint can

@@ -122,7 +122,7 @@ def _of_classes() -> list[Goal]:
         least("oci: a class of sleepers, of its ideal", classes.SLEEPING, stages.OCI, 0.95),
         least("Docker: a class of sleepers, of its ideal", classes.SLEEPING, stages.DOCKER, 0.85),
         least("oci: CPU-bound jobs, of their ideal", classes.BUSY, stages.OCI, 0.85),
-        least("Docker: a grader killed half-way, of what is left", classes.BEREFT, stages.DOCKER, 0.90),
+        least("Docker: a grader killed half-way, of the ideal of the rest", classes.BEREFT, stages.DOCKER, 0.90),
     ]
 
 
