@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from pymongo import AsyncMongoClient
 from servers import Node
 
 from broadway.messages.events import GraderHeartbeat
-from broadway.messages.topology import RESULTS
+from broadway.messages.topology import DISPATCHER, RESULTS
 
 WITHIN = "12"  # seconds for each part: a busy machine is not a fault
 LIMIT = 40  # seconds: on a busy machine, most of it is the start of the interpreter
@@ -90,8 +90,8 @@ async def healthy(cluster: Cluster) -> None:
         return bool(await cluster.opened.store.graders.alive())
 
     async def is_led() -> bool:
-        state = await cluster.opened.rabbit.look(RESULTS)
-        return state is not None and state.consumers > 0
+        states = [await cluster.opened.rabbit.look(queue) for queue in (RESULTS, DISPATCHER)]
+        return all(state is not None and state.consumers > 0 for state in states)
 
     await until(is_known)
     await until(is_led)
@@ -159,7 +159,8 @@ async def test_graders_of_a_pool_with_different_runtimes(cluster: Cluster) -> No
     beat = GraderHeartbeat(
         grader_id="host2", hostname="h", pool="default", slots=1, runtime="runsc", sent_at=datetime.now(UTC)
     )
-    await cluster.opened.store.graders.beat([beat], now=datetime.now(UTC))
+    # Later than now: however long the doctor takes to come, the grader has been heard of.
+    await cluster.opened.store.graders.beat([beat], now=datetime.now(UTC) + timedelta(hours=1))
 
     sick = await examine(cluster)
 
