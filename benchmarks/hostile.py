@@ -26,7 +26,7 @@ from broadway.grader.oci.containers import NAME, OciContainers
 from broadway.grader.ports import Containers, Labels
 
 BESIDE = Figure("honest job beside a hostile one, times alone", "")
-MIXED = Figure("class half of which is hostile, of what its halves need alone", "")
+MIXED = Figure("class half of which is hostile, of the time its halves need alone", "")
 
 GVISOR = "Broadway, Docker with runsc"
 RUNTIMES: dict[str, str | None] = {DOCKER: None, OCI: NAME, GVISOR: "runsc"}

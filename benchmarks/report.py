@@ -78,8 +78,8 @@ def plot(path: Path, results: Results) -> None:
         panel = canvas.add_subplot(rows, 2, number)
         found = [Summary.of(values) for values in by_contender.values()]
         spread = [[s.median - s.low for s in found], [s.high - s.median for s in found]]
-        colours = ["tab:red" if name.startswith("Broadway") else "tab:gray" for name in by_contender]
-        panel.barh(list(by_contender), [s.median for s in found], xerr=spread, color=colours)
+        colors = ["tab:red" if name.startswith("Broadway") else "tab:gray" for name in by_contender]
+        panel.barh(list(by_contender), [s.median for s in found], xerr=spread, color=colors)
         panel.invert_yaxis()
         panel.set_title(_title(figure), fontsize=9)
         panel.tick_params(labelsize=7)

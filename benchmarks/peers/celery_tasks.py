@@ -1,6 +1,6 @@
 """Celery as its documentation recommends for work that must not be lost: late acknowledgments, publisher confirms.
 
-``BENCH_RESULTS`` names a MongoDB database for results; without it there are none.
+``BENCH_RESULTS`` names a MongoDB database for results; without it no results are stored.
 """
 
 import os

@@ -66,7 +66,7 @@ def up(
     """Run everything on this machine until Ctrl-C.
 
     Starts a private RabbitMQ (unless BROADWAY_AMQP_URL is set), an embedded store (unless BROADWAY_MONGODB_DSN is
-    set), a Docker Engine if none answers, the API and graders.
+    set), a Docker Engine if no engine answers, the API and graders.
     """
     import asyncio  # noqa: PLC0415
 

@@ -113,7 +113,7 @@ async def ground(home: Path) -> AsyncIterator[Ground]:
 
 @asynccontextmanager
 async def daemon(place: Ground, *, log: Path | None = None, within: float = 60) -> AsyncIterator[Engine]:
-    """Run the daemon alone. It does not remove what its containers leave behind; `ground` does."""
+    """Run the daemon alone; `ground` cleans up after its containers."""
     log = log or place.home / "engine.log"
     async with child("dockerd", _command(place), log=log, grace=30) as running:
         await running.until(partial(answers, place.docker_host), within=within)
