@@ -36,8 +36,8 @@ _DRAWN = {
     "worker_node": {"session"},
     "service_secret": {"value"},
 }
-# Messages that more than one service may send, in any order: a run's next step, which any of them may take, and an order
-# to a grader, which is repeated until the grader's heartbeats show that it was received.
+# Messages that more than one service may send, in any order: a run's next step, which any of them may take, and orders
+# to graders, which are repeated until heartbeats show that they were received.
 _ANNOUNCED = {TYPE.format("run.advanced"), TYPE.format("job.queued")}
 _REPEATED = {TYPE.format("grader.order")}
 _ANY = "any service"
