@@ -76,20 +76,9 @@ async def test_runs(recording: Recording, store: Store) -> None:
 
 async def test_jobs(recording: Recording, store: Store) -> None:
     same = (
-        *(
-            "course",
-            "assignment",
-            "index",
-            "pool",
-            "generation",
-            "round",
-            "revision",
-            "traceparent",
-            "results",
-            "reason",
-        ),
+        *("course", "assignment", "index", "pool", "generation", "round", "revision", "traceparent", "reason"),
         *("queued_at", "not_before", "dispatched_at", "started_at", "finished_at", "lease_expires_at"),
-        *("execution_id", "worker_id", "outcome", "fault_phase", "success"),
+        *("execution_id", "outcome", "fault_phase", "success", "results"),
     )
     phases = {"pre processing job": "pre-processing", "student grading job": "students"}
     for document in of(recording, "grading_job"):
@@ -100,6 +89,7 @@ async def test_jobs(recording: Recording, store: Store) -> None:
             document[key] for key in ("state", "class", "grading_run_id")
         )
         assert job.phase == phases.get(document["type"], "post-processing")
+        assert job.grader_id == document["worker_id"]
         assert [getattr(job, name) for name in same] == [document[name] for name in same]
         for attempt, kept in zip(job.attempts, document["attempts"], strict=True):
             assert asdict(attempt).items() >= kept.items()
