@@ -190,7 +190,7 @@ class Reconciler:
             log.warning("repair: publishing from the outbox", jobs=len(queued), **run.context)
             lost = [job for job in queued if job.id not in self.board.held]
             hold = Hold(Step(run, run.state, tuple(lost), publish_at=run.publish_at), self.runs)
-            if await publish_queued(lost, publisher=self.broker, may_go_on=hold.renew):
+            if await publish_queued(lost, publisher=self.broker, may_continue=hold.renew):
                 await self.runs.mark_published(run, run.state)
 
     async def _end_leases(self, now: datetime) -> None:
