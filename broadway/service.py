@@ -134,7 +134,7 @@ def _metrics_endpoint(settings: ServiceSettings | GraderSettings) -> Iterator[No
 
 @contextlib.asynccontextmanager
 async def background(*coroutines: Awaitable[None]) -> AsyncIterator[None]:
-    """Run coroutines beside a block and cancel them at its end. A coroutine that fails ends the block with its error."""
+    """Run coroutines beside a block and cancel them at its end. A failing coroutine ends the block with its error."""
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_awaited(coroutine)) for coroutine in coroutines]
         try:

@@ -129,4 +129,4 @@ class Announcements:
                 await self.publisher.publish(exchange, key, event)
             except PublishError as error:
                 about = {"event_type": event.type, "about": event.subject, **event.context}
-                log.warning("fact not told", reason=str(error), **about)
+                log.warning("fact not published", reason=str(error), **about)

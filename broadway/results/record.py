@@ -25,7 +25,7 @@ async def handle_result(batches: Batcher[Event, None], event: Event) -> None:
 
 
 async def _record(recorder: Recorder, events: Sequence[Event]) -> list[None]:
-    """Record a batch. A refusal by the store is raised unchanged, since it concerns one event; an outage concerns all."""
+    """Record a batch. Raise a refusal by the store unchanged, since it concerns one event; an outage concerns all."""
     try:
         await recorder.record(events)
     except (StoreError, PublishError) as error:

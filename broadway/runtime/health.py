@@ -1,6 +1,6 @@
 """Health checks of the parts that a service needs, such as its store: which are unavailable, since when, and why.
 
-Services with an HTTP port answer with the report. The other services write it to a file, which ``broadway health`` reads
+Services with an HTTP port answer with the report. Other services write it to a file, which ``broadway health`` reads
 for supervisors.
 """
 
