@@ -1,4 +1,4 @@
-"""What the collections share."""
+"""Operations that all collections share."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -22,13 +22,13 @@ DUPLICATE_KEY = 11000
 
 
 class Documents:
-    """The documents of a collection, by the driver's methods and options, with the errors of ``broadway.ports``."""
+    """The documents of a collection: the driver's methods and options, with the errors of ``broadway.ports``."""
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
 
     async def find(self, wanted: Document, fields: Document | None = None, **options: Any) -> list[Document]:
-        """Find documents and read all of them; the options include ``sort`` and ``limit``."""
+        """Return all matching documents; the options include ``sort`` and ``limit``."""
         return await translated(self._collection.find(wanted, fields, **options).to_list())
 
     async def find_one(self, wanted: Document, fields: Document | None = None, **options: Any) -> Document | None:
@@ -69,7 +69,7 @@ class Documents:
 
 
 def object_id(text: str) -> ObjectId | None:
-    """The id behind its text; None for a text that is no id, which nothing can have."""
+    """Return the id with this text; None if the text is no valid id, so that no document can have it."""
     return ObjectId(text) if ObjectId.is_valid(text) and text == text.lower() else None
 
 
@@ -78,7 +78,7 @@ def object_ids(texts: Iterable[str]) -> list[ObjectId]:
 
 
 async def insert_each(collection: Documents, documents: Sequence[Document]) -> list[bool]:
-    """Insert documents; False for each whose id is there already, which stays as it is."""
+    """Insert documents; return False for each whose id is taken. The stored document stays as it is."""
     refused: set[int] = set()
     try:
         await collection.insert_many(documents, ordered=False)
@@ -94,7 +94,7 @@ async def insert_each(collection: Documents, documents: Sequence[Document]) -> l
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """A change to the document with an id, if it is as ``unchanged`` says."""
+    """A change to the document with an id, applied only if the document matches ``unchanged``."""
 
     identity: Any
     unchanged: Document
@@ -103,20 +103,20 @@ class Update:
 
 
 async def update_each(collection: Documents, updates: Sequence[Update], *, at_a_time: int) -> list[bool]:
-    """Apply updates; which of them were applied.
+    """Apply updates; return for each whether it was applied.
 
-    Those that are alike become one, which a store writes at once. ``at_a_time`` go in one write: a store that locks the
-    collection meanwhile lets others in between.
+    Updates of several documents with equal changes are merged into one, which the store applies at once. A write has at
+    most ``at_a_time`` updates, so that a store that locks the collection for it serves other callers between writes.
     """
     writer = token_hex(8)
-    alike: dict[tuple[str, int], list[int]] = {}
+    equal: dict[tuple[str, int], list[int]] = {}
     seen: Counter[tuple[str, Any]] = Counter()
     for index, update in enumerate(updates):
-        what = repr((update.unchanged, update.change, update.increment))
-        # Those of one document are not one write: the first may leave nothing to do for the next.
-        alike.setdefault((what, seen[what, update.identity]), []).append(index)
-        seen[what, update.identity] += 1
-    groups = [group[start : start + at_a_time] for group in alike.values() for start in range(0, len(group), at_a_time)]
+        content = repr((update.unchanged, update.change, update.increment))
+        # Equal updates of one document must not merge: after the first, the next may not match any more.
+        equal.setdefault((content, seen[content, update.identity]), []).append(index)
+        seen[content, update.identity] += 1
+    groups = [group[start : start + at_a_time] for group in equal.values() for start in range(0, len(group), at_a_time)]
     marks = {index: f"{writer}:{number}" for number, group in enumerate(groups) for index in group}
     writes = [_write([updates[index] for index in group], marks[group[0]]) for group in groups]
     results = [
@@ -132,7 +132,7 @@ async def update_each(collection: Documents, updates: Sequence[Update], *, at_a_
 
 
 def _write(updates: Sequence[Update], mark: str) -> UpdateOne | UpdateMany:
-    """Updates that are alike but for their documents."""
+    """Return one write for updates that are equal except for their documents."""
     first = updates[0]
     change: Document = {"$set": {**first.change, "writer": mark}}
     if first.increment:
