@@ -27,42 +27,42 @@ class Documents:
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
 
-    async def find(self, wanted: Document, fields: Document | None = None, **options: Any) -> list[Document]:
+    async def find(self, query: Document, fields: Document | None = None, **options: Any) -> list[Document]:
         """Return all matching documents; the options include ``sort`` and ``limit``."""
-        return await translated(self._collection.find(wanted, fields, **options).to_list())
+        return await translated(self._collection.find(query, fields, **options).to_list())
 
-    async def find_one(self, wanted: Document, fields: Document | None = None, **options: Any) -> Document | None:
-        return await translated(self._collection.find_one(wanted, fields, **options))
+    async def find_one(self, query: Document, fields: Document | None = None, **options: Any) -> Document | None:
+        return await translated(self._collection.find_one(query, fields, **options))
 
-    async def find_one_and_update(self, wanted: Document, change: Document, **options: Any) -> Document | None:
-        return await translated(self._collection.find_one_and_update(wanted, change, **options))
+    async def find_one_and_update(self, query: Document, change: Document, **options: Any) -> Document | None:
+        return await translated(self._collection.find_one_and_update(query, change, **options))
 
-    async def count_documents(self, wanted: Document) -> int:
-        return await translated(self._collection.count_documents(wanted))
+    async def count_documents(self, query: Document) -> int:
+        return await translated(self._collection.count_documents(query))
 
-    async def distinct(self, key: str, wanted: Document) -> list[Any]:
-        return await translated(self._collection.distinct(key, wanted))
+    async def distinct(self, key: str, query: Document) -> list[Any]:
+        return await translated(self._collection.distinct(key, query))
 
     async def insert_many(self, documents: Sequence[Document], **options: Any) -> InsertManyResult:
         return await translated(self._collection.insert_many(documents, **options))
 
-    async def update_one(self, wanted: Document, change: Document, **options: Any) -> UpdateResult:
-        return await translated(self._collection.update_one(wanted, change, **options))
+    async def update_one(self, query: Document, change: Document, **options: Any) -> UpdateResult:
+        return await translated(self._collection.update_one(query, change, **options))
 
-    async def update_many(self, wanted: Document, change: Document) -> UpdateResult:
-        return await translated(self._collection.update_many(wanted, change))
+    async def update_many(self, query: Document, change: Document) -> UpdateResult:
+        return await translated(self._collection.update_many(query, change))
 
-    async def replace_one(self, wanted: Document, document: Document, **options: Any) -> UpdateResult:
-        return await translated(self._collection.replace_one(wanted, document, **options))
+    async def replace_one(self, query: Document, document: Document, **options: Any) -> UpdateResult:
+        return await translated(self._collection.replace_one(query, document, **options))
 
     async def bulk_write(self, writes: Sequence[UpdateOne | UpdateMany], **options: Any) -> BulkWriteResult:
         return await translated(self._collection.bulk_write(writes, **options))
 
-    async def delete_one(self, wanted: Document) -> DeleteResult:
-        return await translated(self._collection.delete_one(wanted))
+    async def delete_one(self, query: Document) -> DeleteResult:
+        return await translated(self._collection.delete_one(query))
 
-    async def delete_many(self, wanted: Document) -> DeleteResult:
-        return await translated(self._collection.delete_many(wanted))
+    async def delete_many(self, query: Document) -> DeleteResult:
+        return await translated(self._collection.delete_many(query))
 
     async def create_index(self, keys: str | Sequence[tuple[str, int]], *, name: str) -> str:
         return await translated(self._collection.create_index(keys, name=name))

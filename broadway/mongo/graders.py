@@ -43,8 +43,8 @@ class Graders:
                 {"sent_at": {"$lte": beat.sent_at}},
                 {"last_seen": {"$lt": now - OVERTAKING}},
             ]
-            wanted: Document = {"_id": beat.grader_id, "$or": in_order, **_ADMITTED}
-            writes.append(UpdateOne(wanted, {"$set": _reported(beat, now)}))
+            query: Document = {"_id": beat.grader_id, "$or": in_order, **_ADMITTED}
+            writes.append(UpdateOne(query, {"$set": _reported(beat, now)}))
         await self._graders.bulk_write(writes, ordered=True)
 
     async def count_starts(self, starts: dict[str, int]) -> None:
@@ -80,10 +80,10 @@ class Graders:
 
     async def seen(self, grader: Grader, now: datetime) -> None:
         """Mark a grader alive; a grader on a socket only while its session is open."""
-        wanted: Document = {"_id": grader.id, **_ADMITTED}
+        query: Document = {"_id": grader.id, **_ADMITTED}
         if grader.over_socket:
-            wanted["session"] = grader.session
-        await self._graders.update_one(wanted, {"$set": {"last_seen": now, "alive": True}})
+            query["session"] = grader.session
+        await self._graders.update_one(query, {"$set": {"last_seen": now, "alive": True}})
 
     async def hand_out(self, grader_id: str, job_id: str) -> None:
         """Record a job that a gateway has handed to a grader."""
@@ -102,22 +102,22 @@ class Graders:
         self, grader_id: str, *, session: str | None = None, silent_since: datetime | None = None
     ) -> bool:
         """Mark a grader dead; return False if it is dead, has another session, or was seen after ``silent_since``."""
-        wanted: Document = {"_id": grader_id, "alive": True}
+        query: Document = {"_id": grader_id, "alive": True}
         if session is not None:
-            wanted["session"] = session
+            query["session"] = session
         if silent_since is not None:
-            wanted["last_seen"] = {"$lte": silent_since}
+            query["last_seen"] = {"$lte": silent_since}
         idle: Document = {"alive": False, "running_job_id": None, "running_job_ids": []}
         if session is not None:
             idle["session"] = None  # a late heartbeat of the session must not mark the grader alive again
-        result = await self._graders.update_one(wanted, {"$set": idle})
+        result = await self._graders.update_one(query, {"$set": idle})
         return result.modified_count == 1
 
     async def is_any_extended(self, pool: str) -> bool:
         """Return whether a live grader of a pool supports our extensions of the original stages, as our graders do."""
         at_the_broker: Document = {"gateway": None, "slots": {"$exists": True}}
-        wanted: Document = {"alive": True, "pool": pool, "$or": [{"extended": True}, at_the_broker]}
-        return await self._graders.find_one(wanted, {"_id": 1}) is not None
+        query: Document = {"alive": True, "pool": pool, "$or": [{"extended": True}, at_the_broker]}
+        return await self._graders.find_one(query, {"_id": 1}) is not None
 
     async def silent_behind_gateways(self, moment: datetime) -> list[Grader]:
         """Return live graders of gateways and of the original system that were last seen at or before a moment."""
@@ -166,10 +166,10 @@ class Graders:
         """Revoke a grader, even if it has never joined; return the changed grader."""
         return _grader(await self._upsert(grader_id, _ordering({"mode": GraderMode.REVOKED.value, "reason": reason})))
 
-    async def _change_order(self, grader_id: str, wanted: Document, *, is_revoked: bool) -> Grader | None:
+    async def _change_order(self, grader_id: str, changes: Document, *, is_revoked: bool) -> Grader | None:
         present: Document = {"order.mode": GraderMode.REVOKED.value} if is_revoked else _ADMITTED
         document = await self._graders.find_one_and_update(
-            {"_id": {"$eq": grader_id}, **present}, _ordering(wanted), return_document=ReturnDocument.AFTER
+            {"_id": {"$eq": grader_id}, **present}, _ordering(changes), return_document=ReturnDocument.AFTER
         )
         return _grader(document) if document else None
 
@@ -182,10 +182,10 @@ class Graders:
         Raises:
             StoreError: Another program removes the document at the same time.
         """
-        wanted: Document = {"_id": {"$eq": grader_id}}
+        query: Document = {"_id": {"$eq": grader_id}}
         upsert = partial(
             self._graders.find_one_and_update,
-            wanted,
+            query,
             {**change, "$setOnInsert": {"jobs_processed": 0, "last_seen": _NEVER, "alive": False}},
             upsert=True,
             return_document=ReturnDocument.AFTER,
@@ -194,7 +194,7 @@ class Graders:
             document = await upsert()
         except DuplicateKeyError:
             document = await upsert()  # the document exists now
-        document = document or await self._graders.find_one(wanted)
+        document = document or await self._graders.find_one(query)
         if document is None:
             raise StoreError(f"grader {grader_id} was removed from the store while it was changed")
         return document
@@ -221,9 +221,9 @@ class Graders:
         return [document["_id"] for document in found]
 
 
-def _ordering(wanted: Document) -> Document:
+def _ordering(changes: Document) -> Document:
     """The change that sets fields of an order and increments its revision."""
-    return {"$set": {f"order.{key}": value for key, value in wanted.items()}, "$inc": {"order.revision": 1}}
+    return {"$set": {f"order.{key}": value for key, value in changes.items()}, "$inc": {"order.revision": 1}}
 
 
 def _reported(beat: GraderHeartbeat, now: datetime) -> Document:

@@ -178,13 +178,13 @@ class Deliveries:
 
     async def of_student(self, course: str, assignment: str, student: str) -> list[Delivery]:
         """Return a student's accepted deliveries for an assignment, oldest first, without bodies."""
-        wanted = {
+        query = {
             "course": course,
             "assignment": assignment,
             "student": student,
             "state": DeliveryState.ACCEPTED.value,
         }
-        found = await self._deliveries.find(wanted, {"body": 0}, sort=[("received_at", 1)])
+        found = await self._deliveries.find(query, {"body": 0}, sort=[("received_at", 1)])
         return [_delivery(document) for document in found]
 
     async def of_hook(
@@ -195,12 +195,12 @@ class Deliveries:
         Raises:
             CursorError: ``before`` is not a valid cursor.
         """
-        wanted: Document = {"course": course, "hook": hook}
+        query: Document = {"course": course, "hook": hook}
         if before:
-            wanted |= following("received_at", *position(before))
+            query |= following("received_at", *position(before))
         if state:
-            wanted["state"] = state.value
-        found = await self._deliveries.find(wanted, {"body": 0}, sort=[("received_at", -1), ("_id", -1)], limit=limit)
+            query["state"] = state.value
+        found = await self._deliveries.find(query, {"body": 0}, sort=[("received_at", -1), ("_id", -1)], limit=limit)
         return [_delivery(document) for document in found]
 
 

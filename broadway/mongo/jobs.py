@@ -172,18 +172,18 @@ class Jobs:
 
     async def expired(self, now: datetime, *, limit: int) -> list[Job]:
         """Return running jobs whose lease has expired, the earliest expired first."""
-        wanted = {"state": JobState.RUNNING.value, "lease_expires_at": {"$lt": now}}
-        return await self._some(wanted, sort="lease_expires_at", limit=limit)
+        query = {"state": JobState.RUNNING.value, "lease_expires_at": {"$lt": now}}
+        return await self._some(query, sort="lease_expires_at", limit=limit)
 
     async def dispatched_before(self, moment: datetime, *, limit: int) -> list[Job]:
         """Return jobs that were dispatched before a moment and are not stored as started, oldest first."""
-        wanted = {"state": JobState.DISPATCHED.value, "dispatched_at": {"$lt": moment}}
-        return await self._some(wanted, sort="dispatched_at", limit=limit)
+        query = {"state": JobState.DISPATCHED.value, "dispatched_at": {"$lt": moment}}
+        return await self._some(query, sort="dispatched_at", limit=limit)
 
     async def queued_of_run(self, run_id: str, phase: Phase) -> list[Job]:
         """Return the queued jobs of a phase, in the roster's order."""
-        wanted = {"grading_run_id": run_id, "state": JobState.QUEUED.value, "type": _TYPE[phase]}
-        found = await self._jobs.find(wanted, _WITHOUT_BULK)
+        query = {"grading_run_id": run_id, "state": JobState.QUEUED.value, "type": _TYPE[phase]}
+        found = await self._jobs.find(query, _WITHOUT_BULK)
         return sorted(map(_job, found), key=_in_roster_order)
 
     async def queued(self, course: str, job_class: JobClass, *, limit: int, unless_of: Sequence[str] = ()) -> list[Job]:
@@ -194,8 +194,8 @@ class Jobs:
         """Return the number of queued jobs of a course and class, without those of the runs ``unless_of``."""
         return await self._jobs.count_documents(_backlog(course, job_class, unless_of))
 
-    async def _some(self, wanted: Document, *, sort: str, limit: int) -> list[Job]:
-        found = await self._jobs.find(wanted, _WITHOUT_BULK, sort=[(sort, 1)], limit=limit)
+    async def _some(self, query: Document, *, sort: str, limit: int) -> list[Job]:
+        found = await self._jobs.find(query, _WITHOUT_BULK, sort=[(sort, 1)], limit=limit)
         return [_job(document) for document in found]
 
     async def courses_with_backlog(self) -> list[str]:
@@ -213,9 +213,9 @@ class Jobs:
 
     async def are_phases_open(self, phases: Sequence[tuple[str, Phase]]) -> list[bool]:
         """Return for each phase of a run whether it has a stored job that has not finished."""
-        wanted = {"grading_run_id": {"$in": list({run_id for run_id, _ in phases})}, "state": {"$in": _UNFINISHED}}
+        query = {"grading_run_id": {"$in": list({run_id for run_id, _ in phases})}, "state": {"$in": _UNFINISHED}}
         limit = _SAMPLED * len(phases)
-        found = await self._jobs.find(wanted, {"_id": 0, "grading_run_id": 1, "type": 1}, limit=limit)
+        found = await self._jobs.find(query, {"_id": 0, "grading_run_id": 1, "type": 1}, limit=limit)
         are_open = {(document["grading_run_id"], _PHASE[document["type"]]) for document in found}
         if len(found) == limit:  # runs with many jobs may have displaced other runs
             for run_id, phase in set(phases) - are_open:
@@ -243,8 +243,8 @@ class Jobs:
         """Return the keys of a run's jobs that wait for their first start, in no order."""
         return await self._waiting({"grading_run_id": {"$eq": run_id}})
 
-    async def _waiting(self, wanted: Document) -> list[WaitingKey]:
-        found = await self._jobs.find({**wanted, **_WAITING}, {"class": 1, "queued_at": 1, "index": 1})
+    async def _waiting(self, query: Document) -> list[WaitingKey]:
+        found = await self._jobs.find({**query, **_WAITING}, {"class": 1, "queued_at": 1, "index": 1})
         return [waiting_key(str(d["_id"]), JobClass(d["class"]), d["queued_at"], d["index"]) for d in found]
 
     async def position(self, job: Job) -> int:
@@ -262,8 +262,8 @@ class Jobs:
 
 
 def _backlog(course: str, job_class: JobClass, unless_of: Sequence[str]) -> Document:
-    wanted: Document = {"course": course, "state": JobState.QUEUED.value, "class": job_class.value}
-    return {**wanted, "grading_run_id": {"$nin": list(unless_of)}} if unless_of else wanted
+    query: Document = {"course": course, "state": JobState.QUEUED.value, "class": job_class.value}
+    return {**query, "grading_run_id": {"$nin": list(unless_of)}} if unless_of else query
 
 
 def _document(job: Job) -> Document:

@@ -35,10 +35,10 @@ class Logs:
 
         Jobs of the original system have one log each and no execution id; pass None for them.
         """
-        wanted = {"grading_job_id": {"$eq": job_id}}
+        query = {"grading_job_id": {"$eq": job_id}}
         if execution_id is not None:
-            wanted["execution_id"] = {"$eq": execution_id}
-        document = await self._logs.find_one(wanted)
+            query["execution_id"] = {"$eq": execution_id}
+        document = await self._logs.find_one(query)
         if document is None:
             return None
         return JobLog(job_id, execution_id or "", _text(document.get("stdout")), _text(document.get("stderr")))

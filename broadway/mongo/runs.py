@@ -137,11 +137,11 @@ class Runs:
         Raises:
             CursorError: ``before`` is not a valid cursor.
         """
-        wanted: Document = {"assignment_id": {"$in": list(names)}}
+        query: Document = {"assignment_id": {"$in": list(names)}}
         if before:
             started_at, name = position(before)
-            wanted |= following("started_at", started_at, object_id(name))
-        found = await self._runs.find(wanted, _WITHOUT_BULK, sort=[("started_at", -1), ("_id", -1)], limit=limit)
+            query |= following("started_at", started_at, object_id(name))
+        found = await self._runs.find(query, _WITHOUT_BULK, sort=[("started_at", -1), ("_id", -1)], limit=limit)
         return [_run(document) for document in found]
 
     async def unpublished(self, now: datetime, *, limit: int) -> list[Run]:
@@ -149,8 +149,8 @@ class Runs:
         due: list[Run] = []
         for state in PHASE_OF:
             # The lower bound keeps a store from scanning all runs that have nothing to publish.
-            wanted = {"state": state.value, "publish_at": {"$gt": _EPOCH, "$lte": now}}
-            found = await self._runs.find(wanted, _WITHOUT_BULK, limit=limit - len(due))
+            query = {"state": state.value, "publish_at": {"$gt": _EPOCH, "$lte": now}}
+            found = await self._runs.find(query, _WITHOUT_BULK, limit=limit - len(due))
             due += map(_run, found)
             if len(due) == limit:
                 break
@@ -162,8 +162,8 @@ class Runs:
         Runs of the original system are left out: they lost their jobs when it stopped, and have no config to continue.
         """
         open_states = [state.value for state in RunState if not state.is_terminal]
-        wanted = {"state": {"$in": open_states}, "config": {"$exists": True}}
-        found = await self._runs.find(wanted, {"state": 1}, sort=[("started_at", 1)], limit=limit)
+        query = {"state": {"$in": open_states}, "config": {"$exists": True}}
+        found = await self._runs.find(query, {"state": 1}, sort=[("started_at", 1)], limit=limit)
         return {str(document["_id"]): RunState(document["state"]) for document in found}
 
 

@@ -40,7 +40,7 @@ from broadway.rabbit.connecting import (
     unconnected,
     unreachable,
 )
-from broadway.rabbit.declaring import declare, look
+from broadway.rabbit.declaring import declare, state_of
 from broadway.rabbit.probing import accepts, pass_message
 from broadway.rabbit.publishing import ConfirmedPublisher
 from broadway.rabbit.single_take import SingleTake
@@ -236,7 +236,7 @@ class Rabbit:
             PublishError: The broker is unavailable, or has no such queue.
         """
         async with call(f"no depth of {queue.name}"), self._publishing.channel() as channel:
-            return (await look(channel, queue)).waiting
+            return (await state_of(channel, queue)).waiting
 
     async def look(self, queue: Queue) -> QueueState | None:
         """Return the state of a queue; None if the queue does not exist.
@@ -246,7 +246,7 @@ class Rabbit:
         """
         async with call(f"no state of {queue.name}"), self._publishing.channel() as channel:
             try:
-                return await look(channel, queue)
+                return await state_of(channel, queue)
             except ChannelNotFoundEntity:
                 return None
 

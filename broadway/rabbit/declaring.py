@@ -35,6 +35,6 @@ async def declare(channel: Any, queue: Queue, *, robust: bool | None, is_guest: 
     return declared
 
 
-async def look(channel: AbstractChannel, queue: Queue) -> QueueState:
+async def state_of(channel: AbstractChannel, queue: Queue) -> QueueState:
     result = (await channel.declare_queue(queue.name, passive=True)).declaration_result
     return QueueState(result.message_count or 0, result.consumer_count or 0)
