@@ -121,7 +121,7 @@ class ProbedBroker(Protocol):
 
 
 class Leases(Protocol):
-    """Leases that one process at a time holds."""
+    """Named leases, each held by one process at a time."""
 
     async def acquire(self, name: str, holder: str, ttl: timedelta) -> bool:
         """Take or renew a lease for ``ttl`` from now; return False while another process holds it.

@@ -33,7 +33,7 @@ class RecordedJobs(JobsById, JobMoves, JobLeases, Protocol):
 
 
 class RecordedLogs(Protocol):
-    """Logs that can be stored."""
+    """The operation on stored logs that recording needs."""
 
     async def put(self, logs: Sequence[JobLog]) -> None:
         """Store logs; a log that is already stored stays as it is."""
@@ -181,7 +181,7 @@ async def record_what_can_be(
             if reason is None:
                 raise
             about = {"event_type": event.type, **event.context}
-            log.error("the store refuses an event", reason=reason, **about)  # noqa: TRY400 - a driver's error may hold all of it
+            log.error("the store refuses an event", reason=reason, **about)  # noqa: TRY400 - a driver's error may hold the document
             reduce_event = next(reductions, None)
             if reduce_event is None:
                 raise Reject(f"the store refuses it: {reason}") from error

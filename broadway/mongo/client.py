@@ -12,7 +12,7 @@ class Client(AsyncMongoClient[Document]):
     """A MongoDB client that survives cancellations.
 
     In pymongo every operation first waits for a server. If that wait is interrupted at the wrong moment, as when
-    several operations are cancelled together, it leaves a lock taken for ever, and all later operations wait for the
+    several operations are cancelled together, it leaves a lock taken forever, and all later operations wait for the
     lock. Here the wait therefore continues without its caller, until the server selection timeout at most.
     """
 

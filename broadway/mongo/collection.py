@@ -69,7 +69,7 @@ class Documents:
 
 
 def object_id(text: str) -> ObjectId | None:
-    """Return the id with this text; None if the text is no valid id, so that no document can have it."""
+    """Parse an id; return None for an invalid text, which no document can have as its id."""
     return ObjectId(text) if ObjectId.is_valid(text) and text == text.lower() else None
 
 

@@ -34,7 +34,7 @@ class DeadLetters:
         )
 
     async def latest(self, limit: int) -> list[Letter]:
-        """Return the latest dead letters, latest first."""
+        """Return up to ``limit`` dead letters, latest first."""
         found = await self._letters.find({}, sort=[("last_at", -1), ("_id", 1)], limit=limit)
         return [_letter(document) for document in found]
 

@@ -50,7 +50,7 @@ async def translated(call: Awaitable[Answer]) -> Answer:
         return await call
     except PyMongoError as error:
         raise _store_error(error) from error
-    except InvalidBSON:  # a stored document cannot be decoded; the caller's documents are fine
+    except InvalidBSON:  # a stored document cannot be decoded; the caller's documents are not at fault
         raise
     except BSONError as error:
         raise UnstorableError(str(error)) from error

@@ -152,9 +152,9 @@ class Graders:
     async def set_mode(
         self, grader_id: str, mode: GraderMode, reason: str, *, is_revoked: bool = False
     ) -> Grader | None:
-        """Order a mode for a grader; return the changed grader, or None if it is unknown.
+        """Order a mode for a grader; return the changed grader, or None if no grader matches.
 
-        A grader that is revoked counts as unknown unless ``is_revoked``; with it, every other grader does.
+        With ``is_revoked`` only a revoked grader matches, otherwise only a grader that is not revoked.
         """
         return await self._change_order(grader_id, {"mode": mode.value, "reason": reason}, is_revoked=is_revoked)
 

@@ -42,7 +42,7 @@ _UPDATES, _INSERTS = 20, 200
 
 
 class ConflictError(RuntimeError):
-    """Other writers changed the same jobs again and again."""
+    """Other writers changed the same jobs at every try."""
 
 
 class Jobs:

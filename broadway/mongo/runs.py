@@ -117,7 +117,7 @@ class Runs:
         return await self.move(RunMove(held, {"publish_at": until}, is_held=True))
 
     async def mark_published(self, run: Run, state: RunState) -> None:
-        """Remove a run from the outbox, if it is still in ``state`` and the same round, and has no order."""
+        """Remove a run from the outbox, unless its state, round or order has changed."""
         await self.move(published(run, state))
 
     async def move(self, move: RunMove) -> bool:

@@ -1,4 +1,4 @@
-"""Calls of the broker, with time limits and with our own errors."""
+"""Calls to the broker, with time limits and with our own errors."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ BROKEN = (AMQPError, ConnectionError, TimeoutError, RuntimeError, OSError)
 
 @contextlib.asynccontextmanager
 async def call(problem: str, *, seconds: float = CALL_TIMEOUT) -> AsyncIterator[None]:
-    """Limit the time of a call of the broker, and turn any failure of it into a PublishError.
+    """Limit the time of a call to the broker, and turn any failure of it into a PublishError.
 
     This separates cancellations that aiormq mixes up: it cancels waiting tasks when a connection breaks, which is not
     our cancellation; it may turn our cancellation into an error of the channel that it closes; and it may lose our

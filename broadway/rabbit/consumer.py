@@ -31,7 +31,6 @@ class Consumer:
 
     async def stop(self) -> None:
         if self.is_taking:
-            self.is_taking = (
-                False  # even if this fails: the channel is then closed, and the client restores no consumer
-            )
+            # Even if the cancellation fails: the channel is then closed, and the client restores no consumer.
+            self.is_taking = False
             await self.queue.cancel(self.tag, timeout=CALL_TIMEOUT)

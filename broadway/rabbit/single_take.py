@@ -54,7 +54,7 @@ class SingleTake:
         self._arrivals.put_nowait(None)
 
     async def take(self, *, within: float | None = None) -> Taken | None:
-        """Return the next message, or None if none arrives ``within`` seconds; without a limit, wait for ever.
+        """Return the next message, or None if none arrives ``within`` seconds; without a limit, wait forever.
 
         Raises:
             PublishError: The broker is unavailable.
@@ -82,7 +82,7 @@ class SingleTake:
             try:
                 return Taken(decode(message.headers, message.body), message)
             except UndecodableError as problem:
-                log.error("dead letter", queue=self._queue.name, reason=str(problem))  # noqa: TRY400 - no bug of ours
+                log.error("dead letter", queue=self._queue.name, reason=str(problem))  # noqa: TRY400 - not a bug of ours
                 await self._dead_letters.park(message, queue=self._queue, reason=str(problem))
                 await settle(message, Settlement.DONE)
 

@@ -160,7 +160,7 @@ class Subscription:
         self._consumers.append(consumer)
 
     async def _watch(self) -> None:
-        """Retry to consume, and replace consumers that receive nothing although messages wait.
+        """Retry consuming until it succeeds, and replace consumers that receive nothing although messages wait.
 
         The broker may lose a consumer without notice.
         """
@@ -176,7 +176,10 @@ class Subscription:
                 log.warning("consumers not checked", queue=self._queue.name, reason=str(error))
 
     def _idle(self) -> list[Consumer]:
-        """Return consumers without a delivery, held or arrived since the last check; reset the strikes of the rest."""
+        """Return active consumers that hold no message and received none since the last check.
+
+        The strikes of all other consumers are reset.
+        """
         holding = {message.consumer_tag for message in self._deliveries.values()}
         idle = []
         for consumer in self._consumers:
@@ -262,7 +265,7 @@ class Subscription:
             await reach(Point.DELIVERY_HANDLED)
         except _ForgedError as problem:
             _count(kind, Handled.FORGED)
-            log.error("forged", queue=self._queue.name, message_id=key, reason=str(problem))  # noqa: TRY400 - no bug of ours
+            log.error("forged", queue=self._queue.name, message_id=key, reason=str(problem))  # noqa: TRY400 - not a bug of ours
             await settle(self._deliveries.pop(key), Settlement.DONE)
         except (Reject, UndecodableError) as problem:
             _count(kind, Handled.DEAD)

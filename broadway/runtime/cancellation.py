@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 # A second cancellation is a last resort: it interrupts a library's cleanup after the first. pymongo, for one, then
-# leaves a lock taken for ever, and all later operations wait for it.
+# leaves a lock taken forever, and all later operations wait for it.
 REPEAT_AFTER = 30  # seconds
 
 
