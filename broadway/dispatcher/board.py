@@ -143,7 +143,7 @@ class Board:
         return self._open[run_id] > 0
 
     def keep(self, job: Job) -> Held:
-        """Hold a job, whatever its state."""
+        """Hold a job, in any state."""
         if older := self._held.get(job.id):
             self._close(older)  # its message is obsolete and can be acknowledged
             self._clear(older)

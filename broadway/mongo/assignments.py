@@ -10,7 +10,7 @@ from broadway.domain.assignment import AssignmentConfig
 from broadway.mongo.collection import Collection, Document, Documents
 from broadway.ports import UnstorableError
 
-MAX_DOCUMENT = 16 * 1024 * 1024 - 16 * 1024  # bytes; MongoDB's limit, less what an update adds
+MAX_DOCUMENT = 16 * 1024 * 1024 - 16 * 1024  # bytes; MongoDB's limit, less the overhead of an update
 
 
 def check_storable(document: Document) -> None:
