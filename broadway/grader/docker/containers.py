@@ -293,7 +293,7 @@ class DockerContainers:
         try:
             return await self._engine.call(container.written)
         except ENGINE_ERRORS as error:
-            log.debug("size of a container not told", container=container.name, error=type(error).__name__)
+            log.debug("size of a container unknown", container=container.name, error=type(error).__name__)
             return None
 
     async def _watch(

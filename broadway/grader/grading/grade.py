@@ -137,7 +137,7 @@ async def _run(
         if verdict.outcome is Outcome.SUCCEEDED:
             verdict = Verdict(Outcome.FAILED, f"{'write' if stage.untrusted else 'results'}: {error}")
     except OSError as error:
-        log.warning("what a stage has left cannot be looked at", reason=str(error))
+        log.warning("the stage's files cannot be read", reason=str(error))
         reason = "the stage's files cannot be read"
         raise ContainerError(reason, phase=FaultPhase.COLLECT, retryable=True) from error
     result = stage_result(run, verdict, scores, pull_seconds=pull_seconds)

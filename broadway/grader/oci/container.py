@@ -27,7 +27,7 @@ from broadway.grader.sandbox.output import OutputLog
 KILL_GRACE = 30.0  # seconds that killed processes may take to end
 _CHUNK = 64 * 1024
 _OWNER = "owner.json"
-_HYBRID = f"{ROOT}/unified"  # version 2 beside version 1
+_HYBRID = f"{ROOT}/unified"  # control groups of version 2 beside version 1
 _IGNORED_BY_PYTHON = [signal.SIGPIPE, signal.SIGXFSZ]
 _EXITED_BY_SIGNAL = 128
 

@@ -106,7 +106,7 @@ def _extract(archive: tarfile.TarFile) -> None:
             Path(path.parent).mkdir(parents=True, exist_ok=True)
             os.setxattr(path.parent, _OVERLAY_OPAQUE, b"y")
         elif path.name.startswith(WHITEOUT * 2):
-            continue  # of another union file system
+            continue  # a marker of another union file system
         elif path.name.startswith(WHITEOUT):
             Path(path.parent).mkdir(parents=True, exist_ok=True)
             os.mknod(path.parent / path.name.removeprefix(WHITEOUT), stat.S_IFCHR, os.makedev(0, 0))

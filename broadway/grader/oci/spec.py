@@ -128,7 +128,7 @@ def _mounts(host: Mapping[str, Any], place: Place) -> Iterator[dict[str, Any]]:
     yield _mount("/sys", "sysfs", [*_NOTHING, "ro"])
     yield from place.group.mounts()
     yield _mount("/dev/mqueue", "mqueue", _NOTHING)
-    yield _mount("/dev/shm", "tmpfs", [*_NOTHING, "mode=1777", f"size={host['shm_size']}"])  # noqa: S108 - its own
+    yield _mount("/dev/shm", "tmpfs", [*_NOTHING, "mode=1777", f"size={host['shm_size']}"])  # noqa: S108 - in the container
     for target, tmpfs in host.get("tmpfs", {}).items():
         yield _mount(target, "tmpfs", tmpfs.split(","))
     yield _bind("/etc/hostname", place.hostname, read_only=True)

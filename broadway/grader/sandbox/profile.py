@@ -68,7 +68,7 @@ def container_options(
     return {
         "image": stage.image,
         "entrypoint": stage.entrypoint or None,  # an empty list would remove the image's entrypoint
-        "environment": {**({"HOME": "/tmp"} if stage.untrusted else {}), **stage.env},  # noqa: S108 - its own
+        "environment": {**({"HOME": "/tmp"} if stage.untrusted else {}), **stage.env},  # noqa: S108 - in the container
         "hostname": stage.hostname,
         "network_disabled": not has_network,
         "healthcheck": {"test": ["NONE"]},
@@ -158,7 +158,7 @@ def _standard(stage: Stage) -> dict[str, Any]:
 def _strict(limits: Limits) -> dict[str, Any]:
     return {
         "read_only": True,
-        "tmpfs": {"/tmp": _scratch()},  # noqa: S108 - its own
+        "tmpfs": {"/tmp": _scratch()},  # noqa: S108 - in the container
         "init": True,
         "ipc_mode": "private",
         "cap_drop": ["ALL"],

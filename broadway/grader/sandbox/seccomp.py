@@ -23,7 +23,7 @@ class SeccompError(Exception):
 
 
 class Compare(IntEnum):
-    """libseccomp's ``enum scmp_compare``, as far as it is used here."""
+    """The members of libseccomp's ``enum scmp_compare`` that are used here."""
 
     NOT_EQUAL = 1
     EQUAL = 4
@@ -56,7 +56,7 @@ class Rule:
 
 VSOCK = 40  # the address family of sockets between a virtual machine and its host
 NAMESPACES = 0x7E020000  # the flags of clone that make namespaces
-PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)  # Linux and uname26, with or without PER_LINUX32; a query
+PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)  # Linux and uname26, with or without PER_LINUX32; then a query
 
 _ALLOWED = """
     _llseek _newselect accept accept4 access adjtimex alarm arch_prctl bind brk capget capset chdir chmod chown
@@ -101,7 +101,7 @@ RULES = (
     Rule("clone3", error=errno.ENOSYS),  # no filter sees its flags; programs fall back to clone
     Rule("socket", [Argument(0, Compare.NOT_EQUAL, VSOCK)]),
 )
-# By machine, the architectures whose calls it takes, its own first; the numbers are linux/audit.h's.
+# By machine: the architectures of the calls that it accepts, its own first; the numbers are from linux/audit.h.
 _X86_64, _X86, _AARCH64, _ARM = 0xC000003E, 0x40000003, 0xC00000B7, 0x40000028
 _ARCHITECTURES = {"x86_64": (_X86_64, _X86), "aarch64": (_AARCH64, _ARM)}
 ENGINE_ARCHITECTURES = {"x86_64": ("X86_64", "X86"), "aarch64": ("AARCH64", "ARM")}  # the same, as engines name them
@@ -144,14 +144,14 @@ def engine_profile(rules: Sequence[Rule] = RULES) -> str:
     Calls that are allowed with any arguments share one entry, since each entry costs the runtime some time.
     """
     plain = [rule.name for rule in rules if not rule.arguments and not rule.error]
-    others = [rule for rule in rules if rule.arguments or rule.error]
+    conditional = [rule for rule in rules if rule.arguments or rule.error]
     profile = {
         "defaultAction": "SCMP_ACT_ERRNO",
         "archMap": [
             {"architecture": f"SCMP_ARCH_{own}", "subArchitectures": [f"SCMP_ARCH_{other}"]}
             for own, other in ENGINE_ARCHITECTURES.values()
         ],
-        "syscalls": [{"names": plain, "action": "SCMP_ACT_ALLOW"}, *map(_engine_rule, others)],
+        "syscalls": [{"names": plain, "action": "SCMP_ACT_ALLOW"}, *map(_engine_rule, conditional)],
     }
     return json.dumps(profile, separators=(",", ":"))
 

@@ -13,7 +13,7 @@ from broadway.runtime.health import Health
 
 log = structlog.get_logger(__name__)
 
-LONGEST_PAUSE = 600.0  # seconds; pauses double until then
+LONGEST_PAUSE = 600.0  # seconds; pauses double up to this
 NEEDED = ("engine", "disk")  # parts without which no job can run; without the broker, no job arrives
 
 

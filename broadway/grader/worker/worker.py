@@ -227,7 +227,7 @@ class Worker:
         try:
             await asyncio.to_thread(self.spool.put, outcome)
         except OSError as error:
-            log.error("outcome not spooled", reason=error.strerror)  # noqa: TRY400 - no bug of ours
+            log.error("outcome not spooled", reason=error.strerror)  # noqa: TRY400 - a full disk needs no traceback
 
     async def _report(self, outcome: JobFinished) -> None:
         await self._publish(outcome, "finished")
@@ -249,7 +249,7 @@ class Worker:
         try:
             await self.publisher.publish(EVENTS, event_key("job", "released", execution.job.course), given_back)
         except PublishError as error:
-            log.warning("release not told", reason=str(error), **execution.job.context)
+            log.warning("release not published", reason=str(error), **execution.job.context)
 
     async def _defer(self, job: JobDispatched) -> None:
         """Requeue a job that failed here before, so that another grader can take it."""
