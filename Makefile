@@ -22,17 +22,19 @@ quick: setup ## the tests that take less than a minute, for every change
 
 faults: setup ## the whole fault suite; writes its table to docs/reliability.md
 	BROADWAY_FAULTS=1 timeout --kill-after=60 180m .venv/bin/python -m pytest -o faulthandler_timeout=4000 \
-		tests/domain/test_model.py tests/faults tests/hosts tests/compat/test_liveness.py tests/grader tests/compose
+		tests/domain/test_model.py tests/faults tests/hosts tests/compat/test_liveness.py tests/grader tests/hostile \
+		tests/compose
 
 bench: ## measure Broadway beside what people use instead; writes docs/performance.md
 	@scripts/bootstrap bench
 	.venv/bin/python -m benchmarks
 
-check: setup ## format, lint, types, import rules and sizes
+check: setup ## format, lint, types, import rules, sizes and prose
 	.venv/bin/ruff format --check
 	.venv/bin/ruff check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	.venv/bin/python scripts/prose.py
 	.venv/bin/python scripts/sizes.py
 
 fmt: setup ## format, and fix what lint can

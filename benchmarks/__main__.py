@@ -12,7 +12,7 @@ from typing import Annotated
 import structlog
 import typer
 
-from benchmarks import classes, control_plane, hostile, scale, stages, startup
+from benchmarks import classes, control_plane, hostile, scale, stages, startup, streams
 from benchmarks.goals import goals, judge
 from benchmarks.machine import describe, with_own_mounts
 from benchmarks.plan import DEFAULT, FULL, Plan
@@ -33,6 +33,7 @@ SUITES: dict[str, Suite] = {
     "classes": classes.measure,
     "hostile-class": hostile.measure_class,
     "neighbours": hostile.measure_neighbours,
+    "streams": streams.measure,
 }
 _REPOSITORY = Path(__file__).parents[1]
 LATEST = _REPOSITORY / "benchmarks" / "results" / "latest.json"

@@ -39,8 +39,8 @@ async def measure(plan: Plan, results: Results, directory: Path) -> None:
     results.notes["classes"] = (
         f"{plan.students} students of {plan.sleep:g} s of sleep on {SLOTS} slots; {plan.busy_students} of "
         f"{BUSY_SECONDS:g} s of computing on {CORES} slots, whose ideal is the bare command, {CORES} at a time; "
-        f"{plan.bereft_students} sleepers on two graders, one of which is killed half-way: what is left then, on the "
-        f"other's {SLOTS // 2} slots"
+        f"{plan.bereft_students} sleepers on two graders, one of which is killed half-way: the rest, on the other's "
+        f"{SLOTS // 2} slots"
     )
 
 

@@ -44,8 +44,8 @@ async def measure(plan: Plan, results: Results, directory: Path) -> None:
         await interleave(contenders, rounds=plan.rounds, into=results)
         results.notes["control plane"] = (
             f"{plan.jobs} jobs at a time, {SLOTS} slots; Broadway's are submitted in one request, and count as done "
-            "when the run is; its writes and messages alone are those of a job from submission to outcome, by a "
-            f"program that does nothing else, {BATCH} jobs at a time, and those up to a job's start, one by one"
+            "when the run is done; `its writes and messages alone` are made by a program without other work: those of "
+            f"a job from submission to outcome, {BATCH} jobs at a time, and those up to a job's start, one by one"
         )
 
 

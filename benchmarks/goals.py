@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from benchmarks import classes, control_plane, hostile, scale, stages, startup
+from benchmarks import classes, control_plane, hostile, scale, stages, startup, streams
 from benchmarks.control_plane import BROADWAY
 from benchmarks.plan import Plan
 from benchmarks.samples import Figure, MissingError, Results
@@ -122,7 +122,7 @@ def _of_classes() -> list[Goal]:
         least("oci: a class of sleepers, of its ideal", classes.SLEEPING, stages.OCI, 0.95),
         least("Docker: a class of sleepers, of its ideal", classes.SLEEPING, stages.DOCKER, 0.85),
         least("oci: CPU-bound jobs, of their ideal", classes.BUSY, stages.OCI, 0.85),
-        least("Docker: a grader killed half-way, of what is left", classes.BEREFT, stages.DOCKER, 0.90),
+        least("Docker: a grader killed half-way, of the ideal of the rest", classes.BEREFT, stages.DOCKER, 0.90),
     ]
 
 
@@ -153,7 +153,12 @@ def _of_scale(plan: Plan) -> list[Goal]:
         return Goal("queues", name, of, 1.2, is_floor=False)
 
     memories = [scale.memory_of(role) for role in (*scale.CONTROL_PLANE, scale.GRADERS)]
+    few_streams, many_streams = streams.watched(plan.watched[0]), streams.watched(plan.watched[-1])
+    watched = _ratio(streams.COST, many_streams, few_streams)
     return [
+        Goal(
+            "streams", f"CPU of a job with {many_streams}, times that with {few_streams}", watched, 1.5, is_floor=False
+        ),
         growth(f"CPU of a job with {many}, times that with {few}", [scale.COST]),
         growth(f"memory of a process with {many}, times that with {few}", memories),
         Goal("graders", f"control plane with {idle} idle, % of a core", _value(scale.IDLE, idle), 3, is_floor=False),

@@ -20,6 +20,7 @@ class Plan:
     busy_students: int = 80
     hostile_step: int = 4  # of the corpus of hostile submissions, how many each of those that are tried stands for
     hostile_students: int = 60
+    watched: tuple[int, ...] = (20, 200)  # jobs of a run with a stream on each
     queued: tuple[int, ...] = (100, 1_000, 5_000)
     graders: tuple[int, ...] = (1, 4, 16, 64)
     graders_jobs: int = 200

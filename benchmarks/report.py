@@ -43,8 +43,8 @@ def _lines(verdicts: Sequence[Verdict], results: Results, about: Mapping[str, st
     for verdict in verdicts:
         measured = "-" if verdict.measured is None else f"{verdict.measured:.3g}"
         yield f"| {verdict.goal.name} | {measured} | {verdict.goal.text} | {verdict.word} |"
-    yield from ("", f"![What was measured, by contender]({PLOT})", "")
-    yield from ("Medians, and the quartiles between which half of the samples lie.", "")
+    yield from ("", f"![The figures by contender]({PLOT})", "")
+    yield from ("Each table has the median, and the quartiles between which half of the samples lie.", "")
     for figure, by_contender in results.samples.items():
         yield from _table(figure, by_contender)
     yield from (f"* {name}: {note}." for name, note in results.notes.items())

@@ -83,19 +83,29 @@ class Site:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, ground: Ground, *, concurrency: int | None = None) -> AsyncIterator[Self]:
-        """Start ingest, dispatcher and results; ready when the context begins. There is one course."""
+    async def open(
+        cls, ground: Ground, *, concurrency: int | None = None, flags: Sequence[str] = ()
+    ) -> AsyncIterator[Self]:
+        """Start ingest with flags of its own, dispatcher and results; ready when the context begins.
+
+        There is one course.
+        """
         (port,) = free_ports(1)
         courses = ground.directory / "courses.json"
         courses.write_text(json.dumps({COURSE: {"tokens": [TOKEN], "concurrency": concurrency}}))
         async with (
             AsyncExitStack() as stack,
             AsyncMongoClient[dict[str, Any]](ground.store.dsn) as mongodb,
-            httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=LOGIN, timeout=120) as http,
+            httpx2.AsyncClient(
+                base_url=f"http://127.0.0.1:{port}",
+                headers=LOGIN,
+                timeout=120,
+                limits=httpx2.Limits(max_connections=None),
+            ) as http,
         ):
             site = cls(ground, http, mongodb["AG"], stack)
             where = ("--bind-addr", "127.0.0.1", "--bind-port", str(port), "--course-config", str(courses))
-            ingest = await site._service("ingest", *where)
+            ingest = await site._service("ingest", *where, *flags)
             await ingest.until(partial(_is_ready, http), within=START)
             await site._service("results")
             await site._service("dispatcher")

@@ -80,7 +80,7 @@ async def measure(plan: Plan, results: Results, directory: Path) -> None:
         await interleave(contenders, rounds=plan.stage_rounds, into=results, warm_up=False)
     results.notes["stages"] = (
         f"`true` in busybox with a memory limit and a shared directory, {plan.stages} in each sample; the oci runtime "
-        "with its strict profile, the others with Broadway's standard one or what they come with"
+        "with its strict profile, Broadway's other runtimes with the standard one, the others with their own defaults"
     )
 
 

@@ -12,7 +12,7 @@ import hypothesis
 import pytest
 from harness import IS_WHOLE, Place
 from images import BUSYBOX, busybox
-from packing import ByFile, rank
+from packing import ByFile, needs_engine, path_of, rank
 from servers import Node, dsn, node
 from xdist.remote import Producer
 
@@ -31,13 +31,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     A daemon that starts rewrites others' rules. What takes longer still is only run by ``make faults``.
     """
+    for item in items:
+        if "docker_host" in getattr(item, "fixturenames", ()) and not needs_engine(path_of(item)):
+            raise pytest.UsageError(f"{item.nodeid} needs the engine, and is not in packing.ENGINE")
     left_out = [] if IS_WHOLE else [item for item in items if item.get_closest_marker("long")]
     config.hook.pytest_deselected(items=left_out)
     items[:] = sorted((item for item in items if item not in left_out), key=_order)
 
 
 def _order(item: pytest.Item) -> tuple[int, bool]:
-    return rank(item.nodeid.partition("::")[0]), "docker_host" in getattr(item, "fixturenames", ())
+    return rank(path_of(item)), "docker_host" in getattr(item, "fixturenames", ())
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:

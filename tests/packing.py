@@ -4,6 +4,7 @@ All that needs a container engine is one piece, for one worker: two engines rewr
 an engine has kept can only be told where nothing else uses it. What takes long comes first.
 """
 
+import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 ENGINE = (
@@ -16,6 +17,10 @@ ENGINE = (
     "tests/test_up.py",
 )
 LONG = ("tests/faults/", "tests/hosts/", "tests/cluster/", "tests/test_rabbit.py", "tests/local/", "tests/compat/")
+
+
+def path_of(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]
 
 
 def needs_engine(path: str) -> bool:

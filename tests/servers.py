@@ -1,6 +1,7 @@
-"""The broker and the store that tests share: those of the whole suite, or a session's own if none are named.
+"""The broker and the store that tests share: those that the environment names, or a session's own.
 
-``servers.py DIRECTORY COMMAND...`` runs a command with both, over a directory; with ``CONTAINERS`` set, in containers.
+``servers.py DIRECTORY COMMAND...`` runs a command with one broker for all its sessions, over a directory, or with both
+in containers if ``CONTAINERS`` is set.
 """
 
 import asyncio
@@ -62,14 +63,14 @@ async def dsn(directory: Path, given: Mapping[str, str] = os.environ) -> AsyncIt
 
 @asynccontextmanager
 async def local(directory: Path) -> AsyncIterator[dict[str, str]]:
-    """Both, as variables name them."""
-    async with node(directory / "broker") as broker, dsn(directory / "store") as store:
-        yield {AMQP: broker.amqp_url, MANAGEMENT: broker.administration, MONGODB: store}
+    """The broker, as variables name it. Each session has a store of its own, which does one thing at a time."""
+    async with node(directory / "broker") as broker:
+        yield {AMQP: broker.amqp_url, MANAGEMENT: broker.administration}
 
 
 @asynccontextmanager
 async def in_containers() -> AsyncIterator[dict[str, str]]:
-    """Both in containers, on the machine's engine or on a private one, as variables name them."""
+    """Broker and store in containers, on the machine's engine or on a private one, as variables name them."""
     async with engine(Path(".broadway/engine")) as running:
         os.environ["DOCKER_HOST"] = running.docker_host
         from containers import mongodb, rabbitmq  # noqa: PLC0415 - which looks for the engine when it is imported
@@ -79,7 +80,7 @@ async def in_containers() -> AsyncIterator[dict[str, str]]:
 
 
 async def run(directory: Path, *command: str) -> int:
-    """Run a command for which both are named; its exit code."""
+    """Run a command for which they are named; its exit code."""
     async with in_containers() if os.environ.get("CONTAINERS") else local(directory) as named:
         process = await asyncio.create_subprocess_exec(*command, env={**os.environ, **named})
         return await process.wait()

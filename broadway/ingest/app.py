@@ -10,6 +10,7 @@ from broadway.ingest.http import endpoint, probes
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.errors import exception_handlers
 from broadway.ingest.http.request_log import RequestLog
+from broadway.ingest.v1 import openapi as openapi_v1
 from broadway.ingest.v1 import routes as v1
 from broadway.ingest.v2 import docs_page
 from broadway.ingest.v2 import routes as v2
@@ -21,7 +22,8 @@ def build_app(deps: Deps) -> Starlette:
     routes: list[BaseRoute] = [
         *v1.routes(deps),
         *v2.routes(deps),
-        route("/api/v2/openapi.json", GET=docs_page.openapi_json),
+        route(openapi_v1.PATH, GET=openapi_v1.openapi_yaml),
+        route(docs_page.PATH, GET=docs_page.openapi_json),
         route("/docs", GET=docs_page.page),
         route("/livez", GET=probes.live),
         route("/readyz", GET=probes.ready),

@@ -1,5 +1,5 @@
-// Makes the replica set of one member, and the services' user with the rights that they need. Run again it makes nothing
-// anew, and gives the user the password that its secret has now.
+// Creates the replica set of one member, and the services' user with the rights that they need. Run again, it creates
+// nothing, and gives the user the present password of its secret.
 const fs = require("fs");
 const secret = (name) => fs.readFileSync(`/run/secrets/${name}`, "utf8").trim();
 

@@ -44,7 +44,7 @@ def settings(place: Place, tmp_path: Path, courses: dict[str, dict[str, object]]
             "heartbeat_interval": 1,
             "reconcile_interval": 0.5,
             "retry_backoff": 0.05,
-            "leader_ttl": 3,
+            "leader_ttl": 20,  # a busy machine's store may not answer for seconds
         }
     )
 

@@ -16,7 +16,7 @@ from pymongo import AsyncMongoClient
 from servers import Node
 
 from broadway.messages.events import GraderHeartbeat
-from broadway.messages.topology import RESULTS
+from broadway.messages.topology import DISPATCHER, RESULTS
 
 WITHIN = "12"  # seconds for each part: a busy machine is not a fault
 LIMIT = 40  # seconds: on a busy machine, most of it is the start of the interpreter
@@ -90,8 +90,8 @@ async def healthy(cluster: Cluster) -> None:
         return bool(await cluster.opened.store.graders.alive())
 
     async def is_led() -> bool:
-        state = await cluster.opened.rabbit.look(RESULTS)
-        return state is not None and state.consumers > 0
+        states = [await cluster.opened.rabbit.look(queue) for queue in (RESULTS, DISPATCHER)]
+        return all(state is not None and state.consumers > 0 for state in states)
 
     await until(is_known)
     await until(is_led)

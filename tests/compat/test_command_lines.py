@@ -263,18 +263,6 @@ async def test_each_service_takes_a_config_file_and_stops_at_sigint(
     assert await interrupt(started, program) == 0
 
 
-async def test_a_grader_that_waits_for_the_api_stops_at_sigint(
-    docker_host: str, started: Processes, tmp_path: Path
-) -> None:
-    address = f"http://127.0.0.1:{free_port()}"
-    config = config_file(tmp_path, {"token": "cluster-token", "id": "host1", "api_host": address})
-    await started.start("grader", "env", f"DOCKER_HOST={docker_host}", sys.executable, "-m", "broadway.grader", config)
-
-    await until(lambda: "waiting for the API" in started.log("grader"))
-    assert await interrupt(started, "grader") == 0
-    assert (started.directory / "logs" / "grader-host1.log").exists()
-
-
 async def test_an_unreachable_store_is_a_critical_line_and_ends_with_1(tmp_path: Path) -> None:
     nobody = f"mongodb://127.0.0.1:{free_port()}"
     config = config_file(tmp_path, {"mongodb.dsn": nobody, "mongodb.timeout": "1", "log.dir": ""})

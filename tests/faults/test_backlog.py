@@ -49,7 +49,7 @@ async def test_a_long_backlog_costs_others_nothing(tmp_path: Path, report: Repor
         "backlog",
         f"{RUNS * STUDENTS} jobs queued in one course, 4 slots busy",
         f"another course's job started after {max(delays):.1f} s at most; "
-        f"no process of ours ever grew by more than {grown[worst]:.0f} MB ({worst}), "
+        f"no process of Broadway ever grew by more than {grown[worst]:.0f} MB ({worst}), "
         f"the broker by {servers['broker']:.0f} MB, the store by {servers['store']:.0f} MB",
         "nothing",
     )

@@ -129,7 +129,7 @@ async def test_without_the_store_nothing_is_accepted_and_that_is_said_at_once(wo
 
     await until(is_back)
     accepted = await world.submit(COURSE, "mp1", 3, key="after")
-    await world.are_complete([accepted])
+    await world.are_complete([accepted], within=60)
     report.row("away, store", "the store frozen for 15 s", f"503 with Retry-After in {took * 1000:.0f} ms", "nothing")
 
 

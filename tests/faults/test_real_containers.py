@@ -115,7 +115,8 @@ async def test_an_image_is_removed_in_the_middle_of_a_run(
         problems = await world.verdict(slots=1, expect=expect)
         outcomes = await world.outcomes()
 
-    seen = f"{first['infrastructure_error']} of {students} jobs told of it; all succeeded when the image was back"
+    failed = first["infrastructure_error"]
+    seen = f"{failed} of {students} jobs ended as infrastructure errors; all succeeded when the image was back"
     report.row("image", "the image removed in the middle of a run, and put back", seen, _count(problems))
     assert problems == []
     assert all(BUSYBOX in reason for reason in blamed), blamed

@@ -1,11 +1,12 @@
 """The corpus: a directory for each case, with what is handed in, and in ``case.toml`` what is to come of it.
 
 ``about`` says what it tries, ``outcome`` which outcomes are right (with ``runsc = true`` on gVisor too, where
-``outcome_runsc`` adds others), ``reason`` and ``log`` what must be found in them, ``score`` what it is to score.
-``pipeline`` is *stage* (the submission in an untrusted stage, the default), *judged* (and a trusted stage after it),
-*class* (and one before it, as in the docs), *copied* (and a judge that takes a results file from it), *quoted* (and one
-that takes a comment, between quotes) or *planted* (a stage of the standard profile that plants a results file).
-``$CANARY`` is the path of a file of the host. Scripts end with 66 when they got through.
+``outcome_runsc`` adds others; ``outcome_busy`` adds those of a machine that has other things to do), ``reason`` and
+``log`` what must be found in them, ``score`` what it is to score. ``pipeline`` is *stage* (the submission in an
+untrusted stage, the default), *judged* (and a trusted stage after it), *class* (and one before it, as in the docs),
+*copied* (and a judge that takes a results file from it), *quoted* (and one that takes a comment, between quotes) or
+*planted* (a stage of the standard profile that plants a results file). ``$CANARY`` is the path of a file of the host.
+Scripts end with 66 when they got through.
 """
 
 import tomllib
@@ -58,6 +59,7 @@ class Case(BaseModel):
     about: str
     outcome: Sequence[Outcome]
     outcome_runsc: Sequence[Outcome] = ()
+    outcome_busy: Sequence[Outcome] = ()
     reason: str = ""
     log: str = ""
     score: float | None = None

@@ -1,5 +1,6 @@
-"""The OpenAPI document of v2, and a page to read it with, which needs nothing from elsewhere."""
+"""The OpenAPI document of v2, and a page that shows it and v1's. The page loads nothing from other servers."""
 
+import json
 from functools import cache
 from typing import Any
 
@@ -12,15 +13,17 @@ from broadway.ingest.v2.openapi import openapi
 from broadway.ingest.v2.routes import V2
 
 OWN = "default-src 'self' 'unsafe-inline' data:"
+PATH = "/api/v2/openapi.json"
+_SHOWN = [{"name": "v2", "url": PATH}, {"name": "v1", "url": "/api/v1/openapi.yaml"}]
 
 
 async def openapi_json(_: Request, __: Deps) -> Response:
-    """What v2 takes and answers, for programs."""
+    """Serve the description of v2 to programs."""
     return JSONResponse(document(), headers=CORS)
 
 
 async def page(_: Request, __: Deps) -> Response:
-    """The same for people."""
+    """Serve the page that shows the descriptions of both versions."""
     return HTMLResponse(_page(), headers={"Content-Security-Policy": OWN})
 
 
@@ -33,5 +36,6 @@ def document() -> dict[str, Any]:
 def _page() -> str:
     from offapi import OpenAPITemplate  # noqa: PLC0415 - its templates are megabytes that few ask for
 
-    page = OpenAPITemplate.SWAGGER.value.format(spec_url="/api/v2/openapi.json")
-    return page.replace('layout: "StandaloneLayout"', 'layout: "BaseLayout", validatorUrl: null')
+    page = OpenAPITemplate.SWAGGER.value.format(spec_url=PATH)
+    page = page.replace(f"url: '{PATH}'", f"urls: {json.dumps(_SHOWN)}")
+    return page.replace('layout: "StandaloneLayout"', 'layout: "StandaloneLayout", validatorUrl: null')

@@ -1,0 +1,78 @@
+"""A watcher on every job of a run: what a job costs when few are watched, and when many are."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from pollers import Poller
+
+from benchmarks.machine import cpu_seconds
+from benchmarks.plan import Plan
+from benchmarks.rounds import interleave
+from benchmarks.samples import Figure, Results
+from benchmarks.site import COURSE, LOGIN, NOTHING, PATIENCE, Site, ground
+
+COST = Figure("CPU of ingest for a watched job", "ms")
+
+POLLERS = 4
+PAUSE = 0.05  # seconds between two questions of a grader that got no job
+FLAGS = ("--token", "cluster-token", "--heartbeat-interval", "60")  # the token of the tests' pollers
+
+
+def watched(number: int) -> str:
+    """What a number of watched jobs is called among contenders."""
+    return f"{number} watched"
+
+
+async def measure(plan: Plan, results: Results, directory: Path) -> None:
+    """A short run, all of whose jobs are watched, and a long one."""
+    async with ground(directory) as below, Site.open(below, flags=FLAGS) as site:
+        await site.register("noop", NOTHING)
+        lengths = {watched(number): partial(_watch_all, site, number) for number in plan.watched}
+        await interleave(lengths, rounds=plan.rounds, into=results)
+    results.notes["streams"] = f"a stream of v1 on every job of a run, which {POLLERS} graders of v1 poll for"
+
+
+@dataclass(slots=True)
+class Left:
+    """How many jobs of a run are still to be graded."""
+
+    number: int
+
+
+async def _watch_all(site: Site, students: int) -> Mapping[Figure, float]:
+    submitted = await site.submit("noop", students)
+    status = await site.http.get(f"/api/v1/grading_run_status/{COURSE}/{submitted.run_id}")
+    jobs = list(status.raise_for_status().json()["data"]["student_jobs_state"])
+    left = Left(students)
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as watching:
+        for job in jobs:
+            opened = asyncio.Event()
+            watching.create_task(_follow(site, job, opened))
+            await opened.wait()
+        before = cpu_seconds(site.processes["ingest"])
+        async with asyncio.TaskGroup() as grading:
+            for number in range(POLLERS):
+                grading.create_task(_grade(Poller(site.http, f"{submitted.run_id}-{number}"), left))
+    return {COST: 1000 * (cpu_seconds(site.processes["ingest"]) - before) / students}
+
+
+async def _follow(site: Site, job: str, opened: asyncio.Event) -> None:
+    """Read a stream to its end."""
+    async with site.http.stream("GET", f"/api/v1/stream/{COURSE}/{job}", headers=LOGIN) as answer:
+        opened.set()
+        async for _ in answer.aiter_lines():
+            pass
+
+
+async def _grade(grader: Poller, left: Left) -> None:
+    """Poll for jobs and report them, until none is left."""
+    await grader.register()
+    while left.number:
+        if job := await grader.poll():
+            await grader.report(job["grading_job_id"])
+            left.number -= 1
+        else:
+            await asyncio.sleep(PAUSE)
