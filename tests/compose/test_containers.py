@@ -11,11 +11,11 @@ from compose import stand_ins
 pytestmark = pytest.mark.long
 
 TESTS = (
-    "tests/ingest/test_graders_store.py",
-    "tests/ingest/test_jobs_store.py",
-    "tests/ingest/test_runs_store.py",
-    "tests/ingest/test_store_client.py",
-    "tests/test_rabbit.py",
+    "tests/mongo/test_graders.py",
+    "tests/mongo/test_jobs.py",
+    "tests/mongo/test_runs.py",
+    "tests/mongo/test_client.py",
+    "tests/rabbit/test_rabbit.py",
     "tests/cluster/test_journey.py",
 )
 
