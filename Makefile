@@ -2,6 +2,11 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test quick faults bench check fmt clean
 
+# Tests of single modules, of the API alone, and one journey through the system.
+QUICK = tests/architecture tests/cli tests/dispatcher tests/domain tests/grader/grading tests/grader/sandbox \
+	tests/grader/worker tests/ingest tests/lifecycle tests/messages tests/mongo tests/runtime tests/settings \
+	tests/test_benchmarks.py tests/cluster/test_journey.py
+
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
 
@@ -18,11 +23,11 @@ test: setup ## all tests; with CONTAINERS=1 broker and store from containers
 	CONTAINERS=$(CONTAINERS) scripts/test
 
 quick: setup ## the tests for every change, which take less than a minute
-	WORKERS=2 scripts/test tests/domain tests/ingest tests/cluster/test_journey.py tests/test_benchmarks.py
+	WORKERS=2 scripts/test $(QUICK)
 
 faults: setup ## the whole fault suite; writes its table to docs/reliability.md
 	BROADWAY_FAULTS=1 timeout --kill-after=60 180m .venv/bin/python -m pytest -o faulthandler_timeout=4000 \
-		tests/domain/test_model.py tests/faults tests/hosts tests/compat/test_liveness.py tests/grader tests/hostile \
+		tests/lifecycle/test_model.py tests/faults tests/hosts tests/compat/test_liveness.py tests/grader tests/hostile \
 		tests/compose
 
 bench: ## measure Broadway and its alternatives; writes docs/performance.md

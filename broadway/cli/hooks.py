@@ -60,12 +60,8 @@ def hook_set(
     server: Server = LOCAL,
 ) -> None:
     """Create or change a hook, and print the address for its deliveries."""
-    config: dict[str, Any] = {
-        "assignment": assignment,
-        "format": form,
-        "secrets": [path.read_text().strip() for path in secret_file],
-        "only_latest": only_latest,
-    }
+    secrets = [path.read_text().strip() for path in secret_file]
+    config: dict[str, Any] = {"assignment": assignment, "format": form, "secrets": secrets, "only_latest": only_latest}
     if branch is not None or tag is not None:
         config |= {"branches": branch or [], "tags": tag or []}
     if quota:
