@@ -37,14 +37,10 @@ def hook_set(
     secret_file: Annotated[
         list[Path],
         typer.Option(
-            help="File with a secret of 16 characters or more. Give both files while the secret changes.",
-            exists=True,
-            dir_okay=False,
+            help="File with a secret, of 16 characters or more. Give two during a change.", exists=True, dir_okay=False
         ),
     ],
-    form: Annotated[
-        str, typer.Option("--format", help="Format of deliveries: github, or json for other front-ends.")
-    ] = "github",
+    form: Annotated[str, typer.Option("--format", help="github, or json for other front-ends.")] = "github",
     branch: Annotated[
         list[str] | None, typer.Option(help="Branches whose pushes are submissions; main and master by default.")
     ] = None,
