@@ -155,7 +155,7 @@ class Container:
 
     @property
     def is_removed(self) -> bool:
-        """True if none of the container's files and groups exist."""
+        """True if the container has no files and groups left."""
         return not self._is_ours
 
     def remove(self) -> None:
