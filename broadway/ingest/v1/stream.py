@@ -64,18 +64,18 @@ class JobStream(Response):
         while True:
             try:
                 async with asyncio.timeout_at(keep_alive):
-                    news = await watcher.next()
+                    update = await watcher.next()
             except TimeoutError:
                 keep_alive += KEEP_ALIVE
                 await writer.write(b":\n\n", more=True)
                 continue
-            if news is None:
+            if update is None:
                 return await writer.write(b"", more=False)
-            await writer.write(_event(news), more=True)
+            await writer.write(_event(update), more=True)
 
 
-def _event(news: int | str) -> bytes:
-    data: Mapping[str, object] = {"type": "position" if isinstance(news, int) else "state", "data": news}
+def _event(update: int | str) -> bytes:
+    data: Mapping[str, object] = {"type": "position" if isinstance(update, int) else "state", "data": update}
     return f"event: status_update\ndata: {json.dumps(data)}\n\n".encode()
 
 
