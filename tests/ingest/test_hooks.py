@@ -123,8 +123,8 @@ async def test_a_ping_is_answered_and_leaves_nothing(hook: Hook) -> None:
     ("body", "event", "reason"),
     [
         (push(ALICE, deleted=True, after="0" * 40), "push", "refs/heads/main was deleted"),
-        (push(ALICE, ref="refs/heads/try"), "push", "refs/heads/try is not among the branches and tags of this hook"),
-        (push(ALICE, ref="refs/tags/v1"), "push", "refs/tags/v1 is not among the branches and tags of this hook"),
+        (push(ALICE, ref="refs/heads/try"), "push", "refs/heads/try is none of the branches and tags of this hook"),
+        (push(ALICE, ref="refs/tags/v1"), "push", "refs/tags/v1 is none of the branches and tags of this hook"),
         ({"action": "opened"}, "issues", "issues is no push"),
     ],
 )

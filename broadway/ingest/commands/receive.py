@@ -170,7 +170,7 @@ class Receiver:
     async def _submit(self, delivery: Delivery, push: Push, hook: Hook) -> Delivery:
         """Start the run of a submission, or store the reason why it has no run of its own."""
         if push.ref and not hook.config.takes(push.ref):
-            reason = f"{push.ref} is not among the branches and tags of this hook"
+            reason = f"{push.ref} is none of the branches and tags of this hook"
             return await self._settle(delivery, DeliveryState.IGNORED, reason=reason)
         entry, student = await self._match(delivery, push)
         if student is None:
@@ -182,7 +182,7 @@ class Receiver:
         if known:
             return await self._settle_known(delivery, hook, known.trigger, **fields)
         if hook.config.only_latest and (later := await self._later(delivery, student)):
-            reason = f"a later submission came before this one was decided: {later}"
+            reason = f"a later submission came before it was looked at: {later}"
             return await self._settle(delivery, DeliveryState.SUPERSEDED, reason=reason, student=student)
         if hook.config.quota and (until := await self._may_submit_at(delivery, hook.config.quota, student, run_id)):
             reason = f"{hook.config.quota.submissions} submissions in {hook.config.quota.seconds:g} s are allowed"
