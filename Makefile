@@ -1,31 +1,36 @@
-# The targets with a `##` are what `make help` lists.
+# `make help` lists the targets with a `##`.
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test quick faults bench check fmt clean
+
+# Tests of single modules, of the API alone, and one journey through the system.
+QUICK = tests/architecture tests/cli tests/dispatcher tests/domain tests/grader/grading tests/grader/sandbox \
+	tests/grader/worker tests/ingest tests/lifecycle tests/messages tests/mongo tests/runtime tests/settings \
+	tests/test_benchmarks.py tests/cluster/test_journey.py
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
 
-setup: ## install what is missing: system packages, then .venv
+setup: ## install missing system packages, then .venv
 	@scripts/bootstrap
 
-demo: setup ## a course, graded from submission to results, on this machine
+demo: setup ## grade a course on this machine, from submission to results
 	.venv/bin/python -m demo
 
-up: setup ## run everything on this machine until Ctrl-C
+up: setup ## run all services on this machine until Ctrl-C
 	.venv/bin/broadway up
 
 test: setup ## all tests; with CONTAINERS=1 broker and store from containers
 	CONTAINERS=$(CONTAINERS) scripts/test
 
-quick: setup ## the tests that take less than a minute, for every change
-	WORKERS=2 scripts/test tests/domain tests/ingest tests/cluster/test_journey.py tests/test_benchmarks.py
+quick: setup ## the tests for every change, which take less than a minute
+	WORKERS=2 scripts/test $(QUICK)
 
 faults: setup ## the whole fault suite; writes its table to docs/reliability.md
 	BROADWAY_FAULTS=1 timeout --kill-after=60 180m .venv/bin/python -m pytest -o faulthandler_timeout=4000 \
-		tests/domain/test_model.py tests/faults tests/hosts tests/compat/test_liveness.py tests/grader tests/hostile \
+		tests/lifecycle/test_model.py tests/faults tests/hosts tests/compat/test_liveness.py tests/grader tests/hostile \
 		tests/compose
 
-bench: ## measure Broadway beside what people use instead; writes docs/performance.md
+bench: ## measure Broadway and its alternatives; writes docs/performance.md
 	@scripts/bootstrap bench
 	.venv/bin/python -m benchmarks
 
@@ -37,10 +42,10 @@ check: setup ## format, lint, types, import rules, sizes and prose
 	.venv/bin/python scripts/prose.py
 	.venv/bin/python scripts/sizes.py
 
-fmt: setup ## format, and fix what lint can
+fmt: setup ## format, and apply lint's fixes
 	.venv/bin/ruff format
 	.venv/bin/ruff check --fix
 
-clean: ## remove .venv, caches and everything that runs have left
+clean: ## remove .venv, caches and the files of earlier runs
 	rm -rf .venv .venv-peers .broadway .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,6 @@
-"""How fast Broadway is, beside what people would use instead. `python -m benchmarks --list` says what is measured."""
+"""Benchmarks of Broadway and its alternatives. `python -m benchmarks --list` names all measurements."""
 
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1] / "tests"))  # whose hostile submissions are measured, too
+sys.path.append(str(Path(__file__).parents[1] / "tests"))  # for the tests' hostile submissions, which are measured, too

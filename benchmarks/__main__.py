@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure, write it down, and print a line for each goal."""
+"""`python -m benchmarks`: measure, write the results to files, and print a line for each goal."""
 
 import asyncio
 import os
@@ -44,22 +44,22 @@ log = structlog.get_logger(__name__)
 
 def main(
     *,
-    only: Annotated[list[str] | None, typer.Option(help="Measure only this, and write no files.")] = None,
-    full: Annotated[bool, typer.Option("--full", help="Measure more, for hours.")] = False,
-    names: Annotated[bool, typer.Option("--list", help="Say what can be measured.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="Run only this measurement, and write no files.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Measure larger sizes, for hours.")] = False,
+    names: Annotated[bool, typer.Option("--list", help="List all measurements.")] = False,
 ) -> None:
-    """Measure Broadway beside what people would use instead. Exits 0 if all goals could be measured, met or not."""
+    """Measure Broadway and its alternatives. Exits 0 if all goals could be measured, met or not."""
     if names:
         print("\n".join(f"{name}\t{_first_line(suite)}" for name, suite in SUITES.items()))
         return
     if unknown := [name for name in only or () if name not in SUITES]:
         raise typer.BadParameter(f"{unknown[0]}: expected one of {', '.join(SUITES)}", param_hint="--only")
-    wanted = {name: SUITES[name] for name in only or SUITES}
+    chosen = {name: SUITES[name] for name in only or SUITES}
     plan = FULL if full else DEFAULT
     with_own_mounts()
     begun = datetime.now(UTC)
-    results = asyncio.run(_measure(wanted, plan))
-    verdicts = judge([goal for goal in goals(plan) if goal.suite in wanted], results)
+    results = asyncio.run(_measure(chosen, plan))
+    verdicts = judge([goal for goal in goals(plan) if goal.suite in chosen], results)
     about = {"measured": f"{begun:%Y-%m-%d}", "sizes": "full" if full else "default", **describe()}
     if only:
         print(as_json(verdicts, results, about))
@@ -82,7 +82,7 @@ async def _measure(suites: dict[str, Suite], plan: Plan) -> Results:
             except Exception as error:
                 results.fail(name, f"{type(error).__name__}: {error}")
                 log.exception("could not be measured", suite=name)
-            for point in mounts_below(Path(directory)):  # what graders that were killed have left
+            for point in mounts_below(Path(directory)):  # left by killed graders
                 detach(Path(point))
     return results
 

@@ -1,4 +1,4 @@
-"""Whole classes in real containers, beside the time in which their jobs alone would fill all slots."""
+"""Classes in real containers, compared with the ideal: the time in which their jobs would keep all slots busy."""
 
 import asyncio
 import time
@@ -22,12 +22,12 @@ SLOTS = 8
 CORES = 2
 BUSY_SECONDS = 0.3
 PROBES = 10
-POLL = 0.2  # seconds between two looks at how many jobs are over
+POLL = 0.2  # seconds between two polls of the number of finished jobs
 RUNTIMES = {DOCKER: "runc", OCI: "oci"}
 
 
 async def measure(plan: Plan, results: Results, directory: Path) -> None:
-    """Each runtime in turn: three classes, over one control plane."""
+    """Three classes on each runtime: sleepers, CPU-bound jobs, and sleepers that lose a grader."""
     async with engine_with_image(directory) as host, ground(directory) as below, Site.open(below) as site:
         loops = await _loops_of(BUSY_SECONDS)
         await site.register("sleep", [_stage("sleep", str(plan.sleep))])
@@ -61,20 +61,20 @@ async def _classes(site: Site, host: str, runtime: str, plan: Plan, loops: int) 
 
 
 async def _bereft(site: Site, kill: Callable[[], None], plan: Plan) -> float:
-    """How much of the slots that are left is used from the death of a grader on."""
+    """Return the used share of the remaining slots after the death of a grader."""
     submitted = await site.submit("sleep", plan.bereft_students)
     done = await _half(site, submitted, plan.bereft_students)
     kill()
     begun = time.perf_counter()
     await site.ended(submitted)
-    left = (plan.bereft_students - done) * plan.sleep / (SLOTS // 2)
-    return left / (time.perf_counter() - begun)
+    ideal = (plan.bereft_students - done) * plan.sleep / (SLOTS // 2)
+    return ideal / (time.perf_counter() - begun)
 
 
 async def _half(site: Site, submitted: Submitted, students: int) -> int:
-    """How many jobs are over, once half of them are."""
-    jobs, over = site.database["grading_job"], {"grading_run_id": submitted.run_id, "state": "finished"}
-    while (done := await jobs.count_documents(over)) < students // 2:  # noqa: ASYNC110 - nobody tells
+    """Wait until half of the jobs are finished, and return the number of finished jobs."""
+    jobs, finished = site.database["grading_job"], {"grading_run_id": submitted.run_id, "state": "finished"}
+    while (done := await jobs.count_documents(finished)) < students // 2:  # noqa: ASYNC110 - there is no event
         await asyncio.sleep(POLL)
     return done
 
@@ -88,21 +88,22 @@ def _busy(loops: int) -> tuple[str, ...]:
 
 
 async def _loops_of(seconds: float) -> int:
-    """So many turns of a shell's loop take that long on this machine."""
+    """Return the number of rounds of a shell's loop that take so many seconds on this machine."""
     probe = 200_000
-    taken = min([await _timed(lambda: _run(*_busy(probe))) for _ in range(PROBES)])  # what starts up beside takes time
+    # The minimum, since other programs take time, too.
+    taken = min([await _timed(lambda: _run(*_busy(probe))) for _ in range(PROBES)])
     return int(probe * seconds / taken)
 
 
 async def _bare(plan: Plan, loops: int) -> float:
-    """Seconds that the commands of a busy class take without Broadway and without containers."""
-    left = iter(range(plan.busy_students))
+    """Return the seconds that the commands of a busy class take without Broadway and without containers."""
+    remaining = iter(range(plan.busy_students))
 
-    async def hand() -> None:
-        for _ in left:
+    async def work() -> None:
+        for _ in remaining:
             await _run(*_busy(loops))
 
-    return await _timed(lambda: asyncio.gather(*(hand() for _ in range(CORES))))
+    return await _timed(lambda: asyncio.gather(*(work() for _ in range(CORES))))
 
 
 async def _timed(work: Callable[[], Awaitable[object]]) -> float:

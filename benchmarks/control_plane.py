@@ -1,4 +1,4 @@
-"""Jobs that do nothing: how many per second, and how long until one starts when nothing else goes on."""
+"""No-op jobs: the throughput, and the latency from submission to start on an idle system."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -21,11 +21,11 @@ START = Figure("idle: submission to start, p50", "ms")
 BROADWAY = "Broadway"
 FLOOR = "Broadway's writes and messages alone"
 SLOTS = 8
-PAUSE = 0.05  # seconds between two jobs that meet an idle system
+PAUSE = 0.05  # seconds between two jobs, so that each finds an idle system
 
 
 async def measure(plan: Plan, results: Results, directory: Path) -> None:
-    """Broadway and its rivals, in turn, on one broker and one store."""
+    """No-op jobs of Broadway and of its rivals, in turn, on one broker and one store."""
     async with ground(directory) as below, Site.open(below) as site, AsyncExitStack() as stack:
         await stack.enter_async_context(site.noop_graders("grader", slots=SLOTS))
         await site.register("noop", NOTHING)
@@ -70,7 +70,7 @@ def _cpu_of(role: str) -> Figure:
 
 
 async def _idle(latency: Callable[[], Awaitable[float]], plan: Plan) -> float:
-    """The median of latencies that each meet an idle system, in ms."""
+    """Return the median of the latencies on an idle system, in ms."""
     waits = []
     for _ in range(plan.latencies):
         await asyncio.sleep(PAUSE)

@@ -1,4 +1,4 @@
-"""What a durable job costs at least, on the same broker and store: Broadway's writes and messages, and nothing else."""
+"""The minimal cost of a durable job on the same broker and store: Broadway's writes and messages alone."""
 
 import asyncio
 import contextlib
@@ -19,14 +19,14 @@ from broadway.domain.result import JobLog
 from broadway.domain.run import PlannedJob, Run, RunState, plan_jobs
 from broadway.mongo.store import Store
 
-BATCH = 100  # jobs written at a time: more than a control plane ever finds waiting
-SIZE = 600  # bytes of a message, about what Broadway's have
+BATCH = 100  # jobs written at a time: more than a control plane ever writes together
+SIZE = 600  # bytes of a message, about the size of Broadway's
 _ONCE = RetryPolicy(1, timedelta())
 
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """A database and a queue of one's own."""
+    """A separate database and queue."""
 
     store: Store
     store_pid: int
@@ -37,7 +37,7 @@ class Floor:
     @classmethod
     @contextlib.asynccontextmanager
     async def open(cls, ground: Ground) -> AsyncIterator[Self]:
-        """Broadway's collections with their indexes, and a queue such as its are, with somebody who consumes it."""
+        """Set up Broadway's collections with their indexes, and a queue of the same type with a consumer."""
         name, arrived = f"floor-{token_hex(4)}", asyncio.Semaphore(0)
 
         async def take(message: AbstractIncomingMessage) -> None:
@@ -56,7 +56,7 @@ class Floor:
             yield cls(store, ground.store.pid, await publishing.channel(), name, arrived)
 
     async def latency(self) -> float:
-        """Seconds that the steps from a submission to a start take, one after another."""
+        """Return the seconds that the steps from a submission to a start take, one after another."""
         run, (planned,) = _planned(1)
         begun = time.perf_counter()
         await self.store.runs.insert(run)
@@ -67,7 +67,7 @@ class Floor:
         return time.perf_counter() - begun
 
     async def settle(self, jobs: int) -> tuple[float, float]:
-        """Seconds, and the store's seconds of CPU, in which jobs are written from their submission to their outcome."""
+        """Write jobs from their submission to their outcome; return the seconds, and the store's seconds of CPU."""
         run, planned = _planned(jobs)
         before, begun = cpu_seconds(self.store_pid), time.perf_counter()
         await self.store.runs.insert(run)

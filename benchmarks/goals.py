@@ -1,4 +1,4 @@
-"""What Broadway is to reach, as ratios, so that they mean the same on every machine."""
+"""The goals for Broadway's performance: mostly ratios, which mean the same on every machine."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ CELERY_BARE = "Celery, no results"
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A number that is to be at least, or at most, what ``bound`` says. ``of`` computes it, or raises MissingError."""
+    """A lower or an upper bound of a number. ``of`` computes the number, or raises MissingError."""
 
     suite: str
     name: str
@@ -24,13 +24,13 @@ class Goal:
 
     @property
     def text(self) -> str:
-        """The bound, readable."""
+        """The bound in words."""
         return f"at {'least' if self.is_floor else 'most'} {self.bound:g}"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a goal; ``measured`` is None when it could not be measured, and ``problem`` says why."""
+    """The result for a goal; ``measured`` is None if it could not be measured, and ``problem`` has the reason."""
 
     goal: Goal
     measured: float | None
@@ -38,7 +38,7 @@ class Verdict:
 
     @property
     def is_met(self) -> bool:
-        """Whether the goal was reached; not, if nobody knows."""
+        """True if the goal was measured and is met."""
         if self.measured is None:
             return False
         return self.measured >= self.goal.bound if self.goal.is_floor else self.measured <= self.goal.bound
@@ -54,7 +54,7 @@ class Verdict:
 
 
 def judge(goals: Sequence[Goal], results: Results) -> list[Verdict]:
-    """Compare what was measured with the goals."""
+    """Compare the measurements with the goals."""
     return [_judge(goal, results) for goal in goals]
 
 
@@ -66,7 +66,7 @@ def _judge(goal: Goal, results: Results) -> Verdict:
 
 
 def goals(plan: Plan) -> list[Goal]:
-    """All goals, for the sizes that a plan measures."""
+    """Return all goals, for the sizes of a plan."""
     return [
         *_of_stages(),
         *_of_the_control_plane(),

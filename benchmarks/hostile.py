@@ -1,4 +1,4 @@
-"""What hostile submissions cost honest ones: beside them on a host, and in one class with them."""
+"""The cost of hostile submissions for honest ones: on the same host, and in the same class."""
 
 import asyncio
 import time
@@ -45,7 +45,7 @@ async def _engine(directory: Path) -> AsyncIterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Runs jobs on one runtime. ``canary`` is the file of the host that hostile ones know of."""
+    """A runner of jobs on one runtime. ``canary`` is a file of the host whose path hostile jobs know."""
 
     containers: Containers
     directory: Path
@@ -53,27 +53,27 @@ class Bench:
     _numbers: "count[int]"
 
     async def honest(self) -> float:
-        """Seconds that an honest job takes.
+        """Return the seconds that an honest job takes.
 
         Raises:
-            RuntimeError: It has not come to its own outcome.
+            RuntimeError: The job has not succeeded with its own output.
         """
         stage = {"image": HOSTILE, "entrypoint": ["sh", "-c", HONEST], "networking": False, "memory": "64m"}
         begun = time.perf_counter()
         graded = await self._run([{**stage, "timeout": 60}])
         if graded.outcome is not Outcome.SUCCEEDED or graded.stdout.split()[-1:] != ["42"]:
-            raise RuntimeError(f"an honest job came to {graded.outcome}: {graded.reason}")
+            raise RuntimeError(f"an honest job ended as {graded.outcome}: {graded.reason}")
         return time.perf_counter() - begun
 
     async def beside(self, case: Case) -> float:
-        """Seconds that an honest job takes while a hostile one runs again and again."""
+        """Return the seconds that an honest job takes while a hostile one runs again and again."""
         job = asyncio.create_task(self.honest())
         while not job.done():
             await self._run(case.stages(HOSTILE, self.canary))
         return await job
 
     async def slowdown(self, case: Case) -> float:
-        """How many times as long as alone an honest job takes; what looks too long is measured again."""
+        """Return an honest job's time beside a hostile one, divided by its time alone. Repeat a slow measurement."""
         least = float("inf")
         for _ in range(TRIES):
             before, beside, after = await self.honest(), await self.beside(case), await self.honest()
@@ -102,14 +102,14 @@ async def _bench(runtime: str | None, host: str, directory: Path) -> AsyncIterat
 
 
 async def measure_neighbours(plan: Plan, results: Results, directory: Path) -> None:
-    """An honest job beside hostile ones of the tests' corpus, on each runtime."""
+    """An honest job beside hostile jobs of the tests' corpus, on each runtime."""
     cases = load()
     async with _engine(directory) as host:
         for name, runtime in RUNTIMES.items():
-            wanted = [case for case in cases if runtime != "runsc" or case.runsc][:: plan.hostile_step]
+            chosen = [case for case in cases if runtime != "runsc" or case.runsc][:: plan.hostile_step]
             try:
-                await _measure_beside(name, runtime, wanted, results, host, directory)
-            except Exception as error:  # noqa: BLE001 - a runtime that is not there is a finding
+                await _measure_beside(name, runtime, chosen, results, host, directory)
+            except Exception as error:  # noqa: BLE001 - an unavailable runtime is a finding
                 results.fail(name, f"{type(error).__name__}: {error}")
     results.notes["neighbours"] = (
         f"every {plan.hostile_step}th hostile submission of the tests' corpus, again and again while one honest job "
@@ -127,7 +127,7 @@ async def _measure_beside(
 
 
 async def measure_class(plan: Plan, results: Results, directory: Path) -> None:
-    """A class half of which is hostile, beside its halves."""
+    """A class of which half is hostile, compared with the time that its halves need alone."""
     async with _engine(directory) as host, ground(directory) as below, Site.open(below) as site, AsyncExitStack() as on:
         for name in HOSTS:
             grader = site.grader(name, runtime="runc", slots=SLOTS, docker_host=host, flags=FLAGS)
@@ -151,14 +151,14 @@ async def _of_its_halves(site: Site, students: int) -> Mapping[Figure, float]:
 
 
 async def _graded(site: Site, kinds: list[str]) -> float:
-    """Seconds of a class."""
+    """Return the seconds that a class takes."""
     submitted = await site.submit("mp1", roster(kinds))
     await site.over(submitted)
     return time.perf_counter() - submitted.begun
 
 
 async def _seconds_alone(site: Site, kind: str) -> float:
-    """How long a job takes on its grader when it is the only one."""
+    """Return the seconds that a job takes on its grader when it is the only one."""
     submitted = await site.submit("mp1", roster([kind]))
     await site.over(submitted)
     (job,) = (await _get(site, submitted))["jobs"]

@@ -1,15 +1,15 @@
-"""The image that stages run, made here: there is no registry."""
+"""The image of the stages, made here, so that no registry is needed."""
 
 import io
 import shutil
 import subprocess
 import tarfile
 
-BUSYBOX = "localhost/broadway-bench-busybox:1"  # of no registry that could be asked for a newer one
+BUSYBOX = "localhost/broadway-bench-busybox:1"  # `localhost`, so that no registry is asked for a newer one
 
 
 def busybox() -> bytes:
-    """A root file system with the programs of busybox, as a tar archive."""
+    """Return a root file system with the programs of busybox, as a tar archive."""
     program = shutil.which("busybox") or "/bin/busybox"
     applets = subprocess.run((program, "--list"), capture_output=True, text=True, check=True).stdout.split()
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""What the machine tells: processor time and memory, and what it is itself."""
+"""Measurements of the machine: processor time, memory, and a description."""
 
 import os
 import platform
@@ -14,9 +14,9 @@ from broadway.local.engine import HYBRID
 
 
 def with_own_mounts() -> None:
-    """Leave the machine's mounts as they are, whatever programs that are killed leave behind: each costs containers.
+    """Give this process its own mounts. Killed programs leave mounts behind, and each one slows down containers.
 
-    Version 2 of control groups goes beside version 1: crun refuses to see both.
+    If cgroups v2 is mounted beside v1, unmount it here: crun refuses hosts with both.
     """
     if os.geteuid() == 0:
         kernel.own_mounts()
@@ -26,7 +26,7 @@ def with_own_mounts() -> None:
 
 @dataclass(slots=True)
 class Spent:
-    """Seconds: by the clock, and of processors over the whole machine."""
+    """Seconds of a block: on the clock, and of all processors of the machine."""
 
     wall: float = 0.0
     cpu: float = 0.0
@@ -34,7 +34,7 @@ class Spent:
 
 @contextmanager
 def spending() -> Iterator[Spent]:
-    """Measure a block. The processors' time is everybody's: what an engine does, no process of ours is charged for."""
+    """Measure a block. The processor time is the whole machine's, since an engine's work is outside our processes."""
     spent, begun, busy = Spent(), time.perf_counter(), _busy()
     yield spent
     spent.wall, spent.cpu = time.perf_counter() - begun, _busy() - busy
@@ -43,24 +43,24 @@ def spending() -> Iterator[Spent]:
 def _busy() -> float:
     times = psutil.cpu_times()
     idle: float = times.idle + times.iowait
-    return sum(times[:8]) - idle  # what follows are guests' times, which are among the users' already
+    return sum(times[:8]) - idle  # the rest are times of guests, which the users' times already include
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time of a process and of those of its children that live."""
+    """Return the processor time of a process and of its living children."""
     root = psutil.Process(pid)
     times = [process.cpu_times() for process in (root, *root.children(recursive=True))]
     return sum(each.user + each.system for each in times)
 
 
 def resident(pid: int) -> float:
-    """Memory of a process and its children, in MiB."""
+    """Return the memory of a process and its children, in MiB."""
     root = psutil.Process(pid)
     return float(sum(process.memory_info().rss for process in (root, *root.children(recursive=True))) / 2**20)
 
 
 def describe() -> Mapping[str, str]:
-    """The machine, for readers of the numbers."""
+    """Describe the machine, for readers of the numbers."""
     return {
         "cores": str(psutil.cpu_count()),
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",

@@ -1,11 +1,11 @@
-"""How much is measured."""
+"""The sizes of measurements."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Numbers of rounds and sizes; seconds where times are meant."""
+    """Numbers of rounds, and sizes; times in seconds."""
 
     rounds: int = 5
     stage_rounds: int = 5
@@ -18,7 +18,7 @@ class Plan:
     bereft_students: int = 160  # of a class that loses a grader
     sleep: float = 1.0
     busy_students: int = 80
-    hostile_step: int = 4  # of the corpus of hostile submissions, how many each of those that are tried stands for
+    hostile_step: int = 4  # every how many submissions of the hostile corpus one is run
     hostile_students: int = 60
     watched: tuple[int, ...] = (20, 200)  # jobs of a run with a stream on each
     queued: tuple[int, ...] = (100, 1_000, 5_000)
@@ -26,7 +26,7 @@ class Plan:
     graders_jobs: int = 200
     submissions: int = 5
     starts: int = 5
-    idle: float = 15.0  # observed
+    idle: float = 15.0  # seconds for which idle graders are observed
 
 
 DEFAULT = Plan()

@@ -1,4 +1,4 @@
-"""What was measured, for files: all of it as JSON, tables and a plot for the documentation."""
+"""Files of results: JSON with all samples, tables and a plot for the documentation."""
 
 import json
 import re
@@ -11,11 +11,11 @@ from benchmarks.goals import Verdict
 from benchmarks.samples import Figure, Results, Summary
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
-PLOT = "images/performance.svg"  # as the document sees it
+PLOT = "images/performance.svg"  # relative to the document
 
 
 def as_json(verdicts: Sequence[Verdict], results: Results, about: Mapping[str, str]) -> str:
-    """Goals and figures, with the machine that they are from."""
+    """Return goals and figures, with a description of the machine."""
     goals = [
         {"goal": v.goal.name, "measured": v.measured, "bound": v.goal.text, "verdict": v.word, "problem": v.problem}
         for v in verdicts
@@ -25,7 +25,7 @@ def as_json(verdicts: Sequence[Verdict], results: Results, about: Mapping[str, s
 
 
 def write_document(path: Path, verdicts: Sequence[Verdict], results: Results, about: Mapping[str, str]) -> None:
-    """Put tables into a document, in place of earlier ones; the rest of it stays.
+    """Write tables into a document, in place of earlier ones; the rest of it is kept.
 
     Raises:
         ValueError: The document has no place for them.
@@ -65,7 +65,7 @@ def _title(figure: Figure) -> str:
 
 def plot(path: Path, results: Results) -> None:
     """Draw the figures that have several contenders, one panel each, as SVG."""
-    from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415 - only who draws needs it
+    from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415 - installed for benchmarks only
     from matplotlib.figure import Figure as Canvas  # noqa: PLC0415
 
     compared = {figure: found for figure, found in results.samples.items() if len(found) > 1}

@@ -1,4 +1,4 @@
-"""Other task systems on the same broker and store: their workers, and submitters that are told what to do."""
+"""Other task systems on the same broker and store: their workers, and programs that submit tasks on request."""
 
 import asyncio
 import contextlib
@@ -20,8 +20,8 @@ from broadway.local.processes import Child, child
 
 PYTHON = Path(__file__).parents[1] / ".venv-peers" / "bin" / "python"
 PROGRAMS = Path(__file__).parent / "peers"
-PATIENCE = 120  # seconds
-POLL = 0.01  # seconds between two looks at how many results there are
+TIMEOUT = 120  # seconds for one measurement
+POLL = 0.01  # seconds between two polls of the number of results
 RESULTS = "celery_taskmeta"  # Celery's name for their collection
 
 
@@ -31,7 +31,7 @@ class AbsentError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A task system: the programs of ``benchmarks/peers`` that are its worker's and its submitter's."""
+    """A task system: the arguments of its worker, and its submitter in ``benchmarks/peers``."""
 
     name: str
     worker: Sequence[str]
@@ -44,7 +44,7 @@ TASKIQ = ("-m", "taskiq", "worker", "taskiq_tasks:broker", "--workers", "1", "--
 
 
 def systems(slots: int) -> list[System]:
-    """The rivals, each with so many tasks at a time."""
+    """Return the rivals, each with so many tasks at a time."""
     celery = (*CELERY, "--concurrency", str(slots), "--without-gossip", "--without-mingle")
     return [
         System("Celery, MongoDB results", (*celery, "-n", "results@here"), "celery_submit.py", keeps_results=True),
@@ -55,43 +55,43 @@ def systems(slots: int) -> list[System]:
 
 @dataclass(slots=True)
 class Starts:
-    """Hears from tasks that begin, through a socket in the file system."""
+    """A receiver of the start times of tasks, over a Unix socket."""
 
-    _heard: list[float] = field(default_factory=list)
+    _received: list[float] = field(default_factory=list)
     _more: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
     @contextlib.asynccontextmanager
     async def at(cls, path: Path) -> AsyncIterator[Self]:
-        """Listen there."""
+        """Listen at a path."""
         starts, loop = cls(), asyncio.get_running_loop()
         with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as listener:
             listener.setblocking(False)
             listener.bind(str(path))
-            loop.add_reader(listener, starts._hear, listener)
+            loop.add_reader(listener, starts._receive, listener)
             try:
                 yield starts
             finally:
                 loop.remove_reader(listener)
 
-    def _hear(self, listener: socket.socket) -> None:
+    def _receive(self, listener: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError):
             while True:
-                self._heard.append(float(listener.recv(64)))
+                self._received.append(float(listener.recv(64)))
                 self._more.set()
 
     async def take(self, number: int) -> list[float]:
-        """The times of so many starts, and forget them."""
-        while len(self._heard) < number:
+        """Wait for so many starts; remove and return their times."""
+        while len(self._received) < number:
             self._more.clear()
             await self._more.wait()
-        taken, self._heard = self._heard[:number], self._heard[number:]
+        taken, self._received = self._received[:number], self._received[number:]
         return taken
 
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """A task system that runs."""
+    """A running task system."""
 
     system: System
     ground: Ground
@@ -101,24 +101,24 @@ class Rival:
     results: AsyncCollection[dict[str, Any]]
 
     async def run(self, number: int) -> float:
-        """Seconds until so many tasks have been submitted and executed, and their results stored if they are kept."""
+        """Submit so many tasks; return the seconds until all are executed, with their results stored if kept."""
         await self.results.drop()
         begun = await self._submit(number)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             started = await self.starts.take(number)
             while self.system.keeps_results and await self.results.estimated_document_count() < number:  # noqa: ASYNC110
                 await asyncio.sleep(POLL)
         return (time.time() if self.system.keeps_results else max(started)) - begun
 
     async def latency(self) -> float:
-        """Seconds from the submission of one task to its start."""
+        """Submit one task, and return the seconds until its start."""
         begun = await self._submit(1)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             (started,) = await self.starts.take(1)
         return started - begun
 
     def cpu(self) -> float:
-        """Processor seconds so far, of all of its processes."""
+        """Return the processor seconds of all its processes so far."""
         pids = (self.worker.pid, self.submitter.pid, *self.ground.processes.values())
         return sum(map(cpu_seconds, pids))
 
@@ -130,13 +130,13 @@ class Rival:
 
 @contextlib.asynccontextmanager
 async def rival(system: System, ground: Ground) -> AsyncIterator[Rival]:
-    """Start a system's worker and submitter; ready when it has executed a task.
+    """Start a system's worker and submitter, and yield once it has executed a task.
 
     Raises:
-        AbsentError: It is not installed.
+        AbsentError: The system is not installed.
     """
     if not PYTHON.exists():
-        raise AbsentError("not installed: `make bench` does that")
+        raise AbsentError("not installed: run `make bench`")
     name = "".join(filter(str.isalpha, system.name))
     listener = ground.directory / f"{name}.socket"
     environment = {
@@ -156,9 +156,9 @@ async def rival(system: System, ground: Ground) -> AsyncIterator[Rival]:
         ) as worker,
         _submitter(system, environment) as submitter,
     ):
-        made = Rival(system, ground, worker, submitter, starts, mongodb[name][RESULTS])
-        await made.latency()
-        yield made
+        running = Rival(system, ground, worker, submitter, starts, mongodb[name][RESULTS])
+        await running.latency()
+        yield running
 
 
 @contextlib.asynccontextmanager

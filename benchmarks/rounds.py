@@ -1,4 +1,4 @@
-"""Measuring contenders in turn, so that whatever else the machine does meets all of them alike."""
+"""Measurement of contenders in turn, so that other load on the machine affects all of them alike."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from itertools import islice
@@ -13,19 +13,20 @@ Measure = Callable[[], Awaitable[Mapping[Figure, float]]]
 
 
 async def interleave(contenders: Mapping[str, Measure], *, rounds: int, into: Results, warm_up: bool = True) -> None:
-    """Measure every contender once in each round; who begins changes from round to round.
+    """Measure every contender once in each round; the first contender changes from round to round.
 
-    A round before the first one is not counted. Who fails is out, with the reason noted.
+    With ``warm_up``, a round before the first one is not counted. A contender that fails is excluded, and its reason is
+    recorded.
     """
-    left = dict(contenders)
+    remaining = dict(contenders)
     for number in range(-1 if warm_up else 0, rounds):
-        for name in _rotated(list(left), max(number, 0)):
+        for name in _rotated(list(remaining), max(number, 0)):
             try:
-                taken = await left[name]()
+                taken = await remaining[name]()
             except Exception as error:  # noqa: BLE001 - a contender that cannot be measured is a finding
                 into.fail(name, f"{type(error).__name__}: {error}")
                 log.warning("could not be measured", contender=name, reason=str(error))
-                del left[name]
+                del remaining[name]
                 continue
             if number >= 0:
                 into.add(name, taken)

@@ -1,4 +1,4 @@
-"""Ways to run a stage, or a job of several: Broadway's runtimes, `docker run`, and what the original does."""
+"""Ways to run a stage or a job: Broadway's runtimes, `docker run`, and the original's executor."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ from broadway.grader.sandbox.profile import CAPABILITIES
 SLOTS = 8
 MEMORY = "100m"
 
-# What Broadway's standard profile asks the engine for, as `docker run` takes it.
+# The options of Broadway's standard profile, as flags of `docker run`.
 _OPTIONS = (
     *("--network", "none", "--memory", MEMORY, "--memory-swap", MEMORY, "--pids-limit", "256", "--shm-size", "64m"),
     *("--ipc", "private", "--cgroupns", "private", "--security-opt", "no-new-privileges:true", "--cap-drop", "ALL"),
@@ -37,30 +37,30 @@ _OPTIONS = (
 
 
 class FailedError(RuntimeError):
-    """A stage did not do what it is for."""
+    """A stage has failed."""
 
 
 class Runtime(Protocol):
     """A way to run containers."""
 
     async def stage(self, *command: str) -> None:
-        """Run a command to its successful end, in a container that is gone then.
+        """Run a command in a container, and remove the container.
 
         Raises:
-            FailedError: It has not succeeded.
+            FailedError: The command has not succeeded.
         """
 
     async def job(self, *commands: Sequence[str]) -> None:
         """Run commands one after another, in containers that share a directory.
 
         Raises:
-            FailedError: One of them has not succeeded.
+            FailedError: A command has not succeeded.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Broadway:
-    """A grader's own code over one of its runtimes."""
+    """A grader's own code on one of its runtimes."""
 
     containers: Containers
     directory: Path
@@ -99,7 +99,7 @@ class Broadway:
 
 @dataclass(frozen=True, slots=True)
 class DockerRun:
-    """`docker run --rm --network none`, with the options that Broadway's containers have."""
+    """`docker run --rm --network none`, with the options of Broadway's containers."""
 
     docker_host: str
     directory: Path
@@ -125,7 +125,7 @@ class DockerRun:
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """What illinois-cs241/broadway does for each stage: run detached, wait, read the log, remove, with the SDK."""
+    """The steps of illinois-cs241/broadway for each stage, with the SDK: run detached, wait, read the log, remove."""
 
     client: docker.DockerClient
     directory: Path
@@ -141,7 +141,7 @@ class Original:
             await self.stage(*command)
 
     async def starting(self, *command: str) -> float:
-        """Seconds of the start of a container, once it has been made."""
+        """Return the seconds that the start of a container takes, after its creation."""
         return await asyncio.to_thread(self._start, list(command))
 
     def _start(self, command: list[str]) -> float:
@@ -175,7 +175,7 @@ class Original:
 
 @contextlib.asynccontextmanager
 async def broadway(name: str, docker_host: str, directory: Path, *, strict: bool = False) -> AsyncIterator[Runtime]:
-    """A grader's runtime as ``--runtime`` names it: ``oci``, or the engine with one of its own."""
+    """Open a grader's runtime by its name for ``--runtime``: ``oci``, or a runtime of the engine."""
     async with _connected(name, docker_host, directory) as containers:
         await containers.ensure_images([BUSYBOX])
         yield Broadway(containers, directory, strict=strict)
@@ -189,7 +189,7 @@ def _connected(name: str, docker_host: str, directory: Path) -> AbstractAsyncCon
 
 @contextlib.asynccontextmanager
 async def original(docker_host: str, directory: Path, *, networking: bool) -> AsyncIterator[Original]:
-    """The original's executor, with the network that containers have by default or with none."""
+    """Open the original's executor, with the default network or without a network."""
     client = await asyncio.to_thread(docker.DockerClient, base_url=docker_host, max_pool_size=SLOTS)
     try:
         yield Original(client, directory, networking)

@@ -1,4 +1,4 @@
-"""What has been measured: samples by figure and contender, and what they come to."""
+"""Results of measurements: samples by figure and contender, with medians and ratios."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,19 +8,19 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, order=True)
 class Figure:
-    """Something that is measured of every contender, in its unit."""
+    """A quantity that is measured for every contender, with its unit."""
 
     name: str
     unit: str
 
 
 class MissingError(LookupError):
-    """A figure that a ratio needs was not measured; the text says whose, and why if that is known."""
+    """A figure was not measured; the text names the contender, and the reason if it is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The middle of some samples, and the quartiles between which half of them lie."""
+    """The median of some samples, and the quartiles between which half of them lie."""
 
     median: float
     low: float
@@ -35,26 +35,26 @@ class Summary:
 
 @dataclass(slots=True)
 class Results:
-    """Samples in the order in which they were taken, so that those of one round have one index."""
+    """Samples in the order of measurement, so that those of one round have the same index."""
 
     samples: dict[Figure, dict[str, list[float]]] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
 
     def add(self, contender: str, taken: Mapping[Figure, float]) -> None:
-        """Note one sample of each figure."""
+        """Add one sample of each figure."""
         for figure, value in taken.items():
             self.samples.setdefault(figure, {}).setdefault(contender, []).append(value)
 
     def fail(self, contender: str, reason: str) -> None:
-        """Note why a contender could not be measured."""
+        """Record the reason why a contender could not be measured."""
         self.problems[contender] = reason
 
     def of(self, figure: Figure, contender: str) -> list[float]:
-        """The samples of a figure.
+        """Return the samples of a figure.
 
         Raises:
-            MissingError: There are none.
+            MissingError: The figure was not measured.
         """
         values = self.samples.get(figure, {}).get(contender)
         if not values:
@@ -63,26 +63,26 @@ class Results:
         return values
 
     def value(self, figure: Figure, contender: str) -> float:
-        """The median of a figure's samples.
+        """Return the median of a figure's samples.
 
         Raises:
-            MissingError: There are none.
+            MissingError: The figure was not measured.
         """
         return median(self.of(figure, contender))
 
     def ratio(self, figure: Figure, contender: str, other: str) -> float:
-        """How many times ``other``'s figure a contender's is: the median over the rounds that have both.
+        """Return a contender's figure divided by that of ``other``: the median over the rounds that have both.
 
-        A machine that slows down for some rounds slows down both, which a ratio of medians would not see.
+        Rounds on a slow machine slow down both, so their ratios stay right; a ratio of medians would be distorted.
 
         Raises:
-            MissingError: One of them has not been measured.
+            MissingError: One of the two was not measured.
         """
         pairs = zip(self.of(figure, contender), self.of(figure, other), strict=False)
-        return median(mine / theirs for mine, theirs in pairs)
+        return median(value / reference for value, reference in pairs)
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, for a file."""
+        """Return all results in the form of the JSON file."""
         figures = [
             {"figure": figure.name, "unit": figure.unit, "contender": contender, "median": summary.median}
             | {"quartiles": [summary.low, summary.high], "samples": values}

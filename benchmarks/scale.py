@@ -1,4 +1,4 @@
-"""What a job costs when many are queued, and when many graders are there."""
+"""The cost of a job with many queued jobs, and with many graders."""
 
 import asyncio
 import contextlib
@@ -21,38 +21,38 @@ SUBMISSION = Figure("a roster of 1,000: until the answer", "ms")
 CONTROL_PLANE = ("ingest", "dispatcher", "results")
 GRADERS = "graders"
 ROSTER = 1000  # the largest class
-ENOUGH = 1000  # jobs of one sample, however short the queue
-WATCH = 0.5  # seconds between two looks at memory
+SAMPLE = 1000  # jobs of one sample at least, even if the queue is shorter
+WATCH = 0.5  # seconds between two readings of memory
 
 
 def memory_of(role: str) -> Figure:
-    """The most memory that a process has while a queue is worked off."""
+    """Return the figure of a process's peak memory while the queue is processed."""
     return Figure(f"memory of {role}", "MiB")
 
 
 def queued(number: int) -> str:
-    """What a queue's length is called among contenders."""
+    """Return the name of a queue's length, as a contender."""
     return f"{number:,} queued"
 
 
 def graders(number: int) -> str:
-    """What a number of graders is called among contenders."""
+    """Return the name of a number of graders, as a contender."""
     return f"{number} graders"
 
 
 async def measure_queues(plan: Plan, results: Results, directory: Path) -> None:
-    """The shortest queue first: what grows with the longest must not be there before."""
+    """Jobs in queues of several lengths."""
     async with ground(directory) as below, Site.open(below) as site, site.noop_graders(GRADERS, slots=SLOTS):
         await site.register("noop", NOTHING)
-        await site.run("noop", ENOUGH // 5)  # caches are filled, and memory that stays is taken
-        for length in plan.queued:
+        await site.run("noop", SAMPLE // 5)  # fill caches, and allocate the memory that stays
+        for length in plan.queued:  # the shortest first, since memory that a long queue takes may stay
             lengths: dict[str, Measure] = {queued(length): partial(_work_off, site, length)}
             await interleave(lengths, rounds=1, into=results, warm_up=False)
     results.notes["queues"] = f"in rosters of {ROSTER:,} at most, until the last of them is over, on {SLOTS} slots"
 
 
 async def _work_off(site: Site, length: int) -> Mapping[Figure, float]:
-    repeated = max(1, ENOUGH // length)
+    repeated = max(1, SAMPLE // length)
     before = site.cpu()
     with spending() as spent:
         async with _memory(site) as memory:
@@ -69,24 +69,24 @@ async def _work_off(site: Site, length: int) -> Mapping[Figure, float]:
 
 @contextlib.asynccontextmanager
 async def _memory(site: Site) -> AsyncIterator[dict[str, float]]:
-    """The most memory of every process, once the block is over."""
-    most = site.memory()
+    """Yield the peak memory of every process, up to date until the end of the block."""
+    peak = site.memory()
 
     async def watch() -> None:
         while True:
             await asyncio.sleep(WATCH)
             for role, now in site.memory().items():
-                most[role] = max(most[role], now)
+                peak[role] = max(peak[role], now)
 
     watching = asyncio.create_task(watch())
     try:
-        yield most
+        yield peak
     finally:
         watching.cancel()
 
 
 async def measure_graders(plan: Plan, results: Results, directory: Path) -> None:
-    """More and more graders: working, and idle."""
+    """Growing numbers of graders: working, and idle."""
     async with ground(directory) as below, Site.open(below) as site:
         await site.register("noop", NOTHING)
         for number in plan.graders:
@@ -110,7 +110,7 @@ async def _with_graders(site: Site, plan: Plan) -> Mapping[Figure, float]:
 
 
 async def measure_submission(plan: Plan, results: Results, directory: Path) -> None:
-    """Nobody grades: what is measured is the answer alone."""
+    """The answer to a submission alone, without graders."""
     async with ground(directory) as below, Site.open(below) as site:
         await site.register("noop", NOTHING)
         await interleave({BROADWAY: partial(_submission, site, plan)}, rounds=plan.submissions, into=results)

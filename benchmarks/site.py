@@ -1,4 +1,4 @@
-"""A broker and a store of one's own, and Broadway's services over them, each as a process of its own."""
+"""A separate broker and store, and Broadway's services on them, each as a process of its own."""
 
 import asyncio
 import contextlib
@@ -32,14 +32,14 @@ from broadway.messages.topology import EVENTS
 COURSE, TOKEN = "bench", "bench-token"
 NOTHING = [{"image": "none", "entrypoint": ["true"]}]  # a pipeline
 LOGIN = {"Authorization": f"Bearer {TOKEN}"}
-PATIENCE = 900  # seconds for one run at most
+RUN_TIMEOUT = 900  # seconds for one run at most
 START = 60  # seconds for a service to start
 _REPOSITORY = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What services stand on."""
+    """The broker and the store of the services."""
 
     directory: Path
     node: Broker
@@ -47,7 +47,7 @@ class Ground:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What Broadway's processes are told of it."""
+        """The environment of Broadway's processes, with the addresses."""
         return {
             **os.environ,
             "BROADWAY_AMQP_URL": self.node.amqp_url,
@@ -65,7 +65,7 @@ class Ground:
 
 @contextlib.asynccontextmanager
 async def ground(directory: Path) -> AsyncIterator[Ground]:
-    """Start a broker and a store, which are gone at the end."""
+    """Start a broker and a store, and stop them at the end."""
     async with broker(directory / "broker") as node, store(directory / "store") as documents:
         yield Ground(directory, node, documents)
 
@@ -86,10 +86,7 @@ class Site:
     async def open(
         cls, ground: Ground, *, concurrency: int | None = None, flags: Sequence[str] = ()
     ) -> AsyncIterator[Self]:
-        """Start ingest with flags of its own, dispatcher and results; ready when the context begins.
-
-        There is one course.
-        """
+        """Start ingest (with ``flags``), dispatcher and results with one course, and yield once they are ready."""
         (port,) = free_ports(1)
         courses = ground.directory / "courses.json"
         courses.write_text(json.dumps({COURSE: {"tokens": [TOKEN], "concurrency": concurrency}}))
@@ -114,53 +111,53 @@ class Site:
 
     @contextlib.asynccontextmanager
     async def _following(self) -> AsyncIterator[None]:
-        """Hear of the ends of runs from the broker: asking the store would be a load of its own."""
+        """Receive the ends of runs from the broker: polling the store would add load."""
         async with await aio_pika.connect(self.ground.node.amqp_url) as connection:
             channel = await connection.channel()
             queue = await channel.declare_queue(exclusive=True)
             await queue.bind(EVENTS.name, "run.#")
-            await queue.consume(self._hear, no_ack=True)
+            await queue.consume(self._receive, no_ack=True)
             yield
 
-    async def _hear(self, message: AbstractIncomingMessage) -> None:
+    async def _receive(self, message: AbstractIncomingMessage) -> None:
         event = decode(message.headers, message.body)
         if isinstance(event, RunAdvanced) and event.state.is_terminal:
             self.ends[event.run_id].set()
 
     async def _service(self, name: str, *flags: str) -> Child:
-        """Start one of the control plane's."""
+        """Start a service of the control plane."""
         command = (sys.executable, "-m", f"broadway.{name}", *flags)
         return await self.stack.enter_async_context(self._process(name, command, {}))
 
     @contextlib.asynccontextmanager
     async def noop_graders(self, name: str, *, slots: int, number: int = 1) -> AsyncIterator[Child]:
-        """So many graders whose stages do nothing, in one process; the store knows them when the block begins."""
+        """Run so many no-op graders in one process, and yield once they are registered in the store."""
         program = (sys.executable, "-m", "benchmarks.programs.noop_graders")
         work = str(self.ground.directory / "work")
         command = (*program, self.ground.node.amqp_url, name, str(number), str(slots), work)
         async with self._process(name, command, {}) as running:
-            await self._until_known(running, [f"{name}-{each}" for each in range(number)])
+            await self._until_registered(running, [f"{name}-{each}" for each in range(number)])
             yield running
 
     @contextlib.asynccontextmanager
     async def grader(
         self, name: str, *, runtime: str, slots: int, docker_host: str, flags: Sequence[str] = ()
     ) -> AsyncIterator[Child]:
-        """A grader with a real runtime; the store knows it when the block begins."""
+        """Run a grader with a real runtime, and yield once it is registered in the store."""
         work = str(self.ground.directory / "work")
         own = ("--amqp-url", self.ground.node.amqp_url, "--slots", str(slots), "--work-dir", work, "--runtime", runtime)
         command = (sys.executable, "-m", "broadway.grader", *own, *flags, "no-token", name)
         async with self._process(name, command, {"DOCKER_HOST": docker_host}) as running:
-            await self._until_known(running, [name])
+            await self._until_registered(running, [name])
             yield running
 
-    async def _until_known(self, running: Child, names: Sequence[str]) -> None:
+    async def _until_registered(self, running: Child, names: Sequence[str]) -> None:
         workers = self.database["worker_node"]
 
-        async def are_known() -> bool:
+        async def are_registered() -> bool:
             return await workers.count_documents({"_id": {"$in": names}, "alive": True}) == len(names)
 
-        await running.until(are_known, within=START)
+        await running.until(are_registered, within=START)
 
     @contextlib.asynccontextmanager
     async def _process(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> AsyncIterator[Child]:
@@ -186,7 +183,7 @@ class Site:
         answer.raise_for_status()
 
     async def submit(self, assignment: str, students: int | Sequence[Mapping[str, str]]) -> "Submitted":
-        """Submit a run of so many students, or of a roster, and return when it is answered."""
+        """Submit a run for so many students, or for a roster, and return once it is answered."""
         body = {"students_env": roster_of(students) if isinstance(students, int) else students}
         sent_at, begun = datetime.now(UTC), time.perf_counter()
         answer = await self.http.post(f"/api/v1/grading_run/{COURSE}/{assignment}", json=body)
@@ -195,16 +192,16 @@ class Site:
         return Submitted(answer.json()["data"]["grading_run_id"], sent_at, begun, seconds)
 
     async def run(self, assignment: str, students: int) -> float:
-        """Seconds from submission to the run's end, which comes after every job's settled outcome."""
+        """Run an assignment; return the seconds from submission to the run's end, when every outcome is stored."""
         submitted = await self.submit(assignment, students)
         await self.ended(submitted)
         return time.perf_counter() - submitted.begun
 
     async def ended(self, submitted: "Submitted") -> None:
-        """Return when a run is over.
+        """Wait until a run is over.
 
         Raises:
-            RuntimeError: Not every job of it has succeeded.
+            RuntimeError: A job of the run has not succeeded.
         """
         await self.over(submitted)
         jobs, failed = self.database["grading_job"], {"grading_run_id": submitted.run_id, "success": False}
@@ -212,31 +209,31 @@ class Site:
             raise RuntimeError(f"a job has not succeeded: {one.get('outcome')}, {one.get('reason')}")
 
     async def over(self, submitted: "Submitted") -> None:
-        """Return when a run is over, whatever has become of its jobs."""
-        async with asyncio.timeout(PATIENCE):
+        """Wait until a run is over, with any outcomes."""
+        async with asyncio.timeout(RUN_TIMEOUT):
             await self.ends[submitted.run_id].wait()
 
     async def started_at(self, submitted: "Submitted") -> datetime:
-        """When the first job of a run was taken by a grader."""
+        """Return the time at which a grader took the first job of a run."""
         found = await self.database["grading_job"].find_one(
             {"grading_run_id": submitted.run_id}, {"attempts.started_at": 1}
         )
-        assert found is not None  # noqa: S101 - a run that was answered has its jobs
+        assert found is not None  # noqa: S101 - an answered run has its jobs
         moment: datetime = found["attempts"][0]["started_at"]
         return moment.replace(tzinfo=UTC)
 
     def cpu(self) -> dict[str, float]:
-        """Processor seconds so far, by role."""
+        """Return the processor seconds so far, by role."""
         return {name: cpu_seconds(pid) for name, pid in self.processes.items()}
 
     def memory(self) -> dict[str, float]:
-        """MiB, by role."""
+        """Return the memory in MiB, by role."""
         return {name: resident(pid) for name, pid in self.processes.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """A run that was answered ``seconds`` after ``sent_at``."""
+    """A run whose submission was answered ``seconds`` after ``sent_at``."""
 
     run_id: str
     sent_at: datetime
@@ -245,7 +242,7 @@ class Submitted:
 
 
 def roster_of(students: int) -> list[dict[str, str]]:
-    """So many students."""
+    """Return the environments of so many students."""
     return [{"STUDENT_ID": f"s{number}"} for number in range(students)]
 
 

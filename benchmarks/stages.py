@@ -1,4 +1,4 @@
-"""What a stage costs beyond the program that runs in it: alone, many at a time, several in a job."""
+"""The overhead of a stage beyond its program: alone, many at a time, several in a job."""
 
 import asyncio
 import time
@@ -43,14 +43,14 @@ Opened = AbstractAsyncContextManager[Runtime]
 
 @asynccontextmanager
 async def engine_with_image(directory: Path) -> AsyncIterator[str]:
-    """The address of a private engine that has the image."""
+    """Yield the address of a private engine that has the image."""
     async with private(directory / "engine") as running:
         await asyncio.to_thread(provide, running.docker_host, BUSYBOX, busybox())
         yield running.docker_host
 
 
 def provide(docker_host: str, image: str, archive: bytes) -> None:
-    """Let an engine have an image, of a root file system."""
+    """Import a root file system into an engine, as an image."""
     repository, _, tag = image.partition(":")
     client = docker.APIClient(docker_host, version="auto")
     client.import_image_from_data(archive, repository=repository, tag=tag)
@@ -58,7 +58,7 @@ def provide(docker_host: str, image: str, archive: bytes) -> None:
 
 
 async def measure(plan: Plan, results: Results, directory: Path) -> None:
-    """All runtimes in turn, on one private engine."""
+    """The overhead of a stage, for all runtimes in turn, on one private engine."""
     shared = directory / "shared"
     shared.mkdir()
     async with engine_with_image(directory) as host, AsyncExitStack() as stack:
@@ -73,7 +73,7 @@ async def measure(plan: Plan, results: Results, directory: Path) -> None:
         for name, opener in openers.items():
             try:
                 contenders[name] = partial(_costs, await stack.enter_async_context(opener()), plan)
-            except Exception as error:  # noqa: BLE001 - a runtime that is not there is a finding
+            except Exception as error:  # noqa: BLE001 - an unavailable runtime is a finding
                 results.fail(name, f"{type(error).__name__}: {error}")
         alone = await stack.enter_async_context(original(host, shared, networking=False))
         contenders[START_ALONE] = partial(_starts, alone, plan)
@@ -107,18 +107,18 @@ async def _costs(runtime: Runtime, plan: Plan) -> Mapping[Figure, float]:
 
 
 async def _starts(runtime: Original, plan: Plan) -> Mapping[Figure, float]:
-    """What every stage waits for, unless it starts before it is known whether the stage before it has succeeded."""
+    """Measure the start of a container, the minimum between two stages unless the next container starts early."""
     return {ADDED: 1000 * median([await runtime.starting("true") for _ in range(plan.stages)])}
 
 
 async def _rate(work: Callable[[], Awaitable[None]], at_a_time: int, number: int) -> float:
-    """How often per second something is done, so many at a time."""
-    left = iter(range(number))
+    """Return how often per second the work is done, so many at a time."""
+    remaining = iter(range(number))
 
-    async def hand() -> None:
-        for _ in left:
+    async def repeat() -> None:
+        for _ in remaining:
             await work()
 
     begun = time.perf_counter()
-    await asyncio.gather(*(hand() for _ in range(at_a_time)))
+    await asyncio.gather(*(repeat() for _ in range(at_a_time)))
     return number / (time.perf_counter() - begun)

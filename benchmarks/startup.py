@@ -1,4 +1,4 @@
-"""How long until something is there."""
+"""The time that commands need to start."""
 
 import asyncio
 import os
@@ -25,13 +25,13 @@ _REPOSITORY = Path(__file__).parents[1]
 
 
 async def measure(plan: Plan, results: Results, directory: Path) -> None:
-    """The help many times, everything once a round from nothing."""
+    """`broadway --help`, and `broadway up` with no data."""
     await interleave({BROADWAY: show_help}, rounds=4 * plan.starts, into=results)
     await interleave({BROADWAY: partial(_up, directory)}, rounds=max(1, plan.starts // 2), into=results, warm_up=False)
 
 
 async def show_help() -> Mapping[Figure, float]:
-    """Have the command explain itself."""
+    """Run `broadway --help`, and return its time."""
     begun = time.perf_counter()
     process = await asyncio.create_subprocess_exec(*COMMAND, "--help", stdout=DEVNULL, cwd=_REPOSITORY)
     if code := await process.wait():

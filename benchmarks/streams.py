@@ -1,4 +1,4 @@
-"""A watcher on every job of a run: what a job costs when few are watched, and when many are."""
+"""A watcher on every job of a run: the cost of a job when few jobs are watched, and when many are."""
 
 import asyncio
 from collections.abc import Mapping
@@ -12,22 +12,22 @@ from benchmarks.machine import cpu_seconds
 from benchmarks.plan import Plan
 from benchmarks.rounds import interleave
 from benchmarks.samples import Figure, Results
-from benchmarks.site import COURSE, LOGIN, NOTHING, PATIENCE, Site, ground
+from benchmarks.site import COURSE, LOGIN, NOTHING, RUN_TIMEOUT, Site, ground
 
 COST = Figure("CPU of ingest for a watched job", "ms")
 
 POLLERS = 4
-PAUSE = 0.05  # seconds between two questions of a grader that got no job
+PAUSE = 0.05  # seconds between two polls of a grader that got no job
 FLAGS = ("--token", "cluster-token", "--heartbeat-interval", "60")  # the token of the tests' pollers
 
 
 def watched(number: int) -> str:
-    """What a number of watched jobs is called among contenders."""
+    """Return the name of a number of watched jobs, as a contender."""
     return f"{number} watched"
 
 
 async def measure(plan: Plan, results: Results, directory: Path) -> None:
-    """A short run, all of whose jobs are watched, and a long one."""
+    """A short and a long run with a watcher on every job."""
     async with ground(directory) as below, Site.open(below, flags=FLAGS) as site:
         await site.register("noop", NOTHING)
         lengths = {watched(number): partial(_watch_all, site, number) for number in plan.watched}
@@ -36,8 +36,8 @@ async def measure(plan: Plan, results: Results, directory: Path) -> None:
 
 
 @dataclass(slots=True)
-class Left:
-    """How many jobs of a run are still to be graded."""
+class Backlog:
+    """The number of ungraded jobs of a run."""
 
     number: int
 
@@ -46,8 +46,8 @@ async def _watch_all(site: Site, students: int) -> Mapping[Figure, float]:
     submitted = await site.submit("noop", students)
     status = await site.http.get(f"/api/v1/grading_run_status/{COURSE}/{submitted.run_id}")
     jobs = list(status.raise_for_status().json()["data"]["student_jobs_state"])
-    left = Left(students)
-    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as watching:
+    backlog = Backlog(students)
+    async with asyncio.timeout(RUN_TIMEOUT), asyncio.TaskGroup() as watching:
         for job in jobs:
             opened = asyncio.Event()
             watching.create_task(_follow(site, job, opened))
@@ -55,7 +55,7 @@ async def _watch_all(site: Site, students: int) -> Mapping[Figure, float]:
         before = cpu_seconds(site.processes["ingest"])
         async with asyncio.TaskGroup() as grading:
             for number in range(POLLERS):
-                grading.create_task(_grade(Poller(site.http, f"{submitted.run_id}-{number}"), left))
+                grading.create_task(_grade(Poller(site.http, f"{submitted.run_id}-{number}"), backlog))
     return {COST: 1000 * (cpu_seconds(site.processes["ingest"]) - before) / students}
 
 
@@ -67,12 +67,12 @@ async def _follow(site: Site, job: str, opened: asyncio.Event) -> None:
             pass
 
 
-async def _grade(grader: Poller, left: Left) -> None:
-    """Poll for jobs and report them, until none is left."""
+async def _grade(grader: Poller, backlog: Backlog) -> None:
+    """Poll for jobs and report them, until the backlog is empty."""
     await grader.register()
-    while left.number:
+    while backlog.number:
         if job := await grader.poll():
             await grader.report(job["grading_job_id"])
-            left.number -= 1
+            backlog.number -= 1
         else:
             await asyncio.sleep(PAUSE)

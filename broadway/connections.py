@@ -1,4 +1,4 @@
-"""What a service of the control plane works with, opened together."""
+"""The connections of a control plane service: the store and the broker, opened together."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ class Connections:
 
 @contextlib.asynccontextmanager
 async def opened(settings: ServiceSettings, *, service: str) -> AsyncIterator[Connections]:
-    """Open the store and the broker and make sure of the topology; waits for a broker that is not there yet.
+    """Open the store and the broker and declare the topology; wait for the broker if it is unavailable.
 
     Raises:
         StartError: The store does not answer.
@@ -35,7 +35,7 @@ async def opened(settings: ServiceSettings, *, service: str) -> AsyncIterator[Co
 
 @contextlib.asynccontextmanager
 async def opened_without_broker(settings: ServiceSettings, *, service: str) -> AsyncIterator[Connections]:
-    """Open the store; the broker is away until somebody joins it.
+    """Open the store; the broker stays unconnected until the caller joins it.
 
     Raises:
         StartError: The store does not answer.

@@ -1,4 +1,4 @@
-"""RabbitMQ's management API: what the broker really has, and what AMQP has no words for, such as users and policies."""
+"""RabbitMQ's management API: the broker's present state, and operations that AMQP lacks, on users and policies."""
 
 import ssl
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ TIMEOUT = 10  # seconds for one request
 
 
 class ManagementError(Exception):
-    """The management API refuses a request or cannot be reached; ``status`` is its answer's, if there was one."""
+    """The management API refused a request or is unreachable; ``status`` is the answer's HTTP status, if any."""
 
     def __init__(self, reason: str, *, status: int | None = None) -> None:
         super().__init__(reason)
@@ -21,17 +21,17 @@ class ManagementError(Exception):
 
 
 def path(*parts: str) -> str:
-    """A path of the API; a part may hold anything, such as the ``/`` that is a virtual host's name."""
+    """Return a path of the API. Parts may contain any characters, such as ``/``, the name of a virtual host."""
     return "/api/" + "/".join(quote(part, safe="") for part in parts)
 
 
 def virtual_host(amqp_url: str) -> str:
-    """The virtual host that an AMQP address names."""
+    """Return the virtual host that an AMQP address names."""
     return URL(amqp_url).path.removeprefix("/") or "/"
 
 
 class Management:
-    """The management API of one broker. Every call raises ManagementError when it is refused or not answered."""
+    """The management API of one broker. Every call raises ManagementError if it is refused or gets no answer."""
 
     def __init__(self, http: httpx2.AsyncClient, *, where: str) -> None:
         self._http = http
@@ -40,7 +40,10 @@ class Management:
     @classmethod
     @asynccontextmanager
     async def connect(cls, url: str, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Self]:
-        """A client for ``http(s)://user:password@host:port``; ``tls`` says whom to trust, if not the system's."""
+        """Open a client for ``http(s)://user:password@host:port``.
+
+        ``tls`` holds the trusted certificate authorities; without it the system's are trusted.
+        """
         address = URL(url)
         where = str(address.with_user(None))
         auth = (address.user or "guest", address.password or "guest")
@@ -57,7 +60,7 @@ class Management:
         await self._ask("POST", *parts, body=body or {})
 
     async def delete(self, *parts: str) -> None:
-        """Remove something; that it is not there is no error."""
+        """Remove a resource; a missing resource is no error."""
         try:
             await self._ask("DELETE", *parts)
         except ManagementError as error:
@@ -65,19 +68,19 @@ class Management:
                 raise
 
     async def _ask(self, method: str, *parts: str, body: Any = None) -> httpx2.Response:
-        what = f"{method} {path(*parts)} at {self._where}"
+        request = f"{method} {path(*parts)} at {self._where}"
         try:
             response = await self._http.request(method, path(*parts), json=body)
         except httpx2.TransportError as error:
-            raise ManagementError(f"{what}: {error!r}; does the management plugin listen there?") from error
+            raise ManagementError(f"{request}: {error!r}; does the management plugin listen there?") from error
         if response.is_error:
-            raise ManagementError(f"{what}: {response.status_code} {_why(response)}", status=response.status_code)
+            raise ManagementError(f"{request}: {response.status_code} {_reason(response)}", status=response.status_code)
         return response
 
 
-def _why(response: httpx2.Response) -> str:
+def _reason(response: httpx2.Response) -> str:
     try:
-        said = response.json()
+        body = response.json()
     except ValueError:
         return response.text[:200]
-    return str(said.get("reason") or said.get("error") if isinstance(said, dict) else said)[:500]
+    return str(body.get("reason") or body.get("error") if isinstance(body, dict) else body)[:500]

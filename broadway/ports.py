@@ -1,4 +1,4 @@
-"""What use cases need from the outside, as small protocols; and what a handler may say about a message."""
+"""Small protocols for the broker and the store, as use cases need them, and the verdicts of message handlers."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from broadway.messages.topology import Exchange, Queue
 
 
 class Retry(Exception):  # noqa: N818 - a verdict, not an error
-    """The message could not be handled now: hand it to the handler again, after ``delay`` seconds."""
+    """The message cannot be handled now: call the handler again after ``delay`` seconds."""
 
     def __init__(self, reason: str, *, delay: float = 1.0) -> None:
         super().__init__(reason)
@@ -21,14 +21,14 @@ class Reject(Exception):  # noqa: N818 - a verdict, not an error
 
 
 class GiveBack(Exception):  # noqa: N818 - a verdict, not an error
-    """The message is for somebody else: give it back to its queue."""
+    """The message is for another consumer: requeue it."""
 
 
 Handler = Callable[[Event], Awaitable[None]]
 
 
 class PublishError(Exception):
-    """The broker did not take an event. ``unknown`` tells that it may have, so that only a repetition is safe."""
+    """The broker did not confirm an event. If ``unknown``, it may still have it; only publishing it again is safe."""
 
     def __init__(self, reason: str, *, unknown: bool) -> None:
         super().__init__(reason)
@@ -36,9 +36,9 @@ class PublishError(Exception):
 
 
 class StoreError(Exception):
-    """The store is unavailable, or failed at a request.
+    """The store is unavailable, or a request failed.
 
-    ``refusal`` is the store's objection to a document, if that is why; None for any other failure, such as an outage.
+    ``refusal`` is the store's objection to a document; None for any other failure, such as an outage.
     """
 
     def __init__(self, reason: str, *, refusal: str | None = None) -> None:
@@ -47,16 +47,16 @@ class StoreError(Exception):
 
 
 class UnstorableError(ValueError):
-    """The store cannot hold a document: it is too large, or holds a value that has no stored form."""
+    """The store cannot hold a document: it is too large, or contains a value that has no stored form."""
 
 
-_WITHOUT_A_FORM = (UnstorableError, OverflowError, UnicodeEncodeError, RecursionError)  # the last three are Python's
+_UNSTORABLE = (UnstorableError, OverflowError, UnicodeEncodeError, RecursionError)  # the last three are Python's
 _REFUSAL = 300  # characters; a server may repeat the whole document
 
 
 def refusal(error: Exception) -> str | None:
-    """The store's objection to a document, or None for any other error, such as an outage."""
-    if isinstance(error, _WITHOUT_A_FORM):
+    """Return the store's objection to a document, or None for any other error, such as an outage."""
+    if isinstance(error, _UNSTORABLE):
         return str(error)[:_REFUSAL]
     if isinstance(error, StoreError) and error.refusal is not None:
         return error.refusal[:_REFUSAL]
@@ -65,7 +65,7 @@ def refusal(error: Exception) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """How many messages wait in a queue, and how many consumers it has."""
+    """The number of messages that wait in a queue, and the number of its consumers."""
 
     waiting: int
     consumers: int
@@ -86,7 +86,7 @@ class QueueDepths(Protocol):
     """Counts messages in queues."""
 
     async def depth(self, queue: Queue) -> int:
-        """Return how many messages wait in a queue, without those in the hands of consumers.
+        """Return the number of messages that wait in a queue, without the unacknowledged messages of its consumers.
 
         Raises:
             PublishError: The broker is unavailable, or has no such queue.
@@ -97,8 +97,8 @@ class Publisher(QueueDeclarer, Protocol):
     """Sends events."""
 
     async def publish(self, exchange: Exchange, key: str, event: Event) -> None:
-        """Return once the broker has taken the event into a queue and confirmed it.
+        """Return once the broker has routed the event to a queue and confirmed it.
 
         Raises:
-            PublishError: Refused, unroutable, or unknown after the time limit.
+            PublishError: The event was refused or unroutable, or its result is still unknown after the time limit.
         """

@@ -1,6 +1,6 @@
-"""Reading what a service reports of its parts, for supervisors that ask every few seconds: so nothing is imported here.
+"""Read a service's health report. Supervisors run this every few seconds, so it imports only the standard library.
 
-``python -m broadway.readiness FILE`` is ``broadway health FILE`` at a tenth of its cost.
+``python -m broadway.readiness FILE`` does the same as ``broadway health FILE`` and starts ten times faster.
 """
 
 import json
@@ -8,24 +8,24 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-STALE = timedelta(seconds=30)  # without a look, and a service counts as stuck
+STALE = timedelta(seconds=30)  # a service whose last report is older counts as stuck
 
 
 def judge(file: Path, now: datetime) -> tuple[bool, str]:
-    """Whether the service that keeps a file is ready, and a sentence that says so, or what is away and since when."""
+    """Return whether a service is ready by its report, and ``ready`` or a sentence on each unavailable part."""
     try:
         report = json.loads(file.read_text())
-        looked_at = datetime.fromisoformat(report["looked_at"])
+        checked_at = datetime.fromisoformat(report["looked_at"])
     except (OSError, ValueError, KeyError) as error:
         return False, f"{file}: no report: {error}"
-    if now - looked_at > STALE:
-        return False, f"{file}: nothing was reported since {looked_at:%H:%M:%S} UTC: the service is gone, or stuck"
+    if now - checked_at > STALE:
+        return False, f"{file}: nothing was reported since {checked_at:%H:%M:%S} UTC: the service is gone, or stuck"
     away = [f"{part} is away since {a['since']}: {a['reason']}" for part, a in report["away"].items()]
     return report["ready"], "; ".join(away) or "ready"
 
 
 def main() -> None:
-    """Print the sentence; exit 0 when the service is ready, 1 when it is not, 2 without the name of a file."""
+    """Print the state of a service; exit with 0 if it is ready, with 1 if it is not, with 2 without a file name."""
     if len(sys.argv) != 2:  # noqa: PLR2004 - the program and the file
         sys.stderr.write("usage: python -m broadway.readiness FILE\n")
         sys.exit(2)

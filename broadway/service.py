@@ -1,4 +1,4 @@
-"""The chassis of every long-running program: logging, signals, exit codes, connections."""
+"""The chassis of every long-running program: logging, signals, exit codes and connections."""
 
 import asyncio
 import contextlib
@@ -35,11 +35,11 @@ _NOISY = ("aiormq", "aio_pika", "pymongo", "httpx2", "httpcore2", "urllib3", "do
 
 
 class StartError(Exception):
-    """The program cannot start; the text says why and what to do."""
+    """The program cannot start; the message gives the reason and the remedy."""
 
 
 def run(main: Main, *, service: str, settings: ServiceSettings | GraderSettings) -> None:
-    """Run a program until it returns or SIGTERM or SIGINT asks it to stop; exit 0, or 1 when it could not go on."""
+    """Run a program until it returns, with a stop event that SIGTERM and SIGINT set; exit with 1 on a StartError."""
     configure_logging(settings.log, service=service)
     crashpoints.arm(os.environ)
     fault_history.arm(os.environ)
@@ -53,7 +53,7 @@ def run(main: Main, *, service: str, settings: ServiceSettings | GraderSettings)
 
 
 def reasons(group: BaseExceptionGroup[BaseException]) -> list[str]:
-    """What the errors of a group, and of groups in it, say: each once."""
+    """Return the distinct messages of the errors in a group and in its nested groups."""
     return list(dict.fromkeys(map(str, _leaves(group))))
 
 
@@ -75,10 +75,10 @@ async def _supervised(main: Main) -> None:
 
 @contextlib.asynccontextmanager
 async def connected(url: str, *, service: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[Rabbit]:
-    """Connect to the broker, however long it takes to come up.
+    """Connect to the broker, and retry until it is available.
 
     Raises:
-        StartError: Somebody answers who cannot show that it is the broker.
+        StartError: The server's certificate is not trusted.
     """
     async with contextlib.AsyncExitStack() as stack:
         while True:
@@ -94,10 +94,10 @@ async def connected(url: str, *, service: str, tls: ssl.SSLContext | None = None
 
 
 async def join(rabbit: Rabbit) -> None:
-    """Connect to the broker and make sure of the topology, however long it takes to come up.
+    """Connect to the broker and declare the topology, and retry until the broker is available.
 
     Raises:
-        StartError: Somebody answers who cannot show that it is the broker.
+        StartError: The server's certificate is not trusted.
     """
     while True:
         try:
@@ -112,7 +112,7 @@ async def join(rabbit: Rabbit) -> None:
 
 @contextlib.contextmanager
 def _metrics_endpoint(settings: ServiceSettings | GraderSettings) -> Iterator[None]:
-    """Let Prometheus read the metrics of this process while a block runs, if the settings name a port for that.
+    """Serve the metrics of this process to Prometheus while a block runs, if the settings name a port.
 
     Raises:
         StartError: The address cannot be bound.
@@ -134,7 +134,7 @@ def _metrics_endpoint(settings: ServiceSettings | GraderSettings) -> Iterator[No
 
 @contextlib.asynccontextmanager
 async def background(*coroutines: Awaitable[None]) -> AsyncIterator[None]:
-    """Run coroutines beside a block, and cancel them at its end. One that fails ends the block with its error."""
+    """Run coroutines beside a block and cancel them at its end. A failing coroutine ends the block with its error."""
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_awaited(coroutine)) for coroutine in coroutines]
         try:
@@ -143,11 +143,11 @@ async def background(*coroutines: Awaitable[None]) -> AsyncIterator[None]:
             await end(*tasks)
             for coroutine in coroutines:
                 if isinstance(coroutine, Coroutine):
-                    coroutine.close()  # a block that was over at once has not even begun it
+                    coroutine.close()  # it has not begun if the block ended at once
 
 
 async def _awaited(coroutine: Awaitable[None]) -> None:
-    """Await a coroutine that is cancelled by us or not at all: from elsewhere, that would be a silent end."""
+    """Await a coroutine; turn a cancellation that is not ours into an error, since the task would end silently."""
     before = cancellations()
     try:
         await coroutine
@@ -161,7 +161,7 @@ Answer = TypeVar("Answer")
 
 
 async def unless_stopped(waiting: Coroutine[Any, Any, Answer], stop: asyncio.Event) -> Answer | None:
-    """What a coroutine comes to, or None if the program is asked to stop first."""
+    """Return a coroutine's result, or None if ``stop`` is set first."""
     task, stopped = asyncio.create_task(waiting), asyncio.create_task(stop.wait())
     try:
         await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -172,12 +172,12 @@ async def unless_stopped(waiting: Coroutine[Any, Any, Answer], stop: asyncio.Eve
 
 
 def instance(service: str) -> str:
-    """A name for this process, as consumer tags and connections show it: ``results@host:pid``."""
+    """Return this process's name for consumer tags and connections: ``results@host:pid``."""
     return f"{service}@{os.uname().nodename}:{os.getpid()}"
 
 
 def configure_logging(settings: LogSettings, *, service: str) -> None:
-    """Log to stderr (JSON lines, or readable ones on a terminal) and to a rotated file of JSON lines."""
+    """Log to stderr (JSON lines, or readable lines on a terminal) and to a rotated file of JSON lines."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -196,15 +196,15 @@ def configure_logging(settings: LogSettings, *, service: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    stamina.instrumentation.set_on_retry_hooks([])  # whoever retries says so itself, once
+    stamina.instrumentation.set_on_retry_hooks([])  # code that retries logs that itself, once
     root = logging.getLogger()
     root.setLevel(settings.level)
     root.handlers = [_stderr_handler(shared), *_file_handlers(settings, service, shared)]
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)
-    # At every loss of the broker aiormq logs tracebacks; our own lines say what it means.
+    # aiormq logs tracebacks whenever the broker becomes unavailable; our own lines report that already.
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)
-    logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, root.level))  # our own lines say more
+    logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, root.level))  # our own lines have more details
 
 
 def _stderr_handler(shared: list[Processor]) -> logging.Handler:

@@ -1,1 +1,1 @@
-"""A course of 30 students, graded by a Broadway of its own: `python -m demo`, or `make demo`."""
+"""A course of 30 students, graded by its own Broadway: `python -m demo`, or `make demo`."""

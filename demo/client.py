@@ -1,4 +1,4 @@
-"""Broadway as the course sees it: the requests of its front-end, with the course's token."""
+"""The course's client of Broadway: the requests of a front-end, with the course's token."""
 
 import re
 from typing import Any, Self
@@ -14,7 +14,7 @@ _SCORE = re.compile(r"^\d+ of \d+ tests passed$", re.MULTILINE)
 
 
 class BroadwayError(Exception):
-    """Broadway does not answer, or refuses."""
+    """Broadway does not answer, or refuses the request."""
 
 
 class Broadway:
@@ -38,23 +38,23 @@ class Broadway:
         return str(self._v1("POST", f"grading_run/{COURSE}/{ASSIGNMENT}", request)["grading_run_id"])
 
     def status(self, run: str) -> Json:
-        """The states of a run and of its jobs."""
+        """Return the states of a run and of its jobs."""
         status: Json = self._v1("GET", f"grading_run_status/{COURSE}/{run}")
         return status
 
     def log(self, job: str) -> str:
-        """What a job has printed, without the time stamps."""
+        """Return the output of a job, without the timestamps."""
         text = str(self._v1("GET", f"grading_job_log/{COURSE}/{job}")["stdout"])
         return _STAMP.sub("", text.replace("\r\n", "\n"))
 
     def run(self, run: str) -> Json:
-        """All that is known of a run and of its jobs."""
-        answer = self._ask("GET", f"/api/v2/courses/{COURSE}/runs/{run}")
+        """Return a run with its jobs, as v2 describes them."""
+        answer = self._request("GET", f"/api/v2/courses/{COURSE}/runs/{run}")
         view: Json = answer.json()
         return view
 
     def students(self, run: str) -> list[Json]:
-        """What became of each student of a run: `student`, `outcome`, `seconds`, `reason`, `score`."""
+        """Return a row for each student of a run, with `student`, `outcome`, `seconds`, `reason` and `score`."""
         return [self._row(job) for job in self.run(run)["jobs"] if job["phase"] == "students"]
 
     def _row(self, job: Json) -> Json:
@@ -76,9 +76,9 @@ class Broadway:
             return ""
 
     def _v1(self, method: str, path: str, body: Json | None = None) -> Any:
-        return self._ask(method, f"/api/v1/{path}", body).json()["data"]
+        return self._request(method, f"/api/v1/{path}", body).json()["data"]
 
-    def _ask(self, method: str, path: str, body: Json | None = None) -> httpx2.Response:
+    def _request(self, method: str, path: str, body: Json | None = None) -> httpx2.Response:
         try:
             answer = self._http.request(method, path, json=body)
         except httpx2.HTTPError as error:

@@ -1,6 +1,6 @@
-"""The course's own server: it has the submissions, the tests and the report, and the token for Broadway.
+"""The course's own server: it has the submissions, the tests, the report, and the token for Broadway.
 
-Containers talk to this one, so that none of them needs a token. It listens only where containers of this machine are.
+Containers send their requests to this server, so they need no token. It listens only on the containers' network.
 """
 
 import contextlib
@@ -33,11 +33,11 @@ _ID = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class CourseServerError(Exception):
-    """The course server cannot be where containers would find it."""
+    """The course server cannot serve at an address that containers reach."""
 
 
 class CourseServer:
-    """What the course keeps; `outcomes` asks Broadway for the rows of a run's report."""
+    """The server's routes and files; `outcomes` returns the rows of a run's report from Broadway."""
 
     def __init__(self, outcomes: Outcomes, directory: Path) -> None:
         self._outcomes = outcomes
@@ -56,11 +56,11 @@ class CourseServer:
         )
 
     def tests(self, run: str) -> Path:
-        """Where the tests of a run are."""
+        """Return the path of a run's tests."""
         return self._directory / "tests" / f"{run}.json"
 
     def report(self, run: str) -> Path:
-        """Where the report of a run is, or will be."""
+        """Return the path of a run's report, which need not exist yet."""
         return self._directory / "reports" / f"{run}.md"
 
     async def submission(self, request: Request) -> Response:
@@ -77,7 +77,7 @@ class CourseServer:
         return FileResponse(tests) if tests.exists() else Response(status_code=404)
 
     async def take(self, place: Callable[[str], Path], request: Request) -> Response:
-        """Keep what comes in a place that depends on the run."""
+        """Store the request's body at the run's path."""
         path = place(_run(request))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(await request.body())
@@ -92,7 +92,7 @@ def _run(request: Request) -> str:
 
 
 def gateway(docker_host: str) -> str:
-    """The address under which containers of an engine reach the machine that it runs on."""
+    """Return the address at which an engine's containers reach this machine."""
     try:
         client = docker.APIClient(base_url=docker_host, version="auto")
         with contextlib.closing(client):
@@ -103,7 +103,7 @@ def gateway(docker_host: str) -> str:
 
 
 def listen(address: str, port_file: Path) -> socket.socket:
-    """Listen at an address of this machine, on the same port as the last time if it is free.
+    """Listen at an address of this machine, on the same port as last time if it is free.
 
     Jobs of a run that was interrupted have the old port in their environment.
     """
@@ -116,7 +116,7 @@ def listen(address: str, port_file: Path) -> socket.socket:
         else:
             port_file.write_text(str(listening.getsockname()[1]))
             return listening
-    raise CourseServerError(f"cannot listen on {address}, where containers would look: {trouble}")
+    raise CourseServerError(f"cannot listen on {address}, where containers expect the server: {trouble}")
 
 
 @contextlib.contextmanager

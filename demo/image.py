@@ -1,4 +1,4 @@
-"""The image that the assignment's stages run in: built once for each content, with or without a registry."""
+"""The image of the assignment's stages: built once for each content, with or without a registry."""
 
 import hashlib
 import io
@@ -25,8 +25,8 @@ ASSIGNMENT = HERE / "assignment"
 
 NAME = "broadway-demo"
 PUBLIC_BASE = "python:3.13-alpine"
-ANSWER = 5.0  # seconds that a registry gets to answer
-PULL = 120.0  # seconds that a pull may take once it has
+ANSWER = 5.0  # seconds for a registry to answer
+PULL = 120.0  # seconds for a pull
 LOCAL_BASE = "broadway-demo-base"
 
 
@@ -34,8 +34,8 @@ class ImageError(Exception):
     """The image could not be built."""
 
 
-class _Impatient(docker.APIClient):
-    """Waits no longer than its timeout for each piece of an answer; the SDK would wait for ever for those of a pull."""
+class _TimedClient(docker.APIClient):
+    """A client with a timeout for each piece of an answer; the SDK would wait forever for the pieces of a pull."""
 
     def request(self, method: str | bytes, url: str | bytes, **options: Any) -> Response:  # type: ignore[override]
         options["timeout"] = ANSWER
@@ -43,12 +43,12 @@ class _Impatient(docker.APIClient):
 
 
 def ensure(docker_host: str, say: Say) -> str:
-    """Have the image on an engine, and return its name; the name says what is in it."""
+    """Build the image on an engine unless it exists, and return its name, which has a hash of the content."""
     client = docker.APIClient(base_url=docker_host, version="auto", timeout=120)
     name = f"{NAME}:{_fingerprint()}"
     try:
         if _has(client, name):
-            say(f"Image {name} is there already.")
+            say(f"Image {name} exists already.")
         else:
             _build(client, name, _base(client, docker_host, say))
             say(f"Image {name} built.")
@@ -89,17 +89,17 @@ def _base(client: docker.APIClient, docker_host: str, say: Say) -> str:
 
 
 def _pull(docker_host: str, say: Say) -> bool:
-    """Pull the public base if a registry answers soon; whether it is there."""
+    """Pull the public base if a registry answers soon; return whether the pull succeeded."""
     deadline = time.monotonic() + PULL
-    impatient = _Impatient(base_url=docker_host, version="auto")
+    timed = _TimedClient(base_url=docker_host, version="auto")
     try:
-        for progress in impatient.pull(PUBLIC_BASE, stream=True, decode=True):
+        for progress in timed.pull(PUBLIC_BASE, stream=True, decode=True):
             if "error" in progress or time.monotonic() > deadline:
                 return False
     except (DockerException, RequestException, HTTPError):
         return False
     finally:
-        impatient.close()
+        timed.close()
     say(f"Pulled {PUBLIC_BASE}.")
     return True
 
@@ -122,7 +122,7 @@ def _build(client: docker.APIClient, name: str, base: str) -> None:
 
 
 def _context() -> io.BytesIO:
-    """What the engine builds from; modes and times do not depend on the checkout."""
+    """Return the build context as a tar archive, with modes and times that do not depend on the checkout."""
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as archive:
         for path in _sources():

@@ -1,4 +1,4 @@
-"""The assignment as Broadway gets to know it: which stages, and what each of them may use."""
+"""The assignment in Broadway's format: the stages, with the resources that each one may use."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ COURSE = "demo"
 ASSIGNMENT = "calculator"
 
 SCRIPTS = "/opt/assignment"
-STUDENT_USER = "65534"  # nobody: whom the submission runs as
-SEED = "autumn"  # of the tests: the same ones for every run
+STUDENT_USER = "65534"  # the user `nobody`, as which the submission runs
+SEED = "autumn"  # of the tests, which are the same for every run
 
 Json = dict[str, Any]
 
 
 def config(image: str, course_server: str) -> Json:
-    """The body of `POST /api/v1/grading_config`; `course_server` is a URL that containers reach."""
+    """Return the body of `POST /api/v1/grading_config`; `course_server` is a URL that containers reach."""
     return {
         "env": {"COURSE_SERVER": course_server},
         "pre_processing_pipeline": [stage(image, "generate_tests.py", networking=True, timeout=30)],
@@ -27,7 +27,7 @@ def config(image: str, course_server: str) -> Json:
 
 
 def run(students: list[str]) -> Json:
-    """The body of `POST /api/v1/grading_run`: what differs between the jobs of a run."""
+    """Return the body of `POST /api/v1/grading_run`: the environments of the run's jobs."""
     return {
         "pre_processing_env": {"SEED": SEED},
         "students_env": [{"STUDENT_ID": student} for student in students],
@@ -36,7 +36,7 @@ def run(students: list[str]) -> Json:
 
 
 def stage(image: str, script: str, *arguments: str, networking: bool, timeout: float, memory: str = "128m") -> Json:
-    """One container; `timeout` in seconds."""
+    """Return a stage, which is one container; `timeout` is in seconds."""
     return {
         "image": image,
         "entrypoint": ["python3", f"{SCRIPTS}/{script}", *arguments],

@@ -1,4 +1,4 @@
-"""How far a run is, while it goes on: bars on a terminal, lines elsewhere."""
+"""The progress of a run: bars on a terminal, lines elsewhere."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -19,17 +19,17 @@ _ENDED = ("grading job failed", "grading job was successful")
 
 @dataclass(frozen=True)
 class Phase:
-    """How far a phase is: its jobs that run, and those that have ended."""
+    """The progress of a phase: the numbers of its running and of its ended jobs."""
 
     running: int = 0
     ended: int = 0
 
 
 class View(Protocol):
-    """Something that shows it."""
+    """A display of the progress."""
 
     def show(self, phases: Mapping[str, Phase]) -> None:
-        """Take in the news."""
+        """Show the progress of all phases, by name."""
 
 
 def phases(status: dict[str, Any]) -> dict[str, Phase]:
@@ -79,12 +79,12 @@ class Lines:
     def __init__(self, console: Console, totals: Mapping[str, int]) -> None:
         self._console = console
         self._totals = totals
-        self._said = dict.fromkeys(totals, 0)
+        self._printed = dict.fromkeys(totals, 0)
 
     def show(self, phases: Mapping[str, Phase]) -> None:
         for name, phase in phases.items():
             total = self._totals[name]
             step = phase.ended * 5 // total
-            if step > self._said[name]:
-                self._said[name] = step
+            if step > self._printed[name]:
+                self._printed[name] = step
                 self._console.print(f"{name}: {phase.ended} of {total}", highlight=False)

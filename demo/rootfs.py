@@ -1,4 +1,4 @@
-"""A container's root file system made from the Python that runs this: for machines that reach no registry."""
+"""A container's root file system, made from the running Python: for machines without access to a registry."""
 
 import io
 import os
@@ -21,7 +21,7 @@ _ETC = {"passwd": "root:x:0:0::/:/\nnobody:x:65534:65534::/:/\n", "group": "root
 
 
 def interpreter() -> Path:
-    """The real executable of the Python that runs this, outside any virtual environment."""
+    """Return the executable of the running Python, outside any virtual environment."""
     return Path(sys.executable).resolve()
 
 
@@ -62,16 +62,16 @@ def _is_left_out(name: str) -> bool:
 
 
 def _libraries(binaries: Iterable[Path]) -> Iterator[Path]:
-    """The shared libraries of programs and modules, and the loader, under the names by which they are looked for."""
+    """Return the shared libraries of programs and modules, and the loader, under the names that programs request."""
     listing = subprocess.run(["ldd", *map(str, binaries)], capture_output=True, text=True, check=False).stdout
     return map(Path, set(_LIBRARY.findall(listing)))
 
 
 def _add(archive: tarfile.TarFile, path: Path) -> None:
-    """Add what a path leads to, so that no link points outside, readable by everybody."""
+    """Add the file that a path resolves to, so that no link points outside; readable by all users."""
     real = path.resolve()
     entry = tarfile.TarInfo(str(path).lstrip("/"))
     entry.size, entry.mode = real.stat().st_size, 0o755
-    entry.mtime = int(real.stat().st_mtime)  # compiled modules count only beside sources of their time
+    entry.mtime = int(real.stat().st_mtime)  # compiled modules are valid only with the time of their sources
     with real.open("rb") as content:
         archive.addfile(entry, content)

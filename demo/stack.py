@@ -1,4 +1,4 @@
-"""A Broadway of the demo's own: `broadway up`, as a child process."""
+"""The demo's own Broadway: `broadway up`, as a child process."""
 
 import contextlib
 import json
@@ -17,18 +17,18 @@ from broadway.local.secret import kept, write
 from demo.pipelines import COURSE
 
 START = 180.0  # seconds; the first start sets up its data
-STOP = 120.0  # seconds; graders finish or give back what they run
-PORT = 1470  # Broadway's usual one, if nobody has it
+STOP = 120.0  # seconds; graders finish or give back their jobs
+PORT = 1470  # Broadway's usual port, if it is free
 TAIL = 15  # lines of a log
 
 
 class StackError(Exception):
-    """Broadway does not start, or has ended; the message shows the end of its log, where it says why."""
+    """Broadway does not start, or has ended; the message has the end of its log."""
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Where everything of a running Broadway is; `token` is the course's."""
+    """A running Broadway; `facts` has its addresses, and `token` is the course's."""
 
     directory: Path
     token: str
@@ -44,14 +44,14 @@ class Stack:
         return str(self.facts["docker_host"])
 
     def check(self) -> None:
-        """Raise StackError when it does not run any more."""
+        """Raise StackError if Broadway has ended."""
         if self.process.poll() is not None:
             raise _failure(f"`broadway up` ended with status {self.process.returncode}", self.directory)
 
 
 @contextlib.contextmanager
 def running(directory: Path, *, graders: int, slots: int) -> Iterator[Stack]:
-    """Run Broadway over a directory, where all that it keeps is."""
+    """Run Broadway with all its data in a directory."""
     directory.mkdir(parents=True, exist_ok=True)
     token = kept(directory / "course-token")
     courses, ready = directory / "courses.json", directory / f"ready-{os.getpid()}.json"
@@ -71,7 +71,7 @@ def running(directory: Path, *, graders: int, slots: int) -> Iterator[Stack]:
 
 
 def _start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
-    """Start a child in a session of its own: Ctrl-C is for the demo, which stops things in order."""
+    """Start a child in a session of its own: Ctrl-C reaches only the demo, which stops the child in order."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         return subprocess.Popen(
@@ -96,7 +96,7 @@ def _await_ready(process: subprocess.Popen[bytes], ready: Path, directory: Path)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the child and all that it started, whatever else happens meanwhile."""
+    """End the child and its processes. Further signals are ignored meanwhile."""
     before = {each: signal.signal(each, signal.SIG_IGN) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         process.terminate()
@@ -111,7 +111,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _port() -> int:
-    """A free port of this machine, the usual one if possible."""
+    """Return a free port of this machine, the usual one if possible."""
     for port in (PORT, 0):
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)) as server:
             return int(server.getsockname()[1])
@@ -123,7 +123,7 @@ def _log(directory: Path) -> Path:
 
 
 def logs(directory: Path) -> str:
-    """The last lines of what went into the logs most recently."""
+    """Return the last lines of Broadway's log and of the two latest log files."""
     found = [path for path in (directory / "logs").glob("*") if path.is_file() and path.stat().st_size]
     latest = sorted(found, key=lambda path: path.stat().st_mtime)[-2:]
     shown = {_log(directory): None} | dict.fromkeys(latest)
@@ -134,5 +134,5 @@ def _tail(path: Path) -> str:
     return "\n".join(path.read_text(errors="replace").splitlines()[-TAIL:])
 
 
-def _failure(what: str, directory: Path) -> StackError:
-    return StackError(f"{what}; the end of {_log(directory)}:\n{_tail(_log(directory))}")
+def _failure(event: str, directory: Path) -> StackError:
+    return StackError(f"{event}; the end of {_log(directory)}:\n{_tail(_log(directory))}")

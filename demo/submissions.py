@@ -1,4 +1,4 @@
-"""The 30 submissions of the class, and what each of them should come to."""
+"""The 30 submissions of the class, with their expected outcomes."""
 
 import json
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ FOLDER = Path(__file__).parent / "submissions"
 
 @dataclass(frozen=True)
 class Expected:
-    """What should become of a submission: an outcome of Broadway's, and what the submission does."""
+    """The expected outcome of a submission, with a description of the submission."""
 
     outcome: str
     why: str
 
 
 def expected() -> dict[str, Expected]:
-    """By student, in the order of the roster."""
+    """Return the expectations by student, in the order of the roster."""
     return {student: Expected(**each) for student, each in json.loads((FOLDER / "expected.json").read_text()).items()}
 
 
 def source(student: str) -> bytes:
-    """What a student has handed in."""
+    """Return a student's submission."""
     return (FOLDER / student / "solution.py").read_bytes()

@@ -1,4 +1,4 @@
-"""Bounds on the words that stand where a noun should: figures of the package's and the documents' prose may only fall.
+"""Bounds on words that stand in place of nouns: the figures of the package's and the documents' prose may only fall.
 
 scripts/prose.py          fail if a figure exceeds its bound in prose.toml, and list the newest offenders
 scripts/prose.py --lower  lower the bounds to the present figures

@@ -1,6 +1,6 @@
-"""Checks the limits of size: lines of a file and of a function, and packages whose ``__init__.py`` holds no code.
+"""Check the limits of size: lines of a file and of a function; and that no package has code in its ``__init__.py``.
 
-A function's docstring does not count. Exits with 1, and a line for each violation, when there is any.
+A function's docstring does not count. Prints a line for each violation, and exits with 1 if there are any.
 """
 
 import ast
@@ -11,7 +11,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "broadway"
 FILE_LINES = 400
 FUNCTION_LINES = 40
-HAS_CODE = {PACKAGE / "__init__.py"}  # the version, looked up when it is asked for
+HAS_CODE = {PACKAGE / "__init__.py"}  # the version, which is read on first access
 
 
 def violations(file: Path) -> Iterator[str]:
@@ -28,7 +28,7 @@ def violations(file: Path) -> Iterator[str]:
 
 
 def length_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Lines from the signature to the end, without the docstring."""
+    """Return the lines from the signature to the end, without the docstring."""
     docstring = lines_of(function.body[0]) if is_docstring(function.body[0]) else 0
     return lines_of(function) - docstring
 

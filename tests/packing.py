@@ -11,12 +11,12 @@ ENGINE = (
     "tests/compose/",
     "tests/e2e/",
     "tests/faults/test_real_containers.py",
-    "tests/grader/",
+    "tests/grader/test_",
     "tests/hostile/",
     "tests/local/test_engine.py",
     "tests/test_up.py",
 )
-LONG = ("tests/faults/", "tests/hosts/", "tests/cluster/", "tests/test_rabbit.py", "tests/local/", "tests/compat/")
+LONG = ("tests/faults/", "tests/hosts/", "tests/cluster/", "tests/rabbit/", "tests/local/", "tests/compat/")
 
 
 def path_of(item: pytest.Item) -> str:

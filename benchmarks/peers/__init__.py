@@ -1,1 +1,1 @@
-"""Task systems that people would use instead. These programs run in an environment of their own, without Broadway."""
+"""Programs of other task systems. They run in an environment of their own, without Broadway."""

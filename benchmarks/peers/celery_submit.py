@@ -1,4 +1,4 @@
-"""Submits tasks: as many as a line of its input says, and before that prints when it begins."""
+"""Submit tasks: each line of the input has a number of tasks. Print the time before submitting them."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""Celery as its documentation advises for work that must not be lost: acks late, publisher confirms.
+"""Celery as its documentation recommends for work that must not be lost: late acknowledgments, publisher confirms.
 
 ``BENCH_RESULTS`` names a MongoDB database for results; without it there are none.
 """
@@ -23,5 +23,5 @@ _listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 
 @app.task
 def nothing() -> None:
-    """Tell when it has begun, and be over."""
+    """Report the start time, and do nothing else."""
     _listener.sendto(f"{time.time():f}".encode(), os.environ["BENCH_LISTENER"])

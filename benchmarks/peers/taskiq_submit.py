@@ -1,4 +1,4 @@
-"""Submits tasks: as many as a line of its input says, and before that prints when it begins."""
+"""Submit tasks: each line of the input has a number of tasks. Print the time before submitting them."""
 
 import asyncio
 import sys
@@ -6,18 +6,18 @@ import time
 
 from taskiq_tasks import broker, nothing
 
-WINDOW = 50  # unconfirmed at a time
+WINDOW = 50  # unconfirmed tasks at a time
 
 
 async def main() -> None:
-    """Submit, in windows of confirms."""
+    """Submit tasks, in windows of unconfirmed ones."""
     await broker.startup()
     while line := await asyncio.to_thread(sys.stdin.readline):
         print(f"{time.time():f}", flush=True)
-        left = int(line)
-        while left > 0:
-            await asyncio.gather(*(nothing.kiq() for _ in range(min(WINDOW, left))))
-            left -= WINDOW
+        remaining = int(line)
+        while remaining > 0:
+            await asyncio.gather(*(nothing.kiq() for _ in range(min(WINDOW, remaining))))
+            remaining -= WINDOW
     await broker.shutdown()
 
 

@@ -1,4 +1,4 @@
-"""taskiq over RabbitMQ, as it comes: quorum queues, acknowledged when executed, no results."""
+"""taskiq over RabbitMQ, with its defaults: quorum queues, acknowledged when executed, no results."""
 
 import os
 import socket
@@ -17,5 +17,5 @@ _listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 
 @broker.task
 async def nothing() -> None:
-    """Tell when it has begun, and be over."""
+    """Report the start time, and do nothing else."""
     _listener.sendto(f"{time.time():f}".encode(), os.environ["BENCH_LISTENER"])

@@ -1,6 +1,6 @@
 """Graders in one process, whose stages do nothing: ``noop_graders URL NAME NUMBER SLOTS WORK_DIR``.
 
-A stage whose entrypoint is ``sleep SECONDS`` takes that long; all others are over at once.
+A stage with the entrypoint ``sleep SECONDS`` takes that long; every other stage ends at once.
 """
 
 import asyncio
@@ -22,10 +22,10 @@ class NoContainers:
     """A runtime that runs nothing; see ``broadway.grader.ports.Containers``."""
 
     async def ping(self) -> None:
-        """It always answers."""
+        """Return at once: the runtime is always available."""
 
     async def ensure_images(self, images: Sequence[str]) -> Mapping[str, float]:  # noqa: ARG002
-        """It needs none."""
+        """Return at once: no image is needed."""
         return {}
 
     async def run(
@@ -36,7 +36,7 @@ class NoContainers:
         labels: Labels,  # noqa: ARG002
         upcoming: Upcoming | None = None,  # noqa: ARG002
     ) -> StageRun:
-        """Every stage succeeds."""
+        """Report the success of a stage, after its sleep if it has one."""
         begun = datetime.now(UTC)
         match stage.entrypoint:
             case ["sleep", seconds]:
@@ -45,15 +45,15 @@ class NoContainers:
         return StageRun(0, None, False, begun, datetime.now(UTC), "", 0, state)
 
     async def dismiss(self, upcoming: Upcoming) -> None:
-        """Nothing is done ahead."""
+        """Return at once: nothing is prepared ahead."""
 
     async def remove_orphans(self, is_orphan: Callable[[str, str], bool]) -> int:  # noqa: ARG002
-        """Nothing survives a grader."""
+        """Return 0: no container survives a grader."""
         return 0
 
 
 def main() -> None:
-    """Grade until told to stop."""
+    """Grade until a signal."""
     url, name, number, slots, work_dir = sys.argv[1:]
     members = [_settings(url, f"{name}-{each}", int(slots), Path(work_dir)) for each in range(int(number))]
 

@@ -1,1 +1,1 @@
-"""The whole control plane in one process, the way the original starts: ingest, dispatcher and results."""
+"""The control plane in one process, started as the original is: ingest, dispatcher and results."""

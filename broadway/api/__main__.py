@@ -12,7 +12,7 @@ from broadway.settings.programs import ApiSettings
 
 async def _main(settings: ApiSettings, stop: asyncio.Event) -> None:
     async with connections.opened_without_broker(settings, service="api") as opened:
-        # Before the dispatcher looks which courses there are.
+        # The dispatcher reads the courses when it starts.
         await ingest.load_courses(settings, store=opened.store)
         settings = settings.model_copy(update={"course_config": None})
         async with asyncio.TaskGroup() as group:

@@ -1,1 +1,1 @@
-"""`broadway`: one command for operators and course staff. Commands import what they need when they run."""
+"""`broadway`: one command for operators and course staff. Commands import their dependencies when they run."""

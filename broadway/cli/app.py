@@ -34,7 +34,7 @@ app.command("doctor", context_settings={"ignore_unknown_options": True})(doctor)
 
 
 def main() -> None:
-    """The console script."""
+    """Run the console script."""
     app()
 
 
@@ -50,7 +50,7 @@ def _broadway(*, version: Annotated[bool, typer.Option("--version", help="Print 
 @app.command()
 def up(
     *,
-    directory: Annotated[Path, typer.Option(help="Data, logs and secrets.")] = Path(".broadway/up"),
+    directory: Annotated[Path, typer.Option(help="Directory of data, logs and secrets.")] = Path(".broadway/up"),
     bind_addr: Annotated[str, typer.Option(help="Address of the API.")] = "127.0.0.1",
     bind_port: Annotated[int, typer.Option(help="Port of the API.", min=1, max=65535)] = 1470,
     grader_count: Annotated[int, typer.Option("--graders", help="Graders to start.", min=1)] = 1,
@@ -59,7 +59,9 @@ def up(
         Path | None, typer.Option(help="JSON file of courses.", exists=True, dir_okay=False)
     ] = None,
     token: Annotated[str | None, typer.Option(help="The cluster token; random by default.", show_default=False)] = None,
-    json_ready: Annotated[Path | None, typer.Option(help="Write all addresses here when everything is ready.")] = None,
+    json_ready: Annotated[
+        Path | None, typer.Option(help="File to write all addresses to, once everything is ready.")
+    ] = None,
 ) -> None:
     """Run everything on this machine until Ctrl-C.
 
@@ -86,11 +88,11 @@ def up(
 
 @app.command()
 def health(
-    file: Annotated[Path, typer.Argument(help="What a service was told to keep as its --health-file.")],
+    file: Annotated[Path, typer.Argument(help="The file that the service was given as --health-file.")],
 ) -> None:
-    """Say whether a service is ready, or what it lacks since when; exit 1 when it is not.
+    """Print whether a service is ready, or its unavailable parts with time and reason; exit 1 if it is not ready.
 
-    For supervisors of services that speak no HTTP. The API has /readyz.
+    For supervisors of services without HTTP; the API has /readyz.
     """
     from datetime import UTC, datetime  # noqa: PLC0415
 
@@ -110,7 +112,7 @@ def run_show(
     server: Server = LOCAL,
     as_json: AsJson = False,
 ) -> None:
-    """Show a run: a line for each job, with its outcome and why."""
+    """Show a run: a line for each job, with its outcome and the reason."""
     with client(server, course, token) as api:
         run = api.run(run_id)
     if as_json:
@@ -121,7 +123,7 @@ def run_show(
     run_table(run)
 
 
-Reason = Annotated[str | None, typer.Option(help="Why, for the results.", show_default=False)]
+Reason = Annotated[str | None, typer.Option(help="Reason, to be shown with the results.", show_default=False)]
 
 
 @runs.command("cancel")
@@ -133,7 +135,7 @@ def run_cancel(
     token: Token,
     server: Server = LOCAL,
 ) -> None:
-    """End a run: jobs that wait never start, those that run are killed."""
+    """Cancel a run: waiting jobs never start, running ones are killed."""
     with client(server, course, token) as api:
         done = api.cancel_run(run_id, reason=reason)
     print(f"{len(done.jobs)} jobs cancelled; the run is {done.state}")
@@ -148,7 +150,7 @@ def run_rerun(
     token: Token,
     server: Server = LOCAL,
 ) -> None:
-    """Run a run again, and then what comes after the jobs concerned."""
+    """Run the jobs of a run again, and then the phases after them."""
     with client(server, course, token) as api:
         done = api.rerun_run(run_id, failed=failed)
     print(f"{len(done.jobs)} jobs queued; the run is in {done.state}, round {done.round}")
@@ -163,7 +165,7 @@ def job_cancel(
     token: Token,
     server: Server = LOCAL,
 ) -> None:
-    """End one job; its run goes on without it."""
+    """Cancel one job; its run continues without it."""
     with client(server, course, token) as api:
         done = api.cancel_job(job_id, reason=reason)
     print(f"cancelled; the run is in {done.state}")
@@ -177,7 +179,7 @@ def job_rerun(
     token: Token,
     server: Server = LOCAL,
 ) -> None:
-    """Run one job again, and then what comes after it."""
+    """Run one job again, and then the phases after it."""
     with client(server, course, token) as api:
         done = api.rerun_job(job_id)
     print(f"queued; the run is in {done.state}, round {done.round}")
@@ -191,7 +193,7 @@ def job_log(
     token: Token,
     server: Server = LOCAL,
 ) -> None:
-    """Print what a finished job wrote. On a terminal, control characters are shown as escapes."""
+    """Print the output of a finished job. On a terminal, control characters are shown as escapes."""
     from broadway.cli.terminal import show  # noqa: PLC0415 - --help must not wait for it
 
     with client(server, course, token) as api:
@@ -206,14 +208,14 @@ def config_show(
         list[str] | None,
         typer.Argument(
             metavar="PROGRAM ARGUMENTS",
-            help="api (unless another is named), ingest, dispatcher, results or grader; and what it would be told.",
+            help="The program: api (the default), ingest, dispatcher, results or grader; then its own arguments.",
         ),
     ] = None,
     *,
-    origin: Annotated[bool, typer.Option("--origin", help="Say where each value is from.")] = False,
+    origin: Annotated[bool, typer.Option("--origin", help="Print the source of each value.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a program would run with, here and with these arguments; without its secrets."""
+    """Show the settings of a program, as it would read them here with these arguments; secrets are masked."""
     from broadway.cli.config import show  # noqa: PLC0415
 
     show(arguments or [], origin=origin, as_json=as_json)

@@ -1,4 +1,4 @@
-"""What may be wrong with a deployment, as seen from this host. No check changes anything, or waits for long."""
+"""Checks of a deployment, as seen from this host. No check changes anything, and each has a time limit."""
 
 import asyncio
 import contextlib
@@ -32,8 +32,8 @@ from broadway.settings.loading import read
 from broadway.settings.masking import masked
 from broadway.settings.programs import PROGRAMS, GraderSettings, ServiceSettings
 
-WITHIN = 5.0  # seconds for each part, unless told otherwise
-SKEW = timedelta(seconds=2)  # between clocks, which a Date header tells to a second
+WITHIN = 5.0  # seconds for each part, by default
+SKEW = timedelta(seconds=2)  # between clocks; a Date header is precise to a second
 BAD_SKEW = timedelta(seconds=10)  # as long as a dispatcher's lease
 LOW_DISK, FULL_DISK = 2 * 2**30, 256 * 2**20  # bytes
 DEFAULT_ENGINE = engine.DEFAULT
@@ -41,7 +41,7 @@ WITHOUT_ENGINE = "oci"  # the runtime that starts containers itself
 
 
 class Level(StrEnum):
-    """How bad it is."""
+    """The severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"
@@ -50,7 +50,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at: what is the case, what it means and what to do."""
+    """A result of a check: ``text`` describes the state and its meaning, ``advice`` the remedy."""
 
     check: str
     level: Level
@@ -72,10 +72,10 @@ def problem(check: str, text: str, advice: str) -> Finding:
 
 @dataclass(slots=True)
 class Deployment:
-    """A deployment, and what is known of where its parts are.
+    """A deployment, with the addresses of its parts and their answers so far.
 
-    ``ca_file`` is for when there are no settings. ``inspection`` and ``queues`` are what the store and the broker have
-    told; None for those that do not answer.
+    ``settings`` is None if the program would refuse them; then ``ca_file`` applies. ``inspection`` is the answer of the
+    store and ``queues`` the answer of the broker, or None without an answer.
     """
 
     server: str
@@ -88,7 +88,7 @@ class Deployment:
 
     @property
     def tls(self) -> ssl.SSLContext:
-        """Whom to believe."""
+        """The TLS context with the trusted authorities."""
         return self.settings.tls if self.settings else trust(self.ca_file)
 
 
@@ -104,7 +104,7 @@ async def examine(
     ca_file: Path | None = None,
     within: float = WITHIN,
 ) -> list[Finding]:
-    """Look at everything; each part gets ``within`` seconds, all of them at the same time."""
+    """Check all parts at the same time, each for ``within`` seconds at most."""
     settings, findings = _settings(program, arguments)
     deployment = Deployment(server, management_url, settings, ca_file, within)
     checks: list[tuple[str, Check]] = [("api", _api), ("engine", _engine), ("disk", _disk)]
@@ -120,31 +120,29 @@ async def examine(
 
 
 async def _bounded(name: str, check: Check, deployment: Deployment) -> list[Finding]:
-    """A check's findings; a part that hangs is left hanging."""
-    asking = asyncio.create_task(check(deployment))
-    await asyncio.wait({asking}, timeout=deployment.within)
-    if not asking.done():
-        asking.cancel()
-        hangs = f"connects, or seems to, and does not answer within {deployment.within:g} s"
-        return [problem(name, hangs, "see whether it is overloaded, frozen, or behind a firewall that drops packets")]
-    if error := asking.exception():
-        return [
-            problem(name, f"it cannot be looked at: {error!r}"[:400], "this may be a fault of the doctor's: tell it")
-        ]
-    return asking.result()
+    """Return a check's findings; a check that fails or exceeds its time limit is a problem."""
+    task = asyncio.create_task(check(deployment))
+    await asyncio.wait({task}, timeout=deployment.within)
+    if not task.done():
+        task.cancel()
+        text = f"no answer within {deployment.within:g} s"
+        return [problem(name, text, "check whether it is overloaded, frozen, or behind a firewall that drops packets")]
+    if error := task.exception():
+        return [problem(name, f"the check failed: {error!r}"[:400], "this may be a bug of the doctor: report it")]
+    return task.result()
 
 
 def _settings(program: str, arguments: Sequence[str]) -> tuple[Any, list[Finding]]:
-    """A program's settings as it would read them here; None when it would refuse them."""
-    said = io.StringIO()
+    """Return a program's settings as it would read them here, or None if it would refuse them."""
+    stderr = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(stderr):
             loaded = read(PROGRAMS[program], prog=f"python -m broadway.{program}", arguments=arguments)
     except SystemExit:
-        mistakes = [line.partition("error: ")[2] for line in said.getvalue().splitlines() if "error: " in line]
+        mistakes = [line.partition("error: ")[2] for line in stderr.getvalue().splitlines() if "error: " in line]
         return None, [
-            problem("config", mistake, "the program would not start; broker and store are not looked at without it")
-            for mistake in mistakes or ["it cannot be read"]
+            problem("config", mistake, "the program would not start; broker and store are not checked")
+            for mistake in mistakes or ["the settings cannot be read"]
         ]
     return loaded.settings, [ok("config", f"broadway.{program} accepts its settings")]
 
@@ -155,12 +153,12 @@ async def _api(deployment: Deployment) -> list[Finding]:
         async with httpx2.AsyncClient(timeout=0.8 * deployment.within, verify=deployment.tls) as http:
             answer = await http.get(f"{deployment.server}/readyz")
     except (httpx2.TransportError, httpx2.InvalidURL) as error:
-        advice = "start ingest or the API, or say where it is: --server, BROADWAY_SERVER"
+        advice = "start ingest or the API, or give its address: --server, BROADWAY_SERVER"
         return [problem("api", f"{deployment.server} does not answer: {str(error) or type(error).__name__}", advice)]
     findings = _readiness(deployment.server, answer)
     if "date" in answer.headers:
         between = begun + (datetime.now(UTC) - begun) / 2
-        # A Date header is cut to whole seconds: half a second later on average.
+        # A Date header is truncated to whole seconds: on average the time was half a second later.
         ahead = parsedate_to_datetime(answer.headers["date"]) + timedelta(seconds=0.5) - between
         findings.append(clock("API", ahead))
     return findings
@@ -169,25 +167,25 @@ async def _api(deployment: Deployment) -> list[Finding]:
 def _readiness(server: str, answer: httpx2.Response) -> list[Finding]:
     try:
         report = answer.json()
-        away = {part: (it["since"], it["reason"]) for part, it in report["away"].items()}
+        unavailable = {part: (each["since"], each["reason"]) for part, each in report["away"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         return [
-            problem("api", f"{server} is no Broadway API: status {answer.status_code}", "say where it is: --server")
+            problem("api", f"{server} is no Broadway API: status {answer.status_code}", "give its address: --server")
         ]
-    if not away:
+    if not unavailable:
         return [ok("api", f"{server} is ready")]
     make = warning if report.get("ready") else problem
     return [
-        make("api", f"for the API, its {part} is away since {since}: {reason}", f"bring the {part} back")
-        for part, (since, reason) in away.items()
+        make("api", f"the API's {part} has been unavailable since {since}: {reason}", f"restore the {part}")
+        for part, (since, reason) in unavailable.items()
     ]
 
 
 def clock(whose: str, ahead: timedelta) -> Finding:
-    """What a difference between two clocks means."""
+    """Judge by how much another clock is ahead of this host's."""
     seconds = abs(ahead.total_seconds())
     if timedelta(seconds=seconds) <= SKEW:
-        return ok("clock", f"the {whose}'s clock is this host's, within {SKEW.total_seconds():g} s")
+        return ok("clock", f"the {whose}'s clock agrees with this host's within {SKEW.total_seconds():g} s")
     text = f"the {whose}'s clock is {seconds:.1f} s {'ahead of' if ahead > timedelta(0) else 'behind'} this host's"
     make = problem if timedelta(seconds=seconds) > BAD_SKEW else warning
     return make("clock", text, "leases compare clocks: synchronize them (chrony, systemd-timesyncd)")
@@ -208,15 +206,15 @@ async def _store(deployment: Deployment) -> list[Finding]:
     findings = [clock("store", inspection.ahead)]
     if inspection.missing_indexes:
         text = f"indexes are missing: {', '.join(inspection.missing_indexes)}"
-        findings.append(warning("store", text, "queries are slow without; services make them when they start"))
+        findings.append(warning("store", text, "queries are slow without them; services create them when they start"))
     if inspection.is_replicated:
-        return [ok("store", "MongoDB answers, a replica set"), *findings]
-    text = "MongoDB answers, and is no replica set"
-    return [warning("store", text, "what its only disk loses is lost; for production run three members"), *findings]
+        return [ok("store", "MongoDB answers and is a replica set"), *findings]
+    text = "MongoDB answers, but is not a replica set"
+    return [warning("store", text, "its data is on one disk only; run three members in production"), *findings]
 
 
 async def _broker(deployment: Deployment) -> list[Finding]:
-    assert deployment.settings is not None  # noqa: S101 - without any it is not called
+    assert deployment.settings is not None  # noqa: S101 - not called without settings
     assert deployment.settings.amqp_url is not None  # noqa: S101 - the same
     url = deployment.settings.amqp_url.get_secret_value()
     try:
@@ -227,7 +225,7 @@ async def _broker(deployment: Deployment) -> list[Finding]:
         advice = "start it, or correct --amqp-url; a refused login means the user, its password or its virtual host"
         return [problem("broker", str(error), advice)]
     except PublishError as error:
-        return [problem("broker", str(error), "look into its log")]
+        return [problem("broker", str(error), "see its log")]
 
 
 async def _connected(rabbit: Rabbit, deployment: Deployment) -> list[Finding]:
@@ -237,13 +235,13 @@ async def _connected(rabbit: Rabbit, deployment: Deployment) -> list[Finding]:
         findings.append(await _alarms(rabbit, deployment))
     if isinstance(deployment.settings, GraderSettings):
         return findings
-    looked = {queue.name: await rabbit.look(queue) for queue in SHARED_QUEUES}
-    missing += [name for name, state in looked.items() if state is None]
-    deployment.queues = {name: state for name, state in looked.items() if state}
+    states = {queue.name: await rabbit.look(queue) for queue in SHARED_QUEUES}
+    missing += [name for name, state in states.items() if state is None]
+    deployment.queues = {name: state for name, state in states.items() if state}
     if missing:
-        text = f"not there: {', '.join(missing)}"
+        text = f"missing: {', '.join(missing)}"
         return [*findings, problem("topology", text, "services declare them when they start: start one")]
-    return [*findings, ok("topology", "the exchanges and the shared queues are there")]
+    return [*findings, ok("topology", "the exchanges and the shared queues exist")]
 
 
 async def _alarms(rabbit: Rabbit, deployment: Deployment) -> Finding:
@@ -253,14 +251,14 @@ async def _alarms(rabbit: Rabbit, deployment: Deployment) -> Finding:
             await rabbit.ping()
         except PublishError as error:
             return problem("broker", str(error), advice)
-        return ok("broker", "it takes messages")
+        return ok("broker", "it accepts messages")
     try:
         async with Management.connect(deployment.management_url, tls=deployment.tls) as management:
             await management.get("health", "checks", "alarms")
     except ManagementError as error:
         if error.status == httpx2.codes.SERVICE_UNAVAILABLE:
             return problem("broker", f"an alarm: {error}", advice)
-        return warning("broker", str(error), "correct --management-url, or leave it out")
+        return warning("broker", str(error), "correct --management-url, or omit it")
     return ok("broker", "no alarm")
 
 
@@ -269,13 +267,13 @@ def _consumers(deployment: Deployment) -> Iterable[Finding]:
     if not queues or any(queue.name not in queues for queue in (RESULTS, DISPATCHER, DEAD)):
         return
     if not queues[RESULTS.name].consumers or not queues[DEAD.name].consumers:
-        text = f"no results service runs; {queues[RESULTS.name].waiting} facts wait"
-        yield problem("consumers", text, "start one, at once: what graders report is not recorded")
+        text = f"no results service is running; {queues[RESULTS.name].waiting} messages wait"
+        yield problem("consumers", text, "start one at once: the reports of graders are not recorded")
     if not queues[DISPATCHER.name].consumers:
-        text = "no dispatcher leads: nothing is handed to graders"
-        yield problem("consumers", text, "start one; a lost one's lease ends after --leader-ttl")
+        text = "no dispatcher is active: graders get no jobs"
+        yield problem("consumers", text, "start one; the lease of a lost one ends after --leader-ttl")
     if all(queues[queue.name].consumers for queue in (RESULTS, DISPATCHER)):
-        yield ok("consumers", "a dispatcher leads, and results are recorded")
+        yield ok("consumers", "a dispatcher is active, and results are recorded")
 
 
 def _pools(deployment: Deployment) -> Iterable[Finding]:
@@ -292,7 +290,7 @@ def _pools(deployment: Deployment) -> Iterable[Finding]:
             yield problem("pools", text, f"start one: python -m broadway.grader TOKEN ID --pool {pool}")
         elif not taking[pool]:
             text = f"every grader of {pool} has paused: {of_pool} will wait"
-            yield problem("pools", text, "`broadway grader list` tells why")
+            yield problem("pools", text, "`broadway grader list` shows why")
         else:
             yield ok("pools", f"{pool} has {graders[pool]} live graders")
     if not inspection.courses:
@@ -300,12 +298,12 @@ def _pools(deployment: Deployment) -> Iterable[Finding]:
 
 
 def _live(inspection: Inspection, settings: ServiceSettings) -> Sequence[Grader]:
-    heard_of = datetime.now(UTC) - settings.lease
-    return [grader for grader in inspection.graders if grader.was_seen_since(heard_of)]
+    seen_since = datetime.now(UTC) - settings.lease
+    return [grader for grader in inspection.graders if grader.was_seen_since(seen_since)]
 
 
 def _runtimes(deployment: Deployment) -> Iterable[Finding]:
-    """Which graders of a pool would run a job otherwise than the others do."""
+    """Find pools whose graders have different runtimes, and so may run the same job differently."""
     inspection, settings = deployment.inspection, deployment.settings
     if inspection is None or not isinstance(settings, ServiceSettings):
         return
@@ -324,11 +322,11 @@ def _runtimes(deployment: Deployment) -> Iterable[Finding]:
 
 def _dead_letters(deployment: Deployment) -> Iterable[Finding]:
     if deployment.queues and DEAD.name in deployment.queues and (waiting := deployment.queues[DEAD.name].waiting):
-        yield problem("letters", f"{waiting} dead letters wait to be filed", "start a results service")
+        yield problem("letters", f"{waiting} dead letters wait to be stored", "start a results service")
     if deployment.inspection and (letter := deployment.inspection.letter):
         text = f"{deployment.inspection.letters} dead letters; the newest in {letter.queue}: {letter.reason}"
         yield warning(
-            "letters", text[:400], "see `broadway dead list`; mend the cause, then `broadway dead discard` them"
+            "letters", text[:400], "see `broadway dead list`; repair the cause, then `broadway dead discard` them"
         )
     elif deployment.inspection:
         yield ok("letters", "no dead letters")
@@ -339,7 +337,7 @@ async def _engine(deployment: Deployment) -> list[Finding]:
     if not isinstance(settings, GraderSettings) or settings.runtime != WITHOUT_ENGINE:
         return await _docker(deployment)
     if not shutil.which(settings.oci_program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin"):
-        return [problem("engine", f"there is no {settings.oci_program}", "install crun, or change --runtime")]
+        return [problem("engine", f"{settings.oci_program} is not installed", "install crun, or change --runtime")]
     found = ok("engine", f"{settings.oci_program} starts containers")
     return [found] if settings.oci_layout else [found, *await _docker(deployment)]
 
@@ -354,12 +352,13 @@ async def _docker(deployment: Deployment) -> list[Finding]:
         if is_grader:
             return [problem("engine", text, "start it, or set DOCKER_HOST")]
         return [warning("engine", text, "only hosts with graders need one")]
-    wanted = deployment.settings.runtime if isinstance(deployment.settings, GraderSettings) else None
-    if wanted not in (None, WITHOUT_ENGINE) and wanted not in info.get("Runtimes", {}):
+    runtime = deployment.settings.runtime if isinstance(deployment.settings, GraderSettings) else None
+    if runtime not in (None, WITHOUT_ENGINE) and runtime not in info.get("Runtimes", {}):
         known = ", ".join(sorted(info.get("Runtimes", {})))
-        return [problem("engine", f"it has no runtime {wanted}, only {known}", "install it, or change --runtime")]
-    runtime = info.get("DefaultRuntime") if wanted in (None, WITHOUT_ENGINE) else wanted
-    return [ok("engine", f"Docker Engine {info.get('ServerVersion')} answers at {host}, runtime {runtime}")]
+        text = f"the engine has no runtime {runtime}, only {known}"
+        return [problem("engine", text, "install it, or change --runtime")]
+    used = info.get("DefaultRuntime") if runtime in (None, WITHOUT_ENGINE) else runtime
+    return [ok("engine", f"Docker Engine {info.get('ServerVersion')} answers at {host}, runtime {used}")]
 
 
 async def _disk(deployment: Deployment) -> list[Finding]:
@@ -372,7 +371,7 @@ async def _disk(deployment: Deployment) -> list[Finding]:
 
 
 def _existing(place: Path) -> Path:
-    """The directory, or that in which it would be made."""
+    """Return the directory, or the closest existing one above it."""
     return place if place.is_dir() else _existing(place.parent)
 
 
@@ -380,5 +379,5 @@ def _free(place: Path, *, low: float, full: float) -> Finding:
     free = shutil.disk_usage(place).free
     text = f"{place}: {free / 2**30:.1f} GiB free"
     if free < full:
-        return problem("disk", text, "make room: logs are lost, and graders take no job without it")
-    return warning("disk", text, "make room soon") if free < low else ok("disk", text)
+        return problem("disk", text, "free some space: without it logs are lost, and graders take no jobs")
+    return warning("disk", text, "free some space soon") if free < low else ok("disk", text)

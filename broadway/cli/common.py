@@ -1,4 +1,4 @@
-"""What commands share: whom they ask, and how they end."""
+"""The common parts of commands: options, connections to the API, exit codes."""
 
 import os
 import sys
@@ -31,7 +31,7 @@ LOCAL = "http://127.0.0.1:1470"
 
 @contextmanager
 def client(server: str, course: str, token: str) -> Iterator["Client"]:
-    """A client whose errors end the command with a line and an exit code."""
+    """Connect to the API for a course. An error ends the command with a line and an exit code."""
     from broadway.client import Client, ClientError  # noqa: PLC0415 - --help must not wait for it
 
     try:
@@ -44,7 +44,7 @@ def client(server: str, course: str, token: str) -> Iterator["Client"]:
 
 @contextmanager
 def operator(server: str, token: str) -> Iterator["Operator"]:
-    """The same for whoever has the cluster token."""
+    """Connect to the API for an operator, with the cluster token. Errors end the command as those of `client` do."""
     from broadway.client import ClientError, Operator  # noqa: PLC0415
 
     try:
@@ -55,7 +55,7 @@ def operator(server: str, token: str) -> Iterator["Operator"]:
 
 
 def ca_file() -> Path | None:
-    """Authorities that commands trust besides the system's."""
+    """Return the file of authorities to trust besides the system's, or None if the environment names no file."""
     file = os.environ.get(CA_FILE)
     if file and not Path(file).is_file():
         raise fail(f"{CA_FILE}: {file}: no such file", EXIT_USAGE)
@@ -63,6 +63,6 @@ def ca_file() -> Path | None:
 
 
 def fail(reason: str, code: int = EXIT_FAILED) -> typer.Exit:
-    """What ends a command that cannot go on, once it is raised."""
+    """Print the reason, and return the exception that ends the command."""
     print(f"broadway: {reason}", file=sys.stderr)
     return typer.Exit(code)

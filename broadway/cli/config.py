@@ -1,4 +1,4 @@
-"""What a program would run with, and who says so."""
+"""`broadway config show`: the settings of a program, with their sources."""
 
 import json
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from broadway.settings.setting_names import as_text, leaves
 
 
 def show(arguments: Sequence[str], *, origin: bool, as_json: bool) -> None:
-    """Print every setting of the program that the first argument names, else of the API; the rest are its arguments."""
+    """Print every setting of the program that the first argument names, or of the API; the rest are its arguments."""
     program, rest = _split(arguments)
     kind = PROGRAMS[program]
     loaded = read(kind, prog=f"python -m broadway.{program}", arguments=rest)
@@ -26,5 +26,5 @@ def show(arguments: Sequence[str], *, origin: bool, as_json: bool) -> None:
 
 
 def _split(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
-    named = bool(arguments) and arguments[0] in PROGRAMS
-    return (arguments[0], arguments[1:]) if named else ("api", arguments)
+    is_named = bool(arguments) and arguments[0] in PROGRAMS
+    return (arguments[0], arguments[1:]) if is_named else ("api", arguments)

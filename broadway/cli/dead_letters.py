@@ -9,12 +9,12 @@ from broadway.cli.common import EXIT_USAGE, LOCAL, AsJson, ClusterToken, Server,
 
 app = typer.Typer(help="Messages that no service could handle.", no_args_is_help=True)
 
-Limit = Annotated[int, typer.Option(min=1, max=500, help="How many, latest first.")]
+Limit = Annotated[int, typer.Option(min=1, max=500, help="Number of dead letters, latest first.")]
 
 
 @app.command("list")
 def list_letters(*, limit: Limit = 50, token: ClusterToken, server: Server = LOCAL, as_json: AsJson = False) -> None:
-    """List dead letters: what they were about, where they died and why."""
+    """List dead letters, each with its subject, its queue and the reason."""
     with operator(server, token) as api:
         found = api.dead_letters(limit=limit)
     if as_json:
@@ -27,7 +27,7 @@ def list_letters(*, limit: Limit = 50, token: ClusterToken, server: Server = LOC
 
 @app.command()
 def show(
-    letter: Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it.")],
+    letter: Annotated[str, typer.Argument(metavar="ID", help="Id, as `list` shows it.")],
     *,
     token: ClusterToken,
     server: Server = LOCAL,
@@ -46,21 +46,21 @@ def show(
 
 @app.command()
 def discard(
-    letters: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="As `list` shows them.")] = None,
+    letters: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Ids, as `list` shows them.")] = None,
     *,
-    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Discard all dead letters.")] = False,
     token: ClusterToken,
     server: Server = LOCAL,
 ) -> None:
-    """Forget dead letters whose cause is mended; for their jobs there is `broadway job rerun`."""
+    """Discard dead letters whose cause is repaired; `broadway job rerun` runs their jobs again."""
     if every is bool(letters):
         raise fail("name dead letters, or say --all", EXIT_USAGE)
     count = 0
     with operator(server, token) as api:
-        while wanted := letters or [letter["id"] for letter in api.dead_letters()]:
-            for letter in wanted:
+        while chosen := letters or [letter["id"] for letter in api.dead_letters()]:
+            for letter in chosen:
                 api.discard(letter)
-            count += len(wanted)
+            count += len(chosen)
             if letters:
                 break
     print(f"{count} dead letters discarded")

@@ -1,4 +1,4 @@
-"""`broadway doctor`: what is wrong with a deployment, and what to do."""
+"""`broadway doctor`: the problems of a deployment, with advice."""
 
 import json
 from collections.abc import Sequence
@@ -12,22 +12,22 @@ Arguments = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="PROGRAM ARGUMENTS",
-        help="Whose settings tell where the parts are: api (unless another is named), ingest, dispatcher, results or "
-        "grader; and what it is told on its command line.",
+        help="The program whose settings have the addresses of the parts: api (the default), ingest, dispatcher, "
+        "results or grader; then its own arguments.",
     ),
 ]
 ManagementUrl = Annotated[
     str | None,
     typer.Option(
         envvar="BROADWAY_MANAGEMENT_URL",
-        help="RabbitMQ's management API, http(s)://user:password@host:port, to ask for alarms.",
+        help="RabbitMQ's management API, http(s)://user:password@host:port, to check for alarms.",
         show_default=False,
     ),
 ]
 Within = Annotated[
     float,
     typer.Option(
-        "--timeout", min=1, metavar="SECONDS", help="How long each part may take; all are asked at the same time."
+        "--timeout", min=1, metavar="SECONDS", help="Time limit for each part; all are checked at the same time."
     ),
 ]
 
@@ -40,9 +40,9 @@ def doctor(
     within: Within = 5,
     as_json: AsJson = False,
 ) -> None:
-    """Look at every part from this host: a line for each, with what to do; exit 1 when there is a problem.
+    """Check every part from this host: a line for each, with advice; exit 1 if there is a problem.
 
-    Changes nothing, and waits for no part longer than it is told to.
+    Changes nothing, and waits for each part no longer than --timeout.
     """
     import asyncio  # noqa: PLC0415 - --help must not wait for it
     import logging  # noqa: PLC0415
@@ -51,7 +51,7 @@ def doctor(
 
     from broadway.cli.checks import Level, examine  # noqa: PLC0415
 
-    # What libraries and services log of a part that is away is told here in other words.
+    # The findings cover every unavailable part; log lines of libraries would repeat them.
     logging.disable()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     program, rest = _split(arguments or [])
@@ -68,5 +68,5 @@ def doctor(
 def _split(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
     from broadway.settings.programs import PROGRAMS  # noqa: PLC0415
 
-    named = bool(arguments) and arguments[0] in PROGRAMS
-    return (arguments[0], arguments[1:]) if named else ("api", arguments)
+    is_named = bool(arguments) and arguments[0] in PROGRAMS
+    return (arguments[0], arguments[1:]) if is_named else ("api", arguments)

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 app = typer.Typer(help="The cluster's graders.", no_args_is_help=True)
 
 GraderId = Annotated[str, typer.Argument(metavar="GRADER_ID", help="The grader's id.")]
-Reason = Annotated[str, typer.Option(help="Why, for whoever looks.", show_default=False)]
+Reason = Annotated[str, typer.Option(help="Reason, to be shown with the grader.", show_default=False)]
 
 
 @app.command("list")
 def list_graders(*, token: ClusterToken, server: Server = LOCAL, as_json: AsJson = False) -> None:
-    """List every grader that ever joined, with what it does."""
+    """List every grader that ever joined, with its state and its running jobs."""
     with operator(server, token) as api:
         graders = api.graders()
     _print(graders, as_json=as_json)
@@ -25,7 +25,7 @@ def list_graders(*, token: ClusterToken, server: Server = LOCAL, as_json: AsJson
 
 @app.command()
 def show(grader_id: GraderId, *, token: ClusterToken, server: Server = LOCAL, as_json: AsJson = False) -> None:
-    """Show one grader, and the jobs that it runs."""
+    """Show one grader and its running jobs."""
     with operator(server, token) as api:
         grader = api.grader(grader_id)
     if as_json:
@@ -38,26 +38,28 @@ def show(grader_id: GraderId, *, token: ClusterToken, server: Server = LOCAL, as
 
 @app.command()
 def pause(grader_id: GraderId, *, reason: Reason = "", token: ClusterToken, server: Server = LOCAL) -> None:
-    """Have a grader take no jobs until it is resumed; what it runs goes on."""
+    """Pause a grader: it takes no jobs until it is resumed; its running jobs continue."""
     _order(server, token, grader_id, "pause", reason=reason)
 
 
 @app.command()
 def resume(grader_id: GraderId, *, token: ClusterToken, server: Server = LOCAL) -> None:
-    """Have a grader take jobs again."""
+    """Resume a grader: it takes jobs again."""
     _order(server, token, grader_id, "resume")
 
 
 @app.command()
 def drain(grader_id: GraderId, *, reason: Reason = "", token: ClusterToken, server: Server = LOCAL) -> None:
-    """Have a grader finish what it runs and then do nothing, in its next life too, until it is resumed."""
+    """Drain a grader: it finishes its running jobs and takes no others, even after a restart, until it is resumed."""
     _order(server, token, grader_id, "drain", reason=reason)
 
 
 @app.command("set-slots")
 def set_slots(
     grader_id: GraderId,
-    slots: Annotated[int, typer.Argument(min=0, max=512, help="Jobs at a time; 0 for what it was started with.")],
+    slots: Annotated[
+        int, typer.Argument(min=0, max=512, help="Jobs at a time; 0 for the number that it was started with.")
+    ],
     *,
     token: ClusterToken,
     server: Server = LOCAL,
@@ -68,19 +70,19 @@ def set_slots(
 
 @app.command()
 def revoke(grader_id: GraderId, *, reason: Reason = "", token: ClusterToken, server: Server = LOCAL) -> None:
-    """Throw a grader out: its login is removed, others get what it runs, and it may not join again."""
+    """Revoke a grader: remove its login, give its jobs to other graders, and refuse to let it join again."""
     _order(server, token, grader_id, "revoke", reason=reason)
 
 
 @app.command()
 def readmit(grader_id: GraderId, *, token: ClusterToken, server: Server = LOCAL) -> None:
-    """Let a grader that was revoked join again."""
+    """Let a revoked grader join again."""
     _order(server, token, grader_id, "readmit")
 
 
-def _order(server: str, token: str, grader_id: str, verb: str, **wanted: Any) -> None:
+def _order(server: str, token: str, grader_id: str, verb: str, **parameters: Any) -> None:
     with operator(server, token) as api:
-        grader = api.order(grader_id, verb, **wanted)
+        grader = api.order(grader_id, verb, **parameters)
     slots = f", {grader.wanted.slots} slots" if grader.wanted.slots else ""
     print(f"{grader.id} is {grader.state}; wanted: {grader.wanted.mode}{slots}")
 

@@ -9,8 +9,8 @@ import typer
 
 from broadway.cli.common import EXIT_USAGE, LOCAL, AsJson, Course, Server, Token, client, fail
 
-app = typer.Typer(help="Submission webhooks, and what they have received.", no_args_is_help=True)
-rosters = typer.Typer(help="Who may submit, and from which repository.", no_args_is_help=True)
+app = typer.Typer(help="Submission webhooks and their deliveries.", no_args_is_help=True)
+rosters = typer.Typer(help="Rosters: the students who may submit, with their repositories.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="The hook's name.", metavar="HOOK")]
 Assignment = Annotated[str, typer.Argument(help="The assignment's name.", metavar="ASSIGNMENT")]
@@ -33,35 +33,35 @@ def hook_list(*, course: Course, token: Token, server: Server = LOCAL, as_json: 
 def hook_set(
     name: Name,
     *,
-    assignment: Annotated[str, typer.Option(help="The assignment that is submitted to.")],
+    assignment: Annotated[str, typer.Option(help="The assignment to which deliveries submit.")],
     secret_file: Annotated[
         list[Path],
         typer.Option(
-            help="File with a secret, of 16 characters or more. Twice while it changes.", exists=True, dir_okay=False
+            help="File with a secret of 16 characters or more. Give both files while the secret changes.",
+            exists=True,
+            dir_okay=False,
         ),
     ],
-    form: Annotated[str, typer.Option("--format", help="github, or json for other front-ends.")] = "github",
+    form: Annotated[
+        str, typer.Option("--format", help="Format of deliveries: github, or json for other front-ends.")
+    ] = "github",
     branch: Annotated[
-        list[str] | None, typer.Option(help="Branches that are submissions; main and master by default.")
+        list[str] | None, typer.Option(help="Branches whose pushes are submissions; main and master by default.")
     ] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="Tags that are submissions, such as submit-*.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Tags whose pushes are submissions, such as submit-*.")] = None,
     only_latest: Annotated[
         bool, typer.Option("--only-latest", help="A submission supersedes earlier ones that still wait.")
     ] = False,
     quota: Annotated[
-        str | None, typer.Option(help="N/SECONDS: submissions that a student may make in that time.")
+        str | None, typer.Option(help="N/SECONDS: the number of submissions that a student may make in that time.")
     ] = None,
     course: Course,
     token: Token,
     server: Server = LOCAL,
 ) -> None:
-    """Make or change a hook, and print the path that its deliveries go to."""
-    config: dict[str, Any] = {
-        "assignment": assignment,
-        "format": form,
-        "secrets": [path.read_text().strip() for path in secret_file],
-        "only_latest": only_latest,
-    }
+    """Create or change a hook, and print the address for its deliveries."""
+    secrets = [path.read_text().strip() for path in secret_file]
+    config: dict[str, Any] = {"assignment": assignment, "format": form, "secrets": secrets, "only_latest": only_latest}
     if branch is not None or tag is not None:
         config |= {"branches": branch or [], "tags": tag or []}
     if quota:
@@ -73,7 +73,7 @@ def hook_set(
 
 @app.command("delete")
 def hook_delete(name: Name, *, course: Course, token: Token, server: Server = LOCAL) -> None:
-    """Remove a hook. What it has received stays."""
+    """Delete a hook; its deliveries are kept."""
     with client(server, course, token) as api:
         api.delete_hook(name)
 
@@ -81,18 +81,18 @@ def hook_delete(name: Name, *, course: Course, token: Token, server: Server = LO
 @app.command("show")
 def hook_show(
     name: Name,
-    delivery: Annotated[str | None, typer.Argument(help="One of its deliveries.", show_default=False)] = None,
+    delivery: Annotated[str | None, typer.Argument(help="Id of one of its deliveries.", show_default=False)] = None,
     *,
     state: Annotated[
-        str | None, typer.Option(help="Only deliveries that have become this, such as unmatched.", show_default=False)
+        str | None, typer.Option(help="Only deliveries in this state, such as unmatched.", show_default=False)
     ] = None,
-    limit: Annotated[int, typer.Option(help="Deliveries at most.", min=1, max=500)] = 50,
+    limit: Annotated[int, typer.Option(help="Maximum number of deliveries.", min=1, max=500)] = 50,
     course: Course,
     token: Token,
     server: Server = LOCAL,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a hook has received, latest first; or one delivery, with its body."""
+    """Show a hook's deliveries, latest first; or one delivery, with its body."""
     with client(server, course, token) as api:
         found = [api.delivery(name, delivery)] if delivery else api.deliveries(name, state=state, limit=limit)
     if as_json:
@@ -113,15 +113,15 @@ def hook_redeliver(
     *,
     state: Annotated[
         str | None,
-        typer.Option(help="All that have become this: unmatched, limited, refused or ignored.", show_default=False),
+        typer.Option(help="All deliveries in this state: unmatched, limited, refused or ignored.", show_default=False),
     ] = None,
     course: Course,
     token: Token,
     server: Server = LOCAL,
 ) -> None:
-    """Decide deliveries anew that came to nothing, such as after the roster was put right.
+    """Decide deliveries that started no run again, such as after the roster is corrected.
 
-    They keep the time when they came first. Exit 1 when one of them comes to nothing again.
+    They keep the time of their first arrival. Exit 1 if one of them starts no run again.
     """
     if bool(deliveries) is bool(state):
         raise fail("name deliveries, or give --state", EXIT_USAGE)
@@ -129,8 +129,8 @@ def hook_redeliver(
     with client(server, course, token) as api:
         chosen = deliveries or [each["id"] for each in api.every_delivery(name, state=state)]
         for identity in chosen:
-            told, is_accepted = api.redeliver(name, identity)
-            print(f"{identity}\t{told}")
+            result, is_accepted = api.redeliver(name, identity)
+            print(f"{identity}\t{result}")
             failed += not is_accepted
     if failed:
         raise typer.Exit(1)
@@ -156,14 +156,14 @@ def roster_import(
     assignment: Assignment,
     file: Annotated[Path, typer.Argument(help="JSON, or CSV with a header line; - for standard input.")],
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be stored, and store nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the roster, and store nothing.")] = False,
     course: Course,
     token: Token,
     server: Server = LOCAL,
 ) -> None:
     """Replace an assignment's roster.
 
-    The columns of a CSV file are student, repository and repository_id; every other one is a variable of the
+    The columns of a CSV file are student, repository and repository_id; every other column is a variable of the
     student's jobs.
     """
     from broadway.domain.roster_files import RosterError, read_roster  # noqa: PLC0415

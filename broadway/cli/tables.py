@@ -1,4 +1,4 @@
-"""What commands show: tables on a terminal, tab-separated lines elsewhere."""
+"""The output of commands: tables on a terminal, tab-separated lines elsewhere."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ from broadway.client import GraderDescription, RunDescription
 
 
 def run_table(run: RunDescription) -> None:
-    """A run's state, and a line for each job."""
+    """Print a run's state, and a line for each job."""
     state = f"{run.state} ({run.reason})" if run.reason else run.state
     print(f"{run.course}/{run.assignment} {run.id}: {state}", file=sys.stderr)
     rows = [
@@ -31,7 +31,7 @@ def run_table(run: RunDescription) -> None:
 
 
 def grader_table(graders: Sequence[GraderDescription]) -> None:
-    """A line for each grader."""
+    """Print a line for each grader."""
     rows = [
         (
             grader.id,
@@ -50,7 +50,7 @@ def grader_table(graders: Sequence[GraderDescription]) -> None:
 
 
 def hook_table(hooks: Sequence[Mapping[str, Any]]) -> None:
-    """A line for each hook."""
+    """Print a line for each hook."""
     rows = [
         (
             hook["name"],
@@ -68,36 +68,36 @@ def hook_table(hooks: Sequence[Mapping[str, Any]]) -> None:
 
 
 def delivery_table(deliveries: Sequence[Mapping[str, Any]]) -> None:
-    """A line for each delivery."""
+    """Print a line for each delivery."""
     columns = ("id", "received_at", "state", "student", "version", "run", "times", "reason")
     _table(columns, [[_text(delivery[column]) for column in columns] for delivery in deliveries])
 
 
 def letter_table(letters: Sequence[Mapping[str, Any]]) -> None:
-    """A line for each dead letter."""
+    """Print a line for each dead letter."""
     columns = ("id", "last_at", "count", "queue", "subject", "reason")
     _table(columns, [[_text(letter[column]) for column in columns] for letter in letters])
 
 
 def roster_table(students: Sequence[Mapping[str, Any]]) -> None:
-    """A line for each student."""
+    """Print a line for each student."""
     columns = ("student", "repository", "repository_id", "env")
     _table(columns, [[_text(student[column]) for column in columns] for student in students])
 
 
-def topology_table(things: Sequence[tuple[str, str, Mapping[str, Any]]]) -> None:
-    """A line for each thing that a broker should have: its kind, its name and its arguments."""
-    rows = [(kind, name, _text(each.get("definition") or each["arguments"] or None)) for kind, name, each in things]
+def topology_table(objects: Sequence[tuple[str, str, Mapping[str, Any]]]) -> None:
+    """Print a line for each object that a broker should have: its kind, its name and its arguments."""
+    rows = [(kind, name, _text(each.get("definition") or each["arguments"] or None)) for kind, name, each in objects]
     _table(("kind", "name", "arguments"), rows)
 
 
-def fields_table(thing: Mapping[str, Any]) -> None:
-    """A line for each field of one thing."""
-    _table(("field", "value"), [(key, _text(value)) for key, value in thing.items()])
+def fields_table(fields: Mapping[str, Any]) -> None:
+    """Print a line for each field of an object."""
+    _table(("field", "value"), [(key, _text(value)) for key, value in fields.items()])
 
 
 def config_table(settings: Sequence[Sequence[str]]) -> None:
-    """A line for each setting: its name, its value and, if that is asked for, where the value is from."""
+    """Print a line for each setting: its name, its value and, if it is given, the source of the value."""
     _table(("name", "value", "from")[: len(settings[0])], settings)
 
 

@@ -1,4 +1,4 @@
-"""What a terminal is shown of texts that students may have written."""
+"""Output of texts that students may have written, safe for a terminal."""
 
 import unicodedata
 from typing import TextIO
@@ -7,12 +7,12 @@ _LAYOUT = "\n\t"
 
 
 def show(text: str, stream: TextIO) -> None:
-    """Write a text as it is, but for characters that a terminal obeys instead of showing: there they are escapes."""
+    """Write a text; on a terminal, with escapes for characters that the terminal would obey instead of showing."""
     stream.write(visible(text) if stream.isatty() else text)
 
 
 def visible(text: str) -> str:
-    """The text without control characters, which may move the cursor, set the clipboard or turn lines around."""
+    """Return the text with control characters escaped: they may move the cursor, set the clipboard or reverse lines."""
     return "".join(_escape(each) if _is_obeyed(each) else each for each in text)
 
 

@@ -1,4 +1,4 @@
-"""`broadway topology ...`: what the broker should have, for operators."""
+"""`broadway topology ...`: the broker's exchanges, queues, bindings and policies, for operators."""
 
 import json
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -20,48 +20,48 @@ app = typer.Typer(
 Arguments = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="ARGUMENTS", help="What python -m broadway.api is told: --amqp-url, --management-url, --mongodb-dsn ..."
+        metavar="ARGUMENTS", help="Arguments of python -m broadway.api: --amqp-url, --management-url, --mongodb-dsn ..."
     ),
 ]
 Shared = Annotated[
-    bool, typer.Option("--shared", help="Only what every deployment has; the store is not asked for courses.")
+    bool, typer.Option("--shared", help="Only the objects of every deployment; do not read the courses in the store.")
 ]
 PASSED_ON = {"ignore_unknown_options": True}
 
 
 @app.command(context_settings=PASSED_ON)
 def show(arguments: Arguments = None, *, shared: Shared = False, as_json: AsJson = False) -> None:
-    """Print what the broker should have; with --json, as a definitions file that RabbitMQ imports."""
+    """Print the objects that the broker should have; with --json, as a definitions file that RabbitMQ imports."""
     import asyncio  # noqa: PLC0415 - --help must not wait for it
 
-    from broadway.cli.topology_repair import OLDEST, wanted_queues  # noqa: PLC0415
+    from broadway.cli.topology_repair import OLDEST, expected_queues  # noqa: PLC0415
     from broadway.management import virtual_host  # noqa: PLC0415
     from broadway.messages.definitions import Kind, definitions, name  # noqa: PLC0415
 
     settings = _settings(arguments)
     with _failures():
-        queues = asyncio.run(wanted_queues(settings, shared=shared))
+        queues = asyncio.run(expected_queues(settings, shared=shared))
     vhost = virtual_host(settings.amqp_url.get_secret_value())
-    wanted = definitions(queues, vhost=vhost, version=OLDEST)
+    expected = definitions(queues, vhost=vhost, version=OLDEST)
     if as_json:
-        print(json.dumps(wanted, indent=2))
+        print(json.dumps(expected, indent=2))
         return
     from broadway.cli.tables import topology_table  # noqa: PLC0415
 
-    topology_table([(kind.noun, name(kind, each), each) for kind in Kind for each in wanted[kind]])
+    topology_table([(kind.noun, name(kind, each), each) for kind in Kind for each in expected[kind]])
 
 
 @app.command(context_settings=PASSED_ON)
 def check(arguments: Arguments = None, *, shared: Shared = False, as_json: AsJson = False) -> None:
-    """Say what is missing or other than it should be; exit 1 if anything is. Changes nothing."""
+    """List missing and differing objects; exit 1 if there are any. Changes nothing."""
     _print(_inspect(arguments, lambda broker: broker.check(), shared=shared), as_json=as_json)
 
 
 @app.command(context_settings=PASSED_ON)
 def apply(arguments: Arguments = None, *, shared: Shared = False, as_json: AsJson = False) -> None:
-    """Make what is missing, the virtual host and the services' user too, and set policies right.
+    """Create missing objects, including the virtual host and the services' user, and correct policies.
 
-    Deletes nothing, so no message is touched; what only that would mend is said, with exit 1.
+    Deletes nothing, so no message is lost. Lists the differences that only a deletion would repair, with exit 1.
     """
     _print(_inspect(arguments, lambda broker: broker.apply(), shared=shared), as_json=as_json)
 
@@ -71,7 +71,7 @@ def _inspect(
 ) -> "Report":
     import asyncio  # noqa: PLC0415
 
-    from broadway.cli.topology_repair import Inspector, wanted_queues  # noqa: PLC0415
+    from broadway.cli.topology_repair import Inspector, expected_queues  # noqa: PLC0415
 
     settings = _settings(arguments)
     if settings.management_url is None:
@@ -80,7 +80,7 @@ def _inspect(
     url = settings.management_url.get_secret_value()
 
     async def inspect() -> "Report":
-        queues = await wanted_queues(settings, shared=shared)
+        queues = await expected_queues(settings, shared=shared)
         async with Inspector.connect(url, settings, queues) as broker:
             return await work(broker)
 
@@ -104,7 +104,9 @@ def _print(report: "Report", *, as_json: bool) -> None:
 def _lines(report: "Report") -> Iterator[str]:
     yield from report.access
     for drift in report.drifts:
-        advice = "`apply` mends it" if drift.can_be_mended else "delete it when it is empty, with all services stopped"
+        advice = (
+            "`apply` repairs it" if drift.can_be_mended else "delete it when it is empty, with all services stopped"
+        )
         yield f"{drift}; {advice}"
     for queue in report.left_over:
         yield f"queue {queue} belongs to no course or pool any more: delete it once it is empty"

@@ -1,4 +1,4 @@
-"""Comparing a broker with what it should have, and mending it, over its management API."""
+"""Comparison and repair of a broker's topology, over its management API."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -14,13 +14,13 @@ from broadway.mongo.store import Store
 from broadway.settings.programs import ServiceSettings
 
 NOT_FOUND = 404
-OLDEST = (3, 10)  # what it takes all later versions take; `apply` adds what they know besides
+OLDEST = (3, 10)  # later versions accept its definitions, too; `apply` adds the policies that they know
 _EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What differs from the topology. ``access`` is what keeps the services out, as sentences."""
+    """Differences from the topology. ``access`` has a sentence for each obstacle to the services' login."""
 
     access: list[str]
     drifts: list[Drift]
@@ -31,8 +31,8 @@ class Report:
         return not self.access and not self.drifts
 
 
-async def wanted_queues(settings: ServiceSettings, *, shared: bool) -> Sequence[Queue]:
-    """The queues that there should be: for all courses in the store, or only what every deployment has.
+async def expected_queues(settings: ServiceSettings, *, shared: bool) -> Sequence[Queue]:
+    """Return the queues that should exist: those for all courses in the store, or only those of every deployment.
 
     Raises:
         StoreUnreachableError: The store does not answer.
@@ -51,7 +51,7 @@ async def wanted_queues(settings: ServiceSettings, *, shared: bool) -> Sequence[
 
 
 class Inspector:
-    """One broker's virtual host, seen over the management API. Every call may raise ManagementError."""
+    """An inspector of one virtual host, over the management API. Every call may raise ManagementError."""
 
     def __init__(self, management: Management, login: URL, queues: Sequence[Queue]) -> None:
         self._management = management
@@ -68,19 +68,19 @@ class Inspector:
             yield cls(management, URL(settings.amqp_url.get_secret_value()), queues)
 
     async def check(self) -> Report:
-        """Compare, and change nothing."""
-        wanted = definitions(self._queues, vhost=self._vhost, version=await self._version())
+        """Compare the broker with the topology, and change nothing."""
+        expected = definitions(self._queues, vhost=self._vhost, version=await self._version())
         if await self._get("vhosts", self._vhost) is None:
             missing = {kind.value: list[Object]() for kind in Kind}
-            return Report([f"virtual host {self._vhost} is missing"], drifts(wanted, missing), [])
+            return Report([f"virtual host {self._vhost} is missing"], drifts(expected, missing), [])
         found = {kind.value: await self._management.get(kind.value, self._vhost) for kind in Kind}
-        return Report(await self._access(), drifts(wanted, found), left_over(wanted, found))
+        return Report(await self._access(), drifts(expected, found), left_over(expected, found))
 
     async def apply(self) -> Report:
-        """Mend what can be mended without deleting anything; what is left is in the report."""
+        """Repair the differences that need no deletion; the report has the remaining ones."""
         if await self._get("vhosts", self._vhost) is None:
             await self._management.put("vhosts", self._vhost)
-        await self._let_in()
+        await self._grant_access()
         for drift in (await self.check()).drifts:
             if drift.can_be_mended:
                 await self._make(drift)
@@ -90,13 +90,13 @@ class Inspector:
         user = self._user
         if await self._get("users", user) is None:
             return [f"user {user} is missing"]
-        there = await self._get("permissions", self._vhost, user) or {}
-        if any(there.get(what) != pattern for what, pattern in _EVERYTHING.items()):
-            return [f"user {user} may not do everything in {self._vhost}"]
+        permissions = await self._get("permissions", self._vhost, user) or {}
+        if any(permissions.get(right) != pattern for right, pattern in _EVERYTHING.items()):
+            return [f"user {user} lacks permissions in {self._vhost}"]
         return []
 
-    async def _let_in(self) -> None:
-        """Make the services' user if there is none; one that is there keeps its password."""
+    async def _grant_access(self) -> None:
+        """Give the services' user all permissions. Create it if it is missing; an existing one keeps its password."""
         if await self._get("users", self._user) is None:
             body = {"password": self._login.password or "guest", "tags": ""}
             await self._management.put("users", self._user, body=body)

@@ -1,4 +1,4 @@
-"""`broadway up`: everything on one machine, supervised, until a signal ends it."""
+"""`broadway up`: all services on one machine, supervised until a signal stops them."""
 
 import asyncio
 import fcntl
@@ -21,20 +21,20 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 async def up(options: UpOptions) -> int:
-    """Run until SIGINT or SIGTERM; return the exit status: 1 when something could not be started."""
+    """Run until SIGINT, SIGTERM or SIGHUP; return the exit status, 1 if a service could not be started."""
     say = _speaker()
     options = replace(options, directory=absolute(options.directory))
     try:
-        with _alone(options.directory):
-            await _until_signalled(options, say)
+        with _locked(options.directory):
+            await _until_signaled(options, say)
     except (LocalError, OSError) as error:
         say(f"broadway up: {error}")
         return 1
     return 0
 
 
-async def _until_signalled(options: UpOptions, say: Say) -> None:
-    """Run the site; the first signal starts to stop it, further ones change nothing."""
+async def _until_signaled(options: UpOptions, say: Say) -> None:
+    """Run the stack. The first signal stops it; further signals change nothing."""
     running = asyncio.create_task(_run(options, say))
 
     def stop() -> None:
@@ -88,7 +88,7 @@ def _facts(options: UpOptions, running: Stack) -> dict[str, Any]:
 
 @contextmanager
 def _announced(path: Path | None, facts: dict[str, Any]) -> Iterator[None]:
-    """Keep `facts` in a file, for its owner to read, while they hold."""
+    """Keep `facts` in a file that only its owner can read, for as long as the context lasts."""
     if path is None:
         yield
         return
@@ -101,8 +101,8 @@ def _announced(path: Path | None, facts: dict[str, Any]) -> Iterator[None]:
 
 
 @contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Hold the directory's lock; raise LocalError when another one does."""
+def _locked(directory: Path) -> Iterator[None]:
+    """Hold the directory's lock; raise LocalError if another process holds it."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / "lock").open("w") as lock:
         try:

@@ -1,1 +1,1 @@
-"""The dispatcher service: pace jobs fairly between courses, and repair lost work."""
+"""The dispatcher service: it paces jobs fairly between courses and repairs lost work."""

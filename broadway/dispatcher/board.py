@@ -1,6 +1,6 @@
-"""What the active dispatcher knows: jobs it holds, jobs it may dispatch, what is in flight, who has slots. In memory.
+"""The active dispatcher's view, in memory: held jobs, jobs to dispatch, jobs in flight, and graders' slots.
 
-Nothing here is the truth: all of it can be built anew from the course queues and the database, and is after a restart.
+The view is a cache: after a restart it is rebuilt from the course queues and the database.
 """
 
 import asyncio
@@ -14,14 +14,13 @@ from broadway.domain.course import Course
 from broadway.domain.job import Job, JobClass, JobState
 from broadway.messages.events import GraderHeartbeat, RunningJob
 
-DEFAULT_CAP = 64  # jobs in flight of a course without a cap, at least
-# In which graders take what is kept ready, where jobs are so short that that is more than the share.
-READY_SECONDS = 0.1
+DEFAULT_CAP = 64  # the least number of jobs in flight that a course without a cap may have
+READY_SECONDS = 0.1  # ready jobs must keep all slots busy for this long, if jobs are too short for the ready share
 
 
 @dataclass(slots=True)
 class Held:
-    """A job whose course message this dispatcher keeps unacknowledged; ``latest`` is as it was last read or written."""
+    """A job whose course message this dispatcher has not acknowledged. ``latest`` is the job as last read or stored."""
 
     job_id: str
     run_id: str
@@ -35,7 +34,7 @@ class Held:
     in_flight: bool = False
     is_ready: bool = False
     has_started: bool = False
-    heard: dict[str, datetime] = field(default_factory=dict)  # when each execution was last said to run
+    heard: dict[str, datetime] = field(default_factory=dict)  # when a grader last reported each execution as running
 
     @property
     def offer(self) -> Offer:
@@ -44,7 +43,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Grader:
-    """One grader's last word: sent by the grader's clock, heard by ours, which need not agree."""
+    """A grader's last heartbeat. ``sent_at`` is by the grader's clock, ``heard_at`` by ours; they may differ."""
 
     pool: str
     slots: int
@@ -53,11 +52,11 @@ class Grader:
 
 
 class Board:
-    """The dispatcher's picture of jobs, courses and graders.
+    """The dispatcher's view of jobs, courses and graders.
 
     Args:
-        ready_share: Jobs ready but not taken while no slot is free, as a share of a pool's slots; at least one. Jobs
-            that take no time are as many as slots, since they are handed out the cheaper the more go at a time.
+        ready_share: Share of a pool's slots for which jobs wait ready while no slot is free; at least one job. The
+            share rises up to 1 for very short jobs, since larger batches are cheaper to hand out.
         interactive_share: Share of a pool's slots that bulk jobs leave free.
     """
 
@@ -70,7 +69,7 @@ class Board:
         self._graders: dict[str, Grader] = {}
         self._open: Counter[str] = Counter()
         self._in_flight: Counter[str] = Counter()  # by course
-        self._out: Counter[str] = Counter()  # in flight too, by pool
+        self._out: Counter[str] = Counter()  # also in flight, by pool
         self._bulk_in_flight: Counter[str] = Counter()
         self._ready: Counter[str] = Counter()
         self.costs = JobCosts()
@@ -93,7 +92,7 @@ class Board:
         self.changed.set()
 
     def hear(self, beat: GraderHeartbeat, *, now: datetime) -> None:
-        """Note a grader's slots and what it runs; an older heartbeat never overwrites a newer one."""
+        """Store a grader's slots and running jobs; an older heartbeat never overwrites a newer one."""
         for running in beat.running:
             self._note_running(running, now)
         known = self._graders.get(beat.grader_id)
@@ -111,42 +110,42 @@ class Board:
             return
         held.heard[running.execution_id] = now
         is_new = all(attempt.execution_id != running.execution_id for attempt in held.latest.attempts)
-        if held.in_flight and is_new:  # an earlier execution that goes on has not taken what is ready now
+        if held.in_flight and is_new:  # an earlier execution that still runs has not taken the ready job
             held.has_started = True
             self._fly(held, ready=False)
 
     def forget_graders(self, *, silent_since: datetime) -> None:
-        """Stop counting the slots of graders that have not been heard of."""
+        """Stop counting the slots of graders without a heartbeat since ``silent_since``."""
         self._graders = {name: g for name, g in self._graders.items() if g.heard_at >= silent_since}
 
     def slots(self, pool: str | None = None) -> int:
-        """Live slots of a pool, or of all."""
+        """Return the number of live slots of a pool, or of all pools."""
         return sum(g.slots for g in self._graders.values() if pool in (None, g.pool))
 
     def graders(self) -> Counter[str]:
-        """How many graders live, by pool."""
+        """Return the number of live graders by pool."""
         return Counter(grader.pool for grader in self._graders.values())
 
     def is_capped(self, course: str) -> bool:
-        """Whether a course has a cap of its own."""
+        """Return whether a course has a cap of its own."""
         known = self._courses.get(course)
         return known is not None and known.concurrency is not None
 
     def cap(self, course: str) -> int:
-        """How many jobs of a course may be in flight."""
+        """Return how many jobs of a course may be in flight."""
         known = self._courses.get(course)
         if known and known.concurrency:
             return known.concurrency
         return max(DEFAULT_CAP, 2 * self.slots())
 
     def has_open(self, run_id: str) -> bool:
-        """Whether a job of a run is held and has not settled; then its phase is certainly not complete."""
+        """Return whether a held job of a run has not settled; if so, the run's phase is certainly incomplete."""
         return self._open[run_id] > 0
 
     def keep(self, job: Job) -> Held:
-        """Take a job on, wherever it stands."""
+        """Hold a job, in any state."""
         if older := self._held.get(job.id):
-            self._close(older)  # its message has done its part
+            self._close(older)  # its message is obsolete and can be acknowledged
             self._clear(older)
         held = Held(job.id, job.run_id, job.course, job.job_class, job.pool, job.generation, job.revision, job)
         self._held[job.id] = held
@@ -155,7 +154,7 @@ class Board:
         return held
 
     def drop(self, held: Held) -> None:
-        """Forget a job, unless it has been taken on anew since."""
+        """Stop holding a job, unless a newer message for it is held."""
         self._close(held)
         if self._held.get(held.job_id) is held:
             self._clear(held)
@@ -163,9 +162,9 @@ class Board:
             self.changed.set()
 
     def observe(self, job: Job, *, now: datetime | None = None) -> None:
-        """Bring a held job's place up to date with its document, unless a later one is known already.
+        """Update a held job from its document, unless a later revision is known.
 
-        A job that waits for a later time is not offered.
+        A job whose next attempt is not due yet is not offered.
         """
         held = self._held.get(job.id)
         if held is None or job.revision < held.revision:
@@ -177,7 +176,7 @@ class Board:
             case JobState.RUNNING:
                 held.has_started = True
                 self._fly(held, ready=False)
-            case JobState.DISPATCHED:  # what a grader has said may be news to the database still
+            case JobState.DISPATCHED:  # a reported start may not be stored yet
                 self._fly(held, ready=not held.has_started)
             case JobState.QUEUED if job.not_before is None or (now and job.not_before <= now):
                 self._wait(held, first=bool(job.attempts))
@@ -185,60 +184,60 @@ class Board:
                 self._clear(held)
 
     def start(self, job_id: str, generation: int, execution_id: str, *, now: datetime) -> None:
-        """A grader has taken a job."""
+        """Mark a job as taken by a grader."""
         if held := self._in(job_id, generation):
             held.has_started = True
             held.heard[execution_id] = now
             self._fly(held, ready=False)
 
     def release(self, job_id: str, generation: int) -> None:
-        """A draining grader has put a job back among those that are ready."""
+        """Mark a job as ready again, after a draining grader has released it."""
         if held := self._in(job_id, generation):
             held.has_started = False
             self._fly(held, ready=True)
 
     def has_started(self, job_id: str) -> bool:
-        """Whether a grader is known to have taken a job that is held."""
+        """Return whether a grader is known to have taken a held job."""
         held = self._held.get(job_id)
         return held is not None and held.has_started
 
     def last_heard(self, job: Job) -> datetime | None:
-        """When an execution that may still end a job was last said to run; None if that has not been heard."""
+        """Return when a grader last reported an execution that may still end a job as running; None if never."""
         held = self._held.get(job.id)
         if held is None or held.generation != job.generation:
             return None
-        over = {attempt.execution_id for attempt in job.attempts if attempt.ended_at}
-        return max((at for execution, at in held.heard.items() if execution not in over), default=None)
+        ended = {attempt.execution_id for attempt in job.attempts if attempt.ended_at}
+        return max((at for execution, at in held.heard.items() if execution not in ended), default=None)
 
     def settle(self, job_id: str, generation: int, *, course: str, seconds: float) -> None:
-        """A job's outcome is final after ``seconds`` in a slot: its course message can go."""
+        """Record a final outcome after ``seconds`` in a slot, so that the course message can be acknowledged."""
         self.costs.observe(course, seconds)
         held = self._held.get(job_id)
         if held and generation >= held.generation:
             self._close(held)
 
     def abandon(self, held: Held) -> None:
-        """The job is gone from the database: there is nothing to grade."""
+        """Settle a job that is missing from the database."""
         self._close(held)
 
     def set_back(self, job_id: str, generation: int) -> None:
-        """A job came back without an outcome and waits for its next attempt."""
+        """Withdraw a job that ended without an outcome, until its next attempt is due."""
         if held := self._in(job_id, generation):
             self._clear(held)
             self.changed.set()
 
     def offer_again(self, job_id: str, generation: int) -> None:
-        """A job may be dispatched again, before its course's others."""
+        """Offer a job for dispatch again, before the other jobs of its course."""
         if held := self._in(job_id, generation):
             self._wait(held, first=True)
 
     def _in(self, job_id: str, generation: int) -> Held | None:
-        """A job that is held in that generation: news of another one is out of date."""
+        """Return a job if it is held in a generation; events of other generations are out of date."""
         held = self._held.get(job_id)
         return held if held and held.generation == generation else None
 
     def pick(self, pool: str) -> Held | None:
-        """The next job for a pool, if it has room; it counts as in flight and ready from now on."""
+        """Return the next job for a pool and count it as in flight and ready, or None if the pool is full."""
         if not self._has_room(pool):
             return None
         offer = self._shares[pool].pick(self._eligible(pool))
@@ -249,10 +248,10 @@ class Board:
         return held
 
     def _has_room(self, pool: str) -> bool:
-        """Whether another job would be taken at once, or be one of the few that wait for the next free slot.
+        """Return whether a pool has a free slot for another job, or fewer ready jobs than it may keep waiting.
 
-        What is in flight tells of free slots. It may be too much, as long as a grader that has died is thought to work:
-        a few are kept ready all the same.
+        Free slots are derived from the jobs in flight. That number is too high while a dead grader counts as working,
+        so a few jobs are kept ready regardless of it.
         """
         slots = self.slots(pool)
         waiting = max(1, int(slots * self._ready_share_now()))

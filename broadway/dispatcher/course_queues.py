@@ -1,4 +1,4 @@
-"""The queues of all courses, consumed as long as this dispatcher leads."""
+"""The backlog queues of all courses, consumed while this dispatcher leads."""
 
 import asyncio
 import contextlib
@@ -20,9 +20,9 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class CourseQueues:
-    """The subscriptions to the backlogs of all courses; the cap of a course is its queues' prefetch.
+    """The subscriptions to the backlogs of all courses. The prefetch of a course's queues is the course's cap.
 
-    ``tag`` begins the tags of their consumers.
+    ``tag`` is the prefix of the consumer tags.
     """
 
     registered: CourseList
@@ -37,11 +37,11 @@ class CourseQueues:
     _pools: set[str] = field(default_factory=set)
 
     def pools(self) -> set[str]:
-        """All pools that a course uses."""
+        """Return the pools that courses use."""
         return self._pools
 
     def queues(self) -> list[Queue]:
-        """All durable queues that there should be."""
+        """Return all durable queues that must exist."""
         return durable_queues(sorted(self._courses), sorted(self._pools))
 
     async def watch(self, *, interval: float) -> None:
@@ -54,7 +54,7 @@ class CourseQueues:
                 log.warning("courses not refreshed", reason=str(error))
 
     async def refresh(self) -> None:
-        """Consume the queues of every course that is registered or still has jobs, with its present cap."""
+        """Consume the queues of every course that is registered or still has queued jobs, with its present cap."""
         courses = [*await self.registered.all()]
         if not self._open:
             removed = set(await self.jobs.courses_with_backlog()) - {course.id for course in courses}
@@ -71,7 +71,8 @@ class CourseQueues:
         prefetch = self.board.cap(course)
         if course in self._open:
             present, opened = self._open[course]
-            # A new prefetch needs a new consumer, which gives everything back: not for every slot that comes or goes.
+            # A new prefetch needs a new consumer, which requeues all held messages: too costly for every change of
+            # slots.
             if present == prefetch or (not self.board.is_capped(course) and present / 2 < prefetch < present * 2):
                 return
             await opened.aclose()

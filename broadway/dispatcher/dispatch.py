@@ -1,4 +1,4 @@
-"""Holding course messages until their jobs have settled, and handing jobs to the graders, fairly and late."""
+"""Hold course messages until their jobs have settled, and dispatch jobs to graders, fairly and as late as possible."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,12 @@ from broadway.runtime.crashpoints import Point, reach
 
 log = structlog.get_logger(__name__)
 
-BATCH = 50  # jobs dispatched in one go
+BATCH = 50  # jobs dispatched at a time
 PAUSE_AFTER_FAILURE = 1.0  # seconds
 
 
 class Intake:
-    """The handler of the course queues. It returns, and so acknowledges, when the message's job has settled."""
+    """The handler of the course queues. It returns, which acknowledges the message, once the message's job settles."""
 
     def __init__(self, board: Board, jobs: DispatchedJobs) -> None:
         self._board = board
@@ -36,7 +36,7 @@ class Intake:
         await self._lookups.run()
 
     async def hold(self, event: Event) -> None:
-        """Keep a job's course message until its outcome is final."""
+        """Hold a job's course message until the job's outcome is final."""
         if not isinstance(event, JobQueued):
             raise Reject(f"a course queue holds no {event.type}")
         await reach(Point.HOLD_DELIVERED)
@@ -62,7 +62,7 @@ class Intake:
 
 
 async def dispatch_forever(board: Board, *, jobs: DispatchedJobs, publisher: Publisher, tickets: Tickets) -> None:
-    """Keep a few jobs ready in every pool, whenever something has changed, until cancelled."""
+    """Keep a few jobs ready in every pool, after each change of the board, until cancelled."""
     while True:
         await board.changed.wait()
         board.changed.clear()
@@ -114,7 +114,7 @@ async def hand_over(
 ) -> None:
     """Publish dispatched jobs, with the stages of each, to their pools, in order.
 
-    What the broker does not take is handed over again later.
+    The reconciler publishes jobs again that the broker refuses.
     """
     await reach(Point.DISPATCH_STAGES_READ)
     await asyncio.gather(*(_publish(job, stages.get(job.id, []), publisher, tickets) for job in dispatched))

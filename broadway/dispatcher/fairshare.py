@@ -1,8 +1,8 @@
-"""Weighted fair share between courses: deficit round robin, interactive jobs first within a course. Pure.
+"""Weighted fair share between courses: deficit round robin, interactive jobs first within a course. No I/O.
 
-Each course in turn earns credit in proportion to its weight and pays for a job what the course's jobs cost on
-average, so that a course of long jobs gets no more of the cluster than one of short ones. A course that has just
-arrived can pay for its first job at once.
+Each course in turn earns credit in proportion to its weight, and pays the average cost of its jobs for each job. So a
+course of long jobs gets no more of the cluster than a course of short jobs. A new course has the credit for its first
+job at once.
 """
 
 from collections import deque
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from broadway.domain.job import JobClass
 
-# Relative costs are kept within these bounds, so that one strange job cannot silence its course.
+# Bounds of relative costs, so that one unusual job cannot block its course.
 CHEAPEST, DEAREST = 0.1, 10.0
 
 
@@ -26,7 +26,7 @@ class Offer:
 
 @dataclass(slots=True)
 class _Line:
-    """One course's waiting jobs, and what it has earned."""
+    """The waiting jobs of one course, and its credit."""
 
     credit: float
     waiting: dict[JobClass, deque[Offer]] = field(default_factory=lambda: {c: deque() for c in JobClass})
@@ -42,11 +42,11 @@ class _Line:
 
 
 class FairShare:
-    """The courses that have jobs to offer, in the order in which they are asked.
+    """The courses with jobs to offer, in the order of their turns.
 
     Args:
-        weight: A course's share, 1 by default.
-        cost: What one job of a course costs, relative to the average of all courses.
+        weight: Returns a course's share; 1 by default.
+        cost: Returns the cost of one job of a course, relative to the average of all courses.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class FairShare:
         return job_id in self._offered
 
     def offer(self, offer: Offer, *, first: bool = False) -> None:
-        """Add a job, behind its course's others of its class, or before them. Known jobs are left where they are."""
+        """Add a job behind, or if ``first`` before, the jobs of its course and class. A known job keeps its place."""
         if offer.job_id in self._offered:
             return
         line = self._lines.get(offer.course)
@@ -80,7 +80,7 @@ class FairShare:
         self._offered[offer.job_id] = offer
 
     def withdraw(self, job_id: str) -> None:
-        """Take a job back; unknown ones are no error."""
+        """Remove a job; an unknown job is no error."""
         offer = self._offered.pop(job_id, None)
         if offer is not None:
             line = self._lines[offer.course]
@@ -89,7 +89,7 @@ class FairShare:
                 self._leave(offer.course)
 
     def pick(self, eligible: Callable[[Offer], bool] = lambda _: True) -> Offer | None:
-        """The next job, taken out. None when no course has one that is eligible."""
+        """Remove and return the next job; None if no course has an eligible job."""
         if not any(line.next(eligible) for line in self._lines.values()):
             return None
         while True:
@@ -123,7 +123,7 @@ class FairShare:
 
 
 class JobCosts:
-    """What jobs of each course cost: a moving average of their seconds in a slot."""
+    """The cost of a job of each course: a moving average of its jobs' seconds in a slot."""
 
     SMOOTHING = 0.2
 
@@ -131,17 +131,17 @@ class JobCosts:
         self._seconds: dict[str, float] = {}
 
     def observe(self, course: str, seconds: float) -> None:
-        """Note how long a job held its slot."""
+        """Add the time that a job held its slot to the average of its course."""
         known = self._seconds.get(course, seconds)
         self._seconds[course] = known + self.SMOOTHING * (seconds - known)
 
     @property
     def average(self) -> float:
-        """Seconds of a job, each course counted once; 0 as long as none is known."""
+        """The average seconds of a job, each course counted once; 0 while no course is known."""
         return sum(self._seconds.values()) / len(self._seconds) if self._seconds else 0.0
 
     def relative(self, course: str) -> float:
-        """A course's cost relative to the average of the known ones; 1 for an unknown course."""
+        """Return a course's cost relative to the average of the known courses; 1 for an unknown course."""
         average = self.average
         if average <= 0 or course not in self._seconds:
             return 1.0

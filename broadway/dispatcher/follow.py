@@ -1,4 +1,4 @@
-"""Following the facts: jobs that start, settle or come back, graders that live, runs that can go on."""
+"""Follow events of jobs and graders: update the board, and advance runs whose jobs have settled."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from broadway.runtime.crashpoints import Point, reach
 
 
 class Progress(Protocol):
-    """Takes runs that may have completed a phase."""
+    """Advances runs that may have completed a phase."""
 
     async def submit(self, item: str) -> None:
-        """Return when the run has taken its next step, if it can."""
+        """Return once the run with the id ``item`` has taken every step that it can take."""
 
 
 class Follower:
@@ -29,7 +29,7 @@ class Follower:
         self._progress = progress
 
     async def follow(self, event: Event) -> None:
-        """Bring the board up to date, and runs forward."""
+        """Update the board, and advance the run of a settled job."""
         await reach(Point.FOLLOW_HEARD)
         match event:
             case JobStarted():
@@ -55,7 +55,7 @@ class Follower:
 
 
 def progress(*, runs: RunSteps, jobs: PhaseJobs, publisher: Publisher) -> Batcher[str, None]:
-    """Runs by id; a run that is named often in one moment is looked at once."""
+    """Return a batcher that advances runs by id; a run that a batch contains several times is advanced once."""
 
     async def flush(run_ids: Sequence[str]) -> list[None]:
         advances = [

@@ -1,4 +1,4 @@
-"""Counting, for the metrics, what the active dispatcher knows: jobs by course and state, slots and graders by pool."""
+"""Gauges of the active dispatcher: jobs by course and state, slots and graders by pool."""
 
 import asyncio
 from collections import Counter
@@ -20,12 +20,12 @@ Values = Mapping[tuple[str, ...], float]
 
 @dataclass(slots=True)
 class Gauges:
-    """Keeps the gauges of whoever leads; when that ends they are gone, so that only one process tells them.
+    """Sets the gauges while this dispatcher leads, and removes them afterwards, so that one process exports them.
 
     Args:
-        board: What is held.
-        pools: Those that there should be.
-        depths: How many messages wait in each queue, by name.
+        board: The dispatcher's view of jobs and graders.
+        pools: Returns the pools that courses use.
+        depths: The number of messages that wait in each queue, by its name.
     """
 
     board: Board
@@ -34,7 +34,7 @@ class Gauges:
     _shown: dict[Gauge, set[tuple[str, ...]]] = field(default_factory=dict)
 
     async def run(self) -> None:
-        """Count until cancelled."""
+        """Set the gauges every ``INTERVAL`` seconds until cancelled."""
         metrics.LEADING.set(1)
         try:
             while True:
@@ -46,7 +46,7 @@ class Gauges:
                 gauge.clear()
 
     def take(self) -> None:
-        """Count once, which takes a moment for each job that is held and asks nobody."""
+        """Set the gauges once. It iterates over all held jobs and needs no I/O."""
         open_jobs = [held for held in self.board.held.values() if not held.settled.is_set()]
         graders, running = self.board.graders(), Counter(held.pool for held in open_jobs if held.has_started)
         pools = {*self.pools(), *graders, *running}
@@ -66,7 +66,7 @@ class Gauges:
         }
 
     def _backlog(self, course: str) -> int:
-        """Jobs of a course that this dispatcher has not taken in."""
+        """Return the number of a course's jobs that wait in its queues and are not held."""
         return sum(self.depths.get(course_queue(course, job_class).name, 0) for job_class in JobClass)
 
     def _show(self, gauge: Gauge, values: Values) -> None:

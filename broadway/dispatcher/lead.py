@@ -1,4 +1,4 @@
-"""One active dispatcher at a time: the others stand by for its lease."""
+"""One active dispatcher at a time: the other dispatchers stand by for its lease."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -15,26 +15,26 @@ from broadway.runtime.crashpoints import Point, reach
 log = structlog.get_logger(__name__)
 
 LEASE = "dispatcher"
-SURELY = 0.9  # of a lease, for as long as which it is counted on: work takes a moment to end
+RELIABLE_SHARE = 0.9  # fraction of a lease to rely on; stopping work takes time
 
 
 async def lead(work: Callable[[], Coroutine[Any, Any, None]], *, leases: Leases, holder: str, ttl: float) -> None:
     """Run ``work`` while this process holds the dispatcher's lease, until cancelled.
 
     Args:
-        work: Runs until cancelled. An error of its own ends the leadership with it.
-        leases: Where the lease is kept.
-        holder: This process, by a name that no other has.
-        ttl: Seconds that a lease lasts; it is renewed every third of that.
+        work: Runs until cancelled. Its errors end the leadership and are raised.
+        leases: The stored leases.
+        holder: A unique name of this process.
+        ttl: The duration of a lease in seconds; it is renewed after each third of it.
     """
     loop = asyncio.get_running_loop()
     try:
         while True:
-            asked_at = loop.time()
-            if await _acquire(leases, holder, ttl, until=asked_at + SURELY * ttl):
+            requested_at = loop.time()
+            if await _acquire(leases, holder, ttl, until=requested_at + RELIABLE_SHARE * ttl):
                 await reach(Point.LEAD_ACQUIRED)
                 log.info("leading", holder=holder)
-                renewing = _renew(leases, holder, ttl, asked_at)
+                renewing = _renew(leases, holder, ttl, requested_at)
                 await _work_while_leading(work, renewing, holder=holder)
             await asyncio.sleep(ttl / 3)
     finally:
@@ -56,16 +56,19 @@ async def _work_while_leading(
     log.warning("no longer leading", holder=holder)
 
 
-async def _renew(leases: Leases, holder: str, ttl: float, asked_at: float) -> None:
-    """Return when the lease is lost, or soon may be: nobody has answered since ``asked_at``, of the loop's clock."""
+async def _renew(leases: Leases, holder: str, ttl: float, requested_at: float) -> None:
+    """Return when the lease is lost, or may expire soon because no renewal since ``requested_at`` has succeeded.
+
+    ``requested_at`` is in the event loop's time.
+    """
     loop = asyncio.get_running_loop()
-    while loop.time() < (until := asked_at + SURELY * ttl):
+    while loop.time() < (until := requested_at + RELIABLE_SHARE * ttl):
         await asyncio.sleep(min(ttl / 3, until - loop.time()))
-        again_at = loop.time()
+        renewed_at = loop.time()
         try:
-            if not await _ask(leases, holder, ttl, until=until):
+            if not await _request(leases, holder, ttl, until=until):
                 return
-            asked_at = again_at
+            requested_at = renewed_at
             await reach(Point.LEAD_RENEWED)
         except (StoreError, TimeoutError) as error:
             log.warning("lease not renewed", reason=str(error) or "no answer")
@@ -73,14 +76,19 @@ async def _renew(leases: Leases, holder: str, ttl: float, asked_at: float) -> No
 
 async def _acquire(leases: Leases, holder: str, ttl: float, *, until: float) -> bool:
     try:
-        return await _ask(leases, holder, ttl, until=until)
+        return await _request(leases, holder, ttl, until=until)
     except (StoreError, TimeoutError) as error:
         log.warning("lease not acquired", reason=str(error) or "no answer")
         return False
 
 
-async def _ask(leases: Leases, holder: str, ttl: float, *, until: float) -> bool:
-    """Whether this process has the lease from now on. Raises StoreError, or TimeoutError at ``until``."""
+async def _request(leases: Leases, holder: str, ttl: float, *, until: float) -> bool:
+    """Take or renew the lease; return whether this process holds it.
+
+    Raises:
+        StoreError: The store is unavailable.
+        TimeoutError: The store has not answered at ``until``, in the event loop's time.
+    """
     async with asyncio.timeout_at(until):
         return await leases.acquire(LEASE, holder, timedelta(seconds=ttl))
 

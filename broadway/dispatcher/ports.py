@@ -1,4 +1,4 @@
-"""The stores and the broker, as the dispatcher needs them."""
+"""Protocols for the stores and the broker, as the dispatcher needs them."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -19,13 +19,13 @@ class DispatchedJobs(JobsById, JobStages, Protocol):
     async def move(self, moves: Mapping[str, Move], *, known: Mapping[str, Job] | None = None) -> dict[str, Moved]:
         """Apply moves to jobs by id, each in one conditional update; return the jobs that exist, before and after.
 
-        ``known`` are jobs as the caller has read them. A move that changes nothing of a known job is not tried on the
-        stored one.
+        ``known`` holds jobs as the caller has read them. A move that does not change a known job is not tried on the
+        stored job.
         """
 
 
 class BacklogCourses(Protocol):
-    """The courses whose jobs wait."""
+    """The courses that have queued jobs."""
 
     async def courses_with_backlog(self) -> list[str]:
         """Return ids of courses with queued jobs, whether they are registered or not."""
@@ -35,13 +35,13 @@ class ReconciledJobs(PhaseJobs, JobsById, JobStages, Protocol):
     """The operations on stored jobs that reconciling needs."""
 
     async def are_phases_open(self, phases: Sequence[tuple[str, Phase]]) -> list[bool]:
-        """Return for each phase of a run whether a stored job of it has not finished."""
+        """Return for each phase of a run whether it has a stored job that has not finished."""
 
     async def expired(self, now: datetime, *, limit: int) -> list[Job]:
-        """Return running jobs whose lease has ended, the longest ended first."""
+        """Return running jobs whose lease has expired, the earliest expired first."""
 
     async def dispatched_before(self, moment: datetime, *, limit: int) -> list[Job]:
-        """Return jobs that were dispatched before a moment and have not been stored as started, oldest first."""
+        """Return jobs that were dispatched before a moment and are not stored as started, oldest first."""
 
     async def queued_of_run(self, run_id: str, phase: Phase) -> list[Job]:
         """Return the queued jobs of a phase, in the roster's order."""
@@ -50,14 +50,14 @@ class ReconciledJobs(PhaseJobs, JobsById, JobStages, Protocol):
         """Return queued jobs of a course and class, oldest first, without those of the runs ``unless_of``."""
 
     async def count_queued(self, course: str, job_class: JobClass, *, unless_of: Sequence[str] = ()) -> int:
-        """Return how many jobs of a course and class are queued, without those of the runs ``unless_of``."""
+        """Return the number of queued jobs of a course and class, without those of the runs ``unless_of``."""
 
 
 class ReconciledRuns(RunSteps, Protocol):
     """The operations on stored runs that reconciling needs."""
 
     async def unfinished(self, *, limit: int) -> Mapping[str, RunState]:
-        """Return the states of runs that have not ended by id, oldest first, without those that the original made."""
+        """Return the states of unfinished runs by id, oldest first, without runs that the original system started."""
 
     async def unpublished(self, now: datetime, *, limit: int) -> list[Run]:
         """Return runs whose jobs should have been published by ``now``, without rosters and configs."""
@@ -67,21 +67,21 @@ class SilentGraders(Protocol):
     """Graders that may have gone silent."""
 
     async def mark_silent_dead(self, moment: datetime) -> list[str]:
-        """Mark live graders dead that were heard of last before a moment; return their ids."""
+        """Mark live graders dead whose last sign of life was before a moment; return their ids."""
 
 
 class ObservedBroker(Publisher, QueueDepths, Protocol):
-    """A publisher whose queues can be looked at."""
+    """A publisher whose queues can be inspected."""
 
     async def look(self, queue: Queue) -> QueueState | None:
-        """Return the state of a queue; None if there is no such queue.
+        """Return the state of a queue; None if the queue does not exist.
 
         Raises:
             PublishError: The broker is unavailable.
         """
 
     async def ping(self) -> None:
-        """Return when the broker has taken a message.
+        """Return once the broker has taken a message.
 
         Raises:
             PublishError: The broker is unavailable.
@@ -92,14 +92,14 @@ class ConsumedBroker(QueueDeclarer, Protocol):
     """A broker whose queues can be declared and consumed."""
 
     def consume(self, queue: Queue, handler: Handler, *, tag: str, prefetch: int) -> AbstractAsyncContextManager[Any]:
-        """Hand messages of a queue to a handler, ``prefetch`` at a time at most, until the context ends."""
+        """Call a handler for the messages of a queue, at most ``prefetch`` at a time, until the context ends."""
 
 
 class ProbedBroker(Protocol):
     """A broker whose queues can be probed and replaced."""
 
     async def restore(self, queue: Queue) -> int:
-        """Declare a queue if it is missing; return how many messages wait in it.
+        """Declare a queue if it is missing; return the number of messages that wait in it.
 
         Raises:
             PublishError: The broker is unavailable.
@@ -121,17 +121,17 @@ class ProbedBroker(Protocol):
 
 
 class Leases(Protocol):
-    """Leases that one process at a time holds."""
+    """Named leases, each held by one process at a time."""
 
     async def acquire(self, name: str, holder: str, ttl: timedelta) -> bool:
-        """Take or renew a lease for ``ttl`` from now; return False while it is another holder's.
+        """Take or renew a lease for ``ttl`` from now; return False while another process holds it.
 
         Raises:
             StoreError: The store is unavailable.
         """
 
     async def release(self, name: str, holder: str) -> None:
-        """Give a lease back, if it is the holder's.
+        """Release a lease if ``holder`` holds it.
 
         Raises:
             StoreError: The store is unavailable.

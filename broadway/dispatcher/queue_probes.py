@@ -1,6 +1,6 @@
-"""Looking after the queues themselves: one that is gone is declared again, one that takes no message is replaced.
+"""Probe the queues themselves: declare a missing queue again, and replace a queue that takes no message.
 
-Nothing is lost with a queue: what was in it is in the database too, and is published again.
+Replacing a queue loses no job: the jobs of its messages are in the database, and the reconciler publishes them again.
 """
 
 import asyncio
@@ -18,18 +18,18 @@ from broadway.runtime import metrics
 log = structlog.get_logger(__name__)
 
 INTERVAL = 10.0  # seconds between two rounds
-AT_A_TIME = 8  # queues: of a broker that was killed, all may be broken
-STRIKES = 2  # canaries in a row that a queue has not taken
+AT_A_TIME = 8  # queues probed at once: after a kill of the broker all of them may be broken
+STRIKES = 2  # consecutive probe messages not taken, after which a queue is replaced
 
 
 @dataclass(slots=True)
 class QueueProbes:
-    """Tries every queue again and again.
+    """Probes every queue at regular intervals.
 
     Args:
-        broker: Where the queues are.
-        queues: Those that there should be at the moment.
-        depths: How many messages waited in each, by name, in the last round.
+        broker: The broker of the queues.
+        queues: Returns the queues that must exist now.
+        depths: The number of messages that waited in each queue in the last round, by the queue's name.
     """
 
     broker: ProbedBroker
@@ -38,24 +38,24 @@ class QueueProbes:
     _strikes: Counter[str] = field(default_factory=Counter)
 
     async def run(self) -> None:
-        """Try until cancelled."""
+        """Probe until cancelled."""
         while True:
             await asyncio.sleep(INTERVAL)
             turn = asyncio.Semaphore(AT_A_TIME)
             async with asyncio.TaskGroup() as group:
                 for queue in self.queues():
-                    group.create_task(self._try(queue, turn))
+                    group.create_task(self._probe(queue, turn))
 
-    async def _try(self, queue: Queue, turn: asyncio.Semaphore) -> None:
+    async def _probe(self, queue: Queue, turn: asyncio.Semaphore) -> None:
         try:
             async with turn:
-                await self._look_after(queue)
+                await self._check(queue)
         except PublishError as error:
-            log.warning("queue not looked after", queue=queue.name, reason=str(error))
+            log.warning("queue not checked", queue=queue.name, reason=str(error))
 
-    async def _look_after(self, queue: Queue) -> None:
+    async def _check(self, queue: Queue) -> None:
         waiting = self.depths[queue.name] = await self.broker.restore(queue)
-        if waiting or await self.broker.accepts(queue):  # one that has messages takes some
+        if waiting or await self.broker.accepts(queue):  # a queue with messages has taken them
             del self._strikes[queue.name]
             return
         self._strikes[queue.name] += 1

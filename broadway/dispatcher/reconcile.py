@@ -1,7 +1,7 @@
-"""The reconciler: nothing hangs.
+"""The reconciler: it finds and repairs jobs and runs that are stuck.
 
-It compares the database with what the dispatcher holds and what the broker has, and repairs the difference with the
-same moves and publishes that normal work uses.
+It compares the database with the dispatcher's held jobs and the broker's queues, and repairs differences with the same
+moves and publishes that normal work uses.
 """
 
 import asyncio
@@ -34,25 +34,26 @@ from broadway.runtime.metrics import Repair
 log = structlog.get_logger(__name__)
 
 LIMIT = 1000  # repairs of one kind in one sweep
-RUNS_AT_A_TIME = 5  # whose jobs are asked for: runs may have thousands, and others wait for the store meanwhile
-REST = 4  # after each time, as often as long as that took
-THOROUGH = 5  # every how many sweeps the expensive questions are asked
-SHARE = 20  # and at most one part of the time in so many is spent on them, however long the backlog is
-DEEP = 5000  # messages in a course's queue: to count its jobs takes long, and it has work for long
-BEHIND = 1000  # messages that wait for results: heartbeats and outcomes among them may be older than a lease
+RUNS_AT_A_TIME = 5  # runs per query: each may have thousands of jobs, and other callers wait for the store meanwhile
+REST = 4  # the pause after each query of runs, as a multiple of the query's time
+THOROUGH = 5  # one sweep in this many is thorough, with expensive queries
+SHARE = 20  # the pause after a thorough sweep, as a multiple of its time, so that a long backlog costs no more
+DEEP = 5000  # messages in a course's queue: counting its jobs takes long, and the queue has work for long
+BEHIND = 1000  # messages in the results queue: heartbeats and outcomes among them may be older than a lease
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long the reconciler waits before it believes that something is stuck, or asks again.
+    """The reconciler's waiting times, before it treats work as stuck or checks again.
 
     Args:
-        second_look: Seconds after which jobs that seemed to be in no queue are missing: none is on its way so long.
-        dispatch: The time before an untaken job is compared with the queue that it should be in.
-        busy: Seconds for which a course is not checked whose runs are being published, since its jobs change, or whose
+        second_look: Seconds between two checks that must both miss a job in its queue before it is published again. No
+            message is in transit that long.
+        dispatch: The time after which an untaken job's queue is checked.
+        busy: Seconds between two checks of a course whose runs are being published, so that its jobs change, or whose
             queue is deep.
-        longest_rest: Seconds between two thorough sweeps at most: a store that was slow once must not put the next one
-            off.
+        longest_rest: The longest pause between two thorough sweeps, in seconds, so that one slow answer of the store
+            does not postpone the next sweep for long.
     """
 
     second_look: float = 3.0
@@ -65,8 +66,8 @@ PATIENCE = Patience()
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """When a backlog was looked at, or first might have been; how many messages were in its queue then."""
+class _Check:
+    """The time of a backlog's last check, or of the first skipped check, and the depth of its queue then."""
 
     at: float
     depth: int = 0
@@ -74,7 +75,7 @@ class _Look:
 
 @dataclass(slots=True)
 class Reconciler:
-    """Sweeps again and again. Every repair is idempotent; a second sweep finds nothing left to do."""
+    """Sweeps at regular intervals. Every repair is idempotent; a second sweep finds nothing left to repair."""
 
     board: Board
     jobs: ReconciledJobs
@@ -85,12 +86,12 @@ class Reconciler:
     lease: timedelta
     tickets: Tickets
     patience: Patience = PATIENCE
-    _suspected: dict[tuple[str, JobClass], float] = field(default_factory=dict)  # and when they were first
-    _looks: dict[tuple[str, JobClass], _Look] = field(default_factory=dict)
-    _watching_since: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _suspected: dict[tuple[str, JobClass], float] = field(default_factory=dict)  # backlogs that miss jobs, since when
+    _checks: dict[tuple[str, JobClass], _Check] = field(default_factory=dict)
+    _listening_since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     async def run(self, *, interval: float) -> None:
-        """Sweep every ``interval`` seconds until cancelled; every fifth time thoroughly, unless that takes long."""
+        """Sweep every ``interval`` seconds until cancelled. Every fifth sweep is thorough, unless the last was slow."""
         loop = asyncio.get_running_loop()
         rested_at = loop.time()
         for number in itertools.count():
@@ -101,14 +102,14 @@ class Reconciler:
                     rested_at = loop.time() + min(SHARE * spent, self.patience.longest_rest)
             except (StoreError, PublishError) as error:
                 log.warning("sweep incomplete", reason=str(error))
-                self._watching_since = datetime.now(UTC)
+                self._listening_since = datetime.now(UTC)
             await asyncio.sleep(interval)
 
     async def sweep(self) -> None:
-        """Look for what is likely to get stuck, and mend it: questions that cost no more when more is queued."""
+        """Repair the likely kinds of stuck work, with queries whose cost does not grow with the backlog."""
         now = datetime.now(UTC)
         await reach(Point.SWEEP_BEGUN)
-        await self._mind_disturbances()
+        await self._check_reception()
         await self._refresh_held(now)
         await reach(Point.SWEEP_REFRESHED)
         await self._publish_outbox(now)
@@ -119,10 +120,10 @@ class Reconciler:
         await reach(Point.SWEEP_DONE)
 
     async def sweep_thoroughly(self) -> float:
-        """Look for everything that may be stuck: runs that should have gone on, jobs that are in no queue.
+        """Repair every kind of stuck work: also runs that should have advanced, and jobs in no queue.
 
         Returns:
-            How many seconds that took, without rests.
+            The seconds that it took, without pauses.
         """
         begun = time.monotonic()
         await reach(Point.SWEEP_THOROUGH)
@@ -131,17 +132,17 @@ class Reconciler:
         return time.monotonic() - begun - rested
 
     async def _bring_forward(self) -> float:
-        """Runs wait for their jobs: let go on those that have none to wait for. Returns the seconds that it rested."""
+        """Advance unfinished runs that have no open job; return the seconds that it paused."""
         rested = 0.0
         unfinished = await self.runs.unfinished(limit=LIMIT)
         waiting = [(run_id, state) for run_id, state in unfinished.items() if not self.board.has_open(run_id)]
         for start in range(0, len(waiting), RUNS_AT_A_TIME):
             begun = time.monotonic()
-            asked = waiting[start : start + RUNS_AT_A_TIME]
-            phases = [(run_id, PHASE_OF[state]) for run_id, state in asked if state in PHASE_OF]
+            batch = waiting[start : start + RUNS_AT_A_TIME]
+            phases = [(run_id, PHASE_OF[state]) for run_id, state in batch if state in PHASE_OF]
             are_open = await self.jobs.are_phases_open(phases)
             busy = {run_id for (run_id, _), is_open in zip(phases, are_open, strict=True) if is_open}
-            for run_id, _ in asked:
+            for run_id, _ in batch:
                 if run_id not in busy:
                     await bring_forward(run_id, runs=self.runs, jobs=self.jobs, publisher=self.broker)
             worked = time.monotonic()
@@ -149,8 +150,8 @@ class Reconciler:
             rested += time.monotonic() - worked
         return rested
 
-    async def _mind_disturbances(self) -> None:
-        """Graders that cannot be heard are not silent: begin anew to wait for a lease's time of them."""
+    async def _check_reception(self) -> None:
+        """Restart the listening time if graders' messages may not reach us or the store: graders then seem silent."""
         try:
             await self.broker.ping()
             results = await self.broker.look(RESULTS)
@@ -158,19 +159,19 @@ class Reconciler:
             log.warning("graders cannot be heard", reason=str(error))
             results = None
         if results is None or not results.consumers or results.waiting > BEHIND:
-            self._watching_since = datetime.now(UTC)
+            self._listening_since = datetime.now(UTC)
 
-    def _has_watched(self, now: datetime) -> bool:
-        """Whether for a lease nothing has kept what graders say from us and from the store."""
-        return now >= self._watching_since + self.lease
+    def _has_listened(self, now: datetime) -> bool:
+        """Return whether graders' messages have reached us and the store for at least a lease's time."""
+        return now >= self._listening_since + self.lease
 
     def _is_heard(self, job: Job, now: datetime) -> bool:
-        """Whether a grader has said within a lease that it runs a job, be that in the store or not."""
+        """Return whether a grader has reported within a lease's time that it runs a job, even if that is not stored."""
         heard = self.board.last_heard(job)
         return heard is not None and heard > now - self.lease
 
     async def _refresh_held(self, now: datetime) -> None:
-        """Facts may have been missed: bring every held job up to date."""
+        """Update every held job from the store, since events may have been lost."""
         held = list(self.board.held)
         for start in range(0, len(held), LIMIT):
             for job in (await self.jobs.get_many(held[start : start + LIMIT])).values():
@@ -179,27 +180,27 @@ class Reconciler:
     async def _publish_outbox(self, now: datetime) -> None:
         for run in await self.runs.unpublished(now, limit=LIMIT):
             if run.order:
-                _note(Repair.ORDER)
+                _count_repair(Repair.ORDER)
                 log.warning("repair: carrying an order out", order=run.order.kind.value, **run.context)
                 await bring_forward(run.id, runs=self.runs, jobs=self.jobs, publisher=self.broker)
                 continue
             assert run.phase is not None  # noqa: S101 - only phases have jobs to publish
             await complete(run.id, runs=self.runs, jobs=self.jobs)
             queued = await self.jobs.queued_of_run(run.id, run.phase)
-            _note(Repair.OUTBOX)
+            _count_repair(Repair.OUTBOX)
             log.warning("repair: publishing from the outbox", jobs=len(queued), **run.context)
             lost = [job for job in queued if job.id not in self.board.held]
             hold = Hold(Step(run, run.state, tuple(lost), publish_at=run.publish_at), self.runs)
-            if await publish_queued(lost, publisher=self.broker, may_go_on=hold.renew):
+            if await publish_queued(lost, publisher=self.broker, may_continue=hold.renew):
                 await self.runs.mark_published(run, run.state)
 
     async def _end_leases(self, now: datetime) -> None:
-        if not self._has_watched(now):
-            return  # heartbeats and outcomes of the time that nobody watched may still be on their way to the store
+        if not self._has_listened(now):
+            return  # heartbeats and outcomes of an interruption may still be on their way to the store
         expired = [job for job in await self.jobs.expired(now, limit=LIMIT) if not self._is_heard(job, now)]
         if not expired:
             return
-        _note(Repair.LEASE, len(expired))
+        _count_repair(Repair.LEASE, len(expired))
         log.warning("repair: attempts lost with their graders", jobs=[job.id for job in expired])
         for job in expired:
             log.info("attempt lost", grader=job.grader_id, execution=job.execution_id, **job.context)
@@ -219,14 +220,14 @@ class Reconciler:
         for pool in {job.pool for job in overdue}:
             of_pool = [job for job in overdue if job.pool == pool]
             if await self.broker.depth(ready_queue(pool)) >= len(of_pool):
-                continue  # they wait where they should; there are no graders to take them
+                continue  # the jobs are in their queue; no grader is free to take them
             log.warning("repair: dispatched jobs are in no queue", pool=pool, jobs=[job.id for job in of_pool])
             await self._redispatch(of_pool, now)
-        if self._has_watched(now):
+        if self._has_listened(now):
             await self._hand_over_vanished([job for job in started if not self._is_heard(job, now)], now)
 
     async def _hand_over_vanished(self, vanished: Sequence[Job], now: datetime) -> None:
-        """What a grader has started and runs no more, and the store has heard nothing of: the facts were lost."""
+        """Dispatch jobs again that graders started and no longer run, and whose events never reached the store."""
         if not vanished:
             return
         log.warning("repair: jobs have vanished with their outcomes", jobs=[job.id for job in vanished])
@@ -235,7 +236,7 @@ class Reconciler:
         await self._redispatch(vanished, now)
 
     async def _redispatch(self, jobs: Sequence[Job], now: datetime) -> None:
-        _note(Repair.HANDOVER, len(jobs))
+        _count_repair(Repair.HANDOVER, len(jobs))
         moved = await self.jobs.move({job.id: lambda job: job.redispatch(now) for job in jobs})
         again = [moved[job.id] for job in jobs if job.id in moved]
         for job in again:
@@ -249,11 +250,11 @@ class Reconciler:
         self.board.forget_graders(silent_since=silent)
         dead = await self.graders.mark_silent_dead(silent)
         if dead:
-            _note(Repair.GRADER, len(dead))
+            _count_repair(Repair.GRADER, len(dead))
             log.warning("graders have gone silent", graders=dead)
 
     async def _find_lost(self, backlogs: Sequence[tuple[str, JobClass]]) -> None:
-        """Publish again what is in no queue any more, once two looks, with some time between them, have found it so."""
+        """Publish jobs again that are in no queue, after two checks with some time between them found them missing."""
         now = time.monotonic()
         due = [each for each in backlogs if self._suspected.get(each, -math.inf) <= now - self.patience.second_look]
         if not due:
@@ -261,27 +262,27 @@ class Reconciler:
         unpublished = await self.runs.unpublished(datetime.max.replace(tzinfo=UTC), limit=LIMIT)
         for backlog in due:
             course, job_class = backlog
-            on_their_way = [run.id for run in unpublished if run.course == course]
-            earlier = self._looks.setdefault(backlog, _Look(now))
-            is_busy = bool(on_their_way) or earlier.depth > DEEP
+            in_transit = [run.id for run in unpublished if run.course == course]
+            earlier = self._checks.setdefault(backlog, _Check(now))
+            is_busy = bool(in_transit) or earlier.depth > DEEP
             if is_busy and backlog not in self._suspected and now < earlier.at + self.patience.busy:
                 continue
-            self._looks[backlog] = _Look(now)
-            missing, depth = await self._count_missing(course, job_class, unless_of=on_their_way)
-            self._looks[backlog] = _Look(now, depth)
+            self._checks[backlog] = _Check(now)
+            missing, depth = await self._count_missing(course, job_class, unless_of=in_transit)
+            self._checks[backlog] = _Check(now, depth)
             if missing <= 0:
                 self._suspected.pop(backlog, None)
             elif backlog not in self._suspected:
                 self._suspected[backlog] = now
             else:
-                await self._publish_lost(course, job_class, missing, unless_of=on_their_way)
+                await self._publish_lost(course, job_class, missing, unless_of=in_transit)
                 del self._suspected[backlog]
 
     async def _count_missing(self, course: str, job_class: JobClass, *, unless_of: Sequence[str]) -> tuple[int, int]:
-        """How many jobs are in no queue, at least, and how many messages in theirs.
+        """Return a lower bound of the number of queued jobs in no queue, and the depth of their queue.
 
-        Jobs of runs that are being published are not missed. As many of them as are in the queue hide as many others,
-        until they have been taken from it.
+        Jobs of the runs ``unless_of``, which are being published, do not count as missing. Each of their messages in
+        the queue hides one missing job until it is consumed.
         """
         waiting = await self.jobs.count_queued(course, job_class, unless_of=unless_of)
         if not waiting:
@@ -297,20 +298,23 @@ class Reconciler:
     async def _publish_lost(self, course: str, job_class: JobClass, missing: int, *, unless_of: Sequence[str]) -> None:
         queued = await self.jobs.queued(course, job_class, limit=LIMIT, unless_of=unless_of)
         lost = await self._due([job for job in queued if job.id not in self.board.held], datetime.now(UTC))
-        _note(Repair.BACKLOG, len(lost))
+        _count_repair(Repair.BACKLOG, len(lost))
         log.warning("repair: queued jobs are in no queue", course=course, missing=missing, published=len(lost))
         await publish_queued(lost, publisher=self.broker)
 
     async def _due(self, queued: Sequence[Job], now: datetime) -> list[Job]:
-        """Those of the jobs whose runs are in their phase. Whoever stored the others has been overtaken by an order."""
+        """Return the jobs whose phase is their run's present phase; cancel the jobs of runs that have ended.
+
+        Other jobs belong to a step that an order has overtaken.
+        """
         runs = {run_id: await self.runs.summary(run_id) for run_id in {job.run_id for job in queued}}
-        is_over = {run_id for run_id, run in runs.items() if run is None or run.state.is_terminal}
+        ended = {run_id for run_id, run in runs.items() if run is None or run.state.is_terminal}
         await self.jobs.move(
-            {job.id: lambda job: job.cancel("the run is over", now) for job in queued if job.run_id in is_over}
+            {job.id: lambda job: job.cancel("the run is over", now) for job in queued if job.run_id in ended}
         )
-        phases = {run_id: run.phase for run_id, run in runs.items() if run and run_id not in is_over}
+        phases = {run_id: run.phase for run_id, run in runs.items() if run and run_id not in ended}
         return [job for job in queued if phases.get(job.run_id) is job.phase]
 
 
-def _note(kind: Repair, number: int = 1) -> None:
+def _count_repair(kind: Repair, number: int = 1) -> None:
     metrics.REPAIRS.labels(kind).inc(number)

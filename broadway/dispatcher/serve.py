@@ -1,4 +1,4 @@
-"""The dispatcher: paces jobs fairly between courses, moves runs from phase to phase, and lets nothing hang."""
+"""The dispatcher service: pace jobs fairly between courses, move runs from phase to phase, and repair lost work."""
 
 import asyncio
 import contextlib
@@ -39,7 +39,7 @@ async def serve(
     stop: asyncio.Event,
     patience: Patience = PATIENCE,
 ) -> None:
-    """Dispatch while this process leads, stand by while it does not, until told to stop."""
+    """Dispatch while this process leads and stand by while it does not, until ``stop`` is set."""
     work = partial(_work_while_possible, settings, store=store, rabbit=rabbit, patience=patience)
     holder = instance("dispatcher")
     health = Health({"store": store.ping, "broker": rabbit.ping}, file=settings.health_file)
@@ -51,7 +51,7 @@ async def serve(
 async def _work_while_possible(
     settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, patience: Patience
 ) -> None:
-    """Return when the broker or the store is away, so that the lease is asked for again, by whoever reaches both."""
+    """Work until the broker or the store is unavailable; then return, so that a process that reaches both can lead."""
     try:
         await _work(settings, store=store, rabbit=rabbit, patience=patience)
     except* (StoreError, PublishError) as errors:
@@ -100,7 +100,7 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, p
 
 
 async def _known_graders(store: Store) -> list[tuple[GraderHeartbeat, datetime]]:
-    """The last heartbeats of live graders, and when they came: slots are known before the next heartbeats arrive."""
+    """Return the last heartbeats of live graders and their times, to know slots before the next heartbeats arrive."""
     return [_known_grader(grader) for grader in await store.graders.alive()]
 
 

@@ -1,1 +1,1 @@
-"""The grader: take jobs of a pool, from the broker or through the API, and run their stages in containers."""
+"""The grader: takes a pool's jobs from the broker or through the API and runs their stages in containers."""

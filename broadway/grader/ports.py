@@ -1,4 +1,4 @@
-"""What the grader asks of a container engine, and what it learns: values and one small port."""
+"""The grader's port to a container engine: one protocol, and the values that it takes and returns."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from broadway.domain.result import Usage
 
 
 class KilledFor(StrEnum):
-    """Why the grader killed a stage's container."""
+    """The reason for which the grader killed a stage's container."""
 
     TIME = "time"
     OUTPUT = "output"
@@ -23,10 +23,10 @@ class KilledFor(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What every container gets at most, whatever its stage asks for. Sizes in bytes.
+    """Upper limits for every container; no stage can raise them. Sizes in bytes.
 
-    ``disk`` is what it may write to its root file system, if to that at all; its mounts have limits of their own.
-    ``runtime`` is one of the engine's, by name; None for its default one.
+    ``disk`` limits writes to the root file system, if it is writable at all; mounts have limits of their own.
+    ``runtime`` is the name of one of the engine's runtimes; None means its default.
     """
 
     pids: int = 256
@@ -44,7 +44,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The most that a file system of a job's own may hold."""
+    """The capacity of a file system that belongs to one job."""
 
     size: int = 1024 * 1024 * 1024  # bytes
     inodes: int = 200_000
@@ -52,7 +52,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A file or directory of the host that a container sees at ``target``."""
+    """A file or directory of the host, mounted into a container at ``target``."""
 
     target: str
     source: Path
@@ -61,7 +61,7 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """Whose container it is; orphans are found by these."""
+    """The owner of a container, written on it as labels; orphans are found by their labels."""
 
     grader_id: str
     boot_id: str
@@ -72,12 +72,12 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class StageRun:
-    """The truth about one stage that ran.
+    """The record of one stage that ran.
 
     ``state`` is the engine's own account (docker inspect's State). ``output`` is stdout and stderr merged in order of
     arrival, each line with the engine's kind of timestamp, bounded to its head and tail; ``output_bytes`` counts all.
-    ``streams`` tells whose its lines are: pairs of 1 (stdout), 2 (stderr) or 0 (a line that tells what was dropped) and
-    how many lines in a row. ``usage`` is known as far as a container engine knows it.
+    ``streams`` gives the origin of its lines: pairs of 1 (stdout), 2 (stderr) or 0 (the line that reports dropped
+    bytes) and a number of consecutive lines. ``usage`` holds the figures that the container engine knows.
     """
 
     exit_code: int
@@ -93,7 +93,7 @@ class StageRun:
 
 
 class ContainerError(Exception):
-    """The engine, not the student, failed. ``retryable`` tells whether another try, or grader, may succeed."""
+    """The engine failed, not the student. ``retryable`` means that another attempt, or another grader, may succeed."""
 
     def __init__(self, reason: str, *, phase: FaultPhase, retryable: bool) -> None:
         super().__init__(reason)
@@ -103,7 +103,7 @@ class ContainerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Upcoming:
-    """A stage that is likely to run next, with what ``run`` will be given for it."""
+    """A stage that is likely to run next, with the arguments that ``run`` will get for it."""
 
     stage: Stage
     mounts: Sequence[Mount]
@@ -114,42 +114,42 @@ class Containers(Protocol):
     """A container engine."""
 
     async def ping(self) -> None:
-        """Return when the engine answers.
+        """Return once the engine has answered.
 
         Raises:
-            ContainerError: It does not.
+            ContainerError: The engine does not answer.
         """
 
     async def ensure_images(self, images: Sequence[str]) -> Mapping[str, float]:
-        """Return when every image is on this host, pulling what is missing: how many seconds each took, by its name.
+        """Pull the missing images; return, by image name, the seconds that each took, once all are on this host.
 
         Raises:
-            ContainerError: In phase pull, naming the image.
+            ContainerError: An image cannot be had; the phase is pull, and the text names the image.
         """
 
     async def run(
         self, stage: Stage, *, mounts: Sequence[Mount], labels: Labels, upcoming: Upcoming | None = None
     ) -> StageRun:
-        """Run one stage to its end in a fresh container that sees the mounts, and remove the container, soon after.
+        """Run one stage to its end in a fresh container with the given mounts; the container is removed soon after.
 
-        Cancelling the call kills and removes the container before the cancellation goes on.
+        Cancelling the call kills and removes the container before the cancellation propagates.
 
         Args:
-            stage: What to run.
-            mounts: What it sees of the host.
-            labels: Whose it is.
-            upcoming: Its container may be made meanwhile. If it is not run after all, it has to be dismissed.
+            stage: The stage to run.
+            mounts: The files and directories of the host that it sees.
+            labels: The owner of the container.
+            upcoming: A stage whose container may be created meanwhile. The caller must run or dismiss that stage.
 
         Raises:
-            ContainerError: The engine failed, in the phase it names.
+            ContainerError: The engine failed; the error has the phase.
         """
 
     async def dismiss(self, upcoming: Upcoming) -> None:
-        """Undo what has been done for a stage that does not run; nothing, if nothing has."""
+        """Remove the container that was created ahead for a stage that will not run, if there is one."""
 
     async def remove_orphans(self, is_orphan: Callable[[str, str], bool]) -> int:
-        """Remove containers that dead graders left behind; how many there were.
+        """Remove containers that dead graders left behind; return how many were found.
 
         Args:
-            is_orphan: Called with the grader's id and its life (``Labels.boot_id``).
+            is_orphan: Called with a container's grader id and process identity (``Labels.boot_id``).
         """

@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 
 async def run(settings: GraderSettings, *, containers: Containers, stop: asyncio.Event) -> None:
-    """Grade over the link that ``--api-host`` asks for and the API offers, until told to stop.
+    """Grade until ``stop`` is set, over the link that ``--api-host`` selects and the API offers.
 
     Raises:
         StartError: The API refuses this grader.
@@ -57,12 +57,12 @@ async def run(settings: GraderSettings, *, containers: Containers, stop: asyncio
 async def serve(
     settings: GraderSettings, membership: Membership, *, containers: Containers, stop: asyncio.Event
 ) -> None:
-    """Grade over the broker until told to stop.
+    """Grade over the broker until ``stop`` is set.
 
     Raises:
         StartError: An operator has revoked this grader.
     """
-    assert membership.amqp_url is not None  # noqa: S101 - or there would be nothing to serve
+    assert membership.amqp_url is not None  # noqa: S101 - the callers have checked it
     name = settings.grader_id
     async with (
         connected(membership.amqp_url, service=f"grader@{name}", tls=settings.tls) as rabbit,
@@ -79,7 +79,7 @@ async def serve(
 
 @contextlib.asynccontextmanager
 async def _clean_runner(settings: GraderSettings, containers: Containers) -> AsyncIterator[Runner]:
-    """Make a runner, and remove what dead graders left on this host, now and at intervals."""
+    """Make a runner; remove the containers and directories of dead graders on this host, now and at intervals."""
     jobs = settings.work_dir.absolute() / "jobs"
     await reap(containers, settings.grader_id, jobs)
     size = Size(int(memory_bytes(settings.job_size)), settings.job_inodes)
@@ -90,13 +90,13 @@ async def _clean_runner(settings: GraderSettings, containers: Containers) -> Asy
         async with background(reap_forever(containers, settings.grader_id, jobs)):
             yield runner
     finally:
-        with contextlib.suppress(OSError):  # no job has run, or one could not be removed
+        with contextlib.suppress(OSError):  # no job has run, or a job's directory could not be removed
             (jobs / runner.identity).rmdir()
 
 
 @contextlib.asynccontextmanager
 async def _checked_runner(settings: GraderSettings, containers: Containers) -> AsyncIterator[tuple[Runner, SelfCheck]]:
-    """Make a runner for a link other than the broker, with the check that decides whether jobs may run on it."""
+    """Make a runner for HTTP or a WebSocket, with the self-check that decides whether it may take jobs."""
     health = _health(settings, containers)
     self_check = SelfCheck(health, limit=settings.pause_after, pause=settings.pause)
     async with _clean_runner(settings, containers) as runner:
@@ -106,7 +106,7 @@ async def _checked_runner(settings: GraderSettings, containers: Containers) -> A
 
 
 def _health(settings: GraderSettings, containers: Containers, **more: Check) -> Health:
-    """The checks of the parts that every grader needs, and ``more`` of them."""
+    """Return the health checks of the parts that every grader needs, and of ``more`` parts."""
     disk = partial(check_disk, settings.work_dir, needed=memory_bytes(settings.min_disk))
     return Health({**more, "engine": containers.ping, "disk": disk}, file=settings.health_file)
 

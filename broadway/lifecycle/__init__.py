@@ -1,1 +1,1 @@
-"""Use cases that move jobs and runs from state to state, shared by all services."""
+"""Use cases that all services share: they move jobs and runs from state to state."""

@@ -1,7 +1,7 @@
-"""Publishing the results of steps: first the jobs of the new phase, then the facts.
+"""Announce steps: publish the jobs of the new phase first, then the facts.
 
-The run itself is the outbox: while its jobs may not all be published, ``publish_at`` says when another process takes
-over.
+The run itself is the outbox: until all its jobs are known to be published, ``publish_at`` holds the time at which
+another process takes over.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ Later = Callable[[Coroutine[Any, Any, None]], None]
 
 
 class Hold:
-    """The right to publish the jobs of a step: it lasts for a while, and is renewed by whoever has it."""
+    """The right to publish the jobs of a step. It expires unless its holder renews it."""
 
     def __init__(self, step: Step, runs: RunSteps) -> None:
         self._step = step
@@ -34,7 +34,7 @@ class Hold:
         self._until = step.publish_at
 
     async def renew(self) -> bool:
-        """Make sure that the right lasts for a while; False when it has passed to somebody else."""
+        """Extend the right if it is about to expire; return False if another process has taken it over."""
         now = datetime.now(UTC)
         if self._until is None or self._until - now > PUBLISH_GRACE / 2:
             return True
@@ -46,7 +46,7 @@ class Hold:
 
 
 class Announcer:
-    """Announces steps. Large ones come one after another, so that no small one has to wait for all of them."""
+    """Announces steps. Large steps run one at a time, so that a small step never waits behind several of them."""
 
     def __init__(self, *, runs: RunSteps, publisher: Publisher) -> None:
         self._runs = runs
@@ -54,7 +54,7 @@ class Announcer:
         self._turn = asyncio.Lock()
 
     async def announce(self, step: Step) -> None:
-        """Publish a step's jobs, and then the facts; see the function of that name."""
+        """Publish a step's jobs, then its facts; see the module's function ``announce``."""
         hold = Hold(step, self._runs)
         if len(step.queued) <= WINDOW:
             await announce(step, runs=self._runs, publisher=self._publisher, hold=hold)
@@ -72,15 +72,15 @@ class Announcer:
 
 
 async def announce(step: Step, *, runs: RunSteps, publisher: Publisher, hold: Hold | None = None) -> None:
-    """Publish a step's jobs, and then the facts. What is not taken stays in the outbox for the reconciler.
+    """Publish a step's jobs, then its facts. Jobs that the broker refuses stay in the outbox for the reconciler.
 
     Raises:
-        PublishError: A fact was not taken; whoever needs it looks for it some time later.
+        PublishError: The broker did not take a fact; its consumers find the change in the store later.
     """
     run = step.run
     await reach(Point.ANNOUNCE_BEGUN)
-    may_go_on = (hold or Hold(step, runs)).renew
-    if step.queued and await publish_queued(step.queued, publisher=publisher, may_go_on=may_go_on):
+    may_continue = (hold or Hold(step, runs)).renew
+    if step.queued and await publish_queued(step.queued, publisher=publisher, may_continue=may_continue):
         await reach(Point.ANNOUNCE_JOBS_PUBLISHED)
         await runs.mark_published(run, step.state)
         await reach(Point.ANNOUNCE_MARKED)
@@ -100,7 +100,7 @@ async def announce(step: Step, *, runs: RunSteps, publisher: Publisher, hold: Ho
 
 @dataclass(frozen=True, slots=True)
 class Announcements:
-    """Publishes steps and facts without being waited for. The reconciler repeats what the broker does not take.
+    """Publishes steps and facts in the background. The reconciler makes up for publishes that fail.
 
     ``later`` runs a coroutine in the background.
     """
@@ -110,11 +110,11 @@ class Announcements:
     later: Later
 
     def step(self, step: Step) -> None:
-        """Publish a step's jobs and facts soon."""
+        """Schedule the publishing of a step's jobs and facts."""
         self.later(self._step(step))
 
     def facts(self, facts: Sequence[Fact]) -> None:
-        """Publish facts of a stored change soon."""
+        """Schedule the publishing of facts about a stored change."""
         self.later(self._facts(facts))
 
     async def _step(self, step: Step) -> None:
@@ -129,4 +129,4 @@ class Announcements:
                 await self.publisher.publish(exchange, key, event)
             except PublishError as error:
                 about = {"event_type": event.type, "about": event.subject, **event.context}
-                log.warning("fact not told", reason=str(error), **about)
+                log.warning("fact not published", reason=str(error), **about)

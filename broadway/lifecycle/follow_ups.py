@@ -11,7 +11,7 @@ Fact = tuple[Exchange, str, Event]
 
 
 def following(moved: Moved) -> list[Fact]:
-    """What the rest of the system must hear about a move that was stored."""
+    """Return the facts to publish about a stored move; empty if it changed nothing."""
     if not moved.changed:
         return []
     if moved.after.generation != moved.before.generation:
@@ -22,7 +22,7 @@ def following(moved: Moved) -> list[Fact]:
 
 
 def _outdated(moved: Moved) -> list[Fact]:
-    """A job was cancelled or starts all over: whoever runs it need not go on."""
+    """Return the facts for a job that was cancelled or restarted: its present grader must stop."""
     facts = [settled(moved.after)] if moved.after.is_terminal else []
     if moved.before.state is JobState.RUNNING and moved.before.grader_id:
         facts.append(unwanted(moved.after, moved.before.grader_id, moved.before.generation))
@@ -30,7 +30,7 @@ def _outdated(moved: Moved) -> list[Fact]:
 
 
 def unwanted(job: Job, grader_id: str, generation: int) -> Fact:
-    """The command to a grader to stop what it runs of a job in ``generation``."""
+    """The command to a grader to stop its execution of a job's ``generation``."""
     reason = (
         job.reason if job.outcome in (Outcome.CANCELLED, Outcome.SUPERSEDED) else "the job has ended or starts again"
     )
@@ -39,13 +39,13 @@ def unwanted(job: Job, grader_id: str, generation: int) -> Fact:
 
 
 def ordered(grader_id: str, order: StandingOrder) -> Fact:
-    """The command that tells a grader its standing order."""
+    """The command that carries a standing order to its grader."""
     return CONTROL, control_key(grader_id), GraderOrder.of(grader_id, order)
 
 
 def settled(job: Job) -> Fact:
     """The fact that a job's outcome is final."""
-    assert job.outcome is not None  # noqa: S101 - terminal jobs have one
+    assert job.outcome is not None  # noqa: S101 - terminal jobs have an outcome
     fact = JobSettled(**ids_of(job), phase=job.phase, outcome=job.outcome, reason=job.reason, seconds=job.seconds)
     return EVENTS, event_key("job", "settled", job.course), fact
 

@@ -1,4 +1,4 @@
-"""Orders for runs that exist: cancel, supersede, or run jobs again.
+"""Orders for existing runs: cancel, supersede, or run jobs again.
 
 An order is stored with its run before any job changes, so that another process can finish it if this one dies.
 """
@@ -20,15 +20,15 @@ from broadway.runtime.crashpoints import Point, reach
 
 log = structlog.get_logger(__name__)
 
-TRIES = 5  # of an order for a run that other processes change at the same time
-GRACE = timedelta(seconds=5)  # before the reconciler carries out an order
+TRIES = 5  # attempts to store an order while other processes change the run
+GRACE = timedelta(seconds=5)  # the reconciler leaves a new order alone for this long
 
 SUPERSEDED = "a later submission of the student has come"
 RUN_NOT_FOUND = "grading run with the given ID not found"
 
 
 class OrderError(Exception):
-    """An order that cannot be given; the text says why."""
+    """An order was refused; the message gives the reason."""
 
 
 class NoRunError(OrderError):
@@ -40,12 +40,12 @@ class IsOverError(OrderError):
 
 
 class RunIsBusyError(OrderError):
-    """The run changed at every try: the order can be given later."""
+    """Other processes changed the run at every try; retry the order later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
-    """The state and round of a run after an order, and the ids of the jobs concerned."""
+    """The state and round of a run after an order, and the ids of the jobs that the order affects."""
 
     run_id: str
     state: RunState
@@ -63,14 +63,14 @@ class _Plan:
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """Gives orders and carries them out. ``announcements`` publishes the results without being waited for."""
+    """Stores orders and carries them out. ``announcements`` publishes the results in the background."""
 
     runs: RunSteps
     jobs: PhaseJobs
     announcements: Announcements
 
     async def cancel(self, run_id: str, reason: str) -> Ordered:
-        """End a run: waiting jobs never start, running ones are stopped.
+        """End a run: its waiting jobs never start, its running jobs are stopped.
 
         Raises:
             NoRunError: The run does not exist.
@@ -88,7 +88,7 @@ class Orders:
         return await self._give(plan)
 
     async def cancel_job(self, job: Job, reason: str) -> Ordered:
-        """End one job; its run goes on without it.
+        """End one job; its run continues without it.
 
         Raises:
             IsOverError: The job has ended.
@@ -104,7 +104,7 @@ class Orders:
         return Ordered(run.id, run.state, run.round, (job.id,))
 
     async def supersede(self, run_id: str) -> None:
-        """End a run for a later submission, if none of its jobs has started.
+        """End a run in favor of a later submission, unless one of its jobs has started.
 
         Raises:
             RunIsBusyError: The run changed at every try.
@@ -124,17 +124,17 @@ class Orders:
     async def run_again(
         self, run_id: str, *, only: Collection[str] | None, failed: bool, check: Callable[[Run], None]
     ) -> Ordered:
-        """Run jobs of a run again, and then the phases after them.
+        """Run jobs of a run again, then the later phases.
 
         Args:
             run_id: The run.
             only: Ids of jobs; all jobs if None.
-            failed: Take only jobs that ended without success.
-            check: Raises if the run, with its config, may not run now.
+            failed: Select only jobs that ended without success.
+            check: Called with the run and its config; raises if the run may not start now.
 
         Raises:
             NoRunError: The run does not exist.
-            NothingToDoError: The run has no such job.
+            NothingToDoError: The run has no matching job.
             RunIsBusyError: The run changed at every try.
         """
 
@@ -152,7 +152,7 @@ class Orders:
         for _ in range(TRIES):
             planned = await plan()
             run, order = planned.run, planned.order
-            if run.order:  # an earlier one, whose process has died or is about to carry it out
+            if run.order:  # an earlier order, whose process has died or has not finished
                 await self._carry_out(run, run.order)
             elif await self.runs.give_order(run, order, planned.state, publish_at=datetime.now(UTC) + GRACE):
                 await reach(Point.ORDER_STORED)
@@ -177,7 +177,7 @@ class Orders:
 
 
 async def carry_out(run: Run, order: Order, *, runs: RunSteps, jobs: PhaseJobs) -> Step | None:
-    """Apply a run's stored order to its jobs, then clear it; None if the run has changed since it was read."""
+    """Apply a run's stored order to its jobs, then clear it; return None if the run has changed since it was read."""
     now = datetime.now(UTC)
     if order.kind is OrderKind.RERUN:
         moves = await _restarts(run, order, now, jobs=jobs)
@@ -197,7 +197,7 @@ async def carry_out(run: Run, order: Order, *, runs: RunSteps, jobs: PhaseJobs) 
 async def _ends(run: Run, order: Order, now: datetime, *, runs: RunSteps, jobs: PhaseJobs) -> dict[str, Move]:
     """The moves that end a run's open jobs."""
     outcome = Outcome.CANCELLED if order.kind is OrderKind.CANCEL else Outcome.SUPERSEDED
-    # A process that is still about to store the jobs of a new run will find them there, ended.
+    # The process that stored a new run may not have stored its jobs yet; it will find them here, already ended.
     await complete(run.id, runs=runs, jobs=jobs)
     present = await jobs.of_run(run.id)
     return {job.id: _cancel(order.reason, now, outcome) for job in present if not job.is_terminal}
@@ -215,7 +215,7 @@ async def _restarts(run: Run, order: Order, now: datetime, *, jobs: PhaseJobs) -
 
 
 async def _queued(run: Run, *, jobs: PhaseJobs) -> tuple[Job, ...]:
-    """The jobs of a run's present phase that wait."""
+    """The queued jobs of a run's present phase."""
     return tuple(job for job in await jobs.of_run(run.id) if job.phase is run.phase and job.state is JobState.QUEUED)
 
 

@@ -1,4 +1,4 @@
-"""Publishing queued jobs to their courses' backlogs."""
+"""Publish queued jobs to their courses' backlogs."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,17 +17,17 @@ WINDOW = 100  # unconfirmed publishes at a time
 
 
 async def publish_queued(
-    queued: Sequence[Job], *, publisher: Publisher, may_go_on: Callable[[], Awaitable[bool]] | None = None
+    queued: Sequence[Job], *, publisher: Publisher, may_continue: Callable[[], Awaitable[bool]] | None = None
 ) -> bool:
     """Publish jobs to their courses' backlogs, in order.
 
-    ``may_go_on`` is asked before each window, and False ends the publishing.
+    ``may_continue`` is called before each window of publishes; False stops the publishing.
 
     Returns:
-        Whether the broker has taken all of them; if not, those after the first refusal's window were not tried.
+        True if the broker has confirmed every job. After a refusal, later windows are not published.
     """
     for start in range(0, len(queued), WINDOW):
-        if may_go_on and not await may_go_on():
+        if may_continue and not await may_continue():
             return False
         window = queued[start : start + WINDOW]
         if not all(await asyncio.gather(*(_publish(job, publisher) for job in window))):

@@ -1,7 +1,7 @@
-"""Moving a run from phase to phase.
+"""Move a run from phase to phase.
 
-The jobs of a phase are stored first, then the run's state says so. Only a new run is stored before its jobs, since they
-follow from it; until all of them are there, none is published.
+The jobs of a phase are stored before the run's state changes. Only a new run is stored before its jobs, since the jobs
+can be derived from it; no job is published until all of them are stored.
 """
 
 from dataclasses import replace
@@ -23,12 +23,12 @@ log = structlog.get_logger(__name__)
 
 
 async def advance(run_id: str, *, runs: RunSteps, jobs: PhaseJobs) -> Step | None:
-    """Take a run's next step if its present phase is complete, or carry its order out.
+    """Take a run's next step if its present phase is complete, or carry out its order.
 
-    Safe to call at any time and by several processes at once: only one of them takes the step.
+    Safe to call at any time and from several processes at once: only one of them takes the step.
 
     Returns:
-        The step, which is still to be announced; None when there is nothing to do.
+        The step, which the caller must announce; None if there is nothing to do.
     """
     summary = await runs.summary(run_id)
     if summary is None or summary.state.is_terminal:
@@ -40,24 +40,24 @@ async def advance(run_id: str, *, runs: RunSteps, jobs: PhaseJobs) -> Step | Non
     run = await runs.get(run_id)
     if run is None or (run.state, run.round) != (summary.state, summary.round):
         return None
-    return await _go_on(run, is_published=summary.publish_at is None, runs=runs, jobs=jobs)
+    return await _continue(run, is_published=summary.publish_at is None, runs=runs, jobs=jobs)
 
 
-async def _go_on(run: Run, *, is_published: bool, runs: RunSteps, jobs: PhaseJobs) -> Step | None:
-    """Leave a phase in which no open job was found, or begin it where whoever stored the run got no further."""
+async def _continue(run: Run, *, is_published: bool, runs: RunSteps, jobs: PhaseJobs) -> Step | None:
+    """Leave a phase that has no open job, or store its jobs if the process that stored the run died before that."""
     if run.phase and not is_published:
-        # The jobs of a new run are stored after it, and may have come since somebody looked.
+        # The jobs of a new run are stored after it, perhaps since the caller's check for open jobs.
         if run.envs(run.phase) and not await jobs.count(run.id, run.phase):
             return await _store_jobs(run, run.phase, jobs=jobs)
         if await jobs.is_phase_open(run.id, run.phase):
             return None
-    # What the students' jobs came to does not matter to the run.
+    # The outcomes of students' jobs do not decide about the run.
     succeeded = run.phase in (None, Phase.STUDENTS) or await jobs.has_phase_succeeded(run.id, run.phase)
     return await _step(run, run.next_state(phase_succeeded=succeeded), runs=runs, jobs=jobs)
 
 
 async def begin(run: Run, *, runs: RunSteps, jobs: PhaseJobs) -> Step | None:
-    """Store a new run in its first phase, and then the jobs of that; None if there is a run of its id already."""
+    """Store a new run in its first phase, then the jobs of that phase; return None if the run's id is taken."""
     target = run.next_state(phase_succeeded=True)
     phase = PHASE_OF.get(target)
     now = run.started_at
@@ -98,7 +98,7 @@ async def _step(run: Run, target: RunState, *, runs: RunSteps, jobs: PhaseJobs) 
 
 
 async def _renew(run: Run, phase: Phase, now: datetime, *, jobs: PhaseJobs) -> tuple[tuple[Job, ...], tuple[Fact, ...]]:
-    """A phase begins in a later round: its jobs of earlier rounds start all over."""
+    """Restart the jobs of a phase that ran in earlier rounds; return the queued jobs of the phase, and the facts."""
     of_phase = [job for job in await jobs.of_run(run.id) if job.phase is phase]
     moves = {job.id: rerun(job.generation, run.round, now) for job in of_phase if job.round < run.round}
     moved = await jobs.move(moves)
@@ -108,7 +108,7 @@ async def _renew(run: Run, phase: Phase, now: datetime, *, jobs: PhaseJobs) -> t
 
 
 async def bring_forward(run_id: str, *, runs: RunSteps, jobs: PhaseJobs, publisher: Publisher) -> None:
-    """Let a run take every step that it can take."""
+    """Take and announce a run's steps until it waits for jobs or has ended."""
     while step := await advance(run_id, runs=runs, jobs=jobs):
         log.info("run advanced", state=step.state.slug, jobs=len(step.queued), **step.run.context)
         try:

@@ -1,4 +1,4 @@
-"""Recording what graders say: logs first, then one conditional update per job, then the facts that follow."""
+"""Record graders' events: store logs first, then update each job conditionally, then publish the facts that follow."""
 
 import asyncio
 from collections import Counter
@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 Recorded = TypeVar("Recorded")
 
-UNUSED = 1 / 3  # of a lease has to be used before it is renewed: most jobs are over by then
+UNUSED = 1 / 3  # a lease is renewed only after this fraction of it has passed: most jobs have ended by then
 MAX_LOG = 1024 * 1024  # characters of one execution's log; graders keep far less
 
 
@@ -33,28 +33,28 @@ class RecordedJobs(JobsById, JobMoves, JobLeases, Protocol):
 
 
 class RecordedLogs(Protocol):
-    """Logs that can be stored."""
+    """The operation on stored logs that recording needs."""
 
     async def put(self, logs: Sequence[JobLog]) -> None:
-        """Store logs; one that is stored already stays as it is."""
+        """Store logs; a log that is already stored stays as it is."""
 
 
 class RecordedGraders(Protocol):
     """The operations on stored graders that recording needs."""
 
     async def beat(self, heartbeats: Sequence[GraderHeartbeat], *, now: datetime) -> None:
-        """Store heartbeats as heard at ``now``; one that is older than the stored one changes nothing."""
+        """Store heartbeats as received at ``now``; a heartbeat older than the stored one changes nothing."""
 
     async def count_starts(self, starts: dict[str, int]) -> None:
-        """Add to the numbers of jobs that graders have started, by grader."""
+        """Add to graders' counts of started jobs; ``starts`` maps grader ids to numbers."""
 
     async def orders(self, grader_ids: Sequence[str]) -> dict[str, StandingOrder]:
-        """Return the standing orders of those of the graders that have been given any, by id."""
+        """Return the standing orders of graders by id; graders without an order are left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recorder:
-    """Records batches of events; recording an event again changes nothing."""
+    """Records batches of events. Recording is idempotent."""
 
     jobs: RecordedJobs
     logs: RecordedLogs
@@ -64,13 +64,13 @@ class Recorder:
     lease: timedelta
 
     async def record(self, events: Sequence[Event]) -> dict[str, Moved]:
-        """Store a batch and publish what follows from it.
+        """Store a batch and publish the facts that follow from it.
 
         Returns:
-            The jobs that the events were about, before and after; without those that are unknown.
+            The known jobs of the events, before and after, by id.
 
         Raises:
-            PublishError: A fact was not taken; the batch has to be recorded again.
+            PublishError: The broker did not take a fact; the caller must record the batch again.
         """
         about_jobs = [event for event in events if isinstance(event, JobEvent)]
         beats = [event for event in events if isinstance(event, GraderHeartbeat) and not event.gateway]
@@ -80,16 +80,16 @@ class Recorder:
         moved = await self.jobs.move(self._moves(about_jobs))
         for job in moved.values():
             if job.changed and job.after.is_terminal:
-                _remember(job.after)
+                _note_outcome(job.after)
         await reach(Point.RECORD_JOBS_STORED)
-        _note_reports(about_jobs, moved)
-        await self._note_graders(about_jobs, moved, beats)
+        _count_outcomes(about_jobs, moved)
+        await self._record_graders(about_jobs, moved, beats)
         await reach(Point.RECORD_GRADERS_STORED)
         await asyncio.gather(*(self.publisher.publish(*fact) for fact in _facts(about_jobs, moved)))
         await reach(Point.RECORD_TOLD)
         return moved
 
-    async def _note_graders(
+    async def _record_graders(
         self, events: Sequence[JobEvent], moved: dict[str, Moved], beats: Sequence[GraderHeartbeat]
     ) -> None:
         if beats:
@@ -105,11 +105,11 @@ class Recorder:
             )
             await self._stop_unwanted(beats)
             await self._repeat_orders(beats)
-        starts = Counter(e.grader_id for e in events if isinstance(e, JobStarted) and _is_news(e, moved))
+        starts = Counter(e.grader_id for e in events if isinstance(e, JobStarted) and _is_new(e, moved))
         await self.graders.count_starts(dict(starts))
 
     async def _stop_unwanted(self, beats: Sequence[GraderHeartbeat]) -> None:
-        """Tell graders again of what they run for nothing: the first command may have been lost."""
+        """Repeat the commands to stop outdated executions that graders still run: the first command may be lost."""
         jobs = await self.jobs.get_many([running.job_id for beat in beats for running in beat.running])
         for beat in beats:
             for running in beat.running:
@@ -118,7 +118,7 @@ class Recorder:
                     await self.publisher.publish(*unwanted(job, beat.grader_id, running.generation))
 
     async def _repeat_orders(self, beats: Sequence[GraderHeartbeat]) -> None:
-        """Tell graders again what is wanted of them, if they do not know: they may have been away when it was said."""
+        """Repeat standing orders to graders that have not received them, as after an interrupted connection."""
         orders = await self.graders.orders([beat.grader_id for beat in beats if not beat.leaving])
         for beat in beats:
             order = orders.get(beat.grader_id)
@@ -141,7 +141,7 @@ class Recorder:
         if event.generation != job.generation:
             log.info("stale generation", event_type=event.type, generation=event.generation, **event.context)
             return job
-        now = datetime.now(UTC)  # graders' clocks are their own
+        now = datetime.now(UTC)  # not the event's time: graders' clocks may differ
         match event:
             case JobStarted():
                 attempt = Attempt(event.execution_id, event.grader_id, event.started_at, deadline=event.deadline)
@@ -162,40 +162,40 @@ async def record_what_can_be(
     *,
     refusal: Callable[[Exception], str | None],
 ) -> Recorded:
-    """Record an event; an outcome that the store refuses without its results, and if need be without its logs.
+    """Record an event. If the store refuses an outcome, drop its results, then its logs as well.
 
     Args:
-        event: What to record.
+        event: The event to record.
         record: Records one event.
-        refusal: What the store has against a document; None for errors of other kinds.
+        refusal: Returns the store's objection to a document; None for errors of other kinds.
 
     Raises:
-        Reject: The store refuses all of that.
+        Reject: The store refuses the event, even reduced.
     """
-    left = _lighter(event)
+    reductions = _reductions(event)
     while True:
         try:
             return await record(event)
         except Exception as error:
-            why = refusal(error)
-            if why is None:
+            reason = refusal(error)
+            if reason is None:
                 raise
             about = {"event_type": event.type, **event.context}
-            log.error("the store refuses an event", reason=why, **about)  # noqa: TRY400 - a driver's error may hold all of it
-            lighten = next(left, None)
-            if lighten is None:
-                raise Reject(f"the store refuses it: {why}") from error
-            event = lighten(why)
+            log.error("the store refuses an event", reason=reason, **about)  # noqa: TRY400 - a driver's error may hold the document
+            reduce_event = next(reductions, None)
+            if reduce_event is None:
+                raise Reject(f"the store refuses it: {reason}") from error
+            event = reduce_event(reason)
 
 
-def _lighter(event: Event) -> Iterator[Callable[[str], Event]]:
-    """What to record instead of an event that the store refuses, one after another, given what it says."""
+def _reductions(event: Event) -> Iterator[Callable[[str], Event]]:
+    """Yield ever smaller replacements for an event that the store refuses, each made from the store's objection."""
     if isinstance(event, JobFinished):
         yield event.without_results
-        yield lambda why: event.without_results(why).without_logs()
+        yield lambda reason: event.without_results(reason).without_logs()
 
 
-def _remember(job: Job) -> None:
+def _note_outcome(job: Job) -> None:
     fault_history.note(
         "outcome",
         run=job.run_id,
@@ -206,7 +206,7 @@ def _remember(job: Job) -> None:
     )
 
 
-def _note_reports(events: Sequence[JobEvent], moved: Mapping[str, Moved]) -> None:
+def _count_outcomes(events: Sequence[JobEvent], moved: Mapping[str, Moved]) -> None:
     for event in events:
         if not isinstance(event, JobFinished):
             continue
@@ -218,7 +218,7 @@ def _note_reports(events: Sequence[JobEvent], moved: Mapping[str, Moved]) -> Non
 
 
 def _refusal(event: JobFinished, moved: Moved | None) -> metrics.Refusal | None:
-    """Why an outcome was not taken; None if it was."""
+    """The reason for ignoring an outcome; None if it was recorded."""
     if moved is None:
         return metrics.Refusal.UNKNOWN
     if event.generation != moved.before.generation:
@@ -234,13 +234,13 @@ def _log(event: JobFinished) -> JobLog:
     return JobLog(event.job_id, event.execution_id, event.stdout[:MAX_LOG], event.stderr[:MAX_LOG])
 
 
-def _is_news(event: JobStarted, moved: dict[str, Moved]) -> bool:
+def _is_new(event: JobStarted, moved: dict[str, Moved]) -> bool:
     job = moved.get(event.job_id)
     return job is not None and all(a.execution_id != event.execution_id for a in job.before.attempts)
 
 
 def _facts(events: Sequence[JobEvent], moved: dict[str, Moved]) -> list[Fact]:
-    """What the rest of the system must hear. An outcome is told again whenever somebody reports one."""
+    """Return the facts to publish. A final outcome is published again each time that a grader reports one."""
     unknown = {event.job_id for event in events} - moved.keys()
     if unknown:
         log.warning("events of unknown jobs", jobs=sorted(unknown))
@@ -264,5 +264,5 @@ def _is_unwanted(event: JobStarted, moved: dict[str, Moved]) -> bool:
 
 
 def _is_outdated(job: Job, generation: int, execution_id: str) -> bool:
-    """Whether an execution's outcome would not count any more."""
+    """Return whether an execution's outcome no longer counts."""
     return job.generation != generation or (job.is_terminal and job.execution_id != execution_id)

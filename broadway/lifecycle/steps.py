@@ -1,4 +1,4 @@
-"""Steps of a run: what one step leaves to be published, and the stores that steps read and write."""
+"""Steps of a run: the jobs and facts that a step publishes, and the stores that steps read and write."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,10 @@ class RunSteps(RunSummaries, Protocol):
         """Store an order, which starts a new round; return False if the run has changed since it was read."""
 
     async def hold(self, run: Run, state: RunState, since: datetime, until: datetime) -> bool:
-        """Postpone publishing by other processes; return False if ``since`` is out of date."""
+        """Postpone from ``since`` to ``until`` the time when other processes publish a run's jobs.
+
+        Returns False if the stored time is not ``since``, or the run has changed.
+        """
 
     async def mark_published(self, run: Run, state: RunState) -> None:
         """Record that all jobs of a phase are published, unless the run has changed since it was read."""
@@ -40,13 +43,13 @@ class PhaseJobs(JobsOfRuns, JobMoves, Protocol):
     """The operations on stored jobs that steps need."""
 
     async def insert(self, planned: Sequence[PlannedJob]) -> None:
-        """Store new jobs; those whose id is taken stay as they are."""
+        """Store new jobs; a stored job with the same id stays as it is."""
 
     async def count(self, run_id: str, phase: Phase) -> int:
         """Return how many jobs of a phase are stored."""
 
     async def is_phase_open(self, run_id: str, phase: Phase) -> bool:
-        """Return whether a stored job of a phase has not finished."""
+        """Return whether a phase has a stored job that has not finished."""
 
     async def has_phase_succeeded(self, run_id: str, phase: Phase) -> bool:
         """Return whether every stored job of a phase has succeeded."""
@@ -67,7 +70,7 @@ class Step:
 
 
 async def complete(run_id: str, *, runs: RunSteps, jobs: PhaseJobs) -> None:
-    """Store those jobs of a run's present phase that are missing."""
+    """Store the missing jobs of a run's present phase."""
     run = await runs.get(run_id)
     if run and run.phase and await jobs.count(run_id, run.phase) < len(run.envs(run.phase)):
         await jobs.insert(plan_jobs(run, run.phase, run.started_at))
@@ -79,7 +82,7 @@ def publish_at(now: datetime, queued: Sequence[Job]) -> datetime | None:
 
 
 def rerun(generation: int, round_: int, now: datetime) -> Move:
-    """The move that starts a job again, unless it has left ``generation``."""
+    """The move that restarts a job, unless its generation has changed from ``generation``."""
     return lambda job: job.rerun(generation, round_, now)
 
 

@@ -1,4 +1,4 @@
-"""The operations on stored data that several use cases need, each with its promise. Stores compose them."""
+"""Protocols for the stored data that several use cases need, with a promise per method. Use cases combine them."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -58,7 +58,7 @@ class JobLeases(Protocol):
 
 
 class RunSummaries(Protocol):
-    """Runs without what may be large."""
+    """Runs without their rosters and configs, which may be large."""
 
     async def summary(self, run_id: str) -> Run | None:
         """Return a run without its roster and config, or None."""
@@ -68,7 +68,7 @@ class AssignmentConfigs(Protocol):
     """The configs of assignments."""
 
     async def get(self, course: str, assignment: str) -> dict[str, Any] | None:
-        """Return a config as it was posted, absent keys as None; None if there is no such assignment."""
+        """Return a config as it was posted, absent keys as None; None if the assignment does not exist."""
 
 
 class AssignmentRosters(Protocol):
@@ -96,4 +96,4 @@ class GradersById(Protocol):
     """Graders, one at a time."""
 
     async def get(self, grader_id: str) -> Grader | None:
-        """Return a grader, however it has joined, or None."""
+        """Return a grader, no matter how it joined, or None."""

@@ -1,4 +1,4 @@
-"""A private RabbitMQ node, with everything it owns in one directory."""
+"""A private RabbitMQ node, with all its files in one directory."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from broadway.local.secret import kept, write
 
 NAME = "broadway"  # of the virtual host and of its user
 
-# The packages' wrapper on the PATH changes to a system user, who may not read a private directory.
+# The package's wrapper on the PATH switches to a system user, which may not read a private directory.
 SERVERS = ("/usr/lib/rabbitmq/bin/rabbitmq-server", "rabbitmq-server")
 
 PLUGINS = ("rabbitmq_management", "rabbitmq_management_agent", "rabbitmq_prelaunch", "rabbitmq_web_dispatch")
@@ -39,7 +39,7 @@ log.console.level = info
 log.file = false
 """
 
-# Names are looked up in this file alone: no resolver process, no dependence on the machine's own.
+# Host names are resolved from this file alone: no resolver process, no dependence on the machine's resolver.
 NAMES = "{lookup, [file]}.\n"
 
 LOOPBACK = "127.0.0.1"
@@ -47,9 +47,10 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Member:
-    """A node's place in a cluster, whose nodes are on loopback addresses of one machine.
+    """A node's membership in a cluster whose nodes are on loopback addresses of one machine.
 
-    `addresses` has all nodes by host name; they share the port for each other, the cookie and the password.
+    `addresses` maps the host name of every node to its address. The nodes share the distribution port, the cookie and
+    the password.
     """
 
     host: str
@@ -66,7 +67,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Broker:
-    """A node that takes connections."""
+    """A running node that accepts connections."""
 
     amqp_url: str = field(repr=False)
     management_url: str
@@ -77,12 +78,12 @@ class Broker:
 
     @property
     def pid(self) -> int:
-        """The process id of the node's Erlang machine itself."""
+        """The process id of the node's Erlang VM."""
         return self.child.pid
 
     @property
     def administration(self) -> str:
-        """The management API's address with the login of its administrator."""
+        """The management API's address, with the administrator's login."""
         return self.management_url.replace("://", f"://{self.username}:{self.password}@")
 
     async def ended(self) -> ChildError:
@@ -101,11 +102,11 @@ async def broker(
     address: str = LOOPBACK,
     servers: Sequence[str] = SERVERS,
 ) -> AsyncIterator[Broker]:
-    """Run a node over the data in `directory`, on free ports unless they are given.
+    """Run a node on the data in `directory`, on free ports unless they are given.
 
-    It is alone, at `address`, or a member of a cluster. The first of `servers` that is on the PATH is run.
+    The node is standalone, at `address`, or a member of a cluster. It runs the first of `servers` on the PATH.
 
-    Raises MissingError without RabbitMQ, ChildError when the node is not ready `within` seconds.
+    Raises MissingError if RabbitMQ is not installed, ChildError if the node is not ready `within` seconds.
     """
     home, server = absolute(directory), _server(servers)
     free, free_management, distribution = free_ports(3)
@@ -142,7 +143,7 @@ def _new_name() -> str:
 
 
 async def _serves(client: httpx2.AsyncClient, port: int) -> bool:
-    """Tell whether the node lets its user in and listens on `port`, which it does last of all."""
+    """Return whether the node accepts logins and listens on `port`, the last step of its start."""
     try:
         answers = [
             await client.get(f"/api/health/checks/{check}") for check in (f"port-listener/{port}", "virtual-hosts")
@@ -161,10 +162,10 @@ def _prepare(home: Path, server: str, config: str, addresses: Mapping[str, str])
 
 
 def _trim(server: Path, scripts: Path) -> None:
-    """Link the server's files into `server`, but of its plugins only those in use.
+    """Link the server's files into `server`, without the plugins of RabbitMQ that are not in use.
 
-    Erlang looks into the directory of every plugin for every module that it loads: 40 directories
-    less make a start about 4 s shorter.
+    Erlang searches every plugin's directory for every module that it loads: 40 directories less shorten the start by
+    about 4 s.
     """
     shutil.rmtree(server, ignore_errors=True)
     (server / "plugins").mkdir(parents=True)
@@ -177,23 +178,23 @@ def _trim(server: Path, scripts: Path) -> None:
 
 
 def _tuple(address: str) -> str:
-    """An address as Erlang writes it."""
+    """Return an address as an Erlang tuple."""
     return f"{{{address.replace('.', ',')}}}"
 
 
 def _environment(home: Path, node: str, address: str, distribution: int) -> dict[str, str]:
-    """Return the node's whole environment; nothing of the machine's own RabbitMQ settings gets in.
+    """Return the node's complete environment, without the machine's own RabbitMQ settings.
 
-    A node whose name and distribution port are given to Erlang itself needs no epmd, the port mapper
-    that every Erlang node otherwise leaves running behind it.
+    Erlang itself gets the node's name and distribution port, so the node needs no epmd, the port mapper that every
+    Erlang node otherwise starts and leaves running.
     """
     erlang = f"-sname {node} -start_epmd false -erl_epmd_port {distribution}"
     return {
         "PATH": os.environ["PATH"],
-        "HOME": str(home),  # where Erlang looks for its cookie
+        "HOME": str(home),  # Erlang reads its cookie there
         "LANG": "C.UTF-8",
         "ERL_INETRC": str(home / "inetrc"),
-        "RUNNING_UNDER_SYSTEMD": "true",  # the start script becomes the node, with no shell in between
+        "RUNNING_UNDER_SYSTEMD": "true",  # the start script execs the node, so no shell stays between
         "RABBITMQ_SCRIPTS_DIR": str(home / "server" / "sbin"),
         "RABBITMQ_NODENAME": node,
         "RABBITMQ_CONF_ENV_FILE": "/dev/null",

@@ -1,4 +1,4 @@
-"""A container engine: the machine's own when there is one, a private one otherwise."""
+"""A container engine: the machine's own if it runs, or else a private one."""
 
 import asyncio
 import json
@@ -19,13 +19,13 @@ from broadway.local.network import bridge
 from broadway.local.processes import Child, ChildError, MissingError, absolute, child, output
 
 DEFAULT = "unix:///var/run/docker.sock"
-HYBRID = Path("/sys/fs/cgroup/unified")  # version 2 of control groups, where version 1 is used
+HYBRID = Path("/sys/fs/cgroup/unified")  # mount point of cgroups v2 on hosts that use v1
 NEEDED: Mapping[str, str] = {"dockerd": "docker.io", "iptables": "iptables", "ip": "iproute2"}
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A Docker Engine that answers at `docker_host`; `child` is set when it is a private one."""
+    """A Docker Engine that answers at `docker_host`; `child` is set for a private engine."""
 
     docker_host: str
     child: Child | None = None
@@ -37,11 +37,11 @@ class Engine:
     @property
     def pid(self) -> int:
         """The process id of a private engine's daemon."""
-        assert self.child is not None  # noqa: S101 - the machine's own is none of ours
+        assert self.child is not None  # noqa: S101 - only a private engine is our child
         return self.child.pid
 
     async def ended(self) -> ChildError:
-        """Return once a private engine has ended; never, for the machine's own."""
+        """Wait for the end of a private engine, and return the error; for the machine's own engine wait forever."""
         while self.child is None:
             await asyncio.Event().wait()
         return await self.child.ended()
@@ -56,25 +56,25 @@ async def engine(
     within: float = 60,
     needed: Mapping[str, str] = NEEDED,
 ) -> AsyncIterator[Engine]:
-    """Yield the engine at DOCKER_HOST or at the default socket, or else run one over `directory`.
+    """Yield the engine at DOCKER_HOST or at the default socket, or else run a private one on `directory`.
 
-    `needed` are the programs that a private engine needs, with the packages that have them.
+    `needed` maps the programs that a private engine needs to their packages.
 
-    Raises MissingError when that would need packages or rights that are not there, ChildError when
-    the engine is not ready `within` seconds.
+    Raises MissingError if these packages or root's rights are missing, ChildError if the engine is not ready `within`
+    seconds.
     """
     host = env.get("DOCKER_HOST", DEFAULT)
     if await answers(host):
         yield Engine(host)
         return
-    _demand(host, needed)
+    _require(host, needed)
     async with private(directory, log=log, within=within) as own:
         yield own
 
 
 @asynccontextmanager
 async def private(home: Path, *, log: Path | None = None, within: float = 60) -> AsyncIterator[Engine]:
-    """Run an engine whose images stay in `home`; nothing else stays when it ends."""
+    """Run an engine that keeps its images in `home`; all else is removed when it ends."""
     async with ground(home) as place, daemon(place, log=log, within=within) as running:
         try:
             yield running
@@ -84,14 +84,14 @@ async def private(home: Path, *, log: Path | None = None, within: float = 60) ->
 
 @dataclass(frozen=True)
 class Ground:
-    """What an engine's daemon needs around it; it may start there more than once."""
+    """The directories and the network of an engine, whose daemon may start there more than once."""
 
     home: Path
     key: str
 
     @property
     def run(self) -> Path:
-        return Path("/run", f"broadway-{self.key}")  # a socket's path has to be short
+        return Path("/run", f"broadway-{self.key}")  # a socket's path must be short
 
     @property
     def network(self) -> str:
@@ -104,7 +104,7 @@ class Ground:
 
 @asynccontextmanager
 async def ground(home: Path) -> AsyncIterator[Ground]:
-    """The directories and the network of an engine over `home`; at the end nothing but its images is left."""
+    """Set up the directories and the network of an engine; at the end remove all but the images in `home`."""
     home = absolute(home)
     place = Ground(home, sha256(bytes(home)).hexdigest()[:8])
     async with _swept(place.run, home), bridge(place.network):
@@ -113,7 +113,7 @@ async def ground(home: Path) -> AsyncIterator[Ground]:
 
 @asynccontextmanager
 async def daemon(place: Ground, *, log: Path | None = None, within: float = 60) -> AsyncIterator[Engine]:
-    """The daemon itself, and nothing of what its containers may leave behind."""
+    """Run the daemon alone. It does not remove what its containers leave behind; `ground` does."""
     log = log or place.home / "engine.log"
     async with child("dockerd", _command(place), log=log, grace=30) as running:
         await running.until(partial(answers, place.docker_host), within=within)
@@ -121,7 +121,7 @@ async def daemon(place: Ground, *, log: Path | None = None, within: float = 60) 
 
 
 async def answers(host: str) -> bool:
-    """Tell whether a Docker Engine answers at `host`, as in DOCKER_HOST."""
+    """Return whether a Docker Engine answers at `host`, an address as in DOCKER_HOST."""
     try:
         async with _client(host) as client:
             return (await client.get("/_ping")).text == "OK"
@@ -130,9 +130,9 @@ async def answers(host: str) -> bool:
 
 
 async def describe(host: str) -> dict[str, Any]:
-    """What an engine says of itself, as `docker info` has it.
+    """Return an engine's description of itself, as `docker info` prints it.
 
-    Raises httpx2.HTTPError when none answers, httpx2.InvalidURL when the address is no such.
+    Raises httpx2.HTTPError if no engine answers, httpx2.InvalidURL if the address is invalid.
     """
     async with _client(host) as client:
         answer = await client.get("/info")
@@ -147,10 +147,10 @@ def _client(host: str) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(base_url=f"http://{place}", timeout=5)
 
 
-def _demand(host: str, needed: Mapping[str, str]) -> None:
-    absent = sorted({package for program, package in needed.items() if shutil.which(program) is None})
-    if absent:
-        raise MissingError(f"no Docker Engine answers at {host}: start one, or install {', '.join(absent)}")
+def _require(host: str, needed: Mapping[str, str]) -> None:
+    missing = sorted({package for program, package in needed.items() if shutil.which(program) is None})
+    if missing:
+        raise MissingError(f"no Docker Engine answers at {host}: start one, or install {', '.join(missing)}")
     if os.geteuid() != 0:
         raise MissingError(f"no Docker Engine answers at {host}, and only root can run a private one")
 
@@ -165,7 +165,7 @@ def _command(place: Ground) -> list[str]:
 
 
 async def _empty(host: str) -> None:
-    """Remove what containers and networks there are, so that the engine need not wait for them to stop."""
+    """Remove all containers and networks, so that the engine need not wait for them when it stops."""
     with suppress(httpx2.HTTPError):
         async with _client(host) as client:
             for container in (await client.get("/containers/json", params={"all": True})).json():
@@ -175,7 +175,7 @@ async def _empty(host: str) -> None:
 
 @asynccontextmanager
 async def _swept(run: Path, home: Path) -> AsyncIterator[None]:
-    """Leave no process, mount or file of an engine behind, however it ended."""
+    """Remove the processes, mounts and files of an engine at the end, however it ended."""
     _make(run)
     try:
         yield
@@ -188,12 +188,12 @@ async def _swept(run: Path, home: Path) -> AsyncIterator[None]:
 
 def _make(run: Path) -> None:
     run.mkdir(mode=0o700, exist_ok=True)
-    # So that the machine's own is not read.
+    # A file of our own, so that the engine does not read the machine's.
     (run / "daemon.json").write_text(json.dumps({"runtimes": _runtimes(run)}))
 
 
 def _runtimes(run: Path) -> dict[str, Any]:
-    """The runtimes that this machine has beside the engine's own: gVisor, whose sandboxes get no network here; crun."""
+    """Return this machine's runtimes besides the engine's own: crun, and gVisor, here without a network."""
     arguments = {"runsc": ["--network=none"], "crun": []}
     found = {name: shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin") for name in arguments}
     if found["crun"] and HYBRID.is_mount():
@@ -202,7 +202,7 @@ def _runtimes(run: Path) -> dict[str, Any]:
 
 
 def _without_hybrid(crun: str, program: Path) -> str:
-    """A program that is crun on hosts that have both versions of control groups, which crun itself refuses to see."""
+    """Write a wrapper of crun for hosts with cgroups v1 and v2, which crun refuses; return its path."""
     program.write_text(f"""#!/bin/sh
 exec unshare --mount sh -c 'umount {HYBRID} && exec {crun} "$@"' crun "$@"
 """)

@@ -1,4 +1,4 @@
-"""A bridge of one's own for a private container engine, and the machine's network as it was before."""
+"""A separate bridge for a private container engine, which leaves the machine's network as it was."""
 
 import asyncio
 import json
@@ -21,10 +21,10 @@ TABLES = ("filter", "nat", "raw")
 
 @asynccontextmanager
 async def bridge(name: str) -> AsyncIterator[str]:
-    """Set up the bridge `name` and yield its address, which containers see as their gateway.
+    """Set up the bridge `name` and yield its address, which is the gateway of its containers.
 
-    At the end the bridge is gone, with every packet filter rule that names it. When no other engine's
-    rules remain, so are the engine's chains, and forwarding is as it was.
+    At the end, remove the bridge and every packet filter rule that names it. If no other engine's rules remain, also
+    remove the engine's chains, and restore the settings of forwarding.
     """
     await _remove(name)
     before = _forwarding(), await _policy()
@@ -41,7 +41,7 @@ def _forwarding() -> str:
 
 
 async def _policy() -> list[str]:
-    """Return the arguments that set the policy for forwarded packets as it is now."""
+    """Return the arguments that set the current policy for forwarded packets."""
     return (await output("iptables", "--wait", "--list-rules", "FORWARD")).splitlines()[0].split()
 
 
@@ -53,8 +53,8 @@ async def _restore(forwarding: str, policy: list[str]) -> None:
 async def _add(name: str) -> str:
     subnet = await _subnet(zlib.crc32(name.encode()))
     address = str(subnet[1])
-    # Left to itself a bridge takes the lowest address of its ports, which come and go: containers that know the
-    # gateway by its old address then talk to nobody until they ask again.
+    # By default a bridge has the lowest hardware address of its ports, which come and go: containers that have cached
+    # an earlier address of the gateway then lose their packets until they resolve it again.
     await output("ip", "link", "add", name, "address", _hardware_address(subnet[1]), "type", "bridge")
     await output("ip", "address", "add", f"{address}/{subnet.prefixlen}", "dev", name)
     await output("ip", "link", "set", name, "up")
@@ -62,12 +62,12 @@ async def _add(name: str) -> str:
 
 
 def _hardware_address(address: IPv4Address) -> str:
-    """A locally administered address, made of an IP address as Docker does for containers."""
+    """Return a locally administered address that is made of an IP address, as Docker's are for containers."""
     return "02:42:" + ":".join(f"{byte:02x}" for byte in address.packed)
 
 
 async def _subnet(seed: int) -> IPv4Network:
-    """Return a /24 that no route of this machine touches; equal seeds prefer equal ones."""
+    """Return a /24 that overlaps no route of this machine. The search starts at the seed."""
     routes = json.loads(await output("ip", "-json", "-4", "route"))
     taken = [IPv4Network(route["dst"]) for route in routes if route["dst"] != "default"]
     for each in range(256):
@@ -78,15 +78,18 @@ async def _subnet(seed: int) -> IPv4Network:
 
 
 async def _remove(name: str) -> bool:
-    """Remove the bridge and its rules; tell whether the engine's chains went as well."""
+    """Remove the bridge and its rules; return whether the engine's chains were removed, too."""
     if name in {each for _, each in socket.if_nameindex()}:
         await output("ip", "link", "delete", name)
-    gone = [await _clear(program, name) for program in PROGRAMS if shutil.which(program)]
-    return any(gone)
+    cleared = [await _clear(program, name) for program in PROGRAMS if shutil.which(program)]
+    return any(cleared)
 
 
 async def _clear(program: str, name: str) -> bool:
-    """Remove what names the interface `name`, and all that engines set up unless another one runs."""
+    """Remove the rules that name an interface, and the engines' chains unless another engine runs.
+
+    Return whether chains were removed.
+    """
     tables = [Table(program, table) for table in TABLES]
     for table in tables:
         await table.delete([rule for rule in await table.rules() if name in rule])
@@ -98,12 +101,12 @@ async def _clear(program: str, name: str) -> bool:
 
 
 def _serves_another(rule: list[str]) -> bool:
-    """Tell whether a rule of some engine's names an interface, which is another engine's when ours is gone."""
+    """Return whether an engine's rule names an interface. With ours removed, it is another engine's."""
     return not {"-i", "-o"}.isdisjoint(rule) and any(word.startswith("DOCKER") for word in rule)
 
 
 class Table:
-    """One table of one packet filter; a rule is the list of arguments that would add it."""
+    """One table of one packet filter. A rule is the list of arguments that adds it."""
 
     def __init__(self, program: str, table: str) -> None:
         self._command = (program, "--wait", "--table", table)
@@ -120,7 +123,7 @@ class Table:
             await output(*self._command, "--delete", *rule[1:])
 
     async def drop_chains(self, rules: list[list[str]]) -> bool:
-        """Drop the engines' chains and the rules that lead there; tell whether there were any."""
+        """Drop the engines' chains and the rules that jump to them; return whether there were any chains."""
         chains = [rule[1] for rule in rules if rule[0] == "-N" and rule[1].startswith("DOCKER")]
         await self.delete([rule for rule in rules if rule[0] == "-A" and not set(chains).isdisjoint(rule)])
         for each in chains:

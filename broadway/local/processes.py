@@ -1,4 +1,4 @@
-"""Child processes that live no longer than their parent."""
+"""Child processes that do not outlive their parent."""
 
 import asyncio
 import os
@@ -10,27 +10,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
 
-POLL = 0.05  # seconds between two looks
-AFTER_KILL = 30  # seconds that the end of a killed process is waited for
+POLL = 0.05  # seconds between two checks
+AFTER_KILL = 30  # seconds to wait for the end of a killed process
 TAIL = 15  # lines of a log that an error shows
-FIRST_PORT = 10_000  # of those that are looked at for a free one
+FIRST_PORT = 10_000  # the lowest port to try
 
 
 class LocalError(RuntimeError):
-    """What keeps something local from running: a sentence for the operator."""
+    """A local service cannot run; the message is a sentence for the operator."""
 
 
 class MissingError(LocalError):
-    """Something is not installed; the message says what to install."""
+    """A package or a right is missing; the message names it."""
 
 
 class ChildError(LocalError):
-    """A child ended early or never got ready; the message names its log and shows the end of it."""
+    """A child ended early or was not ready in time; the message has the path and the end of its log."""
 
 
 @dataclass(frozen=True)
 class Child:
-    """A running child process; what it prints is appended to `log`."""
+    """A running child process; its output is appended to `log`."""
 
     name: str
     log: Path
@@ -41,7 +41,7 @@ class Child:
         return self.process.pid
 
     async def ended(self) -> ChildError:
-        """Return, once the child has ended, the error that says so."""
+        """Wait for the end of the child, and return the error that reports it."""
         return self.failure(f"ended with status {await self.process.wait()}")
 
     async def until(self, answers: Callable[[], Awaitable[bool]], *, within: float) -> None:
@@ -58,8 +58,8 @@ class Child:
                 raise await self.ended()
             await asyncio.sleep(POLL)
 
-    def failure(self, what: str) -> ChildError:
-        return ChildError(f"{self.name} {what}; the end of its log {self.log}:\n{tail(self.log)}")
+    def failure(self, event: str) -> ChildError:
+        return ChildError(f"{self.name} {event}; the end of its log {self.log}:\n{tail(self.log)}")
 
 
 @asynccontextmanager
@@ -71,10 +71,10 @@ async def child(
     env: Mapping[str, str] | None = None,
     grace: float = 10,
 ) -> AsyncIterator[Child]:
-    """Run `command` in its own session for as long as the context lasts.
+    """Run `command` in a session of its own for as long as the context lasts.
 
-    At the end it gets SIGTERM and `grace` seconds; then its whole process group gets SIGKILL.
-    It gets SIGTERM as well when this process dies without coming to that.
+    At the end the child gets SIGTERM and `grace` seconds; then its whole process group gets SIGKILL. The child also
+    gets SIGTERM if this process dies before that.
     """
     process = await _spawn(command, log, env)
     try:
@@ -107,25 +107,25 @@ async def _stop(process: asyncio.subprocess.Process, grace: float) -> None:
     finally:  # also when a second cancellation cuts the grace short
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    with suppress(TimeoutError):  # nobody can do more
+    with suppress(TimeoutError):  # nothing more can be done
         async with asyncio.timeout(AFTER_KILL):
             await process.wait()
 
 
 async def output(*command: str) -> str:
-    """Return what `command` prints; raise LocalError with its complaint when it fails."""
+    """Return the output of `command`; raise LocalError with its error messages if it fails."""
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
-    printed, complaint = await process.communicate()
+    stdout, stderr = await process.communicate()
     if process.returncode:
-        raise LocalError(f"{' '.join(command)}: {complaint.decode(errors='replace').strip()}")
-    return printed.decode()
+        raise LocalError(f"{' '.join(command)}: {stderr.decode(errors='replace').strip()}")
+    return stdout.decode()
 
 
 def tail(log: Path, lines: int = TAIL) -> str:
     with suppress(FileNotFoundError):
         return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
-    return "(there is none)"
+    return "(there is no log)"
 
 
 def absolute(path: Path) -> Path:
@@ -133,17 +133,17 @@ def absolute(path: Path) -> Path:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return `count` different TCP ports that nobody listens on at 127.0.0.1 now.
+    """Return `count` different TCP ports on which no process listens at 127.0.0.1 now.
 
-    The system gives none of them to a connection, as it might otherwise before somebody listens there, or while a
-    server that is to come back is away.
+    They are outside the range from which the system takes ports for connections. It could otherwise take one before
+    its server listens, or while the server restarts.
     """
     candidates = range(FIRST_PORT, max(_first_port_of_connections(), FIRST_PORT + 10_000))
     with ExitStack() as held:
         found: list[int] = []
         while len(found) < count:
             port = SystemRandom().choice(candidates)
-            with suppress(OSError):  # somebody listens there, or we do
+            with suppress(OSError):  # the port is in use
                 held.enter_context(socket.create_server(("127.0.0.1", port)))
                 found.append(port)
         return found
@@ -154,7 +154,7 @@ def _first_port_of_connections() -> int:
 
 
 async def accepts(port: int) -> bool:
-    """Tell whether somebody takes TCP connections on `port` of 127.0.0.1."""
+    """Return whether a server accepts TCP connections on `port` of 127.0.0.1."""
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:

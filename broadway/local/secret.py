@@ -1,4 +1,4 @@
-"""Small values that a directory keeps: passwords, tokens, names."""
+"""Small values in files: passwords, tokens, names."""
 
 import os
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from secrets import token_urlsafe
 
 
 def kept(path: Path, new: Callable[[], str] = token_urlsafe) -> str:
-    """Return the text in `path`; the first time, write what `new` makes, readable by its owner only."""
+    """Return the text in `path`. If the file is missing, first write the result of `new` to it."""
     try:
         return path.read_text()
     except FileNotFoundError:
@@ -18,7 +18,7 @@ def kept(path: Path, new: Callable[[], str] = token_urlsafe) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Put `text` into `path` in one step, with mode 0600."""
+    """Write `text` to `path` atomically, with mode 0600."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)

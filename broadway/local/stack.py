@@ -1,4 +1,4 @@
-"""All of Broadway on one machine: broker, store and engine, the API over them, graders over that."""
+"""All of Broadway on one machine: first broker, store and engine, then the API, then graders."""
 
 import asyncio
 import os
@@ -20,15 +20,15 @@ from broadway.local.secret import kept
 from broadway.local.store import store
 from broadway.local.supervisor import Supervisor
 
-START = 60  # seconds that the API gets to become ready
-DRAIN = 60  # seconds that a grader gets to finish or give back what it runs
+START = 60  # seconds for the API to become ready
+DRAIN = 60  # seconds for a grader to finish or give back its jobs
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class UpOptions:
-    """What `broadway up` can be told; an address of a broker or store stands for one not to start."""
+    """The options of `broadway up`. With the address of a broker or a store, it does not start one."""
 
     directory: Path = Path(".broadway/up")
     bind_addr: str = "127.0.0.1"
@@ -49,7 +49,7 @@ class UpOptions:
 
     @property
     def api(self) -> str:
-        """The API's address as seen from this machine."""
+        """The API's address for clients on this machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.bind_addr, self.bind_addr)
         return f"http://{host}:{self.bind_port}"
 
@@ -60,7 +60,7 @@ class UpOptions:
 
 @dataclass(frozen=True)
 class Foundations:
-    """What the services stand on; `node` is None when somebody else runs the broker."""
+    """The broker, store and engine of the services; `node` is None if the broker is not started here."""
 
     amqp_url: str = field(repr=False)
     mongodb_dsn: str = field(repr=False)
@@ -70,7 +70,7 @@ class Foundations:
 
 @dataclass(frozen=True)
 class Stack:
-    """Where everything is, once it is ready."""
+    """A running stack: the cluster token, and the broker, store and engine."""
 
     token: str = field(repr=False)
     foundations: Foundations
@@ -78,12 +78,12 @@ class Stack:
 
 @asynccontextmanager
 async def stack(options: UpOptions, say: Say) -> AsyncIterator[Stack]:
-    """Run everything; at the end graders go first, since they drain, then the API, then the rest.
+    """Run all services. At the end stop the graders first, since they drain, then the API, then the rest.
 
-    Raises LocalError when something does not start. What breaks later is started again, in its old
-    place, and `say` told.
+    Raises LocalError if a service does not start. A service that fails later is reported to `say` and restarted, with
+    the same data and ports.
     """
-    _demand_free(options.bind_addr, options.bind_port)
+    _require_free(options.bind_addr, options.bind_port)
     token = options.token or kept(options.directory / "token")
     async with Supervisor(say) as below, Supervisor(say) as control, Supervisor(say) as graders:
         foundations = await _foundations(below, options)
@@ -94,15 +94,15 @@ async def stack(options: UpOptions, say: Say) -> AsyncIterator[Stack]:
         yield Stack(token, foundations)
 
 
-async def _foundations(keeper: Supervisor, options: UpOptions) -> Foundations:
-    """Start side by side what is not given; the ports stay the same over restarts."""
+async def _foundations(supervisor: Supervisor, options: UpOptions) -> Foundations:
+    """Start the broker, the store and the engine concurrently, unless they are given. Restarts keep the ports."""
     home, logs, ports = options.directory, options.log_dir, free_ports(3)
     run_broker = partial(broker, home / "broker", port=ports[0], management_port=ports[1], log=logs / "broker.log")
     run_store = partial(store, home / "store", port=ports[2], log=logs / "store.log")
     run_engine = partial(engine, home / "engine", log=logs / "engine.log")
-    nodes = None if options.amqp_url else keeper.keep(run_broker)
-    stores = None if options.mongodb_dsn else keeper.keep(run_store)
-    engines = keeper.keep(run_engine)
+    nodes = None if options.amqp_url else supervisor.keep(run_broker)
+    stores = None if options.mongodb_dsn else supervisor.keep(run_store)
+    engines = supervisor.keep(run_engine)
     starting: list[asyncio.Future[Any] | None] = [nodes, stores, engines]
     await asyncio.gather(*filter(None, starting))
     node = await nodes if nodes else None
@@ -113,7 +113,7 @@ async def _foundations(keeper: Supervisor, options: UpOptions) -> Foundations:
 
 @asynccontextmanager
 async def api(options: UpOptions, token: str, foundations: Foundations) -> AsyncIterator[Child]:
-    """Run the control plane; ready when `/readyz` says so."""
+    """Run the control plane, and yield once `/readyz` reports it as ready."""
     command = [
         *options.api_command,
         *("--bind-addr", options.bind_addr, "--bind-port", str(options.bind_port)),
@@ -134,7 +134,7 @@ async def api(options: UpOptions, token: str, foundations: Foundations) -> Async
 
 @asynccontextmanager
 async def grader(options: UpOptions, token: str, foundations: Foundations, grader_id: str) -> AsyncIterator[Child]:
-    """Run a grader; it says itself to the API when it is ready for jobs."""
+    """Run a grader. It reports to the API itself once it is ready for jobs."""
     command = [
         *options.grader_command,
         *("--api-host", options.api, "--slots", str(options.slots)),
@@ -157,7 +157,7 @@ async def _is_ready(client: httpx2.AsyncClient) -> bool:
         return False
 
 
-def _demand_free(addr: str, port: int) -> None:
+def _require_free(addr: str, port: int) -> None:
     try:
         socket.create_server((addr, port), family=socket.AF_INET6 if ":" in addr else socket.AF_INET).close()
     except OSError as error:

@@ -13,7 +13,7 @@ from broadway.local.processes import Child, ChildError, MissingError, accepts, c
 
 @dataclass(frozen=True)
 class Store:
-    """A server that takes connections on 127.0.0.1."""
+    """A running server that accepts connections on 127.0.0.1."""
 
     dsn: str
     child: Child
@@ -30,15 +30,15 @@ class Store:
 async def store(
     directory: Path, *, port: int | None = None, log: Path | None = None, within: float = 60
 ) -> AsyncIterator[Store]:
-    """Run a server over the data in `directory`, on a free port unless one is given.
+    """Run a server on the data in `directory`, on a free port unless one is given.
 
-    Acknowledged writes with `j: true` survive a kill. Raises MissingError without the package,
-    ChildError when the server is not ready `within` seconds.
+    Acknowledged writes with `j: true` survive a kill. Raises MissingError if the package is not installed, ChildError
+    if the server is not ready `within` seconds.
     """
     port = port or free_ports(1)[0]
     command = _command(directory, port)
     async with child("SecantusDB", command, log=log or directory / "store.log") as running:
-        # The server opens its storage before its port: a connection that it takes, it serves.
+        # The server opens its storage before its port, so once it accepts connections it is ready.
         await running.until(partial(accepts, port), within=within)
         yield Store(f"mongodb://127.0.0.1:{port}/?directConnection=true&retryWrites=false", running)
 
@@ -46,12 +46,12 @@ async def store(
 def _command(home: Path, port: int) -> list[str]:
     config = home / "secantusd.toml"
     home.mkdir(parents=True, exist_ok=True)
-    config.touch()  # empty, so that no other one is looked for
+    config.touch()  # an empty file, so that the server searches for no other
     return [
         *(_server(), "--config", str(config)),
         *("--host", "127.0.0.1", "--port", str(port)),
         *("--storage-path", str(home / "data"), "--log-level", "WARNING"),
-        "--standalone",  # without an oplog, which costs a part of every write, and which nobody reads
+        "--standalone",  # without an oplog, which would slow down every write and has no reader
     ]
 
 

@@ -1,4 +1,4 @@
-"""Keeps services running: what ends unexpectedly is reported and started again."""
+"""A supervisor of services: a service that ends unexpectedly is reported and restarted."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -9,15 +9,15 @@ from typing import Protocol, Self, TypeVar
 
 from broadway.local.processes import ChildError, LocalError
 
-PAUSES = (0.5, 1, 2, 5, 10, 30)  # seconds before each next start; the last one repeats
-STEADY = 60  # seconds after which a service has proved itself, and its pauses begin anew
+PAUSES = (0.5, 1, 2, 5, 10, 30)  # seconds before each restart; the last one repeats
+STEADY = 60  # seconds after which a service counts as stable, and its pauses begin anew
 
 
 class Service(Protocol):
-    """Something that runs until its context ends, or until it breaks."""
+    """A service that runs until its context ends, or until it fails."""
 
     async def ended(self) -> ChildError:
-        """Return, once it has broken, the error that says how."""
+        """Wait for the service to fail, and return the error."""
 
 
 S = TypeVar("S", bound=Service)
@@ -25,9 +25,9 @@ Start = Callable[[], AbstractAsyncContextManager[S]]
 
 
 class Supervisor:
-    """Keeps services running while its `async with` lasts, and then stops them all at once.
+    """A supervisor that keeps services running during its `async with` and then stops them all at once.
 
-    `say` gets a sentence (with the end of the log) whenever a service has broken.
+    `say` gets a sentence, with the end of the log, for each failure of a service.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
@@ -45,16 +45,19 @@ class Supervisor:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def keep(self, start: Start[S]) -> asyncio.Future[S]:
-        """Start a service and go on starting it; the future has it once it is first ready, or the error."""
+        """Start a service, and restart it after each failure.
+
+        Return a future of the first start: it gets the service once it is ready, or the error.
+        """
         first: asyncio.Future[S] = asyncio.get_running_loop().create_future()
-        first.add_done_callback(_looked_at)
+        first.add_done_callback(_mark_retrieved)
         task = asyncio.create_task(self._keep(start, first))
         task.add_done_callback(partial(self._hand_over, first))
         self._tasks.add(task)
         return first
 
     def _hand_over(self, first: asyncio.Future[S], task: asyncio.Task[None]) -> None:
-        """Give the error that ended a service for good to who waits for its start, or else say it."""
+        """Pass the error that ended a service for good to the caller that awaits its start, or else report it."""
         error = None if task.cancelled() else task.exception()
         if first.done():
             if error:
@@ -68,13 +71,13 @@ class Supervisor:
         loop, pauses = asyncio.get_running_loop(), _pauses()
         while True:
             began = loop.time()
-            broken = await _run(start, first)
+            failure = await _run(start, first)
             if not first.done():
-                raise broken
+                raise failure
             if loop.time() - began > STEADY:
                 pauses = _pauses()
             pause = next(pauses)
-            self._say(f"{broken}\nStarting it again in {pause:g} s.")
+            self._say(f"{failure}\nRestarting it in {pause:g} s.")
             await asyncio.sleep(pause)
 
 
@@ -89,8 +92,8 @@ async def _run(start: Start[S], first: asyncio.Future[S]) -> LocalError:
         return error
 
 
-def _looked_at(first: asyncio.Future[S]) -> None:
-    """Take note of an error that nobody may come to await, since another one ended the start."""
+def _mark_retrieved(first: asyncio.Future[S]) -> None:
+    """Mark the future's error as retrieved: if another error ends the start, no caller awaits this future."""
     if not first.cancelled():
         first.exception()
 

@@ -1,4 +1,5 @@
-"""The only MongoDB: one class per collection. Databases, collections and field names are the original's, plus new ones.
+"""All MongoDB code: one class per collection.
 
-Writes are acknowledged by a majority and journaled before they return. Times are UTC.
+Databases, collections and fields have the names that the original system gave them, plus new ones. Writes are
+acknowledged by a majority and journaled before they return. Times are UTC.
 """

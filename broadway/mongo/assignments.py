@@ -10,14 +10,14 @@ from broadway.domain.assignment import AssignmentConfig
 from broadway.mongo.collection import Collection, Document, Documents
 from broadway.ports import UnstorableError
 
-MAX_DOCUMENT = 16 * 1024 * 1024 - 16 * 1024  # bytes; MongoDB's limit, less what an update adds
+MAX_DOCUMENT = 16 * 1024 * 1024 - 16 * 1024  # bytes; MongoDB's limit, less the overhead of an update
 
 
 def check_storable(document: Document) -> None:
-    """Encode a document as the driver will.
+    """Encode a document as the driver will, to check that it can be stored.
 
     Raises:
-        UnstorableError: It is over the size limit, or holds a value without a BSON form.
+        UnstorableError: The document is over the size limit, or contains a value without a BSON form.
     """
     try:
         size = len(BSON.encode(document))
@@ -34,26 +34,26 @@ class Assignments:
         self._configs = Documents(collection)
 
     async def get(self, course: str, assignment: str) -> Document | None:
-        """The four keys of the config, absent ones as None."""
+        """Return the four keys of a config, absent keys as None; None if the assignment does not exist."""
         name = f"{course}/{assignment}"
         return (await self.get_many([name])).get(name)
 
     async def get_many(self, names: Sequence[str]) -> dict[str, Document]:
-        """Configs by ``<course>/<assignment>``."""
+        """Return configs by ``<course>/<assignment>``."""
         found = await self._configs.find({"_id": {"$in": list(names)}})
         return {d["_id"]: {key: d.get(key) for key in AssignmentConfig.model_fields} for d in found}
 
     async def names(self, course: str) -> list[str]:
-        """The names of a course's assignments, in order."""
+        """Return the names of a course's assignments, sorted."""
         prefix, end = f"{course}/", f"{course}0"  # "0" comes after "/"
         found = await self._configs.find({"_id": {"$gte": prefix, "$lt": end}}, {"_id": 1})
         return sorted(str(document["_id"]).removeprefix(prefix) for document in found)
 
     async def put(self, course: str, assignment: str, config: Document) -> None:
-        """Store a config, replacing an older one whole.
+        """Store a config; it replaces an earlier config completely.
 
         Raises:
-            UnstorableError: MongoDB would refuse it; the older one is untouched.
+            UnstorableError: MongoDB would refuse the config; the earlier config is unchanged.
         """
         check_storable(config)
         await self._configs.replace_one({"_id": f"{course}/{assignment}"}, config, upsert=True)

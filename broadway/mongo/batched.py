@@ -1,7 +1,7 @@
-"""Collections for many callers at once, whose reads and writes go out together.
+"""Collections for many concurrent callers, whose reads and writes are sent in batches.
 
-A read that is shared begins after everybody who shares it has asked, so nobody sees less than he would alone; and
-whoever finds the store idle waits for nobody.
+A shared read starts after all its callers have asked, so no caller gets stale data. If the store is idle, a call does
+not wait for other calls.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from broadway.mongo.jobs import Jobs
 from broadway.mongo.runs import RunMove, Runs, published
 from broadway.runtime.batching import Batcher
 
-MAX_ROSTERS = 20  # in one write of jobs
+MAX_ROSTERS = 20  # rosters of jobs in one write
 
 Value = TypeVar("Value")
 Item = TypeVar("Item")
@@ -48,7 +48,7 @@ def _batcher(
 
 
 class BatchedCourses(Courses):
-    """Courses, read together and remembered for a moment."""
+    """Courses, read in batches and cached for a moment."""
 
     def __init__(self, collection: Collection) -> None:
         super().__init__(collection)
@@ -60,7 +60,7 @@ class BatchedCourses(Courses):
 
 
 class BatchedAssignments(Assignments):
-    """Assignment configs, read together."""
+    """Assignment configs, read in batches."""
 
     def __init__(self, collection: Collection) -> None:
         super().__init__(collection)
@@ -72,11 +72,11 @@ class BatchedAssignments(Assignments):
 
 
 class BatchedRuns(Runs):
-    """Runs, read, stored and moved together.
+    """Runs, read, stored and moved in batches.
 
     Args:
-        collection: Where they are.
-        linger: Seconds for which marks of the outbox are collected: the more in one write, the less they cost.
+        collection: The collection of runs.
+        linger: Seconds for which writes that clear the outbox are collected; larger batches cost less.
     """
 
     def __init__(self, collection: Collection, *, linger: float = 0) -> None:
@@ -111,7 +111,7 @@ class BatchedRuns(Runs):
 
 
 class BatchedDeliveries(Deliveries):
-    """What hooks have received, stored and moved together."""
+    """Deliveries to hooks, stored and moved in batches."""
 
     def __init__(self, collection: Collection) -> None:
         super().__init__(collection)
@@ -127,7 +127,7 @@ class BatchedDeliveries(Deliveries):
 
 
 class BatchedJobs(Jobs):
-    """Jobs, which are stored together, and whose phases are looked at together."""
+    """Jobs, stored and checked for open phases in batches."""
 
     def __init__(self, collection: Collection) -> None:
         super().__init__(collection)
@@ -148,7 +148,7 @@ class BatchedJobs(Jobs):
 
 @dataclass(frozen=True, slots=True)
 class Batched:
-    """The collections that are used the most."""
+    """The most used collections, with batched reads and writes."""
 
     courses: BatchedCourses
     assignments: BatchedAssignments
@@ -157,9 +157,9 @@ class Batched:
     deliveries: BatchedDeliveries
 
     async def run(self) -> None:
-        """Read and write until cancelled."""
+        """Send batches until cancelled."""
         collections = (self.courses, self.assignments, self.runs, self.jobs, self.deliveries)
-        batchers: Iterable[Batcher[Any, Any]] = chain.from_iterable(shared.batchers for shared in collections)
+        batchers: Iterable[Batcher[Any, Any]] = chain.from_iterable(batched.batchers for batched in collections)
         async with asyncio.TaskGroup() as group:
             for batcher in batchers:
                 group.create_task(batcher.run())

@@ -1,16 +1,16 @@
-"""What is asked for again and again, kept for a moment."""
+"""A cache for values that are read again and again; it keeps them for a moment."""
 
 import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-KEPT = 1.0  # seconds for which what another process has changed may not be seen
+LIFETIME = 1.0  # seconds for which a change by another process may stay unseen
 
 Value = TypeVar("Value")
 
 
 class Cache(Generic[Value]):
-    """Values by key as they were a moment ago at most. What is not there is looked for each time."""
+    """Values by key, at most ``LIFETIME`` old. A missing value is not cached."""
 
     def __init__(self, read: Callable[[str], Awaitable[Value | None]]) -> None:
         self._read = read
@@ -19,7 +19,7 @@ class Cache(Generic[Value]):
     async def get(self, key: str) -> Value | None:
         read_at, value = self._known.get(key, (0.0, None))
         now = time.monotonic()
-        if value is not None and now - read_at < KEPT:
+        if value is not None and now - read_at < LIFETIME:
             return value
         self.forget(key)
         value = await self._read(key)
@@ -28,5 +28,5 @@ class Cache(Generic[Value]):
         return value
 
     def forget(self, key: str) -> None:
-        """Read it anew next time: it has been changed."""
+        """Drop a value that has changed, so that the next call reads it again."""
         self._known.pop(key, None)

@@ -1,4 +1,4 @@
-"""A client that may be cancelled while it waits for a server."""
+"""A MongoDB client that can be cancelled while it waits for a server."""
 
 import asyncio
 from typing import Any
@@ -11,9 +11,9 @@ from broadway.mongo.collection import Document
 class Client(AsyncMongoClient[Document]):
     """A MongoDB client that survives cancellations.
 
-    pymongo's wait for a server, which every operation begins with, does not: interrupted at the wrong moment, as when
-    several operations give up together, it leaves a lock behind that nobody holds and everybody waits for. So it goes
-    on without its caller, for no longer than a server is waited for.
+    In pymongo every operation first waits for a server. If that wait is interrupted at the wrong moment, as when
+    several operations are cancelled together, it leaves a lock taken forever, and all later operations wait for the
+    lock. Here the wait therefore continues without its caller, until the server selection timeout at most.
     """
 
     async def _select_server(self, *args: Any, **kwargs: Any) -> Any:
@@ -23,6 +23,6 @@ class Client(AsyncMongoClient[Document]):
 
 
 def _retrieve(selection: "asyncio.Future[Any]") -> None:
-    """Take note of an error that nobody may be there for any more."""
+    """Retrieve an error whose caller may be gone, so that asyncio does not log it."""
     if not selection.cancelled():
         selection.exception()

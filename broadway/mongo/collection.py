@@ -1,4 +1,4 @@
-"""What the collections share."""
+"""Operations that all collections share."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -22,54 +22,54 @@ DUPLICATE_KEY = 11000
 
 
 class Documents:
-    """The documents of a collection, by the driver's methods and options, with the errors of ``broadway.ports``."""
+    """The documents of a collection: the driver's methods and options, with the errors of ``broadway.ports``."""
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
 
-    async def find(self, wanted: Document, fields: Document | None = None, **options: Any) -> list[Document]:
-        """Find documents and read all of them; the options include ``sort`` and ``limit``."""
-        return await translated(self._collection.find(wanted, fields, **options).to_list())
+    async def find(self, query: Document, fields: Document | None = None, **options: Any) -> list[Document]:
+        """Return all matching documents; the options include ``sort`` and ``limit``."""
+        return await translated(self._collection.find(query, fields, **options).to_list())
 
-    async def find_one(self, wanted: Document, fields: Document | None = None, **options: Any) -> Document | None:
-        return await translated(self._collection.find_one(wanted, fields, **options))
+    async def find_one(self, query: Document, fields: Document | None = None, **options: Any) -> Document | None:
+        return await translated(self._collection.find_one(query, fields, **options))
 
-    async def find_one_and_update(self, wanted: Document, change: Document, **options: Any) -> Document | None:
-        return await translated(self._collection.find_one_and_update(wanted, change, **options))
+    async def find_one_and_update(self, query: Document, change: Document, **options: Any) -> Document | None:
+        return await translated(self._collection.find_one_and_update(query, change, **options))
 
-    async def count_documents(self, wanted: Document) -> int:
-        return await translated(self._collection.count_documents(wanted))
+    async def count_documents(self, query: Document) -> int:
+        return await translated(self._collection.count_documents(query))
 
-    async def distinct(self, key: str, wanted: Document) -> list[Any]:
-        return await translated(self._collection.distinct(key, wanted))
+    async def distinct(self, key: str, query: Document) -> list[Any]:
+        return await translated(self._collection.distinct(key, query))
 
     async def insert_many(self, documents: Sequence[Document], **options: Any) -> InsertManyResult:
         return await translated(self._collection.insert_many(documents, **options))
 
-    async def update_one(self, wanted: Document, change: Document, **options: Any) -> UpdateResult:
-        return await translated(self._collection.update_one(wanted, change, **options))
+    async def update_one(self, query: Document, change: Document, **options: Any) -> UpdateResult:
+        return await translated(self._collection.update_one(query, change, **options))
 
-    async def update_many(self, wanted: Document, change: Document) -> UpdateResult:
-        return await translated(self._collection.update_many(wanted, change))
+    async def update_many(self, query: Document, change: Document) -> UpdateResult:
+        return await translated(self._collection.update_many(query, change))
 
-    async def replace_one(self, wanted: Document, document: Document, **options: Any) -> UpdateResult:
-        return await translated(self._collection.replace_one(wanted, document, **options))
+    async def replace_one(self, query: Document, document: Document, **options: Any) -> UpdateResult:
+        return await translated(self._collection.replace_one(query, document, **options))
 
     async def bulk_write(self, writes: Sequence[UpdateOne | UpdateMany], **options: Any) -> BulkWriteResult:
         return await translated(self._collection.bulk_write(writes, **options))
 
-    async def delete_one(self, wanted: Document) -> DeleteResult:
-        return await translated(self._collection.delete_one(wanted))
+    async def delete_one(self, query: Document) -> DeleteResult:
+        return await translated(self._collection.delete_one(query))
 
-    async def delete_many(self, wanted: Document) -> DeleteResult:
-        return await translated(self._collection.delete_many(wanted))
+    async def delete_many(self, query: Document) -> DeleteResult:
+        return await translated(self._collection.delete_many(query))
 
     async def create_index(self, keys: str | Sequence[tuple[str, int]], *, name: str) -> str:
         return await translated(self._collection.create_index(keys, name=name))
 
 
 def object_id(text: str) -> ObjectId | None:
-    """The id behind its text; None for a text that is no id, which nothing can have."""
+    """Parse an id; return None for an invalid text, which no document can have as its id."""
     return ObjectId(text) if ObjectId.is_valid(text) and text == text.lower() else None
 
 
@@ -78,7 +78,7 @@ def object_ids(texts: Iterable[str]) -> list[ObjectId]:
 
 
 async def insert_each(collection: Documents, documents: Sequence[Document]) -> list[bool]:
-    """Insert documents; False for each whose id is there already, which stays as it is."""
+    """Insert documents; return False for each whose id is taken. The stored document stays as it is."""
     refused: set[int] = set()
     try:
         await collection.insert_many(documents, ordered=False)
@@ -94,7 +94,7 @@ async def insert_each(collection: Documents, documents: Sequence[Document]) -> l
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """A change to the document with an id, if it is as ``unchanged`` says."""
+    """A change to the document with an id, applied only if the document matches ``unchanged``."""
 
     identity: Any
     unchanged: Document
@@ -103,20 +103,20 @@ class Update:
 
 
 async def update_each(collection: Documents, updates: Sequence[Update], *, at_a_time: int) -> list[bool]:
-    """Apply updates; which of them were applied.
+    """Apply updates; return for each whether it was applied.
 
-    Those that are alike become one, which a store writes at once. ``at_a_time`` go in one write: a store that locks the
-    collection meanwhile lets others in between.
+    Updates of several documents with equal changes are merged into one, which the store applies at once. A write has at
+    most ``at_a_time`` updates, so that a store that locks the collection for it serves other callers between writes.
     """
     writer = token_hex(8)
-    alike: dict[tuple[str, int], list[int]] = {}
+    equal: dict[tuple[str, int], list[int]] = {}
     seen: Counter[tuple[str, Any]] = Counter()
     for index, update in enumerate(updates):
-        what = repr((update.unchanged, update.change, update.increment))
-        # Those of one document are not one write: the first may leave nothing to do for the next.
-        alike.setdefault((what, seen[what, update.identity]), []).append(index)
-        seen[what, update.identity] += 1
-    groups = [group[start : start + at_a_time] for group in alike.values() for start in range(0, len(group), at_a_time)]
+        content = repr((update.unchanged, update.change, update.increment))
+        # Equal updates of one document must not merge: after the first, the next may not match any more.
+        equal.setdefault((content, seen[content, update.identity]), []).append(index)
+        seen[content, update.identity] += 1
+    groups = [group[start : start + at_a_time] for group in equal.values() for start in range(0, len(group), at_a_time)]
     marks = {index: f"{writer}:{number}" for number, group in enumerate(groups) for index in group}
     writes = [_write([updates[index] for index in group], marks[group[0]]) for group in groups]
     results = [
@@ -132,7 +132,7 @@ async def update_each(collection: Documents, updates: Sequence[Update], *, at_a_
 
 
 def _write(updates: Sequence[Update], mark: str) -> UpdateOne | UpdateMany:
-    """Updates that are alike but for their documents."""
+    """Return one write for updates that are equal except for their documents."""
     first = updates[0]
     change: Document = {"$set": {**first.change, "writer": mark}}
     if first.increment:

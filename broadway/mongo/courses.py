@@ -19,34 +19,34 @@ class Courses:
         self._courses = Documents(collection)
 
     async def get(self, course_id: str) -> Course | None:
-        """A course; None for one that another program has stored wrongly, too, which is said."""
+        """Return a course; None if it does not exist or its document is invalid. An invalid document is logged."""
         return (await self.get_many([course_id])).get(course_id)
 
     async def get_many(self, course_ids: Sequence[str]) -> dict[str, Course]:
-        """Courses by id, as ``get`` finds them."""
+        """Return courses by id, without invalid documents, which are logged."""
         found = await self._courses.find({"_id": {"$in": list(course_ids)}})
         return {course.id: course for document in found if (course := _course(document))}
 
     async def all(self) -> list[Course]:
-        """Every course that can be served; one that another program has stored wrongly is left out, and said."""
+        """Return every course, without invalid documents, which are logged."""
         return [course for d in await self._courses.find({}) if (course := _course(d))]
 
     async def hash_tokens(self) -> list[str]:
-        """Put hashes in the place of tokens that another program has stored as plain text; ids of those courses.
+        """Replace tokens that another program has stored as plain text by their hashes; return the courses' ids.
 
-        What is changed by somebody else meanwhile keeps that change, and is good as it is.
+        A list that another program changes at the same time keeps that change.
         """
         candidates = [(d, _hashes(d)) for d in await self._courses.find({})]
-        return [str(document["_id"]) for document, hashes in candidates if await self._keep(document, hashes)]
+        return [str(document["_id"]) for document, hashes in candidates if await self._replace(document, hashes)]
 
-    async def _keep(self, document: Document, hashes: Document) -> bool:
+    async def _replace(self, document: Document, hashes: Document) -> bool:
         if not hashes:
             return False
         unchanged = {"_id": document["_id"], **{key: {"$eq": document[key]} for key in hashes}}
         return (await self._courses.update_one(unchanged, {"$set": hashes})).modified_count == 1
 
     async def replace_all(self, courses: list[Course]) -> None:
-        """Make these the only courses. Each is replaced in place, so that none is missing in between."""
+        """Replace all courses. Each course is replaced in place, so that it is never missing."""
         for course in courses:
             await self._courses.replace_one({"_id": course.id}, course.model_dump(exclude={"id"}), upsert=True)
         await self._courses.delete_many({"_id": {"$nin": [course.id for course in courses]}})
@@ -61,10 +61,10 @@ def _course(document: Document) -> Course | None:
 
 
 def _hashes(document: Document) -> Document:
-    """The lists of tokens that are not all hashed, as they should be."""
+    """Return the lists of tokens that contain plain text, hashed, by their field."""
     lists = {key: document.get(key) for key in ("tokens", "query_tokens")}
     plain = {key: tokens for key, tokens in lists.items() if _is_texts(tokens)}
-    return {key: kept for key, tokens in plain.items() if (kept := [hashed(token) for token in tokens]) != tokens}
+    return {key: hashes for key, tokens in plain.items() if (hashes := [hashed(token) for token in tokens]) != tokens}
 
 
 def _is_texts(value: object) -> TypeGuard[list[str]]:

@@ -8,17 +8,17 @@ from bson.binary import Binary
 from broadway.domain.letter import Letter
 from broadway.mongo.collection import Collection, Document, Documents
 
-MAX_BODY = 8 * 1024 * 1024  # bytes that are kept of a message
+MAX_BODY = 8 * 1024 * 1024  # bytes of a message's body that are stored
 
 
 class DeadLetters:
-    """Dead letters, each once however often it has died in the same queue."""
+    """Dead letters. A message that dies several times in the same queue is stored once."""
 
     def __init__(self, collection: Collection) -> None:
         self._letters = Documents(collection)
 
     async def put(self, *, message_id: str, subject: str, queue: str, reason: str, body: bytes) -> None:
-        """Keep one. The same message dying again in the same queue is counted, not kept twice."""
+        """Store a dead letter; a repetition of the same message from the same queue only increments its count."""
         about = {
             "message_id": message_id,
             "subject": subject,
@@ -34,12 +34,12 @@ class DeadLetters:
         )
 
     async def latest(self, limit: int) -> list[Letter]:
-        """The last that died, latest first."""
+        """Return up to ``limit`` dead letters, latest first."""
         found = await self._letters.find({}, sort=[("last_at", -1), ("_id", 1)], limit=limit)
         return [_letter(document) for document in found]
 
     async def newest(self) -> Letter | None:
-        """Return the letter that died last, without its body, or None."""
+        """Return the latest dead letter, without its body, or None."""
         found = await self._letters.find_one({}, {"body": 0}, sort=[("last_at", -1)])
         return _letter(found) if found else None
 
@@ -48,7 +48,7 @@ class DeadLetters:
         return _letter(found) if found else None
 
     async def discard(self, letter_id: str) -> bool:
-        """Forget one; whether there was one."""
+        """Remove a dead letter; return False if it does not exist."""
         return (await self._letters.delete_one({"_id": letter_id})).deleted_count > 0
 
     async def count(self) -> int:
@@ -56,7 +56,7 @@ class DeadLetters:
 
 
 def _id(queue: str, message_id: str) -> str:
-    """An id that fits into an address, which a message's own need not."""
+    """Return an id that is safe in a URL, unlike a message's own id."""
     return hashlib.sha256(f"{queue}\0{message_id}".encode()).hexdigest()[:24]
 
 

@@ -16,15 +16,15 @@ from pymongo.errors import DuplicateKeyError as DriverDuplicateKeyError
 
 from broadway.ports import StoreError, UnstorableError
 
-# Codes of a server that cannot do what it is asked now, whatever the document is like.
-_NOT_NOW = frozenset(
+# Codes of errors that do not depend on the document; the same request may succeed later.
+_TEMPORARY = frozenset(
     {
         *(10107, 13435, 13436, 11602, 189, 133, 134),  # not the primary, or not yet
         *(91, 11600, 11601, 290),  # shutting down, interrupted
         *(6, 7, 89, 9001),  # the network between servers
         *(24, 50, 64, 79, 100, 262),  # out of time, or too few servers for the write concern
-        *(112, 246, 251),  # another writer came first
-        *(13, 18, 14031, 16500),  # not allowed in, no disk left, too much asked: for an operator
+        *(112, 246, 251),  # another writer was first
+        *(13, 18, 14031, 16500),  # login refused, disk full, request rate too large: an operator must act
     }
 )
 
@@ -32,7 +32,7 @@ Answer = TypeVar("Answer")
 
 
 class StoreUnavailableError(StoreError):
-    """No server took the request, or its answer was lost: a failure of every request alike."""
+    """No server took the request, or its answer was lost. Such a failure affects all requests."""
 
 
 class DuplicateKeyError(StoreError):
@@ -43,14 +43,14 @@ async def translated(call: Awaitable[Answer]) -> Answer:
     """Await a call of the driver.
 
     Raises:
-        StoreError: The driver raised one of its errors, which is the cause of this one and has the same text.
+        StoreError: The driver raised an error, which is the cause of this one and has the same text.
         UnstorableError: The driver could not encode a document.
     """
     try:
         return await call
     except PyMongoError as error:
         raise _store_error(error) from error
-    except InvalidBSON:  # a stored document cannot be decoded; no document of the caller's is at fault
+    except InvalidBSON:  # a stored document cannot be decoded; the caller's documents are not at fault
         raise
     except BSONError as error:
         raise UnstorableError(str(error)) from error
@@ -68,10 +68,10 @@ def _store_error(error: PyMongoError) -> StoreError:
 
 
 def _refusal(error: PyMongoError) -> str | None:
-    """The server's objection to a document; None for any other error, such as an outage."""
+    """Return the server's objection to a document; None for any other error, such as an outage."""
     if isinstance(error, BulkWriteError):
-        written = [e for e in error.details.get("writeErrors", []) if e.get("code") not in _NOT_NOW]
+        written = [e for e in error.details.get("writeErrors", []) if e.get("code") not in _TEMPORARY]
         return str(written[0].get("errmsg")) if written else None
     if not isinstance(error, OperationFailure) or isinstance(error, ExecutionTimeout | WriteConcernError):
         return None
-    return None if error.code in _NOT_NOW else str(error)
+    return None if error.code in _TEMPORARY else str(error)

@@ -12,7 +12,7 @@ from broadway.mongo.collection import Collection, Document, Documents
 from broadway.mongo.errors import DuplicateKeyError
 from broadway.ports import StoreError
 
-OVERTAKING = timedelta(minutes=1)  # no heartbeat comes so long after one that was sent later
+OVERTAKING = timedelta(minutes=1)  # no heartbeat arrives this long after a heartbeat that was sent later
 _NEVER = datetime.fromtimestamp(0, UTC)
 _REGISTER_TRIES = 2  # the first may lose to an order or a join that creates the document
 _ADMITTED: Document = {"order.mode": {"$ne": GraderMode.REVOKED.value}}
@@ -25,10 +25,10 @@ class Graders:
         self._graders = Documents(collection)
 
     async def beat(self, heartbeats: Sequence[GraderHeartbeat], *, now: datetime) -> None:
-        """Store what graders last said of themselves, as heard now.
+        """Store heartbeats as received at ``now``; a heartbeat older than the stored one changes nothing.
 
-        An older heartbeat never overwrites a newer one, by the grader's own clock: unless that has been set back, as it
-        seems when nothing has been taken of it for longer than messages overtake each other.
+        Age is measured by the grader's own clock. If no heartbeat of a grader has been stored for longer than
+        ``OVERTAKING``, its clock may have been set back, so its heartbeat is stored in any case.
         """
         if not heartbeats:
             return
@@ -43,31 +43,31 @@ class Graders:
                 {"sent_at": {"$lte": beat.sent_at}},
                 {"last_seen": {"$lt": now - OVERTAKING}},
             ]
-            wanted: Document = {"_id": beat.grader_id, "$or": in_order, **_ADMITTED}
-            writes.append(UpdateOne(wanted, {"$set": _reported(beat, now)}))
+            query: Document = {"_id": beat.grader_id, "$or": in_order, **_ADMITTED}
+            writes.append(UpdateOne(query, {"$set": _reported(beat, now)}))
         await self._graders.bulk_write(writes, ordered=True)
 
     async def count_starts(self, starts: dict[str, int]) -> None:
-        """Add to the number of jobs that graders have started."""
+        """Add to graders' counts of started jobs; ``starts`` maps grader ids to numbers."""
         writes = [UpdateOne({"_id": grader}, {"$inc": {"jobs_processed": n}}) for grader, n in starts.items()]
         if writes:
             await self._graders.bulk_write(writes, ordered=False)
 
     async def get(self, grader_id: str) -> Grader | None:
-        """Return a grader, however it has joined, or None."""
+        """Return a grader, no matter how it joined, or None."""
         document = await self._graders.find_one({"_id": {"$eq": grader_id}})
         return _grader(document) if document else None
 
     async def all(self) -> list[Grader]:
-        """Return every grader, dead ones too, by id."""
+        """Return every grader, including dead graders, sorted by id."""
         return [_grader(document) for document in await self._graders.find({}, sort=[("_id", 1)])]
 
     async def alive(self) -> list[Grader]:
-        """Return the graders that are taken for alive."""
+        """Return the graders that are marked alive."""
         return [_grader(document) for document in await self._graders.find({"alive": True})]
 
     async def register(self, grader: Grader) -> bool:
-        """Store a grader that registers with a gateway; return False while a live one has its id."""
+        """Store a grader that registers with a gateway; return False while a live grader has its id."""
         dead = {"_id": grader.id, "alive": {"$ne": True}}
         change = {"$set": _registered(grader), "$setOnInsert": {"jobs_processed": 0}}
         for _ in range(_REGISTER_TRIES):
@@ -79,20 +79,20 @@ class Graders:
         return False
 
     async def seen(self, grader: Grader, now: datetime) -> None:
-        """Record that a grader lives; one on a socket only as long as that has not been closed."""
-        wanted: Document = {"_id": grader.id, **_ADMITTED}
+        """Mark a grader alive; a grader on a socket only while its session is open."""
+        query: Document = {"_id": grader.id, **_ADMITTED}
         if grader.over_socket:
-            wanted["session"] = grader.session
-        await self._graders.update_one(wanted, {"$set": {"last_seen": now, "alive": True}})
+            query["session"] = grader.session
+        await self._graders.update_one(query, {"$set": {"last_seen": now, "alive": True}})
 
     async def hand_out(self, grader_id: str, job_id: str) -> None:
-        """Note a job that a grader has been given by its gateway."""
+        """Record a job that a gateway has handed to a grader."""
         await self._graders.update_one(
             {"_id": grader_id}, {"$set": {"running_job_id": job_id}, "$addToSet": {"running_job_ids": job_id}}
         )
 
     async def take_back(self, grader_id: str, job_ids: Sequence[str]) -> None:
-        """Note jobs that a grader does not run any more."""
+        """Record that a grader no longer runs some jobs."""
         await self._graders.update_one({"_id": grader_id}, {"$pull": {"running_job_ids": {"$in": list(job_ids)}}})
         await self._graders.update_one(
             {"_id": grader_id, "running_job_id": {"$in": list(job_ids)}}, {"$set": {"running_job_id": None}}
@@ -101,36 +101,36 @@ class Graders:
     async def mark_dead(
         self, grader_id: str, *, session: str | None = None, silent_since: datetime | None = None
     ) -> bool:
-        """Mark a grader dead; return False if it was, has registered anew since, or has been heard of."""
-        wanted: Document = {"_id": grader_id, "alive": True}
+        """Mark a grader dead; return False if it is dead, has another session, or was seen after ``silent_since``."""
+        query: Document = {"_id": grader_id, "alive": True}
         if session is not None:
-            wanted["session"] = session
+            query["session"] = session
         if silent_since is not None:
-            wanted["last_seen"] = {"$lte": silent_since}
+            query["last_seen"] = {"$lte": silent_since}
         idle: Document = {"alive": False, "running_job_id": None, "running_job_ids": []}
         if session is not None:
-            idle["session"] = None  # a heartbeat of it that is still on its way to the store must not revive the grader
-        result = await self._graders.update_one(wanted, {"$set": idle})
+            idle["session"] = None  # a late heartbeat of the session must not mark the grader alive again
+        result = await self._graders.update_one(query, {"$set": idle})
         return result.modified_count == 1
 
     async def is_any_extended(self, pool: str) -> bool:
-        """Return whether a live grader of a pool understands what we add to the original's stages, as ours do."""
+        """Return whether a live grader of a pool supports our extensions of the original stages, as our graders do."""
         at_the_broker: Document = {"gateway": None, "slots": {"$exists": True}}
-        wanted: Document = {"alive": True, "pool": pool, "$or": [{"extended": True}, at_the_broker]}
-        return await self._graders.find_one(wanted, {"_id": 1}) is not None
+        query: Document = {"alive": True, "pool": pool, "$or": [{"extended": True}, at_the_broker]}
+        return await self._graders.find_one(query, {"_id": 1}) is not None
 
     async def silent_behind_gateways(self, moment: datetime) -> list[Grader]:
-        """Return live graders behind gateways, and the original's, that were heard of last at or before a moment."""
+        """Return live graders of gateways and of the original system that were last seen at or before a moment."""
         behind = [grader for grader in await self.alive() if grader.gateway or grader.slots is None]
         return [grader for grader in behind if grader.last_seen is None or grader.last_seen <= moment]
 
     async def mark_sockets_dead(self, gateway: str) -> None:
-        """Mark the graders dead whose sockets an earlier life of a gateway held, and those that the original held."""
+        """Mark graders dead whose sockets an earlier process of a gateway, or the original system, held open."""
         held = {"use_ws": True, "alive": True, "gateway": {"$in": [gateway, None]}}
         await self._graders.update_many(held, {"$set": {"alive": False}})
 
     async def mark_silent_dead(self, moment: datetime) -> list[str]:
-        """Mark graders dead that were heard of last before a moment; return their ids."""
+        """Mark live graders dead that were last seen before a moment; return their ids."""
         stale = {"alive": True, "last_seen": {"$lt": moment}}
         ids = [document["_id"] for document in await self._graders.find(stale, {"_id": 1})]
         if ids:
@@ -138,7 +138,7 @@ class Graders:
         return ids
 
     async def join(self, grader_id: str, *, hostname: str, pool: str, slots: int, now: datetime) -> StandingOrder:
-        """Store that a grader joins; return everything that its operator has ordered of it."""
+        """Record that a grader joins; return its standing order."""
         joined: Document = {
             "joined_at": now,
             "left": False,
@@ -152,37 +152,40 @@ class Graders:
     async def set_mode(
         self, grader_id: str, mode: GraderMode, reason: str, *, is_revoked: bool = False
     ) -> Grader | None:
-        """Order a mode of a grader that is revoked, or not; return it as changed, or None if there is none such."""
+        """Order a mode for a grader; return the changed grader, or None if no grader matches.
+
+        With ``is_revoked`` only a revoked grader matches, otherwise only a grader that is not revoked.
+        """
         return await self._change_order(grader_id, {"mode": mode.value, "reason": reason}, is_revoked=is_revoked)
 
     async def set_slots(self, grader_id: str, slots: int | None) -> Grader | None:
-        """Order slots of a grader that is not revoked; return it as changed, or None if there is none such."""
+        """Order a number of slots for a grader; return the changed grader, or None if it is unknown or revoked."""
         return await self._change_order(grader_id, {"slots": slots}, is_revoked=False)
 
     async def revoke(self, grader_id: str, reason: str) -> Grader:
-        """Revoke a grader, even one that has never joined; return it as changed."""
+        """Revoke a grader, even if it has never joined; return the changed grader."""
         return _grader(await self._upsert(grader_id, _ordering({"mode": GraderMode.REVOKED.value, "reason": reason})))
 
-    async def _change_order(self, grader_id: str, wanted: Document, *, is_revoked: bool) -> Grader | None:
+    async def _change_order(self, grader_id: str, changes: Document, *, is_revoked: bool) -> Grader | None:
         present: Document = {"order.mode": GraderMode.REVOKED.value} if is_revoked else _ADMITTED
         document = await self._graders.find_one_and_update(
-            {"_id": {"$eq": grader_id}, **present}, _ordering(wanted), return_document=ReturnDocument.AFTER
+            {"_id": {"$eq": grader_id}, **present}, _ordering(changes), return_document=ReturnDocument.AFTER
         )
         return _grader(document) if document else None
 
     async def _upsert(self, grader_id: str, change: Document) -> Document:
         """Change a grader's document, and create it if it is missing.
 
-        Two upserts that race both want to insert: MongoDB may report a duplicate key to the loser, which has changed
-        nothing then; the embedded store applies the loser's change, but returns no document.
+        Two concurrent upserts may both try to insert. MongoDB may then report a duplicate key to the second and not
+        apply its change; the embedded store applies the change, but returns no document.
 
         Raises:
             StoreError: Another program removes the document at the same time.
         """
-        wanted: Document = {"_id": {"$eq": grader_id}}
+        query: Document = {"_id": {"$eq": grader_id}}
         upsert = partial(
             self._graders.find_one_and_update,
-            wanted,
+            query,
             {**change, "$setOnInsert": {"jobs_processed": 0, "last_seen": _NEVER, "alive": False}},
             upsert=True,
             return_document=ReturnDocument.AFTER,
@@ -191,22 +194,26 @@ class Graders:
             document = await upsert()
         except DuplicateKeyError:
             document = await upsert()  # the document exists now
-        document = document or await self._graders.find_one(wanted)
+        document = document or await self._graders.find_one(query)
         if document is None:
             raise StoreError(f"grader {grader_id} was removed from the store while it was changed")
         return document
 
     async def orders(self, grader_ids: Sequence[str]) -> dict[str, StandingOrder]:
-        """Return the orders of those of the graders that have been given any, by id."""
+        """Return the standing orders of graders by id; graders without an order are left out."""
         found = await self._graders.find({"_id": {"$in": list(grader_ids)}, "order": {"$exists": True}}, {"order": 1})
         return {document["_id"]: _order(document) for document in found}
 
     async def set_account(self, grader_id: str, user: str | None) -> None:
-        """Store the name of a grader's own user at the broker, or that it has none."""
+        """Store the name of a grader's own user at the broker, or None if it has no user."""
         await self._graders.update_one({"_id": grader_id}, {"$set": {"broker_user": user}})
 
     async def with_unneeded_accounts(self, *, left_before: datetime, gone_before: datetime) -> list[str]:
-        """Return ids of graders with users at the broker that are revoked, gone with a goodbye, or long silent."""
+        """Return ids of graders that have a user at the broker and no longer need it.
+
+        These are graders that are revoked, that left properly and last joined before ``left_before``, or that are dead
+        and were last seen and joined before ``gone_before``.
+        """
         gone: Document = {"alive": False, "last_seen": {"$lt": gone_before}, "joined_at": {"$lt": gone_before}}
         left: Document = {"alive": False, "left": True, "joined_at": {"$lt": left_before}}
         revoked: Document = {"order.mode": GraderMode.REVOKED.value}
@@ -214,9 +221,9 @@ class Graders:
         return [document["_id"] for document in found]
 
 
-def _ordering(wanted: Document) -> Document:
-    """The change that gives an order a new revision."""
-    return {"$set": {f"order.{key}": value for key, value in wanted.items()}, "$inc": {"order.revision": 1}}
+def _ordering(changes: Document) -> Document:
+    """The change that sets fields of an order and increments its revision."""
+    return {"$set": {f"order.{key}": value for key, value in changes.items()}, "$inc": {"order.revision": 1}}
 
 
 def _reported(beat: GraderHeartbeat, now: datetime) -> Document:
@@ -260,7 +267,7 @@ def _registered(grader: Grader) -> Document:
 
 
 def _grader(document: Document) -> Grader:
-    """A grader from its document; the original's documents lack most fields."""
+    """Return a grader from its document; documents of the original system lack most fields."""
     last_seen = document.get("last_seen")
     last_seen = last_seen if last_seen and last_seen > _NEVER else None
     running = document.get("running_job_ids") or [document.get("running_job_id")]

@@ -32,11 +32,11 @@ class Hooks:
         self._cache = Cache(self._read)
 
     async def get(self, course: str, name: str) -> Hook | None:
-        """A hook; None for one that another program has stored without a secret or wrongly, too, which is said."""
+        """Return a hook; None if it does not exist or its document is invalid. An invalid document is logged."""
         return await self._read(f"{course}/{name}")
 
     async def recent(self, course: str, name: str) -> Hook | None:
-        """A hook as it was a moment ago at most."""
+        """Return a hook from a cache that is at most a moment old, or None."""
         return await self._cache.get(f"{course}/{name}")
 
     async def _read(self, identity: str) -> Hook | None:
@@ -44,19 +44,19 @@ class Hooks:
         return _hook(document) if document else None
 
     async def of_course(self, course: str) -> list[Hook]:
-        """A course's hooks, by name."""
+        """Return a course's hooks, sorted by name."""
         found = await self._hooks.find({"course": course}, sort=[("_id", 1)])
         return [hook for document in found if (hook := _hook(document))]
 
     async def put(self, hook: Hook) -> None:
-        """Store a hook, replacing an older one whole."""
+        """Store a hook; it replaces an earlier hook completely."""
         identity = f"{hook.course}/{hook.name}"
         document = {"course": hook.course, "name": hook.name, **hook.config.model_dump(mode="json")}
         await self._hooks.replace_one({"_id": identity}, document, upsert=True)
         self._cache.forget(identity)
 
     async def delete(self, course: str, name: str) -> bool:
-        """Remove a hook; False when there is none. What it has received stays."""
+        """Remove a hook; return False if it does not exist. Its deliveries stay."""
         identity = f"{course}/{name}"
         deleted = await self._hooks.delete_one({"_id": identity})
         self._cache.forget(identity)
@@ -74,7 +74,7 @@ class Rosters:
         return await self._read(f"{course}/{assignment}")
 
     async def recent(self, course: str, assignment: str) -> Roster | None:
-        """A roster as it was a moment ago at most."""
+        """Return a roster from a cache that is at most a moment old, or None."""
         return await self._cache.get(f"{course}/{assignment}")
 
     async def _read(self, identity: str) -> Roster | None:
@@ -82,10 +82,10 @@ class Rosters:
         return Roster(students=tuple(map(_entry, document["students"]))) if document else None
 
     async def put(self, course: str, assignment: str, roster: Roster) -> None:
-        """Store a roster, replacing an older one whole.
+        """Store a roster; it replaces an earlier roster completely.
 
         Raises:
-            UnstorableError: MongoDB would refuse it; the older one is untouched.
+            UnstorableError: MongoDB would refuse the roster; the earlier roster is unchanged.
         """
         identity = f"{course}/{assignment}"
         document = {"students": [entry.model_dump(mode="json") for entry in roster.students]}
@@ -96,14 +96,14 @@ class Rosters:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryMove:
-    """A change to a delivery, which takes place only if it is in the state in which it was read."""
+    """A change to a delivery, applied only if its state has not changed since it was read."""
 
     delivery: Delivery
     changes: Mapping[str, Any]
 
 
 class Deliveries:
-    """What hooks have received."""
+    """Deliveries to hooks, by id."""
 
     def __init__(self, collection: Collection) -> None:
         self._deliveries = Documents(collection)
@@ -118,10 +118,10 @@ class Deliveries:
         )
 
     async def keep(self, delivery: Delivery) -> tuple[Delivery, bool]:
-        """Store a delivery unless it has come before: the one that is stored, and whether that is the new one.
+        """Store a delivery, or count a repetition of a stored one; return the stored delivery, and whether it is new.
 
         Raises:
-            UnstorableError: MongoDB would refuse it; nothing is stored.
+            UnstorableError: MongoDB would refuse the delivery; nothing is stored.
         """
         if await self.insert(delivery):
             return delivery, True
@@ -131,14 +131,14 @@ class Deliveries:
         return (_delivery(known) if known else delivery), False
 
     async def insert(self, delivery: Delivery) -> bool:
-        """Store a delivery; False if it has come before."""
+        """Store a delivery; return False if it is already stored."""
         return (await self.insert_all([delivery]))[0]
 
     async def insert_all(self, deliveries: Sequence[Delivery]) -> list[bool]:
-        """Store deliveries; False for each that has come before.
+        """Store deliveries; return False for each that is already stored.
 
         Raises:
-            UnstorableError: MongoDB would refuse one of them; nothing is stored.
+            UnstorableError: MongoDB would refuse one of the deliveries; nothing is stored.
         """
         documents = [_document(delivery) for delivery in deliveries]
         for document in documents:
@@ -150,18 +150,21 @@ class Deliveries:
         return _delivery(document) if document else None
 
     async def move(self, delivery: Delivery, **changes: Any) -> tuple[Delivery, bool]:
-        """Change a delivery, if it is in the state in which it was read: as it is then, and whether this changed it."""
+        """Change a delivery, if its state has not changed since it was read.
+
+        Returns the stored delivery, and whether this call changed it.
+        """
         moved = replace(delivery, **changes)
         if await self.apply(DeliveryMove(delivery, changes)):
             return moved, True
         return await self.get(delivery.id) or moved, False
 
     async def apply(self, move: DeliveryMove) -> bool:
-        """Change a delivery; False if it is not in the state in which it was read any more."""
+        """Change a delivery; return False if its state has changed since it was read."""
         return (await self.move_all([move]))[0]
 
     async def move_all(self, moves: Sequence[DeliveryMove]) -> list[bool]:
-        """Change deliveries, each in one conditional update; which of them were as they were read."""
+        """Change deliveries, each in one conditional update; return False for each whose state has changed."""
         updates = [
             Update(move.delivery.id, {"state": move.delivery.state.value}, dict(map(_stored, move.changes.items())))
             for move in moves
@@ -169,48 +172,48 @@ class Deliveries:
         return await update_each(self._deliveries, updates, at_a_time=_UPDATES)
 
     async def undecided(self, now: datetime, *, limit: int) -> list[Delivery]:
-        """Deliveries that somebody should have decided by now, oldest first."""
+        """Return deliveries that should have been decided by ``now``, the earliest due first."""
         found = await self._deliveries.find({"due_at": {"$gt": _EPOCH, "$lte": now}}, sort=[("due_at", 1)], limit=limit)
         return [_delivery(document) for document in found]
 
     async def of_student(self, course: str, assignment: str, student: str) -> list[Delivery]:
-        """Those of a student that have become a run, oldest first, without bodies."""
-        wanted = {
+        """Return a student's accepted deliveries for an assignment, oldest first, without bodies."""
+        query = {
             "course": course,
             "assignment": assignment,
             "student": student,
             "state": DeliveryState.ACCEPTED.value,
         }
-        found = await self._deliveries.find(wanted, {"body": 0}, sort=[("received_at", 1)])
+        found = await self._deliveries.find(query, {"body": 0}, sort=[("received_at", 1)])
         return [_delivery(document) for document in found]
 
     async def of_hook(
         self, course: str, hook: str, *, before: str | None, limit: int, state: DeliveryState | None = None
     ) -> Sequence[Delivery]:
-        """What a hook has received, latest first, without bodies; ``before`` is a cursor.
+        """Return deliveries to a hook, latest first, without bodies; ``before`` is the cursor of a page.
 
         Raises:
-            CursorError: ``before`` is none.
+            CursorError: ``before`` is not a valid cursor.
         """
-        wanted: Document = {"course": course, "hook": hook}
+        query: Document = {"course": course, "hook": hook}
         if before:
-            wanted |= following("received_at", *position(before))
+            query |= following("received_at", *position(before))
         if state:
-            wanted["state"] = state.value
-        found = await self._deliveries.find(wanted, {"body": 0}, sort=[("received_at", -1), ("_id", -1)], limit=limit)
+            query["state"] = state.value
+        found = await self._deliveries.find(query, {"body": 0}, sort=[("received_at", -1), ("_id", -1)], limit=limit)
         return [_delivery(document) for document in found]
 
 
 class Quotas:
-    """How often students have submitted lately."""
+    """The recent submissions of students, which quotas limit."""
 
     def __init__(self, collection: Collection) -> None:
         self._quotas = Documents(collection)
 
     async def take(self, key: str, submission: str, quota: Quota, now: datetime) -> datetime | None:
-        """Count a submission against a quota, once; or when the next one may come, if the quota is used up.
+        """Count a submission against a quota, once. If the quota is used up, return when the next one is allowed.
 
-        One conditional update decides, so that no two of several that come at once can share the last place.
+        One conditional update decides, so that two concurrent submissions cannot both get the last place.
         """
         known = await self._quotas.find_one({"_id": key})
         times = known["times"] if known else []

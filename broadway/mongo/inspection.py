@@ -1,4 +1,4 @@
-"""Looking at a store without changing it, for whoever wants to know whether it is as services need it."""
+"""Inspect a store without changing it, to check that it is set up as services need it."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,10 +25,11 @@ Database = AsyncDatabase[dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What was found. ``ahead`` is by how much the server's clock is ahead of this host's.
+    """The state of a store.
 
-    ``missing_indexes`` are named as in ``grading_job.by_run``; ``graders`` are the live ones; ``letter`` is the newest
-    dead letter, without its body.
+    ``ahead`` is the server's clock minus this host's. ``missing_indexes`` have names such as ``grading_job.by_run``.
+    ``graders`` are the live graders. ``letters`` is the number of dead letters, and ``letter`` the latest of them,
+    without its body.
     """
 
     is_replicated: bool
@@ -41,11 +42,11 @@ class Inspection:
 
     @classmethod
     async def take(cls, dsn: str, *, primary: str, logs: str, within: float) -> Self:
-        """Ask a store, ``within`` seconds.
+        """Inspect a store; each step may take ``within`` seconds.
 
         Raises:
-            StoreError: It does not answer, or refuses us.
-            ValueError: The address is no such.
+            StoreError: The store does not answer, or refuses the login.
+            ValueError: The address is invalid.
         """
         return await translated(cls._take(dsn, primary, logs, limit=int(within * 1000)))
 
@@ -76,8 +77,8 @@ class Inspection:
             )
 
 
-class _Wanted:
-    """A collection that only notes which indexes are asked of it."""
+class _IndexRecorder:
+    """A collection that only records the names of the indexes that it is asked to create."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -87,7 +88,7 @@ class _Wanted:
 
 
 async def _missing(main: Database, logs: Database) -> list[str]:
-    """Indexes that services make when they start, and that are not there."""
+    """Return the missing ones among the indexes that services create when they start."""
     missing: list[str] = []
     for collection, kind in (
         (main["grading_run"], Runs),
@@ -95,8 +96,8 @@ async def _missing(main: Database, logs: Database) -> list[str]:
         (main["hook_delivery"], Deliveries),
         (logs["job_log"], Logs),
     ):
-        wanted = _Wanted()
-        await kind(cast("Any", wanted)).ensure_indexes()
-        there = await collection.index_information()
-        missing += [f"{collection.name}.{name}" for name in wanted.names if name not in there]
+        required = _IndexRecorder()
+        await kind(cast("Any", required)).ensure_indexes()
+        present = await collection.index_information()
+        missing += [f"{collection.name}.{name}" for name in required.names if name not in present]
     return missing

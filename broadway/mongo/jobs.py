@@ -1,4 +1,4 @@
-"""The collection ``grading_job``: the truth about every job."""
+"""The collection ``grading_job``, the authoritative state of every job."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -35,14 +35,14 @@ _STORED_AS = {"run_id": "grading_run_id", "phase": "type", "job_class": "class",
 _WITHOUT_BULK = {"stages": 0, "results": 0}
 _WAITING = {"state": {"$in": [JobState.QUEUED.value, JobState.DISPATCHED.value]}, "started_at": None}
 _UNFINISHED = [state.value for state in JobState if state is not JobState.FINISHED]
-_ASKED = 10  # jobs for each phase, when many are looked at
+_SAMPLED = 10  # open jobs to read per phase, when many phases are checked
 _MAX_CONFLICTS = 20
 # Jobs written at a time.
 _UPDATES, _INSERTS = 20, 200
 
 
 class ConflictError(RuntimeError):
-    """Other writers changed the same jobs again and again."""
+    """Other writers changed the same jobs at every try."""
 
 
 class Jobs:
@@ -52,22 +52,22 @@ class Jobs:
         self._jobs = Documents(collection)
 
     async def ensure_indexes(self) -> None:
-        # Every state change pays for every index that it touches: three serve all queries.
+        # Each index makes state changes more expensive: these three serve all queries.
         await self._jobs.create_index([("grading_run_id", 1), ("state", 1)], name="by_run")
         await self._jobs.create_index([("state", 1), ("pool", 1)], name="by_state_and_pool")
         await self._jobs.create_index([("course", 1), ("state", 1), ("class", 1), ("queued_at", 1)], name="backlog")
 
     def check(self, planned: Sequence[PlannedJob]) -> None:
-        """Make sure that jobs can be stored.
+        """Check that jobs can be stored.
 
         Raises:
-            UnstorableError: MongoDB would refuse one of them.
+            UnstorableError: MongoDB would refuse one of the jobs.
         """
         for plan in planned:
             check_storable(_planned_document(plan))
 
     async def insert(self, planned: Sequence[PlannedJob]) -> None:
-        """Store new jobs; those that exist already stay as they are."""
+        """Store new jobs; a stored job with the same id stays as it is."""
         documents = [_planned_document(plan) for plan in planned]
         for start in range(0, len(documents), _INSERTS):
             await insert_each(self._jobs, documents[start : start + _INSERTS])
@@ -78,43 +78,42 @@ class Jobs:
         return _job(document) if document else None
 
     async def get_many(self, job_ids: Sequence[str]) -> dict[str, Job]:
-        """Jobs by id, without results."""
+        """Return jobs by id, without stages and results; unknown ids are left out."""
         if not job_ids:
             return {}
         found = await self._jobs.find({"_id": {"$in": object_ids(job_ids)}}, _WITHOUT_BULK)
         return {job.id: job for job in map(_job, found)}
 
     async def stages(self, job_ids: Sequence[str]) -> dict[str, list[Document]]:
-        """The stages of jobs, with their merged environments."""
+        """Return the stages of jobs, with their merged environments, by id; unknown ids are left out."""
         found = await self._jobs.find({"_id": {"$in": object_ids(job_ids)}}, {"stages": 1})
         return {str(document["_id"]): document.get("stages") or [] for document in found}
 
     async def of_run(self, run_id: str) -> list[Job]:
-        """A run's jobs in the roster's order, without results."""
+        """Return a run's jobs in the order of phases and of the roster, without stages and results."""
         found = await self._jobs.find({"grading_run_id": {"$eq": run_id}}, _WITHOUT_BULK)
         return sorted(map(_job, found), key=_in_roster_order)
 
     async def stages_of_run(self, run_id: str) -> dict[str, list[Document]]:
-        """The stages of each of a run's jobs."""
+        """Return the stages of each job of a run, by job id."""
         found = await self._jobs.find({"grading_run_id": {"$eq": run_id}}, {"stages": 1})
         return {str(document["_id"]): document.get("stages") or [] for document in found}
 
     async def move(self, moves: Mapping[str, Move], *, known: Mapping[str, Job] | None = None) -> dict[str, Moved]:
-        """Apply a move to each job, each in one conditional update of its document.
+        """Apply moves to jobs by id, each in one conditional update; return the jobs that exist, before and after.
 
-        A move may be called several times, whenever another writer came first, and must not care. Unknown ids are
-        left out of the answer.
+        Moves must be pure: if another writer has changed a job, its move is called again with the changed job.
 
         Args:
-            moves: By job.
-            known: What some of the jobs are like, as far as the caller knows. A change to a job that has become
-                different is made to what it is now; but a move that changes nothing is taken at its word.
+            moves: Moves by job id.
+            known: Jobs as the caller has read them, by id, to save a read. If such a job has changed since, its move is
+                applied to the stored job; but a move that does not change the known job is not tried on the stored job.
 
         Raises:
-            ConflictError: Other writers always came first.
+            ConflictError: Other writers changed the same jobs at every try.
         """
         done: dict[str, Moved] = {}
-        left = list(moves)
+        pending = list(moves)
         present = dict(known or {})
         if unknown := [job_id for job_id in moves if job_id not in present]:
             present |= await self.get_many(unknown)
@@ -125,14 +124,14 @@ class Jobs:
             written = await self._write(changed)
             metrics.note_moves(changed[job_id] for job_id in written)
             done |= {job_id: changed[job_id].written for job_id in written}
-            left = [job_id for job_id in changed if job_id not in written]
-            if not left:
+            pending = [job_id for job_id in changed if job_id not in written]
+            if not pending:
                 return done
-            present = await self.get_many(left)
-        raise ConflictError(f"{len(left)} jobs could not be updated, the first is {left[0]}")
+            present = await self.get_many(pending)
+        raise ConflictError(f"{len(pending)} jobs could not be updated, the first is {pending[0]}")
 
     async def _write(self, changed: Mapping[str, Moved]) -> set[str]:
-        """Update jobs that are as they were read; the ids of those that were."""
+        """Update jobs that have not changed since they were read; return their ids."""
         if not changed:
             return set()
         updates = [
@@ -145,7 +144,7 @@ class Jobs:
     async def renew_leases(
         self, execution_ids: Sequence[str], job_ids: Sequence[str], until: datetime, *, unless_after: datetime
     ) -> None:
-        """Note that executions are still under way; leases that last longer than ``unless_after`` stay as they are."""
+        """Extend the leases of running executions, unless they end after ``unless_after``."""
         if not execution_ids:
             return
         await self._jobs.update_many(
@@ -159,66 +158,66 @@ class Jobs:
         )
 
     async def held_by(self, grader_id: str) -> list[Job]:
-        """Jobs that a grader runs, as far as is known."""
+        """Return the jobs that are stored as running on a grader."""
         found = await self._jobs.find({"state": JobState.RUNNING.value, "worker_id": {"$eq": grader_id}}, _WITHOUT_BULK)
         return [_job(document) for document in found]
 
     async def are_any_waiting(self, pool: str) -> bool:
-        """Whether a pool has a job that no grader has taken."""
-        # The dispatched ones are few, and asked for first; and again, since a job may be dispatched between questions.
+        """Return whether a pool has a job that no grader has taken."""
+        # Dispatched jobs are few, so they are read first; and again, since a job may be dispatched between two reads.
         for state in (JobState.DISPATCHED, JobState.QUEUED, JobState.DISPATCHED):
             if await self._jobs.find_one({"state": state.value, "pool": {"$eq": pool}}, {"_id": 1}):
                 return True
         return False
 
     async def expired(self, now: datetime, *, limit: int) -> list[Job]:
-        """Running jobs whose graders have been silent for longer than their lease."""
-        wanted = {"state": JobState.RUNNING.value, "lease_expires_at": {"$lt": now}}
-        return await self._some(wanted, sort="lease_expires_at", limit=limit)
+        """Return running jobs whose lease has expired, the earliest expired first."""
+        query = {"state": JobState.RUNNING.value, "lease_expires_at": {"$lt": now}}
+        return await self._some(query, sort="lease_expires_at", limit=limit)
 
     async def dispatched_before(self, moment: datetime, *, limit: int) -> list[Job]:
-        """Jobs that were handed to the graders before a moment and have not been seen to start."""
-        wanted = {"state": JobState.DISPATCHED.value, "dispatched_at": {"$lt": moment}}
-        return await self._some(wanted, sort="dispatched_at", limit=limit)
+        """Return jobs that were dispatched before a moment and are not stored as started, oldest first."""
+        query = {"state": JobState.DISPATCHED.value, "dispatched_at": {"$lt": moment}}
+        return await self._some(query, sort="dispatched_at", limit=limit)
 
     async def queued_of_run(self, run_id: str, phase: Phase) -> list[Job]:
-        """A phase's jobs that wait in the backlog, in the roster's order."""
-        wanted = {"grading_run_id": run_id, "state": JobState.QUEUED.value, "type": _TYPE[phase]}
-        found = await self._jobs.find(wanted, _WITHOUT_BULK)
+        """Return the queued jobs of a phase, in the roster's order."""
+        query = {"grading_run_id": run_id, "state": JobState.QUEUED.value, "type": _TYPE[phase]}
+        found = await self._jobs.find(query, _WITHOUT_BULK)
         return sorted(map(_job, found), key=_in_roster_order)
 
     async def queued(self, course: str, job_class: JobClass, *, limit: int, unless_of: Sequence[str] = ()) -> list[Job]:
-        """A course's jobs in the backlog, oldest first, without those of some runs."""
+        """Return queued jobs of a course and class, oldest first, without those of the runs ``unless_of``."""
         return await self._some(_backlog(course, job_class, unless_of), sort="queued_at", limit=limit)
 
     async def count_queued(self, course: str, job_class: JobClass, *, unless_of: Sequence[str] = ()) -> int:
-        """How many jobs of a course and class wait in its backlog, without those of some runs."""
+        """Return the number of queued jobs of a course and class, without those of the runs ``unless_of``."""
         return await self._jobs.count_documents(_backlog(course, job_class, unless_of))
 
-    async def _some(self, wanted: Document, *, sort: str, limit: int) -> list[Job]:
-        found = await self._jobs.find(wanted, _WITHOUT_BULK, sort=[(sort, 1)], limit=limit)
+    async def _some(self, query: Document, *, sort: str, limit: int) -> list[Job]:
+        found = await self._jobs.find(query, _WITHOUT_BULK, sort=[(sort, 1)], limit=limit)
         return [_job(document) for document in found]
 
     async def courses_with_backlog(self) -> list[str]:
-        """Courses that have jobs waiting, whether they are registered or not."""
+        """Return ids of courses with queued jobs, whether they are registered or not."""
         found: list[str] = await self._jobs.distinct("course", {"state": JobState.QUEUED.value})
         return found
 
     async def count(self, run_id: str, phase: Phase) -> int:
-        """How many jobs of a phase are stored."""
+        """Return the number of stored jobs of a phase."""
         return await self._jobs.count_documents({"grading_run_id": run_id, "type": _TYPE[phase]})
 
     async def is_phase_open(self, run_id: str, phase: Phase) -> bool:
-        """Whether a phase of a run has a job that is not finished."""
+        """Return whether a phase of a run has a stored job that has not finished."""
         return (await self.are_phases_open([(run_id, phase)]))[0]
 
     async def are_phases_open(self, phases: Sequence[tuple[str, Phase]]) -> list[bool]:
-        """For phases of runs, whether they have a job that is not finished."""
-        wanted = {"grading_run_id": {"$in": list({run_id for run_id, _ in phases})}, "state": {"$in": _UNFINISHED}}
-        limit = _ASKED * len(phases)
-        found = await self._jobs.find(wanted, {"_id": 0, "grading_run_id": 1, "type": 1}, limit=limit)
+        """Return for each phase of a run whether it has a stored job that has not finished."""
+        query = {"grading_run_id": {"$in": list({run_id for run_id, _ in phases})}, "state": {"$in": _UNFINISHED}}
+        limit = _SAMPLED * len(phases)
+        found = await self._jobs.find(query, {"_id": 0, "grading_run_id": 1, "type": 1}, limit=limit)
         are_open = {(document["grading_run_id"], _PHASE[document["type"]]) for document in found}
-        if len(found) == limit:  # runs with many jobs may have hidden others
+        if len(found) == limit:  # runs with many jobs may have displaced other runs
             for run_id, phase in set(phases) - are_open:
                 alone = {"grading_run_id": run_id, "state": {"$in": _UNFINISHED}, "type": _TYPE[phase]}
                 if await self._jobs.find_one(alone, {"_id": 1}):
@@ -226,14 +225,14 @@ class Jobs:
         return [phase in are_open for phase in phases]
 
     async def has_phase_succeeded(self, run_id: str, phase: Phase) -> bool:
-        """Whether no job of a phase ended in anything but success."""
+        """Return whether every stored job of a phase has succeeded."""
         found = await self._jobs.find_one(
             {"grading_run_id": run_id, "type": _TYPE[phase], "success": {"$ne": True}}, {"_id": 1}
         )
         return found is None
 
     async def count_waiting(self, course: str) -> int:
-        """How many jobs of a course have not started."""
+        """Return the number of a course's jobs that have never started."""
         return await self._jobs.count_documents({"course": {"$eq": course}, **_WAITING})
 
     async def waiting_in_course(self, course: str) -> list[WaitingKey]:
@@ -244,15 +243,15 @@ class Jobs:
         """Return the keys of a run's jobs that wait for their first start, in no order."""
         return await self._waiting({"grading_run_id": {"$eq": run_id}})
 
-    async def _waiting(self, wanted: Document) -> list[WaitingKey]:
-        found = await self._jobs.find({**wanted, **_WAITING}, {"class": 1, "queued_at": 1, "index": 1})
+    async def _waiting(self, query: Document) -> list[WaitingKey]:
+        found = await self._jobs.find({**query, **_WAITING}, {"class": 1, "queued_at": 1, "index": 1})
         return [waiting_key(str(d["_id"]), JobClass(d["class"]), d["queued_at"], d["index"]) for d in found]
 
     async def position(self, job: Job) -> int:
-        """Return how many jobs of the same course have a smaller waiting key; of equal ones the id does not count."""
+        """Return the number of jobs of the same course with a smaller waiting key, without comparing ids."""
         backlog = {"course": job.course, **_WAITING}
         same_class = {**backlog, "class": job.job_class.value}
-        # Two questions instead of one with $or, for which not every store uses an index.
+        # Two queries instead of one with $or, for which not every store uses an index.
         ahead = await self._jobs.count_documents({**same_class, "queued_at": {"$lt": job.queued_at}})
         ahead += await self._jobs.count_documents(
             {**same_class, "queued_at": job.queued_at, "index": {"$lt": job.index}}
@@ -263,8 +262,8 @@ class Jobs:
 
 
 def _backlog(course: str, job_class: JobClass, unless_of: Sequence[str]) -> Document:
-    wanted: Document = {"course": course, "state": JobState.QUEUED.value, "class": job_class.value}
-    return {**wanted, "grading_run_id": {"$nin": list(unless_of)}} if unless_of else wanted
+    query: Document = {"course": course, "state": JobState.QUEUED.value, "class": job_class.value}
+    return {**query, "grading_run_id": {"$nin": list(unless_of)}} if unless_of else query
 
 
 def _document(job: Job) -> Document:
@@ -298,7 +297,7 @@ def _value(name: str, value: Any) -> Any:
 
 
 def _job(document: Document) -> Job:
-    """A job from its document; documents of the original lack most fields."""
+    """Return a job from its document; documents of the original system lack most fields."""
     return Job(
         id=str(document["_id"]),
         run_id=document["grading_run_id"],
@@ -362,5 +361,5 @@ def _attempt(document: Document) -> Attempt:
 
 
 def _in_roster_order(job: Job) -> tuple[int, int, datetime, str]:
-    """The original's jobs have no index, and many are queued in one millisecond; but their ids ascend."""
+    """Return a sort key. Jobs of the original system lack an index and often share a millisecond; their ids ascend."""
     return (list(_TYPE).index(job.phase), job.index, job.queued_at, job.id)

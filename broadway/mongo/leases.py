@@ -1,4 +1,4 @@
-"""The collection ``service_lease``: which replica of a service is the active one."""
+"""The collection ``service_lease``: the leases that choose the active replica of a service."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -13,17 +13,17 @@ class Leases:
         self._leases = Documents(collection)
 
     async def acquire(self, name: str, holder: str, ttl: timedelta) -> bool:
-        """Take or renew a lease for ``ttl`` from now. False while another holder's has not expired."""
+        """Take or renew a lease for ``ttl`` from now; return False while another process holds it."""
         now = datetime.now(UTC)
-        mine = {"_id": name, "$or": [{"holder": holder}, {"expires_at": {"$lt": now}}]}
+        available = {"_id": name, "$or": [{"holder": holder}, {"expires_at": {"$lt": now}}]}
         try:
             result = await self._leases.update_one(
-                mine, {"$set": {"holder": holder, "expires_at": now + ttl}}, upsert=True
+                available, {"$set": {"holder": holder, "expires_at": now + ttl}}, upsert=True
             )
         except DuplicateKeyError:
             return False
         return result.matched_count > 0 or result.upserted_id is not None
 
     async def release(self, name: str, holder: str) -> None:
-        """Give a lease back, if it is held by ``holder``."""
+        """Release a lease if ``holder`` holds it."""
         await self._leases.delete_one({"_id": name, "holder": holder})

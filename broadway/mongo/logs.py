@@ -1,4 +1,4 @@
-"""The collection ``job_log``: one document per execution, kept apart from the jobs."""
+"""The collection ``job_log``: one document per execution, stored apart from the jobs."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ class Logs:
         await self._logs.create_index("grading_job_id", name="by_job")
 
     async def put(self, logs: Sequence[JobLog]) -> None:
-        """Store logs; storing one again changes nothing."""
+        """Store logs; a log that is already stored stays as it is."""
         documents = [
             {
                 "_id": object_id(entry.execution_id) or entry.execution_id,
@@ -31,16 +31,19 @@ class Logs:
             await insert_each(self._logs, documents)
 
     async def get(self, job_id: str, execution_id: str | None) -> JobLog | None:
-        """The log of one execution; of a job of the original, which knew only one, without an execution id."""
-        wanted = {"grading_job_id": {"$eq": job_id}}
+        """Return the log of an execution, or None.
+
+        Jobs of the original system have one log each and no execution id; pass None for them.
+        """
+        query = {"grading_job_id": {"$eq": job_id}}
         if execution_id is not None:
-            wanted["execution_id"] = {"$eq": execution_id}
-        document = await self._logs.find_one(wanted)
+            query["execution_id"] = {"$eq": execution_id}
+        document = await self._logs.find_one(query)
         if document is None:
             return None
         return JobLog(job_id, execution_id or "", _text(document.get("stdout")), _text(document.get("stderr")))
 
 
 def _text(value: object) -> str:
-    """What a grader of the original reported as output, which need not be text."""
+    """Return output as text; graders of the original system may have reported other values."""
     return value if isinstance(value, str) else "" if value is None else str(value)

@@ -26,7 +26,10 @@ _WITHOUT_BULK = {"students_env": 0, "config": 0, "pre_processing_env": 0, "post_
 
 @dataclass(frozen=True, slots=True)
 class RunMove:
-    """A change to a run, which takes place only if the run is as it was read; ``is_held``: its outbox too."""
+    """A change to a run, applied only if its state, round and order have not changed since it was read.
+
+    With ``is_held``, its ``publish_at`` must not have changed either.
+    """
 
     run: Run
     changes: Document
@@ -40,23 +43,23 @@ class Runs:
         self._runs = Documents(collection)
 
     async def ensure_indexes(self) -> None:
-        # Every change of a run pays for every index.
+        # Each index makes every change of a run more expensive.
         await self._runs.create_index([("state", 1), ("publish_at", 1)], name="by_state_and_outbox")
         await self._runs.create_index([("assignment_id", 1), ("started_at", -1), ("_id", -1)], name="by_assignment")
 
     async def insert(self, run: Run) -> bool:
-        """Store a new run; False when there is one of its id already.
+        """Store a new run; return False if its id is taken.
 
         Raises:
-            UnstorableError: MongoDB would refuse it; nothing is stored.
+            UnstorableError: MongoDB would refuse the run; nothing is stored.
         """
         return (await self.insert_all([run]))[0]
 
     async def insert_all(self, runs: Sequence[Run]) -> list[bool]:
-        """Store new runs; False for each of which there is one of its id already.
+        """Store new runs; return False for each whose id is taken.
 
         Raises:
-            UnstorableError: MongoDB would refuse one of them; nothing is stored.
+            UnstorableError: MongoDB would refuse one of the runs; nothing is stored.
         """
         documents = [_document(run) for run in runs]
         for document in documents:
@@ -64,27 +67,27 @@ class Runs:
         return await insert_each(self._runs, documents)
 
     async def get(self, run_id: str) -> Run | None:
-        """A run. One of the original's has no config of its own, only what its jobs say."""
+        """Return a run, or None. A run of the original system has an empty config."""
         return (await self.get_many([run_id])).get(run_id)
 
     async def get_many(self, run_ids: Sequence[str]) -> dict[str, Run]:
-        """Runs by id."""
+        """Return runs by id; unknown ids are left out."""
         found = await self._runs.find({"_id": {"$in": object_ids(run_ids)}})
         return {run.id: run for run in map(_run, found)}
 
     async def summary(self, run_id: str) -> Run | None:
-        """A run without its roster and config, which may be large."""
+        """Return a run without its roster and config, which may be large, or None."""
         return (await self.summaries([run_id])).get(run_id)
 
     async def summaries(self, run_ids: Sequence[str]) -> dict[str, Run]:
-        """Runs by id, without their rosters and configs."""
+        """Return runs by id, without rosters and configs; unknown ids are left out."""
         found = await self._runs.find({"_id": {"$in": object_ids(run_ids)}}, _WITHOUT_BULK)
         return {run.id: run for run in map(_run, found)}
 
     async def advance(self, run: Run, target: RunState, *, now: datetime, publish_at: datetime | None) -> bool:
-        """Move a run on; False when it is not as it was read any more.
+        """Move a run to another state and clear its order; return False if it has changed since it was read.
 
-        ``publish_at`` puts it into the outbox: from then on somebody else may publish its phase's jobs.
+        ``publish_at`` puts the run into the outbox: from that time on other processes may publish its phase's jobs.
         """
         changes: dict[str, Any] = {"state": target.value, "publish_at": publish_at, "order": None}
         if target.is_terminal:
@@ -94,7 +97,7 @@ class Runs:
         return await self.move(RunMove(run, changes))
 
     async def give_order(self, run: Run, order: Order, state: RunState, *, publish_at: datetime) -> bool:
-        """Store an order with a run, which starts a new round in ``state``; False when it is not as it was read."""
+        """Store an order, which starts a round in ``state``; return False if the run has changed since it was read."""
         changes = {
             "state": state.value,
             "round": run.round + 1,
@@ -106,76 +109,81 @@ class Runs:
         return await self.move(RunMove(run, changes))
 
     async def hold(self, run: Run, state: RunState, since: datetime, until: datetime) -> bool:
-        """Put off the time when somebody else publishes a run's jobs; False when that is not ``since`` any more."""
+        """Postpone from ``since`` to ``until`` the time when other processes publish a run's jobs.
+
+        Returns False if the stored time is not ``since``, or the run has changed.
+        """
         held = replace(run, state=state, order=None, publish_at=since)
         return await self.move(RunMove(held, {"publish_at": until}, is_held=True))
 
     async def mark_published(self, run: Run, state: RunState) -> None:
-        """Take a run out of the outbox, if it is still in that state and no order has come since it was read."""
+        """Remove a run from the outbox, unless its state, round or order has changed."""
         await self.move(published(run, state))
 
     async def move(self, move: RunMove) -> bool:
-        """Change a run; False when it is not as it was read any more."""
+        """Change a run; return False if it has changed since it was read."""
         return (await self.move_all([move]))[0]
 
     async def move_all(self, moves: Sequence[RunMove]) -> list[bool]:
-        """Change runs, each in one conditional update; which of them were as they were read."""
+        """Change runs, each in one conditional update; return False for each that has changed since it was read."""
         updates = [Update(object_id(move.run.id), _unchanged(move), move.changes) for move in moves]
         return await update_each(self._runs, updates, at_a_time=_UPDATES)
 
     async def of_assignments(self, names: Sequence[str], *, before: str | None, limit: int) -> list[Run]:
-        """Runs of ``<course>/<assignment>``, latest first, without rosters and configs; ``before`` is a cursor.
+        """Return runs of assignments, latest first, without rosters and configs.
+
+        ``names`` are ``<course>/<assignment>``; ``before`` is the cursor of a page.
 
         Raises:
-            CursorError: ``before`` is none.
+            CursorError: ``before`` is not a valid cursor.
         """
-        wanted: Document = {"assignment_id": {"$in": list(names)}}
+        query: Document = {"assignment_id": {"$in": list(names)}}
         if before:
             started_at, name = position(before)
-            wanted |= following("started_at", started_at, object_id(name))
-        found = await self._runs.find(wanted, _WITHOUT_BULK, sort=[("started_at", -1), ("_id", -1)], limit=limit)
+            query |= following("started_at", started_at, object_id(name))
+        found = await self._runs.find(query, _WITHOUT_BULK, sort=[("started_at", -1), ("_id", -1)], limit=limit)
         return [_run(document) for document in found]
 
     async def unpublished(self, now: datetime, *, limit: int) -> list[Run]:
-        """Runs whose phase's jobs should have been published by now."""
+        """Return runs whose jobs should have been published by ``now``, without rosters and configs."""
         due: list[Run] = []
         for state in PHASE_OF:
-            # With a lower bound, or a store may go through all the runs that have nothing to publish.
-            wanted = {"state": state.value, "publish_at": {"$gt": _EPOCH, "$lte": now}}
-            found = await self._runs.find(wanted, _WITHOUT_BULK, limit=limit - len(due))
+            # The lower bound keeps a store from scanning all runs that have nothing to publish.
+            query = {"state": state.value, "publish_at": {"$gt": _EPOCH, "$lte": now}}
+            found = await self._runs.find(query, _WITHOUT_BULK, limit=limit - len(due))
             due += map(_run, found)
             if len(due) == limit:
                 break
         return due
 
     async def unfinished(self, *, limit: int) -> dict[str, RunState]:
-        """Ids and states of runs that are not over, oldest first.
+        """Return the states of unfinished runs by id, oldest first.
 
-        Without those of the original, which lost their jobs when it stopped, and have no config to go on with.
+        Runs of the original system are left out: they lost their jobs when it stopped, and have no config to continue.
         """
         open_states = [state.value for state in RunState if not state.is_terminal]
-        wanted = {"state": {"$in": open_states}, "config": {"$exists": True}}
-        found = await self._runs.find(wanted, {"state": 1}, sort=[("started_at", 1)], limit=limit)
+        query = {"state": {"$in": open_states}, "config": {"$exists": True}}
+        found = await self._runs.find(query, {"state": 1}, sort=[("started_at", 1)], limit=limit)
         return {str(document["_id"]): RunState(document["state"]) for document in found}
 
 
 def following(time: str, at: datetime, identity: Any) -> Document:
-    """What a list that is sorted by the field ``time`` and by id, both descending, has after a cursor's position."""
+    """Return the filter for the documents after a position, in descending order of the field ``time`` and of the id."""
     return {"$or": [{time: {"$lt": at}}, {time: at, "_id": {"$lt": identity}}]}
 
 
 def published(run: Run, state: RunState) -> RunMove:
-    """The move that takes a run out of the outbox, if it is in that state and has no order."""
+    """The move that removes a run from the outbox, if it is in ``state`` and has no order."""
     return RunMove(replace(run, state=state, order=None), {"publish_at": None})
 
 
 def _unchanged(move: RunMove) -> Document:
-    """What a run is like that is in the state, round and order in which it was read."""
+    """Return the filter that matches a run only while its state, round and order are as they were read."""
     run = move.run
     order = {"$ne": None} if run.order else None
-    # Runs of the original and of the first versions have no round.
+    # Runs of the original system and of early versions have no round.
     rounds = [run.round, None] if run.round == 1 else [run.round]
-    # "Not unequal", since a store may take an equality for a reason to go through all runs in that state.
+    # "Not unequal", since with an equality a store may scan all runs in that state.
     state = {"$not": {"$ne": run.state.value}}
     held = {"publish_at": run.publish_at} if move.is_held else {}
     return {"state": state, "round": {"$in": rounds}, "order": order, **held}

@@ -1,4 +1,4 @@
-"""The collection ``service_secret``: what services of one deployment know, and nobody else."""
+"""The collection ``service_secret``: secrets that only the services of a deployment share."""
 
 import contextlib
 from secrets import token_bytes
@@ -11,18 +11,18 @@ _BYTES = 32
 
 
 class Secrets:
-    """Secrets by name, each made by whoever asks for it first."""
+    """Secrets by name. Each is created by the first process that reads it."""
 
     def __init__(self, collection: Collection) -> None:
         self._secrets = Documents(collection)
 
     async def get(self, name: str) -> bytes:
-        """Return a secret, the same for every process; it is made at the first request.
+        """Return a secret, the same for every process; create it on first use.
 
         Raises:
             StoreError: Another program removes the secret at the same time.
         """
-        with contextlib.suppress(DuplicateKeyError):  # somebody else asked at the same moment
+        with contextlib.suppress(DuplicateKeyError):  # another process created it at the same moment
             await self._secrets.update_one({"_id": name}, {"$setOnInsert": {"value": token_bytes(_BYTES)}}, upsert=True)
         found = await self._secrets.find_one({"_id": name})
         if found is None:

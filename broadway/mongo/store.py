@@ -1,4 +1,4 @@
-"""All collections of one deployment, and the connection to them."""
+"""All collections of a deployment, and the connection to them."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -35,12 +35,12 @@ DURABLE = WriteConcern("majority", j=True, wtimeout=10_000)
 
 
 class StoreUnreachableError(ConnectionError):
-    """No MongoDB answers at the configured address, or it refuses us."""
+    """No MongoDB server answers at the configured address, or it refuses the login."""
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """All collections of one deployment."""
+    """All collections of a deployment."""
 
     courses: Courses
     assignments: Assignments
@@ -62,17 +62,17 @@ class Store:
     async def connect(
         cls, dsn: str, *, primary: str = "AG", logs: str = "logs", server_timeout: float = 5, service: str = "broadway"
     ) -> AsyncIterator[Self]:
-        """Connect, check that the store answers, and make sure of the indexes.
+        """Connect, check that the store answers, and create missing indexes.
 
         Args:
             dsn: A MongoDB connection string.
-            primary: The database of everything but logs.
+            primary: The database of all collections except the logs.
             logs: The database of the logs.
             server_timeout: Seconds to wait for a server.
-            service: The name that the server sees.
+            service: The name of the connection, as the server shows it.
 
         Raises:
-            StoreUnreachableError: Nothing usable answers within the timeout.
+            StoreUnreachableError: The address is invalid, or no usable server answers within the timeout.
         """
         try:
             client = Client(
@@ -114,7 +114,7 @@ class Store:
         return store
 
     def shared(self, *, linger: float = 0) -> Batched:
-        """The collections that are used the most, for many callers at once; ``linger``: see ``BatchedRuns``."""
+        """Return the most used collections, batched for many concurrent callers; ``linger``: see ``BatchedRuns``."""
         return Batched(
             courses=BatchedCourses(self._primary["course"]),
             assignments=BatchedAssignments(self._primary["assignment_config"]),
@@ -124,9 +124,9 @@ class Store:
         )
 
     async def ping(self) -> None:
-        """Return when the store answers.
+        """Return once the store has answered.
 
         Raises:
-            StoreError: It does not.
+            StoreError: The store is unavailable.
         """
         await translated(self._primary.command("ping"))

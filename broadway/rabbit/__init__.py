@@ -1,1 +1,1 @@
-"""The only AMQP: connections, declarations, confirmed publishing, and the one place that settles deliveries."""
+"""All AMQP code: connections, declarations, confirmed publishing, and the one module that settles deliveries."""

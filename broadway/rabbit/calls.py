@@ -1,4 +1,4 @@
-"""Conversations with the broker, each of which comes to an end, and says so in our words."""
+"""Calls to the broker, with time limits and with our own errors."""
 
 import asyncio
 import contextlib
@@ -19,18 +19,18 @@ from broadway.runtime.cancellation import cancellations, heeded
 log = structlog.get_logger(__name__)
 
 CALL_TIMEOUT = 10  # seconds, for every declaration and confirm
-CLOSE_WITHIN = 1  # seconds; a channel that is stuck does not close either, and goes with its connection
+CLOSE_WITHIN = 1  # seconds; a stuck channel does not close either, and ends with its connection
 
 BROKEN = (AMQPError, ConnectionError, TimeoutError, RuntimeError, OSError)
 
 
 @contextlib.asynccontextmanager
 async def call(problem: str, *, seconds: float = CALL_TIMEOUT) -> AsyncIterator[None]:
-    """One conversation with the broker, within a time limit; whatever breaks it becomes a PublishError.
+    """Limit the time of a call to the broker, and turn any failure of it into a PublishError.
 
-    Things are told apart that aiormq mixes up: it cancels whoever waits when a connection breaks, which is not our
-    cancellation; it may turn our cancellation into an error of the channel that it closes; and it may lose ours
-    when an answer arrives at the same moment.
+    This separates cancellations that aiormq mixes up: it cancels waiting tasks when a connection breaks, which is not
+    our cancellation; it may turn our cancellation into an error of the channel that it closes; and it may lose our
+    cancellation when an answer arrives at the same moment.
     """
     before = cancellations()
     try:

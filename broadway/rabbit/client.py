@@ -1,4 +1,4 @@
-"""One service's way to the broker: publishing with confirms, declaring, consuming."""
+"""A service's connections to the broker: to publish with confirms, to declare and to consume."""
 
 import asyncio
 import contextlib
@@ -40,7 +40,7 @@ from broadway.rabbit.connecting import (
     unconnected,
     unreachable,
 )
-from broadway.rabbit.declaring import declare, look
+from broadway.rabbit.declaring import declare, state_of
 from broadway.rabbit.probing import accepts, pass_message
 from broadway.rabbit.publishing import ConfirmedPublisher
 from broadway.rabbit.single_take import SingleTake
@@ -48,14 +48,14 @@ from broadway.rabbit.subscription import TIMINGS, Subscription, Timings, Vouched
 
 log = structlog.get_logger(__name__)
 
-REPLACE_WITHIN = 30  # seconds; deleting a broken queue takes some
+REPLACE_WITHIN = 30  # seconds; deleting a broken queue is slow
 
 
 class Rabbit:
-    """One service's two connections to the broker: one publishes, one consumes.
+    """A service's two connections to the broker: one to publish, one to consume.
 
-    They are apart because a broker with a resource alarm stops reading from connections that publish, and acks sent
-    on such a connection would be stuck with it.
+    They are separate because a broker with a resource alarm stops reading from connections that publish, which would
+    block acknowledgments on the same connection.
     """
 
     def __init__(
@@ -77,12 +77,12 @@ class Rabbit:
     @classmethod
     @contextlib.asynccontextmanager
     async def connect(cls, url: str, *, service: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[Self]:
-        """Connect both ways; ``service`` names the connections in the management UI, such as ``grader@host1``.
+        """Open both connections; ``service`` names them in the management UI, such as ``grader@host1``.
 
         ``tls`` is for ``amqps://``; without it the system's authorities are trusted.
 
         Raises:
-            BrokerUnreachableError: The first connection could not be made.
+            BrokerUnreachableError: A connection could not be opened.
         """
         publishing = await connect(url, name=f"broadway-{service} (publish)", tls=tls)
         try:
@@ -100,7 +100,7 @@ class Rabbit:
     @classmethod
     @contextlib.asynccontextmanager
     async def unconnected(cls, url: str, *, service: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[Self]:
-        """As ``connect``, but at once: until ``join`` has connected, the broker is away."""
+        """Create both connections without opening them: until ``join`` has returned, the broker is unavailable."""
         publishing = unconnected(url, name=f"broadway-{service} (publish)", tls=tls)
         consuming = unconnected(url, name=f"broadway-{service} (consume)", tls=tls)
         try:
@@ -110,10 +110,10 @@ class Rabbit:
             await publishing.close()
 
     async def join(self) -> None:
-        """Connect both ways, unless that is done.
+        """Open both connections, unless they are open.
 
         Raises:
-            BrokerUnreachableError: There is no broker to connect to.
+            BrokerUnreachableError: The broker is unavailable, or refuses the login.
         """
         if self.is_connected:
             return
@@ -123,10 +123,10 @@ class Rabbit:
 
     @staticmethod
     async def reach(url: str, *, within: float, tls: ssl.SSLContext | None = None) -> None:
-        """Log in once and leave again. ``connect`` is no question: in a broker that says nothing it goes on for ever.
+        """Log in and disconnect, as a test. ``connect`` does not end if a broker accepts a connection and is silent.
 
         Raises:
-            BrokerUnreachableError: The broker does not let us in, or not ``within`` seconds.
+            BrokerUnreachableError: The login failed, or took more than ``within`` seconds.
         """
         address = URL(url)
         try:
@@ -139,16 +139,16 @@ class Rabbit:
 
     @property
     def is_connected(self) -> bool:
-        """Whether both connections are up just now."""
+        """True while both connections are open."""
         return all(c.connected.is_set() for c in (self._publishing, self._consuming))
 
     @property
     def user(self) -> str:
-        """Who we are to the broker. It refuses messages that say they are from somebody else."""
+        """The user of the connections. The broker refuses messages that name another user as their sender."""
         return URL(self._url).user or "guest"
 
     async def is_refused(self) -> bool:
-        """Whether the broker is there and does not let us in any more."""
+        """Return whether the broker is available and refuses our login."""
         try:
             await (await connect(self._url, name=f"broadway-{self._service} (probe)", tls=self._tls)).close()
         except LoginRefusedError:
@@ -158,44 +158,44 @@ class Rabbit:
         return False
 
     def move(self, url: str) -> None:
-        """Use another address, or another password, for all connections that are made from now on."""
+        """Use another address or password for all connections that are opened from now on."""
         self._url = url
         for connection in (self._publishing, self._consuming):
             assert isinstance(connection, RobustConnection)  # noqa: S101 - for the type checker
             connection.url = target(URL(url))
 
     async def ping(self) -> None:
-        """Return when the broker takes a message: connected, and not blocked by an alarm.
+        """Return once the broker has taken a message: it is connected, and not blocked by an alarm.
 
         Raises:
-            PublishError: It does not.
+            PublishError: The broker is not connected, or did not take the message.
         """
         if not self.is_connected:
             raise PublishError("not connected", unknown=False)
         await pass_message(self._publishing, service=self._service)
 
     async def accepts(self, queue: Queue) -> bool:
-        """Whether a queue takes a message, tried with one that nobody needs.
+        """Return whether a queue takes a message, by sending it a probe message.
 
-        A queue that was declared less than a second before its broker was killed may be there and take none for ever.
+        A queue that was declared less than a second before its broker was killed may exist and never take a message.
 
         Raises:
-            PublishError: The broker is away, or has no such queue.
+            PublishError: The broker is unavailable, or has no such queue.
         """
         return await accepts(self._publishing, queue, service=self._service)
 
     async def replace(self, queue: Queue) -> None:
-        """Delete a queue with what is in it, and declare it again.
+        """Delete a queue with its messages, and declare it again.
 
         Raises:
-            PublishError: The broker is away.
+            PublishError: The broker is unavailable.
         """
         async with call(f"{queue.name} not replaced", seconds=REPLACE_WITHIN), self._publishing.channel() as channel:
             await channel.queue_delete(queue.name, timeout=REPLACE_WITHIN)
         await self.declare(queue)
 
     async def declare_topology(self) -> None:
-        """Make sure that every exchange and every queue shared by services exists.
+        """Declare every exchange, and every queue that services share.
 
         Raises:
             PublishError: As ``declare``.
@@ -209,10 +209,10 @@ class Rabbit:
         await self.declare(*SHARED_QUEUES)
 
     async def declare(self, *queues: Queue) -> None:
-        """Make sure that queues and their bindings exist.
+        """Declare queues with their bindings.
 
         Raises:
-            PublishError: The broker is away, or has a queue of that name with other arguments.
+            PublishError: The broker is unavailable, or has a queue of that name with other arguments.
         """
         limit = CALL_TIMEOUT * len(queues)
         async with call("queues not declared", seconds=limit), self._publishing.channel() as channel:
@@ -220,7 +220,7 @@ class Rabbit:
                 await declare(channel, queue, robust=False)
 
     async def restore(self, queue: Queue) -> int:
-        """Make sure that a queue and its bindings exist; how many messages wait in it.
+        """Declare a queue with its bindings; return the number of messages that wait in it.
 
         Raises:
             PublishError: As ``declare``.
@@ -230,33 +230,33 @@ class Rabbit:
             return declared.declaration_result.message_count or 0
 
     async def depth(self, queue: Queue) -> int:
-        """Messages that wait in a queue, not counting those in the hands of consumers.
+        """Return the number of messages that wait in a queue, without the unacknowledged messages of its consumers.
 
         Raises:
-            PublishError: The broker is away, or has no such queue.
+            PublishError: The broker is unavailable, or has no such queue.
         """
         async with call(f"no depth of {queue.name}"), self._publishing.channel() as channel:
-            return (await look(channel, queue)).waiting
+            return (await state_of(channel, queue)).waiting
 
     async def look(self, queue: Queue) -> QueueState | None:
-        """What a queue is like; None when there is none of that name.
+        """Return the state of a queue; None if the queue does not exist.
 
         Raises:
-            PublishError: The broker is away.
+            PublishError: The broker is unavailable.
         """
-        async with call(f"no look at {queue.name}"), self._publishing.channel() as channel:
+        async with call(f"no state of {queue.name}"), self._publishing.channel() as channel:
             try:
-                return await look(channel, queue)
+                return await state_of(channel, queue)
             except ChannelNotFoundEntity:
                 return None
 
     async def has(self, exchange: Exchange) -> bool:
-        """Whether there is an exchange of that name.
+        """Return whether an exchange exists.
 
         Raises:
-            PublishError: The broker is away.
+            PublishError: The broker is unavailable.
         """
-        async with call(f"no look at {exchange.name}"), self._publishing.channel() as channel:
+        async with call(f"no state of {exchange.name}"), self._publishing.channel() as channel:
             try:
                 await channel.get_exchange(exchange.name, ensure=True)
             except ChannelNotFoundEntity:
@@ -264,10 +264,10 @@ class Rabbit:
             return True
 
     async def publish(self, exchange: Exchange, key: str, event: Event) -> None:
-        """Return once the broker has confirmed the event. Repeats, with the same message id, while that is unknown.
+        """Return once the broker has confirmed the event. Retry with the same message id while the result is unknown.
 
         Raises:
-            PublishError: Refused, unroutable, or still unknown after 30 seconds.
+            PublishError: The event was refused or unroutable, or its result is still unknown after 30 seconds.
         """
         await self._publisher.publish(exchange, key, event, user=self.user)
 
@@ -285,24 +285,24 @@ class Rabbit:
         vouched: Vouched = anything,
         timings: Timings = TIMINGS,
     ) -> AsyncIterator[Subscription]:
-        """Call ``handler`` for every message of a queue, each in a task of its own, and settle by what it says.
+        """Call ``handler`` for every message of a queue, each in a task of its own, and settle by its result.
 
-        Returning acknowledges. ``Retry`` calls the handler again after its pause, ``Reject`` moves the message to the
-        dead letters, where one that cannot be read goes too. A message that is delivered again while its handler
-        still runs starts nothing: the newest delivery is acknowledged in the end. ``GiveBack`` leaves it to another
-        consumer. A durable queue that cannot be consumed now is consumed as soon as it can be. On exit, handlers that
-        still run are cancelled and their messages given back.
+        A return acknowledges the message. ``Retry`` calls the handler again after its delay, ``Reject`` moves the
+        message to the dead letters, and ``GiveBack`` requeues it for another consumer. Undecodable messages are dead
+        letters, too. A message that is delivered again while its handler runs starts no second handler; its newest
+        delivery is acknowledged in the end. A durable queue that cannot be consumed now is consumed as soon as
+        possible. On exit, running handlers are cancelled and their messages requeued.
 
         Args:
-            queue: It is declared, with its bindings, now and after every reconnect.
+            queue: The queue. It is declared with its bindings, now and after every reconnect.
             handler: Takes the decoded event.
             tag: The consumer tag, as the management UI shows it.
-            prefetch: Unacknowledged messages per channel.
-            channels: Channels that consume, each with its own prefetch; ``take`` changes their number.
-            decoder: Reads a message; what it refuses is dead.
-            is_guest: May read the queue and no more: it has to be there, and what is dead is moved by the broker,
-                without a reason.
-            vouched: Whether an event may come from a grader, whoever it says that it is.
+            prefetch: The maximum number of unacknowledged messages per channel.
+            channels: The number of consuming channels, each with its own prefetch; ``take`` changes it.
+            decoder: Decodes a message; a message that it refuses is a dead letter.
+            is_guest: May only read the queue. The queue must exist, and the broker moves dead letters, without a
+                reason.
+            vouched: Returns whether an event of a grader is genuine, in addition to the check of the grader's id.
             timings: The pauses and limits of the subscription.
         """
         subscription = Subscription(
@@ -323,17 +323,17 @@ class Rabbit:
             await subscription.close()
 
     async def consuming_channel(self) -> AbstractRobustChannel:
-        """A new channel of the connection that consumes."""
+        """Open a channel on the consuming connection."""
         return await robust_channel(self._consuming)
 
     @contextlib.asynccontextmanager
     async def single_take(self, queue: Queue, *, tag: str) -> AsyncIterator[SingleTake]:
-        """Take messages of a queue one at a time, each when it is wanted. What was taken and not settled goes back.
+        """Consume a queue one message at a time, on demand. On exit, messages that are not settled are requeued.
 
         Raises:
-            PublishError: The broker is away.
+            PublishError: The broker is unavailable.
         """
-        # Not a robust channel: that might come back after its owner has gone, with a consumer that nothing serves.
+        # Not a robust channel, which could be restored after its owner has ended, with a consumer that gets no handler.
         channel = Channel(self._consuming, publisher_confirms=False)
         try:
             async with call(f"{queue.name} cannot be consumed"):
@@ -352,6 +352,6 @@ class Rabbit:
         """Copy a delivery to the dead letters, with the reason.
 
         Raises:
-            PublishError: As ``publish``.
+            PublishError: The broker did not confirm the copy; it is not retried.
         """
         await self._publisher.park(message, queue=queue, reason=reason)

@@ -1,4 +1,4 @@
-"""Connections to the broker, and why there is none."""
+"""Connections to the broker, and the errors of opening them."""
 
 import asyncio
 import ssl
@@ -19,20 +19,20 @@ from broadway import __version__
 from broadway.rabbit.calls import BROKEN, CALL_TIMEOUT
 from broadway.runtime.tls import distrust
 
-HEARTBEAT = 10  # seconds; a frozen peer is noticed after about three
+HEARTBEAT = 10  # seconds; a frozen peer is detected after about three heartbeats
 RECONNECT_INTERVAL = 1  # seconds
 
 
 class BrokerUnreachableError(ConnectionError):
-    """No connection to the broker, or it refused the login."""
+    """The broker is unreachable, or refused the login."""
 
 
 class UntrustedError(BrokerUnreachableError):
-    """Who answers at the broker's address has no certificate that we believe."""
+    """The certificate of the server at the broker's address is not trusted."""
 
 
 class LoginRefusedError(BrokerUnreachableError):
-    """The broker does not know the user, or the password is another one."""
+    """The broker does not know the user, or the password is wrong."""
 
 
 async def connect(url: str, *, name: str, tls: ssl.SSLContext | None) -> AbstractRobustConnection:
@@ -47,10 +47,10 @@ async def connect(url: str, *, name: str, tls: ssl.SSLContext | None) -> Abstrac
 
 
 def unconnected(url: str, *, name: str, tls: ssl.SSLContext | None) -> RobustConnection:
-    """A connection that is yet to be made, and then is tried until it can be."""
+    """Return an unopened connection; opening it retries until the broker is available."""
     properties: dict[str, Any] = {"connection_name": name, "product": "Broadway", "version": __version__}
-    patient = target(URL(url)).update_query(fail_fast=0)
-    return RobustConnection(patient, client_properties=properties, ssl_context=tls)
+    retrying = target(URL(url)).update_query(fail_fast=0)
+    return RobustConnection(retrying, client_properties=properties, ssl_context=tls)
 
 
 def unreachable(address: URL, error: BaseException) -> BrokerUnreachableError:

@@ -1,4 +1,4 @@
-"""One consumer of a queue, on a channel of its own."""
+"""A consumer of a queue, on a channel of its own."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from broadway.rabbit.calls import CALL_TIMEOUT
 
 @dataclass(slots=True, eq=False)
 class Consumer:
-    """A channel with a consumer, which may be stopped and started; what it has delivered can be settled meanwhile."""
+    """A channel with a consumer that can be stopped and started. Its deliveries can be settled while it is stopped."""
 
     channel: AbstractRobustChannel
     queue: AbstractRobustQueue
     tag: str
     number: int
     is_taking: bool = False
-    arrivals: int = 0  # since the last look
-    strikes: int = 0  # looks in a row at which messages waited and none had arrived
+    arrivals: int = 0  # since the last check
+    strikes: int = 0  # consecutive checks that found messages waiting and no arrival
 
     async def start(self, on_message: Callable[[AbstractIncomingMessage], Awaitable[None]]) -> None:
         async def arrive(message: AbstractIncomingMessage) -> None:
@@ -31,5 +31,6 @@ class Consumer:
 
     async def stop(self) -> None:
         if self.is_taking:
-            self.is_taking = False  # even if this fails: then its channel is gone, and the client restores no consumer
+            # Even if the cancellation fails: the channel is then closed, and the client restores no consumer.
+            self.is_taking = False
             await self.queue.cancel(self.tag, timeout=CALL_TIMEOUT)

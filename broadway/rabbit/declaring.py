@@ -1,4 +1,4 @@
-"""Declaring queues, and looking at them."""
+"""Declare and inspect queues."""
 
 from typing import Any
 
@@ -10,13 +10,14 @@ from broadway.messages.topology import Queue
 from broadway.ports import QueueState
 from broadway.rabbit.calls import CALL_TIMEOUT
 
-PING = "ping"  # the type of messages that are sent only to see whether they are taken
+PING = "ping"  # the type of probe messages, which consumers acknowledge and ignore
 
 
 async def declare(channel: Any, queue: Queue, *, robust: bool | None, is_guest: bool = False) -> Any:
-    """Declare a queue with its bindings; ``robust`` for channels that come back: whether it does, too.
+    """Declare a queue with its bindings.
 
-    A guest only makes sure that the queue is there: it may not declare it.
+    ``robust`` is for robust channels: whether a reconnect restores the queue. A guest may not declare the queue, and
+    only checks that it exists.
     """
     options = {} if robust is None else {"robust": robust}
     if is_guest:
@@ -34,6 +35,6 @@ async def declare(channel: Any, queue: Queue, *, robust: bool | None, is_guest: 
     return declared
 
 
-async def look(channel: AbstractChannel, queue: Queue) -> QueueState:
-    told = (await channel.declare_queue(queue.name, passive=True)).declaration_result
-    return QueueState(told.message_count or 0, told.consumer_count or 0)
+async def state_of(channel: AbstractChannel, queue: Queue) -> QueueState:
+    result = (await channel.declare_queue(queue.name, passive=True)).declaration_result
+    return QueueState(result.message_count or 0, result.consumer_count or 0)

@@ -1,4 +1,4 @@
-"""Messages that are sent only to see whether the broker takes them."""
+"""Probe messages, which test whether the broker or a queue takes messages."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -21,10 +21,10 @@ CANARY_WITHIN = 5  # seconds
 
 
 async def pass_message(connection: AbstractConnection, *, service: str) -> None:
-    """Return once the broker has taken a message that goes nowhere.
+    """Return once the broker has taken a message that is routed to no queue.
 
     Raises:
-        PublishError: It takes none, as under an alarm.
+        PublishError: The broker takes no message, as under an alarm.
     """
     nothing = aio_pika.Message(b"", app_id=f"broadway-{service}", type=PING)
     async with _channel(connection, "no message is taken, as under an alarm", seconds=PING_WITHIN) as channel:
@@ -33,7 +33,7 @@ async def pass_message(connection: AbstractConnection, *, service: str) -> None:
 
 
 async def accepts(connection: AbstractConnection, queue: Queue, *, service: str) -> bool:
-    """Whether a queue takes a message, tried with one that expires.
+    """Return whether a queue takes a message, by sending it a message that expires.
 
     Raises:
         PublishError: The broker is unavailable, or has no such queue.
@@ -44,7 +44,7 @@ async def accepts(connection: AbstractConnection, queue: Queue, *, service: str)
             await channel.default_exchange.publish(canary, queue.name, mandatory=True)
     except PublishError as error:
         log.warning("canary not taken", queue=queue.name, reason=str(error))
-        # Consumers are no sign: the broker cuts the connection of one that consumes from a broken queue.
+        # Consumers do not prove anything: the broker closes a connection that consumes from a broken queue.
         await pass_message(connection, service=service)
         return False
     return True
@@ -52,10 +52,10 @@ async def accepts(connection: AbstractConnection, queue: Queue, *, service: str)
 
 @contextlib.asynccontextmanager
 async def _channel(connection: AbstractConnection, problem: str, *, seconds: float) -> AsyncIterator[AbstractChannel]:
-    """Open a channel for one attempt, which may get stuck without holding others up.
+    """Open a channel for one attempt, so that a stuck attempt blocks no other channel.
 
     Raises:
-        PublishError: The attempt failed, or did not end within so many seconds.
+        PublishError: The attempt failed, or took more than ``seconds``.
     """
     channel = Channel(connection, publisher_confirms=True, on_return_raises=True)
     try:

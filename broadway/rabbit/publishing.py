@@ -1,4 +1,4 @@
-"""Publishing with confirms, on one connection."""
+"""Publish with confirms, on one connection."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ PUBLISH_DEADLINE = 30  # seconds, over all repetitions of one publish
 
 
 class ConfirmedPublisher:
-    """Publishes on one channel, which is opened at the first publish and replaced when it is stuck."""
+    """Publishes on one channel, which is opened for the first publish and replaced when it is stuck."""
 
     def __init__(self, connection: AbstractRobustConnection, *, service: str) -> None:
         self._connection = connection
@@ -32,10 +32,11 @@ class ConfirmedPublisher:
         self._opening = asyncio.Lock()
 
     async def publish(self, exchange: Exchange, key: str, event: Event, *, user: str) -> None:
-        """Return once the broker has confirmed the event. Repeats, with the same message id, while that is unknown.
+        """Return once the broker has confirmed the event. Retry with the same message id while the result is unknown.
 
         Raises:
-            PublishError: Refused, unroutable, or still unknown after ``PUBLISH_DEADLINE``.
+            PublishError: The event was refused or unroutable, or its result is still unknown after
+                ``PUBLISH_DEADLINE``.
         """
         await reach(Point.PUBLISH_BEGUN)
         wire = encode(event, source=f"/broadway/{self._service}")
@@ -52,7 +53,7 @@ class ConfirmedPublisher:
         """Copy a delivery to the dead letters, with the reason.
 
         Raises:
-            PublishError: Refused, or unknown; it is not repeated.
+            PublishError: The broker did not confirm the copy; it is not retried.
         """
         headers = {**message.headers, "x-broadway-reason": reason[:1000], "x-broadway-queue": queue.name}
         copy = aio_pika.Message(
@@ -66,14 +67,14 @@ class ConfirmedPublisher:
         await self._publish_once(DEAD_LETTERS, dead_letter_key(queue.name), copy)
 
     async def channel(self) -> AbstractRobustChannel:
-        """The channel that publishes, opened if there is none."""
+        """Return the publishing channel; open it if necessary."""
         async with self._opening:
             if self._channel is None:
                 self._channel = await robust_channel(self._connection)
             return self._channel
 
     async def _publish_again(self, exchange: Exchange, key: str, message: aio_pika.Message) -> None:
-        """Repeat a publish until it is known what became of it. Apart, since a loop that is ready to costs too."""
+        """Retry a publish until its result is known. The retry loop has a cost, so the first try does not use it."""
         await asyncio.sleep(FIRST_PAUSE)
         async for attempt in stamina.retry_context(
             on=_is_unknown, attempts=None, timeout=PUBLISH_DEADLINE, wait_initial=FIRST_PAUSE, wait_max=2
@@ -92,7 +93,7 @@ class ConfirmedPublisher:
         except PublishError as error:
             metrics.PUBLISH_FAILURES.labels(exchange.name, "unknown" if error.unknown else "refused").inc()
             if isinstance(error.__cause__, TimeoutError) and channel is self._channel:
-                self._channel = None  # a queue that takes nothing may hold up the whole channel
+                self._channel = None  # a queue that takes no message may block the whole channel
                 if channel:
                     await close(channel)
             raise

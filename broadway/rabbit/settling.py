@@ -1,4 +1,4 @@
-"""The one place that settles deliveries."""
+"""Settle deliveries: acknowledge, requeue or discard them."""
 
 from enum import Enum, auto
 from typing import Protocol
@@ -17,7 +17,7 @@ class Settlement(Enum):
     """The end of a delivery."""
 
     DONE = auto()  # acknowledged: the broker forgets the message
-    GIVEN_BACK = auto()  # to its queue, for any consumer of it
+    GIVEN_BACK = auto()  # requeued, for any consumer of the queue
     DISCARDED = auto()  # the broker moves the message to the dead letters if its queue has any
 
 
@@ -33,7 +33,7 @@ class DeadLetterBox(Protocol):
 
 
 async def settle(message: AbstractIncomingMessage, settlement: Settlement) -> None:
-    """Settle a delivery; if its channel is gone the broker delivers it again, which handlers are made for."""
+    """Settle a delivery. If its channel is closed the broker delivers the message again; handlers are idempotent."""
     try:
         match settlement:
             case Settlement.DONE:

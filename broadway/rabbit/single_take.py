@@ -1,4 +1,4 @@
-"""Taking messages of a queue one at a time."""
+"""Take messages of a queue one at a time."""
 
 import asyncio
 import contextlib
@@ -25,22 +25,22 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Taken:
-    """A message that its consumer has to settle."""
+    """A message that its consumer must settle."""
 
     event: Event
     _message: AbstractIncomingMessage
 
     async def ack(self) -> None:
-        """Settle the message as done."""
+        """Acknowledge the message."""
         await settle(self._message, Settlement.DONE)
 
     async def give_back(self) -> None:
-        """Give the message back to its queue, for another consumer."""
+        """Requeue the message, for another consumer."""
         await settle(self._message, Settlement.GIVEN_BACK)
 
 
 class SingleTake:
-    """A consumer that is there only while its owner waits for a message."""
+    """A consumer that exists only while its owner waits for a message."""
 
     def __init__(self, dead_letters: DeadLetterBox, queue: Queue, declared: AbstractQueue, *, tag: str) -> None:
         self._dead_letters = dead_letters
@@ -50,14 +50,14 @@ class SingleTake:
         self._arrivals: asyncio.Queue[AbstractIncomingMessage | None] = asyncio.Queue()
 
     def end(self, *_: Any) -> None:
-        """The channel is closed: nothing will arrive any more."""
+        """Make every present and later ``take`` fail, since the channel is closed."""
         self._arrivals.put_nowait(None)
 
     async def take(self, *, within: float | None = None) -> Taken | None:
-        """Wait for a message, ``within`` seconds at most or for ever; None if there was none.
+        """Return the next message, or None if none arrives ``within`` seconds; without a limit, wait forever.
 
         Raises:
-            PublishError: The broker is away.
+            PublishError: The broker is unavailable.
         """
         async with call(f"{self._queue.name} cannot be consumed"):
             await self._declared.consume(self._arrivals.put, consumer_tag=self._tag)
@@ -70,11 +70,11 @@ class SingleTake:
         return await self._readable() if not self._arrivals.empty() else None
 
     async def _readable(self) -> Taken:
-        """The next message that can be read; others go to the dead letters."""
+        """Return the next message that can be decoded; move undecodable messages to the dead letters."""
         while True:
             message = await self._arrivals.get()
             if message is None:
-                self.end()  # for the next call
+                self.end()  # the next call must fail, too
                 raise PublishError(f"{self._queue.name} cannot be consumed: its channel is closed", unknown=True)
             if message.type == PING:
                 await settle(message, Settlement.DONE)
@@ -82,7 +82,7 @@ class SingleTake:
             try:
                 return Taken(decode(message.headers, message.body), message)
             except UndecodableError as problem:
-                log.error("dead letter", queue=self._queue.name, reason=str(problem))  # noqa: TRY400 - no bug of ours
+                log.error("dead letter", queue=self._queue.name, reason=str(problem))  # noqa: TRY400 - not a bug of ours
                 await self._dead_letters.park(message, queue=self._queue, reason=str(problem))
                 await settle(message, Settlement.DONE)
 

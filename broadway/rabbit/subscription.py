@@ -1,4 +1,4 @@
-"""Consuming a queue, with a handler for each message."""
+"""Consume a queue, with a handler for each message."""
 
 import asyncio
 import contextlib
@@ -31,28 +31,27 @@ from broadway.runtime.metrics import Handled
 log = structlog.get_logger(__name__)
 
 WATCH_STRIKES = 2
-UNREADABLE = "unreadable"  # instead of its type, what a message is called that cannot be decoded
-FAILURES = 5  # of a handler at one message, in this process, after which it is dead
-REMEMBERED = 1000  # failures
+UNREADABLE = "unreadable"  # the metrics' event type of undecodable messages
+FAILURES = 5  # failures of a handler for one message in this process, after which the message is dead
+REMEMBERED = 1000  # the number of failures that are remembered
 
 Vouched = Callable[[Event], bool]
 
 
 def anything(_: Event) -> bool:
-    """Every event is vouched for."""
+    """Vouch for every event."""
     return True
 
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds that a subscription takes for what it does.
+    """The pauses and limits of a subscription, in seconds.
 
     Args:
-        consume_within: The limit for beginning to consume; of a queue that is broken the broker says nothing for a
-            minute.
+        consume_within: The limit for starting to consume; for a broken queue the broker does not answer for a minute.
         again_after: The pause before a queue that could not be consumed is tried again.
-        watch_interval: The pause between two checks of a consumer that gets nothing.
-        back_off_after_a_bug: The pause before a message whose handler failed unexpectedly is given back.
+        watch_interval: The pause between two checks for consumers that receive no messages.
+        back_off_after_a_bug: The pause before a message is requeued whose handler failed unexpectedly.
     """
 
     consume_within: float = 5
@@ -68,11 +67,11 @@ class SubscribedBroker(DeadLetterBox, QueueDepths, Protocol):
     """The operations on the broker that a subscription needs."""
 
     async def consuming_channel(self) -> AbstractRobustChannel:
-        """Open a channel to consume on."""
+        """Open a channel for consuming."""
 
 
 class Subscription:
-    """Running handlers of one queue's messages, by message id, and the newest delivery of each."""
+    """The running handlers of a queue's messages, by message id, and the newest delivery of each message."""
 
     def __init__(
         self,
@@ -102,10 +101,10 @@ class Subscription:
         self._consumers: list[Consumer] = []
         self._deliveries: dict[str, AbstractIncomingMessage] = {}
         self._failed: deque[str] = deque(maxlen=REMEMBERED)
-        self._tasks: dict[asyncio.Task[None], None] = {}  # in the order of arrival, in which they are given back, too
+        self._tasks: dict[asyncio.Task[None], None] = {}  # in order of arrival, which is also the order of requeueing
 
     async def start(self, channels: int) -> None:
-        """Consume, on so many channels; a durable queue that cannot be consumed now is tried again and again.
+        """Start to consume on a number of channels; retry until it succeeds if the queue is durable.
 
         Raises:
             PublishError: An exclusive queue cannot be consumed.
@@ -121,14 +120,14 @@ class Subscription:
 
     @property
     def channels(self) -> int:
-        """How many channels consume."""
+        """The number of channels that consume."""
         return sum(consumer.is_taking for consumer in self._consumers)
 
     async def take(self, channels: int) -> None:
-        """Consume on so many channels from now on, on none with 0; handlers go on.
+        """Change the number of consuming channels; 0 stops consuming. Running handlers continue.
 
         Raises:
-            PublishError: The broker is away; what could not be changed is tried again by the next call.
+            PublishError: The broker is unavailable; the next call retries the rest of the change.
         """
         self._channels = channels
         async with call(
@@ -161,9 +160,9 @@ class Subscription:
         self._consumers.append(consumer)
 
     async def _watch(self) -> None:
-        """Consume what could not be consumed yet, and anew where none arrives though messages wait.
+        """Retry consuming until it succeeds, and replace consumers that receive nothing although messages wait.
 
-        A consumer may vanish without a word.
+        The broker may lose a consumer without notice.
         """
         while True:
             if self.channels < self._channels:
@@ -172,12 +171,15 @@ class Subscription:
                 continue
             await asyncio.sleep(self._timings.watch_interval)
             try:
-                await self._look_after(self._idle())
+                await self._replace_lost(self._idle())
             except (PublishError, *BROKEN) as error:
-                log.warning("consumer not looked after", queue=self._queue.name, reason=str(error))
+                log.warning("consumers not checked", queue=self._queue.name, reason=str(error))
 
     def _idle(self) -> list[Consumer]:
-        """Those that take messages, hold none and have got none since the last look; strikes of the others are off."""
+        """Return active consumers that hold no message and received none since the last check.
+
+        The strikes of all other consumers are reset.
+        """
         holding = {message.consumer_tag for message in self._deliveries.values()}
         idle = []
         for consumer in self._consumers:
@@ -188,7 +190,7 @@ class Subscription:
             consumer.arrivals = 0
         return idle
 
-    async def _look_after(self, idle: Sequence[Consumer]) -> None:
+    async def _replace_lost(self, idle: Sequence[Consumer]) -> None:
         if not idle:
             return
         is_waiting = bool(await self._broker.depth(self._queue))
@@ -219,25 +221,25 @@ class Subscription:
             await close(self._consumers.pop().channel)
 
     async def stop_taking(self) -> None:
-        """Take no further messages; handlers go on."""
+        """Take no further messages. Running handlers continue."""
         if self._watching:
             await end(self._watching)
         with contextlib.suppress(PublishError):
             await self.take(0)
 
     async def finish(self, *, grace: float) -> None:
-        """Wait for running handlers, ``grace`` seconds at most."""
+        """Wait for running handlers, at most ``grace`` seconds."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace)
 
     async def close(self) -> None:
-        """Stop taking, cancel what still runs, give its messages back, close the channels."""
+        """Stop consuming, cancel running handlers, requeue their messages, and close the channels."""
         await self.stop_taking()
         await end(*self._tasks)
         await self._close_channels()
 
     async def _on_message(self, message: AbstractIncomingMessage) -> None:
-        """Start a handler, and return at once: aio-pika cancels this coroutine when the channel breaks."""
+        """Start a handler in a task and return, since aio-pika cancels this coroutine when the channel breaks."""
         if message.type == PING:
             await settle(message, Settlement.DONE)
             return
@@ -262,43 +264,42 @@ class Subscription:
             await self._handle(event, key)
             await reach(Point.DELIVERY_HANDLED)
         except _ForgedError as problem:
-            _note(kind, Handled.FORGED)
-            log.error("forged", queue=self._queue.name, message_id=key, reason=str(problem))  # noqa: TRY400 - no bug of ours
+            _count(kind, Handled.FORGED)
+            log.error("forged", queue=self._queue.name, message_id=key, reason=str(problem))  # noqa: TRY400 - not a bug of ours
             await settle(self._deliveries.pop(key), Settlement.DONE)
         except (Reject, UndecodableError) as problem:
-            _note(kind, Handled.DEAD)
+            _count(kind, Handled.DEAD)
             structlog.contextvars.bind_contextvars(**decode_dead_letter(first.headers, first.body).context)
             await self._park(key, reason=str(problem))
         except GiveBack as verdict:
-            _note(kind, Handled.RETURNED)
+            _count(kind, Handled.RETURNED)
             log.info("given back", queue=self._queue.name, message_id=key, reason=str(verdict))
             await settle(self._deliveries.pop(key), Settlement.GIVEN_BACK)
         except asyncio.CancelledError:
-            _note(kind, Handled.RETURNED)
+            _count(kind, Handled.RETURNED)
             await settle(self._deliveries.pop(key), Settlement.GIVEN_BACK)
             raise
         except Exception as error:
             log.exception("handler failed", queue=self._queue.name, message_id=key)
             if self._is_hopeless(first):
-                _note(kind, Handled.DEAD)
+                _count(kind, Handled.DEAD)
                 await self._park(key, reason=f"its handler failed {FAILURES} times, at last with {error!r}")
             else:
-                _note(kind, Handled.RETURNED)
+                _count(kind, Handled.RETURNED)
                 await self._give_back(key, delay=self._timings.back_off_after_a_bug)
         else:
-            _note(kind, Handled.ACKNOWLEDGED)
+            _count(kind, Handled.ACKNOWLEDGED)
             await settle(self._deliveries.pop(key), Settlement.DONE)
             await reach(Point.DELIVERY_ACKNOWLEDGED)
 
     def _read(self, message: AbstractIncomingMessage) -> Event:
-        """Decode a message.
+        """Decode a message, and check its sender if graders may publish to the queue.
 
-        Where graders are heard, one that is not its sender's to send goes no further, not even to the dead letters:
-        those end jobs.
+        A forged message must not reach the dead letters, since a dead letter may end a job.
 
         Raises:
-            UndecodableError: It cannot be read.
-            _ForgedError: A grader, or nobody that the broker vouches for, speaks for somebody else.
+            UndecodableError: The message of a trusted sender cannot be decoded.
+            _ForgedError: A grader, or a sender without a verified user id, sent a message that it may not send.
         """
         is_trusted = bool(message.user_id) and grader_of(str(message.user_id)) is None
         if is_trusted or not self._queue.hears_graders:
@@ -306,27 +307,27 @@ class Subscription:
         try:
             event = self._decoder(message.headers, message.body)
         except UndecodableError as error:
-            raise _ForgedError(f"{message.user_id} sends what nobody can read: {error}") from error
+            raise _ForgedError(f"{message.user_id} sent an unreadable message: {error}") from error
         if _is_forged(event, message.user_id) or not self._vouched(event):
-            raise _ForgedError(f"{message.user_id} may not tell {event.type} about {event.subject}")
+            raise _ForgedError(f"{message.user_id} may not send {event.type} about {event.subject}")
         return event
 
     async def _handle(self, event: Event, key: str) -> None:
-        """Call the handler until it does not ask for another try.
+        """Call the handler until it asks for no further try.
 
-        The delivery is kept meanwhile: giving it back would count against the queue's delivery limit, and a store
-        that is away for some minutes would turn good messages into dead letters.
+        The delivery is kept meanwhile. Requeueing it would count against the queue's delivery limit, and some minutes
+        without the store would turn good messages into dead letters.
         """
         while True:
             try:
                 return await self._handler(event)
             except Retry as retry:
-                _note(event.type, Handled.RETRIED)
+                _count(event.type, Handled.RETRIED)
                 log.info("trying again", queue=self._queue.name, message_id=key, reason=str(retry), delay=retry.delay)
                 await asyncio.sleep(retry.delay)
 
     def _is_hopeless(self, message: AbstractIncomingMessage) -> bool:
-        """Count one more failure of the handler at a message; whether it has failed too often."""
+        """Count a failure of the handler for a message; return whether the message has failed too often."""
         name = message.message_id or hashlib.sha256(message.body).hexdigest()
         self._failed.append(name)
         return self._queue.has_dead_letters and self._failed.count(name) >= FAILURES
@@ -353,14 +354,14 @@ class Subscription:
 
 
 class _ForgedError(Exception):
-    """A message says that it is from somebody who has not sent it."""
+    """A message whose sender may not send it."""
 
 
-def _note(kind: str, result: Handled) -> None:
+def _count(kind: str, result: Handled) -> None:
     metrics.MESSAGES.labels(kind, result).inc()
 
 
 def _is_forged(event: Event, user: str | None) -> bool:
-    """Whether an event is not its sender's to tell: graders speak for themselves, services for anybody."""
+    """Return whether a sender may not send an event: graders may send only their own events, services any event."""
     grader = grader_of(user) if user else ""
     return grader is not None and getattr(event, "grader_id", None) != grader

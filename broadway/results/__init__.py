@@ -1,1 +1,1 @@
-"""The results service: persist outcomes and advance runs."""
+"""The results service: it records graders' outcomes."""

@@ -1,4 +1,4 @@
-"""The consumer of dead letters: keeps them for operators, and ends the jobs that they would otherwise hang."""
+"""The consumer of dead letters: it stores them for operators and ends jobs that would otherwise never finish."""
 
 from datetime import UTC, datetime
 from typing import Protocol
@@ -18,19 +18,19 @@ _FATAL = (JobDispatched.type, JobFinished.type)
 
 
 class LetterStore(Protocol):
-    """Dead letters that can be stored."""
+    """The operations on stored dead letters that their consumer needs."""
 
     async def put(self, *, message_id: str, subject: str, queue: str, reason: str, body: bytes) -> None:
-        """Store a dead letter; the same message from the same queue again is counted, not stored twice."""
+        """Store a dead letter; a repetition of the same message from the same queue only increments a count."""
 
 
 async def handle_dead_letter(event: Event, *, jobs: JobMoves, letters: LetterStore, publisher: Publisher) -> None:
-    """File a dead letter; an outage is no end of it.
+    """File a dead letter; ask for another try if the store or the broker is unavailable.
 
     Raises:
         Retry: The store or the broker is unavailable.
     """
-    assert isinstance(event, DeadLetter)  # noqa: S101 - the queue's decoder makes nothing else
+    assert isinstance(event, DeadLetter)  # noqa: S101 - the queue's decoder returns only dead letters
     try:
         await file_dead_letter(event, jobs=jobs, letters=letters, publisher=publisher)
     except (StoreError, PublishError) as error:
@@ -38,7 +38,7 @@ async def handle_dead_letter(event: Event, *, jobs: JobMoves, letters: LetterSto
 
 
 async def file_dead_letter(event: DeadLetter, *, jobs: JobMoves, letters: LetterStore, publisher: Publisher) -> None:
-    """Keep one dead letter; if it was a job on its way or an outcome, end that job as an infrastructure error."""
+    """Store one dead letter; if it was a dispatched job or an outcome, end that job as an infrastructure error."""
     log.error("dead letter", queue=event.queue, about=event.subject, reason=event.reason)
     await letters.put(
         message_id=event.message_id,
@@ -58,10 +58,10 @@ async def file_dead_letter(event: DeadLetter, *, jobs: JobMoves, letters: Letter
 
 
 def _end(job: Job, letter: DeadLetter) -> Job:
-    """The letter must be about this generation, or about an execution that the job is waiting for."""
-    about_this = letter.message_id.startswith((f"{job.id}:{job.generation}:", f"{job.execution_id}:"))
-    if not about_this:
+    """End a job if the letter concerns its present generation or the execution that it waits for."""
+    is_current = letter.message_id.startswith((f"{job.id}:{job.generation}:", f"{job.execution_id}:"))
+    if not is_current:
         return job
-    what = "the job" if letter.message_type == JobDispatched.type else "its outcome"
-    reason = f"{what} could not be handled and became a dead letter: {letter.reason}"
+    subject = "the job" if letter.message_type == JobDispatched.type else "its outcome"
+    reason = f"{subject} could not be handled and became a dead letter: {letter.reason}"
     return job.give_up(reason, FaultPhase.REPORT, datetime.now(UTC))

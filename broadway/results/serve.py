@@ -1,4 +1,4 @@
-"""The results service: records what graders report, and tells the others when an outcome is final."""
+"""The results service: it records graders' events and publishes final outcomes to the other services."""
 
 import asyncio
 from functools import partial
@@ -19,7 +19,7 @@ PREFETCH = 400
 
 
 async def serve(settings: ResultsSettings, *, store: Store, rabbit: Rabbit, stop: asyncio.Event) -> None:
-    """Record events until told to stop."""
+    """Record events until ``stop`` is set."""
     recorder = Recorder(
         jobs=store.jobs,
         logs=store.logs,

@@ -1,4 +1,4 @@
-"""Many callers, one flush: what arrives within a moment is read or written together."""
+"""Batch the requests of many callers: items that arrive within a moment are read or written together."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,10 +18,10 @@ class Batcher(Generic[Item, Answer]):
 
     Args:
         flush: Takes a batch and returns an answer for each of its items, in their order.
-        size: Items in one batch at most.
-        linger: Seconds to wait for more after the first item of a batch.
-        common: Errors that are no item's own, which are handed to every submitter, as ``Retry`` always is. After any
-            other error each item is flushed on its own, so that one bad item cannot fail its neighbours.
+        size: The maximum number of items in a batch.
+        linger: Seconds to wait for more items after the first item of a batch.
+        common: The type of errors that concern the whole batch. They are raised for every submitter, as ``Retry``
+            always is. After any other error each item is flushed alone, so that one bad item does not fail the rest.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Batcher(Generic[Item, Answer]):
         self._is_over = False
 
     async def submit(self, item: Item) -> Answer:
-        """Return the item's answer when its batch has been flushed, or raise what went wrong with it."""
+        """Return the item's answer once its batch has been flushed, or raise the error of the flush."""
         if self._is_over:
             raise Retry(_OVER)
         done: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -48,7 +48,7 @@ class Batcher(Generic[Item, Answer]):
         return await done
 
     async def run(self) -> None:
-        """Flush batches until cancelled. Whoever still waits then learns of it, by a ``Retry``."""
+        """Flush batches until cancelled; then raise ``Retry`` for the submitters that still wait."""
         batch: list[tuple[Item, asyncio.Future[Answer]]] = []
         try:
             while True:
@@ -67,7 +67,7 @@ class Batcher(Generic[Item, Answer]):
     async def _flush_all(self, batch: Sequence[tuple[Item, asyncio.Future[Answer]]]) -> None:
         try:
             answers = await self._flush([item for item, _ in batch])
-        except Exception as error:  # noqa: BLE001 - it is handed to the submitters
+        except Exception as error:  # noqa: BLE001 - the submitters raise it
             if len(batch) > 1 and not isinstance(error, self._common):
                 for entry in batch:
                     await self._flush_all([entry])
@@ -81,5 +81,5 @@ class Batcher(Generic[Item, Answer]):
 
 
 def _waiting(batch: Sequence[tuple[Item, asyncio.Future[Answer]]]) -> list[asyncio.Future[Answer]]:
-    """Those of a batch whose submitters have not been cancelled."""
+    """Return the futures of a batch whose submitters still wait."""
     return [done for _, done in batch if not done.done()]

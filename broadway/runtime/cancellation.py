@@ -1,4 +1,4 @@
-"""Ending tasks, and telling our own cancellation from a library's."""
+"""End tasks, and distinguish our own cancellation from a library's."""
 
 import asyncio
 from collections.abc import Awaitable, Iterator
@@ -7,13 +7,17 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# A second cancellation is a last resort: it interrupts a library's answer to the first. pymongo's, for one, then
-# leaves a lock behind that nobody holds and everybody waits for.
+# A second cancellation is a last resort: it interrupts a library's cleanup after the first. pymongo, for one, then
+# leaves a lock taken forever, and all later operations wait for it.
 REPEAT_AFTER = 30  # seconds
 
 
 async def end(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel tasks, unless somebody has, and wait for their end. A lost cancellation is repeated, much later."""
+    """Cancel tasks that are not being cancelled yet, and wait until they end.
+
+    A task that has not ended after ``REPEAT_AFTER`` seconds is cancelled again, since a library may have swallowed the
+    first cancellation.
+    """
     for task in tasks:
         if not task.cancelling():
             task.cancel()
@@ -25,7 +29,7 @@ async def end(*tasks: asyncio.Task[Any]) -> None:
 
 
 async def finish(awaitable: Awaitable[T]) -> T:
-    """Await something to its end. A cancellation that arrives meanwhile goes on after that."""
+    """Await something to its end, then raise a cancellation that arrived meanwhile."""
     task = asyncio.ensure_future(awaitable)
     cancelled = None
     while not task.done():
@@ -35,22 +39,22 @@ async def finish(awaitable: Awaitable[T]) -> T:
             cancelled = error
     if cancelled:
         if not task.cancelled():
-            task.exception()  # looked at, so that nobody is told that it was not
+            task.exception()  # retrieved, or asyncio logs that it never was
         raise cancelled
     return task.result()
 
 
 def cancellations() -> int:
-    """How often somebody has asked the current task to end."""
+    """Return the number of pending requests to cancel the current task."""
     task = asyncio.current_task()
     return task.cancelling() if task else 0
 
 
 @contextmanager
 def heeded() -> Iterator[None]:
-    """A block of a library's calls, at whose end a cancellation is raised that the library has swallowed.
+    """Raise, at the end of a block of a library's calls, a cancellation that the library has swallowed.
 
-    ``asyncio.wait_for`` of Python 3.11 does so when what it waits for arrives at the same moment.
+    ``asyncio.wait_for`` of Python 3.11 swallows a cancellation that arrives together with the awaited result.
     """
     before = cancellations()
     yield

@@ -1,9 +1,9 @@
-"""Named places between two effects, at which the fault suite lets a process die, break, stall or be cancelled.
+"""Named points between two effects, at which the fault suite makes a process die, raise, stall or be cancelled.
 
-A crash between any two steps has to be repaired by what comes after it. That is tried at every point of this list, with
-real processes, which ``BROADWAY_CRASH_FILE`` arms at their start: while the file of that name holds the name of a point
-and a mode, the first process that gets there takes the file away and suffers what it says. In a process that is not
-armed a point costs a comparison.
+The system must recover from a crash between any two steps. The fault suite verifies that at every point of this list,
+with real processes. ``BROADWAY_CRASH_FILE`` names a file that arms them at their start: while the file holds the name
+of a point and a mode, the first process that reaches the point removes the file and fails in that mode. In an unarmed
+process a point costs one comparison.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ from enum import StrEnum
 from pathlib import Path
 
 VARIABLE = "BROADWAY_CRASH_FILE"
-KILLED = 137  # the status of a process that ended by SIGKILL, as shells tell it
-STALL = 4.0  # seconds; longer than a lease, where it is tried
+KILLED = 137  # the exit status that shells report for a process ended by SIGKILL
+STALL = 4.0  # seconds; longer than a lease in the fault suite
 
 
 class Point(StrEnum):
-    """Where a crash is tried. Each name says what has just happened, or is about to."""
+    """Points at which a crash is tested. Each is named after the effect just before it, or just after it."""
 
     SUBMIT_CHECKED = "submit.checked"
     SUBMIT_STORED = "submit.stored"
@@ -79,32 +79,32 @@ class Point(StrEnum):
 
 
 class CrashPointError(RuntimeError):
-    """A point was told to break."""
+    """The error that a point raises in mode ``raise``."""
 
 
 class _Armed:
-    """The file that tells this process where to suffer, and how; None in a process that is not armed."""
+    """The file that names the point and the mode of a failure; None in an unarmed process."""
 
     file: Path | None = None
 
 
 def arm(environment: Mapping[str, str]) -> None:
-    """Make the points of this process heed the file that an environment names, or none."""
+    """Arm the points of this process with the file that an environment names, or disarm them."""
     _Armed.file = Path(environment[VARIABLE]) if VARIABLE in environment else None
 
 
 async def reach(point: Point) -> None:
-    """Go on, unless this is where it was to happen.
+    """Return at once, unless the armed file names this point.
 
-    Modes: ``exit`` ends the process at once, ``raise`` is an error of nobody's, ``cancel`` cancels the task as a broken
-    connection does, and ``hang`` goes on much later.
+    Modes: ``exit`` ends the process at once, ``raise`` raises an unexpected error, ``cancel`` cancels the task as a
+    broken connection does, and ``hang`` returns after ``STALL`` seconds.
     """
-    if _Armed.file is not None and (mode := _taken(_Armed.file, point)):
-        await _suffer(point, mode)
+    if _Armed.file is not None and (mode := _claim(_Armed.file, point)):
+        await _fail(point, mode)
 
 
-def _taken(file: Path, point: Point) -> str | None:
-    """The mode, if it is this process's turn: only one can move the file away."""
+def _claim(file: Path, point: Point) -> str | None:
+    """Return the mode if the file names this point; renaming the file makes sure that only one process fails."""
     with suppress(OSError, ValueError):
         name, mode = file.read_text().split()
         if name == point.value:
@@ -113,7 +113,7 @@ def _taken(file: Path, point: Point) -> str | None:
     return None
 
 
-async def _suffer(point: Point, mode: str) -> None:
+async def _fail(point: Point, mode: str) -> None:
     match mode:
         case "exit":
             os._exit(KILLED)

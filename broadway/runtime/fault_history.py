@@ -1,7 +1,7 @@
-"""What every role did, line by line, for a checker that looks at it afterwards.
+"""A log of every service's actions, for a checker that reads it afterwards.
 
-With ``BROADWAY_HISTORY`` in its environment at its start, every process appends a line of JSON for each accepted
-submission, execution, outcome, step and order to that file; without it nothing is written.
+If ``BROADWAY_HISTORY`` names a file when a process starts, the process appends a line of JSON to it for each accepted
+submission, execution, outcome, step and order. Otherwise nothing is written.
 """
 
 import json
@@ -14,18 +14,18 @@ VARIABLE = "BROADWAY_HISTORY"
 
 
 class _Armed:
-    """The file of this process's history; None in a process that keeps none."""
+    """The file of this process's history; None if it keeps no history."""
 
     path: str | None = None
 
 
 def arm(environment: Mapping[str, str]) -> None:
-    """Keep this process's history in the file that an environment names, or nowhere."""
+    """Keep this process's history in the file that an environment names; keep no history if it names no file."""
     _Armed.path = environment.get(VARIABLE)
 
 
 def note(what: str, **facts: Any) -> None:
-    """Append one line, whole or not at all: ``{"at": seconds, "pid": …, "what": …, …}``."""
+    """Append one line in one write: ``{"at": seconds, "pid": …, "what": …, …}``."""
     if _Armed.path is None:
         return
     line = json.dumps({"at": time.time(), "pid": os.getpid(), "what": what, **facts}) + "\n"

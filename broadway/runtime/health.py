@@ -1,6 +1,7 @@
-"""Which of the parts that a service needs is away, since when, and why.
+"""Health checks of the parts that a service needs, such as its store: which are unavailable, since when, and why.
 
-Services that speak HTTP answer with it; the others keep it in a file, which ``broadway health`` reads for supervisors.
+Services with an HTTP port answer with the report. Other services write it to a file, which ``broadway health`` reads
+for supervisors.
 """
 
 import asyncio
@@ -19,16 +20,16 @@ from broadway.runtime.cancellation import end
 
 log = structlog.get_logger(__name__)
 
-INTERVAL = 5.0  # seconds between two looks
-GIVE_UP = 4.0  # seconds that an answer is waited for
-GRACE = 0.1  # seconds more, in which a process that was busy itself takes note of an answer
+INTERVAL = 5.0  # seconds between two checks
+GIVE_UP = 4.0  # timeout of a check, in seconds
+GRACE = 0.1  # further seconds, for an answer that this process was too busy to process
 
 Check = Callable[[], Awaitable[None]]
 
 
 @dataclass(slots=True)
-class Away:
-    """A part that does not answer."""
+class Outage:
+    """The outage of a part: its beginning and its reason."""
 
     since: datetime
     reason: str
@@ -36,15 +37,15 @@ class Away:
 
 @dataclass(slots=True)
 class Health:
-    """Looks at every part again and again.
+    """Checks every part at regular intervals.
 
     Args:
-        checks: By the part's name; each returns when the part answers, and limits its own time.
-        vital: The parts without which the service cannot do its work at all; all by default.
-        file: Where to write the report after every look.
-        interval: Seconds between two looks at a part.
-        give_up: Seconds that an answer is waited for.
-        patience: Other seconds for some parts, by their names.
+        checks: Checks by the part's name. Each returns when the part answers, and limits its own time.
+        vital: The parts without which the service cannot work at all; all parts by default.
+        file: The file to write the report to after every check.
+        interval: Seconds between two checks of a part.
+        give_up: The timeout of a check, in seconds.
+        patience: Timeouts of single parts that differ from ``give_up``, by the part's name.
     """
 
     checks: Mapping[str, Check]
@@ -53,13 +54,13 @@ class Health:
     interval: float = INTERVAL
     give_up: float = GIVE_UP
     patience: Mapping[str, float] = field(default_factory=dict)
-    _away: dict[str, Away] = field(default_factory=dict)
+    _outages: dict[str, Outage] = field(default_factory=dict)
     _losses: dict[str, asyncio.Future[None]] = field(default_factory=dict)
     _unanswered: set[asyncio.Task[str | None]] = field(default_factory=set)
-    _looked_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _checked_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     async def run(self) -> None:
-        """Look until cancelled; a part that is slow to answer does not keep the others from being asked."""
+        """Check until cancelled; a part that is slow to answer does not delay the checks of the other parts."""
         try:
             await self.look()
             async with asyncio.TaskGroup() as group:
@@ -69,80 +70,80 @@ class Health:
             await end(*self._unanswered)
 
     async def look(self) -> None:
-        """Ask every part once."""
+        """Check every part once."""
         await self.ask(self.checks)
 
     async def ask(self, parts: Collection[str]) -> None:
-        """Ask some parts once, such as those that there is reason to think away."""
-        await asyncio.gather(*(self._ask(part, check) for part, check in self.checks.items() if part in parts))
-        self._note()
+        """Check some parts once, for example parts that may be unavailable."""
+        await asyncio.gather(*(self._check(part, check) for part, check in self.checks.items() if part in parts))
+        self._write_report()
 
     async def _watch(self, part: str) -> None:
         while True:
             await asyncio.sleep(self.interval)
             await self.ask([part])
 
-    def _note(self) -> None:
-        self._looked_at = datetime.now(UTC)
+    def _write_report(self) -> None:
+        self._checked_at = datetime.now(UTC)
         if self.file:
             draft = self.file.with_suffix(".new")
             draft.write_text(json.dumps(self.report()))
             draft.replace(self.file)
 
     def is_away(self, part: str) -> bool:
-        """Whether a part did not answer when it was last asked, which is not long ago."""
-        return part in self._away and datetime.now(UTC) - self._looked_at < STALE
+        """Return whether a part failed its last check; False if the last check of any part is too long ago."""
+        return part in self._outages and datetime.now(UTC) - self._checked_at < STALE
 
     def loss(self, part: str) -> "asyncio.Future[None]":
-        """Done as soon as a part is away; to be waited for by many, and cancelled by none."""
+        """Return a future that is done as soon as a part is unavailable. Callers share it and must not cancel it."""
         loss = self._losses.setdefault(part, asyncio.get_running_loop().create_future())
-        if part in self._away and not loss.done():
+        if part in self._outages and not loss.done():
             loss.set_result(None)
         return loss
 
     def reason(self, part: str) -> str:
-        """Why a part is away; empty if it is not."""
-        return self._away[part].reason if part in self._away else ""
+        """Return the reason why a part is unavailable; empty if it is available."""
+        return self._outages[part].reason if part in self._outages else ""
 
     @property
     def is_ready(self) -> bool:
-        """Whether all vital parts answer."""
-        return not any(self.vital is None or part in self.vital for part in self._away)
+        """True if all vital parts answer."""
+        return not any(self.vital is None or part in self.vital for part in self._outages)
 
     def report(self) -> dict[str, Any]:
-        """``ready``, a boolean for each part, and for those that are away since when and why. Times are UTC."""
+        """Return ``ready``, a boolean for each part, and the beginning and reason of each outage. Times are UTC."""
         return {
             "ready": self.is_ready,
-            **{part: part not in self._away for part in self.checks},
-            "away": {part: {"since": a.since.isoformat(), "reason": a.reason} for part, a in self._away.items()},
-            "looked_at": self._looked_at.isoformat(),
+            **{part: part not in self._outages for part in self.checks},
+            "away": {part: {"since": o.since.isoformat(), "reason": o.reason} for part, o in self._outages.items()},
+            "looked_at": self._checked_at.isoformat(),
         }
 
-    async def _ask(self, part: str, check: Check) -> None:
-        asking = asyncio.create_task(_problem(check))
-        self._unanswered.add(asking)
-        asking.add_done_callback(self._unanswered.discard)
-        # A question that is never answered is left alone: to cancel it may be the worse for the library.
-        patience = self.patience.get(part, self.give_up)
-        for seconds in (patience, GRACE):
-            await asyncio.wait({asking}, timeout=seconds)
-        problem = asking.result() if asking.done() else f"no answer within {patience:g} s"
+    async def _check(self, part: str, check: Check) -> None:
+        task = asyncio.create_task(_problem(check))
+        self._unanswered.add(task)
+        task.add_done_callback(self._unanswered.discard)
+        # A check that gets no answer keeps running: cancelling it could leave the library in a bad state.
+        timeout = self.patience.get(part, self.give_up)
+        for seconds in (timeout, GRACE):
+            await asyncio.wait({task}, timeout=seconds)
+        problem = task.result() if task.done() else f"no answer within {timeout:g} s"
         metrics.PART_UP.labels(part).set(problem is None)
         if problem is not None:
-            if part not in self._away:
+            if part not in self._outages:
                 log.warning("part away", part=part, reason=problem)
-            since = self._away[part].since if part in self._away else datetime.now(UTC)
-            self._away[part] = Away(since, problem)
+            since = self._outages[part].since if part in self._outages else datetime.now(UTC)
+            self._outages[part] = Outage(since, problem)
             self.loss(part)
-        elif back := self._away.pop(part, None):
+        elif outage := self._outages.pop(part, None):
             self._losses.pop(part, None)
-            log.info("part back", part=part, seconds=round((datetime.now(UTC) - back.since).total_seconds(), 1))
+            log.info("part back", part=part, seconds=round((datetime.now(UTC) - outage.since).total_seconds(), 1))
 
 
 async def _problem(check: Check) -> str | None:
-    """What keeps a part from answering."""
+    """Return the error of a check, or None."""
     try:
         await check()
-    except Exception as error:  # noqa: BLE001 - whatever it is, the part is away
+    except Exception as error:  # noqa: BLE001 - any error means that the part is unavailable
         return str(error)
     return None

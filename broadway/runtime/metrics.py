@@ -1,7 +1,7 @@
-"""Every metric of every service, for Prometheus. Services observe at their edges; the domain knows nothing of it.
+"""All metrics of all services, for Prometheus. Services observe at their edges; the domain does not know of metrics.
 
 Labels have few values, which do not grow with students, jobs, runs or graders: courses, pools, queues, exchanges, and
-words of closed vocabularies. An observation takes some microseconds: none belongs into a loop of a read.
+words of closed vocabularies. An observation takes a few microseconds, so loops of a read must not observe.
 """
 
 from collections import Counter as Tally
@@ -15,60 +15,60 @@ from prometheus_client.metrics import MetricWrapperBase
 from broadway import __version__
 from broadway.domain.job import Attempt, FaultPhase, JobState, Moved, Outcome
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a series for each series, that says when this process began
+disable_created_metrics()  # type: ignore[no-untyped-call]  # they would add a series with the process's start time for each series
 
 _BRIEF = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)  # seconds
 _LONG = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400)  # seconds
 
 
 class Retried(StrEnum):
-    """Why a job waits for another attempt."""
+    """The reason why a job waits for another attempt."""
 
-    LOST = "lost"  # its grader has gone
-    ERROR = "error"  # its grader met an infrastructure error
+    LOST = "lost"  # its grader is gone
+    ERROR = "error"  # its grader reported an infrastructure error
     RETURNED = "returned"  # its grader gave it back, which does not count as an attempt
 
 
 class Fault(StrEnum):
-    """What kind of infrastructure error it was."""
+    """The kind of an infrastructure error."""
 
     ENGINE = "engine"  # the grader or its engine; another try may help
-    ASSIGNMENT = "assignment"  # what the assignment asks for cannot be run: no image of that name, a bad entrypoint
-    LOST = "lost"  # the grader has gone, with the last attempt
-    DEAD_LETTER = "dead-letter"  # a message that nobody could handle
+    ASSIGNMENT = "assignment"  # the assignment cannot be run: no image of that name, a bad entrypoint
+    LOST = "lost"  # the grader is gone, and no attempt is left
+    DEAD_LETTER = "dead-letter"  # a message that no service could handle
 
 
 class Refusal(StrEnum):
-    """Why a reported outcome is not taken."""
+    """The reason why a reported outcome is ignored."""
 
     STALE = "stale"  # of a generation that a rerun or a cancellation has ended
-    DUPLICATE = "duplicate"  # another execution's came first
-    REPEATED = "repeated"  # this execution's is stored already
-    UNKNOWN = "unknown"  # there is no such job, or it does not run there
+    DUPLICATE = "duplicate"  # the outcome of another execution was stored first
+    REPEATED = "repeated"  # the outcome of this execution is already stored
+    UNKNOWN = "unknown"  # the job does not exist, or does not run on this grader
 
 
 class Repair(StrEnum):
-    """What the reconciler and its helpers mend."""
+    """The kinds of repairs, by the reconciler and by other checks."""
 
-    ORDER = "order"  # an order that nobody has carried out
+    ORDER = "order"  # an order that was stored and not carried out
     OUTBOX = "outbox"  # a phase whose jobs were not all published
-    LEASE = "lease"  # a running job whose grader has gone
+    LEASE = "lease"  # a running job whose grader is gone
     HANDOVER = "handover"  # a dispatched job that is in no queue
     BACKLOG = "backlog"  # a queued job that is in no queue
-    CONSUMER = "consumer"  # a consumer that gets nothing though messages wait
+    CONSUMER = "consumer"  # a consumer that receives no message although messages wait
     QUEUE = "queue"  # a queue that takes no message
-    DELIVERY = "delivery"  # a webhook's delivery whose request has not decided it
-    GRADER = "grader"  # a grader that has gone without a word
+    DELIVERY = "delivery"  # a webhook's delivery whose request ended before it was decided
+    GRADER = "grader"  # a grader that stopped sending heartbeats without leaving
 
 
 class Handled(StrEnum):
-    """What became of a message."""
+    """The result of handling a message."""
 
     ACKNOWLEDGED = "acknowledged"
-    RETURNED = "returned"  # to its queue: the process ends, another one shall have it, or a bug struck
-    RETRIED = "retried"  # the handler asked for another try, and has the message still
+    RETURNED = "returned"  # requeued: the process ends, the handler gave the message back, or the handler failed
+    RETRIED = "retried"  # the handler asked for another try; the message stays with this process
     DEAD = "dead"
-    FORGED = "forged"  # not its sender's to tell
+    FORGED = "forged"  # its sender may not send it
 
 
 BUILD = Info("broadway_build", "The version that runs.")
@@ -149,7 +149,7 @@ STAGE_START_SECONDS = Histogram(
 STAGE_WALL_SECONDS = Histogram("broadway_stage_wall_seconds", "How long a stage's container ran.", buckets=_LONG)
 STAGE_CPU_SECONDS = Histogram("broadway_stage_cpu_seconds", "CPU time of a stage.", buckets=_LONG)
 
-# What seldom happens is there from the start: an increase cannot be told of a series that begins with it.
+# Series of rare events exist from the start: Prometheus sees no increase in a series that begins with its first event.
 for _kind in Repair:
     REPAIRS.labels(_kind)
 for _refusal in Refusal:
@@ -159,33 +159,33 @@ INSTRUMENTS = tuple(value for value in list(globals().values()) if isinstance(va
 
 
 def exposition(accept: str = "") -> tuple[bytes, str]:
-    """All metrics as a scraper with this ``Accept`` header takes them, and their content type."""
+    """Return all metrics in the format that an ``Accept`` header asks for, and their content type."""
     encode, content_type = choose_encoder(accept)
     return encode(REGISTRY), content_type
 
 
 def note_moves(moves: Iterable[Moved]) -> None:
-    """Count what has become of jobs: the moves are stored, and each was a change."""
+    """Count starts, retries and outcomes of jobs in stored moves; every move must be a change."""
     settled: Tally[tuple[str, str]] = Tally()
     for moved in moves:
-        _note_start(moved)
-        if attempt := _fruitless(moved):
-            _note_retry(moved.after.course, attempt)
+        _count_start(moved)
+        if attempt := _failed_attempt(moved):
+            _count_retry(moved.after.course, attempt)
         if moved.after.is_terminal:
             settled[moved.after.course, str(moved.after.outcome)] += 1
-            _note_end(moved)
+            _count_end(moved)
     for (course, outcome), number in settled.items():
         JOBS_SETTLED.labels(course, outcome).inc(number)
 
 
-def _note_start(moved: Moved) -> None:
+def _count_start(moved: Moved) -> None:
     job = moved.after
     if job.started_at and not moved.before.started_at:
         seconds = (job.started_at - job.queued_at).total_seconds()
         JOB_QUEUE_SECONDS.labels(job.course, job.job_class).observe(max(0.0, seconds))
 
 
-def _note_retry(course: str, attempt: Attempt) -> None:
+def _count_retry(course: str, attempt: Attempt) -> None:
     if attempt.released:
         reason = Retried.RETURNED
     elif attempt.outcome is None:
@@ -196,18 +196,18 @@ def _note_retry(course: str, attempt: Attempt) -> None:
     JOBS_RETRIED.labels(course, reason).inc()
 
 
-def _note_end(moved: Moved) -> None:
+def _count_end(moved: Moved) -> None:
     job = moved.after
     if any(attempt.ended_at for attempt in job.attempts):
         JOB_RUN_SECONDS.labels(job.course).observe(job.seconds)
-    # What a grader has reported, which closes an attempt, is counted where the report is taken.
+    # Errors that a grader has reported, and that close an attempt, are counted when the report is recorded.
     if job.outcome is Outcome.INFRASTRUCTURE_ERROR and job.attempts == moved.before.attempts:
         kind = Fault.DEAD_LETTER if job.fault_phase is FaultPhase.REPORT else Fault.LOST
         INFRASTRUCTURE_ERRORS.labels(job.fault_phase, kind).inc()
 
 
-def _fruitless(moved: Moved) -> Attempt | None:
-    """The attempt that came to nothing with a move, after which the job waits or runs again."""
+def _failed_attempt(moved: Moved) -> Attempt | None:
+    """The attempt that a move ended without a final outcome, so that the job waits or runs again; or None."""
     before, after, known = moved.before, moved.after, len(moved.before.attempts)
     has_new = len(after.attempts) > known
     if after.generation != before.generation:

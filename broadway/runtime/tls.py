@@ -1,14 +1,14 @@
-"""TLS: whom we believe that they are who they say."""
+"""TLS: the certificate authorities that this process trusts."""
 
 import ssl
 from pathlib import Path
 
 
 def trust(ca_file: Path | None) -> ssl.SSLContext:
-    """Believe the system's certificate authorities, and those in a PEM file; names have to fit.
+    """Return a context that trusts the system's certificate authorities and those in a PEM file, and checks host names.
 
     Raises:
-        OSError: The file cannot be read, or holds no certificate.
+        OSError: The file cannot be read, or contains no certificate.
     """
     context = ssl.create_default_context()
     if ca_file is not None:
@@ -17,7 +17,7 @@ def trust(ca_file: Path | None) -> ssl.SSLContext:
 
 
 def distrust(error: BaseException) -> str:
-    """Why the other side's certificate is not believed, if that is behind an error; empty otherwise."""
+    """Return the reason why a certificate was rejected, if that caused an error; otherwise an empty text."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, ssl.SSLCertVerificationError):

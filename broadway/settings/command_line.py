@@ -1,4 +1,4 @@
-"""The command line of a program: pydantic-settings fills an argparse parser, this gives it the project's habits."""
+"""The command line of a program: pydantic-settings fills an argparse parser, with the conventions of this project."""
 
 from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections import deque
@@ -14,16 +14,16 @@ from broadway.settings.setting_names import IN_FILE, Leaf, LeafPath, leaves
 CONFIG = "config"
 
 _BOOLEAN = TypeAdapter(bool)
-_EXPLAINED = (
-    "The command line comes before the environment, the environment before the config file, the file before the "
-    "default. CONFIG, a JSON file, is the last argument. A flag of BOOL alone means true; `--x no`, `--x=no` and "
-    "`--no-x` mean false. A long flag may be cut as long as no other begins like that."
+_EPILOG = (
+    "The command line takes precedence over the environment, the environment over the config file, and the file over "
+    "the default. CONFIG, a JSON file, is the last argument. A BOOL flag alone means true; `--x no`, `--x=no` and "
+    "`--no-x` mean false. A long flag may be abbreviated as long as no other begins with the abbreviation."
 )
-_WHICH_IS_CONFIG = " Of three arguments the last is CONFIG; of fewer, the last is if it ends in .json."
+_EPILOG_ON_CONFIG = " Of three arguments the last is CONFIG; of fewer, the last is CONFIG if it ends in .json."
 
 
 class CommandLine(CliSettingsSource[ArgumentParser]):
-    """Flags and arguments; ends the program with exit code 2 and the usage if they cannot be read."""
+    """Flags and arguments. Invalid ones end the program with exit code 2 and the usage."""
 
     origin, mistake = "command line ", ""
 
@@ -32,7 +32,7 @@ class CommandLine(CliSettingsSource[ArgumentParser]):
         self.config_file: str | None = None
         self._leaves = {".".join(leaf.path): leaf for leaf in found}
         self._positionals = [leaf.path[0] for leaf in found if leaf.positional]
-        self._booleans: dict[str, str] = {}  # how a flag may be written, and its long form
+        self._booleans: dict[str, str] = {}  # each form of a flag, with its long form
         super().__init__(
             kind,
             root_parser=self._parser(prog, kind.__doc__),
@@ -54,11 +54,11 @@ class CommandLine(CliSettingsSource[ArgumentParser]):
             prog=prog,
             usage=f"{prog} [-h] [flags] {' '.join(arguments)}",
             description=about,
-            epilog=_EXPLAINED + (_WHICH_IS_CONFIG if self._positionals else ""),
+            epilog=_EPILOG + (_EPILOG_ON_CONFIG if self._positionals else ""),
         )
 
     def _add(self, parser: ArgumentParser, *names: str, **options: Any) -> None:
-        """Add what pydantic-settings made of a field; whole sections have no flag."""
+        """Add the argument that pydantic-settings made of a field; a whole section has no flag."""
         leaf = self._leaves.get(options.get("dest", names[0]))
         if leaf and leaf.positional:
             parser.add_argument(*names, **options | {"metavar": leaf.flag, "help": _help(leaf)})
@@ -77,20 +77,20 @@ class CommandLine(CliSettingsSource[ArgumentParser]):
         parser.add_argument(*flags, **options)
 
     def _parse(self, parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
-        flags, rest = _cut(arguments)
+        flags, rest = _split(arguments)
         parsed = parser.parse_intermixed_args(list(self._with_values(flags)))
-        places = (*self._positionals, CONFIG)
-        given = [vars(parsed).pop(place) for place in places]
+        names = (*self._positionals, CONFIG)
+        given = [vars(parsed).pop(name) for name in names]
         given = [value for value in given if value not in (None, PydanticUndefined)] + rest
-        if len(given) > len(places):
-            parser.error(f"unrecognized arguments: {' '.join(given[len(places) :])}")
-        if given and (len(given) == len(places) or given[-1].endswith(".json")):
+        if len(given) > len(names):
+            parser.error(f"unrecognized arguments: {' '.join(given[len(names) :])}")
+        if given and (len(given) == len(names) or given[-1].endswith(".json")):
             self.config_file = given.pop()
         vars(parsed).update(zip(self._positionals, given, strict=False))
         return parsed
 
     def _with_values(self, arguments: Sequence[str]) -> Iterator[str]:
-        """Tie each boolean flag to its value, lest argparse take whatever follows for one."""
+        """Join each boolean flag with its value, since argparse would take any next argument as the value."""
         words = deque(arguments)
         while words:
             word = words.popleft()
@@ -101,15 +101,15 @@ class CommandLine(CliSettingsSource[ArgumentParser]):
                 yield word
 
     def _boolean_flag(self, word: str) -> str | None:
-        """The boolean flag that a word, perhaps cut, stands for; argparse tells if it could be several."""
+        """Return the boolean flag that a word, perhaps abbreviated, means; argparse refuses ambiguous ones."""
         if word in self._booleans or not word.startswith("--"):
             return self._booleans.get(word)
         flags = {leaf.flag for leaf in self._leaves.values() if leaf.flag.startswith(word)}
         return self._booleans.get(flags.pop()) if len(flags) == 1 else None
 
 
-def _cut(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What may have flags, and what follows `--` and has none."""
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the arguments that may be flags, and those after `--`, which are not."""
     words = list(arguments)
     end = words.index("--") if "--" in words else len(words)
     return words[:end], words[end + 1 :]

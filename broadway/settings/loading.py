@@ -1,4 +1,4 @@
-"""Reading a program's settings, and telling what is wrong with them."""
+"""Reading a program's settings, and reporting the mistakes in them."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ Source = CommandLine | Environment | ConfigFile
 
 @dataclass(frozen=True, slots=True)
 class Loaded(Generic[AnySettings]):
-    """Settings, and where each value is from."""
+    """Settings, with the source of each value."""
 
     settings: AnySettings
     sources: Sequence[Source]
@@ -35,21 +35,24 @@ class Loaded(Generic[AnySettings]):
         return value
 
     def origin(self, leaf: Leaf) -> str:
-        """As in `command line --bind-port`, `environment BROADWAY_BIND_PORT`, `file x.json: bind_port`, `default`."""
+        """Return a value's source.
+
+        Such as `command line --bind-port`, `environment BROADWAY_BIND_PORT`, `file x.json: bind_port` or `default`.
+        """
         source = _source(self.sources, leaf.path)
         return source.origin + source.name(leaf.path) if source else "default"
 
 
 def load(kind: type[AnySettings], *, prog: str, arguments: Sequence[str] | None = None) -> AnySettings:
-    """The settings of a program, from all that `read` reads."""
+    """Read a program's settings; by default the arguments are those of this process."""
     return read(kind, prog=prog, arguments=sys.argv[1:] if arguments is None else arguments).settings
 
 
 def read(kind: type[AnySettings], *, prog: str, arguments: Sequence[str]) -> Loaded[AnySettings]:
     """Read settings from the command line, the environment and the config file that the command line names.
 
-    Ends the program when they are wrong, with a line for each mistake on stderr: exit code 2 if the command line is to
-    blame, 78 if the environment or the config file is.
+    Invalid settings end the program, with a line for each mistake on stderr: exit code 2 for mistakes on the command
+    line, 78 for mistakes in the environment or the config file only.
     """
     command = CommandLine(kind, prog=prog, arguments=arguments)
     sources: list[Source] = [command]
@@ -62,8 +65,8 @@ def read(kind: type[AnySettings], *, prog: str, arguments: Sequence[str]) -> Loa
         _refuse(command, EX_CONFIG, [str(error)])
     except ValidationError as error:
         mistakes = error.errors(include_url=False, include_input=False)
-        to_blame = {_source(sources, mistake["loc"]) for mistake in mistakes}
-        code = EX_USAGE if to_blame & {command, None} else EX_CONFIG
+        origins = {_source(sources, mistake["loc"]) for mistake in mistakes}
+        code = EX_USAGE if origins & {command, None} else EX_CONFIG
         _refuse(command, code, [_readable(kind, sources, mistake) for mistake in mistakes])
     return Loaded(settings, sources)
 
@@ -81,9 +84,9 @@ def _readable(kind: type[BaseSettings], sources: Sequence[Source], mistake: Erro
     source = _source(sources, path)
     if source is None:
         leaf = next(each for each in leaves(kind) if each.path == path)
-        if mistake["type"] == "value_error":  # the default does not go with what was given
+        if mistake["type"] == "value_error":  # the default does not fit the given values
             return f"{leaf.flag}: {mistake['msg'].removeprefix('Value error, ')}"
-        return f"{leaf.flag} is missing: an argument, or {leaf.variable}, or {leaf.key} in the config file"
+        return f"{leaf.flag} is missing: give an argument, {leaf.variable}, or {leaf.key} in the config file"
     if mistake["type"] == "extra_forbidden":
         siblings = [source.name(each.path) for each in leaves(kind) if each.path[:-1] == path[:-1]]
         return f"{source.mistake}{source.name(path)}: {unknown(siblings)}"
@@ -92,7 +95,7 @@ def _readable(kind: type[BaseSettings], sources: Sequence[Source], mistake: Erro
 
 
 def _source(sources: Sequence[Source], path: LeafPath) -> Source | None:
-    """The source that a value is from; None for a default."""
+    """Return the source of a value, or None for a default."""
     return next((source for source in sources if _has(source(), path)), None)
 
 

@@ -1,4 +1,4 @@
-"""Settings may be shown; the secrets in them may not."""
+"""Masking of the secrets in settings that are shown."""
 
 import re
 
@@ -6,12 +6,12 @@ from pydantic import SecretStr
 
 MASK = "***"
 
-_USER = re.compile(r"://.*@", re.DOTALL)  # up to the last @: who forgets to quote one in a password is not punished
+_USER = re.compile(r"://.*@", re.DOTALL)  # up to the last @, since a password may contain an unquoted one
 _PARAMETER = re.compile(r"([?&][^=&]*(?:pass|token|secret|properties)[^=&]*=)[^&]*", re.IGNORECASE)
 
 
 def masked(value: object) -> object:
-    """A setting's value without tokens, and without users, passwords and secret parameters in addresses."""
+    """Return a setting's value without tokens, and without users, passwords and secret parameters in addresses."""
     if isinstance(value, SecretStr):
         secret = value.get_secret_value()
         return _without_user(secret) if "://" in secret else MASK

@@ -1,4 +1,4 @@
-"""What each program can be told."""
+"""The settings of each program."""
 
 import os
 import ssl
@@ -16,22 +16,22 @@ from broadway.domain.job import RetryPolicy
 from broadway.runtime.tls import trust
 from broadway.settings.setting_names import ENV_PREFIX, Names
 
-JOB_OVERHEAD = 900  # seconds that a grader may hold a message beside the time limits of its job's stages
+JOB_OVERHEAD = 900  # seconds that a grader may hold a message besides the time limits of its job's stages
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)]
 
 
 def _of_scheme(*schemes: str) -> Callable[[SecretStr], SecretStr]:
-    """A check that says nothing of the address itself, which may hold a password."""
+    """Return a check of an address. Its error does not contain the address, which may have a password in it."""
     expected = f"should be an address, as in {schemes[0]}://user:password@host:port (or {', '.join(schemes[1:])})"
 
     def check(secret: SecretStr) -> SecretStr:
         try:
             address = URL(secret.get_secret_value())
-            is_one = address.scheme in schemes and bool(address.host)
+            is_valid = address.scheme in schemes and bool(address.host)
         except ValueError:
-            is_one = False
-        if not is_one:
+            is_valid = False
+        if not is_valid:
             raise ValueError(expected)
         return secret
 
@@ -47,28 +47,28 @@ class _Section(BaseModel):
 
 
 class LogSettings(_Section):
-    """Where log lines go, besides stderr."""
+    """The log files; log lines also go to stderr."""
 
-    dir: str = Field(default="logs", description="directory of the log files; empty for none")
+    dir: str = Field(default="logs", description="directory of the log files; empty for stderr only")
     level: str = Field(
-        default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$", description="the least severe lines to log"
+        default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$", description="lowest severity to log"
     )
-    timestamps: bool = Field(default=True, description="log lines say when")
+    timestamps: bool = Field(default=True, description="log lines have a timestamp")
     rotate: str = Field(
         default="midnight",
         pattern="^(?i:S|M|H|D|W[0-6]|midnight)$",
-        description="when a log file is rotated, as logging.handlers has it",
+        description="when to rotate a log file, as for Python's logging.handlers",
     )
-    backup: int = Field(default=7, ge=0, description="rotated files to keep")
+    backup: int = Field(default=7, ge=0, description="number of rotated files to keep")
 
 
 class MongoSettings(_Section):
     """The store."""
 
-    dsn: str = Field(default="mongodb://localhost:27017", repr=False, description="the store")
-    primary: str = Field(default="AG", description="database of everything but logs")
-    logs: str = Field(default="logs", description="database of the logs")
-    timeout: int = Field(default=5, gt=0, description="seconds to wait for a server")
+    dsn: str = Field(default="mongodb://localhost:27017", repr=False, description="address of the store")
+    primary: str = Field(default="AG", description="database of everything but job logs")
+    logs: str = Field(default="logs", description="database of job logs")
+    timeout: int = Field(default=5, gt=0, description="seconds to wait for a server of the store")
 
 
 class _Settings(BaseSettings):
@@ -81,16 +81,18 @@ class _Settings(BaseSettings):
     )
 
     health_file: Path | None = Field(
-        default=None, description="file to keep a report of what is away in, for `broadway health`"
+        default=None, description="file for the report of unavailable parts that `broadway health` reads"
     )
     ca_file: Path | None = Field(
         default=None, description="PEM file of certificate authorities to trust besides the system's"
     )
     metrics_port: int = Field(
-        default=0, ge=0, le=65535, description="port of an endpoint of its own for Prometheus; 0 for none"
+        default=0, ge=0, le=65535, description="port of a separate endpoint for Prometheus; 0 for no endpoint"
     )
-    metrics_addr: str = Field(default="127.0.0.1", description="address of that endpoint")
-    debug: Annotated[bool, Names(short="-d")] = Field(default=False, description="no effect; the original has it")
+    metrics_addr: str = Field(default="127.0.0.1", description="address of the separate endpoint for Prometheus")
+    debug: Annotated[bool, Names(short="-d")] = Field(
+        default=False, description="no effect; kept for compatibility with the original"
+    )
     log: LogSettings = LogSettings()
 
     @field_validator("ca_file")
@@ -104,26 +106,28 @@ class _Settings(BaseSettings):
 
     @property
     def tls(self) -> ssl.SSLContext:
-        """What connections to others are checked with, where their addresses ask for TLS."""
+        """The TLS context for connections to addresses that ask for TLS."""
         return trust(self.ca_file)
 
 
 class ServiceSettings(_Settings):
-    """What every service of the control plane needs."""
+    """The settings that every service of the control plane has."""
 
     amqp_url: AmqpUrl = Field(
-        default=SecretStr("amqp://guest:guest@localhost:5672/"), description="the broker, as services reach it"
+        default=SecretStr("amqp://guest:guest@localhost:5672/"), description="address of the broker for services"
     )
     mongodb: MongoSettings = MongoSettings()
     heartbeat_interval: int = Field(default=10, ge=1, description="seconds between two heartbeats of a grader")
-    max_attempts: int = Field(default=3, ge=1, description="starts of a job before the infrastructure gives up on it")
+    max_attempts: int = Field(
+        default=3, ge=1, description="attempts of a job before it ends as an infrastructure error"
+    )
     retry_backoff: float = Field(
-        default=1.0, ge=0, le=3600, description="seconds before the second start; doubles after that"
+        default=1.0, ge=0, le=3600, description="seconds before the second attempt; doubles with each further one"
     )
 
     @property
     def lease(self) -> timedelta:
-        """Time without a heartbeat after which a running job counts as lost."""
+        """The time without a heartbeat after which a running job counts as lost."""
         return timedelta(seconds=3 * self.heartbeat_interval)
 
     @property
@@ -138,12 +142,12 @@ class DispatcherSettings(ServiceSettings):
         default=0.25,
         gt=0,
         le=1,
-        description="jobs ready but not taken, as a share of a pool's slots; at least one",
+        description="jobs to keep ready for graders while no slot is free, as a share of a pool's slots; at least one",
     )
     interactive_share: float = Field(
         default=0.05, ge=0, lt=1, description="share of a pool's slots that bulk jobs leave free, rounded down"
     )
-    reconcile_interval: float = Field(default=5.0, gt=0, description="seconds between two sweeps")
+    reconcile_interval: float = Field(default=5.0, gt=0, description="seconds between two sweeps of the reconciler")
     leader_ttl: float = Field(default=10.0, gt=0, description="seconds until a standby takes over from a dead leader")
 
 
@@ -154,48 +158,50 @@ class ResultsSettings(ServiceSettings):
 class IngestSettings(ServiceSettings):
     """`python -m broadway.ingest`."""
 
-    token: SecretStr | None = Field(default=None, description="the cluster token of graders; random when not given")
+    token: SecretStr | None = Field(
+        default=None, description="cluster token, with which graders join; random by default"
+    )
     bind_addr: str = Field(default="localhost", description="address to listen on")
     bind_port: int = Field(default=1470, ge=0, le=65535, description="port to listen on")
-    tls_cert: Path | None = Field(default=None, description="PEM file of the certificate to serve HTTPS with")
-    tls_key: Path | None = Field(default=None, description="PEM file of its private key")
-    course_config: Path | None = Field(default=None, description="JSON file of courses; replaces the stored ones")
+    tls_cert: Path | None = Field(default=None, description="PEM file of the certificate for HTTPS")
+    tls_key: Path | None = Field(default=None, description="PEM file of the certificate's private key")
+    course_config: Path | None = Field(default=None, description="JSON file of courses; replaces the stored courses")
     grader_amqp_url: AmqpUrl | None = Field(
-        default=None, description="the broker, as graders reach it; the services' own when not given"
+        default=None, description="address of the broker for graders; by default that for services"
     )
     management_url: HttpUrl | None = Field(
         default=None,
-        description="the broker's management API, with an administrator's login: each grader gets a user of its own",
+        description="the broker's management API, with an administrator's login, to give each grader its own user",
     )
     offer_amqp: bool = Field(
-        default=True, description="tell graders that join where the broker is; without it they poll over HTTP"
+        default=True, description="give the broker's address to joining graders; without it they poll over HTTP"
     )
-    gateway_pool: Id = Field(
-        default="default", description="pool of graders that speak HTTP or WebSocket and name none"
-    )
-    max_body_size: int = Field(default=32 * 1024 * 1024, gt=0, description="bytes of a request's body at most")
+    gateway_pool: Id = Field(default="default", description="pool of HTTP and WebSocket graders that name no pool")
+    max_body_size: int = Field(default=32 * 1024 * 1024, gt=0, description="limit on a request's body, in bytes")
     max_job_seconds: float = Field(
-        default=3 * 3600, gt=0, description="time limits of a job's stages together, at most"
+        default=3 * 3600, gt=0, description="limit on the sum of a job's stage timeouts, in seconds"
     )
     consumer_timeout: float = Field(
         default=4 * 3600,
         gt=0,
-        description="seconds that the broker lets a grader hold a message, as its own consumer_timeout says",
+        description="seconds for which the broker lets a grader hold a message; equal to the broker's consumer_timeout",
     )
     allow_privileged: bool = Field(default=False, description="accept stages that ask for privileged containers")
     privileged_courses: str = Field(
-        default="*", min_length=1, description="courses whose stages may ask for that: patterns, between commas"
+        default="*",
+        min_length=1,
+        description="courses whose stages may ask for privileged containers: patterns, separated by commas",
     )
-    no_network: bool = Field(default=False, description="accept no stage with a network")
+    no_network: bool = Field(default=False, description="refuse stages with a network")
     allow_images: str = Field(
-        default="*", min_length=1, description="images that stages may use: patterns with * and ?, between commas"
+        default="*", min_length=1, description="images that stages may use: patterns with * and ?, separated by commas"
     )
-    max_memory: Memory | None = Field(default=None, description="memory of a stage at most, such as 8g")
+    max_memory: Memory | None = Field(default=None, description="limit on the memory of a stage, such as 8g")
 
     @field_validator("tls_key")
     @classmethod
     def _with_its_certificate(cls, key: Path | None, info: ValidationInfo) -> Path | None:
-        """Both or neither; and files that belong together."""
+        """Require both files or neither, and a key that belongs to the certificate."""
         certificate = info.data.get("tls_cert")
         if (certificate is None) is not (key is None):
             raise ValueError("tls_cert and tls_key are given together or not at all")
@@ -208,7 +214,7 @@ class IngestSettings(ServiceSettings):
 
     @field_validator("privileged_courses")
     @classmethod
-    def _of_what_is_allowed(cls, courses: str, info: ValidationInfo) -> str:
+    def _only_if_allowed(cls, courses: str, info: ValidationInfo) -> str:
         if courses != "*" and not info.data.get("allow_privileged"):
             raise ValueError("only together with allow_privileged, which it narrows")
         return courses
@@ -216,7 +222,7 @@ class IngestSettings(ServiceSettings):
     @field_validator("consumer_timeout")
     @classmethod
     def _above_the_longest_job(cls, seconds: float, info: ValidationInfo) -> float:
-        """Each limit has to be above the one it contains, or the outer one strikes first."""
+        """Require that the broker's timeout is above the longest job: otherwise the broker would end the job first."""
         longest = info.data.get("max_job_seconds", 0) + JOB_OVERHEAD
         if seconds <= longest:
             raise ValueError(
@@ -237,50 +243,60 @@ def one_per_cpu() -> int:
 class GraderSettings(_Settings):
     """`python -m broadway.grader TOKEN GRADER_ID`."""
 
-    # The empty defaults are refused: they let the environment or the config file give what the command line does not.
-    token: CliPositionalArg[SecretStr] = Field(default=SecretStr(""), min_length=1, description="the cluster token")
+    # The empty defaults are invalid. They allow that the environment or the config file has the values instead.
+    token: CliPositionalArg[SecretStr] = Field(default=SecretStr(""), min_length=1, description="cluster token")
     grader_id: Annotated[CliPositionalArg[Id], Names(file="id")] = Field(
-        default="", description="letters, digits, dashes; unique in the cluster"
+        default="", description="letters, digits, dashes and underscores; unique in the cluster"
     )
-    api_host: str = Field(default="http://127.0.0.1:1470", description="the API; http(s):// or ws(s)://")
-    amqp_url: AmqpUrl | None = Field(default=None, description="the broker, instead of asking the API for it")
-    verbose: Annotated[bool, Names(short="-v")] = Field(default=False, description="job output goes to the log")
+    api_host: str = Field(default="http://127.0.0.1:1470", description="address of the API; http(s):// or ws(s)://")
+    amqp_url: AmqpUrl | None = Field(default=None, description="address of the broker; by default the API gives it")
+    verbose: Annotated[bool, Names(short="-v")] = Field(default=False, description="also log the output of jobs")
     slots: int = Field(default_factory=one_per_cpu, ge=1, le=512, description="jobs at a time")
-    pool: Id = Field(default="default", description="pool of courses whose jobs this grader takes")
-    work_dir: Path = Field(default=Path("broadway-work"), description="job directories and unreported outcomes")
-    drain_timeout: float = Field(default=60.0, ge=0, description="seconds that running jobs get after SIGTERM")
-    heartbeat_interval: int = Field(default=10, ge=1, description="seconds between heartbeats; the API's own wins")
-    pids_limit: int = Field(default=256, ge=16, description="processes in a container")
-    output_limit: int = Field(default=8 * 1024 * 1024, ge=1024, description="bytes a stage may write to its log")
-    file_size: Memory = Field(default="1g", description="the largest file that a stage may write")
-    disk_limit: Memory = Field(
-        default="4g", description="what a stage may write to its container's disk, outside of its job's directory"
+    pool: Id = Field(default="default", description="pool whose jobs this grader takes")
+    work_dir: Path = Field(
+        default=Path("broadway-work"), description="directory for job directories and unreported outcomes"
     )
-    job_size: Memory = Field(default="1g", description="what a job may store in its directory")
-    job_inodes: int = Field(default=200_000, ge=100, description="files and directories a job may have there")
-    max_memory: Memory | None = Field(default=None, description="memory of a stage at most, whatever it asks for")
+    drain_timeout: float = Field(default=60.0, ge=0, description="seconds for running jobs to finish after SIGTERM")
+    heartbeat_interval: int = Field(
+        default=10, ge=1, description="seconds between two heartbeats; the API's value takes precedence"
+    )
+    pids_limit: int = Field(default=256, ge=16, description="limit on the processes in a container")
+    output_limit: int = Field(default=8 * 1024 * 1024, ge=1024, description="limit on the output of a stage, in bytes")
+    file_size: Memory = Field(default="1g", description="limit on the size of a file that a stage writes")
+    disk_limit: Memory = Field(
+        default="4g",
+        description="limit on the data that a stage writes to its container's disk, outside the job's directory",
+    )
+    job_size: Memory = Field(default="1g", description="limit on the data in a job's directory")
+    job_inodes: int = Field(
+        default=200_000, ge=100, description="limit on the files and directories in a job's directory"
+    )
+    max_memory: Memory | None = Field(
+        default=None, description="limit on the memory of a stage, even if it asks for more"
+    )
     cpus: float | None = Field(default=None, gt=0, description="CPUs that a stage may use at a time")
     runtime: Id | None = Field(
-        default=None, description="what starts containers: oci (crun, without the engine), or the engine's runc, runsc"
+        default=None,
+        description="container runtime: oci (crun, without the engine), or one of the engine, such as runc or runsc",
     )
-    oci_program: str = Field(default="crun", min_length=1, description="with `--runtime oci`: crun, by name or path")
+    oci_program: str = Field(default="crun", min_length=1, description="with `--runtime oci`: name or path of crun")
     oci_layout: Path | None = Field(
-        default=None, description="with `--runtime oci`: directory in the OCI image layout, instead of an engine"
+        default=None, description="with `--runtime oci`: directory in the OCI image layout, used instead of an engine"
     )
     oci_unused_days: float = Field(
-        default=14.0, gt=0, description="with `--runtime oci`: days until unpacked images that nobody uses go"
+        default=14.0, gt=0, description="with `--runtime oci`: days until unused unpacked images are removed"
     )
-    min_disk: Memory = Field(default="256m", description="free space without which no job is taken")
+    min_disk: Memory = Field(default="256m", description="free disk space below which the grader takes no jobs")
     pause_after: int = Field(
-        default=5, ge=1, description="jobs in a row with infrastructure errors after which it pauses"
+        default=5, ge=1, description="consecutive jobs with infrastructure errors after which the grader pauses"
     )
-    pause: float = Field(default=30.0, gt=0, description="seconds of the first pause; doubles with every further one")
-    no_network: bool = Field(default=False, description="give no stage a network, whatever it asks for")
+    pause: float = Field(default=30.0, gt=0, description="seconds of the first pause; doubles with each further one")
+    no_network: bool = Field(default=False, description="give no stage a network, even if it asks for one")
     allow_privileged: bool = Field(default=False, description="run stages that ask for privileged containers")
 
     @property
     def runtime_told(self) -> str:
-        """What others are told of the runtime: whichever the engine has as its default is not known here."""
+        """The runtime to report: the configured one, or `default` for the engine's default, which is not known here."""
         return self.runtime or "default"
 
     @field_validator("api_host")

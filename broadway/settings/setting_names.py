@@ -11,9 +11,9 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import CliPositionalArg
 
 ENV_PREFIX = "BROADWAY_"
-IN_FILE = "_FILE"  # ends the variable that names a file with a secret
+IN_FILE = "_FILE"  # suffix of the variable that names a file with a secret
 
-LeafPath = tuple[str | int, ...]  # the names of fields, from the settings down to a value: ("log", "dir")
+LeafPath = tuple[str | int, ...]  # field names from the settings down to a value: ("log", "dir")
 
 _POSITIONAL = get_args(CliPositionalArg[str])[1]
 _UNIONS = (UnionType, Union)  # of plain types, and of annotated ones
@@ -22,7 +22,7 @@ _TYPES = {SecretStr: "str", Path: "path"}
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What a setting is called besides the name of its field; metadata of its annotation."""
+    """Names of a setting besides that of its field; metadata of its annotation."""
 
     short: str = ""
     file: str = ""
@@ -45,7 +45,7 @@ class Leaf:
 
     @property
     def flag(self) -> str:
-        """The long flag, or what a positional argument is called in the usage."""
+        """The long flag, or the name of a positional argument in the usage."""
         return self.path[-1].upper() if self.positional else f"--{'-'.join(self.path).replace('_', '-')}"
 
     @property
@@ -59,12 +59,12 @@ class Leaf:
 
     @property
     def type(self) -> str:
-        """What a value is: bool, float, int, path or str."""
+        """The type of the value: bool, float, int, path or str."""
         return _TYPES.get(self._annotation) or str(self._annotation.__name__)
 
     @property
     def is_secret(self) -> bool:
-        """Whether a value is for nobody to see: a token, or an address that may have a password in it."""
+        """True for a value that must not be shown: a token, or an address that may contain a password."""
         return self._annotation is SecretStr or not self.field.repr
 
     @property
@@ -76,7 +76,7 @@ class Leaf:
 
     @property
     def default(self) -> str:
-        """The default as one would write it; `none` if there is no value, `required` if there has to be one."""
+        """The default as text; `none` for no value, `required` if a value must be given."""
         if self.field.default_factory is not None:
             return self.field.default_factory.__name__.replace("_", " ")
         if self.positional:
@@ -85,7 +85,7 @@ class Leaf:
 
 
 def leaves(kind: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[Leaf]:
-    """Every leaf of a program's settings, in the order of the classes."""
+    """Yield every leaf of a program's settings, in the order of the classes."""
     for name, field in kind.model_fields.items():
         path = (*above, name)
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
@@ -95,12 +95,12 @@ def leaves(kind: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[Leaf]
 
 
 def variable(path: LeafPath) -> str:
-    """The environment variable of a setting, also of one that does not exist."""
+    """Return the environment variable of a setting, which need not exist."""
     return ENV_PREFIX + "_".join(str(part) for part in path).upper()
 
 
 def as_text(value: object) -> str:
-    """A value as the command line, the environment and the config file have it; `none` if there is none."""
+    """Return a value as text, in the form for the command line and the environment; `none` for None."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if value is None:

@@ -1,4 +1,4 @@
-"""Where settings come from besides the command line: the environment and the config file."""
+"""Sources of settings besides the command line: the environment and the config file."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -14,11 +14,11 @@ _Tree = dict[str, "Leaf | _Tree"]  # leaves by their keys in the config file
 
 
 class ConfigError(Exception):
-    """What the environment or the config file says cannot be used; the text names the place."""
+    """The environment or the config file is invalid; the text names the place."""
 
 
 class Environment(EnvSettingsSource):
-    """A variable for each leaf; for each secret also one that names a file with it, as container engines mount them."""
+    """Variables: one for each leaf, and for each secret also one that names a file with it, such as a mounted one."""
 
     origin, mistake = "environment ", ""
 
@@ -26,7 +26,7 @@ class Environment(EnvSettingsSource):
         return variable(path) + (IN_FILE if path in self._from_files else "")
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
-        """Put the secrets that are in files where their variables would be."""
+        """Return the variables of the environment, with secrets from files under the names of their own variables."""
         variables = dict(super()._load_env_vars())  # by their names in lower case
         self._from_files: set[LeafPath] = set()
         for leaf in (each for each in leaves(self.settings_cls) if each.is_secret):
@@ -59,12 +59,12 @@ class ConfigFile(InitSettingsSource):
 
 
 def unknown(known: Iterable[str]) -> str:
-    """What is wrong with a name that is not one of those known."""
+    """Return the message for an unknown name."""
     return f"no such setting; there are {', '.join(dict.fromkeys(known))}"
 
 
 def _secret(file: str, name: str) -> str:
-    """What a file holds, without the end of its last line, which editors add; ``name`` is the variable to blame."""
+    """Return a file's text without the newline at its end, which editors add; errors name the variable ``name``."""
     try:
         secret = Path(file).read_text().rstrip("\r\n")
     except OSError as error:
@@ -97,7 +97,7 @@ def _tree(found: Iterable[Leaf]) -> _Tree:
 
 
 def _by_field(data: object, tree: _Tree, where: str, above: str = "") -> dict[str, Any]:
-    """An object's values by the names of fields; ``above`` begins the names of its keys."""
+    """Return an object's values by the names of fields; ``above`` is the prefix of its keys."""
     if not isinstance(data, Mapping):
         place = f"{where}: {above.rstrip('.')}" if above else where
         raise ConfigError(f"{place}: expected an object, with keys of {', '.join(tree)}")
@@ -114,7 +114,7 @@ def _by_field(data: object, tree: _Tree, where: str, above: str = "") -> dict[st
 
 
 def _of_type(leaf: Leaf, value: object, place: str) -> object:
-    # To pydantic true is a fine 1, as Python has it.
+    # pydantic would accept true as the number 1.
     if isinstance(value, bool) and leaf.type != "bool":
         raise ConfigError(f"{place}: expected {leaf.type}, not a boolean")
     return value

@@ -1,4 +1,4 @@
-"""A student's job, second stage: compile the submission, without running any of it."""
+"""A student's job, second stage: compile the submission, without running it."""
 
 import sys
 import traceback

@@ -1,4 +1,4 @@
-"""A student's job, first stage: put the submission and the run's tests into /job."""
+"""A student's job, first stage: fetch the submission and the run's tests into /job."""
 
 import os
 from pathlib import Path

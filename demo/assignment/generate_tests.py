@@ -1,4 +1,4 @@
-"""Pre-processing: draw the tests of a run, solve them with the reference, hand them to the course server."""
+"""Pre-processing: draw the tests of a run, solve them with the reference, and send them to the course server."""
 
 import json
 import os
@@ -17,10 +17,10 @@ _MALFORMED = ("", "{a} +", "{a} {b}", "{a} + * {b}", "{a})", "()", "{a} $ {b}", 
 
 
 class Drawing:
-    """Random expressions, of the kinds in which calculators tend to be wrong."""
+    """Random expressions, of the kinds that calculators often get wrong."""
 
     def __init__(self, seed: str) -> None:
-        self._random = random.Random(seed)  # noqa: S311 - a seed makes the tests the same each time, which is the point
+        self._random = random.Random(seed)  # noqa: S311 - the same seed must give the same tests
         self._malformed = [*self._random.sample(_MALFORMED, len(_MALFORMED)), _UNCLOSED]
 
     def number(self, low: int = 1) -> int:
@@ -78,7 +78,7 @@ class Drawing:
 
 
 def cases(seed: str) -> Iterator[Case]:
-    """The tests of a seed: ``topic``, ``expression``, and either ``value`` or ``error``, an exception's name."""
+    """Yield the tests of a seed: ``topic``, ``expression``, and either ``value`` or ``error``, an exception's name."""
     for topic in Drawing(seed).topics():
         different: set[str] = set()
         while len(different) < PER_TOPIC:
@@ -89,7 +89,7 @@ def cases(seed: str) -> Iterator[Case]:
 
 
 def solution(expression: str) -> Case:
-    """What the reference says."""
+    """Return the result of the reference: ``value`` or ``error``."""
     try:
         return {"value": reference.evaluate(expression)}
     except (ValueError, ZeroDivisionError) as error:

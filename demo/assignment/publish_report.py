@@ -1,4 +1,4 @@
-"""Post-processing: make the class report from the run's outcomes, and hand it to the course server."""
+"""Post-processing: make the class report from the run's outcomes, and send it to the course server."""
 
 import json
 from collections import Counter
@@ -11,7 +11,7 @@ Row = dict[str, Any]
 
 
 def report(run: str, rows: list[Row]) -> str:
-    """The class report, in Markdown."""
+    """Return the class report, in Markdown."""
     return "\n".join([f"# Class report, run {run}", "", *_summary(rows), "", *_table(rows), ""])
 
 

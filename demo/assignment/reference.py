@@ -1,4 +1,4 @@
-"""The reference solution: recursive descent, a method for each rank of operators."""
+"""The reference solution: recursive descent, with a method for each precedence of operators."""
 
 import re
 from collections.abc import Callable
@@ -10,10 +10,10 @@ def evaluate(text: str) -> int:
     """Compute an expression.
 
     Raises:
-        ValueError: The text is no expression.
-        ZeroDivisionError: It divides by zero.
+        ValueError: The text is not a valid expression.
+        ZeroDivisionError: The expression divides by zero.
     """
-    return _Parser(_tokens(text)).whole()
+    return _Parser(_tokens(text)).expression()
 
 
 def divide(left: int, right: int) -> int:
@@ -35,12 +35,12 @@ def _tokens(text: str) -> list[str]:
 
 class _Parser:
     def __init__(self, tokens: list[str]) -> None:
-        self._left = tokens[::-1]  # the next one last
+        self._tokens = tokens[::-1]  # reversed: the next token is the last one
 
-    def whole(self) -> int:
+    def expression(self) -> int:
         value = self._sum()
-        if self._left:
-            raise ValueError(f"not expected: {self._left[-1]!r}")
+        if self._tokens:
+            raise ValueError(f"not expected: {self._tokens[-1]!r}")
         return value
 
     def _sum(self) -> int:
@@ -51,15 +51,15 @@ class _Parser:
 
     def _chain(self, part: Callable[[], int], operators: dict[str, Callable[[int, int], int]]) -> int:
         value = part()
-        while self._left and self._left[-1] in operators:
-            operator = operators[self._left.pop()]
+        while self._tokens and self._tokens[-1] in operators:
+            operator = operators[self._tokens.pop()]
             value = operator(value, part())
         return value
 
     def _operand(self) -> int:
-        if not self._left:
+        if not self._tokens:
             raise ValueError("the expression ends too early")
-        first = self._left.pop()
+        first = self._tokens.pop()
         if first == "-":
             return -self._operand()
         if first == "(":
@@ -70,6 +70,6 @@ class _Parser:
 
     def _group(self) -> int:
         value = self._sum()
-        if not self._left or self._left.pop() != ")":
+        if not self._tokens or self._tokens.pop() != ")":
             raise ValueError("a parenthesis is not closed")
         return value

@@ -1,7 +1,7 @@
-"""A student's job, last stage: run the submission against the tests; exit 0 only if it passes all of them.
+"""A student's job, last stage: run the submission on the tests; exit 0 only if it passes all of them.
 
-What the submission prints goes to the log as it is, however much it is: limits are the grading service's business. So
-is time: nothing here ends a submission that hangs.
+The submission's output goes to the log unchanged and without a limit here: the grading service limits output and time.
+Nothing here ends a submission that hangs.
 """
 
 import argparse
@@ -20,15 +20,15 @@ Case = dict[str, Any]
 
 STUDENT_PROCESS = Path(__file__).with_name("student_process.py")
 LONGEST_ANSWER = 64 * 1024  # bytes
-LAST_WORDS = 0.3  # seconds for a process to end by itself, and for the engine to hear that memory ran out
+GRACE = 0.3  # seconds for a process to end by itself, and for the engine to notice that memory ran out
 
 
 class EndedError(Exception):
-    """The submission's process is gone, or says what nobody asked for."""
+    """The submission's process has ended or does not keep to the protocol."""
 
 
 class Submission:
-    """A submission in a process of its own."""
+    """A submission in a separate process."""
 
     def __init__(self, process: subprocess.Popen[bytes], requests: int, answers: int) -> None:
         self._process = process
@@ -38,7 +38,7 @@ class Submission:
     @classmethod
     @contextlib.contextmanager
     def start(cls, user: int | None) -> Iterator[Self]:
-        """Start the process, as another user if one is given: then it cannot read what this one knows."""
+        """Start the process; as another user, if one is given, so that it cannot read this process's data."""
         their_requests, requests = os.pipe()
         answers, their_answers = os.pipe()
         process = subprocess.Popen(
@@ -59,28 +59,28 @@ class Submission:
             submission._end()
 
     def load(self, source: str) -> None:
-        """Have the submission's code run.
+        """Run the submission's code.
 
         Raises:
-            EndedError: It cannot be used.
+            EndedError: The code cannot be loaded, or its process has ended.
         """
         answer = self.ask({"source": source})
         if "loaded" not in answer:
             raise EndedError(f"the submission cannot be loaded: {describe(answer)}")
 
     def ask(self, request: dict[str, str]) -> Case:
-        """Send a request and wait for its answer, for as long as it takes.
+        """Send a request and wait for its answer, without a time limit.
 
         Raises:
-            EndedError: There is none.
+            EndedError: There is no valid answer.
         """
         try:
             self._requests.write(json.dumps(request).encode() + b"\n")
         except BrokenPipeError:
-            raise EndedError(self._obituary()) from None
+            raise EndedError(self._end_reason()) from None
         line = self._answers.readline(LONGEST_ANSWER)
         if not line:
-            raise EndedError(self._obituary())
+            raise EndedError(self._end_reason())
         try:
             answer = json.loads(line)
         except ValueError:
@@ -89,21 +89,21 @@ class Submission:
             raise EndedError("the submission wrote into the answers")
         return answer
 
-    def _obituary(self) -> str:
+    def _end_reason(self) -> str:
         try:
-            status = self._process.wait(LAST_WORDS)
+            status = self._process.wait(GRACE)
         except subprocess.TimeoutExpired:
             return "the submission closed its answers"
         if status >= 0:
             return f"the submission ended by itself, with status {status}"
         if status == -signal.SIGKILL:
-            time.sleep(LAST_WORDS)
+            time.sleep(GRACE)
         return f"the submission was ended by {signal.Signals(-status).name}"
 
     def _end(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        if os.getpid() == 1:  # of a container: then every other process is the submission's
+        if os.getpid() == 1:  # in a container, where every other process is the submission's
             with contextlib.suppress(ProcessLookupError):
                 os.kill(-1, signal.SIGKILL)
         self._process.wait()
@@ -112,7 +112,7 @@ class Submission:
 
 
 def run(source: str, tests: list[Case], user: int | None) -> int:
-    """Run all tests, a line for each; how many passed."""
+    """Run all tests, print a line for each, and return the number of passed ones."""
     passed = 0
     with Submission.start(user) as submission:
         try:
@@ -125,7 +125,7 @@ def run(source: str, tests: list[Case], user: int | None) -> int:
 
 
 def check(test: Case, answer: Case) -> bool:
-    """Compare, print a line, and say whether the answer is right."""
+    """Compare an answer with a test, print a line, and return whether the answer is right."""
     key = "error" if "error" in test else "value"
     right = answer.get(key) == test[key] and type(answer.get(key)) is type(test[key])
     line = f"{'ok  ' if right else 'FAIL'} {test['topic']}: {test['expression']!r}"
@@ -134,7 +134,7 @@ def check(test: Case, answer: Case) -> bool:
 
 
 def describe(answer: Case) -> str:
-    """An answer, or an expected one, for the log."""
+    """Return an answer, or an expected one, as text for the log."""
     if "error" in answer:
         return f"{answer['error']}: {answer['message']}" if answer.get("message") else str(answer["error"])
     return str(answer.get("value", answer.get("other")))
@@ -142,8 +142,8 @@ def describe(answer: Case) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--job", type=Path, default=Path("/job"), help="where solution.py and tests.json are")
-    parser.add_argument("--user", type=int, help="the number of the user that student code runs as")
+    parser.add_argument("--job", type=Path, default=Path("/job"), help="directory of solution.py and tests.json")
+    parser.add_argument("--user", type=int, help="the user id for student code")
     options = parser.parse_args()
     source = (options.job / "solution.py").read_text()
     tests = json.loads((options.job / "tests.json").read_text())

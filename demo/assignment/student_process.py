@@ -1,8 +1,8 @@
-"""The process that student code runs in: it gets expressions and returns answers, a line of JSON each.
+"""The process of student code: it reads expressions and writes answers, a line of JSON each.
 
-The two arguments are the file descriptors for requests and answers. The first request holds the source; its answer
-says whether it could be loaded. No expected value ever comes here, so whatever student code does to this process, only
-right answers pass.
+The two arguments are the file descriptors for requests and answers. The first request has the source; its answer
+reports whether the source could be loaded. This process never gets an expected value, so student code cannot pass a
+test without the right answer, even if it takes over the process.
 """
 
 import contextlib
@@ -34,13 +34,13 @@ def main() -> None:
 
 
 def _die_first() -> None:
-    """Of all in the container, let the kernel choose student code when memory runs out."""
+    """Let the kernel kill this process first when the container's memory runs out."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _load(solution: ModuleType, source: str) -> Answer:
-    exec(compile(source, "solution.py", "exec"), solution.__dict__)  # noqa: S102 - what it is for
+    exec(compile(source, "solution.py", "exec"), solution.__dict__)  # noqa: S102 - the purpose of this process
     if not callable(getattr(solution, "evaluate", None)):
         return {"error": "NameError", "message": "there is no function evaluate"}
     return {"loaded": True}
@@ -63,7 +63,7 @@ def _answer(step: Callable[[ModuleType, str], Answer], solution: ModuleType, tex
 
 
 def _flush() -> None:
-    """Bring what the student printed into the log now, next to the test that it belongs to."""
+    """Flush the student's output, so that it is in the log next to its test."""
     with contextlib.suppress(Exception):
         sys.stdout.flush()
 

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from harness import Cluster, free_port, until
+from harness import PATIENCE, Cluster, broadway, free_port, until
 from pymongo import AsyncMongoClient
 from servers import Node
 
@@ -19,7 +17,6 @@ from broadway.messages.events import GraderHeartbeat
 from broadway.messages.topology import DISPATCHER, RESULTS
 
 WITHIN = "12"  # seconds for each part: a busy machine is not a fault
-LIMIT = 40  # seconds: on a busy machine, most of it is the start of the interpreter
 
 
 @dataclass(frozen=True)
@@ -40,18 +37,9 @@ class Diagnosis:
 
 async def run(*arguments: str, **environment: str) -> tuple[int, str]:
     # No engine, whatever this machine has.
-    env = {**os.environ, "DOCKER_HOST": "unix:///nowhere/docker.sock", **environment}
-    command = (sys.executable, "-m", "broadway", "doctor", *arguments)
-    process = await asyncio.create_subprocess_exec(*command, env=env, stdout=asyncio.subprocess.PIPE)
-    try:
-        async with asyncio.timeout(LIMIT):
-            output, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert process.returncode is not None
-    return process.returncode, output.decode()
+    async with asyncio.timeout(PATIENCE):
+        done = await broadway("doctor", *arguments, DOCKER_HOST="unix:///nowhere/docker.sock", **environment)
+    return done.exit_code, done.stdout
 
 
 async def examine(cluster: Cluster, *options: str, **environment: str) -> Diagnosis:

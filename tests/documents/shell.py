@@ -26,7 +26,7 @@ REAL = (
 STAND_INS: Mapping[str, str] = {
     "docker": "starts containers for minutes: its options and Compose's services are checked; tests/compose runs them",
     "git": "needs the repository's address",
-    "systemctl": "needs systemd as process 1: the unit has to exist; tests/domain/test_systemd_unit.py reads it",
+    "systemctl": "needs systemd as process 1: the unit has to exist; tests/deploy/test_systemd_unit.py reads it",
     "sudo": "is root's business: the command behind it is checked",
     "apt-get": "changes the machine; scripts/bootstrap installs what it names",
     "unshare": "records messages for a later version",

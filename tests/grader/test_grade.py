@@ -220,7 +220,7 @@ async def test_a_host_that_cannot_look_at_what_is_left_is_to_blame(
     graded = await run(FakeContainers(), untrusted(write=["out"]), trusted())
 
     assert (graded.outcome, graded.retryable) == (Outcome.INFRASTRUCTURE_ERROR, True)
-    assert graded.reason == "collect: what the stage has left cannot be looked at"
+    assert graded.reason == "collect: the stage's files cannot be read"
 
 
 def test_a_grader_without_rights_blames_what_hides_itself(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_a_grader_without_rights_blames_what_hides_itself(tmp_path: Path) -> Non
             parent.chmod(parent.stat().st_mode | 0o011)
     done = subprocess.run([sys.executable, "-c", program, str(out)], capture_output=True, text=True, check=False)
 
-    assert "UnsafeFileError: there is something in it that cannot be looked at" in done.stderr
+    assert "UnsafeFileError: contains something that cannot be read" in done.stderr
 
 
 async def test_directories_deeper_than_paths_may_be_long(run: Run) -> None:

@@ -28,6 +28,7 @@ async def opened(bench: contextlib.AbstractAsyncContextManager[Bench]) -> AsyncI
         neighbour = Neighbour(opened)
         yield neighbour
         await neighbour.check(to_the_end=True)
+        await until(lambda: not opened.has_kept_data())
 
 
 @pytest.fixture(scope="module")

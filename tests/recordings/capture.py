@@ -92,7 +92,7 @@ class Capture:
 
 @contextlib.asynccontextmanager
 async def capturing(amqp_url: str, *, job_keys: Iterable[str]) -> AsyncIterator[Capture]:
-    """Capture what crosses the exchanges, which have to exist; the direct one only with these routing keys."""
+    """Capture the messages of the exchanges, which must exist; of the direct one only those with these routing keys."""
     async with await aio_pika.connect(amqp_url) as connection:
         channel = await connection.channel()
         queue = await channel.declare_queue(exclusive=True)

@@ -1,4 +1,4 @@
-"""The scenario once for all tests, and what has been recorded of it before."""
+"""Fixtures: the kept recordings, and one of this version for all tests."""
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
@@ -34,7 +34,7 @@ async def made(places: Places, broker_node: Broker, tmp_path_factory: pytest.Tem
         return await record(place, tmp_path_factory.mktemp("recorded"), broker_node, version="now")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def restored(places: Places, recording: Recording) -> AsyncIterator[Served]:
     """The ingest service over the documents of a recording, after it has answered all questions about them."""
     async with places() as place, served(recording.documents, place) as answering:

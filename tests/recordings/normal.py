@@ -1,6 +1,6 @@
-"""The normal form of a recording: what two of them have in common, whenever and wherever they were made.
+"""The normal form of a recording: the same for every recording of a version, on any day and any host.
 
-Ids that are drawn get names by what they are of; those that follow from a key, such as the run of an Idempotency-Key,
+Random ids get names after the object that they identify; ids that are derived from a key, such as an Idempotency-Key,
 stay as they are. Times, hosts, ports, process ids and secrets become placeholders. Everything else is exact.
 """
 
@@ -31,13 +31,13 @@ _CONSTANT_TIMES = ("2026-03-01T12:00:00.5Z",)
 # Fields that differ by their nature, by collection.
 _DRAWN = {
     "grading_run": {"writer"},
-    "grading_job": {"writer", "revision"},  # what comes close together is written together
+    "grading_job": {"writer", "revision"},  # events that arrive close together are written at once
     "hook_delivery": {"writer"},
     "worker_node": {"session"},
     "service_secret": {"value"},
 }
-# What more than one service may say, in any order: a run's next step, by whichever takes it, and an order to a grader,
-# which is repeated until the grader's heartbeats show that it was heard.
+# Messages that more than one service may send, in any order: a run's next step, which any of them may take, and orders
+# to graders, which are repeated until heartbeats show that they were received.
 _ANNOUNCED = {TYPE.format("run.advanced"), TYPE.format("job.queued")}
 _REPEATED = {TYPE.format("grader.order")}
 _ANY = "any service"
@@ -53,7 +53,7 @@ class Normal:
 
 @dataclass
 class _Names:
-    """Names of what was drawn for one recording, and the ids that have to be the same in all."""
+    """Names for a recording's random ids, and the ids that must be the same in every recording."""
 
     host: re.Pattern[str]
     names: dict[str, str] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class _Names:
         return re.compile("|".join(self.names))
 
     def text(self, text: str) -> str:
-        """A text in which everything that was drawn has its name."""
+        """Replace random ids by their names, and times, hosts and secrets by placeholders."""
         if text in _CONSTANT_TIMES:
             return text
         text = self.host.sub("<host>", text)
@@ -75,7 +75,7 @@ class _Names:
         return text
 
     def value(self, value: Any) -> Any:
-        """The same for a JSON value, in the order of its keys; dates and durations keep no more than their type."""
+        """Do the same in a JSON value, keeping the order of keys; of dates and durations only the type is left."""
         match value:
             case str():
                 return self.text(value)
@@ -94,12 +94,12 @@ def _timeless(key: str, value: Any) -> Any:
 
 
 def normalized(recording: Recording) -> Normal:
-    """The normal form."""
+    """Return the normal form of a recording."""
     names = _names(recording)
     groups: Grouped = defaultdict(list)
     for message in recording.messages:
         if message["routing_key"] == "ping":
-            continue  # when one comes is a matter of time
+            continue  # their number depends on time alone
         key, text = _message(message, names)
         groups[key].append(text)
     for (_, sender, *kinds), texts in groups.items():
@@ -121,7 +121,7 @@ def _message(message: Entry, names: _Names) -> tuple[tuple[str, ...], str]:
 
 
 def _parsed(body: Any) -> Any:
-    """A body's content, in the order of its keys; the body itself if it is no JSON."""
+    """Parse a body, keeping the order of keys; return it unchanged if it is not JSON."""
     try:
         return json.loads(body)
     except (ValueError, TypeError):
@@ -130,7 +130,7 @@ def _parsed(body: Any) -> Any:
 
 def _document(entry: Entry, names: _Names) -> tuple[tuple[str, ...], list[str]]:
     drawn = _DRAWN.get(entry["collection"], set())
-    if entry["document"].get("trigger"):  # the time of a delivery is a part of what it asks for
+    if entry["document"].get("trigger"):  # the digest covers the time of the delivery
         drawn = drawn | {"request_digest"}
     document = {key: "<drawn>" if key in drawn and value else value for key, value in entry["document"].items()}
     shown = names.value(document)
@@ -155,7 +155,7 @@ def _names(recording: Recording) -> _Names:
         else:
             names.names[_id(job)] = f"<job of {name}>"
         names.names |= _of_job(job, name, tickets)
-    # A dead letter's id follows from that of the message, which may be an execution's.
+    # A dead letter's id is derived from its message's, which may name an execution.
     names.names |= {letter["_id"]: "<letter>" for letter in held["dead_letter"] if letter["message_id"]}
     return names
 

@@ -1,4 +1,4 @@
-"""All that v1 and v2 can be asked about recorded documents, and the answers."""
+"""Every read of v1 and v2 that concerns recorded documents, and the answers."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,7 +14,7 @@ OfCourse = tuple[str, str]  # a course and a path that its staff may read
 
 
 async def ask_everything(client: Client, documents: Iterable[Entry]) -> list[Entry]:
-    """The answers to all questions, byte for byte."""
+    """Return the answers to all questions, byte for byte."""
     return [await _ask(client, path, token) for path, token in questions(documents)]
 
 
@@ -30,7 +30,7 @@ async def _ask(client: Client, path: str, token: str) -> Entry:
 
 
 def questions(documents: Iterable[Entry]) -> Iterator[tuple[str, str]]:
-    """Paths, and the token for each."""
+    """Yield paths, and the token for each."""
     held: dict[str, list[Entry]] = defaultdict(list)
     for entry in documents:
         held[entry["collection"]].append(entry["document"])
@@ -71,7 +71,7 @@ def _of_jobs(held: Held) -> Iterator[OfCourse]:
             yield course, f"{V1}/grading_job_log/{course}/{_id(job)}"
         else:  # its stream goes on for as long as the job
             yield course, f"{V1}/queue/{course}/{_id(job)}/position"
-    # For one job of each course, what the answers about jobs and runs have in them, too.
+    # These repeat parts of the answers above, so that one job of each course is enough.
     for course, job in {course: job for course, job in jobs if job["success"]}.items():
         for query in ("", "?limit=1", "?state=queued"):
             yield course, f"{V2}/courses/{course}/runs/{job['grading_run_id']}/jobs{query}"
@@ -98,7 +98,7 @@ def _of_operators(held: Held) -> Iterator[str]:
 
 
 def _courses(held: Held) -> dict[str, str]:
-    """Courses by run."""
+    """Return the course of each run."""
     return {_id(run): run["assignment_id"].partition("/")[0] for run in held["grading_run"]}
 
 

@@ -1,4 +1,4 @@
-"""Recording: the scenario once, what it has left, and what is answered about that."""
+"""Records the scenario: its messages, the documents that it leaves, and the answers about them."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ async def record(place: Place, directory: Path, broker: Broker, *, version: str)
 
 @dataclass(frozen=True)
 class Served:
-    """An ingest service over restored documents, and what it has answered about them."""
+    """An ingest service over restored documents, and its answers about them."""
 
     place: Place
     client: Client

@@ -1,4 +1,4 @@
-"""A recording: the messages and the stored documents of one run of the scenario, and all answers about them."""
+"""Recordings and their files."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ TYPED = json_util.CANONICAL_JSON_OPTIONS.with_options(tz_aware=True)
 
 @dataclass(frozen=True)
 class Recording:
-    """What happened, exactly.
+    """The exact messages, documents and answers of one run of the scenario.
 
     ``about`` names the version and the host; ``documents`` have the types of BSON, as canonical extended JSON.
     This version has to be exactly like the latest one; compared with earlier ones it may say more.
@@ -49,7 +49,7 @@ class Recording:
 
 
 def compact(value: Any) -> str:
-    """JSON without a space, in the order of its keys."""
+    """Return JSON without spaces, in the order of its keys."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -63,7 +63,7 @@ def is_kept(then: Any, now: Any) -> bool:
 
 
 def directories() -> list[Path]:
-    """The recordings that are kept, oldest first."""
+    """Return the kept recordings, oldest first."""
     return sorted(directory for directory in DATA.iterdir() if directory.is_dir())
 
 
@@ -72,7 +72,7 @@ def _lines(file: Path) -> list[Entry]:
 
 
 async def stored(dsn: str, databases: Mapping[str, str]) -> list[Entry]:
-    """Every document of every collection. ``databases`` are their names by what they hold, such as ``logs``."""
+    """Return every document of every collection. ``databases`` maps roles, such as ``logs``, to names."""
     entries: list[Entry] = []
     client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(dsn, tz_aware=True)
     async with client:
@@ -97,6 +97,6 @@ async def restore(documents: Iterable[Entry], dsn: str, databases: Mapping[str, 
 
 
 def typed(document: Entry) -> Entry:
-    """A recorded document with its values' own types."""
+    """Return a recorded document with its original types."""
     read: Entry = json_util.loads(json.dumps(document), json_options=TYPED)
     return read

@@ -1,4 +1,4 @@
-"""The scenario: everything that makes messages and documents, one thing after another.
+"""The scenario: every action that makes messages or documents, one after another.
 
 Each step waits for the messages that end it, so that every recording of it has the same ones. A job that is cancelled
 while its message waits is one that hangs: a grader that takes it all the same always hears the cancellation in time.
@@ -55,7 +55,7 @@ async def submit_while_the_queue_is_gone(system: System) -> str:
 
 
 async def run_every_kind_of_stage(system: System) -> None:
-    """A run of v1 with all three phases; then its failed job again, and what comes after that."""
+    """A run of v1 with all three phases; then its failed job and the post-processing again."""
     students = [
         stage("write", "notes.txt", "collected", memory="512m", hostname="judge", cpuset_cpus="0-1", networking=False),
         stage("print", "compiled", untrusted=True, read=["notes.txt"], write=["build"], inherit=["TERM"], timeout=5),

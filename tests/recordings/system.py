@@ -1,4 +1,4 @@
-"""A whole system in this process, as operators run it: three services, graders, their own logins, and a capture."""
+"""A whole system in this process: three services with connections of their own, graders, and a capture of messages."""
 
 import asyncio
 import contextlib
@@ -38,12 +38,12 @@ JOB_KEYS = (
 
 
 def databases(place: Place) -> dict[str, str]:
-    """The names of a place's databases, by what they hold."""
+    """Return the names of a place's databases by their role."""
     return {"primary": f"{place.name}_ag", "logs": f"{place.name}_logs"}
 
 
 def settings_for(place: Place, **more: Any) -> ApiSettings:
-    """Settings of services under which time alone makes no message: heartbeats are rarer than the scenario is long."""
+    """Return settings of services under which no message depends on time alone: heartbeats are rare."""
     return ApiSettings.model_validate(
         {
             "amqp_url": place.amqp_url,
@@ -65,7 +65,7 @@ def settings_for(place: Place, **more: Any) -> ApiSettings:
 
 @dataclass
 class System:
-    """What the scenario drives and looks at."""
+    """A running system, as the scenario drives and watches it."""
 
     client: Client
     graders: Graders
@@ -117,7 +117,7 @@ class System:
 
 @contextlib.asynccontextmanager
 async def serving(settings: ApiSettings) -> AsyncIterator[Client]:
-    """The ingest service alone, ready, over what its databases hold."""
+    """Run the ingest service alone, and yield a client once it is ready."""
     async with contextlib.AsyncExitStack() as stack:
         stop = asyncio.Event()
         opened = await stack.enter_async_context(connections.opened(settings, service="ingest"))
@@ -132,7 +132,7 @@ async def serving(settings: ApiSettings) -> AsyncIterator[Client]:
 
 @contextlib.asynccontextmanager
 async def running(place: Place, directory: Path, *, management_url: str) -> AsyncIterator[System]:
-    """A system with nothing in it but courses."""
+    """Run a whole system that has only its courses."""
     config = directory / "courses.json"
     config.write_text(json.dumps(COURSES))
     settings = settings_for(place, course_config=config, management_url=management_url)
@@ -154,5 +154,5 @@ async def running(place: Place, directory: Path, *, management_url: str) -> Asyn
 
 
 def host() -> str:
-    """The name of this host, as services and graders say it."""
+    """Return this host's name, as services and graders report it."""
     return os.uname().nodename

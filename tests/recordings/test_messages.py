@@ -1,4 +1,4 @@
-"""Messages that are under way when services are updated can still be read, and those of today are the same."""
+"""Messages that are in flight during an update can be read, and today's are the same."""
 
 import base64
 import json
@@ -10,7 +10,7 @@ from recordings.recording import Recording, is_kept
 from broadway.messages.envelope import UndecodableError, decode, decode_dead_letter, encode
 from broadway.messages.ticket import Tickets
 
-# Of events that tell no fact but the present, such as heartbeats, each has an id of its own.
+# Heartbeats and orders have random ids; all other events have ids that name their fact.
 DRAWN = {"io.broadway.grader.heartbeat.v1": {"ce-id"}, "io.broadway.grader.order.v1": {"ce-id"}}
 
 

@@ -1,4 +1,4 @@
-"""What happens now is what happened when the latest recording was made."""
+"""The scenario makes the messages and documents of the latest recording."""
 
 from collections.abc import Mapping, Sequence
 from difflib import unified_diff
@@ -19,7 +19,7 @@ async def test_the_documents_are_the_same(made: Recording, latest: Recording) ->
 
 
 def differences(then: Mapping[Any, Sequence[str]], now: Mapping[Any, Sequence[str]]) -> list[str]:
-    """What was recorded (-) and what is there now (+), where they differ."""
+    """Return lines for every difference: recorded (-) and made now (+)."""
     names = [key for key in {**then, **now} if then.get(key) != now.get(key)]
     return [line for key in names for line in (f"{key}:", *_diff(then.get(key, ()), now.get(key, ())))]
 

@@ -1,4 +1,4 @@
-"""The scenario's submissions by webhook: one delivery for everything that may become of one."""
+"""The scenario's submissions by webhook: a delivery for each state that one can end in."""
 
 import json
 from typing import Any
@@ -69,7 +69,7 @@ async def _supersede(system: System) -> None:
     await capture.wait_for("job.dispatched", run_id=second["run_id"])
     await system.ask("POST", "graders/host1/resume", status=202)
     await capture.wait_for("grader.heartbeat", grader_id="host1", order=8)
-    await capture.wait_for("job.cancel", run_id=first["run_id"])  # a grader has taken what was on its way
+    await capture.wait_for("job.cancel", run_id=first["run_id"])  # a grader has taken the job that was on its way
     job = await system.runs(second["run_id"])
     await system.ask("POST", f"courses/{COURSE}/jobs/{job['job_id']}/cancel")
     await _over(system, second)

@@ -1,1 +1,1 @@
-"""Stages as containers of a Docker Engine: the only package that speaks Docker."""
+"""Stages as containers of a Docker Engine: the only package that uses Docker's API."""

@@ -1,4 +1,4 @@
-"""One stage's container: its live output, and the calls about it."""
+"""One stage's container: its live output, and the calls to the engine about it."""
 
 import contextlib
 import os
@@ -21,18 +21,18 @@ from broadway.grader.docker.engine import Client
 from broadway.grader.sandbox.cgroups import Meter
 from broadway.grader.sandbox.output import OutputLog
 
-WAIT_SLICE = 10  # seconds of one wait; in between, a thread sees that nobody waits for it any more
+WAIT_SLICE = 10  # seconds of one wait; between two waits, a thread checks whether it has been abandoned
 
 
 class Attachment:
-    """The live output of one container: one thread drains it, any other may cut it."""
+    """The live output of one container: one thread drains it, and any other thread may cut it."""
 
     def __init__(self, raw: socket.SocketIO) -> None:
         self._raw = raw
         self._lock = threading.Lock()
 
     def drain(self, output: OutputLog, limit: int) -> bool:
-        """Read until the output ends or is cut, and close. True, at once, if it grew beyond ``limit`` bytes."""
+        """Read until the output ends, is cut, or exceeds ``limit`` bytes, then close; return True if it did exceed."""
         try:
             for stream, data in self._frames():
                 output.feed(stream, data, time.time_ns())
@@ -43,29 +43,29 @@ class Attachment:
         return False
 
     def cut(self) -> None:
-        """End the draining, whatever it waits for."""
+        """End the draining at once, even while it waits for output."""
         with (
             self._lock,
             contextlib.suppress(OSError, ValueError),
-            socket.socket(fileno=os.dup(self._raw.fileno())) as same,
+            socket.socket(fileno=os.dup(self._raw.fileno())) as duplicate,
         ):
-            same.shutdown(socket.SHUT_RDWR)
+            duplicate.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Give the connection back to the system; the SDK leaves that to the garbage collector."""
+        """Close the connection; the SDK would leave that to the garbage collector."""
         with self._lock:
             if response := getattr(self._raw, "_response", None):
                 response.close()
             self._raw.close()
 
     def _frames(self) -> Iterator[tuple[int, bytes]]:
-        with contextlib.suppress(ConnectionError):  # how an engine that is killed ends it
+        with contextlib.suppress(ConnectionError):  # the engine was killed
             yield from frames_iter(self._raw, tty=False)  # type: ignore[no-untyped-call]
 
 
 @dataclass(slots=True)
 class Container:
-    """One stage's container: the calls about it, to be made in threads."""
+    """One stage's container. The methods call the engine and block, so they belong in threads."""
 
     client: Client
     name: str
@@ -75,7 +75,7 @@ class Container:
     disk_limit: float
     meter: Meter | None = None
     attachment: Attachment | None = None
-    taken: bool = False
+    name_is_taken: bool = False
     killed: bool = False
     abandoned: threading.Event = field(default_factory=threading.Event)
 
@@ -84,7 +84,7 @@ class Container:
         try:
             self.client.create_container(**{**self.options, "name": self.name, "host_config": host_config})
         except APIError as error:
-            self.taken = error.status_code == HTTPStatus.CONFLICT
+            self.name_is_taken = error.status_code == HTTPStatus.CONFLICT
             raise
 
     def attach(self) -> None:
@@ -95,10 +95,13 @@ class Container:
         self.client.start(self.name)
 
     def follow(self) -> bool:
-        """Collect the output, then wait for the end. Whether there was too much output, for which it was killed.
+        """Collect the output, wait for the end, and return True if there was too much output.
 
-        The attachment is closed before the kill: an engine waits with the end of a container until its output is read.
-        A program that ended before the kill has written too much all the same.
+        A container with too much output is killed. Its attachment is closed first, since an engine ends a container
+        only after its output has been read. A program that ended before the kill has still written too much.
+
+        Raises:
+            TimeoutError: The container was abandoned.
         """
         flooded = self.attachment is not None and self.attachment.drain(self.output, self.output_limit)
         if flooded:
@@ -109,7 +112,7 @@ class Container:
         return flooded
 
     def kill(self) -> bool:
-        """Kill it. False if it had ended by itself."""
+        """Kill the container; return False if it had ended by itself."""
         try:
             self.client.kill(self.name)
         except APIError as error:
@@ -119,20 +122,20 @@ class Container:
         self.killed = True
         return True
 
-    def account(self) -> dict[str, Any]:
-        """The engine's account of it and how it ended.
+    def inspect(self) -> dict[str, Any]:
+        """Return the engine's description of the container, including its end.
 
         Raises:
-            InterruptedError: Somebody else ended it: an operator, or an engine that shuts down and still answers.
+            InterruptedError: It was ended from outside: by an operator, or by an engine that shuts down.
         """
-        account: dict[str, Any] = self.client.inspect_container(self.name)
-        state = account["State"]
+        details: dict[str, Any] = self.client.inspect_container(self.name)
+        state = details["State"]
         if state["ExitCode"] and not self.killed and self._was_signalled(state["StartedAt"]):
             raise InterruptedError
-        return account
+        return details
 
     def written(self) -> int | None:
-        """Bytes that it has written outside of its mounts, volumes of its image included; None if it is not there."""
+        """Return the bytes written outside of its mounts, including its volumes; None if it does not exist."""
         found = self.client.containers(all=True, size=True, filters={"name": f"^/{self.name}$"})
         listed = next((each for each in found if f"/{self.name}" in each["Names"]), None)
         if listed is None:
@@ -147,8 +150,8 @@ class Container:
             self.attachment.cut()
 
     def remove(self) -> None:
-        """Remove it, however far it got. A container that had the name before is somebody else's."""
-        if not self.taken:
+        """Remove the container at any stage of its life, unless its name belongs to a container of another owner."""
+        if not self.name_is_taken:
             remove(self.client, self.name)
             if self.meter:
                 self.meter.remove()
@@ -156,15 +159,15 @@ class Container:
             self.attachment.close()
 
     def _stored(self, volumes: set[str]) -> int:
-        """Bytes in volumes; the engine tells them only with all it has."""
+        """Return the number of bytes in volumes; the engine reports sizes only for all its volumes together."""
         every = self.client.df()["Volumes"] or []
         return sum(max(0, each["UsageData"]["Size"]) for each in every if each["Name"] in volumes)
 
     def _was_signalled(self, since: str) -> bool:
-        """Whether the engine was told to signal it. What a program does to itself the engine does not see."""
+        """Return True if the engine has sent it a signal; signals of its own processes are not seen by the engine."""
         times = {"since": f"{datetime.fromisoformat(since).timestamp():f}", "until": f"{time.time():f}"}
         kills = {"container": [self.name], "event": ["kill"]}
-        events: Callable[..., Iterator[object]] = self.client.events  # times may be fractions, whatever its types say
+        events: Callable[..., Iterator[object]] = self.client.events  # times may be fractions, despite the type hints
         return any(events(**times, filters=kills, decode=True))
 
     def _wait(self) -> bool:

@@ -1,4 +1,4 @@
-"""The only Docker: stages as containers of a Docker Engine, 20.10 or later."""
+"""Stages as containers of a Docker Engine, 20.10 or later."""
 
 import asyncio
 import concurrent.futures
@@ -22,7 +22,7 @@ from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase
 from broadway.domain.result import Usage
 from broadway.grader.docker.container import Container, remove
-from broadway.grader.docker.engine import TROUBLE, Client, Engine, connect, in_own_thread, new_client
+from broadway.grader.docker.engine import ENGINE_ERRORS, Client, Engine, connect, in_own_thread, new_client
 from broadway.grader.docker.faults import fault
 from broadway.grader.docker.images import PULLS, Images
 from broadway.grader.ports import ContainerError, KilledFor, Labels, Limits, Mount, StageRun, Upcoming
@@ -37,16 +37,16 @@ from broadway.runtime.cancellation import end, finish
 log = structlog.get_logger(__name__)
 
 KILL_GRACE = 30.0  # seconds that a killed container may take to end
-CPUS_OF_A_START = 2  # that starting a container keeps busy, in the engine, its helpers and the runtime
+CPUS_OF_A_START = 2  # CPUs that the start of a container keeps busy, in the engine, its helpers and the runtime
 PING_WITHIN = 5  # seconds
 
-_NAME = "broadway-"  # of every container
+_NAME = "broadway-"  # the prefix of every container's name
 
 T = TypeVar("T")
 
 
 class DockerContainers:
-    """A Docker Engine as the grader sees it."""
+    """The port ``Containers`` for a Docker Engine."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class DockerContainers:
         features: EngineFeatures,
     ) -> None:
         self._slots = slots
-        self._abilities = features
+        self._features = features
         self._engine = engine
         self._images = images
         self._limits = limits
@@ -83,9 +83,8 @@ class DockerContainers:
     ) -> AsyncIterator[Self]:
         """Connect to the engine at ``docker_host``, else at the environment's ``DOCKER_HOST``, else on this host.
 
-        ``slots`` stages may run at a time. ``work_dir`` is a directory that the engine finds under the same path; it
-        gets a hosts file, without which the name localhost does not resolve in stages that have no network. Times are
-        in seconds.
+        ``slots`` stages may run at a time. ``work_dir`` is a directory with the same path on the engine's host; a hosts
+        file is written there, since localhost would not resolve in stages without a network. Times are in seconds.
 
         Raises:
             ContainerError: No engine answers.
@@ -102,7 +101,7 @@ class DockerContainers:
             engine = Engine(client, threads)
             images = Images(engine, puller, refresh_interval=refresh_interval, pull_timeout=pull_timeout)
             hosts = hosts_file(work_dir) if work_dir else None
-            features = await engine.call(_abilities, client, limits.runtime)
+            features = await engine.call(_read_features, client, limits.runtime)
             containers = cls(engine, images, slots=slots, limits=limits, hosts=hosts, features=features)
             try:
                 yield containers
@@ -110,7 +109,7 @@ class DockerContainers:
                 await finish(containers.close())
 
     async def close(self) -> None:
-        """Stop what goes on in the background. Containers whose removal kept failing stay, for ``remove_orphans``."""
+        """Stop the background tasks. Containers whose removal keeps failing are left to ``remove_orphans``."""
         await self._images.close()
         await asyncio.gather(*self._removals)
         for leftover in self._leftovers:
@@ -122,38 +121,38 @@ class DockerContainers:
         try:
             async with asyncio.timeout(PING_WITHIN):
                 await self._engine.call(self._engine.client.ping)
-        except TROUBLE as error:
+        except ENGINE_ERRORS as error:
             raise ContainerError(
                 f"the engine does not answer: {error}"[:400], phase=FaultPhase.CREATE, retryable=True
             ) from error
 
     async def ensure_images(self, images: Sequence[str]) -> Mapping[str, float]:
-        """See ``Containers``. No image that is here makes a job wait, whatever its registry does."""
+        """See ``Containers``. Jobs do not wait for the registry of an image that is on this host."""
         names = list(dict.fromkeys(images))
         return dict(zip(names, await asyncio.gather(*map(self._images.ensure, names)), strict=True))
 
     async def image_id(self, image: str, phase: FaultPhase) -> str:
-        """The id, a digest, of an image that is on this host.
+        """Return the id, a digest, of an image that is on this host.
 
         Raises:
-            ContainerError: In the given phase.
+            ContainerError: The image is not here, or the engine failed; the phase is the given one.
         """
         try:
             return str((await self._engine.call(self._engine.client.inspect_image, image))["Id"])
-        except TROUBLE as error:
+        except ENGINE_ERRORS as error:
             if isinstance(error, ImageNotFound):
                 self._images.forget(image)
             raise fault(error, phase, f"image {image}") from error
 
     def export(self, image_id: str) -> Iterator[bytes]:
-        """An image's archive, as `docker save` makes it; blocks.
+        """Yield an image's archive, as `docker save` makes it; blocks.
 
         Raises:
             OSError: The engine failed.
         """
         try:
             yield from self._images.export(image_id)
-        except TROUBLE as error:
+        except ENGINE_ERRORS as error:
             raise OSError(errno.EIO, "the engine did not save it") from error
 
     async def run(
@@ -166,7 +165,7 @@ class DockerContainers:
         prepared = self._prepared.pop(_name(labels), None) or self._prepare(stage, mounts, labels)
         container = prepared.container
         try:
-            created = await prepared.making
+            created = await prepared.creation
             run = await self._run(container, stage, created, upcoming)
         except BaseException as error:
             if isinstance(error, ContainerError) and isinstance(error.__cause__, ImageNotFound):
@@ -180,48 +179,48 @@ class DockerContainers:
     async def dismiss(self, upcoming: Upcoming) -> None:
         """See ``Containers``."""
         if prepared := self._prepared.pop(_name(upcoming.labels), None):
-            await end(prepared.making)
+            await end(prepared.creation)
             await self._discard_behind(prepared.container)
 
     async def remove_orphans(self, is_orphan: Callable[[str, str], bool]) -> int:
-        """See ``Containers``. Those that cannot be removed while the engine is away are left for the next call."""
+        """See ``Containers``. Containers that an unavailable engine cannot remove are left for the next call."""
         client, removed = self._engine.client, 0
         try:
             found = await self._engine.call(client.containers, all=True, filters={"label": [f"{LABEL}grader"]})
             for each in found:
                 if is_orphan(each["Labels"][f"{LABEL}grader"], each["Labels"].get(f"{LABEL}boot", "")):
                     await self._engine.call(remove, client, each["Id"])
-                    self._give_groups_back(each["Names"])
+                    self._remove_groups(each["Names"])
                     removed += 1
             alive = {name for each in found for name in each["Names"]}
             remove_abandoned(lambda name: f"/{name}" not in alive)
-        except TROUBLE as error:
+        except ENGINE_ERRORS as error:
             log.warning("orphaned containers not removed", error=type(error).__name__)
         return removed
 
-    def _give_groups_back(self, names: Sequence[str]) -> None:
-        for name in names if self._abilities.is_metered else ():
+    def _remove_groups(self, names: Sequence[str]) -> None:
+        for name in names if self._features.is_metered else ():
             Meter(name.removeprefix("/")).remove()
 
     def _allows(self, stage: Stage) -> bool:
         return self._limits.allow_privileged or not stage.privileged
 
     def _prepare(self, stage: Stage, mounts: Sequence[Mount], labels: Labels, *, ahead: float = 0.0) -> "_Prepared":
-        """Begin to make a container that is started in so many seconds at most."""
+        """Begin to create a container that will be started within ``ahead`` seconds."""
         container = self._container(stage, mounts, labels, ahead=ahead)
-        making = asyncio.create_task(self._make(container, stage))
-        making.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody may want to know
-        return _Prepared(container, making)
+        creation = asyncio.create_task(self._make(container, stage))
+        creation.add_done_callback(lambda task: task.cancelled() or task.exception())  # marks an error as seen
+        return _Prepared(container, creation)
 
     def _container(self, stage: Stage, mounts: Sequence[Mount], labels: Labels, *, ahead: float) -> Container:
         options = container_options(stage, labels, limits=self._limits, mounts=mounts, hosts=self._hosts, ahead=ahead)
         name = _name(labels)
-        meter = Meter(name) if self._abilities.is_metered else None
+        meter = Meter(name) if self._features.is_metered else None
         if meter:
             options["host_config"]["cgroup_parent"] = meter.parent
-        if stage.untrusted and self._abilities.seccomp:
-            options["host_config"]["security_opt"].append(f"seccomp={self._abilities.seccomp}")
-        if not stage.untrusted and self._abilities.has_quotas:
+        if stage.untrusted and self._features.seccomp:
+            options["host_config"]["security_opt"].append(f"seccomp={self._features.seccomp}")
+        if not stage.untrusted and self._features.has_quotas:
             options["host_config"]["storage_opt"] = disk_quota(self._limits)
         return Container(
             client=self._engine.client,
@@ -234,36 +233,36 @@ class DockerContainers:
         )
 
     async def _make(self, container: Container, stage: Stage) -> float:
-        """Make a container, and follow its output; how many seconds making it took."""
-        begun, what = time.monotonic(), f"image {stage.image}"
+        """Create a container and attach to its output; return the seconds that the creation took."""
+        began, subject = time.monotonic(), f"image {stage.image}"
         if stage.untrusted:
             image = await self._images.find(stage.image, FaultPhase.CREATE)
             container.options = without_volumes(container.options, image.id, image.volumes)
-        await self._step(container.create, FaultPhase.CREATE, what)
+        await self._step(container.create, FaultPhase.CREATE, subject)
         created = time.monotonic()
-        await self._step(container.attach, FaultPhase.START, what)
-        return created - begun
+        await self._step(container.attach, FaultPhase.START, subject)
+        return created - began
 
     async def _run(
         self, container: Container, stage: Stage, create_seconds: float, upcoming: Upcoming | None
     ) -> StageRun:
-        what = f"image {stage.image}"
-        disk = DiskWatch(container.disk_limit, self._abilities.data, partial(self._written, container))
+        subject = f"image {stage.image}"
+        disk = DiskWatch(container.disk_limit, self._features.data, partial(self._written, container))
         disk.begin()
         made = time.monotonic()
         async with self._start_gate.take():
-            await self._step(container.start, FaultPhase.START, f"{what}, entrypoint {stage.entrypoint}"[:400])
+            await self._step(container.start, FaultPhase.START, f"{subject}, entrypoint {stage.entrypoint}"[:400])
         running = time.monotonic()
         if upcoming and self._allows(upcoming.stage):
             self._prepared[_name(upcoming.labels)] = self._prepare(
                 upcoming.stage, upcoming.mounts, upcoming.labels, ahead=stage.timeout
             )
-        killed_for = await self._watch(container, disk, stage.timeout, what)
-        account = await self._step(container.account, FaultPhase.COLLECT, what)
-        state, meter = account["State"], container.meter
+        killed_for = await self._watch(container, disk, stage.timeout, subject)
+        details = await self._step(container.inspect, FaultPhase.COLLECT, subject)
+        state, meter = details["State"], container.meter
         text, streams = container.output.kept() if stage.logs else ("", [])
         started, finished = (datetime.fromisoformat(state[key]) for key in ("StartedAt", "FinishedAt"))
-        finished = max(started, finished)  # an engine notes the start of a very short stage after its end
+        finished = max(started, finished)  # an engine may record the start of a very short stage after its end
         self._start_gate.note((finished - started).total_seconds())
         return StageRun(
             exit_code=state["ExitCode"],
@@ -276,7 +275,7 @@ class DockerContainers:
             output_bytes=container.output.total,
             state=state,
             usage=Usage(
-                image=account["Image"],
+                image=details["Image"],
                 create_seconds=create_seconds,
                 start_seconds=running - made,
                 cpu_seconds=meter.cpu_seconds() if meter else None,
@@ -284,17 +283,17 @@ class DockerContainers:
             ),
         )
 
-    async def _step(self, step: Callable[[], T], phase: FaultPhase, what: str) -> T:
+    async def _step(self, step: Callable[[], T], phase: FaultPhase, subject: str) -> T:
         try:
             return await self._engine.call(step)
-        except TROUBLE as error:
-            raise fault(error, phase, what) from error
+        except ENGINE_ERRORS as error:
+            raise fault(error, phase, subject) from error
 
     async def _written(self, container: Container) -> int | None:
         try:
             return await self._engine.call(container.written)
-        except TROUBLE as error:
-            log.debug("size of a container not told", container=container.name, error=type(error).__name__)
+        except ENGINE_ERRORS as error:
+            log.debug("size of a container unknown", container=container.name, error=type(error).__name__)
             return None
 
     async def _watch(
@@ -302,20 +301,20 @@ class DockerContainers:
         container: Container,
         disk: DiskWatch,
         timeout: float,  # noqa: ASYNC109
-        what: str,
+        subject: str,
     ) -> KilledFor | None:
-        """Wait for a container's end, or make it end; which of its limits it did not keep."""
+        """Wait for a container's end, kill it at a limit, and return the limit that it exceeded."""
         follower = self._engine.begin(container.follow)
-        follower.add_done_callback(lambda future: future.cancelled() or future.exception())  # it may be left alone
-        reason = await _due(follower, disk, timeout)
-        killed = reason is not None and await self._step(container.kill, FaultPhase.WAIT, what)
+        follower.add_done_callback(lambda future: future.cancelled() or future.exception())  # marks an error as seen
+        reason = await _wait_until_due(follower, disk, timeout)
+        killed = reason is not None and await self._step(container.kill, FaultPhase.WAIT, subject)
         await asyncio.wait({follower}, timeout=KILL_GRACE)
         if not follower.done():
-            raise ContainerError(f"{what}: did not end when killed", phase=FaultPhase.WAIT, retryable=True)
+            raise ContainerError(f"{subject}: did not end when killed", phase=FaultPhase.WAIT, retryable=True)
         try:
             flooded = follower.result()
-        except TROUBLE as error:
-            raise fault(error, FaultPhase.WAIT, what) from error
+        except ENGINE_ERRORS as error:
+            raise fault(error, FaultPhase.WAIT, subject) from error
         if flooded:
             return KilledFor.OUTPUT
         if killed:
@@ -323,7 +322,7 @@ class DockerContainers:
         return KilledFor.DISK if await disk.was_exceeded() else None
 
     async def _discard_behind(self, container: Container) -> None:
-        """Begin to remove a container that has ended: nobody waits for that, unless removals do not keep up."""
+        """Remove an ended container in the background; wait only while more removals than slots are pending."""
         removal = asyncio.create_task(self._discard(container))
         self._removals.add(removal)
         removal.add_done_callback(self._removals.discard)
@@ -331,10 +330,10 @@ class DockerContainers:
             await asyncio.wait(self._removals, return_when=asyncio.FIRST_COMPLETED)
 
     async def _discard(self, container: Container) -> None:
-        """Remove a container, now or when the engine is back."""
+        """Remove a container now, or in the background once the engine is available again."""
         try:
             await self._engine.call(container.remove)
-        except TROUBLE as error:
+        except ENGINE_ERRORS as error:
             log.warning("container not removed yet", container=container.name, error=type(error).__name__)
             leftover = asyncio.create_task(self._remove_later(container))
             self._leftovers.add(leftover)
@@ -343,25 +342,29 @@ class DockerContainers:
     async def _remove_later(self, container: Container) -> None:
         for delay in itertools.chain((1, 2, 4), itertools.repeat(5)):
             await asyncio.sleep(delay)
-            with contextlib.suppress(*TROUBLE):
+            with contextlib.suppress(*ENGINE_ERRORS):
                 return await self._engine.call(container.remove)
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A container that is being made, or has been."""
+    """A container, and the task that creates it."""
 
     container: Container
-    making: asyncio.Task[float]
+    creation: asyncio.Task[float]
 
 
-async def _due(
+async def _wait_until_due(
     follower: asyncio.Future[bool],
     disk: DiskWatch,
     timeout: float,  # noqa: ASYNC109
 ) -> KilledFor | None:
-    """Wait until a container has ended, or is to be killed: ``timeout`` seconds from now, or for what it writes."""
+    """Wait until a container has ended, ``timeout`` seconds have passed, or it has written too much to its disk.
+
+    Returns:
+        The reason to kill it; None if it has ended.
+    """
     exceeded = asyncio.create_task(disk.exceeded())
     either: set[asyncio.Future[Any]] = {follower, exceeded}
     try:
@@ -374,14 +377,14 @@ async def _due(
 
 
 def _name(labels: Labels) -> str:
-    """What a stage's container is called."""
+    """Return the name of a stage's container."""
     return f"{_NAME}{re.sub(r'[^A-Za-z0-9_.-]', '-', labels.execution_id)}-{labels.stage}"
 
 
-def _abilities(client: Client, runtime: str | None) -> EngineFeatures:
-    """What the engine can do; as little as can be, if it does not tell."""
-    is_here = client.base_url.startswith("http+docker:")
+def _read_features(client: Client, runtime: str | None) -> EngineFeatures:
+    """Return the engine's features, or the minimum if it does not answer."""
+    is_local = client.base_url.startswith("http+docker:")
     try:
-        return EngineFeatures.of(client.info(), runtime=runtime, is_here=is_here)
-    except TROUBLE:
+        return EngineFeatures.of(client.info(), runtime=runtime, is_local=is_local)
+    except ENGINE_ERRORS:
         return EngineFeatures()

@@ -1,4 +1,4 @@
-"""The SDK: its client, made for many calls at a time to an engine on this host, in threads of its own."""
+"""The Docker SDK's client, adapted to many concurrent calls to an engine on this host, in threads of their own."""
 
 import asyncio
 import concurrent.futures
@@ -19,14 +19,14 @@ from broadway.grader.ports import ContainerError
 from broadway.runtime.cancellation import finish
 
 CALL_TIMEOUT = 60  # seconds that the engine may take for one call
-TROUBLE = (DockerException, OSError, HTTPError)  # an OSError is also every error of requests
+ENGINE_ERRORS = (DockerException, OSError, HTTPError)  # every error of requests is an OSError
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
 
 class Client(docker.APIClient):
-    """A client none of whose calls waits for ever: the SDK sends some of them, such as pull, without a timeout."""
+    """A client with a timeout on every call: the SDK sends some calls, such as pull, without one."""
 
     def request(self, method: str | bytes, url: str | bytes, **options: Any) -> Response:  # type: ignore[override]
         options["timeout"] = options.get("timeout") or self.timeout
@@ -34,14 +34,14 @@ class Client(docker.APIClient):
 
 
 class _Socket(UnixHTTPAdapter):
-    """One pool of connections for all calls: the SDK has one for each URL, and so connects for each call."""
+    """One connection pool for all calls: the SDK has one pool per URL, and so connects anew for each call."""
 
-    def get_connection(self, url: Any, proxies: Any = None) -> Any:  # noqa: ARG002 - all are at the same socket
+    def get_connection(self, url: Any, proxies: Any = None) -> Any:  # noqa: ARG002 - all URLs lead to one socket
         return super().get_connection("", proxies)
 
 
 class Engine:
-    """The SDK, in threads of its own."""
+    """The SDK's client, called in threads of an executor."""
 
     def __init__(self, client: Client, threads: concurrent.futures.Executor) -> None:
         self.client = client
@@ -52,16 +52,16 @@ class Engine:
         return asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **kwargs))
 
     async def call(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """A call's result. It goes to its end even when the caller is cancelled, so that its effect is known."""
+        """Return a call's result. The call is finished even if the caller is cancelled, so that its effect is known."""
         return await finish(self.begin(call, *args, **kwargs))
 
 
 def connect(docker_host: str | None, *, pool: int) -> Client:
     try:
         return new_client(docker_host, version="auto", timeout=CALL_TIMEOUT, pool=pool)
-    except TROUBLE as error:
-        place = docker_host or os.environ.get("DOCKER_HOST") or "this host's default socket"
-        reason = f"no container engine answers at {place} (DOCKER_HOST): {error}"
+    except ENGINE_ERRORS as error:
+        address = docker_host or os.environ.get("DOCKER_HOST") or "this host's default socket"
+        reason = f"no container engine answers at {address} (DOCKER_HOST): {error}"
         raise ContainerError(reason, phase=FaultPhase.CREATE, retryable=True) from error
 
 
@@ -70,21 +70,21 @@ def new_client(docker_host: str | None, *, version: str, timeout: int, pool: int
     options = docker.utils.kwargs_from_env(environment=environment)
     client = Client(version=version, timeout=timeout, max_pool_size=pool, **options)
     if isinstance(adapter := client.get_adapter(client.base_url), UnixHTTPAdapter):
-        client.trust_env = False  # no proxies: looking them up takes a third of every call
+        client.trust_env = False  # no proxies: their lookup takes a third of every call
         client.mount(client.base_url, _Socket(adapter.socket_path, timeout, pool_connections=1, max_pool_size=pool))
     return client
 
 
 def in_own_thread(call: Callable[[], T]) -> asyncio.Future[T]:
-    """Begin a call that may hang for long, in a thread that does not keep the program from ending."""
-    done: concurrent.futures.Future[T] = concurrent.futures.Future()
-    done.set_running_or_notify_cancel()  # from now on nobody can cancel it under the thread's hands
+    """Begin a call that may hang, in a daemon thread, which does not keep the program from exiting."""
+    future: concurrent.futures.Future[T] = concurrent.futures.Future()
+    future.set_running_or_notify_cancel()  # from now on it cannot be cancelled while the thread works
 
     def work() -> None:
         try:
-            done.set_result(call())
-        except Exception as error:  # noqa: BLE001 - whoever awaits gets it
-            done.set_exception(error)
+            future.set_result(call())
+        except Exception as error:  # noqa: BLE001 - raised again where the future is awaited
+            future.set_exception(error)
 
     threading.Thread(target=work, daemon=True, name="pull").start()
-    return asyncio.wrap_future(done)
+    return asyncio.wrap_future(future)

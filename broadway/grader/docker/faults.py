@@ -1,4 +1,4 @@
-"""What goes wrong with a container, as the reader of a job's result should see it."""
+"""Errors of the engine, translated for the reader of a job's result."""
 
 import re
 from http import HTTPStatus
@@ -8,7 +8,7 @@ from docker.errors import APIError, DockerException, ImageNotFound
 from broadway.domain.job import FaultPhase
 from broadway.grader.ports import ContainerError
 
-# What the engine says when a start fails because of what the stage asks for, although it calls it a server's error.
+# Texts of server errors whose true cause is the stage's definition.
 _STAGES_FAULT = re.compile(r'exec: "|environment variable|sethostname|unable to find (user|group)')
 _HOSTS_FAULT = re.compile(r"bind source path")
 _NOISE = re.compile(r"^.*unable to start container process: |: unknown$", re.DOTALL)
@@ -19,31 +19,31 @@ _PRIVATE = re.compile(
 )
 
 
-def fault(error: Exception, phase: FaultPhase, what: str) -> ContainerError:
-    """An error of the SDK as the reader of a job's result should see it: without host paths, addresses and values."""
+def fault(error: Exception, phase: FaultPhase, subject: str) -> ContainerError:
+    """Translate an error of the SDK for the reader of a job's result, without host paths, addresses and values."""
     if isinstance(error, ImageNotFound):
-        was_here = phase is not FaultPhase.PULL  # when the job began; the next attempt pulls it
-        return ContainerError(f"{what}: not found", phase=phase, retryable=was_here)
+        was_here = phase is not FaultPhase.PULL  # removed since the job began; the next attempt pulls it
+        return ContainerError(f"{subject}: not found", phase=phase, retryable=was_here)
     if isinstance(error, APIError):
         text = error.explanation or ""
         retryable = not _is_stages_fault(error, text, phase)
-        return ContainerError(f"{what}: {_public(text)}", phase=phase, retryable=retryable)
+        return ContainerError(f"{subject}: {_public(text)}", phase=phase, retryable=retryable)
     if isinstance(error, DockerException):  # refused by the SDK, or an error in the middle of a pull
         retryable = phase is FaultPhase.PULL and "not found" not in str(error)
-        return ContainerError(f"{what}: {_public(str(error))}", phase=phase, retryable=retryable)
+        return ContainerError(f"{subject}: {_public(str(error))}", phase=phase, retryable=retryable)
     if isinstance(error, InterruptedError):
-        return ContainerError(f"{what}: the container was ended from outside", phase=FaultPhase.WAIT, retryable=True)
+        return ContainerError(f"{subject}: the container was ended from outside", phase=FaultPhase.WAIT, retryable=True)
     reason = f"the container engine does not answer ({type(error).__name__})"
     return ContainerError(reason, phase=phase, retryable=True)
 
 
 def _public(text: str) -> str:
-    """What an engine says, without what the reader of a result is not to see."""
+    """Remove private details from an engine's text, and limit its length."""
     return _PRIVATE.sub(" ...", _NOISE.sub("", text))[:400]
 
 
 def _is_stages_fault(error: APIError, text: str, phase: FaultPhase) -> bool:
-    """Whether what the stage asks for, not the engine, is to blame."""
+    """Return True if the stage's definition, not the engine, caused an error."""
     if phase not in {FaultPhase.PULL, FaultPhase.CREATE, FaultPhase.START} or _HOSTS_FAULT.search(text):
         return False
     return error.status_code in {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND} or bool(_STAGES_FAULT.search(text))

@@ -11,26 +11,26 @@ from docker.errors import DockerException, NotFound
 
 from broadway.domain.assignment import is_image_name
 from broadway.domain.job import FaultPhase
-from broadway.grader.docker.engine import TROUBLE, Client, Engine, in_own_thread
+from broadway.grader.docker.engine import ENGINE_ERRORS, Client, Engine, in_own_thread
 from broadway.grader.docker.faults import fault
 from broadway.grader.ports import ContainerError
 
 log = structlog.get_logger(__name__)
 
-SEEN_FOR = 30.0  # seconds for which an image that was here is taken to be here still
-PULLS = 3  # missing images pulled at a time
+SEEN_FOR = 30.0  # seconds for which an image that was found here is assumed to be here still
+PULLS = 3  # missing images that are pulled at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image as it is on this host: its id, a digest, and where its containers get volumes."""
+    """An image on this host: its id, a digest, and the paths at which its containers get volumes."""
 
     id: str
     volumes: Sequence[str]
 
 
 class Images:
-    """The images on this host. What is here is used as it is, and refreshed behind the jobs' back."""
+    """The images on this host. An image that is here is used as it is, and refreshed in the background."""
 
     def __init__(self, engine: Engine, puller: Client, *, refresh_interval: float, pull_timeout: float) -> None:
         self._engine = engine
@@ -45,37 +45,41 @@ class Images:
         self._refreshing = asyncio.Semaphore(1)
 
     async def ensure(self, image: str) -> float:
-        """Return when the image is here: after how many seconds. Callers that want the same one wait for one pull."""
+        """Return once an image is here, with the seconds that it took. Callers of the same image share one pull.
+
+        Raises:
+            ContainerError: The image cannot be had; the phase is pull.
+        """
         if not is_image_name(image):
-            raise ContainerError(f"image {image}: this is no name of an image", phase=FaultPhase.PULL, retryable=False)
+            raise ContainerError(f"image {image}: not the name of an image", phase=FaultPhase.PULL, retryable=False)
         now = time.monotonic()
         if now - self._seen.get(image, -SEEN_FOR) >= SEEN_FOR:
-            await self._look(image)
+            await self._find_or_pull(image)
             self._seen[image] = now
         if now - self._fresh.get(image, -self._refresh_interval) >= self._refresh_interval:
             self._begin(image, self._refreshing)
         return time.monotonic() - now
 
     async def find(self, image: str, phase: FaultPhase) -> Image:
-        """An image that is here, as it was when it was last looked at.
+        """Return an image that is here, as it was when last inspected.
 
         Raises:
-            ContainerError: It is not here, in the given phase.
+            ContainerError: It is not here, or the engine failed; the phase is the given one.
         """
         if image not in self._known:
             try:
                 await self._inspect(image)
-            except TROUBLE as error:
+            except ENGINE_ERRORS as error:
                 raise fault(error, phase, f"image {image}") from error
         return self._known[image]
 
     def forget(self, image: str) -> None:
-        """Look next time: the image turned out not to be here."""
+        """Inspect the image again at its next use, since it was found missing."""
         self._seen.pop(image, None)
         self._known.pop(image, None)
 
     def export(self, image_id: str) -> Iterator[bytes]:
-        """An image's archive, with as much patience as for pulls; blocks."""
+        """Return an image's archive in chunks, with the timeout of pulls; blocks."""
         chunks: Iterator[bytes] = self._puller.get_image(image_id)
         return chunks
 
@@ -84,17 +88,17 @@ class Images:
             pull.cancel()
         await asyncio.gather(*self._pulls.values(), return_exceptions=True)
 
-    async def _look(self, image: str) -> None:
+    async def _find_or_pull(self, image: str) -> None:
         try:
             await self._inspect(image)
         except NotFound:
             await self._obtain(image)
-        except TROUBLE as error:
+        except ENGINE_ERRORS as error:
             raise fault(error, FaultPhase.PULL, f"image {image}") from error
 
     async def _inspect(self, image: str) -> None:
-        told = await self._engine.call(self._engine.client.inspect_image, image)
-        self._known[image] = Image(str(told["Id"]), tuple((told.get("Config") or {}).get("Volumes") or ()))
+        details = await self._engine.call(self._engine.client.inspect_image, image)
+        self._known[image] = Image(str(details["Id"]), tuple((details.get("Config") or {}).get("Volumes") or ()))
 
     async def _obtain(self, image: str) -> None:
         pull = self._begin(image, self._missing)
@@ -104,11 +108,11 @@ class Images:
         except TimeoutError as error:
             reason = f"image {image}: not pulled within {self._pull_timeout:g} s"
             raise ContainerError(reason, phase=FaultPhase.PULL, retryable=True) from error
-        except TROUBLE as error:
+        except ENGINE_ERRORS as error:
             raise fault(error, FaultPhase.PULL, f"image {image}") from error
 
     def _begin(self, image: str, gate: asyncio.Semaphore) -> asyncio.Task[None]:
-        """The pull of an image, the running one if there is one."""
+        """Return the running pull of an image, or start one."""
         if image not in self._pulls:
             self._fresh[image] = time.monotonic()
             self._pulls[image] = task = asyncio.create_task(self._pull(image, gate))

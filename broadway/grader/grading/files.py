@@ -1,4 +1,4 @@
-"""The one way in which the host reads what students may have written, and makes it harmless. It follows no link."""
+"""Reading files that students may have written, and making them harmless. No function here follows a link."""
 
 import asyncio
 import contextlib
@@ -8,25 +8,25 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-# What opening a device, a FIFO or a terminal does must not happen: it may wait for ever, or have effects.
-_SAFELY = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+# Opening a device, a FIFO or a terminal must not block or have other effects.
+_SAFE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _DIRECTORY = os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 _CHUNK = 64 * 1024
 
 
 class UnsafeFileError(ValueError):
-    """A path that is not what it should be; the text says what it is, in words for whoever wrote it."""
+    """A path is not an acceptable file or directory; the text gives the reason to the assignment's author."""
 
 
 def read(root: Path, path: str, *, limit: int) -> bytes:
-    """The content of a regular file of at most ``limit`` bytes below ``root``, which itself is trusted.
+    """Return the content of a regular file of at most ``limit`` bytes below ``root``, which itself is trusted.
 
     Raises:
-        UnsafeFileError: There is none, or it is a link, a device, a FIFO, too large, or cannot be read.
+        UnsafeFileError: The file does not exist, is a link, a device or a FIFO, is too large, or cannot be read.
     """
     with _opened_parent(root, path) as (parent, name):
         try:
-            descriptor = os.open(name, _SAFELY, dir_fd=parent)
+            descriptor = os.open(name, _SAFE, dir_fd=parent)
         except OSError as error:
             raise UnsafeFileError(f"{path}: {_reason(error)}") from None
         try:
@@ -41,12 +41,12 @@ def read(root: Path, path: str, *, limit: int) -> bytes:
 
 
 def check(root: Path, path: str) -> Path:
-    """The place of a file or directory below ``root``, no part of which is a link.
+    """Return the path of a file or directory below ``root``, no part of which is a link.
 
-    Nobody may be writing there: then what was found here is what is found later.
+    No program may be writing below ``root`` meanwhile, or the answer may be out of date.
 
     Raises:
-        UnsafeFileError: There is none, or it is neither of the two.
+        UnsafeFileError: The path does not exist, contains a link, or is neither a file nor a directory.
     """
     with _opened_parent(root, path) as (parent, name):
         try:
@@ -59,20 +59,20 @@ def check(root: Path, path: str) -> Path:
 
 
 async def neutralise(directory: Path) -> None:
-    """Make harmless what is below a directory to which nobody is writing, and readable for whoever looks at it next.
+    """Make everything below a directory harmless, and readable for the next stage. No program may be writing there.
 
     Links, devices, FIFOs and sockets are removed, set-id bits cleared.
 
     Raises:
-        UnsafeFileError: Who is not root may not look at all of it.
-        OSError: That was not possible.
+        UnsafeFileError: This process is not root and may not read all of it.
+        OSError: The clean-up failed.
     """
     kinds = ["(", "-type", "l", "-o", "-type", "p", "-o", "-type", "s", "-o", "-type", "b", "-o", "-type", "c", ")"]
     await _find(directory, *kinds, "-delete")
     await _find(directory, "-type", "f", "-links", "+1", "-delete")
-    # No link is left.
+    # By now, there is no link left that chmod could follow.
     await _find(directory, "-perm", "/7000", "-execdir", "chmod", "a-s,-t", "--", "{}", "+")
-    if os.geteuid() == 0:  # others may not change what is not theirs
+    if os.geteuid() == 0:  # only root may change the modes of other users' files
         await _find(directory, "!", "-perm", "-444", "-execdir", "chmod", "a+rX", "--", "{}", "+")
 
 
@@ -87,14 +87,14 @@ async def _find(directory: Path, *expression: str) -> None:
     )
     _, problem = await process.communicate()
     if process.returncode and os.geteuid() != 0:
-        raise UnsafeFileError("there is something in it that cannot be looked at")
+        raise UnsafeFileError("contains something that cannot be read")
     if process.returncode:
         raise OSError(process.returncode, f"find: {problem[:400].decode(errors='replace')}")
 
 
 @contextlib.contextmanager
 def _opened_parent(root: Path, path: str) -> Iterator[tuple[int, str]]:
-    """A descriptor of the directory that has the path's last part, and that part."""
+    """Yield a descriptor of the directory that holds the path's last part, and the last part's name."""
     *directories, name = path.split("/")
     with contextlib.ExitStack() as stack:
         descriptor = _open(str(root), _DIRECTORY, None, path)
@@ -113,7 +113,7 @@ def _open(name: str, flags: int, parent: int | None, path: str) -> int:
 
 
 def _reason(error: OSError) -> str:
-    """Without the host's words for what a student did."""
+    """Describe an error without details of the host."""
     match error:
         case FileNotFoundError():
             return "does not exist"
@@ -122,15 +122,15 @@ def _reason(error: OSError) -> str:
     return "is a link" if error.errno == _TOO_MANY_LINKS else f"cannot be opened ({os.strerror(error.errno or 0)})"
 
 
-_TOO_MANY_LINKS = 40  # ELOOP, which O_NOFOLLOW gives
+_TOO_MANY_LINKS = 40  # ELOOP, the error of O_NOFOLLOW
 
 
 def _bounded(descriptor: int, path: str, limit: int) -> bytes:
     chunks: list[bytes] = []
-    left = limit + 1
-    while left > 0 and (chunk := os.read(descriptor, min(left, _CHUNK))):
+    remaining = limit + 1
+    while remaining > 0 and (chunk := os.read(descriptor, min(remaining, _CHUNK))):
         chunks.append(chunk)
-        left -= len(chunk)
-    if left <= 0:
+        remaining -= len(chunk)
+    if remaining <= 0:
         raise UnsafeFileError(f"{path}: is larger than {limit} bytes")
     return b"".join(chunks)

@@ -1,4 +1,4 @@
-"""Running one job: its stages one after another, and what they come to."""
+"""Running one job: its stages one after another, and the outcome."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from broadway.runtime.crashpoints import Point, reach
 log = structlog.get_logger(__name__)
 
 CRASHED = "The container crashed"
-MAX_DOCUMENTS = 4 * 1024 * 1024  # characters of a job's results files together, as they are stored
+MAX_DOCUMENTS = 4 * 1024 * 1024  # characters of all results files of a job, as stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +43,24 @@ class Graded:
 async def grade(
     stages: Sequence[Mapping[str, Any]], *, containers: Containers, directory: Path, labels: Labels, size: Size
 ) -> Graded:
-    """Run stages in order, sharing a directory that exists only for them; the first that fails is the last.
+    """Run a job's stages in order, in a workspace of their own, until one of them fails.
 
     Args:
-        stages: As the assignment has them, with merged environments.
-        containers: The engine.
-        directory: Made and removed here; what is in it is ``/job`` in every stage.
-        labels: Whose containers these are.
-        size: What they may store there.
+        stages: The assignment's stages, with merged environments.
+        containers: The container engine.
+        directory: The workspace, which must not exist yet and is removed at the end; stages see its files at ``/job``.
+        labels: The owner of the containers.
+        size: The capacity of the workspace.
     """
     done: list[_Done] = []
     try:
-        checked = [_checked(stage) for stage in stages]
-        async with workspace(directory, checked, size) as space:
+        validated = [_validated(stage) for stage in stages]
+        async with workspace(directory, validated, size) as space:
             await reach(Point.GRADE_DIRECTORY_MADE)
             with metrics.IMAGES_SECONDS.time():
-                pulls = await containers.ensure_images(list(dict.fromkeys(stage.image for stage in checked)))
+                pulls = await containers.ensure_images(list(dict.fromkeys(stage.image for stage in validated)))
             await reach(Point.GRADE_IMAGES_READY)
-            await _run_all(checked, done, space, containers, labels, pulls)
+            await _run_all(validated, done, space, containers, labels, pulls)
     except ContainerError as error:
         return fault(error, done)
     except OSError as error:
@@ -74,7 +74,7 @@ async def grade(
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """A stage that is over."""
+    """A finished stage."""
 
     verdict: Verdict
     result: StageResult
@@ -89,14 +89,14 @@ async def _run_all(
     labels: Labels,
     pulls: Mapping[str, float],
 ) -> None:
-    """Run stages in order until one fails, and append each that is over to ``done``."""
+    """Run stages in order until one fails, and append each finished stage to ``done``."""
     for index, stage in enumerate(stages):
         upcoming = _upcoming(stages[index + 1 :], space, replace(labels, stage=index + 1))
         try:
             own = replace(labels, stage=index)
-            room = MAX_DOCUMENTS - sum(each.result.scores.size for each in done if each.result.scores)
+            remaining = MAX_DOCUMENTS - sum(each.result.scores.size for each in done if each.result.scores)
             pull_seconds = pulls.get(stage.image, 0.0)
-            done.append(await _run(stage, space, containers, own, upcoming, pull_seconds, room=room))
+            done.append(await _run(stage, space, containers, own, upcoming, pull_seconds, remaining=remaining))
             await reach(Point.GRADE_STAGE_ENDED)
         finally:
             goes_on = len(done) > index and done[-1].verdict.outcome is Outcome.SUCCEEDED
@@ -107,7 +107,7 @@ async def _run_all(
 
 
 def _upcoming(rest: Sequence[Stage], space: Workspace, labels: Labels) -> Upcoming | None:
-    """The next stage, if nothing that an earlier one does decides what it sees."""
+    """Return the next stage, unless its mounts depend on files that earlier stages make."""
     return Upcoming(rest[0], space.mounts(rest[0]), labels) if rest and not rest[0].untrusted else None
 
 
@@ -119,39 +119,39 @@ async def _run(
     upcoming: Upcoming | None,
     pull_seconds: float,
     *,
-    room: int,
+    remaining: int,
 ) -> _Done:
     try:
         mounts = space.mounts(stage)
     except UnsafeFileError as error:
         return _Done(Verdict(Outcome.FAILED, f"read: {error}"), StageResult(success=False))
     run = await containers.run(stage, mounts=mounts, labels=labels, upcoming=upcoming)
-    _note(run)
+    _record(run)
     verdict, scores = judge(run), None
     try:
         if stage.untrusted:
             await space.neutralise(stage)
         elif stage.results and verdict.outcome is Outcome.SUCCEEDED:
-            scores = _scores(space.read(stage.results, limit=MAX_SIZE), room)
+            scores = _scores(space.read(stage.results, limit=MAX_SIZE), remaining)
     except (UnsafeFileError, InvalidScoresError) as error:
         if verdict.outcome is Outcome.SUCCEEDED:
             verdict = Verdict(Outcome.FAILED, f"{'write' if stage.untrusted else 'results'}: {error}")
     except OSError as error:
-        log.warning("what a stage has left cannot be looked at", reason=str(error))
-        reason = "what the stage has left cannot be looked at"
+        log.warning("the stage's files cannot be read", reason=str(error))
+        reason = "the stage's files cannot be read"
         raise ContainerError(reason, phase=FaultPhase.COLLECT, retryable=True) from error
     result = stage_result(run, verdict, scores, pull_seconds=pull_seconds)
     return _Done(verdict, result, run.output if stage.logs else "")
 
 
-def _scores(data: bytes, room: int) -> Scores:
+def _scores(data: bytes, remaining: int) -> Scores:
     scores = parse(data)
-    if scores.size > room:
+    if scores.size > remaining:
         raise InvalidScoresError(f"those of all stages together are larger than {MAX_DOCUMENTS} characters")
     return scores
 
 
-def _note(run: StageRun) -> None:
+def _record(run: StageRun) -> None:
     metrics.STAGE_WALL_SECONDS.observe((run.finished_at - run.started_at).total_seconds())
     if run.usage:
         _observe(metrics.STAGE_CREATE_SECONDS, run.usage.create_seconds)
@@ -164,8 +164,12 @@ def _observe(histogram: Histogram, seconds: float | None) -> None:
         histogram.observe(seconds)
 
 
-def _checked(stage: Mapping[str, Any]) -> Stage:
-    """The stage with its defaults."""
+def _validated(stage: Mapping[str, Any]) -> Stage:
+    """Validate a stage and fill in its defaults.
+
+    Raises:
+        ContainerError: The stage is not valid.
+    """
     try:
         return Stage.model_validate(stage)
     except ValidationError as error:
@@ -174,7 +178,7 @@ def _checked(stage: Mapping[str, Any]) -> Stage:
 
 
 def fault(error: ContainerError, done: Sequence[_Done] = ()) -> Graded:
-    """An infrastructure error, after the stages that are done."""
+    """Return the result of a job that met an infrastructure error after the stages in ``done``."""
     return Graded(
         outcome=Outcome.INFRASTRUCTURE_ERROR,
         reason=f"{error.phase}: {error}",

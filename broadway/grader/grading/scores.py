@@ -1,7 +1,7 @@
-"""The results file of a trusted stage: Gradescope's and PrairieLearn's shapes, taken strictly.
+"""The results file of a trusted stage, in Gradescope's or PrairieLearn's shape, parsed strictly.
 
-A student may have had a hand in every text of it. It is kept as one opaque text beside the few numbers that Broadway
-understands, so that no key, number or nesting in it can trouble a database or a reader.
+Any text in it may come from a student. The document is stored as one opaque text beside the few numbers that Broadway
+interprets, so that no key, number or nesting in it can harm a database or a reader.
 """
 
 import json
@@ -15,18 +15,18 @@ MAX_SIZE = 1024 * 1024  # bytes
 MAX_DEPTH = 32
 MAX_TESTS = 10_000
 MAX_DIGITS = 16
-LARGEST = 2**53  # whole numbers beyond are not the same in every program
+LARGEST = 2**53  # larger whole numbers are not exact in every program
 
 
 class InvalidScoresError(ValueError):
-    """Not a results file; the text says what is wrong, without repeating what is in it."""
+    """Not a valid results file; the text gives the reason without quoting the file."""
 
 
 def parse(data: bytes) -> Scores:
     """Read a results file.
 
     Raises:
-        InvalidScoresError: It is none.
+        InvalidScoresError: The bytes are not a valid results file.
     """
     document = _decode(data)
     if not isinstance(document, dict):
@@ -118,7 +118,7 @@ def _tests(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _sum(key: str, values: Iterable[float | None]) -> float:
-    """Of the tests' numbers that there are."""
+    """Return the sum of the tests' numbers, without those that are missing."""
     try:
         return math.fsum(value for value in values if value is not None)
     except OverflowError:

@@ -1,4 +1,4 @@
-"""From what the stages did to the job's outcome: a pure function. The first failing stage decides."""
+"""A job's outcome, computed from its stages by pure functions. The first failing stage decides."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,23 +7,23 @@ from broadway.domain.job import Outcome
 from broadway.domain.result import Scores, StageResult
 from broadway.grader.ports import KilledFor, StageRun
 
-_SIGNALLED = 128  # a shell's and the engine's exit codes above this are signals, of which there are 64
+_SIGNALLED = 128  # shells and engines report signal n, of 1 to 64, as exit code 128 + n
 _LAST_SIGNAL = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A stage's outcome, and why, in words."""
+    """An outcome, and the reason in words."""
 
     outcome: Outcome
     reason: str
 
 
 def judge(run: StageRun) -> Verdict:
-    """One stage's outcome: killed for time, then memory, then output or disk, then a signal, then the exit code.
+    """Return one stage's verdict. Causes are checked in this order: time, memory, output or disk, signal, exit code.
 
-    A stage that ended with 0 has succeeded, even if one of its processes ran out of memory: a harness that survives
-    its student has said what it wanted to say.
+    A stage with exit code 0 has succeeded, even if one of its processes ran out of memory: a harness may survive the
+    student's program and report its result.
     """
     if run.killed_for is KilledFor.TIME:
         return Verdict(Outcome.TIMED_OUT, "ran longer than its time limit")
@@ -39,7 +39,7 @@ def judge(run: StageRun) -> Verdict:
 
 
 def _signal(run: StageRun) -> int | None:
-    """Which signal has ended it."""
+    """Return the number of the signal that ended a stage, or None."""
     return run.exit_code - _SIGNALLED if _SIGNALLED < run.exit_code <= _SIGNALLED + _LAST_SIGNAL else None
 
 
@@ -50,7 +50,7 @@ def _wrote(run: StageRun) -> str:
 
 
 def judge_all(verdicts: Sequence[Verdict], *, stages: int) -> Verdict:
-    """A job's outcome from those of the stages that ran; ``stages`` is how many it has."""
+    """Return a job's verdict from those of the stages that ran; ``stages`` is the number of all its stages."""
     last = verdicts[-1]
     if last.outcome is Outcome.SUCCEEDED:
         return last
@@ -60,7 +60,7 @@ def judge_all(verdicts: Sequence[Verdict], *, stages: int) -> Verdict:
 def stage_result(
     run: StageRun, verdict: Verdict, scores: Scores | None = None, *, pull_seconds: float = 0.0
 ) -> StageResult:
-    """The result of a stage that ran; ``pull_seconds`` is the time that its image took to arrive."""
+    """Return the result of a stage that ran; ``pull_seconds`` is the time for which it waited for its image."""
     usage = run.usage and replace(
         run.usage,
         pull_seconds=pull_seconds,

@@ -1,4 +1,4 @@
-"""The directory that a job's stages share: of limited size, and gone with a single call, whatever is in it."""
+"""The directory that a job's stages share: limited in size, and removed with one call, however full it is."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """A job's files: ``/job`` itself, and on their own those of its directories that untrusted stages may write to."""
+    """A job's files: ``/job``, and apart from it each directory that untrusted stages may write to."""
 
     root: Path
     written: dict[str, Path] = field(default_factory=dict)
@@ -32,29 +32,29 @@ class Workspace:
         return self.root / "job"
 
     def mounts(self, stage: Stage) -> list[Mount]:
-        """What a stage sees.
+        """Return the mounts of a stage.
 
         Raises:
-            UnsafeFileError: A path that it is to read is not there, or not what it should be.
+            UnsafeFileError: A path that the stage should read does not exist, or is not a file or directory.
         """
         if not stage.untrusted:
-            whole = Mount(TARGET, self.job, read_only=False)
-            return [whole, *(self._mount(path, read_only=False) for path in self.written)]
+            job = Mount(TARGET, self.job, read_only=False)
+            return [job, *(self._mount(path, read_only=False) for path in self.written)]
         return [
             *(self._mount(path, read_only=True) for path in stage.read),
             *(self._mount(path, read_only=False) for path in stage.write),
         ]
 
     def read(self, path: str, *, limit: int) -> bytes:
-        """A file that a trusted stage has left; see ``files.read``."""
+        """Return the content of a trusted stage's file; see ``files.read``."""
         return files.read(self.job, path, limit=limit)
 
     async def neutralise(self, stage: Stage) -> None:
-        """Make harmless what an untrusted stage has left.
+        """Make the files of an untrusted stage harmless.
 
         Raises:
-            UnsafeFileError: It has left what cannot be made so.
-            OSError: That was not possible.
+            UnsafeFileError: Some files cannot be made harmless; the text names the directory.
+            OSError: The clean-up failed.
         """
         for path in stage.write:
             try:
@@ -69,38 +69,38 @@ class Workspace:
 
 @contextlib.asynccontextmanager
 async def workspace(root: Path, stages: Sequence[Stage], size: Size) -> AsyncIterator[Workspace]:
-    """A workspace at ``root``, which must not exist yet, for as long as the context lasts.
+    """Create a workspace at ``root``, which must not exist yet, and remove it when the context ends.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: The workspace cannot be created.
     """
     root.mkdir(parents=True)
     root.chmod(0o711)
     try:
         if may_mount():
             mount_memory(root, size=size.size, inodes=size.inodes, mode=0o711)
-        yield _laid_out(root, {path for stage in stages for path in stage.write})
+        yield _lay_out(root, {path for stage in stages for path in stage.write})
     finally:
         await asyncio.shield(remove(root))
 
 
-def _laid_out(root: Path, written: set[str]) -> Workspace:
-    made = Workspace(root, {path: root / "written" / str(number) for number, path in enumerate(sorted(written))})
-    made.job.mkdir()
-    made.job.chmod(0o777)
-    for path, directory in made.written.items():
-        _make(made.job, path)  # where it will be mounted
+def _lay_out(root: Path, written: set[str]) -> Workspace:
+    laid_out = Workspace(root, {path: root / "written" / str(number) for number, path in enumerate(sorted(written))})
+    laid_out.job.mkdir()
+    laid_out.job.chmod(0o777)
+    for path, directory in laid_out.written.items():
+        _make(laid_out.job, path)  # the mount point
         directory.mkdir(parents=True)
-        directory.chmod(0o755)  # a judge may be another user than the grader and the students' programs
+        directory.chmod(0o755)  # a judge may run as a different user than the grader and the students' programs
         if os.geteuid() == 0:
             os.chown(directory, UNTRUSTED, UNTRUSTED)
         else:
             directory.chmod(0o777)
-    return made
+    return laid_out
 
 
 def _make(directory: Path, path: str) -> None:
-    """Make a path, whatever the umask is."""
+    """Create the directories of a path with mode 0755, regardless of the umask."""
     for part in path.split("/"):
         directory /= part
         directory.mkdir(exist_ok=True)
@@ -108,17 +108,17 @@ def _make(directory: Path, path: str) -> None:
 
 
 async def remove(root: Path) -> None:
-    """Remove a workspace, or what is left of it. What is mounted goes with its mount, however much there is."""
+    """Remove a workspace, or the rest of one. Files on a mount are removed with it, at once."""
     try:
-        if not await asyncio.to_thread(_is_unmounted_away, root):
-            # For directories without a mount: rm follows no link and has no limit of depth.
+        if not await asyncio.to_thread(_is_unmounted, root):
+            # A directory without a mount: rm follows no link and has no limit of depth.
             await _run("rm", "-rf", "--one-file-system", "--", str(root))
     except OSError as error:
         log.warning("directory not removed", directory=str(root), reason=str(error))
 
 
-def _is_unmounted_away(root: Path) -> bool:
-    """Detach what is mounted there, which may take as long as it is large. Whether nothing else was there."""
+def _is_unmounted(root: Path) -> bool:
+    """Detach all mounts at a directory and remove it; return False if it has other files. Large mounts take longer."""
     while os.path.ismount(root):
         detach(root)
     try:

@@ -25,7 +25,7 @@ from broadway.settings.programs import GraderSettings
 
 log = structlog.get_logger(__name__)
 
-LOGIN_INTERVAL = 2  # seconds between two checks whether the broker still accepts our login
+LOGIN_INTERVAL = 2  # seconds between checks that the broker still accepts our login
 
 
 async def serve(
@@ -37,7 +37,7 @@ async def serve(
     health: Health,
     stop: asyncio.Event,
 ) -> None:
-    """Take jobs until told to stop; then finish those that run or give them back, and send a last heartbeat.
+    """Take jobs until ``stop`` is set; then finish the running jobs or give them back, and send a last heartbeat.
 
     Raises:
         StartError: An operator has revoked this grader.
@@ -49,27 +49,27 @@ async def serve(
     await health.look()
     beats = _heartbeats(settings, membership.heartbeat_interval, worker, rabbit)
     async with (
-        background(beats, health.run(), _stay(settings, availability, rabbit)),
+        background(beats, health.run(), _keep_login(settings, availability, rabbit)),
         rabbit.consume(control_queue(worker.grader_id), worker.obey, tag=f"{tag}.control", prefetch=10),
-        rabbit.consume(queue, worker.work, tag=tag, channels=0, is_guest=membership.own_user) as taking,
+        rabbit.consume(queue, worker.work, tag=tag, channels=0, is_guest=membership.own_user) as subscription,
     ):
         while not stop.is_set() and not availability.is_revoked:
-            await _take_jobs(settings, worker, taking)
+            await _take_jobs(settings, worker, subscription)
             await unless_stopped(availability.change(), stop)
-        await taking.stop_taking()
+        await subscription.stop_taking()
         if not availability.is_revoked:
             log.info("draining", running=len(worker.running), seconds=settings.drain_timeout)
-            await taking.finish(grace=settings.drain_timeout)
+            await subscription.finish(grace=settings.drain_timeout)
     if availability.is_revoked:
         raise StartError(f"this grader may not grade any more: {availability.reason}")
     await _beat(settings, worker, rabbit, leaving=True)
 
 
 async def is_reachable(amqp_url: str | None, tls: ssl.SSLContext) -> bool:
-    """Whether this host can reach the broker that the API names.
+    """Return True if this host can connect to the broker that the API offers.
 
     Raises:
-        StartError: The server at that address cannot prove that it is the broker.
+        StartError: The certificate of the server at that address is not trusted.
     """
     if amqp_url is None:
         log.info("the API offers no broker: polling")
@@ -84,13 +84,13 @@ async def is_reachable(amqp_url: str | None, tls: ssl.SSLContext) -> bool:
         return False
 
 
-async def _take_jobs(settings: GraderSettings, worker: Worker, taking: Subscription) -> None:
-    """Take as many jobs at a time as the grader's availability allows; running jobs go on."""
+async def _take_jobs(settings: GraderSettings, worker: Worker, subscription: Subscription) -> None:
+    """Set the number of jobs taken at a time to the grader's present capacity; running jobs go on."""
     availability, capacity = worker.availability, worker.availability.capacity
-    if capacity == taking.channels:
+    if capacity == subscription.channels:
         return
     try:
-        await taking.take(capacity)
+        await subscription.take(capacity)
     except PublishError as error:
         log.warning("not taking jobs as it should be", slots=capacity, reason=str(error))
         return
@@ -102,8 +102,8 @@ async def _take_jobs(settings: GraderSettings, worker: Worker, taking: Subscript
         )
 
 
-async def _stay(settings: GraderSettings, availability: Availability, rabbit: Rabbit) -> None:
-    """Ask for another login when the broker refuses ours: it has lost its users, or an operator has revoked us."""
+async def _keep_login(settings: GraderSettings, availability: Availability, rabbit: Rabbit) -> None:
+    """Join again when the broker refuses this grader's login: it lost its users, or an operator revoked the grader."""
     while not availability.is_revoked:
         await asyncio.sleep(LOGIN_INTERVAL)
         if settings.amqp_url or rabbit.is_connected or not await rabbit.is_refused():
@@ -122,11 +122,11 @@ async def _stay(settings: GraderSettings, availability: Availability, rabbit: Ra
 
 async def _heartbeats(settings: GraderSettings, interval: float, worker: Worker, rabbit: Rabbit) -> None:
     while True:
-        worker.availability.news.clear()
+        worker.availability.changed.clear()
         await _beat(settings, worker, rabbit)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(interval):
-                await worker.availability.news.wait()
+                await worker.availability.changed.wait()
 
 
 async def _beat(settings: GraderSettings, worker: Worker, rabbit: Rabbit, *, leaving: bool = False) -> None:

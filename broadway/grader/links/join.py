@@ -1,4 +1,4 @@
-"""Joining a cluster: the API tells a grader how to reach the broker, if it may and can."""
+"""Joining a cluster: the API gives a grader the address of the broker, if there is one for it."""
 
 import asyncio
 
@@ -22,11 +22,11 @@ _REFUSALS = range(400, 500)
 
 
 class Membership(JoinView):
-    """The API's answer to a grader that joins; without ``amqp_url`` the grader has to poll.
+    """The API's answer to a grader that joins; without ``amqp_url`` the grader must poll.
 
-    ``own_user`` tells that the address has a login of this grader alone, which may do no more than a grader needs.
-    ``order`` is the state that its operator wants. ``extended`` is False for an API of the original, which knows
-    nothing of joining.
+    ``own_user`` is True if the address contains a broker user of this grader's own, with the permissions of a grader
+    only. ``order`` is the state that the operator wants. ``extended`` is False for the original's API, which has no
+    join request.
     """
 
     own_user: bool = False
@@ -35,10 +35,10 @@ class Membership(JoinView):
 
 
 async def join(settings: GraderSettings) -> Membership:
-    """Ask to join, waiting for an API that is not there yet; with ``--amqp-url`` nobody is asked.
+    """Join through the API, waiting while it is unavailable; with ``--amqp-url``, return without a request.
 
     Raises:
-        StartError: The API refuses this grader, or what answers is no Broadway API, or not the one that is meant.
+        StartError: The API refuses this grader, is not a Broadway API, or has a certificate that is not trusted.
     """
     if settings.amqp_url:
         return Membership(heartbeat_interval=settings.heartbeat_interval, amqp_url=settings.amqp_url.get_secret_value())
@@ -56,7 +56,7 @@ async def join(settings: GraderSettings) -> Membership:
 
 
 def http_client(settings: GraderSettings) -> httpx2.AsyncClient:
-    """A client of the API with this grader's credentials."""
+    """Return an HTTP client of the API with this grader's credentials."""
     return httpx2.AsyncClient(
         base_url=settings.api_host,
         timeout=TIMEOUT,
@@ -66,10 +66,10 @@ def http_client(settings: GraderSettings) -> httpx2.AsyncClient:
 
 
 def demand_trust(api: str, error: Exception) -> None:
-    """End a grader whose API cannot show that it is the one: to wait would not help, and to go on would be wrong.
+    """End the grader if an error is due to an untrusted certificate: waiting would not help.
 
     Raises:
-        StartError: That is what is behind the error.
+        StartError: The API's certificate is not trusted.
     """
     if reason := distrust(error):
         raise StartError(
@@ -78,7 +78,7 @@ def demand_trust(api: str, error: Exception) -> None:
 
 
 def refused_token(api: str) -> StartError:
-    """What a grader with a wrong token ends with."""
+    """Return the error with which a grader with a wrong token ends."""
     return StartError(f"the API at {api} refuses this token: is it the cluster token?")
 
 
@@ -95,11 +95,11 @@ def _read(response: httpx2.Response) -> Membership:
     try:
         return Membership.model_validate_json(response.content)
     except ValidationError as error:
-        raise StartError(f"what answers at {api} is no Broadway API") from error
+        raise StartError(f"the server at {api} is not a Broadway API") from error
 
 
 def _why(response: httpx2.Response) -> str:
-    """What a problem document says, or whatever else the answer is."""
+    """Return the detail of a problem document, or the beginning of any other answer."""
     try:
         return str(response.json()["detail"])
     except (ValueError, TypeError, KeyError):

@@ -1,4 +1,4 @@
-"""Grading over HTTP: register, poll, report, and say at intervals that one lives."""
+"""Grading over HTTP: register, poll for jobs, report results, and send heartbeats."""
 
 import asyncio
 import contextlib
@@ -12,11 +12,11 @@ from pydantic import BaseModel, ValidationError
 
 from broadway.grader.links.join import Membership, http_client, refused_token
 from broadway.grader.links.protocol import (
-    HEARTBEAT_UNTOLD,
+    DEFAULT_HEARTBEAT,
     HttpRunner,
+    grader_parameters,
     hostname,
-    patiently,
-    presentation,
+    retry_forever,
 )
 from broadway.messages.http import NO_JOB, JobMessage, JobResult, Registration
 from broadway.runtime.cancellation import end
@@ -25,20 +25,19 @@ from broadway.settings.programs import GraderSettings
 
 log = structlog.get_logger(__name__)
 
-LONG_POLL = 20  # seconds that our own server is asked to keep a poll waiting
-PAUSE = 5.0  # seconds between polls of a server that has no job and does not wait for one
-REPORT_WITHIN = 120.0  # seconds; a result may be large
-LAST_WORDS_WITHIN = 5.0  # seconds
+LONG_POLL = 20  # seconds for which our own server should hold a poll that finds no job
+PAUSE = 5.0  # seconds between polls of a server that answers at once that it has no job
+REPORT_TIMEOUT = 120.0  # seconds; a result may be large
+LEAVE_TIMEOUT = 5.0  # seconds
 
-_REFUSED = {HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE}  # of a result that will never be taken
+_REFUSED = {HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE}  # a result that will never be accepted
 _UNANSWERED = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 
+Body = TypeVar("Body", bound=BaseModel)
 
-Said = TypeVar("Said", bound=BaseModel)
 
-
-class _AgainError(Exception):
-    """The server could not be reached, or has not done what was asked: it may be asked again."""
+class _RetryError(Exception):
+    """The server could not be reached, or did not carry out the request; the request may be retried."""
 
 
 class _Beat(BaseModel):
@@ -54,14 +53,14 @@ class _HandedOut(BaseModel):
 
 
 async def serve(settings: GraderSettings, membership: Membership, *, runner: HttpRunner, stop: asyncio.Event) -> None:
-    """Poll for jobs until told to stop; then finish what runs, or give it up.
+    """Poll for jobs until ``stop`` is set; then let running jobs finish, and kill them after the drain timeout.
 
     Raises:
         StartError: The server refuses the token.
     """
     async with http_client(settings) as http:
         poller = _Poller(settings, http, runner, stop, extended=membership.extended)
-        # Before anything else: as long as an earlier life is on record, what it ran may be reported.
+        # The server accepts the results of an earlier process of this grader only while that one is on record.
         await unless_stopped(poller.report_spooled(once=True), stop)
         if await unless_stopped(poller.register(), stop) is None:
             return
@@ -77,7 +76,7 @@ class _Poller:
     runner: HttpRunner
     stop: asyncio.Event
     extended: bool
-    interval: float | None = None  # between heartbeats; None until this grader has been taken on
+    interval: float | None = None  # seconds between heartbeats; None until this grader is registered
     refusal: str = ""
     idle: asyncio.Lock = field(default_factory=asyncio.Lock)
     registering: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -87,39 +86,39 @@ class _Poller:
         return self.settings.grader_id
 
     async def register(self) -> float:
-        """Be taken on, however long it takes; the seconds between heartbeats.
+        """Register, and retry without end; return the seconds between heartbeats.
 
         Raises:
-            StartError: The token has never been good.
+            StartError: The server refuses a token that it has never accepted.
         """
-        async for attempt in patiently(_AgainError):
+        async for attempt in retry_forever(_RetryError):
             with attempt:
                 self.interval = await self._register()
                 log.info("ready to grade", grader=self.name, slots=self.settings.slots, way="polling")
                 return self.interval
-        raise AssertionError  # patience has no end
+        raise AssertionError  # retries have no end
 
     async def _register(self) -> float:
-        query = presentation(self.settings) if self.extended else None
-        answer = await self._ask("POST", "worker", Registration(hostname=hostname()).model_dump(), params=query)
+        query = grader_parameters(self.settings) if self.extended else None
+        answer = await self._request("POST", "worker", Registration(hostname=hostname()).model_dump(), params=query)
         if answer.is_success:
-            return _read(_Registered, answer).data.heartbeat or HEARTBEAT_UNTOLD
-        if answer.text != self.refusal:  # most likely an earlier life has not been given up yet: that is said once
+            return _read(_Registered, answer).data.heartbeat or DEFAULT_HEARTBEAT
+        if answer.text != self.refusal:  # logged once; usually the server still counts on an earlier process
             self.refusal = answer.text
             log.warning("not taken on yet", grader=self.name, reason=answer.text[:200])
-        raise _AgainError
+        raise _RetryError
 
     async def beat(self) -> None:
-        """Say at intervals that this grader lives, until cancelled."""
+        """Send heartbeats at intervals, until cancelled."""
         while True:
-            interval = self.interval or HEARTBEAT_UNTOLD
+            interval = self.interval or DEFAULT_HEARTBEAT
             await asyncio.sleep(interval)
-            async for attempt in patiently(_AgainError, longest=interval / 2):
+            async for attempt in retry_forever(_RetryError, longest=interval / 2):
                 with attempt:
-                    await self._ask("POST", "heartbeat")
+                    await self._request("POST", "heartbeat")
 
     async def work(self) -> None:
-        """Fill the slots until told to stop; what runs then has its time to end, and is killed after that."""
+        """Fill the slots until ``stop`` is set; then let running jobs finish, and kill them after the drain timeout."""
         async with asyncio.TaskGroup() as group:
             slots = [group.create_task(self._fill_slot()) for _ in range(self.settings.slots)]
             await self.stop.wait()
@@ -129,110 +128,110 @@ class _Poller:
 
     async def _fill_slot(self) -> None:
         while not self.stop.is_set():
-            async with self.idle:  # one idle slot speaks for all
+            async with self.idle:  # one idle slot polls for all
                 await self.runner.ready(self.stop)
                 job = await self._next()
             if job is not None:
                 await self.report(await self.runner.work(job))
 
     async def _next(self) -> JobMessage | None:
-        """A job; None when it is time to stop, or when there has been none."""
-        # Hanging up loses no job of our own server; the original's would take it for started.
+        """Return a job, or None if the server has no job or ``stop`` is set."""
+        # Breaking off a poll loses no job of our own server; the original's would count the job as started.
         job = await unless_stopped(self._poll(), self.stop) if self.extended else await self._poll()
         if job is None and not self.stop.is_set():
             await unless_stopped(asyncio.sleep(PAUSE), self.stop)
         return job
 
     async def _poll(self) -> JobMessage | None:
-        """A job; None when there is none, and the server did not wait for one."""
-        async for attempt in patiently(_AgainError):
+        """Poll until there is a job; return None once ``stop`` is set, or if the server does not hold polls."""
+        async for attempt in retry_forever(_RetryError):
             with attempt:
                 while not self.stop.is_set():
-                    begun = asyncio.get_running_loop().time()
+                    started = asyncio.get_running_loop().time()
                     job = await self._take()
-                    if job or asyncio.get_running_loop().time() - begun < LONG_POLL / 2:
+                    if job or asyncio.get_running_loop().time() - started < LONG_POLL / 2:
                         return job
         return None
 
     async def _take(self) -> JobMessage | None:
         headers = {"Prefer": f"wait={LONG_POLL}"} if self.extended else None
-        answer = await self._ask("GET", "grading_job", headers=headers, timeout=2.0 * LONG_POLL)
+        answer = await self._request("GET", "grading_job", headers=headers, timeout=2.0 * LONG_POLL)
         if answer.status_code == NO_JOB:
             return None
         return _read(_HandedOut, answer).data
 
     async def report_spooled(self, *, once: bool = False) -> None:
-        """Report what an earlier life could not; with ``once``, only what can be reported just now."""
-        with contextlib.suppress(_AgainError):
+        """Report results that an earlier process could not; with ``once``, stop at the first failed request."""
+        with contextlib.suppress(_RetryError):
             for result in list(self.runner.spool):
                 log.info("reporting a spooled result", job=result.job_id)
                 await (self._report(result) if once else self.report(result))
 
     async def report(self, result: JobResult) -> None:
-        """Return when the server has a result, or does not want it."""
-        async for attempt in patiently(_AgainError):
+        """Report a result until the server has accepted or refused it."""
+        async for attempt in retry_forever(_RetryError):
             with attempt:
                 await self._report(result)
 
     async def _report(self, result: JobResult) -> None:
         body = result.body(extended=self.extended)
-        answer = await self._ask("POST", "grading_job", body, timeout=REPORT_WITHIN)
+        answer = await self._request("POST", "grading_job", body, timeout=REPORT_TIMEOUT)
         if answer.status_code in _REFUSED:
             log.warning("result not wanted", job=result.job_id, reason=answer.text[:200])
         elif not answer.is_success:
-            raise _again("result not taken", f"status {answer.status_code}")
+            raise _retry("result not taken", f"status {answer.status_code}")
         self.runner.spool.remove(result)
 
     async def leave(self) -> None:
-        """Say what is left to say and goodbye, so that what was given up starts elsewhere at once."""
+        """Report the last results and sign off, so that jobs given up here start on another grader at once."""
         with contextlib.suppress(TimeoutError, httpx2.HTTPError):
-            async with asyncio.timeout(LAST_WORDS_WITHIN):
+            async with asyncio.timeout(LEAVE_TIMEOUT):
                 await self.report_spooled(once=True)
-                if self.extended:  # the original has no word for it
+                if self.extended:  # the original's API has no such request
                     await self.http.delete(f"/api/v2/graders/{self.name}")
 
-    async def _ask(self, method: str, what: str, body: object = None, **more: Any) -> httpx2.Response:
-        """The server's answer to what was asked, which may be no.
+    async def _request(self, method: str, endpoint: str, body: object = None, **more: Any) -> httpx2.Response:
+        """Send a request and return the answer, which may have a client error as its status.
 
         Raises:
-            _AgainError: There is none now; or it did not know this grader, and does now.
-            StartError: The token has never been good, or this grader has been revoked.
+            _RetryError: No answer came, or the server had lost its record of this grader, which is registered again.
+            StartError: The server refuses a token that it has never accepted, or this grader has been revoked.
         """
         try:
-            answer = await self.http.request(method, f"/api/v1/{what}/{self.name}", json=body, **more)
+            answer = await self.http.request(method, f"/api/v1/{endpoint}/{self.name}", json=body, **more)
         except httpx2.HTTPError as error:
-            raise _again(f"no answer to {what}", f"{type(error).__name__}: {error}") from error
+            raise _retry(f"no answer to {endpoint}", f"{type(error).__name__}: {error}") from error
         if answer.status_code == HTTPStatus.UNAUTHORIZED:
-            await self._refused(answer.text)
+            await self._unauthorized(answer.text)
         if answer.status_code == HTTPStatus.FORBIDDEN:
             raise StartError(f"the API refuses this grader: {answer.text[:200]}")
         if not (answer.is_success or answer.is_client_error) or answer.status_code in _UNANSWERED:
-            raise _again(f"no answer to {what}", f"status {answer.status_code}")
+            raise _retry(f"no answer to {endpoint}", f"status {answer.status_code}")
         return answer
 
-    async def _refused(self, refusal: str) -> None:
+    async def _unauthorized(self, refusal: str) -> None:
         is_unknown = "worker not found" in refusal
         if self.interval is None and not is_unknown:
             raise refused_token(self.settings.api_host)
         if self.interval is not None and is_unknown:
             await self._register_again()
-        raise _again("refused", refusal[:200])
+        raise _retry("refused", refusal[:200])
 
     async def _register_again(self) -> None:
-        """The server has lost its record. Whoever finds that out first registers for all."""
+        """Register with a server that has lost its record of this grader; concurrent requests share one attempt."""
         is_being_done = self.registering.locked()
         async with self.registering:
             if not is_being_done:
                 await self.register()
 
 
-def _again(what: str, reason: str) -> _AgainError:
-    log.warning(what, reason=reason)
-    return _AgainError(reason)
+def _retry(event: str, reason: str) -> _RetryError:
+    log.warning(event, reason=reason)
+    return _RetryError(reason)
 
 
-def _read(kind: type[Said], answer: httpx2.Response) -> Said:
+def _read(kind: type[Body], answer: httpx2.Response) -> Body:
     try:
         return kind.model_validate_json(answer.content)
     except ValidationError as error:
-        raise _again("not understood", f"status {answer.status_code}: {answer.text[:200]}") from error
+        raise _retry("not understood", f"status {answer.status_code}: {answer.text[:200]}") from error

@@ -1,4 +1,4 @@
-"""The grader's side of the original's protocols, as polling and WebSockets share it."""
+"""The part of the original's protocols that polling and WebSocket graders share."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ import structlog
 from broadway import __version__
 from broadway.domain.job import Outcome
 from broadway.grader.grading.grade import Graded
-from broadway.grader.worker.availability import LOOK
+from broadway.grader.worker.availability import CHECK_INTERVAL
 from broadway.grader.worker.runner import Runner
 from broadway.grader.worker.self_check import SelfCheck
 from broadway.grader.worker.spool import Spool
@@ -22,13 +22,13 @@ from broadway.settings.programs import GraderSettings
 
 log = structlog.get_logger(__name__)
 
-AGENT = f"{OUR_AGENT}{__version__}"  # by which our server knows that we understand what it adds to the protocols
-HEARTBEAT_UNTOLD = 10  # seconds between heartbeats, where the server does not say
+AGENT = f"{OUR_AGENT}{__version__}"  # shows our server that this grader understands its extensions of the protocols
+DEFAULT_HEARTBEAT = 10  # seconds between heartbeats, if the server sets no interval
 LONGEST_PAUSE = 10.0  # seconds between attempts to reach a server
 
 
 def result_of(job_id: str, graded: Graded) -> JobResult:
-    """The result of a job, in the protocols' words."""
+    """Return the result of a job in the protocols' form."""
     return JobResult(
         grading_job_id=job_id,
         success=graded.outcome is Outcome.SUCCEEDED,
@@ -45,25 +45,25 @@ def result_of(job_id: str, graded: Graded) -> JobResult:
 
 @dataclass(frozen=True, slots=True)
 class HttpRunner:
-    """Runs jobs to a spooled result, while its grader is fit for them."""
+    """Runs jobs and spools their results, while the self-check of its grader passes."""
 
     runner: Runner
     spool: Spool[JobResult]
     self_check: SelfCheck
 
     async def ready(self, stop: asyncio.Event) -> None:
-        """Return when this grader may take a job, or is told to stop."""
-        told = ""
+        """Return once this grader may take a job, or ``stop`` is set."""
+        logged = ""
         while (reason := self.self_check.reason) and not stop.is_set():
-            if reason != told:
+            if reason != logged:
                 log.warning("taking no jobs", reason=reason)
-                told = reason
-            await unless_stopped(asyncio.sleep(LOOK), stop)
-        if told and not stop.is_set():
+                logged = reason
+            await unless_stopped(asyncio.sleep(CHECK_INTERVAL), stop)
+        if logged and not stop.is_set():
             log.info("taking jobs again")
 
     async def work(self, job: JobMessage) -> JobResult:
-        """Run a job; its result is on disk, if possible, when this returns. Cancelled, it leaves nothing behind."""
+        """Run a job, spool its result if the disk allows, and return it. If cancelled, leave nothing behind."""
         with structlog.contextvars.bound_contextvars(job=job.grading_job_id):
             log.info("running")
             execution_id = token_hex(12)
@@ -73,20 +73,20 @@ class HttpRunner:
             result = result_of(job.grading_job_id, graded)
             try:
                 await asyncio.to_thread(self.spool.put, result)
-            except OSError as error:  # it can be reported all the same
+            except OSError as error:  # the result is reported all the same
                 log.warning("result not spooled", reason=str(error))
             log.info("finished", outcome=graded.outcome.value, reason=graded.reason)
             return result
 
 
-def patiently(on: type[Exception], *, longest: float = LONGEST_PAUSE) -> AsyncIterable[stamina.Attempt]:
-    """Attempts without end, with ever longer pauses between them, so that graders do not come in step."""
+def retry_forever(on: type[Exception], *, longest: float = LONGEST_PAUSE) -> AsyncIterable[stamina.Attempt]:
+    """Yield attempts without end, with growing random pauses, so that graders do not retry in step."""
     first = min(0.5, longest)
     return stamina.retry_context(on=on, attempts=None, timeout=None, wait_initial=first, wait_max=longest)
 
 
-def presentation(settings: GraderSettings) -> dict[str, str]:
-    """What our own server wants to know of a grader beyond the original's words: parameters of a request."""
+def grader_parameters(settings: GraderSettings) -> dict[str, str]:
+    """Return the request parameters that our own server takes beyond the original's protocol."""
     return {"pool": settings.pool, "runtime": settings.runtime_told}
 
 

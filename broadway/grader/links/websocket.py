@@ -17,13 +17,13 @@ from websockets.frames import CloseCode
 from broadway.grader.links.join import demand_trust, refused_token
 from broadway.grader.links.protocol import (
     AGENT,
-    HEARTBEAT_UNTOLD,
+    DEFAULT_HEARTBEAT,
     HttpRunner,
+    grader_parameters,
     hostname,
-    patiently,
-    presentation,
+    retry_forever,
 )
-from broadway.grader.worker.availability import LOOK
+from broadway.grader.worker.availability import CHECK_INTERVAL
 from broadway.grader.worker.runner import Runner
 from broadway.grader.worker.self_check import SelfCheck
 from broadway.grader.worker.spool import Spool
@@ -41,15 +41,15 @@ from broadway.settings.programs import GraderSettings
 
 log = structlog.get_logger(__name__)
 
-ANSWER_WITHIN = 30.0  # seconds
-LASTING = 10.0  # seconds; a connection that ends sooner is no reason to try the next one at once
-SECOND_THOUGHTS = 1.0  # seconds in which a server that has given a job up pushes the next one
+ANSWER_TIMEOUT = 30.0  # seconds
+LONG_ENOUGH = 10.0  # seconds; after a shorter connection, the next attempt waits
+RESEND_DELAY = 1.0  # seconds before results are sent again: a server that no longer wants them first pushes a job
 
-_REFUSALS = {CloseCode.PROTOCOL_ERROR, CloseCode.MESSAGE_TOO_BIG}  # of a result that will never be taken
+_REFUSALS = {CloseCode.PROTOCOL_ERROR, CloseCode.MESSAGE_TOO_BIG}  # a result that will never be accepted
 
 
 class _EndedError(Exception):
-    """A connection could not be made, or has ended too soon."""
+    """A connection failed, or ended too soon."""
 
 
 class _Answer(BaseModel):
@@ -59,18 +59,19 @@ class _Answer(BaseModel):
 async def serve(
     settings: GraderSettings, *, runner: Runner, spool: Path, self_check: SelfCheck, stop: asyncio.Event
 ) -> None:
-    """Keep a connection for each slot until told to stop; then finish what runs, or give it up.
+    """Keep a connection for each slot until ``stop`` is set.
 
-    Each connection has a spool of its own in the directory ``spool``.
+    Then running jobs may finish, and are killed after the drain timeout. Each connection has a spool of its own in the
+    directory ``spool``.
 
     Raises:
         StartError: The server refuses the token.
     """
     names = [settings.grader_id, *(f"{settings.grader_id}-{number}" for number in range(2, settings.slots + 1))]
-    lines = [
-        _Line(settings, name, HttpRunner(runner, Spool(spool / name, JobResult), self_check), stop) for name in names
+    slots = [
+        _Slot(settings, name, HttpRunner(runner, Spool(spool / name, JobResult), self_check), stop) for name in names
     ]
-    tasks = [asyncio.create_task(line.serve(), name=line.name) for line in lines]
+    tasks = [asyncio.create_task(slot.serve(), name=slot.name) for slot in slots]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
     finally:
@@ -81,19 +82,19 @@ async def serve(
 
 
 @dataclass(slots=True)
-class _Line:
-    """One slot, and its connection over and over again.
+class _Slot:
+    """One slot and its connection, which is made again whenever it breaks.
 
-    A result stays in ``results`` until the server goes on to the next job or refuses it: there is no other answer.
-    ``sent`` are those that the present connection has been told.
+    A result stays in ``results`` until the server pushes the next job or refuses the result; the protocol has no other
+    acknowledgment. ``sent`` holds the results that were sent on the present connection.
     """
 
     settings: GraderSettings
     name: str
     runner: HttpRunner
     stop: asyncio.Event
-    extended: bool = False  # the server is ours, and understands more than the original's protocol
-    has_been_taken_on: bool = False
+    extended: bool = False  # the server is ours, with extensions of the original's protocol
+    was_registered: bool = False
     has_left: bool = False
     refusal: str = ""
     socket: ClientConnection | None = None
@@ -104,24 +105,24 @@ class _Line:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def serve(self) -> None:
-        """Take jobs until told to stop; what runs then has its time to end, and is killed after that."""
+        """Take jobs until ``stop`` is set; a running job may then finish, and is killed after the drain timeout."""
         self.results = {result.job_id: result for result in self.runner.spool}
-        keeping = asyncio.create_task(self._keep())
+        connecting = asyncio.create_task(self._keep_connected())
         stopped = asyncio.create_task(self.stop.wait())
         try:
-            await asyncio.wait((keeping, stopped), return_when=asyncio.FIRST_COMPLETED)
-            if not keeping.done():
+            await asyncio.wait((connecting, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if not connecting.done():
                 await self._drain()
         finally:
-            await end(keeping, stopped)
+            await end(connecting, stopped)
             await self._abandon()
-        if not keeping.cancelled():
-            keeping.result()
+        if not connecting.cancelled():
+            connecting.result()
 
-    async def _keep(self) -> None:
-        """Connect again whenever the connection has broken. What runs goes on meanwhile."""
+    async def _keep_connected(self) -> None:
+        """Connect again whenever the connection breaks. A running job goes on meanwhile."""
         while not self.has_left:
-            async for attempt in patiently(_EndedError):
+            async for attempt in retry_forever(_EndedError):
                 with attempt:
                     await self._connect()
 
@@ -129,11 +130,11 @@ class _Line:
         """Serve one connection to its end.
 
         Raises:
-            StartError: The token has never been good.
-            _EndedError: It was a short one.
+            StartError: The server refuses a token that it has never accepted.
+            _EndedError: The connection ended too soon.
         """
         await self.runner.ready(self.stop)
-        begun = asyncio.get_running_loop().time()
+        started = asyncio.get_running_loop().time()
         try:
             async with connect(
                 self._address(),
@@ -147,52 +148,54 @@ class _Line:
                 interval = _interval(socket)
                 if (interval is not None) is not self.extended:
                     self.extended = interval is not None
-                    return  # and ask again, the way that this server understands
-                await self._converse(socket, interval or HEARTBEAT_UNTOLD)
+                    return  # connect again, with or without the extensions
+                await self._serve_connection(socket, interval or DEFAULT_HEARTBEAT)
         except (OSError, WebSocketException) as error:
             demand_trust(self.settings.api_host, error)
             log.warning("no connection to the API", grader=self.name, reason=f"{type(error).__name__}: {error}")
-        if asyncio.get_running_loop().time() - begun < LASTING:
+        if asyncio.get_running_loop().time() - started < LONG_ENOUGH:
             raise _EndedError
 
     def _address(self) -> str:
         address = f"{self.settings.api_host}/api/v1/worker_ws/{self.name}"
-        return f"{address}?{urlencode(presentation(self.settings))}" if self.extended else address
+        return f"{address}?{urlencode(grader_parameters(self.settings))}" if self.extended else address
 
-    async def _converse(self, socket: ClientConnection, interval: float) -> None:
+    async def _serve_connection(self, socket: ClientConnection, interval: float) -> None:
         try:
             if await self._register(socket):
-                async with background(_beat(socket, interval), self._tell(socket), self._leave_when_unfit(socket)):
+                async with background(
+                    _beat(socket, interval), self._send_results(socket), self._leave_when_unfit(socket)
+                ):
                     async for message in socket:
                         await self._take(socket, message)
         except* ConnectionClosed:
             pass
-        self._learn_from(socket)
+        self._handle_close(socket)
 
     async def _register(self, socket: ClientConnection) -> bool:
         message = Registration(hostname=hostname())
         if self.extended:
             running = [*([self.job_id] if self._is_busy() else []), *self.results]
             message = SocketRegistration(hostname=message.hostname, running=running)
-        async with asyncio.timeout(ANSWER_WITHIN):
-            await _say(socket, SocketMessage(type="register", args=message.model_dump()))
-            if not _is_yes(await socket.recv()):
-                await socket.wait_closed()  # the reason comes with the end
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            await _send(socket, SocketMessage(type="register", args=message.model_dump()))
+            if not _is_success(await socket.recv()):
+                await socket.wait_closed()  # the close frame has the reason
                 return False
         log.info("ready to grade", grader=self.name, way="websocket")
-        self.has_been_taken_on, self.refusal = True, ""
+        self.was_registered, self.refusal = True, ""
         return True
 
-    def _learn_from(self, socket: ClientConnection) -> None:
-        """Why a connection has ended.
+    def _handle_close(self, socket: ClientConnection) -> None:
+        """Log the reason for which a connection has ended, and forget the results that the server refuses.
 
         Raises:
-            StartError: The token has never been good.
+            StartError: The server refuses a token that it has never accepted.
         """
         if self.has_left:
             return
         code, reason = socket.close_code, socket.close_reason
-        if code == CloseCode.POLICY_VIOLATION and not self.has_been_taken_on:
+        if code == CloseCode.POLICY_VIOLATION and not self.was_registered:
             raise refused_token(self.settings.api_host)
         if code in _REFUSALS:
             for job_id in self.sent:
@@ -200,12 +203,12 @@ class _Line:
             self._forget(self.sent)
         self.sent.clear()
         refusal = f"{code} {reason}".strip()
-        if refusal != self.refusal:  # that an earlier life has not been given up yet, for one, is said once
+        if refusal != self.refusal:  # each reason is logged once; usually the server still counts on an earlier process
             self.refusal = refusal
             log.warning("connection ended", grader=self.name, reason=refusal)
 
     async def _take(self, socket: ClientConnection, message: str | bytes) -> None:
-        """Start a job. Whatever went before has arrived, or is not wanted any more."""
+        """Start a job. Its arrival means that earlier results have arrived or are no longer wanted."""
         try:
             job = JobMessage.model_validate_json(message)
         except ValidationError as error:
@@ -214,7 +217,7 @@ class _Line:
             return
         if self.stop.is_set():
             log.info("taking nothing new", grader=self.name, job=job.grading_job_id)
-            return  # it goes back when the connection closes
+            return  # the server requeues the job when the connection closes
         await self._abandon()
         self._forget(self.results)
         self.sent.clear()
@@ -225,33 +228,36 @@ class _Line:
         self.results[result.job_id] = result
         self.changed.set()
 
-    async def _tell(self, socket: ClientConnection) -> None:
-        """Report what is done, until cancelled."""
+    async def _send_results(self, socket: ClientConnection) -> None:
+        """Send results as jobs finish, until cancelled."""
         if self.results:
-            await asyncio.sleep(SECOND_THOUGHTS)
+            await asyncio.sleep(RESEND_DELAY)
         while True:
-            await self._until(self._untold)
-            for result in self._untold():
+            await self._wait_until(self._unsent)
+            for result in self._unsent():
                 args = result.body(extended=self.extended)
-                await _say(socket, SocketMessage(type="job_result", args=args))
+                await _send(socket, SocketMessage(type="job_result", args=args))
                 self.sent[result.job_id] = result
             self.changed.set()
 
     async def _leave_when_unfit(self, socket: ClientConnection) -> None:
-        """Close the connection when no job is wanted: who has it may send one at any time."""
-        while not self.runner.self_check.reason or self._is_busy() or self._untold():  # noqa: ASYNC110 - a disk tells nobody
-            await asyncio.sleep(LOOK)
+        """Close the idle connection when the self-check fails: the server may push a job on it at any time."""
+        while not self.runner.self_check.reason or self._is_busy() or self._unsent():  # noqa: ASYNC110 - disks send no events
+            await asyncio.sleep(CHECK_INTERVAL)
         await socket.close()
 
     async def _drain(self) -> None:
-        """Let the job end and be told, for as long as there is time, and close: on our own server that is a goodbye."""
+        """Let the running job finish and send its result, within the drain timeout, then close the connection.
+
+        Our own server takes a clean close as a sign-off, and gives a killed job to another grader.
+        """
         if self._is_busy():
             log.info("draining", grader=self.name, job=self.job_id, seconds=self.settings.drain_timeout)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.settings.drain_timeout):
                 if self.running:
                     await asyncio.wait([self.running])
-                await self._until(lambda: not self._untold())
+                await self._wait_until(lambda: not self._unsent())
         await self._abandon()
         self.has_left = True
         if self.socket:
@@ -268,7 +274,7 @@ class _Line:
     def _is_busy(self) -> bool:
         return self.running is not None and not self.running.done()
 
-    def _untold(self) -> list[JobResult]:
+    def _unsent(self) -> list[JobResult]:
         return [result for job_id, result in self.results.items() if self.sent.get(job_id) is not result]
 
     def _forget(self, job_ids: Iterable[str]) -> None:
@@ -277,14 +283,14 @@ class _Line:
                 self.runner.spool.remove(result)
         self.changed.set()
 
-    async def _until(self, condition: Callable[[], object]) -> None:
+    async def _wait_until(self, condition: Callable[[], object]) -> None:
         while not condition():
             self.changed.clear()
             await self.changed.wait()
 
 
 async def _beat(socket: ClientConnection, interval: float) -> None:
-    """Ping at intervals; a connection whose other end does not answer is cut."""
+    """Ping at intervals; abort the connection if the server does not answer."""
     while True:
         try:
             async with asyncio.timeout(2 * interval):
@@ -296,17 +302,17 @@ async def _beat(socket: ClientConnection, interval: float) -> None:
         await asyncio.sleep(interval)
 
 
-async def _say(socket: ClientConnection, message: SocketMessage) -> None:
+async def _send(socket: ClientConnection, message: SocketMessage) -> None:
     await socket.send(json.dumps(message.model_dump()))
 
 
 def _interval(socket: ClientConnection) -> float | None:
-    """Seconds between heartbeats; None from a server that does not say, which is none of ours."""
-    told = socket.response.headers.get(INTERVAL_HEADER) if socket.response else None
-    return float(told) if told else None
+    """Return the seconds between heartbeats that the server asks for; None if it is not our own server."""
+    text = socket.response.headers.get(INTERVAL_HEADER) if socket.response else None
+    return float(text) if text else None
 
 
-def _is_yes(answer: str | bytes) -> bool:
+def _is_success(answer: str | bytes) -> bool:
     try:
         return _Answer.model_validate_json(answer).success
     except ValidationError:

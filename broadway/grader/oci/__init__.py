@@ -1,1 +1,1 @@
-"""Stages as containers of an OCI runtime, with no daemon between; a Docker Engine only gives images."""
+"""Stages as containers of an OCI runtime, without a daemon; a Docker Engine provides images and network stages."""

@@ -1,4 +1,4 @@
-"""Whom an image's ``USER`` names, by its own passwd and group files, as Docker reads them."""
+"""The user that an image's ``USER`` names, found in the image's passwd and group files as by Docker."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ class UnknownUserError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Who a container's first process is."""
+    """The user and groups of a container's first process."""
 
     uid: int
     gid: int
@@ -21,10 +21,10 @@ class User:
 
 
 def resolve(text: str, *, passwd: str, group: str) -> User:
-    """The user that ``name``, ``uid``, ``name:group`` or ``uid:gid`` means; root if it is empty.
+    """Return the user for ``name``, ``uid``, ``name:group`` or ``uid:gid``; root if the text is empty.
 
     Raises:
-        UnknownUserError: A name is in neither of the files.
+        UnknownUserError: The passwd or group file has no such name.
     """
     user, _, own_group = (text or "0").partition(":")
     entry = next((fields for fields in _entries(passwd, 6) if user in (fields[0], fields[2])), None)
@@ -51,9 +51,9 @@ def _memberships(name: str, group: str) -> Iterator[int]:
             yield int(fields[2])
 
 
-def _entries(text: str, least: int) -> Iterator[list[str]]:
-    """The lines that have at least so many fields, with numbers where they belong."""
+def _entries(text: str, min_fields: int) -> Iterator[list[str]]:
+    """Yield the fields of each line that has at min_fields ``min_fields`` of them, with numbers where ids belong."""
     for line in text.splitlines():
         fields = line.strip().split(":")
-        if len(fields) >= least and fields[2].isdigit() and (least <= 4 or fields[3].isdigit()):  # noqa: PLR2004
+        if len(fields) >= min_fields and fields[2].isdigit() and (min_fields <= 4 or fields[3].isdigit()):  # noqa: PLR2004
             yield fields

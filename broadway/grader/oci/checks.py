@@ -1,4 +1,4 @@
-"""What an engine refuses before it makes a container, in its words."""
+"""Checks of an engine before it creates a container, with the engine's own error texts."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -9,23 +9,23 @@ from broadway.domain.job import FaultPhase
 from broadway.grader.oci.spec import ImageConfig, command
 from broadway.grader.ports import ContainerError, Mount
 
-LEAST_MEMORY = 6 * 1024 * 1024  # bytes
-LONGEST_NAME = 64  # bytes of a host's name
+MIN_MEMORY = 6 * 1024 * 1024  # bytes
+MAX_HOSTNAME = 64  # bytes of a host's name
 
 
 def check_stage(stage: Stage, options: Mapping[str, Any], image: ImageConfig, mounts: Sequence[Mount]) -> None:
-    """Make sure that a stage's container can be made.
+    """Make sure that a stage's container can be created.
 
     Raises:
-        ContainerError: It cannot, and would not on another grader, unless what it shares with the host is not there.
+        ContainerError: It cannot be created. Not retryable, unless a host mount is missing.
     """
     if fault := _refused(options, image):
         raise ContainerError(f"image {stage.image}: {fault}", phase=FaultPhase.CREATE, retryable=False)
     if fault := _impossible(stage):
-        what = f"image {stage.image}, entrypoint {stage.entrypoint}"[:400]
-        raise ContainerError(f"{what}: {fault}", phase=FaultPhase.START, retryable=False)
+        subject = f"image {stage.image}, entrypoint {stage.entrypoint}"[:400]
+        raise ContainerError(f"{subject}: {fault}", phase=FaultPhase.START, retryable=False)
     if not all(mount.source.exists() for mount in mounts):
-        reason = f"image {stage.image}: what it is to share with the host is not there"
+        reason = f"image {stage.image}: a file or directory to mount does not exist"
         raise ContainerError(reason, phase=FaultPhase.CREATE, retryable=True)
 
 
@@ -33,12 +33,12 @@ def _refused(options: Mapping[str, Any], image: ImageConfig) -> str:
     host = options["host_config"]
     if not command(options, image):
         return "No command specified"
-    if host["mem_limit"] < LEAST_MEMORY:
+    if host["mem_limit"] < MIN_MEMORY:
         return "Minimum memory limit allowed is 6MB"
     if any(not name for name in options["environment"]):
         return "invalid environment variable"
     cpus = host.get("cpuset_cpus")
-    if cpus and not _are_here(cpus):
+    if cpus and not _are_available(cpus):
         return f"Requested CPUs are not available - requested {cpus}"
     return ""
 
@@ -48,20 +48,20 @@ def _impossible(stage: Stage) -> str:
         return "invalid environment variable"
     if "\0" in "".join(stage.entrypoint):
         return "invalid argument"
-    if len(stage.hostname.encode()) > LONGEST_NAME:
+    if len(stage.hostname.encode()) > MAX_HOSTNAME:
         return "sethostname: invalid argument"
     return ""
 
 
-def _are_here(cpus: str) -> bool:
-    """Whether all of a list such as 0-2,7 are CPUs that this process may use."""
-    wanted: set[int] = set()
+def _are_available(cpus: str) -> bool:
+    """Return True if this process may use all CPUs of a list such as 0-2,7."""
+    requested: set[int] = set()
     for part in cpus.split(","):
         first, _, last = part.partition("-")
-        if not (first.isdigit() and (last or first).isdigit()) or int(last or first) > _MOST_CPUS:
+        if not (first.isdigit() and (last or first).isdigit()) or int(last or first) > _MAX_CPU:
             return False
-        wanted.update(range(int(first), int(last or first) + 1))
-    return wanted <= os.sched_getaffinity(0)
+        requested.update(range(int(first), int(last or first) + 1))
+    return requested <= os.sched_getaffinity(0)
 
 
-_MOST_CPUS = 65535
+_MAX_CPU = 65535

@@ -1,4 +1,4 @@
-"""One container: started by an OCI runtime on an overlay of its image, followed, killed, removed without a trace."""
+"""One container: started by an OCI runtime on an overlay of its image, followed to its end, and removed."""
 
 import asyncio
 import contextlib
@@ -27,18 +27,18 @@ from broadway.grader.sandbox.output import OutputLog
 KILL_GRACE = 30.0  # seconds that killed processes may take to end
 _CHUNK = 64 * 1024
 _OWNER = "owner.json"
-_HYBRID = f"{ROOT}/unified"  # version 2 beside version 1
+_HYBRID = f"{ROOT}/unified"  # control groups of version 2 beside version 1
 _IGNORED_BY_PYTHON = [signal.SIGPIPE, signal.SIGXFSZ]
 _EXITED_BY_SIGNAL = 128
 
 
 class StartError(Exception):
-    """The runtime did not start it; the text is its own."""
+    """The runtime did not start a container; the text is the runtime's."""
 
 
 @dataclass(slots=True)
 class Container:
-    """One stage's container. What blocks is to be called in threads, the rest in the event loop."""
+    """One stage's container. Methods that block must be called in threads, and all others in the event loop."""
 
     runtime: Runtime
     name: str
@@ -49,10 +49,10 @@ class Container:
     output_limit: int
     started: asyncio.Future[int] = field(init=False)  # nanoseconds since the epoch
     ended: asyncio.Future[int] = field(init=False)  # the exit code, above 128 for signals
-    created_at: float = 0.0  # on the monotonic clock; 0 if it was not
+    created_at: float = 0.0  # on the monotonic clock; 0 until it is created
     finished_at: int = 0  # nanoseconds since the epoch
     flooded: bool = False
-    _pid: int = 0  # the runtime's
+    _pid: int = 0  # the runtime's process
     _init: int = 0  # the container's first process
     _group: Group = field(init=False)
     _readers: dict[int, Callable[[], None]] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Container:
     _loop: asyncio.AbstractEventLoop = field(init=False)
     _is_ours: bool = False
     _is_killed: bool = False
-    _disk: int | None = None  # a descriptor of the file system that it writes to, which nobody else sees
+    _disk: int | None = None  # a descriptor of its file system for writes, whose mount is private
 
     def __post_init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -72,12 +72,12 @@ class Container:
         return self.runtime.state / self.name
 
     def start(self) -> None:
-        """Make it and start it; blocks. The calling thread has to end after it.
+        """Create and start the container; blocks. The calling thread must end afterwards.
 
         Raises:
-            FileExistsError: There is one of that name.
+            FileExistsError: A container of that name exists.
             UnknownUserError: The image names a user that it does not have.
-            OSError: The host has no room, or no right.
+            OSError: The host has no space left, or refuses.
         """
         self._create()
         self.created_at = time.monotonic()
@@ -92,11 +92,11 @@ class Container:
         self._group.create(self.options["host_config"])
 
     def _start(self) -> None:
-        """Start the runtime, with mounts and in a group that the calling thread gets for it."""
+        """Start the runtime with the mounts and control group of the calling thread."""
         kernel.own_mounts()
         if not is_unified():
             with contextlib.suppress(FileNotFoundError):
-                kernel.mount(str(ROOT), _HYBRID, "", kernel.Mounting.BIND)  # crun refuses to see it
+                kernel.mount(str(ROOT), _HYBRID, "", kernel.Mounting.BIND)  # crun refuses to run if it finds this mount
         files = self.directory / "files"
         self._mount(files)
         _write(f"{files}/hostname", f"{self.options['hostname']}\n")
@@ -108,7 +108,7 @@ class Container:
         self._pid = self._spawn(files)
 
     def follow(self) -> None:
-        """Begin to follow what was started: the output, the start, the end."""
+        """Begin to follow the output, the start and the end of the container."""
         self._close_writers()
         end = os.pidfd_open(self._pid)
         self._readers[end] = partial(self._end, end)
@@ -116,7 +116,7 @@ class Container:
             self._loop.add_reader(descriptor, act)
 
     def kill(self) -> bool:
-        """Kill it. False if it had ended by itself."""
+        """Kill the container; return False if it had ended by itself."""
         if self.ended.done():
             return False
         with contextlib.suppress(OSError):
@@ -130,24 +130,24 @@ class Container:
         return False
 
     def is_full(self) -> bool:
-        """Whether it has written all that it may outside of its mounts."""
+        """Return True if its file system, apart from its mounts, is full."""
         if self._disk is None:
             return False
         found = os.fstatvfs(self._disk)
         return found.f_bavail == 0 or found.f_favail == 0
 
     def settle(self) -> tuple[Account, str | None]:
-        """What it has used, and what the runtime says went wrong with it, if anything did; it is removed; blocks.
+        """Remove the container; return its resource usage and the runtime's last error, if there is one; blocks.
 
         Raises:
-            OSError: Something of it is still there.
+            OSError: The container was not removed completely.
         """
-        told = self._group.account(), read_error(self.directory / "log")
+        results = self._group.account(), read_error(self.directory / "log")
         self.remove()
-        return told
+        return results
 
     def close(self) -> None:
-        """Follow it no longer."""
+        """Stop following the container."""
         self._close_disk()
         self._close_writers()
         for descriptor in list(self._readers):
@@ -155,14 +155,14 @@ class Container:
 
     @property
     def is_removed(self) -> bool:
-        """Whether nothing is here that was made for it."""
+        """True if none of the container's files and groups exist."""
         return not self._is_ours
 
     def remove(self) -> None:
-        """Kill what is left of it, and remove all that was made for it; blocks.
+        """Kill the container's processes, and remove its files and groups; blocks.
 
         Raises:
-            OSError: Something of it is still there.
+            OSError: The container was not removed completely.
         """
         self._close_disk()
         if not self._is_ours:
@@ -185,15 +185,15 @@ class Container:
         mount_overlay(self.image.layers, files / "root", upper=files / "upper", work=files / "work")
 
     def _open_pipes(self, user: Mapping[str, int]) -> None:
-        """Its output, and the runtime's word that it runs. Whoever it is may open its own output again."""
+        """Open the pipes for its output, which its user may open again, and the pipe that reports its start."""
         for stream in (1, 2):
             reader, writer = os.pipe2(os.O_CLOEXEC)
             self._readers[reader] = partial(self._read, stream, reader)
             self._writers.append(writer)
             os.set_blocking(reader, False)
             os.fchown(writer, user["uid"], user["gid"])
-        word = os.open(self.directory / "pid", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        self._readers[word] = partial(self._begin, word)
+        pid = os.open(self.directory / "pid", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._readers[pid] = partial(self._begin, pid)
 
     def _spawn(self, files: Path) -> int:
         place = self.directory
@@ -243,7 +243,7 @@ class Container:
         self.ended.set_result(code if code >= 0 else _EXITED_BY_SIGNAL - code)
 
     def _drain(self) -> None:
-        """Take what is in the pipes; nobody writes to them any more."""
+        """Read the rest of the pipes, whose writers have ended."""
         for descriptor, act in list(self._readers.items()):
             while descriptor in self._readers and self.output.total <= self.output_limit and _is_ready(descriptor):
                 act()
@@ -275,7 +275,7 @@ class Container:
 
 
 def _write(file: str, content: object) -> None:
-    """Write a new file: a text, or anything else as JSON."""
+    """Write a new file from a text, or from any other value as JSON."""
     text = content if isinstance(content, str) else json.dumps(content)
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     with os.fdopen(descriptor, "wb", buffering=0) as opened:
@@ -287,7 +287,7 @@ def _is_ready(descriptor: int) -> bool:
 
 
 def read_error(log: Path) -> str | None:
-    """The last error in a runtime's log of JSON lines."""
+    """Return the last error in a runtime's log of JSON lines, or None."""
     try:
         lines = log.read_text(errors="replace").splitlines()
     except FileNotFoundError:
@@ -301,7 +301,7 @@ def read_error(log: Path) -> str | None:
 
 
 def _remove(directory: Path) -> None:
-    """Remove a directory of the state. What was mounted in it nobody but the container has seen."""
+    """Remove a container's directory of the state. The mounts in it ended with the container's mount namespace."""
     try:
         for name in (_OWNER, "pid", "log"):
             with contextlib.suppress(FileNotFoundError):
@@ -313,19 +313,19 @@ def _remove(directory: Path) -> None:
 
 
 def owner(directory: Path) -> tuple[str, str] | None:
-    """Whose container has a directory of the state: the grader's id, and its life. None if nobody has said so yet."""
+    """Return the grader id and process identity of a container's owner, or None if they are not written yet."""
     try:
-        told = json.loads((directory / _OWNER).read_text())
-        return str(told["grader"]), str(told["boot"])
+        found = json.loads((directory / _OWNER).read_text())
+        return str(found["grader"]), str(found["boot"])
     except (OSError, ValueError, KeyError):
         return None
 
 
 def remove_abandoned(directory: Path) -> None:
-    """Remove another grader's container, by its directory in the state; blocks.
+    """Remove another grader's container, by its directory of the state; blocks.
 
     Raises:
-        OSError: Something of it is still there.
+        OSError: The container was not removed completely.
     """
     abandoned = group(directory.name)
     abandoned.kill()
@@ -335,7 +335,7 @@ def remove_abandoned(directory: Path) -> None:
 
 
 def run_alone(call: Callable[[], None]) -> "asyncio.Future[None]":
-    """Begin a call in a thread that ends after it, whatever it has made of itself."""
+    """Begin a call in a thread of its own, whose namespaces end with it."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
 
@@ -347,7 +347,7 @@ def run_alone(call: Callable[[], None]) -> "asyncio.Future[None]":
         error = None
         try:
             call()
-        except Exception as raised:  # noqa: BLE001 - whoever awaits gets it
+        except Exception as raised:  # noqa: BLE001 - raised again where the future is awaited
             error = raised
         loop.call_soon_threadsafe(finish, error)
 

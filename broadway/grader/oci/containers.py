@@ -1,7 +1,6 @@
-"""Stages as containers of an OCI runtime, with no daemon between: what a stage costs is what it does.
+"""Stages as containers of an OCI runtime, without a daemon, whose overhead would exceed a small stage's work.
 
-The engine, if there is one, gives the images, and runs the stages that ask for what only it has: a network, or
-privileges.
+The engine, if there is one, provides the images, and runs the stages that need its features: a network, or privileges.
 """
 
 import asyncio
@@ -31,30 +30,30 @@ from broadway.grader.oci.library import Library
 from broadway.grader.oci.sources import Layout
 from broadway.grader.oci.spec import command
 from broadway.grader.ports import ContainerError, KilledFor, Labels, Limits, Mount, Size, StageRun, Upcoming
-from broadway.grader.sandbox.disk_watch import LOOK_EVERY
+from broadway.grader.sandbox.disk_watch import CHECK_INTERVAL
 from broadway.grader.sandbox.output import OutputLog
 from broadway.grader.sandbox.profile import container_options
 from broadway.runtime.cancellation import end, finish
 
 log = structlog.get_logger(__name__)
 
-NAME = "oci"  # as the grader's --runtime
+NAME = "oci"  # the value of the grader's option --runtime
 START_WITHIN = 60.0  # seconds
 KILL_WITHIN = 30.0  # seconds that a killed container may take to end
-NOBODY_ELSE_FOR = 60.0  # seconds after which a directory whose owner is not known is nobody's
+ABANDONED_AFTER = 60.0  # seconds after which a directory without an owner is abandoned
 
 _NANO = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class OciOptions:
-    """How containers are made.
+    """Options for the creation of containers.
 
     Args:
         program: The OCI runtime: a name on the PATH, or a path.
-        layout: A directory in the OCI image layout, to take images from. Then there is no engine at all.
-        unused_for: Seconds after which an unpacked image that nobody uses is removed.
-        size: What a container may store outside of its mounts, in memory, and never more than its limit of disk.
+        layout: A directory in the OCI image layout as the source of images, instead of an engine.
+        unused_for: Seconds after which an unused unpacked image is removed.
+        size: The capacity of a container's root file system, which is in memory; at most its disk limit.
     """
 
     program: str = "crun"
@@ -67,7 +66,7 @@ _DEFAULT = OciOptions()
 
 
 class OciContainers:
-    """An OCI runtime as the grader sees it."""
+    """The port ``Containers`` for an OCI runtime."""
 
     def __init__(self, runtime: Runtime, library: Library, *, limits: Limits, engine: DockerContainers | None) -> None:
         self._runtime = runtime
@@ -86,13 +85,13 @@ class OciContainers:
         docker_host: str | None = None,
         options: OciOptions = _DEFAULT,
     ) -> AsyncIterator[Self]:
-        """Make sure that this host can, and connect to the engine, unless images come from a layout.
+        """Check and prepare this host, and connect to the engine, unless images come from a layout.
 
         ``slots`` stages may run at a time. Images are unpacked below ``work_dir``. ``docker_host`` is as for
         ``DockerContainers``.
 
         Raises:
-            ContainerError: It cannot, and the text says what is missing; or no engine answers.
+            ContainerError: The host lacks something, which the text names; or no engine answers.
         """
         work_dir = work_dir.absolute()
         async with contextlib.AsyncExitStack() as stack:
@@ -110,11 +109,11 @@ class OciContainers:
             store = await asyncio.to_thread(Store, work_dir / "images")
             library = Library(store, engine=engine, layout=layout, unused_for=options.unused_for)
             stack.callback(library.close)
-            keeper = asyncio.create_task(library.keep_small())
+            collector = asyncio.create_task(library.keep_small())
             try:
                 yield cls(runtime, library, limits=limits, engine=engine)
             finally:
-                await finish(end(keeper))
+                await finish(end(collector))
 
     async def ping(self) -> None:
         """See ``Containers``."""
@@ -122,7 +121,7 @@ class OciContainers:
             await self._engine.ping()
 
     async def ensure_images(self, images: Sequence[str]) -> Mapping[str, float]:
-        """See ``Containers``. Images that are unpacked cost the engine a look now and then."""
+        """See ``Containers``. For unpacked images, the engine is asked only from time to time."""
         names = list(dict.fromkeys(images))
         pulled = await self._engine.ensure_images(names) if self._engine else {}
         unpacked = await asyncio.gather(*map(self._unpack, names))
@@ -134,11 +133,11 @@ class OciContainers:
         *,
         mounts: Sequence[Mount],
         labels: Labels,
-        upcoming: Upcoming | None = None,  # noqa: ARG002 - making a container takes too little to be done ahead
+        upcoming: Upcoming | None = None,  # noqa: ARG002 - creation is too fast to be worth doing ahead
     ) -> StageRun:
         """See ``Containers``."""
         if stage.privileged or (stage.has_network and self._limits.allow_network):
-            return await self._of_the_engine(stage).run(stage, mounts=mounts, labels=labels)
+            return await self._require_engine(stage).run(stage, mounts=mounts, labels=labels)
         async with self._library.use(stage.image) as image:
             options = container_options(stage, labels, limits=self._limits, mounts=mounts, hosts=self._runtime.hosts)
             check_stage(stage, options, image.config, mounts)
@@ -151,10 +150,10 @@ class OciContainers:
                     await finish(self._discard(container))
 
     async def dismiss(self, upcoming: Upcoming) -> None:
-        """See ``Containers``. Nothing is done ahead."""
+        """See ``Containers``. No container is created ahead."""
 
     async def remove_orphans(self, is_orphan: Callable[[str, str], bool]) -> int:
-        """See ``Containers``. Those that cannot be removed are left for the next call."""
+        """See ``Containers``. Containers that cannot be removed are left for the next call."""
         found = [each for each in self._runtime.state.iterdir() if _is_abandoned(each, is_orphan)]
         for directory in found:
             try:
@@ -164,16 +163,20 @@ class OciContainers:
         return len(found) + (await self._engine.remove_orphans(is_orphan) if self._engine else 0)
 
     async def _unpack(self, image: str) -> float:
-        begun = time.monotonic()
+        began = time.monotonic()
         await self._library.ensure(image)
-        return time.monotonic() - begun
+        return time.monotonic() - began
 
-    def _of_the_engine(self, stage: Stage) -> DockerContainers:
-        """The engine, for what only it can do."""
+    def _require_engine(self, stage: Stage) -> DockerContainers:
+        """Return the engine, for a stage that needs one of its features.
+
+        Raises:
+            ContainerError: This grader has no engine.
+        """
         if self._engine:
             return self._engine
-        what = "a privileged container" if stage.privileged else "a network"
-        reason = f"the stage asks for {what}, which --runtime {NAME} leaves to an engine, and this grader has none"
+        feature = "a privileged container" if stage.privileged else "a network"
+        reason = f"the stage asks for {feature}, which --runtime {NAME} leaves to an engine, and this grader has none"
         raise ContainerError(reason, phase=FaultPhase.CREATE, retryable=False)
 
     def _container(self, image: Image, options: dict[str, Any], labels: Labels) -> Container:
@@ -189,16 +192,16 @@ class OciContainers:
         )
 
     async def _run(self, container: Container, stage: Stage, image: Image) -> StageRun:
-        begun = time.monotonic()
+        began = time.monotonic()
         await self._start(container, stage)
         running = time.monotonic()
-        killed_for = await self._kill_when_due(container, stage)
+        killed_for = await self._wait_until_due(container, stage)
         exit_code = container.ended.result()
         if exit_code and not killed_for and container.is_full():
-            killed_for = KilledFor.DISK  # it gave up by itself
-        account, told = await self._settle(container, stage)
-        if told is not None and exit_code:
-            raise self._start_fault(StartError(told), container, stage)
+            killed_for = KilledFor.DISK  # its program failed on a full disk
+        account, problem = await self._settle(container, stage)
+        if problem is not None and exit_code:
+            raise self._start_fault(StartError(problem), container, stage)
         text, streams = container.output.kept() if stage.logs else ("", [])
         started_at, finished_at = _time(container.started.result()), _time(container.finished_at)
         oom_killed = bool(account.oom_kills)
@@ -214,7 +217,7 @@ class OciContainers:
             state=_state(exit_code, started_at, finished_at, oom_killed=oom_killed),
             usage=Usage(
                 image=image.id,
-                create_seconds=container.created_at - begun,
+                create_seconds=container.created_at - began,
                 start_seconds=running - container.created_at,
                 cpu_seconds=account.cpu_seconds,
                 peak_memory=account.peak_memory,
@@ -229,7 +232,7 @@ class OciContainers:
             raise ContainerError(reason, phase=FaultPhase.COLLECT, retryable=True) from error
 
     async def _start(self, container: Container, stage: Stage) -> None:
-        """Return once its first process runs."""
+        """Start a container, and return once its first process runs."""
         try:
             await finish(run_alone(container.start))
         except (OSError, UnknownUserError) as error:
@@ -238,14 +241,14 @@ class OciContainers:
         both = {container.started, container.ended}
         await asyncio.wait(both, timeout=START_WITHIN, return_when=asyncio.FIRST_COMPLETED)
         if not container.started.done():
-            _, told = await self._settle(container, stage)
-            raise self._start_fault(StartError(told or "the runtime did not start it"), container, stage)
+            _, problem = await self._settle(container, stage)
+            raise self._start_fault(StartError(problem or "the runtime did not start it"), container, stage)
 
-    async def _kill_when_due(self, container: Container, stage: Stage) -> KilledFor | None:
-        """Wait for the end, or make it come when its time is up or its disk is full; which of them it was."""
+    async def _wait_until_due(self, container: Container, stage: Stage) -> KilledFor | None:
+        """Wait for the end, kill the container when its time is up or its disk full, and return the reason."""
         deadline = time.monotonic() + stage.timeout
         while not (container.ended.done() or container.is_full()) and (left := deadline - time.monotonic()) > 0:
-            await asyncio.wait({container.ended}, timeout=min(left, LOOK_EVERY))
+            await asyncio.wait({container.ended}, timeout=min(left, CHECK_INTERVAL))
         reason = KilledFor.DISK if container.is_full() else KilledFor.TIME
         killed = container.kill()
         await asyncio.wait({container.ended}, timeout=KILL_WITHIN)
@@ -255,15 +258,15 @@ class OciContainers:
         return reason if killed else None
 
     def _start_fault(self, error: Exception, container: Container, stage: Stage) -> ContainerError:
-        what = f"image {stage.image}"
+        subject = f"image {stage.image}"
         if not container.created_at:
-            reason = f"{what}: the container could not be made ({describe(error)})"
+            reason = f"{subject}: the container could not be made ({describe(error)})"
             return ContainerError(reason, phase=FaultPhase.CREATE, retryable=True)
         program = (command(container.options, container.image.config) or [""])[0]
-        return start_fault(error, f"{what}, entrypoint {stage.entrypoint}"[:400], program)
+        return start_fault(error, f"{subject}, entrypoint {stage.entrypoint}"[:400], program)
 
     async def _discard(self, container: Container) -> None:
-        """Remove a container. What cannot be removed stays, for ``remove_orphans`` of a later life."""
+        """Remove a container; if that fails, ``remove_orphans`` of a later process removes it."""
         try:
             await asyncio.to_thread(container.remove)
         except OSError as error:
@@ -271,11 +274,11 @@ class OciContainers:
 
 
 def _is_abandoned(directory: Path, is_orphan: Callable[[str, str], bool]) -> bool:
-    whose = owner(directory)
-    if whose:
-        return is_orphan(*whose)
+    found = owner(directory)
+    if found:
+        return is_orphan(*found)
     try:
-        return time.time() - directory.stat().st_mtime > NOBODY_ELSE_FOR
+        return time.time() - directory.stat().st_mtime > ABANDONED_AFTER
     except FileNotFoundError:
         return False
 
@@ -285,7 +288,7 @@ def _time(nanoseconds: int) -> datetime:
 
 
 def _state(exit_code: int, started_at: datetime, finished_at: datetime, *, oom_killed: bool) -> dict[str, Any]:
-    """In the shape of an engine's account."""
+    """Return a container's final state in the format of an engine."""
     return {
         "Status": "exited",
         "Running": False,

@@ -1,4 +1,4 @@
-"""What goes wrong with a container, in an engine's words, so that a job's reader need not know the difference."""
+"""Errors of the runtime in an engine's words, so that the reader of a result sees no difference."""
 
 import re
 
@@ -9,33 +9,33 @@ from broadway.grader.ports import ContainerError
 
 _NOT_FOUND = re.compile(r"executable file .* not found")
 _REFUSED = re.compile(r"^(open executable|exec).*: ([A-Z][a-z ]+)$")
-_REASONS = {"Operation not permitted": "permission denied"}  # what crun says of a directory
+_REASONS = {"Operation not permitted": "permission denied"}  # crun's error for a directory
 _STAGES_FAULT = re.compile(r"sethostname|chdir|cwd")
 _PATHS = re.compile(r"`[^`]*`|/\S+")
 
 
-def start_fault(error: Exception, what: str, program: str) -> ContainerError:
-    """An error of starting, without what it tells of the host."""
+def start_fault(error: Exception, subject: str, program: str) -> ContainerError:
+    """Translate an error at the start of a container for the reader of a result, without details of the host."""
     if isinstance(error, UnknownUserError):
-        return ContainerError(f"{what}: {error}", phase=FaultPhase.START, retryable=False)
+        return ContainerError(f"{subject}: {error}", phase=FaultPhase.START, retryable=False)
     if not isinstance(error, StartError):
-        reason = f"{what}: the container could not be made ({describe(error)})"
+        reason = f"{subject}: the container could not be made ({describe(error)})"
         return ContainerError(reason, phase=FaultPhase.START, retryable=True)
     text = str(error)
     cause = _cause(text, program)
     is_stages = cause is not None or bool(_STAGES_FAULT.search(text))
     return ContainerError(
-        f"{what}: {cause or _PATHS.sub('...', text)}"[:800], phase=FaultPhase.START, retryable=not is_stages
+        f"{subject}: {cause or _PATHS.sub('...', text)}"[:800], phase=FaultPhase.START, retryable=not is_stages
     )
 
 
 def describe(error: Exception) -> str:
-    """An error of the system without its path."""
+    """Describe an error without the path in it."""
     return (error.strerror or type(error).__name__) if isinstance(error, OSError) else type(error).__name__
 
 
 def _cause(text: str, program: str) -> str | None:
-    """Why a program could not be executed; None if it was something else."""
+    """Return the reason for which a program could not be executed; None for any other error."""
     if _NOT_FOUND.search(text):
         where = f"stat {program}: no such file or directory" if "/" in program else "executable file not found in $PATH"
         return f'exec: "{program}": {where}'

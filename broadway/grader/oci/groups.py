@@ -1,4 +1,4 @@
-"""The control group of one container: its limits, what it has used, and the end of all that is in it."""
+"""The control group of one container: its limits, its resource usage, and the end of its processes."""
 
 import contextlib
 import os
@@ -14,22 +14,22 @@ from broadway.grader.sandbox import cgroups
 from broadway.grader.sandbox.cgroups import ROOT, kill, processes
 
 OURS = "broadway-oci"
-OWN = ("cpu", "cpuacct", "memory", "pids")  # hierarchies of version 1 with a group for each container
-ASKED = "cpuset"  # … and where a stage asks for it
-SHARED = "devices"  # … and with one for all of them
+OWN = ("cpu", "cpuacct", "memory", "pids")  # hierarchies of version 1 with one group for each container
+OPTIONAL = "cpuset"  # the hierarchy with a group only for stages that ask for certain CPUs
+SHARED = "devices"  # the hierarchy with one group for all containers
 NEEDED = (*OWN, SHARED)
-PERIOD = 100_000  # microseconds over which a CPU quota counts
+PERIOD = 100_000  # microseconds of the period of a CPU quota
 _NANO, _MICRO = 1e-9, 1e-6
-DYING = 0.002  # seconds between two looks at processes that were killed
+KILL_INTERVAL = 0.002  # seconds between checks of killed processes
 
-# Of a container's devices: what may be made, as every engine has it, and what may be used.
+# The device nodes that a container may make, as with every engine, and the devices that it may use.
 DEVICES = ("c *:* m", "b *:* m", "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", "c 5:0 rwm",
            "c 5:1 rwm", "c 5:2 rwm", "c 136:* rwm")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What the processes of a group have used: seconds, and bytes at their highest. None for what is not known."""
+    """The resource usage of a group: CPU time in seconds, and peak memory in bytes. None for unknown values."""
 
     cpu_seconds: float | None
     peak_memory: int | None
@@ -44,45 +44,45 @@ class Group(ABC):
 
     @property
     def path(self) -> str:
-        """For a runtime that makes the group itself."""
+        """The path for a runtime that creates the group itself."""
         return f"/{OURS}/{self.name}/{UnifiedGroup.INNER}"
 
     @abstractmethod
     def create(self, host_config: Mapping[str, Any]) -> None:
-        """Make it, with the limits that are in the SDK's words.
+        """Create the group with the limits in ``host_config``, which has the SDK's format.
 
         Raises:
-            OSError: That is not possible.
+            OSError: The system refuses.
         """
 
     @abstractmethod
     def enter(self) -> None:
-        """Put the calling thread into it, if the runtime that it is about to start does not make groups itself."""
+        """Move the calling thread into the group, if the runtime does not create groups itself."""
 
     @abstractmethod
     def mounts(self) -> list[dict[str, Any]]:
-        """What a container sees of it, in the words of the runtime's specification."""
+        """Return the mounts that show the group to its container, in the format of the runtime's specification."""
 
     @abstractmethod
     def directories(self) -> list[Path]:
-        """All of it, the deepest first."""
+        """Return the directories of the group, the deepest first."""
 
     @abstractmethod
     def account(self) -> Account:
-        """What its processes have used."""
+        """Return the resource usage of its processes."""
 
     def kill(self) -> bool:
-        """Kill all that is in it. Whether there was anything."""
+        """Kill all processes of the group; return True if there were any."""
         found = set(processes(self.directories()))
         for pid in found:
             kill(pid, f"/{OURS}/{self.name}")
         return bool(found)
 
     def remove(self, *, within: float) -> None:
-        """Kill what is in it, and give it back.
+        """Kill the processes of the group, and remove it.
 
         Raises:
-            OSError: What is in it did not end in so many seconds.
+            OSError: The group could not be removed within ``within`` seconds.
         """
         deadline = time.monotonic() + within
         while True:
@@ -94,18 +94,18 @@ class Group(ABC):
                 if time.monotonic() > deadline:
                     raise
                 self.kill()
-                time.sleep(DYING)
+                time.sleep(KILL_INTERVAL)
             else:
                 return
 
 
 def is_in(pid: int, name: str) -> bool:
-    """Whether a process is in a container's group."""
+    """Return True if a process is in a container's group."""
     return cgroups.is_in(pid, f"/{OURS}/{name}")
 
 
 class LegacyGroup(Group):
-    """In version 1: a directory in each hierarchy, made here. A thread enters; what it starts is born there."""
+    """A group in version 1: a directory in each hierarchy. A thread enters it, and its child processes inherit it."""
 
     def create(self, host_config: Mapping[str, Any]) -> None:
         for hierarchy, values in _legacy_values(host_config).items():
@@ -118,7 +118,7 @@ class LegacyGroup(Group):
         for hierarchy in OWN:
             _write(f"{ROOT}/{hierarchy}/{OURS}/{self.name}/tasks", "0")
         with contextlib.suppress(FileNotFoundError):
-            _write(f"{ROOT}/{ASKED}/{OURS}/{self.name}/tasks", "0")
+            _write(f"{ROOT}/{OPTIONAL}/{OURS}/{self.name}/tasks", "0")
         _write(f"{ROOT}/{SHARED}/{OURS}/tasks", "0")
 
     def mounts(self) -> list[dict[str, Any]]:
@@ -138,7 +138,7 @@ class LegacyGroup(Group):
         ]
 
     def directories(self) -> list[Path]:
-        return [ROOT / hierarchy / OURS / self.name for hierarchy in (*OWN, ASKED)]
+        return [ROOT / hierarchy / OURS / self.name for hierarchy in (*OWN, OPTIONAL)]
 
     def account(self) -> Account:
         cpu = _read(f"{ROOT}/cpuacct/{OURS}/{self.name}/cpuacct.usage")
@@ -151,7 +151,7 @@ class LegacyGroup(Group):
 
 
 def _legacy_values(host: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
-    """The files of each hierarchy and what goes into them, in order."""
+    """Return the files to write for each hierarchy, in order, with their contents."""
     memory = str(host["mem_limit"])
     values = {
         "memory": [("memory.limit_in_bytes", memory)],
@@ -164,13 +164,13 @@ def _legacy_values(host: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
     if host.get("nano_cpus"):
         values["cpu"] += [("cpu.cfs_period_us", str(PERIOD)), ("cpu.cfs_quota_us", str(quota(host["nano_cpus"])))]
     if host.get("cpuset_cpus"):
-        nodes = (ROOT / ASKED / OURS / "cpuset.mems").read_text().strip()
-        values[ASKED] = [("cpuset.mems", nodes), ("cpuset.cpus", host["cpuset_cpus"])]
+        nodes = (ROOT / OPTIONAL / OURS / "cpuset.mems").read_text().strip()
+        values[OPTIONAL] = [("cpuset.mems", nodes), ("cpuset.cpus", host["cpuset_cpus"])]
     return values
 
 
 def quota(nano_cpus: int) -> int:
-    """Microseconds of CPU time in each period."""
+    """Return the CPU quota of each period, in microseconds."""
     return max(1000, nano_cpus * PERIOD // 10**9)
 
 
@@ -180,24 +180,24 @@ def _limits_swap() -> bool:
 
 
 def prepare() -> None:
-    """Make the groups that have those of all containers.
+    """Create the parent groups of all containers' groups.
 
     Raises:
-        OSError: That is not possible.
+        OSError: The system refuses.
     """
     if is_unified():
         return
-    for hierarchy in (*NEEDED, ASKED):
+    for hierarchy in (*NEEDED, OPTIONAL):
         (ROOT / hierarchy / OURS).mkdir(exist_ok=True)
     for rule, file in (("a", "devices.deny"), *((rule, "devices.allow") for rule in DEVICES)):
         _write(f"{ROOT}/{SHARED}/{OURS}/{file}", rule)
-    for file in ("cpuset.mems", "cpuset.cpus"):  # without any of its own, a group can give none
-        if not (ROOT / ASKED / OURS / file).read_text().strip():
-            _write(f"{ROOT}/{ASKED}/{OURS}/{file}", (ROOT / ASKED / file).read_text().strip())
+    for file in ("cpuset.mems", "cpuset.cpus"):  # a group without CPUs of its own cannot pass any on
+        if not (ROOT / OPTIONAL / OURS / file).read_text().strip():
+            _write(f"{ROOT}/{OPTIONAL}/{OURS}/{file}", (ROOT / OPTIONAL / file).read_text().strip())
 
 
 class UnifiedGroup(Group):
-    """In version 2: the runtime makes one within ours, which outlives it and so keeps the account."""
+    """A group in version 2: the runtime creates its group within this one, which outlives it and keeps the usage."""
 
     INNER = "container"
 
@@ -227,23 +227,23 @@ class UnifiedGroup(Group):
 
 @cache
 def is_unified() -> bool:
-    """Whether this host has version 2 alone."""
+    """Return True if this host has only version 2 of control groups."""
     return (ROOT / "cgroup.controllers").exists()
 
 
 def group(name: str) -> Group:
-    """The group of a container by that name, on this host."""
+    """Return the group of a container on this host, by the container's name."""
     return UnifiedGroup(name) if is_unified() else LegacyGroup(name)
 
 
 def _named(text: str, name: str) -> int | None:
-    """The number that a line of a name and a number has."""
+    """Return the number on the line that begins with ``name``, or None."""
     found = [line.split()[1] for line in text.splitlines() if line.startswith(f"{name} ")]
     return int(found[0]) if found else None
 
 
 def _read(file: str) -> str:
-    """What is in a small file; nothing if this kernel has none."""
+    """Return the content of a small file; empty if this kernel does not have it."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -1,4 +1,4 @@
-"""Whether this host can run containers without an engine, and what it needs for that."""
+"""Checks and preparation of a host that runs containers without an engine."""
 
 import contextlib
 import fcntl
@@ -19,24 +19,24 @@ from broadway.grader.sandbox.mounts import may_mount
 from broadway.grader.sandbox.profile import hosts_file
 from broadway.grader.sandbox.seccomp import SeccompError, compile_filter
 
-STATE = Path("/run/broadway/containers")  # of all graders of this host, so that each can tidy up after another
-OF_RUNTIME = STATE.parent / "runtime"  # what the runtime itself remembers
+STATE = Path("/run/broadway/containers")  # shared by all graders of this host, so that each can clean up after others
+OF_RUNTIME = STATE.parent / "runtime"  # the runtime's own state
 INITS = ("docker-init", "tini-static")
-_ADD_SEALS, _SEALED = 1033, 0xF  # from linux/fcntl.h: against sealing, shrinking, growing, writing
+_ADD_SEALS, _SEALED = 1033, 0xF  # from linux/fcntl.h: no more sealing, shrinking, growing or writing
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What containers are started with on this host.
+    """The means of starting containers on this host.
 
     Args:
-        program: The OCI runtime's, in a form that containers cannot overwrite.
-        state: Where each container has a directory.
-        init: A program for strict containers that reaps.
-        seccomp: The filter.
-        hosts: What containers see as /etc/hosts.
-        size: What a container may store outside of its mounts.
+        program: The path of the OCI runtime, in a copy that containers cannot overwrite.
+        state: The directory that holds one directory for each container.
+        init: A program that reaps processes, for strict containers.
+        seccomp: The filter of system calls, in base64.
+        hosts: The file that containers see as /etc/hosts.
+        size: The capacity of a container's root file system.
     """
 
     program: str
@@ -49,10 +49,10 @@ class Runtime:
 
 @contextlib.contextmanager
 def prepared(program: str, size: Size) -> Iterator[Runtime]:
-    """What containers are started with, for as long as the context lasts.
+    """Check the host, and yield the means of starting containers, which are valid within the context.
 
     Raises:
-        ContainerError: Something is missing; the text says what.
+        ContainerError: The host lacks something, which the text names.
     """
     path = _found(program, "the package crun has it")
     _demand_rights()
@@ -87,7 +87,7 @@ def _found(program: str, advice: str) -> Path:
 
 def _demand_rights() -> None:
     if os.geteuid() != 0 or not may_mount():
-        raise _missing("this needs root, and the right to mount")
+        raise _missing("the grader must be root, with the right to mount")
     if "overlay" not in Path("/proc/filesystems").read_text().split() and not _has_module("overlay"):
         raise _missing("the kernel has no overlay file system")
     places = [ROOT] if is_unified() else [ROOT / hierarchy for hierarchy in NEEDED]
@@ -99,44 +99,44 @@ def _demand_rights() -> None:
 
 
 def _has_module(name: str) -> bool:
-    """Whether the kernel can load it when it is first needed."""
+    """Return True if the kernel can load a module when it is first needed."""
     return any(Path("/lib/modules", os.uname().release).rglob(f"{name}.ko*"))
 
 
 def _demand_crun(path: Path) -> None:
-    """Only crun takes a filter that is compiled already."""
-    told = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
-    if not told.startswith("crun") or "+SECCOMP" not in told:
-        version = told.partition("\n")[0] or "nothing"
+    """Make sure that the runtime is crun, since other runtimes accept no compiled filter."""
+    output = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+    if not output.startswith("crun") or "+SECCOMP" not in output:
+        version = output.partition("\n")[0] or "nothing"
         raise _missing(f"{path} is not crun, built with seccomp: it says {version}")
 
 
 @contextlib.contextmanager
 def _state_in_memory() -> Iterator[None]:
-    """The directory of the state, which several files are written to for each container: not on a disk.
+    """Prepare the directory of the state in memory, since several files are written for each container.
 
-    Where /run is on one, a file system in memory is mounted; the last grader that needs it takes it away.
+    If /run is on a disk, a file system in memory is mounted; the last grader that uses it unmounts it.
     """
     try:
-        with _alone():
+        with _locked():
             if not _is_in_memory(STATE.parent):
                 kernel.mount("broadway-run", str(STATE.parent), "tmpfs", Mounting.NOSUID | Mounting.NODEV, "mode=0755")
             STATE.mkdir(mode=0o700, exist_ok=True)
-            user = os.open(STATE, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            usage = os.open(STATE, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise _missing(str(error)) from error
     try:
         yield
     finally:
-        with _alone():
-            os.close(user)
+        with _locked():
+            os.close(usage)
             if STATE.parent.is_mount() and not any(STATE.iterdir()):
-                with contextlib.suppress(OSError):  # others use it
+                with contextlib.suppress(OSError):  # other graders use it
                     kernel.unmount(str(STATE.parent), Unmounting.NOFOLLOW)
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[None]:
+def _locked() -> Iterator[None]:
     STATE.parent.mkdir(exist_ok=True)
     with STATE.parent.with_suffix(".lock").open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -144,7 +144,7 @@ def _alone() -> Iterator[None]:
 
 
 def _is_in_memory(directory: Path) -> bool:
-    """Whether what is written there goes to no disk."""
+    """Return True if a directory is on a file system in memory."""
     mounts = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text().splitlines()]
     kinds = [(len(point), kind) for point, kind in mounts if directory.is_relative_to(point)]
     return max(enumerate(kinds), key=lambda each: (each[1][0], each[0]))[1][1] == "tmpfs"
@@ -152,9 +152,9 @@ def _is_in_memory(directory: Path) -> bool:
 
 @contextlib.contextmanager
 def _sealed(path: Path) -> Iterator[int]:
-    """A copy of the runtime in memory that nobody can change, not even a container that breaks into it.
+    """Yield a sealed copy of the runtime in memory, which no process can change, not even an escaping container.
 
-    Without it crun makes one, and starts itself again from it, for every container.
+    Without it, crun would make such a copy and execute itself again for every container.
     """
     descriptor = os.memfd_create("crun", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:

@@ -1,4 +1,4 @@
-"""Images unpacked once: a cache on disk by digest, which graders of one host may share, and what is unused goes."""
+"""Unpacked images: a cache on disk by digest, which graders of one host may share. Unused images are removed."""
 
 import contextlib
 import fcntl
@@ -23,15 +23,15 @@ from broadway.grader.sandbox import kernel
 
 log = structlog.get_logger(__name__)
 
-_LONGEST_ACCOUNTS = 1024 * 1024  # bytes of a passwd or group file
-_FEWEST = 2  # layers that an overlay without an upper one has
+_MAX_ACCOUNT_FILE = 1024 * 1024  # bytes of a passwd or group file
+_MIN_LAYERS = 2  # the minimum number of layers of an overlay without an upper layer
 
 Source = Callable[[Path], AbstractContextManager[Contents]]
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An unpacked image: the directories of its layers, the highest first, and the lock that keeps them here."""
+    """An unpacked image: the directories of its layers, the highest first, and the lock that keeps them."""
 
     id: str
     config: ImageConfig
@@ -43,12 +43,12 @@ class Image:
 
 
 def mount_overlay(layers: Sequence[Path], place: Path, *, upper: Path | None = None, work: Path | None = None) -> None:
-    """Mount layers, the highest first, over one another, in the calling thread's mount namespace.
+    """Mount an overlay of layers, the highest first, in the calling thread's mount namespace.
 
-    Paths go to the kernel as descriptors: these are short, and have no colons and commas, whatever the paths have.
+    The kernel gets paths by descriptor, which are short and have no colons or commas, unlike the paths themselves.
 
     Raises:
-        OSError: That was not possible.
+        OSError: The system refuses.
     """
     with contextlib.ExitStack() as stack:
 
@@ -75,7 +75,7 @@ class Store:
         directory.chmod(0o700)
 
     def get(self, image_id: str) -> Image | None:
-        """An image that is here; it stays until it is closed."""
+        """Return an image, which stays until it is closed, or None if it is not here."""
         record = self._record(image_id)
         try:
             lock = os.open(record, os.O_RDONLY | os.O_CLOEXEC)
@@ -85,7 +85,7 @@ class Store:
             stack.callback(os.close, lock)
             fcntl.flock(lock, fcntl.LOCK_SH)
             if os.fstat(lock).st_nlink == 0:
-                return None  # it has just been removed
+                return None  # another grader has just removed it
             os.utime(record)
             kept = json.loads(record.read_bytes())
             layers = tuple(self._layers / digest for digest in reversed(kept["layers"]))
@@ -93,20 +93,20 @@ class Store:
             return Image(image_id, ImageConfig(**kept["config"]), layers, lock)
 
     def add(self, image_id: str, source: Source) -> Image:
-        """Unpack an image unless it is here by now; one is unpacked at a time, whoever wants it.
+        """Unpack an image unless it is here by now; all graders of the host together unpack one image at a time.
 
         Args:
-            image_id: Its config's digest.
-            source: Gives its contents, given a directory for whatever it has to store meanwhile.
+            image_id: The digest of the image's config.
+            source: Opens the image's contents; it is called with a directory for temporary files.
 
         Raises:
-            LayerError: It is not well formed.
-            OSError: It cannot be written.
+            LayerError: The image is not well formed.
+            OSError: The image cannot be written.
         """
-        with self._alone():
+        with self._locked():
             if found := self.get(image_id):
                 return found
-            self._tidy()
+            self._remove_partial()
             with source(self._incoming) as contents:
                 self._unpack(image_id, contents)
             if added := self.get(image_id):
@@ -114,22 +114,24 @@ class Store:
         raise LayerError("it was removed at once")
 
     def collect(self, unused_for: float) -> int:
-        """Remove images that nobody has used for so many seconds, and layers that no image has; how many images."""
-        with self._alone():
-            removed = sum(self._is_removed(record, time.time() - unused_for) for record in self._records.iterdir())
+        """Remove images that were unused for ``unused_for`` seconds, and unused layers; return the number of images."""
+        with self._locked():
+            removed = sum(
+                self._remove_if_unused(record, time.time() - unused_for) for record in self._records.iterdir()
+            )
             kept = {layer for record in self._records.iterdir() for layer in json.loads(record.read_bytes())["layers"]}
             for layer in self._layers.iterdir():
                 if layer.name not in kept:
                     layer.rename(self._incoming / layer.name)
-            self._tidy()
+            self._remove_partial()
         return removed
 
     def _unpack(self, image_id: str, image: Contents) -> None:
         if len(image.diff_ids) != len(image.layers):
-            raise LayerError("its config has other layers than its manifest")
+            raise LayerError("its config and its manifest have different layers")
         for digest, opened in zip(image.diff_ids, image.layers, strict=True):
             if not digest.isalnum():
-                raise LayerError(f"{digest} is no digest")
+                raise LayerError(f"{digest} is not a digest")
             if (self._layers / digest).exists():
                 continue
             partial = self._incoming / digest
@@ -145,14 +147,14 @@ class Store:
         self._settle(partial, self._record(image_id))
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Be the only one, on this host, who adds and removes."""
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock for adding and removing, which all graders of this host share."""
         with (self._records.parent / "lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     def _settle(self, partial: Path, final: Path) -> None:
-        """Give something its name once it is on the disk."""
+        """Give a file or directory its final name, once its content is on the disk."""
         descriptor = os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
         try:
             kernel.sync_file_system(descriptor)
@@ -163,22 +165,22 @@ class Store:
     def _record(self, image_id: str) -> Path:
         name = image_id.removeprefix("sha256:")
         if not name.isalnum():
-            raise LayerError(f"{image_id} is no digest")
+            raise LayerError(f"{image_id} is not a digest")
         return self._records / name
 
-    def _is_removed(self, record: Path, before: float) -> bool:
+    def _remove_if_unused(self, record: Path, before: float) -> bool:
         with record.open("rb") as file:
             if record.stat().st_mtime >= before:
                 return False
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                return False  # somebody has it open
+                return False  # a grader uses it
             record.unlink()
             return True
 
-    def _tidy(self) -> None:
-        """Remove what graders have left that died over it: nobody else is at work."""
+    def _remove_partial(self) -> None:
+        """Remove the partial files of graders that have died; the lock excludes running ones."""
         for each in self._incoming.iterdir():
             if each.is_dir() and not each.is_symlink():
                 shutil.rmtree(each)
@@ -200,12 +202,12 @@ def _config(config: Mapping[str, Any], layers: Sequence[Path]) -> ImageConfig:
 
 
 def _users(layers: Sequence[Path]) -> tuple[str, str]:
-    """An image's passwd and group files, in the way its containers see them."""
+    """Return the content of an image's passwd and group files, as its containers see them."""
 
     def read() -> tuple[str, str]:
         return _text("/etc/passwd"), _text("/etc/group")
 
-    if len(layers) < _FEWEST:
+    if len(layers) < _MIN_LAYERS:
         return in_root(layers[0], read) if layers else ("", "")
     with tempfile.TemporaryDirectory(dir=layers[0].parent.parent / "incoming") as merged:
 
@@ -217,7 +219,7 @@ def _users(layers: Sequence[Path]) -> tuple[str, str]:
 
 
 def _text(path: str) -> str:
-    """A small file of an image; nothing if it has none."""
+    """Return the content of a small file of an image; empty if the image does not have it."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
@@ -225,4 +227,4 @@ def _text(path: str) -> str:
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return ""
-        return file.read(_LONGEST_ACCOUNTS).decode(errors="replace")
+        return file.read(_MAX_ACCOUNT_FILE).decode(errors="replace")

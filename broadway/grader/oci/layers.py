@@ -1,4 +1,4 @@
-"""Unpacking one layer of an image into a directory that the kernel's overlay takes for one."""
+"""Unpacking one layer of an image into a directory, in the format of the kernel's overlay."""
 
 import contextlib
 import hashlib
@@ -13,8 +13,8 @@ from typing import IO, TypeVar
 
 from broadway.grader.sandbox import kernel
 
-WHITEOUT = ".wh."  # before a name: what lower layers have by it is gone
-OPAQUE = ".wh..wh..opq"  # in a directory: of what lower layers have in it nothing is left
+WHITEOUT = ".wh."  # before a name: hides that name in lower layers
+OPAQUE = ".wh..wh..opq"  # in a directory: hides the directory's content in lower layers
 _OVERLAY_OPAQUE = "trusted.overlay.opaque"
 _ATTRIBUTE = "SCHILY.xattr."
 _KEPT = ("user.", "security.capability")
@@ -24,23 +24,23 @@ T = TypeVar("T")
 
 
 class LayerError(Exception):
-    """This is no layer."""
+    """A layer or an image is not valid."""
 
 
 def unpack(layer: IO[bytes], into: Path) -> str:
-    """Unpack a tar archive into an empty directory; the SHA-256 of the archive in hexadecimal.
+    """Unpack a tar archive into an empty directory; return the SHA-256 of the archive in hexadecimal.
 
-    No link in it leads out of the directory, and no device comes of it: the work is done with that directory as root.
+    No link in it leads out of the directory, which is the root directory of the work. Devices are skipped.
 
     Raises:
-        LayerError: It is not well formed.
-        OSError: It cannot be written.
+        LayerError: The archive is not well formed.
+        OSError: The files cannot be written.
     """
     hashing = _Hashing(layer)
 
     def work() -> None:
         with tarfile.open(mode="r|", fileobj=hashing) as archive:
-            archive.extraction_filter = lambda member, _path: member  # the directory is all there is
+            archive.extraction_filter = lambda member, _path: member  # the root directory confines it
             _extract(archive)
 
     try:
@@ -53,12 +53,12 @@ def unpack(layer: IO[bytes], into: Path) -> str:
 
 
 def in_root(root: Path, work: Callable[[], T], *, prepare: Callable[[], None] = lambda: None) -> T:
-    """Do something with a directory as root, in a thread that ends after it: whatever links there are, they stay in it.
+    """Call ``work`` in a new thread with ``root`` as its root directory, so that no link leads out of it.
 
-    ``prepare`` is done in the same thread before.
+    ``prepare`` is called before, in the same thread. Return the result of ``work``.
 
     Raises:
-        Exception: Whatever the work raises.
+        Exception: Any error of ``prepare`` or ``work``.
     """
     results: list[T] = []
     errors: list[BaseException] = []
@@ -69,9 +69,9 @@ def in_root(root: Path, work: Callable[[], T], *, prepare: Callable[[], None] = 
             prepare()
             os.chroot(root)
             os.chdir("/")
-            os.umask(0o022)  # for directories that no entry tells of
+            os.umask(0o022)  # for directories without an entry
             results.append(work())
-        except BaseException as error:  # noqa: BLE001 - whoever waits gets it
+        except BaseException as error:  # noqa: BLE001 - raised again by the waiting thread
             errors.append(error)
 
     thread = threading.Thread(target=confined, name="unpack")
@@ -83,7 +83,7 @@ def in_root(root: Path, work: Callable[[], T], *, prepare: Callable[[], None] = 
 
 
 class _Hashing(io.RawIOBase):
-    """A stream whose bytes are counted into a digest as they are read."""
+    """A stream that updates a digest with the bytes read from it."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -106,7 +106,7 @@ def _extract(archive: tarfile.TarFile) -> None:
             Path(path.parent).mkdir(parents=True, exist_ok=True)
             os.setxattr(path.parent, _OVERLAY_OPAQUE, b"y")
         elif path.name.startswith(WHITEOUT * 2):
-            continue  # of another union file system
+            continue  # a marker of another union file system
         elif path.name.startswith(WHITEOUT):
             Path(path.parent).mkdir(parents=True, exist_ok=True)
             os.mknod(path.parent / path.name.removeprefix(WHITEOUT), stat.S_IFCHR, os.makedev(0, 0))
@@ -116,13 +116,13 @@ def _extract(archive: tarfile.TarFile) -> None:
             _set_attributes(path, member)
             if member.isdir():
                 directories.append((path, member.mtime))
-    for path, modified in reversed(directories):  # what came into them has changed that
+    for path, modified in reversed(directories):  # extracting files has changed their times
         with contextlib.suppress(FileNotFoundError):
             os.utime(path, (modified, modified))
 
 
 def _replace(path: PurePosixPath, member: tarfile.TarInfo) -> None:
-    """Remove what an earlier entry of the same layer has put there."""
+    """Remove the file of an earlier entry of the same layer."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         if not stat.S_ISDIR(os.lstat(path).st_mode) or not member.isdir():
             Path(path).unlink()

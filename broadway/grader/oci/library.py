@@ -1,4 +1,4 @@
-"""Images by name, ready to run: found where they come from, unpacked once, kept open while they are used."""
+"""Images by name, ready to run: resolved at their source, unpacked once, and kept open while they are used."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ from broadway.grader.ports import ContainerError
 
 log = structlog.get_logger(__name__)
 
-SEEN_FOR = 30.0  # seconds for which a name is taken to mean the same image still
+SEEN_FOR = 30.0  # seconds for which a name is assumed to refer to the same image
 COLLECT_INTERVAL = 3600.0  # seconds
 
 
@@ -29,10 +29,10 @@ class Library:
     """Images of an engine or of a layout, unpacked in a store.
 
     Args:
-        store: The cache.
-        engine: Where they come from.
-        layout: Where they come from, instead.
-        unused_for: Seconds after which an image that nobody uses is removed from the cache.
+        store: The cache of unpacked images.
+        engine: The source of images.
+        layout: The source of images if there is no engine.
+        unused_for: Seconds after which an unused image is removed from the cache.
     """
 
     def __init__(
@@ -48,19 +48,19 @@ class Library:
         self._opening: dict[str, asyncio.Lock] = {}
 
     async def ensure(self, name: str) -> None:
-        """Return when an image is unpacked here.
+        """Unpack an image if necessary, and return once it is in the cache.
 
         Raises:
-            ContainerError: In phase pull.
+            ContainerError: The image cannot be had; the phase is pull.
         """
         await self._image(name, FaultPhase.PULL)
 
     @contextlib.asynccontextmanager
     async def use(self, name: str) -> AsyncIterator[Image]:
-        """An image that stays for as long as the context lasts.
+        """Yield an image, which is not removed within the context.
 
         Raises:
-            ContainerError: In phase create: it was here before, or ought to have been.
+            ContainerError: The image cannot be had; the phase is create, since jobs ensure their images before.
         """
         image = await self._image(name, FaultPhase.CREATE)
         self._uses[image.id] += 1
@@ -70,7 +70,7 @@ class Library:
             self._uses[image.id] -= 1
 
     async def keep_small(self) -> None:
-        """Remove images that nobody has used for long, now and from time to time."""
+        """Remove images that were not used for long, now and at intervals, until cancelled."""
         while True:
             for image_id in [each for each in self._open if not self._uses[each]]:
                 self._open.pop(image_id).close()
@@ -104,7 +104,7 @@ class Library:
 
     async def _find(self, name: str, phase: FaultPhase) -> str:
         if self._layout is None:
-            assert self._engine is not None  # noqa: S101 - one of the two there is
+            assert self._engine is not None  # noqa: S101 - there is an engine or a layout
             return await self._engine.image_id(name, phase)
         try:
             found = await asyncio.to_thread(self._layout.find, name, platform.machine())
@@ -129,7 +129,7 @@ class Library:
         if self._layout is not None:
             layout = self._layout
             return lambda _directory: layout.open(name, platform.machine())
-        assert self._engine is not None  # noqa: S101 - one of the two there is
+        assert self._engine is not None  # noqa: S101 - there is an engine or a layout
         return partial(_exported, self._engine, image_id)
 
 

@@ -1,4 +1,4 @@
-"""Where images come from: archives that an engine saves, and OCI layouts. Both give an image's config and layers."""
+"""Sources of images: archives that an engine saves, and OCI layouts. Both provide an image's config and layers."""
 
 import contextlib
 import gzip
@@ -23,7 +23,7 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """An image: its config, and its layers, the lowest first, each to be opened when it is its turn."""
+    """An image: its config, and a function for each layer that opens it, the lowest layer first."""
 
     config: Mapping[str, Any]
     layers: Sequence[Callable[[], AbstractContextManager[IO[bytes]]]]
@@ -36,10 +36,10 @@ class Contents:
 
 @contextlib.contextmanager
 def saved(path: Path) -> Iterator[Contents]:
-    """The one image in an archive that `docker save` has made.
+    """Yield the one image in an archive of `docker save`.
 
     Raises:
-        LayerError: This is no such archive.
+        LayerError: The file is not a valid archive with one image.
     """
     try:
         with tarfile.open(path, mode="r:") as archive:
@@ -64,20 +64,20 @@ class Layout:
     directory: Path
 
     def find(self, name: str, machine: str) -> str | None:
-        """The id of an image, its config's digest, by what its entry in the index is annotated with.
+        """Return the id of an image, its config's digest, by the name in its index entry's annotations, or None.
 
         Raises:
-            LayerError: This is no such directory.
+            LayerError: The directory is not a valid layout.
         """
         manifest = self._manifest(name, machine)
         return str(manifest["config"]["digest"]) if manifest else None
 
     @contextlib.contextmanager
     def open(self, name: str, machine: str) -> Iterator[Contents]:
-        """An image in it.
+        """Yield an image of the layout.
 
         Raises:
-            LayerError: There is none of that name, or what is there is not well formed.
+            LayerError: The layout has no such image, or the image is not well formed.
         """
         manifest = self._manifest(name, machine)
         if manifest is None:
@@ -91,18 +91,18 @@ class Layout:
         for entry in index.get("manifests", ()):
             annotations = entry.get("annotations", {})
             if name in (annotations.get(NAME), annotations.get(REFERENCE)):
-                return self._for(self._document(entry["digest"]), machine)
+                return self._select_manifest(self._document(entry["digest"]), machine)
         return None
 
-    def _for(self, document: Mapping[str, Any], machine: str) -> Mapping[str, Any]:
-        """A manifest, out of an index of those for several machines if that is what it is."""
+    def _select_manifest(self, document: Mapping[str, Any], machine: str) -> Mapping[str, Any]:
+        """Return the manifest for a machine, if the document is an index of several; else the document itself."""
         if "manifests" not in document:
             return document
-        wanted = _ARCHITECTURES.get(machine, machine)
+        architecture = _ARCHITECTURES.get(machine, machine)
         for entry in document["manifests"]:
-            if entry.get("platform", {}).get("architecture") == wanted:
+            if entry.get("platform", {}).get("architecture") == architecture:
                 return self._document(entry["digest"])
-        raise LayerError(f"there is no manifest for {wanted}")
+        raise LayerError(f"there is no manifest for {architecture}")
 
     def _document(self, digest: str) -> Mapping[str, Any]:
         return self._json(self._blob(digest))
@@ -110,7 +110,7 @@ class Layout:
     def _blob(self, digest: str) -> Path:
         algorithm, _, value = digest.partition(":")
         if not (algorithm.isalnum() and value.isalnum()):
-            raise LayerError(f"{digest} is no digest")
+            raise LayerError(f"{digest} is not a digest")
         return self.directory / "blobs" / algorithm / value
 
     def _json(self, path: Path) -> Mapping[str, Any]:
@@ -119,7 +119,7 @@ class Layout:
         except (OSError, ValueError) as error:
             raise LayerError(f"{path}: {error}") from error
         if not isinstance(document, dict):
-            raise LayerError(f"{path}: is no JSON object")
+            raise LayerError(f"{path}: is not a JSON object")
         return document
 
 
@@ -137,7 +137,7 @@ def _uncompressed(file: IO[bytes]) -> Iterator[IO[bytes]]:
         magic = file.read(len(_ZSTD))
         file.seek(0)
         if magic == _ZSTD:
-            raise LayerError("a layer is compressed with zstd; only gzip and none are known")
+            raise LayerError("a layer is compressed with zstd; only gzip is supported")
         if magic.startswith(_GZIP):
             with gzip.open(file) as plain:
                 yield plain  # type: ignore[misc]

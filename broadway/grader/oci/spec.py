@@ -1,4 +1,4 @@
-"""A container's ``config.json`` for an OCI runtime, from the very options that the profiles give a Docker Engine."""
+"""A container's ``config.json`` for an OCI runtime, made from the same options that a Docker Engine gets."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from broadway.grader.oci.accounts import User, resolve
 from broadway.grader.oci.groups import DEVICES, PERIOD, Group, quota
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-INIT = "/sbin/docker-init"  # where an engine puts it
+INIT = "/sbin/docker-init"  # the same path as in an engine's containers
 APPARMOR = "docker-default"
 _LOADED = Path("/sys/kernel/security/apparmor/profiles")
 
@@ -20,14 +20,14 @@ MASKED = (
 )
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 NAMESPACES = ("mount", "network", "uts", "pid", "ipc", "cgroup")
-SYSCTL = {"net.ipv4.ip_unprivileged_port_start": "0"}  # everybody may bind low ports, as in an engine's
+SYSCTL = {"net.ipv4.ip_unprivileged_port_start": "0"}  # any user may bind low ports, as with an engine
 _NOTHING = ["nosuid", "noexec", "nodev"]
 _PSEUDO_TERMINALS = ["newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]
 
 
 @dataclass(frozen=True, slots=True)
 class ImageConfig:
-    """What an image says of the containers made from it, and who its users are."""
+    """An image's defaults for its containers, and its passwd and group files."""
 
     env: Sequence[str] = ()
     user: str = ""
@@ -40,22 +40,22 @@ class ImageConfig:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What of the host a container is made from."""
+    """The parts of the host from which a container is created."""
 
     root: Path
-    hostname: Path  # a file with its name
-    init: Path  # a program that reaps, linked statically
+    hostname: Path  # a file with its host name
+    init: Path  # a statically linked program that reaps processes
     group: Group
     seccomp: str  # a filter in base64
 
 
 def runtime_spec(options: Mapping[str, Any], image: ImageConfig, place: Place) -> dict[str, Any]:
-    """What an OCI runtime starts.
+    """Return the content of ``config.json`` for a container.
 
     Args:
-        options: As ``profile.container_options`` makes them.
-        image: Whose defaults the options override.
-        place: Where it is made.
+        options: The result of ``profile.container_options``.
+        image: The image's defaults, which the options override.
+        place: The parts of the host for the container.
 
     Raises:
         UnknownUserError: The image names a user that it does not have.
@@ -81,12 +81,12 @@ def runtime_spec(options: Mapping[str, Any], image: ImageConfig, place: Place) -
 
 
 def command(options: Mapping[str, Any], image: ImageConfig) -> list[str]:
-    """What it runs: an entrypoint of the stage's own goes without the image's arguments. Empty if there is nothing."""
+    """Return the command: the stage's entrypoint, or the image's entrypoint and arguments; empty if it has none."""
     return list(options["entrypoint"] or [*image.entrypoint, *image.cmd])
 
 
 def environment(options: Mapping[str, Any], image: ImageConfig, home: str) -> dict[str, str]:
-    """The variables: an engine's own, then the image's, then the stage's, in which None unsets."""
+    """Return the variables: an engine's defaults, then the image's, then the stage's, where None unsets a variable."""
     variables = {"PATH": PATH, "HOSTNAME": options["hostname"]}
     variables |= {name: value for name, _, value in (entry.partition("=") for entry in image.env)}
     for name, value in options["environment"].items():
@@ -128,7 +128,7 @@ def _mounts(host: Mapping[str, Any], place: Place) -> Iterator[dict[str, Any]]:
     yield _mount("/sys", "sysfs", [*_NOTHING, "ro"])
     yield from place.group.mounts()
     yield _mount("/dev/mqueue", "mqueue", _NOTHING)
-    yield _mount("/dev/shm", "tmpfs", [*_NOTHING, "mode=1777", f"size={host['shm_size']}"])  # noqa: S108 - its own
+    yield _mount("/dev/shm", "tmpfs", [*_NOTHING, "mode=1777", f"size={host['shm_size']}"])  # noqa: S108 - in the container
     for target, tmpfs in host.get("tmpfs", {}).items():
         yield _mount(target, "tmpfs", tmpfs.split(","))
     yield _bind("/etc/hostname", place.hostname, read_only=True)
@@ -148,7 +148,7 @@ def _bind(destination: str, source: Path | str, *, read_only: bool) -> dict[str,
 
 
 def _resources(host: Mapping[str, Any]) -> dict[str, Any]:
-    """For a runtime that makes the group itself."""
+    """Return the limits for a runtime that creates the control group itself."""
     return {
         "memory": {"limit": host["mem_limit"], "swap": host["memswap_limit"]},
         "pids": {"limit": host["pids_limit"]},
@@ -169,7 +169,7 @@ def _device(rule: str) -> dict[str, Any]:
 
 
 def _has_apparmor() -> bool:
-    """Whether the engine has loaded its profile for containers into this kernel."""
+    """Return True if an engine has loaded its AppArmor profile for containers into this kernel."""
     try:
         return any(line.startswith(f"{APPARMOR} ") for line in _LOADED.read_text().splitlines())
     except OSError:

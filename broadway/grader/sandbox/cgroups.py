@@ -1,4 +1,4 @@
-"""What a container has used, from a control group around its own: that one outlives it, and so keeps its account."""
+"""A container's resource usage, read from a control group around its own, which outlives the container."""
 
 import contextlib
 import errno
@@ -18,17 +18,17 @@ _NANO, _MICRO = 1e-9, 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """The group of one container."""
+    """The control group around one container, by the container's name."""
 
     name: str
 
     @property
     def parent(self) -> str:
-        """The engine's ``cgroup_parent``."""
+        """The value of the engine's option ``cgroup_parent``."""
         return f"/{OURS}/{self.name}"
 
     def cpu_seconds(self) -> float | None:
-        """CPU time of all its processes."""
+        """Return the CPU time of all processes of the container, in seconds; None if it is not known."""
         if (usage := self._read("cpuacct", "cpuacct.usage")) is not None:
             return int(usage) * _NANO
         stat = self._read("", "cpu.stat") or ""
@@ -36,14 +36,14 @@ class Meter:
         return int(found[0]) * _MICRO if found else None
 
     def peak_memory(self) -> int | None:
-        """Bytes of memory at its highest, files in memory included."""
+        """Return the peak memory in bytes, files in memory included; None if it is not known."""
         peak = self._read("memory", "memory.max_usage_in_bytes") or self._read("", "memory.peak")
         return int(peak) if peak else None
 
     def remove(self) -> None:
-        """Give the group back, once its container has gone; what is still in it is killed.
+        """Remove the group after its container, and kill the processes that are still in it.
 
-        An engine that was killed while it started a container does not know later that it runs.
+        An engine that was killed while it started a container does not know later that the container runs.
         """
         for place in _places():
             group = place / OURS / self.name
@@ -58,14 +58,17 @@ class Meter:
 
 
 def can_meter(driver: str) -> bool:
-    """Whether groups of our own are possible: with the engine's driver on this host, and by this process."""
+    """Return True if the engine's cgroup driver allows groups around containers, and this process may make them."""
     return driver == "cgroupfs" and all(os.access(place, os.W_OK) for place in _places())
 
 
 def remove_abandoned(is_abandoned: Callable[[str], bool]) -> None:
-    """Give back the groups of containers that have gone, by their names; not new ones, which may be about to be used.
+    """Remove groups whose containers no longer exist, except new ones, whose containers may be about to start.
 
-    A group that is in use cannot be removed.
+    A group that contains processes is never removed.
+
+    Args:
+        is_abandoned: Called with the name of a container.
     """
     for place in _places():
         with contextlib.suppress(OSError):
@@ -76,14 +79,14 @@ def remove_abandoned(is_abandoned: Callable[[str], bool]) -> None:
 
 
 def processes(directories: Iterable[Path]) -> Iterator[int]:
-    """What runs in groups, those that are not there aside."""
+    """Yield the ids of the processes in groups; groups that do not exist are skipped."""
     for directory in directories:
         with contextlib.suppress(OSError):
             yield from (int(pid) for pid in (directory / "cgroup.procs").read_text().split())
 
 
 def kill(pid: int, path: str) -> None:
-    """Kill a process if it is in the group: since it was seen there its number may have become another's."""
+    """Kill a process if it still is in the group; its id may have been reused since it was read."""
     with contextlib.suppress(OSError):
         descriptor = os.pidfd_open(pid)
         try:
@@ -94,7 +97,7 @@ def kill(pid: int, path: str) -> None:
 
 
 def is_in(pid: int, path: str) -> bool:
-    """Whether a process is in a group, by its path from the hierarchy's root."""
+    """Return True if a process is in a group, whose path is relative to the root of the hierarchy."""
     with contextlib.suppress(OSError):
         return path in Path(f"/proc/{pid}/cgroup").read_text()
     return False
@@ -111,7 +114,7 @@ def _places() -> list[Path]:
 
 
 def _remove(directory: Path) -> None:
-    with contextlib.suppress(OSError):  # somebody still is in it, or has removed it
+    with contextlib.suppress(OSError):  # processes are still in it, or it has been removed already
         try:
             directory.rmdir()
         except OSError as error:

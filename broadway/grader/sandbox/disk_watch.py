@@ -1,6 +1,6 @@
-"""How much a container writes to the engine's disk: free space is looked at, which costs nothing, again and again.
+"""A container's use of the engine's disk, watched by polling the free space, which is cheap.
 
-The engine, which has to count file by file, is asked only when there is reason to.
+The engine, which must add up file by file, is asked only when the free space gives a reason.
 """
 
 import asyncio
@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-LOOK_EVERY = 1.0  # seconds between two looks
-PART = 4  # of the limit: so much less free space than before is reason to ask
-ASK_AFTER = 5.0  # seconds after which any less is, and that it is not known how much there is
-ASK_ANYWAY = 30.0  # seconds after which there need be no reason: what others remove may hide what this one writes
+CHECK_INTERVAL = 1.0  # seconds between checks of the free space
+LOSS_DIVISOR = 4  # a loss of free space above this part of the limit, a quarter, is a reason to ask at once
+ASK_ON_LOSS_AFTER = 5.0  # seconds after which any loss of free space, or an unknown free space, is a reason to ask
+ASK_ALWAYS_AFTER = 30.0  # seconds after which the engine is asked in any case: deletions elsewhere may hide writes
 
 
 @dataclass(slots=True)
@@ -22,59 +22,62 @@ class DiskWatch:
     """One container's use of the disk.
 
     Args:
-        limit: What it may write, in bytes; infinity, if it cannot write at all.
-        place: A directory on the engine's disk; None if that is not on this host.
-        measure: Asks the engine what the container has written, in bytes; None if it does not tell.
-        look_every: Seconds between two looks at the free space.
-        ask_after: Seconds after which any loss of free space is a reason to ask, and so is not knowing the free space.
+        limit: The maximum number of bytes that it may write; infinity if it cannot write at all.
+        place: A directory on the engine's disk; None if the disk is not on this host.
+        measure: Asks the engine for the number of bytes that the container has written; None if it does not answer.
+        check_interval: Seconds between checks of the free space.
+        ask_after: Seconds after which any loss of free space, or an unknown free space, is a reason to ask the engine.
         ask_anyway: Seconds after which the engine is asked without a reason.
     """
 
     limit: float
     place: Path | None
     measure: Callable[[], Awaitable[int | None]]
-    look_every: float = LOOK_EVERY
-    ask_after: float = ASK_AFTER
-    ask_anyway: float = ASK_ANYWAY
-    _before: int | None = None  # bytes that were free when it started
-    _most: int | None = None  # … at their highest since the engine was asked
+    check_interval: float = CHECK_INTERVAL
+    ask_after: float = ASK_ON_LOSS_AFTER
+    ask_anyway: float = ASK_ALWAYS_AFTER
+    _free_at_start: int | None = None  # free bytes when the container started
+    _peak_free: int | None = None  # the highest number of free bytes since the engine was asked
     _asked_at: float = 0.0
 
     def begin(self) -> None:
-        """Note how things are as the container starts."""
-        self._before = self._most = self._free()
+        """Record the free space as the container starts."""
+        self._free_at_start = self._peak_free = self._free()
         self._asked_at = time.monotonic()
 
     async def exceeded(self) -> None:
-        """Return once the container has written more than it may."""
+        """Return once the container has written more than its limit."""
         if math.isinf(self.limit):
             await asyncio.Event().wait()
         while True:
-            await asyncio.sleep(self.look_every)
+            await asyncio.sleep(self.check_interval)
             if self._has_reason() and await self._is_over():
                 return
 
     async def was_exceeded(self) -> bool:
-        """Whether a container that has ended by itself had written more than it may, where that can be suspected."""
+        """Return True if a container that ended by itself had written more than its limit.
+
+        The engine is asked only if a loss of free space gives a reason.
+        """
         free = self._free()
-        if free is None or self._before is None:
+        if free is None or self._free_at_start is None:
             return False
-        return self._before - free > self.limit / PART and await self._is_over()
+        return self._free_at_start - free > self.limit / LOSS_DIVISOR and await self._is_over()
 
     def _has_reason(self) -> bool:
         waited, free = time.monotonic() - self._asked_at, self._free()
-        if free is None or self._most is None:
+        if free is None or self._peak_free is None:
             return waited >= self.ask_after
-        self._most = max(self._most, free)
-        lost = self._most - free
-        return lost > self.limit / PART or waited >= (self.ask_after if lost else self.ask_anyway)
+        self._peak_free = max(self._peak_free, free)
+        lost = self._peak_free - free
+        return lost > self.limit / LOSS_DIVISOR or waited >= (self.ask_after if lost else self.ask_anyway)
 
     async def _is_over(self) -> bool:
         free, asked_at = self._free(), time.monotonic()
         written = await self.measure()
         if written is None:
             return False
-        self._most, self._asked_at = free, asked_at
+        self._peak_free, self._asked_at = free, asked_at
         return written > self.limit
 
     def _free(self) -> int | None:

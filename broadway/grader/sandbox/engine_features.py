@@ -1,4 +1,4 @@
-"""What a Docker Engine can do for stages, from what it says of itself (``docker info``)."""
+"""The features of a Docker Engine that stages can use, read from ``docker info``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,20 +9,20 @@ from broadway.grader.sandbox.cgroups import can_meter
 from broadway.grader.sandbox.seccomp import ENGINE_ARCHITECTURES, engine_profile
 
 MOUNTS = Path("/proc/self/mountinfo")
-_QUOTAS = {"btrfs", "zfs"}  # drivers whose containers can have a quota, whatever is below them
-_PROJECT_QUOTAS = {"prjquota", "pquota"}  # options of xfs with which those of overlay2 can
+_QUOTAS = {"btrfs", "zfs"}  # storage drivers that support quotas on any file system
+_PROJECT_QUOTAS = {"prjquota", "pquota"}  # mount options of xfs with which overlay2 supports quotas
 
 
 @dataclass(frozen=True, slots=True)
 class EngineFeatures:
-    """What stages may rely on.
+    """The features of an engine.
 
     Args:
-        is_metered: Control groups around containers, by which to tell what they used.
-        seccomp: The filter for untrusted stages; None if the engine's own is to be used.
-        has_quotas: Whether it can keep a container's disk below a size.
-        data: Where it keeps containers; None if that is not on this host.
-        cpus: How many it has for itself and its containers.
+        is_metered: Control groups around containers are possible, which show their resource usage.
+        seccomp: The filter for untrusted stages; None to use the engine's own.
+        has_quotas: The engine can limit the size of a container's disk.
+        data: The directory where it stores containers; None if that is not on this host.
+        cpus: The number of CPUs for the engine and its containers.
     """
 
     is_metered: bool = False
@@ -32,17 +32,17 @@ class EngineFeatures:
     cpus: int = 1
 
     @classmethod
-    def of(cls, info: Mapping[str, Any], *, runtime: str | None, is_here: bool, mounts: Path = MOUNTS) -> Self:
-        """What an engine is able to, that runs containers by a runtime, None for its default one.
+    def of(cls, info: Mapping[str, Any], *, runtime: str | None, is_local: bool, mounts: Path = MOUNTS) -> Self:
+        """Return the features of an engine.
 
         Args:
-            info: What it says of itself; nothing, if it does not tell.
-            runtime: One of its runtimes.
-            is_here: Whether it is on this host.
-            mounts: What is mounted on this host, as ``/proc/self/mountinfo`` has it.
+            info: The engine's answer to ``docker info``.
+            runtime: The name of the runtime for containers; None for the engine's default.
+            is_local: The engine is on this host.
+            mounts: The mounts of this host, in the format of ``/proc/self/mountinfo``.
         """
         place = Path(info.get("DockerRootDir") or "/nowhere")
-        data = place if is_here and place.is_dir() else None
+        data = place if is_local and place.is_dir() else None
         return cls(
             is_metered=can_meter(str(info.get("CgroupDriver", ""))),
             seccomp=engine_profile() if _takes_filters(info, runtime or info.get("DefaultRuntime")) else None,
@@ -53,9 +53,9 @@ class EngineFeatures:
 
 
 def _takes_filters(info: Mapping[str, Any], runtime: str | None) -> bool:
-    """Whether a filter of ours is used, and better than its own: gVisor has one, and an operator's own is respected."""
-    told = [str(each).split(",") for each in info.get("SecurityOptions") or []]
-    profiles = next((rest for name, *rest in told if name == "name=seccomp"), None)
+    """Return True if our filter works and is better: not with gVisor's own, nor in place of an operator's."""
+    options = [str(each).split(",") for each in info.get("SecurityOptions") or []]
+    profiles = next((rest for name, *rest in options if name == "name=seccomp"), None)
     if profiles is None or runtime == "runsc":
         return False
     return info.get("Architecture") in ENGINE_ARCHITECTURES and not any("/" in each for each in profiles)
@@ -65,14 +65,14 @@ def _has_quotas(info: Mapping[str, Any], data: Path | None, mounts: Path) -> boo
     driver = info.get("Driver")
     if driver in _QUOTAS:
         return True
-    below = dict(each for each in info.get("DriverStatus") or [] if len(each) == 2)  # noqa: PLR2004 - pairs
-    if driver != "overlay2" or below.get("Backing Filesystem") != "xfs" or data is None:
+    status = dict(each for each in info.get("DriverStatus") or [] if len(each) == 2)  # noqa: PLR2004 - pairs
+    if driver != "overlay2" or status.get("Backing Filesystem") != "xfs" or data is None:
         return False
     return bool(_options(data, mounts) & _PROJECT_QUOTAS)
 
 
 def _options(directory: Path, mounts: Path) -> set[str]:
-    """The options of the file system that a directory is on."""
+    """Return the mount options of the file system that a directory is on."""
     found: dict[int, set[str]] = {}
     for line in mounts.read_text().splitlines():
         fields = line.split()

@@ -1,4 +1,4 @@
-"""What the kernel does and Python's library, before 3.12, does not."""
+"""System calls that Python's library lacks or, before 3.12, lacked."""
 
 import ctypes
 import os
@@ -10,14 +10,14 @@ _libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctype
 
 
 class Unshare(IntFlag):
-    """From linux/sched.h."""
+    """Flags of unshare(2), from linux/sched.h."""
 
     FILE_SYSTEM = 0x00000200  # the working and the root directory
     MOUNTS = 0x00020000
 
 
 class Mounting(IntFlag):
-    """From linux/mount.h."""
+    """Flags of mount(2), from linux/mount.h."""
 
     NOSUID = 0x2
     NODEV = 0x4
@@ -27,60 +27,60 @@ class Mounting(IntFlag):
 
 
 class Unmounting(IntFlag):
-    """From <sys/mount.h>."""
+    """Flags of umount2(2), from <sys/mount.h>."""
 
     DETACH = 2
     NOFOLLOW = 8
 
 
-def unshare(what: Unshare) -> None:
-    """Give the calling thread something of its own.
+def unshare(flags: Unshare) -> None:
+    """Separate parts of the calling thread's context from those of other threads.
 
     Raises:
-        OSError: It may not have it.
+        OSError: The system refuses.
     """
-    _check(_libc.unshare(what), "unshare")
+    _check(_libc.unshare(flags), "unshare")
 
 
 def own_mounts() -> None:
-    """Give the calling thread mounts of its own, which nobody else sees and which go with it and what it starts.
+    """Give the calling thread a private mount namespace, which ends with the thread and its child processes.
 
     Raises:
-        OSError: It may not have them.
+        OSError: The system refuses.
     """
     unshare(Unshare.FILE_SYSTEM | Unshare.MOUNTS)
     mount("", "/", "", Mounting.RECURSIVE | Mounting.PRIVATE)
 
 
 def mount(source: str, target: str, kind: str, flags: int = 0, options: str = "") -> None:
-    """Mount, in the calling thread's mount namespace.
+    """Mount a file system, in the calling thread's mount namespace.
 
     Raises:
-        OSError: With ``target`` as its file name.
+        OSError: The system refuses; the error has ``target`` as its file name.
     """
     done = _libc.mount(source.encode(), os.fsencode(target), kind.encode(), flags, options.encode())
     _check(done, target)
 
 
 def unmount(target: str, flags: int = 0) -> None:
-    """Unmount, in the calling thread's mount namespace.
+    """Unmount a file system, in the calling thread's mount namespace.
 
     Raises:
-        OSError: With ``target`` as its file name; what is in use is only detached.
+        OSError: The system refuses, for instance since the mount is in use; the error has ``target`` as its file name.
     """
     _check(_libc.umount2(os.fsencode(target), flags), target)
 
 
 def sync_file_system(descriptor: int) -> None:
-    """Write to disk what was written to the file system of an open file.
+    """Flush the file system of an open file to its disk.
 
     Raises:
-        OSError: That failed.
+        OSError: Data could not be written.
     """
     _check(_libc.syncfs(descriptor), "syncfs")
 
 
-def _check(result: int, what: str) -> None:
+def _check(result: int, name: str) -> None:
     if result < 0:
         error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error), what)
+        raise OSError(error, os.strerror(error), name)

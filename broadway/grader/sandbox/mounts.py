@@ -1,4 +1,4 @@
-"""Mounting and unmounting by the system's calls themselves: programs that do it cost more than an empty job."""
+"""Mounting and unmounting by system calls: starting mount(8) would cost more than an empty job."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ _CAP_SYS_ADMIN = 21
 
 
 def mount_memory(target: Path, *, size: int, inodes: int, mode: int) -> None:
-    """Mount an empty file system in memory, of so many bytes and inodes, without devices and set-id programs.
+    """Mount an empty file system in memory, without devices and set-id programs; ``size`` is in bytes.
 
     Raises:
         OSError: The system refuses.
@@ -19,14 +19,14 @@ def mount_memory(target: Path, *, size: int, inodes: int, mode: int) -> None:
 
 
 def may_mount() -> bool:
-    """Whether this process can mount, and so limit a directory's size."""
+    """Return True if this process can mount, and so limit a directory's size."""
     status = Path("/proc/self/status").read_text()
     effective = next(line for line in status.splitlines() if line.startswith("CapEff:"))
     return bool(int(effective.split()[1], 16) >> _CAP_SYS_ADMIN & 1)
 
 
 def detach(target: Path) -> None:
-    """Take a mount away, now from the directory and altogether as soon as nobody uses it.
+    """Detach a mount from its directory at once; the kernel releases it when its last user has gone.
 
     Raises:
         OSError: The system refuses.

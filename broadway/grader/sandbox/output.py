@@ -1,4 +1,4 @@
-"""What a container prints, as text of bounded size: lines with the time they arrived, of head and tail only."""
+"""A container's output as text of bounded size: the first and the last lines, each with its time of arrival."""
 
 import re
 from collections import deque
@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
 
-LONGEST_LINE = 16 * 1024  # bytes; longer ones are cut, as the engine's own log drivers do
-STAMP = 31  # characters that the time puts before a line
-_SLICE = 64 * 1024  # bytes taken at once, so that one huge chunk is not kept whole
+LONGEST_LINE = 16 * 1024  # bytes; longer lines are split, as the engine's own log drivers do
+STAMP = 31  # characters of the timestamp before a line
+_SLICE = 64 * 1024  # bytes processed at once, so that a huge chunk is never kept in full
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Whole lines of one stream, not yet split, that were complete at ``at`` (nanoseconds since the epoch)."""
+    """Lines of one stream, not yet split, whose end arrived at ``at`` (nanoseconds since the epoch)."""
 
     stream: int
     at: int
@@ -22,13 +22,13 @@ class _Block:
 
     @property
     def cost(self) -> int:
-        """Bytes of text that this makes at least: bytes that are no UTF-8 make more."""
+        """The minimum number of bytes of text that the block makes; bytes that are not UTF-8 make more."""
         return len(self.data) + STAMP * max(1, self.data.count(b"\n"))
 
 
 @dataclass(slots=True)
 class _Blocks:
-    """Blocks and what they cost together."""
+    """A queue of blocks, with their total cost."""
 
     blocks: deque[_Block] = field(default_factory=deque)
     cost: int = 0
@@ -38,14 +38,14 @@ class _Blocks:
         self.cost += block.cost
 
     def shrink(self, cost: int) -> None:
-        """Drop the oldest blocks that are not needed to keep ``cost``."""
+        """Drop the oldest blocks, as long as the rest has at least ``cost``."""
         while self.blocks and self.cost - self.blocks[0].cost >= cost:
             self.cost -= self.blocks.popleft().cost
 
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """One line as it will be read, its size in bytes of UTF-8, and how many bytes of output it stands for."""
+    """One line of the text, with its size in bytes of UTF-8 and the number of bytes of raw output in it."""
 
     stream: int
     text: str
@@ -56,12 +56,12 @@ class _Line:
 class OutputLog:
     """Collects the output of one container, in memory of bounded size.
 
-    A program that floods can make millions of lines, so nothing is done per line before ``text``: chunks are kept
-    as they came, a little more than will be needed. The result does not depend on how the output was cut into chunks.
+    A program may print millions of lines, so no work is done per line before ``text``: chunks are kept unsplit, a few
+    more than will be needed. The result does not depend on how the output was divided into chunks.
     """
 
     def __init__(self, *, head: int, tail: int, longest_line: int = LONGEST_LINE) -> None:
-        """Keep the first ``head`` and the last ``tail`` bytes of text, in whole lines of a limited length in bytes."""
+        """Keep the first ``head`` and the last ``tail`` bytes of text, as lines of at most ``longest_line`` bytes."""
         self.total = 0
         self._limits = (head, tail)
         self._longest_line = longest_line
@@ -70,19 +70,19 @@ class OutputLog:
         self._unfinished: dict[int, _Block] = {}
 
     def feed(self, stream: int, data: bytes, at: int) -> None:
-        """Take what arrived on a stream (1 is stdout, 2 is stderr) at a time in nanoseconds since the epoch."""
+        """Add data that arrived on a stream (1 is stdout, 2 is stderr) at ``at``, in nanoseconds since the epoch."""
         self.total += len(data)
         for start in range(0, len(data), _SLICE):
             self._take(stream, data[start : start + _SLICE], at)
 
     def text(self) -> str:
-        """All that is kept, one line each, with a line that tells how many bytes were dropped between head and tail."""
+        """Return the kept lines; a line between head and tail reports the number of dropped bytes, if there are any."""
         return self.kept()[0]
 
     def kept(self) -> tuple[str, list[tuple[int, int]]]:
-        """The text, and of which stream its lines are: pairs of a stream and how many lines in a row are of it.
+        """Return the text, and the origin of its lines: pairs of a stream and a number of consecutive lines.
 
-        The line that tells what was dropped is of stream 0.
+        The line that reports dropped bytes belongs to stream 0.
         """
         lines = self._kept_lines()
         runs = [(stream, sum(1 for _ in group)) for stream, group in groupby(lines, key=lambda line: line.stream)]
@@ -102,15 +102,15 @@ class OutputLog:
     def _take(self, stream: int, data: bytes, at: int) -> None:
         earlier = self._unfinished.pop(stream, None)
         pending = earlier.data + data if earlier else data
-        whole = pending.rfind(b"\n") + 1
-        if whole:
-            self._keep(_Block(stream, at, pending[:whole]))
-        while len(pending) - whole > self._longest_line:
-            cut = _cut(pending, whole, self._longest_line)
-            self._keep(_Block(stream, at, pending[whole:cut]))
-            whole = cut
-        if whole < len(pending):
-            self._unfinished[stream] = _Block(stream, at, pending[whole:])
+        end = pending.rfind(b"\n") + 1
+        if end:
+            self._keep(_Block(stream, at, pending[:end]))
+        while len(pending) - end > self._longest_line:
+            cut = _cut(pending, end, self._longest_line)
+            self._keep(_Block(stream, at, pending[end:cut]))
+            end = cut
+        if end < len(pending):
+            self._unfinished[stream] = _Block(stream, at, pending[end:])
 
     def _keep(self, block: _Block) -> None:
         head, tail = self._limits
@@ -131,7 +131,7 @@ def _lines(blocks: Iterable[_Block], longest: int) -> Iterator[_Line]:
 
 
 def _split(data: bytes, longest: int) -> Iterator[bytes]:
-    """Lines with their newlines, long ones cut."""
+    """Yield lines with their newlines; long lines are split."""
     for match in re.finditer(rb"[^\n]*\n|[^\n]+", data):
         start, end = match.span()
         while len(data[start:end].removesuffix(b"\n")) > longest:
@@ -142,14 +142,14 @@ def _split(data: bytes, longest: int) -> Iterator[bytes]:
 
 
 def _cut(data: bytes, start: int, longest: int) -> int:
-    """Where to cut a line that is too long, if possible not inside a character."""
+    """Return the index at which to split a line that is too long, if possible not inside a character."""
     end = start + longest
     borders = (i for i in range(end, end - 4, -1) if data[i] & 0xC0 != 0x80)  # noqa: PLR2004 - of UTF-8
     return next(borders, end)
 
 
 def _fitting(lines: Iterable[_Line], limit: int) -> list[_Line]:
-    """The first lines whose sizes add up to no more than the limit."""
+    """Return as many of the first lines as fit into the limit."""
     sizes = 0
     kept = []
     for line in lines:

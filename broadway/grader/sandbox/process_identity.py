@@ -1,29 +1,29 @@
-"""Telling whether the process that left something behind still lives."""
+"""Names of processes, by which a grader recognizes the containers and files of processes that have ended."""
 
 import os
 from pathlib import Path
 
 # Fields of /proc/<pid>/stat after the command's closing parenthesis.
 _STATE_FIELD, _START_TIME_FIELD = 0, 19
-_ENDED = "ZX"  # states of a process that has ended and that nobody has waited for
+_ENDED = "ZX"  # states of a process that has ended and has not been reaped
 
 
 def own_identity() -> str:
-    """This process, by a name that no other process of this host will ever have."""
-    return _life(os.getpid()) or f"{_host()}.{os.getpid()}.0"
+    """Return a name for this process that no other process of this host will ever have."""
+    return _identity(os.getpid()) or f"{_host()}.{os.getpid()}.0"
 
 
-def has_ended(life: str) -> bool:
-    """Whether the named process is known to have ended. A process of another host or PID namespace is not known."""
-    host, _, process = life.rpartition(".")[0].rpartition(".")
+def has_ended(identity: str) -> bool:
+    """Return True if the named process has ended; False if it may run in another PID namespace."""
+    host, _, process = identity.rpartition(".")[0].rpartition(".")
     if host.partition(".")[2] != _pid_namespace():
         return False
     if host.partition(".")[0] != _boot_id():
-        return True  # the host has been started anew
-    return not process.isdigit() or _life(int(process)) != life
+        return True  # the host has been rebooted
+    return not process.isdigit() or _identity(int(process)) != identity
 
 
-def _life(pid: int) -> str | None:
+def _identity(pid: int) -> str | None:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace")
     except OSError:
@@ -43,4 +43,4 @@ def _boot_id() -> str:
 
 
 def _pid_namespace() -> str:
-    return str(os.stat("/proc/self/ns/pid").st_ino)  # noqa: PTH116 - it is the link's target that counts
+    return str(os.stat("/proc/self/ns/pid").st_ino)  # noqa: PTH116 - follows the link to the namespace

@@ -1,8 +1,8 @@
-"""The profiles: what a stage's container may do and use, in the words of the SDK's ``create_container``.
+"""The profiles: the rights and resources of a stage's container, as arguments of the SDK's ``create_container``.
 
-*Standard* is for stages that courses have written, some of them for the original: the image's user, a network unless
-the stage does without. *Strict* is for what students have written: nobody, nothing writable but what the stage names
-and a small /tmp, no capability, no network.
+*Standard* is for stages that courses have written, some of them for the original: the image's user, and a network
+unless the stage switches it off. *Strict* is for students' programs: an unprivileged user, a read-only root with the
+stage's writable directories and a small /tmp, no capabilities, no network.
 """
 
 import os
@@ -16,30 +16,31 @@ from typing import Any
 from broadway.domain.assignment import MAX_MEMORY, Stage, memory_bytes
 from broadway.grader.ports import Labels, Limits, Mount
 
-UNTRUSTED = 65534  # the user and group of untrusted stages: nobody
-TARGET = "/job"  # where stages see the job's directory
+UNTRUSTED = 65534  # the user and group of untrusted stages: the kernel's overflow ids, which own no files
+TARGET = "/job"  # the mount point of the job's directory
 
-# What programs of course images that run as root need. Not NET_BIND_SERVICE: engines since 20.10 let everybody in a
-# container bind low ports. Not MKNOD, NET_RAW, SYS_CHROOT, SETFCAP, SETPCAP, AUDIT_WRITE, which engines give as well.
+# The capabilities that root programs of course images need. Without NET_BIND_SERVICE: engines since 20.10 let any user
+# in a container bind low ports. Without MKNOD, NET_RAW, SYS_CHROOT, SETFCAP, SETPCAP and AUDIT_WRITE of the engines'
+# default set.
 CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID")
 SHARED_MEMORY = "64m"
 STRICT_SHARED_MEMORY = "16m"
-SCRATCH = "64m"  # of an untrusted stage's /tmp
+SCRATCH = "64m"  # the size of an untrusted stage's /tmp
 SCRATCH_INODES = 4096
 STRICT_PIDS = 128
-GVISOR_PIDS = 512  # its own threads count
-SHARES = 1024  # of the CPU; said, since what is not said is another number to version 2 of control groups
+GVISOR_PIDS = 512  # gVisor's own threads count
+SHARES = 1024  # CPU shares; set explicitly, since version 2 of control groups has another default
 UNTRUSTED_SHARES = 128
 OPEN_FILES = (1024, 16384)  # soft, hard
 OOM_SCORE = 500  # containers die before the grader does
-PATIENCE = 60  # seconds beyond a stage's time limit after which nobody waits for its container any more
+DEADLINE_GRACE = 60  # seconds between a stage's time limit and its container's deadline
 
 LABEL = "io.broadway."
 _HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
 
 def hosts_file(directory: Path) -> Path:
-    """Make sure that a directory has the file that containers see as /etc/hosts; it stays, for all graders there."""
+    """Write the file that containers see as /etc/hosts; it stays in the directory, for all graders that share it."""
     file = directory.absolute() / "hosts"
     directory.mkdir(parents=True, exist_ok=True)
     descriptor, draft = tempfile.mkstemp(dir=directory, prefix="hosts-")
@@ -53,38 +54,39 @@ def hosts_file(directory: Path) -> Path:
 def container_options(
     stage: Stage, labels: Labels, *, limits: Limits, mounts: Sequence[Mount], hosts: Path | None, ahead: float = 0.0
 ) -> dict[str, Any]:
-    """What ``create_container`` takes, with what ``create_host_config`` takes under ``host_config``.
+    """Return the arguments of ``create_container``, with those of ``create_host_config`` under ``host_config``.
 
     Args:
-        stage: What the course asks for.
-        labels: Whose container it is.
-        limits: What it gets at most.
-        mounts: What it sees of the host.
-        hosts: What it sees as ``/etc/hosts`` if it has no network: then the engine gives it none.
-        ahead: Seconds until it is started, at most.
+        stage: The stage to run.
+        labels: The owner of the container.
+        limits: The grader's upper limits for it.
+        mounts: The files and directories of the host that it sees.
+        hosts: The file to mount as ``/etc/hosts`` if it has no network, since the engine then provides none.
+        ahead: The maximum number of seconds until the container is started.
     """
     has_network = stage.has_network and limits.allow_network
     return {
         "image": stage.image,
-        "entrypoint": stage.entrypoint or None,  # an empty list would be no entrypoint instead of the image's own
-        "environment": {**({"HOME": "/tmp"} if stage.untrusted else {}), **stage.env},  # noqa: S108 - its own
+        "entrypoint": stage.entrypoint or None,  # an empty list would remove the image's entrypoint
+        "environment": {**({"HOME": "/tmp"} if stage.untrusted else {}), **stage.env},  # noqa: S108 - in the container
         "hostname": stage.hostname,
         "network_disabled": not has_network,
         "healthcheck": {"test": ["NONE"]},
-        "labels": _labels(labels, deadline=time.time() + ahead + stage.timeout + PATIENCE),
+        "labels": _labels(labels, deadline=time.time() + ahead + stage.timeout + DEADLINE_GRACE),
         **({"user": f"{UNTRUSTED}:{UNTRUSTED}", "working_dir": TARGET} if stage.untrusted else {}),
         "host_config": {
             **_resources(stage, limits),
-            **(_strict(limits) if stage.untrusted else _rights(stage)),
+            **(_strict(limits) if stage.untrusted else _standard(stage)),
             "mounts": list(_mounts(mounts, hosts if not has_network else None)),
         },
     }
 
 
 def without_volumes(options: Mapping[str, Any], image_id: str, volumes: Sequence[str]) -> dict[str, Any]:
-    """An untrusted stage's options for an image with volumes: small ones in memory, not those of the engine.
+    """Return an untrusted stage's options for an image with volumes, which become small file systems in memory.
 
-    Those would be on the disk, without a limit. The image is named by its id, for it to be the one with these volumes.
+    The engine's own volumes would be on the disk, without a limit. The image is named by its id, so that it is the
+    image whose volumes were read.
     """
     host = options["host_config"]
     covered = {mount["Target"] for mount in host["mounts"]}
@@ -94,12 +96,12 @@ def without_volumes(options: Mapping[str, Any], image_id: str, volumes: Sequence
 
 
 def disk_quota(limits: Limits) -> dict[str, str]:
-    """The engine's ``storage_opt``: a little more than the limit, so that whoever reaches it is found to be above."""
+    """Return the engine's ``storage_opt``: a little above the limit, so that a container can be seen to exceed it."""
     return {"size": str(limits.disk + limits.disk // 8)}
 
 
 def _labels(labels: Labels, *, deadline: float) -> dict[str, str]:
-    """``deadline`` is the Unix time after which nobody waits for the container any more."""
+    """Return labels for a container; after ``deadline``, a Unix time, no grader waits for the container."""
     values = {
         "grader": labels.grader_id,
         "boot": labels.boot_id,
@@ -135,11 +137,14 @@ def _resources(stage: Stage, limits: Limits) -> dict[str, Any]:
 
 
 def _pids(limits: Limits, most: int) -> int:
-    """A sandbox of gVisor is a program with many threads, whose crash would look like the stage's; memory limits it."""
+    """Return the limit of processes, which is higher for gVisor.
+
+    A sandbox that runs out of threads crashes, and the crash would look like the stage's; memory limits its threads.
+    """
     return max(limits.pids, GVISOR_PIDS) if limits.runtime == "runsc" else min(limits.pids, most)
 
 
-def _rights(stage: Stage) -> dict[str, Any]:
+def _standard(stage: Stage) -> dict[str, Any]:
     if stage.privileged:
         return {"privileged": True, "ipc_mode": "private"}
     return {
@@ -153,7 +158,7 @@ def _rights(stage: Stage) -> dict[str, Any]:
 def _strict(limits: Limits) -> dict[str, Any]:
     return {
         "read_only": True,
-        "tmpfs": {"/tmp": _scratch()},  # noqa: S108 - its own
+        "tmpfs": {"/tmp": _scratch()},  # noqa: S108 - in the container
         "init": True,
         "ipc_mode": "private",
         "cap_drop": ["ALL"],
@@ -172,8 +177,8 @@ def _strict(limits: Limits) -> dict[str, Any]:
 
 
 def _scratch() -> str:
-    """The options of a small file system in memory."""
-    own = f"uid={UNTRUSTED},gid={UNTRUSTED},mode=0700"  # without them runc 1.1 lets only root write there
+    """Return the mount options of a small file system in memory."""
+    own = f"uid={UNTRUSTED},gid={UNTRUSTED},mode=0700"  # without these, runc 1.1 lets only root write there
     return f"rw,nosuid,nodev,exec,size={SCRATCH},nr_inodes={SCRATCH_INODES},{own}"
 
 

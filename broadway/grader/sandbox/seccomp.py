@@ -1,7 +1,7 @@
-"""The system calls that a container may make: a filter of the kernel's own, compiled once, and an engine's in words.
+"""The system calls that a container may make, as a compiled kernel filter for crun and as JSON for a Docker Engine.
 
-What is refused is what a Docker Engine refuses to a container without added capabilities, and what later engines than
-20.10 refuse as well: io_uring, and sockets to the hypervisor.
+The filter refuses the calls that a Docker Engine refuses to a container without added capabilities, and those that
+engines after 20.10 refuse in addition: io_uring, and sockets to the hypervisor.
 """
 
 import base64
@@ -23,7 +23,7 @@ class SeccompError(Exception):
 
 
 class Compare(IntEnum):
-    """libseccomp's ``enum scmp_compare``, as far as it is used here."""
+    """The members of libseccomp's ``enum scmp_compare`` that are used here."""
 
     NOT_EQUAL = 1
     EQUAL = 4
@@ -32,7 +32,7 @@ class Compare(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """What a call's argument, counted from 0, must be; for ``MASKED_EQUAL``, what its bits within ``mask`` must be."""
+    """A condition on a call's argument, counted from 0; ``MASKED_EQUAL`` compares only the bits in ``mask``."""
 
     index: int
     compare: Compare
@@ -41,13 +41,13 @@ class Argument:
 
     @property
     def values(self) -> tuple[int, int]:
-        """As libseccomp and everybody who names its comparisons takes them: the mask comes first."""
+        """The two values in libseccomp's order, which engines share: the mask comes first."""
         return (self.mask, self.value) if self.compare is Compare.MASKED_EQUAL else (self.value, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A call that is allowed if all of its named arguments are as they must be, or that fails with ``error``."""
+    """A call that is allowed if all conditions on its arguments hold, or that fails with ``error`` if that is set."""
 
     name: str
     arguments: Sequence[Argument] = ()
@@ -56,7 +56,7 @@ class Rule:
 
 VSOCK = 40  # the address family of sockets between a virtual machine and its host
 NAMESPACES = 0x7E020000  # the flags of clone that make namespaces
-PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)  # Linux and uname26, with or without PER_LINUX32; a query
+PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)  # Linux and uname26, with or without PER_LINUX32; then a query
 
 _ALLOWED = """
     _llseek _newselect accept accept4 access adjtimex alarm arch_prctl bind brk capget capset chdir chmod chown
@@ -101,10 +101,10 @@ RULES = (
     Rule("clone3", error=errno.ENOSYS),  # no filter sees its flags; programs fall back to clone
     Rule("socket", [Argument(0, Compare.NOT_EQUAL, VSOCK)]),
 )
-# By machine, the architectures whose calls it takes, its own first; the numbers are linux/audit.h's.
+# By machine: the architectures of the calls that it accepts, its own first; the numbers are from linux/audit.h.
 _X86_64, _X86, _AARCH64, _ARM = 0xC000003E, 0x40000003, 0xC00000B7, 0x40000028
 _ARCHITECTURES = {"x86_64": (_X86_64, _X86), "aarch64": (_AARCH64, _ARM)}
-ENGINE_ARCHITECTURES = {"x86_64": ("X86_64", "X86"), "aarch64": ("AARCH64", "ARM")}  # the same, as an engine has them
+ENGINE_ARCHITECTURES = {"x86_64": ("X86_64", "X86"), "aarch64": ("AARCH64", "ARM")}  # the same, as engines name them
 
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _FOREIGN, _OPTIMIZE = 2, 8  # libseccomp's SCMP_FLTATR_ACT_BADARCH and _CTL_OPTIMIZE
@@ -124,10 +124,10 @@ class _Comparison(ctypes.Structure):
 
 
 def compile_filter(rules: Sequence[Rule] = RULES) -> str:
-    """A filter that refuses with EPERM what no rule names: the kernel's program in base64, as crun takes it.
+    """Return a filter that refuses all other calls with EPERM: a kernel program in base64, in crun's form.
 
     Raises:
-        SeccompError: There is no libseccomp, or it does not know this machine.
+        SeccompError: There is no libseccomp, or no filter for this machine.
     """
     library = _library()
     with _context(library) as context, tempfile.TemporaryFile() as file:
@@ -139,19 +139,19 @@ def compile_filter(rules: Sequence[Rule] = RULES) -> str:
 
 
 def engine_profile(rules: Sequence[Rule] = RULES) -> str:
-    """The same for a Docker Engine, as the JSON of its security option ``seccomp=``.
+    """Return the same filter for a Docker Engine, as the JSON of its security option ``seccomp=``.
 
-    Calls that are allowed whatever their arguments are one entry: each costs the runtime some time.
+    Calls that are allowed with any arguments share one entry, since each entry costs the runtime some time.
     """
     plain = [rule.name for rule in rules if not rule.arguments and not rule.error]
-    others = [rule for rule in rules if rule.arguments or rule.error]
+    conditional = [rule for rule in rules if rule.arguments or rule.error]
     profile = {
         "defaultAction": "SCMP_ACT_ERRNO",
         "archMap": [
             {"architecture": f"SCMP_ARCH_{own}", "subArchitectures": [f"SCMP_ARCH_{other}"]}
             for own, other in ENGINE_ARCHITECTURES.values()
         ],
-        "syscalls": [{"names": plain, "action": "SCMP_ACT_ALLOW"}, *map(_engine_rule, others)],
+        "syscalls": [{"names": plain, "action": "SCMP_ACT_ALLOW"}, *map(_engine_rule, conditional)],
     }
     return json.dumps(profile, separators=(",", ":"))
 
@@ -194,10 +194,10 @@ def _context(library: ctypes.CDLL) -> Iterator[int]:
         raise SeccompError(f"there is no filter for {platform.machine()}, only for {', '.join(_ARCHITECTURES)}")
     context = library.seccomp_init(_ERRNO | errno.EPERM)
     if not context:
-        raise SeccompError("libseccomp makes no filter")
+        raise SeccompError("libseccomp cannot make a filter")
     try:
-        _check(library.seccomp_attr_set(context, _FOREIGN, _ERRNO | errno.ENOSYS), "seccomp_attr_set")  # x32's, say
-        library.seccomp_attr_set(context, _OPTIMIZE, _BINARY_TREE)  # if it can: it halves what loading it costs
+        _check(library.seccomp_attr_set(context, _FOREIGN, _ERRNO | errno.ENOSYS), "seccomp_attr_set")  # such as x32's
+        library.seccomp_attr_set(context, _OPTIMIZE, _BINARY_TREE)  # if supported; loads in half the time
         for architecture in architectures[1:]:
             _check(library.seccomp_arch_add(context, architecture), "seccomp_arch_add")
         yield context
@@ -207,7 +207,7 @@ def _context(library: ctypes.CDLL) -> Iterator[int]:
 
 def _add(library: ctypes.CDLL, context: int, rule: Rule) -> None:
     number = library.seccomp_syscall_resolve_name(rule.name.encode())
-    if number == _UNKNOWN:  # newer than this libseccomp: it is refused
+    if number == _UNKNOWN:  # newer than this libseccomp, and refused
         return
     action = _ERRNO | rule.error if rule.error else _ALLOW
     comparisons = (_Comparison * len(rule.arguments))(*map(_comparison, rule.arguments))

@@ -1,1 +1,1 @@
-"""Run jobs in slots, report their outcomes, and decide whether this host may take more."""
+"""Run jobs in slots, report their outcomes, and decide whether this host may take more jobs."""

@@ -1,4 +1,4 @@
-"""What a grader may take: as much as its operator wants of it, and as its own state allows."""
+"""A grader's capacity for jobs, from its operator's orders and its own self-check."""
 
 import asyncio
 import contextlib
@@ -12,34 +12,34 @@ from broadway.messages.events import GraderOrder
 
 log = structlog.get_logger(__name__)
 
-LAST = 2**53  # a revision that no other comes after
-LOOK = 0.5  # seconds between two looks at what changes without a word, such as a disk
+FINAL_REVISION = 2**53  # a revision later than every other
+CHECK_INTERVAL = 0.5  # seconds between checks of state that sends no events, such as a disk
 
 
 @dataclass(slots=True)
 class Availability:
-    """A grader's slots, and whether it may fill them.
+    """A grader's slots, and the reason, if any, for which they must stay empty.
 
     Args:
-        self_check: The grader's own state.
-        own_slots: Jobs at a time, unless the operator wants another number.
-        order: What the operator wants.
+        self_check: The grader's check of its own state.
+        own_slots: Jobs at a time, unless the operator orders another number.
+        order: The operator's latest order.
     """
 
     self_check: SelfCheck
     own_slots: int
     order: GraderOrder
-    told: asyncio.Event = field(default_factory=asyncio.Event)  # an order has come that is not carried out yet
-    news: asyncio.Event = field(default_factory=asyncio.Event)  # something has changed that is not told yet
+    ordered: asyncio.Event = field(default_factory=asyncio.Event)  # an order has arrived that is not carried out yet
+    changed: asyncio.Event = field(default_factory=asyncio.Event)  # the state has changed since the last heartbeat
 
     @property
     def slots(self) -> int:
-        """Jobs at a time, at most."""
+        """The maximum number of jobs at a time while the grader is available."""
         return self.order.slots or self.own_slots
 
     @property
     def reason(self) -> str:
-        """Why no job is to be taken now; empty if there is no reason."""
+        """The reason for which the grader must take no job now; empty if it may."""
         match self.order.mode:
             case GraderMode.PAUSED:
                 return self.order.reason or "paused by an operator"
@@ -51,7 +51,7 @@ class Availability:
 
     @property
     def capacity(self) -> int:
-        """Jobs at a time just now."""
+        """The number of jobs that may run at a time now; 0 while there is a reason against it."""
         return 0 if self.reason else self.slots
 
     @property
@@ -63,21 +63,23 @@ class Availability:
         return self.order.mode is GraderMode.REVOKED
 
     def obey(self, order: GraderOrder) -> None:
-        """Take an order, unless a later one has come already."""
+        """Adopt an order, unless one of the same or a later revision has been adopted already."""
         if order.revision <= self.order.revision:
             return
         log.info("ordered", mode=order.mode.value, slots=order.slots, reason=order.reason, revision=order.revision)
         self.order = order
-        self.told.set()
-        self.news.set()
+        self.ordered.set()
+        self.changed.set()
 
     def resign(self, reason: str) -> None:
-        """Take no jobs any more: the API does not have us."""
-        self.obey(self.order.model_copy(update={"mode": GraderMode.REVOKED, "reason": reason, "revision": LAST}))
+        """Stop taking jobs for good, because the API refuses this grader."""
+        self.obey(
+            self.order.model_copy(update={"mode": GraderMode.REVOKED, "reason": reason, "revision": FINAL_REVISION})
+        )
 
     async def change(self) -> None:
-        """Return when it is time to look again."""
+        """Return once an order has arrived, or it is time for the next check."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LOOK):
-                await self.told.wait()
-        self.told.clear()
+            async with asyncio.timeout(CHECK_INTERVAL):
+                await self.ordered.wait()
+        self.ordered.clear()

@@ -22,24 +22,24 @@ async def reap_forever(containers: Containers, grader_id: str, jobs: Path) -> No
 
 
 async def reap(containers: Containers, grader_id: str, jobs: Path) -> None:
-    """Remove the containers and directories of graders on this host that have died, and of earlier lives of this one.
+    """Remove the containers and directories of dead graders on this host, and of earlier processes of this grader.
 
     Args:
         containers: The container engine.
-        grader_id: This grader.
-        jobs: The directory that holds one directory for each process, and in it one for each execution.
+        grader_id: The id of this grader.
+        jobs: The directory that holds one directory for each process, each with one directory for each execution.
     """
-    mine = own_identity()
+    own = own_identity()
 
     def is_orphan(owner: str, identity: str) -> bool:
-        return identity != mine and (owner == grader_id or has_ended(identity))
+        return identity != own and (owner == grader_id or has_ended(identity))
 
     removed = await containers.remove_orphans(is_orphan)
     if removed:
         log.warning("orphaned containers removed", count=removed)
     jobs.mkdir(parents=True, exist_ok=True)
     for directory in jobs.iterdir():
-        if directory.name != mine and has_ended(directory.name):
+        if directory.name != own and has_ended(directory.name):
             for execution in directory.iterdir():
                 await remove(execution)
             await remove(directory)

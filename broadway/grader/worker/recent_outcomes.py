@@ -1,48 +1,48 @@
-"""The outcomes that were reported last: their jobs may come back, since an ack was lost, or the outcome itself."""
+"""The latest reported outcomes, kept because a job is delivered again if its acknowledgment or outcome was lost."""
 
 from broadway.domain.result import document_size
 from broadway.grader.worker.starts import AboutJob
 from broadway.messages.events import JobFinished
 
-MOST = 100
-ROOM = 32 * 1024 * 1024  # characters of them all
+MAX_OUTCOMES = 100
+MAX_CHARACTERS = 32 * 1024 * 1024  # characters of all outcomes together
 
 
 class RecentOutcomes:
-    """A grader's last outcomes by the start of a job that they are about; the oldest go where they do not all fit.
+    """A grader's latest outcomes, each by its start of a job; the oldest are dropped when a limit is reached.
 
     Args:
-        most: Outcomes.
-        room: Characters of all of them together. One that is longer by itself is not kept.
+        max_outcomes: The maximum number of outcomes.
+        max_characters: The maximum size of all outcomes together, in characters. A single one above it is not kept.
     """
 
-    def __init__(self, *, most: int = MOST, room: int = ROOM) -> None:
-        self._most = most
-        self._room = room
+    def __init__(self, *, max_outcomes: int = MAX_OUTCOMES, max_characters: int = MAX_CHARACTERS) -> None:
+        self._max_outcomes = max_outcomes
+        self._max_characters = max_characters
         self._outcomes: dict[tuple[str, int, int], JobFinished] = {}
-        self._taken = 0  # characters
+        self._characters = 0
 
     def add(self, outcome: JobFinished) -> None:
-        """Remember an outcome."""
+        """Keep an outcome, in place of an earlier one of the same start."""
         size, start = _size(outcome), _start(outcome)
-        if size > self._room:
+        if size > self._max_characters:
             return
         if replaced := self._outcomes.get(start):
-            self._taken -= _size(replaced)
+            self._characters -= _size(replaced)
         self._outcomes[start] = outcome
-        self._taken += size
-        while len(self._outcomes) > self._most or self._taken > self._room:
-            self._taken -= _size(self._outcomes.pop(next(iter(self._outcomes))))
+        self._characters += size
+        while len(self._outcomes) > self._max_outcomes or self._characters > self._max_characters:
+            self._characters -= _size(self._outcomes.pop(next(iter(self._outcomes))))
 
     def get(self, job: AboutJob) -> JobFinished | None:
-        """What a start of a job has come to, if that is remembered."""
+        """Return the outcome of a start of a job, or None if it is not kept."""
         return self._outcomes.get(_start(job))
 
 
-def _start(about: AboutJob) -> tuple[str, int, int]:
-    return about.job_id, about.generation, about.attempt
+def _start(start: AboutJob) -> tuple[str, int, int]:
+    return start.job_id, start.generation, start.attempt
 
 
 def _size(outcome: JobFinished) -> int:
-    """Characters of what may be long in it."""
+    """Return the number of characters in the fields that may be long."""
     return len(outcome.stdout) + len(outcome.stderr) + sum(map(document_size, outcome.results))

@@ -1,4 +1,4 @@
-"""The place where a grader runs jobs, whichever way they reached it."""
+"""The part of a grader that runs jobs, the same for every link."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,13 +17,15 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """A container engine and a directory, and whose they are.
+    """Runs jobs with a container engine, each in a directory of its own.
 
     Args:
-        identity: This process; see ``process_identity.own_identity``.
-        directory: Where each execution gets a directory of its own, which goes with it.
-        size: What a job may store.
-        verbose: Job output goes to the log.
+        grader_id: The id of this grader.
+        identity: The name of this process; see ``process_identity.own_identity``.
+        containers: The container engine.
+        directory: The parent of each execution's directory, which is removed after the execution.
+        size: The capacity of each job's directory.
+        verbose: Log the output of jobs.
     """
 
     grader_id: str
@@ -34,7 +36,7 @@ class Runner:
     verbose: bool = False
 
     async def run(self, job_id: str, execution_id: str, stages: Sequence[Mapping[str, Any]]) -> Graded:
-        """Run a job's stages. Cancelled, it leaves nothing behind."""
+        """Run a job's stages. If cancelled, leave no container and no file behind."""
         with metrics.GRADER_SLOTS_USED.track_inprogress():
             graded = await self._grade(job_id, execution_id, stages)
         metrics.GRADER_JOBS.labels(graded.outcome).inc()
@@ -51,7 +53,7 @@ class Runner:
                 directory=self.directory / self.identity / execution_id,
                 labels=Labels(self.grader_id, self.identity, job_id, execution_id, stage=0),
             )
-        except Exception as error:  # a job that nobody reports would start again and again
+        except Exception as error:  # a job without a reported outcome would start again and again
             log.exception("the grader failed")
             reason = f"the grader failed: {type(error).__name__}"
             return fault(ContainerError(reason, phase=FaultPhase.WAIT, retryable=True))

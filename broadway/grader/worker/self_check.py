@@ -1,4 +1,4 @@
-"""Whether this grader may take jobs. One that breaks takes itself out, says why, and tries again after a while."""
+"""A grader's check of itself: while it is broken, it takes no jobs, reports the reason, and retries after a pause."""
 
 import asyncio
 import shutil
@@ -13,31 +13,31 @@ from broadway.runtime.health import Health
 
 log = structlog.get_logger(__name__)
 
-LONGEST_PAUSE = 600.0  # seconds; pauses double until then
-NEEDED = ("engine", "disk")  # parts without which no job can run; without the broker none comes
+LONGEST_PAUSE = 600.0  # seconds; pauses double up to this
+NEEDED = ("engine", "disk")  # parts without which no job can run; without the broker, no job arrives
 
 
 @dataclass(slots=True)
 class SelfCheck:
-    """What this grader's own state allows.
+    """The state of a grader's engine, disk and latest jobs.
 
     Args:
-        health: Looks at the engine and the disk, among others.
-        limit: Jobs in a row that end with an infrastructure error after which the grader pauses.
-        pause: Seconds of the first pause. After it one more error is enough for the next, longer one.
+        health: Checks the engine and the disk, among other parts.
+        limit: The number of jobs in a row with an infrastructure error after which the grader pauses.
+        pause: Seconds of the first pause. After a pause, one more error starts the next one, which is twice as long.
     """
 
     health: Health
     limit: int
     pause: float
-    _failed: set[str] = field(default_factory=set)  # jobs since the last one that went well
+    _failed: set[str] = field(default_factory=set)  # jobs with an infrastructure error since the last one without
     _pauses: int = 0
     _until: float = 0.0
     _last: str = ""
 
     @property
     def reason(self) -> str:
-        """Why no job is to be taken now; empty if there is no reason."""
+        """The reason for which the grader must take no job now; empty if it may."""
         for part in NEEDED:
             if self.health.is_away(part):
                 return f"{part}: {self.health.reason(part)}"
@@ -46,10 +46,10 @@ class SelfCheck:
         return ""
 
     async def note(self, job_id: str, graded: Graded) -> None:
-        """Learn from what a job came to. A missing image or a bad entrypoint is not the grader's fault.
+        """Count a job's outcome. An error that is not retryable, such as a missing image, is not the grader's fault.
 
-        A job that fails again counts once: it may be the job that the engine cannot bear. Whether the engine and the
-        disk are there is looked at before this returns, so that no other job finds out.
+        A job that fails again counts once, since the job itself may break the engine. After an error, the engine and
+        the disk are checked before this returns, so that no further job fails on them.
         """
         if graded.outcome is not Outcome.INFRASTRUCTURE_ERROR:
             self._failed.clear()
@@ -66,12 +66,12 @@ class SelfCheck:
 
 
 async def check_disk(directory: Path, *, needed: float) -> None:
-    """Make sure that a directory's disk has room for ``needed`` bytes.
+    """Make sure that a directory's disk has at least ``needed`` bytes of free space.
 
     Raises:
-        OSError: It has not.
+        OSError: It has less.
     """
     directory.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(directory).free
     if free < needed:
-        raise OSError(f"{free / 2**20:.0f} MiB are free where jobs work, {needed / 2**20:.0f} MiB are needed")
+        raise OSError(f"{free / 2**20:.0f} MiB are free on the jobs' disk, {needed / 2**20:.0f} MiB are needed")

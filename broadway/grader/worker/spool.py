@@ -1,4 +1,4 @@
-"""Outcomes that the broker has not confirmed yet, on disk, so that a redelivery reports again and runs nothing."""
+"""Outcomes on disk that are not confirmed yet: a redelivered job is reported from here and does not run again."""
 
 import os
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 
 
 class SpooledModel(AboutJob, Protocol):
-    """An outcome that can be written down and read again."""
+    """An outcome that can be stored as JSON and read again."""
 
     def model_dump_json(self) -> str:
         """Return the outcome as JSON."""
@@ -24,7 +24,7 @@ class SpooledModel(AboutJob, Protocol):
         """Read an outcome from JSON.
 
         Raises:
-            ValueError: It is not such an outcome.
+            ValueError: The text is not a valid outcome.
         """
 
 
@@ -32,7 +32,7 @@ Outcome = TypeVar("Outcome", bound=SpooledModel)
 
 
 class Spool(Generic[Outcome]):
-    """One file per start of a job, each holding a ``kind``."""
+    """A directory with one file per start of a job, each holding an outcome of type ``kind``."""
 
     def __init__(self, directory: Path, kind: type[Outcome]) -> None:
         self._directory = directory
@@ -40,10 +40,10 @@ class Spool(Generic[Outcome]):
         directory.mkdir(parents=True, exist_ok=True)
 
     def put(self, outcome: Outcome) -> None:
-        """Return when the outcome is on disk, whole or not at all.
+        """Write an outcome to disk atomically, and return once it is durable.
 
         Raises:
-            OSError: It is not on disk, where the file system has room for no more or is broken.
+            OSError: It was not written, because the file system is full or broken.
         """
         path = self._path(outcome)
         draft = path.with_suffix(".new")
@@ -59,11 +59,11 @@ class Spool(Generic[Outcome]):
         self._sync_directory()
 
     def get(self, job: AboutJob) -> Outcome | None:
-        """The outcome of a start of a job, if it waits here."""
+        """Return the spooled outcome of a start of a job, or None."""
         return self._read(self._path(job))
 
     def remove(self, outcome: Outcome) -> None:
-        """Forget an outcome that has been confirmed."""
+        """Remove an outcome that has been confirmed."""
         self._path(outcome).unlink(missing_ok=True)
 
     def __iter__(self) -> Iterator[Outcome]:

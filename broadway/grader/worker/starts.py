@@ -1,4 +1,4 @@
-"""Starts of jobs, by which outcomes are found again."""
+"""The identity of a start of a job, by which its outcome is found again."""
 
 from typing import Protocol
 
@@ -8,7 +8,7 @@ class AboutJob(Protocol):
 
     @property
     def job_id(self) -> str:
-        """The job."""
+        """The job's id."""
 
     @property
     def generation(self) -> int:
@@ -16,4 +16,4 @@ class AboutJob(Protocol):
 
     @property
     def attempt(self) -> int:
-        """The number of the start in its generation."""
+        """The number of the start within its generation."""

@@ -1,4 +1,4 @@
-"""Taking a job: say that it starts, run it, spool its outcome, report it, and only then let the message go."""
+"""A job's way through the grader: publish its start, run it, spool and publish its outcome, then acknowledge it."""
 
 import asyncio
 from collections import deque
@@ -40,8 +40,8 @@ from broadway.runtime.crashpoints import Point, reach
 log = structlog.get_logger(__name__)
 
 MAX_DEFERRALS = 3
-REMEMBERED = 1000  # attempts that were put off, and jobs that need no other attempt
-DEFERRAL_PAUSE = 0.2  # seconds before a job that would rather run elsewhere is put back
+REMEMBERED = 1000  # deferred attempts, and jobs that need no other attempt
+DEFERRAL_PAUSE = 0.2  # seconds before a job for another grader is requeued
 
 
 @dataclass(slots=True)
@@ -55,10 +55,10 @@ class _Execution:
 
 @dataclass(slots=True)
 class Worker:
-    """One grader's hands: the handler of its pool's ready queue, and of commands.
+    """The handler of a pool's ready queue, and of commands to one grader.
 
-    No more than its duty's ``slots`` jobs run at a time, though more messages may come: what runs when a connection is
-    lost goes on, and the next connection brings others.
+    At most ``availability.slots`` jobs run at a time, though more messages may arrive: when a connection is lost, its
+    jobs go on, and the next connection delivers more.
     """
 
     runner: Runner
@@ -66,14 +66,14 @@ class Worker:
     publisher: Publisher
     spool: Spool[JobFinished]
     _running: dict[str, _Execution] = field(default_factory=dict)  # by execution
-    _hands: CapacityLimiter = field(init=False)
-    _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)  # by job and generation
+    _slots: CapacityLimiter = field(init=False)
+    _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)  # by job and generation
     _recent_outcomes: RecentOutcomes = field(default_factory=RecentOutcomes)
-    _settled: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))  # no other attempt is wanted
-    _deferred: deque[tuple[str, int]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    _finished_keys: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))  # no other attempt is wanted
+    _deferrals: deque[tuple[str, int]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
 
     def __post_init__(self) -> None:
-        self._hands = CapacityLimiter(self.availability.slots)
+        self._slots = CapacityLimiter(self.availability.slots)
 
     @property
     def grader_id(self) -> str:
@@ -81,60 +81,69 @@ class Worker:
 
     @property
     def running(self) -> list[RunningJob]:
-        """What runs now."""
+        """The jobs that run now."""
         return [
             RunningJob(job_id=e.job.job_id, generation=e.job.generation, execution_id=e.execution_id)
             for e in self._running.values()
         ]
 
     async def work(self, event: Event) -> None:
-        """Run a job to its reported outcome. Cancelled, it gives the job back for somebody else to run."""
+        """Run a job and publish its outcome. If cancelled, release the job so that another grader can run it.
+
+        Raises:
+            GiveBack: This grader should not run the job now.
+            Reject: The event is not a job.
+        """
         if not isinstance(event, JobDispatched):
             raise Reject(f"a ready queue holds no {event.type}")
         with structlog.contextvars.bound_contextvars(**event.context):
             await reach(Point.WORK_DELIVERED)
-            turn = self._turns.setdefault(event.key, asyncio.Lock())
-            has_waited = turn.locked()  # for an earlier attempt, which still runs here though its lease was lost
-            async with turn:
-                if has_waited and event.key in self._settled:
+            lock = self._locks.setdefault(event.key, asyncio.Lock())
+            has_waited = lock.locked()  # by an earlier attempt, which still runs here though its lease was lost
+            async with lock:
+                if has_waited and event.key in self._finished_keys:
                     log.info("not started, since an earlier attempt has come to an outcome")
                 else:
                     await self._take(event)
 
     async def _take(self, job: JobDispatched) -> None:
-        if reported := self._recent_outcomes.get(job):
+        if published := self._recent_outcomes.get(job):
             log.info("delivered again after its outcome was reported")
-            await self._tell(reported, "finished")
+            await self._publish(published, "finished")
         elif spooled := self.spool.get(job):
             await self._report(spooled)
-        elif self.grader_id in job.avoid and self._deferred.count((job.key, job.attempt)) < MAX_DEFERRALS:
+        elif self.grader_id in job.avoid and self._deferrals.count((job.key, job.attempt)) < MAX_DEFERRALS:
             await self._defer(job)
         else:
-            async with self._hands:
+            async with self._slots:
                 if self.availability.reason:
                     await self._give_back(self.availability.reason)
                 await self._execute(job)
 
     async def report_spooled(self) -> None:
-        """Report what an earlier life of this grader could not."""
+        """Publish the outcomes that an earlier process of this grader could not."""
         for outcome in self.spool:
             with structlog.contextvars.bound_contextvars(**outcome.context):
                 log.info("reporting a spooled outcome")
                 await self._report(outcome)
 
     async def obey(self, event: Event) -> None:
-        """Carry a command out."""
+        """Carry out a command.
+
+        Raises:
+            Reject: The event is not a command to a grader.
+        """
         match event:
             case CancelJob():
                 self._cancel(event)
             case GraderOrder():
                 self.availability.obey(event)
-                self._hands.total_tokens = self.availability.slots
+                self._slots.total_tokens = self.availability.slots
             case _:
                 raise Reject(f"a grader obeys no {event.type}")
 
     def _cancel(self, event: CancelJob) -> None:
-        """Stop a job whose outcome is not wanted any more."""
+        """Stop a job whose outcome is no longer wanted."""
         for execution in [each for each in self._running.values() if each.job.key == event.key]:
             log.info("cancelled", reason=event.reason, execution=execution.execution_id, **event.context)
             execution.is_unwanted = True
@@ -143,10 +152,10 @@ class Worker:
     async def _execute(self, job: JobDispatched) -> None:
         execution_id, started_at = token_hex(12), datetime.now(UTC)
         structlog.contextvars.bind_contextvars(execution=execution_id)
-        told = JobStarted(**job.ids, execution_id=execution_id, grader_id=self.grader_id, started_at=started_at)
-        await self._tell(told, "started")
+        start = JobStarted(**job.ids, execution_id=execution_id, grader_id=self.grader_id, started_at=started_at)
+        await self._publish(start, "started")
         await reach(Point.WORK_START_TOLD)
-        self._note("execution", job, execution_id)
+        self._record("execution", job, execution_id)
         running = self.runner.run(job.job_id, execution_id, job.stages)
         execution = _Execution(job, execution_id, started_at, asyncio.create_task(running))
         self._running[execution_id] = execution
@@ -157,14 +166,14 @@ class Worker:
                 await reach(Point.WORK_GRADED)
                 await self._finish(execution, graded)
         finally:
-            if not execution.task.done():  # whatever broke here, nothing runs on unattended
+            if not execution.task.done():  # after an error here, no execution may go on unattended
                 await end(execution.task)
-            self._note("execution-ended", job, execution_id)
+            self._record("execution-ended", job, execution_id)
             del self._running[execution_id]
 
-    def _note(self, what: str, job: JobDispatched, execution_id: str) -> None:
+    def _record(self, change: str, job: JobDispatched, execution_id: str) -> None:
         fault_history.note(
-            what,
+            change,
             run=job.run_id,
             job=job.job_id,
             generation=job.generation,
@@ -173,8 +182,8 @@ class Worker:
         )
 
     async def _await(self, execution: _Execution) -> Graded | None:
-        """What an execution came to; None if it is not wanted any more."""
-        limit = _longest(execution.job)
+        """Wait for an execution and return its result, or None if the outcome is no longer wanted."""
+        limit = _time_limit(execution.job)
         try:
             await reach(Point.WORK_RUNNING)
             await asyncio.wait({execution.task}, timeout=limit)
@@ -211,17 +220,17 @@ class Worker:
         await reach(Point.WORK_SPOOLED)
         await self._report(outcome)
         if graded.outcome is not Outcome.INFRASTRUCTURE_ERROR:
-            self._settled.append(execution.job.key)
+            self._finished_keys.append(execution.job.key)
 
     async def _spool(self, outcome: JobFinished) -> None:
-        """Write an outcome down. What the disk does not take is reported all the same, with nothing to fall back on."""
+        """Spool an outcome. If the disk refuses it, it is still published, but would be lost with this process."""
         try:
             await asyncio.to_thread(self.spool.put, outcome)
         except OSError as error:
-            log.error("outcome not spooled", reason=error.strerror)  # noqa: TRY400 - no bug of ours
+            log.error("outcome not spooled", reason=error.strerror)  # noqa: TRY400 - a full disk needs no traceback
 
     async def _report(self, outcome: JobFinished) -> None:
-        await self._tell(outcome, "finished")
+        await self._publish(outcome, "finished")
         self._recent_outcomes.add(outcome)
         await reach(Point.WORK_OUTCOME_TOLD)
         self.spool.remove(outcome)
@@ -230,7 +239,7 @@ class Worker:
 
     async def _release(self, execution: _Execution) -> None:
         if self.availability.is_revoked:
-            return  # the API has said it, and nobody listens to us
+            return  # the API has released the jobs, and the broker refuses this grader
         given_back = JobReleased(
             **execution.job.ids,
             execution_id=execution.execution_id,
@@ -240,27 +249,27 @@ class Worker:
         try:
             await self.publisher.publish(EVENTS, event_key("job", "released", execution.job.course), given_back)
         except PublishError as error:
-            log.warning("release not told", reason=str(error), **execution.job.context)
+            log.warning("release not published", reason=str(error), **execution.job.context)
 
     async def _defer(self, job: JobDispatched) -> None:
-        """Give a job back that failed here before, so that another grader can take it."""
-        self._deferred.append((job.key, job.attempt))
+        """Requeue a job that failed here before, so that another grader can take it."""
+        self._deferrals.append((job.key, job.attempt))
         await self._give_back("it failed here before")
 
     async def _give_back(self, reason: str) -> NoReturn:
         await asyncio.sleep(DEFERRAL_PAUSE)
         raise GiveBack(reason)
 
-    async def _tell(self, event: ExecutionEvent, fact: str) -> None:
-        """However long the broker is away: the work is done, or about to be, and only the telling is left."""
+    async def _publish(self, event: ExecutionEvent, fact: str) -> None:
+        """Publish an event, and retry for as long as the broker is unavailable: the job's work must not be lost."""
         async for attempt in stamina.retry_context(on=PublishError, attempts=None, timeout=None, wait_max=5):
             with attempt:
                 await self.publisher.publish(EVENTS, event_key("job", fact, event.course), event)
 
 
-def _longest(job: JobDispatched) -> float:
-    """Seconds after which a job has to be over, whatever the engine, the disk or this program do."""
+def _time_limit(job: JobDispatched) -> float:
+    """Return the seconds after which a job must have ended, even if the engine, the disk or this program hangs."""
     try:
         return longest_run(job.stages) + ALLOWANCE.total_seconds()
-    except (AttributeError, TypeError, ValueError):  # no stages at all, as grading them will find
+    except (AttributeError, TypeError, ValueError):  # the stages are not valid, which grading will report
         return ALLOWANCE.total_seconds()

@@ -37,8 +37,8 @@ def mounts(data: Path, tmp_path: Path) -> Path:
     return file
 
 
-def of(info: dict[str, Any], mounts: Path, *, runtime: str | None = None, is_here: bool = True) -> EngineFeatures:
-    return EngineFeatures.of(info, runtime=runtime, is_here=is_here, mounts=mounts)
+def of(info: dict[str, Any], mounts: Path, *, runtime: str | None = None, is_local: bool = True) -> EngineFeatures:
+    return EngineFeatures.of(info, runtime=runtime, is_local=is_local, mounts=mounts)
 
 
 def test_an_engine_that_does_not_tell(mounts: Path) -> None:
@@ -48,7 +48,7 @@ def test_an_engine_that_does_not_tell(mounts: Path) -> None:
 def test_its_data_is_where_it_says_if_it_is_here(data: Path, mounts: Path) -> None:
     info = INFO | {"DockerRootDir": str(data)}
     assert of(info, mounts).data == data
-    assert of(info, mounts, is_here=False).data is None
+    assert of(info, mounts, is_local=False).data is None
     assert of(INFO | {"DockerRootDir": f"{data}/gone"}, mounts).data is None
 
 
@@ -95,7 +95,7 @@ def test_which_engines_have_quotas(mounts: Path, data: Path, changes: dict[str, 
 def test_xfs_without_the_option_has_no_quotas(mounts: Path, data: Path) -> None:
     mounts.write_text(mounts.read_text().replace("prjquota", "noquota"))
     assert not of(INFO | {"DockerRootDir": str(data)}, mounts).has_quotas
-    assert not of(INFO | {"DockerRootDir": str(data)}, mounts, is_here=False).has_quotas
+    assert not of(INFO | {"DockerRootDir": str(data)}, mounts, is_local=False).has_quotas
 
 
 def test_an_engines_filter_has_every_rule() -> None:

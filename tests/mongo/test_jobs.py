@@ -3,33 +3,38 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from secrets import token_hex
 from typing import Any
 
 import pytest
 from bson import ObjectId
-from harness import Client, stage
+from harness import Place, stage
 from pymongo import MongoClient
 from pymongo.synchronous.database import Database
 
-from broadway.domain.job import Job, JobClass, JobState, Move
+from broadway.domain.job import Job, JobClass, JobState, Move, Phase
 from broadway.domain.result import JobLog
+from broadway.domain.run import Run, RunState, plan_jobs
 from broadway.mongo.jobs import ConflictError
 from broadway.mongo.store import Store
-from broadway.settings.programs import IngestSettings
 
 
 @pytest.fixture
-def other_writer(ingest_settings: IngestSettings) -> Iterator[Database[dict[str, Any]]]:
-    mongodb = ingest_settings.mongodb
-    with MongoClient[dict[str, Any]](mongodb.dsn) as client:
-        yield client[mongodb.primary]
+def other_writer(shared_place: Place) -> Iterator[Database[dict[str, Any]]]:
+    with MongoClient[dict[str, Any]](shared_place.mongodb_dsn) as client:
+        yield client[f"{shared_place.name}_ag"]
 
 
 @pytest.fixture
-async def job_ids(client: Client, course: str) -> list[str]:
-    await client.register(course, "mp1", students=[stage()])
-    run_id = await client.submit(course, "mp1", students=3)
-    return list((await client.status(course, run_id))["student_jobs_state"])
+async def job_ids(store: Store, course: str) -> list[str]:
+    """The jobs of a run of three students."""
+    now = datetime.now(UTC)
+    config, roster = {"student_pipeline": [stage()]}, [{"STUDENT_ID": f"s{number}"} for number in range(3)]
+    run = Run(token_hex(12), course, "mp1", RunState.STUDENTS, now, config, roster)
+    planned = plan_jobs(run, Phase.STUDENTS, now)
+    assert await store.runs.insert(run)
+    await store.jobs.insert(planned)
+    return [plan.job.id for plan in planned]
 
 
 def disturbed(other: Database[dict[str, Any]], job_id: str, *, times: int) -> Move:

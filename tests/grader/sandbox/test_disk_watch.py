@@ -49,7 +49,7 @@ def watching(
     ask_anyway: float = math.inf,
 ) -> DiskWatch:
     """A watch whose looks come one after another, and that asks for nothing because of the time."""
-    return DiskWatch(limit, place, engine.measure, look_every=0, ask_after=ask_after, ask_anyway=ask_anyway)
+    return DiskWatch(limit, place, engine.measure, check_interval=0, ask_after=ask_after, ask_anyway=ask_anyway)
 
 
 async def exceeds(engine: Engine, **more: Any) -> None:

@@ -118,5 +118,5 @@ async def test_without_the_broker_there_is_nothing_to_refuse() -> None:
 
 async def test_the_disk(tmp_path: Path) -> None:
     await check_disk(tmp_path / "work", needed=1024)
-    with pytest.raises(OSError, match=r"MiB are free where jobs work, 1073741824 MiB are needed"):
+    with pytest.raises(OSError, match=r"MiB are free on the jobs' disk, 1073741824 MiB are needed"):
         await check_disk(tmp_path, needed=2**50)

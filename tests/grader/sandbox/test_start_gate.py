@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from broadway.grader.sandbox.start_gate import LONGEST, SHARE, StartGate
+from broadway.grader.sandbox.start_gate import MAX_WAIT, WAIT_FRACTION, StartGate
 
 WITHIN = 60  # seconds in which what has to happen does
 
@@ -89,5 +89,5 @@ async def test_whoever_gives_up_leaves_the_turn_to_the_next() -> None:
 
 
 def test_how_long_one_waits_is_a_share_of_what_stages_take() -> None:
-    assert with_stages_of(StartGate(1), 0.3).patience == pytest.approx(0.3 * SHARE)
-    assert with_stages_of(StartGate(1), 600).patience == LONGEST
+    assert with_stages_of(StartGate(1), 0.3).max_wait == pytest.approx(0.3 * WAIT_FRACTION)
+    assert with_stages_of(StartGate(1), 600).max_wait == MAX_WAIT
