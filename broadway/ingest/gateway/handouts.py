@@ -48,7 +48,7 @@ class Handout:
 
 @dataclass(frozen=True, slots=True)
 class Handouts:
-    """Takes jobs from the broker for graders that cannot."""
+    """Takes jobs from the broker for graders that cannot reach it."""
 
     graders: GatewayGraders
     jobs: GatewayJobs
