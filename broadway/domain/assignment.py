@@ -1,4 +1,4 @@
-"""Assignments: the pipelines that a course registers, and the environment their stages run in."""
+"""Assignments: the pipelines that a course registers, and the environments of their stages."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -18,14 +18,14 @@ from pydantic import (
 
 Env = dict[str, Any]
 
-ALLOWANCE = timedelta(minutes=15)  # beside the time limits of a job's stages, for pulling images and for reporting
+ALLOWANCE = timedelta(minutes=15)  # besides the time limits of a job's stages, for pulling images and for reporting
 
-# Without zero, which engines take for no limit.
+# Zero is excluded: for engines it means no limit.
 Memory = Annotated[str, Field(pattern=r"^[0-9]*[1-9][0-9]*(\.[0-9]+)?[kKmMgGtT]?[bB]?$")]
 
 
 def _cpus(text: str) -> str:
-    """CPUs by number, as engines take them: which there are is the host's business."""
+    """Return numbers and ranges of CPUs if they are well-formed; their existence depends on the host."""
     ranges = [part.split("-", 1) for part in text.split(",")] if text else []
     if not all(re.fullmatch("[0-9]{1,5}", number) for part in ranges for number in part):
         raise ValueError("should be numbers of CPUs and ranges of them, as in 0-3,7")
@@ -37,19 +37,19 @@ def _cpus(text: str) -> str:
 
 _IMAGE_NAME = re.compile(r"[A-Za-z0-9](?!.*\.\.)[A-Za-z0-9._/:@-]*")
 _LONGEST_NAME = 512  # characters, with a registry, a tag and a digest
-MAX_MEMORY = 2**60  # bytes: more than any machine has, and as many as engines can count
+MAX_MEMORY = 2**60  # bytes; more than any machine has, and within the range of engines
 _UNITS = {"b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
 def memory_bytes(text: str) -> float:
-    """What a stage's ``memory`` stands for, in bytes: ``MAX_MEMORY`` at most."""
+    """Return a stage's ``memory`` in bytes, ``MAX_MEMORY`` at most."""
     text = text.lower()
     if text.endswith("b") and text[-2:-1] in _UNITS:
         text = text[:-1]
     return min(MAX_MEMORY, float(text[:-1]) * _UNITS[text[-1]] if text[-1] in _UNITS else float(text))
 
 
-# Below /job, and with no name in it that a shell, a program's options or a path could take for something else.
+# A path below /job, whose names have no meaning for shells, as options of programs, or as parent directories.
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 JobPath = Annotated[str, Field(pattern=rf"^{_NAME}(/{_NAME}){{0,7}}$")]
 JobPaths = Annotated[list[JobPath], Field(max_length=16)]
@@ -57,16 +57,16 @@ VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 
 
 def is_image_name(text: str) -> bool:
-    """Whether an image could be called that; whether there is one is another question."""
+    """Return whether a text is a well-formed image name; the image may not exist."""
     return len(text) <= _LONGEST_NAME and _IMAGE_NAME.fullmatch(text) is not None
 
 
 class Stage(BaseModel):
-    """One container of a pipeline: the original's keys, types and defaults (``timeout`` in seconds), and a few more.
+    """One container of a pipeline, with the original's keys, types and defaults (``timeout`` in seconds), and our own.
 
-    An ``untrusted`` stage runs what a student has written. Of ``/job`` it sees only what ``read`` and ``write`` name,
-    and of the variables of the assignment and the roster only those that ``inherit`` names. ``results`` is the file
-    below ``/job`` in which a stage that is trusted leaves scores.
+    An ``untrusted`` stage runs a student's code. It sees only the paths below ``/job`` that ``read`` and ``write``
+    name, and only the variables of the assignment and the roster that ``inherit`` names. ``results`` is the file below
+    ``/job`` in which a trusted stage leaves scores.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -90,8 +90,7 @@ class Stage(BaseModel):
     @model_validator(mode="after")
     def _fits_its_profile(self) -> Self:
         if self.untrusted:
-            asked = self.model_fields_set
-            if self.networking and "networking" in asked:
+            if self.networking and "networking" in self.model_fields_set:
                 raise ValueError("networking: an untrusted stage has no network")
             if self.privileged:
                 raise ValueError("privileged: an untrusted stage has no privileges")
@@ -106,7 +105,7 @@ class Stage(BaseModel):
 
     @property
     def has_network(self) -> bool:
-        """Whether the container gets a network."""
+        """True if the container gets a network."""
         return self.networking and not self.untrusted
 
     @field_validator("timeout", mode="wrap")
@@ -119,20 +118,20 @@ class Stage(BaseModel):
 
 
 def _check_apart(paths: Sequence[str], where: str) -> None:
-    """Make sure that no path is, or lies within, another one."""
+    """Refuse paths of which one equals or contains another one."""
     for one, other in pairwise(sorted(f"{path}/" for path in paths)):
         if other.startswith(one):
             raise ValueError(f"{where}: {one[:-1]} and {other[:-1]} overlap")
 
 
 def _check_paths(pipeline: list[Stage]) -> list[Stage]:
-    """A directory that one stage may write to is mounted on its own: it is the same one for all stages, or apart."""
-    written = sorted({path for stage in pipeline for path in stage.write})
-    _check_apart(written, "write")
-    for path in {path for stage in pipeline for path in stage.read} - set(written):
-        _check_apart([path, *written], "read, write")
+    """Return a pipeline if its writable paths do not overlap with its other paths: each of them is its own mount."""
+    writable = sorted({path for stage in pipeline for path in stage.write})
+    _check_apart(writable, "write")
+    for path in {path for stage in pipeline for path in stage.read} - set(writable):
+        _check_apart([path, *writable], "read, write")
     for path in {stage.results for stage in pipeline if stage.results}:
-        _check_apart([path, *written], "results, write")
+        _check_apart([path, *writable], "results, write")
     return pipeline
 
 
@@ -140,7 +139,7 @@ Pipeline = Annotated[list[Stage], AfterValidator(_check_paths)]
 
 
 class AssignmentConfig(BaseModel):
-    """What ``POST /grading_config`` takes: three pipelines and the environment they share."""
+    """The config of an assignment: three pipelines and their shared environment."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -150,7 +149,7 @@ class AssignmentConfig(BaseModel):
     env: Env | None = None
 
     def as_posted(self) -> dict[str, Any]:
-        """The four keys, absent ones as None, and stages exactly as they were posted."""
+        """Return the four keys, absent ones as None, with stages exactly as posted."""
         posted = self.model_dump(exclude_unset=True)
         return {key: posted.get(key) for key in type(self).model_fields}
 
@@ -164,10 +163,10 @@ def stage_env(
     job_id: str,
     only: Collection[str] | None = None,
 ) -> Env:
-    """The environment of one stage of one job; later wins.
+    """Return the environment of one stage of one job; a later source takes precedence.
 
-    The assignment's ``env``, ``GRADING_RUN_ID``, the stage's own, the run's entry for this job, ``GRADING_JOB_ID``.
-    With ``only``, just those variables of the assignment and of the job's entry.
+    The sources are the assignment's ``env``, ``GRADING_RUN_ID``, the stage's own variables, the run's entry for this
+    job, and ``GRADING_JOB_ID``. ``only`` restricts the variables of the assignment and of the job's entry to its names.
     """
     if only is not None:
         shared = {name: value for name, value in (shared or {}).items() if name in only}
@@ -183,7 +182,7 @@ def prepare_stages(
     run_id: str,
     job_id: str,
 ) -> list[dict[str, Any]]:
-    """One job's own copy of a pipeline, with the merged environment in every stage."""
+    """Return a job's own copy of a pipeline, with the merged environment in every stage."""
     return [
         {
             **stage,
@@ -201,5 +200,5 @@ def prepare_stages(
 
 
 def longest_run(stages: Sequence[Mapping[str, Any]]) -> float:
-    """Seconds that the stages may run in all, by their own time limits."""
+    """Return the sum of the stages' time limits, in seconds."""
     return sum(float(stage.get("timeout", Stage.model_fields["timeout"].default)) for stage in stages)

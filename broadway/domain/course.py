@@ -1,4 +1,4 @@
-"""Courses: who may do what, and how much of the cluster a course gets."""
+"""Courses: their tokens, and their shares of the cluster."""
 
 import hashlib
 import hmac
@@ -15,9 +15,9 @@ _HASHED = re.compile(r"sha256\$(?P<salt>[0-9a-f]{32})\$(?P<digest>[0-9a-f]{64})"
 
 
 def hashed(token: str) -> str:
-    """A token as it is kept: ``sha256$<salt>$<digest>``, in hex. A text of exactly that form is kept as it is.
+    """Return the stored form of a token, ``sha256$<salt>$<digest>`` in hex; a text of that form is returned unchanged.
 
-    The digest is that of the salt's 32 digits and the token in UTF-8, so that operators can make one in a shell.
+    The digest is over the salt's 32 digits and the token in UTF-8, so that operators can compute it in a shell.
     """
     if _HASHED.fullmatch(token):
         return token
@@ -30,7 +30,7 @@ def _digest(salt: str, token: str) -> str:
 
 
 def _is_token_of(token: str, kept: str) -> bool:
-    """Whether a token is the one that was hashed, in constant time."""
+    """Return whether a token is the hashed one, in constant time."""
     _, salt, digest = kept.split("$")
     return hmac.compare_digest(_digest(salt, token), digest)
 
@@ -40,12 +40,12 @@ Hashed = Annotated[str, AfterValidator(hashed)]
 
 
 class Course(BaseModel):
-    """One course, as the file named by ``--course-config`` and the collection ``course`` hold it.
+    """One course, in the form of the file that ``--course-config`` names and of the collection ``course``.
 
-    ``tokens`` may do everything, ``query_tokens`` may read states and positions; they may be given as plain text, and
-    are hashed at once. ``weight`` is the course's share when several courses wait, ``concurrency`` caps its jobs in
-    flight (none: bounded by the cluster), ``pool`` names the graders that run its jobs. Keys of other programs are
-    ignored, as the original does.
+    ``tokens`` permit all requests, ``query_tokens`` only reads of states and positions; plain tokens are hashed at
+    once. ``weight`` is the course's relative share while several courses wait. ``concurrency`` limits its jobs in
+    flight; without it only the cluster's slots do. ``pool`` names the graders that run its jobs. Keys of other programs
+    are ignored, as in the original.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
@@ -58,13 +58,13 @@ class Course(BaseModel):
     pool: Name = "default"
 
     def admits(self, token: str, *, query: bool = False) -> bool:
-        """Tell whether a token is one of the course's (of its query tokens too, if ``query``)."""
+        """Return whether a token is one of the course's; ``query`` admits its query tokens, too."""
         allowed = self.tokens + self.query_tokens if query else self.tokens
-        return any([_is_token_of(token, candidate) for candidate in allowed])  # noqa: C419 - every one, always
+        return any([_is_token_of(token, candidate) for candidate in allowed])  # noqa: C419 - constant time: compare all
 
 
 class CourseConfigError(ValueError):
-    """The course config file cannot be used; the text says where and why."""
+    """The course config file is invalid; the text names the place and the reason."""
 
 
 _FILE = TypeAdapter(dict[str, dict[str, object]], config=ConfigDict(hide_input_in_errors=True))
@@ -74,7 +74,7 @@ def read_courses(path: Path) -> list[Course]:
     """Read a course config file: ``{"<course>": {"tokens": [...], "query_tokens": [...]}}``, tokens plain or hashed.
 
     Raises:
-        CourseConfigError: The file cannot be read, or a course in it is wrong (named, with the key).
+        CourseConfigError: The file cannot be read, or a course in it is invalid; the text names the course and the key.
     """
     try:
         courses = _FILE.validate_json(path.read_bytes())

@@ -1,4 +1,4 @@
-"""Graders as the store knows them: orders, states, and how they reach the cluster. Pure."""
+"""Stored graders: their orders, states, and links to the cluster. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,7 +28,7 @@ class GraderState(StrEnum):
 
 
 class GraderLink(StrEnum):
-    """The way on which jobs reach a grader."""
+    """The way by which jobs reach a grader."""
 
     BROKER = "broker"
     WEBSOCKET = "websocket"
@@ -41,9 +41,9 @@ class RevokedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StandingOrder:
-    """Everything that an operator has ordered of a grader. Each change raises ``revision``; the highest one holds.
+    """All that an operator has ordered of a grader. Each change raises ``revision``; the highest one applies.
 
-    ``slots`` is None while the grader's own setting holds.
+    ``slots`` is None while the grader's own setting applies.
     """
 
     revision: int = 0
@@ -54,32 +54,32 @@ class StandingOrder:
 
 @dataclass(frozen=True, slots=True)
 class Grader:
-    """A grader that has joined, registered, sent a heartbeat, or been given an order.
+    """A grader that has joined, registered, sent a heartbeat, or received an order.
 
     Args:
         id: The grader's id.
         hostname: Its host.
         pool: The pool whose jobs it takes.
-        slots: The jobs that it runs at a time at present, 0 while it has paused; None if it never said.
-        own_slots: The slots that it was started with; None if it has not joined.
-        alive: Whether it is taken for alive.
-        left: Whether it has said goodbye.
-        last_seen: When it was heard of last, by the store's writers; None if never.
-        sent_at: When it sent its last heartbeat, by its own clock.
-        joined_at: When it joined last.
-        registered_at: When it registered with a gateway last, or the start of the oldest job that it resumed then; for
-            any other grader, when it was heard of last.
+        slots: The number of jobs that it runs at a time at present, 0 while paused; None if it never reported one.
+        own_slots: The number of slots that it was started with; None if it has not joined.
+        alive: True while it counts as alive.
+        left: True after its goodbye.
+        last_seen: The time of its last sign of life, by the control plane's clock; None without one.
+        sent_at: The time of its last heartbeat, by its own clock.
+        joined_at: The time of its last join.
+        registered_at: The time of its last registration with a gateway, or the start of the oldest job that it resumed
+            then; for any other grader, the time of its last sign of life.
         gateway: The API process that it registered with; empty for a grader at the broker.
-        session: That registration.
-        over_socket: Whether it registered over a WebSocket.
-        extended: Whether it understands what we add to the original's protocol.
-        runtime: The runtime that starts its containers; empty if it does not say.
-        paused: Why it takes no jobs; empty while it does.
-        draining: Whether it finishes its jobs and takes no others.
-        reported_jobs: Ids of the jobs that it reported or was given last.
-        jobs_processed: How many jobs it has started.
+        session: The id of that registration.
+        over_socket: True if it registered over a WebSocket.
+        extended: True if it understands our additions to the original's protocol.
+        runtime: The runtime of its containers; empty if it does not report one.
+        paused: The reason for taking no jobs; empty while it takes jobs.
+        draining: True while it finishes its jobs and takes no others.
+        reported_jobs: Ids of the jobs that it reported last or was handed since.
+        jobs_processed: The number of jobs that it has started.
         broker_user: Its own user at the broker.
-        order: Everything that its operator has ordered of it.
+        order: Its operator's standing order.
     """
 
     id: str
@@ -112,34 +112,34 @@ class Grader:
 
     @property
     def is_revoked(self) -> bool:
-        """Whether its operator has revoked it."""
+        """True if its operator has revoked it."""
         return self.order.mode is GraderMode.REVOKED
 
     @property
     def is_wanted(self) -> bool:
-        """Whether its operator lets it take jobs."""
+        """True if its operator lets it take jobs."""
         return self.order.mode is GraderMode.ONLINE
 
     @property
     def has_slots(self) -> bool:
-        """Whether it takes jobs, by its own report."""
+        """True if it takes jobs, by its own report."""
         return self.slots is None or self.slots > 0
 
     @property
     def allowed_slots(self) -> int:
-        """The jobs that it may run at a time: as ordered, or as it was started with."""
+        """The number of jobs that it may run at a time: as ordered, or else as started."""
         return self.order.slots or self.own_slots or self.slots or 1
 
     @property
     def link(self) -> GraderLink:
-        """The way on which jobs reach it."""
+        """The way by which jobs reach it."""
         if not self.gateway:
             return GraderLink.BROKER
         return GraderLink.WEBSOCKET if self.over_socket else GraderLink.POLLING
 
     @property
     def state(self) -> GraderState:
-        """Its state. A grader at the broker reports how it obeys; a gateway withholds jobs from one behind it."""
+        """Its state. A grader at the broker reports its own mode; behind a gateway the ordered mode applies at once."""
         if self.is_revoked:
             return GraderState.REVOKED
         if not self.alive:
@@ -151,18 +151,18 @@ class Grader:
 
     @property
     def reason(self) -> str:
-        """Why it is not online: its operator's words, or its own."""
+        """The reason for not being online: its operator's, or its own."""
         return self.order.reason or self.paused
 
     def was_seen_since(self, moment: datetime) -> bool:
-        """Return whether it was heard of at or after a moment; True for one of which that is not stored."""
+        """Return whether it was seen at or after a moment; True for a grader without a stored time."""
         return self.last_seen is None or self.last_seen >= moment
 
     def demand_admitted(self) -> None:
         """Return unless the grader has been revoked.
 
         Raises:
-            RevokedError: It has been.
+            RevokedError: The grader has been revoked.
         """
         if self.is_revoked:
             raise RevokedError(f"grader {self.id} has been revoked")

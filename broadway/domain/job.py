@@ -1,7 +1,7 @@
 """Grading jobs: states, attempts, outcomes, and the only legal moves between them.
 
-Everything here is pure. A move takes the job as it is stored and returns the job as it should be stored, or the
-same object when the move is late, repeated or not allowed, so that any event may arrive twice or out of order.
+This module is pure. A move takes the stored job and returns the job to store, or the same object if the move is late,
+repeated or not allowed. So any event may arrive twice or out of order.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,14 +22,14 @@ class Phase(StrEnum):
 
 
 class JobClass(StrEnum):
-    """Who waits for the job: one student at a screen, or a roster."""
+    """The audience of a job: one student who waits for it, or a whole roster."""
 
     INTERACTIVE = "interactive"
     BULK = "bulk"
 
 
 class JobState(StrEnum):
-    """Where a job is: in its course's backlog, on its way to a grader, in a grader, or done."""
+    """The place of a job: in its course's backlog, on its way to a grader, in a grader, or done."""
 
     QUEUED = "queued"
     DISPATCHED = "dispatched"
@@ -38,7 +38,7 @@ class JobState(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How a job ended. The vocabulary is closed; only INFRASTRUCTURE_ERROR is ever retried."""
+    """The outcome of a job. There are no other values; only INFRASTRUCTURE_ERROR is ever retried."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -61,27 +61,27 @@ class FaultPhase(StrEnum):
     REPORT = "report"
 
 
-MAX_DOUBLINGS = 10  # of the pause before a start
+MAX_DOUBLINGS = 10  # of the backoff
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often a job may be started in one generation, and how long to wait before the next start."""
+    """The limit of a job's starts in one generation, and the backoff between them."""
 
     max_attempts: int = 3
     backoff: timedelta = timedelta(seconds=1)
 
     def not_before(self, attempts: int, now: datetime) -> datetime:
-        """The earliest time of the next start after ``attempts`` starts: doubling, from ``backoff``, ten times."""
+        """Return the earliest time of the next start after ``attempts`` starts; the wait doubles up to ten times."""
         return now + self.backoff * (1 << min(max(0, attempts - 1), MAX_DOUBLINGS))
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One start of a job by a grader. A released attempt was given back unfinished and does not count.
+    """One start of a job by a grader. A released attempt was returned unfinished and does not count.
 
-    ``generation`` is the job's at that time.
-    ``deadline``: when a grader that limits no job's time itself has to have reported; the lease is not renewed beyond.
+    ``generation`` is the job's generation at the start. ``deadline`` is set for graders behind the gateway: their
+    lease is not renewed beyond it.
     """
 
     execution_id: str
@@ -97,7 +97,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """One run of a job by a grader, from start to outcome, as the grader tells it."""
+    """One execution of a job by a grader, from start to outcome, by the grader's report."""
 
     execution_id: str
     grader_id: str
@@ -112,9 +112,9 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One grading job as it is stored, without its stages. Times are UTC.
+    """One stored grading job, without its stages. Times are UTC.
 
-    A rerun and a cancellation raise ``generation``: what is said of an earlier one is out of date. ``round`` is the
+    A rerun and a cancellation raise ``generation``; reports about an earlier generation are outdated. ``round`` is the
     run's round for which the job was queued last.
     """
 
@@ -148,12 +148,12 @@ class Job:
 
     @property
     def context(self) -> dict[str, str]:
-        """What log lines about the job say of it."""
+        """The ids of the job in log lines."""
         return log_ids(self.traceparent, course=self.course, run=self.run_id, job=self.id)
 
     @property
     def is_terminal(self) -> bool:
-        """Whether nothing can change the job any more within its generation."""
+        """True if the job cannot change any more within its generation."""
         return self.state is JobState.FINISHED
 
     @property
@@ -163,38 +163,38 @@ class Job:
 
     @property
     def seconds(self) -> float:
-        """How long the last attempt that ended held its slot."""
+        """The time for which the last ended attempt held its slot."""
         ended = [(a.ended_at - a.started_at).total_seconds() for a in self.attempts if a.ended_at]
         return ended[-1] if ended else 0.0
 
     @property
     def avoid(self) -> list[str]:
-        """Graders that failed this job for reasons of their own."""
+        """Ids of graders on which this generation of the job ended in an infrastructure error."""
         own = [a for a in self.attempts if a.generation == self.generation]
         return [a.grader_id for a in own if a.outcome is Outcome.INFRASTRUCTURE_ERROR]
 
     def dispatch(self, now: datetime) -> "Job":
-        """Hand the job to the graders of its pool."""
+        """Dispatch the job to the graders of its pool."""
         if self.state is not JobState.QUEUED:
             return self
         return replace(self, state=JobState.DISPATCHED, dispatched_at=now, not_before=None)
 
     def decline(self, generation: int, until: datetime) -> "Job":
-        """The grader that was handed the job cannot run it, and has not begun to: it waits for another one."""
+        """Requeue a dispatched job that a grader cannot run; it is not dispatched again before ``until``."""
         if self.generation != generation or self.state is not JobState.DISPATCHED:
             return self
         return replace(self, state=JobState.QUEUED, dispatched_at=None, not_before=until)
 
     def redispatch(self, now: datetime) -> "Job":
-        """Hand the job to the graders again, since the first message seems to be lost."""
+        """Dispatch the job again, since the first message seems to be lost."""
         if self.state is not JobState.DISPATCHED:
             return self
         return replace(self, dispatched_at=now)
 
     def start(self, attempt: Attempt, *, lease: timedelta, policy: RetryPolicy, now: datetime) -> "Job":
-        """Note that a grader has started the job. One start too many ends it as an infrastructure error.
+        """Record that a grader has started the job. A start beyond the limit ends it as an infrastructure error.
 
-        The lease lasts from ``now``, by our clock: the grader's, which the attempt's times are of, may be wrong.
+        The lease begins at ``now``, by the control plane's clock: the grader's clock, and so the attempt, may be wrong.
         """
         if self.is_terminal or self._knows(attempt.execution_id):
             return self
@@ -212,9 +212,9 @@ class Job:
         )
 
     def finish(self, execution: Execution, *, policy: RetryPolicy, now: datetime) -> "Job":
-        """Take an execution: the first valid outcome ends the job, an infrastructure error may requeue it.
+        """Record an execution: the first valid outcome ends the job, an infrastructure error may requeue it.
 
-        The pause before the next start is counted from ``now``, by our clock.
+        The backoff begins at ``now``, by the control plane's clock.
         """
         if self.is_terminal:
             return self
@@ -228,9 +228,9 @@ class Job:
         return job._end(execution)  # noqa: SLF001
 
     def lose(self, now: datetime, *, policy: RetryPolicy, execution_id: str | None = None) -> "Job":
-        """The grader that runs the job has gone: start it elsewhere, or give up at the limit.
+        """Requeue a job whose grader has gone, or end it if it has no starts left.
 
-        With ``execution_id`` only if it is this execution that runs.
+        With ``execution_id``, only if that execution is the running one.
         """
         if self.state is not JobState.RUNNING or execution_id not in (None, self.execution_id):
             return self
@@ -239,7 +239,7 @@ class Job:
         return self._requeue(policy, now)
 
     def release(self, execution_id: str, now: datetime) -> "Job":
-        """A draining grader gives its message back to the broker: the start does not count, the job is on its way."""
+        """Record that a draining grader returned the job's message: the start does not count, the job is dispatched."""
         if self.is_terminal or not any(a.execution_id == execution_id and a.ended_at is None for a in self.attempts):
             return self
         attempts = tuple(
@@ -251,14 +251,14 @@ class Job:
         return replace(job, state=JobState.DISPATCHED, dispatched_at=now, lease_expires_at=None)
 
     def put_back(self, execution_id: str, now: datetime) -> "Job":
-        """An execution came to nothing, not by its grader's fault: the start does not count, the job waits again."""
+        """Requeue a job whose execution ended through no fault of its grader: the start does not count."""
         job = self.release(execution_id, now)
         if job is self or job.state is not JobState.DISPATCHED or self.state is JobState.DISPATCHED:
             return job
         return replace(job, state=JobState.QUEUED, dispatched_at=None)
 
     def give_up(self, reason: str, fault_phase: FaultPhase, now: datetime, *, result: str | None = None) -> "Job":
-        """End a job that the infrastructure cannot run, with a reason to read."""
+        """End a job as an infrastructure error, with a reason and with ``result`` for the clients of v1."""
         if self.is_terminal:
             return self
         execution = Execution(
@@ -274,7 +274,7 @@ class Job:
         return self._end(execution)
 
     def cancel(self, reason: str, now: datetime, outcome: Outcome = Outcome.CANCELLED) -> "Job":
-        """End the job, since its outcome is not wanted any more: whatever runs it comes too late."""
+        """End the job, whose outcome is no longer needed: later reports about it are outdated."""
         if self.is_terminal:
             return self
         attempts = tuple(
@@ -295,7 +295,7 @@ class Job:
         )
 
     def rerun(self, generation: int, round_: int, now: datetime) -> "Job":
-        """Start all over in a round of the run, unless the job has left ``generation`` already."""
+        """Queue the job again in a round of the run, unless it is no longer in ``generation``."""
         if self.generation != generation:
             return self
         ended = tuple(replace(a, ended_at=now) if a.ended_at is None else a for a in self.attempts)
@@ -321,21 +321,21 @@ class Job:
         )
 
     def execution_of(self, grader_id: str) -> Attempt | None:
-        """The newest attempt of a grader that has not ended, if there is one."""
-        wanted = (grader_id, self.generation, None)
-        return next((a for a in reversed(self.attempts) if (a.grader_id, a.generation, a.ended_at) == wanted), None)
+        """Return a grader's newest attempt in this generation that has not ended, or None."""
+        open_one = (grader_id, self.generation, None)
+        return next((a for a in reversed(self.attempts) if (a.grader_id, a.generation, a.ended_at) == open_one), None)
 
     def _knows(self, execution_id: str) -> bool:
         return any(a.execution_id == execution_id for a in self.attempts)
 
     def _is_current(self, execution_id: str) -> bool:
-        """Whether the job is waiting for this execution: it runs, or it was dispatched and its start was not seen."""
+        """Return whether the execution is the running one, or may be one whose start has not been reported."""
         if self._knows(execution_id):
             return self.state is JobState.RUNNING and self.execution_id == execution_id
         return self.state is JobState.DISPATCHED
 
     def _attempts_with(self, execution: Execution) -> tuple[Attempt, ...]:
-        """All attempts, the execution's one closed; its start may never have been seen."""
+        """Return all attempts, with the execution's one closed, or added if its start was never reported."""
         closed = Attempt(
             execution_id=execution.execution_id,
             grader_id=execution.grader_id,
@@ -385,7 +385,7 @@ Move = Callable[[Job], Job]
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A job before and after a move; the same object twice when the move changed nothing."""
+    """A job before and after a move; both are the same object if the move changed nothing."""
 
     before: Job
     after: Job
@@ -396,5 +396,5 @@ class Moved:
 
     @property
     def written(self) -> "Moved":
-        """The same, with the revision that writing a change has made."""
+        """The same move, with the revision that the stored job has after it."""
         return Moved(self.before, replace(self.after, revision=self.before.revision + 1))

@@ -6,7 +6,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A message as it died: in which queue, why, about what, and how often it has."""
+    """A dead letter: its queue, the reason and the number of its deaths, and the message's subject and body."""
 
     id: str
     message_id: str

@@ -13,7 +13,7 @@ _ID = re.compile(r"[0-9a-f]{24}")
 
 
 class CursorError(ValueError):
-    """A text that no earlier page returned as its cursor."""
+    """A cursor that no earlier page can have returned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +25,13 @@ class Slice(Generic[Item]):
 
 
 def sliced(found: Sequence[Item], limit: int, cursor_of: Callable[[Item], str]) -> Slice[Item]:
-    """Make a page of ``limit`` items from a result that has one more if there is a further page."""
+    """Return a page of ``limit`` items from a result that has one item more if there is a further page."""
     items = found[:limit]
     return Slice(items, cursor_of(items[-1]) if len(found) > len(items) else None)
 
 
 def cursor(at: datetime, identity: str) -> str:
-    """The cursor after an item of this time and id."""
+    """Return the cursor after an item with this time and id."""
     return f"{round(at.timestamp() * 1000)}-{identity}"
 
 

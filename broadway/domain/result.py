@@ -1,7 +1,7 @@
-"""The results of a job's stages, as they are stored: written one way, and read from any grader.
+"""The stored results of a job's stages: written in one form, and read from any grader.
 
-The original's graders and earlier versions tell less, and a broken grader may tell anything: where an entry does not
-have what it should, the field is None or empty.
+The original's graders and earlier versions report less, and a broken grader may report anything. A field whose part of
+the entry is missing or malformed is None or empty.
 """
 
 import math
@@ -15,10 +15,10 @@ Kind = TypeVar("Kind")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The resources that one stage used: times in seconds, sizes in bytes. None for those that its host cannot tell.
+    """The resources that one stage used: times in seconds, sizes in bytes; None if its host cannot measure them.
 
-    ``image`` is the id of the image that it ran, its digest. ``start_seconds`` include the wait for a turn,
-    ``peak_memory`` is the most that it used at a time. ``told`` is the stored document, if this was read from one.
+    ``image`` is the id (digest) of the image that it ran. ``start_seconds`` include the wait at the start gate.
+    ``peak_memory`` is the most memory that it used at a time. ``stored`` is the document from which the usage was read.
     """
 
     image: str | None
@@ -29,29 +29,29 @@ class Usage:
     pull_seconds: float | None = None
     wall_seconds: float | None = None
     output_bytes: int | None = None
-    told: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    stored: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
     @classmethod
-    def read(cls, told: object) -> Self | None:
-        """The usage in a stored document, or None."""
-        if not isinstance(told, dict):
+    def read(cls, stored: object) -> Self | None:
+        """Return the usage in a stored document, or None."""
+        if not isinstance(stored, dict):
             return None
         return cls(
-            image=_of(str, told.get("image")),
-            create_seconds=_number(told.get("create_seconds")),
-            start_seconds=_number(told.get("start_seconds")),
-            cpu_seconds=_number(told.get("cpu_seconds")),
-            peak_memory=_of(int, told.get("peak_memory")),
-            pull_seconds=_number(told.get("pull_seconds")),
-            wall_seconds=_number(told.get("wall_seconds")),
-            output_bytes=_of(int, told.get("output_bytes")),
-            told=told,
+            image=_of(str, stored.get("image")),
+            create_seconds=_number(stored.get("create_seconds")),
+            start_seconds=_number(stored.get("start_seconds")),
+            cpu_seconds=_number(stored.get("cpu_seconds")),
+            peak_memory=_of(int, stored.get("peak_memory")),
+            pull_seconds=_number(stored.get("pull_seconds")),
+            wall_seconds=_number(stored.get("wall_seconds")),
+            output_bytes=_of(int, stored.get("output_bytes")),
+            stored=stored,
         )
 
     def document(self) -> dict[str, Any]:
-        """The usage as it is stored; one that was read stays as it was, with the keys that its grader knew."""
-        if self.told is not None:
-            return dict(self.told)
+        """Return the usage for storing; a usage that was read keeps its document, including keys of its grader."""
+        if self.stored is not None:
+            return dict(self.stored)
         return {
             "image": self.image,
             "create_seconds": self.create_seconds,
@@ -73,12 +73,12 @@ class Scores:
     document: str | None
 
     @classmethod
-    def read(cls, told: object) -> Self | None:
-        """The scores in a stored document, or None."""
-        if not isinstance(told, dict) or not told:
+    def read(cls, stored: object) -> Self | None:
+        """Return the scores in a stored document, or None."""
+        if not isinstance(stored, dict) or not stored:
             return None
-        score, max_score = _number(told.get("score")), _number(told.get("max_score"))
-        return cls(score, max_score, _of(str, told.get("document")))
+        score, max_score = _number(stored.get("score")), _number(stored.get("max_score"))
+        return cls(score, max_score, _of(str, stored.get("document")))
 
     @property
     def size(self) -> int:
@@ -90,10 +90,10 @@ class Scores:
 class StageResult:
     """The result of one stage.
 
-    ``state`` is the container engine's own account (docker inspect's State); None for a stage that never ran.
+    ``state`` is the container engine's own report (State of docker inspect); None for a stage that never ran.
     ``killed_for`` is the limit that the stage exceeded, ``signal`` the number of the signal that ended it. ``streams``
-    tells whose the lines of its output are: pairs of 1 (stdout), 2 (stderr) or 0 (a line of the grader's own) and the
-    number of lines in a row.
+    gives the source of each line of its output, as pairs of 1 (stdout), 2 (stderr) or 0 (the grader itself) and the
+    number of consecutive lines.
     """
 
     success: bool | None = None
@@ -107,7 +107,7 @@ class StageResult:
 
     @classmethod
     def read(cls, entry: object) -> Self:
-        """The result in an entry of a job's stored results, whichever grader it is from."""
+        """Return the result in an entry of a job's stored results, from any grader."""
         if not isinstance(entry, dict):
             return cls()
         return cls(
@@ -122,7 +122,7 @@ class StageResult:
         )
 
     def entry(self) -> dict[str, Any]:
-        """The result as it is stored: as the original shapes it, with what the stage used and scored."""
+        """Return the entry for storing: in the original's shape, with our usage, streams and scores."""
         if self.state is None:
             return {"success": self.success}
         entry: dict[str, Any] = {
@@ -142,22 +142,22 @@ class StageResult:
 
     @property
     def exit_code(self) -> int | None:
-        return _of(int, self._told("ExitCode"))
+        return _of(int, self._in_state("ExitCode"))
 
     @property
     def out_of_memory(self) -> bool | None:
-        """Whether one of its processes ran out of memory."""
-        return _of(bool, self._told("OOMKilled"))
+        """True if one of its processes ran out of memory; None if the engine does not report it."""
+        return _of(bool, self._in_state("OOMKilled"))
 
     @property
     def started_at(self) -> datetime | None:
-        return _time(self._told("StartedAt"))
+        return _time(self._in_state("StartedAt"))
 
     @property
     def finished_at(self) -> datetime | None:
-        return _time(self._told("FinishedAt"))
+        return _time(self._in_state("FinishedAt"))
 
-    def _told(self, key: str) -> object:
+    def _in_state(self, key: str) -> object:
         return (self.state or {}).get(key)
 
 
@@ -172,7 +172,7 @@ class JobLog:
 
 
 def document_size(entry: Mapping[str, Any]) -> int:
-    """Characters of the results file in an entry of a job's stored results."""
+    """Return the number of characters of the results file in an entry of a job's stored results."""
     scores = Scores.read(entry.get("scores"))
     return scores.size if scores else 0
 
@@ -190,9 +190,9 @@ def _number(value: object) -> float | None:
         return None
 
 
-def _streams(told: object) -> tuple[tuple[int, int], ...]:
-    """The pairs that an entry has, or none at all if one of them is malformed."""
-    pairs = told if isinstance(told, list) else []
+def _streams(stored: object) -> tuple[tuple[int, int], ...]:
+    """Return the pairs of an entry, or an empty tuple if one is malformed."""
+    pairs = stored if isinstance(stored, list) else []
     if not all(isinstance(pair, list) and len(pair) == 2 and all(map(_is_count, pair)) for pair in pairs):  # noqa: PLR2004
         return ()
     return tuple((stream, lines) for stream, lines in pairs)
@@ -203,7 +203,7 @@ def _is_count(value: object) -> bool:
 
 
 def _time(text: object) -> datetime | None:
-    """A time as Docker tells it, which is in the year 1 if there is none."""
+    """Return a time in Docker's form, or None; Docker's year 1 means that there is no time."""
     try:
         time = datetime.fromisoformat(text) if isinstance(text, str) else None
     except ValueError:

@@ -33,28 +33,28 @@ class Roster(_Part):
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        """Nobody is there twice, and no repository is two students'."""
+        """Refuse a student or a repository that is listed twice."""
         for key in ("student", "repository", "repository_id"):
             seen: set[Any] = set()
             for index, entry in enumerate(self.students):
                 value = getattr(entry, key)
                 value = value.casefold() if key == "repository" and value else value
                 if value is not None and value in seen:
-                    raise ValueError(f"students.{index}.{key}: {value} is there twice")
+                    raise ValueError(f"students.{index}.{key}: {value} is listed twice")
                 seen.add(value)
         return self
 
     def of_student(self, student: str) -> RosterEntry | None:
-        """The entry of a student."""
+        """Return the entry of a student, or None."""
         return self._by_student.get(student)
 
     def of_repository(self, identity: int | None, name: str) -> RosterEntry | None:
-        """The entry whose repository this is. Its id counts more than its name, which may have changed."""
+        """Return the entry of a repository, or None. Its id takes precedence over its name, which may have changed."""
         by_id = self._by_identity.get(identity) if identity else None
         if by_id:
             return by_id
-        named = self._by_name.get(name.casefold())
-        return named if named and named.repository_id in (None, identity) else None
+        by_name = self._by_name.get(name.casefold())
+        return by_name if by_name and by_name.repository_id in (None, identity) else None
 
     @cached_property
     def _by_student(self) -> Mapping[str, RosterEntry]:

@@ -1,4 +1,4 @@
-"""Rosters as files: JSON as the API has it, or CSV as course staff have it."""
+"""Rosters as files: JSON in the form of the API, or CSV for course staff."""
 
 import csv
 import io
@@ -10,17 +10,17 @@ from broadway.domain.roster import Roster
 
 
 class RosterError(ValueError):
-    """A file that is no roster; the text names the line or the field."""
+    """A file that is not a valid roster; the text names the line or the field."""
 
 
 _OWN = ("student", "repository", "repository_id")
 
 
 def read_roster(text: str, *, is_json: bool) -> Roster:
-    """Read a roster. The columns of CSV that are not a roster's own are variables of the students' jobs.
+    """Read a roster. CSV columns without a meaning in rosters become variables of the students' jobs.
 
     Raises:
-        RosterError: It is none.
+        RosterError: The text is not a valid roster.
     """
     try:
         if is_json:

@@ -13,7 +13,7 @@ from broadway.domain.trace import log_ids
 
 
 class RunState(StrEnum):
-    """The states of a run; each value is what the original's clients and database spell."""
+    """The states of a run; the values are the texts of the original's clients and database."""
 
     READY = "ready to be started"
     PRE_PROCESSING = "pre processing job has been scheduled"
@@ -24,12 +24,12 @@ class RunState(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the run is over."""
+        """True if the run is over."""
         return self in (RunState.FINISHED, RunState.FAILED)
 
     @property
     def slug(self) -> str:
-        """The state as a word of a routing key."""
+        """The state in the form for routing keys and v2, such as ``pre-processing``."""
         return self.name.lower().replace("_", "-")
 
 
@@ -58,7 +58,7 @@ STATE_OF = {phase: state for state, phase in PHASE_OF.items()}
 
 
 class OrderKind(StrEnum):
-    """What may be wanted of a run that exists."""
+    """The kinds of orders for an existing run."""
 
     CANCEL = "cancel"
     SUPERSEDE = "supersede"
@@ -67,9 +67,9 @@ class OrderKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be done to a run's jobs before the run goes on. It is stored with the run, and so never half done.
+    """A change to a run's jobs that must be completed before the run goes on; it is stored with the run until then.
 
-    ``jobs`` are those to run again, each with the generation in which it was found; the other kinds are for all.
+    ``jobs`` are the jobs to rerun, as pairs of id and present generation; the other kinds concern all jobs.
     """
 
     kind: OrderKind
@@ -78,16 +78,16 @@ class Order:
 
 
 class NothingToDoError(ValueError):
-    """No job of the run is as the order wants it; the text says so."""
+    """The order fits no job of the run; the text gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One grading run as it is stored, with the assignment config that was frozen when it was submitted.
+    """One stored grading run, with the assignment config of the time of its submission.
 
-    ``publish_at`` is set while the jobs of its phase may not all have been published: the outbox. ``round`` is raised
-    by every order, so that nobody takes a step that an order has overtaken. ``request_digest`` tells a repeated
-    submission from another one with the same idempotency key. ``trigger`` is what brought the run, if not a request.
+    ``publish_at`` is set while jobs of its phase may be unpublished: the outbox. Each order raises ``round``, so that
+    no outdated step is taken after an order. ``request_digest`` distinguishes a repeated submission from a different
+    one with the same idempotency key. ``trigger`` describes the webhook delivery that started the run, if any.
     """
 
     id: str
@@ -111,25 +111,25 @@ class Run:
 
     @property
     def context(self) -> dict[str, str]:
-        """What log lines about the run say of it."""
+        """The ids of the run in log lines."""
         return log_ids(self.traceparent, course=self.course, run=self.id)
 
     @property
     def job_class(self) -> JobClass:
-        """A run for one student is waited for; a roster is not."""
+        """The class of the run's jobs: interactive for one student, bulk for a roster."""
         return JobClass.INTERACTIVE if len(self.students_env) <= 1 else JobClass.BULK
 
     @property
     def phase(self) -> Phase | None:
-        """The phase whose jobs are under way, if any."""
+        """The present phase, or None before the first and after the last one."""
         return PHASE_OF.get(self.state)
 
     def pipeline(self, phase: Phase) -> list[dict[str, Any]]:
-        """The stages of a phase; empty when the assignment has none."""
+        """Return the stages of a phase; empty if the assignment has no pipeline for it."""
         return self.config.get(PIPELINE_OF[phase]) or []
 
     def envs(self, phase: Phase) -> list[Env]:
-        """One environment for each job of a phase."""
+        """Return the environments of a phase, one for each of its jobs."""
         if not self.pipeline(phase):
             return []
         if phase is Phase.PRE_PROCESSING:
@@ -139,9 +139,9 @@ class Run:
         return self.students_env
 
     def next_state(self, *, phase_succeeded: bool) -> RunState:
-        """Where the run goes when its present phase is complete: on to the next phase that has jobs, or to its end.
+        """Return the state after the present phase is complete: that of the next phase with jobs, or the run's end.
 
-        A failed pre- or post-processing job fails the run; failed students do not.
+        A failed pre- or post-processing job fails the run; failed students' jobs do not.
         """
         if self.phase in (Phase.PRE_PROCESSING, Phase.POST_PROCESSING) and not phase_succeeded:
             return RunState.FAILED
@@ -151,19 +151,19 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class PlannedJob:
-    """A job that a phase needs, with the stages it will run."""
+    """A job of a phase, with the stages that it will run."""
 
     job: Job
     stages: list[dict[str, Any]]
 
 
 def job_id(run_id: str, phase: Phase, index: int) -> str:
-    """The id of a run's job: 24 hex digits, the same whenever the phase is planned again."""
+    """Return the id of a run's job: 24 hex digits, the same whenever the phase is planned again."""
     return hashlib.sha256(f"{run_id}/{phase}/{index}".encode()).hexdigest()[:24]
 
 
 def plan_jobs(run: Run, phase: Phase, now: datetime) -> list[PlannedJob]:
-    """The jobs of one phase, in the roster's order. Planning a phase twice gives the same ids."""
+    """Return the jobs of a phase, in the roster's order. Planning a phase twice gives the same ids."""
     return [_plan(run, phase, index, env, now) for index, env in enumerate(run.envs(phase))]
 
 
@@ -189,27 +189,26 @@ def _plan(run: Run, phase: Phase, index: int, env: Env, now: datetime) -> Planne
 
 
 def rerun_order(jobs: Sequence[Job], *, only: Collection[str] | None, failed: bool) -> tuple[RunState, Order]:
-    """The order to run jobs again, and the state in which the run starts over: the phase of the first of them.
+    """Return the order to rerun jobs, and the run's new state: the earliest phase with an open job or one to rerun.
 
-    What comes after that phase is run again by itself when the run gets there. Nor does the run leave a phase that has
-    open jobs, whichever later ones are wanted.
+    The order has only the jobs of that phase, since the run itself reruns all later phases.
 
     Args:
-        jobs: All of the run.
-        only: Ids of the jobs that are wanted; all when None.
-        failed: Only those that have ended in anything but success.
+        jobs: All jobs of the run.
+        only: Ids of the jobs to rerun; None for all.
+        failed: Rerun only jobs that have ended without success.
 
     Raises:
-        NothingToDoError: There is no such job.
+        NothingToDoError: No job of the run fits.
     """
-    wanted = [
+    chosen = [
         job
         for job in jobs
         if (only is None or job.id in only) and (not failed or (job.is_terminal and not job.success))
     ]
-    if not wanted:
+    if not chosen:
         raise NothingToDoError("no job of this run has failed" if failed else "the run has no such job")
-    concerned = {job.phase for job in jobs if not job.is_terminal} | {job.phase for job in wanted}
+    concerned = {job.phase for job in jobs if not job.is_terminal} | {job.phase for job in chosen}
     phase = next(phase for phase in Phase if phase in concerned)
-    of_phase = tuple((job.id, job.generation) for job in wanted if job.phase is phase)
+    of_phase = tuple((job.id, job.generation) for job in chosen if job.phase is phase)
     return STATE_OF[phase], Order(OrderKind.RERUN, jobs=of_phase)

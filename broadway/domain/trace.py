@@ -1,7 +1,7 @@
-"""The trace that a run belongs to, as W3C Trace Context has it: ids that are passed on, and nothing else. Pure.
+"""The trace of a run, by W3C Trace Context: its ids are passed on, and no spans are made. Pure.
 
-A run keeps the `traceparent` of the request that submitted it; every event about it and its jobs carries the same one,
-and every log line its trace id.
+A run keeps the `traceparent` of the request that submitted it. Every event about the run and its jobs has the same
+`traceparent`, and every log line its trace id.
 """
 
 import re
@@ -15,7 +15,7 @@ _SHAPE = re.compile(
 
 
 def accepted(traceparent: str | None) -> str | None:
-    """A `traceparent` that somebody sends, if it is one: version 00, or a later one that begins like it."""
+    """Return a received `traceparent` without the additions of versions after 00, or None if it is invalid."""
     shape = _SHAPE.fullmatch((traceparent or "").strip())
     if shape is None or shape["version"] == "ff" or (shape["version"] == "00" and shape["more"]):
         return None
@@ -25,16 +25,16 @@ def accepted(traceparent: str | None) -> str | None:
 
 
 def begun() -> str:
-    """The `traceparent` of a new trace, which nobody samples."""
+    """Return the `traceparent` of a new trace, which is not sampled."""
     return f"00-{token_hex(16)}-{token_hex(8)}-00"
 
 
 def log_ids(traceparent: str | None, **ids: str) -> dict[str, str]:
-    """What log lines about something are joined by: its ids, and its trace if it has one."""
+    """Return the ids for log lines about an object: its own, and its trace id if it has a trace."""
     trace = trace_id(traceparent)
     return {**ids, "trace": trace} if trace else ids
 
 
 def trace_id(traceparent: str | None) -> str | None:
-    """The trace of an accepted `traceparent`."""
+    """Return the trace id of an accepted `traceparent`."""
     return traceparent.split("-")[1] if traceparent else None

@@ -8,5 +8,5 @@ WaitingKey = tuple[bool, datetime, int, str]
 
 
 def waiting_key(job_id: str, job_class: JobClass, queued_at: datetime, index: int) -> WaitingKey:
-    """The key that sorts waiting jobs: interactive ones first, then by time, roster and id. The id is its last item."""
+    """Return the sort key of a waiting job: interactive ones first, then by time, roster and id; the id is last."""
     return job_class is JobClass.BULK, queued_at, index, job_id

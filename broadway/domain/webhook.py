@@ -1,4 +1,4 @@
-"""Submission webhooks: what a hook takes, what a delivery says, and whose submission it is. Pure."""
+"""Submission webhooks: the settings of hooks, and the messages and decisions of deliveries. Pure."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from broadway.domain.course import Name
 from broadway.domain.roster import RosterEntry, Student
 from broadway.domain.trace import log_ids
 
-MAX_ENV = 128 * 1024  # bytes of JSON; what a program can be given in one variable
+MAX_ENV = 128 * 1024  # bytes of JSON; Linux's limit for one variable of a program
 BRANCH, TAG = "refs/heads/", "refs/tags/"
 
 Secret = Annotated[str, StringConstraints(min_length=16, max_length=200)]
@@ -25,7 +25,7 @@ Pattern = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
 class HookFormat(StrEnum):
-    """What the bodies of a hook's deliveries are."""
+    """The format of the bodies of a hook's deliveries."""
 
     GITHUB = "github"
     JSON = "json"
@@ -36,18 +36,18 @@ class _Part(BaseModel):
 
 
 class Quota(_Part):
-    """Submissions that a student may make in any time of ``seconds``."""
+    """The number of submissions that a student may make within any period of ``seconds``."""
 
     submissions: int = Field(ge=1, le=1000)
     seconds: float = Field(gt=0, le=366 * 86400)
 
 
 class HookConfig(_Part):
-    """A hook, as course staff set it.
+    """The settings of a hook.
 
-    Two secrets may be valid at a time, so that they can be changed without losing a delivery. ``branches`` and ``tags``
-    are patterns with ``*`` and ``?``. With ``only_latest``, a submission supersedes the student's earlier ones that
-    still wait.
+    Two secrets may be valid at a time, so that a secret can be replaced without losing a delivery. ``branches`` and
+    ``tags`` are patterns with ``*`` and ``?``. With ``only_latest``, a submission supersedes the student's earlier
+    submissions that still wait.
     """
 
     assignment: Name
@@ -59,7 +59,7 @@ class HookConfig(_Part):
     quota: Quota | None = None
 
     def takes(self, ref: str) -> bool:
-        """Whether pushes to a branch or tag, such as ``refs/heads/main``, are submissions. A front-end knows itself."""
+        """Return whether pushes to a ref such as ``refs/heads/main`` are submissions; a front-end's always are."""
         if self.format is HookFormat.JSON:
             return True
         for prefix, patterns in ((BRANCH, self.branches), (TAG, self.tags)):
@@ -79,9 +79,10 @@ class Hook:
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """What somebody submits: a commit of a repository, or what a front-end names by a key.
+    """A submission in a delivery: a commit of a repository, or an object of a front-end.
 
-    ``version`` tells two submissions of a student apart: the commit, or the front-end's key. ``env`` is for its jobs.
+    ``version`` distinguishes the submissions of a student: the commit, or the front-end's idempotency key. ``env`` has
+    variables for the submission's job.
     """
 
     version: str
@@ -94,21 +95,21 @@ class Push:
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """A delivery that is none of a submission, and why."""
+    """A delivery that is not a submission, with the reason."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Somebody tries whether the hook is there."""
+    """A test of the hook by its sender."""
 
 
 Message = Push | Ignored | Ping
 
 
 class _Foreign(BaseModel):
-    """A part of somebody else's document, of which only what we need is looked at."""
+    """A part of a git server's payload; keys that we do not need are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
@@ -124,7 +125,7 @@ class _Commit(_Foreign):
 
 
 class GitHubPush(_Foreign):
-    """GitHub's ``push`` payload; Gitea's and Forgejo's have the same."""
+    """GitHub's ``push`` payload, which Gitea and Forgejo send, too."""
 
     ref: str = Field(min_length=1, max_length=500)
     after: str = Field(pattern=r"^[0-9a-f]{40,64}$")
@@ -133,7 +134,7 @@ class GitHubPush(_Foreign):
     repository: _Repository
 
     def read(self) -> Message:
-        """The submission. What a tag names may be the tag itself: the commit is what its head says."""
+        """Return the submission. ``after`` may be the id of a tag object, so a tag's commit is its head."""
         if self.deleted or set(self.after) == {"0"}:
             return Ignored(f"{self.ref} was deleted")
         commit = self.head_commit.id if self.head_commit and self.ref.startswith(TAG) else self.after
@@ -148,11 +149,11 @@ class GitHubPush(_Foreign):
 
 
 class JsonSubmission(BaseModel):
-    """The body of a hook for front-ends that are not git.
+    """The body of a delivery to a hook of format `json`, for front-ends other than git servers.
 
-    Whose it is, ``student`` or ``group`` says. ``idempotency_key`` is the front-end's name for the submission: those of
-    one student, or one group, with the same key are one.
-    ``artifact_url`` is what stages may fetch; Broadway itself never does.
+    ``student`` or ``group`` names the submitter. ``idempotency_key`` is the front-end's name for the submission;
+    deliveries of one submitter with the same key are one submission. ``artifact_url`` is for stages to fetch; Broadway
+    itself never fetches it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -175,7 +176,7 @@ class JsonSubmission(BaseModel):
         return env
 
     @model_validator(mode="after")
-    def _somebodys(self) -> Self:
+    def _has_one_submitter(self) -> Self:
         if (self.student is None) is (self.group is None):
             raise ValueError("expected either student or group")
         return self
@@ -183,17 +184,17 @@ class JsonSubmission(BaseModel):
     @model_validator(mode="after")
     def _checkable(self) -> Self:
         if self.artifact_url and not self.sha256:
-            raise ValueError("sha256: an artifact_url needs the hash of what is there")
+            raise ValueError("sha256: an artifact_url needs the hash of its content")
         return self
 
     @property
     def submitter(self) -> str:
-        """The student or the group, as the roster names it."""
+        """The student or the group, by its name in the roster."""
         return self.student or self.group or ""
 
     @property
     def delivery_id(self) -> str:
-        """The id of a delivery that says none itself. Different submitters' differ, whatever their names and keys."""
+        """The id of a delivery without an own one; no two submitters can have the same."""
         return f"{quote(self.submitter, safe='', errors='surrogatepass')}/{self.idempotency_key}"
 
     def read(self) -> Push:
@@ -207,23 +208,24 @@ class JsonSubmission(BaseModel):
 
 
 class DeliveryState(StrEnum):
-    """What has become of a delivery."""
+    """The state of a delivery."""
 
-    RECEIVED = "received"  # it is stored, and what it comes to is not decided
-    ACCEPTED = "accepted"  # it has made a run
-    DUPLICATE = "duplicate"  # another one has made the run of this submission
-    SUPERSEDED = "superseded"  # a later one of the student came first
-    IGNORED = "ignored"  # it is not a submission by this hook's rules
-    UNMATCHED = "unmatched"  # nobody of the roster submits from there
+    RECEIVED = "received"  # stored, not decided yet
+    ACCEPTED = "accepted"  # has a run
+    DUPLICATE = "duplicate"  # an earlier delivery started the run of this submission
+    SUPERSEDED = "superseded"  # a later submission of the student was accepted first
+    IGNORED = "ignored"  # not a submission by the hook's settings
+    UNMATCHED = "unmatched"  # the student or the repository is not in the roster
     LIMITED = "limited"  # the student's quota is used up
-    REFUSED = "refused"  # the assignment takes no such submission
+    REFUSED = "refused"  # the assignment does not allow such a submission
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One delivery to a hook, however often it came. ``received_at`` is when it came first: the submission's time.
+    """One delivery to a hook, which may have arrived several times.
 
-    ``due_at`` is when somebody else decides what it comes to; None once that is decided.
+    ``received_at`` is the time of its first arrival, and the submission's time. ``due_at`` is the time at which the
+    sweep decides it; None once it is decided.
     """
 
     id: str
@@ -245,25 +247,25 @@ class Delivery:
 
     @property
     def is_final(self) -> bool:
-        """Whether the same delivery, coming again, comes to nothing else. Other branches and tags may count then."""
+        """True if a redelivery cannot change the decision; an ignored push may match a hook's changed patterns."""
         if self.state is DeliveryState.IGNORED:
             return self.push is None
         return self.state in (DeliveryState.ACCEPTED, DeliveryState.DUPLICATE, DeliveryState.SUPERSEDED)
 
     @property
     def context(self) -> dict[str, str]:
-        """What log lines about the delivery say of it."""
+        """The ids of the delivery in log lines."""
         ids = {"course": self.course} | ({"run": self.run_id} if self.run_id else {})
         return log_ids(self.traceparent, **ids)
 
 
 def delivery_key(course: str, hook: str, delivery_id: str) -> str:
-    """The id of a delivery: the same however often it comes."""
+    """Return the id of a delivery, the same for each arrival."""
     return _digest(course, hook, delivery_id)[:24]
 
 
 def submission_key(assignment: str, student: str, version: str) -> str:
-    """A submission's idempotency key within its course; no client can send one that begins like this."""
+    """Return a submission's idempotency key within its course; clients cannot send keys that begin with NUL."""
     return f"\x00hook:{_digest(assignment, student, version)}"
 
 
@@ -272,7 +274,7 @@ def quota_key(course: str, assignment: str, student: str) -> str:
 
 
 def job_env(entry: RosterEntry | None, push: Push, delivery: Delivery, student: str) -> Env:
-    """The environment of a submission's job: the student's own, and what is submitted."""
+    """Return the environment of a submission's job: the student's own variables, and the submission's."""
     return {
         **(entry.env if entry else {}),
         **push.env,

@@ -17,7 +17,7 @@ from broadway.ingest.v2 import routes as v2
 
 
 def build_app(deps: Deps) -> Starlette:
-    """Build the application. Its dependencies live as long as it does."""
+    """Build the application. ``deps`` must stay open as long as it runs."""
     route = partial(endpoint.route, deps)
     routes: list[BaseRoute] = [
         *v1.routes(deps),
@@ -30,6 +30,6 @@ def build_app(deps: Deps) -> Starlette:
         route("/metrics", GET=probes.scrape),
     ]
     app = Starlette(routes=routes, exception_handlers=exception_handlers(), middleware=[Middleware(RequestLog)])
-    app.router.redirect_slashes = False  # a path with a slash at its end is none of ours
+    app.router.redirect_slashes = False  # no route of ours ends with a slash
     app.router.default = endpoint.nowhere
     return app

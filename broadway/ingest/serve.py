@@ -1,4 +1,4 @@
-"""The ingest service: takes submissions over HTTP, stores them, publishes their jobs, and serves the reads."""
+"""The ingest service: accept submissions over HTTP, store them, publish their jobs, and serve reads."""
 
 import asyncio
 import contextlib
@@ -53,13 +53,13 @@ from broadway.settings.programs import IngestSettings
 log = structlog.get_logger(__name__)
 
 FEED_PREFETCH = 400
-HEALTH_INTERVAL = 0.5  # seconds; requests are refused for as long as the store is known to be away
-STORE_PATIENCE = 1.5  # seconds; together: what a request waits for a store that does not answer
-KEEP_ALIVE = 60  # seconds; whoever closes an idle connection earlier breaks the request that is just being sent
+HEALTH_INTERVAL = 0.5  # seconds between pings of the store and the broker
+STORE_PATIENCE = 1.5  # seconds for an answer to a ping; a request waits at most the sum of both for a silent store
+KEEP_ALIVE = 60  # seconds; closing an idle connection earlier could break a request that is just being sent
 BROKER_PATIENCE = 2.0  # seconds that a start waits for the broker, so that the first streams miss nothing
 LISTEN_AGAIN = 2.0  # seconds
-LINGER = 0.2  # seconds for which published runs may be in the outbox still: nobody waits for that
-GRACEFUL_SHUTDOWN = 5  # seconds that open requests get
+LINGER = 0.2  # seconds that published runs may stay in the outbox; no caller waits for their removal
+GRACEFUL_SHUTDOWN = 5  # seconds that open requests may take at a shutdown
 
 
 async def serve(
@@ -70,18 +70,18 @@ async def serve(
     stop: asyncio.Event,
     answer_within: float = ANSWER_WITHIN,
 ) -> None:
-    """Serve HTTP until told to stop. Until the broker is there, messages wait in the store.
+    """Serve HTTP until ``stop`` is set. While the broker is unavailable, messages wait in the store.
 
     The answer to a webhook's delivery waits ``answer_within`` seconds for its decision.
 
     Raises:
-        StartError: The course config is wrong, the broker is not to be trusted, or the address cannot be bound.
+        StartError: The course config is wrong, the broker cannot be trusted, or the address cannot be bound.
     """
     await load_courses(settings, store=store)
     background_tasks = BackgroundTasks()
     health = Health(
         {"store": store.ping, "broker": rabbit.ping},
-        vital=frozenset({"store"}),  # without the broker submissions wait, and that is all
+        vital=frozenset({"store"}),  # without the broker, submissions are still accepted
         file=settings.health_file,
         interval=HEALTH_INTERVAL,
         patience={"store": STORE_PATIENCE},
@@ -174,10 +174,10 @@ def _reads(store: Store) -> Reads:
 
 @contextlib.asynccontextmanager
 async def _accounts(settings: IngestSettings, store: Store) -> AsyncIterator[BrokerAccounts | None]:
-    """Graders' users at the broker, looked after; None if the management API is not known."""
+    """Open the manager of graders' broker users and run its sweeps; None without a management API."""
     if settings.management_url is None:
         if settings.offer_amqp:
-            log.warning("graders are told a login that all share; with --management-url each gets its own")
+            log.warning("graders share one login at the broker; with --management-url each gets its own")
         yield None
         return
     broker = settings.grader_amqp_url or settings.amqp_url
@@ -215,22 +215,25 @@ def _gateway(settings: IngestSettings, *, store: Store, rabbit: Rabbit, later: L
 
 @contextlib.asynccontextmanager
 async def _listening(feed: Feed, name: str, *, store: Store, rabbit: Rabbit) -> AsyncIterator[None]:
-    """Let the feed hear facts, and see to the courses' queues, from when the broker is there: now, if it is."""
-    heard = asyncio.Event()
-    async with background(_listen(feed, name, heard, store=store, rabbit=rabbit)):
+    """Deliver events to the feed and declare the courses' queues, as soon as the broker is available.
+
+    Wait for that for ``BROKER_PATIENCE``, then go on without.
+    """
+    is_consuming = asyncio.Event()
+    async with background(_listen(feed, name, is_consuming, store=store, rabbit=rabbit)):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(BROKER_PATIENCE):
-                await heard.wait()
+                await is_consuming.wait()
         yield
 
 
-async def _listen(feed: Feed, name: str, heard: asyncio.Event, *, store: Store, rabbit: Rabbit) -> None:
+async def _listen(feed: Feed, name: str, is_consuming: asyncio.Event, *, store: Store, rabbit: Rabbit) -> None:
     while True:
         await join(rabbit)
         try:
             await declare_queues(store, rabbit)
             async with rabbit.consume(feed_queue(name), feed.hear, tag=f"{name}.feed", prefetch=FEED_PREFETCH):
-                heard.set()
+                is_consuming.set()
                 await asyncio.Event().wait()
         except (StoreError, PublishError) as error:
             log.warning("facts are not heard yet", reason=str(error))
@@ -238,7 +241,11 @@ async def _listen(feed: Feed, name: str, heard: asyncio.Event, *, store: Store, 
 
 
 async def load_courses(settings: IngestSettings, *, store: Store) -> None:
-    """Replace the stored courses if a course config is given, and hash tokens."""
+    """Replace the stored courses if a course config is given, and hash plain tokens.
+
+    Raises:
+        StartError: The course config is wrong.
+    """
     if settings.course_config:
         try:
             courses = read_courses(settings.course_config)
@@ -254,8 +261,8 @@ async def declare_queues(store: Store, rabbit: Rabbit) -> None:
     """Declare the queues of all courses.
 
     Raises:
-        StoreError: The store is away.
-        PublishError: The broker is.
+        StoreError: The store is unavailable.
+        PublishError: The broker is unavailable.
     """
     registered = await store.courses.all()
     queues: list[Queue] = [course_queue(course.id, job_class) for course in registered for job_class in JobClass]
@@ -267,7 +274,7 @@ def _cluster_token(settings: IngestSettings) -> str:
     if settings.token:
         return settings.token.get_secret_value()
     token = str(uuid4())
-    # The operator has to learn it somewhere, and the log is where the original says it.
+    # The operator needs the token, and the original logs it, too.
     log.info("token not given, using %s", token)
     return token
 

@@ -1,4 +1,4 @@
-"""The topology as RabbitMQ's management API and its definition files have it, and what differs from it. Pure."""
+"""The topology in the form of RabbitMQ's management API and definition files, and deviations from it. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Version = tuple[int, int]
 
 
 class Kind(StrEnum):
-    """What a broker has, in the order in which it has to be made; the names are those of definition files."""
+    """The kinds of objects at a broker, in the order of their creation; the values are the keys of definition files."""
 
     EXCHANGE = "exchanges"
     QUEUE = "queues"
@@ -30,12 +30,12 @@ _COMPARED = {
     Kind.BINDING: (),
     Kind.POLICY: ("pattern", "apply-to", "definition", "priority"),
 }
-_CHANGEABLE = frozenset({Kind.POLICY})  # the others are as they were declared for ever
+_CHANGEABLE = frozenset({Kind.POLICY})  # RabbitMQ cannot change objects of the other kinds
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One thing that is not as it should be: missing, or other than ``wanted``; ``found`` is what is there."""
+    """One object that is missing or differs from ``wanted``; ``found`` is the present object, or None."""
 
     kind: Kind
     name: str
@@ -44,7 +44,7 @@ class Drift:
 
     @property
     def can_be_mended(self) -> bool:
-        """Without deleting anything, and so without losing messages."""
+        """True if a repair needs no deletion, and so loses no messages."""
         return self.found is None or self.kind in _CHANGEABLE
 
     def __str__(self) -> str:
@@ -56,12 +56,12 @@ class Drift:
 
 
 def definitions(queues: Iterable[Queue], *, vhost: str, version: Version) -> dict[str, list[Object]]:
-    """Everything that there should be besides users, in the form that RabbitMQ exports and imports.
+    """Return the whole topology without users, in the form that RabbitMQ exports and imports.
 
     Args:
-        queues: Those that there should be; exclusive ones make themselves.
+        queues: The durable queues; consumers declare their exclusive queues themselves.
         vhost: The virtual host.
-        version: Of the broker: policies that it does not know are left out.
+        version: The broker's version; policies that need a later one are left out.
     """
     durable = list(queues)
     return {
@@ -71,17 +71,17 @@ def definitions(queues: Iterable[Queue], *, vhost: str, version: Version) -> dic
 
 
 def drifts(wanted: Mapping[str, Sequence[Object]], found: Mapping[str, Sequence[Object]]) -> list[Drift]:
-    """What is missing or other, in the order in which it is to be made. What is there besides is nobody's business."""
+    """Return the missing and differing objects, in the order of their creation. Additional objects are ignored."""
     return [
-        Drift(kind, name(kind, each), each, there)
+        Drift(kind, name(kind, each), each, present)
         for kind in Kind
-        for each, there in _paired(kind, wanted[kind], found[kind])
-        if there is None or any(there.get(key) != each[key] for key in _COMPARED[kind])
+        for each, present in _paired(kind, wanted[kind], found[kind])
+        if present is None or any(present.get(key) != each[key] for key in _COMPARED[kind])
     ]
 
 
 def left_over(wanted: Mapping[str, Sequence[Object]], found: Mapping[str, Sequence[Object]]) -> list[str]:
-    """Names of our durable queues that no course and no pool needs any more, such as a removed course's."""
+    """Return the names of our durable queues that no course and no pool needs, such as those of a removed course."""
     needed = {queue["name"] for queue in wanted[Kind.QUEUE]}
     return sorted(
         queue["name"]
@@ -91,7 +91,7 @@ def left_over(wanted: Mapping[str, Sequence[Object]], found: Mapping[str, Sequen
 
 
 def name(kind: Kind, each: Object) -> str:
-    """What operators call one thing."""
+    """Return an object's name for operators."""
     if kind is Kind.BINDING:
         return f"{each['source']} -> {each['destination']} ({each['routing_key'] or 'all'})"
     return str(each["name"])
@@ -107,8 +107,8 @@ def _objects(queues: Sequence[Queue], vhost: str, version: Version) -> dict[Kind
 
 
 def _paired(kind: Kind, wanted: Sequence[Object], found: Sequence[Object]) -> Iterable[tuple[Object, Object | None]]:
-    there = {name(kind, each): each for each in found}
-    return ((each, there.get(name(kind, each))) for each in wanted)
+    by_name = {name(kind, each): each for each in found}
+    return ((each, by_name.get(name(kind, each))) for each in wanted)
 
 
 def _exchange(exchange: Exchange, vhost: str) -> Object:

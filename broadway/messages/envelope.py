@@ -1,4 +1,4 @@
-"""The CloudEvents envelope of messages: binary mode, so ``ce-*`` headers around an event's JSON."""
+"""The CloudEvents envelope of messages, in binary mode: ``ce-*`` headers, and an event's JSON as the body."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ _KINDS: dict[str, type[Event]] = {
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """A message as it crosses the broker."""
+    """A message in its form at the broker."""
 
     headers: dict[str, str]
     content_type: str
@@ -80,7 +80,7 @@ def encode(event: Event, *, source: str) -> Wire:
         "time": datetime.now(UTC),
         "datacontenttype": "application/json",
     }
-    # As CloudEvents has it, of the fact, and as AMQP has it, of the message: no hop begins a span of its own.
+    # Once for the event (CloudEvents) and once for the message (AMQP). They are equal, since no hop starts a span.
     trace = {HEADER: event.traceparent} if event.traceparent else {}
     body = event.model_dump(mode="json", exclude={"traceparent"})
     message = binding.to_binary_event(CloudEvent({**attributes, **trace}, body))
@@ -97,7 +97,7 @@ def decode(headers: Mapping[str, Any], body: bytes) -> Event:
     """Read a message.
 
     Raises:
-        UndecodableError: The type is unknown, or the body is not what the type says.
+        UndecodableError: The type is unknown, or the body does not fit the type.
     """
     name = str(headers.get("ce-type", ""))
     kind = _KINDS.get(name.removeprefix(TYPE_PREFIX))
@@ -112,7 +112,7 @@ def decode(headers: Mapping[str, Any], body: bytes) -> Event:
 
 
 def decode_dead_letter(headers: Mapping[str, Any], body: bytes) -> DeadLetter:
-    """Read what is left to read of a dead letter; never fails."""
+    """Read the parts of a dead letter that are readable; never fails."""
     deaths = headers.get("x-death")
     latest = deaths[0] if isinstance(deaths, list) and deaths else None
     death: Mapping[str, Any] = latest if isinstance(latest, Mapping) else {}

@@ -1,6 +1,6 @@
-"""The bodies of all messages that cross the broker.
+"""The bodies of all messages at the broker.
 
-An operator reads type and subject among a message's headers in the management UI, and a clean JSON body below.
+In the management UI, an operator finds a message's type and subject in its headers, and plain JSON as its body.
 """
 
 from datetime import datetime
@@ -16,7 +16,7 @@ from broadway.domain.trace import log_ids
 
 
 class Event(BaseModel):
-    """The body of a message. Unknown keys are ignored, so that newer senders may add some.
+    """The body of a message. Unknown keys are ignored, so that newer senders may add keys.
 
     ``traceparent`` travels in the headers, not in the body.
     """
@@ -29,22 +29,22 @@ class Event(BaseModel):
 
     @property
     def context(self) -> dict[str, Any]:
-        """What log lines say of it while it is handled."""
+        """The fields of log lines while the event is handled."""
         return {}
 
     @property
     def subject(self) -> str:
-        """What the event is about, readable: ``<course>/<run>/<job>`` for jobs."""
+        """The subject in readable form: ``<course>/<run>/<job>`` for jobs."""
         return ""
 
     @property
     def identity(self) -> str:
-        """The message id. Events that mean the same fact have the same one, wherever and whenever they are sent."""
+        """The message id. All events about the same fact have the same id, from any sender and at any time."""
         return str(uuid4())
 
 
 class JobEvent(Event):
-    """About one job in one generation."""
+    """An event about one job in one generation."""
 
     course: str
     run_id: str
@@ -61,7 +61,7 @@ class JobEvent(Event):
 
     @property
     def ids(self) -> dict[str, Any]:
-        """The fields that say which job this is about, for another event about it."""
+        """The fields that identify the job, for another event about it."""
         return self.model_dump(include=set(JobEvent.model_fields))
 
     @property
@@ -75,7 +75,7 @@ class JobEvent(Event):
 
 
 class JobQueued(JobEvent):
-    """A job waits in its course's backlog. Holds ids only: the truth is in the database."""
+    """A job waits in its course's backlog. The event has ids only, since the database is authoritative."""
 
     type: ClassVar[str] = "job.queued.v1"
 
@@ -87,9 +87,10 @@ class JobQueued(JobEvent):
 
 
 class JobDispatched(JobEvent):
-    """A job on its way to a grader, with everything that is needed to run it.
+    """A job on its way to a grader, with all data for running it.
 
-    ``avoid`` names graders to prefer not; ``ticket`` has to come with all that is told of an execution, see ``ticket``.
+    ``avoid`` names graders that should not get the job if others can. ``ticket`` must be repeated in every event about
+    the job's execution; see the module ``ticket``.
     """
 
     type: ClassVar[str] = "job.dispatched.v1"
@@ -112,12 +113,12 @@ class JobDispatched(JobEvent):
 
     @property
     def identity(self) -> str:
-        """Of a start: what comes again with the same identity is the same start."""
+        """The id of one start: a message with the same id is a redelivery of that start."""
         return f"{self.key}:{self.attempt}:{self.deferrals}"
 
 
 class ExecutionEvent(JobEvent):
-    """About one execution of a job by one grader."""
+    """An event about one execution of a job by one grader."""
 
     execution_id: str
     grader_id: str
@@ -142,7 +143,7 @@ class JobStarted(ExecutionEvent):
 
 
 class JobReleased(ExecutionEvent):
-    """A draining grader gave a job back unfinished."""
+    """A draining grader returned a job unfinished."""
 
     type: ClassVar[str] = "job.released.v1"
 
@@ -170,18 +171,18 @@ class JobFinished(ExecutionEvent):
         return {**super().context, "attempt": self.attempt}
 
     def without_results(self, why: str) -> "JobFinished":
-        """The same outcome, with a reason instead of the results that cannot be kept."""
-        lost = f"the results cannot be stored: {why}"
-        reason = f"{self.reason}; {lost}" if self.reason else lost
-        return self.model_copy(update={"reason": reason, "results": [{"result": lost}]})
+        """Return a copy that has a reason instead of the results, which cannot be stored."""
+        loss = f"the results cannot be stored: {why}"
+        reason = f"{self.reason}; {loss}" if self.reason else loss
+        return self.model_copy(update={"reason": reason, "results": [{"result": loss}]})
 
     def without_logs(self) -> "JobFinished":
-        """The same outcome, with no word of what the stages wrote."""
+        """Return a copy without the stages' output."""
         return self.model_copy(update={"stdout": "", "stderr": ""})
 
     @property
     def execution(self) -> Execution:
-        """The same without logs, as the domain takes it."""
+        """The execution without logs, as a domain value."""
         return Execution(
             execution_id=self.execution_id,
             grader_id=self.grader_id,
@@ -196,7 +197,7 @@ class JobFinished(ExecutionEvent):
 
 
 class JobRequeued(JobEvent):
-    """An attempt came to nothing through no fault of the student; the job may start again from ``not_before`` on."""
+    """An attempt failed through no fault of the student; the job may start again at ``not_before``."""
 
     type: ClassVar[str] = "job.requeued.v1"
 
@@ -209,7 +210,7 @@ class JobRequeued(JobEvent):
 
 
 class JobSettled(JobEvent):
-    """A job's outcome is stored and final for its generation. ``seconds``: how long its last attempt held a slot."""
+    """A job's outcome is stored and final for its generation. ``seconds``: the time of its last attempt in a slot."""
 
     type: ClassVar[str] = "job.settled.v1"
 
@@ -254,12 +255,12 @@ class RunningJob(BaseModel):
 
 
 class GraderHeartbeat(Event):
-    """A grader lives: its slots, and what runs in them. ``leaving`` is its last one.
+    """A grader is alive, with its slots and the jobs in them. The heartbeat with ``leaving`` is its last one.
 
-    ``paused`` says why it takes no jobs; it has no slots then. ``draining``: because an operator wants it to finish.
-    ``order`` is the revision of the last order that it obeys.
-    ``runtime`` starts its containers; empty when it does not say.
-    ``gateway`` names the API process that speaks for it, which has stored all this already.
+    ``paused`` is the reason for taking no jobs; the grader has no slots then. ``draining``: it finishes its jobs and
+    takes no others. ``order`` is the revision of the order that it follows. ``runtime`` is the runtime of its
+    containers, empty if it does not report one. ``gateway`` is the API process that publishes for the grader, and has
+    stored all this already.
     """
 
     type: ClassVar[str] = "grader.heartbeat.v1"
@@ -287,9 +288,9 @@ class GraderHeartbeat(Event):
 
 
 class GraderOrder(Event):
-    """A command to a grader: all that its operator wants of it. The one with the highest revision holds.
+    """A command to a grader: its operator's standing order. The order with the highest revision applies.
 
-    ``slots`` is None when the grader's own setting holds.
+    ``slots`` is None while the grader's own setting applies.
     """
 
     type: ClassVar[str] = "grader.order.v1"
@@ -302,7 +303,7 @@ class GraderOrder(Event):
 
     @classmethod
     def of(cls, grader_id: str, order: StandingOrder) -> Self:
-        """The command that tells a grader its standing order."""
+        """Return the command for a grader's standing order."""
         return cls(
             grader_id=grader_id, revision=order.revision, mode=order.mode, slots=order.slots, reason=order.reason
         )
@@ -313,7 +314,7 @@ class GraderOrder(Event):
 
 
 class CancelJob(JobEvent):
-    """A command to graders: stop running this job, its outcome is not wanted any more."""
+    """A command to graders: stop a job, whose outcome is no longer needed."""
 
     type: ClassVar[str] = "job.cancel.v1"
 
@@ -321,7 +322,7 @@ class CancelJob(JobEvent):
 
 
 class DeadLetter(Event):
-    """A message that no consumer could handle, as far as it can be read. ``queue`` is where it died."""
+    """The readable parts of a message that no consumer could handle. ``queue`` is the queue in which it died."""
 
     type: ClassVar[str] = "dead.letter.v1"
 
@@ -343,7 +344,7 @@ class DeadLetter(Event):
 
 
 def ids_of(job: Job) -> dict[str, Any]:
-    """The fields that say which job an event is about."""
+    """Return the fields that identify a job in an event."""
     return {
         "course": job.course,
         "run_id": job.run_id,

@@ -1,7 +1,8 @@
 """The messages between graders and the API over HTTP and WebSockets: the original's protocols, and our additions.
 
-The API takes them strictly. The original's graders send no ``verdict`` and no ``running``. The API knows a grader of
-ours by its ``User-Agent``; a grader knows an API of ours by ``INTERVAL_HEADER`` or by its answer to joining.
+The API validates messages strictly. The original's graders send no ``verdict`` and no ``running``. The API recognizes
+a grader of ours by its ``User-Agent``; a grader recognizes an API of ours by ``INTERVAL_HEADER`` or by its answer to
+joining.
 """
 
 from typing import Annotated, Any, Literal
@@ -10,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from broadway.domain.job import FaultPhase, Outcome
 
-OUR_AGENT = "broadway-grader/"  # the beginning of a ``User-Agent``, before the version
-INTERVAL_HEADER = "broadway-heartbeat-interval"  # of the answer to a WebSocket's handshake, in seconds
-NO_JOB = 498  # the status of a poll's answer
+OUR_AGENT = "broadway-grader/"  # the beginning of a ``User-Agent``; the version follows
+INTERVAL_HEADER = "broadway-heartbeat-interval"  # seconds, in the answer to a WebSocket's handshake
+NO_JOB = 498  # status of a poll's answer if there is no job
 MAX_REASON = 500  # characters of a verdict's reason
 
 _GRADERS_OUTCOMES = (
@@ -26,7 +27,7 @@ _GRADERS_OUTCOMES = (
 
 
 class JobMessage(BaseModel):
-    """A job, as both protocols hand it out. Unknown keys are ignored."""
+    """A job in the form of both protocols. Unknown keys are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -45,13 +46,13 @@ class Registration(_Message):
 
 
 class SocketRegistration(Registration):
-    """The arguments of ``register``. ``running`` is our own: jobs that the grader still runs since it was cut off."""
+    """The arguments of ``register``. ``running``, our addition, has the jobs that still run after a lost connection."""
 
     running: list[str] = []
 
 
 class Verdict(_Message):
-    """What our own graders report beyond ``success``; the original's have no words for it."""
+    """The detailed outcome, which our graders report beside ``success`` and the original's cannot."""
 
     outcome: Annotated[Outcome, Field(strict=False)]
     reason: Annotated[str, Field(max_length=MAX_REASON)] = ""
@@ -81,16 +82,16 @@ class JobResult(_Message):
 
     @property
     def generation(self) -> int:
-        """The protocols have no word for it."""
+        """Always 1: the protocols have no generations."""
         return 1
 
     @property
     def attempt(self) -> int:
-        """The protocols have no word for it."""
+        """Always 1: the protocols do not count attempts."""
         return 1
 
     def body(self, *, extended: bool) -> dict[str, Any]:
-        """The result as it is sent: with its verdict only to a server that has a place for it."""
+        """Return the JSON body of the result, with the verdict only for an ``extended`` server."""
         return self.model_dump(mode="json", exclude=set() if extended else {"verdict"})
 
     @model_validator(mode="after")
@@ -105,7 +106,7 @@ class JobResult(_Message):
 
 
 class SocketMessage(_Message):
-    """The frame of all messages that a grader sends over a WebSocket."""
+    """The envelope of all messages that a grader sends over a WebSocket."""
 
     type: Literal["register", "job_result"]
     args: dict[str, Any]

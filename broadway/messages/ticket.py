@@ -1,7 +1,8 @@
-"""Tickets: who reports on a job shows that it was handed to him.
+"""Tickets: proofs that a grader which reports on a job has received that job.
 
-A ticket goes out with a job to its pool, and comes back with all that is told of its execution. Only services of the
-control plane can make one, so a grader can tell nothing about jobs of other pools, whose ready queues it may not read.
+A ticket goes out with a job to its pool, and comes back with every event about the job's execution. Only services of
+the control plane can make tickets, so a grader cannot report on jobs of other pools, whose ready queues it may not
+read.
 """
 
 import hmac
@@ -15,16 +16,16 @@ _BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class Tickets:
-    """Makes tickets, and recognises them. ``key`` is the deployment's own secret."""
+    """Makes and checks tickets. ``key`` is a secret of the deployment."""
 
     key: bytes = field(repr=False)
 
     def of(self, job_id: str, generation: int) -> str:
-        """The ticket of a job in a generation."""
+        """Return the ticket of a job in a generation."""
         return hmac.digest(self.key, f"{job_id}:{generation}".encode(), "sha256")[:_BYTES].hex()
 
     def vouch(self, event: Event) -> bool:
-        """Whether an event, if it tells of a job's execution, comes from somebody who was handed the job."""
+        """Return False for an event about a job's execution that has no valid ticket of the job."""
         if not isinstance(event, ExecutionEvent):
             return True
         return hmac.compare_digest(event.ticket.encode(), self.of(event.job_id, event.generation).encode())

@@ -1,4 +1,4 @@
-"""Every exchange, queue and binding of the broker, as frozen values. Nothing else spells a queue's name."""
+"""Every exchange, queue and binding of the broker, as frozen values. No other module contains a queue's name."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ ExchangeKind = Literal["direct", "topic", "fanout"]
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """An exchange. ``alternate`` takes what no queue is bound for; ``transient`` messages may find nobody listening."""
+    """An exchange. ``alternate`` gets messages that no binding matches; ``transient`` messages may get lost."""
 
     name: str
     kind: ExchangeKind
@@ -41,12 +41,12 @@ class Queue:
 
     @property
     def hears_graders(self) -> bool:
-        """Whether what graders say of themselves and of jobs comes in here."""
+        """True if graders' events arrive in this queue."""
         return any(binding.exchange == EVENTS.name for binding in self.bindings)
 
     @property
     def has_dead_letters(self) -> bool:
-        """Whether what nobody can handle is kept elsewhere."""
+        """True if messages that no consumer can handle become dead letters."""
         return "x-dead-letter-exchange" in self.arguments
 
 
@@ -61,9 +61,9 @@ EXCHANGES = (JOBS, UNROUTED, EVENTS, LOGS, CONTROL, DEAD_LETTERS)
 
 PING_KEY = "ping"
 
-# A message that comes back this often has broken its consumers; attempts of jobs are counted elsewhere. What a handler
-# fails at is counted where it fails (rabbit/subscription.py), since the broker's count says little: when it restarts,
-# it hands a message to every consumer that it had before, one after another, and counts each as a return.
+# A message that was returned this often kills its consumers. rabbit/subscription.py counts failures of handlers, and
+# the store counts attempts of jobs, since the broker's count is unreliable: after a restart the broker delivers a
+# message to each of its former consumers, one after another, and counts each delivery as a return.
 POISON_AFTER = 200
 
 _QUORUM = {"x-queue-type": "quorum"}
@@ -73,12 +73,12 @@ _DEAD_LETTERED = {
     "x-overflow": "reject-publish",  # at-least-once dead-lettering needs it
 }
 _LIMITED = {**_QUORUM, **_DEAD_LETTERED, "x-delivery-limit": POISON_AFTER}
-# The dispatcher holds a course's messages until their jobs have settled, so each of its restarts returns them; a pool
-# may have hundreds of graders, so each of the broker's returns what is ready hundreds of times. There a count says
-# nothing. "No limit" has no spelling that all versions share: 4.x takes -1, where 3.x dead-letters at once, and
-# without the argument 4.x has a limit of 20.
-_ENDLESS = {**_QUORUM, "x-delivery-limit": 1_000_000}
-_PATIENT = {**_ENDLESS, **_DEAD_LETTERED}
+# The dispatcher holds a course's messages until their jobs have settled, so each restart of the dispatcher returns
+# them. A pool may have hundreds of graders, so a restart of the broker returns a ready message hundreds of times.
+# A limit makes no sense for these queues, but "no limit" has no value that all versions share: 4.x takes -1, which
+# makes 3.x dead-letter at once, and without the argument 4.x has a limit of 20.
+_UNLIMITED = {**_QUORUM, "x-delivery-limit": 1_000_000}
+_UNLIMITED_DEAD_LETTERED = {**_UNLIMITED, **_DEAD_LETTERED}
 _SINGLE = {"x-single-active-consumer": True}
 
 RESULTS = Queue(
@@ -96,7 +96,7 @@ DISPATCHER = Queue(
     ),
     arguments={**_LIMITED, **_SINGLE},
 )
-DEAD = Queue("broadway.dead", bindings=(Binding(DEAD_LETTERS.name, "#"),), arguments=_ENDLESS)
+DEAD = Queue("broadway.dead", bindings=(Binding(DEAD_LETTERS.name, "#"),), arguments=_UNLIMITED)
 UNROUTED_FACTS = Queue(
     "broadway.unrouted",
     bindings=(Binding(UNROUTED.name, ""),),
@@ -108,9 +108,10 @@ SHARED_QUEUES = (RESULTS, DISPATCHER, DEAD, UNROUTED_FACTS)
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What operators may change about queues while they are in use. Of those that fit, the highest priority counts.
+    """Settings of queues that operators may change while the queues are in use.
 
-    ``since`` is the first version of RabbitMQ that knows what is in it, as in ``(3, 12)``.
+    Of the policies that match a queue, the one with the highest priority applies. ``since`` is the first version of
+    RabbitMQ that knows all its settings, as in ``(3, 12)``.
     """
 
     name: str
@@ -120,7 +121,7 @@ class Policy:
     since: tuple[int, int] = (3, 10)
 
 
-_SPREAD = {"queue-leader-locator": "balanced"}  # over the nodes of a cluster, as queues are made
+_SPREAD = {"queue-leader-locator": "balanced"}  # spreads new queues over the nodes of a cluster
 _WEEK = 7 * 24 * 3600 * 1000  # milliseconds
 
 POLICIES = (
@@ -141,27 +142,29 @@ def ready_key(pool: str) -> str:
 
 
 def course_queue(course: str, job_class: JobClass) -> Queue:
-    """A course's backlog of one class: *ready* is what waits, *unacked* what is in flight."""
+    """Return the backlog of a course and a class: its *ready* messages wait, its *unacked* ones are in flight."""
     return Queue(
         f"broadway.course.{course}.{job_class}",
         bindings=(Binding(JOBS.name, course_key(course, job_class)),),
-        arguments={**_PATIENT, **_SINGLE},
+        arguments={**_UNLIMITED_DEAD_LETTERED, **_SINGLE},
     )
 
 
 def ready_queue(pool: str) -> Queue:
-    """What the graders of a pool consume."""
-    return Queue(f"broadway.ready.{pool}", bindings=(Binding(JOBS.name, ready_key(pool)),), arguments=_PATIENT)
+    """Return the queue that the graders of a pool consume."""
+    return Queue(
+        f"broadway.ready.{pool}", bindings=(Binding(JOBS.name, ready_key(pool)),), arguments=_UNLIMITED_DEAD_LETTERED
+    )
 
 
 def durable_queues(courses: Iterable[str], pools: Iterable[str]) -> list[Queue]:
-    """All queues that there should be for these courses and these pools, in whatever state services are."""
+    """Return all queues that these courses and pools need, independently of the running services."""
     backlogs = [course_queue(course, job_class) for course in courses for job_class in JobClass]
     return [*SHARED_QUEUES, *map(ready_queue, pools), *backlogs]
 
 
 def control_queue(grader_id: str) -> Queue:
-    """One grader's commands; it lives as long as the grader's connection."""
+    """Return the queue of a grader's commands; it ends with the grader's connection."""
     return Queue(
         f"broadway.control.{grader_id}",
         bindings=(Binding(CONTROL.name, control_key(grader_id)), Binding(CONTROL.name, control_key("all"))),
@@ -170,7 +173,7 @@ def control_queue(grader_id: str) -> Queue:
 
 
 def feed_queue(process: str) -> Queue:
-    """What happens to jobs, for whoever watches them through one API process; it lives as long as the connection."""
+    """Return the queue of events for an API process's feed; it ends with the process's connection."""
     return Queue(
         f"broadway.feed.{process}",
         bindings=tuple(Binding(EVENTS.name, key) for key in ("job.started.#", "job.settled.#", "run.#")),
@@ -189,9 +192,10 @@ def event_key(noun: str, fact: str, course: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """What a user of the broker may do: regular expressions over the names of queues and exchanges.
+    """The permissions of a broker user: regular expressions for the names of queues and exchanges.
 
-    ``keys`` limits, by topic exchange, the routing keys that may be published and those that queues may be bound with.
+    ``keys`` has, by topic exchange, an expression for the routing keys of published messages, and one for those of
+    bindings.
     """
 
     configure: str
@@ -205,19 +209,19 @@ NOTHING = "^$"
 
 
 def grader_user(grader_id: str) -> str:
-    """The broker's user of one grader."""
+    """Return the name of a grader's broker user."""
     return GRADER_USER + grader_id
 
 
 def grader_of(user: str) -> str | None:
-    """The grader whose user this is; None for a user of services."""
+    """Return the id of the grader whose broker user this is; None for a user of services."""
     return user.removeprefix(GRADER_USER) if user.startswith(GRADER_USER) else None
 
 
 def grader_grants(grader_id: str, pool: str) -> Grants:
-    """The least that a grader needs: take its pool's jobs, hear its own commands, tell what becomes of jobs.
+    """Return the fewest permissions that a grader needs: consume jobs and its commands, and publish its events.
 
-    ``LOGS`` takes its pings; no queue need be there for them.
+    It sends pings to ``LOGS``, which needs no queue for them.
     """
     control = control_queue(grader_id).name
     return Grants(
@@ -236,7 +240,7 @@ def grader_grants(grader_id: str, pool: str) -> Grants:
 
 
 def _only(*names: str) -> str:
-    """A pattern of these names and no others; without the anchors it would be one of all that contain them."""
+    """Return an expression for exactly these names; without anchors it would also match longer names."""
     return f"^({'|'.join(map(re.escape, names))})$"
 
 

@@ -678,7 +678,7 @@ async def test_deliveries_are_read_page_by_page(
 @pytest.mark.parametrize(
     ("students", "says"),
     [
-        ([{"student": "a"}, {"student": "a"}], "students.1.student: a is there twice"),
+        ([{"student": "a"}, {"student": "a"}], "students.1.student: a is listed twice"),
         ([{"student": "a", "repository": "X/y"}, {"student": "b", "repository": "x/Y"}], "students.1.repository"),
         ([{"student": ""}], "students.0.student"),
     ],

@@ -25,18 +25,18 @@ class NoGraderError(LookupError):
 
 
 class GraderOrderError(Exception):
-    """An order that the grader cannot be given now; the text says why."""
+    """An order that does not fit the grader's present state; the text gives the reason."""
 
 
 class BrokerUsersUnavailableError(Exception):
-    """The broker or its management API is unavailable: the request can be repeated later."""
+    """The broker or its management API is unavailable; the client may repeat the request later."""
 
 
 class JoiningGraders(GradersById, Protocol):
     """The operations on stored graders that joining needs."""
 
     async def join(self, grader_id: str, *, hostname: str, pool: str, slots: int, now: datetime) -> StandingOrder:
-        """Store that a grader joins, for the first time or again; return its standing order."""
+        """Store a grader's join, the first or a later one; return its standing order."""
 
 
 class OrderedGraders(GradersById, Protocol):
@@ -45,10 +45,10 @@ class OrderedGraders(GradersById, Protocol):
     async def set_mode(
         self, grader_id: str, mode: GraderMode, reason: str, *, is_revoked: bool = False
     ) -> Grader | None:
-        """Order a mode of a grader that is revoked, or not; return it as changed, or None if there is none such."""
+        """Order a mode of a grader whose revocation is ``is_revoked``; return it as changed, or None without one."""
 
     async def set_slots(self, grader_id: str, slots: int | None) -> Grader | None:
-        """Order slots of a grader that is not revoked; return it as changed, or None if there is none such."""
+        """Order the slots of a grader unless it is revoked; return it as changed, or None."""
 
     async def revoke(self, grader_id: str, reason: str) -> Grader:
         """Revoke a grader, even one that has never joined; return it as changed."""
@@ -58,21 +58,21 @@ class BrokerUsers(Protocol):
     """Graders' own users at the broker."""
 
     async def open(self, grader_id: str, *, pool: str, slots: int) -> str:
-        """Make a grader's user, or give it a new password; return the broker's address with both.
+        """Create a grader's user, or give it a new password; return the broker's address with both.
 
         Raises:
             ManagementError: The management API refuses, or is unavailable.
         """
 
     async def limit(self, grader_id: str, slots: int) -> None:
-        """Limit a grader's user to the channels that so many slots may need.
+        """Limit a grader's user to the channels that this number of slots may need.
 
         Raises:
             ManagementError: The management API refuses, or is unavailable.
         """
 
     async def close(self, grader_id: str) -> None:
-        """Remove a grader's user, which ends its connections; nothing happens if it has none.
+        """Remove a grader's user, if it has one; that ends its connections.
 
         Raises:
             ManagementError: The management API refuses, or is unavailable.
@@ -90,7 +90,7 @@ class RevokedSessions(Protocol):
 class Joined:
     """A grader's standing order, and the broker's address.
 
-    ``amqp_url`` is None where graders may not know the broker. ``own_user``: graders have users of their own there.
+    ``amqp_url`` is None if graders may not connect to the broker. ``own_user``: each grader has its own user there.
     """
 
     order: StandingOrder
@@ -106,7 +106,7 @@ class GraderJoins:
         graders: The stored graders.
         broker: The broker, where the queues of pools are declared.
         users: Graders' own users at the broker; None if all graders share a login.
-        settings: The broker's address, and whether graders may know it.
+        settings: The broker's address, and whether graders may connect to it.
     """
 
     graders: JoiningGraders
@@ -115,11 +115,11 @@ class GraderJoins:
     settings: IngestSettings
 
     async def join(self, grader_id: str, *, hostname: str, pool: str, slots: int) -> Joined:
-        """Store that a grader joins, and let it into the broker.
+        """Store a grader's join, and give it access to the broker.
 
         Raises:
             RevokedError: The grader has been revoked.
-            BrokerUsersUnavailableError: The grader gets no user at the broker now.
+            BrokerUsersUnavailableError: The grader's user at the broker cannot be created now.
         """
         order = await self.graders.join(grader_id, hostname=hostname, pool=pool, slots=slots, now=datetime.now(UTC))
         if order.mode is GraderMode.REVOKED:
@@ -129,20 +129,20 @@ class GraderJoins:
         return Joined(order, address, own_user=self.users is not None)
 
     async def _address(self, grader_id: str, *, pool: str, slots: int) -> str | None:
-        """The broker's address for this grader, with a login of its own if there can be one."""
+        """Return the broker's address for a grader, with its own login if graders have broker users."""
         if not self.settings.offer_amqp:
             return None
         if self.users is None:
             return (self.settings.grader_amqp_url or self.settings.amqp_url).get_secret_value()
         try:
-            await self.broker.declare(ready_queue(pool))  # the grader may not
+            await self.broker.declare(ready_queue(pool))  # graders have no permission for this
             return await self.users.open(grader_id, pool=pool, slots=slots)
         except (ManagementError, PublishError) as error:
             log.warning("grader cannot join now", grader=grader_id, reason=str(error))
-            raise BrokerUsersUnavailableError("the broker or its management API is away") from error
+            raise BrokerUsersUnavailableError("the broker or its management API is unavailable") from error
 
     async def _refuse_revoked(self, grader_id: str) -> None:
-        """Remove the user of a grader that was revoked while it was made: revoking may have looked for it before."""
+        """Remove the new user of a grader that was revoked meanwhile: the revocation may not have found that user."""
         grader = await self.graders.get(grader_id)
         if grader is None or not grader.is_revoked:
             return
@@ -156,7 +156,7 @@ class GraderJoins:
 
 @dataclass(frozen=True, slots=True)
 class GraderOrders:
-    """Stores orders to graders and publishes them. A grader that misses one gets it again with its next heartbeat.
+    """Stores and publishes orders to graders. A grader that misses an order gets it again after its next heartbeat.
 
     ``users`` is None if all graders share a login at the broker.
     """
@@ -167,7 +167,7 @@ class GraderOrders:
     sessions: RevokedSessions
 
     async def set_mode(self, grader_id: str, mode: GraderMode, reason: str) -> Grader:
-        """Order a grader to take jobs, to pause, or to drain; return it as it is stored then.
+        """Order a grader to take jobs, to pause, or to drain; return it as stored then.
 
         Raises:
             NoGraderError: There is no such grader.
@@ -177,19 +177,19 @@ class GraderOrders:
         return self._publish(await self._accepted(grader, grader_id))
 
     async def set_slots(self, grader_id: str, slots: int | None) -> Grader:
-        """Order how many jobs a grader runs at a time; None for its own setting. Return it as it is stored then.
+        """Order the number of jobs that a grader runs at a time, None for its own setting; return it as stored then.
 
         Raises:
             NoGraderError: There is no such grader.
             GraderOrderError: The grader has been revoked.
-            BrokerUsersUnavailableError: The order is stored, but the broker would not let the grader obey it yet.
+            BrokerUsersUnavailableError: The order is stored, but the grader's channel limit could not be changed yet.
         """
         grader = await self._accepted(await self.graders.set_slots(grader_id, slots), grader_id)
         if self.users and grader.broker_user:
             try:
                 await self.users.limit(grader.id, slots or grader.own_slots or MAX_SLOTS)
             except ManagementError as error:
-                text = f"the broker's management API is away: try again ({error})"
+                text = f"the broker's management API is unavailable: try again ({error})"
                 raise BrokerUsersUnavailableError(text) from error
         return self._publish(grader)
 
@@ -213,7 +213,7 @@ class GraderOrders:
         return grader
 
     async def readmit(self, grader_id: str) -> Grader:
-        """Let a revoked grader join again; return it as it is stored then.
+        """Let a revoked grader join again; return it as stored then.
 
         Raises:
             NoGraderError: There is no such grader.
@@ -223,7 +223,7 @@ class GraderOrders:
         return self._publish(await self._accepted(grader, grader_id, refusal="the grader is not revoked"))
 
     async def _accepted(self, grader: Grader | None, grader_id: str, *, refusal: str | None = None) -> Grader:
-        """Return the grader as an order has changed it, or raise the reason for which the order changed none."""
+        """Return the grader that an order has changed, or raise the error of an order that changed no grader."""
         if grader is not None:
             return grader
         if await self.graders.get(grader_id) is None:

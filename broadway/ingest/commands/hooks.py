@@ -9,10 +9,10 @@ from broadway.ingest.commands.limits import check_env
 
 
 class HookRegistry(Protocol):
-    """Hooks, which can be changed."""
+    """Hooks, which can be replaced and removed."""
 
     async def put(self, hook: Hook) -> None:
-        """Store a hook; it replaces an earlier one of its name as a whole."""
+        """Store a hook; it replaces an earlier one of the same name completely."""
 
     async def delete(self, course: str, name: str) -> bool:
         """Remove a hook; return whether there was one."""
@@ -22,7 +22,7 @@ class RosterRegistry(Protocol):
     """Rosters, which can be replaced."""
 
     async def put(self, course: str, assignment: str, roster: Roster) -> None:
-        """Store a roster; it replaces an earlier one as a whole.
+        """Store a roster; it replaces an earlier one completely.
 
         Raises:
             UnstorableError: The roster is too large; the earlier one stays.
@@ -37,7 +37,7 @@ class HookSettings:
     rosters: RosterRegistry
 
     async def put(self, hook: Hook) -> None:
-        """Make or replace a hook."""
+        """Create or replace a hook."""
         await self.hooks.put(hook)
 
     async def delete(self, hook: Hook) -> None:
@@ -48,7 +48,7 @@ class HookSettings:
         """Replace an assignment's roster.
 
         Raises:
-            InvalidEnvError: A program could not have the variables of an entry.
+            InvalidEnvError: No program can have the variables of an entry.
             UnstorableError: The roster is too large for the store; the earlier one stays.
         """
         for index, entry in enumerate(roster.students):

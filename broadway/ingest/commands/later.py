@@ -1,4 +1,4 @@
-"""Work that an answer does not wait for."""
+"""Work that continues after an answer."""
 
 import asyncio
 from collections.abc import Coroutine

@@ -1,4 +1,4 @@
-"""What the operator lets courses ask for, and what a course asks for beyond it. Pure of HTTP."""
+"""The operator's limits on courses, and checks of configs and environments against them. Pure of HTTP."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,26 +20,26 @@ from broadway.domain.assignment import (
 from broadway.domain.run import PIPELINE_OF, Run
 from broadway.settings.programs import IngestSettings
 
-# Far above what anybody has needed, and about what Linux lets a program start with.
+# Far above any known need, and close to Linux's own limits for starting a program.
 MAX_VARIABLES = 1000
 MAX_CHARACTERS = 1024 * 1024  # of an environment's names and values together
-MAX_HOSTNAME = 64  # characters, as Linux has it
-_SHOWN = 100  # characters of what is refused
+MAX_HOSTNAME = 64  # characters, as in Linux
+_SHOWN = 100  # characters of a refused value in a message
 
 
 class RejectedError(ValueError):
-    """A config or a submission that makes no sense, or asks for too much; the text says why."""
+    """A config or a submission that is inconsistent or exceeds a limit; the text gives the reason."""
 
 
 class InvalidEnvError(RejectedError):
-    """Variables that no program could have, or too many: the body is no config or submission."""
+    """Variables that no program can have, or too many of them; the body counts as invalid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the operator lets courses ask for.
+    """The operator's limits on all courses.
 
-    ``images`` and ``privileged_courses`` are patterns with ``*`` and ``?``; without any, no course may.
+    ``images`` and ``privileged_courses`` are patterns with ``*`` and ``?``; an empty list allows no image, no course.
     """
 
     max_job_seconds: float
@@ -60,10 +60,10 @@ class Limits:
 
 
 def check_limits(config: AssignmentConfig, limits: Limits, *, course: str) -> None:
-    """Compare an assignment with what the operator allows.
+    """Check an assignment against the operator's limits.
 
     Raises:
-        RejectedError: It asks for more; the text names the pipeline, the stage and the key.
+        RejectedError: The assignment exceeds a limit; the text names the pipeline, the stage and the key.
     """
     check_env("env", config.env or {})
     for key in PIPELINE_OF.values():
@@ -80,7 +80,7 @@ def check_limits(config: AssignmentConfig, limits: Limits, *, course: str) -> No
 
 
 def _problems(stage: Stage, limits: Limits, course: str) -> Iterator[str]:
-    """The keys of a stage that ask for too much, and why."""
+    """Yield the keys of a stage that exceed a limit, each with the reason."""
     if stage.privileged and not limits.privileged_courses:
         yield "privileged: privileged containers are not allowed on this server"
     elif stage.privileged and not _matches(course, limits.privileged_courses):
@@ -94,7 +94,7 @@ def _problems(stage: Stage, limits: Limits, course: str) -> Iterator[str]:
 
 
 def _impossible(stage: Stage) -> Iterator[str]:
-    """The keys of a stage that no engine could give it, whatever is allowed, and why."""
+    """Yield the keys of a stage that no container engine can satisfy, each with the reason."""
     if not is_image_name(stage.image):
         yield f"image: {stage.image[:_SHOWN]!r} is no name of an image, such as registry.example.org/cs101/grader:1"
     if memory_bytes(stage.memory) >= MAX_MEMORY:
@@ -104,10 +104,10 @@ def _impossible(stage: Stage) -> Iterator[str]:
 
 
 def check_env(where: str, env: Mapping[str, Any]) -> None:
-    """Make sure that a program could have such an environment.
+    """Return if a program can have this environment.
 
     Raises:
-        InvalidEnvError: It could not; the text begins with ``where``.
+        InvalidEnvError: No program can; the text begins with ``where``.
     """
     if len(env) > MAX_VARIABLES:
         raise InvalidEnvError(f"{where}: has {len(env)} variables, {MAX_VARIABLES} are allowed")
@@ -122,12 +122,12 @@ def check_env(where: str, env: Mapping[str, Any]) -> None:
 
 
 def allowed(config: Mapping[str, Any], limits: Limits, *, course: str) -> dict[str, Any]:
-    """A config that is stored, as a run may use it now: the limits may be others than when it was registered.
+    """Return a stored config for a new run, checked again: the limits may have changed since it was registered.
 
-    Stages that name no memory get what the operator allows, whatever graders would give them.
+    Stages without ``memory`` get the operator's limit if the default exceeds it.
 
     Raises:
-        RejectedError: It could not be registered any more; the text is what registering it would say.
+        RejectedError: The config could not be registered now; the text is the one of registering it.
     """
     try:
         checked = AssignmentConfig.model_validate(config)
@@ -144,7 +144,7 @@ def allowed(config: Mapping[str, Any], limits: Limits, *, course: str) -> dict[s
 
 
 class NoConfigError(ValueError):
-    """A run without a config of its own, which the original made."""
+    """A run that the original started, and that therefore has no config of its own."""
 
 
 def check_rerun(run: Run, limits: Limits) -> None:

@@ -1,7 +1,6 @@
-"""What comes of a webhook's delivery: it is stored, then decided, then a run. Pure of HTTP.
+"""Webhook deliveries: store them, decide them, and start their runs. Pure of HTTP.
 
-Whatever happens after a delivery is stored, somebody decides it: the request that brought it, the same delivery coming
-again, or the sweep.
+Once a delivery is stored, it will be decided: by the request that brought it, by its redelivery, or by the sweep.
 """
 
 import asyncio
@@ -36,11 +35,11 @@ from broadway.runtime import metrics
 
 log = structlog.get_logger(__name__)
 
-DECIDE_GRACE = timedelta(seconds=10)  # until the sweep decides what its request has not
-ANSWER_WITHIN = 0.7  # seconds; a decision that takes longer is finished after the answer
+DECIDE_GRACE = timedelta(seconds=10)  # for the request that brought a delivery; then the sweep decides it
+ANSWER_WITHIN = 0.7  # seconds; a decision that takes longer is completed after the answer
 SWEEP_INTERVAL = 5.0  # seconds
 SWEEP = 100  # deliveries at a time
-KEPT_BODY = 64 * 1024  # bytes of a body that are kept for staff to look at
+KEPT_BODY = 64 * 1024  # bytes; larger bodies are not kept for the course staff
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class Receiver:
     async def receive(
         self, hook: Hook, message: Push | Ignored, *, delivery_id: str, body: bytes, traceparent: str | None = None
     ) -> tuple[Delivery, bool]:
-        """Store a delivery, then decide it if that does not take long; return it, and whether it was undecided.
+        """Store a delivery, then decide it unless that takes too long; return it, and whether it was undecided.
 
         Raises:
             UnstorableError: The delivery is too large for the store; nothing is stored.
@@ -75,7 +74,7 @@ class Receiver:
         return await self._decide_soon(delivery), is_new
 
     async def _decide_soon(self, delivery: Delivery) -> Delivery:
-        """Return a delivery as decided, or as stored if that takes long: a stored delivery is not lost."""
+        """Return a delivery as decided, or as stored if that takes too long: a stored delivery is not lost."""
         deciding = asyncio.create_task(self.decide_if_possible(delivery))
         done, _ = await asyncio.wait({deciding}, timeout=self.answer_within)
         if not done:
@@ -86,12 +85,12 @@ class Receiver:
     async def keep(
         self, hook: Hook, message: Push | Ignored, *, delivery_id: str, body: bytes, traceparent: str | None = None
     ) -> tuple[Delivery, bool]:
-        """Store a delivery, unless it has come before; as it is stored, and whether it is to be decided.
+        """Store a delivery unless it is stored already; return it as stored, and whether it must be decided.
 
-        So is one that came to nothing that lasts, such as a quota that was used up.
+        A stored delivery must be decided again if its decision is not final, such as after a used-up quota.
 
         Raises:
-            UnstorableError: It is too large for the store; nothing is stored.
+            UnstorableError: The delivery is too large for the store; nothing is stored.
         """
         now = _now()
         pushed = isinstance(message, Push)
@@ -117,13 +116,16 @@ class Receiver:
         return delivery, True
 
     async def reopen(self, delivery: Delivery) -> tuple[Delivery, bool]:
-        """Let a delivery be decided anew, unless what it came to lasts; and whether it is. It keeps its first time."""
+        """Make a delivery due again, unless its decision is final; return it, and whether this call made it due.
+
+        It keeps the time at which it was first received.
+        """
         if delivery.is_final or delivery.state is DeliveryState.RECEIVED:
             return delivery, False
         return await self._move(delivery, DeliveryState.RECEIVED, due_at=_now() + DECIDE_GRACE), True
 
     async def decide(self, delivery: Delivery) -> Delivery:
-        """Find out what a delivery comes to, and let it come to that. Safe to repeat, and to do by several at once."""
+        """Decide a delivery, and start its run if it is accepted. Safe to repeat, and to run concurrently."""
         if delivery.due_at is None or delivery.push is None:
             return delivery
         hook = await self.hooks.recent(delivery.course, delivery.hook)
@@ -138,17 +140,17 @@ class Receiver:
         return delivery
 
     async def decide_if_possible(self, delivery: Delivery) -> Delivery | None:
-        """As ``decide``; None if that does not succeed now, whatever the reason: the delivery stays due."""
+        """Decide a delivery as ``decide`` does; return None after any error, and the delivery stays due."""
         try:
             return await self.decide(delivery)
         except (StoreError, RunIsBusyError, Retry) as error:
             log.warning("delivery not decided yet", delivery=delivery.id, reason=str(error), **delivery.context)
-        except Exception:  # no delivery may keep others from being decided
+        except Exception:  # one delivery must not block the decisions of others
             log.exception("delivery not decided", delivery=delivery.id, **delivery.context)
         return None
 
     async def run(self) -> None:
-        """Decide what others have left undecided, until cancelled."""
+        """Decide overdue deliveries, until cancelled."""
         while True:
             await asyncio.sleep(SWEEP_INTERVAL)
             try:
@@ -159,43 +161,46 @@ class Receiver:
 
     async def _decide_late(self, delivery: Delivery) -> None:
         decided = await self.decide_if_possible(delivery)
-        if decided is None:  # those behind it come first now
+        if decided is None:  # the deliveries behind it come first now
             await self.deliveries.move(delivery, due_at=_now() + DECIDE_GRACE)
             return
         metrics.REPAIRS.labels(metrics.Repair.DELIVERY).inc()
         log.warning("repair: delivery decided late", delivery=decided.id, state=decided.state.value, **decided.context)
 
     async def _submit(self, delivery: Delivery, push: Push, hook: Hook) -> Delivery:
-        """Make the run of a submission, if there is to be one."""
+        """Start the run of a submission, or store the reason why it has no run of its own."""
         if push.ref and not hook.config.takes(push.ref):
             reason = f"{push.ref} is none of the branches and tags of this hook"
             return await self._settle(delivery, DeliveryState.IGNORED, reason=reason)
         entry, student = await self._match(delivery, push)
         if student is None:
-            return await self._settle(delivery, DeliveryState.UNMATCHED, reason=_nobody(push, delivery.assignment))
+            return await self._settle(delivery, DeliveryState.UNMATCHED, reason=_unmatched(push, delivery.assignment))
         key = submission_key(delivery.assignment, student, push.version)
         run_id = run_id_of(hook.course, key)
-        told: dict[str, Any] = {"student": student, "run_id": run_id}
+        fields: dict[str, Any] = {"student": student, "run_id": run_id}
         known = await self.runs.summary(run_id)
         if known:
-            return await self._settle_known(delivery, hook, known.trigger, **told)
+            return await self._settle_known(delivery, hook, known.trigger, **fields)
         if hook.config.only_latest and (later := await self._later(delivery, student)):
             reason = f"a later submission came before it was looked at: {later}"
             return await self._settle(delivery, DeliveryState.SUPERSEDED, reason=reason, student=student)
         if hook.config.quota and (until := await self._may_submit_at(delivery, hook.config.quota, student, run_id)):
             reason = f"{hook.config.quota.submissions} submissions in {hook.config.quota.seconds:g} s are allowed"
             return await self._settle(delivery, DeliveryState.LIMITED, reason=reason, student=student, retry_at=until)
-        return await self._start(delivery, push, hook, key, env=job_env(entry, push, delivery, student), **told)
+        return await self._start(delivery, push, hook, key, env=job_env(entry, push, delivery, student), **fields)
 
     async def _may_submit_at(self, delivery: Delivery, quota: Quota, student: str, run_id: str) -> datetime | None:
-        """Count a submission against the student's quota; when it may come again, if that is used up.
+        """Count a submission against the student's quota; if that is used up, return the time of the next free place.
 
-        It counts when it is decided, not when it came first: one that comes again later has its chance.
+        The time of the decision counts, not that of the first arrival: a later redelivery may be accepted.
         """
         return await self.quotas.take(quota_key(delivery.course, delivery.assignment, student), run_id, quota, _now())
 
     async def _match(self, delivery: Delivery, push: Push) -> tuple[RosterEntry | None, str | None]:
-        """Whose submission this is. A front-end names students itself, and may do so without a roster."""
+        """Return the submission's roster entry and student, or None for each that is unknown.
+
+        A front-end names the student itself, and needs no roster.
+        """
         roster = await self.rosters.recent(delivery.course, delivery.assignment)
         if push.student is None:
             entry = roster.of_repository(push.repository_id, push.repository or "") if roster else None
@@ -206,56 +211,56 @@ class Receiver:
         return entry, entry.student if entry else None
 
     async def _start(
-        self, delivery: Delivery, push: Push, hook: Hook, key: str, *, env: dict[str, Any], **told: Any
+        self, delivery: Delivery, push: Push, hook: Hook, key: str, *, env: dict[str, Any], **fields: Any
     ) -> Delivery:
         course = await self.courses.get(delivery.course)
         if course is None:
-            return await self._settle(delivery, DeliveryState.REFUSED, reason="there is no such course", **told)
+            return await self._settle(delivery, DeliveryState.REFUSED, reason="there is no such course", **fields)
         trigger = {
             "hook": delivery.hook,
             "delivery": delivery.id,
-            "student": told["student"],
+            "student": fields["student"],
             "version": push.version,
             "ref": push.ref,
             "received_at": delivery.received_at,
         }
         try:
-            wanted = RunRequest(students_env=[env])
-            submission = Submission(course, delivery.assignment, wanted, trigger, delivery.traceparent)
+            request = RunRequest(students_env=[env])
+            submission = Submission(course, delivery.assignment, request, trigger, delivery.traceparent)
             submitted = await self.submissions.submit(submission, key=key)
         except RejectedError as error:
-            return await self._settle(delivery, DeliveryState.REFUSED, reason=str(error), student=told["student"])
+            return await self._settle(delivery, DeliveryState.REFUSED, reason=str(error), student=fields["student"])
         except UnstorableError as error:
             reason = f"the submission's run {error}"
-            return await self._settle(delivery, DeliveryState.REFUSED, reason=reason, student=told["student"])
-        except KeyReusedError:  # somebody has made it meanwhile
-            known = await self.runs.summary(told["run_id"])
-            return await self._settle_known(delivery, hook, known.trigger if known else None, **told)
+            return await self._settle(delivery, DeliveryState.REFUSED, reason=reason, student=fields["student"])
+        except KeyReusedError:  # a concurrent delivery of the submission started the run first
+            known = await self.runs.summary(fields["run_id"])
+            return await self._settle_known(delivery, hook, known.trigger if known else None, **fields)
         if submitted.step:
             self.announcements.step(submitted.step)
-        return await self._accept(delivery, hook, **told)
+        return await self._accept(delivery, hook, **fields)
 
-    async def _settle_known(self, delivery: Delivery, hook: Hook, trigger: Any, **told: Any) -> Delivery:
-        """There is a run of this submission: by this delivery, or by another one."""
+    async def _settle_known(self, delivery: Delivery, hook: Hook, trigger: Any, **fields: Any) -> Delivery:
+        """Accept a delivery that started the known run itself; settle any other one as a duplicate."""
         if trigger and trigger.get("delivery") == delivery.id:
-            return await self._accept(delivery, hook, **told)
-        return await self._settle(delivery, DeliveryState.DUPLICATE, reason="this was submitted before", **told)
+            return await self._accept(delivery, hook, **fields)
+        return await self._settle(delivery, DeliveryState.DUPLICATE, reason="this was submitted before", **fields)
 
-    async def _accept(self, delivery: Delivery, hook: Hook, **told: Any) -> Delivery:
-        """It is a run now. If that supersedes others, the delivery stays due until they are ended."""
+    async def _accept(self, delivery: Delivery, hook: Hook, **fields: Any) -> Delivery:
+        """Store that a delivery has a run. If it supersedes earlier runs, it stays due until they are cancelled."""
         due_at = delivery.due_at if hook.config.only_latest else None
-        return await self._move(delivery, DeliveryState.ACCEPTED, due_at=due_at, **told)
+        return await self._move(delivery, DeliveryState.ACCEPTED, due_at=due_at, **fields)
 
     async def _later(self, delivery: Delivery, student: str) -> str | None:
-        """The version of a later submission of the student, if there is one."""
+        """Return the version of the student's latest submission if it arrived after this delivery."""
         accepted = await self.deliveries.of_student(delivery.course, delivery.assignment, student)
         later = [each for each in accepted if each.received_at > delivery.received_at]
         return later[-1].push.version if later and later[-1].push else None
 
     async def _supersede(self, delivery: Delivery) -> None:
-        """End the student's earlier runs that have not started."""
+        """Cancel the student's earlier runs that have not started."""
         if delivery.student is None:
-            return  # an accepted delivery names one
+            return  # for the type checker: an accepted delivery has a student
         accepted = await self.deliveries.of_student(delivery.course, delivery.assignment, delivery.student)
         for earlier in accepted[:-1]:
             if earlier.run_id:
@@ -268,7 +273,7 @@ class Receiver:
         moved, is_moved = await self.deliveries.move(
             delivery, **{"reason": "", "retry_at": None, **changes, "state": state}
         )
-        if not is_moved:  # another one, at the same time, has decided what it comes to
+        if not is_moved:  # a concurrent decision was stored first
             return moved
         metrics.WEBHOOK_DELIVERIES.labels(moved.course, moved.state).inc()
         log.info(
@@ -285,12 +290,12 @@ async def _finish(deciding: asyncio.Task[Delivery | None]) -> None:
     await deciding
 
 
-def _nobody(push: Push, assignment: str) -> str:
-    who = f"student {push.student}" if push.student is not None else f"repository {push.repository}"
-    return f"{who} is not in the roster of {assignment}"
+def _unmatched(push: Push, assignment: str) -> str:
+    submitter = f"student {push.student}" if push.student is not None else f"repository {push.repository}"
+    return f"{submitter} is not in the roster of {assignment}"
 
 
 def _now() -> datetime:
-    """With the precision that the store keeps."""
+    """Return the time, with the precision that the store keeps."""
     now = datetime.now(UTC)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)

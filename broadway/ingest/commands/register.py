@@ -9,13 +9,13 @@ from broadway.ingest.commands.stores import AssignmentRegistry
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """Checks configs against the operator's limits and stores them."""
+    """Checks assignment configs against the operator's limits and stores them."""
 
     assignments: AssignmentRegistry
     limits: Limits
 
     async def register(self, course: str, assignment: str, config: AssignmentConfig) -> None:
-        """Store a config; it replaces an earlier one as a whole, and runs that have started keep theirs.
+        """Store a config; it replaces an earlier one completely, and runs that have started keep theirs.
 
         Raises:
             RejectedError: The config exceeds a limit.

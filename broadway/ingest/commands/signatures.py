@@ -13,19 +13,19 @@ _ENCODED = "whsec_"
 
 
 class SignatureError(ValueError):
-    """A delivery that is not signed with a secret of its hook, or too long ago; the text says which."""
+    """A delivery whose signature is missing, wrong or too old; the text gives the reason."""
 
 
 def check_signature(body: bytes, headers: Mapping[str, str], secrets: Sequence[str]) -> None:
-    """Compare a delivery's signature with those of the secrets, any of which may be the one.
+    """Return if a delivery is signed with one of a hook's secrets.
 
     Args:
-        body: As it came.
-        headers: With lower-case names.
-        secrets: As the hook has them. For Standard Webhooks one that begins with ``whsec_`` is base64.
+        body: The raw body.
+        headers: The headers, with lower-case names.
+        secrets: The hook's secrets. For Standard Webhooks, a secret that begins with ``whsec_`` is base64.
 
     Raises:
-        SignatureError: None fits.
+        SignatureError: No secret made the signature.
     """
     if not secrets:
         raise SignatureError("the hook has no secret")
@@ -40,8 +40,8 @@ def check_signature(body: bytes, headers: Mapping[str, str], secrets: Sequence[s
 
 
 def _github(body: bytes, signature: str, secret: str) -> str | None:
-    """What is wrong with a signature, if anything."""
-    if not signature.startswith("sha256="):  # the library would take SHA-1, too
+    """Return the problem with a signature, or None."""
+    if not signature.startswith("sha256="):  # the library also accepts SHA-1
         return f"{GITHUB}: expected sha256=<hex digits>"
     try:
         validate_event(body, signature=signature, secret=secret)

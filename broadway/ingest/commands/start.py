@@ -1,4 +1,4 @@
-"""Starting runs: over environments that are given, or over an assignment's roster."""
+"""Starting runs over given environments, or over an assignment's roster."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 
 class RunOrder(BaseModel):
-    """What a run is to be over: ``students`` of the roster, or ``students_env``, an environment for each job."""
+    """The jobs of a new run: ``students`` of the roster, or ``students_env`` with an environment for each job."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -77,15 +77,15 @@ class RunStarts:
         return submitted.run_id
 
     async def start_over_roster(
-        self, course: Course, assignment: str, wanted: RunOrder, *, key: str | None, traceparent: str
+        self, course: Course, assignment: str, order: RunOrder, *, key: str | None, traceparent: str
     ) -> Run:
-        """Start a run as an order describes it.
+        """Start a run over the students or environments that an order names.
 
-        With a key that an equal order had before, return the run of that order, even if the roster has changed.
+        With the key of an earlier, equal order, return the run of that order, even if the roster has changed.
 
         Raises:
             NoAssignmentError: The course has no such assignment.
-            NotInRosterError: The order names students that are not in a roster.
+            NotInRosterError: The order needs a roster that is missing, or names a student that is not in it.
             NoRunError: The run was removed right after it was stored.
             RejectedError: As ``start``.
             KeyReusedError: As ``start``.
@@ -93,10 +93,10 @@ class RunStarts:
         """
         if await self.assignments.get(course.id, assignment) is None:
             raise NoAssignmentError("this course has no such assignment")
-        submitted = await self._repeated(course.id, assignment, wanted, key) if key else None
+        submitted = await self._repeated(course.id, assignment, order, key) if key else None
         if submitted is None:
-            request = await self._resolve(course.id, assignment, wanted)
-            submission = Submission(course, assignment, request, traceparent=traceparent, asked=wanted)
+            request = await self._resolve(course.id, assignment, order)
+            submission = Submission(course, assignment, request, traceparent=traceparent, asked=order)
             submitted = await self.submissions.submit(submission, key=key)
         run = await self.runs.get(submitted.run_id)
         if run is None:
@@ -104,8 +104,8 @@ class RunStarts:
         self._begin(submitted, course=course.id, students=len(run.students_env))
         return run
 
-    async def _repeated(self, course: str, assignment: str, wanted: RunOrder, key: str) -> Submitted | None:
-        return await self.submissions.repeated(run_id_of(course, key), digest_of(assignment, wanted))
+    async def _repeated(self, course: str, assignment: str, order: RunOrder, key: str) -> Submitted | None:
+        return await self.submissions.repeated(run_id_of(course, key), digest_of(assignment, order))
 
     def _begin(self, submitted: Submitted, *, course: str, students: int) -> None:
         fault_history.note("submitted", run=submitted.run_id, course=course, students=students)
@@ -113,15 +113,15 @@ class RunStarts:
             log.info("run submitted", assignment=step.run.assignment, jobs=len(step.queued), **step.run.context)
             self.announcements.step(step)
 
-    async def _resolve(self, course: str, assignment: str, wanted: RunOrder) -> RunRequest:
-        """Return the request with the environments of the students that are named."""
-        given: dict[str, Any] = wanted.model_dump(exclude_unset=True, exclude={"students"})
-        if wanted.students is None:
+    async def _resolve(self, course: str, assignment: str, order: RunOrder) -> RunRequest:
+        """Return the order as a request, with the environments of its students."""
+        given: dict[str, Any] = order.model_dump(exclude_unset=True, exclude={"students"})
+        if order.students is None:
             return RunRequest(**given)
         roster = await self.rosters.get(course, assignment)
         if roster is None:
             raise NotInRosterError("students: this assignment has no roster; put one, or give students_env")
-        named = [entry.student for entry in roster.students] if wanted.students == "all" else wanted.students
+        named = [entry.student for entry in roster.students] if order.students == "all" else order.students
         entries = {entry.student: entry for entry in roster.students}
         if unknown := [student for student in named if student not in entries]:
             raise NotInRosterError(f"students: {unknown[0]} is not in the roster of {assignment}")

@@ -15,7 +15,7 @@ class AssignmentRegistry(AssignmentConfigs, Protocol):
     """The configs of assignments, which can be replaced."""
 
     async def put(self, course: str, assignment: str, config: dict[str, Any]) -> None:
-        """Store a config; it replaces an earlier one as a whole.
+        """Store a config; it replaces an earlier one completely.
 
         Raises:
             UnstorableError: The config is too large; the earlier one stays.
@@ -51,14 +51,14 @@ class DeliveryStore(Protocol):
     """Webhook deliveries."""
 
     async def keep(self, delivery: Delivery) -> tuple[Delivery, bool]:
-        """Store a delivery, or count another arrival of a stored one; return it as stored, and whether it is new.
+        """Store a delivery, or count another arrival of a stored one; return it as stored, and True if it is new.
 
         Raises:
             UnstorableError: The delivery is too large; nothing is stored.
         """
 
     async def move(self, delivery: Delivery, **changes: Any) -> tuple[Delivery, bool]:
-        """Change a delivery that is as it was read; return it as stored, and whether this call has changed it."""
+        """Change a delivery unless it has changed since it was read; return it as stored, and True if this call did."""
 
     async def undecided(self, now: datetime, *, limit: int) -> list[Delivery]:
         """Return deliveries whose decision is due."""

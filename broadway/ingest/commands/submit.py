@@ -1,4 +1,4 @@
-"""Submitting: starting a run. Pure of HTTP."""
+"""Submissions: check them, and store their runs. Pure of HTTP."""
 
 import asyncio
 import hashlib
@@ -26,7 +26,7 @@ from broadway.runtime.crashpoints import Point, reach
 
 
 class RunRequest(BaseModel):
-    """What ``POST /grading_run`` takes."""
+    """The body of ``POST /grading_run``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -36,14 +36,14 @@ class RunRequest(BaseModel):
 
 
 class KeyReusedError(ValueError):
-    """A submission came with the idempotency key of another one."""
+    """A submission has the idempotency key of a different one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What is submitted. ``trigger`` says what brought it, for the reads; ``traceparent`` is the request's.
+    """A submission. ``trigger`` describes its webhook delivery, if any, and ``traceparent`` is its request's.
 
-    ``asked`` is what the client has said, if ``request`` is what that came to, such as all students of a roster.
+    ``asked`` is the client's own body if ``request`` was derived from it, as for all students of a roster.
     """
 
     course: Course
@@ -55,13 +55,13 @@ class Submission:
 
     @property
     def digest(self) -> str:
-        """Of what the client asks for: the same when it asks for the same."""
+        """The digest of the client's body: equal for equal bodies."""
         return digest_of(self.assignment, self.asked or self.request)
 
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """A run that is stored, and its first step, which is still to be announced; None if somebody else does that."""
+    """A stored run, and its first step, which the caller must announce; None if another request announces it."""
 
     run_id: str
     step: Step | None
@@ -69,7 +69,7 @@ class Submitted:
 
 @dataclass(slots=True, weakref_slot=True)
 class _Keyed:
-    """What is being submitted with one key: one by one, and whoever waited may share what came of the first."""
+    """The submissions with one key that are in progress: they take turns, and repeats share the first one's run."""
 
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     digest: str | None = None
@@ -77,7 +77,7 @@ class _Keyed:
 
 @dataclass(frozen=True, slots=True)
 class Submissions:
-    """Takes submissions."""
+    """Checks submissions and stores their runs, one run per idempotency key."""
 
     assignments: AssignmentConfigs
     runs: RunSteps
@@ -88,10 +88,10 @@ class Submissions:
     async def submit(self, submission: Submission, *, key: str | None = None) -> Submitted:
         """Store a run and the jobs of its first phase, so that every read shows them.
 
-        ``key`` is the client's name for this submission: however often it comes with that, it makes one run.
+        ``key`` is the client's name for this submission: repeats with it make one run.
 
         Raises:
-            RejectedError: The run does not fit the assignment, or that is not allowed any more; nothing is stored.
+            RejectedError: The run does not fit the assignment, or its config exceeds a limit now; nothing is stored.
             KeyReusedError: Another submission had that key; nothing is stored.
             UnstorableError: The run is too large for the store; nothing is stored.
         """
@@ -107,14 +107,16 @@ class Submissions:
         return submitted
 
     async def repeated(self, run_id: str, digest: str) -> Submitted | None:
-        """What an earlier submission with the same key, whose run has this id, has made; None if there is none.
+        """Return the result of an earlier submission with the same idempotency key, or None.
+
+        ``run_id`` is the id that the key gives a run.
 
         Raises:
-            KeyReusedError: It was another submission.
+            KeyReusedError: The earlier submission had a different body.
         """
         known = await _known(run_id, digest, self.runs)
         if known and known.publish_at:
-            # Whoever stored it may still be about to store its jobs, or dead.
+            # The process that stored the run may have died before it stored the jobs.
             await complete(run_id, runs=self.runs, jobs=self.jobs)
         return Submitted(run_id, None) if known else None
 
@@ -122,7 +124,7 @@ class Submissions:
         try:
             submitted = await self._store(run_id, submission, digest)
         except RejectedError:
-            # What makes no sense any more may have been a submission at its time.
+            # The assignment may have changed since an earlier submission with this key was accepted.
             if await _known(run_id, digest, self.runs) is None:
                 raise
             return Submitted(run_id, None)
@@ -162,18 +164,22 @@ class Submissions:
 
 
 def digest_of(assignment: str, asked: BaseModel) -> str:
-    """What tells a submission from others: the same whenever a client asks for the same."""
+    """Return the digest of a client's request: equal for equal requests, different for different ones."""
     body = json.dumps([assignment, asked.model_dump(exclude_unset=True)], sort_keys=True)
     return hashlib.sha256(body.encode()).hexdigest()
 
 
 def run_id_of(course_id: str, key: str) -> str:
-    """The id of the run that is submitted with a key: the store's own uniqueness of ids keeps it to one."""
+    """Return the id of the run that is submitted with a key; the store's unique ids prevent a second one."""
     return hashlib.sha256(f"{course_id}/{key}".encode()).hexdigest()[:24]
 
 
 async def _known(run_id: str, digest: str, runs: RunSteps) -> Run | None:
-    """The run of an earlier submission with the same key."""
+    """Return the run of an earlier submission with the same key, or None.
+
+    Raises:
+        KeyReusedError: That submission had a different digest.
+    """
     known = await runs.summary(run_id)
     if known and known.request_digest != digest:
         raise KeyReusedError("Idempotency-Key: another submission had the same one")

@@ -1,4 +1,4 @@
-"""Graders' own users at the broker: made when a grader joins, with the least permissions, and removed with it."""
+"""Graders' own users at the broker: created with the fewest permissions at a grader's join, and removed later."""
 
 import asyncio
 import contextlib
@@ -16,12 +16,12 @@ from broadway.ports import StoreError
 
 log = structlog.get_logger(__name__)
 
-SWEEP_INTERVAL = 30  # seconds between two looks for users that nobody needs
-LEFT_FOR = timedelta(minutes=1)  # after a goodbye: a grader that is restarted has joined again by then
-GONE_FOR = timedelta(hours=1)  # without one: its host may come back, and has to join again after that
+SWEEP_INTERVAL = 30  # seconds between two searches for unneeded users
+LEFT_FOR = timedelta(minutes=1)  # after a goodbye; a restarted grader has joined again by then
+GONE_FOR = timedelta(hours=1)  # without a goodbye; a grader that comes back later must join again
 
-MAX_CONNECTIONS = 6  # two; two whose end the broker has not noticed; two that try whether it lets them in
-SPARE_CHANNELS = 32  # besides those of slots: for commands and publishing, and to see what queues there are
+MAX_CONNECTIONS = 6  # 2 in use, 2 whose end the broker has not noticed, and 2 that only test the login
+SPARE_CHANNELS = 32  # besides those of slots: for commands, publishing and checks of queues
 
 
 class AccountHolders(Protocol):
@@ -31,10 +31,10 @@ class AccountHolders(Protocol):
         """Store the name of a grader's user, or that it has none."""
 
     async def with_unneeded_accounts(self, *, left_before: datetime, gone_before: datetime) -> list[str]:
-        """Return ids of graders with users that are unneeded.
+        """Return ids of graders whose users are unneeded.
 
-        These graders have been revoked, have joined last before ``left_before`` and said goodbye since, or have joined
-        and been heard of last before ``gone_before``.
+        These graders have been revoked, or joined last before ``left_before`` and have said goodbye since, or joined
+        and were seen last before ``gone_before``.
         """
 
 
@@ -45,7 +45,7 @@ class BrokerAccounts:
     Args:
         management: The broker's management API, as an administrator.
         graders: The stored graders, with the names of their users.
-        address: The broker, as graders reach it; with whatever login, which they are not told.
+        address: The broker's address for graders; its login, if any, is replaced by the grader's own.
     """
 
     management: Management
@@ -53,35 +53,45 @@ class BrokerAccounts:
     address: str
 
     async def open(self, grader_id: str, *, pool: str, slots: int) -> str:
-        """Make a grader's user, or give the one it has a new password; the address with both, told here alone.
+        """Create a grader's user, or give its user a new password; return the broker's address with both.
+
+        The password is not stored.
 
         Raises:
-            ManagementError: The management API refuses or is away.
+            ManagementError: The management API refuses, or is unavailable.
         """
         user, password = grader_user(grader_id), token_urlsafe(32)
-        await self.graders.set_account(grader_id, user)  # before there is one, so that it is found to be removed
+        await self.graders.set_account(grader_id, user)  # first, so that the sweep can find and remove the user
         await self.management.put("users", user, body={"password": password, "tags": ""})
         await self.limit(grader_id, slots)
         await self._grant(user, grader_grants(grader_id, pool))
         return str(URL(self.address).with_user(user).with_password(password))
 
     async def limit(self, grader_id: str, slots: int) -> None:
-        """Let a grader have as many channels as it may need for so many slots, and a few connections."""
+        """Limit a grader's user to a few connections, and to the channels that this number of slots may need.
+
+        Raises:
+            ManagementError: The management API refuses, or is unavailable.
+        """
         limits = {"max-connections": MAX_CONNECTIONS, "max-channels": slots + SPARE_CHANNELS}
         for limit, value in limits.items():
             await self.management.put("user-limits", grader_user(grader_id), limit, body={"value": value})
 
     async def close(self, grader_id: str) -> None:
-        """Remove a grader's user, which ends its connections, and what it may have left at the broker."""
+        """Remove a grader's user, which ends its connections, and its control queue.
+
+        Raises:
+            ManagementError: The management API refuses, or is unavailable.
+        """
         await self.management.delete("users", grader_user(grader_id))
         vhost = virtual_host(self.address)
-        with contextlib.suppress(ManagementError):  # it is exclusive, and goes with its connection
+        with contextlib.suppress(ManagementError):  # the queue is exclusive, and ends with its connection
             await self.management.delete("queues", vhost, control_queue(grader_id).name)
         await self.graders.set_account(grader_id, None)
         log.info("broker user removed", grader=grader_id)
 
     async def run(self) -> None:
-        """Remove the users of graders that are gone, until cancelled."""
+        """Remove unneeded users regularly, until cancelled."""
         while True:
             await asyncio.sleep(SWEEP_INTERVAL)
             try:
@@ -90,7 +100,7 @@ class BrokerAccounts:
                 log.warning("users of graders not looked after", reason=str(error))
 
     async def sweep(self, now: datetime) -> None:
-        """Remove the users that nobody needs at a moment."""
+        """Remove the users that are unneeded at a moment."""
         for grader_id in await self.graders.with_unneeded_accounts(
             left_before=now - LEFT_FOR, gone_before=now - GONE_FOR
         ):

@@ -1,4 +1,4 @@
-"""Changes to jobs of graders behind the gateway: moves, the facts that follow, and the next steps of their runs."""
+"""Changes to jobs of graders behind the gateway: moves, the events that follow, and the next steps of their runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class JobChanges:
-    """Moves jobs and publishes what follows. ``later`` runs what an answer does not wait for."""
+    """Moves jobs and publishes the events that follow. ``later`` runs work that an answer does not wait for."""
 
     graders: GatewayGraders
     jobs: GatewayJobs
@@ -32,7 +32,7 @@ class JobChanges:
     later: Later
 
     async def apply(self, moves: Mapping[str, Move]) -> None:
-        """Move jobs by id, publish the facts that follow, and bring forward the runs of those that ended."""
+        """Move jobs by id, publish the events that follow, and bring forward the runs of jobs that ended."""
         if not moves:
             return
         moved = await self.jobs.move(moves)
@@ -43,7 +43,7 @@ class JobChanges:
             await self.bring_forward(run_id)
 
     async def put_back(self, grader: Grader, executions: Sequence[tuple[str, str]]) -> None:
-        """Queue jobs, given with their executions, that a grader does not run through no fault of its own."""
+        """Requeue jobs that a grader held, by job and execution id; their starts do not count."""
         now = datetime.now(UTC)
 
         def back(execution_id: str) -> Move:
@@ -53,7 +53,7 @@ class JobChanges:
         await self.graders.take_back(grader.id, [job_id for job_id, _ in executions])
 
     async def requeue_jobs_of(self, grader: Grader) -> None:
-        """Start the jobs of a grader that has gone elsewhere; the attempts count."""
+        """Requeue the jobs of a grader that has gone; the lost attempts count."""
         now = datetime.now(UTC)
 
         def lose(execution_id: str | None) -> Move:
@@ -76,12 +76,12 @@ class JobChanges:
             log.warning("step not announced", error=str(error), **step.run.context)
 
     async def publish(self, key: str, event: Event) -> None:
-        """Publish a fact that is stored already; the reconciler finds out what the broker does not take."""
+        """Publish an event about a stored fact; the reconciler makes up for events that the broker does not accept."""
         try:
             await self.publisher.publish(EVENTS, key, event)
         except PublishError as error:
             log.warning("fact not told", event_type=event.type, about=event.subject, reason=str(error), **event.context)
 
     def publish_later(self, key: str, event: Event) -> None:
-        """Publish a fact without being waited for."""
+        """Publish an event in the background."""
         self.later(self.publish(key, event))

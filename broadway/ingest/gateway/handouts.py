@@ -1,7 +1,7 @@
 """Handing jobs out to graders behind the gateway.
 
-A job that is handed out is stored as started before its grader hears of it, and its message is acknowledged then: from
-there on the job hangs by its lease, which the grader's heartbeats renew, whichever API process they reach.
+A job is stored as started before its grader gets it, and then its message is acknowledged. From then on the job's lease
+protects it; the grader's heartbeats renew the lease through any API process.
 """
 
 import asyncio
@@ -27,15 +27,15 @@ from broadway.ports import StoreError
 
 log = structlog.get_logger(__name__)
 
-MAX_DEFERRALS = 3  # of a job that would rather run elsewhere
+MAX_DEFERRALS = 3  # of a job by graders that it should avoid
 DEFERRAL_PAUSE = 0.2  # seconds
-OUR_KEYS = ("untrusted", "read", "write", "inherit", "results")  # of a stage, which the original has not
-STORE_PAUSE = 1.0  # seconds before an unavailable store is asked again
+OUR_KEYS = ("untrusted", "read", "write", "inherit", "results")  # keys of a stage that the original does not know
+STORE_PAUSE = 1.0  # seconds before the next try while the store is unavailable
 
 
 @dataclass(frozen=True, slots=True)
 class Handout:
-    """A job in the hands of a grader, as its protocol has it."""
+    """A job that is handed to a grader, in the form of its protocol."""
 
     job_id: str
     execution_id: str
@@ -48,7 +48,7 @@ class Handout:
 
 @dataclass(frozen=True, slots=True)
 class Handouts:
-    """Takes jobs from the broker for graders that cannot."""
+    """Takes jobs from the broker for graders that cannot reach it."""
 
     graders: GatewayGraders
     jobs: GatewayJobs
@@ -59,7 +59,10 @@ class Handouts:
     policy: RetryPolicy
 
     async def poll(self, grader: Grader, *, wait: float, patience: float) -> Handout | None:
-        """Take a job, or return None: waits ``patience`` seconds while any job waits for a grader, else ``wait``."""
+        """Take a job, or return None if there is no job in time.
+
+        The time is ``wait`` seconds, but at least ``patience`` while any job of the pool waits for a grader.
+        """
         await self.graders.seen(grader, datetime.now(UTC))
         if not grader.is_wanted:
             return None
@@ -70,7 +73,7 @@ class Handouts:
             return await self.take(grader, jobs, within=within)
 
     def open(self, grader: Grader, *, tag: str) -> AbstractAsyncContextManager[MessageTake]:
-        """Open the jobs of a grader's pool, to take some; ``tag`` names the consumer at the broker.
+        """Open the queue of a grader's pool for taking jobs; ``tag`` names the consumer at the broker.
 
         Raises:
             PublishError: The broker is unavailable.
@@ -85,12 +88,12 @@ class Handouts:
         """
         deadline = None if within is None else asyncio.get_running_loop().time() + within
         while True:
-            left = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
-            taken = await jobs.take(within=left)
+            remaining = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
+            taken = await jobs.take(within=remaining)
             if taken is None:
                 return None
             try:
-                handout = await self._hand_out_patiently(grader, taken)
+                handout = await self._hand_out_when_stored(grader, taken)
             except BaseException:
                 await taken.give_back()
                 raise
@@ -99,11 +102,11 @@ class Handouts:
                 return handout
 
     async def put_back(self, grader: Grader, handout: Handout) -> None:
-        """Queue the job of a handout that has not reached its grader; its start does not count."""
+        """Requeue the job of a handout that has not reached its grader; its start does not count."""
         await self.changes.put_back(grader, [(handout.job_id, handout.execution_id)])
 
-    async def _hand_out_patiently(self, grader: Grader, taken: TakenMessage) -> Handout | None:
-        """While the store is unavailable the message is kept: giving it back would count as a delivery."""
+    async def _hand_out_when_stored(self, grader: Grader, taken: TakenMessage) -> Handout | None:
+        """Hand out a job, and keep its message while the store is unavailable: a return would count as a delivery."""
         while True:
             try:
                 return await self._hand_out(grader, taken)
@@ -112,7 +115,7 @@ class Handouts:
                 await asyncio.sleep(STORE_PAUSE)
 
     async def _hand_out(self, grader: Grader, taken: TakenMessage) -> Handout | None:
-        """Return None for a message that is out of date, or that another grader should rather get."""
+        """Hand out a job; return None if the message is outdated, or the job is kept for another grader."""
         event = taken.event
         if not isinstance(event, JobDispatched):
             log.error("not a job", event_type=event.type)
@@ -132,8 +135,8 @@ class Handouts:
     async def _refuse(self, grader: Grader, job: Job, reason: str) -> None:
         """Keep a job from a grader that would run it wrongly.
 
-        While one lives that can run it, the job waits for that one. Otherwise this is a failed attempt, and the last
-        one ends it.
+        The job waits while the pool has a live grader that can run it. Otherwise this counts as a failed attempt, and
+        the last attempt ends the job.
         """
         now = datetime.now(UTC)
         if await self.graders.is_any_extended(grader.pool):
@@ -180,12 +183,12 @@ class Handouts:
 
 
 def _unknown_to_the_originals(stages: Sequence[Mapping[str, Any]]) -> str | None:
-    """What the original's graders would ignore, or break down over, though it says how a stage is to run."""
+    """Return the first feature of stages that the original's graders would ignore or fail on, or None."""
     if any(stage.get("untrusted") for stage in stages):
         return "untrusted stages"
     return next((f"the key {key} of a stage" for key in OUR_KEYS if any(stage.get(key) for stage in stages)), None)
 
 
 def _as_the_originals(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Without what says nothing to the original's graders, and breaks them: ``logs`` does whatever its value."""
+    """Return stages without the keys that the original's graders do not know; any value of ``logs`` breaks them."""
     return [{key: value for key, value in stage.items() if key not in ("logs", *OUR_KEYS)} for stage in stages]

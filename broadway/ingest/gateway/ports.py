@@ -18,30 +18,30 @@ class GatewayGraders(GradersById, Protocol):
     """The operations on stored graders that the gateway needs."""
 
     async def register(self, grader: Grader) -> bool:
-        """Store a grader that registers; return False while a live one has its id."""
+        """Store a grader that registers; return False if a live grader has its id."""
 
     async def seen(self, grader: Grader, now: datetime) -> None:
-        """Record that a grader lives, unless it is revoked, or its session over a WebSocket has ended."""
+        """Record that a grader is alive, unless it is revoked, or its session over a WebSocket has ended."""
 
     async def hand_out(self, grader_id: str, job_id: str) -> None:
-        """Add to the jobs that a grader runs."""
+        """Add a job to those that a grader runs."""
 
     async def take_back(self, grader_id: str, job_ids: Sequence[str]) -> None:
-        """Remove from the jobs that a grader runs."""
+        """Remove jobs from those that a grader runs."""
 
     async def mark_dead(
         self, grader_id: str, *, session: str | None = None, silent_since: datetime | None = None
     ) -> bool:
-        """Mark a grader dead; return False if it was, is in another session, or has been heard of since a moment."""
+        """Mark a grader dead; return False if it was dead, has another session, or was seen after ``silent_since``."""
 
     async def is_any_extended(self, pool: str) -> bool:
-        """Return whether a live grader of a pool understands what we add to the original's stages."""
+        """Return whether a live grader of a pool understands our additions to the original's stages."""
 
     async def silent_behind_gateways(self, moment: datetime) -> list[Grader]:
-        """Return live graders behind gateways that were heard of last at or before a moment."""
+        """Return live graders behind gateways that were last seen at or before a moment."""
 
     async def mark_sockets_dead(self, gateway: str) -> None:
-        """Mark the graders dead whose WebSockets a gateway, or the original, held."""
+        """Mark all graders dead whose WebSockets were connected to this gateway, or to the original."""
 
 
 class GatewayJobs(PhaseJobs, SingleJobs, JobStages, JobLeases, Protocol):
@@ -55,24 +55,24 @@ class GatewayJobs(PhaseJobs, SingleJobs, JobStages, JobLeases, Protocol):
 
 
 class TakenMessage(Protocol):
-    """A message that its taker has to settle."""
+    """A message that its consumer must settle."""
 
     @property
     def event(self) -> Event:
         """The event in the message."""
 
     async def ack(self) -> None:
-        """Settle the message as done."""
+        """Acknowledge the message."""
 
     async def give_back(self) -> None:
-        """Give the message back to its queue, for another consumer."""
+        """Return the message to its queue, for another consumer."""
 
 
 class MessageTake(Protocol):
     """A queue whose messages are taken one at a time."""
 
     async def take(self, *, within: float | None = None) -> TakenMessage | None:
-        """Wait for a message for ``within`` seconds, or without a limit; return None if there was no message.
+        """Wait for a message for ``within`` seconds, or without a limit; return None after a timeout.
 
         Raises:
             PublishError: The broker is unavailable.
@@ -83,7 +83,7 @@ class TakingBroker(Publisher, Protocol):
     """A broker whose messages can be taken one at a time."""
 
     def single_take(self, queue: Queue, *, tag: str) -> AbstractAsyncContextManager[MessageTake]:
-        """Open a queue to take messages from it; ``tag`` names the consumer.
+        """Open a queue for taking messages; ``tag`` names the consumer.
 
         Raises:
             PublishError: The broker is unavailable.

@@ -27,7 +27,7 @@ NOT_HELD = "job is held by another worker"
 
 
 class UnwantedResultError(Exception):
-    """A result that cannot be taken; the text says why, as the original does."""
+    """A result that is refused; the text gives the reason in the original's words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,12 @@ class Results:
     changes: JobChanges
 
     async def report(self, grader: Grader, result: JobResult) -> None:
-        """Take a result: job, log and the run's next step are stored when this returns.
+        """Take a result: the job, its log and the run's next step are stored when this returns.
 
         Raises:
-            UnwantedResultError: There is no such job, it does not run, or not there; or nothing of it can be stored.
-            StoreError: The store is unavailable; the result has to be reported again.
+            UnwantedResultError: The job is unknown, not running, or held by another grader; or the store refuses even
+                the outcome.
+            StoreError: The store is unavailable; the grader must report the result again.
         """
         job = await self.jobs.get(result.grading_job_id)
         if job is None:
@@ -57,15 +58,15 @@ class Results:
         await self.record(grader, job, await self._finished(grader, job, attempt, result))
 
     async def record(self, grader: Grader, job: Job, finished: JobFinished) -> None:
-        """Store an outcome of a job, as much of it as the store takes, and the next step of its run.
+        """Store as much of a job's outcome as the store accepts, and the next step of its run.
 
         Raises:
-            UnwantedResultError: The store refuses all of it.
+            UnwantedResultError: The store refuses even the outcome.
             StoreError: The store is unavailable.
         """
         try:
             moved = await record_what_can_be(finished, self._record_one, refusal=refusal)
-        except PublishError as error:  # it is stored, and the reconciler looks for what was not told
+        except PublishError as error:  # the outcome is stored, and the reconciler finds unpublished events
             log.warning("outcome not told", reason=str(error), **finished.context)
             moved = {}
         except Reject as error:
@@ -79,7 +80,7 @@ class Results:
         verdict = judge(result)
         logs = result.logs
         if not grader.extended and _has_silent_stage((await self.jobs.stages([job.id])).get(job.id, [])):
-            logs = type(logs)()  # the original's graders cannot leave one stage's output out
+            logs = type(logs)()  # the original's graders cannot omit one stage's output
         return JobFinished(
             **ids_of(job),
             execution_id=attempt.execution_id,

@@ -1,4 +1,4 @@
-"""Sessions of graders behind the gateway: from registration over heartbeats to the end, whatever kind of end."""
+"""Sessions of graders behind the gateway: registration, heartbeats, and all kinds of end."""
 
 import asyncio
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from broadway.ports import StoreError
 
 log = structlog.get_logger(__name__)
 
-SILENT_INTERVALS = 2  # without a heartbeat, and a grader is dead
+SILENT_INTERVALS = 2  # heartbeat intervals; a grader that is silent for longer is dead
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +27,12 @@ class Sessions:
     """The sessions of graders that speak HTTP or WebSocket with one API process.
 
     Args:
-        name: This process, by a name that it will have again after a restart.
+        name: The name of this process, which it keeps across restarts.
         graders: The stored graders.
         jobs: The stored jobs.
         changes: Moves jobs of graders that have gone.
         interval: Seconds between heartbeats.
-        lease: How long a heartbeat keeps a job.
+        lease: The time for which a heartbeat renews the lease of a job.
     """
 
     name: str
@@ -44,13 +44,13 @@ class Sessions:
 
     @property
     def patience(self) -> timedelta:
-        """How long a grader may be silent."""
+        """The time after which a silent grader is dead."""
         return timedelta(seconds=SILENT_INTERVALS * self.interval)
 
     async def run(self) -> None:
         """End the sessions of graders that have gone silent, until cancelled."""
         await self.graders.mark_sockets_dead(self.name)
-        # No heartbeat was heard while no process listened: every grader gets its time anew.
+        # No heartbeat could arrive while this process was down: all graders get the full time again.
         await asyncio.sleep(self.patience.total_seconds())
         while True:
             await asyncio.sleep(self.interval)
@@ -78,7 +78,7 @@ class Sessions:
     ) -> Grader | None:
         """Store a grader's new session; return None while a live grader has its id.
 
-        ``running`` are jobs that it still runs since an earlier session; it keeps those that have not moved on.
+        ``running`` are ids of jobs that it still runs from an earlier session; it keeps those that it still holds.
         """
         now = _stored(datetime.now(UTC))
         resumed = [job for job in await self.jobs.held_by(grader_id) if job.id in running] if running else []
@@ -104,14 +104,14 @@ class Sessions:
         return grader
 
     async def known(self, grader_id: str) -> Grader | None:
-        """Return a grader, alive or not, however it has joined; None if it never has."""
+        """Return a grader, alive or not, behind a gateway or not; None if it is unknown."""
         return await self.graders.get(grader_id)
 
     async def admitted(self, grader_id: str) -> Grader | None:
         """Return a grader as ``known`` does.
 
         Raises:
-            RevokedError: It has been revoked.
+            RevokedError: The grader has been revoked.
         """
         grader = await self.known(grader_id)
         if grader is not None:
@@ -119,7 +119,7 @@ class Sessions:
         return grader
 
     async def beat(self, grader: Grader) -> None:
-        """Record that a grader lives, and renew the leases of its session's jobs that have time left."""
+        """Record a grader's heartbeat, and renew the leases of its session's jobs that are before their deadlines."""
         now = datetime.now(UTC)
         await self.graders.seen(grader, now)
         held = [job for job in await self.jobs.held_by(grader.id) if _is_under_way(job, grader, now)]
@@ -137,7 +137,7 @@ class Sessions:
             await self._lose(grader)
 
     async def suspend(self, grader: Grader) -> None:
-        """End a session since this process stops: the grader may report its jobs to the next one."""
+        """End a session without moving its jobs: the grader may report them in a later session."""
         await self.graders.mark_dead(grader.id, session=grader.session)
 
     async def leave(self, grader: Grader) -> None:
@@ -156,7 +156,7 @@ class Sessions:
         held = [job for job in await self.jobs.held_by(grader.id) if job.execution_id]
         if grader.gateway:
             await self.changes.put_back(grader, [(job.id, job.execution_id) for job in held if job.execution_id])
-        else:  # the broker gives its messages to others
+        else:  # the broker redelivers its messages to other graders
             for job in held:
                 await self._publish_release(grader.id, job)
         self._publish_heartbeat(grader, [], leaving=True)
@@ -191,12 +191,12 @@ class Sessions:
 
 
 def _stored(moment: datetime) -> datetime:
-    """A time as the store keeps it, in milliseconds, so that it can be compared with those that come back."""
+    """Round a time down to milliseconds, as the store does, so that it equals the stored one."""
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def _is_under_way(job: Job, grader: Grader, now: datetime) -> bool:
-    """Whether a job was given to a grader in its present session, and may still be on time."""
+    """Return whether a job was handed to a grader in its present session and is before its deadline."""
     attempt = job.execution_of(grader.id)
     if attempt is None or attempt.execution_id != job.execution_id:
         return False

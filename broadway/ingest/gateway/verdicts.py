@@ -6,11 +6,11 @@ from broadway.domain.job import FaultPhase, Outcome
 from broadway.domain.result import StageResult
 from broadway.messages.http import MAX_REASON, JobResult, Verdict
 
-CRASHED = "the container crashed"  # all that the original's graders say of an engine that failed, in either case
+CRASHED = "the container crashed"  # the original's graders' only text for an engine fault; its case varies
 
 
 def judge(result: JobResult) -> Verdict:
-    """A result's outcome, as far as it can be told; an engine that failed is never the student's failure."""
+    """Return a result's outcome, derived if the grader reported none; an engine fault never counts as a failure."""
     if result.verdict is not None:
         return result.verdict
     if result.success:
@@ -26,13 +26,13 @@ def judge(result: JobResult) -> Verdict:
 
 
 def _judge_stage(results: list[dict[str, Any]]) -> Verdict:
-    """By the result of the stage that failed, which is the last one."""
+    """Derive the outcome from the stage that failed, which is the last one."""
     last = StageResult.read(results[-1]) if results else StageResult()
-    where = f"stage {len(results)}"
+    stage = f"stage {len(results)}"
     if last.killed:
-        return Verdict(outcome=Outcome.TIMED_OUT, reason=f"{where}: ran longer than its time limit")
+        return Verdict(outcome=Outcome.TIMED_OUT, reason=f"{stage}: ran longer than its time limit")
     if last.out_of_memory:
-        return Verdict(outcome=Outcome.OUT_OF_MEMORY, reason=f"{where}: used more memory than its limit")
+        return Verdict(outcome=Outcome.OUT_OF_MEMORY, reason=f"{stage}: used more memory than its limit")
     if last.exit_code is not None:
-        return Verdict(outcome=Outcome.FAILED, reason=f"{where}: exit code {last.exit_code}")
+        return Verdict(outcome=Outcome.FAILED, reason=f"{stage}: exit code {last.exit_code}")
     return Verdict(outcome=Outcome.FAILED)

@@ -1,4 +1,4 @@
-"""The envelopes of v1: JSend, as the original's clients expect them; problem details for v2."""
+"""The envelopes of responses: JSend for v1, as the original's clients expect, and problem details for v2."""
 
 from http import HTTPStatus
 from typing import Any
@@ -14,7 +14,7 @@ PREFLIGHT = {
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not a failure
-    """The application refuses a request; the message goes to the client."""
+    """A refusal of a request; the client gets the message."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -30,18 +30,18 @@ def refused(status: int, message: str) -> Response:
 
 
 def invalid_body(text: str, status: int = 400) -> Response:
-    """For a body that cannot be read; here ``data`` is a plain string."""
+    """Answer a body that cannot be read; here ``data`` is a plain string."""
     return _json(status, {"status": "fail", "data": text})
 
 
 def failure(status: int, headers: dict[str, str] | None = None) -> Response:
-    """For everything that no handler foresaw."""
+    """Answer a request that failed unexpectedly, or that no handler serves."""
     phrase = HTTPStatus(status).phrase
     return _json(status, {"status": "error", "message": phrase, "code": status}, headers)
 
 
 def problem(status: int, detail: str) -> Response:
-    """RFC 9457, for v2."""
+    """Return problem details (RFC 9457), for v2."""
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     return JSONResponse(body, status, headers=CORS, media_type="application/problem+json")
 

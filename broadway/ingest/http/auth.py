@@ -1,4 +1,4 @@
-"""Who may ask: bearer tokens of courses and of the cluster. Checked before a body is read."""
+"""Authorization by bearer tokens of courses and of the cluster, checked before a body is read."""
 
 from typing import Protocol
 
@@ -10,11 +10,11 @@ from broadway.lifecycle.stores import CourseList, CoursesById
 
 
 class AllCourses(CoursesById, CourseList, Protocol):
-    """Courses and their tokens, which can be listed."""
+    """Courses with their tokens, by id and as a list."""
 
 
 def bearer_token(request: Request) -> str:
-    """The token of a request.
+    """Return the token of a request.
 
     Raises:
         Refused: 401, the header is missing or is not ``Bearer <token>``.
@@ -23,22 +23,22 @@ def bearer_token(request: Request) -> str:
 
 
 def parse_bearer(header: str) -> str:
-    """The token in the value of an ``Authorization`` header.
+    """Return the token in the value of an ``Authorization`` header.
 
     Raises:
-        Refused: 401, it is not ``Bearer <token>``.
+        Refused: 401, the value is not ``Bearer <token>``.
     """
-    parts = header.strip(" \t").split(" ")  # the server leaves blanks to us
+    parts = header.strip(" \t").split(" ")  # the server does not strip blanks
     if len(parts) != 2 or parts[0] != "Bearer" or not parts[1]:  # noqa: PLR2004 - the scheme and the token
         raise Refused(401, "invalid token format")
     return parts[1]
 
 
 async def authorize(request: Request, courses: CoursesById, *, query: bool = False) -> Course:
-    """The course in the path, if the request may ask about it; ``query`` admits its query tokens too.
+    """Return the course in the path if the request has a token of it; ``query`` admits query tokens, too.
 
     Raises:
-        Refused: 401, with the first of the checks that failed: header, course, token.
+        Refused: 401, with the text of the first check that failed: header, course or token.
     """
     token = bearer_token(request)
     course = await courses.get(request.path_params["course"])
@@ -50,10 +50,10 @@ async def authorize(request: Request, courses: CoursesById, *, query: bool = Fal
 
 
 def authorize_cluster(request: Request, cluster_token: str) -> None:
-    """Let a grader through.
+    """Return if a request has the cluster token.
 
     Raises:
-        Refused: 401, header or token.
+        Refused: 401, the header or the token is wrong.
     """
     if not same_secret(bearer_token(request), cluster_token):
         raise Refused(401, "invalid token")

@@ -1,4 +1,4 @@
-"""Reading request bodies: JSON that the store can hold, or a clear refusal before anything is touched."""
+"""Reading request bodies: JSON that the store can hold, or a clear refusal before any change."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from starlette.requests import Request
 from broadway.ingest.http.answers import Refused
 
 BODY_WITHIN = 120.0  # seconds
-LARGE = 256 * 1024  # bytes, from which on reading JSON takes so long that it leaves the event loop
+LARGE = 256 * 1024  # bytes; larger bodies are parsed in a thread, since they would block the event loop for too long
 MAX_DEPTH = 32
 MAX_KEY = 255  # characters of an idempotency key
 MAX_INT, MIN_INT = 2**63 - 1, -(2**63)
@@ -23,17 +23,17 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 class Nothing(BaseModel):
-    """An empty object, or nothing at all."""
+    """An empty object, or an empty body."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class InvalidBodyError(ValueError):
-    """The body is not JSON, or not what was expected; the text names the field."""
+    """The body is not JSON, or does not match the expected shape; the text names the field."""
 
 
 class BodyTooSlowError(ValueError):
-    """The body takes longer than the server waits."""
+    """The body did not arrive before the server's timeout."""
 
 
 class BodyTooLargeError(ValueError):
@@ -44,8 +44,8 @@ async def read(request: Request, expected: type[Body], *, limit: int, optional: 
     """Read a request's body, of ``limit`` bytes at most; one that is ``optional`` may be empty.
 
     Raises:
-        BodyTooLargeError: It is larger; the rest is not read.
-        BodyTooSlowError: It did not come within ``BODY_WITHIN``.
+        BodyTooLargeError: The body has more than ``limit`` bytes; the rest is not read.
+        BodyTooSlowError: The body did not arrive within ``BODY_WITHIN``.
         InvalidBodyError: As ``parse``.
     """
     body = await raw_body(request, limit=limit)
@@ -53,15 +53,15 @@ async def read(request: Request, expected: type[Body], *, limit: int, optional: 
         return check({}, expected)
     if len(body) < LARGE:
         return parse(body, expected)
-    return await asyncio.to_thread(parse, body, expected)  # others are served meanwhile
+    return await asyncio.to_thread(parse, body, expected)  # other requests are served meanwhile
 
 
 async def raw_body(request: Request, *, limit: int) -> bytes:
-    """A request's body as it came.
+    """Return a request's raw body.
 
     Raises:
-        BodyTooLargeError: It has more than ``limit`` bytes; the rest is not read.
-        BodyTooSlowError: It did not come within ``BODY_WITHIN``.
+        BodyTooLargeError: The body has more than ``limit`` bytes; the rest is not read.
+        BodyTooSlowError: The body did not arrive within ``BODY_WITHIN``.
     """
     body = bytearray()
     try:
@@ -76,7 +76,7 @@ async def raw_body(request: Request, *, limit: int) -> bytes:
 
 
 def idempotency_key(request: Request) -> str | None:
-    """Return the client's key, or None. RFC 8941 wants quotes around it, which few clients send.
+    """Return the client's key, or None. RFC 8941 requires quotes around it, which few clients send.
 
     Raises:
         Refused: 400, the key is empty or too long.
@@ -94,7 +94,7 @@ def parse(raw: bytes, expected: type[Body]) -> Body:
     """Read a body as an instance of ``expected``.
 
     Raises:
-        InvalidBodyError: With a line for each problem.
+        InvalidBodyError: The body does not match; the text has a line for each problem.
     """
     document = _decode(raw)
     problem = next(_unstorable(document), None)
@@ -104,10 +104,10 @@ def parse(raw: bytes, expected: type[Body]) -> Body:
 
 
 def check(document: Any, expected: type[Body]) -> Body:
-    """Take decoded JSON as an instance of ``expected``.
+    """Validate decoded JSON as an instance of ``expected``.
 
     Raises:
-        InvalidBodyError: With a line for each problem.
+        InvalidBodyError: The document does not match; the text has a line for each problem.
     """
     try:
         return expected.model_validate(document)
@@ -119,7 +119,7 @@ def check(document: Any, expected: type[Body]) -> Body:
 
 def _decode(raw: bytes) -> Any:
     try:
-        # NaN and numbers of any size are read here, so that the check below can say where they are.
+        # NaN and huge numbers pass here, so that the check in `_unstorable` can name their place.
         return json.loads(raw.decode("utf-8"), parse_int=_integer)
     except RecursionError as error:
         raise InvalidBodyError(f"the body: nested deeper than {MAX_DEPTH} levels") from error
@@ -128,7 +128,7 @@ def _decode(raw: bytes) -> Any:
 
 
 def _integer(digits: str) -> int:
-    """An integer; a very long one, which takes long to read, as one that is just too large."""
+    """Return an integer; one that is too long to parse quickly becomes the smallest integer that is refused."""
     return int(digits) if len(digits) <= len(str(MIN_INT)) else MAX_INT + 1
 
 
@@ -138,7 +138,10 @@ def _readable(problem: Any) -> str:
 
 
 def _unstorable(document: Any) -> Iterator[str]:
-    """What MongoDB would refuse, or clients could not read back; without recursion, since depth is one of them."""
+    """Yield the problems that keep a document out of MongoDB, or clients from reading it back.
+
+    Depth is one of them, so this does not recurse.
+    """
     stack: list[tuple[str, int, Any]] = [("", 0, document)]
     while stack:
         path, depth, value = stack.pop()

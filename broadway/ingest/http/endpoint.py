@@ -53,7 +53,7 @@ def route(
     handlers: Mapping[str, Handler] = MappingProxyType({}),
     **more: Handler,
 ) -> Route:
-    """A route with a handler for each method; ``preflight`` are further headers of answers to OPTIONS."""
+    """Return a route with a handler for each method; ``preflight`` are further headers of answers to OPTIONS."""
     handlers = {**handlers, **more}
 
     async def endpoint(request: Request) -> Response:
@@ -66,7 +66,7 @@ def route(
         if not path.startswith("/api/"):
             return await handler(request, deps)
         if deps.health.is_away("store"):
-            return failed(request, 503, {"Retry-After": RETRY_AFTER})  # at once, not after the store's time limit
+            return failed(request, 503, {"Retry-After": RETRY_AFTER})  # at once, not after the store's timeout
         if hasattr(handler, _KEY):
             return await handler(request, deps)
         return await deps.outages.answer(handler(request, deps)) or failed(request, 503, {"Retry-After": RETRY_AFTER})
@@ -75,12 +75,12 @@ def route(
 
 
 def _ids(request: Request) -> dict[str, str]:
-    """What the path says of whom a request is about, in the words of log lines."""
+    """Return the ids in a request's path, under the keys of log lines."""
     return {_LOGGED_AS[name]: value for name, value in request.path_params.items() if name in _LOGGED_AS}
 
 
 async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
-    """No such path: for WebSockets too, which Starlette would refuse as forbidden."""
+    """Answer 404 to any other path, also to WebSockets, which Starlette would answer with 403."""
     if scope["type"] == "websocket":
         await WebSocket(scope, receive, send).send_denial_response(failure(404))
     else:
@@ -88,7 +88,7 @@ async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class _AnyMethod:
-    """Makes Starlette pass every method on, so that refusals have our envelope."""
+    """An endpoint of all methods: Starlette passes every method on, so that refusals have our envelope."""
 
     def __init__(self, endpoint: Callable[[Request], Awaitable[Response]]) -> None:
         self._endpoint = endpoint

@@ -1,4 +1,4 @@
-"""Answers to exceptions, in the envelope of the version that was asked."""
+"""Answers to exceptions, in the envelope of the request's API version."""
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -22,11 +22,11 @@ from broadway.ports import StoreError, UnstorableError
 
 log = structlog.get_logger(__name__)
 
-RETRY_AFTER = "5"  # seconds; for clients that find the store unavailable
+RETRY_AFTER = "5"  # seconds, in answers while the store is unavailable
 
 
 def exception_handlers() -> Mapping[Any, Any]:
-    """Answers by exception type, as Starlette takes them."""
+    """Return the handlers of exceptions by type, as Starlette takes them."""
     return {
         Refused: _on_refused,
         InvalidBodyError: _on_invalid_body,
@@ -46,7 +46,7 @@ def exception_handlers() -> Mapping[Any, Any]:
         RevokedError: _refuse(403),
         GraderOrderError: _refuse(409),
         BrokerUsersUnavailableError: _refuse(503),
-        StoreError: _on_store_away,
+        StoreError: _on_store_unavailable,
         HTTPException: _on_http_exception,
         ClientDisconnect: _on_disconnect,
         Exception: _on_exception,
@@ -58,7 +58,7 @@ def _is_v2(request: Request) -> bool:
 
 
 def failed(request: Request, status: int, headers: Mapping[str, str] | None = None) -> Response:
-    """Answer a request that no handler could answer, in the envelope of its version."""
+    """Answer a request that no handler could answer, in the envelope of its API version."""
     if not _is_v2(request):
         return failure(status, dict(headers or {}))
     answer = problem(status, _DETAILS.get(status, HTTPStatus(status).description or HTTPStatus(status).phrase))
@@ -68,8 +68,8 @@ def failed(request: Request, status: int, headers: Mapping[str, str] | None = No
 
 _DETAILS = {
     404: "there is nothing at this path",
-    500: "something is wrong with the server; its log says what",
-    503: "the store is away; what was asked for may have been done if that was begun",
+    500: "the server has failed; its log has the details",
+    503: "the store is unavailable; the request may have been carried out if it had begun",
 }
 
 
@@ -102,7 +102,7 @@ def _on_invalid_env(request: Request, error: InvalidEnvError) -> Response:
     return _on_invalid_body(request, InvalidBodyError(str(error)))
 
 
-def _on_store_away(request: Request, error: StoreError) -> Response:
+def _on_store_unavailable(request: Request, error: StoreError) -> Response:
     log.error("store unavailable", path=request.url.path, reason=str(error))
     return failed(request, 503, {"Retry-After": RETRY_AFTER})
 

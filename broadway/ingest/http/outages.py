@@ -1,4 +1,4 @@
-"""Requests that wait for the store, and are answered as soon as it is found to be away."""
+"""Requests that wait for the store, and get their answer as soon as the store is found to be unavailable."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -12,36 +12,36 @@ from broadway.runtime.health import Health
 
 log = structlog.get_logger(__name__)
 
-MOST = 2000  # handlers that go on without their clients; further clients wait
+MAX_DETACHED = 2000  # handlers that go on after their answer; beyond that, clients wait for their handlers
 
 
 class StoreOutages:
-    """How long requests wait for the store. At the end of the context handlers that still run are cancelled."""
+    """Answers requests during outages of the store. The end of the context cancels handlers that still run."""
 
     def __init__(self, health: Health) -> None:
         self._health = health
-        self._left: set[asyncio.Task[Response]] = set()
+        self._detached: set[asyncio.Task[Response]] = set()
 
     async def answer(self, handling: Coroutine[Any, Any, Response]) -> Response | None:
-        """What a handler answers; None when the store goes away first.
+        """Return a handler's answer, or None if the store becomes unavailable first.
 
-        The handler goes on then, and what it has begun may be done. It is not cancelled: drivers may be the worse for
-        that, and its questions come to an end by themselves.
+        The handler then goes on, and its changes may still be stored. It is not cancelled, since that may harm a
+        driver's connection, and its queries end at their own timeouts.
         """
         handler = asyncio.create_task(handling)
         try:
             await asyncio.wait((handler, self._health.loss("store")), return_when=asyncio.FIRST_COMPLETED)
-            if handler.done() or len(self._left) >= MOST:
+            if handler.done() or len(self._detached) >= MAX_DETACHED:
                 return await handler
         except asyncio.CancelledError:
             await end(handler)
             raise
-        self._left.add(handler)
+        self._detached.add(handler)
         handler.add_done_callback(self._forget)
         return None
 
     def _forget(self, handler: asyncio.Task[Response]) -> None:
-        self._left.discard(handler)
+        self._detached.discard(handler)
         if not handler.cancelled():
             error = handler.exception()
             log.info("request ended after its answer", error=type(error).__name__ if error else None)
@@ -50,4 +50,4 @@ class StoreOutages:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await end(*self._left)
+        await end(*self._detached)

@@ -10,19 +10,19 @@ from broadway.runtime import metrics
 
 
 async def live(_: Request, __: Deps) -> Response:
-    """Answer: the process is alive."""
+    """Report that the process is alive."""
     return JSONResponse({"alive": True})
 
 
 async def ready(_: Request, deps: Deps) -> Response:
-    """Report whether submissions can be stored, which parts are unavailable, and since when.
+    """Report whether submissions can be stored; name each unavailable part, with the time and the reason.
 
-    Without the broker submissions are still accepted, and run later.
+    Without the broker, submissions are still accepted, and run later.
     """
     return JSONResponse(deps.health.report(), 200 if deps.health.is_ready else 503)
 
 
 async def scrape(request: Request, _: Deps) -> Response:
-    """Serve all metrics of this process to Prometheus, from a thread: this takes milliseconds."""
+    """Serve all metrics of this process; formatting them takes milliseconds, so a thread does it."""
     body, content_type = await asyncio.to_thread(metrics.exposition, request.headers.get("accept", ""))
     return Response(body, headers={"Content-Type": content_type})

@@ -1,4 +1,4 @@
-"""What is done for every request, whoever answers it: ids for its log lines, metrics, and a line at DEBUG."""
+"""Ids for the log lines of each request, its metrics, and a log line at DEBUG."""
 
 import re
 import time
@@ -17,16 +17,16 @@ NO_ROUTE = "none"
 OTHER = "other"
 REQUEST_ID = "X-Request-Id"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_UNANSWERED = 500  # for an error that nobody has turned into an answer yet
+_UNANSWERED = 500  # counted for an error that has no answer yet when it passes this middleware
 
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class RequestLog:
-    """Watches the answers of an application. Paths count by their route, so that no id becomes a label.
+    """Middleware that observes all answers. Metrics count paths by route, so that no id becomes a label.
 
-    A request keeps the ids that it comes with, ``X-Request-Id`` and ``traceparent``, or is given some: they are in its
-    log lines, the first also in the answer, the second, as ``request.state.traceparent``, for what it submits.
+    A request keeps its ``X-Request-Id`` and ``traceparent``, or gets new ones. Both are in its log lines; the first is
+    also in the answer, the second in ``request.state.traceparent``, for the runs that the request submits.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -45,25 +45,25 @@ class RequestLog:
             await self._watch(scope, receive, send, request_id)
 
     async def _watch(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-        begun, status, seconds = time.perf_counter(), _UNANSWERED, None
+        started, status, seconds = time.perf_counter(), _UNANSWERED, None
 
         async def watched(message: Message) -> None:
             nonlocal status, seconds
             if message["type"] == "http.response.start":
-                status, seconds = message["status"], time.perf_counter() - begun
+                status, seconds = message["status"], time.perf_counter() - started
                 MutableHeaders(scope=message)[REQUEST_ID] = request_id
             await send(message)
 
         try:
             await self._app(scope, receive, watched)
         finally:
-            _note(scope, status, time.perf_counter() - begun if seconds is None else seconds)
+            _record(scope, status, time.perf_counter() - started if seconds is None else seconds)
 
 
-def _note(scope: Scope, status: int, seconds: float) -> None:
+def _record(scope: Scope, status: int, seconds: float) -> None:
     route = scope["route"].path_format if "route" in scope else NO_ROUTE
     method = scope["method"] if scope["method"] in _METHODS else OTHER
     metrics.HTTP_REQUESTS.labels(route, method, status).inc()
     metrics.HTTP_SECONDS.labels(route, method).observe(seconds)
-    # Without the query, which may hold what is nobody's business.
+    # Without the query, which may hold secrets.
     log.debug("answered", method=method, path=scope["path"], status=status, seconds=round(seconds, 4))

@@ -1,6 +1,6 @@
-"""The course, run, job, hook or grader in a request's path, once the request may see it.
+"""The run, job, hook, delivery or grader in a request's path, after the request is authorized.
 
-An object of another course is answered like one that does not exist.
+An object of another course gets the same answer as one that does not exist.
 """
 
 from starlette.requests import Request

@@ -1,4 +1,4 @@
-"""Uvicorn as this service needs it: no signal handlers, the original's words, and limits on slow clients."""
+"""Uvicorn as this service needs it: no signal handlers, the original's texts, and limits on slow clients."""
 
 import asyncio
 import contextlib
@@ -15,13 +15,13 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
 MAX_FRAME = 10 * 1024 * 1024  # bytes of a WebSocket message, the original's limit
-HEADERS_WITHIN = 30.0  # seconds that a client may take to say what it wants
+HEADERS_WITHIN = 30.0  # seconds that a client may take to send the head of a request
 
 NO_CODE = int(CloseCode.NO_STATUS_RCVD)  # closes with a frame that holds no code
 ABORT = "broadway.abort"  # the scope's extension that cuts a connection without waiting for its client
 PINGS = "broadway.pings"  # the scope's extension that takes a callback for every ping of the client
 
-# Graders of the original poll until there is a job, and are told this way that there is none.
+# The original's graders take this status as "no job yet, poll again".
 httptools_impl.STATUS_LINE[498] = b"HTTP/1.1 498 Unknown\r\n"
 
 
@@ -42,7 +42,7 @@ class Server(uvicorn.Server):
 
 
 class HttpProtocol(httptools_impl.HttpToolsProtocol):
-    """HTTP whose clients have to send their request's head in time."""
+    """HTTP whose clients must send the head of each request in time."""
 
     _deadline: asyncio.TimerHandle | None = None
 
@@ -88,7 +88,7 @@ class _Frames(ServerProtocol):
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """WebSockets whose pings the application hears of."""
+    """WebSockets that report pings to the application."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

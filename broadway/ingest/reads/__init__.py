@@ -1,1 +1,1 @@
-"""Queries for interfaces and exports: stored documents to values, free of HTTP."""
+"""Queries for interfaces and exports: from stored documents to domain values, free of HTTP."""

@@ -17,5 +17,5 @@ class GraderReads:
         return await self.graders.get(grader_id)
 
     async def all(self) -> list[Grader]:
-        """Return every grader that ever joined, by id."""
+        """Return all graders that have ever joined, by id."""
         return await self.graders.all()

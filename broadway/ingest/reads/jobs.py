@@ -31,12 +31,12 @@ class JobReads:
         return await self.logs.get(job.id, job.execution_id) if job.is_terminal else None
 
     async def waiting(self, course: str) -> int:
-        """Return how many jobs of a course wait for their first start."""
+        """Return the number of a course's jobs that wait for their first start."""
         return await self.jobs.count_waiting(course)
 
     async def position(self, job: Job) -> int | None:
-        """Return how many jobs of its course start before a job; None if it does not wait for its first start."""
-        is_lost = not job.course  # it was in the original's queue, which has ended with the original
+        """Return the number of its course's jobs that start before a job; None unless it waits for its first start."""
+        is_lost = not job.course  # it waited in the original's queue, which does not exist any more
         if job.state not in (JobState.QUEUED, JobState.DISPATCHED) or job.started_at or is_lost:
             return None
         return await self.jobs.position(job)

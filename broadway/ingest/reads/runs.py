@@ -63,7 +63,7 @@ class RunReads:
     async def jobs_page(
         self, run_id: str, *, after: str | None, limit: int, admits: Callable[[Job], bool]
     ) -> Slice[JobWithStages]:
-        """Return a page of those jobs of a run that ``admits`` accepts.
+        """Return a page of the jobs of a run that ``admits`` accepts.
 
         Raises:
             CursorError: ``after`` is not the id of a job of the run.

@@ -44,10 +44,10 @@ class JobQueries(SingleJobs, JobsOfRuns, JobStages, Protocol):
         """Return the stages of a run's jobs by id."""
 
     async def count_waiting(self, course: str) -> int:
-        """Return how many jobs of a course wait for their first start."""
+        """Return the number of a course's jobs that wait for their first start."""
 
     async def position(self, job: Job) -> int:
-        """Return how many jobs of its course start before a waiting job."""
+        """Return the number of its course's jobs that start before a waiting job."""
 
 
 class LogQueries(Protocol):
@@ -61,7 +61,7 @@ class GraderQueries(GradersById, Protocol):
     """Queries on graders."""
 
     async def all(self) -> list[Grader]:
-        """Return every grader, dead ones too, by id."""
+        """Return all graders, dead ones too, by id."""
 
 
 class HookQueries(Protocol):

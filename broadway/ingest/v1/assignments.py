@@ -11,7 +11,7 @@ from broadway.ingest.http.deps import Deps
 
 
 async def register(request: Request, deps: Deps) -> Response:
-    """Store a config; it replaces an earlier one as a whole, and runs that have started keep theirs."""
+    """Store a config; it replaces an earlier one completely, and runs that have started keep theirs."""
     course = await authorize(request, deps.courses)
     config = await read(request, AssignmentConfig, limit=deps.settings.max_body_size)
     await deps.registration.register(course.id, request.path_params["assignment"], config)

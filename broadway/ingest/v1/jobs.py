@@ -21,13 +21,13 @@ async def read_log(request: Request, deps: Deps) -> Response:
 
 
 async def queue_length(request: Request, deps: Deps) -> Response:
-    """Return how many jobs of the course wait."""
+    """Return the number of the course's waiting jobs."""
     course = await authorize(request, deps.courses)
     return success({"length": await deps.reads.jobs.waiting(course.id)})
 
 
 async def queue_position(request: Request, deps: Deps) -> Response:
-    """Return how many jobs of the course start before this one."""
+    """Return the number of the course's jobs that start before this one."""
     job = await own_job(request, deps, query=True)
     position = await deps.reads.jobs.position(job)
     if position is None:

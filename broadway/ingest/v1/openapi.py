@@ -1,4 +1,4 @@
-"""The OpenAPI document of v1, written by hand, since the interface is frozen, and served unchanged."""
+"""The OpenAPI document of v1: written by hand, since the interface is frozen, and served unchanged."""
 
 from functools import cache
 from importlib import resources
@@ -13,7 +13,7 @@ PATH = "/api/v1/openapi.yaml"
 
 
 async def openapi_yaml(_: Request, __: Deps) -> Response:
-    """Serve the description of v1 to programs."""
+    """Serve the OpenAPI document of v1."""
     return Response(document(), headers=CORS, media_type="application/yaml")
 
 

@@ -24,8 +24,8 @@ from broadway.runtime.cancellation import end
 
 log = structlog.get_logger(__name__)
 
-PATIENCE = 3.0  # seconds that a poll waits for jobs which are on their way to the graders
-LONGEST_WAIT = 30.0  # seconds that a poll waits for jobs that may come, if it asks for that
+PENDING_WAIT = 3.0  # seconds that a poll waits for a job while one is on its way to the graders
+LONGEST_WAIT = 30.0  # seconds that a poll may ask to wait for a job
 RESULT_LIMIT = 100 * 1024 * 1024  # bytes, the original's
 
 _WAIT = re.compile(r"(?:^|[,;\s])wait=(\d+)")  # RFC 7240
@@ -35,14 +35,14 @@ Answer = TypeVar("Answer")
 
 
 async def register(request: Request, deps: Deps) -> Response:
-    """Take a grader on, and tell it how often to say that it lives."""
+    """Register a grader; return its heartbeat interval."""
     authorize_cluster(request, deps.cluster_token)
-    wanted = await read(request, Registration, limit=deps.settings.max_body_size)
+    body = await read(request, Registration, limit=deps.settings.max_body_size)
     grader_id = request.path_params["worker_id"]
     await deps.gateway.sessions.admitted(grader_id)
     grader = await deps.gateway.sessions.register(
         grader_id,
-        hostname=wanted.hostname,
+        hostname=body.hostname,
         pool=pool_of(request.query_params.get("pool"), deps),
         over_socket=False,
         extended=is_ours(request.headers.get("user-agent")),
@@ -55,7 +55,10 @@ async def register(request: Request, deps: Deps) -> Response:
 
 @handles_outages
 async def heartbeat(request: Request, deps: Deps) -> Response:
-    """Note that a grader lives. While the store is away it is believed: the original's give up at any refusal."""
+    """Record a grader's heartbeat.
+
+    While the store is unavailable, the answer is still 200: the original's graders end at any refusal.
+    """
     try:
         await deps.gateway.sessions.beat(await attached_grader(request, deps))
     except StoreError as error:
@@ -65,11 +68,11 @@ async def heartbeat(request: Request, deps: Deps) -> Response:
 
 @handles_outages
 async def poll(request: Request, deps: Deps) -> Response:
-    """The next job, or 498. ``Prefer: wait=N`` asks to wait for one that may come."""
+    """Return the next job, or 498. With ``Prefer: wait=N``, wait up to N seconds for a job."""
     try:
         grader = await attached_grader(request, deps)
         wait = _wait(request.headers.get("prefer", ""))
-        handout = await _unless_gone(request, deps.gateway.handouts.poll(grader, wait=wait, patience=PATIENCE))
+        handout = await _unless_gone(request, deps.gateway.handouts.poll(grader, wait=wait, patience=PENDING_WAIT))
     except (StoreError, PublishError) as error:
         # The original's graders end at any other answer.
         log.warning("no job for a poll", grader=request.path_params["worker_id"], reason=str(error))
@@ -81,7 +84,7 @@ async def poll(request: Request, deps: Deps) -> Response:
 
 
 async def report(request: Request, deps: Deps) -> Response:
-    """Take a result; when it is answered, the job, its log and the run's next step are stored."""
+    """Store a result: the answer comes once the job, its log and the run's next step are stored."""
     grader = await attached_grader(request, deps)
     result = await read(request, JobResult, limit=max(deps.settings.max_body_size, RESULT_LIMIT))
     try:
@@ -92,10 +95,10 @@ async def report(request: Request, deps: Deps) -> Response:
 
 
 def pool_of(name: str | None, deps: Deps) -> str:
-    """The pool that a grader asks for, or the one for those that name none.
+    """Return the pool that a grader names, or the default pool of the gateway if it names no pool.
 
     Raises:
-        Refused: 400, the name cannot be a pool's.
+        Refused: 400, the name is not a valid pool name.
     """
     if name is None:
         name = deps.settings.gateway_pool
@@ -103,10 +106,10 @@ def pool_of(name: str | None, deps: Deps) -> str:
 
 
 def runtime_of(name: str | None) -> str:
-    """The runtime that a grader says it has; empty when it says nothing.
+    """Return the runtime that a grader names, or an empty text if it names no runtime.
 
     Raises:
-        Refused: 400, the name cannot be a runtime's.
+        Refused: 400, the name is not a valid runtime name.
     """
     return "" if name is None else _checked("runtime", name)
 
@@ -118,7 +121,7 @@ def _checked(key: str, name: str) -> str:
 
 
 def is_ours(user_agent: str | None) -> bool:
-    """Whether a grader is of this project, and understands more than the original's do."""
+    """Return whether a grader is one of this project's, which understand our additions to the protocol."""
     return (user_agent or "").startswith(OUR_AGENT)
 
 
@@ -128,7 +131,7 @@ def _wait(preference: str) -> float:
 
 
 async def _unless_gone(request: Request, waiting: Awaitable[Answer]) -> Answer | None:
-    """What a coroutine comes to, or None if the client goes away first."""
+    """Return an awaitable's result, or None if the client disconnects first."""
     task, gone = asyncio.ensure_future(waiting), asyncio.create_task(_gone(request))
     try:
         await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -143,6 +146,6 @@ async def _gone(request: Request) -> None:
 
 
 async def _hand_over(request: Request, deps: Deps, grader: Grader, handout: Handout) -> None:
-    """Put a job back that was stored as started for a client that has disconnected."""
+    """Put the job back if its client has disconnected: the store has it as started, but no grader runs it."""
     if await request.is_disconnected():
         await deps.gateway.handouts.put_back(grader, handout)

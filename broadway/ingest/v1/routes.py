@@ -10,7 +10,7 @@ from broadway.ingest.v1 import assignments, jobs, polling, runs, sockets, stream
 
 
 def routes(deps: Deps) -> list[BaseRoute]:
-    """Return the routes of v1 that clients of the original use."""
+    """Return the routes of v1, which clients and graders of the original use."""
     route = partial(endpoint.route, deps)
     v1 = "/api/v1"
     return [

@@ -24,12 +24,12 @@ _STATE_TEXT = {
 
 
 async def start(request: Request, deps: Deps) -> Response:
-    """Start a run. When it is answered, every read shows its first jobs; they are published after the answer."""
+    """Start a run. At its answer all reads show its first jobs, which are published afterwards."""
     course = await authorize(request, deps.recent_courses)
     key = idempotency_key(request)
-    wanted = await read(request, RunRequest, limit=deps.settings.max_body_size)
+    body = await read(request, RunRequest, limit=deps.settings.max_body_size)
     assignment, traceparent = request.path_params["assignment"], request.state.traceparent
-    run_id = await deps.starts.start(course, assignment, wanted, key=key, traceparent=traceparent)
+    run_id = await deps.starts.start(course, assignment, body, key=key, traceparent=traceparent)
     return success({"grading_run_id": run_id})
 
 
@@ -86,6 +86,6 @@ def _variables(stages: list[dict[str, Any]]) -> dict[str, list[Any]]:
     values: dict[str, dict[str, Any]] = {}
     for stage in stages:
         for name, value in (stage.get("env") or {}).items():
-            # Values may be lists or objects, which a set cannot hold: their JSON text tells them apart.
+            # Values may be unhashable lists or objects, so their JSON text is the key.
             values.setdefault(name, {})[json.dumps(value, sort_keys=True)] = value
     return {name: list(distinct.values()) for name, distinct in values.items()}

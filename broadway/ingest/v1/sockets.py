@@ -35,19 +35,19 @@ POLICY_VIOLATION, PROTOCOL_ERROR, INTERNAL_ERROR, GOING_AWAY = 1008, 1002, 1011,
 GOODBYES = (1000, 1001)
 MAX_REASON = 123  # bytes of a close frame's reason
 
-SEND_TIMEOUT = 10.0  # seconds until a grader that reads nothing is given up
+SEND_TIMEOUT = 10.0  # seconds without reading after which a grader is disconnected
 REGISTER_WITHIN = 300.0  # seconds
-PAUSE = 1.0  # seconds before a broker or store that is away is asked again
-STORE_TRIES = 10  # of one result
+PAUSE = 1.0  # seconds before the next try while the broker or the store is unavailable
+STORE_TRIES = 10  # for one result
 
 
 async def explain(_: Request, __: Deps) -> Response:
-    """What the original says to plain HTTP."""
+    """Answer plain HTTP as the original does."""
     return PlainTextResponse('Can "Upgrade" only to "WebSocket".', 400, headers=CORS)
 
 
 async def attend(websocket: WebSocket, deps: Deps) -> None:
-    """Serve one grader's connection to its end."""
+    """Serve one grader's connection until it ends."""
     structlog.contextvars.bind_contextvars(grader=websocket.path_params["worker_id"])
     if not _is_same_origin(websocket):
         await websocket.close()  # before it is accepted: 403
@@ -77,9 +77,10 @@ def _refusal(websocket: WebSocket, deps: Deps) -> str | None:
 
 
 class _Closing(Exception):  # noqa: N818 - a decision, not an error
-    """The connection is to be closed, or with code 0 is closed.
+    """An order to close the connection; code 0 means that it is already closed.
 
-    ``keeps_job``: the grader may come back and report what it runs. ``is_goodbye``: it has closed in good order.
+    ``keeps_job``: the grader may reconnect and report its running job. ``is_goodbye``: it closed the connection in
+    good order.
     """
 
     def __init__(self, code: int, reason: str = "", *, keeps_job: bool = False, is_goodbye: bool = False) -> None:
@@ -97,8 +98,8 @@ class _Connection:
     grader: Grader | None = None
     current: Handout | None = None
     idle: asyncio.Event = field(default_factory=asyncio.Event)
-    wanted: asyncio.Event = field(default_factory=asyncio.Event)  # its operator wants it to take jobs
-    heard: asyncio.Event = field(default_factory=asyncio.Event)
+    wanted: asyncio.Event = field(default_factory=asyncio.Event)  # set while its operator lets it take jobs
+    pinged: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def grader_id(self) -> str:
@@ -106,8 +107,8 @@ class _Connection:
         return grader_id
 
     async def serve(self) -> None:
-        """Until either side closes, or the grader goes silent."""
-        self.websocket.scope["extensions"][PINGS](self.heard.set)
+        """Serve the grader until either side closes, or the grader goes silent."""
+        self.websocket.scope["extensions"][PINGS](self.pinged.set)
         closing = _Closing(0)
         try:
             await self._converse()
@@ -115,7 +116,7 @@ class _Connection:
             closing = _first(group)
         except* WebSocketDisconnect as group:
             closing = _Closing(0, is_goodbye=_first(group).code in GOODBYES)
-        except* Exception:  # whatever breaks here, the grader is told and can come back
+        except* Exception:  # after any fault the grader gets a close frame and can reconnect
             log.exception("connection broke", grader=self.grader_id)
             closing = _Closing(INTERNAL_ERROR, "internal error", keeps_job=True)
         finally:
@@ -126,9 +127,9 @@ class _Connection:
             await asyncio.Event().wait()
 
     async def _part(self, closing: _Closing) -> None:
-        """Say goodbye, and let the grader's job go the way that fits."""
+        """Send the close frame if needed, and end the grader's session: suspend it, let it leave, or mark it dead."""
         if closing.code:
-            # It may have been closed already.
+            # The connection may be closed already.
             with contextlib.suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
                 async with asyncio.timeout(SEND_TIMEOUT):
                     await self.websocket.close(closing.code, _shorten(str(closing)))
@@ -137,23 +138,23 @@ class _Connection:
         try:
             if self.deps.is_stopping or closing.keeps_job:
                 await self.gateway.sessions.suspend(self.grader)
-            elif closing.is_goodbye and self.grader.extended:  # the original's is dead, in whatever order it closes
+            elif closing.is_goodbye and self.grader.extended:  # a grader of the original is dead after any close
                 await self.gateway.sessions.leave(self.grader)
             else:
                 await self.gateway.sessions.end(self.grader)
-        except StoreError as error:  # its leases run out
+        except StoreError as error:  # the leases of its jobs will expire
             log.warning("end of a connection not stored", grader=self.grader_id, reason=str(error))
 
     async def _watch(self) -> None:
-        """Pings are heartbeats. A grader without them is dead, and one that does not register is not waited for."""
+        """Record pings as heartbeats; close the connection if they stop, or if the grader does not register in time."""
         while True:
             limit = self.gateway.sessions.patience.total_seconds() if self.grader else REGISTER_WITHIN
             try:
                 async with asyncio.timeout(limit):
-                    await self.heard.wait()
+                    await self.pinged.wait()
             except TimeoutError:
                 raise _Closing(NO_CODE) from None
-            self.heard.clear()
+            self.pinged.clear()
             if self.grader:
                 with heeded():
                     await self._beat(self.grader)
@@ -207,21 +208,21 @@ class _Connection:
             raise _Closing(NO_CODE) from None
 
     async def _listen(self) -> None:
-        """Take what the grader says; reading never stops for long, since pings come the same way."""
+        """Handle the grader's messages. Reading never pauses for long, since pings arrive the same way."""
         while True:
             message = await self.websocket.receive()
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message.get("code") or 1005)
             try:
                 with heeded():
-                    await self._hear(
+                    await self._handle(
                         message.get("bytes") or (message.get("text") or "").encode("utf-8", "surrogatepass")
                     )
             except InvalidBodyError as error:
                 log.warning("bad message", grader=self.grader_id, reason=str(error))
                 raise _Closing(INTERNAL_ERROR, "internal error") from error
 
-    async def _hear(self, raw: bytes) -> None:
+    async def _handle(self, raw: bytes) -> None:
         message = parse(raw, SocketMessage)
         if message.type == "register":
             await self._register(check(message.args, SocketRegistration))
@@ -230,33 +231,33 @@ class _Connection:
         else:
             await self._report(self.grader, check(message.args, JobResult))
 
-    async def _register(self, wanted: SocketRegistration) -> None:
+    async def _register(self, registration: SocketRegistration) -> None:
         try:
             await self.gateway.sessions.admitted(self.grader_id)
         except RevokedError as error:
             raise _Closing(POLICY_VIOLATION, str(error)) from error
         grader = await self.gateway.sessions.register(
             self.grader_id,
-            hostname=wanted.hostname,
+            hostname=registration.hostname,
             pool=pool_of(self.websocket.query_params.get("pool"), self.deps),
             over_socket=True,
             extended=is_ours(self.websocket.headers.get("user-agent")),
             runtime=runtime_of(self.websocket.query_params.get("runtime")),
-            running=wanted.running,
+            running=registration.running,
         )
-        self.grader = grader or self.grader  # before anything else that may fail: its session has to be ended
+        self.grader = grader or self.grader  # before a step that may fail: `_part` must end the session
         await self._send({"success": grader is not None})
         if grader is None:
             raise _Closing(PROTOCOL_ERROR, f"worker id '{self.grader_id}' already exists", keeps_job=True)
-        self.heard.set()
-        if grader.registered_at == grader.last_seen:  # it runs nothing
+        self.pinged.set()
+        if grader.registered_at == grader.last_seen:  # it resumed no job
             self.idle.set()
 
     async def _report(self, grader: Grader, result: JobResult) -> None:
         try:
             await self._until_stored(grader, result)
         except UnwantedResultError as error:
-            # The job that it really runs is not lost for that.
+            # A wrong report must not cost the grader the job that it runs.
             raise _Closing(PROTOCOL_ERROR, str(error), keeps_job=True) from error
         if await self.gateway.sessions.known(grader.id) is None:
             raise _Closing(PROTOCOL_ERROR, f"unknown worker '{grader.id}' successfully updated job")

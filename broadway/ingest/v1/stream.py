@@ -1,4 +1,4 @@
-"""`/stream`: what happens to one job, as server-sent events, byte for byte as the original writes them."""
+"""`/stream`: the progress of one job, as server-sent events, byte for byte as the original writes them."""
 
 import asyncio
 import contextlib
@@ -22,11 +22,11 @@ log = structlog.get_logger(__name__)
 
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 KEEP_ALIVE = 20.0  # seconds
-SEND_TIMEOUT = 30.0  # seconds that a client may read nothing
+SEND_TIMEOUT = 30.0  # seconds without reading after which a client is disconnected
 
 
 async def stream(request: Request, deps: Deps) -> Response:
-    """The positions and states of a job until it is over."""
+    """Stream the positions and states of a job until it is over."""
     try:
         job = await own_job(request, deps, query=True)
     except Refused as error:
@@ -37,7 +37,7 @@ async def stream(request: Request, deps: Deps) -> Response:
 
 
 class JobStream(Response):
-    """The answer that goes on for as long as the job does."""
+    """A response that ends with its job."""
 
     def __init__(self, job: Job, feed: Feed) -> None:
         super().__init__(headers={**CORS, **HEADERS, "Content-Type": "text/event-stream"})
@@ -52,35 +52,35 @@ class JobStream(Response):
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 try:
                     async with background(_until_gone(receive)):
-                        await self._tell(watcher, _Writer(send), keep_alive=begun + KEEP_ALIVE)
+                        await self._publish(watcher, _Writer(send), keep_alive=begun + KEEP_ALIVE)
                 except* _Gone:
                     pass
                 except* TimeoutError:
                     log.warning("watcher reads nothing", job=self._job.id)
                     scope["extensions"][ABORT]()
 
-    async def _tell(self, watcher: Watcher, writer: "_Writer", *, keep_alive: float) -> None:
-        await writer.write(b"", more=True)  # the headers go out now
+    async def _publish(self, watcher: Watcher, writer: "_Writer", *, keep_alive: float) -> None:
+        await writer.write(b"", more=True)  # sends the headers now
         while True:
             try:
                 async with asyncio.timeout_at(keep_alive):
-                    news = await watcher.next()
+                    update = await watcher.next()
             except TimeoutError:
                 keep_alive += KEEP_ALIVE
                 await writer.write(b":\n\n", more=True)
                 continue
-            if news is None:
+            if update is None:
                 return await writer.write(b"", more=False)
-            await writer.write(_event(news), more=True)
+            await writer.write(_event(update), more=True)
 
 
-def _event(news: int | str) -> bytes:
-    data: Mapping[str, object] = {"type": "position" if isinstance(news, int) else "state", "data": news}
+def _event(update: int | str) -> bytes:
+    data: Mapping[str, object] = {"type": "position" if isinstance(update, int) else "state", "data": update}
     return f"event: status_update\ndata: {json.dumps(data)}\n\n".encode()
 
 
 class _Gone(Exception):  # noqa: N818 - an end, not an error
-    """The client does not listen any more."""
+    """The client has disconnected."""
 
 
 async def _until_gone(receive: Any) -> None:
@@ -97,7 +97,7 @@ class _Writer:
         """Return when the client's connection has taken a chunk.
 
         Raises:
-            TimeoutError: It takes nothing.
+            TimeoutError: The connection takes nothing for ``SEND_TIMEOUT``.
         """
         async with asyncio.timeout(SEND_TIMEOUT):
             await self._send({"type": "http.response.body", "body": chunk, "more_body": more})

@@ -12,7 +12,7 @@ from broadway.ingest.http.deps import Deps
 
 
 async def list_workers(request: Request, deps: Deps) -> Response:
-    """Every grader that ever registered; graders are shared by all courses."""
+    """Return all graders that have ever registered; all courses share them."""
     await authorize(request, deps.courses)
     scope = request.path_params["scope"]
     if scope != "all":

@@ -16,7 +16,7 @@ from broadway.messages.resources.courses import AssignmentName, AssignmentView
 
 @operation(AssignmentView, body=AssignmentConfig)
 async def put(request: Request, deps: Deps) -> Response:
-    """Register an assignment's pipelines, replacing older ones whole. Runs that have started keep theirs."""
+    """Register an assignment's pipelines, or replace all of them; runs that have started keep theirs."""
     course = await authorize(request, deps.courses)
     assignment = request.path_params["assignment"]
     config = await read(request, AssignmentConfig, limit=deps.settings.max_body_size)
@@ -26,17 +26,17 @@ async def put(request: Request, deps: Deps) -> Response:
 
 @operation(AssignmentView)
 async def describe(request: Request, deps: Deps) -> Response:
-    """An assignment: its config as it was posted, the size of its roster, and its hooks."""
+    """Get an assignment: its config as posted, the size of its roster, and its hooks."""
     course = await authorize(request, deps.courses)
     return answered(await _view(course, request.path_params["assignment"], deps))
 
 
 @operation(Page[AssignmentName], query=PageQuery)
 async def list_assignments(request: Request, deps: Deps) -> Response:
-    """A course's assignments, by name."""
+    """List a course's assignments, by name."""
     course = await authorize(request, deps.courses)
-    wanted = query_of(request, PageQuery)
-    page = await deps.reads.assignments.names(course.id, after=wanted.after, limit=wanted.limit)
+    query = query_of(request, PageQuery)
+    page = await deps.reads.assignments.names(course.id, after=query.after, limit=query.limit)
     return answered(Page[AssignmentName](items=[AssignmentName(id=name) for name in page.items], next=page.next))
 
 

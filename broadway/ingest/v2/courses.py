@@ -1,4 +1,4 @@
-"""`/courses`: what a token is good for."""
+"""`/courses`: the courses that a token belongs to."""
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,7 +14,7 @@ from broadway.messages.resources.courses import CourseView
 
 @operation(Page[CourseView])
 async def list_courses(request: Request, deps: Deps) -> Response:
-    """The courses whose token this is, by name."""
+    """List the courses that the token belongs to, by name."""
     token = bearer_token(request)
     admitted = [course for course in await deps.courses.all() if course.admits(token)]
     if not admitted:
@@ -25,5 +25,5 @@ async def list_courses(request: Request, deps: Deps) -> Response:
 
 @operation(CourseView)
 async def show(request: Request, deps: Deps) -> Response:
-    """A course: its share of the cluster, its limits, and who grades for it."""
+    """Get a course: its share of the cluster, its limit, and the pool of its graders."""
     return answered(course_view(await authorize(request, deps.courses)))

@@ -16,16 +16,19 @@ NO_SUCH_LETTER = "no dead letter of that id is kept"
 
 
 class Latest(BaseModel):
-    """How many of the latest are wanted."""
+    """The query of a list without further pages."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="items at most")
+    limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="the highest number of items to return")
 
 
 @operation(Page[LetterView], query=Latest, auth=Auth.CLUSTER, operation_id="letters_list_letters")
 async def list_letters(request: Request, deps: Deps) -> Response:
-    """The dead letters that died last, latest first. There are no further pages: discard what has been looked at."""
+    """List the latest dead letters, latest first.
+
+    There are no further pages: discard the letters that have been handled.
+    """
     authorize_cluster(request, deps.cluster_token)
     found = await deps.store.dead_letters.latest(query_of(request, Latest).limit)
     return answered(Page[LetterView](items=[letter_view(letter) for letter in found], next=None))
@@ -33,7 +36,7 @@ async def list_letters(request: Request, deps: Deps) -> Response:
 
 @operation(LetterView, auth=Auth.CLUSTER, operation_id="letters_show")
 async def show(request: Request, deps: Deps) -> Response:
-    """One dead letter."""
+    """Get a dead letter."""
     authorize_cluster(request, deps.cluster_token)
     letter = await deps.store.dead_letters.get(request.path_params["letter"])
     if letter is None:
@@ -43,7 +46,7 @@ async def show(request: Request, deps: Deps) -> Response:
 
 @operation(None, status=204, auth=Auth.CLUSTER, operation_id="letters_discard")
 async def discard(request: Request, deps: Deps) -> Response:
-    """Forget a dead letter; what became of its job stays as it is."""
+    """Discard a dead letter; the job that it is about does not change."""
     authorize_cluster(request, deps.cluster_token)
     if not await deps.store.dead_letters.discard(request.path_params["letter"]):
         raise Refused(404, NO_SUCH_LETTER)

@@ -16,23 +16,23 @@ from broadway.messages.resources.hooks import DeliveryDetail, DeliveryView
 
 
 class DeliveryQuery(PageQuery):
-    """Which deliveries of a hook are wanted."""
+    """The query of a list of deliveries."""
 
-    state: DeliveryState | None = Field(default=None, description="only those that have become this")
+    state: DeliveryState | None = Field(default=None, description="return only deliveries in this state")
 
 
 @operation(Page[DeliveryView], query=DeliveryQuery, operation_id="hooks_list_deliveries")
 async def list_deliveries(request: Request, deps: Deps) -> Response:
-    """What a hook has received, latest first."""
+    """List the deliveries that a hook has received, latest first."""
     hook = await own_hook(request, deps)
-    wanted = query_of(request, DeliveryQuery)
-    page = await deps.reads.hooks.latest(hook, after=wanted.after, limit=wanted.limit, state=wanted.state)
+    query = query_of(request, DeliveryQuery)
+    page = await deps.reads.hooks.latest(hook, after=query.after, limit=query.limit, state=query.state)
     return answered(Page[DeliveryView](items=[delivery_view(each) for each in page.items], next=page.next))
 
 
 @operation(DeliveryDetail, operation_id="hooks_show_delivery")
 async def show(request: Request, deps: Deps) -> Response:
-    """A delivery, with what it said."""
+    """Get a delivery with its body."""
     delivery = await own_delivery(request, deps)
     return answered(delivery_detail(delivery))
 
@@ -46,7 +46,10 @@ async def show(request: Request, deps: Deps) -> Response:
     operation_id="hooks_redeliver",
 )
 async def redeliver(request: Request, deps: Deps) -> Response:
-    """Decide a delivery anew that came to nothing, such as after the roster was put right. It keeps its first time."""
+    """Decide a delivery again that made no run, for example after the roster was corrected.
+
+    The delivery keeps the time at which it was first received. A final decision does not change.
+    """
     delivery = await own_delivery(request, deps)
     await read(request, Nothing, limit=deps.settings.max_body_size, optional=True)
     delivery, is_new = await deps.receiver.receive_again(delivery)

@@ -1,4 +1,4 @@
-"""The OpenAPI document of v2, and a page that shows it and v1's. The page loads nothing from other servers."""
+"""The OpenAPI document of v2, and a page that shows those of v2 and v1. The page loads nothing from other servers."""
 
 import json
 from functools import cache
@@ -18,12 +18,12 @@ _SHOWN = [{"name": "v2", "url": PATH}, {"name": "v1", "url": "/api/v1/openapi.ya
 
 
 async def openapi_json(_: Request, __: Deps) -> Response:
-    """Serve the description of v2 to programs."""
+    """Serve the OpenAPI document of v2."""
     return JSONResponse(document(), headers=CORS)
 
 
 async def page(_: Request, __: Deps) -> Response:
-    """Serve the page that shows the descriptions of both versions."""
+    """Serve the page that shows the OpenAPI documents of both versions."""
     return HTMLResponse(_page(), headers={"Content-Security-Policy": OWN})
 
 
@@ -34,7 +34,7 @@ def document() -> dict[str, Any]:
 
 @cache
 def _page() -> str:
-    from offapi import OpenAPITemplate  # noqa: PLC0415 - its templates are megabytes that few ask for
+    from offapi import OpenAPITemplate  # noqa: PLC0415 - megabytes of templates that few processes need
 
     page = OpenAPITemplate.SWAGGER.value.format(spec_url=PATH)
     page = page.replace(f"url: '{PATH}'", f"urls: {json.dumps(_SHOWN)}")

@@ -1,4 +1,4 @@
-"""`/graders`: graders, their joining, and their operators' orders."""
+"""`/graders`: graders, how they join and leave, and their operators' orders."""
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -27,14 +27,14 @@ MAX_BODY = 64 * 1024  # bytes
 
 @operation(GraderList, auth=Auth.CLUSTER)
 async def list_graders(request: Request, deps: Deps) -> Response:
-    """Every grader that ever joined, for operators."""
+    """List all graders that have ever joined."""
     authorize_cluster(request, deps.cluster_token)
     return answered(GraderList(graders=[grader_view(grader) for grader in await deps.reads.graders.all()]))
 
 
 @operation(GraderView, auth=Auth.CLUSTER)
 async def describe(request: Request, deps: Deps) -> Response:
-    """One grader."""
+    """Get a grader."""
     authorize_cluster(request, deps.cluster_token)
     grader = await deps.reads.graders.one(request.path_params["worker_id"])
     if grader is None:
@@ -44,11 +44,14 @@ async def describe(request: Request, deps: Deps) -> Response:
 
 @operation(JoinView, body=JoinRequest, auth=Auth.CLUSTER, refusals=[403])
 async def join(request: Request, deps: Deps) -> Response:
-    """Tell a grader how often to say that it lives, what is wanted of it, and where the broker is, if it may know."""
+    """Join the cluster as a grader: get the heartbeat interval, the standing order and the broker's address.
+
+    The address is null for graders that may not connect to the broker.
+    """
     authorize_cluster(request, deps.cluster_token)
-    wanted = await read(request, JoinRequest, limit=deps.settings.max_body_size)
+    body = await read(request, JoinRequest, limit=deps.settings.max_body_size)
     grader_id = request.path_params["worker_id"]
-    joined = await deps.joins.join(grader_id, hostname=wanted.hostname, pool=wanted.pool, slots=wanted.slots)
+    joined = await deps.joins.join(grader_id, hostname=body.hostname, pool=body.pool, slots=body.slots)
     view = JoinView(
         heartbeat_interval=deps.settings.heartbeat_interval,
         amqp_url=joined.amqp_url,
@@ -60,56 +63,56 @@ async def join(request: Request, deps: Deps) -> Response:
 
 @operation(GraderView, status=202, body=Because, is_body_optional=True, auth=Auth.CLUSTER, refusals=[409])
 async def pause(request: Request, deps: Deps) -> Response:
-    """A grader is to take no jobs until it is resumed; what runs goes on."""
+    """Pause a grader: it takes no jobs until it is resumed, and its running jobs go on."""
     return await _set_mode(request, deps, GraderMode.PAUSED)
 
 
 @operation(GraderView, status=202, body=Because, is_body_optional=True, auth=Auth.CLUSTER, refusals=[409])
 async def drain(request: Request, deps: Deps) -> Response:
-    """A grader is to finish what it runs, and then do nothing until it is resumed, in another life too."""
+    """Drain a grader: it finishes its jobs and takes no others until it is resumed, even after a restart."""
     return await _set_mode(request, deps, GraderMode.DRAINING)
 
 
 @operation(GraderView, status=202, body=Because, is_body_optional=True, auth=Auth.CLUSTER, refusals=[409])
 async def resume(request: Request, deps: Deps) -> Response:
-    """A grader is to take jobs again."""
+    """Resume a grader: it takes jobs again."""
     return await _set_mode(request, deps, GraderMode.ONLINE)
 
 
 @operation(GraderView, status=202, body=Slots, auth=Auth.CLUSTER, refusals=[409])
 async def set_slots(request: Request, deps: Deps) -> Response:
-    """A grader is to run so many jobs at a time; those that run already go on."""
+    """Set the number of jobs that a grader runs at a time; jobs that already run go on."""
     authorize_cluster(request, deps.cluster_token)
-    wanted = await read(request, Slots, limit=MAX_BODY)
-    return _accepted(await deps.grader_orders.set_slots(request.path_params["worker_id"], wanted.slots))
+    body = await read(request, Slots, limit=MAX_BODY)
+    return _accepted(await deps.grader_orders.set_slots(request.path_params["worker_id"], body.slots))
 
 
 @operation(GraderView, status=202, body=Because, is_body_optional=True, auth=Auth.CLUSTER)
 async def revoke(request: Request, deps: Deps) -> Response:
-    """A grader is to do nothing here any more: its user at the broker is removed, and others get what it runs."""
+    """Revoke a grader: remove its broker user and give its jobs to other graders."""
     authorize_cluster(request, deps.cluster_token)
-    because = await read(request, Because, limit=MAX_BODY, optional=True)
-    return _accepted(await deps.grader_orders.revoke(request.path_params["worker_id"], because.reason))
+    body = await read(request, Because, limit=MAX_BODY, optional=True)
+    return _accepted(await deps.grader_orders.revoke(request.path_params["worker_id"], body.reason))
 
 
 @operation(GraderView, status=202, auth=Auth.CLUSTER, refusals=[409])
 async def readmit(request: Request, deps: Deps) -> Response:
-    """A grader that was revoked may join again."""
+    """Readmit a revoked grader: it may join again."""
     authorize_cluster(request, deps.cluster_token)
     return _accepted(await deps.grader_orders.readmit(request.path_params["worker_id"]))
 
 
 @operation(None, status=204, auth=Auth.CLUSTER, refusals=[403], operation_id="polling_leave")
 async def leave(request: Request, deps: Deps) -> Response:
-    """Let a grader go; jobs that it still holds start elsewhere."""
+    """Leave the cluster as a grader; jobs that it still holds start on other graders."""
     await deps.gateway.sessions.leave(await attached_grader(request, deps))
     return Response(status_code=204, headers=CORS)
 
 
 async def _set_mode(request: Request, deps: Deps, mode: GraderMode) -> Response:
     authorize_cluster(request, deps.cluster_token)
-    because = await read(request, Because, limit=MAX_BODY, optional=True)
-    return _accepted(await deps.grader_orders.set_mode(request.path_params["worker_id"], mode, because.reason))
+    body = await read(request, Because, limit=MAX_BODY, optional=True)
+    return _accepted(await deps.grader_orders.set_mode(request.path_params["worker_id"], mode, body.reason))
 
 
 def _accepted(grader: Grader) -> Response:

@@ -1,4 +1,4 @@
-"""`/hooks`: webhooks of a course, and the deliveries that they take."""
+"""`/hooks`: webhooks of a course, and the endpoint for their deliveries."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 MAX_ID = 200  # characters
 
-FORM = "application/x-www-form-urlencoded"  # which GitHub offers, too
+FORM = "application/x-www-form-urlencoded"  # GitHub's other content type
 EVENT = "x-github-event"
 DELIVERY = ("x-github-delivery", "x-gitea-delivery", "x-forgejo-delivery")
 
@@ -57,7 +57,7 @@ _STATUS = {
     refusals=(401, 404, 422, 429),
     headers={
         "X-GitHub-Event": "`push` or `ping`",
-        "X-GitHub-Delivery": "the delivery's id, the same whenever it comes again",
+        "X-GitHub-Delivery": "the delivery's id, the same for each redelivery",
         "X-Hub-Signature-256": "GitHub's signature of the body",
         "webhook-id": "Standard Webhooks: the delivery's id",
         "webhook-timestamp": "Standard Webhooks: seconds since 1970",
@@ -65,10 +65,10 @@ _STATUS = {
     },
 )
 async def deliver(request: Request, deps: Deps) -> Response:
-    """Take a submission from a front-end or a git server, signed with a secret of the hook.
+    """Submit through a hook: a delivery of a git server or a front-end, signed with a secret of the hook.
 
-    GitHub's push payload for hooks of format `github`, the object below for those of format `json`. 202: a run was
-    made, or will be. 200: there was nothing to do, or nothing more.
+    Hooks of format `github` take GitHub's push payload, hooks of format `json` the object below. 202: the delivery
+    made a run, or will be decided soon. 200: there is nothing to do, or nothing more.
     """
     hook = await deps.receiver.hooks.recent(request.path_params["course"], request.path_params["hook"])
     if hook is None:
@@ -92,7 +92,7 @@ async def deliver(request: Request, deps: Deps) -> Response:
 
 @operation(HookView, body=HookConfig)
 async def put(request: Request, deps: Deps) -> Response:
-    """Make or change a hook. Two secrets may be valid at a time, so that a new one can be rolled out."""
+    """Create or replace a hook; two secrets may be valid at a time, for the rollout of a new one."""
     course = await authorize(request, deps.courses)
     name = request.path_params["hook"]
     if len(name) > MAX_ID:
@@ -104,13 +104,13 @@ async def put(request: Request, deps: Deps) -> Response:
 
 @operation(HookView)
 async def show(request: Request, deps: Deps) -> Response:
-    """A hook, without its secrets."""
+    """Get a hook, without its secrets."""
     return answered(hook_view(await own_hook(request, deps)))
 
 
 @operation(Page[HookView])
 async def list_hooks(request: Request, deps: Deps) -> Response:
-    """A course's hooks, by name."""
+    """List a course's hooks, by name."""
     course = await authorize(request, deps.courses)
     hooks = [hook_view(hook) for hook in await deps.reads.hooks.of_course(course.id)]
     return answered(Page[HookView](items=hooks, next=None))
@@ -118,17 +118,17 @@ async def list_hooks(request: Request, deps: Deps) -> Response:
 
 @operation(None, status=204)
 async def delete(request: Request, deps: Deps) -> Response:
-    """Remove a hook. What it has received stays, and its runs go on."""
+    """Remove a hook; its deliveries stay, and their runs go on."""
     hook = await own_hook(request, deps)
     await deps.hook_settings.delete(hook)
     return Response(status_code=204)
 
 
 def _read(hook: Hook, body: bytes, headers: dict[str, str]) -> tuple[Message, str]:
-    """What a delivery says, and its id.
+    """Return the message in a delivery, and the delivery's id.
 
     Raises:
-        InvalidBodyError: It is not what the hook takes.
+        InvalidBodyError: The hook does not take this type or shape of body, or the delivery has no usable id.
     """
     if headers.get("content-type", "").startswith(FORM):
         raise InvalidBodyError(f"content-type: expected application/json, not {FORM}")
@@ -149,7 +149,7 @@ def _read(hook: Hook, body: bytes, headers: dict[str, str]) -> tuple[Message, st
 
 
 def _id(headers: dict[str, str]) -> str | None:
-    """The delivery's id: of what was signed, if that says it."""
+    """Return the delivery's id, or None; under Standard Webhooks only the signed ``webhook-id`` counts."""
     names = ("webhook-id",) if headers.get(STANDARD) else DELIVERY
     found = next((headers[name] for name in names if headers.get(name)), None)
     if found is not None and len(found) > MAX_ID:
@@ -158,7 +158,7 @@ def _id(headers: dict[str, str]) -> str | None:
 
 
 def delivery_answer(delivery: Delivery, *, is_new: bool) -> Response:
-    """Answer a delivery with its decision; refusals that may pass say when to try again."""
+    """Answer a delivery with its decision; the answer to a temporary refusal has ``Retry-After``."""
     status = _STATUS.get(delivery.state, 200) if is_new or not delivery.is_final else 200
     if status >= 400:  # noqa: PLR2004 - a refusal
         answer = problem(status, delivery.reason)

@@ -1,4 +1,4 @@
-"""What the handlers of v2 take and answer, said beside each of them, and the OpenAPI document that follows from it."""
+"""Declarations of v2's operations, one beside each handler, and the OpenAPI document made of them."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -24,7 +24,7 @@ Query = TypeVar("Query", bound=BaseModel)
 
 
 class Auth(StrEnum):
-    """Who may ask."""
+    """The credential that an operation needs."""
 
     COURSE = "courseToken"
     CLUSTER = "clusterToken"
@@ -34,40 +34,40 @@ class Auth(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What a handler takes and answers."""
+    """The requests that a handler takes, and its answers."""
 
     answers: Mapping[int, type[BaseModel] | None]
     body: type[BaseModel] | None = None
     is_body_optional: bool = False
     query: type[BaseModel] | None = None
     auth: Auth = Auth.COURSE
-    headers: Mapping[str, str] = field(default_factory=dict)  # names that a request may have, and what for
+    headers: Mapping[str, str] = field(default_factory=dict)  # request headers, each with its description
     refusals: frozenset[int] = frozenset()
-    operation_id: str | None = None  # by default, module and name of the handler
+    operation_id: str | None = None  # the handler's module and name by default
 
 
 class PageQuery(BaseModel):
-    """Which page of a list is wanted."""
+    """The query of a list with pages."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="items at most")
-    after: str | None = Field(default=None, max_length=200, description="the `next` of the page before")
+    limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="the highest number of items to return")
+    after: str | None = Field(default=None, max_length=200, description="the `next` of the previous page")
 
 
 _KEY = "__broadway_operation__"
 
-# Every operation may be refused for these reasons, besides its own.
+# Reasons for which any operation may be refused, besides its own.
 _ALWAYS = {
     401: "the token is missing or wrong",
-    503: "the store is away: try again after `Retry-After` seconds",
+    503: "the store is unavailable: try again after `Retry-After` seconds",
 }
 _WITH_BODY = (400, 408, 413)
 _LATER = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
-_LOCATION = {"Location": {"description": "the path of what was made", "required": True, "schema": {"type": "string"}}}
+_LOCATION = {"Location": {"description": "path of the new resource", "required": True, "schema": {"type": "string"}}}
 _RETRY_AFTER = {
     "Retry-After": {
-        "description": "seconds after which it may be tried again",
+        "description": "seconds to wait before the next try",
         "schema": {"type": "integer", "minimum": 1},
     }
 }
@@ -82,7 +82,7 @@ def operation(
     refusals: Iterable[int] = (),
     **rest: Any,
 ) -> Callable[[HandlerT], HandlerT]:
-    """Say what a handler answers when all is well, with which ``status``; ``rest`` is as in Operation."""
+    """Declare a handler's answer to a valid request, and its ``status``; ``rest`` are fields of Operation."""
 
     def describe(handler: HandlerT) -> HandlerT:
         setattr(handler, _KEY, Operation({status: answer, **(also or {})}, refusals=frozenset(refusals), **rest))
@@ -92,33 +92,33 @@ def operation(
 
 
 def answered(view: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A resource as a response."""
+    """Return a resource as a response."""
     return JSONResponse(view.model_dump(mode="json"), status, headers={**CORS, **(headers or {})})
 
 
 def query_of(request: Request, expected: type[Query]) -> Query:
-    """A request's query.
+    """Return a request's query.
 
     Raises:
-        InvalidBodyError: It is not as expected; the text names the parameter.
+        InvalidBodyError: A parameter is unknown, repeated or invalid; the text names it.
     """
-    twice = [key for key in request.query_params if len(request.query_params.getlist(key)) > 1]
-    if twice:
-        raise InvalidBodyError(f"{twice[0]}: expected once")
+    repeated = [key for key in request.query_params if len(request.query_params.getlist(key)) > 1]
+    if repeated:
+        raise InvalidBodyError(f"{repeated[0]}: expected once")
     return check(dict(request.query_params), expected)
 
 
 def openapi(handlers: Iterable[tuple[str, str, Callable[..., Any]]]) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of handlers, each with its path and method; those that say nothing are left out."""
+    """Return the OpenAPI 3.1 document of handlers, each with its path and method; undeclared ones are left out."""
     described = [
-        (path, method.lower(), handler, said)
+        (path, method.lower(), handler, spec)
         for path, method, handler in handlers
-        if (said := getattr(handler, _KEY, None)) is not None
+        if (spec := getattr(handler, _KEY, None)) is not None
     ]
-    names, schemas = _schemas([said for *_, said in described])
+    names, schemas = _schemas([spec for *_, spec in described])
     paths: dict[str, dict[str, Any]] = {}
-    for path, method, handler, said in described:
-        paths.setdefault(_template(path), {})[method] = _entry(path, method, handler, said, names)
+    for path, method, handler, spec in described:
+        paths.setdefault(_template(path), {})[method] = _entry(path, method, handler, spec, names)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -148,13 +148,13 @@ _Names = Mapping[type[BaseModel], str]
 
 
 def _schemas(operations: Iterable[Operation]) -> tuple[_Names, dict[str, Any]]:
-    wanted: dict[tuple[type[BaseModel], JsonSchemaMode], None] = {(Problem, "serialization"): None}
-    for said in operations:
-        wanted |= {(model, "serialization"): None for model in said.answers.values() if model}
-        if said.body:
-            wanted[said.body, "validation"] = None
+    models: dict[tuple[type[BaseModel], JsonSchemaMode], None] = {(Problem, "serialization"): None}
+    for spec in operations:
+        models |= {(model, "serialization"): None for model in spec.answers.values() if model}
+        if spec.body:
+            models[spec.body, "validation"] = None
     references, document = models_json_schema(
-        list(wanted), ref_template=SCHEMAS + "{model}", schema_generator=GenerateJsonSchema
+        list(models), ref_template=SCHEMAS + "{model}", schema_generator=GenerateJsonSchema
     )
     names = {
         model: str(schema["$ref"]).removeprefix(SCHEMAS)
@@ -164,58 +164,58 @@ def _schemas(operations: Iterable[Operation]) -> tuple[_Names, dict[str, Any]]:
     return names, document.get("$defs", {})
 
 
-def _entry(path: str, method: str, handler: Callable[..., Any], said: Operation, names: _Names) -> dict[str, Any]:
+def _entry(path: str, method: str, handler: Callable[..., Any], spec: Operation, names: _Names) -> dict[str, Any]:
     summary, _, more = (handler.__doc__ or "").partition("\n")
     entry: dict[str, Any] = {
-        "operationId": said.operation_id or _operation_id(handler),
+        "operationId": spec.operation_id or _operation_id(handler),
         "summary": summary.rstrip("."),
         "tags": [_tag(path)],
-        "parameters": [*_path_parameters(path), *_query_parameters(said), *_header_parameters(said)],
+        "parameters": [*_path_parameters(path), *_query_parameters(spec), *_header_parameters(spec)],
         "responses": {
-            **{str(status): _response(status, model, names) for status, model in said.answers.items()},
-            **{str(status): _refusal(status, why, names) for status, why in _refusals(path, said).items()},
+            **{str(status): _response(status, model, names) for status, model in spec.answers.items()},
+            **{str(status): _refusal(status, why, names) for status, why in _refusals(path, spec).items()},
         },
     }
     if more.strip():
         entry["description"] = " ".join(more.split())
-    if said.auth is not Auth.ANYBODY:
-        entry["security"] = [{said.auth.value: []}]
-    if said.body and method in _METHODS_OF_CHANGE:
+    if spec.auth is not Auth.ANYBODY:
+        entry["security"] = [{spec.auth.value: []}]
+    if spec.body and method in _METHODS_OF_CHANGE:
         entry["requestBody"] = {
-            "required": not said.is_body_optional,
-            "content": {"application/json": {"schema": {"$ref": SCHEMAS + names[said.body]}}},
+            "required": not spec.is_body_optional,
+            "content": {"application/json": {"schema": {"$ref": SCHEMAS + names[spec.body]}}},
         }
     return entry
 
 
 def _response(status: int, model: type[BaseModel] | None, names: _Names) -> dict[str, Any]:
-    told: dict[str, Any] = {"description": HTTPStatus(status).phrase}
+    response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
     if model:
-        told["content"] = {"application/json": {"schema": {"$ref": SCHEMAS + names[model]}}}
+        response["content"] = {"application/json": {"schema": {"$ref": SCHEMAS + names[model]}}}
     if status == HTTPStatus.CREATED:
-        told["headers"] = _LOCATION
-    return told
+        response["headers"] = _LOCATION
+    return response
 
 
 def _refusal(status: int, why: str, names: _Names) -> dict[str, Any]:
     schema = {"$ref": SCHEMAS + names[Problem]}
-    told: dict[str, Any] = {"description": why, "content": {"application/problem+json": {"schema": schema}}}
+    response: dict[str, Any] = {"description": why, "content": {"application/problem+json": {"schema": schema}}}
     if status in _LATER:
-        told["headers"] = _RETRY_AFTER
-    return told
+        response["headers"] = _RETRY_AFTER
+    return response
 
 
-def _refusals(path: str, said: Operation) -> dict[int, str]:
-    reasons: dict[int, str] = {} if said.auth is Auth.ANYBODY else dict(_ALWAYS)
-    for status in said.refusals:
+def _refusals(path: str, spec: Operation) -> dict[int, str]:
+    reasons: dict[int, str] = {} if spec.auth is Auth.ANYBODY else dict(_ALWAYS)
+    for status in spec.refusals:
         reasons[status] = HTTPStatus(status).phrase
-    if said.body:
+    if spec.body:
         reasons |= {status: HTTPStatus(status).phrase for status in _WITH_BODY}
-    if said.query:
+    if spec.query:
         reasons[400] = HTTPStatus.BAD_REQUEST.phrase
     if "{" in path:
         reasons[404] = HTTPStatus.NOT_FOUND.phrase
-    return {status: why for status, why in sorted(reasons.items()) if status not in said.answers}
+    return {status: why for status, why in sorted(reasons.items()) if status not in spec.answers}
 
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:
@@ -226,10 +226,10 @@ def _path_parameters(path: str) -> list[dict[str, Any]]:
     ]
 
 
-def _query_parameters(said: Operation) -> list[dict[str, Any]]:
-    if said.query is None:
+def _query_parameters(spec: Operation) -> list[dict[str, Any]]:
+    if spec.query is None:
         return []
-    schema = said.query.model_json_schema(ref_template=SCHEMAS + "{model}")
+    schema = spec.query.model_json_schema(ref_template=SCHEMAS + "{model}")
     return [
         {"name": name, "in": "query", "description": part.pop("description", ""), "schema": _inlined(part, schema)}
         for name, part in schema["properties"].items()
@@ -237,7 +237,7 @@ def _query_parameters(said: Operation) -> list[dict[str, Any]]:
 
 
 def _inlined(part: Any, schema: Mapping[str, Any]) -> Any:
-    """A parameter's schema without references: what a query consists of is small."""
+    """Return a parameter's schema with its references replaced by the schemas themselves, which are small."""
     if isinstance(part, dict):
         if "$ref" in part:
             return schema["$defs"][part["$ref"].removeprefix(SCHEMAS)]
@@ -245,10 +245,10 @@ def _inlined(part: Any, schema: Mapping[str, Any]) -> Any:
     return [_inlined(each, schema) for each in part] if isinstance(part, list) else part
 
 
-def _header_parameters(said: Operation) -> list[dict[str, Any]]:
+def _header_parameters(spec: Operation) -> list[dict[str, Any]]:
     return [
-        {"name": name, "in": "header", "description": what, "schema": {"type": "string"}}
-        for name, what in said.headers.items()
+        {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
+        for name, description in spec.headers.items()
     ]
 
 
@@ -257,7 +257,7 @@ def _template(path: str) -> str:
 
 
 def _tag(path: str) -> str:
-    """The last noun of a path: what it is about."""
+    """Return the last resource in a path, which the operation is about."""
     nouns = [part for part in path.removeprefix("/api/v2/").split("/") if not part.startswith("{")]
     return nouns[-1] if nouns[-1] in _RESOURCES else nouns[-2]
 

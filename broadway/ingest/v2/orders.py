@@ -21,32 +21,32 @@ MAX_BODY = 1024 * 1024  # bytes
 
 @operation(OrderView, body=Cancellation, is_body_optional=True, refusals=(404, 409))
 async def cancel_run(request: Request, deps: Deps) -> Response:
-    """End a run: jobs that wait never start, those that run are killed."""
+    """Cancel a run: its waiting jobs never start, and its running jobs are killed."""
     run = await own_run(request, deps, query=False, missing=404)
-    wanted = await read(request, Cancellation, limit=MAX_BODY, optional=True)
-    return _view(await deps.orders.cancel(run.id, wanted.reason))
+    body = await read(request, Cancellation, limit=MAX_BODY, optional=True)
+    return _view(await deps.orders.cancel(run.id, body.reason))
 
 
 @operation(OrderView, body=Rerun, is_body_optional=True, refusals=(404, 409))
 async def rerun_run(request: Request, deps: Deps) -> Response:
-    """Run jobs of a run again, and then what comes after them."""
+    """Rerun jobs of a run, and then the phases that follow."""
     run = await own_run(request, deps, query=False, missing=404)
-    wanted = await read(request, Rerun, limit=MAX_BODY, optional=True)
-    only = None if isinstance(wanted.jobs, str) else wanted.jobs
-    return await _rerun(run.id, only, deps, failed=wanted.jobs == "failed")
+    body = await read(request, Rerun, limit=MAX_BODY, optional=True)
+    only = None if isinstance(body.jobs, str) else body.jobs
+    return await _rerun(run.id, only, deps, failed=body.jobs == "failed")
 
 
 @operation(OrderView, body=Cancellation, is_body_optional=True, refusals=(404, 409))
 async def cancel_job(request: Request, deps: Deps) -> Response:
-    """End one job; its run goes on without it."""
+    """Cancel a job; its run goes on without it."""
     job = await own_job(request, deps, query=False, missing=404)
-    wanted = await read(request, Cancellation, limit=MAX_BODY, optional=True)
-    return _view(await deps.orders.cancel_job(job, wanted.reason))
+    body = await read(request, Cancellation, limit=MAX_BODY, optional=True)
+    return _view(await deps.orders.cancel_job(job, body.reason))
 
 
 @operation(OrderView, body=Nothing, is_body_optional=True, refusals=(404, 409))
 async def rerun_job(request: Request, deps: Deps) -> Response:
-    """Run one job again, and then what comes after it."""
+    """Rerun a job, and then the phases that follow."""
     job = await own_job(request, deps, query=False, missing=404)
     await read(request, Nothing, limit=MAX_BODY, optional=True)
     return await _rerun(job.run_id, [job.id], deps, failed=False)

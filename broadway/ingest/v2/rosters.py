@@ -13,7 +13,7 @@ from broadway.ingest.v2.openapi import answered, operation
 
 @operation(Roster, body=Roster, operation_id="hooks_put_roster")
 async def put(request: Request, deps: Deps) -> Response:
-    """Replace an assignment's roster: each student's environment, and the repository that it pushes to."""
+    """Replace an assignment's roster: the students with their environments and repositories."""
     course = await authorize(request, deps.courses)
     roster = await read(request, Roster, limit=deps.settings.max_body_size)
     await deps.hook_settings.put_roster(course.id, request.path_params["assignment"], roster)
@@ -22,7 +22,7 @@ async def put(request: Request, deps: Deps) -> Response:
 
 @operation(Roster, operation_id="hooks_show_roster")
 async def show(request: Request, deps: Deps) -> Response:
-    """An assignment's roster."""
+    """Get an assignment's roster."""
     course = await authorize(request, deps.courses)
     roster = await deps.reads.assignments.roster(course.id, request.path_params["assignment"])
     if roster is None:

@@ -18,20 +18,22 @@ from broadway.messages.resources.base import Page
 from broadway.messages.resources.jobs import JobSummary
 from broadway.messages.resources.runs import RunDetail, RunView
 
-IDEMPOTENCY = {"Idempotency-Key": "the client's name for this submission: however often it comes, it makes one run"}
+IDEMPOTENCY = {"Idempotency-Key": "the client's name for this submission: repeated requests make one run"}
 
 
 class RunQuery(PageQuery):
-    """Which runs of a course are wanted."""
+    """The query of a list of runs."""
 
-    assignment: str | None = Field(default=None, pattern=COURSE_ID, max_length=100, description="only of this one")
+    assignment: str | None = Field(
+        default=None, pattern=COURSE_ID, max_length=100, description="return only this assignment's runs"
+    )
 
 
 class JobQuery(PageQuery):
-    """Which jobs of a run are wanted."""
+    """The query of a list of jobs."""
 
-    state: JobState | None = Field(default=None, description="only those in this state")
-    outcome: Outcome | None = Field(default=None, description="only those with this outcome")
+    state: JobState | None = Field(default=None, description="return only jobs in this state")
+    outcome: Outcome | None = Field(default=None, description="return only jobs with this outcome")
 
     def admits(self, job: Job) -> bool:
         return self.state in (None, job.state) and self.outcome in (None, job.outcome)
@@ -39,7 +41,7 @@ class JobQuery(PageQuery):
 
 @operation(RunDetail)
 async def describe(request: Request, deps: Deps) -> Response:
-    """A run with what v1 has no words for: outcomes, reasons, times, attempts, of each phase and each job."""
+    """Get a run with its phases and its jobs: their outcomes, reasons, times and attempts."""
     run = await own_run(request, deps, query=True, missing=404)
     found = await deps.reads.runs.with_stages(run.id)
     return answered(run_detail(run, found.jobs, found.stages))
@@ -47,30 +49,30 @@ async def describe(request: Request, deps: Deps) -> Response:
 
 @operation(RunView, status=201, body=RunOrder, headers=IDEMPOTENCY, refusals=(404, 422))
 async def create(request: Request, deps: Deps) -> Response:
-    """Start a run over a roster: the assignment's own, some of it, or environments that are given."""
+    """Start a run over an assignment's roster, a part of it, or the given environments."""
     course = await authorize(request, deps.recent_courses)
     key = idempotency_key(request)
-    wanted = await read(request, RunOrder, limit=deps.settings.max_body_size)
+    order = await read(request, RunOrder, limit=deps.settings.max_body_size)
     assignment, traceparent = request.path_params["assignment"], request.state.traceparent
-    run = await deps.starts.start_over_roster(course, assignment, wanted, key=key, traceparent=traceparent)
-    where = f"/api/v2/courses/{course.id}/runs/{run.id}"
-    return answered(RunView(**run_fields(run, students=len(run.students_env))), 201, {"Location": where})
+    run = await deps.starts.start_over_roster(course, assignment, order, key=key, traceparent=traceparent)
+    location = f"/api/v2/courses/{course.id}/runs/{run.id}"
+    return answered(RunView(**run_fields(run, students=len(run.students_env))), 201, {"Location": location})
 
 
 @operation(Page[RunView], query=RunQuery)
 async def list_runs(request: Request, deps: Deps) -> Response:
-    """A course's runs, latest first."""
+    """List a course's runs, latest first."""
     course = await authorize(request, deps.courses)
-    wanted = query_of(request, RunQuery)
-    page = await deps.reads.runs.latest(course.id, assignment=wanted.assignment, after=wanted.after, limit=wanted.limit)
+    query = query_of(request, RunQuery)
+    page = await deps.reads.runs.latest(course.id, assignment=query.assignment, after=query.after, limit=query.limit)
     return answered(Page[RunView](items=[RunView(**run_fields(run)) for run in page.items], next=page.next))
 
 
 @operation(Page[JobSummary], query=JobQuery)
 async def list_jobs(request: Request, deps: Deps) -> Response:
-    """A run's jobs, in the order of phases and of the roster."""
+    """List a run's jobs, by phase and in the roster's order."""
     run = await own_run(request, deps, query=False, missing=404)
-    wanted = query_of(request, JobQuery)
-    page = await deps.reads.runs.jobs_page(run.id, after=wanted.after, limit=wanted.limit, admits=wanted.admits)
+    query = query_of(request, JobQuery)
+    page = await deps.reads.runs.jobs_page(run.id, after=query.after, limit=query.limit, admits=query.admits)
     items = [job_summary(each.job, each.stages) for each in page.items]
     return answered(Page[JobSummary](items=items, next=page.next))

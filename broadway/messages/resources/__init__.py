@@ -1,1 +1,1 @@
-"""Resources of the second HTTP interface: answers and request bodies, for the server and its clients."""
+"""Resources of API v2: response and request bodies, for the server and its clients."""

@@ -10,26 +10,26 @@ MAX_PAGE = 500  # items
 
 
 class View(BaseModel):
-    """A resource, or a part of one. Times are RFC 3339 in UTC, durations seconds."""
+    """A resource, or a part of one. Times are RFC 3339 in UTC, durations are in seconds."""
 
     model_config = ConfigDict(frozen=True)
 
 
 class Body(BaseModel):
-    """The body of a request: taken strictly, and refused if it has a key that is not known."""
+    """The body of a request. Types are strict, and unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Page(View, Generic[Item]):
-    """Some of many. ``next`` is the ``after`` of the next page; null on the last one."""
+    """One page of a list. ``next`` is the ``after`` of the next page; null on the last page."""
 
     items: list[Item]
     next: str | None
 
 
 class Problem(View):
-    """RFC 9457: what is wrong with a request."""
+    """A problem with a request, in the format of RFC 9457."""
 
     type: str = "about:blank"
     title: str

@@ -17,11 +17,11 @@ class CourseView(View):
 
 
 class AssignmentView(View):
-    """An assignment: its config as it was posted, how many students its roster has, and its hooks."""
+    """An assignment: its config as posted, the size of its roster, and the names of its hooks."""
 
     id: str
     config: dict[str, Any]
-    students: int | None = Field(description="students of the roster; null without one")
+    students: int | None = Field(description="number of students in the roster; null without a roster")
     hooks: list[str]
 
 

@@ -6,7 +6,7 @@ from broadway.messages.resources.base import View
 
 
 class LetterView(View):
-    """A message that no service could handle. ``subject`` is course/run/job; ``body`` is cut to 64 KiB."""
+    """A message that no service could handle. ``subject`` is course/run/job; ``body`` is cut off after 64 KiB."""
 
     id: str
     message_id: str

@@ -1,4 +1,4 @@
-"""Graders, their joining, and the orders of their operators."""
+"""Graders, the bodies of their joining, and their operators' orders."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -10,14 +10,14 @@ from broadway.messages.resources.base import Body, View
 
 
 class Wanted(View):
-    """What an operator wants of a grader. Without a number of slots it has those that it was started with."""
+    """An operator's standing order to a grader. ``slots`` is null while the grader's own setting applies."""
 
     mode: str
     slots: int | None
 
 
 class GraderView(View):
-    """A grader: what it does, and what is wanted of it."""
+    """A grader: its state, its jobs, and its operator's standing order."""
 
     id: str
     hostname: str
@@ -26,32 +26,32 @@ class GraderView(View):
     slots: int
     reason: str
     wanted: Wanted
-    running: list[str] = Field(description="the jobs that it runs")
+    running: list[str] = Field(description="ids of the jobs that it runs")
     jobs_processed: int
     last_seen: datetime | None
     way: str = Field(description="broker, websocket or polling")
     runtime: str = Field(
-        description="what starts its containers; `default` is the engine's own, empty when it does not say"
+        description="the runtime of its containers; `default` is the engine's own, empty if it does not report one"
     )
 
 
 class GraderList(View):
-    """Every grader that ever joined."""
+    """All graders that have ever joined."""
 
     graders: list[GraderView]
 
 
 class JoinView(View):
-    """What a grader that joins has to know: ``amqp_url`` is null where it may not know the broker."""
+    """The answer to a joining grader. ``amqp_url`` is null if graders may not connect to the broker."""
 
     heartbeat_interval: int
     amqp_url: str | None
-    own_user: bool = Field(description="whether the login in amqp_url is this grader's alone")
+    own_user: bool = Field(description="true if the login in `amqp_url` belongs to this grader alone")
     order: dict[str, Any]
 
 
 class JoinRequest(Body):
-    """What a grader says of itself."""
+    """A grader's description of itself."""
 
     hostname: str
     pool: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)] = "default"
@@ -59,12 +59,12 @@ class JoinRequest(Body):
 
 
 class Because(Body):
-    """Why an operator wants something."""
+    """The reason of an operator's order."""
 
     reason: Annotated[str, Field(max_length=500)] = ""
 
 
 class Slots(Body):
-    """How many jobs a grader runs at a time; null for what it was started with."""
+    """The number of jobs that a grader runs at a time; null for the number that it was started with."""
 
     slots: Annotated[int, Field(ge=1, le=MAX_SLOTS)] | None

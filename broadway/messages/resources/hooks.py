@@ -1,4 +1,4 @@
-"""Webhooks and the deliveries that they take."""
+"""Webhooks and their deliveries."""
 
 from datetime import datetime
 
@@ -9,13 +9,13 @@ from broadway.messages.resources.base import View
 
 
 class HookView(View):
-    """A hook, without its secrets. ``url`` is the path that deliveries go to."""
+    """A hook, without its secrets. ``url`` is the path for deliveries."""
 
     name: str
     url: str
     assignment: str
     format: str
-    secrets: int = Field(description="how many there are")
+    secrets: int = Field(description="number of secrets")
     branches: list[str]
     tags: list[str]
     only_latest: bool
@@ -23,7 +23,7 @@ class HookView(View):
 
 
 class DeliveryView(View):
-    """What has become of a delivery. ``received_at`` is when it came first; ``times`` how often it came."""
+    """A delivery and its decision. ``received_at`` is its first arrival's time, ``times`` the number of arrivals."""
 
     id: str
     hook: str
@@ -43,12 +43,12 @@ class DeliveryView(View):
 
 
 class DeliveryDetail(DeliveryView):
-    """A delivery with its body; null if that was too long to be kept."""
+    """A delivery with its body, which is null if it was too long to be kept."""
 
     body: str | None
 
 
 class Pong(View):
-    """The answer to a delivery that tries whether the hook is there."""
+    """The answer to a ping."""
 
     state: str = "pong"

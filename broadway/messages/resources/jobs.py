@@ -9,7 +9,7 @@ from broadway.messages.resources.base import View
 
 
 class JobSummary(View):
-    """A job as an entry of its run. ``env`` is that of its last stage."""
+    """A job as an entry of its run. ``env`` is its last stage's environment."""
 
     id: str
     phase: str
@@ -17,8 +17,8 @@ class JobSummary(View):
     outcome: str | None
     reason: str
     fault_phase: str | None
-    seconds: float | None = Field(description="time in a slot")
-    queue_seconds: float | None = Field(description="time before the first start")
+    seconds: float | None = Field(description="time that its last attempt held a slot; null until the job has ended")
+    queue_seconds: float | None = Field(description="time from queueing to the first start; null before that start")
     attempts: int
     grader: str | None
     queued_at: datetime
@@ -29,7 +29,7 @@ class JobSummary(View):
 
 
 class AttemptView(View):
-    """One start of a job by a grader."""
+    """One start of a job by a grader. ``given_back``: it returned the job unfinished; that start is not counted."""
 
     id: str
     grader: str
@@ -42,15 +42,15 @@ class AttemptView(View):
 
 
 class StageView(View):
-    """A stage of a job. One that did not run has only what was asked for."""
+    """A stage of a job. A stage that did not run has only its ``image`` and ``untrusted``."""
 
     image: str | None
     untrusted: bool
     success: bool | None
     killed: bool | None
-    killed_for: str | None = Field(description="which limit it did not keep: time, output or disk")
+    killed_for: str | None = Field(description="the limit that the stage exceeded: time, output or disk")
     exit_code: int | None
-    signal: int | None = Field(description="what has ended it, if a signal has")
+    signal: int | None = Field(description="the number of the signal that ended the stage, or null")
     out_of_memory: bool | None
     started_at: datetime | None
     finished_at: datetime | None
@@ -59,9 +59,10 @@ class StageView(View):
 
 
 class JobView(JobSummary):
-    """A job with all that is known: its times, every attempt, what each stage used, what it scores.
+    """A job with its times, all attempts, the usage of each stage, and its scores.
 
-    ``score`` and ``max_score`` are those of the last stage that gave any, and ``results`` its file, as text.
+    ``score`` and ``max_score`` come from the last stage that reported scores, and ``results`` is that stage's results
+    file as text.
     """
 
     run: str
@@ -76,7 +77,7 @@ class JobView(JobSummary):
 
 
 class LogLine(View):
-    """A line of a log. Of graders that do not tell streams it has neither stage nor stream."""
+    """A line of a log. ``stage`` and ``stream`` are null for graders that do not report them."""
 
     stage: int | None
     at: str | None
@@ -85,7 +86,7 @@ class LogLine(View):
 
 
 class LogView(View):
-    """A job's log by line; ``error`` is what the grader itself had to say."""
+    """A job's log by line; ``error`` holds the grader's own messages."""
 
     job: str
     lines: list[LogLine]

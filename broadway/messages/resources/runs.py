@@ -10,7 +10,7 @@ from broadway.messages.resources.jobs import JobSummary
 
 
 class TriggerView(View):
-    """The webhook's delivery that brought a run. ``received_at`` is the submission's time."""
+    """The webhook delivery that started a run. ``received_at`` is the submission's time."""
 
     hook: str
     delivery: str
@@ -28,7 +28,7 @@ class RunView(View):
     assignment: str
     state: str
     round: int
-    students: int | None = Field(description="students' jobs; null in a list")
+    students: int | None = Field(description="number of students' jobs; null in a list")
     started_at: datetime
     finished_at: datetime | None
     success: bool | None
@@ -36,28 +36,28 @@ class RunView(View):
 
 
 class PhaseView(View):
-    """A phase of a run that has begun: from the first job's queueing and start to the last one's end."""
+    """A phase of a run that has begun, from the queueing of its first job to the end of its last one."""
 
     phase: str
     state: str = Field(description="queued, running or finished")
     jobs: int
-    outcomes: dict[str, int] = Field(description="how many of its jobs have ended in what")
+    outcomes: dict[str, int] = Field(description="number of ended jobs by outcome")
     queued_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    reason: str = Field(description="why its job, or the first that has not succeeded, has ended so")
+    reason: str = Field(description="reason of the first job that ended without success; empty if there is no such job")
 
 
 class RunDetail(RunView):
-    """A run with its phases, and all of its jobs in the roster's order."""
+    """A run with its phases, and all its jobs by phase and in the roster's order."""
 
-    reason: str = Field(description="why it has failed")
+    reason: str = Field(description="reason of the run's failure; empty unless it failed")
     phases: list[PhaseView]
     jobs: list[JobSummary]
 
 
 class OrderView(View):
-    """What a cancellation or a rerun did: the run's state after it, and the jobs concerned."""
+    """The result of a cancellation or a rerun: the run's new state, and the jobs concerned."""
 
     run: str
     state: str
@@ -66,12 +66,12 @@ class OrderView(View):
 
 
 class Cancellation(Body):
-    """What ``…/cancel`` takes."""
+    """The body of ``…/cancel``."""
 
     reason: str = Field(default="cancelled by the course staff", min_length=1, max_length=1000)
 
 
 class Rerun(Body):
-    """What ``…/rerun`` of a run takes: all its jobs, those that have not succeeded, or those that are named."""
+    """The body of a run's ``…/rerun``: all jobs, those that ended without success, or a list of job ids."""
 
     jobs: Literal["all", "failed"] | list[str] = "all"

@@ -1,1 +1,1 @@
-"""Resources made of domain values."""
+"""Functions that turn domain values into resources."""

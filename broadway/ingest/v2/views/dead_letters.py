@@ -5,7 +5,7 @@ from dataclasses import asdict
 from broadway.domain.letter import Letter
 from broadway.messages.resources.dead_letters import LetterView
 
-MAX_LETTER = 64 * 1024  # bytes of a dead letter's body that are shown
+MAX_LETTER = 64 * 1024  # bytes of a dead letter's body in its view
 
 
 def letter_view(letter: Letter) -> LetterView:

@@ -8,11 +8,11 @@ from broadway.domain.webhook import Delivery, Hook
 from broadway.messages.resources.hooks import DeliveryDetail, DeliveryView, HookView
 
 
-def hook_view(each: Hook) -> HookView:
-    config = each.config
+def hook_view(hook: Hook) -> HookView:
+    config = hook.config
     return HookView(
-        name=each.name,
-        url=f"/api/v2/courses/{each.course}/hooks/{each.name}",
+        name=hook.name,
+        url=f"/api/v2/courses/{hook.course}/hooks/{hook.name}",
         assignment=config.assignment,
         format=config.format.value,
         secrets=len(config.secrets),

@@ -65,7 +65,7 @@ def _summary(job: Job, stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _stages(stages: Sequence[Mapping[str, Any]], results: Sequence[StageResult], reason: str) -> Iterable[StageView]:
-    """The stages of a job that has ended for ``reason``, if it has: that of the last stage which ran."""
+    """Yield the stages of a job; ``reason``, the job's own, belongs to the last stage that ran."""
     for index, stage in enumerate(stages):
         image = stage.get("image")
         result = results[index] if index < len(results) else StageResult()

@@ -15,14 +15,13 @@ _STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z ")
 
 
 def log_lines(text: str, results: Sequence[Mapping[str, Any]]) -> list[LogLine]:
-    """A job's log by line: the stage's index, the time and the stream of the line, and its text.
+    """Return a job's log by line: the stage's index, the time and the stream of each line, and its text.
 
-    ``results`` are the job's stored ones. Of graders that do not tell streams, all is one stream's, and of no known
-    stage.
+    ``results`` are the job's stored results. A line has neither stage nor stream if its grader does not report them.
     """
-    lines = iter(text.removesuffix("\n").split("\n") if text else [])  # other ends of lines are the program's
-    told = [_line(line, index, stream) for index, stream, line in _streams(lines, results)]
-    return told + [_line(line, None, 0) for line in lines]
+    lines = iter(text.removesuffix("\n").split("\n") if text else [])  # splitlines would split at a program's \r, too
+    attributed = [_line(line, index, stream) for index, stream, line in _streams(lines, results)]
+    return attributed + [_line(line, None, 0) for line in lines]
 
 
 def _streams(lines: Iterator[str], results: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, int, str]]:

@@ -12,7 +12,7 @@ from broadway.messages.resources.runs import PhaseView, RunDetail
 
 
 def run_fields(run: Run, *, students: int | None = None) -> dict[str, Any]:
-    """What every view of a run has."""
+    """Return the fields that all views of a run share."""
     return {
         "id": run.id,
         "course": run.course,
@@ -28,7 +28,7 @@ def run_fields(run: Run, *, students: int | None = None) -> dict[str, Any]:
 
 
 def run_detail(run: Run, jobs: Sequence[Job], stages: Mapping[str, Sequence[Mapping[str, Any]]]) -> RunDetail:
-    """A run with its jobs, which are in the order of phases; ``stages`` are by job."""
+    """Return a run with its jobs, which are in the order of phases; ``stages`` are keyed by job id."""
     by_phase = [(phase, [job for job in jobs if job.phase is phase]) for phase in Phase]
     students = sum(job.phase is Phase.STUDENTS for job in jobs)
     return RunDetail(
@@ -57,7 +57,7 @@ def _phase(phase: Phase, jobs: Sequence[Job]) -> PhaseView:
 
 
 def _why_failed(jobs: Sequence[Job]) -> str:
-    """What has ended a run: whatever has ended last without success. What has gone on before has not."""
+    """Return the reason of the job that ended last without success: a run goes on after earlier ones."""
     undone = [(job.finished_at, job) for job in jobs if job.finished_at and not job.success]
     if not undone:
         return ""
@@ -66,5 +66,5 @@ def _why_failed(jobs: Sequence[Job]) -> str:
 
 
 def _reason(job: Job) -> str:
-    """Why a job has ended as it has; the original's jobs say only how."""
+    """Return the reason of a job's outcome, or the outcome if no reason is stored, as in the original's jobs."""
     return job.reason or (job.outcome.value if job.outcome else "")
