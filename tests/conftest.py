@@ -10,6 +10,7 @@ import forks
 import httpx2
 import hypothesis
 import pytest
+import structlog
 from harness import IS_WHOLE, Place
 from images import BUSYBOX, busybox
 from packing import ByFile, needs_engine, path_of, rank
@@ -22,6 +23,11 @@ from broadway.local.engine import Engine, engine, mounts_below
 # No test is about how long an example takes, and other sessions use the machine too.
 hypothesis.settings.register_profile("broadway", deadline=None)
 hypothesis.settings.load_profile("broadway")
+
+# By default an error costs a tenth of a second of drawing its frames and their variables.
+*_before, _ = structlog.get_config()["processors"]
+_renderer = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+structlog.configure(processors=[*_before, _renderer])
 
 Places = Callable[[], contextlib.AbstractAsyncContextManager[Place]]
 

@@ -17,7 +17,7 @@ from scraping import Scrape
 
 from broadway.domain.job import Outcome
 from broadway.messages.events import JobFinished
-from broadway.messages.topology import EVENTS, event_key
+from broadway.messages.topology import EVENTS, durable_queues, event_key
 from broadway.runtime import metrics
 
 COURSE = "cs241"
@@ -153,11 +153,19 @@ async def test_a_scrape_after_a_mixed_run_says_what_is_stored(cluster: Cluster) 
     assert grown.total("broadway_publish_seconds_count", exchange="broadway.jobs") >= 7
 
 
-async def test_more_students_runs_and_graders_make_no_more_series(cluster: Cluster) -> None:
+async def test_more_students_runs_and_graders_make_no_more_series(
+    cluster: Cluster, courses: dict[str, dict[str, object]]
+) -> None:
+    expected = {queue.name for queue in durable_queues(sorted(courses), ["default"])}
+
     async def is_over() -> bool:
         now = await scrape(cluster)
         queues = now.labels("broadway_queue_ready_messages", "queue")  # which are first looked at some time later
-        return queues and not now.by("broadway_jobs", "state") and not now.by("broadway_queue_ready_messages", "queue")
+        return (
+            queues == expected
+            and not now.by("broadway_jobs", "state")
+            and not now.by("broadway_queue_ready_messages", "queue")
+        )
 
     async def grade_all(students: int, *, grader: str) -> set[Any]:
         cluster.graders.start(grader)

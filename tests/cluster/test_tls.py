@@ -66,13 +66,14 @@ class Site:
         await self.hosts.start(name, *line, "--work-dir", str(self.hosts.directory / name))
 
 
-@pytest.fixture
-async def site(mongodb_dsn: str, tmp_path: Path) -> AsyncIterator[Site]:
-    ours, stranger = Authority.found(tmp_path / "ours"), Authority.found(tmp_path / "stranger")
-    courses = tmp_path / "courses.json"
+@pytest.fixture(scope="module")
+async def site(mongodb_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    directory = tmp_path_factory.mktemp("site")
+    ours, stranger = Authority.found(directory / "ours"), Authority.found(directory / "stranger")
+    courses = directory / "courses.json"
     courses.write_text(json.dumps({"cs241": {"tokens": ["staff-241"]}}))
     amqps, port, name = free_port(), free_port(), f"t{token_hex(4)}"
-    home = tmp_path / "broker"
+    home = directory / "broker"
     home.mkdir()
     (home / "advanced.config").write_text(NODE.format(port=amqps, ca=ours.ca, cert=ours.cert, key=ours.key))
     async with broker(home) as node:
@@ -87,8 +88,8 @@ async def site(mongodb_dsn: str, tmp_path: Path) -> AsyncIterator[Site]:
             "BROADWAY_TOKEN": CLUSTER_TOKEN,
         }
         async with (
-            processes(tmp_path / "api", environment) as control_plane,
-            processes(tmp_path / "hosts", {"BROADWAY_LOG_DIR": ""}) as hosts,
+            processes(directory / "api", environment) as control_plane,
+            processes(directory / "hosts", {"BROADWAY_LOG_DIR": ""}) as hosts,
         ):
             await control_plane.service(
                 "api",
@@ -140,13 +141,15 @@ async def test_a_grader_refuses_an_api_that_it_cannot_trust(site: Site, scheme: 
         await until(Client(http).is_ready)
     address = site.address.replace("https", scheme)
 
-    await site.join("astray", address, site.stranger.ca)
-    assert await site.hosts.running["astray"].wait() == 1
-    assert "is not trusted: unable to get local issuer certificate; is --ca-file right?" in site.hosts.log("astray")
+    astray, by_address = f"astray-{scheme}", f"by-address-{scheme}"
 
-    await site.join("by-address", address.replace("localhost", "127.0.0.1"), site.ours.ca)
-    assert await site.hosts.running["by-address"].wait() == 1
-    assert "is not trusted: IP address mismatch" in site.hosts.log("by-address")
+    await site.join(astray, address, site.stranger.ca)
+    assert await site.hosts.running[astray].wait() == 1
+    assert "is not trusted: unable to get local issuer certificate; is --ca-file right?" in site.hosts.log(astray)
+
+    await site.join(by_address, address.replace("localhost", "127.0.0.1"), site.ours.ca)
+    assert await site.hosts.running[by_address].wait() == 1
+    assert "is not trusted: IP address mismatch" in site.hosts.log(by_address)
 
 
 async def test_services_refuse_a_broker_that_they_cannot_trust(site: Site, tmp_path: Path) -> None:

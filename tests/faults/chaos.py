@@ -29,7 +29,10 @@ class Chaos:
         self.random = Random(self.seed)  # noqa: S311 - to be the same again
 
     def plan(self, faults: int) -> list[str]:
-        """Names of at least so many faults: every kind of the list below in its share, in random order."""
+        """Names of at least so many faults: every kind of the list below in its share, in random order.
+
+        If there are to be fewer than kinds, they are of so many kinds at random.
+        """
         shares = {
             **{f"kill {kind}": 14 for kind in KINDS},
             "kill the broker": 5,
@@ -45,6 +48,8 @@ class Chaos:
             "freeze the broker": 2,
             "freeze the store": 2,
         }
+        if faults < len(shares):
+            return self.random.sample(sorted(shares), faults)
         total = sum(shares.values())
         planned = [name for name, share in shares.items() for _ in range(math.ceil(share * faults / total))]
         self.random.shuffle(planned)

@@ -17,7 +17,7 @@ from harness import IS_WHOLE, stage
 
 SLOTS = 8
 SEEDS = [int(seed) for seed in os.environ.get("BROADWAY_CHAOS_SEEDS", "1 2 3" if IS_WHOLE else "1").split()]
-RUNS, STUDENTS, FAULTS = (20, 500, 120) if IS_WHOLE else (3, 60, 17)
+RUNS, STUDENTS, FAULTS = (20, 500, 120) if IS_WHOLE else (3, 60, 9)
 CONFIG: dict[str, Any] = {
     "pre_processing_pipeline": [stage("exit", "0")],
     # Every tenth student fails, which has to be what is stored in the end.

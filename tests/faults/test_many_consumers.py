@@ -21,6 +21,7 @@ OLD_ENOUGH = 2  # seconds: what a broker has declared within the last one before
 READY = ready_queue("default")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 async def test_a_job_outlives_restarts_of_the_broker_however_many_graders_there_are(
     tmp_path: Path, report: Report

@@ -255,6 +255,10 @@ class World:
         found = await self.database["grading_job"].find({"type": kind} if kind else {}, {"outcome": 1}).to_list()
         return Counter(str(job["outcome"]) for job in found)
 
+    def spooled(self) -> list[str]:
+        """Results that graders have not been able to report yet."""
+        return [str(path) for path in (self.directory / "work").rglob("*.json")]
+
     async def verdict(
         self,
         *,
@@ -268,6 +272,8 @@ class World:
         ``cancelled`` are the jobs whose end was asked for; ``expect`` tells what a job has to come to by its stages.
         """
         depths = await self.depths()
+        with contextlib.suppress(AssertionError):
+            await until(lambda: not self.spooled())
         jobs = await self.database["grading_job"].find({}, {"results": 0}).to_list()
         final = Final(
             runs=await self.database["grading_run"].find({}).to_list(),
@@ -277,7 +283,7 @@ class World:
             earlier=self.stored,
             queues=depths,
             dead_letters=await self.database["dead_letter"].find({}, {"body": 0}).to_list(),
-            spooled=[str(path) for path in (self.directory / "work").rglob("*.json")],
+            spooled=self.spooled(),
             directories=[str(path) for path in (self.directory / "work").glob("jobs/*/*")],
         )
         return check(self.history(), final, slots=slots, max_attempts=max_attempts)

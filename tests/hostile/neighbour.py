@@ -16,7 +16,7 @@ from images import HOSTILE
 from broadway.domain.job import Outcome
 from broadway.grader.grading.grade import Graded
 
-HONEST = "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done; sleep 1; echo 42"
+HONEST = "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done; sleep 3; echo 42"
 
 
 def honest() -> list[dict[str, Any]]:
