@@ -80,39 +80,39 @@ JOBS_SETTLED = Counter(
 JOBS_RETRIED = Counter("broadway_jobs_retried_total", "Jobs that wait for another attempt.", ["course", "reason"])
 JOB_QUEUE_SECONDS = Histogram(
     "broadway_job_queue_seconds",
-    "From when a job was queued to its first start.",
+    "Time from a job's queueing to its first start.",
     ["course", "job_class"],
     buckets=_LONG,
 )
 JOB_RUN_SECONDS = Histogram(
-    "broadway_job_run_seconds", "How long the last attempt of a settled job held its slot.", ["course"], buckets=_LONG
+    "broadway_job_run_seconds", "Time that the last attempt of a settled job held its slot.", ["course"], buckets=_LONG
 )
 INFRASTRUCTURE_ERRORS = Counter(
     "broadway_infrastructure_errors_total",
-    "Attempts that the infrastructure has failed, by the step in which it did and the kind of fault.",
+    "Attempts that failed through the infrastructure, by failed step and kind of fault.",
     ["phase", "reason"],
 )
 OUTCOMES_REFUSED = Counter(
-    "broadway_outcomes_refused_total", "Reported outcomes that were not taken, and changed nothing.", ["reason"]
+    "broadway_outcomes_refused_total", "Reported outcomes that were refused, so that nothing changed.", ["reason"]
 )
-DEAD_LETTERS = Counter("broadway_dead_letters_total", "Dead letters filed, by the queue they died in.", ["queue"])
+DEAD_LETTERS = Counter("broadway_dead_letters_total", "Dead letters filed, by the queue that gave them up.", ["queue"])
 
 JOBS = Gauge(
     "broadway_jobs",
     "Jobs that are not settled, as the active dispatcher knows them: queued, dispatched (on their way) and running.",
     ["course", "state"],
 )
-SLOTS = Gauge("broadway_slots", "Slots of graders that live and take jobs. Of the active dispatcher.", ["pool"])
+SLOTS = Gauge("broadway_slots", "Slots of live graders that take jobs. Of the active dispatcher.", ["pool"])
 SLOTS_USED = Gauge("broadway_slots_used", "Slots in which a job runs. Of the active dispatcher.", ["pool"])
-GRADERS = Gauge("broadway_graders", "Graders that live. Of the active dispatcher.", ["pool"])
+GRADERS = Gauge("broadway_graders", "Live graders. Of the active dispatcher.", ["pool"])
 QUEUE_READY = Gauge(
-    "broadway_queue_ready_messages", "Messages that wait in a queue, when the dispatcher last looked.", ["queue"]
+    "broadway_queue_ready_messages", "Messages that waited in a queue at the dispatcher's last check.", ["queue"]
 )
 LEADING = Gauge("broadway_leading", "1 if this process is the active dispatcher.")
-REPAIRS = Counter("broadway_repairs_total", "What had got stuck and was mended.", ["kind"])
+REPAIRS = Counter("broadway_repairs_total", "Repairs of lost or stuck work, by kind.", ["kind"])
 
 PUBLISH_SECONDS = Histogram(
-    "broadway_publish_seconds", "From a publish to the broker's confirm.", ["exchange"], buckets=_BRIEF
+    "broadway_publish_seconds", "Time from a publish to the broker's confirm.", ["exchange"], buckets=_BRIEF
 )
 PUBLISH_FAILURES = Counter(
     "broadway_publish_failures_total",
@@ -124,29 +124,31 @@ MESSAGES = Counter("broadway_messages_handled_total", "Messages consumed.", ["ev
 HTTP_REQUESTS = Counter("broadway_http_requests_total", "Requests answered.", ["route", "method", "status"])
 HTTP_SECONDS = Histogram(
     "broadway_http_request_seconds",
-    "From a request's head to its answer's; long polls wait on purpose.",
+    "Time from a request's head to its answer's; long polls wait on purpose.",
     ["route", "method"],
     buckets=_BRIEF,
 )
 
 WEBHOOK_DELIVERIES = Counter(
-    "broadway_webhook_deliveries_total", "What deliveries to webhooks have become.", ["course", "state"]
+    "broadway_webhook_deliveries_total", "Webhook deliveries, by their decision.", ["course", "state"]
 )
 
 PART_UP = Gauge("broadway_part_up", "1 if a part that this process needs answers.", ["part"])
 
 GRADER_SLOTS = Gauge("broadway_grader_slots", "Jobs that this grader runs at a time.")
 GRADER_SLOTS_USED = Gauge("broadway_grader_slots_used", "Jobs that this grader runs now.")
-GRADER_PAUSED = Gauge("broadway_grader_paused", "1 while this grader takes no jobs, for a reason that its log tells.")
+GRADER_PAUSED = Gauge("broadway_grader_paused", "1 while this grader takes no jobs; its log has the reason.")
 GRADER_JOBS = Counter("broadway_grader_jobs_total", "Jobs that this grader has run to an outcome.", ["outcome"])
 IMAGES_SECONDS = Histogram(
-    "broadway_job_images_seconds", "Until all images of a job were on the host, with pulling.", buckets=_LONG
+    "broadway_job_images_seconds", "Time until all images of a job are on the host, pulling included.", buckets=_LONG
 )
-STAGE_CREATE_SECONDS = Histogram("broadway_stage_create_seconds", "To create a stage's container.", buckets=_BRIEF)
+STAGE_CREATE_SECONDS = Histogram("broadway_stage_create_seconds", "Time to create a stage's container.", buckets=_BRIEF)
 STAGE_START_SECONDS = Histogram(
-    "broadway_stage_start_seconds", "To start a stage's container, its turn included.", buckets=_BRIEF
+    "broadway_stage_start_seconds",
+    "Time to start a stage's container, including the wait for its turn.",
+    buckets=_BRIEF,
 )
-STAGE_WALL_SECONDS = Histogram("broadway_stage_wall_seconds", "How long a stage's container ran.", buckets=_LONG)
+STAGE_WALL_SECONDS = Histogram("broadway_stage_wall_seconds", "Time that a stage's container ran.", buckets=_LONG)
 STAGE_CPU_SECONDS = Histogram("broadway_stage_cpu_seconds", "CPU time of a stage.", buckets=_LONG)
 
 # Series of rare events exist from the start: Prometheus sees no increase in a series that begins with its first event.
