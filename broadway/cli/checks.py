@@ -235,7 +235,7 @@ async def _connected(rabbit: Rabbit, deployment: Deployment) -> list[Finding]:
         findings.append(await _alarms(rabbit, deployment))
     if isinstance(deployment.settings, GraderSettings):
         return findings
-    states = {queue.name: await rabbit.look(queue) for queue in SHARED_QUEUES}
+    states = {queue.name: await rabbit.queue_state(queue) for queue in SHARED_QUEUES}
     missing += [name for name, state in states.items() if state is None]
     deployment.queues = {name: state for name, state in states.items() if state}
     if missing:

@@ -105,7 +105,7 @@ def _lines(report: "Report") -> Iterator[str]:
     yield from report.access
     for drift in report.drifts:
         advice = (
-            "`apply` repairs it" if drift.can_be_mended else "delete it when it is empty, with all services stopped"
+            "`apply` repairs it" if drift.can_be_repaired else "delete it when it is empty, with all services stopped"
         )
         yield f"{drift}; {advice}"
     for queue in report.left_over:

@@ -82,7 +82,7 @@ class Inspector:
             await self._management.put("vhosts", self._vhost)
         await self._grant_access()
         for drift in (await self.check()).drifts:
-            if drift.can_be_mended:
+            if drift.can_be_repaired:
                 await self._make(drift)
         return await self.check()
 

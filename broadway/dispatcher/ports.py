@@ -73,7 +73,7 @@ class SilentGraders(Protocol):
 class ObservedBroker(Publisher, QueueDepths, Protocol):
     """A publisher whose queues can be inspected."""
 
-    async def look(self, queue: Queue) -> QueueState | None:
+    async def queue_state(self, queue: Queue) -> QueueState | None:
         """Return the state of a queue; None if the queue does not exist.
 
         Raises:

@@ -154,7 +154,7 @@ class Reconciler:
         """Restart the listening time if graders' messages may not reach us or the store: graders then seem silent."""
         try:
             await self.broker.ping()
-            results = await self.broker.look(RESULTS)
+            results = await self.broker.queue_state(RESULTS)
         except PublishError as error:
             log.warning("graders cannot be heard", reason=str(error))
             results = None

@@ -100,7 +100,7 @@ async def _checked_runner(settings: GraderSettings, containers: Containers) -> A
     health = _health(settings, containers)
     self_check = SelfCheck(health, limit=settings.pause_after, pause=settings.pause)
     async with _clean_runner(settings, containers) as runner:
-        await health.look()
+        await health.check()
         async with background(health.run()):
             yield runner, self_check
 

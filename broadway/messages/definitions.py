@@ -43,7 +43,7 @@ class Drift:
     found: Object | None
 
     @property
-    def can_be_mended(self) -> bool:
+    def can_be_repaired(self) -> bool:
         """True if a repair needs no deletion, and so loses no messages."""
         return self.found is None or self.kind in _CHANGEABLE
 

@@ -238,7 +238,7 @@ class Rabbit:
         async with call(f"no depth of {queue.name}"), self._publishing.channel() as channel:
             return (await state_of(channel, queue)).waiting
 
-    async def look(self, queue: Queue) -> QueueState | None:
+    async def queue_state(self, queue: Queue) -> QueueState | None:
         """Return the state of a queue; None if the queue does not exist.
 
         Raises:

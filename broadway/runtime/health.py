@@ -62,18 +62,18 @@ class Health:
     async def run(self) -> None:
         """Check until cancelled; a part that is slow to answer does not delay the checks of the other parts."""
         try:
-            await self.look()
+            await self.check()
             async with asyncio.TaskGroup() as group:
                 for part in self.checks:
                     group.create_task(self._watch(part))
         finally:
             await end(*self._unanswered)
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Check every part once."""
-        await self.ask(self.checks)
+        await self.check_parts(self.checks)
 
-    async def ask(self, parts: Collection[str]) -> None:
+    async def check_parts(self, parts: Collection[str]) -> None:
         """Check some parts once, for example parts that may be unavailable."""
         await asyncio.gather(*(self._check(part, check) for part, check in self.checks.items() if part in parts))
         self._write_report()
@@ -81,7 +81,7 @@ class Health:
     async def _watch(self, part: str) -> None:
         while True:
             await asyncio.sleep(self.interval)
-            await self.ask([part])
+            await self.check_parts([part])
 
     def _write_report(self) -> None:
         self._checked_at = datetime.now(UTC)
@@ -90,7 +90,7 @@ class Health:
             draft.write_text(json.dumps(self.report()))
             draft.replace(self.file)
 
-    def is_away(self, part: str) -> bool:
+    def is_unavailable(self, part: str) -> bool:
         """Return whether a part failed its last check; False if the last check of any part is too long ago."""
         return part in self._outages and datetime.now(UTC) - self._checked_at < STALE
 

@@ -295,7 +295,7 @@ class GraderSettings(_Settings):
     allow_privileged: bool = Field(default=False, description="run stages that ask for privileged containers")
 
     @property
-    def runtime_told(self) -> str:
+    def reported_runtime(self) -> str:
         """The runtime to report: the configured one, or `default` for the engine's default, which is not known here."""
         return self.runtime or "default"
 

@@ -85,7 +85,7 @@ async def healthy(cluster: Cluster) -> None:
         return bool(await cluster.opened.store.graders.alive())
 
     async def is_led() -> bool:
-        states = [await cluster.opened.rabbit.look(queue) for queue in (RESULTS, DISPATCHER)]
+        states = [await cluster.opened.rabbit.queue_state(queue) for queue in (RESULTS, DISPATCHER)]
         return all(state is not None and state.consumers > 0 for state in states)
 
     await until(is_known)

@@ -30,12 +30,12 @@ def test_what_is_as_wanted_has_no_drift() -> None:
 @pytest.mark.parametrize("kind", Kind)
 def test_what_is_missing_is_named_and_can_be_made(kind: Kind) -> None:
     (drift,) = drifts(WANTED, changed(kind, 0))
-    assert (drift.kind, drift.found, drift.can_be_mended) == (kind, None, True)
+    assert (drift.kind, drift.found, drift.can_be_repaired) == (kind, None, True)
     assert str(drift) == f"{kind.noun} {drift.name} is missing"
 
 
 @pytest.mark.parametrize(
-    ("kind", "values", "can_be_mended"),
+    ("kind", "values", "can_be_repaired"),
     [
         (Kind.EXCHANGE, {"type": "fanout"}, False),
         (Kind.EXCHANGE, {"arguments": {"alternate-exchange": "other"}}, False),
@@ -47,10 +47,10 @@ def test_what_is_missing_is_named_and_can_be_made(kind: Kind) -> None:
         (Kind.POLICY, {"apply-to": "all"}, True),
     ],
 )
-def test_what_is_other_is_described(kind: Kind, values: dict[str, Any], *, can_be_mended: bool) -> None:
+def test_what_is_other_is_described(kind: Kind, values: dict[str, Any], *, can_be_repaired: bool) -> None:
     (drift,) = drifts(WANTED, changed(kind, 0, **values))
     ((key, value),) = values.items()
-    assert drift.can_be_mended is can_be_mended
+    assert drift.can_be_repaired is can_be_repaired
     assert str(drift) == f"{kind.noun} {drift.name}: {key} is {value!r}, not {drift.wanted[key]!r}"
 
 

@@ -39,29 +39,29 @@ def broker() -> Part:
 
 async def test_a_part_is_away_from_its_first_failure_to_its_next_answer(store: Part, broker: Part) -> None:
     health = Health({"store": store.ask, "broker": broker.ask})
-    await health.look()
+    await health.check()
     assert (health.is_ready, health.report()["away"]) == (True, {})
 
     store.problem = ConnectionError("refused")
-    await health.look()
+    await health.check()
     first = health.report()
     assert (first["ready"], first["store"], first["broker"]) == (False, False, True)
     store.problem = TimeoutError("no answer")
-    await health.look()
+    await health.check()
     again = health.report()["away"]["store"]
     assert again == {"since": first["away"]["store"]["since"], "reason": "no answer"}
 
     store.problem = None
-    await health.look()
+    await health.check()
     assert health.is_ready
 
 
 async def test_some_parts_can_be_done_without(store: Part, broker: Part) -> None:
     health = Health({"store": store.ask, "broker": broker.ask}, vital=frozenset({"store"}))
     broker.problem = OSError("gone")
-    await health.look()
+    await health.check()
     assert health.is_ready
-    assert health.is_away("broker")
+    assert health.is_unavailable("broker")
 
 
 async def test_a_part_that_never_answers_is_away_and_asked_again(store: Part) -> None:
@@ -74,24 +74,24 @@ async def test_a_part_that_never_answers_is_away_and_asked_again(store: Part) ->
         await store.ask()
 
     health = Health({"store": ask}, give_up=0.01)
-    await health.look()
+    await health.check()
     assert health.report()["away"]["store"]["reason"] == "no answer within 0.01 s"
-    await health.look()
+    await health.check()
     assert health.is_ready
 
 
 async def test_a_loss_is_told_to_whoever_waits_for_it(store: Part) -> None:
     health = Health({"store": store.ask})
     waiting = health.loss("store")
-    await health.look()
+    await health.check()
     assert not waiting.done()
 
     store.problem = OSError("gone")
-    await health.look()
+    await health.check()
     assert waiting.done()
     assert health.loss("store").done()
     store.problem = None
-    await health.look()
+    await health.check()
     assert not health.loss("store").done()
 
 
@@ -110,7 +110,7 @@ async def test_a_silent_part_does_not_keep_the_others_from_being_asked(store: Pa
     store.problem = OSError("gone")
     async with asyncio.timeout(GIVE_UP / 2):
         await health.loss("store")
-    assert not health.is_away("broker")
+    assert not health.is_unavailable("broker")
     await end(looking)
 
 
@@ -119,7 +119,7 @@ async def test_each_part_may_have_its_own_time() -> None:
         await asyncio.Event().wait()
 
     health = Health({"store": silent}, patience={"store": 0.01})
-    await health.look()
+    await health.check()
     assert health.report()["away"]["store"]["reason"] == "no answer within 0.01 s"
 
 
@@ -129,10 +129,10 @@ async def test_supervisors_read_the_file(store: Part, tmp_path: Path) -> None:
     now = datetime.now(UTC)
     assert judge(file, now)[0] is False
 
-    await health.look()
+    await health.check()
     assert judge(file, now) == (True, "ready")
     store.problem = OSError("gone")
-    await health.look()
+    await health.check()
     is_ready, sentence = judge(file, now)
     assert not is_ready
     assert sentence.startswith("store is away since ")
@@ -144,7 +144,7 @@ async def test_supervisors_read_the_file(store: Part, tmp_path: Path) -> None:
 
 async def test_the_command(store: Part, tmp_path: Path) -> None:
     file = tmp_path / "health"
-    await Health({"store": store.ask}, file=file).look()
+    await Health({"store": store.ask}, file=file).check()
 
     answer = CliRunner().invoke(app, ["health", str(file)])
     assert (answer.exit_code, answer.output) == (0, "ready\n")

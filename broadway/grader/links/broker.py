@@ -46,7 +46,7 @@ async def serve(
     if not membership.own_user:
         await rabbit.declare(queue)
     await worker.report_spooled()
-    await health.look()
+    await health.check()
     beats = _heartbeats(settings, membership.heartbeat_interval, worker, rabbit)
     async with (
         background(beats, health.run(), _keep_login(settings, availability, rabbit)),
@@ -141,7 +141,7 @@ async def _beat(settings: GraderSettings, worker: Worker, rabbit: Rabbit, *, lea
         paused=worker.availability.reason,
         draining=worker.availability.is_draining,
         order=worker.availability.order.revision,
-        runtime=settings.runtime_told,
+        runtime=settings.reported_runtime,
         running=worker.running,
         leaving=leaving,
         sent_at=datetime.now(UTC),

@@ -87,7 +87,7 @@ def retry_forever(on: type[Exception], *, longest: float = LONGEST_PAUSE) -> Asy
 
 def grader_parameters(settings: GraderSettings) -> dict[str, str]:
     """Return the request parameters that our own server takes beyond the original's protocol."""
-    return {"pool": settings.pool, "runtime": settings.runtime_told}
+    return {"pool": settings.pool, "runtime": settings.reported_runtime}
 
 
 def hostname() -> str:

@@ -39,7 +39,7 @@ class SelfCheck:
     def reason(self) -> str:
         """The reason for which the grader must take no job now; empty if it may."""
         for part in NEEDED:
-            if self.health.is_away(part):
+            if self.health.is_unavailable(part):
                 return f"{part}: {self.health.reason(part)}"
         if asyncio.get_running_loop().time() < self._until:
             return f"{len(self._failed)} jobs in a row met infrastructure errors, the last one: {self._last}"
@@ -62,7 +62,7 @@ class SelfCheck:
                 self._pauses = min(self._pauses + 1, 10)
                 self._until = asyncio.get_running_loop().time() + seconds
                 log.error("taking no jobs for a while", seconds=seconds, jobs=len(self._failed), last=self._last)
-            await self.health.ask(NEEDED)
+            await self.health.check_parts(NEEDED)
 
 
 async def check_disk(directory: Path, *, needed: float) -> None:

@@ -65,7 +65,7 @@ def route(
             return failed(request, 405, {"Allow": ", ".join([*handlers, "OPTIONS"])})
         if not path.startswith("/api/"):
             return await handler(request, deps)
-        if deps.health.is_away("store"):
+        if deps.health.is_unavailable("store"):
             return failed(request, 503, {"Retry-After": RETRY_AFTER})  # at once, not after the store's timeout
         if hasattr(handler, _KEY):
             return await handler(request, deps)

@@ -87,18 +87,18 @@ async def test_what_a_job_needs_has_to_be_there(part: str) -> None:
     needed = Part()
     subject = self_check(**{part: needed})
     needed.problem = "it is gone"
-    await subject.health.look()
+    await subject.health.check()
     assert subject.reason == f"{part}: it is gone"
 
     needed.problem = ""
-    await subject.health.look()
+    await subject.health.check()
     assert subject.reason == ""
 
 
 async def test_one_job_at_most_finds_out_that_the_engine_has_gone() -> None:
     engine = Part()
     subject = self_check(engine=engine)
-    await subject.health.look()
+    await subject.health.check()
     engine.problem = "it is gone"
 
     await note(subject, FINE, MISCONFIGURED)
@@ -111,7 +111,7 @@ async def test_without_the_broker_there_is_nothing_to_refuse() -> None:
     broker = Part()
     broker.problem = "away"
     subject = self_check(broker=broker)
-    await subject.health.look()
+    await subject.health.check()
 
     assert subject.reason == ""
 
