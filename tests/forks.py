@@ -69,8 +69,19 @@ class ForkServer:
         with theirs:
             descriptors = [stdout.fileno(), stderr.fileno(), theirs.fileno()]
             socket.send_fds(self.control, [json.dumps(request).encode()], descriptors)
-        reader, writer = await asyncio.open_unix_connection(sock=ours)
-        return Forked(await _number(reader), asyncio.create_task(_end(reader, writer)))
+        started = asyncio.create_task(_started(ours))
+        try:
+            return await asyncio.shield(started)
+        except asyncio.CancelledError:  # as asyncio does with a process of its own: nothing runs unattended
+            forked = await started
+            forked.send_signal(signal.SIGKILL)
+            await forked.wait()
+            raise
+
+
+async def _started(reply: socket.socket) -> Forked:
+    reader, writer = await asyncio.open_unix_connection(sock=reply)
+    return Forked(await _number(reader), asyncio.create_task(_end(reader, writer)))
 
 
 async def _number(reader: asyncio.StreamReader) -> int:

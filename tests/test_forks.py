@@ -3,6 +3,7 @@
 A test of what tests start processes with.
 """
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from forks import PATH, Forked, fork_server, running
 from harness import until
@@ -124,3 +126,20 @@ def test_a_server_dies_with_its_session() -> None:
         check=True,
     )
     assert done.stdout == b"open\n"
+
+
+async def test_a_program_whose_start_is_cancelled_is_killed(start: Start) -> None:
+    assert await (await start("exit")).wait() == 3
+    before = _descendants()
+    starting = asyncio.create_task(start("wait"))
+    await asyncio.sleep(0)  # it sends its request before it waits
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+
+    assert await (await start("exit")).wait() == 3  # requests are served in order
+    assert _descendants() == before
+
+
+def _descendants() -> set[int]:
+    return {process.pid for process in psutil.Process().children(recursive=True)}
