@@ -1,5 +1,6 @@
 """The facts that follow from a stored job, ready to be published."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from broadway.domain.grader import StandingOrder
@@ -19,6 +20,11 @@ def following(moved: Moved) -> list[Fact]:
     if moved.after.is_terminal:
         return [settled(moved.after)]
     return [requeued(moved.after)] if moved.after.state is JobState.QUEUED else []
+
+
+def facts_of(moved: Mapping[str, Moved]) -> tuple[Fact, ...]:
+    """The facts that follow from moves of jobs."""
+    return tuple(fact for m in moved.values() for fact in following(m))
 
 
 def _outdated(moved: Moved) -> list[Fact]:

@@ -13,8 +13,8 @@ import structlog
 from broadway.domain.job import Job, JobState, Move, Outcome, Phase
 from broadway.domain.run import NothingToDoError, Order, OrderKind, Run, RunState, rerun_order
 from broadway.lifecycle.announce import Announcements
-from broadway.lifecycle.follow_ups import following
-from broadway.lifecycle.steps import PhaseJobs, RunSteps, Step, complete, facts_of, publish_at, rerun
+from broadway.lifecycle.follow_ups import facts_of, following
+from broadway.lifecycle.steps import PhaseJobs, RunSteps, Step, complete, publish_at, rerun
 from broadway.runtime import fault_history
 from broadway.runtime.crashpoints import Point, reach
 

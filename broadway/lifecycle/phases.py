@@ -12,9 +12,9 @@ import structlog
 from broadway.domain.job import Job, JobState, Phase
 from broadway.domain.run import PHASE_OF, Run, RunState, plan_jobs
 from broadway.lifecycle.announce import announce
-from broadway.lifecycle.follow_ups import Fact
+from broadway.lifecycle.follow_ups import Fact, facts_of
 from broadway.lifecycle.orders import carry_out
-from broadway.lifecycle.steps import PUBLISH_GRACE, PhaseJobs, RunSteps, Step, facts_of, publish_at, rerun
+from broadway.lifecycle.steps import PUBLISH_GRACE, PhaseJobs, RunSteps, Step, publish_at, rerun
 from broadway.ports import Publisher, PublishError
 from broadway.runtime import fault_history
 from broadway.runtime.crashpoints import Point, reach

@@ -1,13 +1,13 @@
 """Steps of a run: the jobs and facts that a step publishes, and the stores that steps read and write."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from broadway.domain.job import Job, Move, Moved, Phase
+from broadway.domain.job import Job, Move, Phase
 from broadway.domain.run import Order, PlannedJob, Run, RunState, plan_jobs
-from broadway.lifecycle.follow_ups import Fact, following
+from broadway.lifecycle.follow_ups import Fact
 from broadway.lifecycle.stores import JobMoves, JobsOfRuns, RunSummaries
 
 # The reconciler leaves a phase alone for this long while the process that began it publishes its jobs.
@@ -84,8 +84,3 @@ def publish_at(now: datetime, queued: Sequence[Job]) -> datetime | None:
 def rerun(generation: int, round_: int, now: datetime) -> Move:
     """The move that restarts a job, unless its generation has changed from ``generation``."""
     return lambda job: job.rerun(generation, round_, now)
-
-
-def facts_of(moved: Mapping[str, Moved]) -> tuple[Fact, ...]:
-    """The facts that follow from moves of jobs."""
-    return tuple(fact for m in moved.values() for fact in following(m))
