@@ -1,6 +1,6 @@
-"""An honest job beside hostile ones that comes to something else is noticed.
+"""An honest job beside hostile ones is noticed if its result is wrong.
 
-A test of what the corpus is tested with.
+This is a test of the corpus's own tools.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from broadway.grader.grading.grade import Graded
 
 @dataclass
 class Machine:
-    """A bench whose jobs end when they may."""
+    """A bench whose jobs end when they are allowed to."""
 
     answer: str = "42"
     begun: int = 0
@@ -38,7 +38,7 @@ def neighbour(machine: Machine) -> Neighbour:
     return Neighbour(cast("Bench", machine))
 
 
-async def test_an_honest_job_that_comes_to_something_else_is_noticed() -> None:
+async def test_a_wrong_result_of_an_honest_job_is_noticed() -> None:
     machine = Machine(answer="41")
     subject = neighbour(machine)
     with subject.beside("a/thief"):
