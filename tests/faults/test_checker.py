@@ -193,7 +193,7 @@ def one_job_twice_at_a_time(story: Story) -> None:
     story.entries += execution(ONE, "e6", 2.1, 2.2)[:2]
 
 
-def one_job_twice_in_two_lives(story: Story) -> None:
+def one_job_twice_in_two_processes(story: Story) -> None:
     story.entries += [replace(entry, pid=2) for entry in execution(ONE, "e6", 2.1, 2.2)[:2]]
 
 
@@ -251,7 +251,7 @@ BAD = {
     post_processed_in_no_round: "post-processed 2 times in 1 rounds",
     too_many_at_a_time: "3 jobs at a time, with 2 slots",
     one_job_twice_at_a_time: "ran job job1 twice at the same time",
-    one_job_twice_in_two_lives: "ran job job1 twice at the same time",
+    one_job_twice_in_two_processes: "ran job job1 twice at the same time",
     outcome_without_an_execution: "which nobody ran",
     too_many_attempts: "4 attempts, 3 are allowed",
     left_in_the_spool: "is left",
