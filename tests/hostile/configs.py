@@ -1,6 +1,6 @@
 """Configs that no course may register: a directory per case, with the config and the expected answer.
 
-In ``case.toml``, ``about`` says what the config asks for, and ``status`` and ``named`` what the answer must contain.
+In ``case.toml``, ``about`` describes the request, and ``status`` and ``named`` are the status and a text of the answer.
 ``course`` and ``assignment`` are the names under which the config is registered, in cases where the names are odd.
 """
 

@@ -1,12 +1,12 @@
 """The corpus: a directory per case, with the submission and, in ``case.toml``, the expected result.
 
-``about`` says what the submission tries, ``outcome`` which outcomes are correct (with ``runsc = true`` on gVisor too,
-where ``outcome_runsc`` adds others; ``outcome_busy`` adds those of a busy machine), ``reason`` and ``log`` what these
-must contain, and ``score`` the expected score. ``pipeline`` is *stage* (the submission in an untrusted stage, the
-default), *judged* (and a trusted stage after it), *class* (and one before it, as in the docs), *copied* (and a judge
-that copies a results file from it), *quoted* (and a judge that copies a comment from it, between quotes) or *planted*
-(a stage of the standard profile that plants a results file). ``$CANARY`` is the path of a file of the host. A script
-exits with 66 if its attack succeeds.
+``about`` describes the attack, ``outcome`` lists the correct outcomes (with ``runsc = true`` on gVisor too, where
+``outcome_runsc`` adds others; ``outcome_busy`` adds those of a busy machine), ``reason`` and ``log`` are texts that
+these must contain, and ``score`` is the expected score. ``pipeline`` is *stage* (the submission in an untrusted stage,
+the default), *judged* (and a trusted stage after it), *class* (and one before it, as in the docs), *copied* (and a
+judge that copies a results file from it), *quoted* (and a judge that copies a comment from it, between quotes) or
+*planted* (a stage of the standard profile that plants a results file). ``$CANARY`` is the path of a file of the host. A
+script exits with 66 if its attack succeeds.
 """
 
 import tomllib

@@ -130,11 +130,11 @@ ACCEPTED: dict[tuple[str, str], str] = {
     ("privileged", "5.21"): _ASKED,
     ("privileged", "5.25"): _ASKED,
 }
-OF_THE_HOST = {"5.1", "5.2"}  # every container passes where the host has neither
+OF_THE_HOST = {"5.1", "5.2"}  # every container passes on a host that has neither
 
 
-def _has(account: Account, what: str) -> bool:
-    return f"name={what}" in (account["Engine"]["SecurityOptions"] or [])
+def _has(account: Account, feature: str) -> bool:
+    return f"name={feature}" in (account["Engine"]["SecurityOptions"] or [])
 
 
 def _is_confined(account: Account) -> bool:

@@ -1,4 +1,4 @@
-"""A class whose every other submission is hostile: all get correct outcomes. `make bench` measures the time."""
+"""A class whose every other submission is hostile: all get the correct outcomes. `make bench` measures the time."""
 
 import json
 import sys

@@ -60,20 +60,20 @@ def test_the_corpus_is_large_enough() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 async def test_a_case_harms_no_other_job_on_runc(case: Case, runc: Neighbour, canary: Canary) -> None:
-    await _leaves_others_alone(case, runc, canary, case.outcome)
+    await _harms_no_other_job(case, runc, canary, case.outcome)
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 async def test_a_case_harms_no_other_job_on_oci(case: Case, oci: Neighbour, canary: Canary) -> None:
-    await _leaves_others_alone(case, oci, canary, case.outcome)
+    await _harms_no_other_job(case, oci, canary, case.outcome)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.runsc], ids=lambda case: case.name)
 async def test_a_case_harms_no_other_job_on_runsc(case: Case, runsc: Neighbour, canary: Canary) -> None:
-    await _leaves_others_alone(case, runsc, canary, [*case.outcome, *case.outcome_runsc])
+    await _harms_no_other_job(case, runsc, canary, [*case.outcome, *case.outcome_runsc])
 
 
-async def _leaves_others_alone(case: Case, neighbour: Neighbour, canary: Canary, outcomes: Sequence[Outcome]) -> None:
+async def _harms_no_other_job(case: Case, neighbour: Neighbour, canary: Canary, outcomes: Sequence[Outcome]) -> None:
     bench = neighbour.bench
     stages, before = case.stages(HOSTILE, canary.path), bench.engine_seconds()
     with neighbour.beside(case.name):

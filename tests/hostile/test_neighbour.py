@@ -1,7 +1,4 @@
-"""An honest job beside hostile ones is noticed if its result is wrong.
-
-This is a test of the corpus's own tools.
-"""
+"""A wrong result of an honest job beside hostile ones is noticed: a test of the corpus's own tools."""
 
 import asyncio
 from dataclasses import dataclass, field

@@ -52,8 +52,10 @@ class Place:
     secrets: Mapping[str, str]
     outputs: dict[str, list[str]] = field(default_factory=dict)  # by kind of output
 
-    def note(self, where: str, what: Any) -> None:
-        self.outputs.setdefault(where, []).append(what if isinstance(what, str) else json.dumps(what, default=repr))
+    def note(self, where: str, content: Any) -> None:
+        self.outputs.setdefault(where, []).append(
+            content if isinstance(content, str) else json.dumps(content, default=repr)
+        )
 
     @property
     def client(self) -> Client:
