@@ -318,7 +318,7 @@ class TestProfile:
         run = await engine(sh("mknod /job/null c 1 3"))
         assert run.exit_code != 0
 
-    async def test_root_in_the_container_can_do_what_course_images_do(self, engine: Run) -> None:
+    async def test_root_in_the_container_can_change_owners_and_modes(self, engine: Run) -> None:
         script = "touch /job/f; chown 1000:1000 /job/f; chmod 700 /job/f; echo x > /job/f; stat -c %u /job/f"
         assert texts(await engine(sh(script))) == ["1000"]
 

@@ -114,8 +114,8 @@ async def test_an_announced_stage_that_does_not_run_is_dismissed(run: Run, endin
 
 
 async def test_results_of_stages_before_a_fault_are_kept(run: Run) -> None:
-    says: dict[str, Any] = {"entrypoint": ["print", "so far"]}
-    graded = await run(FakeContainers(), trusted(**says), trusted(), trusted(**BREAKS), trusted())
+    prints: dict[str, Any] = {"entrypoint": ["print", "so far"]}
+    graded = await run(FakeContainers(), trusted(**prints), trusted(), trusted(**BREAKS), trusted())
 
     assert graded.outcome is Outcome.INFRASTRUCTURE_ERROR
     assert [(result.success, result.state is not None) for result in graded.results] == [
@@ -211,7 +211,7 @@ async def test_a_judge_can_read_the_files_of_an_untrusted_stage(run: Run) -> Non
     }
 
 
-async def test_a_host_that_cannot_read_a_stages_files_is_an_infrastructure_error(
+async def test_a_failed_check_of_a_stages_files_is_an_infrastructure_error(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "find").write_text("#!/bin/sh\necho \"find: '$2': broken\" >&2\nexit 1\n")
