@@ -1,4 +1,4 @@
-"""The control plane and graders as processes, as operators start them, on a real container engine."""
+"""The control plane and graders as processes, as operators start them, with a real container engine."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ class Host:
         await self.running.start(name, sys.executable, *command, without="BROADWAY_AMQP_URL")
 
     def containers(self) -> list[dict[str, Any]]:
-        """Broadway's containers, whatever their state."""
+        """Return Broadway's containers in any state."""
         found: list[dict[str, Any]] = self.engine.containers(all=True, filters={"label": "io.broadway.grader"})
         return found
 
@@ -56,7 +56,7 @@ async def host(
             yield Host(running, client, f"http://localhost:{port}", busybox_image, api)
 
 
-async def test_a_pool_whose_graders_have_a_runtime_of_their_own(host: Host) -> None:
+async def test_a_grader_with_its_own_runtime_runs_jobs_in_it(host: Host) -> None:
     await host.grader("sandboxed", "--runtime", "runsc")
     await host.client.register("cs241", "mp1", students=[host.shell("dmesg; cat /proc/version", timeout=30)])
 
@@ -103,8 +103,8 @@ async def test_a_class_is_graded_in_containers(host: Host) -> None:
 BURN = "i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done; echo burnt; echo aside >&2"
 
 
-async def test_the_truth_about_every_stage(host: Host) -> None:
-    """Every field of every stage: of one that succeeds, one that is killed, and one that does not run."""
+async def test_a_job_has_the_facts_of_every_stage(host: Host) -> None:
+    """Check every field of a stage that succeeds, one that is killed, and one that does not run."""
     await host.grader("host1")
     stages = [
         host.shell(BURN),
@@ -148,7 +148,7 @@ async def test_the_truth_about_every_stage(host: Host) -> None:
     assert all(each.keys() == {"cpu_seconds", "peak_memory", "wall_seconds", "output_bytes"} for each in usages)
 
 
-async def test_what_ran_before_a_fault_is_told(host: Host) -> None:
+async def test_stages_before_a_fault_are_reported(host: Host) -> None:
     await host.grader("host1")
     await host.client.register("cs241", "mp1", students=[host.shell(BURN), host.shell("", entrypoint=["/no/program"])])
     run = await host.client.finished("cs241", await host.client.submit("cs241", "mp1", students=1))
@@ -187,7 +187,7 @@ async def test_a_killed_grader_leaves_neither_a_job_nor_a_container(
     await until(lambda: [entry for life in jobs.iterdir() for entry in life.iterdir()] == [])
 
 
-async def test_hostile_submissions_harm_nobody_else(host: Host) -> None:
+async def test_hostile_submissions_harm_no_other_job(host: Host) -> None:
     await host.grader("host1", "--output-limit", "1000000", "--pids-limit", "64")
     by_student = """
         case $STUDENT_ID in
@@ -213,7 +213,7 @@ async def test_hostile_submissions_harm_nobody_else(host: Host) -> None:
 
 @contextlib.asynccontextmanager
 async def empty_registry() -> AsyncIterator[str]:
-    """A registry without images; its address."""
+    """Serve a registry without images; yield its address."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError):
@@ -233,7 +233,9 @@ async def empty_registry() -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize("is_away", [False, True])
-async def test_a_missing_image_is_named_and_tried_again_only_if_its_registry_is_away(host: Host, is_away: bool) -> None:
+async def test_a_missing_image_is_named_and_retried_only_if_its_registry_is_unavailable(
+    host: Host, is_away: bool
+) -> None:
     await host.grader("host1")
     async with empty_registry() as address:
         image = f"{'localhost:1' if is_away else address}/no-such-image:1"
@@ -247,7 +249,7 @@ async def test_a_missing_image_is_named_and_tried_again_only_if_its_registry_is_
 
 
 @pytest.mark.parametrize("entrypoint", ["no-such-program", "/etc"])
-async def test_an_entrypoint_that_is_not_there_is_named_and_not_tried_again(host: Host, entrypoint: str) -> None:
+async def test_a_missing_entrypoint_is_named_and_not_retried(host: Host, entrypoint: str) -> None:
     await host.grader("host1")
     await host.client.register("cs241", "mp1", students=[host.shell("", entrypoint=[entrypoint])])
 
@@ -258,7 +260,7 @@ async def test_an_entrypoint_that_is_not_there_is_named_and_not_tried_again(host
     assert entrypoint in job["reason"]
 
 
-async def test_a_wrong_cluster_token_is_said(host: Host) -> None:
+async def test_a_wrong_cluster_token_is_reported(host: Host) -> None:
     command = ("-m", "broadway.grader", "wrong-token", "host1", "--api-host", host.api_host)
     await host.running.start("stranger", sys.executable, *command, without="BROADWAY_AMQP_URL")
 

@@ -1,6 +1,6 @@
-"""Faults at random, by a seed: which, to whom and for how long. When they strike follows the jobs that are done.
+"""Random faults from a seed: kind, victim and duration. Their times follow the number of finished jobs.
 
-What strikes nobody, since its victim is away just then, is tried again, and is no fault until it has struck.
+A fault whose victim is not running at that moment is tried again, and counts only once it has struck.
 """
 
 import math
@@ -19,19 +19,19 @@ KINDS = ("ingest", "dispatcher", "results", "grader")
 
 @dataclass
 class Chaos:
-    """A plan of faults, and what has been done of it."""
+    """A plan of faults, and a count of the faults inflicted."""
 
     world: World
     seed: int
     done: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self.random = Random(self.seed)  # noqa: S311 - to be the same again
+        self.random = Random(self.seed)  # noqa: S311 - must be repeatable
 
     def plan(self, faults: int) -> list[str]:
-        """Names of at least so many faults: every kind of the list below in its share, in random order.
+        """Return the names of at least ``faults`` faults, each kind in proportion to its share, in random order.
 
-        If there are to be fewer than kinds, they are of so many kinds at random.
+        If ``faults`` is smaller than the number of kinds, return that many kinds at random.
         """
         shares = {
             **{f"kill {kind}": 14 for kind in KINDS},
@@ -56,7 +56,7 @@ class Chaos:
         return planned
 
     async def inflict(self, faults: int, *, jobs: int) -> None:
-        """Spread faults over the time in which ``jobs`` get their outcomes."""
+        """Spread faults over the time in which ``jobs`` jobs get their outcomes."""
         planned = self.plan(faults)
         for number, name in enumerate(planned):
             target = jobs * number // (len(planned) + 1)
@@ -65,7 +65,7 @@ class Chaos:
             self.done[name] += 1
 
     async def _strike(self, name: str) -> bool:
-        """Whether there was somebody to be struck."""
+        """Inflict a fault; return False if it had no victim."""
         strikes: dict[str, Callable[[], Awaitable[object]]] = {
             **{f"kill {kind}": lambda kind=kind: self._signal(kind, signal.SIGKILL) for kind in KINDS},
             "stop a grader": lambda: self._signal("grader", signal.SIGTERM),
@@ -81,14 +81,14 @@ class Chaos:
             "freeze the broker": lambda: self.world.rabbit.server.freeze(self.random.uniform(1, 6)),
             "freeze the store": lambda: self.world.store.freeze(self.random.uniform(1, 6)),
         }
-        # Parts of the world that come back by themselves cannot be missed, and say nothing.
+        # The other faults always have a victim, and return None.
         return await strikes[name]() not in (False, 0)
 
     async def _signal(self, kind: str, number: signal.Signals) -> bool:
         return self.random.choice(self.world.of(kind)).send(number)
 
     async def _freeze(self, kind: str) -> bool:
-        """For longer than the broker's or the reconciler's patience, or for less."""
+        """Freeze a process, for a time that may be longer or shorter than the broker and the reconciler wait."""
         return await self.random.choice(self.world.of(kind)).freeze(self.random.uniform(1, 5))
 
     async def _purge(self) -> bool:
@@ -98,12 +98,12 @@ class Chaos:
         return await self._at_a_queue(self.world.rabbit.delete)
 
     async def _at_a_queue(self, strike: Callable[[str], Awaitable[None]]) -> bool:
-        """Any that is shared; losing what is in it must cost some work again at most."""
+        """Strike a random shared queue. The loss of its messages may cost only repeated work."""
         try:
             queues = sorted(await self.world.rabbit.queues())
             shared = ("broadway.course.", "broadway.ready.", "broadway.results", "broadway.dispatcher")
-            wanted = [name for name in queues if name.startswith(shared)]
-            await strike(self.random.choice(wanted))
+            candidates = [name for name in queues if name.startswith(shared)]
+            await strike(self.random.choice(candidates))
         except (httpx2.HTTPError, IndexError):
             return False
         return True

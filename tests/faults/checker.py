@@ -1,6 +1,7 @@
-"""Looks at a history afterwards, and says what in it must never happen. Knows nothing of how Broadway works.
+"""Finds violations of the promises in a history, after the fact and without knowledge of Broadway's code.
 
-The history is what every process noted while it ran; the final state is what the store holds when all is quiet.
+The history has the entries that all processes wrote while they ran; the final state is the content of the store after
+all work has ended.
 """
 
 import json
@@ -13,8 +14,8 @@ from typing import Any
 
 OVER = ("grading run is complete", "grading run failed")
 PRE_JOB, STUDENT_JOB, POST_JOB = "pre processing job", "student grading job", "post processing job"
-VERDICTS = ("succeeded", "failed", "timed_out", "out_of_memory", "output_limit")  # what a container has done
-SKEW = 0.05  # seconds between an effect and the line that tells of it
+VERDICTS = ("succeeded", "failed", "timed_out", "out_of_memory", "output_limit")  # outcomes that a container caused
+SKEW = 0.05  # seconds between an effect and its line in the history
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Final:
-    """What is left at the end; runs and jobs as the store has them.
+    """The state at the end, with runs and jobs as the store has them.
 
-    ``expected`` has each job's only right outcome, by its stages, ``cancelled`` the jobs whose end was asked for, and
-    ``earlier`` the outcomes and executions that the store has had before, by job and generation. ``queues``: messages.
+    ``expected`` has the only correct outcome of each job, which follows from its stages; ``cancelled`` the jobs with a
+    requested cancellation; ``earlier`` the outcomes and executions that the store had before, by job and generation;
+    ``queues`` the number of messages in each queue.
     """
 
     runs: Sequence[dict[str, Any]]
@@ -71,13 +73,13 @@ class _Case:
 
 
 def read(path: Path) -> list[Entry]:
-    """A history, in the order of time."""
+    """Return the entries of a history, ordered by time."""
     lines = path.read_text().splitlines() if path.exists() else []
     return sorted((Entry(**json.loads(line)) for line in lines), key=lambda entry: entry.at)
 
 
 def check(entries: Sequence[Entry], final: Final, *, slots: int, max_attempts: int) -> list[str]:
-    """Every violation, as a sentence; none is what is wanted. ``slots``: of each grader."""
+    """Return a sentence for each violation. ``slots`` is the number of slots of each grader."""
     case = _Case(
         entries,
         final,
@@ -104,12 +106,12 @@ def _every_submission_has_its_outcomes(case: _Case) -> Iterator[str]:
             yield f"job {job_id}: has no outcome, it is {job['state']}"
 
 
-def _is_students(job: dict[str, Any], run: str) -> bool:
+def _is_student_job(job: dict[str, Any], run: str) -> bool:
     return bool(job["grading_run_id"] == run and job["type"] == STUDENT_JOB)
 
 
 def _every_run_ends_as_its_jobs_did(case: _Case) -> Iterator[str]:
-    """Complete, with all jobs of all phases; only a broken pre- or post-processing may fail it."""
+    """Require that a run is complete with all jobs of all phases, unless its pre- or post-processing failed."""
     of_run: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for job in case.final.jobs:
         of_run[job["grading_run_id"]].append(job)
@@ -117,7 +119,7 @@ def _every_run_ends_as_its_jobs_did(case: _Case) -> Iterator[str]:
         if run["state"] not in OVER:
             yield f"run {run_id}: hangs as {run['state']!r}"
             continue
-        failed = {job["type"] for job in of_run[run_id] if not _is_students(job, run_id) and not job.get("success")}
+        failed = {job["type"] for job in of_run[run_id] if not _is_student_job(job, run_id) and not job.get("success")}
         if (run["state"] == OVER[1]) != bool(failed):
             yield f"run {run_id}: {run['state']}, though {sorted(failed) or 'nothing'} has failed"
         present = Counter(job["type"] for job in of_run[run_id])
@@ -127,7 +129,7 @@ def _every_run_ends_as_its_jobs_did(case: _Case) -> Iterator[str]:
 
 
 def _planned(run: dict[str, Any]) -> dict[str, int]:
-    """How many jobs of each kind a run has to have."""
+    """Return the number of jobs of each kind that a run must have."""
     config = run["config"]
     return {
         PRE_JOB: int(bool(config.get("pre_processing_pipeline"))),
@@ -136,8 +138,8 @@ def _planned(run: dict[str, Any]) -> dict[str, int]:
     }
 
 
-def _every_outcome_is_the_right_one(case: _Case) -> Iterator[str]:
-    """The infrastructure may only be blamed by a job that has used all its attempts up."""
+def _every_outcome_is_correct(case: _Case) -> Iterator[str]:
+    """Allow an infrastructure error only for a job that has used all its attempts."""
     for job_id, expected in case.final.expected.items():
         job = case.jobs[job_id]
         outcome = job.get("outcome")
@@ -147,8 +149,8 @@ def _every_outcome_is_the_right_one(case: _Case) -> Iterator[str]:
             yield f"job {job_id}: {outcome} after {len(_counted(job))} attempts, where {expected} is right"
 
 
-def _the_store_agrees_with_itself(case: _Case) -> Iterator[str]:
-    """One attempt of a generation has come to a verdict, and that is the job's; whoever was told of it, and who not."""
+def _the_store_is_consistent(case: _Case) -> Iterator[str]:
+    """Require at most one verdict per generation, equal to the job's outcome, whether or not it was reported."""
     for job_id, job in case.jobs.items():
         verdicts: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for attempt in job.get("attempts") or []:
@@ -158,12 +160,12 @@ def _the_store_agrees_with_itself(case: _Case) -> Iterator[str]:
             if len(attempts) > 1:
                 yield f"job {job_id}: {len(attempts)} attempts of generation {generation} have a verdict"
         last = verdicts[job.get("generation", 1)]
-        told = [(attempt["outcome"], attempt["execution_id"]) for attempt in last]
-        if job.get("outcome") in VERDICTS and (job["outcome"], job["execution_id"]) not in told:
+        recorded = [(attempt["outcome"], attempt["execution_id"]) for attempt in last]
+        if job.get("outcome") in VERDICTS and (job["outcome"], job["execution_id"]) not in recorded:
             yield f"job {job_id}: {job['outcome']} by execution {job['execution_id']}, of which no attempt tells"
 
 
-def _what_was_stored_stays(case: _Case) -> Iterator[str]:
+def _stored_outcomes_stay(case: _Case) -> Iterator[str]:
     for (job_id, generation), earlier in case.final.earlier.items():
         job = case.jobs.get(job_id)
         if job is None:
@@ -180,7 +182,7 @@ def _an_outcome_never_changes(case: _Case) -> Iterator[str]:
             yield f"job {entry.job}: two outcomes in generation {entry.generation}: {first.outcome}, {entry.outcome}"
 
 
-def _what_is_stored_was_accepted(case: _Case) -> Iterator[str]:
+def _stored_outcomes_were_accepted(case: _Case) -> Iterator[str]:
     accepted = {(entry.job, entry.generation): entry for entry in case.of("outcome")}
     for job_id, job in case.jobs.items():
         entry = accepted.get((job_id, job.get("generation", 1)))
@@ -213,7 +215,7 @@ def _phases_follow_each_other(case: _Case) -> Iterator[str]:
 
 
 def _began_too_early(case: _Case, run: str, begun: float) -> Iterator[str]:
-    students = {job_id for job_id, job in case.jobs.items() if _is_students(job, run)}
+    students = {job_id for job_id, job in case.jobs.items() if _is_student_job(job, run)}
     first = {entry.job: entry.at for entry in reversed(case.of("outcome")) if entry.job in students}
     late = [job_id for job_id, at in first.items() if at > begun + SKEW]
     if late:
@@ -235,7 +237,10 @@ def _post_processing_runs_once(case: _Case) -> Iterator[str]:
 
 
 def _executions(case: _Case) -> dict[str, tuple[Entry, float]]:
-    """Each with its end; one whose grader was killed ends with whatever the next life of that grader begins."""
+    """Return each execution with its end.
+
+    An execution without an end, whose grader was killed, ends at the first execution of the grader's next process.
+    """
     ends = {entry.execution: entry.at for entry in case.of("execution-ended")}
     next_life: dict[str, list[Entry]] = defaultdict(list)
     for entry in case.of("execution"):
@@ -263,7 +268,7 @@ def _no_grader_runs_more_than_its_slots(case: _Case) -> Iterator[str]:
 
 
 def _no_grader_runs_a_job_twice_at_a_time(case: _Case) -> Iterator[str]:
-    """Whichever of its lives began them."""
+    """Compare the executions of all processes that a grader has had."""
     by_job: dict[tuple[str, str, int], list[tuple[float, float]]] = defaultdict(list)
     for entry, end in _executions(case).values():
         by_job[entry.grader, entry.job, entry.generation].append((entry.at, end))
@@ -296,7 +301,7 @@ def _attempts_are_limited(case: _Case) -> Iterator[str]:
 
 
 def _counted(job: dict[str, Any]) -> list[dict[str, Any]]:
-    """The attempts of a job's generation that count against the limit."""
+    """Return the attempts of a job's generation that count against the limit."""
     generation = job.get("generation", 1)
     return [a for a in job.get("attempts") or [] if not a["released"] and a.get("generation", 1) == generation]
 
@@ -304,11 +309,11 @@ def _counted(job: dict[str, Any]) -> list[dict[str, Any]]:
 _RULES = (
     _every_submission_has_its_outcomes,
     _every_run_ends_as_its_jobs_did,
-    _every_outcome_is_the_right_one,
-    _the_store_agrees_with_itself,
-    _what_was_stored_stays,
+    _every_outcome_is_correct,
+    _the_store_is_consistent,
+    _stored_outcomes_stay,
     _an_outcome_never_changes,
-    _what_is_stored_was_accepted,
+    _stored_outcomes_were_accepted,
     _no_outcome_of_an_earlier_generation,
     _phases_follow_each_other,
     _post_processing_runs_once,

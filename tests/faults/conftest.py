@@ -1,4 +1,4 @@
-"""The report of a whole session of the fault suite."""
+"""The report of a session of the fault suite."""
 
 from collections.abc import Iterator
 

@@ -1,7 +1,7 @@
-"""What lies between a client and a server: a load balancer as operators have one, and lines that break.
+"""Proxies between a client and a server: a load balancer, and links that can be broken.
 
-The balancer leads every connection to a node that takes it. A link has one server, and is cut, blocked, slowed down
-and half closed; a way is a socket in the file system, which is cut when it ends.
+The balancer forwards each connection to a node that accepts it. A link leads to one server; it can be cut, blocked,
+slowed down and half-closed. A way is a socket in the file system, which cuts its connections when it ends.
 """
 
 import asyncio
@@ -13,25 +13,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-RESET = struct.pack("ii", 1, 0)  # SO_LINGER: whoever closes sends a reset and nothing else
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends only a reset
 
 
 @dataclass
 class Link:
-    """The line to one server. Each fault returns how many connections it has struck."""
+    """A link to one server. Each fault returns the number of connections that it struck."""
 
     host: str
     server_port: int
     port: int = 0
-    _pause: float = 0  # seconds before each piece
-    _open: set[asyncio.StreamWriter] = field(default_factory=set)  # towards clients
-    _ended: set[asyncio.StreamWriter] = field(default_factory=set)  # those of them that are told nothing more
+    _pause: float = 0  # seconds before each chunk is forwarded
+    _open: set[asyncio.StreamWriter] = field(default_factory=set)  # connections to clients
+    _ended: set[asyncio.StreamWriter] = field(
+        default_factory=set
+    )  # the half-closed ones: nothing more is sent to these clients
     _is_clear: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
     @contextlib.asynccontextmanager
     async def to(cls, host: str, server_port: int) -> AsyncIterator[Self]:
-        """A line from a port of 127.0.0.1."""
+        """Open a link on a port of 127.0.0.1."""
         link = cls(host, server_port)
         link._is_clear.set()
         async with await asyncio.start_server(link._serve, "127.0.0.1", 0) as server:
@@ -41,7 +43,7 @@ class Link:
             link.cut()
 
     def cut(self) -> int:
-        """Every connection is reset, and new ones are taken."""
+        """Reset every connection. New connections are accepted."""
         struck = len(self._open)
         for writer in self._open:
             if end := writer.get_extra_info("socket"):  # it may be closing already
@@ -50,7 +52,7 @@ class Link:
         return struck
 
     async def blackhole(self, seconds: float) -> int:
-        """Nothing arrives on either side, and neither is told."""
+        """Hold back all data in both directions for a time, without an error on either side."""
         struck = len(self._open)
         self._is_clear.clear()
         await asyncio.sleep(seconds)
@@ -58,7 +60,7 @@ class Link:
         return struck
 
     async def slow_down(self, seconds: float, pause: float) -> int:
-        """Every piece arrives so many seconds later."""
+        """Delay every chunk by ``pause`` seconds, for a time."""
         struck = len(self._open)
         self._pause = pause
         await asyncio.sleep(seconds)
@@ -66,7 +68,7 @@ class Link:
         return struck
 
     def half_close(self) -> int:
-        """Clients are told that the server has nothing more to say; what they say arrives."""
+        """Close the direction to the clients. Data from the clients still arrives."""
         halved = self._open - self._ended
         for writer in halved:
             self._ended.add(writer)
@@ -91,17 +93,17 @@ class Link:
 
     async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
-            while piece := await reader.read(65536):
+            while chunk := await reader.read(65536):
                 await self._is_clear.wait()
                 await asyncio.sleep(self._pause)
                 if writer not in self._ended:
-                    writer.write(piece)
+                    writer.write(chunk)
                     await writer.drain()
 
 
 @contextlib.asynccontextmanager
 async def balancer(targets: Sequence[tuple[str, int]]) -> AsyncIterator[int]:
-    """Yield the port of 127.0.0.1 at which every connection goes to one of the targets that takes it."""
+    """Yield a port of 127.0.0.1 whose connections go, in turn, to the targets that accept them."""
     turn = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -122,7 +124,7 @@ async def balancer(targets: Sequence[tuple[str, int]]) -> AsyncIterator[int]:
 
 @contextlib.asynccontextmanager
 async def way(target: Path, path: Path) -> AsyncIterator[None]:
-    """A socket at ``path`` that leads to another one for as long as the context lasts; what is open then is cut."""
+    """Serve a socket at ``path`` that leads to ``target``, and cut its open connections when the context ends."""
     connections: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -152,7 +154,7 @@ async def way(target: Path, path: Path) -> AsyncIterator[None]:
 
 
 async def _both(*ways: Coroutine[Any, Any, None], ends: Sequence[asyncio.StreamWriter]) -> None:
-    """Until either way ends; then both do."""
+    """Run both directions until either ends, then end the other."""
     tasks = [asyncio.create_task(way) for way in ways]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -166,6 +168,6 @@ async def _both(*ways: Coroutine[Any, Any, None], ends: Sequence[asyncio.StreamW
 
 async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with contextlib.suppress(ConnectionError):
-        while piece := await reader.read(65536):
-            writer.write(piece)
+        while chunk := await reader.read(65536):
+            writer.write(chunk)
             await writer.drain()

@@ -1,4 +1,4 @@
-"""What the fault suite has injected and seen, as ``docs/reliability.md`` shows it."""
+"""The faults that the suite injected and their effects, as ``docs/reliability.md`` shows them."""
 
 import re
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 @dataclass
 class Report:
-    """Rows of one session, by test."""
+    """The rows of one session, by test."""
 
     rows: dict[str, str] = field(default_factory=dict)
 
     def row(self, key: str, injected: str, seen: str, lost: str) -> None:
-        """One line of the table."""
+        """Add a row to the table."""
         self.rows[key] = f"| {injected} | {seen} | {lost} |"
 
     def chaos(
@@ -40,7 +40,7 @@ class Report:
         )
 
     def write(self, path: Path) -> None:
-        """Put the rows into the document's table, in place of earlier ones of the same faults."""
+        """Write the rows into the document's table, where they replace earlier rows of the same faults."""
         text = path.read_text()
         before = re.search(f"{BEGIN}(.*){END}", text, re.DOTALL)
         lines = (before.group(1) if before else "").splitlines()

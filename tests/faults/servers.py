@@ -1,4 +1,4 @@
-"""A broker and a store of one's own, that can be killed, and come back over the same data."""
+"""A private broker and a private store that can be killed, and that restart with the same data."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ S = TypeVar("S", bound=Service)
 
 @dataclass
 class Server(Generic[S]):
-    """Starts again whenever it has ended, until the context ends; ``between`` runs before each new start."""
+    """Restarts a service whenever it ends, until the context ends. ``between`` runs before the next start."""
 
     start: Callable[[], AbstractAsyncContextManager[S]]
     is_up: asyncio.Event = field(default_factory=asyncio.Event)
@@ -72,7 +72,7 @@ class Server(Generic[S]):
 
     @contextlib.asynccontextmanager
     async def away(self) -> AsyncIterator[asyncio.Event]:
-        """Killed when the block begins, and up again after its end, or once the event is set."""
+        """Kill the server when the block begins. Restart it after the block, or earlier once the event is set."""
         self.may_start.clear()
         self.is_up.clear()
         os.kill(self.current.pid, signal.SIGKILL)
@@ -83,7 +83,7 @@ class Server(Generic[S]):
             await self.is_up.wait()
 
     async def kill(self, *, between: Callable[[], None] | None = None) -> None:
-        """SIGKILL; returns when it is up again."""
+        """Send SIGKILL, and return once the server is up again."""
         self.between = between
         self.is_up.clear()
         os.kill(self.current.pid, signal.SIGKILL)
@@ -97,7 +97,7 @@ class Server(Generic[S]):
 
 @dataclass
 class Rabbit:
-    """The broker, with an operator's hands."""
+    """The broker, with an operator's tools."""
 
     server: Server[Broker]
     directory: Path
@@ -129,7 +129,7 @@ class Rabbit:
             return len(found)
 
     async def queues(self) -> dict[str, int]:
-        """Messages of every queue, ready and unacknowledged."""
+        """Return the number of messages in each queue, both ready and unacknowledged."""
         async with self.management() as http:
             found = (await http.get("/api/queues?disable_stats=true&enable_queue_totals=true")).raise_for_status()
             return {queue["name"]: queue.get("messages", 0) for queue in found.json()}
@@ -143,37 +143,37 @@ class Rabbit:
             (await http.delete(f"/api/queues/{self.vhost}/{queue}")).raise_for_status()
 
     async def alarm(self, seconds: float) -> None:
-        """Memory is said to be short: whoever publishes is blocked."""
+        """Raise a memory alarm for a time, which blocks publishers."""
         await self.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.00001).")
         await asyncio.sleep(seconds)
         await self.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.4).")
 
     async def disk_alarm(self, seconds: float) -> None:
-        """The disk is said to be nearly full, which blocks publishers too."""
+        """Raise a disk alarm for a time, which blocks publishers too."""
         await self.evaluate("rabbit_disk_monitor:set_disk_free_limit(1000000000000000000).")
         await asyncio.sleep(seconds)
         await self.evaluate("rabbit_disk_monitor:set_disk_free_limit(50000000).")
 
     async def evaluate(self, expression: str) -> str:
-        """Run an Erlang expression in the node."""
+        """Run an Erlang expression in the node, and return its output."""
         process, node = Path("/proc", str(self.server.current.pid)), self.server.current.node
         arguments = (process / "cmdline").read_text().split("\0")
         port = arguments[arguments.index("-erl_epmd_port") + 1]
         environment = dict(pair.split("=", 1) for pair in (process / "environ").read_text().split("\0") if "=" in pair)
         environment["RABBITMQ_CTL_ERL_ARGS"] = f"-start_epmd false -erl_epmd_port {port} -dist_listen false"
         control = next(filter(None, map(shutil.which, ("/usr/lib/rabbitmq/bin/rabbitmqctl", "rabbitmqctl"))))
-        asked = await asyncio.create_subprocess_exec(
+        evaluation = await asyncio.create_subprocess_exec(
             *(control, "-n", node, "eval", expression),
             env=environment,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        said, _ = await asked.communicate()
-        assert asked.returncode == 0, said.decode()
-        return said.decode().strip()
+        printed, _ = await evaluation.communicate()
+        assert evaluation.returncode == 0, printed.decode()
+        return printed.decode().strip()
 
     async def lose_everything(self) -> None:
-        """Killed, and all that it had on disk is gone."""
+        """Kill the broker and delete all its data on disk."""
         await self.server.kill(between=lambda: shutil.rmtree(self.directory / "data"))
 
 

@@ -18,8 +18,8 @@ MEGABYTE = 1024 * 1024
 
 
 @pytest.mark.timeout(1500)
-async def test_a_long_backlog_costs_others_nothing(tmp_path: Path, report: Report) -> None:
-    # As by default: the embedded store takes seconds for whatever looks at all jobs of such a backlog.
+async def test_a_long_backlog_does_not_delay_other_courses(tmp_path: Path, report: Report) -> None:
+    # The defaults: the embedded store takes seconds for a query over all jobs of such a backlog.
     more = ("--heartbeat-interval", "10", "--mongodb-timeout", "5")
     flags = {"dispatcher": ("--reconcile-interval", "5", "--leader-ttl", "10")}
     async with World.open(tmp_path, graders=2, slots=2, more=more, flags=flags) as world:
@@ -53,7 +53,7 @@ async def test_a_long_backlog_costs_others_nothing(tmp_path: Path, report: Repor
         f"the broker by {servers['broker']:.0f} MB, the store by {servers['store']:.0f} MB",
         "nothing",
     )
-    # A slot becomes free within a second here, and no job of the small course waits for a second one.
+    # A slot becomes free within a second, and the small course's job gets the first one.
     assert max(delays) < 2
     assert grown[worst] < 200
     assert max(servers.values()) < 1000
@@ -61,7 +61,7 @@ async def test_a_long_backlog_costs_others_nothing(tmp_path: Path, report: Repor
 
 
 async def _delay(world: World, number: int) -> float:
-    """Seconds from the submission of a small course's job to its start."""
+    """Return the seconds from the submission of a small course's job to its start."""
     begun = time.time()
     run_id = await world.submit(SMALL, "mp1", 1, key=f"small-{number}")
 
@@ -73,7 +73,7 @@ async def _delay(world: World, number: int) -> float:
 
 
 async def _watch(world: World, peaks: dict[str, int]) -> None:
-    """Keep the largest size of each process until cancelled."""
+    """Record the largest size of each process until cancelled."""
     while True:
         for name, size in sizes(world).items():
             peaks[name] = max(peaks[name], size)
@@ -81,12 +81,12 @@ async def _watch(world: World, peaks: dict[str, int]) -> None:
 
 
 def sizes(world: World) -> dict[str, int]:
-    """Bytes of memory of every process, the broker's and the store's too."""
+    """Return the memory of every process in bytes, including the broker and the store."""
     pids = {name: role.process.pid for name, role in world.roles.items() if role.process}
     pids |= {"broker": world.rabbit.server.current.pid, "store": world.store.current.pid}
     return {name: resident(pid) for name, pid in pids.items()}
 
 
 def resident(pid: int) -> int:
-    """Bytes of memory that a process has."""
+    """Return a process's resident memory in bytes."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

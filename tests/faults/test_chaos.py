@@ -1,6 +1,7 @@
-"""Many runs of many courses while everything is killed, frozen, cut off, purged and deleted at random.
+"""Many runs of many courses while processes, connections and queues fail at random.
 
-A failing seed is part of the failure and replays with ``BROADWAY_CHAOS_SEEDS``. ``make faults`` runs this whole.
+A failing seed is part of the failure's message, and can be replayed with ``BROADWAY_CHAOS_SEEDS``. ``make faults`` runs
+the full size.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ SEEDS = [int(seed) for seed in os.environ.get("BROADWAY_CHAOS_SEEDS", "1 2 3" if
 RUNS, STUDENTS, FAULTS = (20, 500, 120) if IS_WHOLE else (3, 60, 9)
 CONFIG: dict[str, Any] = {
     "pre_processing_pipeline": [stage("exit", "0")],
-    # Every tenth student fails, which has to be what is stored in the end.
+    # Every tenth student fails, and the stored outcomes must show exactly that.
     "student_pipeline": [stage("sleep", "0.02"), stage("fails-for", "STUDENT_ID", "7")],
     "post_processing_pipeline": [stage("print", "report")],
 }
@@ -28,7 +29,7 @@ CONFIG: dict[str, Any] = {
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", SEEDS)
-async def test_every_job_has_one_outcome_whatever_is_broken(seed: int, tmp_path: Path, report: Report) -> None:
+async def test_every_job_has_one_outcome_under_random_faults(seed: int, tmp_path: Path, report: Report) -> None:
     async with World.open(tmp_path, dispatchers=2, results=2, graders=4, slots=SLOTS) as world:
         chaos = Chaos(world, seed)
         for course in COURSES:
@@ -51,7 +52,7 @@ async def test_every_job_has_one_outcome_whatever_is_broken(seed: int, tmp_path:
     assert problems == [], f"seed {seed}"
     assert outcomes.total() == jobs
     assert posts == {"succeeded": RUNS}
-    # The checker has seen that who blames the infrastructure was started as often as is allowed, and killed each time.
+    # The checker has verified that each job with an infrastructure error used all its attempts.
     given_up = students.pop("infrastructure_error", 0)
     assert students.keys() == {"failed", "succeeded"}
     assert failing - given_up <= students["failed"] <= failing

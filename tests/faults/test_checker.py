@@ -1,4 +1,4 @@
-"""The checker itself: it has nothing to say of a good history, and names what is wrong in each bad one."""
+"""The checker itself: it finds no violation in a good history, and names the violation in each bad one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -32,7 +32,7 @@ def succeeded(execution: str, **more: Any) -> dict[str, Any]:
 
 @dataclass
 class Story:
-    """A run of two students and a post-processing, all of which went well."""
+    """A run with two students' jobs and a post-processing job, all of which succeeded."""
 
     runs: list[dict[str, Any]] = field(default_factory=lambda: [dict(COMPLETE)])
     jobs: dict[str, dict[str, Any]] = field(
@@ -60,8 +60,8 @@ class Story:
         ordered = sorted(self.entries, key=lambda entry: entry.at)
         return check(ordered, final, slots=2, max_attempts=3)
 
-    def change(self, wanted: Callable[[Entry], bool], **changes: Any) -> None:
-        (index,) = [number for number, entry in enumerate(self.entries) if wanted(entry)]
+    def change(self, matches: Callable[[Entry], bool], **changes: Any) -> None:
+        (index,) = [number for number, entry in enumerate(self.entries) if matches(entry)]
         self.entries[index] = replace(self.entries[index], **changes)
 
 
@@ -74,11 +74,11 @@ def execution(job: str, name: str, begin: float, end: float, *, grader: str = "g
     ]
 
 
-def test_a_good_history() -> None:
+def test_a_good_history_has_no_violations() -> None:
     assert Story().problems() == []
 
 
-def test_a_retry_and_a_rerun_are_good() -> None:
+def test_a_retry_and_a_rerun_are_no_violations() -> None:
     story = Story()
     story.jobs[ONE]["attempts"] = [attempt("e0"), attempt("e0r", released=True), succeeded("e1"), attempt("e1b")]
     story.jobs[TWO] |= {"generation": 2, "execution_id": "e4"}
@@ -122,7 +122,7 @@ def blamed_too_early(story: Story) -> None:
     story.more["expected"] = {TWO: "succeeded"}
 
 
-def cancelled_by_nobody(story: Story) -> None:
+def cancelled_without_a_request(story: Story) -> None:
     story.jobs[TWO]["outcome"] = "cancelled"
     story.more |= {"expected": {TWO: "succeeded"}, "cancelled": {ONE}}
 
@@ -131,11 +131,11 @@ def two_verdicts_in_the_store(story: Story) -> None:
     story.jobs[TWO]["attempts"].append(attempt("e2b", outcome="failed"))
 
 
-def verdict_of_no_attempt(story: Story) -> None:
+def verdict_without_an_attempt(story: Story) -> None:
     story.jobs[TWO]["attempts"] = [attempt("e2")]
 
 
-def stored_otherwise_before(story: Story) -> None:
+def stored_differently_before(story: Story) -> None:
     story.more["earlier"] = {(ONE, 1): ("cancelled", None)}
 
 
@@ -193,11 +193,11 @@ def one_job_twice_at_a_time(story: Story) -> None:
     story.entries += execution(ONE, "e6", 2.1, 2.2)[:2]
 
 
-def one_job_twice_in_two_lives(story: Story) -> None:
+def one_job_twice_in_two_processes(story: Story) -> None:
     story.entries += [replace(entry, pid=2) for entry in execution(ONE, "e6", 2.1, 2.2)[:2]]
 
 
-def outcome_of_nobody(story: Story) -> None:
+def outcome_without_an_execution(story: Story) -> None:
     story.entries = [entry for entry in story.entries if entry.execution != "e2" or entry.what == "outcome"]
 
 
@@ -234,10 +234,10 @@ BAD = {
     complete_though_its_end_failed: "is complete, though ['post processing job'] has failed",
     wrong_outcome: "succeeded after 1 attempts, where failed is right",
     blamed_too_early: "infrastructure_error after 2 attempts, where succeeded is right",
-    cancelled_by_nobody: "cancelled after 1 attempts, where succeeded is right",
+    cancelled_without_a_request: "cancelled after 1 attempts, where succeeded is right",
     two_verdicts_in_the_store: "2 attempts of generation 1 have a verdict",
-    verdict_of_no_attempt: "of which no attempt tells",
-    stored_otherwise_before: "succeeded is stored, where cancelled was before",
+    verdict_without_an_attempt: "of which no attempt tells",
+    stored_differently_before: "succeeded is stored, where cancelled was before",
     gone_from_the_store: "was stored and is gone",
     open_job: "has no outcome, it is running",
     two_outcomes: "two outcomes in generation 1",
@@ -251,8 +251,8 @@ BAD = {
     post_processed_in_no_round: "post-processed 2 times in 1 rounds",
     too_many_at_a_time: "3 jobs at a time, with 2 slots",
     one_job_twice_at_a_time: "ran job job1 twice at the same time",
-    one_job_twice_in_two_lives: "ran job job1 twice at the same time",
-    outcome_of_nobody: "which nobody ran",
+    one_job_twice_in_two_processes: "ran job job1 twice at the same time",
+    outcome_without_an_execution: "which nobody ran",
     too_many_attempts: "4 attempts, 3 are allowed",
     left_in_the_spool: "is left",
     left_on_the_disk: "is left",
@@ -263,7 +263,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("spoil", "complaint"), BAD.items(), ids=lambda value: getattr(value, "__name__", ""))
-def test_a_bad_history(spoil: Callable[[Story], None], complaint: str) -> None:
+def test_a_violation_is_reported(spoil: Callable[[Story], None], complaint: str) -> None:
     story = Story()
     spoil(story)
 
@@ -278,7 +278,7 @@ def test_a_history_is_read_in_the_order_of_time(tmp_path: Path) -> None:
     assert read(tmp_path / "none") == []
 
 
-def test_the_report_replaces_only_what_was_measured_again(tmp_path: Path) -> None:
+def test_the_report_replaces_only_rows_that_were_measured_again(tmp_path: Path) -> None:
     document = tmp_path / "reliability.md"
     document.write_text(f"before\n{BEGIN}\n{END}\nafter\n")
     first, second = Report(), Report()

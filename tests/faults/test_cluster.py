@@ -1,4 +1,4 @@
-"""A cluster of three brokers whose leader is killed again and again: no confirmed message is lost."""
+"""A cluster of three brokers whose leader is killed repeatedly: no confirmed message is lost."""
 
 import asyncio
 import contextlib
@@ -51,11 +51,11 @@ async def nodes(tmp_path: Path) -> AsyncIterator[list[Server[Broker]]]:
 
             servers.append(Server(start))
         await asyncio.gather(*(stack.enter_async_context(server.running()) for server in servers))
-        await until(lambda: _is_whole(servers[0]))
+        await until(lambda: _has_all_nodes(servers[0]))
         yield servers
 
 
-async def _is_whole(server: Server[Broker]) -> bool:
+async def _has_all_nodes(server: Server[Broker]) -> bool:
     found = await _ask(server, "/api/nodes")
     return sum(bool(node["running"]) for node in found) == len(HOSTS)
 
@@ -86,7 +86,7 @@ async def test_no_confirmed_message_is_lost(nodes: list[Server[Broker]], report:
                     (queue,) = await _ask(nodes[0], f"/api/queues/{NAME}/{QUEUE.name}")
                     leader = str(queue["leader"]).partition("@")[2]
                     await nodes[list(HOSTS).index(leader)].kill()
-                    await until(lambda: _is_whole(nodes[0]))
+                    await until(lambda: _has_all_nodes(nodes[0]))
                 await asyncio.sleep(SETTLED)
                 ended = time.monotonic()
                 is_over.set()
@@ -113,7 +113,7 @@ async def _publish(rabbit: Rabbit, publisher: int, confirmed: dict[str, float], 
 
 
 async def _receive(url: str) -> set[str]:
-    """The jobs of all messages in the queue."""
+    """Return the job ids of all messages in the queue."""
     found: set[str] = set()
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel()

@@ -1,7 +1,7 @@
-"""A crash at every named point, in every way: the run goes on to its end, and each of its jobs has one outcome.
+"""A crash at every named point, in every mode: the run still finishes, and each of its jobs has one outcome.
 
-The first process that reaches the point suffers; it comes back as a supervisor would start it. ``make faults`` tries
-every pair of point and mode, other sessions every pair in turn.
+The first process that reaches the point crashes, and restarts as under a supervisor. ``make faults`` tests every pair
+of point and mode, other sessions every twentieth pair.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from broadway.runtime.crashpoints import Point
 
 MODES = ("exit", "raise", "hang", "cancel")
 PAIRS = [(point, mode) for number, point in enumerate(Point) for mode in MODES[number % 4 :] + MODES[: number % 4]]
-WANTED = PAIRS if IS_WHOLE else PAIRS[:: 4 * 5]
+SELECTED = PAIRS if IS_WHOLE else PAIRS[:: 4 * 5]
 SLOTS = 2
 QUICK, SLOW = "quick", "slow"
 PHASES: dict[str, Any] = {
@@ -40,13 +40,13 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
 
 @pytest.fixture(scope="module")
 def cancelled() -> set[str]:
-    """The jobs whose end was asked for."""
+    """The jobs with a requested cancellation."""
     return set()
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize(("point", "mode"), WANTED, ids=str)
-async def test_a_run_survives(world: World, point: Point, mode: str, cancelled: set[str]) -> None:
+@pytest.mark.parametrize(("point", "mode"), SELECTED, ids=str)
+async def test_a_run_survives_a_crash(world: World, point: Point, mode: str, cancelled: set[str]) -> None:
     trap = world.directory / "crash"
     if point is Point.ORDER_STORED or point.value.startswith("order."):
         await rerun(world, trap, point, mode)
@@ -64,18 +64,18 @@ async def test_a_run_survives(world: World, point: Point, mode: str, cancelled: 
     await until(world.client.is_ready)
 
 
-async def test_nothing_went_wrong(world: World, cancelled: set[str], report: Report) -> None:
-    """Runs after all of them: what the whole history says."""
+async def test_the_history_has_no_violations(world: World, cancelled: set[str], report: Report) -> None:
+    """Check the whole history, after all other tests of this module."""
     await until(lambda: nothing_is_spooled(world))
     problems = await world.verdict(slots=SLOTS, cancelled=cancelled)
     outcomes = await world.outcomes()
-    points, pairs = len({point for point, _ in WANTED}), len(WANTED)
+    points, pairs = len({point for point, _ in SELECTED}), len(SELECTED)
     injected = f"a crash at {points} named points, {pairs} pairs of point and mode ({', '.join(MODES)})"
     runs = len({entry.run for entry in world.history() if entry.what == "submitted"})
     seen = f"all {runs} runs are complete, {outcomes['succeeded']} of {outcomes.total()} jobs have succeeded"
     report.row("crash points", injected, f"{seen}, the others were cancelled", f"{len(problems)} violations")
     assert problems == []
-    # Of one crash a job recovers, so that none is given up.
+    # A job recovers from one crash, so no job is given up.
     assert outcomes["succeeded"] + outcomes["cancelled"] == outcomes.total() == 5 * runs
     assert outcomes["cancelled"] <= len(cancelled)
 
@@ -109,7 +109,7 @@ async def rerun(world: World, trap: Path, point: Point, mode: str) -> None:
 
 
 async def cancel(world: World, trap: Path, point: Point, mode: str) -> str:
-    """The job that was cancelled."""
+    """Submit a run, cancel one of its students' jobs, and return the job's id."""
     course = COURSES[list(Point).index(point) % len(COURSES)]
     run_id = await submit(world, point, mode, SLOW)
     set_trap(trap, point, mode)

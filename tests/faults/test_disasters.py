@@ -1,4 +1,4 @@
-"""Whole parts are lost at once, and everything converges; how long a recovery takes."""
+"""Whole parts are lost at once, and the system converges within bounded times."""
 
 import asyncio
 import contextlib
@@ -27,10 +27,10 @@ pytestmark = pytest.mark.long
 SLOTS = 4
 COURSE = COURSES[0]
 STUDENTS = 200
-ALL_WELL = {"succeeded": STUDENTS + 2}  # with a job before the students' and one after them
+ALL_WELL = {"succeeded": STUDENTS + 2}  # with one job before the students' jobs and one after them
 RUSH, RATE = 30, 50  # seconds, submissions a second
 MIB = 1 << 20
-DISK = 320 * MIB  # more than a grader wants to have free
+DISK = 320 * MIB  # more than the free space that a grader requires
 PHASES: dict[str, Any] = {
     "pre_processing_pipeline": [stage("exit", "0")],
     "student_pipeline": [stage("sleep", "0.1")],
@@ -53,7 +53,7 @@ async def converges(world: World, run_id: str, *, within: float) -> list[str]:
 
 
 @pytest.mark.timeout(240)
-async def test_the_brokers_data_are_lost_in_the_middle_of_a_run(tmp_path: Path, report: Report) -> None:
+async def test_a_run_survives_the_loss_of_the_brokers_data(tmp_path: Path, report: Report) -> None:
     async with World.open(tmp_path, graders=2, slots=SLOTS) as world:
         run_id = await a_run(world)
         await done(world, STUDENTS // 3)
@@ -68,9 +68,9 @@ async def test_the_brokers_data_are_lost_in_the_middle_of_a_run(tmp_path: Path, 
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("seed", [1, 2, 3])
-async def test_everything_is_killed_at_once(tmp_path: Path, seed: int, report: Report) -> None:
-    """And comes back in any order, the broker and the store too: who cannot start without them tries again."""
-    random = Random(seed)  # noqa: S311 - to be the same again
+async def test_a_run_survives_a_kill_of_all_processes_at_once(tmp_path: Path, seed: int, report: Report) -> None:
+    """Restart all processes in random order, including the broker and the store; services that need those retry."""
+    random = Random(seed)  # noqa: S311 - must be repeatable
     async with World.open(tmp_path, dispatchers=2, graders=2, slots=SLOTS) as world:
         run_id = await a_run(world)
         await done(world, STUDENTS // 3)
@@ -94,7 +94,7 @@ async def test_everything_is_killed_at_once(tmp_path: Path, seed: int, report: R
 
 
 @pytest.mark.timeout(240)
-async def test_every_service_is_told_to_end_in_the_middle_of_a_run(tmp_path: Path, report: Report) -> None:
+async def test_a_run_survives_a_stop_of_every_service(tmp_path: Path, report: Report) -> None:
     async with World.open(tmp_path, dispatchers=2, graders=2, slots=SLOTS) as world:
         run_id = await a_run(world)
         for number, role in enumerate(world.roles.values(), 1):
@@ -112,14 +112,16 @@ async def test_every_service_is_told_to_end_in_the_middle_of_a_run(tmp_path: Pat
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Where all graders work, and what fills up soon."""
+    """A small disk for the work directories of all graders."""
     with small_disk_at(tmp_path / "work", size=DISK, inodes=10_000) as disk:
         yield disk
 
 
 @pytest.mark.timeout(240)
-async def test_the_graders_disk_is_full_for_a_while(tmp_path: Path, small_disk: Path, report: Report) -> None:
-    """What runs is reported though it cannot be spooled, and no more is taken until there is room."""
+async def test_graders_with_a_full_disk_report_their_outcomes_and_take_no_jobs(
+    tmp_path: Path, small_disk: Path, report: Report
+) -> None:
+    """Outcomes are reported although they cannot be spooled, and no job is taken until there is space."""
     async with World.open(tmp_path, graders=2, slots=SLOTS) as world:
         run_id = await a_run(world)
         await done(world, STUDENTS // 3)
@@ -138,7 +140,7 @@ async def test_the_graders_disk_is_full_for_a_while(tmp_path: Path, small_disk: 
 
 @contextlib.asynccontextmanager
 async def crowded(disk: Path) -> AsyncIterator[None]:
-    """Whatever room there is gets taken at once, until the block ends."""
+    """Fill the disk, and take any space that becomes free, until the block ends."""
     ballast = disk / "ballast"
 
     async def crowd() -> None:
@@ -158,14 +160,14 @@ async def crowded(disk: Path) -> AsyncIterator[None]:
 
 
 async def _paused_for(world: World, part: str) -> bool:
-    """Whether every grader tells that it takes no jobs because of a part."""
+    """Return True if every grader reports that it takes no jobs because of ``part``."""
     graders = await world.database["worker_node"].find({}, {"paused": 1}).to_list()
     return bool(graders) and all(grader["paused"].startswith(f"{part}:") for grader in graders)
 
 
 @pytest.mark.timeout(300)
-async def test_how_long_a_recovery_takes(tmp_path: Path, report: Report) -> None:
-    more = ("--heartbeat-interval", "10")  # the default, with which a lease lasts 30 s
+async def test_a_lost_graders_job_soon_starts_elsewhere(tmp_path: Path, report: Report) -> None:
+    more = ("--heartbeat-interval", "10")  # the default; a lease lasts 30 s
     async with World.open(tmp_path, graders=2, slots=1, more=more) as world:
         await world.register(COURSE, "long", {"student_pipeline": [stage("sleep", "45", timeout=100)]})
 
@@ -174,9 +176,9 @@ async def test_how_long_a_recovery_takes(tmp_path: Path, report: Report) -> None
         problems = await converges(world, (await world.submit(COURSE, "long", 0, key="none")), within=60)
         executions = [entry for entry in world.history() if entry.what == "execution"]
 
-    for what, took in (("killed", killed), ("frozen", frozen)):
-        injected = f"a grader {what} while it runs a job"
-        report.row(f"recovery, {what}", injected, f"it runs elsewhere after {took:.1f} s", _count(problems))
+    for fault, took in (("killed", killed), ("frozen", frozen)):
+        injected = f"a grader {fault} while it runs a job"
+        report.row(f"recovery, {fault}", injected, f"it runs elsewhere after {took:.1f} s", _count(problems))
     assert problems == []
     assert len(executions) == 4, "each of the two jobs ran twice, and has one outcome"
     assert killed < 2
@@ -184,14 +186,14 @@ async def test_how_long_a_recovery_takes(tmp_path: Path, report: Report) -> None
 
 
 async def _started_elsewhere(world: World, key: str, strike: Any) -> float:
-    """Seconds from striking the grader that runs the only job until another one runs it."""
+    """Return the seconds from the fault of the grader that runs the only job until another grader runs it."""
     run_id = await world.submit(COURSE, "long", 1, key=key)
 
     def executions() -> list[str]:
         return [entry.grader for entry in world.history() if entry.what == "execution" and entry.run == run_id]
 
     (first,) = await until(executions)
-    # Its supervisor must not be the one who helps.
+    # A restart of the same grader must not take the job.
     world.roles[first].is_wanted.clear()
     begun = time.monotonic()
     strike(world.roles[first])
@@ -204,8 +206,8 @@ async def _started_elsewhere(world: World, key: str, strike: Any) -> float:
 
 
 @pytest.mark.timeout(120)
-async def test_two_graders_finish_one_job(tmp_path: Path, report: Report) -> None:
-    """The first one is frozen until the second has finished, and its job ends meanwhile: it reports an outcome too."""
+async def test_the_second_outcome_of_a_job_is_refused_and_counted(tmp_path: Path, report: Report) -> None:
+    """The first grader is frozen until the second has finished, and its own job ends meanwhile: both report."""
     port = free_port()
     flags = {"results": ("--metrics-port", str(port))}
     async with World.open(tmp_path, graders=2, slots=1, flags=flags) as world:
@@ -224,7 +226,7 @@ async def test_two_graders_finish_one_job(tmp_path: Path, report: Report) -> Non
         await until(is_refused, within=20)
         refused = await _refused(port)
         problems = await world.verdict(slots=1)
-        executions, ends, outcomes = (_of(world, what) for what in ("execution", "execution-ended", "outcome"))
+        executions, ends, outcomes = (_of(world, kind) for kind in ("execution", "execution-ended", "outcome"))
 
     seen = f"one outcome, the other refused and counted ({', '.join(refused)})"
     report.row("two outcomes", "a grader frozen until another one has finished its job", seen, _count(problems))
@@ -236,38 +238,38 @@ async def test_two_graders_finish_one_job(tmp_path: Path, report: Report) -> Non
     assert [entry.execution for entry in outcomes] == [executions[1].execution]
 
 
-def _of(world: World, what: str) -> list[Entry]:
-    return [entry for entry in world.history() if entry.what == what]
+def _of(world: World, kind: str) -> list[Entry]:
+    return [entry for entry in world.history() if entry.what == kind]
 
 
 async def _refused(port: int) -> dict[str, float]:
-    """The outcomes that were not taken, by the reason, as the metrics of the results service have them."""
+    """Return the number of refused outcomes by reason, from the metrics of the results service."""
     async with httpx2.AsyncClient() as http:
         scrape = Scrape.of((await http.get(f"http://127.0.0.1:{port}/metrics")).raise_for_status().text)
     return scrape.by("broadway_outcomes_refused_total", "reason")
 
 
 @pytest.mark.timeout(300)
-async def test_a_rush_of_submissions_each_sent_three_times(tmp_path: Path, report: Report) -> None:
-    """While eight slots work off what has been submitted, a second for each job."""
+async def test_a_rush_of_repeated_submissions_makes_each_run_once(tmp_path: Path, report: Report) -> None:
+    """Meanwhile eight slots run the submitted jobs, which take a second each."""
     more, flags = ("--heartbeat-interval", "10"), {"dispatcher": ("--reconcile-interval", "5")}
     async with World.open(tmp_path, graders=1, slots=8, more=more, flags=flags) as world:
         await world.register(COURSE, "mp1", {"student_pipeline": [stage("sleep", "1")]})
         deliveries, latencies = await _rush(world)
         stored = await world.database["grading_run"].count_documents({})
 
-    runs = {run_id for told in deliveries for _, run_id in told}
+    runs = {run_id for answers in deliveries for _, run_id in answers}
     p50, p99 = (sorted(latencies)[int(len(latencies) * share)] for share in (0.5, 0.99))
     seen = f"{len(runs)} runs; p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms"
     injected = f"{RATE} submissions/s for {RUSH:.0f} s, each three times at once with one key"
     report.row("rush", injected, seen, f"{len(deliveries) - len(runs)} submissions")
-    assert all(len(told) == 1 and next(iter(told))[0] == 200 for told in deliveries)
+    assert all(len(answers) == 1 and next(iter(answers))[0] == 200 for answers in deliveries)
     assert len(runs) == stored == RUSH * RATE
     assert p99 < 0.25
 
 
 async def _rush(world: World) -> tuple[list[set[tuple[int, str]]], list[float]]:
-    """Of each delivery the distinct answers to its copies, and the seconds that each answer took."""
+    """Return the distinct answers to the copies of each delivery, and the seconds that each answer took."""
     latencies: list[float] = []
     body = json.dumps({"students_env": [{"STUDENT_ID": "s1"}]}).encode()
     token = f"Bearer {token_of(COURSE)}"
@@ -296,8 +298,8 @@ async def _rush(world: World) -> tuple[list[set[tuple[int, str]]], list[float]]:
 
 
 def _seen(outcomes: Counter[str]) -> str:
-    told = ", ".join(f"{number} {outcome}" for outcome, number in sorted(outcomes.items()))
-    return f"the run is complete, with one outcome of each job: {told}"
+    counts = ", ".join(f"{number} {outcome}" for outcome, number in sorted(outcomes.items()))
+    return f"the run is complete, with one outcome of each job: {counts}"
 
 
 def _count(problems: list[str]) -> str:

@@ -1,6 +1,6 @@
-"""Every line between a process and the broker or the store breaks in every way, in the middle of a run.
+"""Every link between a process and the broker or the store breaks in every way, in the middle of a run.
 
-A short session breaks some of them, ``make faults`` all.
+A short session breaks each link in one way, ``make faults`` in every way.
 """
 
 from collections.abc import Awaitable, Callable
@@ -23,7 +23,7 @@ LINKS = [
     ("dispatcher-1", "store"),
     ("ingest-1", "store"),
 ]
-SECONDS = 12 if IS_WHOLE else 3  # the longer ones are beyond the broker's patience and every time limit
+SECONDS = 12 if IS_WHOLE else 3  # 12 s exceed the broker's timeout and every other time limit
 JOBS = 40 if IS_WHOLE else 20  # between two faults
 PHASES: dict[str, Any] = {
     "pre_processing_pipeline": [stage("exit", "0")],
@@ -59,7 +59,7 @@ PLANS: dict[str, list[tuple[tuple[str, str], Fault]]] = (
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("plan", PLANS)
-async def test_a_run_survives_broken_lines(plan: str, tmp_path: Path, report: Report) -> None:
+async def test_a_run_survives_broken_links(plan: str, tmp_path: Path, report: Report) -> None:
     faults = PLANS[plan]
     students = JOBS * (len(faults) + 1)
     async with World.open(tmp_path, graders=2, slots=SLOTS, linked=LINKS) as world:

@@ -1,4 +1,4 @@
-"""A pool of many graders: what the broker's restart does to a job that waits for one of them."""
+"""A pool of many graders: a job that waits for one of them survives restarts of the broker."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -17,15 +17,13 @@ from broadway.messages.topology import DEAD, JOBS, ready_key, ready_queue
 from broadway.rabbit.client import Rabbit as Publisher
 
 GRADERS = 30
-OLD_ENOUGH = 2  # seconds: what a broker has declared within the last one before it is killed, it has not kept
+OLD_ENOUGH = 2  # seconds; a killed broker may lose a queue that is younger than a second
 READY = ready_queue("default")
 
 
 @pytest.mark.long
 @pytest.mark.timeout(120)
-async def test_a_job_outlives_restarts_of_the_broker_however_many_graders_there_are(
-    tmp_path: Path, report: Report
-) -> None:
+async def test_a_job_survives_restarts_of_the_broker_under_many_graders(tmp_path: Path, report: Report) -> None:
     async with Rabbit.running(tmp_path) as rabbit:
         await _hand_over_one_job(rabbit)
         returns = [await _restart_under(rabbit, GRADERS) for _ in range(2)]
@@ -52,7 +50,7 @@ async def _hand_over_one_job(rabbit: Rabbit) -> None:
 
 
 async def _restart_under(rabbit: Rabbit, graders: int) -> int:
-    """Kill the broker while so many consume; how often it counts the job as returned then."""
+    """Kill the broker while ``graders`` graders consume; return how often it then counts the job as returned."""
     async with AsyncExitStack() as stack:
         for _ in range(graders):
             await _consume(await stack.enter_async_context(await aio_pika.connect(rabbit.url)))
@@ -71,4 +69,4 @@ async def _consume(connection: AbstractConnection) -> None:
 
 
 async def _keep(_: AbstractIncomingMessage) -> None:
-    """As a grader does while the job runs."""
+    """Leave the message unacknowledged, as a grader does while the job runs."""

@@ -1,4 +1,4 @@
-"""The broker or the store is away for a while: who says so, what still works, and that it goes on by itself."""
+"""Outages of the broker or the store: they are reported, the rest keeps working, and recovery is automatic."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from faults.world import COURSES, World
 from harness import IS_WHOLE, stage, token_of, until
 
 COURSE = COURSES[0]
-SOON = 3.0  # seconds; about 2, and the machine may be busy
+SOON = 3.0  # seconds; usually about 2, but the machine may be busy
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
 
 @contextlib.asynccontextmanager
 async def meanwhile(fault: Awaitable[Any]) -> AsyncIterator[None]:
-    """A fault that takes its time while the block runs, and is over after it."""
+    """Run a fault beside the block, and wait for its end after the block."""
     task = asyncio.ensure_future(fault)
     try:
         yield
@@ -41,23 +41,23 @@ async def meanwhile(fault: Awaitable[Any]) -> AsyncIterator[None]:
 
 async def readiness(world: World) -> tuple[int, dict[str, Any]]:
     answer = await world.client.http.get("/readyz")
-    told: dict[str, Any] = answer.json()
-    return answer.status_code, told
+    body: dict[str, Any] = answer.json()
+    return answer.status_code, body
 
 
-async def away(world: World, part: str) -> tuple[int, dict[str, Any]]:
-    """What the API says once it knows that a part is away."""
+async def unavailable(world: World, part: str) -> tuple[int, dict[str, Any]]:
+    """Return the API's readiness once it reports a part as unavailable."""
 
     async def is_known() -> Any:
-        status, told = await readiness(world)
-        return (status, told) if not told[part] else None
+        status, body = await readiness(world)
+        return (status, body) if not body[part] else None
 
     found: tuple[int, dict[str, Any]] = await until(is_known)
     return found
 
 
 async def submit(world: World, **headers: str) -> tuple[httpx2.Response, float]:
-    """One try; the answer and how long it took."""
+    """Submit once; return the answer and the seconds that it took."""
     begun = time.monotonic()
     answer = await world.client.http.post(
         f"/api/v1/grading_run/{COURSE}/mp1",
@@ -67,7 +67,7 @@ async def submit(world: World, **headers: str) -> tuple[httpx2.Response, float]:
     return answer, time.monotonic() - begun
 
 
-def said(world: World, role: str) -> str:
+def health_of(world: World, role: str) -> str:
     return (world.directory / f"{role}.health").read_text()
 
 
@@ -82,25 +82,27 @@ FAULTS: dict[str, tuple[str, Callable[[Rabbit], Awaitable[None]]]] = {
 async def test_without_the_broker_submissions_are_accepted_and_run_later(
     world: World, fault: str, report: Report
 ) -> None:
-    what, strike = FAULTS[fault]
+    injected, strike = FAULTS[fault]
     async with meanwhile(strike(world.rabbit)):
-        status, told = await away(world, "broker")
-        assert (status, told["ready"], told["store"]) == (200, True, True)
-        since = datetime.fromisoformat(told["away"]["broker"]["since"])
+        status, body = await unavailable(world, "broker")
+        assert (status, body["ready"], body["store"]) == (200, True, True)
+        since = datetime.fromisoformat(body["away"]["broker"]["since"])
         assert timedelta(0) <= datetime.now(UTC) - since < timedelta(seconds=20)
-        await until(lambda: '"broker": false' in said(world, "results-1"))
+        await until(lambda: '"broker": false' in health_of(world, "results-1"))
         answer, took = await submit(world)
         assert answer.status_code == 200
         if IS_WHOLE:
             assert took < 1
     run_id = answer.json()["data"]["grading_run_id"]
     await world.are_complete([run_id], within=90)
-    await until(lambda: '"ready": true' in said(world, "results-1"))
-    report.row(f"away, {fault}", what, f"a submission was answered in {took * 1000:.0f} ms and ran later", "nothing")
+    await until(lambda: '"ready": true' in health_of(world, "results-1"))
+    report.row(
+        f"away, {fault}", injected, f"a submission was answered in {took * 1000:.0f} ms and ran later", "nothing"
+    )
 
 
 @pytest.mark.parametrize("fault", ["frozen", "alarm"] if IS_WHOLE else ["frozen"])
-async def test_a_job_that_runs_while_the_broker_is_away_is_not_started_again(world: World, fault: str) -> None:
+async def test_a_job_that_runs_while_the_broker_is_unavailable_is_not_started_again(world: World, fault: str) -> None:
     await world.register(COURSE, "long", {"student_pipeline": [stage("sleep", "16")]})
     run_id = await world.submit(COURSE, "long", 1, key=f"long-{fault}")
 
@@ -114,15 +116,15 @@ async def test_a_job_that_runs_while_the_broker_is_away_is_not_started_again(wor
     assert [(job["outcome"], job["attempts"]) for job in run["jobs"]] == [("succeeded", 1)]
 
 
-async def test_without_the_store_nothing_is_accepted_and_that_is_said_at_once(world: World, report: Report) -> None:
+async def test_without_the_store_submissions_are_refused_at_once(world: World, report: Report) -> None:
     async with meanwhile(world.store.freeze(15)):
-        status, told = await away(world, "store")
-        assert (status, told["ready"]) == (503, False)
+        status, body = await unavailable(world, "store")
+        assert (status, body["ready"]) == (503, False)
         answer, took = await submit(world)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
         if IS_WHOLE:
             assert took < 0.2
-        await until(lambda: '"store": false' in said(world, "dispatcher-1"))
+        await until(lambda: '"store": false' in health_of(world, "dispatcher-1"))
 
     async def is_back() -> bool:
         return (await readiness(world))[0] == 200
@@ -135,7 +137,7 @@ async def test_without_the_store_nothing_is_accepted_and_that_is_said_at_once(wo
 
 @contextlib.asynccontextmanager
 async def stopped(world: World, number: signal.Signals) -> AsyncIterator[None]:
-    """The store has been stopped when the block begins, and is back after it."""
+    """Stop the store when the block begins, and bring it back after the block."""
     if number is signal.SIGKILL:
         async with world.store.away():
             yield
@@ -149,14 +151,14 @@ async def stopped(world: World, number: signal.Signals) -> AsyncIterator[None]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
-async def test_who_waits_when_the_store_goes_away_is_told_so_within_moments(
+async def test_submissions_that_wait_as_the_store_stops_are_refused_within_seconds(
     world: World, number: signal.Signals, report: Report
 ) -> None:
     keys = [f"{number.name}-{index}" for index in range(20)]
     async with stopped(world, number):
-        told = await asyncio.gather(*(submit(world, **{"Idempotency-Key": key}) for key in keys))
-        assert {(answer.status_code, answer.headers["retry-after"]) for answer, _ in told} == {(503, "5")}
-        slowest = max(took for _, took in told)
+        answers = await asyncio.gather(*(submit(world, **{"Idempotency-Key": key}) for key in keys))
+        assert {(answer.status_code, answer.headers["retry-after"]) for answer, _ in answers} == {(503, "5")}
+        slowest = max(took for _, took in answers)
         if IS_WHOLE:
             assert slowest < SOON
 
@@ -169,10 +171,12 @@ async def test_who_waits_when_the_store_goes_away_is_told_so_within_moments(
     runs = [answer.json()["data"]["grading_run_id"] for answer in again]
     assert len(set(runs)) == len(keys)
     await world.are_complete(runs, within=90)
-    what = f"the store stopped by {number.name} while 20 submissions arrive"
-    report.row(f"away, {number.name}", what, f"503 with Retry-After within {slowest:.1f} s, repeated later", "nothing")
+    injected = f"the store stopped by {number.name} while 20 submissions arrive"
+    report.row(
+        f"away, {number.name}", injected, f"503 with Retry-After within {slowest:.1f} s, repeated later", "nothing"
+    )
 
 
-async def test_nothing_went_wrong(world: World) -> None:
-    """Runs after all of them."""
+async def test_the_history_has_no_violations(world: World) -> None:
+    """Check the whole history, after all other tests of this module."""
     assert await world.verdict(slots=4) == []

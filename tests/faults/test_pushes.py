@@ -1,4 +1,4 @@
-"""Pushes while the broker is away: each is answered at once, and each runs once."""
+"""Pushes while the broker is unavailable: each is answered at once, and runs once."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from harness import IS_WHOLE, stage, token_of, until
 from pushes import push, signature
 
 COURSE = COURSES[0]
-PUSHES, RATE = (500, 50) if IS_WHOLE else (60, 20)  # a second
+PUSHES, RATE = (500, 50) if IS_WHOLE else (60, 20)  # the rate is per second
 SECRET = "a-secret-of-this-hook"
 HOOK = f"/api/v2/courses/{COURSE}/hooks/git"
 
@@ -39,7 +39,7 @@ async def test_pushes_without_the_broker_are_answered_and_run_once_when_it_is_ba
             answers = await _pushed(world, students)
 
         async def are_all_runs() -> list[str]:
-            """Also those that a delivery has become after its answer."""
+            """Return all runs once they exist, including those created from a delivery after its answer."""
             found = await world.database["grading_run"].find({}, {"_id": 1}).to_list()
             return [str(run["_id"]) for run in found] if len(found) >= PUSHES else []
 
@@ -60,7 +60,7 @@ async def test_pushes_without_the_broker_are_answered_and_run_once_when_it_is_ba
 
 
 async def _pushed(world: World, students: list[str]) -> list[tuple[int, float]]:
-    """Of each push the status and the seconds of its answer."""
+    """Send the pushes; return the status and the seconds of each answer."""
     url = world.client.http.base_url
     answers: list[tuple[int, float]] = []
 

@@ -1,4 +1,4 @@
-"""A queue that was younger than a second when its broker was killed: it is there, and accepts nothing for ever."""
+"""A queue declared less than a second before its broker was killed: it exists, but never accepts a message."""
 
 import asyncio
 from pathlib import Path
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.long
 
 COURSE = COURSES[0]
 SLOTS = 2
-TRIES = 4  # a queue may have come through, or be gone
+TRIES = 4  # a queue may have survived, or be gone
 
 
 QUEUES = [f"broadway.course.{COURSE}.bulk", "broadway.ready.default", "broadway.results", "broadway.dispatcher"]
@@ -20,7 +20,7 @@ QUEUES = [f"broadway.course.{COURSE}.bulk", "broadway.ready.default", "broadway.
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("queue", QUEUES)
-async def test_a_zombie_is_replaced(tmp_path: Path, queue: str, report: Report) -> None:
+async def test_a_zombie_queue_is_replaced(tmp_path: Path, queue: str, report: Report) -> None:
     async with World.open(tmp_path, graders=2, slots=SLOTS) as world:
         await world.register(COURSE, "mp1", {"student_pipeline": [stage("exit", "0")]})
         await world.are_complete([await world.submit(COURSE, "mp1", 3, key="before")], within=60)
@@ -39,7 +39,7 @@ async def test_a_zombie_is_replaced(tmp_path: Path, queue: str, report: Report) 
 
 
 async def _run_over_a_young_queue(world: World, queue: str, number: int) -> float:
-    """Seconds from the broker's restart right after the queue's declaration until a run is complete."""
+    """Kill the broker right after the queue's declaration; return the seconds from its restart to a complete run."""
     await world.rabbit.delete(queue)
 
     async def is_there_again() -> bool:
@@ -53,6 +53,6 @@ async def _run_over_a_young_queue(world: World, queue: str, number: int) -> floa
 
 
 def _is_replaced(world: World, queue: str) -> bool:
-    """Whether somebody has found it to be a zombie."""
+    """Return True if the dispatcher has found the queue to be a zombie."""
     lines = (world.directory / "dispatcher-1.log").read_text().splitlines()
     return any("a queue takes no message and is replaced" in line and queue in line for line in lines)

@@ -1,4 +1,4 @@
-"""HTTP with little work of its own, for load tests on a machine that has to do the server's work too."""
+"""A light HTTP client, for load tests on a machine that also runs the server."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Wire:
-    """Connections to one server, as many as are needed at a time."""
+    """Connections to one server, opened as needed."""
 
     def __init__(self, host: str, port: int) -> None:
         self._address = (host, port)
@@ -27,7 +27,7 @@ class Wire:
                 writer.close()
 
     async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, Any]:
-        """Status and JSON of an answer."""
+        """Send a request; return the status and the JSON of the answer."""
         reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(*self._address)
         lines = [f"POST {path} HTTP/1.1", "Host: broadway", f"Content-Length: {len(body)}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]

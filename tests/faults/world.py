@@ -1,4 +1,4 @@
-"""A whole deployment of processes, each of which comes back when it dies, and a broker and a store of their own."""
+"""A whole deployment of processes that restart when they die, with a private broker and a private store."""
 
 import asyncio
 import contextlib
@@ -40,7 +40,7 @@ FLAGS = {
 
 @dataclass
 class Role:
-    """One process that is started again whenever it has ended."""
+    """A process that is restarted whenever it ends."""
 
     name: str
     command: Sequence[str]
@@ -66,7 +66,7 @@ class Role:
             await asyncio.sleep(RESTART_PAUSE)
 
     def send(self, number: signal.Signals) -> bool:
-        """Whether there was a process to be struck."""
+        """Send a signal; return False if no process runs."""
         if self.process and self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(number)
@@ -83,7 +83,7 @@ class Role:
 
 @dataclass
 class World:
-    """Services, graders with a fake runtime, and what happened to them."""
+    """Services, graders with a fake runtime, and their history."""
 
     directory: Path
     rabbit: Rabbit
@@ -92,7 +92,7 @@ class World:
     client: Client
     roles: dict[str, Role]
     links: Mapping[tuple[str, str], Link]
-    stored: dict[tuple[str, int], tuple[str, str | None]] = field(default_factory=dict)  # as the checker wants it
+    stored: dict[tuple[str, int], tuple[str, str | None]] = field(default_factory=dict)  # in the checker's format
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -111,11 +111,11 @@ class World:
         crashes: bool = False,
         linked: Collection[tuple[str, str]] = (),
     ) -> AsyncIterator[Self]:
-        """Everything is ready when the context begins, and gone when it has ended.
+        """Start everything; yield once it is ready, and stop it when the context ends.
 
-        ``more`` are flags of all services, and ``flags`` those of each process of a kind; with ``crashes`` they look
-        for crash points. With ``docker_host`` the graders run real containers there. ``linked`` names a process and
-        ``"broker"`` or ``"store"``, between which there is a link to be broken.
+        ``more`` are flags of all services, and ``flags`` those of each kind of service; with ``crashes`` the processes
+        check for crash points. With ``docker_host`` the graders run real containers there. ``linked`` has pairs of a
+        process and ``"broker"`` or ``"store"``, between which there is a link that can be broken.
         """
         directory.mkdir(parents=True, exist_ok=True)
         courses = directory / "courses.json"
@@ -162,11 +162,11 @@ class World:
                 await asyncio.gather(*tasks, return_exceptions=True)
 
     def of(self, kind: str) -> list[Role]:
-        """The processes of one role."""
+        """Return the processes of one kind."""
         return [role for name, role in self.roles.items() if name.startswith(kind)]
 
     async def ask(self, method: str, path: str, course: str, body: Any = None, **headers: str) -> httpx2.Response:
-        """A request that is repeated until somebody answers it."""
+        """Send a request, and repeat it until it is answered without a server error."""
         answers: list[httpx2.Response] = []
 
         async def is_answered() -> bool:
@@ -193,30 +193,30 @@ class World:
         return str(answer.json()["data"]["grading_run_id"])
 
     def finished_jobs(self) -> int:
-        """By the history: asking the store again and again would be a load of its own."""
+        """Return the number of finished jobs by the history: repeated queries would load the store."""
         path = self.directory / "history.jsonl"
         return path.read_bytes().count(b'"what": "outcome"') if path.exists() else 0
 
     async def are_complete(self, run_ids: Sequence[str], *, within: float) -> None:
-        """Return once all runs are complete; fails with those that hang, and with those that have failed."""
+        """Return once all runs are complete; fail with the runs that hang or have failed."""
 
         async def states() -> dict[str, str]:
             found = await self.database["grading_run"].find({}, {"state": 1}).to_list()
             states = {str(run["_id"]): run["state"] for run in found}
             return {run_id: states.get(run_id, "lost") for run_id in run_ids}
 
-        async def none_is_open() -> bool:
+        async def all_have_ended() -> bool:
             return all(state in (COMPLETE, FAILED) for state in (await states()).values())
 
         with contextlib.suppress(AssertionError):
-            await until(none_is_open, within=within)
+            await until(all_have_ended, within=within)
         wrong = {run_id: state for run_id, state in (await states()).items() if state != COMPLETE}
         if wrong:
             raise AssertionError(f"not complete: {wrong}; {await self.describe(list(wrong))}")
         await self._remember()
 
     async def _remember(self) -> None:
-        """What is stored now must never be stored otherwise."""
+        """Record the outcomes that are stored now: they must never change."""
         fields = {"generation": 1, "outcome": 1, "execution_id": 1}
         for job in await self.database["grading_job"].find({"state": "finished"}, fields).to_list():
             self.stored.setdefault((str(job["_id"]), job["generation"]), (job["outcome"], job["execution_id"]))
@@ -234,7 +234,10 @@ class World:
         }
 
     async def depths(self, *, within: float = 60) -> dict[str, int]:
-        """Of the queues once they are all empty, or what is left in them; heartbeats and their like come and go."""
+        """Return the depths of all queues once they are empty, or after ``within`` seconds.
+
+        The queue of unrouted facts does not count.
+        """
         depths: dict[str, int] = {}
 
         async def are_empty() -> bool:
@@ -251,12 +254,12 @@ class World:
         return read(self.directory / "history.jsonl")
 
     async def outcomes(self, kind: str | None = None) -> Counter[str]:
-        """How many jobs came to what; only those of a kind, if one is given."""
+        """Return the number of jobs by outcome; if ``kind`` is given, of this kind only."""
         found = await self.database["grading_job"].find({"type": kind} if kind else {}, {"outcome": 1}).to_list()
         return Counter(str(job["outcome"]) for job in found)
 
     def spooled(self) -> list[str]:
-        """Results that graders have not been able to report yet."""
+        """Return the files of outcomes that graders have not reported yet."""
         return [str(path) for path in (self.directory / "work").rglob("*.json")]
 
     async def verdict(
@@ -267,9 +270,10 @@ class World:
         cancelled: Collection[str] = (),
         expect: Callable[[Sequence[Mapping[str, Any]]], str] = expected,
     ) -> list[str]:
-        """What the checker has to complain of, at the end of everything.
+        """Return the violations that the checker finds, after all work has ended.
 
-        ``cancelled`` are the jobs whose end was asked for; ``expect`` tells what a job has to come to by its stages.
+        ``cancelled`` are the jobs with a requested cancellation; ``expect`` returns a job's correct outcome from its
+        stages.
         """
         depths = await self.depths()
         with contextlib.suppress(AssertionError):
@@ -297,7 +301,7 @@ def _services(
     *,
     health_files: bool,
 ) -> dict[str, list[str]]:
-    """The command of each service's process, by the process's name."""
+    """Return the command of each service process, by the name of the process."""
     commands = {
         f"{kind}-{number}": [sys.executable, "-m", f"broadway.{kind}", *FLAGS[kind], *more, *flags.get(kind, ())]
         for kind, count in counts.items()
@@ -322,5 +326,5 @@ def _link(url: str) -> contextlib.AbstractAsyncContextManager[Link]:
 
 
 def _through(url: str, link: Link | None) -> str:
-    """The address at which a server is reached, over a link if there is one."""
+    """Return the address of a server, over its link if there is one."""
     return str(URL(url).with_host("127.0.0.1").with_port(link.port)) if link else url

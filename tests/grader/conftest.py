@@ -1,4 +1,4 @@
-"""A real container engine with an image of nothing but busybox, and what is known of its containers."""
+"""A real container engine with only a busybox image, and fixtures to inspect its containers."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -20,25 +20,25 @@ Connect = Callable[..., AbstractAsyncContextManager[DockerContainers | OciContai
 
 
 @pytest.fixture
-def connect(limits: Limits, docker_host: str, busybox_image: str, tmp_path: Path) -> Connect:  # noqa: ARG001 - it must be there
+def connect(limits: Limits, docker_host: str, busybox_image: str, tmp_path: Path) -> Connect:  # noqa: ARG001 - the image must exist
     work_dir = tmp_path / "work"
     return partial(DockerContainers.connect, slots=4, limits=limits, docker_host=docker_host, work_dir=work_dir)
 
 
 @pytest.fixture(params=["docker", "oci"])
 def kind(request: pytest.FixtureRequest) -> str:
-    """Which of the real runtimes it is."""
+    """The real runtime in use."""
     return str(request.param)
 
 
 @pytest.fixture(scope="session")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where images are unpacked."""
+    """The directory for unpacked images."""
     return tmp_path_factory.mktemp("unpacked")
 
 
 @pytest.fixture
-def connect_oci(limits: Limits, docker_host: str, busybox_image: str, unpacked: Path) -> Connect:  # noqa: ARG001 - it must be there
+def connect_oci(limits: Limits, docker_host: str, busybox_image: str, unpacked: Path) -> Connect:  # noqa: ARG001 - the image must exist
     return partial(OciContainers.connect, slots=4, limits=limits, docker_host=docker_host, work_dir=unpacked)
 
 
@@ -67,7 +67,7 @@ def labels() -> Labels:
 
 @pytest.fixture
 def left(api: docker.APIClient, labels: Labels) -> Callable[[], list[dict[str, Any]]]:
-    """The containers of the test's grader that there are, in whatever state."""
+    """A function that returns the containers of the test's grader, in any state."""
 
     def left() -> list[dict[str, Any]]:
         of_engine = api.containers(all=True, filters={"label": [f"io.broadway.grader={labels.grader_id}"]})

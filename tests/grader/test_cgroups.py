@@ -1,4 +1,4 @@
-"""Control groups of containers: what an engine has forgotten in one does not outlive it."""
+"""Control groups of containers: a process that an engine has forgotten in a group ends with the group."""
 
 import subprocess
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from broadway.grader.sandbox.cgroups import OURS, Meter, _places
 
 @pytest.fixture
 def meter() -> Iterator[Meter]:
-    """That of a container which an engine has made, in every hierarchy."""
+    """The meter of a container that an engine has made, in every hierarchy."""
     name = f"broadway-{token_hex(12)}-0"
     groups = [place / OURS / name for place in _places()]
     for group in groups:
@@ -25,7 +25,7 @@ def meter() -> Iterator[Meter]:
 
 @pytest.fixture
 def stray(meter: Meter) -> Iterator["subprocess.Popen[bytes]"]:
-    """A program that runs in the container's group."""
+    """A process that runs in the container's group."""
     with ExitStack() as stack:
         process = stack.enter_context(subprocess.Popen(["sleep", "1000"]))
         stack.callback(process.kill)
@@ -40,26 +40,24 @@ def _groups(meter: Meter) -> list[Path]:
 
 
 def _fill_required(group: Path) -> None:
-    """A group of version 1 takes no process before it has CPUs and memory of its own."""
+    """Give a group of version 1 CPUs and memory, without which it accepts no process."""
     for name in ("cpuset.cpus", "cpuset.mems"):
         for directory in (group.parent.parent, group.parent, group):
             if (file := directory / name).exists() and not file.read_text().strip():
                 file.write_text((directory.parent / name).read_text())
 
 
-async def test_what_still_runs_in_a_group_that_is_given_back_is_killed(
-    meter: Meter, stray: "subprocess.Popen[bytes]"
-) -> None:
+async def test_removing_a_group_kills_the_processes_in_it(meter: Meter, stray: "subprocess.Popen[bytes]") -> None:
     meter.remove()
 
     assert stray.wait(timeout=10) == -9
-    await until(lambda: is_given_back(meter))  # who is killed leaves the group a moment later
+    await until(lambda: is_removed(meter))  # a killed process leaves the group a moment later
 
 
-def is_given_back(meter: Meter) -> bool:
+def is_removed(meter: Meter) -> bool:
     meter.remove()
     return not any(group.exists() for group in _groups(meter))
 
 
-def test_an_empty_group_is_given_back(meter: Meter) -> None:
+def test_an_empty_group_is_removed(meter: Meter) -> None:
     meter.remove()

@@ -1,4 +1,4 @@
-"""What every runtime of stages promises, tried on the fake and on a real engine, and what only a real one can show."""
+"""The promises of every runtime of stages, tested on the fake and on real engines, and details of the latter."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ from broadway.grader.sandbox.engine_features import EngineFeatures
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z (.*)\n")
 LIMITS = Limits(pids=32, output=256 * 1024, kept_head=1000, kept_tail=3000, disk=64 * 1024 * 1024)
-SLOW = 30  # seconds, more than any of these takes
+SLOW = 30  # seconds; longer than any of these stages takes
 ONLY_DOCKER = pytest.mark.parametrize("kind", ["docker"])
 
 Connect = Run = Callable[..., Any]
@@ -42,13 +42,13 @@ def limits() -> Limits:
 
 
 def texts(run: StageRun) -> list[str]:
-    """The lines without their times, all of which have to be well formed."""
+    """Return the lines without their timestamps; all lines must be well-formed."""
     assert LINE.sub("", run.output) == ""
     return LINE.findall(run.output)
 
 
 class Contract(ABC):
-    """Stages in the fake's few words; a real engine's suite puts them into shell."""
+    """Stages in the fake's small language, which a real engine's suite translates into shell."""
 
     @pytest.fixture
     @abstractmethod
@@ -57,7 +57,7 @@ class Contract(ABC):
     @pytest.fixture
     @abstractmethod
     def secluded(self) -> Containers:
-        """One whose operator gives no stage a network."""
+        """A runtime whose operator gives stages no network."""
 
     def stage(self, *words: str, **more: Any) -> Stage:
         return Stage(image="fake", entrypoint=list(words), **more)
@@ -124,7 +124,7 @@ class Contract(ABC):
         result = await run("oom", memory="32m")
         assert (result.exit_code, result.killed_for, result.oom_killed) == (137, None, True)
 
-    async def test_the_stage_that_was_announced(self, run: Run, runtime: Containers, upcoming: Upcoming) -> None:
+    async def test_an_announced_stage_runs(self, run: Run, runtime: Containers, upcoming: Upcoming) -> None:
         assert (await run("write", "file", "from the first", upcoming=upcoming)).exit_code == 0
         second = await runtime.run(upcoming.stage, mounts=upcoming.mounts, labels=upcoming.labels)
         assert texts(second) == ["from the first"]
@@ -144,10 +144,12 @@ class Contract(ABC):
             await task
 
     @pytest.mark.parametrize(("networking", "found"), [(True, "eth0 lo"), (False, "lo")])
-    async def test_a_network_if_the_stage_wants_one(self, run: Run, *, networking: bool, found: str) -> None:
+    async def test_a_stage_has_a_network_only_if_it_asks_for_one(
+        self, run: Run, *, networking: bool, found: str
+    ) -> None:
         assert texts(await run("interfaces", networking=networking)) == [found]
 
-    async def test_no_network_where_the_operator_gives_none(
+    async def test_no_network_if_the_operator_forbids_it(
         self, secluded: Containers, directory: Path, labels: Labels
     ) -> None:
         stage, mounts = self.stage("interfaces", networking=True), [Mount("/job", directory, read_only=False)]
@@ -158,7 +160,7 @@ class Contract(ABC):
             await runtime.ensure_images(["missing/image:1"])
         assert raised.value.phase is FaultPhase.PULL
 
-    async def test_images_that_are_here(self, runtime: Containers) -> None:
+    async def test_images_that_are_present(self, runtime: Containers) -> None:
         image = self.stage().image
         pulls = await runtime.ensure_images([image] * 2)
         assert list(pulls) == [image]
@@ -212,7 +214,7 @@ def sh(script: str, **more: Any) -> Stage:
 
 @pytest.fixture
 async def real(containers: Containers, left: Left) -> AsyncIterator[Containers]:
-    """A real engine that every test leaves as it was."""
+    """A real engine, which every test must leave as it was."""
     yield containers
     await until(lambda: not left())
 
@@ -273,15 +275,15 @@ class TestOutput:
         run = await engine(sh("cat /dev/zero"))
         assert run.killed_for is KilledFor.OUTPUT
 
-    async def test_a_stage_that_closes_its_output_still_has_its_time(self, engine: Run) -> None:
+    async def test_a_stage_that_closes_its_output_runs_on(self, engine: Run) -> None:
         run = await engine(sh("exec >&- 2>&-; sleep 0.5; exit 7"))
         assert (run.exit_code, run.killed_for) == (7, None)
 
-    async def test_a_closed_output_does_not_save_from_the_time_limit(self, engine: Run) -> None:
+    async def test_the_time_limit_holds_with_closed_output(self, engine: Run) -> None:
         run = await engine(sh("exec >&- 2>&-; sleep 1000", timeout=0.3))
         assert (run.exit_code, run.killed_for) == (137, KilledFor.TIME)
 
-    async def test_what_a_killed_stage_said_is_kept(self, engine: Run) -> None:
+    async def test_output_of_a_killed_stage_is_kept(self, engine: Run) -> None:
         assert texts(await engine(sh("echo so far; sleep 1000", timeout=1))) == ["so far"]
 
 
@@ -316,7 +318,7 @@ class TestProfile:
         run = await engine(sh("mknod /job/null c 1 3"))
         assert run.exit_code != 0
 
-    async def test_root_in_the_container_can_do_what_course_images_do(self, engine: Run) -> None:
+    async def test_root_in_the_container_can_change_owners_and_modes(self, engine: Run) -> None:
         script = "touch /job/f; chown 1000:1000 /job/f; chmod 700 /job/f; echo x > /job/f; stat -c %u /job/f"
         assert texts(await engine(sh(script))) == ["1000"]
 
@@ -391,7 +393,7 @@ class TestFaults:
             try:
                 assert (await containers.run(stage, mounts=mounts, labels=labels)).exit_code == 0
             except ContainerError as error:
-                # Some hosts give nobody the capabilities; the engine was asked for them all the same.
+                # Some hosts grant these capabilities to no container; the engine was asked for them nevertheless.
                 assert "apply caps" in str(error)  # noqa: PT017
         assert left() == []
 
@@ -414,18 +416,20 @@ class TestFaults:
         assert (raised.value.phase, raised.value.retryable) == (FaultPhase.CREATE, True)
         assert str(tmp_path) not in str(raised.value)
 
-    async def test_image_that_went_away(self, engine: Run) -> None:
+    async def test_an_image_that_was_removed(self, engine: Run) -> None:
         with pytest.raises(ContainerError, match="gone:1") as raised:
             await engine(sh("", image="gone:1"))
         assert (raised.value.phase, raised.value.retryable) == (FaultPhase.CREATE, True)
 
     @pytest.mark.parametrize("image", [" ", "../images/x", "-x", "a/../b", "UPPER case"])
-    async def test_what_is_no_name_of_an_image(self, real: Containers, image: str) -> None:
+    async def test_an_invalid_image_name(self, real: Containers, image: str) -> None:
         with pytest.raises(ContainerError, match=re.escape(image)) as raised:
             await real.ensure_images([image])
         assert (raised.value.phase, raised.value.retryable) == (FaultPhase.PULL, False)
 
-    @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # the SDK does not close what does not connect
+    @pytest.mark.filterwarnings(
+        "ignore:unclosed:ResourceWarning"
+    )  # the SDK does not close a socket that fails to connect
     async def test_no_engine(self, connect: Connect) -> None:
         with pytest.raises(ContainerError, match=r"/nowhere\.sock .*DOCKER_HOST") as raised:
             async with connect(docker_host="unix:///nowhere.sock"):
@@ -451,7 +455,7 @@ class TestDisk:
 
     @pytest.fixture
     def volumes(self, api: docker.APIClient) -> Iterator[Count]:
-        """How many volumes there are, which has to be as many as before."""
+        """The number of new volumes, which must be zero at the end."""
 
         def volumes() -> int:
             return len(api.volumes()["Volumes"] or [])
@@ -464,11 +468,11 @@ class TestDisk:
         run = await engine(sh(f"{self.FILL.format('/')}; exit 3", timeout=SLOW))
         assert run.killed_for is KilledFor.DISK
 
-    async def test_a_stage_that_ends_before_anybody_looks(self, engine: Run) -> None:
+    async def test_a_stage_that_ends_before_the_first_check(self, engine: Run) -> None:
         run = await engine(sh("dd if=/dev/zero of=/large bs=1M count=100; exit 3"))
         assert (run.exit_code, run.killed_for) == (3, KilledFor.DISK)
 
-    async def test_what_is_written_to_the_job_counts_for_itself(self, engine: Run) -> None:
+    async def test_files_in_the_job_directory_do_not_count(self, engine: Run) -> None:
         run = await engine(sh("dd if=/dev/zero of=/job/large bs=1M count=100; sleep 2"))
         assert (run.exit_code, run.killed_for) == (0, None)
 
@@ -476,7 +480,7 @@ class TestDisk:
         run = await engine(sh("dd if=/dev/zero of=/large bs=1M count=40; sleep 2"))
         assert (run.exit_code, run.killed_for) == (0, None)
 
-    async def test_an_engine_with_quotas_keeps_to_the_limit_itself(
+    async def test_an_engine_with_quotas_enforces_the_limit(
         self, connect: Connect, directory: Path, labels: Labels, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(EngineFeatures, "of", lambda *_, **__: EngineFeatures(has_quotas=True))
@@ -486,7 +490,7 @@ class TestDisk:
             try:
                 assert (await containers.run(stage, mounts=mounts, labels=labels)).exit_code == 3
             except ContainerError as error:
-                # Few hosts have such an engine; the others say what they were asked for.
+                # Few hosts have such an engine; the error of the others shows the request.
                 assert "--storage-opt is supported only for" in str(error)  # noqa: PT017
 
     async def test_volumes_count(self, engine: Run, with_volumes: str, left: Left, volumes: Count) -> None:
@@ -522,25 +526,25 @@ class TestDisk:
 
 @contextlib.asynccontextmanager
 async def registry(answer: bytes = b"") -> AsyncIterator[tuple[str, asyncio.Queue[bytes]]]:
-    """A place to pull from, and what it was asked; without an answer it leaves everybody waiting."""
-    asked: asyncio.Queue[bytes] = asyncio.Queue()
+    """Serve a registry; yield its repository and a queue of its requests. Without an answer, clients wait."""
+    requests: asyncio.Queue[bytes] = asyncio.Queue()
     over = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer), contextlib.suppress(ConnectionError):
-            asked.put_nowait(await reader.readline())
+            requests.put_nowait(await reader.readline())
             writer.write(answer)
             if not answer:
                 await over.wait()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}/x", asked
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}/x", requests
         over.set()
 
 
 @contextlib.asynccontextmanager
 async def breaking_registry() -> AsyncIterator[str]:
-    """A place to pull from that has a manifest, and hangs up when it is asked for what is in it."""
+    """Serve a registry that has a manifest, and hangs up on a request for a blob; yield its repository."""
     nothing = {"digest": f"sha256:{'0' * 64}", "size": 1}
     kind = "application/vnd.docker.distribution.manifest.v2+json"
     of_image = {"mediaType": "application/vnd.docker.container.image.v1+json", **nothing}
@@ -549,16 +553,16 @@ async def breaking_registry() -> AsyncIterator[str]:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer), contextlib.suppress(ConnectionError):
-            asked = await reader.readline()
-            if b"/blobs/" not in asked:
-                writer.write(head.encode() + (b"" if asked.startswith(b"HEAD") else manifest))
+            request = await reader.readline()
+            if b"/blobs/" not in request:
+                writer.write(head.encode() + (b"" if request.startswith(b"HEAD") else manifest))
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}/x"
 
 
 class TestDockerImages:
-    async def test_an_error_in_the_middle_of_a_pull_tells_no_address(self, connect: Connect) -> None:
+    async def test_an_error_in_the_middle_of_a_pull_contains_no_address(self, connect: Connect) -> None:
         async with breaking_registry() as repository, connect() as containers:
             with pytest.raises(ContainerError, match="error pulling image configuration") as raised:
                 await containers.ensure_images([f"{repository}:1"])
@@ -566,13 +570,13 @@ class TestDockerImages:
         assert "http://" not in str(raised.value)
         assert repository.partition("/")[0] not in str(raised.value).removeprefix(f"image {repository}:1")
 
-    async def test_a_registry_that_never_answers_is_waited_for_only_so_long(self, connect: Connect) -> None:
+    async def test_a_pull_from_a_silent_registry_times_out(self, connect: Connect) -> None:
         async with registry() as (repository, _), connect(pull_timeout=1) as containers:
             with pytest.raises(ContainerError, match=f"{repository}:1: not pulled within 1 s") as raised:
                 await containers.ensure_images([f"{repository}:1"])
         assert (raised.value.phase, raised.value.retryable) == (FaultPhase.PULL, True)
 
-    async def test_how_long_a_pull_took_is_told(self, connect: Connect, api: docker.APIClient) -> None:
+    async def test_the_duration_of_a_pull_is_reported(self, connect: Connect, api: docker.APIClient) -> None:
         async with connect() as containers:
             api.tag("broadway-test-busybox:1", "broadway-test-late", "1")
             begun = time.monotonic()
@@ -580,22 +584,22 @@ class TestDockerImages:
             assert 0 < pulls["broadway-test-late:1"] <= time.monotonic() - begun
         api.remove_image("broadway-test-late:1")
 
-    async def test_a_missing_image_is_pulled_once_for_all(self, connect: Connect) -> None:
+    async def test_concurrent_requests_for_a_missing_image_pull_once(self, connect: Connect) -> None:
         unknown = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-        async with registry(unknown) as (repository, asked), connect() as containers:
+        async with registry(unknown) as (repository, requests), connect() as containers:
             with pytest.raises(ContainerError, match=repository):
                 await containers.ensure_images([f"{repository}:1"])
-            once = asked.qsize()
+            once = requests.qsize()
             four = (containers.ensure_images([f"{repository}:1"]) for _ in range(4))
             results = await asyncio.gather(*four, return_exceptions=True)
-            assert asked.qsize() == 2 * once
+            assert requests.qsize() == 2 * once
         assert all(isinstance(result, ContainerError) for result in results)
 
     async def test_a_refresh_makes_nobody_wait(self, connect: Connect, api: docker.APIClient) -> None:
-        async with registry() as (repository, asked), connect() as containers, asyncio.timeout(SLOW):
+        async with registry() as (repository, requests), connect() as containers, asyncio.timeout(SLOW):
             api.tag("broadway-test-busybox:1", repository, "1")
             await containers.ensure_images([f"{repository}:1"])
-            await asked.get()
+            await requests.get()
             await containers.ensure_images([f"{repository}:1"])
         api.remove_image(f"{repository}:1")
 
@@ -619,11 +623,11 @@ class TestLeavesNothing:
         api.remove_container(made[0], force=True)
 
     async def test_cancelled_at_any_step(self, engine: Run, left: Left) -> None:
-        """Whatever it was doing: making, attaching, starting, or running the container."""
-        for turns in (0, 1, 3, 6, 10):
+        """Cancel while the container is created, attached, started or running."""
+        for steps in (0, 1, 3, 6, 10):
             task = asyncio.create_task(engine(sh("sleep 1000")))
-            for _ in range(turns):
-                await asyncio.to_thread(left)  # a call to the engine is a step's worth of time
+            for _ in range(steps):
+                await asyncio.to_thread(left)  # a call to the engine takes about as long as a step
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -664,7 +668,7 @@ class TestLeavesNothing:
         assert left() == []
 
     @ONLY_DOCKER
-    async def test_a_container_of_that_name_is_not_touched(
+    async def test_an_existing_container_of_the_same_name_is_not_touched(
         self, engine: Run, api: docker.APIClient, labels: Labels
     ) -> None:
         name = f"broadway-{labels.execution_id}-0"
@@ -693,7 +697,7 @@ class TestLeavesNothing:
         async def some(runs: int) -> int:
             for i in range(runs):
                 await engine(sh("echo x" if i % 2 else "yes"))
-            return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a Path would count one more
+            return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a Path would open one more
 
         before = await some(4)
         assert await some(20) <= before + 1

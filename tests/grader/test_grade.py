@@ -1,4 +1,4 @@
-"""Jobs of trusted and untrusted stages, on the fake: what each sees, and what becomes of what they leave."""
+"""Jobs of trusted and untrusted stages, on the fake: the files that a stage sees, and those that it leaves."""
 
 import itertools
 import json
@@ -28,7 +28,7 @@ LABELS = Labels("g", "life", "job", "execution", 0)
 
 @dataclass
 class Acting(FakeContainers):
-    """Stages that do what a function does to what they see, by its target."""
+    """Stages that run a function on their mounts, which it gets by target."""
 
     acts: list[Act] = field(default_factory=list)
     seen: list[list[Mount]] = field(default_factory=list)
@@ -82,7 +82,7 @@ Run = Callable[..., Any]
 
 
 @pytest.mark.parametrize("bad", [{"timeout": -1}, {"memory": "lots"}, {"surprise": 1}, {"read": ["a"]}])
-async def test_what_is_no_stage(run: Run, bad: dict[str, Any]) -> None:
+async def test_an_invalid_stage_is_an_infrastructure_error(run: Run, bad: dict[str, Any]) -> None:
     graded = await run(FakeContainers(), trusted(**bad))
 
     assert (graded.outcome, graded.fault_phase) == (Outcome.INFRASTRUCTURE_ERROR, FaultPhase.CREATE)
@@ -90,7 +90,7 @@ async def test_what_is_no_stage(run: Run, bad: dict[str, Any]) -> None:
     assert not graded.retryable
 
 
-async def test_the_next_stage_is_announced_unless_what_it_sees_depends_on_the_one_before(run: Run) -> None:
+async def test_the_next_stage_is_announced_unless_its_mounts_depend_on_the_one_before(run: Run) -> None:
     acting = Acting(acts=[submitted])
     await run(acting, trusted(), untrusted(read=["submission"], write=["out"]), trusted(), trusted())
 
@@ -113,9 +113,9 @@ async def test_an_announced_stage_that_does_not_run_is_dismissed(run: Run, endin
     assert [each.labels.stage for each in acting.dismissed] == [2]
 
 
-async def test_what_stages_before_a_fault_did_is_kept(run: Run) -> None:
-    says: dict[str, Any] = {"entrypoint": ["print", "so far"]}
-    graded = await run(FakeContainers(), trusted(**says), trusted(), trusted(**BREAKS), trusted())
+async def test_results_of_stages_before_a_fault_are_kept(run: Run) -> None:
+    prints: dict[str, Any] = {"entrypoint": ["print", "so far"]}
+    graded = await run(FakeContainers(), trusted(**prints), trusted(), trusted(**BREAKS), trusted())
 
     assert graded.outcome is Outcome.INFRASTRUCTURE_ERROR
     assert [(result.success, result.state is not None) for result in graded.results] == [
@@ -127,7 +127,7 @@ async def test_what_stages_before_a_fault_did_is_kept(run: Run) -> None:
     assert graded.stdout.endswith("Z so far\nThe container crashed")
 
 
-async def test_an_untrusted_stage_sees_what_it_is_given_and_no_more(run: Run) -> None:
+async def test_an_untrusted_stage_sees_only_its_declared_paths(run: Run) -> None:
     acting = Acting(acts=[submitted])
     await run(acting, trusted(), untrusted(read=["submission"], write=["out"]), trusted())
 
@@ -138,16 +138,16 @@ async def test_an_untrusted_stage_sees_what_it_is_given_and_no_more(run: Run) ->
     ]
 
 
-async def test_what_an_untrusted_stage_writes_is_there_for_later_ones(run: Run) -> None:
+async def test_later_stages_see_the_files_of_an_untrusted_stage(run: Run) -> None:
     found: list[str] = []
 
     def write(seen: dict[str, Path]) -> None:
         (seen["/job/out"] / "answer").write_text("42")
 
-    def look(seen: dict[str, Path]) -> None:
+    def read(seen: dict[str, Path]) -> None:
         found.append((seen["/job/out"] / "answer").read_text())
 
-    await run(Acting(acts=[write, look, look]), untrusted(write=["out"]), untrusted(read=["out"]), trusted())
+    await run(Acting(acts=[write, read, read]), untrusted(write=["out"]), untrusted(read=["out"]), trusted())
 
     assert found == ["42", "42"]
 
@@ -169,21 +169,21 @@ def tricks(seen: dict[str, Path]) -> None:
     (deep / "new\nline").symlink_to("/")
 
 
-async def test_what_an_untrusted_stage_leaves_is_made_harmless(run: Run) -> None:
-    left: dict[str, int] = {}
+async def test_files_of_an_untrusted_stage_are_made_harmless(run: Run) -> None:
+    modes: dict[str, int] = {}
 
-    def look(seen: dict[str, Path]) -> None:
+    def collect(seen: dict[str, Path]) -> None:
         for path in sorted(seen["/job/out"].rglob("*")):
-            left[str(path.relative_to(seen["/job/out"]))] = path.lstat().st_mode
+            modes[str(path.relative_to(seen["/job/out"]))] = path.lstat().st_mode
 
-    await run(Acting(acts=[tricks, look]), untrusted(write=["out"]), trusted())
+    await run(Acting(acts=[tricks, collect]), untrusted(write=["out"]), trusted())
 
-    assert sorted(left.keys() - {"one", "two"}) == ["deep", "kept", "set-id"]
-    assert len(left) == 4, "of two names of one file one is left"
-    assert stat.S_IMODE(left["set-id"]) == 0o755
+    assert sorted(modes.keys() - {"one", "two"}) == ["deep", "kept", "set-id"]
+    assert len(modes) == 4, "of two names of one file one is left"
+    assert stat.S_IMODE(modes["set-id"]) == 0o755
 
 
-async def test_whoever_judges_can_read_what_an_untrusted_stage_has_left(run: Run) -> None:
+async def test_a_judge_can_read_the_files_of_an_untrusted_stage(run: Run) -> None:
     modes: dict[str, int] = {}
 
     def hide(seen: dict[str, Path]) -> None:
@@ -194,13 +194,13 @@ async def test_whoever_judges_can_read_what_an_untrusted_stage_has_left(run: Run
         (seen["/job/out/of/it"] / "a" / "deep").chmod(0)
         (seen["/job/out/of/it"] / "a").chmod(0)
 
-    def look(seen: dict[str, Path]) -> None:
+    def collect(seen: dict[str, Path]) -> None:
         for path in (seen["/job/out/of/it"], *seen["/job/out/of/it"].rglob("*"), seen["/job"] / "out"):
             modes[path.name] = stat.S_IMODE(path.stat().st_mode)
 
     before = os.umask(0o077)
     try:
-        await run(Acting(acts=[hide, look]), untrusted(write=["out/of/it"]), trusted())
+        await run(Acting(acts=[hide, collect]), untrusted(write=["out/of/it"]), trusted())
     finally:
         os.umask(before)
 
@@ -211,7 +211,7 @@ async def test_whoever_judges_can_read_what_an_untrusted_stage_has_left(run: Run
     }
 
 
-async def test_a_host_that_cannot_look_at_what_is_left_is_to_blame(
+async def test_a_failed_check_of_a_stages_files_is_an_infrastructure_error(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "find").write_text("#!/bin/sh\necho \"find: '$2': broken\" >&2\nexit 1\n")
@@ -223,7 +223,7 @@ async def test_a_host_that_cannot_look_at_what_is_left_is_to_blame(
     assert graded.reason == "collect: the stage's files cannot be read"
 
 
-def test_a_grader_without_rights_blames_what_hides_itself(tmp_path: Path) -> None:
+def test_a_grader_without_rights_treats_unreadable_files_as_unsafe(tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / "hidden").mkdir(parents=True)
     (out / "hidden" / "link").symlink_to("/etc")
@@ -242,7 +242,7 @@ def test_a_grader_without_rights_blames_what_hides_itself(tmp_path: Path) -> Non
     assert "UnsafeFileError: contains something that cannot be read" in done.stderr
 
 
-async def test_directories_deeper_than_paths_may_be_long(run: Run) -> None:
+async def test_directories_may_be_deeper_than_the_longest_path(run: Run) -> None:
     def dig(seen: dict[str, Path]) -> None:
         before = Path.cwd()
         os.chdir(seen["/job/out"])
@@ -322,7 +322,7 @@ async def test_the_results_of_all_stages_have_a_limit_together(run: Run) -> None
     ],
     ids=["missing", "nonsense", "link", "directory", "fifo", "large"],
 )
-async def test_results_that_are_none(run: Run, leave: Callable[[Path], None], reason: str) -> None:
+async def test_invalid_results_fail_the_job(run: Run, leave: Callable[[Path], None], reason: str) -> None:
     def act(seen: dict[str, Path]) -> None:
         if leave is not nothing:
             leave(seen["/job"] / "results.json")
@@ -363,7 +363,7 @@ async def test_a_workspace_has_limits(tmp_path: Path) -> None:
     assert not (tmp_path / "w").exists()
 
 
-async def test_a_workspace_lies_where_others_cannot_look_into_it(tmp_path: Path) -> None:
+async def test_a_workspace_cannot_be_listed_by_other_users(tmp_path: Path) -> None:
     stages = [Stage.model_validate(untrusted(write=["a", "b/c"]))]
     async with workspace(tmp_path / "w", stages, Size()) as space:
         assert isinstance(space, Workspace)

@@ -1,4 +1,4 @@
-"""Containers without an engine: images from layers, what is refused, and what a killed grader leaves."""
+"""Containers without an engine: images from layers, refused stages, and leftovers of a killed grader."""
 
 import asyncio
 import contextlib
@@ -48,7 +48,7 @@ def limits() -> Limits:
 
 @pytest.fixture
 def image(tmp_path: Path) -> Image:
-    """Makes an image of busybox and more layers, with such a config."""
+    """A function that makes an image of busybox and more layers, with a config."""
     return lambda *layers, **config: layout(tmp_path / "layout", NAME, [busybox(), *layers], **config)
 
 
@@ -61,7 +61,7 @@ async def connected(directory: Path, work_dir: Path, **options: Any) -> AsyncIte
 
 @pytest.fixture
 def run(tmp_path: Path, labels: Labels) -> Run:
-    """Run a stage of the image in a layout; without a script, what the image itself says."""
+    """Run a stage of the image in a layout; without a script, run the image's own command."""
 
     async def run(directory: Path, script: str = "", *, size: Size | None = None, **more: Any) -> StageRun:
         entrypoint = ["sh", "-c", script] if script else []
@@ -78,7 +78,7 @@ def lines(run: StageRun) -> list[str]:
 
 
 class TestLayers:
-    async def test_what_a_later_layer_removes_is_gone(self, image: Image, run: Run) -> None:
+    async def test_files_that_a_later_layer_removes_are_gone(self, image: Image, run: Run) -> None:
         made = image(
             layer(("d/kept", "1"), ("d/gone", "2"), ("e/gone", "3"), ("f", "old")),
             layer(("d/.wh.gone", ""), ("e/.wh..wh..opq", ""), ("e/new", "4"), (".wh.nothing", ""), ("f", "new")),
@@ -87,7 +87,7 @@ class TestLayers:
         assert lines(found)[:4] == ["d/kept", "e/new", "f", "new"]
         assert found.exit_code != 0
 
-    async def test_a_directory_may_come_back_as_a_file_and_the_other_way_round(self, image: Image, run: Run) -> None:
+    async def test_a_removed_directory_may_return_as_a_file_and_vice_versa(self, image: Image, run: Run) -> None:
         made = image(
             layer(("a/b", "1"), ("c", "2")), layer((".wh.a", "")), layer(("a", "3"), (".wh.c", "")), layer(("c/d", "4"))
         )
@@ -110,10 +110,10 @@ class TestLayers:
         assert list(outside.iterdir()) == []
         assert not (tmp_path / "up").exists()
 
-    async def test_compressed_ones(self, image: Image, run: Run) -> None:
+    async def test_compressed_layers(self, image: Image, run: Run) -> None:
         assert lines(await run(image(layer(("file", "content"), gzipped=True)), "cat file; echo")) == ["content"]
 
-    async def test_one_that_was_tampered_with(self, image: Image, run: Run) -> None:
+    async def test_a_layer_with_changed_content_is_refused(self, image: Image, run: Run) -> None:
         made = image(layer(("file", "content")))
         for blob in (made / "blobs" / "sha256").iterdir():
             if b"ustar" in (data := blob.read_bytes()) and len(data) < 20000:
@@ -122,7 +122,7 @@ class TestLayers:
             await run(made, "cat file")
         assert (raised.value.phase, raised.value.retryable) == (FaultPhase.PULL, False)
 
-    async def test_more_of_them_than_a_page_has_room_for_their_paths(self, image: Image, run: Run) -> None:
+    async def test_more_layers_than_paths_fit_into_a_page(self, image: Image, run: Run) -> None:
         made = image(*(layer((f"f{number}", "x")) for number in range(60)))
         assert lines(await run(made, "ls / | grep -c '^f[0-9]'")) == ["60"]
 
@@ -131,7 +131,7 @@ class TestConfig:
     PASSWD = "root:x:0:0::/root:/bin/sh\nstudent:x:1000:100::/home/student:/bin/sh\n"
     GROUP = "root:x:0:\nusers:x:100:\nlab:x:200:student,other\n"
 
-    async def test_what_an_image_says_is_done(self, image: Image, run: Run) -> None:
+    async def test_the_config_of_an_image_is_applied(self, image: Image, run: Run) -> None:
         made = image(
             layer(("etc/passwd", self.PASSWD), ("etc/group", self.GROUP)),
             User="student",
@@ -143,7 +143,7 @@ class TestConfig:
         found = await run(made, env={"B": "stage"})
         assert lines(found) == ["1000", "100", "100 200", "/made/for/it", "image stage /home/student zero one"]
 
-    async def test_an_entrypoint_of_the_stage_goes_without_the_images_arguments(self, image: Image, run: Run) -> None:
+    async def test_an_entrypoint_of_the_stage_drops_the_images_arguments(self, image: Image, run: Run) -> None:
         made = image(Entrypoint=["false"], Cmd=["zero"])
         assert lines(await run(made, "echo $0 $#")) == ["sh 0"]
 
@@ -171,7 +171,7 @@ class TestStages:
         assert found.exit_code != 0
         assert "No space left" in found.output
 
-    async def test_what_one_wrote_the_next_does_not_see(self, image: Image, run: Run) -> None:
+    async def test_a_stage_does_not_see_the_files_of_the_one_before(self, image: Image, run: Run) -> None:
         made = image()
         await run(made, "touch /file; rm /bin/cat")
         assert (await run(made, "test ! -e /file && test -e /bin/cat")).exit_code == 0
@@ -180,16 +180,14 @@ class TestStages:
         found = await run(image(), "echo again >/dev/stdout; echo error >/proc/self/fd/2", untrusted=True)
         assert sorted(lines(found)) == ["again", "error"]
 
-    async def test_an_untrusted_stage_has_what_strict_means(self, image: Image, run: Run) -> None:
+    async def test_an_untrusted_stage_has_the_strict_profile(self, image: Image, run: Run) -> None:
         script = "grep -E '^(Cap|NoNew|Seccomp:)' /proc/self/status; touch /x 2>&1; touch /sys/fs/cgroup/x 2>&1; id -u"
-        told = lines(await run(image(), script, untrusted=True))
-        assert [line.split()[-1] for line in told[:7]] == ["0" * 16] * 5 + ["1", "2"]
-        assert all("Read-only" in line for line in told[7:9])
-        assert told[9] == "65534"
+        printed = lines(await run(image(), script, untrusted=True))
+        assert [line.split()[-1] for line in printed[:7]] == ["0" * 16] * 5 + ["1", "2"]
+        assert all("Read-only" in line for line in printed[7:9])
+        assert printed[9] == "65534"
 
-    async def test_a_stage_that_asks_for_a_network_is_refused_where_there_is_no_engine(
-        self, image: Image, run: Run
-    ) -> None:
+    async def test_a_stage_with_a_network_is_refused_without_an_engine(self, image: Image, run: Run) -> None:
         with pytest.raises(ContainerError, match="a network, which --runtime oci leaves to an engine") as raised:
             await run(image(), "true", networking=True)
         assert (raised.value.phase, raised.value.retryable) == (FaultPhase.CREATE, False)
@@ -206,7 +204,9 @@ class TestStages:
         assert 10**6 < usage.peak_memory < 10**9
         assert usage.start_seconds > 0
 
-    async def test_no_call_is_allowed_that_an_engine_refuses(self, api: docker.APIClient, busybox_image: str) -> None:
+    async def test_our_filter_allows_no_call_that_an_engine_refuses(
+        self, api: docker.APIClient, busybox_image: str
+    ) -> None:
         host = api.create_host_config(cap_drop=["ALL"], security_opt=["no-new-privileges:true"])
         made = api.create_container(busybox_image, entrypoint=["sleep", "1000"], host_config=host)["Id"]
         try:
@@ -223,7 +223,7 @@ class TestStages:
 
 
 class TestStore:
-    def test_two_that_want_the_same_image_unpack_it_once(self, image: Image, tmp_path: Path) -> None:
+    def test_two_stores_unpack_the_same_image_once(self, image: Image, tmp_path: Path) -> None:
         made = Layout(image(layer(("file", "x"))))
         stores = [Store(tmp_path / "cache"), Store(tmp_path / "cache")]
         image_id = made.find(NAME, MACHINE)
@@ -234,7 +234,7 @@ class TestStore:
         for each in opened:
             each.close()
 
-    def test_what_nobody_uses_goes_and_what_is_used_stays(self, image: Image, tmp_path: Path) -> None:
+    def test_unused_images_are_removed_and_used_images_stay(self, image: Image, tmp_path: Path) -> None:
         made, store = Layout(image(layer(("file", "x")))), Store(tmp_path / "cache")
         image_id = made.find(NAME, MACHINE)
         assert image_id
@@ -251,7 +251,7 @@ class TestStore:
             [],
         ]
 
-    def test_what_somebody_left_who_died_unpacking_is_no_hindrance(self, image: Image, tmp_path: Path) -> None:
+    def test_leftovers_of_an_interrupted_unpacking_do_no_harm(self, image: Image, tmp_path: Path) -> None:
         made, store = Layout(image()), Store(tmp_path / "cache")
         image_id = made.find(NAME, MACHINE)
         assert image_id
@@ -260,18 +260,18 @@ class TestStore:
         store.add(image_id, lambda _: made.open(NAME, MACHINE)).close()
         assert not list((tmp_path / "cache" / "incoming").iterdir())
 
-    def test_an_image_of_no_layout(self, tmp_path: Path) -> None:
+    def test_a_directory_without_a_layout_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(LayerError, match=r"index\.json"):
             Layout(tmp_path).find(NAME, MACHINE)
 
 
 class TestHost:
-    async def test_without_the_program(self, image: Image, tmp_path: Path) -> None:
+    async def test_a_missing_runtime_is_reported(self, image: Image, tmp_path: Path) -> None:
         with pytest.raises(ContainerError, match="there is no crane: the package crun has it"):
             async with connected(image(), tmp_path / "work", program="crane"):
                 pass
 
-    async def test_with_another_program(self, image: Image, tmp_path: Path) -> None:
+    async def test_a_program_other_than_crun_is_refused(self, image: Image, tmp_path: Path) -> None:
         other = tmp_path / "other"
         other.write_text("#!/bin/sh\necho runc version 1.1.5\n")
         other.chmod(0o755)
@@ -302,7 +302,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 def traces(name: str) -> list[str]:
-    """Directories, groups, mounts and processes of a container."""
+    """Return the directories, groups, mounts and processes of a container."""
     directories: Sequence[Path] = [*STATE.glob(f"*{name}*"), *STATE.parent.glob(f"runtime/*{name}*")]
     groups = [*ROOT.glob(f"*/{OURS}/*{name}*"), *ROOT.glob(f"{OURS}/*{name}*")]
     mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines() if name in line]

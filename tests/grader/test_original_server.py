@@ -1,4 +1,4 @@
-"""Our grader attached to a server of the original, which takes nothing that its schemas do not know."""
+"""Our grader attached to a server of the original, whose schemas refuse unknown fields."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ RESULT_KEYS = {"grading_job_id", "success", "results", "logs"}
 
 @dataclass
 class Original:
-    """As much of the original as one job needs, as strict as it is."""
+    """The part of the original that one job needs, with the original's strictness."""
 
     jobs: list[dict[str, Any]] = field(default_factory=list)
     results: list[dict[str, Any]] = field(default_factory=list)
@@ -42,9 +42,9 @@ class Original:
             ]
         )
 
-    def expect(self, said: dict[str, Any], keys: set[str]) -> None:
-        if said.keys() != keys:
-            self.problems.append(f"{sorted(said)} instead of {sorted(keys)}")
+    def expect(self, body: dict[str, Any], keys: set[str]) -> None:
+        if body.keys() != keys:
+            self.problems.append(f"{sorted(body)} instead of {sorted(keys)}")
 
     async def register(self, request: Request) -> Response:
         self.expect(await request.json(), {"hostname"})
@@ -60,9 +60,9 @@ class Original:
         return JSONResponse({"status": "fail", "data": {"message": "no jobs available"}}, 498)
 
     async def report(self, request: Request) -> Response:
-        said = await request.json()
-        self.expect(said, RESULT_KEYS)
-        self.results.append(said)
+        body = await request.json()
+        self.expect(body, RESULT_KEYS)
+        self.results.append(body)
         return JSONResponse({"status": "success", "data": None})
 
     async def beat(self, _: Request) -> Response:
@@ -100,7 +100,7 @@ async def original() -> AsyncIterator[tuple[Original, int]]:
 
 @pytest.mark.parametrize("scheme", ["http", "ws"])
 @pytest.mark.parametrize(("command", "success"), [(("print", "done"), True), (("exit", "1"), False)])
-async def test_it_says_only_what_the_original_knows(
+async def test_the_grader_sends_only_fields_that_the_original_knows(
     original: tuple[Original, int], tmp_path: Path, scheme: str, command: tuple[str, ...], *, success: bool
 ) -> None:
     server, port = original

@@ -8,8 +8,8 @@ from broadway.grader.sandbox.output import LONGEST_LINE, OutputLog
 
 AT = 1_795_375_892_613_854_664
 STAMP = "2026-11-22T19:31:32.613854664Z"
-SHORT = 16  # bytes of a line, where cuts are tried
-MARK = 64  # bytes of the line that tells what was dropped, at most
+SHORT = 16  # bytes; the longest line in tests of cuts
+MARK = 64  # bytes; the maximum length of the line about dropped bytes
 
 
 def written(
@@ -26,11 +26,11 @@ def texts(log: OutputLog) -> list[str]:
     return [line.removeprefix(STAMP + " ") for line in log.text().splitlines()]
 
 
-def test_a_line_has_the_engines_kind_of_timestamp() -> None:
+def test_a_line_has_a_timestamp_in_the_engines_format() -> None:
     assert written(b"hello\n").text() == f"{STAMP} hello\n"
 
 
-def test_nothing_printed_is_nothing() -> None:
+def test_no_output_gives_no_text() -> None:
     assert written().text() == ""
     assert written(b"").text() == ""
 
@@ -41,7 +41,7 @@ def test_fractions_of_a_second_have_nine_digits() -> None:
     assert log.text() == "1970-01-01T00:00:00.000000005Z x\n"
 
 
-def test_lines_of_both_streams_stand_in_the_order_in_which_they_ended() -> None:
+def test_lines_of_both_streams_are_in_the_order_of_their_ends() -> None:
     assert texts(written((1, b"a1\na"), (2, b"b1\n"), (1, b"2\n"))) == ["a1", "b1", "a2"]
 
 
@@ -53,12 +53,12 @@ def test_empty_lines_are_lines() -> None:
     assert texts(written(b"\n\na\n")) == ["", "", "a"]
 
 
-def test_a_character_may_come_in_parts() -> None:
+def test_a_character_may_arrive_in_parts() -> None:
     data = "grün\n".encode()
     assert texts(written((1, data[:3]), (2, b"-\n"), (1, data[3:]))) == ["-", "grün"]
 
 
-def test_what_is_no_text_is_replaced() -> None:
+def test_bytes_that_are_no_text_are_replaced() -> None:
     assert texts(written(b"a\xffb\0c\n")) == ["a\ufffdb\ufffdc"]
 
 
@@ -102,20 +102,18 @@ class TestAnyOutput:
 
     @given(pieces=pieces)
     def test_all_of_a_short_output_is_kept(self, pieces: list[bytes]) -> None:
-        whole = b"".join(pieces)
-        log = written(*pieces, head=0, tail=100 * len(whole), longest_line=SHORT)
-        readable = whole.decode(errors="replace").replace("\0", "\ufffd").encode()
+        output = b"".join(pieces)
+        log = written(*pieces, head=0, tail=100 * len(output), longest_line=SHORT)
+        readable = output.decode(errors="replace").replace("\0", "\ufffd").encode()
         kept = "".join(line.removeprefix(STAMP + " ") for line in log.text().split("\n"))
         assert b"dropped" not in log.text().encode()
-        if "\ufffd" not in readable.decode():  # a cut may fall into what is no character anyway
+        if "\ufffd" not in readable.decode():  # a cut may fall into an invalid character
             assert kept.encode() == readable.replace(b"\n", b"")
 
     @given(data=st.binary(max_size=600), cuts=st.lists(st.integers(0, 600)), head=limits, tail=limits)
     @example(data=b"x" * 17 + b"\n", cuts=[16], head=100, tail=10)
     @example(data=b"\n" * 100, cuts=list(range(100)), head=100, tail=100)
-    def test_how_it_was_cut_into_chunks_does_not_matter(
-        self, data: bytes, cuts: list[int], head: int, tail: int
-    ) -> None:
+    def test_the_division_into_chunks_does_not_matter(self, data: bytes, cuts: list[int], head: int, tail: int) -> None:
         borders = [0, *sorted(cuts), len(data)]
         chunks = [data[a:b] for a, b in pairwise(borders)]
         one = written(data, head=head, tail=tail, longest_line=SHORT)
@@ -123,14 +121,14 @@ class TestAnyOutput:
         assert one.text() == many.text()
 
 
-def test_it_is_told_whose_lines_they_are() -> None:
+def test_lines_are_attributed_to_their_streams() -> None:
     text, streams = written((1, b"a\nb\n"), (2, b"c\n"), (1, b"d\n"), (2, b"unfinished")).kept()
 
     assert streams == [(1, 2), (2, 1), (1, 1), (2, 1)]
     assert text.count("\n") == 5
 
 
-def test_the_line_that_tells_what_was_dropped_is_nobodys() -> None:
+def test_the_line_about_dropped_bytes_belongs_to_no_stream() -> None:
     text, streams = written((1, b"head\n" * 50), (2, b"x" * 50 + b"\n"), (1, b"tail\n" * 50), head=200, tail=200).kept()
 
     assert [stream for stream, _ in streams] == [1, 0, 1]
@@ -138,7 +136,7 @@ def test_the_line_that_tells_what_was_dropped_is_nobodys() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(max_size=60)), max_size=20))
-def test_every_line_is_somebodys(chunks: list[tuple[int, bytes]]) -> None:
+def test_the_attribution_covers_every_line(chunks: list[tuple[int, bytes]]) -> None:
     text, streams = written(*chunks, head=100, tail=100).kept()
 
     assert sum(count for _, count in streams) == text.count("\n")

@@ -1,4 +1,4 @@
-"""The grader as a process, before there is anything to grade."""
+"""The grader process before its first job."""
 
 import json
 import signal

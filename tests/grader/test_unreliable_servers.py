@@ -1,4 +1,4 @@
-"""Our grader attached to servers that answer oddly, hang up or refuse: scripted, one step after another."""
+"""Our grader attached to servers that give odd answers, hang up or refuse, scripted step by step."""
 
 import asyncio
 import contextlib
@@ -25,18 +25,18 @@ Conversation = Callable[[ServerConnection], Awaitable[None]]
 
 @contextlib.asynccontextmanager
 async def scripted(*script: Conversation, ours: bool) -> AsyncIterator[str]:
-    """A server that has these conversations, one for each connection on which a grader registers; its address."""
-    left = list(script)
+    """Serve these conversations, one per connection on which a grader registers; yield the address."""
+    remaining = list(script)
 
     async def converse(socket: ServerConnection) -> None:
         with contextlib.suppress(EOFError):
-            await left.pop(0)(socket)
+            await remaining.pop(0)(socket)
 
     async def handle(socket: ServerConnection) -> None:
         async for message in socket:
             socket.registration = json.loads(message)  # type: ignore[attr-defined]
             await socket.send('{"success": true}')
-            await (converse(socket) if left else socket.wait_closed())
+            await (converse(socket) if remaining else socket.wait_closed())
             return
 
     port = free_port()
@@ -47,7 +47,7 @@ async def scripted(*script: Conversation, ours: bool) -> AsyncIterator[str]:
 
     async with serve(handle, "127.0.0.1", port, process_response=mark):
         yield f"ws://127.0.0.1:{port}"
-    assert not left, "every conversation has been had"
+    assert not remaining, "every conversation has been had"
 
 
 def job(*command: str, job_id: str = JOB_ID) -> str:
@@ -55,9 +55,9 @@ def job(*command: str, job_id: str = JOB_ID) -> str:
 
 
 async def result_on(socket: ServerConnection) -> dict[str, Any]:
-    said = json.loads(await socket.recv())
-    assert said["type"] == "job_result"
-    args: dict[str, Any] = said["args"]
+    message = json.loads(await socket.recv())
+    assert message["type"] == "job_result"
+    args: dict[str, Any] = message["args"]
     return args
 
 
@@ -70,32 +70,32 @@ def spooled(directory: Path) -> list[Path]:
     return list(directory.rglob("spool/**/*.json"))
 
 
-async def test_a_result_that_got_lost_with_its_connection_is_told_again(tmp_path: Path) -> None:
-    told: list[dict[str, Any]] = []
+async def test_a_result_lost_with_its_connection_is_sent_again(tmp_path: Path) -> None:
+    results: list[dict[str, Any]] = []
 
     async def cut(socket: ServerConnection) -> None:
         assert registration(socket)["running"] == []
         await socket.send(job("print", "answer"))
-        told.append(await result_on(socket))
+        results.append(await result_on(socket))
         socket.transport.abort()
 
     async def listen(socket: ServerConnection) -> None:
         assert registration(socket)["running"] == [JOB_ID]
-        told.append(await result_on(socket))
+        results.append(await result_on(socket))
         await socket.wait_closed()
 
     async with scripted(cut, listen, ours=True) as address, Graders.open("", tmp_path) as graders:
         graders.attach("host1", address, slots=1)
-        await until(lambda: len(told) == 2)
+        await until(lambda: len(results) == 2)
         assert spooled(tmp_path), "nothing has come back yet"
 
-    assert told[0] == told[1]
-    assert told[0]["verdict"]["outcome"] == "succeeded"
+    assert results[0] == results[1]
+    assert results[0]["verdict"]["outcome"] == "succeeded"
     assert not spooled(tmp_path), "the connection was closed in good order"
 
 
 async def test_a_refused_result_is_dropped_and_the_grader_goes_on(tmp_path: Path) -> None:
-    told: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
 
     async def refuse(socket: ServerConnection) -> None:
         await socket.send(job("exit", "0"))
@@ -105,53 +105,53 @@ async def test_a_refused_result_is_dropped_and_the_grader_goes_on(tmp_path: Path
     async def go_on(socket: ServerConnection) -> None:
         assert registration(socket)["running"] == []
         await socket.send(job("exit", "0", job_id=NEXT_ID))
-        told.append(await result_on(socket))
+        results.append(await result_on(socket))
 
     async with scripted(refuse, go_on, ours=True) as address, Graders.open("", tmp_path) as graders:
         graders.attach("host1", address, slots=1)
-        await until(lambda: told)
+        await until(lambda: results)
 
-    assert told[0]["grading_job_id"] == NEXT_ID
+    assert results[0]["grading_job_id"] == NEXT_ID
 
 
-async def test_a_job_goes_on_while_the_grader_is_cut_off_even_if_it_is_told_to_stop(tmp_path: Path) -> None:
-    told: list[dict[str, Any]] = []
+async def test_a_job_goes_on_while_the_grader_is_disconnected_and_stopping(tmp_path: Path) -> None:
+    results: list[dict[str, Any]] = []
     cut_off = asyncio.Event()
 
     async def cut(socket: ServerConnection) -> None:
         await socket.send(job("sleep", "2"))
-        await until(lambda: spooled_or_started)
+        await until(lambda: started)
         socket.transport.abort()
         cut_off.set()
 
     async def listen(socket: ServerConnection) -> None:
         assert registration(socket)["running"] == [JOB_ID]
-        told.append(await result_on(socket))
+        results.append(await result_on(socket))
         await socket.wait_closed()
 
     async with scripted(cut, listen, ours=True) as address, Graders.open("", tmp_path) as graders:
-        spooled_or_started = graders.attach("host1", address, slots=1, drain_timeout=30).started
+        started = graders.attach("host1", address, slots=1, drain_timeout=30).started
         await cut_off.wait()
         await graders.stop("host1")
 
-    assert [result["success"] for result in told] == [True]
-    assert len(spooled_or_started) == 1
+    assert [result["success"] for result in results] == [True]
+    assert len(started) == 1
 
 
-async def test_a_job_that_is_not_wanted_any_more_gives_way_to_the_next(tmp_path: Path) -> None:
-    told: list[dict[str, Any]] = []
+async def test_a_new_job_replaces_an_obsolete_one(tmp_path: Path) -> None:
+    results: list[dict[str, Any]] = []
 
-    async def think_again(socket: ServerConnection) -> None:
+    async def replace_the_job(socket: ServerConnection) -> None:
         await socket.send(job("hang"))
         await until(lambda: containers.started)
         await socket.send(job("exit", "0", job_id=NEXT_ID))
-        told.append(await result_on(socket))
+        results.append(await result_on(socket))
 
-    async with scripted(think_again, ours=True) as address, Graders.open("", tmp_path) as graders:
+    async with scripted(replace_the_job, ours=True) as address, Graders.open("", tmp_path) as graders:
         containers = graders.attach("host1", address, slots=1)
-        await until(lambda: told)
+        await until(lambda: results)
 
-    assert [result["grading_job_id"] for result in told] == [NEXT_ID]
+    assert [result["grading_job_id"] for result in results] == [NEXT_ID]
 
 
 @pytest.mark.parametrize("ours", [True, False])

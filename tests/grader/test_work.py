@@ -1,4 +1,4 @@
-"""What a worker reports, and what it does not run again."""
+"""The events that a worker reports, and the jobs that it does not run again."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,8 +25,8 @@ LONG = "a line of output\n" * 16 * 1024
 
 
 @dataclass
-class Told:
-    """A broker that takes everything."""
+class RecordingBroker:
+    """A broker that accepts every event."""
 
     events: list[Event] = field(default_factory=list)
 
@@ -36,12 +36,14 @@ class Told:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system that is full soon."""
+    """A file system that is soon full."""
     with small_disk_at(tmp_path / "disk", size=ROOM, inodes=100) as disk:
         yield disk
 
 
-def worker(containers: FakeContainers, directory: Path, spool: Spool[JobFinished], publisher: Told) -> Worker:
+def worker(
+    containers: FakeContainers, directory: Path, spool: Spool[JobFinished], publisher: RecordingBroker
+) -> Worker:
     runner = Runner("g1", "life", containers, directory / "jobs")
     availability = Availability(SelfCheck(Health({}), limit=5, pause=60), 1, GraderOrder(grader_id="g1", revision=0))
     return Worker(runner, availability, publisher, spool)
@@ -60,13 +62,13 @@ def dispatched(*command: str) -> JobDispatched:
     )
 
 
-async def test_an_outcome_for_which_the_disk_has_no_room_is_reported(tmp_path: Path, small_disk: Path) -> None:
-    told, containers = Told(), FakeContainers()
+async def test_an_outcome_that_does_not_fit_on_the_disk_is_reported(tmp_path: Path, small_disk: Path) -> None:
+    broker, containers = RecordingBroker(), FakeContainers()
     spool = Spool(small_disk / "spool", JobFinished)
 
-    await worker(containers, tmp_path, spool, told).work(dispatched("print", LONG))
+    await worker(containers, tmp_path, spool, broker).work(dispatched("print", LONG))
 
-    started, finished = told.events
+    started, finished = broker.events
     assert isinstance(started, JobStarted)
     assert isinstance(finished, JobFinished)
     assert finished.outcome is Outcome.SUCCEEDED
@@ -74,14 +76,14 @@ async def test_an_outcome_for_which_the_disk_has_no_room_is_reported(tmp_path: P
     assert list((small_disk / "spool").iterdir()) == [], "no draft takes what room there is"
 
 
-async def test_what_an_earlier_life_has_spooled_is_reported_and_not_run_again(tmp_path: Path) -> None:
-    told, containers = Told(), FakeContainers()
+async def test_an_outcome_spooled_by_an_earlier_process_is_reported_and_its_job_not_run_again(tmp_path: Path) -> None:
+    broker, containers = RecordingBroker(), FakeContainers()
     spool = Spool(tmp_path / "spool", JobFinished)
-    await worker(containers, tmp_path, spool, told).work(dispatched("exit", "0"))
-    (finished,) = (event for event in told.events if isinstance(event, JobFinished))
+    await worker(containers, tmp_path, spool, broker).work(dispatched("exit", "0"))
+    (finished,) = (event for event in broker.events if isinstance(event, JobFinished))
     spool.put(finished)
 
-    later = Told()
+    later = RecordingBroker()
     reborn = worker(containers, tmp_path, spool, later)
     await reborn.report_spooled()
     await reborn.work(dispatched("exit", "0"))
@@ -90,27 +92,27 @@ async def test_what_an_earlier_life_has_spooled_is_reported_and_not_run_again(tm
     assert len(containers.started) == 1
 
 
-async def test_whatever_breaks_in_the_grader_ends_the_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_error_in_the_grader_ends_the_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def break_down(*_: object) -> None:
         raise OverflowError("of this test")
 
     monkeypatch.setattr("broadway.grader.grading.grade.judge", break_down)
-    told, containers = Told(), FakeContainers()
-    await worker(containers, tmp_path, Spool(tmp_path / "spool", JobFinished), told).work(dispatched("exit", "0"))
+    broker, containers = RecordingBroker(), FakeContainers()
+    await worker(containers, tmp_path, Spool(tmp_path / "spool", JobFinished), broker).work(dispatched("exit", "0"))
 
-    finished = told.events[-1]
+    finished = broker.events[-1]
     assert isinstance(finished, JobFinished)
     assert (finished.outcome, finished.retryable) == (Outcome.INFRASTRUCTURE_ERROR, True)
     assert finished.reason == "wait: the grader failed: OverflowError"
     assert finished.results == [{"success": False}]
 
 
-async def test_a_grader_that_is_not_fit_gives_back_what_comes_all_the_same(tmp_path: Path) -> None:
-    told, containers = Told(), FakeContainers()
-    subject = worker(containers, tmp_path, Spool(tmp_path / "spool", JobFinished), told)
+async def test_a_paused_grader_gives_back_jobs_that_still_arrive(tmp_path: Path) -> None:
+    broker, containers = RecordingBroker(), FakeContainers()
+    subject = worker(containers, tmp_path, Spool(tmp_path / "spool", JobFinished), broker)
     subject.availability.obey(GraderOrder(grader_id="g1", revision=1, mode=GraderMode.PAUSED, reason="a new disk"))
 
     with pytest.raises(GiveBack, match="a new disk"):
         await subject.work(dispatched("exit", "0"))
 
-    assert (told.events, containers.started) == ([], [])
+    assert (broker.events, containers.started) == ([], [])

@@ -1,4 +1,4 @@
-"""A class half of which is hostile: what the submissions do, and what is right to come of them."""
+"""A class whose every other submission is hostile: the submissions, and the correct outcomes."""
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ FLAGS = ("--output-limit", "262144", "--job-size", "16m", "--file-size", "8m", "
 
 @dataclass(frozen=True)
 class Attack:
-    """What a hostile submission does, which outcomes are right, and what it scores; whether it has to be stopped."""
+    """A hostile submission: its script, the correct outcomes, its score, and whether it must be stopped."""
 
     script: str
     outcomes: AbstractSet[str]
@@ -23,7 +23,7 @@ class Attack:
 
 ATTACKS = {
     "loop": Attack("while :; do :; done", {"timed_out"}, is_endless=True),
-    # It may also run into its own limits before its time is over.
+    # It may also reach its own limits before its time limit.
     "fork": Attack(
         "bomb() { bomb | bomb & }; bomb; sleep 100", {"timed_out", "failed", "out_of_memory"}, is_endless=True
     ),
@@ -41,7 +41,7 @@ ATTACKS = {
 
 
 def mixed(students: int) -> list[str]:
-    """What the students are: every other one honest, the others of each kind in turn."""
+    """Return the kinds of the students: every other one is honest, the rest cycle through the attacks."""
     return [list(ATTACKS)[number // 2 % len(ATTACKS)] if number % 2 else "honest" for number in range(students)]
 
 
@@ -50,7 +50,7 @@ def roster(kinds: list[str]) -> list[dict[str, str]]:
 
 
 def pipeline(image: str) -> list[dict[str, Any]]:
-    """Stages of an assignment that wants ``SECRET`` in its environment."""
+    """Return the stages of an assignment that needs ``SECRET`` in its environment."""
     common = {"image": image, "memory": "64m", "timeout": 30, "networking": False}
     scripts = {name: attack.script for name, attack in ATTACKS.items()} | {"honest": WORK}
     cases = "".join(f"{name}) {script} ;;\n" for name, script in scripts.items())

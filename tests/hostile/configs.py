@@ -1,7 +1,7 @@
-"""Configs that no course may register: a directory for each, with the config, and in ``case.toml`` what comes of it.
+"""Configs that no course may register: a directory per case, with the config and the expected answer.
 
-``about`` says what it asks for, ``status`` and ``named`` what the answer is to have. ``course`` and ``assignment`` are
-the names under which it is registered, where those are what is odd.
+In ``case.toml``, ``about`` describes the request, and ``status`` and ``named`` are the status and a text of the answer.
+``course`` and ``assignment`` are the names under which the config is registered, in cases where the names are odd.
 """
 
 import json
@@ -30,11 +30,11 @@ class RefusedConfig(BaseModel):
 
 
 def load() -> list[RefusedConfig]:
-    """All cases, by name."""
+    """Return all cases, by name."""
     return [_case(path) for path in sorted(HERE.iterdir())]
 
 
 def _case(directory: Path) -> RefusedConfig:
-    told = tomllib.loads((directory / "case.toml").read_text())
+    expected = tomllib.loads((directory / "case.toml").read_text())
     config = json.loads((directory / "config.json").read_text())
-    return RefusedConfig(name=directory.name, config=config, **told)
+    return RefusedConfig(name=directory.name, config=config, **expected)

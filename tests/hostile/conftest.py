@@ -1,4 +1,4 @@
-"""All runtimes, the image of the submissions, and what a case may leave."""
+"""All runtimes, the image of the submissions, and limits on the leftovers of a case."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ from broadway.grader.oci.host import STATE
 from broadway.grader.ports import Containers, Labels
 from broadway.local.engine import Engine
 
-# What the engine may have more than before the first case.
+# The allowed growth of the engine since before the first case.
 MEMORY_GROWTH = 50 * 1024 * 1024  # bytes of its daemon
 DISK_GROWTH = 1024 * 1024  # bytes
 
@@ -32,7 +32,7 @@ TICKS = os.sysconf("SC_CLK_TCK")  # per second
 
 @dataclass(frozen=True)
 class Footprint:
-    """What an engine takes: its daemon's memory in bytes, its layers, and its volumes."""
+    """The resources of an engine: its daemon's memory in bytes, its layers, and its volumes."""
 
     memory: int = 0
     layers: frozenset[str] = frozenset()
@@ -40,7 +40,7 @@ class Footprint:
 
     @classmethod
     def of(cls, engine: Engine, api: docker.APIClient) -> Self:
-        if not engine.private:  # somebody else's, which does other things too
+        if not engine.private:  # a shared engine also does other work
             return cls()
         (resident,) = re.findall(r"^VmRSS:\s+(\d+) kB$", Path(f"/proc/{engine.pid}/status").read_text(), re.MULTILINE)
         layers = frozenset(path.name for path in (DATA / "overlay2").glob("[0-9a-f]*"))
@@ -48,7 +48,7 @@ class Footprint:
         return cls(int(resident) * 1024, layers - _honest_layers(api), volumes)
 
     def growth(self, since: "Footprint") -> Iterator[str]:
-        """What is more than it may be."""
+        """Yield each growth beyond the limits."""
         if self.memory > since.memory + MEMORY_GROWTH:
             yield f"the daemon has grown from {since.memory} to {self.memory} bytes"
         for kind, more in (("layer", self.layers - since.layers), ("volume", self.volumes - since.volumes)):
@@ -56,20 +56,20 @@ class Footprint:
 
 
 def data_of(engine: Engine) -> int:
-    """Bytes of a private engine's data."""
+    """Return the size of a private engine's data in bytes, and 0 for a shared engine."""
     if not engine.private:
         return 0
-    # What is on its way out vanishes under du's hands.
-    told = subprocess.run(["du", "-sxk", str(DATA)], capture_output=True, text=True, check=False).stdout
-    return int(told.split()[0]) * 1024
+    # Files that are being removed vanish while du runs.
+    printed = subprocess.run(["du", "-sxk", str(DATA)], capture_output=True, text=True, check=False).stdout
+    return int(printed.split()[0]) * 1024
 
 
 def _honest_layers(api: docker.APIClient) -> frozenset[str]:
-    """Those of the containers of honest jobs, which run beside the cases."""
+    """Return the layers of the containers of honest jobs, which run beside the cases."""
     found = set()
     for each in api.containers(all=True, filters={"label": "io.broadway.grader=honest"}):
         with contextlib.suppress(docker.errors.NotFound):
-            # A container that is being removed has none any more.
+            # A container that is being removed has no layer.
             data = api.inspect_container(each["Id"])["GraphDriver"]["Data"] or {}
             layer = Path(data.get("UpperDir", "")).parent.name
             found |= {layer, f"{layer}-init"}
@@ -78,7 +78,7 @@ def _honest_layers(api: docker.APIClient) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Bench:
-    """Runs jobs on one runtime. ``owner`` stands on their containers, and before their directories' names."""
+    """Runs jobs on one runtime. ``owner`` labels their containers, and is the prefix of their directories' names."""
 
     containers: Containers
     work: Path
@@ -90,7 +90,7 @@ class Bench:
 
     @property
     def honest(self) -> "Bench":
-        """For jobs beside the cases, of which nothing counts as left."""
+        """A bench for jobs beside the cases, whose containers and directories do not count as leftovers."""
         return replace(self, owner="honest")
 
     async def run(self, stages: list[dict[str, Any]]) -> Graded:
@@ -99,7 +99,7 @@ class Bench:
         return await grade(stages, containers=self.containers, directory=self.work / name, labels=labels, size=SIZE)
 
     def left(self) -> list[str]:
-        """What is left of jobs: containers, mounts, directories, groups of processes, and what the engine has kept."""
+        """Return the leftovers of jobs: containers, mounts, directories, processes, and the growth of the engine."""
         engines = self.api.containers(all=True, filters={"label": f"io.broadway.grader={self.owner}"})
         containers = [*(each["Id"] for each in engines), *map(str, STATE.glob(f"*{self.owner}-*"))]
         mounts = [
@@ -110,18 +110,18 @@ class Bench:
         return [*containers, *mounts, *directories, *self._processes(), *grown]
 
     def has_kept_data(self) -> bool:
-        """Whether the engine has kept more than it had before the first case. To look takes long."""
+        """Return True if the engine has kept more data than before the first case. The check is slow."""
         return data_of(self.engine) > self.data_before + DISK_GROWTH
 
     def _processes(self) -> Iterator[str]:
-        """Processes in the control group of a container of ours."""
+        """Yield the processes in the control groups of our containers."""
         for path in Path("/proc").glob("[0-9]*/cgroup"):
             with contextlib.suppress(OSError):
                 if re.search(f"/broadway(-oci)?/[^/]*{self.owner}-", path.read_text()):
                     yield str(path.parent)
 
     def engine_seconds(self) -> float:
-        """CPU time that the engine's daemon, and the one that it starts itself, have used so far."""
+        """Return the CPU time in seconds that the engine's daemon and its child daemons have used so far."""
         if not self.engine.private:
             return 0.0
         daemons = [str(self.engine.pid), *Path(f"/proc/{self.engine.pid}/task").glob("*/children")]
@@ -138,7 +138,7 @@ def _cpu_ticks(pid: str) -> int:
 
 @dataclass(frozen=True)
 class Canary:
-    """A file of the host that nobody is to read or change. Read by a grader, it would be good results."""
+    """A file of the host that no case may read or change. To a grader that read it, it would be valid results."""
 
     path: Path
     before: os.stat_result
@@ -153,7 +153,7 @@ class Canary:
 
     @property
     def harm(self) -> list[str]:
-        """What has been done to it."""
+        """The changes and reads since it was put there."""
         now = self.path.stat()
         kept = ("st_ino", "st_mode", "st_nlink", "st_uid", "st_gid", "st_size", "st_mtime_ns", "st_ctime_ns")
         changed = [f"{name} changed" for name in kept if getattr(now, name) != getattr(self.before, name)]

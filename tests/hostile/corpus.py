@@ -1,12 +1,12 @@
-"""The corpus: a directory for each case, with what is handed in, and in ``case.toml`` what is to come of it.
+"""The corpus: a directory per case, with the submission and, in ``case.toml``, the expected result.
 
-``about`` says what it tries, ``outcome`` which outcomes are right (with ``runsc = true`` on gVisor too, where
-``outcome_runsc`` adds others; ``outcome_busy`` adds those of a machine that has other things to do), ``reason`` and
-``log`` what must be found in them, ``score`` what it is to score. ``pipeline`` is *stage* (the submission in an
-untrusted stage, the default), *judged* (and a trusted stage after it), *class* (and one before it, as in the docs),
-*copied* (and a judge that takes a results file from it), *quoted* (and one that takes a comment, between quotes) or
-*planted* (a stage of the standard profile that plants a results file). ``$CANARY`` is the path of a file of the host.
-Scripts end with 66 when they got through.
+``about`` describes the attack, ``outcome`` lists the correct outcomes (with ``runsc = true`` on gVisor too, where
+``outcome_runsc`` adds others; ``outcome_busy`` adds those of a busy machine), ``reason`` and ``log`` are texts that
+these must contain, and ``score`` is the expected score. ``pipeline`` is *stage* (the submission in an untrusted stage,
+the default), *judged* (and a trusted stage after it), *class* (and one before it, as in the docs), *copied* (and a
+judge that copies a results file from it), *quoted* (and a judge that copies a comment from it, between quotes) or
+*planted* (a stage of the standard profile that plants a results file). ``$CANARY`` is the path of a file of the host. A
+script exits with 66 if its attack succeeds.
 """
 
 import tomllib
@@ -71,7 +71,7 @@ class Case(BaseModel):
     env: Mapping[str, str] = {}
 
     def stages(self, image: str, canary: Path) -> list[dict[str, Any]]:
-        """The stages of its job, as a grader gets them; ``canary`` is the file of the host that it knows of."""
+        """Return the stages of the case's job, as a grader gets them. ``canary`` is the host's file that it knows."""
         pipeline = self._pipeline(image, canary)
         config = AssignmentConfig.model_validate({"student_pipeline": pipeline, "env": {"SECRET": SECRET}})
         posted = config.as_posted()
@@ -100,13 +100,13 @@ class Case(BaseModel):
 
 
 def load() -> list[Case]:
-    """All cases, by name."""
+    """Return all cases, by name."""
     return [_case(path.parent) for path in sorted(HERE.glob("*/*/case.toml")) if path.parts[-3] != CONFIGS.name]
 
 
 def _case(directory: Path) -> Case:
     (submission,) = directory.glob("submission.*")
     interpreter = {".sh": ["sh", "-c"], ".pl": ["perl", "-e"]}[submission.suffix]
-    told = tomllib.loads((directory / "case.toml").read_text())
+    expected = tomllib.loads((directory / "case.toml").read_text())
     name = str(directory.relative_to(HERE))
-    return Case(name=name, submission=submission.read_text(), interpreter=interpreter, **told)
+    return Case(name=name, submission=submission.read_text(), interpreter=interpreter, **expected)

@@ -1,7 +1,7 @@
-"""Honest jobs beside hostile ones: each of them comes to its own outcome.
+"""Honest jobs beside hostile ones, whose outcomes must not be affected.
 
-They run one after another for as long as cases do, so that each of them is beside a few cases, and every case is beside
-one. How long they take is measured by `make bench`.
+They run one after another while cases run, so that each runs beside a few cases, and every case beside one. `make
+bench` measures how long they take.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ class Neighbour:
 
     @contextlib.contextmanager
     def beside(self, name: str) -> Iterator[None]:
-        """Honest jobs run for as long as the context lasts."""
+        """Run honest jobs, one after another, while the context lasts."""
         self._running.append(name)
         if self._jobs and not self._jobs[-1].task.done():
             self._jobs[-1].cases.append(name)
@@ -58,10 +58,10 @@ class Neighbour:
         self._jobs.append(job)
 
     async def check(self, *, to_the_end: bool = False) -> None:
-        """Make sure of all jobs that have ended, or of all of them."""
+        """Check the outcomes of all jobs that have ended; with ``to_the_end``, wait for the remaining jobs too."""
         for job in [job for job in self._jobs if to_the_end or job.task.done()]:
             self._jobs.remove(job)
             graded = await job.task
-            came_to = (graded.outcome, graded.reason, graded.stdout.split()[-1:])
+            result = (graded.outcome, graded.reason, graded.stdout.split()[-1:])
             expected = (Outcome.SUCCEEDED, "", ["42"])
-            assert came_to == expected, f"an honest job came to {came_to}, beside {', '.join(job.cases)}"
+            assert result == expected, f"an honest job came to {result}, beside {', '.join(job.cases)}"

@@ -1,7 +1,7 @@
-"""Section 5 of the CIS Docker Benchmark, over every kind of container that Broadway starts, as the engine tells it.
+"""Section 5 of the CIS Docker Benchmark, for every kind of container that Broadway starts, as the engine reports it.
 
-What it accepts although the benchmark does not is in a table, with the reason. Of containers without an engine the
-runtime's specification is checked for the same.
+A table lists the accepted deviations, each with its reason. For containers without an engine, the runtime's
+specification is checked in the same way.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ WAITS = {"entrypoint": ["sleep", "1000"], "timeout": 600}
 PREPARES = {"entrypoint": ["mkdir", "/job/in"], "networking": False}
 STRICT: Stages = [PREPARES, {**WAITS, "untrusted": True, "read": ["in"], "write": ["out"]}]
 
-# The last stage is looked at while it runs; a privileged one, which not every host can start, once it is made.
+# The last stage is inspected while it runs; a privileged one, which not every host can start, once it is created.
 KINDS: dict[str, Stages] = {
     "standard": [WAITS],
     "standard without network": [{**WAITS, "networking": False}],
@@ -41,7 +41,7 @@ NEVER_STARTED = {"privileged"}
 
 @contextlib.asynccontextmanager
 async def running(stages: Stages, containers: Containers, image: str, directory: Path) -> AsyncIterator[str]:
-    """A job that runs as a grader runs it; the name of its last stage's container."""
+    """Run a job as a grader runs it; yield the name of its last stage's container."""
     of_image = [{"image": image, **stage} for stage in stages]
     task = asyncio.create_task(grade(of_image, containers=containers, directory=directory, labels=LABELS, size=Size()))
     try:
@@ -60,7 +60,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 async def account(
     kind: str, api: docker.APIClient, docker_host: str, hostile_image: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Account]:
-    """The engine's account of a container, of itself, and of what runs in the container."""
+    """The engine's description of a container, of itself, and of the programs in the container."""
     work, limits = tmp_path_factory.mktemp("work"), Limits(allow_privileged=True)
     async with (
         DockerContainers.connect(slots=2, limits=limits, docker_host=docker_host, work_dir=work) as containers,
@@ -68,9 +68,9 @@ async def account(
     ):
         state = "created" if kind in NEVER_STARTED else "running"
         await until(lambda: api.containers(all=True, filters={"name": f"^/{name}$", "status": state}))
-        told = api.inspect_container(name)
+        inspected = api.inspect_container(name)
         programs = [] if kind in NEVER_STARTED else api.top(name)["Processes"]
-        yield {**told, "Engine": api.info(), "Programs": programs}
+        yield {**inspected, "Engine": api.info(), "Programs": programs}
 
 
 CHECKS: dict[str, Callable[[Account, dict[str, Any]], bool]] = {
@@ -130,20 +130,20 @@ ACCEPTED: dict[tuple[str, str], str] = {
     ("privileged", "5.21"): _ASKED,
     ("privileged", "5.25"): _ASKED,
 }
-OF_THE_HOST = {"5.1", "5.2"}  # kept by everybody where the host has neither
+OF_THE_HOST = {"5.1", "5.2"}  # every container passes on a host that has neither
 
 
-def _has(account: Account, what: str) -> bool:
-    return f"name={what}" in (account["Engine"]["SecurityOptions"] or [])
+def _has(account: Account, feature: str) -> bool:
+    return f"name={feature}" in (account["Engine"]["SecurityOptions"] or [])
 
 
 def _is_confined(account: Account) -> bool:
-    """By a profile, which a container gets when it is started."""
+    """Return True if the container has a profile, or is not started yet: it gets one at its start."""
     return bool(account["AppArmorProfile"]) or account["State"]["Status"] == "created"
 
 
 def _own_groups(account: Account) -> set[str]:
-    """The group around a container's own, where there is one: nobody else's container is in it."""
+    """Return the group around the container's own, if there is one. It contains no other container."""
     return {f"/broadway{account['Name']}"} if account["Engine"]["CgroupDriver"] == "cgroupfs" else {""}
 
 
@@ -156,7 +156,7 @@ def _number(check: str) -> str:
 
 
 @pytest.mark.parametrize("check", CHECKS)
-async def test_a_container_passes(check: str, kind: str, account: Account) -> None:
+async def test_a_container_passes_the_check(check: str, kind: str, account: Account) -> None:
     number, passes = _number(check), CHECKS[check](account, account["HostConfig"])
     if (kind, number) not in ACCEPTED:
         assert passes, account["HostConfig"]
@@ -164,19 +164,19 @@ async def test_a_container_passes(check: str, kind: str, account: Account) -> No
         assert not passes, "what is accepted should be so"
 
 
-def test_no_check_is_left_out() -> None:
+def test_every_check_of_the_section_is_listed() -> None:
     assert {*map(_number, CHECKS), *NOT_A_CONTAINERS} == {f"5.{number}" for number in range(1, 32)}
     assert {number for _, number in ACCEPTED} <= set(map(_number, CHECKS))
     assert {*map(_number, SPECIFIED), *NOT_SPECIFIED} == {f"5.{number}" for number in range(1, 32)}
 
 
-async def test_no_variables_but_the_stages_own(account: Account) -> None:
+async def test_a_container_has_only_the_stages_variables(account: Account) -> None:
     names = {entry.partition("=")[0] for entry in account["Config"]["Env"] or []}
     assert names <= {"PATH", "HOME"}
 
 
-async def test_what_is_mounted(kind: str, account: Account) -> None:
-    """The job's directories, or what of them a stage may see, and a hosts file where there is no network."""
+async def test_only_the_expected_files_are_mounted(kind: str, account: Account) -> None:
+    """Only the job's directories, or those that a stage may see, and a hosts file if there is no network."""
     seen = {mount["Target"]: mount.get("ReadOnly", False) for mount in account["HostConfig"]["Mounts"]}
     hosts = {"/etc/hosts": True}
     assert (
@@ -201,7 +201,7 @@ async def test_strict_has_no_capabilities_no_network_and_the_graders_own_filter(
         assert f"seccomp={engine_profile()}" in account["HostConfig"]["SecurityOpt"]
 
 
-# What is no matter of a specification, or of none that a runtime without an engine gets.
+# Checks that do not apply to the specification that a runtime without an engine gets.
 NOT_SPECIFIED = {
     "5.2": "no labels: what the runtime does on hosts with SELinux is its own",
     "5.6": "as of the engine's, which run the same images",
@@ -253,7 +253,7 @@ def _is_kept_out(linux: Mapping[str, Any]) -> bool:
 
 
 def _sensitive(spec: Account, linux: Mapping[str, Any]) -> list[Account]:
-    """Of what is the host's: the program that reaps and the container's own control group are to be seen."""
+    """Return the mounts of sensitive directories of the host. The job's own directories do not count."""
     assert linux["namespaces"]
     binds = [mount for mount in spec["mounts"] if mount["type"] == "bind"]
     return [mount for mount in binds if _is_sensitive(mount["source"]) and "/job" not in mount["destination"]]
@@ -272,7 +272,7 @@ def oci_kind(request: pytest.FixtureRequest) -> str:
 async def spec(
     oci_kind: str, docker_host: str, hostile_image: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Account]:
-    """What the runtime was given for a container that runs."""
+    """The specification that the runtime got for a running container."""
     work = tmp_path_factory.mktemp("work")
     async with (
         OciContainers.connect(slots=2, limits=Limits(), docker_host=docker_host, work_dir=work) as containers,
@@ -282,7 +282,7 @@ async def spec(
 
 
 def _specification(name: str) -> Account | None:
-    """As the runtime's own process sees it, in mounts of its own."""
+    """Return the specification as the runtime's own process sees it, in its own mounts."""
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError):
             if name in (process / "cmdline").read_text().split("\0"):
@@ -293,7 +293,7 @@ def _specification(name: str) -> Account | None:
 
 
 @pytest.mark.parametrize("check", SPECIFIED)
-async def test_a_container_without_an_engine_passes(check: str, oci_kind: str, spec: Account) -> None:
+async def test_a_container_without_an_engine_passes_the_check(check: str, oci_kind: str, spec: Account) -> None:
     passes = SPECIFIED[check](spec, spec["linux"])
     assert passes is ((oci_kind, _number(check)) not in ACCEPTED), spec
 

@@ -1,4 +1,4 @@
-"""The host's file that no case may touch notices who follows a link to it: a test of what the corpus is tested with."""
+"""The host's canary file detects code that follows a link to it: a test of the corpus's own tools."""
 
 import os
 from collections.abc import AsyncIterator
@@ -36,7 +36,7 @@ async def graded(case: Case, bench: Bench, canary: Canary) -> Graded:
 
 
 @pytest.mark.parametrize("name", ["files/results-link", "files/results-directory-link"])
-async def test_a_reader_that_follows_links_is_seen(
+async def test_a_reader_that_follows_links_is_detected(
     name: str, bench: Bench, canary: Canary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("broadway.grader.grading.files.read", naive_read)
@@ -46,7 +46,7 @@ async def test_a_reader_that_follows_links_is_seen(
     assert canary.harm == ["read"]
 
 
-async def test_whoever_changes_what_links_lead_to_is_seen(
+async def test_a_change_through_a_link_is_detected(
     bench: Bench, canary: Canary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("broadway.grader.grading.files.neutralise", naive_neutralise)

@@ -1,4 +1,4 @@
-"""A class half of which is hostile: the honest half gets what it deserves. How long it takes, `make bench` tells."""
+"""A class whose every other submission is hostile: all get the correct outcomes. `make bench` measures the time."""
 
 import json
 import sys
@@ -24,7 +24,7 @@ HOSTS = ("host1", "host2")
 
 
 @pytest.mark.timeout(300)
-async def test_half_of_a_class_is_hostile(
+async def test_honest_students_of_a_half_hostile_class_succeed(
     place: Place, broker_node: Node, docker_host: str, hostile_image: str, api: docker.APIClient, tmp_path: Path
 ) -> None:
     courses = tmp_path / "courses.json"
@@ -79,7 +79,7 @@ async def _have_joined(client: Client) -> bool:
 
 
 async def _are_drained(broker: Node, place: Place) -> bool:
-    """Whether no queue has a message, that of the dead neither; but for the facts that nobody asks for."""
+    """Return True if all queues are empty, the dead letters too, apart from the queue of unrouted facts."""
     auth = (broker.username, broker.password)
     async with httpx2.AsyncClient(base_url=broker.management_url, auth=auth) as management:
         totals = {"disable_stats": True, "enable_queue_totals": True}

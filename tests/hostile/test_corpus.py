@@ -17,8 +17,8 @@ from broadway.grader.grading.grade import Graded
 from broadway.grader.oci.containers import NAME
 
 CASES = load()
-ENGINE_SECONDS = 2  # of CPU that a case may cost the engine's daemon
-# Of a stage's entry in the results.
+ENGINE_SECONDS = 2  # of CPU time; the most that a case may cost the engine's daemon
+# The keys of a stage's entry in the results.
 KEYS = {"data", "killed", "killed_for", "signal", "success", "usage", "streams", "scores"}
 
 
@@ -59,21 +59,21 @@ def test_the_corpus_is_large_enough() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-async def test_on_runc(case: Case, runc: Neighbour, canary: Canary) -> None:
-    await _leaves_others_alone(case, runc, canary, case.outcome)
+async def test_a_case_harms_no_other_job_on_runc(case: Case, runc: Neighbour, canary: Canary) -> None:
+    await _harms_no_other_job(case, runc, canary, case.outcome)
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-async def test_on_oci(case: Case, oci: Neighbour, canary: Canary) -> None:
-    await _leaves_others_alone(case, oci, canary, case.outcome)
+async def test_a_case_harms_no_other_job_on_oci(case: Case, oci: Neighbour, canary: Canary) -> None:
+    await _harms_no_other_job(case, oci, canary, case.outcome)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.runsc], ids=lambda case: case.name)
-async def test_on_runsc(case: Case, runsc: Neighbour, canary: Canary) -> None:
-    await _leaves_others_alone(case, runsc, canary, [*case.outcome, *case.outcome_runsc])
+async def test_a_case_harms_no_other_job_on_runsc(case: Case, runsc: Neighbour, canary: Canary) -> None:
+    await _harms_no_other_job(case, runsc, canary, [*case.outcome, *case.outcome_runsc])
 
 
-async def _leaves_others_alone(case: Case, neighbour: Neighbour, canary: Canary, outcomes: Sequence[Outcome]) -> None:
+async def _harms_no_other_job(case: Case, neighbour: Neighbour, canary: Canary, outcomes: Sequence[Outcome]) -> None:
     bench = neighbour.bench
     stages, before = case.stages(HOSTILE, canary.path), bench.engine_seconds()
     with neighbour.beside(case.name):
@@ -87,24 +87,24 @@ async def _leaves_others_alone(case: Case, neighbour: Neighbour, canary: Canary,
 
 
 def _check(case: Case, graded: Graded, outcomes: Sequence[Outcome]) -> None:
-    what = f"{case.about}: {graded.outcome}, {graded.reason}, {graded.stdout[-500:]}"
-    assert graded.outcome in outcomes, what
-    assert "exit code 66" not in graded.reason, what
+    description = f"{case.about}: {graded.outcome}, {graded.reason}, {graded.stdout[-500:]}"
+    assert graded.outcome in outcomes, description
+    assert "exit code 66" not in graded.reason, description
     if graded.outcome is case.outcome[0]:
-        assert re.search(case.reason, graded.reason), what
-    assert case.log in graded.stdout, what
+        assert re.search(case.reason, graded.reason), description
+    assert case.log in graded.stdout, description
     assert "\0" not in graded.stdout
     assert len(graded.stdout) < 600 * 1024
     assert SECRET not in json.dumps([result.entry() for result in graded.results]) + graded.reason
-    _check_scores(case, graded, what)
+    _check_scores(case, graded, description)
 
 
-def _check_scores(case: Case, graded: Graded, what: str) -> None:
+def _check_scores(case: Case, graded: Graded, description: str) -> None:
     entries = [result.entry() for result in graded.results]
     assert all(entry.keys() <= KEYS for entry in entries), "what a student writes becomes no field of ours"
     scores = [entry["scores"] for entry in entries if "scores" in entry]
     expected = [] if case.score is None or graded.outcome is not Outcome.SUCCEEDED else [case.score]
-    assert [each["score"] for each in scores] == expected, what
+    assert [each["score"] for each in scores] == expected, description
     for each in scores:
         assert each.keys() == {"score", "max_score", "document"}
         assert each["document"].isascii(), "kept as a text that nothing on its way can take for anything else"

@@ -1,7 +1,4 @@
-"""An honest job beside hostile ones that comes to something else is noticed.
-
-A test of what the corpus is tested with.
-"""
+"""A wrong result of an honest job beside hostile ones is noticed: a test of the corpus's own tools."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -18,7 +15,7 @@ from broadway.grader.grading.grade import Graded
 
 @dataclass
 class Machine:
-    """A bench whose jobs end when they may."""
+    """A bench whose jobs end when they are allowed to."""
 
     answer: str = "42"
     begun: int = 0
@@ -38,7 +35,7 @@ def neighbour(machine: Machine) -> Neighbour:
     return Neighbour(cast("Bench", machine))
 
 
-async def test_an_honest_job_that_comes_to_something_else_is_noticed() -> None:
+async def test_a_wrong_result_of_an_honest_job_is_noticed() -> None:
     machine = Machine(answer="41")
     subject = neighbour(machine)
     with subject.beside("a/thief"):

@@ -1,4 +1,4 @@
-"""Secrets that anybody would recognise are planted, and then looked for wherever Broadway writes, answers or asks."""
+"""Recognizable secrets are planted, and then searched for in everything that Broadway writes, answers or sends."""
 
 import base64
 import contextlib
@@ -28,7 +28,7 @@ from broadway.messages.topology import CONTROL, DEAD_LETTERS, EVENTS, JOBS, LOGS
 COURSE = "cs241"
 TAP = "tap"  # a queue that gets a copy of every message
 SCRIPT = "env; tr '\\0' '\\n' </proc/1/environ; cat /proc/1/cmdline; sleep 2"
-SIGNS = {  # that what is looked through is what it should be
+SIGNS = {  # texts that show that the searched output is complete
     "answers": ("broadway_", '"outcome":"succeeded"', "GRADING_JOB_ID", "401", "503"),
     "commands": ("broker", "store", "engine"),
     "containers": ("ReadonlyRootfs", "GRADING_JOB_ID"),
@@ -42,52 +42,54 @@ LOGGED = ("ingest", "dispatcher", "results", "host1")
 
 @dataclass(frozen=True)
 class Place:
-    """A deployment whose secrets are all known, and what it has said to whom."""
+    """A deployment whose secrets are all known, and all its output."""
 
     running: Processes
     rabbit: Rabbit
     store: Server[Store]
     http: httpx2.AsyncClient
-    engine: contextlib.AsyncExitStack  # closed, it cuts the way to the engine
+    engine: contextlib.AsyncExitStack  # closing it cuts the connection to the engine
     secrets: Mapping[str, str]
-    told: dict[str, list[str]] = field(default_factory=dict)  # by where it was said
+    outputs: dict[str, list[str]] = field(default_factory=dict)  # by kind of output
 
-    def note(self, where: str, what: Any) -> None:
-        self.told.setdefault(where, []).append(what if isinstance(what, str) else json.dumps(what, default=repr))
+    def note(self, where: str, content: Any) -> None:
+        self.outputs.setdefault(where, []).append(
+            content if isinstance(content, str) else json.dumps(content, default=repr)
+        )
 
     @property
     def client(self) -> Client:
         return Client(self.http)
 
     async def ask(self, method: str, path: str, body: Any = None, *, token: str = "course token") -> httpx2.Response:
-        """A request of the staff; its answer is kept."""
+        """Send a request of the staff, and keep the answer."""
         headers = {"Authorization": f"Bearer {self.secrets.get(token, token)}"}
         answer = await self.http.request(method, f"/api/{path}", json=body, headers=headers)
         self.note("answers", f"{method} {path} {answer.status_code} {answer.headers} {answer.text}")
         return answer
 
-    async def is_told_away(self, part: str, *programs: str) -> bool:
-        """Whether the programs' health files say that a part is away; what they say is kept."""
+    async def is_reported_unavailable(self, part: str, *programs: str) -> bool:
+        """Return True if the programs' health files report a part as unavailable. The files' texts are kept."""
         files = {name: (self.running.directory / f"{name}.health").read_text() for name in programs}
         for text in files.values():
             self.note("health files", text)
         return all(f'"{part}": false' in text for text in files.values())
 
 
-def occurrences(secrets: Mapping[str, str], told: Mapping[str, list[str]]) -> list[str]:
-    """Which secrets are where, in the forms in which programs write them."""
+def occurrences(secrets: Mapping[str, str], outputs: Mapping[str, list[str]]) -> list[str]:
+    """Return which secrets are where, in all forms in which programs write them."""
     return [
         f"{name} in {where}: {text[max(0, text.index(form) - 200) : text.index(form)]!r}"
         for name, secret in secrets.items()
         for form in {secret, quote(secret, safe=""), base64.b64encode(secret.encode()).decode()}
-        for where, texts in told.items()
+        for where, texts in outputs.items()
         for text in texts
         if form in text
     ]
 
 
 async def with_password(store: Server[Store], user: str, password: str) -> str:
-    """The address of a store with a user's login in it."""
+    """Return the address of a store with a new user's login in it."""
     async with AsyncMongoClient[dict[str, Any]](store.current.dsn) as mongodb:
         await mongodb["admin"].command("createUser", user, pwd=password, roles=["root"])
     scheme, _, rest = store.current.dsn.partition("://")
@@ -139,7 +141,7 @@ async def _start(place: Place, address: str) -> None:
 
 
 async def _tap(place: Place) -> None:
-    """Have a copy of every message from now on."""
+    """Copy every message from now on to a queue."""
     vhost = place.rabbit.vhost
     async with place.rabbit.management() as management:
         (await management.put(f"/api/queues/{vhost}/{TAP}", json={"durable": True})).raise_for_status()
@@ -159,13 +161,13 @@ async def _tap(place: Place) -> None:
         (await management.post(f"/api/exchanges/{vhost}/{EVENTS.name}/publish", json=garbage)).raise_for_status()
 
 
-async def _is_buried(place: Place) -> bool:
-    """Whether the message that nobody understands has become a dead letter."""
+async def _is_dead_letter(place: Place) -> bool:
+    """Return True if the message that no service understands has become a dead letter."""
     return bool((await place.ask("GET", "v2/dead-letters", token="cluster token")).json()["items"])
 
 
 async def _drain(place: Place) -> None:
-    """Keep every message that there has been."""
+    """Keep every message that was copied."""
     async with place.rabbit.management() as management:
         ask = {"count": 10_000, "ackmode": "ack_requeue_false", "encoding": "auto"}
         answer = await management.post(f"/api/queues/{place.rabbit.vhost}/{TAP}/get", json=ask)
@@ -174,7 +176,7 @@ async def _drain(place: Place) -> None:
 
 
 async def _submissions(place: Place, image: str, api: docker.APIClient) -> None:
-    """By the API and by a hook, right and wrong; what the engine knows of their containers while they run."""
+    """Submit by the API and by a hook, correctly and wrongly; keep the engine's data on the running containers."""
     stage = {"image": image, "entrypoint": ["sh", "-c", SCRIPT]}
     pipeline = [{**stage, "networking": False}, {**stage, "untrusted": True, "write": ["out"]}]
     await place.ask("POST", f"v1/grading_config/{COURSE}/mp1", {"student_pipeline": pipeline})
@@ -212,7 +214,7 @@ async def _push(place: Place, secret: str) -> httpx2.Response:
 
 
 async def _read(place: Place, run: str) -> None:
-    """Every read there is of a run."""
+    """Send every kind of read of a run."""
     course = f"v2/courses/{COURSE}"
 
     async def is_over() -> bool:
@@ -236,12 +238,12 @@ async def _read(place: Place, run: str) -> None:
 
 
 async def _without(place: Place, part: str, *programs: str) -> None:
-    """What is said while a part is away: by programs that run, by one that starts, and by the doctor."""
+    """Keep the output while a part is unavailable: of running programs, of one that starts, and of the doctor."""
 
-    async def is_told() -> bool:
-        return await place.is_told_away(part, *programs)
+    async def is_reported() -> bool:
+        return await place.is_reported_unavailable(part, *programs)
 
-    await until(is_told)
+    await until(is_reported)
     await place.ask("POST", f"v1/grading_run/{COURSE}/mp1", {"students_env": [{"STUDENT_ID": "s"}]})
     await place.ask("GET", f"v2/courses/{COURSE}/runs")
     place.note("answers", (await place.http.get("/readyz")).text)
@@ -253,7 +255,7 @@ async def _without(place: Place, part: str, *programs: str) -> None:
 
 
 async def _documents(place: Place) -> None:
-    """Keep what the store has, but for the secrets of hooks, without which nobody can check a signature."""
+    """Keep the store's documents, except the secrets of hooks, which are needed to check signatures."""
     async with AsyncMongoClient[dict[str, Any]](place.store.current.dsn) as mongodb:
         for database in set(await mongodb.list_database_names()) - {"admin", "config", "local"}:
             for name in await mongodb[database].list_collection_names():
@@ -264,9 +266,9 @@ async def _documents(place: Place) -> None:
 
 
 @pytest.mark.timeout(240)
-async def test_no_secret_is_anywhere(place: Place, hostile_image: str, api: docker.APIClient) -> None:
+async def test_no_output_contains_a_secret(place: Place, hostile_image: str, api: docker.APIClient) -> None:
     await _tap(place)
-    await until(partial(_is_buried, place))
+    await until(partial(_is_dead_letter, place))
     await _submissions(place, hostile_image, api)
     await place.engine.aclose()
     await _without(place, "engine", "host1")
@@ -279,11 +281,11 @@ async def test_no_secret_is_anywhere(place: Place, hostile_image: str, api: dock
     for name in LOGGED:
         place.note("logs", place.running.log(name))
 
-    everything = {where: "".join(texts) for where, texts in place.told.items()}
+    everything = {where: "".join(texts) for where, texts in place.outputs.items()}
     assert everything.keys() == SIGNS.keys()
     for where, signs in SIGNS.items():
         assert [sign for sign in signs if sign not in everything[where]] == [], f"{where} are not what they should be"
-    assert occurrences(place.secrets, place.told) == []
+    assert occurrences(place.secrets, place.outputs) == []
 
 
 def test_secrets_are_found_in_every_form() -> None:

@@ -19,7 +19,7 @@ ERLANG = ("beam", "epmd", "erl_child_setup", "inet_gethost")
 
 
 def erlang_processes() -> set[int]:
-    """The Erlang processes that run now; those of other nodes are in it as well."""
+    """Return all Erlang processes that run now, including those of other nodes."""
     found = set()
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -32,7 +32,7 @@ def erlang_processes() -> set[int]:
 
 
 def of(directory: Path) -> set[int]:
-    """The Erlang processes with this home."""
+    """Return the Erlang processes with this home directory."""
     home = f"HOME={directory.resolve()}\0".encode()
     found = set()
     for pid in erlang_processes():
@@ -79,7 +79,7 @@ def management_port(node: Broker) -> int:
     return int(node.management_url.rpartition(":")[2])
 
 
-async def test_a_message_outlives_a_clean_stop_and_a_kill(tmp_path: Path) -> None:
+async def test_a_message_survives_a_clean_stop_and_a_kill(tmp_path: Path) -> None:
     async with broker(tmp_path) as first:
         assert first.pid in of(tmp_path)
         await publish(first.amqp_url, b"one")
@@ -118,7 +118,7 @@ async def test_two_nodes_run_side_by_side_on_loopback_only(tmp_path: Path) -> No
 
 
 def listening(pid: int) -> set[str]:
-    """The addresses that a process takes TCP connections on."""
+    """Return the addresses on which a process accepts TCP connections."""
     inodes = set()
     for each in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
@@ -141,7 +141,7 @@ def is_epmd_of(pid: int, directory: Path) -> bool:
         return False
 
 
-async def test_without_rabbitmq_it_says_what_to_install(tmp_path: Path) -> None:
+async def test_the_error_without_rabbitmq_names_the_package_to_install(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="install the package rabbitmq-server"):
         async with broker(tmp_path, servers=("no-such-server",)):
             pass

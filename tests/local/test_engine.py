@@ -37,7 +37,7 @@ def places() -> set[Path]:
 
 
 async def traces() -> dict[str, object]:
-    """What an engine of ours would leave on this machine."""
+    """Return everything that an engine of ours could leave on this machine."""
     rules = (await output("iptables", "--wait", "--list-rules")).splitlines()
     return {
         "links": {name for _, name in socket.if_nameindex() if name.startswith("bw-")},
@@ -69,7 +69,10 @@ def start(own: docker.DockerClient, command: str) -> Container:
 
 
 def run(own: docker.DockerClient, command: str) -> bytes:
-    """What a container wrote. Asked for once it is over: an engine that is followed may miss the last of it."""
+    """Run a container to its end and return its output.
+
+    The output is read at the end: following it may miss the last lines.
+    """
     container = start(own, command)
     try:
         assert container.wait()["StatusCode"] == 0
@@ -88,7 +91,7 @@ async def answering(server: socket.socket) -> None:
         await asyncio.get_running_loop().sock_sendall(connection, b"hello")
 
 
-async def test_a_private_engine_runs_containers_and_leaves_only_its_images(tmp_path: Path) -> None:
+async def test_a_private_engine_runs_containers_and_keeps_only_its_images(tmp_path: Path) -> None:
     before = await traces()
     async with engine(tmp_path, env=NOWHERE) as own, client(own) as connected:
         assert own.private
@@ -128,7 +131,7 @@ async def test_a_killed_engine_leaves_nothing_either(tmp_path: Path) -> None:
     assert await traces() == before
 
 
-async def test_an_engine_that_answers_is_used(tmp_path: Path) -> None:
+async def test_a_running_engine_is_used(tmp_path: Path) -> None:
     place = tmp_path / "docker.sock"
 
     async def pong(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -145,7 +148,7 @@ async def test_an_engine_that_answers_is_used(tmp_path: Path) -> None:
         assert (found.docker_host, found.private) == (host, False)
 
 
-async def test_without_docker_it_says_what_to_install(tmp_path: Path) -> None:
+async def test_the_error_without_docker_names_the_package_to_install(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"install docker\.io"):
         async with engine(tmp_path, env=NOWHERE, needed={"no-such-dockerd": "docker.io"}):
             pass

@@ -42,7 +42,7 @@ async def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     assert running.process.returncode == -signal.SIGKILL
 
 
-async def test_the_rest_of_the_group_goes_too(tmp_path: Path) -> None:
+async def test_the_rest_of_a_childs_process_group_ends_with_it(tmp_path: Path) -> None:
     log = tmp_path / "log"
     command = ["sh", "-c", "sleep 300 & echo $!; wait"]
     async with child("parent", command, log=log, grace=5):
@@ -52,7 +52,7 @@ async def test_the_rest_of_the_group_goes_too(tmp_path: Path) -> None:
     await eventually(lambda: not alive(grandchild))
 
 
-async def test_an_early_death_shows_the_log(tmp_path: Path) -> None:
+async def test_the_error_of_an_early_death_shows_the_log(tmp_path: Path) -> None:
     async def never() -> bool:
         return False
 
@@ -62,7 +62,7 @@ async def test_an_early_death_shows_the_log(tmp_path: Path) -> None:
             await running.until(never, within=10)
 
 
-async def test_a_child_that_never_answers_is_given_up(tmp_path: Path) -> None:
+async def test_a_child_that_is_never_ready_times_out(tmp_path: Path) -> None:
     async def hangs() -> bool:
         await asyncio.Event().wait()
         return True
@@ -91,13 +91,13 @@ asyncio.run(main())
     await eventually(lambda: not alive(int(printed)))
 
 
-async def test_output_fails_with_the_complaint() -> None:
+async def test_the_error_of_a_failed_command_shows_its_stderr() -> None:
     assert await output("echo", "yes") == "yes\n"
     with pytest.raises(Exception, match="nowhere"):
         await output("ls", "/nowhere")
 
 
-def test_free_ports_differ_and_are_none_that_connections_get() -> None:
+def test_free_ports_differ_and_are_outside_the_range_of_client_connections() -> None:
     first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
     found = free_ports(20)
     assert len(set(found)) == 20

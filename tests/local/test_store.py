@@ -21,7 +21,7 @@ async def keys(dsn: str) -> list[int]:
         return [each["_id"] async for each in client.tests.kept.find({}, sort=[("_id", 1)])]
 
 
-async def test_documents_outlive_a_clean_stop_and_a_kill(tmp_path: Path) -> None:
+async def test_documents_survive_a_clean_stop_and_a_kill(tmp_path: Path) -> None:
     async with store(tmp_path) as first:
         await insert(first.dsn, 1)
     assert first.child.process.returncode == 0
@@ -45,7 +45,7 @@ async def test_two_stores_run_side_by_side(tmp_path: Path) -> None:
         assert await keys(other.dsn) == []
 
 
-async def test_without_the_package_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_error_without_the_package_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingError, match=r"pip install broadway\[local\]"):

@@ -1,4 +1,4 @@
-"""A grader as a process of its own, with a fake runtime: ``fake_grader.py URL GRADER_ID SLOTS WORK_DIR [TOKEN]``.
+"""A grader process with a fake runtime: ``fake_grader.py URL GRADER_ID SLOTS WORK_DIR [TOKEN]``.
 
 The URL is the broker's or the API's.
 """

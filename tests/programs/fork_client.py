@@ -1,7 +1,7 @@
-"""Runs a program of the fork server in place of this one: ``fork_client.py DESCRIPTOR PROGRAM ARGUMENTS...``.
+"""Runs a program on the fork server in place of this process: ``fork_client.py DESCRIPTOR PROGRAM ARGUMENTS...``.
 
-For shells that inherit the server's socket, whose number is DESCRIPTOR. Imports little, since it is started for every
-command. The program has no standard input.
+It is for shells that inherit the server's socket, whose number is DESCRIPTOR. It imports little, since it starts for
+every command. The program has no standard input.
 """
 
 import json
@@ -12,7 +12,7 @@ import sys
 
 def main() -> None:
     descriptor, *arguments = sys.argv[1:]
-    request = {"arguments": arguments, "environment": dict(os.environ), "directory": os.getcwd()}  # noqa: PTH109 - imports
+    request = {"arguments": arguments, "environment": dict(os.environ), "directory": os.getcwd()}  # noqa: PTH109 - pathlib is a slow import
     control = socket.socket(fileno=int(descriptor))
     ours, theirs = socket.socketpair()
     with theirs:

@@ -1,9 +1,9 @@
-"""Starts Python programs by forking: it has imported Broadway once, which takes each program more than all else.
+"""Starts Python programs by forking, after importing Broadway once: the imports take most of a program's start.
 
-``fork_server.py DESCRIPTOR`` reads requests from a socket that it inherits. Each is a JSON document with three file
-descriptors: the program's stdout, its stderr, and one to which the server writes two lines, the process id and, at the
-end, the exit code, which is negative for a signal. A program dies with this process, and this process at the end of
-its requests.
+``fork_server.py DESCRIPTOR`` reads requests from a socket that it inherits. Each request is a JSON document with three
+file descriptors: the program's stdout, its stderr, and one to which the server writes two lines, the process id and, at
+the end, the exit code, which is negative for a signal. A program dies with the server, and the server ends at the end
+of its requests.
 """
 
 import contextlib
@@ -49,8 +49,8 @@ class Child:
     pid: int
     reply: int
 
-    def tell(self, number: int) -> None:
-        with contextlib.suppress(BrokenPipeError):  # the test that asked may be over
+    def send(self, number: int) -> None:
+        with contextlib.suppress(BrokenPipeError):  # the test may have ended
             os.write(self.reply, f"{number}\n".encode())
 
 
@@ -59,7 +59,7 @@ def main() -> None:
         importlib.import_module(name)
     for name in WARM:
         if name.endswith(".__main__"):
-            del sys.modules[name]  # each program runs its own
+            del sys.modules[name]  # each program imports its own
     gc.collect()
     gc.freeze()
     run(serve(socket.socket(fileno=int(sys.argv[1]))))
@@ -82,7 +82,7 @@ def serve(control: socket.socket) -> Request:
                 stdout, stderr, reply = descriptors
                 if pid := os.fork():
                     child = Child(pid, reply)
-                    child.tell(pid)
+                    child.send(pid)
                     selector.register(os.pidfd_open(pid), selectors.EVENT_READ, child)
                     os.close(stdout)
                     os.close(stderr)
@@ -99,7 +99,7 @@ def serve(control: socket.socket) -> Request:
 
 def _reap(pidfd: int, child: Child) -> None:
     _, status = os.waitpid(child.pid, 0)
-    child.tell(os.waitstatus_to_exitcode(status))
+    child.send(os.waitstatus_to_exitcode(status))
     os.close(pidfd)
     os.close(child.reply)
 
@@ -107,7 +107,7 @@ def _reap(pidfd: int, child: Child) -> None:
 def _stand_alone(server: int, stdout: int, stderr: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(DIE_WITH_PARENT, signal.SIGKILL)
     if os.getppid() != server:
-        os._exit(1)  # it has died before
+        os._exit(1)  # the server died before prctl
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
     os.close(stdout)
@@ -115,7 +115,7 @@ def _stand_alone(server: int, stdout: int, stderr: int) -> None:
 
 
 def run(request: Request) -> None:
-    """Be the program."""
+    """Run the program in this process."""
     os.environ.clear()
     os.environ.update(request.environment)
     os.chdir(request.directory)

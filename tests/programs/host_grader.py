@@ -1,4 +1,4 @@
-"""`python -m broadway.grader` with a fake runtime: takes the same arguments, reads the same variables and files."""
+"""`python -m broadway.grader` with a fake runtime: it takes the same arguments, variables and files."""
 
 from fake_containers import FakeContainers
 

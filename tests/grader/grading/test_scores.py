@@ -1,4 +1,4 @@
-"""Results files: what counts as one, and what is refused before it can trouble anybody."""
+"""Results files: the documents that count, and those that are refused before they can do harm."""
 
 import contextlib
 import json
@@ -34,7 +34,7 @@ def parsed(document: Any) -> tuple[float, float | None]:
         ),
     ],
 )
-def test_what_counts(document: dict[str, Any], expected: tuple[float, float | None]) -> None:
+def test_a_valid_document_gives_scores(document: dict[str, Any], expected: tuple[float, float | None]) -> None:
     assert parsed(document) == expected
 
 
@@ -69,13 +69,13 @@ def test_what_counts(document: dict[str, Any], expected: tuple[float, float | No
         ('\ufeff{"score": 1}', "is no JSON"),
     ],
 )
-def test_what_is_refused(text: str, reason: str) -> None:
+def test_an_invalid_document_is_refused(text: str, reason: str) -> None:
     with pytest.raises(InvalidScoresError, match=reason.replace("^", r"\^")):
         parse(text.encode())
 
 
 @pytest.mark.parametrize("data", ['{"score": 1}'.encode("utf-16"), b'{"score": 1, "x": "\xff"}'])
-def test_other_encodings(data: bytes) -> None:
+def test_encodings_other_than_utf_8_are_refused(data: bytes) -> None:
     with pytest.raises(InvalidScoresError, match="should be UTF-8"):
         parse(data)
 
@@ -87,7 +87,7 @@ def test_half_characters_and_nuls_are_kept_as_escapes() -> None:
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes(data: bytes) -> None:
+def test_any_bytes_give_scores_or_are_refused(data: bytes) -> None:
     with contextlib.suppress(InvalidScoresError):
         assert parse(data).score >= 0
 
@@ -107,7 +107,7 @@ tests = st.lists(st.dictionaries(st.sampled_from(["score", "points", "max_score"
     st.dictionaries(st.sampled_from(["score", "tests", "max_score", "gradable", "x"]), values)
     | st.fixed_dictionaries({"tests": tests}, optional={"score": numbers, "max_score": numbers})
 )
-def test_any_document(document: dict[str, Any]) -> None:
+def test_any_document_gives_scores_or_is_refused(document: dict[str, Any]) -> None:
     try:
         scores = parse(json.dumps(document).encode())
     except InvalidScoresError:

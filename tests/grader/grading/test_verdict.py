@@ -1,4 +1,4 @@
-"""From what a stage did to what it means."""
+"""Verdicts: from the run of a stage to its outcome."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -47,7 +47,7 @@ def ran(code: int, killed_for: KilledFor | None = None, *, oom: bool = False) ->
         (ran(137, KilledFor.DISK, oom=True), Outcome.OUT_OF_MEMORY, "memory"),
     ],
 )
-def test_a_stage(run: StageRun, outcome: Outcome, reason: str) -> None:
+def test_the_verdict_on_a_stage(run: StageRun, outcome: Outcome, reason: str) -> None:
     verdict = judge(run)
 
     assert verdict.outcome is outcome
@@ -67,11 +67,11 @@ def test_a_stage(run: StageRun, outcome: Outcome, reason: str) -> None:
     ("code", "signal"),
     [(0, None), (1, None), (128, None), (129, 1), (137, 9), (192, 64), (193, None), (255, None)],
 )
-def test_the_signal_that_ended_it(code: int, signal: int | None) -> None:
+def test_the_exit_code_gives_the_signal_that_ended_a_stage(code: int, signal: int | None) -> None:
     assert stage_result(ran(code), judge(ran(code))).signal == signal
 
 
-def test_what_a_stage_used() -> None:
+def test_the_usage_of_a_stage_is_reported() -> None:
     usage = Usage("sha256:1", create_seconds=0.1, start_seconds=0.2, cpu_seconds=0.3, peak_memory=4)
     run = replace(ran(0), usage=usage, finished_at=T0 + timedelta(seconds=2))
 

@@ -1,4 +1,4 @@
-"""What a Docker Engine says of itself, and what follows for stages."""
+"""The features of a Docker Engine, read from its info, and their consequences for stages."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def mounts(data: Path, tmp_path: Path) -> Path:
-    """The data on a disk of its own, with quotas."""
+    """The mounts of a host with the data on a separate disk with quotas."""
     file = tmp_path / "mountinfo"
     file.write_text(
         "22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n"
@@ -41,18 +41,18 @@ def of(info: dict[str, Any], mounts: Path, *, runtime: str | None = None, is_loc
     return EngineFeatures.of(info, runtime=runtime, is_local=is_local, mounts=mounts)
 
 
-def test_an_engine_that_does_not_tell(mounts: Path) -> None:
+def test_an_engine_without_info_has_no_features(mounts: Path) -> None:
     assert of({}, mounts) == EngineFeatures()
 
 
-def test_its_data_is_where_it_says_if_it_is_here(data: Path, mounts: Path) -> None:
+def test_the_data_directory_is_known_only_if_it_is_on_this_host(data: Path, mounts: Path) -> None:
     info = INFO | {"DockerRootDir": str(data)}
     assert of(info, mounts).data == data
     assert of(info, mounts, is_local=False).data is None
     assert of(INFO | {"DockerRootDir": f"{data}/gone"}, mounts).data is None
 
 
-def test_how_many_processors_it_has(mounts: Path) -> None:
+def test_the_number_of_cpus_is_read(mounts: Path) -> None:
     assert of(INFO | {"NCPU": 16}, mounts).cpus == 16
 
 
@@ -72,7 +72,7 @@ def test_how_many_processors_it_has(mounts: Path) -> None:
         ({"Architecture": "riscv64"}, None, False),
     ],
 )
-def test_whose_filter_untrusted_stages_get(
+def test_untrusted_stages_get_our_filter_where_it_works(
     mounts: Path, changes: dict[str, Any], runtime: str | None, is_ours: bool
 ) -> None:
     assert (of(INFO | changes, mounts, runtime=runtime).seccomp == engine_profile()) is is_ours
@@ -88,7 +88,9 @@ def test_whose_filter_untrusted_stages_get(
         ({"Driver": "vfs"}, False),
     ],
 )
-def test_which_engines_have_quotas(mounts: Path, data: Path, changes: dict[str, Any], has_quotas: bool) -> None:
+def test_quotas_depend_on_the_storage_driver(
+    mounts: Path, data: Path, changes: dict[str, Any], has_quotas: bool
+) -> None:
     assert of(INFO | {"DockerRootDir": str(data)} | changes, mounts).has_quotas is has_quotas
 
 
@@ -104,9 +106,9 @@ def test_an_engines_filter_has_every_rule() -> None:
     entries = [(name, each) for each in profile["syscalls"] for name in each["names"]]
     assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
     assert sorted(name for name, _ in entries) == sorted(rule.name for rule in RULES)
-    told = dict(entries)
-    assert told["read"] == {"names": told["read"]["names"], "action": "SCMP_ACT_ALLOW"}
-    assert (told["clone3"]["action"], told["clone3"]["errnoRet"]) == ("SCMP_ACT_ERRNO", 38)
-    assert told["clone"]["args"] == [{"index": 0, "value": NAMESPACES, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]
-    assert told["socket"]["args"] == [{"index": 0, "value": VSOCK, "valueTwo": 0, "op": "SCMP_CMP_NE"}]
+    by_name = dict(entries)
+    assert by_name["read"] == {"names": by_name["read"]["names"], "action": "SCMP_ACT_ALLOW"}
+    assert (by_name["clone3"]["action"], by_name["clone3"]["errnoRet"]) == ("SCMP_ACT_ERRNO", 38)
+    assert by_name["clone"]["args"] == [{"index": 0, "value": NAMESPACES, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]
+    assert by_name["socket"]["args"] == [{"index": 0, "value": VSOCK, "valueTwo": 0, "op": "SCMP_CMP_NE"}]
     assert {"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86"]} in profile["archMap"]

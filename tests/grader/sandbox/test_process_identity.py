@@ -1,4 +1,4 @@
-"""Whether the process that left something behind still lives."""
+"""Detection of the end of a process that left something behind."""
 
 import os
 import subprocess
@@ -15,27 +15,27 @@ SAY_AND_WAIT = (
 
 
 def parts() -> list[str]:
-    """Boot, namespace, process, start time."""
+    """Return the boot, the PID namespace, the process id and the start time."""
     return own_identity().split(".")
 
 
-def test_this_process_lives() -> None:
+def test_this_process_has_not_ended() -> None:
     assert own_identity() == own_identity()
     assert parts()[2] == str(os.getpid())
     assert not has_ended(own_identity())
 
 
-async def test_another_process_lives_until_it_has_ended_even_if_nobody_waits_for_it() -> None:
-    with subprocess.Popen(  # noqa: ASYNC220 - it must be this process's own, unwaited child
+async def test_a_killed_process_has_ended_even_if_it_is_not_reaped() -> None:
+    with subprocess.Popen(  # noqa: ASYNC220 - it must be an unreaped child of this process
         [sys.executable, "-c", SAY_AND_WAIT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as child:
         assert child.stdout
-        life = child.stdout.readline().strip()
-        assert not has_ended(life)
+        identity = child.stdout.readline().strip()
+        assert not has_ended(identity)
 
         child.kill()
-        await until(lambda: has_ended(life))
-    assert has_ended(life)
+        await until(lambda: has_ended(identity))
+    assert has_ended(identity)
 
 
 @pytest.mark.parametrize(
@@ -45,16 +45,16 @@ async def test_another_process_lives_until_it_has_ended_even_if_nobody_waits_for
         (2, "4194305", True),  # above the highest process id
         (2, "none", True),
         (0, "another-boot", True),
-        (1, "1", False),  # another PID namespace: nobody here can tell
+        (1, "1", False),  # another PID namespace: unknown here
     ],
 )
-def test_lives_that_differ_from_ours(part: int, value: str, *, over: bool) -> None:
-    life = parts()
-    life[part] = value
+def test_identities_that_differ_from_ours(part: int, value: str, *, over: bool) -> None:
+    identity = parts()
+    identity[part] = value
 
-    assert has_ended(".".join(life)) is over
+    assert has_ended(".".join(identity)) is over
 
 
 @pytest.mark.parametrize("life", ["", "...", "nonsense", "a.b.c"])
-def test_what_is_no_life_is_not_known_to_be_over(life: str) -> None:
+def test_an_invalid_identity_does_not_count_as_ended(life: str) -> None:
     assert not has_ended(life)

@@ -1,4 +1,4 @@
-"""A grader that breaks takes itself out, and comes back."""
+"""A grader that breaks pauses itself, and resumes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -22,7 +22,7 @@ PAUSE = 0.05
 
 
 class Part:
-    """One that answers, or does not."""
+    """A dependency that works unless it has a problem."""
 
     problem = ""
 
@@ -36,12 +36,12 @@ def self_check(**checks: Callable[[], Awaitable[None]]) -> SelfCheck:
 
 
 async def note(subject: SelfCheck, *outcomes: Graded) -> None:
-    """Each of another job."""
+    """Note outcomes, each of a different job."""
     for graded in outcomes:
         await subject.note(token_hex(12), graded)
 
 
-async def test_errors_in_a_row_are_a_reason_and_are_told() -> None:
+async def test_errors_in_a_row_are_a_reason_to_pause() -> None:
     subject = self_check()
     await note(subject, BROKEN, BROKEN)
     assert subject.reason == ""
@@ -51,7 +51,7 @@ async def test_errors_in_a_row_are_a_reason_and_are_told() -> None:
 
 
 @pytest.mark.parametrize("other", [FINE, MISCONFIGURED], ids=["an outcome", "a missing image"])
-async def test_errors_that_are_not_in_a_row_or_not_the_graders_are_none(other: Graded) -> None:
+async def test_errors_not_in_a_row_or_not_of_the_grader_are_no_reason(other: Graded) -> None:
     subject = self_check()
     await note(subject, BROKEN, BROKEN, FINE, BROKEN, other, other, other, BROKEN)
 
@@ -68,7 +68,7 @@ async def test_a_job_that_fails_again_and_again_counts_once() -> None:
     assert subject.reason != ""
 
 
-async def test_it_comes_back_and_one_more_error_is_enough_for_a_longer_pause() -> None:
+async def test_after_a_pause_one_more_error_is_enough_for_a_longer_pause() -> None:
     subject = self_check()
     loop = asyncio.get_running_loop()
     await note(subject, BROKEN, BROKEN, BROKEN)
@@ -83,7 +83,7 @@ async def test_it_comes_back_and_one_more_error_is_enough_for_a_longer_pause() -
 
 
 @pytest.mark.parametrize("part", ["engine", "disk"])
-async def test_what_a_job_needs_has_to_be_there(part: str) -> None:
+async def test_a_missing_engine_or_disk_is_a_reason_to_pause(part: str) -> None:
     needed = Part()
     subject = self_check(**{part: needed})
     needed.problem = "it is gone"
@@ -95,7 +95,7 @@ async def test_what_a_job_needs_has_to_be_there(part: str) -> None:
     assert subject.reason == ""
 
 
-async def test_one_job_at_most_finds_out_that_the_engine_has_gone() -> None:
+async def test_one_failed_job_is_enough_to_detect_a_missing_engine() -> None:
     engine = Part()
     subject = self_check(engine=engine)
     await subject.health.check()
@@ -107,7 +107,7 @@ async def test_one_job_at_most_finds_out_that_the_engine_has_gone() -> None:
     assert subject.reason == "engine: it is gone"
 
 
-async def test_without_the_broker_there_is_nothing_to_refuse() -> None:
+async def test_a_missing_broker_is_no_reason_to_pause() -> None:
     broker = Part()
     broker.problem = "away"
     subject = self_check(broker=broker)
@@ -116,7 +116,7 @@ async def test_without_the_broker_there_is_nothing_to_refuse() -> None:
     assert subject.reason == ""
 
 
-async def test_the_disk(tmp_path: Path) -> None:
+async def test_a_disk_with_too_little_free_space_is_an_error(tmp_path: Path) -> None:
     await check_disk(tmp_path / "work", needed=1024)
     with pytest.raises(OSError, match=r"MiB are free on the jobs' disk, 1073741824 MiB are needed"):
         await check_disk(tmp_path, needed=2**50)

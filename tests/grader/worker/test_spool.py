@@ -10,10 +10,10 @@ from broadway.messages.events import JobFinished
 
 
 def test_an_outcome_survives_its_process(tmp_path: Path) -> None:
-    told = outcome(stdout="ä\0\r\n\N{REPLACEMENT CHARACTER}")
-    Spool(tmp_path / "deep" / "spool", JobFinished).put(told)
+    stored = outcome(stdout="ä\0\r\n\N{REPLACEMENT CHARACTER}")
+    Spool(tmp_path / "deep" / "spool", JobFinished).put(stored)
 
-    assert Spool(tmp_path / "deep" / "spool", JobFinished).get(job()) == told
+    assert Spool(tmp_path / "deep" / "spool", JobFinished).get(job()) == stored
 
 
 def test_an_outcome_belongs_to_one_start_of_its_job(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_the_last_outcome_counts(tmp_path: Path) -> None:
     spool.put(outcome(stdout="first"))
     spool.put(outcome(stdout="second"))
 
-    assert [told.stdout for told in spool] == ["second"]
+    assert [stored.stdout for stored in spool] == ["second"]
 
 
 def test_a_confirmed_outcome_is_forgotten(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_a_confirmed_outcome_is_forgotten(tmp_path: Path) -> None:
     spool.remove(outcome())
 
     assert spool.get(job()) is None
-    assert [told.job_id for told in spool] == ["j2"]
+    assert [stored.job_id for stored in spool] == ["j2"]
 
 
 def test_a_draft_is_no_outcome(tmp_path: Path) -> None:
@@ -55,17 +55,17 @@ def test_a_draft_is_no_outcome(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b'{"course": "cs1"', b"\xff", b"{}"])
-def test_what_cannot_be_read_is_passed_over(tmp_path: Path, content: bytes) -> None:
+def test_unreadable_files_are_skipped(tmp_path: Path, content: bytes) -> None:
     spool = Spool(tmp_path, JobFinished)
     spool.put(outcome("j2"))
     spool.put(outcome())
     (tmp_path / "j1.1.1.json").write_bytes(content)
 
     assert spool.get(job()) is None
-    assert [told.job_id for told in spool] == ["j2"]
+    assert [stored.job_id for stored in spool] == ["j2"]
 
 
-def test_an_outcome_that_cannot_be_written_is_told_and_leaves_the_older_one(
+def test_an_outcome_that_cannot_be_written_raises_and_leaves_the_older_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool = Spool(tmp_path, JobFinished)
@@ -78,4 +78,4 @@ def test_an_outcome_that_cannot_be_written_is_told_and_leaves_the_older_one(
     with pytest.raises(OSError, match="No space"):
         spool.put(outcome(stdout="newer"))
 
-    assert [told.stdout for told in spool] == ["older"]
+    assert [stored.stdout for stored in spool] == ["older"]
