@@ -53,9 +53,7 @@ async def test_a_run_completes_although_one_host_is_revoked_and_one_is_cut_off(s
     assert revoked.status_code == 202
     assert await site.processes.running["h2"].wait() == 1
     await until(is_in(site, "h3", "gone"))
-    await until(
-        lambda: is_forgotten(site, "h3"), within=90
-    )  # the broker closes the connection, which missed its heartbeats
+    await until(lambda: is_forgotten(site, "h3"), within=90)  # the broker has missed its heartbeats
     await asyncio.sleep(max(0, CUT - (time.monotonic() - cut_at)))
     before = await graded_by(site, run_id, "h3")
     await third.mend()
