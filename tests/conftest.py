@@ -20,11 +20,11 @@ from xdist.remote import Producer
 from broadway.grader.sandbox.mounts import detach
 from broadway.local.engine import Engine, engine, mounts_below
 
-# No test is about how long an example takes, and other sessions use the machine too.
+# Examples have no deadline: other sessions use the machine too, so durations say nothing.
 hypothesis.settings.register_profile("broadway", deadline=None)
 hypothesis.settings.load_profile("broadway")
 
-# By default an error costs a tenth of a second of drawing its frames and their variables.
+# The default renderer spends a tenth of a second per error on frames and their variables.
 *_before, _ = structlog.get_config()["processors"]
 _renderer = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
 structlog.configure(processors=[*_before, _renderer])
@@ -33,16 +33,16 @@ Places = Callable[[], contextlib.AbstractAsyncContextManager[Place]]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run what takes long first; and tests that start engines of their own before the session's.
+    """Order the tests: long ones first, and tests that start their own engines before those with the session's.
 
-    A daemon that starts rewrites others' rules. What takes longer still is only run by ``make faults``.
+    A daemon that starts rewrites the packet filters of the others. Tests marked ``long`` run in ``make faults`` only.
     """
     for item in items:
         if "docker_host" in getattr(item, "fixturenames", ()) and not needs_engine(path_of(item)):
             raise pytest.UsageError(f"{item.nodeid} needs the engine, and is not in packing.ENGINE")
-    left_out = [] if IS_WHOLE else [item for item in items if item.get_closest_marker("long")]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = sorted((item for item in items if item not in left_out), key=_order)
+    deselected = [] if IS_WHOLE else [item for item in items if item.get_closest_marker("long")]
+    config.hook.pytest_deselected(items=deselected)
+    items[:] = sorted((item for item in items if item not in deselected), key=_order)
 
 
 def _order(item: pytest.Item) -> tuple[int, bool]:
@@ -55,9 +55,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
 
 @pytest.fixture(scope="session", autouse=True)
 def _unmounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Graders that tests kill leave what they have mounted to the next one of their host: here there is none.
+    """Detach the mounts that killed graders leave to the next grader on their host; in tests there is no next one.
 
-    Every mount that stays costs every container that is started on the machine afterwards.
+    Each remaining mount slows the start of every later container on the machine.
     """
     yield
     for point in mounts_below(tmp_path_factory.getbasetemp()):
@@ -115,7 +115,7 @@ def busybox_image(api: docker.APIClient) -> str:
 
 @pytest.fixture(scope="session")
 def places(broker_node: Node, mongodb_dsn: str) -> Places:
-    """Opens new places, for tests that share one or need it for longer than a test."""
+    """Return a function that opens a new place, for tests that share one or need it beyond a single test."""
 
     @contextlib.asynccontextmanager
     async def open_place() -> AsyncIterator[Place]:

@@ -1,4 +1,4 @@
-"""A broker and a store in containers: RabbitMQ 4 and a replica set of MongoDB, or other images that are named."""
+"""A broker and a store in containers: RabbitMQ 4 and a replica set of MongoDB, or the images that variables name."""
 
 import os
 import time
@@ -15,13 +15,13 @@ RABBITMQ_IMAGE = os.environ.get("BROADWAY_TEST_RABBITMQ_IMAGE", "rabbitmq:4-mana
 MONGODB_IMAGE = os.environ.get("BROADWAY_TEST_MONGODB_IMAGE", "mongo:8")
 AMQP_PORT, MANAGEMENT_PORT, MONGODB_PORT = 5672, 15672, 27017
 INITIATE = f"rs.initiate({{_id: 'rs0', members: [{{_id: 0, host: 'localhost:{MONGODB_PORT}'}}]}})"
-READY = 120  # seconds
+READY = 120  # timeout in seconds
 
 
 @contextmanager
 def rabbitmq() -> Iterator[tuple[str, str]]:
-    """The addresses for AMQP and for the management API, with the login of an administrator."""
-    testcontainers_config.ryuk_disabled = True  # which is an image of its own
+    """Run RabbitMQ; yield the addresses for AMQP and the management API, with an administrator's login."""
+    testcontainers_config.ryuk_disabled = True  # it needs another image
     login = f"broadway:{token_hex(8)}"
     user, _, password = login.partition(":")
     started = RabbitMqContainer(RABBITMQ_IMAGE, username=user, password=password, vhost="broadway")
@@ -33,7 +33,7 @@ def rabbitmq() -> Iterator[tuple[str, str]]:
 
 @contextmanager
 def mongodb() -> Iterator[str]:
-    """The address of a replica set's only member, which is its primary."""
+    """Run MongoDB; yield the address of the replica set's only member, its primary."""
     testcontainers_config.ryuk_disabled = True
     started = DockerContainer(MONGODB_IMAGE).with_exposed_ports(MONGODB_PORT)
     with started.with_command("mongod --replSet rs0 --bind_ip_all") as container:

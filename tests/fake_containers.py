@@ -13,12 +13,12 @@ from broadway.grader.ports import ContainerError, KilledFor, Labels, Mount, Stag
 
 
 class FakeContainers:
-    """Runs stages whose entrypoint says what happens: what a match below names."""
+    """Runs stages without containers: an entrypoint's first word selects the effect, see ``run`` and ``_ending``."""
 
-    is_stuck = False  # never comes back, as no real one should
+    is_stuck = False  # no stage ends, which a real engine should prevent
     allow_network = True
-    is_away = False  # no engine answers
-    is_broken = False  # starts nothing
+    is_away = False  # the engine does not answer
+    is_broken = False  # no container starts
 
     def __init__(self, *, allow_network: bool = True) -> None:
         self.allow_network = allow_network
@@ -73,7 +73,7 @@ class FakeContainers:
 
 
 def expected(stages: Sequence[Mapping[str, Any]]) -> Outcome:
-    """What a job of these stages has to come to, unless one of them needs files, a limit or a fault."""
+    """Return the outcome that a job of these stages must have, unless a stage needs files, a limit or a fault."""
     for stage in map(Stage.model_validate, stages):
         verb, *arguments = stage.entrypoint
         if _ending(verb, arguments, stage, Path()).code:

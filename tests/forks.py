@@ -1,4 +1,4 @@
-"""Python programs that are forked from a process which has imported Broadway already: see programs/fork_server.py."""
+"""Python programs, forked from a process that has already imported Broadway: see programs/fork_server.py."""
 
 import asyncio
 import contextlib
@@ -46,7 +46,7 @@ class Forked:
     def send_signal(self, number: int) -> None:
         if self.end.done():
             raise ProcessLookupError
-        with contextlib.suppress(ProcessLookupError):  # it has just ended, which is about to be told
+        with contextlib.suppress(ProcessLookupError):  # it has just ended, and the server will report that
             os.kill(self.pid, number)
 
 
@@ -99,7 +99,7 @@ async def _end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> in
 
 @contextlib.contextmanager
 def running() -> Iterator[ForkServer]:
-    """A fork server, which needs a moment until it is warm; its programs end with the context."""
+    """Run a fork server, which needs a moment to warm up; its programs end with the context."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         with theirs:
@@ -122,7 +122,7 @@ _open = contextlib.ExitStack()
 
 @cache
 def fork_server() -> ForkServer:
-    """The session's own, from the first program on that is started."""
+    """Return the session's fork server; the first call starts it."""
     return _open.enter_context(running())
 
 

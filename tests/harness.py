@@ -1,4 +1,4 @@
-"""What tests of the whole system share: a client of v1, graders with a fake runtime, and waiting for events."""
+"""Shared parts for tests of the whole system: a client of v1, graders with a fake runtime, and polling."""
 
 import asyncio
 import contextlib
@@ -25,9 +25,9 @@ from broadway.grader.sandbox.mounts import detach, mount_memory
 from broadway.local.processes import free_ports
 from broadway.settings.programs import ApiSettings, GraderSettings
 
-# Whether `make faults` runs: everything in full, and durations count, since nothing else uses the machine.
+# True under `make faults`: tests run in full, and durations count, since nothing else uses the machine.
 IS_WHOLE = "BROADWAY_FAULTS" in os.environ
-PATIENCE = 60  # seconds until a wait counts as failed; nothing waits this long when all is well
+PATIENCE = 60  # timeout of a wait in seconds; a passing test never waits this long
 
 
 def free_port() -> int:
@@ -35,7 +35,7 @@ def free_port() -> int:
 
 
 async def until(condition: Callable[[], Awaitable[Any] | Any], *, within: float = PATIENCE) -> Any:
-    """Poll until a condition holds; what it came to. Fails with the condition's name when it never does."""
+    """Poll until a condition is true, and return its value. After the timeout, fail with the condition's name."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(within):
             for number in itertools.count():
@@ -44,14 +44,14 @@ async def until(condition: Callable[[], Awaitable[Any] | Any], *, within: float 
                     value = await value
                 if value:
                     return value
-                # Asking is work for those who are asked: ever less often.
+                # Polling loads the services: the interval grows.
                 await asyncio.sleep(min(0.3, 0.02 + 0.01 * number))
     raise AssertionError(f"not within {within} s: {getattr(condition, '__qualname__', condition)}")
 
 
 @contextlib.contextmanager
 def small_disk_at(place: Path, *, size: int, inodes: int) -> Iterator[Path]:
-    """A file system of its own for so many bytes and inodes, at a place that is not there yet."""
+    """Mount a file system with limits in bytes and inodes at a path that does not exist yet."""
     place.mkdir()
     mount_memory(place, size=size, inodes=inodes, mode=0o700)
     try:
@@ -66,7 +66,7 @@ def stage(*command: str, **more: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Place:
-    """A virtual host and databases that nobody else uses."""
+    """A virtual host and databases that no other test uses."""
 
     amqp_url: str
     mongodb_dsn: str
@@ -85,7 +85,7 @@ class Place:
 
 @dataclass
 class Client:
-    """The staff of courses, speaking v1."""
+    """A client for the staff of courses: v1, and v2 for descriptions of runs."""
 
     http: httpx2.AsyncClient
 
@@ -132,7 +132,7 @@ class Client:
         return run
 
     async def finished(self, course: str, run_id: str, *, within: float = PATIENCE) -> dict[str, Any]:
-        """The run's description once it is over."""
+        """Wait until the run is over, and return its description."""
 
         async def is_over() -> bool:
             return (await self.status(course, run_id))["state"] in ("grading run is complete", "grading run failed")
@@ -166,7 +166,7 @@ class Graders:
                     stop.set()
 
     def start(self, name: str, *, slots: int = 2, drain_timeout: float = 5) -> FakeContainers:
-        """A grader at the broker."""
+        """Start a grader that connects to the broker."""
         membership = Membership(heartbeat_interval=1, amqp_url=self.amqp_url)
         settings = self.settings(name, slots=slots, drain_timeout=drain_timeout)
         return self._launch(name, partial(grader.serve, settings, membership))
@@ -174,7 +174,7 @@ class Graders:
     def attach(
         self, name: str, api_host: str, *, slots: int = 2, drain_timeout: float = 5, **more: Any
     ) -> FakeContainers:
-        """A grader that finds its way from the API's address; ``more`` are settings of its own."""
+        """Start a grader that has only the API's address; ``more`` are further settings."""
         settings = self.settings(name, slots=slots, drain_timeout=drain_timeout, api_host=api_host, **more)
         return self._launch(name, partial(grader.run, settings))
 
@@ -196,7 +196,7 @@ class Graders:
         )
 
     def health_file(self, name: str) -> Path:
-        """Where a grader reports what is away."""
+        """Return the path of the file in which a grader reports its health."""
         self.directory.mkdir(parents=True, exist_ok=True)
         return self.directory / f"{name}.health"
 
@@ -223,7 +223,7 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Command:
-    """How a command of ours ended, and what it said."""
+    """The exit code and output of a `broadway` command."""
 
     exit_code: int
     stdout: str
@@ -235,7 +235,7 @@ class Command:
 
 
 async def broadway(*arguments: str, **environment: str) -> Command:
-    """Run `broadway ...` in a process of its own."""
+    """Run `broadway ...` in its own process."""
     with TemporaryFile() as stdout, TemporaryFile() as stderr:
         process = await fork_server().start(
             ("-m", "broadway", *arguments),

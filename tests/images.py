@@ -1,4 +1,4 @@
-"""Images that tests run, made here: there is no registry."""
+"""Images for tests, built here because there is no registry."""
 
 import gzip
 import hashlib
@@ -20,30 +20,30 @@ HOSTILE = "broadway-test-hostile:1"
 
 
 def busybox() -> bytes:
-    """A root file system, as a tar archive."""
+    """Return a root file system with busybox, as a tar archive."""
     return _archive([])
 
 
 def hostile() -> bytes:
-    """The same with perl, in which any system call can be made; every Debian has it."""
+    """Return the same with perl, which can make any system call and is part of every Debian."""
     perl = shutil.which("perl") or "/usr/bin/perl"
     shared = subprocess.run(["ldd", perl], capture_output=True, text=True, check=True).stdout
     return _archive([perl, *re.findall(r"(/\S+) \(0x", shared)])
 
 
 def layer(*entries: tuple[str, str | bytes | int], gzipped: bool = False) -> bytes:
-    """A layer, of paths with a file's content, a symbolic link's target (``-> target``) or a directory's mode."""
+    """Return a layer; an entry is a path with a file's content, a link's target (``-> target``) or a folder's mode."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz" if gzipped else "w") as tar:
-        for path, what in entries:
+        for path, content in entries:
             entry = tarfile.TarInfo(path)
-            match what:
+            match content:
                 case int():
-                    entry.type, entry.mode = tarfile.DIRTYPE, what
-                case str() if what.startswith("-> "):
-                    entry.type, entry.linkname = tarfile.SYMTYPE, what.removeprefix("-> ")
+                    entry.type, entry.mode = tarfile.DIRTYPE, content
+                case str() if content.startswith("-> "):
+                    entry.type, entry.linkname = tarfile.SYMTYPE, content.removeprefix("-> ")
                 case _:
-                    data = what.encode() if isinstance(what, str) else what
+                    data = content.encode() if isinstance(content, str) else content
                     entry.size = len(data)
                     tar.addfile(entry, io.BytesIO(data))
                     continue
@@ -66,7 +66,7 @@ def _archive(files: list[str]) -> bytes:
 
 
 def layout(directory: Path, name: str, layers: Sequence[bytes], **config: Any) -> Path:
-    """An OCI image layout with one image, of layers that are tar archives and with such a config; the directory."""
+    """Write an OCI image layout with one image, from tar archives as layers and a config, and return the directory."""
     blobs = directory / "blobs" / "sha256"
     blobs.mkdir(parents=True, exist_ok=True)
 

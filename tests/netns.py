@@ -1,4 +1,4 @@
-"""Hosts of their own: network namespaces with an address each, on a bridge where the control plane is."""
+"""Hosts as network namespaces with an address each, on one bridge with the control plane."""
 
 import sys
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Host:
     wire: str
 
     async def cut_off(self) -> None:
-        """Pull the plug: what is sent either way is lost, and nobody is told."""
+        """Take the link down: packets in both directions are lost without an error."""
         await output("ip", "link", "set", self.wire, "down")
 
     async def mend(self) -> None:
@@ -35,7 +35,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Site:
-    """A control plane that the hosts reach, and the means to start graders on them."""
+    """A control plane that the hosts can reach, and the processes of their graders."""
 
     network: Network
     node: Broker
@@ -43,7 +43,7 @@ class Site:
     processes: Processes
 
     async def join(self, host: Host, grader_id: str, *, slots: int = 2) -> None:
-        """Start a grader with the line that an operator types, but with a fake runtime."""
+        """Start a grader with an operator's command line, but with a fake runtime."""
         program = str(TESTS / "programs" / "host_grader.py")
         line = (sys.executable, program, CLUSTER_TOKEN, grader_id, "--api-host", str(self.client.http.base_url))
         more = ("--slots", str(slots), "--work-dir", str(self.processes.directory / "work" / host.name))

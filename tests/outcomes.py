@@ -1,4 +1,4 @@
-"""Starts of jobs and what they have come to, as far as tests care."""
+"""Sample messages: a job's start and its outcome."""
 
 from datetime import UTC, datetime
 
@@ -11,7 +11,7 @@ T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
 def outcome(
     job_id: str = "j1", *, generation: int = 1, stdout: str = "", stderr: str = "", document: str = ""
 ) -> JobFinished:
-    """The first start of a job has failed; ``document`` is the results file of its last stage."""
+    """Return the event that a job's first start has failed; ``document`` is the results file of its last stage."""
     return JobFinished(
         course="cs1",
         run_id="r1",
@@ -29,7 +29,7 @@ def outcome(
 
 
 def job(job_id: str = "j1", *, generation: int = 1, attempt: int = 1) -> JobDispatched:
-    """A start of a job."""
+    """Return the message that starts a job."""
     return JobDispatched(
         course="cs1",
         run_id="r1",

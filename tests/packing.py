@@ -1,7 +1,7 @@
-"""Which tests run side by side, when there are several workers (scripts/test): files, each with its own fixtures.
+"""The distribution of tests to several workers (scripts/test): by file, each with its own fixtures.
 
-All that needs a container engine is one piece, for one worker: two engines rewrite each other's packet filter, and what
-an engine has kept can only be told where nothing else uses it. What takes long comes first.
+All tests that need a container engine go to one worker: two engines rewrite each other's packet filter, and the
+contents of an engine can only be checked while nothing else uses it. Long tests come first.
 """
 
 import pytest
@@ -31,13 +31,13 @@ def needs_engine(path: str) -> bool:
 
 
 def rank(path: str) -> int:
-    """The lower, the earlier."""
+    """Return a file's rank; lower ranks run earlier."""
     order = (ENGINE, *LONG)
     return next((number for number, start in enumerate(order) if path.startswith(start)), len(order))
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]
-    """Hands whole files to workers, and all that needs an engine to one."""
+    """Hands whole files to workers, and all files that need an engine to the same worker."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]

@@ -8,12 +8,12 @@ import httpx2
 
 CLUSTER = {"Authorization": "Bearer cluster-token"}
 NO_JOB = 498
-BEAT = 0.5  # seconds, where servers expect one each
+BEAT = 0.5  # seconds; servers expect one heartbeat per second
 
 
 @dataclass
 class Poller:
-    """An original grader's HTTP side."""
+    """An original grader that speaks HTTP."""
 
     http: httpx2.AsyncClient
     name: str
@@ -25,7 +25,7 @@ class Poller:
         return await self.http.post(f"/api/v1/{path}/{self.name}", json=body, headers=CLUSTER)
 
     async def beat_on(self) -> None:
-        """Say that it lives, for as long as it does."""
+        """Send heartbeats until cancelled."""
         while True:
             await self.post("heartbeat")
             await asyncio.sleep(BEAT)

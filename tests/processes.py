@@ -1,4 +1,4 @@
-"""Services and graders as processes of their own, to be killed."""
+"""Services and graders as child processes that tests can kill."""
 
 import asyncio
 import contextlib
@@ -20,9 +20,9 @@ QUICK_DISPATCHER = (*QUICK, "--reconcile-interval", "0.5", "--leader-ttl", "1.5"
 
 @dataclass
 class Processes:
-    """Child processes by name; whatever still runs at the end is killed. Their output is shown when a test fails.
+    """Child processes by name; those that still run at the end are killed. Their output is shown when a test fails.
 
-    Python programs are forked from a warm process, unless ``is_warm`` is false: for tests of how a program starts.
+    Python programs are forked from a warm process, unless ``is_warm`` is false, for tests of a program's start.
     """
 
     directory: Path
@@ -49,18 +49,18 @@ class Processes:
         await self.start(name, sys.executable, program, url, name, str(slots), work_dir)
 
     async def attached_grader(self, name: str, address: str, *, slots: int = 1, token: str = CLUSTER_TOKEN) -> None:
-        """A grader that finds its way from the API's address."""
+        """Start a grader that has only the API's address."""
         program, work_dir = str(TESTS / "programs" / "fake_grader.py"), str(self.directory / "work" / name)
         await self.start(name, sys.executable, program, address, name, str(slots), work_dir, token)
 
     async def kill(self, name: str) -> None:
-        """SIGKILL, and gone."""
+        """Send SIGKILL and wait for the end."""
         process = self.running.pop(name)
         process.send_signal(signal.SIGKILL)
         await process.wait()
 
     async def terminate(self, name: str) -> int:
-        """SIGTERM; the exit code."""
+        """Send SIGTERM and return the exit code."""
         process = self.running.pop(name)
         process.send_signal(signal.SIGTERM)
         return await process.wait()
@@ -72,7 +72,7 @@ class Processes:
 async def launch(
     command: Sequence[str], *, environment: Mapping[str, str], directory: Path, log: IO[bytes], is_warm: bool = True
 ) -> Process:
-    """Start a command that dies with this process: by forking a warm one, if it is a Python program."""
+    """Start a command that dies with this process; a Python program is forked from a warm process if ``is_warm``."""
     program, *arguments = command
     if is_warm and program == sys.executable:
         return await fork_server().start(

@@ -1,4 +1,4 @@
-"""Reading metrics as Prometheus does."""
+"""Read metrics as Prometheus does."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ Series = tuple[str, frozenset[tuple[str, str]]]
 
 @dataclass(frozen=True)
 class Scrape:
-    """One answer of an endpoint."""
+    """The metrics in one answer of an endpoint."""
 
     values: Mapping[Series, float]
 
@@ -23,11 +23,11 @@ class Scrape:
         return Scrape({series: value - earlier.values.get(series, 0) for series, value in self.values.items()})
 
     def total(self, name: str, **labels: str) -> float:
-        """The sum of all series of a name that have these labels."""
+        """Return the sum of all series with this name and these labels."""
         return sum(self._matching(name, labels).values())
 
     def by(self, name: str, label: str, **labels: str) -> dict[str, float]:
-        """Sums by the values of a label, without those that are nothing."""
+        """Return sums by the values of a label, without zeros."""
         sums: dict[str, float] = {}
         for series, value in self._matching(name, labels).items():
             key = dict(series[1])[label]
@@ -35,11 +35,11 @@ class Scrape:
         return {key: value for key, value in sums.items() if value}
 
     def labels(self, name: str, label: str) -> set[str]:
-        """The values that a label has."""
+        """Return the values of a label."""
         return {dict(series[1])[label] for series in self._matching(name, {})}
 
     def ours(self) -> set[Series]:
-        """All series of Broadway's own metrics."""
+        """Return all series of Broadway's own metrics."""
         return {series for series in self.values if series[0].startswith("broadway_")}
 
     def _matching(self, name: str, labels: Mapping[str, str]) -> dict[Series, float]:

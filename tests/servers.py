@@ -1,7 +1,7 @@
-"""The broker and the store that tests share: those that the environment names, or a session's own.
+"""The broker and the store that tests share: from the environment, or started for the session.
 
-``servers.py DIRECTORY COMMAND...`` runs a command with one broker for all its sessions, over a directory, or with both
-in containers if ``CONTAINERS`` is set.
+``servers.py DIRECTORY COMMAND...`` runs a command with one broker for all its sessions, with data in a directory, or
+with broker and store in containers if ``CONTAINERS`` is set.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ AMQP, MANAGEMENT, MONGODB = "BROADWAY_TEST_AMQP_URL", "BROADWAY_TEST_MANAGEMENT_
 
 @dataclass(frozen=True)
 class Node:
-    """A broker, by its addresses; ``administration`` is the management API's with the login of an administrator."""
+    """A broker's addresses; ``administration`` is the management API's, with an administrator's login."""
 
     amqp_url: str
     administration: str
@@ -43,7 +43,7 @@ class Node:
 
 @asynccontextmanager
 async def node(directory: Path, given: Mapping[str, str] = os.environ) -> AsyncIterator[Node]:
-    """The broker that the environment names, or one of its own over a directory."""
+    """Yield the broker that the environment names, or a new one with data in a directory."""
     if AMQP in given:
         yield Node(given[AMQP], given[MANAGEMENT])
         return
@@ -53,7 +53,7 @@ async def node(directory: Path, given: Mapping[str, str] = os.environ) -> AsyncI
 
 @asynccontextmanager
 async def dsn(directory: Path, given: Mapping[str, str] = os.environ) -> AsyncIterator[str]:
-    """The address of the store that the environment names, or of one of its own over a directory."""
+    """Yield the address of the store that the environment names, or of a new one with data in a directory."""
     if MONGODB in given:
         yield given[MONGODB]
         return
@@ -63,26 +63,26 @@ async def dsn(directory: Path, given: Mapping[str, str] = os.environ) -> AsyncIt
 
 @asynccontextmanager
 async def local(directory: Path) -> AsyncIterator[dict[str, str]]:
-    """The broker, as variables name it. Each session has a store of its own, which does one thing at a time."""
+    """Run a broker, and yield its variables. Each session has its own store, which handles one request at a time."""
     async with node(directory / "broker") as broker:
         yield {AMQP: broker.amqp_url, MANAGEMENT: broker.administration}
 
 
 @asynccontextmanager
 async def in_containers() -> AsyncIterator[dict[str, str]]:
-    """Broker and store in containers, on the machine's engine or on a private one, as variables name them."""
+    """Run broker and store in containers, on the machine's engine or a private one, and yield their variables."""
     async with engine(Path(".broadway/engine")) as running:
         os.environ["DOCKER_HOST"] = running.docker_host
-        from containers import mongodb, rabbitmq  # noqa: PLC0415 - which looks for the engine when it is imported
+        from containers import mongodb, rabbitmq  # noqa: PLC0415 - the import searches for the engine
 
         with rabbitmq() as (amqp_url, administration), mongodb() as store:
             yield {AMQP: amqp_url, MANAGEMENT: administration, MONGODB: store}
 
 
 async def run(directory: Path, *command: str) -> int:
-    """Run a command for which they are named; its exit code."""
-    async with in_containers() if os.environ.get("CONTAINERS") else local(directory) as named:
-        process = await asyncio.create_subprocess_exec(*command, env={**os.environ, **named})
+    """Run a command with the servers in its environment, and return its exit code."""
+    async with in_containers() if os.environ.get("CONTAINERS") else local(directory) as variables:
+        process = await asyncio.create_subprocess_exec(*command, env={**os.environ, **variables})
         return await process.wait()
 
 

@@ -1,4 +1,4 @@
-"""Signs generated deliveries as GitHub does: schemathesis loads this module, and calls it before each request."""
+"""Sign generated deliveries as GitHub does: schemathesis loads this module and calls it before each request."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ SECRET = "a-secret-of-this-hook"
 
 
 class GitHubSignature(requests.auth.AuthBase):
-    """The signature of a request's body, of the same bytes that are sent."""
+    """Signs the exact bytes of a request's body."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         body = request.body or b""
         request.headers["X-Hub-Signature-256"] = signature(body.encode() if isinstance(body, str) else body, SECRET)
-        for name in ("webhook-id", "webhook-timestamp", "webhook-signature"):  # of another kind of signature
+        for name in ("webhook-id", "webhook-timestamp", "webhook-signature"):  # headers of another signature scheme
             request.headers.pop(name, None)
         return request
 

@@ -1,4 +1,4 @@
-"""The benchmarks' own machinery: numbers are added up, compared, judged and written down as they should be."""
+"""The machinery of the benchmarks sums, compares, judges and reports figures correctly."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def test_a_ratio_compares_within_rounds() -> None:
     assert results.ratio(SPEED, "ours", "theirs") == 2
 
 
-def test_what_was_not_measured_says_why() -> None:
+def test_a_missing_figure_has_a_reason() -> None:
     results = measured(ours=[1])
     results.fail("theirs", "not installed")
 
@@ -52,7 +52,7 @@ def test_what_was_not_measured_says_why() -> None:
         results.ratio(SPEED, "ours", "theirs")
 
 
-async def test_contenders_take_turns_and_who_fails_is_out() -> None:
+async def test_contenders_take_turns_and_a_failing_one_is_left_out() -> None:
     order: list[str] = []
     results = Results()
 
@@ -92,7 +92,7 @@ def test_a_goal_without_numbers_is_neither_met_nor_unmet() -> None:
 
 
 @pytest.mark.parametrize("plan", [DEFAULT, FULL])
-def test_every_goal_belongs_to_a_suite_and_is_missed_when_nothing_was_measured(plan: Plan) -> None:
+def test_every_goal_belongs_to_a_suite_and_has_no_figure_without_measurements(plan: Plan) -> None:
     verdicts = judge(goals(plan), Results())
 
     assert {verdict.goal.suite for verdict in verdicts} <= SUITES.keys()
@@ -118,7 +118,7 @@ def test_a_document_keeps_its_prose(tmp_path: Path) -> None:
     assert "* speed: downhill." in text
 
 
-def test_a_document_without_a_place_is_an_error(tmp_path: Path) -> None:
+def test_a_document_without_markers_is_an_error(tmp_path: Path) -> None:
     document = tmp_path / "performance.md"
     document.write_text("prose")
 
@@ -140,7 +140,7 @@ def test_the_json_has_goals_samples_and_the_machine() -> None:
     assert int(found["about"]["cores"]) > 0
 
 
-def test_a_block_that_computes_spends_time_of_processors() -> None:
+def test_a_block_that_computes_uses_processor_time() -> None:
     before = cpu_seconds(os.getpid())
     with spending() as spent:
         while cpu_seconds(os.getpid()) - before < 0.1:

@@ -1,4 +1,4 @@
-"""Answers as the client reads them: those of this server, and those of an older one."""
+"""The client reads the answers of this server, and those of older and newer servers."""
 
 import json
 from datetime import UTC, datetime
@@ -69,41 +69,41 @@ GRADER = GraderView(
 TIMES = ("queued_at", "dispatched_at", "started_at", "finished_at")
 
 
-def without(told: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: value for name, value in told.items() if name not in names}
+def without(document: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name not in names}
 
 
-def test_a_run_is_written_as_it_was_told() -> None:
-    told = RUN.model_dump(mode="json")
-    run = RunDescription.model_validate(told)
+def test_a_run_is_written_as_the_server_sent_it() -> None:
+    document = RUN.model_dump(mode="json")
+    run = RunDescription.model_validate(document)
 
     assert (run.round, run.jobs[0].queued_at) == (2, T0)
     shown = json.loads(run.model_dump_json())
-    assert shown == without(told, "round", "students", "trigger")
-    assert list(shown) == [name for name in told if name in shown]
+    assert shown == without(document, "round", "students", "trigger")
+    assert list(shown) == [name for name in document if name in shown]
 
 
-def test_a_run_of_an_older_server() -> None:
-    told = RUN.model_dump(mode="json")
-    told["jobs"] = [without(job, *TIMES) for job in told["jobs"]]
-    run = RunDescription.model_validate(without(told, "round", "students", "trigger", "reason", "phases"))
+def test_a_run_of_an_older_server_can_be_read() -> None:
+    document = RUN.model_dump(mode="json")
+    document["jobs"] = [without(job, *TIMES) for job in document["jobs"]]
+    run = RunDescription.model_validate(without(document, "round", "students", "trigger", "reason", "phases"))
 
     assert (run.reason, run.phases) == ("", [])
     assert run.jobs[0].queued_at is None
     assert run.model_dump(mode="json")["jobs"] == [{**RUN.model_dump(mode="json")["jobs"][0], **dict.fromkeys(TIMES)}]
 
 
-def test_a_grader_is_written_as_it_was_told() -> None:
-    told = GRADER.model_dump(mode="json")
+def test_a_grader_is_written_as_the_server_sent_it() -> None:
+    document = GRADER.model_dump(mode="json")
 
-    assert GraderDescription.model_validate(told).model_dump(mode="json") == told
+    assert GraderDescription.model_validate(document).model_dump(mode="json") == document
 
 
-def test_a_grader_of_an_older_server() -> None:
+def test_a_grader_of_an_older_server_can_be_read() -> None:
     assert GraderDescription.model_validate(without(GRADER.model_dump(mode="json"), "runtime")).runtime == ""
 
 
-def test_what_a_newer_server_adds_is_ignored() -> None:
-    told = {**GRADER.model_dump(mode="json"), "color": "blue"}
+def test_fields_of_a_newer_server_are_ignored() -> None:
+    document = {**GRADER.model_dump(mode="json"), "color": "blue"}
 
-    assert GraderDescription.model_validate(told).id == "g1"
+    assert GraderDescription.model_validate(document).id == "g1"

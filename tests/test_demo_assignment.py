@@ -19,7 +19,7 @@ from demo import course_server, pipelines, progress, results, rootfs, submission
 ASSIGNMENT = Path(pipelines.__file__).parent / "assignment"
 EXPECTED = submissions.expected()
 
-# What these do ends with their process; the others' mischief is for containers.
+# These failures end with their process; the other ones need a container.
 HARMLESS_FAILURES = ("farah06", "ines09", "olga15", "wanda23", "samir19", "yuki25")
 SUCCESSES = tuple(student for student, each in EXPECTED.items() if each.outcome == Outcome.SUCCEEDED)
 
@@ -65,7 +65,7 @@ def test_every_submission_has_an_expected_outcome() -> None:
 
 
 @pytest.mark.parametrize("student", [*SUCCESSES, *HARMLESS_FAILURES])
-def test_submissions_come_to_what_is_expected(student: str, tmp_path: Path, generate_tests: ModuleType) -> None:
+def test_submissions_have_the_expected_outcomes(student: str, tmp_path: Path, generate_tests: ModuleType) -> None:
     tests = list(generate_tests.cases(pipelines.SEED))
     tested = graded(tmp_path, submissions.source(student), tests)
     assert (tested.status == 0) == (student in SUCCESSES), tested.log
@@ -109,7 +109,7 @@ def test_only_right_answers_pass(source: str, tmp_path: Path) -> None:
     assert tested.log[-1] == "0 of 1 tests passed"
 
 
-def test_an_exception_in_one_test_leaves_the_others(tmp_path: Path) -> None:
+def test_an_exception_in_one_test_does_not_stop_the_others(tmp_path: Path) -> None:
     two = [*ONE, {"topic": "numbers", "expression": "2", "value": 2}]
     tested = graded(tmp_path, b"def evaluate(text): return {'2': 2}[text]", two)
     assert tested == Verdict(
@@ -122,7 +122,7 @@ def test_output_goes_to_the_log_beside_its_test(tmp_path: Path) -> None:
     assert tested.log == ["hello", "ok   numbers: '1'", "1 of 1 tests passed"]
 
 
-def test_the_course_server_gives_and_takes(tmp_path: Path) -> None:
+def test_the_course_server_serves_and_stores(tmp_path: Path) -> None:
     rows = [{"student": "ada01"}]
     server = course_server.CourseServer(lambda run: rows if run == "r1" else [], tmp_path)
     with TestClient(server.app()) as client:
@@ -160,7 +160,7 @@ def test_stages_talk_to_a_course_server(
     assert "20 tests drawn" in capsys.readouterr().out
 
 
-def test_the_course_server_listens_where_it_did_before(tmp_path: Path) -> None:
+def test_the_course_server_reuses_its_port(tmp_path: Path) -> None:
     with course_server.listen("127.0.0.1", tmp_path / "port") as first:
         port = first.getsockname()[1]
         with course_server.listen("127.0.0.1", tmp_path / "port") as other:
@@ -170,18 +170,18 @@ def test_the_course_server_listens_where_it_did_before(tmp_path: Path) -> None:
         assert again.getsockname()[1] == port
 
 
-def test_an_address_of_nobody_here_is_refused(tmp_path: Path) -> None:
+def test_an_address_of_another_machine_is_refused(tmp_path: Path) -> None:
     with pytest.raises(course_server.CourseServerError, match="cannot listen on"):
         course_server.listen("198.51.100.1", tmp_path / "port")
 
 
-def test_the_pipelines_are_an_assignment_that_broadway_takes() -> None:
+def test_the_pipelines_are_a_valid_assignment() -> None:
     config = AssignmentConfig.model_validate(pipelines.config("image", "http://192.0.2.1"))
     assert [stage.networking for stage in config.student_pipeline] == [True, False, False]
     assert len(pipelines.run(list(EXPECTED))["students_env"]) == 30
 
 
-def test_rows_are_compared_with_what_is_expected() -> None:
+def test_rows_are_compared_with_the_expected_outcomes() -> None:
     rows = [
         {"student": student, "outcome": each.outcome, "seconds": 1.0, "reason": "", "score": None}
         for student, each in EXPECTED.items()

@@ -1,6 +1,6 @@
-"""Programs that the fork server starts are as if they had been started anew.
+"""Programs from the fork server behave as if they were started afresh.
 
-A test of what tests start processes with.
+This tests the way in which other tests start processes.
 """
 
 import asyncio
@@ -65,23 +65,23 @@ def start(tmp_path: Path) -> Start:
     return started
 
 
-async def test_its_arguments_directory_variables_and_output_are_its_own(start: Start, tmp_path: Path) -> None:
+async def test_a_program_has_its_own_arguments_directory_variables_and_output(start: Start, tmp_path: Path) -> None:
     process = await start("exit", "twice")
 
     assert await process.wait() == process.returncode == 3
     program = str(tmp_path / "program.py")
-    said = f'["__main__", ["{program}", "exit", "twice"], "{tmp_path}", "yes", false]\n'
-    assert (tmp_path / "out").read_text() == said
+    expected = f'["__main__", ["{program}", "exit", "twice"], "{tmp_path}", "yes", false]\n'
+    assert (tmp_path / "out").read_text() == expected
     assert (tmp_path / "err").read_text() == "to stderr\n"
     assert (tmp_path / "at-exit").exists()
 
 
-async def test_an_error_is_told_and_ends_it_with_1(start: Start, tmp_path: Path) -> None:
+async def test_an_error_is_printed_and_ends_the_program_with_1(start: Start, tmp_path: Path) -> None:
     assert await (await start("raise")).wait() == 1
     assert (tmp_path / "err").read_text().endswith("\nValueError: why\n")
 
 
-async def test_signals_reach_it_by_its_process_id(start: Start, tmp_path: Path) -> None:
+async def test_signals_reach_a_program_by_its_process_id(start: Start, tmp_path: Path) -> None:
     process = await start("wait")
     await until((tmp_path / "out").read_text)
     assert process.returncode is None
@@ -93,13 +93,13 @@ async def test_signals_reach_it_by_its_process_id(start: Start, tmp_path: Path) 
         process.send_signal(signal.SIGTERM)
 
 
-async def test_what_is_armed_by_variables_is_armed_by_its_own(start: Start, tmp_path: Path) -> None:
-    noted = tmp_path / "history.jsonl"
-    assert await (await start("note", **{fault_history.VARIABLE: str(noted)})).wait() == 0
-    assert len(noted.read_text().splitlines()) == 1
+async def test_the_fault_history_is_armed_by_the_programs_own_variables(start: Start, tmp_path: Path) -> None:
+    history = tmp_path / "history.jsonl"
+    assert await (await start("note", **{fault_history.VARIABLE: str(history)})).wait() == 0
+    assert len(history.read_text().splitlines()) == 1
 
     assert await (await start("note")).wait() == 0
-    assert len(noted.read_text().splitlines()) == 1
+    assert len(history.read_text().splitlines()) == 1
 
 
 async def test_programs_die_with_their_server(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ async def test_programs_die_with_their_server(tmp_path: Path) -> None:
 
 
 def test_a_server_dies_with_its_session() -> None:
-    """Its output goes where the session's does, so that this ends when both have ended."""
+    """The server shares the session's output, so the command ends only when both have ended."""
     done = subprocess.run(
         [sys.executable, "-c", SESSION],
         env={**os.environ, "PYTHONPATH": PATH},

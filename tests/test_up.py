@@ -48,7 +48,7 @@ async def eventually(condition: Callable[[], bool]) -> None:
 
 @pytest.fixture
 async def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UpOptions:
-    """Broker and store are given; the services are stand-ins."""
+    """Options with a given broker and store; the services are stand-ins."""
     (tmp_path / "api.py").write_text(API)
     (tmp_path / "grader.py").write_text(GRADER)
     monkeypatch.setenv("BROADWAY_AMQP_URL", "amqp://elsewhere/broadway")
@@ -83,7 +83,7 @@ def notes(options: UpOptions, tmp_path: Path) -> list[list[str]]:
 
 
 @pytest.mark.usefixtures("engine")
-async def test_it_runs_restarts_what_dies_and_stops_in_order(
+async def test_broadway_up_restarts_dead_processes_and_stops_in_order(
     options: UpOptions, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ready = tmp_path / "ready.json"
@@ -105,18 +105,20 @@ async def test_it_runs_restarts_what_dies_and_stops_in_order(
     assert await running == 0
     assert [each[-1] for each in notes(options, tmp_path)] == ["drained", "drained"]
     assert not ready.exists()
-    said = capsys.readouterr()
-    assert f"{options.grader_ids[0]} ended with status -9" in said.err
-    assert "another `broadway up` runs in" in said.err
-    assert facts["api"] in said.out
+    output = capsys.readouterr()
+    assert f"{options.grader_ids[0]} ended with status -9" in output.err
+    assert "another `broadway up` runs in" in output.err
+    assert facts["api"] in output.out
 
 
 @pytest.mark.usefixtures("engine")
-async def test_what_cannot_start_ends_it(options: UpOptions, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_broadway_up_ends_when_a_service_cannot_start(
+    options: UpOptions, capsys: pytest.CaptureFixture[str]
+) -> None:
     broken = replace(options, api_command=("sh", "-c", "echo cannot work; exit 2"))
     assert await up(broken) == 1
-    assert "the API ended with status 2" in (said := capsys.readouterr().err)
-    assert "cannot work" in said
+    assert "the API ended with status 2" in (output := capsys.readouterr().err)
+    assert "cannot work" in output
 
 
 @pytest.mark.usefixtures("engine")

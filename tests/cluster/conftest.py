@@ -1,4 +1,4 @@
-"""A whole cluster: the control plane in this process, graders with a fake runtime, and a client of v1."""
+"""A complete cluster: the control plane in this process, graders with a fake runtime, and a client of v1."""
 
 import asyncio
 import contextlib
@@ -51,13 +51,13 @@ def settings(place: Place, tmp_path: Path, courses: dict[str, dict[str, object]]
 
 @pytest.fixture
 def patience() -> Patience:
-    """How long the dispatcher waits before it repairs."""
+    """The dispatcher's delays before it repairs."""
     return PATIENCE
 
 
 @pytest.fixture
 async def cluster(place: Place, settings: ApiSettings, tmp_path: Path, patience: Patience) -> AsyncIterator[Cluster]:
-    """The control plane, ready; no grader yet."""
+    """The control plane, ready, without graders."""
     stop = asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
         opened = await stack.enter_async_context(connections.opened(settings, service="test"))
@@ -66,7 +66,7 @@ async def cluster(place: Place, settings: ApiSettings, tmp_path: Path, patience:
         parts = {"store": opened.store, "rabbit": opened.rabbit, "stop": stop}
         group.create_task(results.serve(settings, **parts))
         group.create_task(dispatcher.serve(settings, **parts, patience=patience))
-        # The answer to a delivery waits until it is decided, however busy the machine is.
+        # On a busy machine, too, the answer to a delivery must wait for the decision.
         group.create_task(ingest.serve(settings, **parts, answer_within=20))
         client = await stack.enter_async_context(Client.connect(f"http://127.0.0.1:{settings.bind_port}"))
         graders = await stack.enter_async_context(Graders.open(place.amqp_url, tmp_path / "graders"))

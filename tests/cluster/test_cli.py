@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from harness import Cluster, broadway, free_port, stage
 
 
-async def test_staff_look_at_a_run(cluster: Cluster) -> None:
+async def test_staff_inspect_and_rerun_a_run(cluster: Cluster) -> None:
     cluster.graders.start("host1")
     await cluster.client.register("cs241", "mp1", students=[stage("print", "hello"), stage("exit", "3")])
     run_id = await cluster.client.submit("cs241", "mp1", students=2)
@@ -47,7 +47,7 @@ async def test_staff_look_at_a_run(cluster: Cluster) -> None:
     assert (over.exit_code, over.stderr.splitlines()[-1]) == (1, "broadway: the run is over")
 
 
-async def test_a_log_does_nothing_to_the_terminal_that_shows_it(cluster: Cluster) -> None:
+async def test_a_log_cannot_control_the_terminal_that_shows_it(cluster: Cluster) -> None:
     cluster.graders.start("host1")
     trick = "\x1b]52;c;cm0gLXJmIC8=\x07\x1b[2Jpassed\u202e\x9b1A\tt\u00e9"
     await cluster.client.register("cs241", "mp1", students=[stage("print", trick)])
@@ -64,19 +64,19 @@ async def test_a_log_does_nothing_to_the_terminal_that_shows_it(cluster: Cluster
 
 
 def on_a_terminal(line: Sequence[str]) -> str:
-    """What a command writes to a terminal."""
+    """Run a command on a terminal, and return its output."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(line, stdout=theirs, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL):
         os.close(theirs)
         written = b""
-        with contextlib.suppress(OSError):  # which is how a terminal ends
+        with contextlib.suppress(OSError):  # the end of the terminal's output
             while data := os.read(ours, 4096):
                 written += data
     os.close(ours)
     return written.decode()
 
 
-async def test_staff_cancel(cluster: Cluster) -> None:
+async def test_staff_cancel_a_job_and_a_run(cluster: Cluster) -> None:
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
     run_id = await cluster.client.submit("cs241", "mp1", students=3)
     job_id = (await cluster.client.describe("cs241", run_id))["jobs"][0]["id"]
@@ -96,9 +96,11 @@ async def test_refusals_are_a_line_and_an_exit_code(cluster: Cluster) -> None:
 
     stranger = await broadway("run", "show", "0" * 24, "--server", url, "--course", "cs241", "--token", "wrong")
     unknown = await broadway("run", "show", "0" * 24, "--server", url, *access)
-    nobody = await broadway("grader", "list", "--server", f"http://127.0.0.1:{free_port()}", "--token", "cluster-token")
+    unreachable = await broadway(
+        "grader", "list", "--server", f"http://127.0.0.1:{free_port()}", "--token", "cluster-token"
+    )
 
     assert (stranger.exit_code, stranger.stderr) == (4, "broadway: invalid token\n")
     assert (unknown.exit_code, unknown.stderr) == (1, "broadway: grading run with the given ID not found\n")
-    assert nobody.exit_code == 1
-    assert "is it up, and --server right?" in nobody.stderr
+    assert unreachable.exit_code == 1
+    assert "is it up, and --server right?" in unreachable.stderr

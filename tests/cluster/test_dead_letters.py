@@ -1,4 +1,4 @@
-"""Operators see what no service could handle, and forget it when its cause is mended."""
+"""Operators see the messages that no service could handle, and discard them when the cause is repaired."""
 
 import json
 from typing import Any
@@ -17,7 +17,7 @@ async def dead(cluster: Cluster, *arguments: str, token: str = "cluster-token") 
 
 @pytest.fixture
 async def letters(cluster: Cluster) -> list[dict[str, Any]]:
-    """Two, the latest first; one of them has died twice."""
+    """Two dead letters, latest first; one of them was rejected twice."""
     put = cluster.opened.store.dead_letters.put
     for body in (b"\xff\0", b"\xff"):
         await put(message_id="m/1", subject="cs1/r/j1", queue="broadway.results", reason="no UTF-8", body=body)
@@ -37,7 +37,7 @@ async def test_dead_letters_are_listed_latest_first(letters: list[dict[str, Any]
     assert letters[1]["first_at"] < letters[1]["last_at"]
 
 
-async def test_commands(cluster: Cluster, letters: list[dict[str, Any]]) -> None:
+async def test_the_commands_list_show_and_discard(cluster: Cluster, letters: list[dict[str, Any]]) -> None:
     listed = await dead(cluster, "list")
     assert listed.exit_code == 0
     assert [line.split("\t")[0] for line in listed.stdout.splitlines()] == ["id", *(each["id"] for each in letters)]
@@ -71,7 +71,7 @@ async def test_a_courses_token_is_not_enough(cluster: Cluster, path: str) -> Non
     assert (await dead(cluster, "list", token="staff-241")).exit_code == 4
 
 
-async def test_what_is_not_kept_is_not_found(cluster: Cluster) -> None:
+async def test_an_unknown_dead_letter_is_not_found(cluster: Cluster) -> None:
     for method in ("GET", "DELETE"):
         answer = await cluster.client.http.request(method, "/api/v2/dead-letters/nope", headers=TOKEN)
         assert answer.status_code == 404

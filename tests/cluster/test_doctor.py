@@ -1,4 +1,4 @@
-"""`broadway doctor` with everything there, and with each part away or silent."""
+"""`broadway doctor` with all parts available, and with each part unavailable or silent."""
 
 import asyncio
 import json
@@ -38,12 +38,12 @@ class Diagnosis:
 
 @pytest.fixture
 def settings(settings: ApiSettings) -> ApiSettings:
-    """Graders live, however busy the machine is while the doctor looks."""
+    """Heartbeats with long intervals: graders stay alive during the checks, even on a busy machine."""
     return settings.model_copy(update={"heartbeat_interval": 20})
 
 
 async def run(*arguments: str, **environment: str) -> tuple[int, str]:
-    # No engine, whatever this machine has.
+    # No engine, even if this machine has one.
     async with asyncio.timeout(PATIENCE):
         done = await broadway("doctor", *arguments, DOCKER_HOST="unix:///nowhere/docker.sock", **environment)
     return done.exit_code, done.stdout
@@ -58,7 +58,7 @@ async def examine(cluster: Cluster, *options: str, **environment: str) -> Diagno
 
 @asynccontextmanager
 async def silence() -> AsyncIterator[int]:
-    """A port that takes connections and says nothing."""
+    """Open a port that accepts connections and never answers."""
 
     async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -70,7 +70,7 @@ async def silence() -> AsyncIterator[int]:
 
 
 def moved(part: str, port: int) -> Mapping[str, str]:
-    """The setting that looks for a part at a port where it is not."""
+    """Return the setting that makes the doctor check a part at a wrong port."""
     return {
         "api": {"BROADWAY_SERVER": f"http://127.0.0.1:{port}"},
         "broker": {"BROADWAY_AMQP_URL": f"amqp://guest:guest@127.0.0.1:{port}/"},
@@ -92,7 +92,7 @@ async def healthy(cluster: Cluster) -> None:
     await until(is_led)
 
 
-async def test_a_deployment_that_is_well(cluster: Cluster, broker_node: Node) -> None:
+async def test_a_healthy_deployment_has_no_problems(cluster: Cluster, broker_node: Node) -> None:
     await healthy(cluster)
     address = broker_node.management_url.removeprefix("http://")
     management = f"http://{broker_node.username}:{broker_node.password}@{address}"
@@ -116,7 +116,7 @@ async def test_a_deployment_that_is_well(cluster: Cluster, broker_node: Node) ->
 
 
 @pytest.mark.parametrize("part", ["api", "broker", "store"])
-async def test_a_part_that_is_away_is_named_and_the_others_are_looked_at(cluster: Cluster, part: str) -> None:
+async def test_an_unavailable_part_is_named_and_the_others_are_checked(cluster: Cluster, part: str) -> None:
     await healthy(cluster)
     sick = await examine(cluster, **moved(part, free_port()))
     assert sick.exit_code == 1
@@ -128,14 +128,14 @@ async def test_a_part_that_is_away_is_named_and_the_others_are_looked_at(cluster
 
 
 @pytest.mark.parametrize("part", ["api", "broker", "store"])
-async def test_a_part_that_says_nothing_keeps_nobody_waiting(cluster: Cluster, part: str) -> None:
+async def test_a_silent_part_is_named_after_a_timeout(cluster: Cluster, part: str) -> None:
     await healthy(cluster)
     async with silence() as port:
         sick = await examine(cluster, **moved(part, port))
     assert sick.problems == {part}
 
 
-async def test_what_is_wrong_inside(cluster: Cluster) -> None:
+async def test_missing_graders_dead_letters_and_missing_indexes_are_reported(cluster: Cluster) -> None:
     store = cluster.opened.store
     await store.dead_letters.put(message_id="1", subject="x", queue="broadway.results", reason="odd", body=b"")
     async with AsyncMongoClient[dict[str, Any]](cluster.place.mongodb_dsn) as client:
@@ -149,12 +149,12 @@ async def test_what_is_wrong_inside(cluster: Cluster) -> None:
     assert "grading_job.backlog" in sick.about("store")
 
 
-async def test_graders_of_a_pool_with_different_runtimes(cluster: Cluster) -> None:
+async def test_different_runtimes_within_a_pool_are_a_warning(cluster: Cluster) -> None:
     await healthy(cluster)
     beat = GraderHeartbeat(
         grader_id="host2", hostname="h", pool="default", slots=1, runtime="runsc", sent_at=datetime.now(UTC)
     )
-    # Later than now: however long the doctor takes to come, the grader has been heard of.
+    # In the future, so that the grader is alive however long the doctor takes to start.
     await cluster.opened.store.graders.beat([beat], now=datetime.now(UTC) + timedelta(hours=1))
 
     sick = await examine(cluster)
@@ -163,7 +163,7 @@ async def test_graders_of_a_pool_with_different_runtimes(cluster: Cluster) -> No
     assert "the graders of default have different runtimes (default: host1; runsc: host2)" in sick.about("runtimes")
 
 
-async def test_services_that_do_not_run(places: Any) -> None:
+async def test_missing_services_and_queues_are_reported(places: Any) -> None:
     async with places() as place:
         nowhere = await run("--json", **place.environment, BROADWAY_SERVER=f"http://127.0.0.1:{free_port()}")
         empty = Diagnosis(nowhere[0], json.loads(nowhere[1]))
@@ -171,7 +171,7 @@ async def test_services_that_do_not_run(places: Any) -> None:
     assert "broadway.results" in empty.about("topology")
 
 
-async def test_settings_that_no_program_would_take() -> None:
+async def test_invalid_settings_are_a_problem() -> None:
     code, text = await run("--json", "api", "--bind-port", "many", BROADWAY_SERVER=f"http://127.0.0.1:{free_port()}")
     ill = Diagnosis(code, json.loads(text))
     assert ill.problems == {"config", "api"}

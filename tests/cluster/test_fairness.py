@@ -25,7 +25,7 @@ async def test_a_small_course_waits_for_one_job_per_slot_at_most(cluster: Cluste
     assert (await client.status("cs101", large))["state"] == "students grading jobs have been scheduled"
 
 
-async def test_a_cap_limits_what_a_course_has_in_flight(cluster: Cluster) -> None:
+async def test_a_cap_limits_a_courses_jobs_in_flight(cluster: Cluster) -> None:
     client = cluster.client
     cluster.graders.start("host1", slots=8)
     await client.register("capped", "mp1", students=[stage("sleep", "0.1")])
@@ -57,7 +57,7 @@ async def test_interactive_jobs_go_before_bulk_ones_of_the_same_course(cluster: 
     assert position - before <= 2
 
 
-async def test_a_growing_cluster_raises_what_may_be_in_flight(cluster: Cluster) -> None:
+async def test_a_growing_cluster_raises_the_limit_of_jobs_in_flight(cluster: Cluster) -> None:
     await cluster.client.register("cs241", "mp1", students=[stage("hang")])
     await cluster.client.submit("cs241", "mp1", students=100)
 

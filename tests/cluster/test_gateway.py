@@ -1,4 +1,4 @@
-"""Graders that cannot reach the broker: written from the original's protocols alone, next to native ones."""
+"""Graders that cannot reach the broker, written from the original's protocols alone, next to native graders."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from websockets.asyncio.client import ClientConnection
 
 from broadway.service import background
 
-PATIENT = ("--heartbeat-interval", "20")  # where nobody is to be found silent
+PATIENT = ("--heartbeat-interval", "20")  # for tests without silent graders
 
 
 def poller(cluster: Cluster, name: str) -> Poller:
@@ -31,21 +31,21 @@ async def connection(cluster: Cluster, name: str, *, register: bool = True) -> A
     path = f"{url}/api/v1/worker_ws/{name}"
     async with websockets.connect(path, additional_headers=CLUSTER, ping_interval=BEAT) as socket:
         if register:
-            await say(socket, "register", {"hostname": f"{name}.example"})
-            assert await hear(socket) == {"success": True}
+            await send(socket, "register", {"hostname": f"{name}.example"})
+            assert await receive(socket) == {"success": True}
         yield socket
 
 
-async def say(socket: ClientConnection, kind: str, args: dict[str, Any]) -> None:
+async def send(socket: ClientConnection, kind: str, args: dict[str, Any]) -> None:
     await socket.send(json.dumps({"type": kind, "args": args}))
 
 
-async def hear(socket: ClientConnection) -> Any:
+async def receive(socket: ClientConnection) -> Any:
     async with asyncio.timeout(PATIENCE):
         return json.loads(await socket.recv())
 
 
-async def test_a_poll_finds_what_was_submitted_just_before(cluster: Cluster) -> None:
+async def test_a_poll_finds_jobs_submitted_just_before(cluster: Cluster) -> None:
     grader = poller(cluster, "poller")
     assert (await grader.register()).json() == {"status": "success", "data": {"heartbeat": 1}}
     assert await grader.poll() is None
@@ -102,9 +102,9 @@ async def test_graders_of_all_three_kinds_share_a_run(cluster: Cluster) -> None:
         async def serve_socket() -> None:
             nonlocal pushed
             while True:
-                job = await hear(socket)
+                job = await receive(socket)
                 pushed += 1
-                await say(socket, "job_result", result(job["grading_job_id"]))
+                await send(socket, "job_result", result(job["grading_job_id"]))
 
         async with background(serve_socket(), polling.beat_on()):
             while (await cluster.client.status("cs241", run_id))["state"] != "grading run is complete":
@@ -122,7 +122,7 @@ async def test_a_job_lost_with_its_connection_runs_elsewhere(cluster: Cluster) -
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
     async with connection(cluster, "socket") as socket:
         run_id = await cluster.client.submit("cs241", "mp1", students=1)
-        lost = await hear(socket)
+        lost = await receive(socket)
     cluster.graders.start("native")
 
     run = await cluster.client.finished("cs241", run_id)
@@ -196,7 +196,7 @@ UNTRUSTED = stage("sleep", "0.2", untrusted=True)
 SCORING = stage("exit", "0", results="results.json")
 
 
-async def test_untrusted_stages_wait_for_a_grader_that_knows_them(cluster: Cluster) -> None:
+async def test_untrusted_stages_wait_for_a_grader_that_supports_them(cluster: Cluster) -> None:
     cluster.graders.start("native", slots=1)
     old, given = poller(cluster, "old"), []
     await old.register()
@@ -210,7 +210,7 @@ async def test_untrusted_stages_wait_for_a_grader_that_knows_them(cluster: Clust
         await cluster.client.register("cs241", "mp2", students=[stage("exit", "0")])
         await cluster.graders.stop("native")
         await cluster.client.submit("cs241", "mp2", students=1)
-        (trusted,) = (await hear(socket))["stages"]
+        (trusted,) = (await receive(socket))["stages"]
 
     run = await cluster.client.finished("cs241", run_id)
     assert [(job["outcome"], job["attempts"], job["grader"]) for job in run["jobs"]] == [("succeeded", 1, "native")] * 6
@@ -221,7 +221,7 @@ async def test_untrusted_stages_wait_for_a_grader_that_knows_them(cluster: Clust
 @pytest.mark.parametrize(
     ("asked", "unknown"), [(UNTRUSTED, "untrusted stages"), (SCORING, "the key results of a stage")], ids=str
 )
-async def test_where_no_grader_knows_them_the_job_ends_visibly(
+async def test_a_job_with_unsupported_stages_ends_visibly(
     cluster: Cluster, asked: dict[str, Any], unknown: str
 ) -> None:
     old = poller(cluster, "old")
@@ -240,13 +240,13 @@ async def test_where_no_grader_knows_them_the_job_ends_visibly(
     assert log.json()["data"] == {"stdout": "", "stderr": reason}
 
 
-async def test_a_socket_of_the_originals_is_given_none_either(cluster: Cluster) -> None:
+async def test_an_original_graders_socket_gets_no_untrusted_stages(cluster: Cluster) -> None:
     await cluster.client.register("cs241", "mp1", students=[UNTRUSTED])
     await cluster.client.register("cs241", "mp2", students=[stage("exit", "0", untrusted=False, read=[], logs=True)])
     async with connection(cluster, "old") as socket:
         run = await cluster.client.finished("cs241", await cluster.client.submit("cs241", "mp1", students=2))
         await cluster.client.submit("cs241", "mp2", students=1)
-        (given,) = (await hear(socket))["stages"]
+        (given,) = (await receive(socket))["stages"]
 
     assert {job["outcome"] for job in run["jobs"]} == {"infrastructure_error"}
     assert set(given) == {"image", "entrypoint", "env"}, "what says nothing is left out"
@@ -257,7 +257,7 @@ Two = tuple[Processes, list[Client], list[list[str]]]
 
 @pytest.fixture
 async def two(place: Place, tmp_path: Path) -> AsyncIterator[Two]:
-    """Two ingest services over one dispatcher and one results service; the flags to start the former again."""
+    """Two ingest services with one dispatcher and one results service, and the flags to restart the former."""
     courses = tmp_path / "courses.json"
     courses.write_text(json.dumps({"cs241": {"tokens": ["staff-241"]}}))
     async with processes(tmp_path / "site", place.environment) as running, contextlib.AsyncExitStack() as stack:
@@ -280,11 +280,11 @@ async def test_polls_heartbeats_and_results_may_reach_any_api_process(two: Two) 
     await one.register("cs241", "mp1", students=[stage("exit", "0")])
     run_id = await other.submit("cs241", "mp1", students=2)
 
-    for taking, telling in ((here, there), (there, here)):
-        job = await taking.poll()
+    for taker, reporter in ((here, there), (there, here)):
+        job = await taker.poll()
         assert job
-        assert (await telling.post("heartbeat")).status_code == httpx2.codes.OK
-        assert (await telling.report(job["grading_job_id"])).status_code == httpx2.codes.OK
+        assert (await reporter.post("heartbeat")).status_code == httpx2.codes.OK
+        assert (await reporter.report(job["grading_job_id"])).status_code == httpx2.codes.OK
 
     run = await one.finished("cs241", run_id)
     assert [(job["outcome"], job["attempts"]) for job in run["jobs"]] == [("succeeded", 1)] * 2
@@ -295,18 +295,18 @@ async def test_a_result_is_accepted_after_the_api_was_killed(two: Two) -> None:
     url = f"ws://localhost:{flags[1]}/api/v1/worker_ws/survivor"
     await other.register("cs241", "mp1", students=[stage("exit", "0")])
     async with websockets.connect(url, additional_headers=CLUSTER) as socket:
-        await say(socket, "register", {"hostname": "survivor"})
-        await hear(socket)
+        await send(socket, "register", {"hostname": "survivor"})
+        await receive(socket)
         run_id = await other.submit("cs241", "mp1", students=1)
-        job = await hear(socket)
+        job = await receive(socket)
         await running.kill("one")
     await running.start("one", sys.executable, "-m", "broadway.ingest", *flags)
     await until(one.is_ready)
 
     async with websockets.connect(url, additional_headers=CLUSTER) as socket:
-        await say(socket, "register", {"hostname": "survivor"})
-        assert await hear(socket) == {"success": True}
-        await say(socket, "job_result", result(job["grading_job_id"]))
+        await send(socket, "register", {"hostname": "survivor"})
+        assert await receive(socket) == {"success": True}
+        await send(socket, "job_result", result(job["grading_job_id"]))
         run = await other.finished("cs241", run_id)
 
     assert [(job["outcome"], job["attempts"], job["grader"]) for job in run["jobs"]] == [("succeeded", 1, "survivor")]

@@ -1,4 +1,4 @@
-"""Each grader has a user of its own at the broker, and can do with it what it has to and nothing else."""
+"""Each grader has its own user at the broker, with only the permissions that it needs."""
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -45,7 +45,7 @@ async def management(broker_node: Node) -> AsyncIterator[Management]:
 
 @pytest.fixture
 async def name(management: Management) -> AsyncIterator[str]:
-    """A grader's id; users are the whole broker's, not a virtual host's."""
+    """A grader's id; its user is deleted afterwards, since users belong to the broker and not to a virtual host."""
     grader_id = f"g{token_hex(4)}"
     yield grader_id
     await management.delete("users", grader_user(grader_id))
@@ -65,37 +65,37 @@ async def login(url: str) -> AsyncIterator[AbstractConnection]:
         yield connection
 
 
-Deed = Callable[[AbstractChannel], Awaitable[Any]]
+Action = Callable[[AbstractChannel], Awaitable[Any]]
 
 
-def publish(exchange: str, key: str) -> Deed:
-    async def deed(channel: AbstractChannel) -> None:
+def publish(exchange: str, key: str) -> Action:
+    async def action(channel: AbstractChannel) -> None:
         target = await channel.get_exchange(exchange, ensure=False) if exchange else channel.default_exchange
         await target.publish(aio_pika.Message(b"{}"), key, mandatory=False)
 
-    return deed
+    return action
 
 
-def consume(queue: str) -> Deed:
-    async def deed(channel: AbstractChannel) -> None:
+def consume(queue: str) -> Action:
+    async def action(channel: AbstractChannel) -> None:
         async def ignore(_: Any) -> None: ...
 
         await (await channel.get_queue(queue, ensure=False)).consume(ignore)
 
-    return deed
+    return action
 
 
-def bind(exchange: str, key: str) -> Deed:
-    """Of the grader's own queue, which is there."""
+def bind(exchange: str, key: str) -> Action:
+    """Bind the grader's own queue, which exists."""
 
-    async def deed(channel: AbstractChannel) -> None:
-        user = str(channel._connection.url.user)  # type: ignore[attr-defined]  # noqa: SLF001 - it is known by nothing else
+    async def action(channel: AbstractChannel) -> None:
+        user = str(channel._connection.url.user)  # type: ignore[attr-defined]  # noqa: SLF001 - nothing public has it
         await (await channel.get_queue(control_queue(str(grader_of(user))).name, ensure=False)).bind(exchange, key)
 
-    return deed
+    return action
 
 
-FORBIDDEN: dict[str, Deed] = {
+FORBIDDEN: dict[str, Action] = {
     "declare a queue": lambda channel: channel.declare_queue("mine", durable=True),
     "declare a queue like one of its own": lambda channel: channel.declare_queue("broadway.ready.default2"),
     "delete its pool's queue": lambda channel: channel.queue_delete("broadway.ready.default"),
@@ -121,7 +121,7 @@ FORBIDDEN: dict[str, Deed] = {
 
 @pytest.fixture
 async def others(cluster: Cluster) -> AsyncIterator[None]:
-    """Another pool's queue, and another grader's queue of commands."""
+    """Declare another pool's queue, and another grader's queue of commands."""
     async with login(cluster.place.amqp_url) as connection:
         channel = await connection.channel()
         await channel.declare_queue("broadway.ready.gpu", durable=True, arguments={"x-queue-type": "quorum"})
@@ -130,23 +130,23 @@ async def others(cluster: Cluster) -> AsyncIterator[None]:
 
 
 @pytest.mark.usefixtures("others")
-async def test_a_graders_user_can_do_nothing_that_it_need_not(cluster: Cluster, name: str) -> None:
+async def test_a_graders_user_has_no_unneeded_permissions(cluster: Cluster, name: str) -> None:
     allowed = []
     async with login(await join(cluster, name)) as connection:
         own = await connection.channel()
         await own.declare_queue(control_queue(name).name, exclusive=True)
-        for what, deed in FORBIDDEN.items():
+        for description, action in FORBIDDEN.items():
             async with connection.channel() as channel:
                 try:
-                    await deed(channel)
-                    allowed.append(what)
+                    await action(channel)
+                    allowed.append(description)
                 except ChannelAccessRefused:
                     pass
 
     assert allowed == []
 
 
-async def test_a_graders_user_is_no_user_of_the_management_api(cluster: Cluster, broker_node: Node, name: str) -> None:
+async def test_a_graders_user_cannot_use_the_management_api(cluster: Cluster, broker_node: Node, name: str) -> None:
     url = URL(await join(cluster, name))
     own = URL(broker_node.management_url).with_user(url.user).with_password(url.password)
     async with Management.connect(str(own)) as management:
@@ -165,7 +165,7 @@ async def test_a_graders_connections_are_limited(cluster: Cluster, name: str) ->
             await stack.enter_async_context(login(url))
 
 
-async def test_every_join_has_a_password_of_its_own_that_is_kept_nowhere(cluster: Cluster, name: str) -> None:
+async def test_every_join_has_its_own_password_which_is_not_stored(cluster: Cluster, name: str) -> None:
     first, second = await join(cluster, name), await join(cluster, name)
     with pytest.raises(ProbableAuthenticationError):
         await aio_pika.connect(first)
@@ -229,7 +229,7 @@ async def test_a_grader_joins_again_when_the_broker_has_lost_its_user(
     assert {(job["outcome"], job["grader"]) for job in jobs} == {("succeeded", name)}
 
 
-async def test_nobody_can_report_in_anothers_name(cluster: Cluster, name: str) -> None:
+async def test_a_grader_cannot_report_in_the_name_of_another(cluster: Cluster, name: str) -> None:
     containers = cluster.graders.start("honest", slots=1)
     await cluster.client.register("cs241", "mp1", students=[stage("sleep", "3")])
     run_id = await cluster.client.submit("cs241", "mp1", students=1)
@@ -240,16 +240,16 @@ async def test_nobody_can_report_in_anothers_name(cluster: Cluster, name: str) -
         **about, grader_id="honest", started_at=NOW, finished_at=NOW, outcome=Outcome.FAILED, reason="forged"
     )
     async with login(await join(cluster, name)) as connection:
-        await tell(connection, forged, "job.finished.cs241", user=None)
-        await tell(connection, forged, "job.finished.cs241", user=grader_user(name))
+        await send_report(connection, forged, "job.finished.cs241", user=None)
+        await send_report(connection, forged, "job.finished.cs241", user=grader_user(name))
         with pytest.raises(ChannelPreconditionFailed):
-            await tell(connection, forged, "job.finished.cs241", user=grader_user("honest"))
+            await send_report(connection, forged, "job.finished.cs241", user=grader_user("honest"))
     (job,) = (await cluster.client.finished("cs241", run_id))["jobs"]
 
     assert (job["outcome"], job["grader"], job["reason"]) == ("succeeded", "honest", "")
 
 
-async def test_nobody_can_tell_of_a_job_that_he_was_not_handed(cluster: Cluster, name: str) -> None:
+async def test_a_grader_cannot_report_a_job_that_it_was_not_given(cluster: Cluster, name: str) -> None:
     containers = cluster.graders.start("honest", slots=1)
     await cluster.client.register("cs241", "mp1", students=[stage("sleep", "3")])
     run_id = await cluster.client.submit("cs241", "mp1", students=1)
@@ -257,13 +257,13 @@ async def test_nobody_can_tell_of_a_job_that_he_was_not_handed(cluster: Cluster,
     (job,) = (await cluster.client.describe("cs241", run_id))["jobs"]
     made_up = Tickets(await cluster.opened.store.secrets.get("another")).of(job["id"], 1)
     about = {"course": "cs241", "run_id": run_id, "job_id": job["id"], "generation": 1, "execution_id": "e1"}
-    told = JobFinished(
+    report = JobFinished(
         **about, grader_id=name, started_at=NOW, finished_at=NOW, outcome=Outcome.FAILED, reason="forged"
     )
     async with login(await join(cluster, name)) as connection:
         for ticket in ("", made_up, "\N{GREEK SMALL LETTER ALPHA}"):
-            forged = told.model_copy(update={"ticket": ticket})
-            await tell(connection, forged, "job.finished.cs241", user=grader_user(name))
+            forged = report.model_copy(update={"ticket": ticket})
+            await send_report(connection, forged, "job.finished.cs241", user=grader_user(name))
     (job,) = (await cluster.client.finished("cs241", run_id))["jobs"]
 
     assert (job["outcome"], job["grader"], job["reason"]) == ("succeeded", "honest", "")
@@ -289,7 +289,7 @@ async def test_a_grader_that_is_revoked_while_it_joins_gets_no_login(
     assert grader_user(name) not in str(await management.get("users"))
 
 
-async def tell(connection: AbstractConnection, event: JobFinished, key: str, *, user: str | None) -> None:
+async def send_report(connection: AbstractConnection, event: JobFinished, key: str, *, user: str | None) -> None:
     wire = encode(event, source="/broadway/grader")
     async with connection.channel() as channel:
         exchange = await channel.get_exchange("broadway.events", ensure=False)
@@ -305,7 +305,7 @@ async def test_users_of_graders_that_are_gone_are_removed(
     beat = GraderHeartbeat(grader_id=name, hostname="h", pool="default", slots=1, sent_at=datetime.now(UTC))
 
     async def sweep(after: timedelta) -> bool:
-        """Whether the user is still there after a sweep some time from now."""
+        """Sweep as if this time had passed, and return whether the user still exists."""
         await accounts.sweep(datetime.now(UTC) + after)
         return name in str(await management.get("users"))
 
@@ -322,7 +322,7 @@ async def test_users_of_graders_that_are_gone_are_removed(
     assert not await sweep(2 * LEFT_FOR)
 
 
-async def test_a_grader_waits_for_a_management_api_that_is_away(
+async def test_a_grader_waits_for_an_unavailable_management_api(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     async def fail(*_: Any, **__: Any) -> str:

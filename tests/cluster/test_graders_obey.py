@@ -1,4 +1,4 @@
-"""What operators want of graders, and that they learn it: at once, after a restart, and when nobody listened."""
+"""Graders follow the orders of operators: at once, after a restart, and after a lost message."""
 
 import asyncio
 from typing import Any
@@ -18,7 +18,7 @@ async def broadway(cluster: Cluster, *arguments: str) -> Result:
     return await asyncio.to_thread(CliRunner().invoke, app, ["grader", *arguments, *access])
 
 
-async def look(cluster: Cluster, name: str) -> dict[str, Any]:
+async def describe(cluster: Cluster, name: str) -> dict[str, Any]:
     answer = await cluster.client.http.get(f"/api/v2/graders/{name}", headers=TOKEN)
     grader: dict[str, Any] = answer.json()
     return grader
@@ -26,14 +26,14 @@ async def look(cluster: Cluster, name: str) -> dict[str, Any]:
 
 def is_in(cluster: Cluster, name: str, state: str) -> Any:
     async def has_state() -> bool:
-        return (await look(cluster, name)).get("state") == state
+        return (await describe(cluster, name)).get("state") == state
 
     return has_state
 
 
 def runs(cluster: Cluster, name: str, jobs: int) -> Any:
     async def has_jobs() -> bool:
-        return len((await look(cluster, name)).get("running", [])) == jobs
+        return len((await describe(cluster, name)).get("running", [])) == jobs
 
     return has_jobs
 
@@ -42,7 +42,7 @@ def attach(cluster: Cluster, name: str, *, slots: int = 2) -> Any:
     return cluster.graders.attach(name, str(cluster.client.http.base_url), slots=slots)
 
 
-async def test_a_paused_grader_takes_nothing_and_finishes_what_it_runs(cluster: Cluster) -> None:
+async def test_a_paused_grader_takes_no_job_and_finishes_its_running_ones(cluster: Cluster) -> None:
     attach(cluster, "h1")
     await cluster.client.register("cs241", "mp1", students=[stage("sleep", "2")])
     first = await cluster.client.submit("cs241", "mp1", students=2)
@@ -55,7 +55,7 @@ async def test_a_paused_grader_takes_nothing_and_finishes_what_it_runs(cluster: 
 
     assert paused.exit_code == 0
     assert [(job["outcome"], job["attempts"]) for job in jobs] == [("succeeded", 1)] * 2
-    assert (await look(cluster, "h1"))["reason"] == "a new disk"
+    assert (await describe(cluster, "h1"))["reason"] == "a new disk"
     (waiting,) = (await cluster.client.describe("cs241", second))["jobs"]
     assert (waiting["attempts"], waiting["grader"]) == (0, None)
 
@@ -64,7 +64,7 @@ async def test_a_paused_grader_takes_nothing_and_finishes_what_it_runs(cluster: 
     await until(is_in(cluster, "h1", "online"))
 
 
-async def test_a_drained_grader_stays_so_in_its_next_life(cluster: Cluster) -> None:
+async def test_a_drained_grader_stays_drained_after_a_restart(cluster: Cluster) -> None:
     attach(cluster, "h1")
     await cluster.client.register("cs241", "mp1", students=[stage("sleep", "3")])
     run_id = await cluster.client.submit("cs241", "mp1", students=1)
@@ -86,8 +86,8 @@ async def test_a_drained_grader_stays_so_in_its_next_life(cluster: Cluster) -> N
     assert containers.started == []
 
 
-async def test_a_grader_that_did_not_hear_an_order_is_told_again(cluster: Cluster) -> None:
-    cluster.graders.start("h1")  # it joins by no API, which could tell it
+async def test_an_order_that_did_not_reach_its_grader_is_sent_again(cluster: Cluster) -> None:
+    cluster.graders.start("h1")  # it does not join through the API, which would return the order
     await until(is_in(cluster, "h1", "online"))
     await cluster.opened.store.graders.set_mode("h1", GraderMode.PAUSED, "")
 
@@ -106,7 +106,7 @@ async def test_slots_change_while_jobs_run(cluster: Cluster) -> None:
     jobs = (await cluster.client.finished("cs241", run_id))["jobs"]
 
     assert {(job["outcome"], job["attempts"]) for job in jobs} == {("succeeded", 1)}
-    assert (await look(cluster, "h1"))["slots"] == 1
+    assert (await describe(cluster, "h1"))["slots"] == 1
 
 
 @pytest.mark.parametrize("verb", ["pause", "resume", "drain", "slots", "readmit", "revoke"])
@@ -119,14 +119,14 @@ async def test_orders_need_the_cluster_token_and_a_grader(cluster: Cluster, verb
     assert unknown.status_code == (202 if verb == "revoke" else 404)
 
 
-async def test_nonsense_is_refused_with_the_field(cluster: Cluster) -> None:
+async def test_invalid_slots_are_refused_with_the_field(cluster: Cluster) -> None:
     for slots in (0, 513, "2", 1.5):
         answer = await cluster.client.http.post("/api/v2/graders/h1/slots", json={"slots": slots}, headers=TOKEN)
         assert answer.status_code == 400
         assert "slots" in answer.json()["detail"]
 
 
-async def test_a_revoked_grader_ends_and_may_join_again_when_it_is_readmitted(cluster: Cluster) -> None:
+async def test_a_revoked_grader_may_join_again_once_it_is_readmitted(cluster: Cluster) -> None:
     headers = {**TOKEN}
     await cluster.client.http.post("/api/v2/graders/h1/revoke", headers=headers)
     about = {"hostname": "host", "pool": "default", "slots": 1}
@@ -143,7 +143,7 @@ async def test_a_revoked_grader_ends_and_may_join_again_when_it_is_readmitted(cl
     assert joined.status_code == 200
 
 
-async def test_a_grader_that_polls_is_paused_and_revoked_too(cluster: Cluster) -> None:
+async def test_a_polling_grader_can_be_paused_and_revoked_too(cluster: Cluster) -> None:
     await cluster.client.post("worker/p1", {"hostname": "host"}, token="cluster-token")
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
     await broadway(cluster, "pause", "p1")
@@ -163,7 +163,7 @@ async def test_a_grader_that_polls_is_paused_and_revoked_too(cluster: Cluster) -
     assert (await cluster.client.get("grading_job/p1", token="cluster-token")).status_code == 403
 
 
-async def test_a_grader_whose_engine_breaks_takes_itself_out_and_comes_back(cluster: Cluster) -> None:
+async def test_a_grader_with_a_broken_engine_pauses_itself_and_resumes(cluster: Cluster) -> None:
     broken = cluster.graders.attach("h1", str(cluster.client.http.base_url), slots=1, pause_after=2, pause=10.0)
     broken.is_broken = True
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
@@ -179,7 +179,7 @@ async def test_a_grader_whose_engine_breaks_takes_itself_out_and_comes_back(clus
     assert [(job["outcome"], job["grader"], job["attempts"]) for job in jobs] == [("succeeded", "h2", 1)] * 10
 
     why = "2 jobs in a row met infrastructure errors, the last one: start: the engine broke"
-    assert (await look(cluster, "h1"))["reason"] == why
+    assert (await describe(cluster, "h1"))["reason"] == why
     listed = [line.split("\t") for line in (await broadway(cluster, "list")).stdout.splitlines()]
     state = next(line.index("state") for line in listed if "state" in line)
     states = [(line[0], line[state], line[-1]) for line in listed if line[0] in ("h1", "h2")]

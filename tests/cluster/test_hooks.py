@@ -1,4 +1,4 @@
-"""Submissions by webhook, from the command that makes the hook to their results."""
+"""Submissions by webhook, from the command that creates the hook to the results."""
 
 import json
 from pathlib import Path
@@ -79,7 +79,7 @@ async def test_mistakes_at_the_command_line_are_explained(cluster: Cluster, tmp_
     assert (missing.exit_code, "this assignment has no roster" in missing.stderr) == (1, True)
 
 
-async def test_a_later_submission_takes_the_place_of_one_that_waits(cluster: Cluster, tmp_path: Path) -> None:
+async def test_a_later_submission_supersedes_a_waiting_one(cluster: Cluster, tmp_path: Path) -> None:
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
     access = ("--server", str(cluster.client.http.base_url), "--course", "cs241", "--token", "staff-241")
     secret, roster = tmp_path / "secret", tmp_path / "roster.csv"
@@ -95,7 +95,7 @@ async def test_a_later_submission_takes_the_place_of_one_that_waits(cluster: Clu
 
     assert [run["jobs"][0]["outcome"] for run in ended] == ["superseded", "superseded", "succeeded"]
 
-    async def is_nothing_left() -> bool:
+    async def is_backlog_empty() -> bool:
         return await cluster.opened.store.jobs.count_waiting("cs241") == 0
 
-    await until(is_nothing_left)
+    await until(is_backlog_empty)

@@ -15,7 +15,7 @@ from broadway.mongo.store import Store
 
 @pytest.fixture
 async def site(place: Place, tmp_path: Path) -> AsyncIterator[tuple[Processes, Client]]:
-    """Every service as a process of its own, no grader yet."""
+    """All services as separate processes, without graders."""
     courses = tmp_path / "courses.json"
     courses.write_text(json.dumps({"cs241": {"tokens": ["staff-241"]}}))
     port = free_port()
@@ -29,7 +29,7 @@ async def site(place: Place, tmp_path: Path) -> AsyncIterator[tuple[Processes, C
 
 
 async def started(client: Client, run_id: str) -> list[str]:
-    """Graders that have started a job of the run."""
+    """Return the graders that have started a job of the run."""
     return [job["grader"] for job in (await client.describe("cs241", run_id))["jobs"] if job["grader"]]
 
 
@@ -37,7 +37,7 @@ async def test_three_graders_share_a_run(site: tuple[Processes, Client]) -> None
     running, client = site
     for name in ("host1", "host2", "host3"):
         await running.grader(name, slots=2)
-    # Long enough for the slowest to be there before the first is over: then nobody can take more than its slots.
+    # Long enough for all graders to join before the first job ends, so that each runs as many jobs as it has slots.
     await client.register("cs241", "mp1", students=[stage("sleep", "6")])
 
     run = await client.finished("cs241", await client.submit("cs241", "mp1", students=6))
@@ -90,7 +90,7 @@ async def test_a_killed_service_delays_a_run_and_loses_nothing(
         assert await store.dead_letters.count() == 0
 
 
-async def test_a_job_that_runs_while_results_is_away_is_not_started_again(site: tuple[Processes, Client]) -> None:
+async def test_a_job_that_runs_while_results_is_down_is_not_started_again(site: tuple[Processes, Client]) -> None:
     running, client = site
     await running.grader("host1", slots=1)
     await running.grader("host2", slots=1)
@@ -105,7 +105,7 @@ async def test_a_job_that_runs_while_results_is_away_is_not_started_again(site: 
     assert (job["outcome"], job["attempts"]) == ("succeeded", 1)
 
 
-async def test_a_job_whose_heartbeats_nobody_records_for_longer_than_a_lease_is_not_started_again(
+async def test_a_job_whose_heartbeats_go_unrecorded_for_longer_than_a_lease_is_not_started_again(
     site: tuple[Processes, Client],
 ) -> None:
     running, client = site
@@ -145,7 +145,7 @@ async def test_a_frozen_graders_job_is_started_elsewhere_and_has_one_outcome(sit
     assert (await client.describe("cs241", run_id))["jobs"][0] == job
 
 
-async def test_a_draining_grader_finishes_or_gives_back(site: tuple[Processes, Client]) -> None:
+async def test_a_draining_grader_finishes_or_returns_its_jobs(site: tuple[Processes, Client]) -> None:
     running, client = site
     await running.grader("leaving", slots=2)
     await client.register("cs241", "quick", students=[stage("sleep", "1")])

@@ -1,4 +1,4 @@
-"""What a scrape says of a mixed run, compared with what is stored; and that no metric grows with what is graded."""
+"""Metrics of a mixed run agree with the store, and the number of series does not grow with the number of jobs."""
 
 import re
 from collections import Counter
@@ -36,9 +36,9 @@ async def stored_jobs(cluster: Cluster) -> list[dict[str, Any]]:
 
 
 async def report(cluster: Cluster, run: dict[str, Any], job: dict[str, Any], **more: Any) -> None:
-    """Say of a job what a grader would."""
+    """Publish a job's outcome as a grader would."""
     now = datetime.now(UTC)
-    said: dict[str, Any] = {
+    values: dict[str, Any] = {
         "course": COURSE,
         "run_id": run["id"],
         "job_id": job["id"],
@@ -49,7 +49,7 @@ async def report(cluster: Cluster, run: dict[str, Any], job: dict[str, Any], **m
         "finished_at": now,
         "outcome": Outcome.FAILED,
     }
-    await cluster.opened.rabbit.publish(EVENTS, event_key("job", "finished", COURSE), JobFinished(**{**said, **more}))
+    await cluster.opened.rabbit.publish(EVENTS, event_key("job", "finished", COURSE), JobFinished(**{**values, **more}))
 
 
 async def cancel(cluster: Cluster, job_id: str) -> None:
@@ -59,7 +59,7 @@ async def cancel(cluster: Cluster, job_id: str) -> None:
 
 
 async def a_mixed_run(cluster: Cluster) -> list[dict[str, Any]]:
-    """Succeeded, failed, cancelled, infrastructure errors of both kinds, and reports that are not taken."""
+    """Run jobs to success, failure, cancellation and both kinds of infrastructure errors; publish reports to refuse."""
     verdicts = [
         await graded(cluster, 4, stage("fails-for", "STUDENT_ID", "2")),
         await graded(cluster, 1, stage("fault", "start")),
@@ -97,7 +97,7 @@ async def graded(cluster: Cluster, students: int, *stages: dict[str, Any]) -> di
     return await cluster.client.finished(COURSE, await cluster.client.submit(COURSE, "mp1", students=students))
 
 
-async def test_a_scrape_after_a_mixed_run_says_what_is_stored(cluster: Cluster) -> None:
+async def test_a_scrape_after_a_mixed_run_agrees_with_the_store(cluster: Cluster) -> None:
     before = await scrape(cluster)
     cluster.graders.start("host1", slots=2)
     await a_mixed_run(cluster)
@@ -153,14 +153,14 @@ async def test_a_scrape_after_a_mixed_run_says_what_is_stored(cluster: Cluster) 
     assert grown.total("broadway_publish_seconds_count", exchange="broadway.jobs") >= 7
 
 
-async def test_more_students_runs_and_graders_make_no_more_series(
+async def test_more_students_runs_and_graders_add_no_series(
     cluster: Cluster, courses: dict[str, dict[str, object]]
 ) -> None:
     expected = {queue.name for queue in durable_queues(sorted(courses), ["default"])}
 
     async def is_over() -> bool:
         now = await scrape(cluster)
-        queues = now.labels("broadway_queue_ready_messages", "queue")  # which are first looked at some time later
+        queues = now.labels("broadway_queue_ready_messages", "queue")  # queues are first polled after a while
         return (
             queues == expected
             and not now.by("broadway_jobs", "state")
@@ -186,7 +186,7 @@ async def test_more_students_runs_and_graders_make_no_more_series(
     assert not values & {"host1", "host2", "host3", "s0", "s1"}
 
 
-async def test_services_without_http_have_an_endpoint_of_their_own(place: Place, tmp_path: Path) -> None:
+async def test_services_without_http_have_their_own_metrics_endpoint(place: Place, tmp_path: Path) -> None:
     ports = {"dispatcher": free_port(), "results": free_port()}
     async with processes(tmp_path, place.environment) as cluster, httpx2.AsyncClient() as http:
         await cluster.service("dispatcher", *QUICK_DISPATCHER, "--metrics-port", str(ports["dispatcher"]))
@@ -217,7 +217,7 @@ async def test_services_without_http_have_an_endpoint_of_their_own(place: Place,
         assert f"--metrics-port: 127.0.0.1:{taken}" in cluster.log("ingest")
 
 
-def test_every_instrument_is_named_as_prometheus_has_it() -> None:
+def test_every_instrument_follows_the_naming_of_prometheus() -> None:
     for instrument in metrics.INSTRUMENTS:
         (family,) = instrument.describe()
         assert family.name.startswith("broadway_")
@@ -235,6 +235,6 @@ def test_every_metric_is_in_the_documentation() -> None:
     for instrument in metrics.INSTRUMENTS:
         (family,) = instrument.describe()
         name = family.name + suffixes.get(family.type, "")
-        labels = list(instrument._labelnames)  # noqa: SLF001 - nothing public says it
+        labels = list(instrument._labelnames)  # noqa: SLF001 - nothing public has them
         assert documented.pop(name) == (family.type, labels, family.documentation)
     assert documented == {}

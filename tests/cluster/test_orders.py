@@ -1,4 +1,4 @@
-"""Cancelling and repeating jobs and runs, and submissions that come more than once."""
+"""Cancelled and repeated jobs and runs, and repeated submissions."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -22,8 +22,8 @@ async def order(cluster: Cluster, path: str, body: Any = None, *, course: str = 
 async def carried_out(cluster: Cluster, path: str, body: Any = None) -> dict[str, Any]:
     answer = await order(cluster, path, body)
     assert answer.status_code == 200, answer.text
-    told: dict[str, Any] = answer.json()
-    return told
+    result: dict[str, Any] = answer.json()
+    return result
 
 
 async def refusal(cluster: Cluster, path: str, body: Any = None, *, course: str = COURSE) -> tuple[int, str]:
@@ -37,7 +37,7 @@ async def outcomes(cluster: Cluster, run_id: str) -> list[str | None]:
 
 
 async def running(cluster: Cluster, run_id: str, number: int = 1) -> list[dict[str, Any]]:
-    """A run's jobs, once so many of them run."""
+    """Return a run's jobs once this number of them is running."""
 
     async def jobs() -> list[dict[str, Any]]:
         found = (await cluster.client.describe(COURSE, run_id))["jobs"]
@@ -47,7 +47,7 @@ async def running(cluster: Cluster, run_id: str, number: int = 1) -> list[dict[s
 
 
 async def is_quiet(cluster: Cluster) -> bool:
-    """Whether nothing is queued, in flight or running any more."""
+    """Return whether no job is queued, in flight or running."""
     waiting = await cluster.client.get(f"queue/{COURSE}/length", token=token_of(COURSE))
     nodes = (await cluster.client.get(f"worker/{COURSE}/all", token=token_of(COURSE))).json()["data"]["worker_nodes"]
     return waiting.json()["data"]["length"] == 0 and not any(node["busy"] for node in nodes)
@@ -59,8 +59,8 @@ async def test_a_cancelled_run_ends_at_once_and_its_containers_are_killed(cluste
     run_id = await cluster.client.submit(COURSE, "mp1", students=5)
     await running(cluster, run_id, 2)
 
-    told = await carried_out(cluster, f"runs/{run_id}/cancel", {"reason": "wrong deadline"})
-    assert (told["state"], len(told["jobs"])) == ("failed", 5)
+    result = await carried_out(cluster, f"runs/{run_id}/cancel", {"reason": "wrong deadline"})
+    assert (result["state"], len(result["jobs"])) == ("failed", 5)
     run = await cluster.client.describe(COURSE, run_id)
     assert (run["state"], run["success"]) == ("failed", False)
     assert [(job["outcome"], job["reason"]) for job in run["jobs"]] == [("cancelled", "wrong deadline")] * 5
@@ -87,7 +87,7 @@ async def test_a_cancelled_job_is_left_out_and_its_run_goes_on(cluster: Cluster)
     assert await refusal(cluster, f"jobs/{first['id']}/cancel") == (409, "the job is over")
 
 
-async def test_those_who_failed_run_again_and_then_the_post_processing(cluster: Cluster) -> None:
+async def test_failed_jobs_run_again_and_then_the_post_processing(cluster: Cluster) -> None:
     containers = cluster.graders.start("host1")
     failing = [stage("env", "STUDENT_ID"), stage("fault", "create")]
     await cluster.client.register(COURSE, "mp1", students=failing, **POST)
@@ -96,8 +96,12 @@ async def test_those_who_failed_run_again_and_then_the_post_processing(cluster: 
     assert [job["outcome"] for job in first["jobs"]] == ["infrastructure_error"] * 2 + ["succeeded"]
     before = len(containers.started)
 
-    told = await carried_out(cluster, f"runs/{run_id}/rerun", {"jobs": "failed"})
-    assert (told["state"], told["round"], told["jobs"]) == ("students", 2, [job["id"] for job in first["jobs"][:2]])
+    result = await carried_out(cluster, f"runs/{run_id}/rerun", {"jobs": "failed"})
+    assert (result["state"], result["round"], result["jobs"]) == (
+        "students",
+        2,
+        [job["id"] for job in first["jobs"][:2]],
+    )
     again = await cluster.client.finished(COURSE, run_id)
     assert [(job["outcome"], job["attempts"]) for job in again["jobs"]] == [
         ("infrastructure_error", 3),
@@ -118,8 +122,8 @@ async def test_a_whole_run_starts_over(cluster: Cluster) -> None:
         "no job of this run has failed",
     )
 
-    told = await carried_out(cluster, f"runs/{run_id}/rerun")
-    assert told["state"] == "pre-processing"
+    result = await carried_out(cluster, f"runs/{run_id}/rerun")
+    assert result["state"] == "pre-processing"
     run = await cluster.client.finished(COURSE, run_id)
     assert [job["outcome"] for job in run["jobs"]] == ["succeeded"] * 5
     assert len(containers.started) == 2 * 5
@@ -137,8 +141,8 @@ async def test_a_job_starts_over_while_it_runs_and_while_its_run_post_processes(
 
     await until(post_processes)
     _, second, post = await running(cluster, run_id)
-    told = await carried_out(cluster, f"jobs/{second['id']}/rerun")
-    assert told["state"] == "students"
+    result = await carried_out(cluster, f"jobs/{second['id']}/rerun")
+    assert result["state"] == "students"
     assert await outcomes(cluster, run_id) == ["succeeded", None, "cancelled"]
 
     async def post_processes_again() -> bool:
@@ -164,16 +168,16 @@ async def test_a_cancelled_run_can_start_over(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("kind", OrderKind)
-async def test_an_order_whose_giver_dies_is_carried_out(cluster: Cluster, kind: OrderKind) -> None:
+async def test_an_order_is_carried_out_after_the_death_of_its_service(cluster: Cluster, kind: OrderKind) -> None:
     await cluster.client.register(COURSE, "mp1", students=[stage("exit", "0")])
     run_id = await cluster.client.submit(COURSE, "mp1", students=2)
     store = cluster.opened.store
     run = await store.runs.summary(run_id)
     assert run
     jobs = tuple((job.id, job.generation) for job in await store.jobs.of_run(run_id))
-    wanted, now = Order(kind, "because", jobs), datetime.now(UTC)
-    assert await store.runs.give_order(run, wanted, RunState.STUDENTS, publish_at=now)
-    assert not await store.runs.give_order(run, wanted, RunState.STUDENTS, publish_at=now)
+    requested, now = Order(kind, "because", jobs), datetime.now(UTC)
+    assert await store.runs.give_order(run, requested, RunState.STUDENTS, publish_at=now)
+    assert not await store.runs.give_order(run, requested, RunState.STUDENTS, publish_at=now)
 
     async def is_carried_out() -> bool:
         summary = await store.runs.summary(run_id)
@@ -187,24 +191,24 @@ async def test_an_order_whose_giver_dies_is_carried_out(cluster: Cluster, kind: 
     assert {job.generation for job in await store.jobs.of_run(run_id)} == {2}
 
 
-async def test_orders_that_make_no_sense(cluster: Cluster) -> None:
+async def test_invalid_orders_are_refused(cluster: Cluster) -> None:
     await cluster.client.register(COURSE, "mp1", students=[stage("exit", "0")])
     run_id = await cluster.client.submit(COURSE, "mp1", students=1)
     unknown = "0123456789abcdef01234567"
     no_run = (404, "grading run with the given ID not found")
     no_job = (404, "grading job with the given ID not found")
 
-    for what in ("cancel", "rerun"):
-        assert await refusal(cluster, f"runs/{unknown}/{what}") == no_run
-        assert await refusal(cluster, f"runs/{run_id}/{what}", course="cs101") == no_run
-        assert await refusal(cluster, f"jobs/{unknown}/{what}") == no_job
-        assert (await refusal(cluster, f"runs/{run_id}/{what}", {"odd": 1}))[0] == 400
+    for verb in ("cancel", "rerun"):
+        assert await refusal(cluster, f"runs/{unknown}/{verb}") == no_run
+        assert await refusal(cluster, f"runs/{run_id}/{verb}", course="cs101") == no_run
+        assert await refusal(cluster, f"jobs/{unknown}/{verb}") == no_job
+        assert (await refusal(cluster, f"runs/{run_id}/{verb}", {"odd": 1}))[0] == 400
     assert await refusal(cluster, f"runs/{run_id}/rerun", {"jobs": [unknown]}) == (404, "the run has no such job")
     assert (await refusal(cluster, f"runs/{run_id}/rerun", {"jobs": "some"}))[1].startswith("jobs")
     assert (await refusal(cluster, f"runs/{run_id}/cancel", {"reason": ""}))[1].startswith("reason")
 
 
-async def test_one_submission_with_a_key_makes_one_run_however_often_it_comes(cluster: Cluster) -> None:
+async def test_repeated_submissions_with_one_key_make_one_run(cluster: Cluster) -> None:
     await cluster.client.register(COURSE, "mp1", students=[stage("exit", "0")])
     headers = {"Authorization": f"Bearer {token_of(COURSE)}", "Idempotency-Key": '"night-of-the-deadline"'}
 

@@ -1,4 +1,4 @@
-"""Our own grader, in each of the ways in which it can reach a cluster."""
+"""Our own grader, over each of its links to a cluster."""
 
 from datetime import UTC, datetime
 
@@ -18,7 +18,7 @@ OUTCOMES = {
 
 @pytest.fixture(params=["http", "ws"])
 def address(request: pytest.FixtureRequest, cluster: Cluster) -> str:
-    """An API that offers no broker, in both of its protocols."""
+    """The address of an API that does not offer the broker, for both protocols."""
     cluster.settings.offer_amqp = False
     return f"{request.param}://127.0.0.1:{cluster.settings.bind_port}"
 
@@ -28,7 +28,7 @@ def address_of(cluster: Cluster, scheme: str = "http") -> str:
 
 
 async def kinds(cluster: Cluster) -> dict[str, bool]:
-    """Whether each living grader is behind a gateway."""
+    """Return the ids of live graders, and whether each is behind a gateway."""
     graders = await cluster.opened.store.graders.alive()
     return {grader.id: bool(grader.gateway) for grader in graders}
 
@@ -55,13 +55,13 @@ async def test_a_class_is_graded(cluster: Cluster, address: str) -> None:
 async def test_operators_can_see_its_runtime(cluster: Cluster, address: str) -> None:
     cluster.graders.attach("host1", address, slots=1)
 
-    async def told() -> list[str]:
+    async def runtimes() -> list[str]:
         headers = {"Authorization": "Bearer cluster-token"}
         answer = await cluster.client.http.get("/api/v2/graders", headers=headers)
         return [each["runtime"] for each in answer.json()["graders"] if each["way"] != "broker"]
 
-    await until(told)
-    assert await told() == ["default"]
+    await until(runtimes)
+    assert await runtimes() == ["default"]
 
 
 async def test_supervisors_can_see_that_it_is_ready(cluster: Cluster, address: str) -> None:
@@ -102,7 +102,7 @@ async def test_slots_are_used_side_by_side(cluster: Cluster, address: str) -> No
     await until(lambda: len(containers.started) == 3)
 
 
-async def test_a_grader_whose_engine_is_away_takes_no_job_until_it_is_back(cluster: Cluster, address: str) -> None:
+async def test_a_grader_takes_no_job_while_its_engine_is_unavailable(cluster: Cluster, address: str) -> None:
     containers = cluster.graders.attach("sick", address, slots=1)
     containers.is_away = True
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
@@ -117,7 +117,7 @@ async def test_a_grader_whose_engine_is_away_takes_no_job_until_it_is_back(clust
     assert again["jobs"][0]["grader"] == "sick"
 
 
-async def test_a_connection_on_which_no_job_is_wanted_is_closed(cluster: Cluster) -> None:
+async def test_a_grader_without_an_engine_closes_its_connection(cluster: Cluster) -> None:
     cluster.settings.offer_amqp = False
     containers = cluster.graders.attach("sick", address_of(cluster, "ws"), slots=1)
     await until(lambda: kinds(cluster))
@@ -131,7 +131,7 @@ async def is_gone(cluster: Cluster) -> bool:
     return not await kinds(cluster)
 
 
-async def test_a_drained_grader_finishes_what_runs_and_takes_nothing_new(cluster: Cluster, address: str) -> None:
+async def test_a_drained_grader_finishes_running_jobs_and_takes_no_new_ones(cluster: Cluster, address: str) -> None:
     containers = cluster.graders.attach("host1", address, slots=1, drain_timeout=PATIENCE)
     await cluster.client.register("cs241", "mp1", students=[stage("sleep", "1")])
     run_id = await cluster.client.submit("cs241", "mp1", students=2)
@@ -145,7 +145,7 @@ async def test_a_drained_grader_finishes_what_runs_and_takes_nothing_new(cluster
     assert (len(containers.started), len(heir.started)) == (1, 1)
 
 
-async def test_a_drained_grader_gives_back_what_does_not_end(cluster: Cluster, address: str) -> None:
+async def test_a_drained_grader_returns_unfinished_jobs(cluster: Cluster, address: str) -> None:
     containers = cluster.graders.attach("host1", address, slots=1, drain_timeout=0.1)
     await cluster.client.register("cs241", "mp1", students=[stage("sleep", "5")])
     run_id = await cluster.client.submit("cs241", "mp1", students=1)
@@ -158,7 +158,7 @@ async def test_a_drained_grader_gives_back_what_does_not_end(cluster: Cluster, a
     assert [(job["outcome"], job["attempts"], job["grader"]) for job in run["jobs"]] == [("succeeded", 1, "heir")]
 
 
-async def test_a_grader_uses_the_broker_that_it_is_told_of(cluster: Cluster) -> None:
+async def test_a_grader_uses_the_broker_that_the_api_offers(cluster: Cluster) -> None:
     cluster.graders.attach("host1", address_of(cluster))
 
     async def is_at_the_broker() -> bool:
@@ -177,7 +177,7 @@ async def test_a_grader_that_cannot_reach_the_broker_polls(cluster: Cluster) -> 
     await until(polls)
 
 
-async def test_sockets_stay_sockets_and_each_slot_is_a_worker(cluster: Cluster) -> None:
+async def test_a_websocket_grader_ignores_the_broker_and_each_slot_is_a_worker(cluster: Cluster) -> None:
     cluster.graders.attach("host1", address_of(cluster, "ws"), slots=2)
 
     async def are_two() -> bool:

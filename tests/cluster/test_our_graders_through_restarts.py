@@ -1,4 +1,4 @@
-"""Our own grader behind a gateway, when one of the two dies."""
+"""Our own grader behind a gateway, while one of the two dies."""
 
 import json
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ import pytest
 from harness import Client, Place, free_port, stage, until
 from processes import Processes, processes
 
-# Long heartbeats, so that what is shown comes from reconnecting and not from leases that end.
+# Long heartbeat intervals, so that jobs recover through reconnection and not through expired leases.
 FLAGS = ("--token", "cluster-token", "--no-offer-amqp", "--heartbeat-interval", "3", "--retry-backoff", "0.05")
 FLAGS += ("--reconcile-interval", "0.5", "--leader-ttl", "1.5")
 
@@ -31,7 +31,7 @@ class Site:
         return await self.client.submit("cs241", "mp1", students=1)
 
     async def until_running(self, grader: str) -> None:
-        """The API calls a job started a moment before its grader hears of it."""
+        """Wait until the grader itself runs the job, which the API counts as started a moment earlier."""
         await until(lambda: '"event": "running"' in self.processes.log(grader))
 
 
@@ -60,7 +60,7 @@ async def outcomes(site: Site, run_id: str) -> list[tuple[str, int]]:
 
 @pytest.mark.parametrize("seconds", ["1", "6"])
 async def test_a_job_outlives_its_api(site: Site, address: str, seconds: str) -> None:
-    """Whether it ends while the API is away or after it is back."""
+    """The job ends while the API is down, or after it is back."""
     await site.processes.attached_grader("host1", address)
     run_id = await site.submit("sleep", seconds)
     await site.until_running("host1")
@@ -72,7 +72,7 @@ async def test_a_job_outlives_its_api(site: Site, address: str, seconds: str) ->
     assert await outcomes(site, await site.submit("exit", "0")) == [("succeeded", 1)], "the grader goes on"
 
 
-async def test_a_result_that_was_not_taken_is_told_by_the_next_life(site: Site, address: str) -> None:
+async def test_an_undelivered_result_is_reported_after_a_restart(site: Site, address: str) -> None:
     await site.processes.attached_grader("host1", address)
     run_id = await site.submit("sleep", "1")
     await site.until_running("host1")
@@ -98,7 +98,7 @@ async def test_a_killed_graders_job_starts_elsewhere(site: Site, address: str) -
     assert await outcomes(site, run_id) == [("succeeded", 2)]
 
 
-async def test_a_wrong_token_is_told_and_ends_it(site: Site, address: str) -> None:
+async def test_a_wrong_token_is_logged_and_ends_the_grader(site: Site, address: str) -> None:
     await site.processes.attached_grader("host1", address, token="guessed")
 
     process = site.processes.running["host1"]

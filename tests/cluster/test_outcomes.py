@@ -1,4 +1,4 @@
-"""Each kind of ending, through the whole system."""
+"""Each kind of outcome, through the whole system."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ from broadway.messages.topology import EVENTS, event_key
         (("flood",), {}, "output_limit", "stage 1 of 2: wrote more output than its limit (0 bytes)"),
     ],
 )
-async def test_a_failing_stage_ends_the_job_and_only_that(
+async def test_a_failing_stage_ends_its_own_job_only(
     cluster: Cluster, command: tuple[str, ...], more: dict[str, object], outcome: str, why: str
 ) -> None:
     containers = cluster.graders.start("host1")
@@ -54,7 +54,7 @@ async def test_a_failing_phase_of_the_course_fails_the_run(cluster: Cluster, pha
     assert run["jobs"][-1]["finished_at"] == last["finished_at"]
 
 
-async def test_an_empty_roster_goes_straight_on(cluster: Cluster) -> None:
+async def test_a_run_with_an_empty_roster_continues_at_once(cluster: Cluster) -> None:
     cluster.graders.start("host1")
     await cluster.client.register(
         "cs241", "mp1", students=[stage("exit", "0")], post_processing_pipeline=[stage("print", "report")]
@@ -66,7 +66,7 @@ async def test_an_empty_roster_goes_straight_on(cluster: Cluster) -> None:
     assert [job["phase"] for job in run["jobs"]] == ["post-processing"]
 
 
-async def test_a_missing_image_is_named_and_not_tried_again(cluster: Cluster) -> None:
+async def test_a_missing_image_is_named_and_the_job_is_not_retried(cluster: Cluster) -> None:
     cluster.graders.start("host1")
     await cluster.client.register("cs241", "mp1", students=[{"image": "missing/image:1"}])
 
@@ -79,7 +79,7 @@ async def test_a_missing_image_is_named_and_not_tried_again(cluster: Cluster) ->
     assert "missing/image:1" in log.json()["data"]["stderr"]
 
 
-async def test_an_engine_that_fails_is_tried_again_elsewhere_and_then_given_up(cluster: Cluster) -> None:
+async def test_a_job_with_engine_failures_is_retried_elsewhere_and_then_fails(cluster: Cluster) -> None:
     first, second = cluster.graders.start("host1", slots=1), cluster.graders.start("host2", slots=1)
     await cluster.client.register("cs241", "mp1", students=[stage("fault", "start")])
 
@@ -92,7 +92,7 @@ async def test_an_engine_that_fails_is_tried_again_elsewhere_and_then_given_up(c
     assert second.started
 
 
-async def test_stages_without_logs_leave_none(cluster: Cluster) -> None:
+async def test_stages_without_logs_leave_no_output(cluster: Cluster) -> None:
     cluster.graders.start("host1")
     await cluster.client.register(
         "cs241", "mp1", students=[stage("print", "secret", logs=False), stage("print", "shown")]
@@ -105,7 +105,7 @@ async def test_stages_without_logs_leave_none(cluster: Cluster) -> None:
     assert "secret" not in log.json()["data"]["stdout"]
 
 
-async def test_graders_are_listed_and_say_goodbye(cluster: Cluster) -> None:
+async def test_graders_are_listed_and_report_when_they_leave(cluster: Cluster) -> None:
     cluster.graders.start("host1")
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
     await cluster.client.finished("cs241", await cluster.client.submit("cs241", "mp1", students=3))
@@ -119,9 +119,7 @@ async def test_graders_are_listed_and_say_goodbye(cluster: Cluster) -> None:
     await until(is_gone)
 
 
-async def test_a_job_ends_elsewhere_whose_grader_is_stuck_with_it(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_job_of_a_stuck_grader_ends_elsewhere(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("broadway.grader.worker.worker.ALLOWANCE", timedelta(seconds=1))
     stuck = cluster.graders.start("stuck", slots=1)
     stuck.is_stuck = True
@@ -139,7 +137,7 @@ async def test_a_job_ends_elsewhere_whose_grader_is_stuck_with_it(
 
 
 def finished(job: dict[str, Any], run_id: str, **more: Any) -> JobFinished:
-    """What a grader would say of a job that it was never given."""
+    """Return a grader's report of a job that it was never given."""
     now = datetime.now(UTC)
     return JobFinished(
         course="cs241",
@@ -162,7 +160,7 @@ def finished(job: dict[str, Any], run_id: str, **more: Any) -> JobFinished:
     ("results", "why"),
     [([{"result": "x" * 17_000_000}], "larger than 16777216"), ([{"result": 2**70}], "8-byte ints")],
 )
-async def test_results_that_the_store_refuses_cost_their_job_no_outcome_and_its_neighbours_nothing(
+async def test_a_job_keeps_its_outcome_when_its_results_cannot_be_stored_and_so_do_its_neighbors(
     cluster: Cluster, results: list[dict[str, Any]], why: str
 ) -> None:
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "3")])

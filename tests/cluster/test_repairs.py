@@ -1,4 +1,4 @@
-"""What the reconciler mends: queues that lose their messages, messages that nobody can read."""
+"""The reconciler repairs lost queues, lost messages and unreadable messages."""
 
 from datetime import timedelta
 
@@ -74,11 +74,11 @@ async def unbind(cluster: Cluster, queue: Queue, *facts: str) -> None:
             await found.unbind(EVENTS.name, f"job.{fact}.#")
 
 
-async def test_a_job_whose_start_and_outcome_results_never_got_is_handed_over_again(cluster: Cluster) -> None:
+async def test_a_job_is_dispatched_again_when_its_start_and_outcome_got_lost(cluster: Cluster) -> None:
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
     run_id = await cluster.client.submit("cs241", "mp1", students=1)
     await until(lambda: is_deep(cluster, ready_queue("default").name, 1))
-    await unbind(cluster, RESULTS, "started", "finished")  # as a queue that is gone; it is bound again in ten seconds
+    await unbind(cluster, RESULTS, "started", "finished")  # like a lost queue; the bindings return within ten seconds
     containers = cluster.graders.start("host1")
     await until(lambda: is_deep(cluster, UNROUTED_FACTS.name, 1))
 
@@ -88,7 +88,7 @@ async def test_a_job_whose_start_and_outcome_results_never_got_is_handed_over_ag
     assert len(containers.started) == 1, "the same grader got it again, and told what it had come to"
 
 
-async def test_a_run_ends_though_the_results_queue_is_deleted_while_its_jobs_run(cluster: Cluster) -> None:
+async def test_a_run_ends_although_the_results_queue_is_deleted_while_its_jobs_run(cluster: Cluster) -> None:
     containers = cluster.graders.start("host1", slots=2)
     await cluster.client.register("cs241", "mp1", students=[stage("sleep", "0.5")])
     run_id = await cluster.client.submit("cs241", "mp1", students=6)
@@ -123,7 +123,7 @@ async def test_a_poisoned_outcome_ends_its_job_visibly(cluster: Cluster) -> None
     assert "made up by a test" in job["reason"]
 
 
-async def test_nonsense_on_the_results_queue_is_kept_for_operators_and_stops_nobody(cluster: Cluster) -> None:
+async def test_unreadable_results_become_dead_letters_and_stop_no_other_job(cluster: Cluster) -> None:
     cluster.graders.start("host1")
     async with await aio_pika.connect(cluster.place.amqp_url) as connection:
         exchange = await (await connection.channel()).get_exchange(EVENTS.name)
@@ -143,7 +143,7 @@ async def has_letters(cluster: Cluster, count: int) -> bool:
     return await cluster.opened.store.dead_letters.count() == count
 
 
-async def test_a_grader_whose_lease_was_lost_does_not_run_the_next_attempt_beside_the_first(cluster: Cluster) -> None:
+async def test_a_grader_that_lost_its_lease_does_not_run_the_next_attempt_beside_the_first(cluster: Cluster) -> None:
     containers = cluster.graders.start("host1", slots=2)
     await cluster.client.register("cs241", "mp1", students=[stage("sleep", "1")])
     run_id = await cluster.client.submit("cs241", "mp1", students=1)

@@ -1,4 +1,4 @@
-"""The store is killed in the middle of a run, and comes back much later than a lease lasts."""
+"""The store is killed in the middle of a run, and returns long after the leases have expired."""
 
 import asyncio
 import json
@@ -12,10 +12,10 @@ from processes import QUICK_DISPATCHER, processes
 
 from broadway.local.store import store
 
-AWAY = 8  # seconds; a lease lasts 3 here
+OUTAGE = 8  # seconds; a lease lasts 3 here
 
 
-async def test_a_killed_store_costs_no_job_an_outcome(place: Place, tmp_path: Path) -> None:
+async def test_every_job_keeps_its_outcome_when_the_store_is_killed(place: Place, tmp_path: Path) -> None:
     courses = tmp_path / "courses.json"
     courses.write_text(json.dumps({"cs241": {"tokens": ["staff-241"]}}))
     port, store_port = free_port(), free_port()
@@ -39,7 +39,7 @@ async def test_a_killed_store_costs_no_job_an_outcome(place: Place, tmp_path: Pa
                     return (await client.http.get("/readyz")).status_code == 503
 
                 await until(is_known)
-                await asyncio.sleep(AWAY)  # the fault itself: an outage of that length
+                await asyncio.sleep(OUTAGE)  # the fault itself: an outage of that length
                 async with store(data, port=store_port):
                     await until(client.is_ready)
                     run = await client.finished("cs241", run_id)

@@ -1,4 +1,4 @@
-"""Streams of jobs, byte for byte, for every kind of grader, for many at once, through several API processes."""
+"""Streams of jobs, byte for byte: for every kind of grader, for many watchers, from several API processes."""
 
 import asyncio
 import contextlib
@@ -25,13 +25,13 @@ def position(number: int) -> bytes:
 
 
 def positions(count: int) -> bytes:
-    """From the last place to the first."""
+    """Return the events of all positions, from the last to the first."""
     return b"".join(map(position, reversed(range(count))))
 
 
 @dataclass
 class Stream:
-    """One that is being read."""
+    """A stream that is being read."""
 
     answer: httpx2.Response
     read: bytearray = field(default_factory=bytearray)
@@ -65,7 +65,7 @@ class Streams:
         return opened
 
     async def grader(self, client: Client) -> Poller:
-        """One that lives until the streams end."""
+        """Register a polling grader that sends heartbeats until the streams end."""
         poller = Poller(client.http, "poller")
         await poller.register()
         self.stack.callback(self.group.create_task(poller.beat_on()).cancel)
@@ -82,7 +82,7 @@ async def job_ids(client: Client, run_id: str) -> list[str]:
     return list((await client.status("cs241", run_id))["student_jobs_state"])
 
 
-async def test_a_stream_tells_places_the_start_and_the_end(cluster: Cluster, streams: Streams) -> None:
+async def test_a_stream_reports_positions_the_start_and_the_end(cluster: Cluster, streams: Streams) -> None:
     grader = await streams.grader(cluster.client)
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
     jobs = await job_ids(cluster.client, await cluster.client.submit("cs241", "mp1", students=3))
@@ -113,9 +113,7 @@ async def test_a_stream_tells_places_the_start_and_the_end(cluster: Cluster, str
         await until(lambda number=number: opened[number].is_over)
 
 
-async def test_everybody_who_watches_a_job_is_told_by_graders_at_the_broker_too(
-    cluster: Cluster, streams: Streams
-) -> None:
+async def test_all_watchers_of_a_job_get_the_events_of_native_graders_too(cluster: Cluster, streams: Streams) -> None:
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "1")])
     (job,) = await job_ids(cluster.client, await cluster.client.submit("cs241", "mp1", students=1))
     opened = [await streams.open(cluster.client, job) for _ in range(5)]
@@ -126,7 +124,7 @@ async def test_everybody_who_watches_a_job_is_told_by_graders_at_the_broker_too(
         await until(lambda each=each: each.is_over)
 
 
-async def test_a_pull_from_another_courses_line_repeats_the_place(cluster: Cluster, streams: Streams) -> None:
+async def test_a_pull_from_another_courses_queue_repeats_the_position(cluster: Cluster, streams: Streams) -> None:
     grader = await streams.grader(cluster.client)
     for course in ("cs101", "cs241"):
         await cluster.client.register(course, "mp1", students=[stage("exit", "0")])
@@ -139,12 +137,12 @@ async def test_a_pull_from_another_courses_line_repeats_the_place(cluster: Clust
         await grader.poll()
         await until(lambda known=known: len(opened.read) > known)
 
-    told = [json.loads(each.removeprefix(b"data: ")) for each in bytes(opened.read).split(b"\n") if b"data" in each]
-    places = [event["data"] for event in told if event["type"] == "position"]
+    events = [json.loads(each.removeprefix(b"data: ")) for each in bytes(opened.read).split(b"\n") if b"data" in each]
+    places = [event["data"] for event in events if event["type"] == "position"]
     assert places == [2, 1, 0], "the first was told when the other course's job was taken"
 
 
-async def test_new_jobs_behind_and_before_are_noticed(
+async def test_a_new_job_ahead_changes_the_position(
     cluster: Cluster, streams: Streams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lined_up = set()
@@ -158,7 +156,7 @@ async def test_new_jobs_behind_and_before_are_noticed(
     monkeypatch.setattr(waiting_line.WaitingLine, "add", note)
     grader = await streams.grader(cluster.client)
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
-    # Two are handed over at once, for the grader's only slot and behind it; the third can be overtaken.
+    # Two jobs are dispatched at once, one for the grader's only slot and one behind it; the third can be overtaken.
     first = await job_ids(cluster.client, await cluster.client.submit("cs241", "mp1", students=3))
     opened = await streams.open(cluster.client, first[2])
     (single,) = await job_ids(cluster.client, await cluster.client.submit("cs241", "mp1", students=1))
@@ -184,7 +182,7 @@ async def test_a_job_that_is_over_ends_its_stream_at_once(cluster: Cluster, stre
     await until(lambda: opened.is_over)
 
 
-async def test_a_start_before_the_stream_is_not_told_again(
+async def test_a_start_before_the_stream_is_not_reported_again(
     cluster: Cluster, streams: Streams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed, "CHECK_INTERVAL", 0.2)
@@ -201,7 +199,7 @@ async def test_a_start_before_the_stream_is_not_told_again(
     assert bytes(opened.read) == FINISHED
 
 
-async def test_a_retried_job_is_started_once_for_those_who_watch(cluster: Cluster, streams: Streams) -> None:
+async def test_watchers_of_a_retried_job_see_one_start(cluster: Cluster, streams: Streams) -> None:
     grader = await streams.grader(cluster.client)
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
     (job,) = await job_ids(cluster.client, await cluster.client.submit("cs241", "mp1", students=1))
@@ -251,7 +249,9 @@ async def test_preflights_start_no_stream(cluster: Cluster) -> None:
     assert (answer.headers["Cache-Control"], answer.headers["X-Accel-Buffering"]) == ("no-cache", "no")
 
 
-async def test_comments_keep_it_alive(cluster: Cluster, streams: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_comments_keep_a_stream_alive(
+    cluster: Cluster, streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(stream, "KEEP_ALIVE", 0.05)
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
     (job,) = await job_ids(cluster.client, await cluster.client.submit("cs241", "mp1", students=1))
@@ -260,7 +260,7 @@ async def test_comments_keep_it_alive(cluster: Cluster, streams: Streams, monkey
     await until(lambda: bytes(opened.read).startswith(b":\n\n" * 3))
 
 
-async def test_several_api_processes_tell_the_same(cluster: Cluster, streams: Streams) -> None:
+async def test_several_api_processes_stream_the_same_events(cluster: Cluster, streams: Streams) -> None:
     settings = cluster.settings.model_copy(update={"bind_port": free_port(), "course_config": None})
     stop = asyncio.Event()
     serving = ingest.serve(settings, store=cluster.opened.store, rabbit=cluster.opened.rabbit, stop=stop)

@@ -1,4 +1,4 @@
-"""A stream on every job of a run: all of them are told everything. What that costs, `make bench` tells."""
+"""One stream per job of a run: each gets all its events. `make bench` measures the cost."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ POLLERS = 4
 
 @dataclass
 class Server:
-    """The API as a process, so that it does not wait for its watchers."""
+    """The API as a separate process, so that watchers do not slow it down."""
 
     processes: Processes
     client: Client
@@ -43,16 +43,16 @@ async def server(place: Place, tmp_path: Path) -> AsyncIterator[Server]:
         yield Server(running, client)
 
 
-async def follow(client: Client, job: str, told: list[Any], opened: asyncio.Event) -> None:
+async def follow(client: Client, job: str, events: list[Any], opened: asyncio.Event) -> None:
     """Read a stream to its end."""
     headers = {"Authorization": "Bearer query-241"}
     async with client.http.stream("GET", f"/api/v1/stream/cs241/{job}", headers=headers) as answer:
         opened.set()
-        told += [json.loads(line[6:])["data"] async for line in answer.aiter_lines() if line.startswith("data: ")]
+        events += [json.loads(line[6:])["data"] async for line in answer.aiter_lines() if line.startswith("data: ")]
 
 
 async def grade(server: Server, name: str, *, failing: str) -> None:
-    """Poll for jobs and report them, until there are none."""
+    """Poll for jobs and report them until no job waits."""
     grader = Poller(server.client.http, name)
     await grader.register()
     while job := await grader.poll():
@@ -60,26 +60,26 @@ async def grade(server: Server, name: str, *, failing: str) -> None:
 
 
 async def watch_all(server: Server, students: int) -> list[list[Any]]:
-    """Grade a run with a watcher for every job: what each watcher was told."""
+    """Grade a run with a watcher per job, and return the events of each watcher."""
     run_id = await server.client.submit("cs241", "mp1", students=students)
     jobs = list((await server.client.status("cs241", run_id))["student_jobs_state"])
-    told: list[list[Any]] = [[] for _ in jobs]
+    events: list[list[Any]] = [[] for _ in jobs]
     async with asyncio.TaskGroup() as watching:
-        for job, each in zip(jobs, told, strict=True):
+        for job, each in zip(jobs, events, strict=True):
             opened = asyncio.Event()
             watching.create_task(follow(server.client, job, each, opened))
             await opened.wait()
         async with asyncio.TaskGroup() as grading, contextlib.AsyncExitStack():
             for number in range(POLLERS):
                 grading.create_task(grade(server, f"poller-{students}-{number}", failing=jobs[1]))
-    return told
+    return events
 
 
 @pytest.mark.timeout(240)
-async def test_two_hundred_streams_on_two_hundred_jobs(server: Server) -> None:
+async def test_two_hundred_watchers_of_two_hundred_jobs_get_all_their_events(server: Server) -> None:
     for number, (*places, start, end) in enumerate(await watch_all(server, 200)):
         assert (start, end) == ("STARTED", "FAILED" if number == 1 else "FINISHED")
         assert places == sorted(places, reverse=True)
         assert all(place <= number for place in places)
-        # A busy server tells places less often: of those in front, some may start without having heard any.
+        # A busy server reports positions less often: some of the first jobs may start without any.
         assert len(set(places)) >= min(number // (10 * POLLERS), 3), "they fall"

@@ -1,4 +1,4 @@
-"""Everything between hosts over TLS, with certificates of a private authority; who cannot show one is refused."""
+"""TLS between all hosts, with certificates of a private authority; peers without a trusted certificate are refused."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ class Authority:
     key: Path
 
     @classmethod
-    def found(cls, directory: Path) -> "Authority":
+    def create(cls, directory: Path) -> "Authority":
         directory.mkdir(parents=True)
         made = cls(directory / "ca.pem", directory / "cert.pem", directory / "key.pem")
         authority = trustme.CA()
@@ -69,7 +69,7 @@ class Site:
 @pytest.fixture(scope="module")
 async def site(mongodb_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     directory = tmp_path_factory.mktemp("site")
-    ours, stranger = Authority.found(directory / "ours"), Authority.found(directory / "stranger")
+    ours, stranger = Authority.create(directory / "ours"), Authority.create(directory / "stranger")
     courses = directory / "courses.json"
     courses.write_text(json.dumps({"cs241": {"tokens": ["staff-241"]}}))
     amqps, port, name = free_port(), free_port(), f"t{token_hex(4)}"
@@ -100,7 +100,7 @@ async def site(mongodb_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> As
             yield Site(f"https://localhost:{port}", amqps_url, ours, stranger, control_plane, hosts)
 
 
-async def test_a_run_over_tls_alone(site: Site) -> None:
+async def test_a_run_completes_over_tls_alone(site: Site) -> None:
     async with httpx2.AsyncClient(base_url=site.address, timeout=30, verify=trust(site.ours.ca)) as http:
         client = Client(http)
         await until(client.is_ready)
@@ -116,22 +116,22 @@ async def test_a_run_over_tls_alone(site: Site) -> None:
 
 
 async def command(ca: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Run `broadway` as somebody who trusts that authority."""
+    """Run `broadway` with this authority as the trusted one."""
     given = {"BROADWAY_CA_FILE": str(ca), "PYTHONPATH": str(TESTS.parent), "PATH": "/usr/bin:/bin", **environment}
     line = (sys.executable, "-m", "broadway", *arguments)
     return await asyncio.to_thread(subprocess.run, line, env=given, capture_output=True, text=True, check=False)
 
 
-async def test_the_doctor_trusts_whom_everybody_trusts(site: Site) -> None:
+async def test_the_doctor_trusts_the_configured_authority(site: Site) -> None:
     async with httpx2.AsyncClient(base_url=site.address, verify=trust(site.ours.ca)) as http:
         await until(Client(http).is_ready)
     environment = {**site.control_plane.environment, "BROADWAY_SERVER": site.address}
 
-    told = await command(site.ours.ca, "doctor", "--json", **environment)
+    trusting = await command(site.ours.ca, "doctor", "--json", **environment)
     misled = await command(site.stranger.ca, "doctor", "--json", **environment)
 
-    well, ill = ({each["check"]: each["level"] for each in json.loads(done.stdout)} for done in (told, misled))
-    assert (well["api"], well["broker"]) == ("ok", "ok"), told.stdout
+    well, ill = ({each["check"]: each["level"] for each in json.loads(done.stdout)} for done in (trusting, misled))
+    assert (well["api"], well["broker"]) == ("ok", "ok"), trusting.stdout
     assert (ill["api"], ill["broker"]) == ("problem", "problem"), misled.stdout
 
 

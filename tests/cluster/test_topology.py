@@ -1,4 +1,4 @@
-"""`broadway topology`: a broker that has drifted is told of, and mended without touching messages."""
+"""`broadway topology`: drift of the broker is reported, and repaired without touching messages."""
 
 import json
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ POLICY = "broadway"
 
 
 class Verdict(Command):
-    """What `broadway topology` says of a broker."""
+    """The result of `broadway topology` for a broker."""
 
     @property
     def report(self) -> dict[str, Any]:
@@ -37,7 +37,7 @@ class Verdict(Command):
 
 
 class Operator:
-    """Somebody with a shell, the management API's password and a broker."""
+    """An operator with a shell, a broker and the password of its management API."""
 
     def __init__(self, place: Place, management: Management, administration: str) -> None:
         self.management = management
@@ -63,7 +63,7 @@ async def management(broker_node: Node) -> AsyncIterator[Management]:
 
 @pytest.fixture
 async def operator(place: Place, management: Management, broker_node: Node) -> Operator:
-    """Of a broker that has everything, for one course."""
+    """An operator of a broker that has the complete topology, for one course."""
     names = {"primary": f"{place.name}_ag", "logs": f"{place.name}_logs"}
     async with Store.connect(place.mongodb_dsn, **names, server_timeout=5, service="test") as store:
         await store.courses.replace_all([Course(id="cs241", tokens=(), pool="gpu")])
@@ -79,16 +79,16 @@ async def test_an_empty_broker_gets_everything(place: Place, management: Managem
     assert f"queue {RESULTS.name} is missing" in bare.problems
     assert f"policy {POLICY} is missing" in bare.problems
 
-    mended = await operator.apply()
+    repaired = await operator.apply()
 
-    assert mended.exit_code == 0
-    assert mended.problems == []
+    assert repaired.exit_code == 0
+    assert repaired.problems == []
     text = await operator.topology("check")
     assert text.exit_code == 0
     assert text.stdout == "the broker has all that it should have\n"
 
 
-async def test_what_has_drifted_is_named_and_mended_and_messages_stay(operator: Operator, place: Place) -> None:
+async def test_drift_is_named_and_repaired_and_messages_stay(operator: Operator, place: Place) -> None:
     async with Rabbit.connect(place.amqp_url, service="test") as rabbit:
         for number in range(3):
             job = JobQueued(
@@ -130,21 +130,21 @@ async def test_what_has_drifted_is_named_and_mended_and_messages_stay(operator: 
         assert await rabbit.depth(BACKLOG) == 3
 
 
-async def test_what_only_deleting_would_mend_is_left_alone(operator: Operator) -> None:
+async def test_drift_that_only_deletion_would_repair_is_left_alone(operator: Operator) -> None:
     vhost, api = operator.vhost, operator.management
     await api.delete("queues", vhost, DEAD.name)
     await api.put("queues", vhost, DEAD.name, body={"durable": True, "arguments": {"x-queue-type": "classic"}})
 
-    left = await operator.apply()
+    applied = await operator.apply()
 
-    assert left.exit_code == 1
-    assert [(drift["kind"], drift["name"]) for drift in left.report["drifts"]] == [("queue", DEAD.name)]
-    assert f"is {{'x-queue-type': 'classic'}}, not {DEAD.arguments}" in left.problems[0]
-    told = await operator.topology("check")
-    assert "delete it when it is empty" in told.stdout
+    assert applied.exit_code == 1
+    assert [(drift["kind"], drift["name"]) for drift in applied.report["drifts"]] == [("queue", DEAD.name)]
+    assert f"is {{'x-queue-type': 'classic'}}, not {DEAD.arguments}" in applied.problems[0]
+    checked = await operator.topology("check")
+    assert "delete it when it is empty" in checked.stdout
 
 
-async def test_queues_that_nobody_needs_are_no_drift(operator: Operator) -> None:
+async def test_unneeded_queues_are_not_drift(operator: Operator) -> None:
     gone = course_queue("cs999", JobClass.BULK)
     body = {"durable": True, "arguments": gone.arguments}
     await operator.management.put("queues", operator.vhost, gone.name, body=body)
@@ -153,7 +153,7 @@ async def test_queues_that_nobody_needs_are_no_drift(operator: Operator) -> None
     assert found.report["left_over"] == [gone.name]
 
 
-async def test_a_virtual_host_and_a_user_are_made(operator: Operator, management: Management) -> None:
+async def test_a_virtual_host_and_a_user_are_created(operator: Operator, management: Management) -> None:
     name = f"t{token_hex(4)}"
     url = str(URL(operator.environment["BROADWAY_AMQP_URL"]).with_user(name).with_password("pw").with_path(f"/{name}"))
     try:
@@ -171,19 +171,19 @@ async def test_a_virtual_host_and_a_user_are_made(operator: Operator, management
         await management.delete("users", name)
 
 
-async def test_what_is_shown_is_what_a_broker_imports(operator: Operator, management: Management) -> None:
+async def test_the_broker_can_import_the_shown_definitions(operator: Operator, management: Management) -> None:
     shown = await operator.topology("show", "--json")
     assert shown.exit_code == 0
-    wanted = json.loads(shown.stdout)
-    names = {queue["name"] for queue in wanted["queues"]}
+    definitions = json.loads(shown.stdout)
+    names = {queue["name"] for queue in definitions["queues"]}
     assert {BACKLOG.name, ready_queue("gpu").name, ready_queue("default").name} <= names
 
-    await management.post("definitions", operator.vhost, body={kind: wanted[kind] for kind in Kind})
+    await management.post("definitions", operator.vhost, body={kind: definitions[kind] for kind in Kind})
 
     assert (await operator.topology("show")).stdout.count("\n") > len(names)
 
 
-async def test_without_a_management_api_it_says_where_one_is_named(operator: Operator) -> None:
+async def test_without_a_management_url_the_error_names_the_setting(operator: Operator) -> None:
     operator.environment.pop("BROADWAY_MANAGEMENT_URL")
     refused = await operator.topology("check", "--shared")
     assert refused.exit_code == 2
@@ -192,12 +192,12 @@ async def test_without_a_management_api_it_says_where_one_is_named(operator: Ope
 
 
 @pytest.mark.parametrize("what", ["broker", "store"])
-async def test_what_is_away_is_told_in_a_line(operator: Operator, what: str) -> None:
+async def test_an_unavailable_part_is_reported_in_one_line(operator: Operator, what: str) -> None:
     nowhere = "127.0.0.1:9"
-    away = {"BROADWAY_MONGODB_DSN": f"mongodb://{nowhere}", "BROADWAY_MONGODB_TIMEOUT": "1"}
+    variables = {"BROADWAY_MONGODB_DSN": f"mongodb://{nowhere}", "BROADWAY_MONGODB_TIMEOUT": "1"}
     if what == "broker":
-        away = {"BROADWAY_MANAGEMENT_URL": f"http://guest:hush-hush@{nowhere}"}
-    failed = await operator.topology("check", **away)
+        variables = {"BROADWAY_MANAGEMENT_URL": f"http://guest:hush-hush@{nowhere}"}
+    failed = await operator.topology("check", **variables)
     assert failed.exit_code == 1
     assert nowhere in failed.stderr
     assert len(failed.stderr.splitlines()) == 1

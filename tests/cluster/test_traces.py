@@ -1,4 +1,4 @@
-"""One trace from the request that submits to the end of the run: in every event, and in every log line."""
+"""One trace from the submitting request to the end of the run, in every event and every log line."""
 
 import json
 from collections.abc import Mapping
@@ -25,7 +25,14 @@ COURSE = "cs241"
 GIVEN = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 SECRET = "a-secret-of-this-hook"
 ID = "4bf92f3577b34da6a3ce929d0e0e4736"
-WHOLE = {"job.queued.v1", "job.dispatched.v1", "job.started.v1", "job.finished.v1", "job.settled.v1", "run.advanced.v1"}
+EVENT_TYPES = {
+    "job.queued.v1",
+    "job.dispatched.v1",
+    "job.started.v1",
+    "job.finished.v1",
+    "job.settled.v1",
+    "run.advanced.v1",
+}
 SPY = Queue(
     "spy",
     (
@@ -85,7 +92,7 @@ async def test_every_event_of_a_run_carries_the_trace_of_its_request(cluster: Cl
 
         await until(is_all_there)
 
-    assert {kind for kind, _ in spy.of(run_id)} == WHOLE
+    assert {kind for kind, _ in spy.of(run_id)} == EVENT_TYPES
     assert {traceparent for _, traceparent in spy.of(run_id)} == {GIVEN}
     (made_up,) = {traceparent for _, traceparent in spy.of(other)}
     assert made_up not in (GIVEN, None)
@@ -116,12 +123,12 @@ async def test_a_delivery_to_a_webhook_begins_the_trace_of_its_run(cluster: Clus
         run_id = answer.json()["run"]
         await cluster.client.finished(COURSE, run_id)
 
-        await until(lambda: {kind for kind, _ in spy.of(run_id)} == WHOLE)
+        await until(lambda: {kind for kind, _ in spy.of(run_id)} == EVENT_TYPES)
 
     assert {traceparent for _, traceparent in spy.of(run_id)} == {GIVEN}
 
 
-async def test_so_does_a_delivery_whose_process_died_before_it_was_decided(cluster: Cluster) -> None:
+async def test_a_delivery_whose_process_died_before_the_decision_keeps_its_trace(cluster: Cluster) -> None:
     spy = Spy()
     cluster.graders.start("host1")
     await cluster.client.register(COURSE, "mp1", students=[stage("exit", "0")])
@@ -142,17 +149,17 @@ async def test_so_does_a_delivery_whose_process_died_before_it_was_decided(clust
     async with cluster.opened.rabbit.consume(SPY, spy.ignore, tag="spy", prefetch=100, decoder=spy.read):
         await cluster.opened.store.deliveries.keep(lost)
 
-        def is_whole() -> bool:
-            return {kind for _, kind, traceparent in spy.seen if traceparent == GIVEN} >= WHOLE
+        def is_complete() -> bool:
+            return {kind for _, kind, traceparent in spy.seen if traceparent == GIVEN} >= EVENT_TYPES
 
-        await until(is_whole)
+        await until(is_complete)
 
     decided = await cluster.opened.store.deliveries.get(lost.id)
     assert decided
-    assert {kind for kind, traceparent in spy.of(decided.run_id or "") if traceparent == GIVEN} == WHOLE
+    assert {kind for kind, traceparent in spy.of(decided.run_id or "") if traceparent == GIVEN} == EVENT_TYPES
 
 
-async def test_what_the_reconciler_publishes_carries_it_too(cluster: Cluster) -> None:
+async def test_messages_of_the_reconciler_carry_the_trace_too(cluster: Cluster) -> None:
     spy = Spy()
     await cluster.client.register(COURSE, "mp1", students=[stage("exit", "0")])
     course = await cluster.opened.store.courses.get(COURSE)
@@ -165,7 +172,7 @@ async def test_what_the_reconciler_publishes_carries_it_too(cluster: Cluster) ->
         await until(lambda: ("job.queued.v1", GIVEN) in spy.of(stored.run_id))
 
 
-async def test_a_run_that_was_stored_without_one_is_graded_without_one(cluster: Cluster) -> None:
+async def test_a_run_stored_without_a_trace_is_graded_without_one(cluster: Cluster) -> None:
     spy = Spy()
     await cluster.client.register(COURSE, "mp1", students=[stage("exit", "0")])
     run_id = await cluster.client.submit(COURSE, "mp1", students=2)
@@ -214,10 +221,10 @@ async def test_log_lines_of_all_programs_are_joined_by_run_and_trace(
         }
         assert all(of_run.values()), of_run
         by_poll = [line for line in of_run["api"] if line["event"] == "answered"]
-        told = [line for line in (*of_run["api"], *of_run["host1"]) if line not in by_poll]
-        assert {line["trace"] for line in told} == {ID}
-        assert {line["course"] for line in told} == {COURSE}
-        (submitted,) = [line for line in told if line["event"] == "run submitted"]
+        traced = [line for line in (*of_run["api"], *of_run["host1"]) if line not in by_poll]
+        assert {line["trace"] for line in traced} == {ID}
+        assert {line["course"] for line in traced} == {COURSE}
+        (submitted,) = [line for line in traced if line["event"] == "run submitted"]
         assert submitted["request"] == "night-1"
         finished = [line for line in of_run["host1"] if line["event"] == "finished"]
         assert {line["job"] for line in finished} == jobs

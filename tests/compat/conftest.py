@@ -1,4 +1,4 @@
-"""The API as a process, once for all tests; nobody's jobs are left in it."""
+"""The API as a process, shared by all tests; it is drained of jobs after each test."""
 
 from collections.abc import AsyncIterator
 from itertools import count
@@ -24,5 +24,5 @@ async def server(shared_server: Server) -> AsyncIterator[Server]:
 
 @pytest.fixture
 def name() -> str:
-    """Of an assignment, a worker or anything else that only one test knows."""
+    """A unique name for a test's assignment, worker or other object."""
     return f"n{next(_numbers)}"

@@ -1,4 +1,4 @@
-"""v1 as its clients and graders speak it, to an API that is a process of its own."""
+"""v1 as its clients and graders speak it, with the API as a separate process."""
 
 import asyncio
 import contextlib
@@ -23,12 +23,12 @@ COURSES = {
     "cs225": {"tokens": ["staff-225"]},
     "cs999": {"tokens": []},
 }
-# Nobody is silent for too long but where that is tested, and a job has one attempt, as in the original.
+# Heartbeats expire in the tests of liveness only, and a job has one attempt, as in the original.
 PATIENT = ("--heartbeat-interval", "60", "--max-attempts", "1", "--reconcile-interval", "0.5")
 
 COURSE, OTHER_COURSE, THIRD_COURSE = list(COURSES)[:3]
 
-NOBODY = "0123456789abcdef01234567"  # an id that nothing has
+NOBODY = "0123456789abcdef01234567"  # an unused id
 NOT_FOUND_RUN = "grading run with the given ID not found"
 NO_LOG = "grading job with the given ID not found or has not finished"  # the original lacks a blank after "ID"
 NOT_FOUND_JOB = "job with the given ID not found"
@@ -105,7 +105,7 @@ def query_token_of(course: str) -> str:
 
 
 def data(answer: httpx2.Response) -> Any:
-    """What a success carries."""
+    """Return the data of a successful answer."""
     assert (answer.status_code, answer.headers["content-type"]) == (200, JSON), answer.text
     assert answer.headers[CORS] == "*"
     body = answer.json()
@@ -114,7 +114,7 @@ def data(answer: httpx2.Response) -> Any:
 
 
 def is_refused(answer: httpx2.Response, status: int, message: str) -> bool:
-    """Whether an answer is exactly the application's refusal."""
+    """Return whether an answer has this status; its body must be exactly the application's refusal."""
     assert answer.headers["content-type"] == JSON, answer.text
     assert answer.headers[CORS] == "*"
     assert answer.json() == {"status": "fail", "data": {"message": message}}
@@ -122,7 +122,7 @@ def is_refused(answer: httpx2.Response, status: int, message: str) -> bool:
 
 
 def is_invalid(answer: httpx2.Response, text: str | None = None) -> bool:
-    """Whether an answer refuses a body: ``data`` is a plain string, whose words are the server's own."""
+    """Return whether an answer has status 400; its ``data`` must be a plain string, with the server's own words."""
     assert answer.headers["content-type"] == JSON, answer.text
     assert answer.headers[CORS] == "*"
     body = answer.json()
@@ -133,14 +133,14 @@ def is_invalid(answer: httpx2.Response, text: str | None = None) -> bool:
 
 
 def result(job_id: str, *, success: bool = True, **more: Any) -> dict[str, Any]:
-    """What a grader says of a job."""
+    """Return a grader's report of a job."""
     logs = {"stdout": f"output of {job_id}", "stderr": f"errors of {job_id}"}
     return {"grading_job_id": job_id, "success": success, "results": [{"success": success}], "logs": logs} | more
 
 
 @dataclass
 class Server:
-    """The API, by itself; graders that tests leave behind are let go by ``drain``."""
+    """The API as a process; ``drain`` releases the graders that tests leave behind."""
 
     client: Client
     port: int
@@ -154,7 +154,7 @@ class Server:
 
     @property
     def janitor(self) -> "Poller":
-        """Takes what nobody else does; has to be registered once."""
+        """The grader that takes all remaining jobs; it must be registered once."""
         return Poller(self, "janitor")
 
     async def start(self) -> None:
@@ -162,12 +162,12 @@ class Server:
         await until(self.client.is_ready)
 
     async def ask(self, endpoint: Endpoint, token: str = CLUSTER_TOKEN, **where: str) -> httpx2.Response:
-        """A request, with a body that is none where there should be one."""
+        """Send a request; the body of a POST request is invalid JSON."""
         body = b"{" if endpoint.method == "POST" else None
         return await self.http.request(endpoint.method, endpoint.at(**where), headers=bearer(token), content=body)
 
     async def exchange(self, request: str) -> bytes:
-        """The answer to a request's exact lines, byte for byte."""
+        """Send exactly these lines as a request, and return the answer byte for byte."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         lines = [*request.splitlines(), "Host: 127.0.0.1", "Connection: close", "", ""]
         writer.write("\r\n".join(lines).encode())
@@ -185,7 +185,7 @@ class Server:
         return poller
 
     async def worker(self, name: str) -> dict[str, Any]:
-        """What C7 shows of a worker, whose host is named like itself."""
+        """Return C7's entry for a worker, whose host has the worker's name."""
         nodes = data(await self.client.get(f"worker/{COURSE}/all", token=token_of(COURSE)))["worker_nodes"]
         (node,) = [node for node in nodes if node["hostname"] == f"{name}.example"]
         return dict(node)
@@ -205,7 +205,7 @@ class Server:
         return str((await self.client.status(course, run_id))["state"])
 
     async def jobs(self, run_id: str, course: str = COURSE) -> dict[str, str]:
-        """The states of a run's student jobs, by id and in order."""
+        """Return the states of a run's student jobs, by id and in order."""
         states: dict[str, str] = (await self.client.status(course, run_id))["student_jobs_state"]
         return states
 
@@ -218,7 +218,7 @@ class Server:
         await until(has_turned)
 
     async def drain(self) -> None:
-        """Report what pollers hold, and take whatever is left in the queues."""
+        """Report the jobs that pollers hold, and empty the queues."""
         for poller in self.pollers:
             for job_id in poller.held:
                 await poller.report(job_id, success=False)
@@ -251,7 +251,7 @@ class Poller:
         return await self.server.http.get(f"/api/v1/grading_job/{self.name}", headers=bearer(CLUSTER_TOKEN))
 
     async def take(self) -> dict[str, Any]:
-        """A job, which has to be there."""
+        """Poll for a job, which must exist."""
         job: dict[str, Any] = data(await self.poll())
         self.held.append(job["grading_job_id"])
         return job
@@ -264,7 +264,7 @@ class Poller:
         return await self._post("grading_job", body)
 
     async def finish(self, job: dict[str, Any], *, success: bool = True, **more: Any) -> None:
-        """Report a job, which has to be accepted."""
+        """Report a job; the report must be accepted."""
         assert data(await self.report(job["grading_job_id"], success=success, **more)) is None
         self.held.remove(job["grading_job_id"])
 
@@ -284,7 +284,7 @@ class Socket:
     async def open(
         cls, server: Server, name: str, *, authorization: str | None = f"Bearer {CLUSTER_TOKEN}", **options: Any
     ) -> AsyncIterator[Self]:
-        """A connection that has said nothing yet."""
+        """Open a connection, and send nothing on it."""
         headers = {} if authorization is None else {"Authorization": authorization}
         headers |= options.pop("headers", {})
         url = f"ws://127.0.0.1:{server.port}/api/v1/worker_ws/{name}"
@@ -294,7 +294,7 @@ class Socket:
     @classmethod
     @contextlib.asynccontextmanager
     async def join(cls, server: Server, name: str, **options: Any) -> AsyncIterator[Self]:
-        """A registered grader; it is known to be dead afterwards, and takes nothing more."""
+        """Register a grader; afterwards wait until it is dead, so that it takes no more jobs."""
         try:
             async with cls.open(server, name, **options) as socket:
                 assert await socket.register() == {"success": True}
@@ -319,7 +319,7 @@ class Socket:
         await self.say("job_result", result(job["grading_job_id"], success=success, **more))
 
     async def hears_nothing(self) -> bool:
-        """Whether nothing has been sent before the answer to a ping, nor comes right after it."""
+        """Return whether the server sends no message before the answer to a ping or right after it."""
         await (await self.connection.ping())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.2):
@@ -328,7 +328,7 @@ class Socket:
         return True
 
     async def closing(self) -> tuple[int | None, str | None]:
-        """The code and reason with which the server closes; 1005 stands for none."""
+        """Return the code and reason with which the server closes; 1005 stands for no code."""
         async with asyncio.timeout(PATIENCE):
             await self.connection.wait_closed()
         return self.connection.close_code, self.connection.close_reason
@@ -336,7 +336,7 @@ class Socket:
 
 @contextlib.asynccontextmanager
 async def serving(place: Place, directory: Path, *flags: str) -> AsyncIterator[Server]:
-    """`python -m broadway.api` with the courses above, ready."""
+    """Run `python -m broadway.api` with the courses above, and wait until it is ready."""
     directory.mkdir(parents=True, exist_ok=True)
     courses = directory / "courses.json"
     courses.write_text(json.dumps(COURSES))

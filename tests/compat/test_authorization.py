@@ -1,4 +1,4 @@
-"""Sections 2.3 and 2.4 of the reference: who may do what, what is checked first, and what an id may look like."""
+"""Sections 2.3 and 2.4 of the reference: permissions, the order of the checks, and the form of ids."""
 
 import pytest
 from compat.protocol import (
@@ -44,7 +44,7 @@ each_workers = pytest.mark.parametrize("endpoint", WORKERS, ids=str)
 
 
 async def reaches_the_application(server: Server, endpoint: Endpoint, token: str, course: str = COURSE) -> bool:
-    """Whether a request is let through: what it asks for does not exist, or its body is none, but that comes later."""
+    """Return whether a request passes authorization; it may fail later, on an unknown id or an invalid body."""
     return (await server.ask(endpoint, token, course=course)).status_code in (200, 400)
 
 
@@ -62,7 +62,9 @@ async def test_a_missing_or_badly_formed_header_is_refused_before_anything_else(
 
 
 @each_clients
-async def test_then_an_unknown_course_then_a_wrong_token_then_the_body(server: Server, endpoint: Endpoint) -> None:
+async def test_the_course_is_checked_before_the_token_and_the_token_before_the_body(
+    server: Server, endpoint: Endpoint
+) -> None:
     assert is_refused(await server.ask(endpoint, token_of(COURSE), course="nowhere"), 401, "course not found")
     wrong = ["wrong", token_of(OTHER_COURSE), token_of(COURSE)[:-1], token_of(COURSE) + "x", CLUSTER_TOKEN]
     for token in wrong:
@@ -71,12 +73,12 @@ async def test_then_an_unknown_course_then_a_wrong_token_then_the_body(server: S
 
 
 @each_clients
-async def test_a_course_without_tokens_admits_nobody(server: Server, endpoint: Endpoint) -> None:
+async def test_a_course_without_tokens_admits_no_request(server: Server, endpoint: Endpoint) -> None:
     assert is_refused(await server.ask(endpoint, token_of(COURSE), course="cs999"), 401, "invalid token")
 
 
 @pytest.mark.parametrize("endpoint", ADMIN, ids=str)
-async def test_query_tokens_may_not_administrate(server: Server, endpoint: Endpoint) -> None:
+async def test_query_tokens_may_not_administer(server: Server, endpoint: Endpoint) -> None:
     assert is_refused(await server.ask(endpoint, query_token_of(COURSE)), 401, "invalid token")
 
 
@@ -98,7 +100,7 @@ async def test_workers_have_the_clusters_token(server: Server, endpoint: Endpoin
 
 
 @pytest.mark.parametrize("endpoint", KNOWN_WORKER, ids=str)
-async def test_workers_have_to_be_known_before_their_body_is_read(server: Server, endpoint: Endpoint) -> None:
+async def test_workers_must_be_known_before_their_body_is_read(server: Server, endpoint: Endpoint) -> None:
     assert is_refused(await server.ask(endpoint), 401, "worker not found")
 
 
@@ -106,7 +108,7 @@ async def test_registering_needs_no_record_and_so_the_body_is_next(server: Serve
     assert is_invalid(await server.ask(REGISTER, worker=name), MALFORMED)
 
 
-async def test_blanks_after_a_header_do_not_belong_to_it(server: Server) -> None:
+async def test_trailing_blanks_do_not_belong_to_a_header(server: Server) -> None:
     for header, status in ((f"Bearer {token_of(COURSE)}  ", 200), ("Bearer ", 401)):
         lines = f"GET /api/v1/queue/{COURSE}/length HTTP/1.1\nAuthorization: {header}"
 
@@ -125,20 +127,20 @@ async def test_another_courses_runs_and_jobs_do_not_exist(server: Server, name: 
     run_id = await server.client.submit(COURSE, name, students=1)
     (job_id,) = await server.jobs(run_id)
 
-    async def told_the_same_of(path: str, identity: str) -> bool:
-        """Whether the other course is told what it is told of an id that does not exist."""
-        real, none = [
+    async def is_unknown(path: str, identity: str) -> bool:
+        """Return whether the other course gets the same answer as for an unused id."""
+        real, unused = [
             await server.client.get(path.format(course=OTHER_COURSE, id=each), token=token_of(OTHER_COURSE))
             for each in (identity, NOBODY)
         ]
-        return (real.status_code, real.json()) == (400, none.json())
+        return (real.status_code, real.json()) == (400, unused.json())
 
-    assert await told_the_same_of("grading_run_status/{course}/{id}", run_id)
-    assert await told_the_same_of("grading_run_env/{course}/{id}", run_id)
-    assert await told_the_same_of("queue/{course}/{id}/position", job_id)
+    assert await is_unknown("grading_run_status/{course}/{id}", run_id)
+    assert await is_unknown("grading_run_env/{course}/{id}", run_id)
+    assert await is_unknown("queue/{course}/{id}/position", job_id)
     poller = await server.poller(name)
     await poller.grade()
-    assert await told_the_same_of("grading_job_log/{course}/{id}", job_id)
+    assert await is_unknown("grading_job_log/{course}/{id}", job_id)
     assert data(await server.client.get(f"grading_job_log/{COURSE}/{job_id}", token=token_of(COURSE)))
 
 

@@ -1,4 +1,4 @@
-"""Section 3 of the reference: what the courses' clients ask for, C1 to C9."""
+"""Section 3 of the reference: the requests of the courses' clients, C1 to C9."""
 
 from typing import Any
 
@@ -134,7 +134,7 @@ async def test_c1_pipelines_that_could_not_run_are_refused(server: Server, name:
 
 
 @pytest.mark.parametrize("env", [{"a.b": 1}, {"$a": 1}, {"A": {"$b": 1}}, {"A": 2**64}, {"A": "x" * 17_000_000}])
-async def test_c1_what_the_store_cannot_hold_is_refused_and_the_old_config_stays(
+async def test_c1_values_that_the_store_cannot_hold_are_refused_and_the_old_config_stays(
     server: Server, name: str, env: Any
 ) -> None:
     """Bug 14: the old config was deleted, the new one not stored, and the answer 200 or 500."""
@@ -148,7 +148,7 @@ async def test_c1_what_the_store_cannot_hold_is_refused_and_the_old_config_stays
     assert await server.length() == 0
 
 
-async def test_c1_replaces_the_config_whole(server: Server, name: str) -> None:
+async def test_c1_replaces_the_whole_config(server: Server, name: str) -> None:
     await server.client.register(COURSE, name, students=[stage()], env={"A": 1}, pre_processing_pipeline=[stage()])
     await server.client.register(COURSE, name, students=[{"image": "b"}])
 
@@ -157,7 +157,7 @@ async def test_c1_replaces_the_config_whole(server: Server, name: str) -> None:
     assert config["env"] is config["pre_processing_pipeline"] is None
 
 
-async def test_c2_an_assignment_that_does_not_exist(server: Server, name: str) -> None:
+async def test_c2_an_unknown_assignment_is_refused(server: Server, name: str) -> None:
     await server.client.register(OTHER_COURSE, name, students=[stage()])
 
     assert is_refused(await get(server, f"grading_config/{COURSE}/{name}"), 400, NO_ASSIGNMENT)
@@ -179,11 +179,11 @@ async def test_c2_an_assignment_that_does_not_exist(server: Server, name: str) -
         {"students_env": [], "pre_processing_env": []},
     ],
 )
-async def test_c3_the_body_is_the_first_thing_to_be_wrong(server: Server, name: str, body: Any) -> None:
+async def test_c3_the_body_is_checked_first(server: Server, name: str, body: Any) -> None:
     assert is_invalid(await post(server, f"grading_run/{COURSE}/{name}", body))
 
 
-async def test_c3_then_the_assignment(server: Server, name: str) -> None:
+async def test_c3_the_assignment_is_checked_next(server: Server, name: str) -> None:
     await server.client.register(OTHER_COURSE, name, students=[stage()])
     body = {"students_env": [{}], "pre_processing_env": {}}
 
@@ -192,19 +192,19 @@ async def test_c3_then_the_assignment(server: Server, name: str) -> None:
 
 @pytest.mark.parametrize("env", [{}, {"A": "1"}])
 @pytest.mark.parametrize("pipeline", [{}, {"pre_processing_pipeline": None}, {"pre_processing_pipeline": []}])
-async def test_c3_then_the_pre_and_then_the_post_processing_environment(
+async def test_c3_the_pre_and_then_the_post_processing_environment_is_checked_last(
     server: Server, name: str, env: dict[str, str], pipeline: dict[str, Any]
 ) -> None:
     await server.client.register(COURSE, name, students=[stage()], **pipeline)
-    # The original has lost a blank after "no".
-    told = (
+    # The original lacks a blank after "no".
+    message = (
         "{0}-processing runtime environment provided, but no {0}-processing stage was associated with this assignment"
     )
     both = {"students_env": [{}], "pre_processing_env": env, "post_processing_env": env}
 
-    assert is_refused(await post(server, f"grading_run/{COURSE}/{name}", both), 400, told.format("pre"))
+    assert is_refused(await post(server, f"grading_run/{COURSE}/{name}", both), 400, message.format("pre"))
     del both["pre_processing_env"]
-    assert is_refused(await post(server, f"grading_run/{COURSE}/{name}", both), 400, told.format("post"))
+    assert is_refused(await post(server, f"grading_run/{COURSE}/{name}", both), 400, message.format("post"))
     assert await server.length() == 0
 
 
@@ -259,7 +259,7 @@ async def test_c4_student_jobs_are_in_the_rosters_order(server: Server, name: st
     assert [environments[job]["STUDENT_ID"] for job in await server.jobs(run_id)] == [[f"s{n}"] for n in range(12)]
 
 
-async def test_c4_every_state_of_a_job(server: Server, name: str) -> None:
+async def test_c4_shows_every_state_of_a_job(server: Server, name: str) -> None:
     await server.client.register(COURSE, name, students=[stage()])
     run_id = await server.client.submit(COURSE, name, students=4)
     poller = await server.poller(name)
@@ -271,7 +271,7 @@ async def test_c4_every_state_of_a_job(server: Server, name: str) -> None:
 
 
 @pytest.mark.parametrize("endpoint", ["grading_run_status", "grading_run_env"])
-async def test_c4_c5_an_unknown_run(server: Server, endpoint: str) -> None:
+async def test_c4_c5_an_unknown_run_is_refused(server: Server, endpoint: str) -> None:
     assert is_refused(await get(server, f"{endpoint}/{COURSE}/{NOBODY}"), 400, NOT_FOUND_RUN)
 
 
@@ -317,7 +317,7 @@ async def test_c5_has_the_distinct_values_over_all_stages(server: Server, name: 
 
 
 async def test_c5_values_may_be_lists_and_objects(server: Server, name: str) -> None:
-    """Bug 15: they made it 500."""
+    """Bug 15: such values made the answer a 500."""
     await server.client.register(COURSE, name, students=[stage(env={"L": [1, [2]], "O": {"k": None}})] * 2)
     run_id = await server.client.submit(COURSE, name, students=1)
 
@@ -329,7 +329,7 @@ async def test_c5_values_may_be_lists_and_objects(server: Server, name: str) -> 
 # Job log, C6
 
 
-async def test_c6_there_is_a_log_once_there_is_a_result(server: Server, name: str) -> None:
+async def test_c6_a_job_has_a_log_once_it_has_a_result(server: Server, name: str) -> None:
     await server.client.register(COURSE, name, students=[stage()])
     await server.client.submit(COURSE, name, students=1)
     poller = await server.poller(name)
@@ -349,7 +349,7 @@ async def test_c6_there_is_a_log_once_there_is_a_result(server: Server, name: st
 # Workers, C7
 
 
-async def test_c7_what_is_told_of_a_worker(server: Server, name: str) -> None:
+async def test_c7_a_workers_entry_follows_its_jobs(server: Server, name: str) -> None:
     await server.client.register(COURSE, name, students=[stage()])
     await server.client.submit(COURSE, name, students=2)
     poller = await server.poller(name)
@@ -404,7 +404,7 @@ async def test_c9_counts_from_zero_in_the_courses_own_queue(server: Server, name
     assert positions == [{"position": 0}, {"position": 1}, {"position": 2}]
 
 
-async def test_c9_jobs_that_do_not_wait(server: Server, name: str) -> None:
+async def test_c9_jobs_that_do_not_wait_have_no_position(server: Server, name: str) -> None:
     await server.client.register(COURSE, name, students=[stage()])
     await server.client.submit(COURSE, name, students=1)
     poller = await server.poller(name)

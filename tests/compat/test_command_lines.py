@@ -1,4 +1,4 @@
-"""Command lines, variables and config files of the original's programs: what they mean, and how processes end."""
+"""Command lines, variables and config files of the original's programs: their meaning, and the exit codes."""
 
 import asyncio
 import json
@@ -56,7 +56,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def config_file(directory: Path, values: dict[str, Any]) -> str:
-    """A config file; a dot in a name stands for an object in an object."""
+    """Write a config file; a dot in a name stands for a nested object."""
     content: dict[str, Any] = {}
     for name, value in values.items():
         *section, key = name.split(".")
@@ -67,7 +67,7 @@ def config_file(directory: Path, values: dict[str, Any]) -> str:
 
 
 def found(program: str, name: str, *arguments: str) -> tuple[Any, str]:
-    """A setting's value and origin."""
+    """Return a setting's value and origin."""
     loaded: Loaded[Any] = read(PROGRAMS[program], prog=program, arguments=arguments)
     leaf = next(each for each in leaves(PROGRAMS[program]) if each.key == name)
     value = loaded.value(leaf)
@@ -132,7 +132,7 @@ def test_a_graders_arguments_have_the_originals_names(
 
 
 async def run(*command: str, **environment: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a module or program with arguments."""
+    """Run a module with arguments, and return its exit code, stdout and stderr."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", *command),
         env={**os.environ, **environment},
@@ -186,8 +186,8 @@ async def test_help_ends_with_0_and_has_every_name_and_default() -> None:
             for flags, variable, name, default, _ in rows:
                 assert all(f"{flag} " in out for flag in flags)
                 ours = variable or f"BROADWAY_{name.upper()}"
-                told = f"; file {name}; default {as_text(default)}]"
-                assert f"[environment {ours}{told}" in out or f"[environment {ours}[_FILE]{told}" in out
+                suffix = f"; file {name}; default {as_text(default)}]"
+                assert f"[environment {ours}{suffix}" in out or f"[environment {ours}[_FILE]{suffix}" in out
 
 
 @pytest.fixture
@@ -227,11 +227,11 @@ async def test_the_api_runs_from_a_config_file_alone_and_stops_at_sigint(
     assert [line["event"] for line in lines] == [line["event"] for line in on_stderr]
     (ready,) = [line for line in lines if line["event"] == "ready to serve"]
     assert (ready["level"], "timestamp" in ready) == ("info", True)
-    (told,) = [line for line in lines if line["event"].startswith("token not given, using ")]
-    assert lines.index(told) < lines.index(ready)
+    (generated,) = [line for line in lines if line["event"].startswith("token not given, using ")]
+    assert lines.index(generated) < lines.index(ready)
 
 
-async def test_log_flags_come_before_the_config_file(place: Place, started: Processes, tmp_path: Path) -> None:
+async def test_log_flags_override_the_config_file(place: Place, started: Processes, tmp_path: Path) -> None:
     config = config_file(tmp_path, {**config_of(place), "bind_port": free_port(), "log.dir": "unused", "token": "t"})
     await started.service("api", "--log-dir", "nested/logs", "--log-timestamps", "no", config)
 
@@ -264,8 +264,8 @@ async def test_each_service_takes_a_config_file_and_stops_at_sigint(
 
 
 async def test_an_unreachable_store_is_a_critical_line_and_ends_with_1(tmp_path: Path) -> None:
-    nobody = f"mongodb://127.0.0.1:{free_port()}"
-    config = config_file(tmp_path, {"mongodb.dsn": nobody, "mongodb.timeout": "1", "log.dir": ""})
+    unreachable = f"mongodb://127.0.0.1:{free_port()}"
+    config = config_file(tmp_path, {"mongodb.dsn": unreachable, "mongodb.timeout": "1", "log.dir": ""})
     code, out, err = await run("broadway.api", config)
 
     assert (code, out) == (1, "")
@@ -274,7 +274,7 @@ async def test_an_unreachable_store_is_a_critical_line_and_ends_with_1(tmp_path:
     assert "is --mongodb-dsn right, and the server up?" in line["reason"]
 
 
-async def test_config_show_tells_what_a_program_would_run_with(tmp_path: Path) -> None:
+async def test_config_show_prints_the_settings_of_a_program(tmp_path: Path) -> None:
     config = config_file(tmp_path, {"mongodb.dsn": "mongodb://user:hush@store", "bind_port": 7})
     variables = {"BROADWAY_TOKEN": "hush", "BROADWAY_LOG_TIMESTAMPS": "no"}
     show = ["broadway", "config", "show", "--origin"]
@@ -284,17 +284,17 @@ async def test_config_show_tells_what_a_program_would_run_with(tmp_path: Path) -
     head, *lines = [line.split("\t") for line in out.splitlines()]
     assert head == ["name", "value", "from"]
     assert [name for name, _, _ in lines] == [leaf.key for leaf in leaves(PROGRAMS["api"])]
-    told = {name: (value, origin) for name, value, origin in lines}
-    assert told["mongodb.dsn"] == ("mongodb://***@store", f"file {config}: mongodb.dsn")
-    assert told["token"] == ("***", "environment BROADWAY_TOKEN")
-    assert told["amqp_url"] == ("amqp://***@localhost:5672/", "default")
-    assert told["log.timestamps"] == ("false", "environment BROADWAY_LOG_TIMESTAMPS")
-    assert told["bind_port"] == ("80", "command line --bind-port")
-    assert told["debug"] == ("true", "command line --debug")
-    assert told["course_config"] == ("none", "default")
+    shown = {name: (value, origin) for name, value, origin in lines}
+    assert shown["mongodb.dsn"] == ("mongodb://***@store", f"file {config}: mongodb.dsn")
+    assert shown["token"] == ("***", "environment BROADWAY_TOKEN")
+    assert shown["amqp_url"] == ("amqp://***@localhost:5672/", "default")
+    assert shown["log.timestamps"] == ("false", "environment BROADWAY_LOG_TIMESTAMPS")
+    assert shown["bind_port"] == ("80", "command line --bind-port")
+    assert shown["debug"] == ("true", "command line --debug")
+    assert shown["course_config"] == ("none", "default")
 
 
-async def test_config_show_speaks_json_and_of_the_api_unless_another_is_named(tmp_path: Path) -> None:
+async def test_config_show_prints_json_and_defaults_to_the_api(tmp_path: Path) -> None:
     config = config_file(tmp_path, {"course_config": "courses.json"})
     api, grader = await asyncio.gather(
         run("broadway", "config", "show", config, "--json"),
@@ -308,7 +308,7 @@ async def test_config_show_speaks_json_and_of_the_api_unless_another_is_named(tm
     assert "cluster-token" not in grader[1]
 
 
-async def test_config_show_makes_the_programs_complaints(tmp_path: Path) -> None:
+async def test_config_show_reports_the_errors_of_the_program(tmp_path: Path) -> None:
     wrong = config_file(tmp_path, {"bind_port": "x"})
     for program, arguments in (
         ("api", [wrong]),

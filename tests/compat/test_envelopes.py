@@ -27,7 +27,7 @@ each_endpoint = pytest.mark.parametrize("endpoint", ALL, ids=str)
 
 
 def methods_of(endpoint: Endpoint) -> set[str]:
-    """Two endpoints may have one path."""
+    """Return all methods of an endpoint's path, which other endpoints may share."""
     return {other.method for other in ALL if other.path == endpoint.path}
 
 
@@ -101,7 +101,7 @@ async def test_head_is_not_allowed(server: Server, endpoint: Endpoint) -> None:
         "/api/v1",
     ],
 )
-async def test_paths_that_match_no_route(server: Server, path: str) -> None:
+async def test_paths_that_match_no_route_are_not_found(server: Server, path: str) -> None:
     for method in ("GET", "POST"):
         assert (await server.http.request(method, path, headers=bearer(token_of(COURSE)))).status_code == 404
 
@@ -153,10 +153,10 @@ async def test_all_client_endpoints_answer_in_envelopes(server: Server, name: st
         assert answer.json()["status"] in ("success", "fail")
 
 
-# The answers of section 1 that have no envelope, or no status that HTTP knows
+# The answers of section 1 without an envelope, or with a status that HTTP does not know
 
 
-async def test_a_heartbeat_is_answered_with_nothing(server: Server, name: str) -> None:
+async def test_a_heartbeat_has_an_empty_answer(server: Server, name: str) -> None:
     """W4."""
     await server.poller(name)
     lines = f"POST /api/v1/heartbeat/{name} HTTP/1.1\nAuthorization: Bearer {CLUSTER_TOKEN}\nContent-Length: 0"
@@ -171,7 +171,7 @@ async def test_a_heartbeat_is_answered_with_nothing(server: Server, name: str) -
     assert headers[CORS] == "*"
 
 
-async def test_no_job_has_a_status_of_its_own(server: Server, name: str) -> None:
+async def test_an_empty_queue_has_its_own_status(server: Server, name: str) -> None:
     """W2."""
     poller = await server.poller(name)
     lines = f"GET /api/v1/grading_job/{name} HTTP/1.1\nAuthorization: Bearer {CLUSTER_TOKEN}"

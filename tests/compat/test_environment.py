@@ -1,4 +1,4 @@
-"""Section 8 of the reference: which variables a stage gets, and from which layer."""
+"""Section 8 of the reference: the variables of a stage, and the layers from which they come."""
 
 import json
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ KINDS = {"pre": "pre_processing", "students": "student", "post": "post_processin
 
 
 async def register(server: Server, name: str, *, env: Any, stages: Sequence[Any]) -> None:
-    """An assignment with the same stages in each of its pipelines."""
+    """Register an assignment with the same stages in each of its pipelines."""
     pipelines = {f"{kind}_pipeline": stages for kind in ("student", "pre_processing", "post_processing")}
     body = {"env": env, **pipelines}
     assert data(await server.client.post(f"grading_config/{COURSE}/{name}", body, token=token_of(COURSE))) is None
@@ -26,14 +26,14 @@ async def start(server: Server, name: str, students: Sequence[Any], **more: Any)
 
 
 async def environments(poller: Poller) -> list[Any]:
-    """What the stages of the next job get."""
+    """Take and finish the next job, and return the environments of its stages."""
     job = await poller.take()
     await poller.finish(job)
     return [stage["env"] for stage in job["stages"]]
 
 
 async def test_each_layer_wins_over_those_before_it_in_every_phase(server: Server, name: str) -> None:
-    defined = {  # the layers that have a variable, which is named after them
+    defined = {  # by variable, the layers that define it; they give it its name
         "_".join(layers): layers
         for layers in (["config"], ["stage"], ["run"], LAYERS[:2], LAYERS[1:], ["config", "run"], LAYERS)
     }
@@ -51,8 +51,8 @@ async def test_each_layer_wins_over_those_before_it_in_every_phase(server: Serve
         own = {"GRADING_RUN_ID": run_id, "GRADING_JOB_ID": job["grading_job_id"]}
         with_stage, without_stage = (each["env"] for each in job["stages"])
         assert with_stage == own | {variable: layers[-1] for variable, layers in defined.items()}
-        left = {variable: [each for each in layers if each != "stage"] for variable, layers in defined.items()}
-        assert without_stage == own | {variable: layers[-1] for variable, layers in left.items() if layers}
+        remaining = {variable: [each for each in layers if each != "stage"] for variable, layers in defined.items()}
+        assert without_stage == own | {variable: layers[-1] for variable, layers in remaining.items() if layers}
         await poller.finish(job)
 
 
@@ -123,7 +123,7 @@ async def test_nothing_of_one_run_reaches_the_next(server: Server, name: str) ->
     assert (config["env"], config["student_pipeline"]) == ({"A": "config"}, [stage(env={"B": "stage"})])
 
 
-async def test_the_courses_see_what_the_graders_get(server: Server, name: str) -> None:
+async def test_the_courses_see_the_values_that_graders_get(server: Server, name: str) -> None:
     """C5 has the merged values."""
     await register(server, name, env={"A": "config"}, stages=[stage(env={"B": "stage"})])
     run_id = await start(server, name, [{"C": "run"}], pre_processing_env={"D": "pre"}, post_processing_env={"E": 5})
@@ -142,7 +142,7 @@ async def test_the_courses_see_what_the_graders_get(server: Server, name: str) -
 async def test_stages_are_handed_out_as_they_were_posted_and_always_with_an_environment(
     server: Server, name: str
 ) -> None:
-    """Bug 11: graders broke down over a stage that has the key ``logs``; theirs is left out."""
+    """Bug 11: graders failed on a stage with the key ``logs``; they get the stage without it."""
     stages: list[dict[str, Any]] = [
         {"image": "a"},
         {"image": "b", "timeout": 30, "memory": "64m", "entrypoint": ["x"], "networking": False, "hostname": "h"},

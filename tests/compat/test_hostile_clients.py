@@ -1,4 +1,4 @@
-"""Clients that misbehave on the wire: the server goes on serving the others, and gets rid of them."""
+"""Clients that misbehave on the wire: the server keeps serving the other ones, and disconnects these."""
 
 import asyncio
 import contextlib
@@ -38,7 +38,7 @@ class Server:
         return reader, writer
 
     async def upgrade(self, name: str) -> asyncio.StreamReader:
-        """A grader's connection that only says what it is told to say, and answers nothing."""
+        """Open a grader's connection that registers, and sends and answers nothing afterwards."""
         lines = ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"]
         lines += ["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]
         reader, writer = await self.open(
@@ -49,7 +49,7 @@ class Server:
         return reader
 
     async def serves_others(self) -> None:
-        """A read and a whole submission, in no more than a moment."""
+        """Assert that a read and a submission succeed within the timeout."""
         async with asyncio.timeout(PATIENCE):
             assert (await self.client.get(f"queue/{COURSE}/length", token=STAFF)).status_code == httpx2.codes.OK
             await self.client.register(COURSE, "honest", students=[stage("exit", "0")])
@@ -80,7 +80,7 @@ def head(path: str, *lines: str, token: str = STAFF, method: str = "POST") -> by
     return "\r\n".join([*fixed, *lines, "", ""]).encode()
 
 
-async def test_bodies_that_never_come_to_an_end(server: Server) -> None:
+async def test_unfinished_bodies_do_not_block_other_clients(server: Server) -> None:
     opening = head(f"grading_run/{COURSE}/mp1", "Content-Length: 1000000")
     for _ in range(MANY):
         await server.open(opening, b'{"students_env": [')
@@ -88,21 +88,21 @@ async def test_bodies_that_never_come_to_an_end(server: Server) -> None:
     await server.serves_others()
 
 
-async def test_heads_that_never_come_to_an_end(server: Server) -> None:
+async def test_unfinished_heads_do_not_block_other_clients(server: Server) -> None:
     for _ in range(MANY):
         await server.open(b"GET /api/v1/queue/cs241/length HTTP/1.1\r\nX-Slow: ")
 
     await server.serves_others()
 
 
-async def test_connections_that_say_nothing(server: Server) -> None:
+async def test_silent_connections_do_not_block_other_clients(server: Server) -> None:
     for _ in range(MANY):
         await server.open()
 
     await server.serves_others()
 
 
-async def test_a_client_that_reads_none_of_its_answers(server: Server) -> None:
+async def test_a_client_that_reads_no_answers_does_not_block_other_clients(server: Server) -> None:
     await server.client.register(COURSE, "mp1", students=[stage("exit", "0", env={"BIG": "x" * 1_000_000})])
     request = head(f"grading_config/{COURSE}/mp1", method="GET")
     for _ in range(5):
@@ -111,7 +111,7 @@ async def test_a_client_that_reads_none_of_its_answers(server: Server) -> None:
     await server.serves_others()
 
 
-async def test_clients_that_go_away_in_the_middle_of_everything(server: Server) -> None:
+async def test_clients_that_disconnect_early_do_not_block_other_clients(server: Server) -> None:
     for opening in (
         head(f"grading_run/{COURSE}/mp1", "Content-Length: 1000") + b"{",
         head(f"queue/{COURSE}/length", method="GET"),
@@ -152,8 +152,8 @@ async def test_a_frame_up_to_the_limit_is_read(server: Server) -> None:
         assert json.loads(await large.recv()) == {"success": True}
 
 
-async def test_a_grader_that_is_cut_off_without_a_word_is_found_dead_and_its_job_goes_on(server: Server) -> None:
-    """A half-open connection: nothing comes any more, not even the end."""
+async def test_a_grader_that_vanishes_is_found_dead_and_its_job_waits_again(server: Server) -> None:
+    """A half-open connection: the server receives nothing more, not even its end."""
     reader = await server.upgrade("cut-off")
     await reader.readuntil(b'{"success": true}')
     await server.client.register(COURSE, "mp1", students=[stage("exit", "0")])
@@ -175,7 +175,7 @@ async def test_a_grader_that_is_cut_off_without_a_word_is_found_dead_and_its_job
     await until(waits_again)
 
 
-async def test_a_grader_that_reads_nothing_does_not_stop_the_others(server: Server) -> None:
+async def test_a_grader_that_reads_nothing_does_not_block_other_clients(server: Server) -> None:
     await server.client.register(COURSE, "large", students=[stage("exit", "0", env={"BIG": "x" * 1_000_000})] * 8)
     await server.upgrade("deaf")
     await server.client.submit(COURSE, "large", students=1)

@@ -1,6 +1,6 @@
-"""Section 10 of the reference: who counts as dead, and who does not, with an interval of one second.
+"""Section 10 of the reference: the workers that count as dead, with a heartbeat interval of one second.
 
-Several workers of different habits register; when the silent ones have died, each test looks at one of them.
+Several workers with different behavior register; once the silent ones are dead, each test checks one of them.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from harness import IS_WHOLE, PATIENCE, stage, token_of, until
 INTERVAL = 1
 IMPATIENT = ("--heartbeat-interval", str(INTERVAL), "--max-attempts", "1", "--reconcile-interval", "0.5")
 EARLIEST, LATEST = 2 * INTERVAL, 3 * INTERVAL
-LENIENCE = 3 if IS_WHOLE else PATIENCE  # seconds beyond the latest time, on a machine that has other things to do
+LENIENCE = 3 if IS_WHOLE else PATIENCE  # seconds beyond the latest time, for a busy machine
 
 TEXT, CLOSE = 0x81, 0x88
 UPGRADE = f"""GET /api/v1/worker_ws/mute HTTP/1.1
@@ -48,7 +48,7 @@ Authorization: Bearer {CLUSTER_TOKEN}
 
 @dataclass
 class Mute:
-    """A WebSocket worker that registers, and from then on neither says nor answers anything, not even a close."""
+    """A WebSocket worker that registers, and afterwards sends and answers nothing, not even a close."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -67,7 +67,7 @@ class Mute:
             writer.transport.abort()
 
     async def frame(self) -> tuple[int, bytes]:
-        """The next frame's first byte, and its content."""
+        """Return the next frame's first byte, and its content."""
         async with asyncio.timeout(PATIENCE):
             first, length = await self.reader.readexactly(2)
             if length == 126:
@@ -77,7 +77,7 @@ class Mute:
 
 @dataclass
 class Aftermath:
-    """What has become of everybody; ``died`` has the seconds between a worker's last sign of life and its death."""
+    """The workers after all deaths; ``died`` has the seconds between a worker's last sign of life and its death."""
 
     server: Server
     mute: Mute
@@ -90,15 +90,15 @@ class Aftermath:
     died: dict[str, float]
 
     def revived(self, name: str) -> Poller:
-        """One of the dead, who polls."""
+        """Return a polling grader with the name of a dead worker."""
         return Poller(self.server, name)
 
 
 SILENT = ["silent", "mute", "ponging", "idle", "beating-late", "polling-late", "moving", "changing"]
 
 
-async def watch_them_die(server: Server, seen: dict[str, float]) -> dict[str, float]:
-    """Look until all of the silent are dead."""
+async def wait_for_deaths(server: Server, seen: dict[str, float]) -> dict[str, float]:
+    """Poll until all silent workers are dead, and return the seconds that each took."""
     died: dict[str, float] = {}
 
     async def are_all_dead() -> bool:
@@ -124,8 +124,8 @@ async def repeating(sign_of_life: Callable[[], Awaitable[object]]) -> AsyncItera
         task.cancel()
 
 
-async def live_and_let_die(server: Server, mute: Mute, seen: dict[str, float]) -> Aftermath:
-    """``seen`` has the time before the mute one's registration."""
+async def run_until_the_silent_are_dead(server: Server, mute: Mute, seen: dict[str, float]) -> Aftermath:
+    """Run all workers until the silent ones are dead; ``seen`` has the time before the mute worker's registration."""
     await server.client.register(COURSE, "mp1", students=[stage()])
     assert await mute.frame() == (TEXT, b'{"success": true}')
     runs = {"mute": await server.client.submit(COURSE, "mp1", students=1)}
@@ -148,7 +148,7 @@ async def live_and_let_die(server: Server, mute: Mute, seen: dict[str, float]) -
         repeating(steady.beat),
         repeating(lambda: pong(ponging)),
     ):
-        died = await watch_them_die(server, seen)
+        died = await wait_for_deaths(server, seen)
         pinging_lived, steady_lived = [(await server.worker(name))["alive"] for name in ("pinging", "steady")]
         closing = await ponging.closing()
     return Aftermath(server, mute, silent, pinging_lived, steady_lived, closing, jobs, runs, died)
@@ -164,12 +164,12 @@ async def aftermath(places: Places, tmp_path_factory: pytest.TempPathFactory) ->
     async with places() as place, serving(place, tmp_path_factory.mktemp("liveness"), *IMPATIENT) as server:
         before = time.monotonic()
         async with Mute.register(server) as mute:
-            yield await live_and_let_die(server, mute, {"mute": before})
+            yield await run_until_the_silent_are_dead(server, mute, {"mute": before})
 
 
 @pytest.mark.parametrize("name", SILENT)
-async def test_whoever_is_silent_dies_after_two_to_three_intervals(aftermath: Aftermath, name: str) -> None:
-    """``ponging``: only pings of a WebSocket are heartbeats. ``idle``: nobody else's pings are."""
+async def test_a_silent_worker_dies_after_two_to_three_intervals(aftermath: Aftermath, name: str) -> None:
+    """``ponging``: on a WebSocket, only pings are heartbeats. ``idle``: pings of unregistered connections are not."""
     assert EARLIEST <= aftermath.died[name] <= LATEST + LENIENCE
 
 
@@ -183,7 +183,7 @@ async def test_pings_keep_a_websocket_worker_alive(aftermath: Aftermath) -> None
 
 @pytest.mark.parametrize("name", ["silent", "mute"])
 async def test_a_dead_workers_job_fails(aftermath: Aftermath, name: str) -> None:
-    """Section 7: it is never tried again, and has no log (3.6)."""
+    """Section 7: the job is never retried, and has no log (3.6)."""
     job_id = aftermath.jobs[name]
     await aftermath.server.turns(aftermath.runs[name], FINISHED)
 
@@ -194,7 +194,7 @@ async def test_a_dead_workers_job_fails(aftermath: Aftermath, name: str) -> None
     assert (worker["busy"], worker["jobs_processed"]) == (False, 1)
 
 
-async def test_a_worker_that_dies_idle_is_only_not_alive(aftermath: Aftermath) -> None:
+async def test_a_worker_that_dies_idle_stays_listed_as_dead(aftermath: Aftermath) -> None:
     assert await aftermath.server.worker("idle") == {
         "hostname": "idle.example",
         "jobs_processed": 0,
@@ -204,13 +204,13 @@ async def test_a_worker_that_dies_idle_is_only_not_alive(aftermath: Aftermath) -
 
 
 async def test_a_silent_socket_is_closed_without_a_code(aftermath: Aftermath) -> None:
-    """And nothing else has been sent to it in its life, no ping either."""
+    """The server sent nothing else before the close, not even a ping."""
     assert await aftermath.mute.frame() == (CLOSE, b"")
     assert aftermath.ponging == (1005, "")
 
 
 async def test_the_end_of_an_old_connection_does_not_end_the_new_one(aftermath: Aftermath) -> None:
-    """Bug 13: it marked the new session as dead."""
+    """Bug 13: the end of the old connection marked the new session as dead."""
     async with Socket.join(aftermath.server, "mute", ping_interval=INTERVAL / 4) as socket:
         aftermath.mute.writer.transport.abort()
         run_id = await aftermath.server.client.submit(COURSE, "mp1", students=1)
@@ -222,18 +222,18 @@ async def test_the_end_of_an_old_connection_does_not_end_the_new_one(aftermath: 
 
 
 async def test_a_dead_workers_result_is_too_late(aftermath: Aftermath) -> None:
-    """It is not unknown for that."""
+    """The worker is still known; the refusal is about the job."""
     await aftermath.server.turns(aftermath.runs["silent"], FINISHED)
 
     assert is_refused(await aftermath.silent.report(aftermath.jobs["silent"]), 400, NOT_STARTED)
 
 
-async def test_a_heartbeat_revives_the_dead(aftermath: Aftermath) -> None:
+async def test_a_heartbeat_revives_a_dead_worker(aftermath: Aftermath) -> None:
     assert (await aftermath.revived("beating-late").beat()).status_code == 200
     assert (await aftermath.server.worker("beating-late"))["alive"]
 
 
-async def test_a_poll_revives_the_dead(aftermath: Aftermath) -> None:
+async def test_a_poll_revives_a_dead_worker(aftermath: Aftermath) -> None:
     run_id = await aftermath.server.client.submit(COURSE, "mp1", students=1)
     await aftermath.revived("polling-late").grade()
 
@@ -241,12 +241,12 @@ async def test_a_poll_revives_the_dead(aftermath: Aftermath) -> None:
     assert await aftermath.server.state(run_id) == FINISHED
 
 
-async def test_registering_again_counts_as_being_seen_and_tells_the_new_host(aftermath: Aftermath) -> None:
-    """Bug 12: neither was refreshed, so that the next look at the silent ended the worker again."""
+async def test_registering_again_counts_as_a_heartbeat_and_updates_the_host(aftermath: Aftermath) -> None:
+    """Bug 12: neither was updated, so that the next check for silent workers ended the worker again."""
     again = time.monotonic()
     await aftermath.revived("moving").register({"hostname": "moved.example"})
 
-    died = await watch_them_die(aftermath.server, {"moved": again})
+    died = await wait_for_deaths(aftermath.server, {"moved": again})
     assert died["moved"] >= EARLIEST
 
 

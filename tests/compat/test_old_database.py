@@ -1,6 +1,6 @@
-"""A database that the original has written, opened as it is: sections 13 and 16 of the reference.
+"""A database that the original has written, opened unchanged: sections 13 and 16 of the reference.
 
-The original was stopped in the middle of its work, which costs it whatever it had queued.
+The original was stopped in the middle of its work, and so lost all queued jobs.
 """
 
 import contextlib
@@ -64,7 +64,7 @@ _moments = (datetime(2021, 3, 1, 9, 30) + timedelta(milliseconds=n) for n in cou
 
 @dataclass
 class Original:
-    """What the original has written, by collection."""
+    """The documents that the original has written, by collection."""
 
     documents: dict[str, list[Document]] = field(default_factory=lambda: {name: [] for name in (*PRIMARY, "job_log")})
 
@@ -95,7 +95,7 @@ class Original:
         return str(self.write("grading_run", ObjectId(), **run | more))
 
     def job(self, run_id: str, kind: str, *, success: bool | None = None, log: str | None = None, **more: Any) -> str:
-        """A job that waits; with ``success`` one that has ended, and that has left a log unless its worker died."""
+        """Add a waiting job; with ``success``, add one that has ended, with a log unless its worker died."""
         identity, is_over = ObjectId(), success is not None
         env = {"GRADING_RUN_ID": run_id, "STUDENT_ID": "s0", "GRADING_JOB_ID": str(identity)}
         job: Document = {
@@ -123,7 +123,7 @@ class Original:
 
 @dataclass
 class History:
-    """Two courses, and what became of their runs: all over, one failed, one lost half way, one hardly begun."""
+    """Two courses and their runs: one complete, one failed, one lost half way, one half made, one waiting."""
 
     original: Original = field(default_factory=Original)
 
@@ -182,7 +182,7 @@ async def insert(contents: Contents, primary: Database, logs: Database) -> None:
 
 @dataclass
 class Switched(History):
-    """The history, served by us."""
+    """The history, served by Broadway."""
 
     server: Server = field(init=False)
     primary: Database = field(init=False)
@@ -195,7 +195,7 @@ class Switched(History):
         return is_refused(await self.server.client.get(path, token=token_of(course)), 400, message)
 
     async def contents(self) -> dict[str, dict[Any, Document]]:
-        """Everything that must not change, by id."""
+        """Return all documents that must not change, by collection and id."""
         names = [name for name in (*PRIMARY, "job_log") if name not in ("course", "worker_node")]
         return {
             name: {d["_id"]: d for d in await (self.primary if name in PRIMARY else self.logs)[name].find().to_list()}
@@ -203,7 +203,7 @@ class Switched(History):
         }
 
     async def sweeps(self) -> None:
-        """Return when the reconciler has looked through all runs: it has found one of ours that nobody brought on."""
+        """Return once the reconciler has swept all runs: it has advanced a new run that has no other driver."""
         run = Run(token_hex(12), "cs101", "mp1", RunState.READY, datetime.now(UTC), {"student_pipeline": [stage()]}, [])
         await Runs(self.primary["grading_run"]).insert(run)
         await until(lambda: self._is_over(run.id))
@@ -215,7 +215,7 @@ class Switched(History):
 
 @contextlib.asynccontextmanager
 async def switched_over(place: Place, directory: Path, *, more: Contents | None = None) -> AsyncIterator[Switched]:
-    """`python -m broadway.api` without a course config, on the original's database."""
+    """Run `python -m broadway.api` on the original's database, without a course config."""
     names, port = place.environment, free_port()
     flags = ["--token", CLUSTER_TOKEN, "--bind-addr", "127.0.0.1", "--bind-port", str(port), *QUICK_DISPATCHER]
     history = Switched()
@@ -250,7 +250,7 @@ async def test_assignments_come_back_as_they_were_stored(shared: Switched) -> No
         assert await shared.get(f"grading_config/{course}/{name}", course) == config
 
 
-async def test_the_states_of_a_complete_run_and_of_its_jobs_in_their_order(shared: Switched) -> None:
+async def test_a_complete_run_has_its_state_and_those_of_its_jobs_in_order(shared: Switched) -> None:
     jobs = shared.complete_jobs
 
     status = await shared.get(f"grading_run_status/cs241/{shared.complete}")
@@ -264,7 +264,7 @@ async def test_the_states_of_a_complete_run_and_of_its_jobs_in_their_order(share
     assert list(status["student_jobs_state"]) == [jobs["passed"], jobs["failed"], jobs["died"]]
 
 
-async def test_the_states_of_runs_that_did_not_get_to_their_end(shared: Switched) -> None:
+async def test_incomplete_runs_have_their_states(shared: Switched) -> None:
     lost = shared.lost_jobs
     nothing: Document = {
         "pre_processing_job_state": None,
@@ -303,7 +303,7 @@ async def test_environments_are_lists_of_distinct_values(shared: Switched) -> No
     }
 
 
-async def test_logs_of_jobs_that_have_left_one(shared: Switched) -> None:
+async def test_jobs_that_left_a_log_show_it(shared: Switched) -> None:
     async def log(job_id: str) -> Any:
         return await shared.get(f"grading_job_log/cs241/{job_id}")
 
@@ -314,7 +314,7 @@ async def test_logs_of_jobs_that_have_left_one(shared: Switched) -> None:
         assert await shared.refuses(f"grading_job_log/cs241/{without}", NO_LOG)
 
 
-async def test_the_queue_of_the_original_has_ended_with_it(shared: Switched) -> None:
+async def test_the_queue_of_the_original_is_gone(shared: Switched) -> None:
     assert await shared.get("queue/cs241/length") == {"length": 0}
     for name, job_id in [*shared.lost_jobs.items(), *shared.complete_jobs.items()]:
         gone = f"{job_id} has already passed through the queue"
@@ -332,7 +332,7 @@ async def test_workers_of_the_original_are_listed_and_soon_found_dead(shared: Sw
     await until(are_dead)
 
 
-async def test_the_course_in_the_path_owns_the_run_the_job_and_the_log(shared: Switched) -> None:
+async def test_runs_jobs_and_logs_are_visible_to_their_own_course_only(shared: Switched) -> None:
     passed = shared.complete_jobs["passed"]
 
     for of_run in ("grading_run_status", "grading_run_env"):
@@ -341,7 +341,7 @@ async def test_the_course_in_the_path_owns_the_run_the_job_and_the_log(shared: S
     assert await shared.refuses(f"queue/cs101/{passed}/position", f"grading {NOT_FOUND_JOB}", "cs101")
 
 
-async def test_the_second_version_shows_them_too(shared: Switched) -> None:
+async def test_v2_shows_old_runs_too(shared: Switched) -> None:
     run = await shared.server.client.describe("cs241", shared.complete)
     half_made = await shared.server.client.describe("cs241", shared.half_made)
 
@@ -351,7 +351,7 @@ async def test_the_second_version_shows_them_too(shared: Switched) -> None:
     assert half_made["started_at"].startswith(ObjectId(shared.half_made).generation_time.date().isoformat())
 
 
-async def test_whatever_was_reported_as_output_is_shown_as_text(shared: Switched) -> None:
+async def test_output_of_any_type_is_shown_as_text(shared: Switched) -> None:
     job_id = shared.original.job(shared.complete, POST_JOB, success=True)
     odd = {"_id": ObjectId(), "grading_job_id": job_id, "stdout": None, "stderr": ["a", 1]}
     (document,) = [d for d in shared.original.documents["grading_job"] if str(d["_id"]) == job_id]
@@ -374,7 +374,7 @@ async def test_tokens_are_hashed_in_the_store_and_stay_valid(shared: Switched) -
     assert [len(stored["cs241"][key]) for key in ("tokens", "query_tokens")] == [2, 1]
     assert stored["cs225"] == {"_id": "cs225", "tokens": [], "query_tokens": []}
     kept = [token for d in stored.values() for key in ("tokens", "query_tokens") for token in d[key]]
-    assert len(kept) == len(set(kept)) == 6  # the shared one has a salt of its own in each course
+    assert len(kept) == len(set(kept)) == 6  # the shared token has a different salt in each course
     assert all(token.startswith("sha256$") for token in kept)
     for course, run_id in (("cs241", shared.lost), ("cs101", shared.waiting)):
         for token in (token_of(course), query_token_of(course), "shared"):
@@ -393,7 +393,7 @@ async def test_a_hash_is_no_token(shared: Switched) -> None:
 # Going on
 
 
-async def test_new_runs_go_beside_the_old_ones(shared: Switched) -> None:
+async def test_new_runs_are_graded_beside_the_old_ones(shared: Switched) -> None:
     run_id = await shared.server.client.submit("cs241", "mp1", students=1)
     poller = Poller(shared.server, "new-host")
     data(await poller.register())
@@ -414,9 +414,7 @@ async def _taken(poller: Poller) -> Any:
 
 
 @pytest.mark.parametrize("assignment", ["odd", "empty-stage"])
-async def test_an_assignment_that_nobody_could_run_has_to_be_registered_again(
-    shared: Switched, assignment: str
-) -> None:
+async def test_an_assignment_that_cannot_run_must_be_registered_again(shared: Switched, assignment: str) -> None:
     body = {"students_env": [{}]}
     answer = await shared.server.client.post(f"grading_run/cs241/{assignment}", body, token=token_of("cs241"))
 
@@ -435,7 +433,7 @@ async def test_a_late_result_for_a_lost_job_is_refused_and_changes_nothing(share
     assert await shared.contents() == before
 
 
-async def test_being_served_and_swept_changes_no_document(shared: Switched) -> None:
+async def test_requests_and_sweeps_change_no_document(shared: Switched) -> None:
     written = {name: {d["_id"] for d in documents} for name, documents in shared.original.documents.items()}
     before = await shared.contents()
     http = shared.server.http
@@ -458,7 +456,7 @@ async def test_being_served_and_swept_changes_no_document(shared: Switched) -> N
 
 
 def _as_read(value: Any) -> Any:
-    """What was written, with times as they come back."""
+    """Return a written value, with its times as they are read."""
     if isinstance(value, dict):
         return {key: _as_read(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -466,8 +464,8 @@ def _as_read(value: Any) -> Any:
     return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
 
 
-async def test_many_lost_runs_keep_nobody_from_looking_after_new_ones(place: Place, tmp_path: Path) -> None:
-    """More than the reconciler takes in one sweep."""
+async def test_many_lost_runs_do_not_keep_the_reconciler_from_new_ones(place: Place, tmp_path: Path) -> None:
+    """There are more lost runs than the reconciler reads in one sweep."""
     many = Original()
     for state in (STUDENTS, PRE, "ready to be started"):
         for _ in range(LIMIT // 2):
@@ -481,7 +479,7 @@ async def test_many_lost_runs_keep_nobody_from_looking_after_new_ones(place: Pla
         assert "repair:" not in switched.server.processes.log("api")
 
 
-async def test_a_new_course_config_takes_courses_away_and_leaves_what_they_did(place: Place, tmp_path: Path) -> None:
+async def test_a_new_course_config_removes_courses_and_keeps_their_runs(place: Place, tmp_path: Path) -> None:
     async with switched_over(place, tmp_path) as switched:
         server, before = switched.server, await switched.contents()
         config = tmp_path / "courses.json"
@@ -511,7 +509,7 @@ async def test_a_new_course_config_takes_courses_away_and_leaves_what_they_did(p
 # Size
 
 
-async def test_the_indexes_are_made_at_the_first_start(shared: Switched) -> None:
+async def test_the_indexes_are_created_at_the_first_start(shared: Switched) -> None:
     indexes = await shared.primary["grading_job"].index_information()
     of_logs = await shared.logs["job_log"].index_information()
 
@@ -520,7 +518,7 @@ async def test_the_indexes_are_made_at_the_first_start(shared: Switched) -> None
     assert "by_state_and_outbox" in await shared.primary["grading_run"].index_information()
 
 
-async def test_no_question_reads_a_large_old_collection_through(mongodb_dsn: str) -> None:
+async def test_no_query_scans_a_large_old_collection(mongodb_dsn: str) -> None:
     listener = Listener()
     async with AsyncMongoClient[Document](mongodb_dsn, tz_aware=True, event_listeners=[listener]) as mongo:
         database = mongo[f"t{token_hex(4)}"]
@@ -528,22 +526,22 @@ async def test_no_question_reads_a_large_old_collection_through(mongodb_dsn: str
         for collection in (jobs, runs, logs):
             await collection.ensure_indexes()
         some = await _many_jobs(database, runs=100, jobs=200)
-        listener.heard.clear()
+        listener.queries.clear()
 
-        await _ask_everything(jobs, runs, logs, some)
+        await _run_all_queries(jobs, runs, logs, some)
 
-        questions = list(listener.heard)
-        through = await _milliseconds(database, {"find": "grading_job", "filter": {"students": {"$ne": None}}})
-        for question in questions:
-            assert await _starts_with_an_index(database, question), question
-            assert await _milliseconds(database, question) < max(50, through / 5), question
+        queries = list(listener.queries)
+        scan = await _milliseconds(database, {"find": "grading_job", "filter": {"students": {"$ne": None}}})
+        for query in queries:
+            assert await _starts_with_an_index(database, query), query
+            assert await _milliseconds(database, query) < max(50, scan / 5), query
 
 
 KEPT = {"grading_job": Jobs, "grading_run": Runs, "job_log": Logs}
 
 
-async def _ask_everything(jobs: Jobs, runs: Runs, logs: Logs, run_id: str) -> None:
-    """What requests and sweeps ask, of old jobs and of ours."""
+async def _run_all_queries(jobs: Jobs, runs: Runs, logs: Logs, run_id: str) -> None:
+    """Run the queries of requests and sweeps, for old jobs and for new ones."""
     now = datetime.now(UTC)
     listed = await jobs.of_run(run_id)
     assert [job.id for job in listed] == sorted(job.id for job in listed)
@@ -566,35 +564,35 @@ async def _ask_everything(jobs: Jobs, runs: Runs, logs: Logs, run_id: str) -> No
     assert await runs.unfinished(limit=LIMIT) == {}
 
 
-async def _milliseconds(database: Database, question: Document) -> int:
-    answer = await database.command("explain", question, verbosity="executionStats")
+async def _milliseconds(database: Database, query: Document) -> int:
+    answer = await database.command("explain", query, verbosity="executionStats")
     return int(answer["executionStats"]["executionTimeMillis"])
 
 
-async def _starts_with_an_index(database: Database, question: Document) -> bool:
-    """Whether the first key of an index is held to one value, to some, or between two."""
-    collection = database[question.get("find") or question.get("aggregate") or question["distinct"]]
-    wanted = question.get("filter") or question.get("query") or question["pipeline"][0]["$match"]
+async def _starts_with_an_index(database: Database, query: Document) -> bool:
+    """Return whether a query restricts an index's first key to a value, to some values, or to a range."""
+    collection = database[query.get("find") or query.get("aggregate") or query["distinct"]]
+    conditions = query.get("filter") or query.get("query") or query["pipeline"][0]["$match"]
     ranges = ("$lt", "$lte", "$gt", "$gte", "$ne", "$exists")
     between = {"$gt", "$lte"}
     fixed = {
         key
-        for key, value in wanted.items()
+        for key, value in conditions.items()
         if not (isinstance(value, dict) and value.keys() & set(ranges)) or value.keys() == between
     }
     return any(index["key"][0][0] in fixed for index in (await collection.index_information()).values())
 
 
 class Listener(CommandListener):
-    """Hears what is asked of the store."""
+    """Records the queries that reach the store."""
 
     def __init__(self) -> None:
-        self.heard: list[Document] = []
+        self.queries: list[Document] = []
 
     def started(self, event: CommandStartedEvent) -> None:
         if event.command_name in ("find", "aggregate", "distinct"):
             own = ("lsid", "$db", "$clusterTime", "$readPreference")
-            self.heard.append({key: value for key, value in event.command.items() if key not in own})
+            self.queries.append({key: value for key, value in event.command.items() if key not in own})
 
     def succeeded(self, event: object) -> None: ...
 
@@ -602,7 +600,7 @@ class Listener(CommandListener):
 
 
 async def _many_jobs(database: Database, *, runs: int, jobs: int) -> str:
-    """Runs of the original, some of them lost; a complete one."""
+    """Insert runs of the original, some of them lost, and return the id of a complete one."""
     old = Original()
     for number in range(runs):
         run_id = old.run("cs241/mp1", STUDENTS if number < 3 else FINISHED, jobs)

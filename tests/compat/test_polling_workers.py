@@ -31,7 +31,7 @@ async def submit(server: Server, name: str, students: int) -> str:
 # Registering, W1
 
 
-async def test_w1_tells_the_interval_of_heartbeats(server: Server, name: str) -> None:
+async def test_w1_returns_the_heartbeat_interval(server: Server, name: str) -> None:
     poller = await server.poller(name, register=False)
 
     assert data(await poller.register()) == {"heartbeat": 60}
@@ -105,7 +105,7 @@ async def test_w3_ends_the_job(server: Server, name: str, success: bool, state: 
 
 
 async def test_w3_an_engine_that_failed_fails_the_job_as_any_other_failure(server: Server, name: str) -> None:
-    """What the original's grader says when a container cannot be started; there is one attempt here."""
+    """This is the original grader's report when a container cannot be started; there is one attempt here."""
     run_id = await submit(server, name, 1)
     poller = await server.poller(name)
     logs = {"stdout": "The container crashed", "stderr": "no such image"}
@@ -116,14 +116,14 @@ async def test_w3_an_engine_that_failed_fails_the_job_as_any_other_failure(serve
     assert await server.state(run_id) == FINISHED
 
 
-async def test_w3_a_job_that_does_not_exist(server: Server, name: str) -> None:
+async def test_w3_an_unknown_job_is_refused(server: Server, name: str) -> None:
     poller = await server.poller(name)
 
     for job_id in (NOBODY, "malformed", ""):
         assert is_refused(await poller.report(job_id), 400, NOT_FOUND_JOB)
 
 
-async def test_w3_a_job_that_does_not_run(server: Server, name: str) -> None:
+async def test_w3_a_job_that_is_not_running_is_refused(server: Server, name: str) -> None:
     run_id = await submit(server, name, 2)
     poller = await server.poller(name)
     first, second = await server.jobs(run_id)

@@ -1,4 +1,4 @@
-"""Section 9 of the reference: whose job is next, and when jobs are pushed."""
+"""Section 9 of the reference: the order of the jobs, and the moments when jobs are pushed."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -24,18 +24,18 @@ from harness import Place, stage, token_of
 
 @pytest.fixture
 async def quiet_server(place: Place, tmp_path: Path) -> AsyncIterator[Server]:
-    """A server that no worker has registered with: the more there are, the further ahead it decides."""
+    """A server without registered workers; with more of them, it would dispatch further ahead."""
     async with serving(place, tmp_path, *PATIENT) as server:
         yield server
 
 
 async def position(server: Server, job_id: str) -> int | None:
-    """Where a job waits; None if it does not."""
+    """Return a job's position in its queue, or None if it does not wait."""
     answer = await server.client.get(f"queue/{COURSE}/{job_id}/position", token=token_of(COURSE))
     return int(data(answer)["position"]) if answer.status_code == 200 else None
 
 
-async def test_a_courses_jobs_are_served_in_the_order_in_which_they_came(server: Server, name: str) -> None:
+async def test_a_courses_jobs_are_served_in_the_order_of_submission(server: Server, name: str) -> None:
     await server.client.register(COURSE, name, students=[stage()])
     runs = [await server.client.submit(COURSE, name, students=3) for _ in range(2)]
     jobs = [job for run_id in runs for job in await server.jobs(run_id)]
@@ -50,7 +50,7 @@ async def test_a_courses_jobs_are_served_in_the_order_in_which_they_came(server:
     assert seen == [[None] * taken + list(range(len(jobs) - taken)) for taken in range(len(jobs))]
 
 
-async def test_jobs_of_later_phases_queue_behind_those_that_wait_already(server: Server, name: str) -> None:
+async def test_jobs_of_later_phases_queue_behind_waiting_jobs(server: Server, name: str) -> None:
     """Pre-processing, students and post-processing share the course's queue."""
     both = {f"{kind}_processing_pipeline": [stage()] for kind in ("pre", "post")}
     await server.client.register(COURSE, name, students=[stage()], **both)
@@ -78,7 +78,7 @@ async def test_jobs_of_later_phases_queue_behind_those_that_wait_already(server:
 
 
 async def test_courses_take_turns(quiet_server: Server) -> None:
-    """While another course's job is next, four and two are queued: c1 c2 c1 c2 c1 c1."""
+    """Four and two jobs are queued while another course's job is next; the order is c1 c2 c1 c2 c1 c1."""
     poller = await quiet_server.poller("poller")
     for course in (COURSE, OTHER_COURSE, THIRD_COURSE):  # each has been served once, and is known
         await quiet_server.client.register(course, "mp1", students=[stage()])
@@ -159,7 +159,7 @@ async def own_server(place: Place, tmp_path: Path) -> AsyncIterator[Server]:
 
 
 async def test_a_server_that_has_just_started_serves_every_course(own_server: Server) -> None:
-    """What is submitted is pollable at once (3.2)."""
+    """Submitted jobs can be polled at once (3.2)."""
     poller = await own_server.poller("poller")
     for course in (COURSE, OTHER_COURSE, THIRD_COURSE):
         await own_server.client.register(course, "mp1", students=[stage()])
@@ -171,8 +171,8 @@ async def test_a_server_that_has_just_started_serves_every_course(own_server: Se
 async def test_a_restart_loses_nothing(own_server: Server) -> None:
     """Bug 2: all queued jobs were lost. Bug 3: a worker that had a job never got another one.
 
-    WebSocket workers are dead until they come back, the others live on (10). The worker reports what it ran while
-    nobody listened (5.4); then it is given the rest.
+    WebSocket workers are dead until they reconnect, polling workers stay alive (10). The worker reports the job that it
+    ran during the outage (5.4); then it gets the remaining ones.
     """
     client = own_server.client
     await client.register(COURSE, "mp1", students=[stage()])
@@ -199,8 +199,8 @@ async def test_a_restart_loses_nothing(own_server: Server) -> None:
     assert await own_server.jobs(run_id) == dict.fromkeys((first, second, third), SUCCEEDED)
 
 
-async def test_by_default_a_job_is_tried_again_when_its_worker_dies(own_server: Server) -> None:
-    """Section 7's row of a worker's death holds with one attempt, as everywhere else here; this is the default."""
+async def test_by_default_a_job_is_retried_when_its_worker_dies(own_server: Server) -> None:
+    """Section 7's row on a worker's death holds for one attempt, which all other tests have; this tests the default."""
     await own_server.client.register(COURSE, "mp1", students=[stage()])
     run_id = await own_server.client.submit(COURSE, "mp1", students=1)
     async with Socket.join(own_server, "dying") as socket:

@@ -1,6 +1,6 @@
 """Section 7 of the reference: the state machine of a run, row by row, and of its jobs.
 
-Every state is read right after the answer to the result that brings it about: that is stricter than the original.
+Each state is read right after the answer to the result that causes it, which is stricter than the original.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from harness import stage
 
 
 async def submit(server: Server, name: str, *, students: int, pre: bool = False, post: bool = False) -> str:
-    """A run; every test has its own assignment."""
+    """Submit a run; each test has its own assignment."""
     more: dict[str, Any] = {}
     if pre:
         more["pre_processing_pipeline"] = [stage()]
@@ -37,7 +37,7 @@ async def submit(server: Server, name: str, *, students: int, pre: bool = False,
     return await server.client.submit(COURSE, name, students=students)
 
 
-async def test_ready_is_never_seen(server: Server, name: str) -> None:
+async def test_the_ready_state_is_never_visible(server: Server, name: str) -> None:
     run_id = await submit(server, name, students=1, pre=True)
 
     status = await server.client.status(COURSE, run_id)
@@ -98,7 +98,9 @@ async def test_a_run_is_complete_even_if_every_student_failed(server: Server, na
 
 
 @pytest.mark.parametrize(("success", "state"), [(True, FINISHED), (False, FAILED)])
-async def test_post_processing_decides_on_the_run(server: Server, name: str, success: bool, state: str) -> None:
+async def test_post_processing_decides_the_outcome_of_the_run(
+    server: Server, name: str, success: bool, state: str
+) -> None:
     run_id = await submit(server, name, students=1, post=True)
     poller = await server.poller(name)
     await poller.grade()
@@ -127,8 +129,8 @@ async def test_nothing_leaves_the_last_state(server: Server, name: str, success:
 
 @pytest.mark.parametrize("pre", [False, True])
 @pytest.mark.parametrize("post", [False, True])
-async def test_a_run_for_nobody_goes_straight_on(server: Server, name: str, pre: bool, post: bool) -> None:
-    """Bug 10: it stayed in the students' phase for ever."""
+async def test_a_run_with_an_empty_roster_continues_at_once(server: Server, name: str, pre: bool, post: bool) -> None:
+    """Bug 10: the run stayed in the students' phase forever."""
     run_id = await submit(server, name, students=0, pre=pre, post=post)
     poller = await server.poller(name)
     for _ in range(pre + post):
@@ -142,7 +144,7 @@ async def test_a_run_for_nobody_goes_straight_on(server: Server, name: str, pre:
     )
 
 
-async def test_a_job_is_running_before_its_grader_hears_of_it(server: Server, name: str) -> None:
+async def test_a_job_is_running_before_its_grader_gets_it(server: Server, name: str) -> None:
     run_id = await submit(server, name, students=2)
     poller = await server.poller(name)
 
@@ -155,11 +157,11 @@ async def test_a_job_is_running_before_its_grader_hears_of_it(server: Server, na
         assert list((await server.jobs(run_id)).values()) == [SUCCEEDED, STARTED]
 
 
-# A worker dies: the original tries nothing again, and neither does a server with one attempt
+# A worker dies: the original never retries a job, and neither does a server with one attempt
 
 
 async def die_with_a_job(server: Server, name: str) -> None:
-    """Let a worker take a job and go, without a word."""
+    """Let a worker take a job, and disconnect it without a report."""
     async with contextlib.AsyncExitStack() as stack:
         socket = await stack.enter_async_context(Socket.join(server, name))
         await socket.hear()

@@ -36,7 +36,7 @@ STARTED, FINISHED, FAILED = (event("state", f'"{name}"') for name in ("STARTED",
 
 @dataclass
 class Stream:
-    """What has been read of one so far."""
+    """A stream, and the bytes read so far."""
 
     answer: httpx2.Response
     read: bytearray = field(default_factory=bytearray)
@@ -58,7 +58,7 @@ class Streams:
     group: asyncio.TaskGroup
 
     async def open(self, job_id: str) -> tuple[Stream, asyncio.Task[None]]:
-        """A stream whose headers have come, and the task that ends with it."""
+        """Open a stream and wait for its headers; return it, and a task that ends with it."""
         url, headers = STREAM.at(identity=job_id), bearer(query_token_of(COURSE))
         answer = await self.stack.enter_async_context(self.server.http.stream("GET", url, headers=headers))
         assert answer.status_code == 200
@@ -93,10 +93,8 @@ async def test_the_headers_of_a_stream(server: Server, streams: Streams, name: s
     assert expected.items() <= dict(stream.answer.headers).items()
 
 
-async def test_a_waiting_job_moves_up_and_starts_and_ends_and_so_does_its_stream(
-    server: Server, streams: Streams, name: str
-) -> None:
-    """Nothing is sent at first; every pull tells every job that still waits where it is."""
+async def test_a_stream_follows_its_job_to_the_end(server: Server, streams: Streams, name: str) -> None:
+    """Nothing is sent at first; each pull sends every waiting job its position."""
     poller = await server.poller(name)
     jobs = await submit(server, name, 3)
     (first, end_of_first), (second, _), (third, end_of_third) = [await streams.open(job) for job in jobs]
@@ -120,10 +118,10 @@ async def test_a_waiting_job_moves_up_and_starts_and_ends_and_so_does_its_stream
     await third.has(position(1), position(0), STARTED, FINISHED)
 
 
-async def test_a_pull_from_another_courses_queue_tells_the_position_too(
+async def test_a_pull_from_another_courses_queue_sends_the_position_too(
     server: Server, streams: Streams, name: str
 ) -> None:
-    """Also when it is the same as before."""
+    """The position is also sent when it has not changed."""
     poller = await server.poller(name)
     others = await submit(server, name, 1, OTHER_COURSE)
     (_, job_id) = await submit(server, name, 2)
@@ -142,9 +140,7 @@ async def test_a_pull_from_another_courses_queue_tells_the_position_too(
     assert expected in ([position(1), position(0), STARTED], [position(0), position(0), STARTED])
 
 
-async def test_everybody_who_watches_a_job_is_told_what_comes_from_then_on(
-    server: Server, streams: Streams, name: str
-) -> None:
+async def test_all_watchers_of_a_job_get_its_events_from_then_on(server: Server, streams: Streams, name: str) -> None:
     poller = await server.poller(name)
     (job_id,) = await submit(server, name, 1)
     early = [(await streams.open(job_id))[0] for _ in range(2)]
@@ -159,7 +155,7 @@ async def test_everybody_who_watches_a_job_is_told_what_comes_from_then_on(
     await late.has(FINISHED)
 
 
-async def test_a_start_over_websocket_is_told_and_a_death_is_a_failure(
+async def test_a_start_over_websocket_is_streamed_and_a_death_is_a_failure(
     server: Server, streams: Streams, name: str
 ) -> None:
     """Bug 5: ``STARTED`` was not streamed for WebSocket workers."""
@@ -176,10 +172,10 @@ async def test_a_start_over_websocket_is_told_and_a_death_is_a_failure(
     await stream.has(position(0), STARTED, FAILED)
 
 
-# Refusals: ordinary ones, with the headers of a stream
+# Refusals: ordinary envelopes, with the headers of a stream
 
 
-async def test_refusals_are_ordinary_ones(server: Server) -> None:
+async def test_refusals_have_ordinary_envelopes(server: Server) -> None:
     tokens = {"wrong": "invalid token", "a b": "invalid token format"}
     for token, message in tokens.items():
         answer = await server.http.get(STREAM.at(), headers=bearer(token))
@@ -191,7 +187,7 @@ async def test_refusals_are_ordinary_ones(server: Server) -> None:
 
 @pytest.mark.parametrize("job_id", [NOBODY, "malformed"])
 async def test_a_job_that_does_not_exist_has_no_stream(server: Server, job_id: str) -> None:
-    """Bug 6: it went on for ever, as that of a finished job."""
+    """Bug 6: its stream never ended, and neither did that of a finished job."""
     answer = await server.http.get(STREAM.at(identity=job_id), headers=bearer(token_of(COURSE)))
 
     assert is_refused(answer, 400, f"grading {NOT_FOUND_JOB}")
@@ -208,7 +204,7 @@ async def test_another_courses_job_has_no_stream(server: Server, name: str) -> N
 
 
 @pytest.mark.parametrize(("success", "state"), [(True, FINISHED), (False, FAILED)])
-async def test_a_finished_jobs_stream_tells_its_end_and_ends(
+async def test_a_finished_jobs_stream_sends_the_last_event_and_ends(
     server: Server, name: str, success: bool, state: bytes
 ) -> None:
     """Bug 6."""

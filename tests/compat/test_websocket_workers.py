@@ -61,7 +61,7 @@ async def test_a_bad_token_is_refused_after_the_upgrade(
         assert await socket.closing() == (1008, reason)
 
 
-async def test_plain_http_is_told_what_to_do(server: Server, name: str) -> None:
+async def test_plain_http_is_refused_with_a_hint(server: Server, name: str) -> None:
     for headers in ({}, bearer(CLUSTER_TOKEN)):
         answer = await server.http.get(f"/api/v1/worker_ws/{name}", headers=headers)
 
@@ -77,14 +77,14 @@ async def test_other_origins_are_forbidden(server: Server, name: str) -> None:
         assert await socket.hears_nothing()
 
 
-async def test_a_name_of_other_characters_is_no_path(server: Server) -> None:
+async def test_a_name_of_other_characters_is_not_found(server: Server) -> None:
     with pytest.raises(websockets.InvalidStatus) as refused:
         async with Socket.open(server, "a.b"):
             pass
     assert refused.value.response.status_code == 404
 
 
-async def test_the_server_says_nothing_before_a_worker_registers(server: Server, name: str) -> None:
+async def test_the_server_sends_nothing_before_a_worker_registers(server: Server, name: str) -> None:
     run_id = await submit(server, name, 1)
     async with Socket.open(server, name) as socket:
         assert await socket.hears_nothing()
@@ -96,7 +96,7 @@ async def test_the_server_says_nothing_before_a_worker_registers(server: Server,
 
 async def test_registering_is_acknowledged_before_the_first_job_comes(server: Server, name: str) -> None:
     await submit(server, name, 1)
-    async with Socket.join(server, name) as socket:  # hears the acknowledgement, and that it holds nothing else
+    async with Socket.join(server, name) as socket:  # receives the acknowledgement, and checks that it is complete
         assert set(await socket.hear()) == {"grading_job_id", "stages"}
 
 
@@ -195,27 +195,27 @@ async def test_an_id_is_taken_by_a_polling_worker_too(server: Server, name: str)
     assert (await server.worker(name))["alive"]
 
 
-async def test_nobody_registers_twice(server: Server, name: str) -> None:
+async def test_a_second_registration_is_refused(server: Server, name: str) -> None:
     async with Socket.join(server, name) as socket:
         assert await socket.register() == {"success": False}
         assert await socket.closing() == (1002, f"worker id '{name}' already exists")
 
 
-async def test_nobody_submits_before_registering(server: Server, name: str) -> None:
+async def test_a_result_before_registering_is_refused(server: Server, name: str) -> None:
     async with Socket.open(server, name) as socket:
         await socket.say("job_result", result(NOBODY))
         assert await socket.closing() == (1002, "submitting before registering")
 
 
 @pytest.mark.parametrize("job_id", [NOBODY, "malformed", ""])
-async def test_a_result_of_a_job_that_does_not_exist(server: Server, name: str, job_id: str) -> None:
+async def test_a_result_of_a_job_that_does_not_exist_is_refused(server: Server, name: str, job_id: str) -> None:
     async with Socket.join(server, name) as socket:
         await socket.say("job_result", result(job_id))
         assert await socket.closing() == (1002, NOT_FOUND_JOB)
 
 
 @pytest.mark.parametrize("which", ["finished", "queued"])
-async def test_a_result_of_a_job_that_does_not_run(server: Server, name: str, which: str) -> None:
+async def test_a_result_of_a_job_that_does_not_run_is_refused(server: Server, name: str, which: str) -> None:
     run_id = await submit(server, name, 3)
     poller = await server.poller(f"{name}-poller")
     await poller.grade()
@@ -228,8 +228,8 @@ async def test_a_result_of_a_job_that_does_not_run(server: Server, name: str, wh
     assert (states[finished], states[queued]) == (SUCCEEDED, QUEUED)
 
 
-async def test_a_refused_result_does_not_cost_the_job_that_the_worker_runs(server: Server, name: str) -> None:
-    """Bug 22: that job failed."""
+async def test_a_refused_result_does_not_fail_the_workers_running_job(server: Server, name: str) -> None:
+    """Bug 22: the refusal failed the running job."""
     run_id = await submit(server, name, 1)
     async with Socket.join(server, name) as socket:
         job = await socket.hear()
@@ -262,7 +262,9 @@ async def test_a_refused_result_does_not_cost_the_job_that_the_worker_runs(serve
         '{"type": 1, "args": {}}',
     ],
 )
-async def test_a_message_of_another_shape(server: Server, name: str, message: str | bytes) -> None:
+async def test_a_message_of_another_shape_closes_the_connection(
+    server: Server, name: str, message: str | bytes
+) -> None:
     async with Socket.open(server, name) as socket:
         await socket.connection.send(message)
         assert await socket.closing() == INTERNAL_ERROR
@@ -280,8 +282,8 @@ async def test_a_message_of_another_shape(server: Server, name: str, message: st
         {"unknown": 1},
     ],
 )
-async def test_a_result_of_another_shape_costs_the_worker_its_life(server: Server, name: str, wrong: Any) -> None:
-    """The run goes on, with that job as failed: there is one attempt here. Bug 9: it hung."""
+async def test_a_result_of_another_shape_ends_the_worker(server: Server, name: str, wrong: Any) -> None:
+    """The run continues with the job as failed, since there is one attempt here. Bug 9: the run hung."""
     run_id = await submit(server, name, 1)
     async with Socket.join(server, name) as socket:
         await socket.report(await socket.hear(), **wrong)
@@ -291,9 +293,9 @@ async def test_a_result_of_another_shape_costs_the_worker_its_life(server: Serve
     assert list((await server.jobs(run_id)).values()) == [JOB_FAILED]
 
 
-async def test_a_message_that_is_too_big(server: Server, name: str) -> None:
+async def test_a_message_that_is_too_big_closes_the_connection(server: Server, name: str) -> None:
     async with Socket.open(server, name) as socket:
-        with contextlib.suppress(websockets.ConnectionClosed):  # which may come while it is being sent
+        with contextlib.suppress(websockets.ConnectionClosed):  # the close may come while the message is being sent
             await socket.connection.send(b" " * (10 * 1024 * 1024 + 1))
         assert await socket.closing() == (1009, "message too big")
 
@@ -302,7 +304,7 @@ async def test_a_message_that_is_too_big(server: Server, name: str) -> None:
 
 
 async def test_a_closed_connection_is_a_dead_worker_and_a_failed_job(server: Server, name: str) -> None:
-    """There is no log of such a job (3.6), and no result of it is taken (10)."""
+    """Such a job has no log (3.6), and its result is refused (10)."""
     run_id = await submit(server, name, 1)
     async with Socket.join(server, name) as socket:
         job = await socket.hear()
@@ -316,7 +318,7 @@ async def test_a_closed_connection_is_a_dead_worker_and_a_failed_job(server: Ser
         assert await socket.closing() == (1002, NOT_STARTED)
 
 
-async def test_a_connection_that_breaks_is_closed_too(server: Server, name: str) -> None:
+async def test_a_connection_that_breaks_counts_as_closed(server: Server, name: str) -> None:
     await server.client.register(COURSE, name, students=[stage()], pre_processing_pipeline=[stage()])
     run_id = await server.client.submit(COURSE, name, students=1)
     async with Socket.join(server, name) as socket:
@@ -326,7 +328,7 @@ async def test_a_connection_that_breaks_is_closed_too(server: Server, name: str)
 
 
 async def test_whenever_a_connection_is_closed_its_worker_is_dead_at_once(server: Server, name: str) -> None:
-    """Whatever the server is about to do for it."""
+    """This holds at every moment of the registration."""
 
     async def come_and_go(number: int) -> None:
         async with Socket.open(server, f"{name}-{number}") as socket:

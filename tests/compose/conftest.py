@@ -1,4 +1,4 @@
-"""The stack, once for all tests of this directory: its images, its secrets, and a directory for its graders."""
+"""The stack, started once for all tests of this directory: its images, its secrets and its graders' directory."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ from harness import free_port
 from compose import stand_ins
 from demo.pipelines import COURSE
 
-PATIENCE = 240  # seconds between two steps of a build: packages are fetched
+PATIENCE = 240  # timeout in seconds between two steps of a build, which downloads packages
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +43,7 @@ def broker_and_store(builder: docker.APIClient, base_image: str) -> Iterator[Non
 
 @pytest.fixture(scope="session")
 def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Made as an operator makes them; but the store that stands in is no member of a replica set of that name."""
+    """Make the secrets as an operator does, but without a replica set: the stand-in store has none of that name."""
     made = tmp_path_factory.mktemp("secrets")
     subprocess.run([FILES / "make-secrets", made], check=True, capture_output=True)
     dsn, courses = made / "mongodb_dsn", made / "courses.json"
@@ -58,7 +58,7 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def environment(
     broadway_image: str, docker_host: str, secrets: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, str]]:
-    """What would be in .env."""
+    """The variables that an operator would set in .env."""
     with work_directory(tmp_path_factory.mktemp("graders") / "work") as work:
         yield {
             "DOCKER_HOST": docker_host,

@@ -1,4 +1,4 @@
-"""A root file system of this machine's own Debian packages, for images where there is no registry to pull one from."""
+"""A root file system from this machine's Debian packages, for images without a registry to pull a base from."""
 
 import os
 import re
@@ -21,9 +21,10 @@ def write(
     links: Mapping[str, str],
     trees: Mapping[Path, str],
 ) -> None:
-    """Write a tar archive of packages with all that they depend on.
+    """Write a tar archive of packages with all their dependencies.
 
-    And of what is from no package: files by their names, links, and directories with the names they get.
+    Content from outside packages: ``texts`` has files and their texts, ``links`` has links and their targets, ``trees``
+    has directories and their names in the archive.
     """
     files = {Path(line) for line in _query("-L", *sorted(_closure(packages))) if line.startswith("/")}
     with tarfile.open(fileobj=target, mode="w") as archive:
@@ -46,7 +47,7 @@ def write(
 
 
 def _closure(packages: Iterable[str]) -> set[str]:
-    """The packages that must be there for some to work; of alternatives those that this machine has."""
+    """Return the packages with all their dependencies; of alternatives, those that this machine has."""
     wants, provides = _installed()
     found: set[str] = set()
     new = set(packages)
@@ -57,7 +58,7 @@ def _closure(packages: Iterable[str]) -> set[str]:
 
 
 def _installed() -> tuple[dict[str, list[str]], dict[str, str]]:
-    """What each installed package depends on, and which package is or provides what."""
+    """Return the dependencies of each installed package, and the package that is or provides each name."""
     wants, provides = {}, {}
     for line in _query("-W", "-f", "${Package}\t${Depends}, ${Pre-Depends}\t${Provides}\t${db:Status-Status}\n"):
         package, depends, virtual, status = line.split("\t")
@@ -68,7 +69,7 @@ def _installed() -> tuple[dict[str, list[str]], dict[str, str]]:
 
 
 def _names(relations: str) -> list[str]:
-    """Package names in a field such as ``libc6 (>= 2.36), mawk | awk:any``."""
+    """Return the package names in a field such as ``libc6 (>= 2.36), mawk | awk:any``."""
     return re.findall(r"(?:^|[,|])\s*([a-z0-9][a-z0-9.+-]+)", relations)
 
 
@@ -77,13 +78,13 @@ def _query(*arguments: str) -> list[str]:
 
 
 def _compiled(files: set[Path]) -> Iterator[Path]:
-    """What installing has made of modules."""
+    """Yield the bytecode files that the installation has compiled."""
     for directory in {path.parent for path in files if path.suffix == ".py"}:
         yield from directory.glob("__pycache__/*.pyc")
 
 
 def _alternatives(files: set[Path]) -> Iterator[Path]:
-    """Links such as awk's, which belong to no package."""
+    """Yield links of alternatives such as awk, which belong to no package."""
     for link in Path("/etc/alternatives").iterdir():
         command = Path("/usr/bin", link.name)
         if command.is_symlink() and _in_place(link.resolve()) in files:
@@ -91,7 +92,7 @@ def _alternatives(files: set[Path]) -> Iterator[Path]:
 
 
 def _in_place(path: Path) -> Path:
-    """The same file, by a name without links to directories: /bin is one to /usr/bin."""
+    """Return the path of a file with links to directories resolved: /bin is a link to /usr/bin."""
     return path.parent.resolve() / path.name
 
 

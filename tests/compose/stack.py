@@ -1,4 +1,4 @@
-"""The stack of compose.yaml, on the tests' engine: started, looked at and restarted as an operator would."""
+"""The stack of compose.yaml, on the tests' engine: started, inspected and restarted as an operator does."""
 
 import contextlib
 import os
@@ -14,12 +14,12 @@ from docker.errors import APIError
 ROOT = Path(__file__).parents[2]
 FILES = ROOT / "compose"
 COURSE_TOKEN = "staff-of-the-demo"
-STARTED = 300  # seconds; docker-compose itself waits for the health of what others depend on
+STARTED = 300  # timeout in seconds; docker-compose itself waits until dependencies are healthy
 
 
 @dataclass(frozen=True)
 class Stack:
-    """A project of docker-compose; ``environment`` is all that differs from one deployment to another."""
+    """A project of docker-compose; deployments differ in ``environment`` only."""
 
     client: docker.APIClient
     environment: Mapping[str, str]
@@ -43,18 +43,18 @@ class Stack:
 
     @property
     def label(self) -> dict[str, str]:
-        """A filter for what is of the project."""
+        """Return a filter for the project's objects on the engine."""
         return {"label": f"com.docker.compose.project={self.environment['COMPOSE_PROJECT_NAME']}"}
 
     def containers(self) -> dict[str, dict[str, Any]]:
-        """All of the project, as the engine describes them, by name; those that others depend on first."""
+        """Return the project's containers by name, as the engine describes them; dependencies come first."""
         details = [
             self.client.inspect_container(each["Id"]) for each in self.client.containers(all=True, filters=self.label)
         ]
         return {each["Name"][1:]: each for each in sorted(details, key=lambda each: str(each["Created"]))}
 
     def is_well(self, name: str) -> bool:
-        """Ask a container at once what its health check asks from time to time; one without has done its job."""
+        """Run a container's health check now; a container without one must have exited with 0."""
         container = self.client.inspect_container(name)
         if "Healthcheck" not in container["Config"]:
             return container["State"]["Status"] == "exited" and container["State"]["ExitCode"] == 0
@@ -64,22 +64,22 @@ class Stack:
         return False
 
     def execute(self, name: str, *command: str) -> tuple[int, str]:
-        """Run a command in a container; its exit code, and what it prints."""
+        """Run a command in a container; return its exit code and output."""
         process = self.client.exec_create(name, command)["Id"]
-        printed: bytes = self.client.exec_start(process)
-        return int(self.client.exec_inspect(process)["ExitCode"]), printed.decode(errors="replace")
+        output: bytes = self.client.exec_start(process)
+        return int(self.client.exec_inspect(process)["ExitCode"]), output.decode(errors="replace")
 
     def logs(self) -> str:
-        """The ends of all logs."""
+        """Return the last lines of all logs."""
         return "".join(
             f"\n--- {name}\n{self.client.logs(each['Id'], tail=15).decode(errors='replace')}"
             for name, each in self.containers().items()
         )
 
     def left(self) -> list[str]:
-        """What there is of the project on the engine, and of its graders' jobs on this host.
+        """Return the project's objects on the engine, and the leftovers of its graders' jobs on this host.
 
-        What graders make once for their directory stays in it: two directories, and what stages see as /etc/hosts.
+        Graders keep a few things in their work directory: two directories, and the file that stages see as /etc/hosts.
         """
         work = Path(self.environment["BROADWAY_WORK_DIR"])
         return [
@@ -95,7 +95,7 @@ class Stack:
 
 @contextlib.contextmanager
 def work_directory(path: Path) -> Iterator[Path]:
-    """A directory whose mounts others see: on a host with systemd every one is like that."""
+    """Make a directory with shared mounts, as all directories are on a host with systemd."""
     path.mkdir()
     subprocess.run(["mount", "--bind", str(path), str(path)], check=True)
     try:
@@ -107,9 +107,9 @@ def work_directory(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def running(client: docker.APIClient, environment: Mapping[str, str]) -> Iterator[Stack]:
-    """The stack with its graders, for as long as the context lasts; nothing of it is there afterwards."""
+    """Run the stack with its graders, and remove all of it when the context ends."""
     stack = Stack(client, environment)
-    stack.down()  # what a session that was killed has left
+    stack.down()  # leftovers of a killed session
     try:
         stack.compose("up", "--detach")
         yield stack

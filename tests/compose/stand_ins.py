@@ -1,4 +1,4 @@
-"""Images under the names of those that compose.yaml asks for, made here: there is no registry."""
+"""Stand-ins for the images of compose.yaml, built here because there is no registry."""
 
 import contextlib
 import hashlib
@@ -18,13 +18,13 @@ from compose import debian
 
 HERE = Path(__file__).parent / "stand-ins"
 ROOT = Path(__file__).parents[2]
-KEPT = "broadway-stand-in"  # repository in which they stay from one session to the next
+KEPT = "broadway-stand-in"  # repository in which the images stay between sessions
 
 PYTHON = "python:3.13.9-slim-bookworm"
 RABBITMQ = "rabbitmq:4.2.9-management"
 MONGO = "mongo:8.0.17"
 
-LABEL = "io.broadway.stand-in"  # of the base, and so of all that is made from it
+LABEL = "io.broadway.stand-in"  # on the base, and so on all images built from it
 
 PACKAGES = (
     *("base-files", "bash", "coreutils", "dash", "findutils", "grep", "libc-bin", "mount", "passwd", "python3", "sed"),
@@ -37,7 +37,7 @@ PIP_CONFIGURATION = (Path("/etc/pip.conf"), Path("~/.config/pip/pip.conf").expan
 
 @contextlib.contextmanager
 def base(client: docker.APIClient) -> Iterator[str]:
-    """The image from which all others are made, under the name of Python's for as long as the context lasts."""
+    """Build the base of all other images; within the context it has the name of Python's image."""
     name = f"{KEPT}:base-{_fingerprint()}"
     if not _has(client, name):
         _import(client, name)
@@ -46,13 +46,13 @@ def base(client: docker.APIClient) -> Iterator[str]:
 
 
 def broadway(client: docker.APIClient) -> str:
-    """Broadway's own image, of its Dockerfile."""
+    """Build Broadway's own image from its Dockerfile."""
     return _build(client, ROOT, "compose/Dockerfile", "broadway")
 
 
 @contextlib.contextmanager
 def broker_and_store(client: docker.APIClient, base: str) -> Iterator[None]:
-    """What compose.yaml pulls, for as long as the context lasts."""
+    """Provide the images that compose.yaml pulls, within the context."""
     mongo = _build(client, HERE / "mongo", "Dockerfile", "mongo", BASE=base, SECANTUSDB=version("secantusdb"))
     rabbitmq = _build(client, HERE / "rabbitmq", "Dockerfile", "rabbitmq", BASE=base)
     with _named(client, mongo, MONGO), _named(client, rabbitmq, RABBITMQ):
@@ -61,7 +61,7 @@ def broker_and_store(client: docker.APIClient, base: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _named(client: docker.APIClient, image: str, name: str) -> Iterator[None]:
-    """Give an image a name, which is free again afterwards; if the engine has the real one, let it be."""
+    """Tag an image within the context, unless the engine has the real image of that name."""
     if _has(client, name) and LABEL not in (client.inspect_image(name)["Config"]["Labels"] or {}):
         yield
         return
@@ -79,29 +79,29 @@ def _has(client: docker.APIClient, name: str) -> bool:
 
 
 def _build(client: docker.APIClient, context: Path, dockerfile: str, name: str, **arguments: str) -> str:
-    """Build with the engine's own builder; its cache makes that quick from the second time on."""
+    """Build an image with the engine's builder, whose cache makes all later builds quick."""
     tag = f"{KEPT}:{name}"
     steps = client.build(
         path=str(context), dockerfile=dockerfile, tag=tag, buildargs=arguments, rm=True, forcerm=True, decode=True
     )
-    said = list(steps)
-    assert "error" not in said[-1], "".join(step.get("stream", "") for step in said)[-4000:] + str(said[-1])
+    output = list(steps)
+    assert "error" not in output[-1], "".join(step.get("stream", "") for step in output)[-4000:] + str(output[-1])
     return tag
 
 
 def _fingerprint() -> str:
-    """Of all that goes into the base."""
+    """Return a hash of all inputs of the base."""
     versions = subprocess.run(["dpkg-query", "-W"], capture_output=True, check=True).stdout
     made = [Path(__file__).read_bytes(), Path(debian.__file__).read_bytes(), versions, json.dumps(_texts()).encode()]
     return hashlib.sha256(b"\0".join(made)).hexdigest()[:12]
 
 
 def _texts() -> dict[str, str]:
-    """Users, and what pip is told on this machine of where packages are."""
+    """Return the files with users and groups, and this machine's certificates and pip configuration."""
     passwd = "".join(f"{name}:x:{number}:{number}::/:/bin/sh\n" for name, number in USERS.items())
     group = "".join(f"{name}:x:{number}:\n" for name, number in USERS.items())
-    told = [path for path in (CERTIFICATES, *PIP_CONFIGURATION) if path.is_file()]
-    return {"etc/passwd": passwd, "etc/group": group} | {str(path)[1:]: path.read_text() for path in told}
+    copied = [path for path in (CERTIFICATES, *PIP_CONFIGURATION) if path.is_file()]
+    return {"etc/passwd": passwd, "etc/group": group} | {str(path)[1:]: path.read_text() for path in copied}
 
 
 def _import(client: docker.APIClient, name: str) -> None:

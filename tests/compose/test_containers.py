@@ -1,4 +1,4 @@
-"""`make test CONTAINERS=1`, with images that stand in for those that it pulls, under names of their own."""
+"""`make test CONTAINERS=1` with stand-ins, under names of their own, for the images that it pulls."""
 
 import os
 
@@ -21,7 +21,7 @@ TESTS = (
 
 
 @pytest.mark.timeout(600)
-async def test_the_stores_the_brokers_and_the_journeys_tests_pass(broker_and_store: None, docker_host: str) -> None:
+async def test_the_tests_of_store_broker_and_journey_pass(broker_and_store: None, docker_host: str) -> None:
     assert broker_and_store is None
     images = {
         "BROADWAY_TEST_RABBITMQ_IMAGE": f"{stand_ins.KEPT}:rabbitmq",

@@ -1,4 +1,4 @@
-"""The files of the stack, read and not run: they are valid, and what they promise is in them."""
+"""Static checks of the stack's files: they are valid, pinned, limited and confined."""
 
 import os
 import re
@@ -36,7 +36,7 @@ def configured(file: str, **without: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def services() -> dict[str, dict[str, Any]]:
-    """Those of compose.yaml, with all that they extend and take over."""
+    """The services of compose.yaml, as docker-compose resolves them."""
     done = configured("compose.yaml")
     assert done.returncode == 0, done.stderr
     found: dict[str, dict[str, Any]] = YAML(typ="safe", pure=True).load(done.stdout)["services"]
@@ -44,14 +44,14 @@ def services() -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("file", ["compose.yaml", "graders.yaml"])
-def test_a_file_is_as_the_compose_specification_has_it(file: str) -> None:
+def test_a_file_is_valid_under_the_compose_specification(file: str) -> None:
     check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(FILES / file)]
     done = subprocess.run(check, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("variable", ["BROADWAY_GRADER_ID", "BROADWAY_API_HOST"])
-def test_a_grader_without_a_name_or_an_api_is_refused_with_what_is_missing(variable: str) -> None:
+def test_a_grader_without_a_name_or_an_api_is_refused_with_the_missing_variable(variable: str) -> None:
     assert configured("graders.yaml").returncode == 0
     done = configured("graders.yaml", **{variable: ""})
     assert done.returncode != 0
@@ -81,7 +81,7 @@ def test_the_image_has_the_pinned_versions_and_not_the_embedded_store() -> None:
     assert not [pin for pin in image if pin.startswith("secantusdb")]
 
 
-def test_every_service_that_stays_has_a_health_check_and_starts_again(services: dict[str, dict[str, Any]]) -> None:
+def test_every_permanent_service_has_a_health_check_and_restarts(services: dict[str, dict[str, Any]]) -> None:
     for name, service in services.items():
         if name not in ONE_SHOTS:
             assert service["healthcheck"]["test"][0] == "CMD", name
@@ -104,13 +104,13 @@ def test_only_graders_are_root_or_reach_the_engine(services: dict[str, dict[str,
         assert "privileged" not in service
 
 
-def test_graders_are_not_where_the_store_is(services: dict[str, dict[str, Any]]) -> None:
+def test_graders_cannot_reach_the_store(services: dict[str, dict[str, Any]]) -> None:
     for name, service in services.items():
         if name.startswith(("grader-", "rabbitmq")):
             assert set(service["networks"]) == {"broker"}, name
 
 
-def test_secrets_come_in_files(services: dict[str, dict[str, Any]]) -> None:
+def test_secrets_are_passed_in_files(services: dict[str, dict[str, Any]]) -> None:
     secret = {leaf.variable for program in PROGRAMS.values() for leaf in leaves(program) if leaf.is_secret}
     without_a_login = {"BROADWAY_GRADER_AMQP_URL"}
     for name, service in services.items():
@@ -122,7 +122,7 @@ def test_secrets_come_in_files(services: dict[str, dict[str, Any]]) -> None:
                 assert Path(file).name in mounted, (name, variable)
 
 
-def test_made_secrets_are_random_readable_in_containers_alone_and_stay(tmp_path: Path) -> None:
+def test_generated_secrets_are_random_readable_in_containers_only_and_permanent(tmp_path: Path) -> None:
     made, others = tmp_path / "made", tmp_path / "others"
     for directory in (made, others, made):
         subprocess.run([FILES / "make-secrets", directory], check=True, capture_output=True)
@@ -137,7 +137,7 @@ def test_made_secrets_are_random_readable_in_containers_alone_and_stay(tmp_path:
     assert (made / "amqp_url").read_text() == before
 
 
-def test_every_secret_of_the_stack_is_made(tmp_path: Path) -> None:
+def test_every_secret_of_the_stack_is_generated(tmp_path: Path) -> None:
     subprocess.run([FILES / "make-secrets", tmp_path], check=True, capture_output=True)
     named = re.findall(r"file: \"\$\{BROADWAY_SECRETS:-\./secrets\}/([\w.]+)\"", (FILES / "compose.yaml").read_text())
     assert len(named) == 9

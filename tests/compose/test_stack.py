@@ -1,6 +1,6 @@
-"""The stack comes up from its file, grades a class whatever is restarted meanwhile, and goes down without a trace.
+"""The stack starts from its file, grades a class while its containers restart, and stops without a trace.
 
-Each test goes on from where the one before it has left the stack.
+Each test continues with the stack as the previous one left it.
 """
 
 import asyncio
@@ -31,15 +31,15 @@ LABELS = ("title", "description", "licenses", "version", "revision", "created", 
 
 @dataclass
 class Class:
-    """The demo's class: all of it is submitted first, and a few students again whenever that has been graded."""
+    """The demo's class: all students submit first, and a few submit again after each graded run."""
 
     broadway: Broadway
-    runs: dict[str, list[str]] = field(default_factory=dict)  # the students of each
+    runs: dict[str, list[str]] = field(default_factory=dict)  # each run's students
 
     def is_graded(self) -> bool:
         try:
             return self.broadway.status(list(self.runs)[-1])["state"] in OVER
-        except BroadwayError:  # what it asks is being restarted
+        except BroadwayError:  # the API is being restarted
             return False
 
     def submit(self) -> None:
@@ -47,7 +47,7 @@ class Class:
         self.runs[self.broadway.submit(pipelines.run(students))] = students
 
     def wrong(self, run: str) -> list[Any]:
-        """The students whose outcome is other than it should be."""
+        """Return the rows of students with an unexpected outcome."""
         rows, expected = self.broadway.students(run), submissions.expected()
         assert [row["student"] for row in rows] == self.runs[run]
         return [row for row in rows if row["outcome"] != expected[row["student"]].outcome]
@@ -64,9 +64,7 @@ def enrolled(stack: Stack, docker_host: str, directory: Path) -> Iterator[Class]
 
 
 @pytest.mark.timeout(290)
-async def test_the_image_is_small_says_what_it_is_and_has_a_user_without_rights(
-    broadway_image: str, api: docker.APIClient
-) -> None:
+async def test_the_image_is_small_labeled_and_unprivileged(broadway_image: str, api: docker.APIClient) -> None:
     found, base = api.inspect_image(broadway_image), api.inspect_image(PYTHON)
     assert found["Config"]["User"] == "10001:10001"
     assert found["Config"]["Entrypoint"] == ["python", "-m"]
@@ -75,7 +73,7 @@ async def test_the_image_is_small_says_what_it_is_and_has_a_user_without_rights(
 
 
 @pytest.mark.timeout(290)
-async def test_the_stack_comes_up_confined_and_tells_no_secret(stack: Stack, secrets: Path) -> None:
+async def test_the_stack_starts_confined_and_reveals_no_secret(stack: Stack, secrets: Path) -> None:
     containers = stack.containers()
     assert len(containers) == 10, list(containers)
     values = [path.read_text().strip() for path in secrets.iterdir()]
@@ -91,8 +89,8 @@ async def test_the_stack_comes_up_confined_and_tells_no_secret(stack: Stack, sec
         assert bool(options["CapAdd"]) is is_grader, name
         assert each["Config"]["User"], name
         assert (each["Config"]["User"] == "0:0") is is_grader, name
-        told = str((each["Config"], each["Args"]))
-        assert not [value for value in values if value in told], name
+        visible = str((each["Config"], each["Args"]))
+        assert not [value for value in values if value in visible], name
 
 
 @pytest.mark.timeout(290)
@@ -105,16 +103,16 @@ async def test_commands_see_both_graders(stack: Stack) -> None:
 
 
 @pytest.mark.timeout(290)
-async def test_every_role_tells_its_metrics(stack: Stack) -> None:
+async def test_every_role_serves_its_metrics(stack: Stack) -> None:
     read = "from urllib.request import urlopen; print(urlopen('http://127.0.0.1:9470/metrics').read().decode())"
-    told = {
+    answers = {
         name: await asyncio.to_thread(stack.execute, name, "python", "-c", read)
         for name in stack.containers()
         if any(f"_{role}_" in name for role in ROLES)
     }
-    assert len(told) == 6, list(told)
+    assert len(answers) == 6, list(answers)
     assert {
-        name: metrics[:400] for name, (code, metrics) in told.items() if code or "broadway_build" not in metrics
+        name: metrics[:400] for name, (code, metrics) in answers.items() if code or "broadway_build" not in metrics
     } == {}
 
 
@@ -139,7 +137,7 @@ async def test_a_class_is_graded_while_every_container_is_restarted(
 
 
 @pytest.mark.timeout(290)
-async def test_the_stack_goes_down_and_leaves_nothing(stack: Stack) -> None:
+async def test_the_stack_stops_and_leaves_nothing(stack: Stack) -> None:
     assert stack.left()
     stack.down()
     assert stack.left() == []

@@ -1,4 +1,4 @@
-"""The unit that starts graders under systemd: systemd understands it, and so does the grader."""
+"""The systemd unit of graders is valid, for systemd and for the grader."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ OCI = UNIT.with_name(f"{UNIT.name}.d") / "oci.conf"
 CONTAINERS = Path(__file__).parents[1] / "grader" / "test_oci.py"
 PYTHON = "/opt/broadway/bin/python"
 
-# Each of these gives a service mounts of its own, which the engine would not see.
+# Each of these gives a service a private mount namespace, whose mounts the engine would not see.
 HIDES_MOUNTS = (
     *("ProtectSystem", "ProtectHome", "PrivateTmp", "PrivateDevices", "PrivateMounts", "ProtectKernelTunables"),
     *("ProtectControlGroups", "ProtectKernelModules", "ProtectKernelLogs", "ReadOnlyPaths", "InaccessiblePaths"),
@@ -37,7 +37,7 @@ def options(unit: Path = UNIT) -> list[tuple[str, str]]:
     return [(name, value) for name, _, value in lines]
 
 
-def test_its_rights_and_the_drop_ins_suffice_for_containers_without_an_engine(tmp_path: Path) -> None:
+def test_the_capabilities_suffice_for_containers_without_an_engine(tmp_path: Path) -> None:
     rights = [value for unit in (UNIT, OCI) for name, value in options(unit) if name == "CapabilityBoundingSet"]
     bounds = ",".join(["-all", *(f"+{right.removeprefix('CAP_').lower()}" for right in " ".join(rights).split())])
     own = (
@@ -69,7 +69,7 @@ def test_its_rights_and_the_drop_ins_suffice_for_containers_without_an_engine(tm
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze, of the package systemd")
-def test_systemd_understands_it(tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     unit = tmp_path / UNIT.name
     unit.write_text(UNIT.read_text().replace(PYTHON, sys.executable))
     found = subprocess.run(
@@ -82,7 +82,7 @@ def test_systemd_understands_it(tmp_path: Path) -> None:
     assert (found.returncode, [line for line in found.stderr.splitlines() if "broadway-grader" in line]) == (0, [])
 
 
-def test_its_environment_is_a_graders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_environment_is_valid_for_a_grader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in [name for name in os.environ if name.startswith("BROADWAY_")]:
         monkeypatch.delenv(name)
     (tmp_path / "token").write_text("cluster-token\n")
@@ -100,7 +100,7 @@ def test_its_environment_is_a_graders(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert ("LoadCredential", "token:/etc/broadway/grader.token") in options()
 
 
-def test_a_stop_leaves_time_to_drain_and_a_wrong_setting_is_not_tried_again() -> None:
+def test_a_stop_leaves_time_to_drain_and_a_wrong_setting_is_not_retried() -> None:
     unit = dict(options())
 
     assert unit["KillSignal"] == "SIGTERM"
@@ -108,5 +108,5 @@ def test_a_stop_leaves_time_to_drain_and_a_wrong_setting_is_not_tried_again() ->
     assert str(EX_CONFIG) in unit["RestartPreventExitStatus"].split()
 
 
-def test_the_engine_sees_what_it_mounts() -> None:
+def test_the_engine_sees_the_graders_mounts() -> None:
     assert not {name for name, _ in options()} & set(HIDES_MOUNTS)
