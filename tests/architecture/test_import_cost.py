@@ -1,4 +1,4 @@
-"""Pure modules stay cheap to import: none loads much, or a library that only adapters need."""
+"""Pure modules stay cheap to import: they load few modules, and no library that only adapters need."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 import broadway.domain
 
-MOST = 350  # modules that importing a pure one may load
+MOST = 350  # modules that the import of a pure module may load
 HEAVY = {"aio_pika", "pymongo", "docker", "starlette", "uvicorn", "httpx2", "prometheus_client", "typer"}
 PURE = [
     *(f"broadway.domain.{module.name}" for module in iter_modules(broadway.domain.__path__)),

@@ -1,4 +1,4 @@
-"""Ports: every protocol has one name, and every method of one says what it promises."""
+"""Ports: every protocol has its own name, and the docstring of every method states its promise."""
 
 import ast
 from collections import Counter
@@ -28,7 +28,7 @@ def test_no_two_protocols_have_the_same_name() -> None:
     assert [name for name, times in names.items() if times > 1] == []
 
 
-def test_every_protocol_and_every_method_of_one_has_a_docstring() -> None:
+def test_every_protocol_and_each_of_its_methods_has_a_docstring() -> None:
     silent = []
     for place, protocol in protocols():
         methods = [node for node in protocol.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]

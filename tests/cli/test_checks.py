@@ -1,4 +1,4 @@
-"""What the doctor makes of numbers."""
+"""The doctor's findings from measured numbers."""
 
 from datetime import timedelta
 
@@ -11,7 +11,7 @@ from broadway.cli.checks import clock
     ("seconds", "level", "said"),
     [(-1, "ok", "within 2 s"), (4, "warning", "4.0 s ahead of"), (-11, "problem", "11.0 s behind")],
 )
-def test_clocks_that_differ_are_told_by_how_much(seconds: float, level: str, said: str) -> None:
+def test_a_finding_on_a_clock_has_its_difference(seconds: float, level: str, said: str) -> None:
     finding = clock("store", timedelta(seconds=seconds))
     assert finding.level == level
     assert said in finding.text

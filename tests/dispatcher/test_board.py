@@ -1,4 +1,4 @@
-"""What the dispatcher knows: caps, targets, and books that balance."""
+"""The dispatcher's board: caps, targets, and counts that balance."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,7 +14,7 @@ from broadway.domain.job import Attempt, Job, JobClass, JobState, Phase
 from broadway.messages.events import GraderHeartbeat, RunningJob
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
-ENOUGH = 1000  # slots, so that targets do not matter
+ENOUGH = 1000  # slots: so many that targets do not matter
 HOUR = 3600.0
 
 
@@ -79,7 +79,7 @@ def start_all(target: Board, helds: list[Held]) -> None:
 
 
 def pick_and_start(target: Board) -> list[Held]:
-    """Pick until nothing is left to pick, with graders that take everything at once."""
+    """Pick all jobs that can be picked, with graders that start each at once."""
     taken: list[Held] = []
     while picked := drain(target):
         start_all(target, picked)
@@ -88,9 +88,9 @@ def pick_and_start(target: Board) -> list[Held]:
 
 
 def books(target: Board) -> tuple[int, int, int, int]:
-    """The sums of what is in flight, of bulk jobs in flight, of what is ready, and of what is offered."""
+    """Return the numbers of jobs in flight, bulk jobs in flight, ready jobs and offered jobs."""
     return (
-        target._in_flight.total(),  # noqa: SLF001 - the books are the point
+        target._in_flight.total(),  # noqa: SLF001 - the test checks these counts
         target._bulk_in_flight.total(),  # noqa: SLF001
         target._ready.total(),  # noqa: SLF001
         sum(len(share) for share in target._shares.values()),  # noqa: SLF001
@@ -114,7 +114,7 @@ def test_free_slots_get_a_job_each_and_a_share_of_them_is_kept_ready(slots: int,
 
 
 @pytest.mark.parametrize(("seconds", "ready"), [(60, 2), (0.4, 2), (0.2, 4), (0.1, 8), (0.001, 8)])
-def test_jobs_of_which_graders_take_more_in_a_moment_are_kept_ready_as_well(seconds: float, ready: int) -> None:
+def test_more_jobs_are_kept_ready_if_jobs_are_short(seconds: float, ready: int) -> None:
     target = board(8, interactive_share=0)
     keep(target, 30)
     first = drain(target)
@@ -126,10 +126,10 @@ def test_jobs_of_which_graders_take_more_in_a_moment_are_kept_ready_as_well(seco
     assert len(drain(target)) == 8 + ready
 
 
-def test_slots_of_graders_that_seem_to_work_leave_a_few_jobs_ready() -> None:
+def test_a_few_jobs_are_ready_even_if_all_slots_seem_busy() -> None:
     target = board(8, interactive_share=0)
     keep(target, 20)
-    start_all(target, drain(target))  # eight of the ten by a grader that has died since
+    start_all(target, drain(target))  # eight of the ten run on a grader that has died since
 
     assert len(drain(target)) == 2
 
@@ -169,7 +169,7 @@ def test_bulk_jobs_leave_slots_to_interactive_ones() -> None:
     assert [held.job_class for held in pick_and_start(target)] == [JobClass.INTERACTIVE] * 3
 
 
-def test_few_slots_reserve_none() -> None:
+def test_few_slots_reserve_no_slot() -> None:
     target = board(4, interactive_share=0.125)
     keep(target, 40)
 
@@ -185,7 +185,7 @@ def test_courses_take_turns_by_weight() -> None:
     assert sum(held.course == "heavy" for held in first) == 15
 
 
-def test_what_jobs_take_counts_in_turns() -> None:
+def test_the_duration_of_jobs_counts_in_turns() -> None:
     target = board(ENOUGH)
     for name, seconds in (("slow", 30.0), ("quick", 10.0)):
         (held,) = keep(target, 1, name)
@@ -205,7 +205,7 @@ def test_only_the_pools_own_slots_count() -> None:
     assert (target.slots("default"), target.slots("gpu"), target.slots("none"), target.slots()) == (8, 100, 0, 108)
 
 
-def test_heartbeats_replace_each_other_in_the_order_in_which_they_were_sent() -> None:
+def test_heartbeats_replace_each_other_in_the_order_of_sending() -> None:
     target = board(0)
     target.hear(beat(4, seconds=10), now=T0)
     target.hear(beat(9, seconds=5), now=at(30))
@@ -228,7 +228,7 @@ def test_silent_graders_are_forgotten() -> None:
 
 
 @pytest.mark.parametrize("off", [-HOUR, HOUR])
-def test_whether_a_grader_is_silent_is_told_by_our_clock(off: float) -> None:
+def test_our_clock_decides_whether_a_grader_is_silent(off: float) -> None:
     target = board(0)
     target.hear(beat(4, name="silent", seconds=off), now=T0)
     target.hear(beat(8, name="live", seconds=off), now=at(20))
@@ -238,11 +238,11 @@ def test_whether_a_grader_is_silent_is_told_by_our_clock(off: float) -> None:
 
 
 def running(name: str, execution: str, *, generation: int = 1) -> GraderHeartbeat:
-    told = RunningJob(job_id=name, generation=generation, execution_id=execution)
-    return beat(4).model_copy(update={"running": [told]})
+    entry = RunningJob(job_id=name, generation=generation, execution_id=execution)
+    return beat(4).model_copy(update={"running": [entry]})
 
 
-def test_a_job_that_a_heartbeat_names_has_started_and_is_heard_of() -> None:
+def test_a_heartbeat_shows_that_its_jobs_have_started_and_are_alive() -> None:
     target = board(ENOUGH)
     target.keep(job("j1"))
     assert target.pick("default")
@@ -262,7 +262,7 @@ def test_a_job_that_a_heartbeat_names_has_started_and_is_heard_of() -> None:
     assert books(target) == (1, 1, 0, 0)
 
 
-def test_what_an_ended_execution_goes_on_to_say_counts_for_nothing() -> None:
+def test_heartbeats_of_an_ended_execution_are_ignored() -> None:
     target = board(ENOUGH)
     ended = (Attempt("e1", "g1", T0, ended_at=at(1)),)
     again = replace(job("j1", state=JobState.DISPATCHED), attempts=ended)
@@ -281,7 +281,7 @@ def test_a_heartbeat_about_a_job_that_waits_leaves_it_waiting() -> None:
     assert books(target) == (0, 0, 0, 1)
 
 
-def test_the_life_of_a_held_job() -> None:
+def test_a_held_job_is_counted_in_each_state_until_it_is_dropped() -> None:
     target = board(ENOUGH)
     held = target.keep(job("j1"))
     assert books(target) == (0, 0, 0, 1)
@@ -302,12 +302,12 @@ def test_the_life_of_a_held_job() -> None:
     assert target.pools == []
 
 
-def test_news_of_an_earlier_generation_change_nothing() -> None:
+def test_reports_of_an_earlier_generation_change_nothing() -> None:
     target = board(ENOUGH)
     held = target.keep(replace(job("j1"), generation=2))
     target.start("j1", 1, "e1", now=T0)
-    for tell in (target.set_back, target.offer_again, target.release):
-        tell("j1", 1)
+    for report in (target.set_back, target.offer_again, target.release):
+        report("j1", 1)
     target.settle("j1", 1, course="cs1", seconds=1)
 
     assert books(target) == (0, 0, 0, 1)
@@ -316,7 +316,7 @@ def test_news_of_an_earlier_generation_change_nothing() -> None:
     assert held.settled.is_set(), "a cancellation settles a job in the next generation"
 
 
-def test_a_job_that_starts_all_over_lets_its_first_message_go() -> None:
+def test_a_job_of_a_new_generation_releases_its_older_message() -> None:
     target = board(ENOUGH)
     older = target.keep(job("j1", state=JobState.RUNNING))
     newer = target.keep(replace(job("j1"), generation=2, revision=5))
@@ -327,7 +327,7 @@ def test_a_job_that_starts_all_over_lets_its_first_message_go() -> None:
     assert books(target) == (0, 0, 0, 1)
 
 
-def test_an_older_reading_changes_nothing() -> None:
+def test_an_older_revision_changes_nothing() -> None:
     target = board(ENOUGH)
     read = job("j1")
     target.keep(read)
@@ -338,7 +338,7 @@ def test_an_older_reading_changes_nothing() -> None:
     assert books(target) == (1, 1, 1, 0)
 
 
-def test_a_job_that_comes_back_waits_and_then_goes_before_the_others() -> None:
+def test_a_job_that_is_set_back_waits_and_then_goes_first() -> None:
     target = board(ENOUGH)
     keep(target, 3)
     first = target.pick("default")
@@ -360,7 +360,7 @@ def test_a_job_that_comes_back_waits_and_then_goes_before_the_others() -> None:
         (JobState.FINISHED, (0, 0, 0, 0)),
     ],
 )
-def test_a_job_is_taken_on_wherever_it_stands(state: JobState, expected: tuple[int, int, int, int]) -> None:
+def test_a_job_can_be_held_in_every_state(state: JobState, expected: tuple[int, int, int, int]) -> None:
     target = board(ENOUGH)
     held = target.keep(job("j1", state=state))
 
@@ -368,7 +368,7 @@ def test_a_job_is_taken_on_wherever_it_stands(state: JobState, expected: tuple[i
     assert held.settled.is_set() is (state is JobState.FINISHED)
 
 
-def test_a_job_that_waits_for_a_later_time_is_not_offered_before() -> None:
+def test_a_delayed_job_is_not_offered_before_its_time() -> None:
     target = board(ENOUGH)
     later = replace(job("j1"), not_before=T0 + timedelta(seconds=5), attempts=(Attempt("e1", "g1", T0),))
     target.keep(later)
@@ -380,7 +380,7 @@ def test_a_job_that_waits_for_a_later_time_is_not_offered_before() -> None:
     assert books(target) == (0, 0, 0, 1)
 
 
-def test_a_job_that_is_taken_on_while_it_waits_for_its_next_attempt_is_not_offered() -> None:
+def test_a_job_that_waits_for_its_next_attempt_is_not_offered() -> None:
     target = board(ENOUGH)
     target.keep(replace(job("j1"), not_before=T0 + timedelta(hours=1)))
 
@@ -388,7 +388,7 @@ def test_a_job_that_is_taken_on_while_it_waits_for_its_next_attempt_is_not_offer
 
 
 @pytest.mark.parametrize("state", [JobState.QUEUED, JobState.DISPATCHED, JobState.RUNNING])
-def test_a_job_that_is_taken_on_anew_is_counted_once_and_outlives_the_older_message(state: JobState) -> None:
+def test_a_job_that_is_held_again_is_counted_once_and_outlives_the_older_message(state: JobState) -> None:
     target = board(ENOUGH)
     older = target.keep(job("j1", state=state))
     once = books(target)
@@ -406,7 +406,7 @@ def test_a_job_that_is_taken_on_anew_is_counted_once_and_outlives_the_older_mess
     assert not target.has_open("run")
 
 
-def test_news_of_jobs_that_are_not_held_change_nothing() -> None:
+def test_reports_of_jobs_that_are_not_held_change_nothing() -> None:
     target = board(ENOUGH)
     target.observe(job("j1"))
     target.start("j1", 1, "e1", now=T0)
@@ -417,12 +417,12 @@ def test_news_of_jobs_that_are_not_held_change_nothing() -> None:
     assert books(target) == (0, 0, 0, 0)
 
 
-def test_whatever_makes_a_pick_possible_is_told() -> None:
+def test_every_change_that_may_allow_a_pick_is_signaled() -> None:
     target = board(0, course("capped", concurrency=1))
     one, _ = keep(target, 2, "capped")
     assert target.pick("default") is one
 
-    for news in (
+    for change in (
         lambda: target.start(one.job_id, 1, "e1", now=T0),
         lambda: target.set_back(one.job_id, 1),
         lambda: target.offer_again(one.job_id, 1),
@@ -431,7 +431,7 @@ def test_whatever_makes_a_pick_possible_is_told() -> None:
         lambda: target.drop(one),
     ):
         target.changed.clear()
-        news()
+        change()
         assert target.changed.is_set()
 
 
@@ -439,7 +439,7 @@ names = st.sampled_from([f"j{number}" for number in range(6)])
 
 
 class AnyNews(RuleBasedStateMachine):
-    """Facts in any order: what the board counts is what its held jobs say."""
+    """Facts in any order: the board's counts match its held jobs."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -23,7 +23,7 @@ def picks(share: FairShare, number: int) -> list[str]:
     return [taken.course for taken in picked if taken]
 
 
-def test_round_robin() -> None:
+def test_equal_courses_take_turns() -> None:
     share = FairShare()
     offer(share, "c1", 4)
     offer(share, "c2", 2)
@@ -41,7 +41,7 @@ def test_a_courses_own_jobs_keep_their_order() -> None:
     ]
 
 
-def test_a_job_may_be_put_before_its_courses_others() -> None:
+def test_a_job_may_be_put_before_the_other_jobs_of_its_course() -> None:
     share = FairShare()
     offer(share, "c1", 2)
     share.offer(Offer("again", "c1", BULK), first=True)
@@ -51,7 +51,7 @@ def test_a_job_may_be_put_before_its_courses_others() -> None:
     assert taken.job_id == "again"
 
 
-def test_a_known_job_is_left_where_it_is() -> None:
+def test_a_known_job_keeps_its_place() -> None:
     share = FairShare()
     offer(share, "c1", 3)
     share.offer(Offer("c1-bulk-2", "c1", BULK), first=True)
@@ -63,7 +63,7 @@ def test_a_known_job_is_left_where_it_is() -> None:
 
 
 @pytest.mark.parametrize(("weight", "expected"), [(2.0, 20), (0.5, 5), (3.0, 30), (0.1, 1)])
-def test_weights(weight: float, expected: int) -> None:
+def test_courses_are_picked_by_weight(weight: float, expected: int) -> None:
     share = FairShare(weight=lambda course: weight if course == "heavy" else 1.0)
     offer(share, "heavy", 100)
     offer(share, "plain", 100)
@@ -141,7 +141,7 @@ def test_a_course_of_expensive_jobs_gets_fewer_of_them() -> None:
 
 
 @pytest.mark.parametrize(("cost", "bounded"), [(1e9, DEAREST), (0.0, CHEAPEST)])
-def test_one_strange_job_silences_nobody(cost: float, bounded: float) -> None:
+def test_an_extreme_cost_starves_no_course(cost: float, bounded: float) -> None:
     share = FairShare(cost=lambda course: cost if course == "odd" else 1.0)
     offer(share, "odd", 400)
     offer(share, "plain", 400)
@@ -150,7 +150,7 @@ def test_one_strange_job_silences_nobody(cost: float, bounded: float) -> None:
     assert taken["odd"] / taken["plain"] == pytest.approx(1 / bounded, rel=0.15)
 
 
-def test_withdrawn_jobs_are_gone() -> None:
+def test_withdrawn_jobs_are_not_picked() -> None:
     share = FairShare()
     offer(share, "c1", 2)
     offer(share, "c2", 1)
@@ -178,7 +178,7 @@ def test_costs_are_relative_to_the_average_course() -> None:
     assert costs.relative("a") == pytest.approx(1.0, rel=1e-3)
 
 
-def test_jobs_that_cost_nothing_divide_by_nothing() -> None:
+def test_jobs_without_cost_cause_no_division_by_zero() -> None:
     costs = JobCosts()
     costs.observe("a", 0.0)
 
@@ -194,7 +194,7 @@ arrivals = st.lists(
 
 
 class Ledger:
-    """How often each two courses were picked since both of them have had jobs waiting."""
+    """The picks of each pair of courses since both have had waiting jobs."""
 
     def __init__(self) -> None:
         self.since: dict[frozenset[str], Counter[str]] = {}

@@ -1,4 +1,4 @@
-"""Who leads, and for how long: never beyond the lease."""
+"""Leadership: it never lasts beyond the lease."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -13,14 +13,14 @@ TTL = 2.0  # seconds
 
 @dataclass
 class Hanging:
-    """A store that grants a lease some times, and answers no question after that."""
+    """A store that grants a lease ``grants`` times, and answers no request after that."""
 
     grants: int
-    asked: list[float] = field(default_factory=list)
+    requests: list[float] = field(default_factory=list)
 
     async def acquire(self, _: str, __: str, ___: timedelta) -> bool:
-        self.asked.append(asyncio.get_running_loop().time())
-        if len(self.asked) > self.grants:
+        self.requests.append(asyncio.get_running_loop().time())
+        if len(self.requests) > self.grants:
             await asyncio.Event().wait()
         return True
 
@@ -40,17 +40,17 @@ async def test_a_leader_whose_renewal_hangs_stops_before_its_lease_ends() -> Non
     leading = asyncio.create_task(lead(work, leases=leases, holder="me", ttl=TTL))
     try:
         stopped = await asyncio.wait_for(stopped_at, PATIENCE)
-        assert stopped < leases.asked[1] + TTL
+        assert stopped < leases.requests[1] + TTL
     finally:
         leading.cancel()
         await asyncio.wait([leading])
 
 
-async def test_a_candidate_whose_question_hangs_asks_again() -> None:
+async def test_a_candidate_whose_request_hangs_sends_another() -> None:
     leases = Hanging(grants=0)
     leading = asyncio.create_task(lead(asyncio.Event().wait, leases=leases, holder="me", ttl=0.05))  # type: ignore[arg-type]
     try:
-        await until(lambda: len(leases.asked) >= 3)
+        await until(lambda: len(leases.requests) >= 3)
     finally:
         leading.cancel()
         await asyncio.wait([leading])

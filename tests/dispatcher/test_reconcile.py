@@ -1,4 +1,4 @@
-"""When the reconciler asks its expensive questions."""
+"""The reconciler's expensive queries, and when it makes them."""
 
 import asyncio
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ AnyReconciler = TypeVar("AnyReconciler", bound=Reconciler)
 
 
 class Busy:
-    """A store with two runs of one job each, of which one is always being published, and a broker with empty queues."""
+    """A store with two runs of one job each, one of them always being published, and a broker with empty queues."""
 
     def __init__(self) -> None:
         self.published: list[Event] = []
@@ -68,7 +68,7 @@ class Busy:
 
 
 def reconciler(kind: type[AnyReconciler], everything: Any, patience: Patience = PATIENCE) -> AnyReconciler:
-    """One that asks the same fake for everything."""
+    """Return a reconciler that uses one fake for all its ports."""
     return kind(
         board=Board(),
         jobs=everything,
@@ -82,10 +82,10 @@ def reconciler(kind: type[AnyReconciler], everything: Any, patience: Patience = 
     )
 
 
-async def test_what_a_course_has_lost_is_found_though_there_is_always_a_run_on_its_way() -> None:
+async def test_a_lost_job_is_found_although_a_run_is_always_being_published() -> None:
     sweeper = reconciler(Reconciler, busy := Busy(), Patience(second_look=0.0, busy=0.2))
     for _ in range(3):
-        await sweeper._find_lost(BACKLOG)  # noqa: SLF001 - a whole sweep asks for much more
+        await sweeper._find_lost(BACKLOG)  # noqa: SLF001 - a whole sweep makes many more queries
     assert busy.published == []
 
     async def is_found() -> bool:
@@ -97,15 +97,15 @@ async def test_what_a_course_has_lost_is_found_though_there_is_always_a_run_on_i
 
 
 class Deep(Busy):
-    """A store that counts how often it was asked to count, and a broker with a deep queue."""
+    """A store that counts its counting queries, and a broker with a deep queue."""
 
-    asked = 0
+    queries = 0
 
     async def unpublished(self, _: datetime, *, limit: int) -> list[Any]:
         return [][:limit]
 
     async def count_queued(self, _: str, __: JobClass, *, unless_of: Sequence[str] = ()) -> int:
-        self.asked += 1
+        self.queries += 1
         return DEEP + 1 - len(unless_of)
 
     async def depth(self, _: Queue) -> int:
@@ -116,16 +116,16 @@ async def test_a_course_with_a_deep_queue_is_counted_rarely() -> None:
     sweeper = reconciler(Reconciler, deep := Deep())
     for _ in range(3):
         await sweeper._find_lost(BACKLOG)  # noqa: SLF001
-    assert deep.asked == 1
+    assert deep.queries == 1
 
     sweeper.patience = Patience(busy=0.0)
     await sweeper._find_lost(BACKLOG)  # noqa: SLF001
-    assert deep.asked == 2
+    assert deep.queries == 2
     assert deep.published == []
 
 
 class Slow(Reconciler):
-    """Its thorough sweeps say that they have taken an hour each."""
+    """A reconciler whose thorough sweeps each report a duration of an hour."""
 
     thorough: asyncio.Semaphore
 
@@ -137,7 +137,7 @@ class Slow(Reconciler):
         return HOUR
 
 
-async def test_a_sweep_that_took_long_does_not_put_the_next_one_off_for_long() -> None:
+async def test_a_long_sweep_does_not_delay_the_next_one_for_long() -> None:
     sweeper = reconciler(Slow, None, Patience(longest_rest=0.05))
     sweeper.thorough = asyncio.Semaphore(0)
     sweeping = asyncio.create_task(sweeper.run(interval=0.001))

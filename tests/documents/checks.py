@@ -1,4 +1,4 @@
-"""Which check the blocks of each language get."""
+"""The checks for blocks of each language."""
 
 from documents.reading import unchecked
 from documents.schemas import evaluator, wrong_json, wrong_python, wrong_yaml

@@ -1,4 +1,4 @@
-"""A deployment that stands for the one of `broadway up`, once for the commands of all documents."""
+"""A deployment in place of that of `broadway up`, once for the commands of all documents."""
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
@@ -12,7 +12,7 @@ from processes import CLUSTER_TOKEN, QUICK_DISPATCHER, processes
 from servers import Node
 
 COURSE, TOKEN = "cs101", "change-me-staff"  # as in docs/examples/courses.json
-GRADERS = ("host7", "host-1")  # those that documents name
+GRADERS = ("host7", "host-1")  # the graders that documents name
 Places = Callable[[], contextlib.AbstractAsyncContextManager[Place]]
 
 

@@ -1,4 +1,4 @@
-"""Finds links that lead nowhere, paths that do not exist, and names that are not in the file they are said to be in."""
+"""Finds dead links, missing paths, and names that their file does not define."""
 
 import ast
 import re
@@ -60,7 +60,7 @@ def anchors(path: Path) -> frozenset[str]:
 
 
 def dead_links(path: Path, root: Path = ROOT) -> list[str]:
-    """Return a line for each link of a document that leads nowhere; other servers are not asked."""
+    """Return a line for each dead link of a document; links to other servers are not checked."""
     return [
         f"{name(path)}:{line}: {target}: {problem}"
         for line, target in targets(path)
@@ -118,11 +118,11 @@ def named(path: Path) -> Iterator[tuple[int, Path, str]]:
 
 
 def missing_names(path: Path) -> list[str]:
-    """Return a line for each name that a document says is in a file and that the file does not define."""
+    """Return a line for each name that a document places in a file and that the file does not define."""
     return [
-        f"{name(path)}:{line}: {name(file.resolve())} defines no {wanted}"
-        for line, file, wanted in named(path)
-        if file.exists() and not _defines(ast.parse(file.read_text()).body, wanted.split("."))
+        f"{name(path)}:{line}: {name(file.resolve())} defines no {symbol}"
+        for line, file, symbol in named(path)
+        if file.exists() and not _defines(ast.parse(file.read_text()).body, symbol.split("."))
     ]
 
 

@@ -16,7 +16,7 @@ Evaluator = Callable[[Example], str | None]
 
 
 def documents(root: Path = ROOT) -> list[Path]:
-    """Return all documents: those at the root and those in the folders that have any."""
+    """Return all documents, both at the root and in folders."""
     found = [*root.glob("*.md"), *(path for folder in FOLDERS for path in (root / folder).rglob("*.md"))]
     return sorted(found)
 

@@ -1,4 +1,4 @@
-"""Validates JSON, YAML and Python blocks of documents against the schema of the thing that they show."""
+"""Validates JSON, YAML and Python blocks of documents against their schemas."""
 
 import contextlib
 import io
@@ -54,7 +54,7 @@ def courses(text: str) -> str | None:
 
 
 def settings(text: str) -> str | None:
-    """Check a config file: one of the programs has to take it."""
+    """Check a config file: one of the programs must accept it."""
     with TemporaryDirectory() as directory:
         path = Path(directory) / "config.json"
         path.write_text(text)
@@ -73,7 +73,7 @@ def _refusal(program: str, path: Path) -> str | None:
     return None
 
 
-# A document that has these keys shows this. The first one that fits counts.
+# The check for a document with these keys. The first match counts.
 SHOWN: Mapping[frozenset[str], Check] = {
     frozenset({"student_pipeline"}): body_of(AssignmentConfig),
     frozenset({"students_env"}): body_of(RunOrder),
@@ -93,7 +93,7 @@ def is_course(value: Any) -> bool:
 
 
 def wrong_json(text: str) -> str | None:
-    """Return the reason why a text is no JSON, or not that of the thing it shows."""
+    """Return the reason why a text is not JSON, or does not fit its schema."""
     try:
         document = json.loads(text)
     except ValueError as error:
@@ -143,7 +143,7 @@ def prometheus(text: str) -> str | None:
 
 
 def compose(text: str) -> str | None:
-    """Check a Compose file that is laid over ours: it is valid, and its services are in ours."""
+    """Check a Compose file that extends ours: it must be valid, and its services must be in ours."""
     shown = YAML(typ="safe", pure=True).load(text)["services"]
     ours = YAML(typ="safe", pure=True).load((ROOT / "compose" / "compose.yaml").read_text())["services"]
     if unknown := shown.keys() - ours.keys():
@@ -157,7 +157,7 @@ def compose(text: str) -> str | None:
 
 
 def wrong_yaml(text: str) -> str | None:
-    """Return the reason why a text is no YAML, or not that of the thing it shows."""
+    """Return the reason why a text is not YAML, or does not fit its schema."""
     try:
         document = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
@@ -171,10 +171,10 @@ def wrong_yaml(text: str) -> str | None:
 
 
 def wrong_python(text: str) -> str | None:
-    """Return the error with which a block of Python ends, if it does."""
+    """Return the error that a block of Python raises, if any."""
     try:
         exec(compile(text, "<block>", "exec"), {"__name__": "block"})  # noqa: S102 - the project's own documents
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is reported
+    except Exception as error:  # noqa: BLE001 - every error is reported
         return f"{type(error).__name__}: {error}"
     return None
 

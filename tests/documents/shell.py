@@ -36,10 +36,10 @@ STAND_INS: Mapping[str, str] = {
     ".ci/run": "runs these tests",
 }
 
-# Programs that are run, in a way of their own. "$@" are the arguments.
+# Programs that run with their own launcher. "$@" are the arguments.
 LAUNCHERS: Mapping[str, str] = {
-    # `up` runs until Ctrl-C: its options are parsed by the real parser; tests/test_up.py runs it. The doctor may find
-    # something about this machine (1), and a run may be over before it is cancelled (1): neither is a wrong command.
+    # `up` runs until Ctrl-C: the real parser checks its options, and tests/test_up.py runs it. The doctor may find a
+    # problem of this machine (1), and a run may be over before it is cancelled (1): neither is a wrong command.
     "broadway": """
         if [[ $1 == up ]]; then forked "$stand_in" broadway "$@"; exit; fi
         errors=$DOCUMENT_STATE.errors status=0
@@ -47,12 +47,12 @@ LAUNCHERS: Mapping[str, str] = {
         said=$(< "$errors"); printf %s "$said" >&2
         case "$1:$status:$said" in doctor:1: | run:1:*"the run is over") exit 0 ;; esac
         exit $status""",
-    # Services run until they are stopped, and other modules run for minutes: settings are read by the real loader, and
-    # the module or the file has to exist. tests/cluster runs the services.
+    # Services run until they are stopped, and other modules run for minutes: the real loader reads the settings,
+    # and the module or the file must exist. tests/cluster runs the services.
     "python": """
         if [[ "$1 $2" == "-m broadway.readiness" ]]; then forked "$@"; else forked "$stand_in" python "$@"; fi""",
     "curl": """exec "$curl" --fail-with-body --max-time 30 "$@" """,  # so that a refusal is a failure
-    "make": """exec "$make" --dry-run --directory="$root" "$@" """,  # the target has to exist; each is tested elsewhere
+    "make": """exec "$make" --dry-run --directory="$root" "$@" """,  # the target must exist; each is tested elsewhere
 }
 
 COPIED = ("compose", "deploy", "demo", "docs", "Makefile", "LICENSE")
@@ -115,9 +115,9 @@ def _launcher(directory: Path, program: str, script: str) -> None:
 
 @dataclass(frozen=True)
 class Shell:
-    """Runs blocks one after another: variables and the directory stay as the block before has left them.
+    """Runs blocks one after another; each block starts with the variables and the directory of the previous one.
 
-    ``replaced`` are texts of documents and those that take their places, such as the address of the API.
+    ``replaced`` maps texts of documents to their replacements, such as the API's address.
     """
 
     checkout: Path
@@ -134,7 +134,7 @@ class Shell:
         return shell
 
     def restart(self) -> None:
-        """Forget variables and the directory, for another document."""
+        """Reset the variables and the directory, for another document."""
         (self.checkout / "state").write_text(f"cd {self.checkout}\n")
 
     def run(self, commands: str) -> str | None:
@@ -159,13 +159,13 @@ class Shell:
 
 
 def run_script(example: Example) -> str | None:
-    """Evaluate a block of `sh`: all of it is a script."""
+    """Evaluate a block of `sh` as one script."""
     shell: Shell = example.namespace["shell"]
     return shell.run(example.parsed)
 
 
 def run_session(example: Example) -> str | None:
-    """Evaluate a block of `console`: what follows prompts is run."""
+    """Evaluate a block of `console`: run the lines after prompts."""
     commands = typed(example.parsed)
     shell: Shell = example.namespace["shell"]
     return shell.run(commands) if commands else "no line begins with a prompt, `$ `"
@@ -183,7 +183,7 @@ def typed(session: str) -> str:
 
 
 def hidden_command(text: str) -> str | None:
-    """Refuse a text with a line that begins with a prompt or a known program: nothing would run it."""
+    """Refuse a text with a line that begins with a prompt or a known program, because no test would run it."""
     known = {*LAUNCHERS, *STAND_INS, ".venv/bin/broadway", ".venv/bin/python", "$"}
     hidden = [line for line in text.splitlines() if line.split(maxsplit=1)[:1] and line.split()[0] in known]
     return f"a command in a block of text, which nothing runs: {hidden[0]}" if hidden else None

@@ -1,4 +1,4 @@
-"""The checks of documents find what is wrong: each on a small document."""
+"""The checks of documents find mistakes: each is tested on a small document."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +45,7 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Shell:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Writes a document of a repository that consists of it."""
+    """Return a function that writes the only document of a repository."""
 
     def write(text: str) -> Path:
         path = tmp_path / "document.md"
@@ -79,7 +79,7 @@ def test_a_command_that_does_not_run_is_found(write: Write, offline: Shell, line
         "install -D -m 600 /dev/stdin /etc/broadway/token <<< secret; cat /etc/broadway/token",
     ],
 )
-def test_a_good_command_is_let_pass(write: Write, offline: Shell, line: str) -> None:
+def test_a_valid_command_passes(write: Write, offline: Shell, line: str) -> None:
     offline.restart()
     assert failures(write(f"```sh\n{line}\n```\n"), {"sh": run_script}, shell=offline) == []
     assert not Path("/etc/broadway/token").exists()
@@ -92,7 +92,7 @@ def test_the_blocks_of_a_document_are_one_session(write: Write, offline: Shell) 
     assert failures(path, {"sh": run_script, "console": run_session}, shell=offline) == []
 
 
-def test_what_is_typed_in_a_session_is_run_and_output_is_not() -> None:
+def test_typed_lines_of_a_session_are_run_and_output_is_not() -> None:
     session = "$ broadway run show \\\n    1\njob  outcome\n$ cat <<END\n> text\n> END\ntext\n"
 
     assert typed(session) == "broadway run show \\\n    1\ncat <<END\ntext\nEND"
@@ -113,7 +113,7 @@ def test_what_is_typed_in_a_session_is_run_and_output_is_not() -> None:
         ("```\nanything\n```\n", "no check is known for blocks of ''"),
     ],
 )
-def test_a_block_that_is_not_what_it_shows_is_found(write: Write, block: str, reason: str) -> None:
+def test_a_block_that_does_not_fit_its_schema_is_found(write: Write, block: str, reason: str) -> None:
     (failure,) = failures(write(block), OF_DATA)
 
     assert failure.startswith("document.md:1: ")
@@ -138,7 +138,7 @@ GOOD = {
 
 
 @pytest.mark.parametrize(("check", "text"), [(check, text) for check, texts in GOOD.items() for text in texts])
-def test_a_good_block_is_let_pass(check: Callable[[str], str | None], text: str) -> None:
+def test_a_valid_block_passes(check: Callable[[str], str | None], text: str) -> None:
     assert check(text) is None
 
 
@@ -166,7 +166,7 @@ def test_a_dead_link_is_found(write: Write, link: str) -> None:
     assert problem.startswith("document.md:")
 
 
-def test_links_that_lead_somewhere_are_let_pass(write: Write) -> None:
+def test_valid_links_pass(write: Write) -> None:
     path = write(
         "# The `broadway` command, and more\n\n# Twice\n\n# Twice\n\n"
         "[a](#the-broadway-command-and-more) [a](#twice-1) [a](document.md#twice) [a](code.py) [a](.)\n"

@@ -1,4 +1,4 @@
-"""The documents of the project hold: commands run, blocks fit their schemas, links and names lead somewhere."""
+"""The documents of the project are right: commands run, blocks fit their schemas, links and names exist."""
 
 import asyncio
 from pathlib import Path
@@ -29,7 +29,7 @@ async def test_commands_run(path: Path, shell: Shell) -> None:
 
 
 @every_document
-def test_blocks_fit_what_they_show(path: Path) -> None:
+def test_blocks_fit_their_schemas(path: Path) -> None:
     wrong = failures(path, OF_DATA)
     assert not wrong, "\n".join(wrong)
 
@@ -41,7 +41,7 @@ def test_commands_in_running_text_exist(path: Path) -> None:
 
 
 @every_document
-def test_links_lead_somewhere(path: Path) -> None:
+def test_links_have_targets(path: Path) -> None:
     wrong = dead_links(path) + missing_paths(path)
     assert not wrong, "\n".join(wrong)
 
@@ -56,7 +56,7 @@ async def test_the_api_has_the_addresses_of_documents(shell: Shell) -> None:
 
 
 @every_document
-def test_the_code_defines_what_documents_name(path: Path) -> None:
+def test_names_in_documents_are_defined_in_the_code(path: Path) -> None:
     wrong = missing_names(path)
     assert not wrong, "\n".join(wrong)
 

@@ -29,7 +29,7 @@ def package(root: Path, text: str) -> Path:
 
 
 def figures(root: Path, section: str) -> dict[str, list[int]]:
-    """The lines that count towards each figure."""
+    """Return the lines that count towards each figure."""
     measured = prose.measure(prose.passages(root, prose.SECTIONS[section]))
     return {name: [offender.line for offender in each.offenders] for name, each in measured.items() if each.offenders}
 

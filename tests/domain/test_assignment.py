@@ -1,4 +1,4 @@
-"""Assignments: what is accepted, what is given back, and the environment of a stage."""
+"""Assignments: accepted configs, the posted form that is returned, and the environment of a stage."""
 
 import copy
 from typing import Any
@@ -75,7 +75,7 @@ def test_defaults_are_the_originals() -> None:
         {"student_pipeline": [{"image": "a", "env": {}, "entrypoint": [], "timeout": 30}]},
     ],
 )
-def test_a_config_comes_back_as_it_was_posted(config: dict[str, Any]) -> None:
+def test_a_config_is_returned_as_posted(config: dict[str, Any]) -> None:
     expected = {
         "student_pipeline": None,
         "pre_processing_pipeline": None,
@@ -90,7 +90,7 @@ def test_a_config_comes_back_as_it_was_posted(config: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("memory", ["2g", "64m", "100000k", "1048576", "1048576b", "2G", "010m"])
-def test_sizes(memory: str) -> None:
+def test_memory_may_have_any_unit(memory: str) -> None:
     assert Stage(image="a", memory=memory).memory == memory
 
 

@@ -1,4 +1,4 @@
-"""Courses: their tokens, and the file that they come from."""
+"""Courses: their tokens, and the course config file."""
 
 import hashlib
 from pathlib import Path
@@ -10,7 +10,7 @@ from broadway.domain.course import Course, CourseConfigError, hashed, read_cours
 
 COURSE = Course(id="cs1", tokens=("staff", "other"), query_tokens=("look",))
 SALT = "0123456789abcdef" * 2
-# As an operator makes it: printf %s "$salt$token" | sha256sum
+# Hashed as by an operator: printf %s "$salt$token" | sha256sum
 STAFF = f"sha256${SALT}${hashlib.sha256((SALT + 'staff').encode()).hexdigest()}"
 
 
@@ -27,7 +27,7 @@ STAFF = f"sha256${SALT}${hashlib.sha256((SALT + 'staff').encode()).hexdigest()}"
         ("ä", False, False),
     ],
 )
-def test_tokens(token: str, *, admin: bool, query: bool) -> None:
+def test_a_course_admits_exactly_its_tokens(token: str, *, admin: bool, query: bool) -> None:
     assert COURSE.admits(token) is admin
     assert COURSE.admits(token, query=True) is query
 
@@ -41,14 +41,14 @@ def test_tokens_are_hashed_with_a_salt_of_their_own() -> None:
     assert course.admits("same")
 
 
-def test_what_is_hashed_already_is_kept() -> None:
+def test_a_hashed_token_is_kept() -> None:
     course = Course(id="cs1", tokens=(STAFF,))
 
     assert course.tokens == (STAFF,)
     assert course.admits("staff")
 
 
-def test_a_hash_is_no_token() -> None:
+def test_a_hash_is_not_a_token() -> None:
     for kept in (*COURSE.tokens, *COURSE.query_tokens, STAFF):
         for part in (kept, *kept.split("$"), kept.partition("$")[2]):
             assert not COURSE.admits(part, query=True)
@@ -77,7 +77,7 @@ def test_a_token_that_only_resembles_a_hash_is_a_token(token: str) -> None:
     assert course.admits(token)
 
 
-def test_neither_a_course_nor_what_is_wrong_with_one_shows_its_tokens() -> None:
+def test_neither_a_course_nor_its_errors_show_tokens() -> None:
     with pytest.raises(ValidationError) as problem:
         Course.model_validate({"id": "cs1", "tokens": ["secret", 1], "query_tokens": "secret", "weight": "secret"})
 
@@ -86,7 +86,7 @@ def test_neither_a_course_nor_what_is_wrong_with_one_shows_its_tokens() -> None:
     assert "staff" not in repr(COURSE)
 
 
-def test_a_course_without_tokens_admits_nobody() -> None:
+def test_a_course_without_tokens_admits_no_token() -> None:
     assert not Course(id="cs1", tokens=()).admits("", query=True)
 
 
@@ -95,7 +95,7 @@ def test_secrets_may_hold_any_text() -> None:
     assert not same_secret("pässword", "password")
 
 
-def test_a_file_of_courses(tmp_path: Path) -> None:
+def test_a_file_of_courses_is_read(tmp_path: Path) -> None:
     path = tmp_path / "courses.json"
     path.write_text(
         '{"cs1": {"tokens": ["a"], "query_tokens": ["b"], "weight": 2, "concurrency": 8, "pool": "gpu", "term": 1},'
@@ -109,7 +109,7 @@ def test_a_file_of_courses(tmp_path: Path) -> None:
     assert second == Course(id="cs2", tokens=())
 
 
-def test_a_file_with_hashed_tokens(tmp_path: Path) -> None:
+def test_a_file_with_hashed_tokens_is_read(tmp_path: Path) -> None:
     path = tmp_path / "courses.json"
     path.write_text(f'{{"cs1": {{"tokens": ["{STAFF}", "other"]}}, "cs2": {{"tokens": ["{STAFF}"]}}}}')
 
@@ -138,7 +138,7 @@ def test_a_file_with_hashed_tokens(tmp_path: Path) -> None:
         ('{"tokens": [], "pool": "a b"}', "pool"),
     ],
 )
-def test_a_wrong_course_is_named_with_its_key_and_file(tmp_path: Path, fields: str, key: str) -> None:
+def test_the_error_names_the_course_the_key_and_the_file(tmp_path: Path, fields: str, key: str) -> None:
     path = tmp_path / "courses.json"
     path.write_text(f'{{"cs1": {{"tokens": ["a"]}}, "cs2": {fields}}}')
 
@@ -173,7 +173,7 @@ def test_a_course_that_no_path_could_name_is_refused(tmp_path: Path, name: str) 
     ],
     ids=["empty", "cut", "list", "string", "no object", "not UTF-8", "half a surrogate pair", "deep"],
 )
-def test_a_file_that_is_not_json_of_courses(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_json_of_courses_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "courses.json"
     path.write_bytes(content)
 
@@ -181,6 +181,6 @@ def test_a_file_that_is_not_json_of_courses(tmp_path: Path, content: bytes) -> N
         read_courses(path)
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CourseConfigError, match="No such file"):
         read_courses(tmp_path / "courses.json")

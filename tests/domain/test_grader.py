@@ -1,4 +1,4 @@
-"""The states of a grader, by its own reports and by its operator's orders."""
+"""The states of a grader, from its own reports and its operator's orders."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -47,7 +47,7 @@ def test_a_state_follows_from_reports(known: dict[str, Any], state: GraderState)
         ({"order": DRAINING, "reported_jobs": ("j1",)}, GraderState.DRAINING),
     ],
 )
-def test_an_order_is_the_state_where_a_gateway_obeys_it(known: dict[str, Any], behind_a_gateway: GraderState) -> None:
+def test_an_order_is_the_state_behind_a_gateway(known: dict[str, Any], behind_a_gateway: GraderState) -> None:
     assert grader(**known, gateway="api:1").state is behind_a_gateway
     assert grader(**known).state is GraderState.ONLINE, "at the broker it has to report that it obeys"
 
@@ -81,7 +81,9 @@ def test_the_link_is_the_broker_or_a_way_to_the_gateway(known: dict[str, Any], l
         ({"slots": 2, "own_slots": 4, "order": StandingOrder(slots=3)}, 3, True),
     ],
 )
-def test_slots_are_as_ordered_as_started_or_as_reported(known: dict[str, Any], allowed: int, takes_jobs: bool) -> None:
+def test_slots_follow_the_order_then_the_start_then_the_report(
+    known: dict[str, Any], allowed: int, takes_jobs: bool
+) -> None:
     assert (grader(**known).allowed_slots, grader(**known).has_slots) == (allowed, takes_jobs)
 
 

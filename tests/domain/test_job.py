@@ -1,4 +1,4 @@
-"""The moves of a job: each one legal, late, repeated and out of order; and any sequence of them."""
+"""The moves of a job: legal, late, repeated and out of order, and in any sequence."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -84,7 +84,7 @@ FINISHED = finish(RUNNING, "e1", Outcome.SUCCEEDED)
 AT_LIMIT = start(start(RUNNING, "e2"), "e3")
 
 
-def test_the_way_of_a_job_that_succeeds() -> None:
+def test_a_successful_job_passes_through_its_states() -> None:
     assert DISPATCHED.state is JobState.DISPATCHED
     assert (DISPATCHED.dispatched_at, DISPATCHED.not_before) == (at(1), None)
 
@@ -112,11 +112,11 @@ def test_only_a_dispatched_job_is_dispatched_again(job: Job) -> None:
 
 
 @pytest.mark.parametrize("job", [queued(), RUNNING, FINISHED], ids=lambda job: job.state)
-def test_only_a_job_that_nobody_has_started_is_declined(job: Job) -> None:
+def test_only_a_dispatched_job_is_declined(job: Job) -> None:
     assert job.decline(job.generation, at(50)) is job
 
 
-def test_a_job_that_is_declined_waits_and_that_does_not_count() -> None:
+def test_a_declined_job_waits_and_loses_no_start() -> None:
     declined = DISPATCHED.decline(1, at(50))
     assert declined == replace(DISPATCHED, state=JobState.QUEUED, dispatched_at=None, not_before=at(50))
     assert declined.starts == 0
@@ -129,7 +129,7 @@ def test_only_a_running_job_is_lost(job: Job) -> None:
 
 
 @pytest.mark.parametrize("job", [queued(), DISPATCHED, RUNNING], ids=lambda job: job.state)
-def test_a_start_is_believed_wherever_the_job_seems_to_be(job: Job) -> None:
+def test_a_start_is_accepted_in_every_open_state(job: Job) -> None:
     started = start(job, "e9", when=4)
 
     assert (started.state, started.execution_id, started.not_before) == (JobState.RUNNING, "e9", None)
@@ -137,7 +137,7 @@ def test_a_start_is_believed_wherever_the_job_seems_to_be(job: Job) -> None:
     assert started.started_at == (job.started_at or at(4))
 
 
-def test_a_start_that_is_told_twice_counts_once() -> None:
+def test_a_repeated_start_counts_once() -> None:
     assert start(RUNNING, "e1", when=3) is RUNNING
     assert start(FINISHED, "e7") is FINISHED
 
@@ -155,7 +155,7 @@ def test_one_start_too_many_is_an_infrastructure_error() -> None:
 @pytest.mark.parametrize("outcome", [*STUDENT_OUTCOMES, Outcome.CANCELLED, Outcome.SUPERSEDED])
 @pytest.mark.parametrize("job", [queued(), DISPATCHED, RUNNING], ids=lambda job: job.state)
 @pytest.mark.parametrize("execution", ["e1", "e9"])
-def test_the_first_outcome_ends_the_job_whoever_reports_it(job: Job, outcome: Outcome, execution: str) -> None:
+def test_the_first_outcome_of_any_execution_ends_the_job(job: Job, outcome: Outcome, execution: str) -> None:
     ended = finish(job, execution, outcome)
 
     assert ended.is_terminal
@@ -184,7 +184,7 @@ def test_a_fault_of_the_infrastructure_requeues_with_a_pause(job: Job) -> None:
     assert again.starts == 1
 
 
-def test_a_fault_that_no_repetition_can_mend_ends_the_job() -> None:
+def test_a_fault_that_is_not_retryable_ends_the_job() -> None:
     ended = fault(RUNNING, "e1", retryable=False)
 
     assert (ended.outcome, ended.fault_phase, ended.success) == (Outcome.INFRASTRUCTURE_ERROR, FaultPhase.PULL, False)
@@ -196,18 +196,18 @@ def test_a_fault_at_the_limit_ends_the_job() -> None:
 
 def test_a_fault_of_an_older_execution_changes_nothing_but_its_attempt() -> None:
     second = start(RUNNING, "e2")
-    told = fault(second, "e1", retryable=False)
+    after = fault(second, "e1", retryable=False)
 
-    assert (told.state, told.execution_id, told.starts) == (JobState.RUNNING, "e2", 2)
-    assert [a.outcome for a in told.attempts] == [Outcome.INFRASTRUCTURE_ERROR, None]
+    assert (after.state, after.execution_id, after.starts) == (JobState.RUNNING, "e2", 2)
+    assert [a.outcome for a in after.attempts] == [Outcome.INFRASTRUCTURE_ERROR, None]
 
 
 @pytest.mark.parametrize("job", [start(fault(RUNNING, "e1"), "e2"), fault(RUNNING, "e1")], ids=lambda job: job.state)
-def test_a_fault_that_is_told_twice_changes_nothing(job: Job) -> None:
+def test_a_repeated_fault_changes_nothing(job: Job) -> None:
     assert fault(job, "e1") is job
 
 
-def test_a_start_that_is_told_after_its_fault_changes_nothing() -> None:
+def test_a_start_that_is_reported_after_its_fault_changes_nothing() -> None:
     again = fault(DISPATCHED, "e1")
 
     assert start(again, "e1") is again
@@ -234,8 +234,8 @@ def test_a_graders_clock_moves_no_lease_and_no_pause(off: float) -> None:
     running = DISPATCHED.start(attempt, lease=LEASE, policy=POLICY, now=at(2))
     assert running.lease_expires_at == at(32)
 
-    told = report("e1", Outcome.INFRASTRUCTURE_ERROR, when=off + 5, retryable=True)
-    again = running.finish(told, policy=POLICY, now=at(7))
+    failed = report("e1", Outcome.INFRASTRUCTURE_ERROR, when=off + 5, retryable=True)
+    again = running.finish(failed, policy=POLICY, now=at(7))
     assert again.not_before == POLICY.not_before(1, at(7))
 
 
@@ -262,7 +262,7 @@ def test_releasing_twice_or_without_a_start_or_after_the_outcome_changes_nothing
     assert failed.release("e1", at(10)) is failed
 
 
-def test_releasing_an_older_execution_leaves_the_present_one_alone() -> None:
+def test_releasing_an_older_execution_does_not_change_the_current_one() -> None:
     second = start(RUNNING, "e2").release("e1", at(6))
 
     assert (second.state, second.execution_id, second.starts) == (JobState.RUNNING, "e2", 1)
@@ -311,7 +311,7 @@ def test_a_grader_holds_its_newest_attempt_that_has_not_ended() -> None:
     assert job.lose(at(4), policy=POLICY).execution_of("on-e1") == held, "it may still report"
 
 
-def test_giving_up_says_why() -> None:
+def test_a_job_that_is_given_up_has_the_reason() -> None:
     given_up = DISPATCHED.give_up("no such pool", FaultPhase.START, at(60))
 
     assert (given_up.outcome, given_up.reason) == (Outcome.INFRASTRUCTURE_ERROR, "no such pool")
@@ -324,7 +324,7 @@ def test_pauses_double_up_to_a_bound(attempts: int, seconds: float) -> None:
     assert POLICY.not_before(attempts, T0) == at(seconds)
 
 
-def test_a_move_that_changes_nothing_is_told_by_identity() -> None:
+def test_a_move_that_changes_nothing_returns_the_same_job() -> None:
     assert not Moved(FINISHED, fault(FINISHED, "e1")).changed
     assert Moved(DISPATCHED, RUNNING).changed
 
@@ -379,12 +379,12 @@ class AnySequence(RuleBasedStateMachine):
 
     @rule(execution=executions, retryable=st.booleans())
     def fault(self, execution: str, *, retryable: bool) -> None:
-        told = report(execution, Outcome.INFRASTRUCTURE_ERROR, when=self.now(), retryable=retryable)
+        failed = report(execution, Outcome.INFRASTRUCTURE_ERROR, when=self.now(), retryable=retryable)
         before = self.job
-        self.move(before.finish(told, policy=POLICY, now=at(self.now())))
+        self.move(before.finish(failed, policy=POLICY, now=at(self.now())))
         if not before.is_terminal:
             assert self.job.outcome in (None, Outcome.INFRASTRUCTURE_ERROR)
-        assert self.job.finish(told, policy=POLICY, now=at(self.now())) is self.job
+        assert self.job.finish(failed, policy=POLICY, now=at(self.now())) is self.job
 
     @rule()
     def lose(self) -> None:
@@ -432,8 +432,8 @@ class AnySequence(RuleBasedStateMachine):
 
     @invariant()
     def attempts_are_kept_apart(self) -> None:
-        known = [attempt.execution_id for attempt in self.job.attempts]
-        assert len(known) == len(set(known))
+        ids = [attempt.execution_id for attempt in self.job.attempts]
+        assert len(ids) == len(set(ids))
 
 
 TestAnySequence = AnySequence.TestCase

@@ -1,4 +1,4 @@
-"""Results of stages: the stored entry, and what is read of entries that others wrote."""
+"""Results of stages: the stored entry, and the reading of entries from other programs."""
 
 import json
 from datetime import UTC, datetime
@@ -66,11 +66,11 @@ ENTRIES = st.fixed_dictionaries(
 )
 
 
-def test_the_stored_entry() -> None:
+def test_a_result_is_stored_as_an_entry() -> None:
     assert json.dumps(FULL.entry()) == STORED
 
 
-def test_what_was_stored_is_read() -> None:
+def test_a_stored_entry_is_read() -> None:
     result = StageResult.read(json.loads(STORED))
 
     assert result == FULL
@@ -90,12 +90,12 @@ def test_what_was_stored_is_read() -> None:
         ),
     ],
 )
-def test_entries_without_more(result: StageResult, entry: dict[str, Any]) -> None:
+def test_entries_may_lack_optional_keys(result: StageResult, entry: dict[str, Any]) -> None:
     assert result.entry() == entry
     assert StageResult.read(entry) == result
 
 
-def test_an_entry_of_the_originals_graders() -> None:
+def test_an_entry_of_the_originals_graders_is_read() -> None:
     result = StageResult.read({"data": {"ExitCode": 0, "OOMKilled": False}, "killed": True, "success": False})
 
     assert (result.success, result.killed, result.killed_for, result.signal) == (False, True, None, None)
@@ -103,17 +103,17 @@ def test_an_entry_of_the_originals_graders() -> None:
     assert (result.usage, result.streams, result.scores) == (None, (), None)
 
 
-def test_usage_keeps_the_keys_that_its_grader_knew() -> None:
-    told = {"image": "sha256:1", "cpu_seconds": 1, "gpu_seconds": 3.5}
-    usage = StageResult.read({"success": True, "usage": told}).usage
+def test_usage_keeps_the_keys_of_its_grader() -> None:
+    stored = {"image": "sha256:1", "cpu_seconds": 1, "gpu_seconds": 3.5}
+    usage = StageResult.read({"success": True, "usage": stored}).usage
 
     assert usage is not None
     assert (usage.image, usage.cpu_seconds, usage.pull_seconds) == ("sha256:1", 1, None)
-    assert usage.document() == told
+    assert usage.document() == stored
 
 
 @pytest.mark.parametrize("text", ["0001-01-01T00:00:00Z", "yesterday", "", 5, None])
-def test_no_time(text: object) -> None:
+def test_an_invalid_time_is_none(text: object) -> None:
     assert StageResult.read({"data": {"StartedAt": text}}).started_at is None
 
 
@@ -136,26 +136,26 @@ def test_a_score_is_a_finite_number(number: object) -> None:
 
 
 @pytest.mark.parametrize("told", [{}, [], "8", None])
-def test_no_scores(told: object) -> None:
+def test_invalid_scores_are_none(told: object) -> None:
     assert StageResult.read({"scores": told}).scores is None
     assert document_size({"scores": told}) == 0
 
 
-def test_the_size_of_a_document() -> None:
+def test_the_size_of_a_document_is_its_length() -> None:
     assert document_size(json.loads(STORED)) == len('{"score": 8.5}')
     assert document_size({"scores": {"score": 1}}) == 0
 
 
 @pytest.mark.parametrize("entry", [None, "text", 5, [["success", True]], {"result": "worker died while executing job"}])
-def test_no_result_of_a_stage(entry: object) -> None:
+def test_an_entry_without_a_result_is_read_as_empty(entry: object) -> None:
     assert StageResult.read(entry) == StageResult()
 
 
 @given(ENTRIES)
-def test_anything_is_read(entry: dict[str, Any]) -> None:
+def test_any_entry_is_read(entry: dict[str, Any]) -> None:
     result = StageResult.read(entry)
 
-    for kind, told in (
+    for kind, value in (
         (bool, result.success),
         (bool, result.killed),
         (str, result.killed_for),
@@ -167,6 +167,6 @@ def test_anything_is_read(entry: dict[str, Any]) -> None:
         (Usage, result.usage),
         (Scores, result.scores),
     ):
-        assert told is None or isinstance(told, kind)
+        assert value is None or isinstance(value, kind)
     assert all(isinstance(stream, int) and lines >= 0 for stream, lines in result.streams)
     assert StageResult.read(result.entry()).entry() == result.entry()

@@ -1,4 +1,4 @@
-"""Runs: which state follows which, and the jobs that a phase needs."""
+"""Runs: the transitions of their states, and the jobs that a phase needs."""
 
 import re
 from dataclasses import replace
@@ -56,7 +56,7 @@ def run(state: RunState = READY, *, pre: bool = True, post: bool = True, student
         (POST, False, True, True, 2, FAILED),
     ],
 )
-def test_next_state(
+def test_a_state_is_followed_by_the_next_needed_one(
     state: RunState, *, succeeded: bool, pre: bool, post: bool, students: int, following: RunState
 ) -> None:
     assert run(state, pre=pre, post=post, students=students).next_state(phase_succeeded=succeeded) is following
@@ -80,7 +80,7 @@ def test_every_phase_has_a_pipeline_and_a_state() -> None:
 @pytest.mark.parametrize(
     ("students", "expected"), [(0, JobClass.INTERACTIVE), (1, JobClass.INTERACTIVE), (2, JobClass.BULK)]
 )
-def test_one_student_is_waited_for(students: int, expected: JobClass) -> None:
+def test_a_run_of_one_student_is_interactive(students: int, expected: JobClass) -> None:
     assert run(students=students).job_class is expected
 
 
@@ -110,7 +110,7 @@ def test_a_planned_job_waits_in_the_outbox() -> None:
     assert plan.job.job_class is JobClass.BULK
 
 
-def test_each_job_has_its_own_environment_and_nobody_elses() -> None:
+def test_each_job_has_only_its_own_environment() -> None:
     shared = {"image": "fake", "env": {"STAGE": "1"}}
     two = run(
         config={"student_pipeline": [shared, {"image": "other"}], "env": {"ALL": "yes"}},

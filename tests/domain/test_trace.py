@@ -1,4 +1,4 @@
-"""W3C Trace Context: which traceparents are taken, and how they travel with events."""
+"""W3C Trace Context: accepted traceparents, and how they travel with events."""
 
 import json
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ IDS = {"course": "cs241", "run_id": "r", "job_id": "j", "generation": 1}
 
 
 @pytest.mark.parametrize("given", [GIVEN, f" {GIVEN} ", f"cc{GIVEN[2:]}-what-the-future-brings"])
-def test_what_is_a_traceparent_is_taken(given: str) -> None:
+def test_a_valid_traceparent_is_accepted(given: str) -> None:
     taken = trace.accepted(given)
     assert trace.trace_id(taken) == ID
     assert taken
@@ -38,16 +38,16 @@ def test_what_is_a_traceparent_is_taken(given: str) -> None:
         f"{GIVEN}\nx",
     ],
 )
-def test_what_is_none_is_not(given: str | None) -> None:
+def test_an_invalid_traceparent_is_not_accepted(given: str | None) -> None:
     assert trace.accepted(given) is None
 
 
-def test_a_new_one_is_one() -> None:
+def test_a_new_traceparent_is_valid() -> None:
     assert trace.accepted(trace.begun())
     assert trace.begun() != trace.begun()
 
 
-def test_an_event_carries_it_in_its_headers_alone() -> None:
+def test_an_event_carries_its_traceparent_only_in_headers() -> None:
     wire = encode(JobQueued(**IDS, job_class=JobClass.BULK, traceparent=GIVEN), source="/broadway/test")
     assert wire.headers["traceparent"] == wire.headers["ce-traceparent"] == GIVEN
     assert "traceparent" not in json.loads(wire.body)
@@ -57,14 +57,14 @@ def test_an_event_carries_it_in_its_headers_alone() -> None:
     assert decode_dead_letter(wire.headers, b"?").context == read.context
 
 
-def test_an_event_without_one_is_as_it_was() -> None:
+def test_an_event_without_a_traceparent_is_unchanged() -> None:
     wire = encode(JobQueued(**IDS, job_class=JobClass.BULK), source="/broadway/test")
     assert not [name for name in wire.headers if "trace" in name]
     assert decode(wire.headers, wire.body).context == {"course": "cs241", "run": "r", "job": "j"}
     assert decode({**wire.headers, "traceparent": "nonsense"}, wire.body).traceparent is None
 
 
-def test_events_that_follow_from_others_and_jobs_that_follow_from_runs_keep_it() -> None:
+def test_following_events_and_jobs_keep_the_traceparent() -> None:
     queued = JobQueued(**IDS, job_class=JobClass.BULK, traceparent=GIVEN)
     assert JobSettled(**queued.ids, phase=Phase.STUDENTS, outcome=Outcome.FAILED).traceparent == GIVEN
     run = Run(

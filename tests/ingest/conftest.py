@@ -1,4 +1,4 @@
-"""The ingest service alone, once for all tests; a fresh course for each of them."""
+"""Fixtures: one ingest service for all tests, and a fresh course for each test."""
 
 import asyncio
 import contextlib
@@ -52,7 +52,7 @@ async def opened(ingest_settings: IngestSettings) -> AsyncIterator[connections.C
         group = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(stop.set)
         serving = ingest.serve(ingest_settings, store=opened.store, rabbit=opened.rabbit, stop=stop, answer_within=20)
-        group.create_task(serving)  # the answer to a delivery waits until it is decided, however busy the machine is
+        group.create_task(serving)  # on a busy machine, too, an answer to a delivery waits for its decision
         yield opened
 
 
@@ -76,7 +76,7 @@ def rabbit(opened: connections.Connections) -> Rabbit:
 
 @pytest.fixture(scope="session")
 async def database(ingest_settings: IngestSettings) -> AsyncIterator[AsyncDatabase[dict[str, Any]]]:
-    """The primary database, to look at what is really stored."""
+    """The primary database, to check the stored documents."""
     mongodb = ingest_settings.mongodb
     client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(mongodb.dsn, tz_aware=True)
     async with client:
@@ -103,7 +103,7 @@ async def other_course(database: AsyncDatabase[dict[str, Any]]) -> str:
 
 @pytest.fixture(scope="session")
 async def fuzzed_course(client: Client, database: AsyncDatabase[dict[str, Any]]) -> str:
-    """A course with an assignment that is ready for runs of any kind."""
+    """A course with an assignment that accepts runs of every kind."""
     course = await _new_course(database)
     both: dict[str, Any] = {f"{kind}_processing_pipeline": [stage()] for kind in ("pre", "post")}
     await client.register(course, "ready", students=[stage()], **both)

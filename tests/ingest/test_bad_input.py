@@ -1,4 +1,4 @@
-"""Bodies that cannot be accepted: a clear refusal, nothing stored, what was there untouched; and never a 5xx."""
+"""Invalid bodies: each is refused with a clear message, stored data stays unchanged, and no answer is a 5xx."""
 
 import json
 from typing import Any
@@ -22,7 +22,7 @@ async def post(client: Client, path: str, body: bytes, *, token: str) -> httpx2.
 
 
 async def stored(database: Database, course: str) -> dict[str, list[dict[str, Any]]]:
-    """Everything that the database has of a course."""
+    """Return the stored configs, runs and jobs of a course."""
     return {
         "configs": await database["assignment_config"].find({"_id": {"$regex": f"^{course}/"}}).to_list(),
         "runs": await database["grading_run"].find({"assignment_id": {"$regex": f"^{course}/"}}).to_list(),
@@ -31,7 +31,7 @@ async def stored(database: Database, course: str) -> dict[str, list[dict[str, An
 
 
 async def refusal(client: Client, database: Database, course: str, kind: str, body: bytes, *, status: int = 400) -> str:
-    """What the client is told; an older config stands, and nothing else is stored."""
+    """Send an invalid body and return the error text; check that an older config stays and that nothing is stored."""
     await client.register(course, "mp1", students=[stage("print", "older")])
     before = await stored(database, course)
 
@@ -42,10 +42,10 @@ async def refusal(client: Client, database: Database, course: str, kind: str, bo
         assert answer.headers["access-control-allow-origin"] == "*"
 
     assert await stored(database, course) == before
-    told = answer.json()
-    assert set(told) == {"status", "data"}
-    assert told["status"] == "fail"
-    text = told["data"] if isinstance(told["data"], str) else told["data"]["message"]
+    content = answer.json()
+    assert set(content) == {"status", "data"}
+    assert content["status"] == "fail"
+    text = content["data"] if isinstance(content["data"], str) else content["data"]["message"]
     assert text
     return str(text)
 
@@ -55,7 +55,7 @@ def config(**more: Any) -> dict[str, Any]:
 
 
 def with_env(value: str, key: str = "A") -> dict[str, bytes]:
-    """A config and a run that have a variable with a value in raw JSON."""
+    """Return a config and a run with a variable whose value is given as raw JSON."""
     env = f'{{"OK": 1, {json.dumps(key)}: {value}}}'
     return {
         "config": f'{{"student_pipeline": [{{"image": "a"}}, {{"image": "b", "env": {env}}}]}}'.encode(),
@@ -85,13 +85,17 @@ BOTH = pytest.mark.parametrize("kind", ["config", "run"])
         b"\x00",
     ],
 )
-async def test_what_is_not_json(client: Client, database: Database, course: str, kind: str, body: bytes) -> None:
+async def test_malformed_json_is_refused(
+    client: Client, database: Database, course: str, kind: str, body: bytes
+) -> None:
     assert await refusal(client, database, course, kind, body) == MALFORMED
 
 
 @BOTH
 @pytest.mark.parametrize("body", [b"null", b"[]", b"1", b'"text"', b"true"])
-async def test_json_that_is_no_object(client: Client, database: Database, course: str, kind: str, body: bytes) -> None:
+async def test_a_json_body_must_be_an_object(
+    client: Client, database: Database, course: str, kind: str, body: bytes
+) -> None:
     assert (await refusal(client, database, course, kind, body)).startswith("the body: ")
 
 
@@ -123,7 +127,7 @@ async def test_json_that_is_no_object(client: Client, database: Database, course
         (config(post_processing_pipeline={"image": "a"}), "post_processing_pipeline: "),
     ],
 )
-async def test_a_wrong_config_names_the_field(
+async def test_the_error_names_the_wrong_field_of_a_config(
     client: Client, database: Database, course: str, body: Any, named: str
 ) -> None:
     assert named in await refusal(client, database, course, "config", json.dumps(body).encode())
@@ -148,17 +152,17 @@ async def test_a_wrong_config_names_the_field(
         ),
     ],
 )
-async def test_a_wrong_run_names_the_field(
+async def test_the_error_names_the_wrong_field_of_a_run(
     client: Client, database: Database, course: str, body: Any, named: str
 ) -> None:
     assert named in await refusal(client, database, course, "run", json.dumps(body).encode())
 
 
-async def test_every_wrong_field_is_named(client: Client, database: Database, course: str) -> None:
+async def test_the_error_names_every_wrong_field(client: Client, database: Database, course: str) -> None:
     body = {"student_pipeline": [{"image": 1, "logs": "no"}], "env": 7, "more": {}}
-    told = await refusal(client, database, course, "config", json.dumps(body).encode())
+    text = await refusal(client, database, course, "config", json.dumps(body).encode())
 
-    assert [line.partition(": ")[0] for line in told.splitlines()] == [
+    assert [line.partition(": ")[0] for line in text.splitlines()] == [
         "student_pipeline.0.image",
         "student_pipeline.0.logs",
         "env",
@@ -197,7 +201,7 @@ async def test_a_body_is_checked_before_the_assignment(client: Client, course: s
         ("\ud800", "1", "half of a surrogate pair"),
     ],
 )
-async def test_values_that_the_store_cannot_hold_are_named(
+async def test_the_error_names_values_that_the_store_cannot_hold(
     client: Client, database: Database, course: str, kind: str, key: str, value: str, told: str
 ) -> None:
     for nested in (value, f"[1, {value}]", f'{{"deep": [{{"deeper": {value}}}]}}'):
@@ -207,14 +211,14 @@ async def test_values_that_the_store_cannot_hold_are_named(
 
 
 @BOTH
-async def test_a_key_that_is_deep_inside_is_named(client: Client, database: Database, course: str, kind: str) -> None:
+async def test_the_error_names_a_deeply_nested_key(client: Client, database: Database, course: str, kind: str) -> None:
     text = await refusal(client, database, course, kind, with_env('[{"x": {"$y": 1}}]')[kind])
 
     assert text == f"{AT[kind]}.A.0.x.$y: a key must not start with '$'"
 
 
 @BOTH
-async def test_a_very_long_key_is_told_in_short(client: Client, database: Database, course: str, kind: str) -> None:
+async def test_the_error_shortens_a_very_long_key(client: Client, database: Database, course: str, kind: str) -> None:
     text = await refusal(client, database, course, kind, with_env("1", "k" * MEBIBYTE + ".")[kind])
 
     assert "a key must not contain" in text
@@ -224,7 +228,7 @@ async def test_a_very_long_key_is_told_in_short(client: Client, database: Databa
 @BOTH
 @pytest.mark.parametrize("depth", [33, 900, 100_000])
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
-async def test_deep_bodies(
+async def test_deeply_nested_bodies_are_refused(
     client: Client, database: Database, course: str, kind: str, depth: int, opening: str, closing: str
 ) -> None:
     body = with_env(opening * depth + "1" + closing * depth)[kind]
@@ -233,13 +237,13 @@ async def test_deep_bodies(
 
 
 @BOTH
-async def test_a_body_over_the_limit(client: Client, database: Database, course: str, kind: str) -> None:
+async def test_a_body_over_the_limit_is_refused(client: Client, database: Database, course: str, kind: str) -> None:
     body = with_env('"' + "x" * 32 * MEBIBYTE + '"')[kind]
 
     assert await refusal(client, database, course, kind, body, status=413) == TOO_LARGE
 
 
-async def test_a_body_over_the_limit_in_pieces_of_unknown_number(client: Client, course: str) -> None:
+async def test_a_chunked_body_over_the_limit_is_refused(client: Client, course: str) -> None:
     async def pieces() -> Any:
         for _ in range(40):
             yield b" " * MEBIBYTE
@@ -249,27 +253,31 @@ async def test_a_body_over_the_limit_in_pieces_of_unknown_number(client: Client,
     assert (answer.status_code, answer.json()["data"]) == (413, TOO_LARGE)
 
 
-async def test_a_body_over_the_limit_without_a_token_is_not_even_looked_at(client: Client, course: str) -> None:
+async def test_without_a_token_a_body_over_the_limit_is_not_read(client: Client, course: str) -> None:
     answer = await client.http.post(f"/api/v1/grading_config/{course}/mp1", content=b" " * 33 * MEBIBYTE)
 
     assert (answer.status_code, answer.json()["data"]) == (401, {"message": "invalid token format"})
 
 
-async def test_a_document_over_the_stores_limit(client: Client, database: Database, course: str) -> None:
+async def test_a_document_over_the_limit_of_the_store_is_refused(
+    client: Client, database: Database, course: str
+) -> None:
     large = config(student_pipeline=[{"image": "a", "entrypoint": ["x" * 17 * MEBIBYTE]}])
     text = await refusal(client, database, course, "config", json.dumps(large).encode())
 
     assert "too large to be stored" in text
 
 
-async def test_a_roster_over_the_stores_limit(client: Client, database: Database, course: str) -> None:
+async def test_a_roster_over_the_limit_of_the_store_is_refused(client: Client, database: Database, course: str) -> None:
     student = {"SUBMISSION": "x" * (MEBIBYTE // 2)}
     text = await refusal(client, database, course, "run", json.dumps({"students_env": [student] * 34}).encode())
 
     assert "too large to be stored" in text
 
 
-async def test_a_job_that_only_merging_makes_too_large(client: Client, database: Database, course: str) -> None:
+async def test_a_job_that_is_too_large_after_merging_is_refused(
+    client: Client, database: Database, course: str
+) -> None:
     await client.register(course, "mp2", students=[stage()] * 17, env={"BIG": "x" * (MEBIBYTE - 10)})
     before = await stored(database, course)
     answer = await post(client, f"grading_run/{course}/mp2", b'{"students_env": [{}]}', token=token_of(course))
@@ -279,7 +287,7 @@ async def test_a_job_that_only_merging_makes_too_large(client: Client, database:
     assert await stored(database, course) == before
 
 
-async def test_a_grader_that_says_too_much_is_told_so_in_its_own_format(client: Client) -> None:
+async def test_a_graders_body_over_the_limit_is_refused_with_problem_details(client: Client) -> None:
     headers = {"Authorization": "Bearer cluster-token"}
     answer = await client.http.post("/api/v2/graders/g1", content=b" " * 33 * MEBIBYTE, headers=headers)
 
@@ -287,7 +295,7 @@ async def test_a_grader_that_says_too_much_is_told_so_in_its_own_format(client: 
     assert answer.json()["detail"] == TOO_LARGE
 
 
-async def test_a_large_body_within_the_limits_is_kept_whole(client: Client, course: str) -> None:
+async def test_a_large_body_within_the_limits_is_stored_unchanged(client: Client, course: str) -> None:
     big = [stage(env={"A": "ä" * (MEBIBYTE - 10)})] * 2 + [stage("x" * MEBIBYTE, "x" * MEBIBYTE)] * 2
     await client.register(course, "mp1", students=big)
 
@@ -305,7 +313,7 @@ async def test_privileged_stages_are_refused(client: Client, database: Database,
 
 @pytest.mark.parametrize("pipeline", ["student", "pre_processing", "post_processing"])
 @pytest.mark.parametrize("timeouts", [[1001], [500, 500.5], [980, None], [1e308, 1e308]])
-async def test_time_limits_over_the_servers_are_refused(
+async def test_time_limits_above_the_servers_limit_are_refused(
     client: Client, database: Database, course: str, pipeline: str, timeouts: list[float | None]
 ) -> None:
     stages = [{"image": "a"} | ({"timeout": timeout} if timeout else {}) for timeout in timeouts]
@@ -316,7 +324,7 @@ async def test_time_limits_over_the_servers_are_refused(
     assert "1000 s are allowed" in text
 
 
-async def test_time_limits_up_to_the_servers_are_accepted(client: Client, course: str) -> None:
+async def test_time_limits_up_to_the_servers_limit_are_accepted(client: Client, course: str) -> None:
     await client.register(course, "mp1", students=[stage(timeout=970), stage()])
 
 
@@ -329,7 +337,7 @@ async def test_time_limits_up_to_the_servers_are_accepted(client: Client, course
         ({"student_pipeline": [{"image": "a"}], "pre_processing_pipeline": [None]}, "pre_processing_pipeline"),
     ],
 )
-async def test_a_useless_config_that_the_original_took_starts_no_run(
+async def test_an_invalid_config_stored_by_the_original_starts_no_run(
     client: Client, database: Database, course: str, config: dict[str, Any], told: str
 ) -> None:
     await database["assignment_config"].insert_one({"_id": f"{course}/old", "env": None, **config})
@@ -341,7 +349,7 @@ async def test_a_useless_config_that_the_original_took_starts_no_run(
     assert await stored(database, course) == before
 
 
-# Any body at all
+# Generated bodies
 
 scalars = (
     st.none()
@@ -384,21 +392,21 @@ raw = st.binary(max_size=40) | (configs | runs | values).map(lambda body: json.d
 
 @given(body=configs)
 @settings(max_examples=60)
-async def test_any_config_is_stored_as_it_is_or_refused(client: Client, fuzzed_course: str, body: Any) -> None:
+async def test_a_generated_config_is_stored_unchanged_or_refused(client: Client, fuzzed_course: str, body: Any) -> None:
     token = token_of(fuzzed_course)
     answer = await post(client, f"grading_config/{fuzzed_course}/any", json.dumps(body).encode(), token=token)
 
     assert answer.status_code in (200, 400)
     if answer.status_code == httpx2.codes.OK:
-        kept = (await client.get(f"grading_config/{fuzzed_course}/any", token=token)).json()["data"]
-        assert {key: value for key, value in kept.items() if key in body} == body
+        stored_config = (await client.get(f"grading_config/{fuzzed_course}/any", token=token)).json()["data"]
+        assert {key: value for key, value in stored_config.items() if key in body} == body
         answer = await post(client, f"grading_run/{fuzzed_course}/any", b'{"students_env": [{}]}', token=token)
         assert answer.status_code == 200
 
 
 @given(body=runs)
 @settings(max_examples=60)
-async def test_any_run_can_be_read_or_is_refused(client: Client, fuzzed_course: str, body: Any) -> None:
+async def test_a_generated_run_is_readable_or_refused(client: Client, fuzzed_course: str, body: Any) -> None:
     token = token_of(fuzzed_course)
     answer = await post(client, f"grading_run/{fuzzed_course}/ready", json.dumps(body).encode(), token=token)
 
@@ -412,7 +420,7 @@ async def test_any_run_can_be_read_or_is_refused(client: Client, fuzzed_course: 
 
 @given(body=raw)
 @settings(max_examples=60)
-async def test_no_body_breaks_anything(client: Client, fuzzed_course: str, body: bytes) -> None:
+async def test_a_generated_body_causes_no_server_error(client: Client, fuzzed_course: str, body: bytes) -> None:
     token = token_of(fuzzed_course)
     for path in (f"grading_config/{fuzzed_course}/raw", f"grading_run/{fuzzed_course}/ready"):
         assert (await post(client, path, body, token=token)).status_code in (200, 400)

@@ -1,4 +1,4 @@
-"""Submissions by webhook: what is taken, what is refused, and that each is one run."""
+"""Submissions by webhook: accepted and refused deliveries, and one run for each submission."""
 
 import asyncio
 import hmac
@@ -58,7 +58,7 @@ class Hook:
     async def send(
         self, body: dict[str, Any] | bytes, *, delivery: str | None = None, event: str = "push", **headers: str
     ) -> httpx2.Response:
-        """As GitHub does."""
+        """Send a signed delivery as GitHub does."""
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         own = {"X-GitHub-Event": event, "X-GitHub-Delivery": delivery or token_hex(16)}
         return await self.client.http.post(
@@ -66,7 +66,7 @@ class Hook:
         )
 
     async def runs(self) -> list[dict[str, Any]]:
-        """All of the course."""
+        """Return all runs of the course."""
         answer = await self.client.http.get(f"/api/v2/courses/{self.course}/runs?limit=500", headers=self.staff)
         items: list[dict[str, Any]] = answer.json()["items"]
         return items
@@ -78,7 +78,7 @@ class Hook:
 
 @pytest.fixture
 async def hook(client: Client, course: str) -> Hook:
-    """One with two students, whose pushes to main are submissions."""
+    """A hook with two students; their pushes to main are submissions."""
     await client.register(course, "mp1", students=[stage("exit", "0")])
     hook = Hook(client, course)
     await hook.configure()
@@ -86,18 +86,22 @@ async def hook(client: Client, course: str) -> Hook:
     return hook
 
 
-async def test_a_push_is_a_run_of_the_student_whose_repository_it_is(hook: Hook, store: Store) -> None:
+async def test_a_push_starts_a_run_of_the_repositorys_student(hook: Hook, store: Store) -> None:
     before = datetime.now(UTC) - timedelta(milliseconds=1)
     sent = push(BOB)
     answer = await hook.send(sent, delivery="first")
     assert answer.status_code == 202
-    told = answer.json()
-    assert (told["state"], told["student"], told["version"]) == ("accepted", BOB, sent["after"])
+    accepted = answer.json()
+    assert (accepted["state"], accepted["student"], accepted["version"]) == ("accepted", BOB, sent["after"])
 
-    run = await hook.client.describe(hook.course, told["run"])
-    assert [job["id"] for job in run["jobs"]] == [told["job"]]
-    assert (run["trigger"]["hook"], run["trigger"]["delivery"], run["trigger"]["student"]) == ("git", told["id"], BOB)
-    stages = (await store.jobs.stages([told["job"]]))[told["job"]]
+    run = await hook.client.describe(hook.course, accepted["run"])
+    assert [job["id"] for job in run["jobs"]] == [accepted["job"]]
+    assert (run["trigger"]["hook"], run["trigger"]["delivery"], run["trigger"]["student"]) == (
+        "git",
+        accepted["id"],
+        BOB,
+    )
+    stages = (await store.jobs.stages([accepted["job"]]))[accepted["job"]]
     env = stages[0]["env"]
     assert (
         env.items()
@@ -112,7 +116,7 @@ async def test_a_push_is_a_run_of_the_student_whose_repository_it_is(hook: Hook,
     assert before <= datetime.fromisoformat(env["BROADWAY_SUBMITTED_AT"]) <= datetime.now(UTC)
 
 
-async def test_a_ping_is_answered_and_leaves_nothing(hook: Hook) -> None:
+async def test_a_ping_is_answered_and_not_stored(hook: Hook) -> None:
     answer = await hook.send({"zen": "Keep it logically awesome."}, event="ping")
 
     assert (answer.status_code, answer.json()) == (200, {"state": "pong"})
@@ -128,7 +132,9 @@ async def test_a_ping_is_answered_and_leaves_nothing(hook: Hook) -> None:
         ({"action": "opened"}, "issues", "issues is no push"),
     ],
 )
-async def test_what_is_no_submission_is_noted(hook: Hook, body: dict[str, Any], event: str, reason: str) -> None:
+async def test_a_delivery_without_a_submission_is_stored_as_ignored(
+    hook: Hook, body: dict[str, Any], event: str, reason: str
+) -> None:
     answer = await hook.send(body, event=event)
 
     assert (answer.status_code, answer.json()["state"], answer.json()["reason"]) == (200, "ignored", reason)
@@ -136,17 +142,17 @@ async def test_what_is_no_submission_is_noted(hook: Hook, body: dict[str, Any], 
     assert [each["state"] for each in await hook.deliveries()] == ["ignored"]
 
 
-async def test_tags_alone_if_that_is_wanted(hook: Hook) -> None:
+async def test_a_hook_can_accept_tags_only(hook: Hook) -> None:
     await hook.configure(branches=[], tags=["submit-*"])
     commit, tag = token_hex(20), token_hex(20)
 
     assert (await hook.send(push(ALICE))).json()["state"] == "ignored"
-    told = (await hook.send(push(ALICE, ref="refs/tags/submit-1", commit=tag, head_commit={"id": commit}))).json()
-    assert (told["state"], told["version"]) == ("accepted", commit), "of the tag's commit, not of the tag"
+    accepted = (await hook.send(push(ALICE, ref="refs/tags/submit-1", commit=tag, head_commit={"id": commit}))).json()
+    assert (accepted["state"], accepted["version"]) == ("accepted", commit), "of the tag's commit, not of the tag"
 
 
 @pytest.mark.parametrize("by", ["the git server", "staff"])
-async def test_a_push_that_was_ignored_for_its_branch_is_accepted_when_that_is_put_right(hook: Hook, by: str) -> None:
+async def test_an_ignored_push_is_accepted_after_its_branch_is_configured(hook: Hook, by: str) -> None:
     body = push(ALICE, ref="refs/heads/submit")
     ignored = (await hook.send(body, delivery="early")).json()
     assert ignored["state"] == "ignored"
@@ -166,12 +172,12 @@ async def test_a_push_that_was_ignored_for_its_branch_is_accepted_when_that_is_p
 
 
 async def counted(hook: Hook) -> dict[str, float]:
-    """How many deliveries of the course have become what."""
+    """Return the metric's count of the course's deliveries by state."""
     text = (await hook.client.http.get("/metrics")).text
     return Scrape.of(text).by("broadway_webhook_deliveries_total", "state", course=hook.course)
 
 
-async def test_what_becomes_of_deliveries_is_counted_once(hook: Hook) -> None:
+async def test_each_state_of_a_delivery_is_counted_once(hook: Hook) -> None:
     body = push(ALICE)
     await asyncio.gather(*(hook.send(body, delivery="again") for _ in range(6)))
     await hook.send(push(ALICE, ref="refs/heads/try"))
@@ -186,7 +192,7 @@ async def test_what_becomes_of_deliveries_is_counted_once(hook: Hook) -> None:
     await until(is_right)
 
 
-async def test_of_changes_to_one_delivery_that_are_alike_one_takes_place(hook: Hook, store: Store) -> None:
+async def test_one_of_several_changes_to_a_delivery_is_applied(hook: Hook, store: Store) -> None:
     delivery = await undecided(hook, store, 3600)
     other = DeliveryMove(delivery, {"state": DeliveryState.REFUSED, "reason": "another"})
     moves = [DeliveryMove(delivery, {"state": DeliveryState.REFUSED, "reason": "one"})] * 3
@@ -195,7 +201,7 @@ async def test_of_changes_to_one_delivery_that_are_alike_one_takes_place(hook: H
 
 
 @pytest.mark.parametrize("times", [2, 3])
-async def test_a_delivery_that_comes_again_is_one_run(hook: Hook, times: int) -> None:
+async def test_a_repeated_delivery_is_one_run(hook: Hook, times: int) -> None:
     body = push(ALICE)
     answers = await asyncio.gather(*(hook.send(body, delivery="again") for _ in range(times)))
 
@@ -218,7 +224,7 @@ async def test_a_commit_that_was_submitted_before_is_a_duplicate(hook: Hook) -> 
     assert (await hook.send(push(BOB, body["after"]))).status_code == 202, "another student may have the same commit"
 
 
-async def test_unsigned_and_wrongly_signed_deliveries_store_nothing(hook: Hook) -> None:
+async def test_unsigned_and_wrongly_signed_deliveries_are_not_stored(hook: Hook) -> None:
     raw = json.dumps(push(ALICE)).encode()
     wrong = [
         {"X-Hub-Signature-256": ""},
@@ -237,7 +243,7 @@ async def test_unsigned_and_wrongly_signed_deliveries_store_nothing(hook: Hook) 
 
 
 @pytest.mark.parametrize(("minutes", "says"), [(-6, "too old"), (6, "too new")])
-async def test_a_delivery_of_another_time_is_refused(hook: Hook, minutes: int, says: str) -> None:
+async def test_a_delivery_with_a_distant_timestamp_is_refused(hook: Hook, minutes: int, says: str) -> None:
     at = datetime.now(UTC) + timedelta(minutes=minutes)
     raw = json.dumps(push(ALICE)).encode()
     headers = {
@@ -252,7 +258,7 @@ async def test_a_delivery_of_another_time_is_refused(hook: Hook, minutes: int, s
     assert await hook.deliveries() == []
 
 
-async def test_two_secrets_are_valid_while_they_change(hook: Hook) -> None:
+async def test_both_secrets_are_valid_during_a_rotation(hook: Hook) -> None:
     old, new = "the-secret-until-now", "the-secret-from-now-on"
     await hook.configure(secrets=[old, new])
 
@@ -264,16 +270,16 @@ async def test_two_secrets_are_valid_while_they_change(hook: Hook) -> None:
     assert (await hook.send(raw, **{"X-Hub-Signature-256": signature(raw, old)})).status_code == 401
 
 
-async def test_another_courses_hook_is_not_there(hook: Hook, other_course: str) -> None:
+async def test_a_hook_is_not_found_through_another_course(hook: Hook, other_course: str) -> None:
     path = hook.path.replace(hook.course, other_course)
     raw = json.dumps(push(ALICE)).encode()
     answer = await hook.client.http.post(path, content=raw, headers={"X-Hub-Signature-256": signature(raw, SECRET)})
 
     assert (answer.status_code, answer.json()["detail"]) == (404, "this course has no such hook")
     staff = {"Authorization": f"Bearer {token_of(other_course)}"}
-    for there in ("", "/deliveries"):
-        assert (await hook.client.http.get(hook.path + there, headers=staff)).status_code == 401
-        assert (await hook.client.http.get(path + there, headers=staff)).status_code == 404
+    for suffix in ("", "/deliveries"):
+        assert (await hook.client.http.get(hook.path + suffix, headers=staff)).status_code == 401
+        assert (await hook.client.http.get(path + suffix, headers=staff)).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -287,7 +293,7 @@ async def test_another_courses_hook_is_not_there(hook: Hook, other_course: str) 
         (json.dumps({**push(ALICE), "x": {"$a": 1}}).encode(), "must not start with"),
     ],
 )
-async def test_a_signed_body_that_is_no_push_is_refused(hook: Hook, body: bytes, says: str) -> None:
+async def test_a_signed_body_that_is_not_a_push_is_refused(hook: Hook, body: bytes, says: str) -> None:
     answer = await hook.send(body)
 
     assert answer.status_code == 400
@@ -295,20 +301,20 @@ async def test_a_signed_body_that_is_no_push_is_refused(hook: Hook, body: bytes,
     assert await hook.deliveries() == []
 
 
-async def test_a_form_is_refused_with_what_to_choose_instead(hook: Hook) -> None:
+async def test_a_form_is_refused_with_the_expected_content_type(hook: Hook) -> None:
     answer = await hook.send(b"payload=%7B%7D", **{"Content-Type": "application/x-www-form-urlencoded"})
 
     assert (answer.status_code, "expected application/json" in answer.json()["detail"]) == (400, True)
 
 
-async def test_a_body_that_is_too_large_is_not_read_to_its_end(hook: Hook) -> None:
+async def test_a_delivery_over_the_size_limit_is_refused(hook: Hook) -> None:
     answer = await hook.send(b"x" * (33 * 1024 * 1024))
 
     assert answer.status_code == 413
     assert await hook.deliveries() == []
 
 
-async def test_a_truncated_delivery_stores_nothing(hook: Hook) -> None:
+async def test_a_truncated_delivery_is_not_stored(hook: Hook) -> None:
     raw = json.dumps(push(ALICE)).encode()
     url = hook.client.http.base_url
     head = f"POST {hook.path} HTTP/1.1\r\nHost: broadway\r\nX-Hub-Signature-256: {signature(raw, SECRET)}\r\n"
@@ -323,7 +329,7 @@ async def test_a_truncated_delivery_stores_nothing(hook: Hook) -> None:
     assert await hook.deliveries() == []
 
 
-async def test_a_repository_that_nobody_has_is_kept_until_the_roster_is_right(hook: Hook) -> None:
+async def test_a_delivery_from_an_unknown_repository_waits_for_a_corrected_roster(hook: Hook) -> None:
     body = push("carol")
     answer = await hook.send(body, delivery="early")
     assert (answer.status_code, answer.json()["detail"]) == (422, "repository cs/carol is not in the roster of mp1")
@@ -341,7 +347,7 @@ async def test_a_repository_that_nobody_has_is_kept_until_the_roster_is_right(ho
     assert len(await hook.runs()) == 1
 
 
-async def test_a_quota_is_kept_whatever_comes_at_once(hook: Hook) -> None:
+async def test_a_quota_holds_for_concurrent_deliveries(hook: Hook) -> None:
     await hook.configure(quota={"submissions": 2, "seconds": 3600})
     answers = await asyncio.gather(*(hook.send(push(ALICE), delivery=f"d{n}") for n in range(6)))
 
@@ -411,7 +417,7 @@ async def test_only_the_latest_submission_waits(hook: Hook, store: Store) -> Non
     assert [(await outcomes(hook, each["run"])) for each in (running, later)] == [[None], [None]], "what runs goes on"
 
 
-async def test_an_earlier_submission_that_is_looked_at_later_is_superseded(hook: Hook) -> None:
+async def test_an_earlier_submission_that_is_decided_later_is_superseded(hook: Hook) -> None:
     await hook.configure(only_latest=True, quota={"submissions": 1, "seconds": 3600})
     assert (await hook.send(push(ALICE))).status_code == 202
     assert (await hook.send(push(ALICE), delivery="limited")).status_code == 429
@@ -424,7 +430,7 @@ async def test_an_earlier_submission_that_is_looked_at_later_is_superseded(hook:
 
 
 async def undecided(hook: Hook, store: Store, seconds: float, student: str = ALICE) -> Delivery:
-    """As a process leaves a delivery that dies right after storing it."""
+    """Store an undecided delivery, as left by a process that dies right after storing it."""
     now = datetime.now(UTC)
     delivery = Delivery(
         id=delivery_key(hook.course, hook.name, "lost"),
@@ -442,7 +448,7 @@ async def undecided(hook: Hook, store: Store, seconds: float, student: str = ALI
     return stored
 
 
-async def test_a_delivery_whose_process_died_is_decided_by_another(hook: Hook, store: Store) -> None:
+async def test_a_delivery_whose_process_died_is_decided_by_another_process(hook: Hook, store: Store) -> None:
     delivery = await undecided(hook, store, -1)
 
     async def is_decided() -> bool:
@@ -453,7 +459,7 @@ async def test_a_delivery_whose_process_died_is_decided_by_another(hook: Hook, s
     assert len(await hook.runs()) == 1
 
 
-async def test_a_delivery_whose_process_died_is_decided_when_it_comes_again(hook: Hook, store: Store) -> None:
+async def test_a_delivery_whose_process_died_is_decided_on_redelivery(hook: Hook, store: Store) -> None:
     delivery = await undecided(hook, store, 3600)
     assert delivery.push
 
@@ -464,7 +470,7 @@ async def test_a_delivery_whose_process_died_is_decided_when_it_comes_again(hook
 
 
 async def large_roster(hook: Hook) -> None:
-    """A roster with which a job of Carol's is more than the store takes: each of its stages has her environment."""
+    """Put a roster that makes Carol's job too large for the store: each of its stages contains her environment."""
     await hook.client.register(hook.course, "mp1", students=[stage("exit", "0")] * 18)
     students = [{"student": "carol", "repository": "cs/carol", "env": {"LARGE": "x" * 1_000_000}}]
     url = f"/api/v2/courses/{hook.course}/assignments/mp1/roster"
@@ -475,7 +481,7 @@ async def large_roster(hook: Hook) -> None:
 TOO_LARGE = "the submission's run is too large to be stored"
 
 
-async def test_a_submission_whose_job_the_store_would_refuse_is_refused(hook: Hook) -> None:
+async def test_a_submission_whose_job_is_too_large_is_refused(hook: Hook) -> None:
     await large_roster(hook)
 
     answer = await hook.send(push("carol"))
@@ -485,7 +491,7 @@ async def test_a_submission_whose_job_the_store_would_refuse_is_refused(hook: Ho
     assert await hook.runs() == []
 
 
-async def test_such_a_submission_is_refused_by_the_sweep_too(hook: Hook, store: Store) -> None:
+async def test_the_sweep_refuses_a_submission_whose_job_is_too_large(hook: Hook, store: Store) -> None:
     await large_roster(hook)
     delivery = await undecided(hook, store, -1, "carol")
 
@@ -497,13 +503,13 @@ async def test_such_a_submission_is_refused_by_the_sweep_too(hook: Hook, store: 
     assert await hook.client.is_ready()
 
 
-async def test_a_delivery_that_cannot_be_decided_keeps_no_other_waiting(
+async def test_an_undecidable_delivery_does_not_block_other_deliveries(
     hook: Hook, other_course: str, store: Store, database: AsyncDatabase[dict[str, Any]]
 ) -> None:
     broken = Hook(hook.client, other_course)
     await broken.client.register(other_course, "mp1", students=[stage("exit", "0")])
     await broken.configure()
-    unreadable = {"_id": f"{other_course}/mp1", "students": [{"student": ""}]}  # as another program may have left it
+    unreadable = {"_id": f"{other_course}/mp1", "students": [{"student": ""}]}  # as another program may have stored it
     await database["roster"].insert_one(unreadable)
     stuck = await undecided(broken, store, -1000)
     behind = await undecided(hook, store, -1)
@@ -525,7 +531,7 @@ async def test_a_delivery_that_cannot_be_decided_keeps_no_other_waiting(
 
 
 @pytest.mark.parametrize("size", [200_000, 20_000_000])
-async def test_an_env_that_no_program_can_be_given_is_refused(hook: Hook, size: int) -> None:
+async def test_an_env_that_is_too_large_for_a_program_is_refused(hook: Hook, size: int) -> None:
     await hook.configure(format="json")
     answer = await hook.send({"student": ALICE, "idempotency_key": "k1", "env": {"X": "x" * size}})
 
@@ -534,7 +540,9 @@ async def test_an_env_that_no_program_can_be_given_is_refused(hook: Hook, size: 
     assert await hook.deliveries() == []
 
 
-async def test_a_submission_to_an_assignment_that_is_not_registered_waits_for_it(client: Client, course: str) -> None:
+async def test_a_submission_to_an_unregistered_assignment_waits_for_its_registration(
+    client: Client, course: str
+) -> None:
     hook = Hook(client, course)
     await hook.configure()
     await hook.roster(ALICE)
@@ -546,7 +554,7 @@ async def test_a_submission_to_an_assignment_that_is_not_registered_waits_for_it
     assert (await hook.send(push(ALICE), delivery="early")).status_code == 202
 
 
-async def test_a_front_end_that_is_not_git(hook: Hook, store: Store) -> None:
+async def test_a_front_end_without_git_can_submit(hook: Hook, store: Store) -> None:
     await hook.configure(format="json")
     artifact = {"artifact_url": "https://files.example/1", "sha256": "0" * 64}
     body = {"student": ALICE, "idempotency_key": "k1", "env": {"PART": 2}, "assignment": "mp1", **artifact}
@@ -569,7 +577,7 @@ async def test_a_front_end_that_is_not_git(hook: Hook, store: Store) -> None:
 
 
 async def form(hook: Hook, **submission: Any) -> httpx2.Response:
-    """As a front-end sends it that gives deliveries no ids of their own."""
+    """Send a submission as a front-end without delivery ids does."""
     return await hook.send(submission, **{"X-GitHub-Delivery": ""})
 
 
@@ -585,7 +593,7 @@ async def test_the_same_key_of_two_students_is_two_submissions(hook: Hook) -> No
         assert (await form(hook, student=name, idempotency_key=key)).status_code == 202
 
 
-async def test_a_group_submits_as_a_student_does(hook: Hook) -> None:
+async def test_a_group_submits_like_a_student(hook: Hook) -> None:
     await hook.configure(format="json")
     await hook.roster("team-1")
 
@@ -594,8 +602,8 @@ async def test_a_group_submits_as_a_student_does(hook: Hook) -> None:
     assert (answer.status_code, answer.json()["student"]) == (202, "team-1")
     run = await hook.client.describe(hook.course, answer.json()["run"])
     assert run["jobs"][0]["env"]["BROADWAY_STUDENT"] == "team-1"
-    for who in ({}, {"student": ALICE, "group": "team-1"}):
-        refused = await form(hook, idempotency_key="k2", **who)
+    for submitter in ({}, {"student": ALICE, "group": "team-1"}):
+        refused = await form(hook, idempotency_key="k2", **submitter)
         assert (refused.status_code, "either student or group" in refused.json()["detail"]) == (400, True)
 
 
@@ -612,9 +620,7 @@ async def test_a_group_submits_as_a_student_does(hook: Hook) -> None:
         ({"extra": 1}, "extra"),
     ],
 )
-async def test_a_hook_that_makes_no_sense_is_not_stored(
-    client: Client, course: str, config: dict[str, Any], says: str
-) -> None:
+async def test_an_invalid_hook_is_not_stored(client: Client, course: str, config: dict[str, Any], says: str) -> None:
     hook = Hook(client, course)
     answer = await hook.ask("PUT", body={"assignment": "mp1", "secrets": [SECRET]} | config)
 
@@ -624,7 +630,7 @@ async def test_a_hook_that_makes_no_sense_is_not_stored(
     assert (await hook.ask("GET")).status_code == 404
 
 
-async def test_a_hook_that_another_program_has_stored_without_a_secret_takes_nothing(
+async def test_a_hook_stored_without_a_secret_accepts_nothing(
     hook: Hook, database: AsyncDatabase[dict[str, Any]]
 ) -> None:
     await database["hook"].update_one({"_id": f"{hook.course}/git"}, {"$set": {"secrets": []}})
@@ -632,7 +638,7 @@ async def test_a_hook_that_another_program_has_stored_without_a_secret_takes_not
     assert (await hook.send(push(ALICE))).status_code == 404
 
 
-async def test_no_answer_has_a_secret(hook: Hook) -> None:
+async def test_no_answer_contains_a_secret(hook: Hook) -> None:
     sent = await hook.send(push(ALICE))
     identity = sent.json()["id"]
     paths = ["", "/deliveries", f"/deliveries/{identity}"]
@@ -643,12 +649,12 @@ async def test_no_answer_has_a_secret(hook: Hook) -> None:
 
 
 async def test_a_hook_can_be_removed_and_its_deliveries_stay(hook: Hook, store: Store) -> None:
-    told = (await hook.send(push(ALICE))).json()
+    accepted = (await hook.send(push(ALICE))).json()
     assert (await hook.ask("DELETE")).status_code == 204
 
     assert (await hook.send(push(ALICE))).status_code == 404
     assert (await hook.ask("DELETE")).status_code == 404
-    assert await store.deliveries.get(told["id"])
+    assert await store.deliveries.get(accepted["id"])
 
 
 @pytest.mark.parametrize("is_burst", [False, True])
@@ -683,7 +689,7 @@ async def test_deliveries_are_read_page_by_page(
         ([{"student": ""}], "students.0.student"),
     ],
 )
-async def test_a_roster_that_makes_no_sense_is_refused(hook: Hook, students: list[Any], says: str) -> None:
+async def test_an_invalid_roster_is_refused(hook: Hook, students: list[Any], says: str) -> None:
     url = f"/api/v2/courses/{hook.course}/assignments/mp1/roster"
     answer = await hook.client.http.put(url, json={"students": students}, headers=hook.staff)
 

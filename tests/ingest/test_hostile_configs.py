@@ -1,4 +1,4 @@
-"""The corpus of configs that no course may register: each is refused, with what is wrong, and nothing is stored."""
+"""The corpus of hostile configs: each is refused with its mistake named, and nothing is stored."""
 
 from typing import Any
 from urllib.parse import quote
@@ -17,7 +17,7 @@ def test_the_corpus_is_large_enough() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-async def test_refused_and_nothing_is_stored(
+async def test_a_hostile_config_is_refused_and_nothing_is_stored(
     case: RefusedConfig, client: Client, course: str, database: AsyncDatabase[dict[str, Any]]
 ) -> None:
     before = await _stored(database)
@@ -30,11 +30,11 @@ async def test_refused_and_nothing_is_stored(
     assert await _stored(database) == before
 
 
-async def test_the_same_config_without_what_is_asked_for_is_taken(client: Client, course: str) -> None:
+async def test_a_harmless_config_is_accepted(client: Client, course: str) -> None:
     await client.register(course, "mp1", students=[{"image": "course/run:1", "entrypoint": ["run"]}])
 
 
 async def _stored(database: AsyncDatabase[dict[str, Any]]) -> dict[str, int]:
-    """Documents by collection, but for what the pushes of other tests may still become."""
+    """Count the documents by collection, except in those that pushes of other tests may still change."""
     names = {*await database.list_collection_names()} - DECIDED_LATE
     return {name: await database[name].count_documents({}) for name in names}

@@ -1,4 +1,4 @@
-"""Every endpoint that clients of v1 use, as the original answers it, and the first ones of v2."""
+"""Every endpoint that clients of v1 use, with the original's answers, and the first endpoints of v2."""
 
 import asyncio
 from collections.abc import Sequence
@@ -61,7 +61,7 @@ def query_token_of(course: str) -> str:
 
 
 def data(answer: httpx2.Response) -> Any:
-    """What a success carries."""
+    """Check that an answer is a success, and return its data."""
     assert (answer.status_code, answer.headers["content-type"]) == (200, JSON), answer.text
     assert answer.headers[CORS] == "*"
     body = answer.json()
@@ -71,7 +71,7 @@ def data(answer: httpx2.Response) -> Any:
 
 
 def refused(answer: httpx2.Response, status: int, message: str) -> bool:
-    """Whether an answer is exactly the application's refusal."""
+    """Check an error's body and headers, and return whether it has the status."""
     assert answer.json() == {"status": "fail", "data": {"message": message}}
     assert answer.headers["content-type"] == JSON
     assert answer.headers[CORS] == "*"
@@ -83,12 +83,12 @@ async def jobs_of(client: Client, course: str, run_id: str) -> list[str]:
 
 
 def execution_of(job_id: str) -> str:
-    """The id of a job's only execution."""
+    """Return the id of a job's only execution."""
     return f"e-{job_id}"
 
 
 async def run_it(store: Store, job_id: str) -> None:
-    """Let a job be dispatched and started."""
+    """Dispatch and start a job."""
     execution = execution_of(job_id)
     now = datetime.now(UTC)
 
@@ -110,19 +110,19 @@ async def end_it(store: Store, job_id: str, outcome: Outcome, *, results: Sequen
 
 
 async def end_phase(store: Store, run_id: str, outcomes: Sequence[Outcome]) -> None:
-    """End the jobs of the run's present phase, and take its next step."""
+    """End the jobs of the run's current phase, and advance the run."""
     jobs = [job for job in await store.jobs.of_run(run_id) if not job.is_terminal]
     for job, outcome in zip(jobs, outcomes, strict=True):
         await end_it(store, job.id, outcome)
     await advance(run_id, runs=store.runs, jobs=store.jobs)
 
 
-# Who may ask
+# Authorization
 
 
 @EACH_ENDPOINT
 @pytest.mark.parametrize("header", BAD_HEADERS)
-async def test_a_badly_formed_header_is_the_first_thing_to_be_refused(
+async def test_a_malformed_header_is_refused_before_any_other_check(
     client: Client, course: str, method: str, path: str, header: str | None
 ) -> None:
     headers = {} if header is None else {"Authorization": header.format(token=token_of(course))}
@@ -132,7 +132,7 @@ async def test_a_badly_formed_header_is_the_first_thing_to_be_refused(
 
 
 @EACH_ENDPOINT
-async def test_then_an_unknown_course_and_then_a_wrong_token_and_then_the_body(
+async def test_the_course_is_checked_before_the_token_and_the_body(
     client: Client, course: str, other_course: str, method: str, path: str
 ) -> None:
     async def ask(name: str, token: str) -> httpx2.Response:
@@ -145,16 +145,14 @@ async def test_then_an_unknown_course_and_then_a_wrong_token_and_then_the_body(
 
 
 @pytest.mark.parametrize(("method", "path"), ADMIN)
-async def test_query_tokens_are_not_enough_for_administration(
-    client: Client, course: str, method: str, path: str
-) -> None:
+async def test_query_tokens_do_not_allow_administration(client: Client, course: str, method: str, path: str) -> None:
     answer = await client.http.request(method, path.format(course=course), headers=bearer(query_token_of(course)))
 
     assert refused(answer, 401, "invalid token")
 
 
 @pytest.mark.parametrize(("method", "path"), MEMBER)
-async def test_query_tokens_may_ask_for_states(client: Client, course: str, method: str, path: str) -> None:
+async def test_query_tokens_allow_queries_of_states(client: Client, course: str, method: str, path: str) -> None:
     for token in (query_token_of(course), token_of(course), token_of(course).replace("staff", "second")):
         answer = await client.http.request(method, path.format(course=course), headers=bearer(token))
         assert answer.status_code == 400
@@ -164,9 +162,7 @@ async def test_query_tokens_may_ask_for_states(client: Client, course: str, meth
     ("header", "expected"),
     [("Bearer {token}", 200), ("Bearer {token}  ", 200), ("   Bearer {token}\t", 200), ("Bearer ", 401), ("", 401)],
 )
-async def test_blanks_around_a_header_do_not_belong_to_it(
-    client: Client, course: str, header: str, expected: int
-) -> None:
+async def test_blanks_around_a_header_are_ignored(client: Client, course: str, header: str, expected: int) -> None:
     base = client.http.base_url
     reader, writer = await asyncio.open_connection(base.host, base.port)
     head = f"GET /api/v1/queue/{course}/length HTTP/1.1\r\nHost: {base.host}\r\nConnection: close\r\n"
@@ -219,7 +215,7 @@ async def test_other_methods_are_not_allowed(client: Client, method: str, path: 
         "/api/v1/queue/cs1",
     ],
 )
-async def test_unknown_paths(client: Client, path: str) -> None:
+async def test_unknown_paths_are_not_found(client: Client, path: str) -> None:
     for method in ("GET", "POST", "OPTIONS"):
         answer = await client.http.request(method, path)
         assert answer.status_code == 404
@@ -229,7 +225,7 @@ async def test_unknown_paths(client: Client, path: str) -> None:
 # C1, C2
 
 
-async def test_a_config_is_read_as_it_was_posted(client: Client, course: str) -> None:
+async def test_a_config_is_returned_as_posted(client: Client, course: str) -> None:
     config = {
         "student_pipeline": [
             {"image": "a", "timeout": 30, "env": {"LIST": [1, {"x": None}]}, "entrypoint": ["x"]},
@@ -246,7 +242,7 @@ async def test_a_config_is_read_as_it_was_posted(client: Client, course: str) ->
     assert '"timeout":30}' in answer.text
 
 
-async def test_all_four_keys_are_always_there(client: Client, course: str) -> None:
+async def test_a_config_always_has_all_four_keys(client: Client, course: str) -> None:
     await client.register(course, "mp1", students=[{"image": "a"}])
 
     assert data(await client.get(f"grading_config/{course}/mp1", token=token_of(course))) == {
@@ -257,7 +253,7 @@ async def test_all_four_keys_are_always_there(client: Client, course: str) -> No
     }
 
 
-async def test_a_config_is_replaced_whole(client: Client, course: str) -> None:
+async def test_a_new_config_replaces_the_whole_config(client: Client, course: str) -> None:
     await client.register(course, "mp1", students=[{"image": "a"}], env={"A": "1"}, pre_processing_pipeline=[stage()])
     await client.register(course, "mp1", students=[{"image": "b"}])
 
@@ -289,7 +285,7 @@ async def test_the_content_type_of_a_body_does_not_matter(client: Client, course
 # C3, C4
 
 
-async def test_a_run_is_visible_as_soon_as_it_is_answered(client: Client, course: str) -> None:
+async def test_a_run_is_visible_once_its_submission_is_answered(client: Client, course: str) -> None:
     await client.register(course, "mp1", students=[stage()])
     body = {"students_env": [{"STUDENT_ID": "s0"}, {"STUDENT_ID": "s1"}]}
     answer = data(await client.post(f"grading_run/{course}/mp1", body, token=token_of(course)))
@@ -350,7 +346,7 @@ async def test_a_pipeline_needs_no_environment(client: Client, course: str) -> N
     assert (await client.status(course, run_id))["state"] == "pre processing job has been scheduled"
 
 
-async def test_a_run_for_nobody_is_complete_at_once(client: Client, course: str) -> None:
+async def test_a_run_without_students_is_complete_at_once(client: Client, course: str) -> None:
     await client.register(course, "mp1", students=[stage()])
     run_id = await client.submit(course, "mp1", students=0)
 
@@ -362,7 +358,7 @@ async def test_a_run_for_nobody_is_complete_at_once(client: Client, course: str)
     }
 
 
-async def test_every_state_of_a_run(client: Client, course: str, store: Store) -> None:
+async def test_a_run_reports_each_of_its_states(client: Client, course: str, store: Store) -> None:
     await client.register(
         course,
         "mp1",
@@ -406,7 +402,7 @@ async def test_a_failed_pre_or_post_processing_job_fails_the_run(
     assert len(status["student_jobs_state"]) == (1 if failing == "post" else 0)
 
 
-async def test_every_state_of_a_job(client: Client, course: str, store: Store) -> None:
+async def test_a_job_reports_each_of_its_states(client: Client, course: str, store: Store) -> None:
     await client.register(course, "mp1", students=[stage()])
     run_id = await client.submit(course, "mp1", students=7)
     ids = await jobs_of(client, course, run_id)
@@ -470,7 +466,7 @@ async def test_environments_hold_every_value_of_every_stage(client: Client, cour
     }
 
 
-async def test_environments_of_pre_and_post_processing(client: Client, course: str, store: Store) -> None:
+async def test_pre_and_post_processing_have_their_environments(client: Client, course: str, store: Store) -> None:
     both: dict[str, Any] = {f"{kind}_processing_pipeline": [stage()] for kind in ("pre", "post")}
     await client.register(course, "mp1", students=[stage()], **both)
     run_id = await client.submit(
@@ -491,7 +487,7 @@ async def test_environments_of_pre_and_post_processing(client: Client, course: s
 # C6
 
 
-async def test_a_log_is_there_once_the_job_has_ended(client: Client, course: str, store: Store) -> None:
+async def test_a_log_is_available_once_the_job_has_ended(client: Client, course: str, store: Store) -> None:
     await client.register(course, "mp1", students=[stage()])
     (job_id,) = await jobs_of(client, course, await client.submit(course, "mp1", students=1))
     missing = "grading job with the given ID not found or has not finished"
@@ -521,7 +517,7 @@ async def test_a_job_whose_graders_died_has_no_log(client: Client, course: str, 
 # C7
 
 
-async def test_all_workers(client: Client, course: str, store: Store) -> None:
+async def test_all_workers_are_listed(client: Client, course: str, store: Store) -> None:
     now = datetime.now(UTC)
 
     def beat(name: str, *, busy: bool = False, leaving: bool = False) -> GraderHeartbeat:
@@ -548,22 +544,22 @@ async def test_all_workers(client: Client, course: str, store: Store) -> None:
 
 
 @pytest.mark.parametrize("off", [-3600, 3600])
-async def test_a_workers_clock_does_not_tell_whether_it_is_alive(store: Store, course: str, off: float) -> None:
+async def test_a_workers_liveness_does_not_depend_on_its_clock(store: Store, course: str, off: float) -> None:
     name, now = f"{course}-{off:g}", datetime.now(UTC)
 
-    async def beat(sent: float, slots: int, *, heard: float) -> int:
+    async def beat(sent: float, slots: int, *, received: float) -> int:
         at = now + timedelta(seconds=off + sent)
-        told = GraderHeartbeat(grader_id=name, hostname=name, pool="default", slots=slots, sent_at=at)
-        await store.graders.beat([told], now=now + timedelta(seconds=heard))
+        heartbeat = GraderHeartbeat(grader_id=name, hostname=name, pool="default", slots=slots, sent_at=at)
+        await store.graders.beat([heartbeat], now=now + timedelta(seconds=received))
         grader = await store.graders.get(name)
         assert grader
         assert grader.slots is not None
         return grader.slots
 
-    assert await beat(0, 2, heard=0) == 2
-    assert await beat(-5, 3, heard=1) == 2, "sent earlier, heard later"
+    assert await beat(0, 2, received=0) == 2
+    assert await beat(-5, 3, received=1) == 2, "sent earlier, heard later"
     assert name not in await store.graders.mark_silent_dead(now - timedelta(seconds=1))
-    assert await beat(-1800, 4, heard=90) == 4, "the clock was set back"
+    assert await beat(-1800, 4, received=90) == 4, "the clock was set back"
     assert name in await store.graders.mark_silent_dead(now + timedelta(seconds=91))
 
 
@@ -579,7 +575,7 @@ async def test_a_workers_clock_does_not_tell_whether_it_is_alive(store: Store, c
         ("%FF", "\N{REPLACEMENT CHARACTER}"),
     ],
 )
-async def test_other_scopes(client: Client, course: str, path: str, scope: str) -> None:
+async def test_other_scopes_are_not_implemented(client: Client, course: str, path: str, scope: str) -> None:
     answer = await client.get(f"worker/{course}/{path}", token=token_of(course))
 
     assert refused(answer, 404, f"scope {scope} has not been implemented yet")
@@ -609,7 +605,7 @@ async def test_the_queue_is_first_in_first_out_and_moves_up(client: Client, cour
     assert data(await client.get(f"queue/{course}/length", token=token_of(course))) == {"length": 0}
 
 
-async def test_a_job_on_its_way_to_a_grader_still_has_its_position(client: Client, course: str, store: Store) -> None:
+async def test_a_dispatched_job_keeps_its_position(client: Client, course: str, store: Store) -> None:
     await client.register(course, "mp1", students=[stage()])
     ids = await jobs_of(client, course, await client.submit(course, "mp1", students=2))
     await store.jobs.move({ids[0]: lambda job: job.dispatch(datetime.now(UTC))})
@@ -645,7 +641,7 @@ LOG_MISSING = f"{JOB_MISSING} or has not finished"
 @pytest.mark.parametrize(
     "identity", [NOBODY, "0", "x" * 24, NOBODY.upper(), NOBODY[:-1], NOBODY + "0", "length", "-", "_" * 500]
 )
-async def test_unknown_and_malformed_ids(client: Client, course: str, identity: str) -> None:
+async def test_unknown_and_malformed_ids_are_refused(client: Client, course: str, identity: str) -> None:
     for path, message in (
         (f"grading_run_status/{course}/{identity}", RUN_MISSING),
         (f"grading_run_env/{course}/{identity}", RUN_MISSING),
@@ -657,7 +653,7 @@ async def test_unknown_and_malformed_ids(client: Client, course: str, identity: 
     assert answer.status_code == 404
 
 
-async def test_another_courses_runs_and_jobs_are_as_unknown_as_none(
+async def test_runs_and_jobs_of_another_course_are_unknown(
     client: Client, course: str, other_course: str, store: Store
 ) -> None:
     await client.register(course, "mp1", students=[stage()])
@@ -679,7 +675,7 @@ async def test_another_courses_runs_and_jobs_are_as_unknown_as_none(
     assert answer.status_code == 404
 
 
-async def test_a_runs_id_is_no_jobs_id(client: Client, course: str) -> None:
+async def test_a_run_id_is_not_a_job_id(client: Client, course: str) -> None:
     await client.register(course, "mp1", students=[stage()])
     run_id = await client.submit(course, "mp1", students=1)
     (job_id,) = await jobs_of(client, course, run_id)
@@ -693,14 +689,14 @@ async def test_a_runs_id_is_no_jobs_id(client: Client, course: str) -> None:
 # Health and v2
 
 
-async def test_health(client: Client) -> None:
+async def test_the_service_reports_its_health(client: Client) -> None:
     live, ready = await client.http.get("/livez"), await client.http.get("/readyz")
 
     assert (live.status_code, live.json()) == (200, {"alive": True})
     assert ready.status_code == 200
-    told = ready.json()
-    assert datetime.now(UTC) - datetime.fromisoformat(told.pop("looked_at")) < timedelta(seconds=10)
-    assert told == {"ready": True, "store": True, "broker": True, "away": {}}
+    report = ready.json()
+    assert datetime.now(UTC) - datetime.fromisoformat(report.pop("looked_at")) < timedelta(seconds=10)
+    assert report == {"ready": True, "store": True, "broker": True, "away": {}}
 
 
 async def test_v2_describes_a_run(client: Client, course: str, store: Store) -> None:
@@ -756,8 +752,8 @@ async def test_v2_describes_a_job(client: Client, course: str, store: Store) -> 
     await run_it(store, job_id)
     await end_it(store, job_id, Outcome.SUCCEEDED, results=[entry, killed, {**entry, "scores": scores}])
 
-    told = (await client.get(path, token=token_of(course), version="v2")).json()
-    assert {key: told[key] for key in ("id", "run", "course", "assignment", "generation", "outcome")} == {
+    described = (await client.get(path, token=token_of(course), version="v2")).json()
+    assert {key: described[key] for key in ("id", "run", "course", "assignment", "generation", "outcome")} == {
         "id": job_id,
         "run": run_id,
         "course": course,
@@ -765,17 +761,17 @@ async def test_v2_describes_a_job(client: Client, course: str, store: Store) -> 
         "generation": 1,
         "outcome": "succeeded",
     }
-    assert (told["score"], told["max_score"], told["results"]) == (8.5, 10.0, '{"score": 8.5}')
-    assert [each["untrusted"] for each in told["stages"]] == [False, True, False]
-    assert [each["exit_code"] for each in told["stages"]] == [0, 0, 0]
-    assert [each["killed_for"] for each in told["stages"]] == [None, "disk", None]
-    assert [each["signal"] for each in told["stages"]] == [None, 9, None]
-    assert all(each["usage"] == usage for each in told["stages"])
-    (execution,) = told["executions"]
+    assert (described["score"], described["max_score"], described["results"]) == (8.5, 10.0, '{"score": 8.5}')
+    assert [each["untrusted"] for each in described["stages"]] == [False, True, False]
+    assert [each["exit_code"] for each in described["stages"]] == [0, 0, 0]
+    assert [each["killed_for"] for each in described["stages"]] == [None, "disk", None]
+    assert [each["signal"] for each in described["stages"]] == [None, 9, None]
+    assert all(each["usage"] == usage for each in described["stages"])
+    (execution,) = described["executions"]
     assert (execution["grader"], execution["outcome"], execution["given_back"]) == ("g1", "succeeded", False)
 
 
-async def test_v2_has_a_jobs_log_by_line(client: Client, course: str, store: Store) -> None:
+async def test_v2_returns_a_jobs_log_by_line(client: Client, course: str, store: Store) -> None:
     await client.register(course, "mp1", students=[stage()])
     run_id = await client.submit(course, "mp1", students=1)
     (job_id,) = await jobs_of(client, course, run_id)
@@ -798,7 +794,7 @@ async def test_v2_has_a_jobs_log_by_line(client: Client, course: str, store: Sto
     }
 
 
-async def test_v2_jobs_of_others_are_unknown(client: Client, course: str, other_course: str) -> None:
+async def test_v2_jobs_of_another_course_are_unknown(client: Client, course: str, other_course: str) -> None:
     await client.register(other_course, "mp1", students=[stage()])
     run_id = await client.submit(other_course, "mp1", students=1)
     (job_id,) = await jobs_of(client, other_course, run_id)
@@ -848,7 +844,7 @@ async def test_a_grader_joins(client: Client) -> None:
         (b'{"hostname": "h", "cpus": 4}', "cpus"),
     ],
 )
-async def test_a_grader_that_says_something_else_is_refused(client: Client, body: bytes, named: str) -> None:
+async def test_an_invalid_body_of_a_joining_grader_is_refused(client: Client, body: bytes, named: str) -> None:
     answer = await join(client, body, token="cluster-token")
 
     assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
@@ -856,7 +852,7 @@ async def test_a_grader_that_says_something_else_is_refused(client: Client, body
     assert (await join(client, body, token="wrong")).status_code == 401
 
 
-async def test_a_courses_token_does_not_let_graders_in(client: Client, course: str) -> None:
+async def test_a_courses_token_does_not_admit_graders(client: Client, course: str) -> None:
     answer = await join(client, b'{"hostname": "host1"}', token=token_of(course))
 
     assert (answer.status_code, answer.json()["detail"]) == (401, "invalid token")

@@ -1,4 +1,4 @@
-"""What the operator does not let courses ask for: refused over HTTP with the stage and the key, and nothing stored."""
+"""The operator's limits: a request beyond them is refused over HTTP with the stage and the key, and not stored."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ EACH = pytest.mark.parametrize(("asked", "told"), REFUSED, ids=[str(asked) for a
 
 @pytest.fixture(scope="module")
 async def strict(opened: connections.Connections, ingest_settings: IngestSettings) -> AsyncIterator[Client]:
-    """Another ingest service with the same store, whose operator allows less."""
+    """Another ingest service with the same store and stricter limits."""
     less = {
         "bind_port": free_port(),
         "allow_privileged": True,
@@ -62,20 +62,20 @@ async def put(client: Client, course: str, path: str, body: Any) -> httpx2.Respo
     return await client.http.put(url, json=body, headers=headers)
 
 
-def told_by(answer: httpx2.Response) -> str:
-    """What v1 says against a request: in one place if it is the body, in another if it is more."""
+def error_of(answer: httpx2.Response) -> str:
+    """Return the error text of v1: the data itself for an invalid body, otherwise its message."""
     data = answer.json()["data"]
     return str(data if isinstance(data, str) else data["message"])
 
 
 async def stored(database: Database, course: str) -> dict[str, list[Any]]:
-    """Everything that the database has of a course's assignments, runs and jobs."""
+    """Return the stored assignments, runs and jobs of a course."""
     of_course = {"$regex": f"^{course}(/|$)"}
     return {name: await database[name].find({key: of_course}).to_list() for name, key in COLLECTIONS.items()}
 
 
 @EACH
-async def test_registering_it_is_refused(
+async def test_registering_a_config_beyond_the_limits_is_refused(
     strict: Client, database: Database, course: str, asked: dict[str, Any], told: str
 ) -> None:
     body = {"student_pipeline": [GOOD, {**GOOD, **asked}]}
@@ -83,30 +83,30 @@ async def test_registering_it_is_refused(
     over_v1 = await strict.post(f"grading_config/{course}/mp1", body, token=token_of(course))
     over_v2 = await put(strict, course, "assignments/mp1", body)
 
-    said = f"student_pipeline.1.{told}".format(course=course)
+    expected = f"student_pipeline.1.{told}".format(course=course)
     assert (over_v1.status_code, over_v2.status_code) == (400, 400)
-    assert told_by(over_v1).startswith(said)
-    assert over_v2.json()["detail"].startswith(said)
+    assert error_of(over_v1).startswith(expected)
+    assert over_v2.json()["detail"].startswith(expected)
     assert not any((await stored(database, course)).values())
 
 
-async def test_a_network_that_the_stage_does_not_name_is_one_as_well(strict: Client, course: str) -> None:
+async def test_the_default_network_is_refused_as_well(strict: Client, course: str) -> None:
     body = {"student_pipeline": [{"image": "debian:12"}]}
     answer = await strict.post(f"grading_config/{course}/mp1", body, token=token_of(course))
-    assert told_by(answer).startswith("student_pipeline.0.networking: ")
+    assert error_of(answer).startswith("student_pipeline.0.networking: ")
 
 
-async def test_an_untrusted_stage_needs_not_say_that_it_has_no_network(strict: Client, course: str) -> None:
+async def test_an_untrusted_stage_may_omit_networking(strict: Client, course: str) -> None:
     await strict.register(course, "mp1", students=[{"image": "debian:12", "untrusted": True}])
 
 
-async def test_a_course_that_may_have_privileges(strict: Client, database: Database) -> None:
+async def test_a_privileged_course_may_register_privileged_stages(strict: Client, database: Database) -> None:
     course = f"trusted-{token_hex(4)}"
     await database["course"].insert_one({"_id": course, "tokens": [token_of(course)], "query_tokens": []})
     await strict.register(course, "mp1", students=[{**GOOD, "privileged": True}])
 
 
-async def test_a_stage_that_names_no_memory_gets_what_is_allowed(strict: Client, store: Store, course: str) -> None:
+async def test_a_stage_without_memory_gets_the_limit(strict: Client, store: Store, course: str) -> None:
     stages = [GOOD, {**GOOD, "memory": "64m"}]
     await strict.register(course, "mp1", students=stages, pre_processing_pipeline=[GOOD])
 
@@ -122,25 +122,27 @@ async def test_a_stage_that_names_no_memory_gets_what_is_allowed(strict: Client,
     assert [each["memory"] for each in given] == ["1g"], f"{job} is the pre-processing one"
 
 
-async def test_it_keeps_its_own_default_where_more_is_allowed(client: Client, store: Store, course: str) -> None:
+async def test_a_stage_without_memory_keeps_its_default_below_the_limit(
+    client: Client, store: Store, course: str
+) -> None:
     await client.register(course, "mp1", students=[stage()])
     run_id = await client.submit(course, "mp1", students=1)
     (stages,) = (await store.jobs.stages_of_run(run_id)).values()
     assert "memory" not in stages[0]
 
 
-# Configs that were registered when more was allowed
+# Configs that were registered under earlier limits
 
 
 async def keep(database: Database, course: str, asked: dict[str, Any]) -> None:
-    """Store a config as it could be registered at its time."""
+    """Store a config that earlier limits allowed."""
     stages = [GOOD, {**GOOD, **asked}]
     rest = dict.fromkeys(("env", "pre_processing_pipeline", "post_processing_pipeline"))
     await database["assignment_config"].insert_one({"_id": f"{course}/mp1", "student_pipeline": stages, **rest})
 
 
 @EACH
-async def test_submitting_it_is_refused(
+async def test_submitting_to_a_config_beyond_the_limits_is_refused(
     strict: Client, database: Database, course: str, asked: dict[str, Any], told: str
 ) -> None:
     await keep(database, course, asked)
@@ -150,14 +152,16 @@ async def test_submitting_it_is_refused(
     url, headers = f"/api/v2/courses/{course}/assignments/mp1/runs", {"Authorization": f"Bearer {token_of(course)}"}
     over_v2 = await strict.http.post(url, json={"students_env": [{}]}, headers=headers)
 
-    said = f"student_pipeline.1.{told}".format(course=course)
+    expected = f"student_pipeline.1.{told}".format(course=course)
     assert (over_v1.status_code, over_v2.status_code) == (400, 400)
-    assert told_by(over_v1).startswith(said)
-    assert over_v2.json()["detail"].startswith(said)
+    assert error_of(over_v1).startswith(expected)
+    assert over_v2.json()["detail"].startswith(expected)
     assert await stored(database, course) == before
 
 
-async def test_a_delivery_for_it_is_noted_as_refused(strict: Client, database: Database, course: str) -> None:
+async def test_a_delivery_to_a_config_beyond_the_limits_is_stored_as_refused(
+    strict: Client, database: Database, course: str
+) -> None:
     await keep(database, course, {"image": "evil/miner:1"})
     await put(strict, course, "hooks/git", {"assignment": "mp1", "secrets": [SECRET]})
     await put(strict, course, "assignments/mp1/roster", {"students": [{"student": "al", "repository": "cs/al"}]})
@@ -166,17 +170,19 @@ async def test_a_delivery_for_it_is_noted_as_refused(strict: Client, database: D
 
     answer = await strict.http.post(f"/api/v2/courses/{course}/hooks/git", content=raw, headers=headers)
 
-    said = "student_pipeline.1.image: evil/miner:1 is none of the images"
+    expected = "student_pipeline.1.image: evil/miner:1 is none of the images"
     assert answer.status_code == 422
-    assert answer.json()["detail"].startswith(said)
-    kept = await strict.get(f"courses/{course}/hooks/git/deliveries", token=token_of(course), version="v2")
-    ((state, reason, run),) = [(each["state"], each["reason"], each["run"]) for each in kept.json()["items"]]
+    assert answer.json()["detail"].startswith(expected)
+    deliveries = await strict.get(f"courses/{course}/hooks/git/deliveries", token=token_of(course), version="v2")
+    ((state, reason, run),) = [(each["state"], each["reason"], each["run"]) for each in deliveries.json()["items"]]
     assert (state, run) == ("refused", None)
-    assert reason.startswith(said)
+    assert reason.startswith(expected)
     assert await stored(database, course) == before
 
 
-async def test_running_it_again_is_refused(client: Client, strict: Client, database: Database, course: str) -> None:
+async def test_a_rerun_beyond_the_limits_is_refused(
+    client: Client, strict: Client, database: Database, course: str
+) -> None:
     await client.register(course, "mp1", students=[{**GOOD, "memory": "2g"}])
     run_id = await client.submit(course, "mp1", students=1)
     token, path = token_of(course), f"/api/v2/courses/{course}/runs/{run_id}"
@@ -196,7 +202,9 @@ async def _is_over(client: Client, course: str, run_id: str) -> bool:
     return (await client.status(course, run_id))["state"] == "grading run failed"
 
 
-async def test_what_was_submitted_before_is_still_known_by_its_key(client: Client, strict: Client, course: str) -> None:
+async def test_an_earlier_submission_is_still_found_by_its_idempotency_key(
+    client: Client, strict: Client, course: str
+) -> None:
     await client.register(course, "mp1", students=[{**GOOD, "memory": "2g"}])
     headers = {"Authorization": f"Bearer {token_of(course)}", "Idempotency-Key": "k1"}
 
@@ -219,7 +227,7 @@ async def test_what_was_submitted_before_is_still_known_by_its_key(client: Clien
     ],
     ids=["name", "many", "equals", "large"],
 )
-async def test_variables_that_no_program_could_have_are_no_submission(
+async def test_a_submission_with_impossible_variables_is_refused(
     client: Client, database: Database, course: str, body: dict[str, Any], told: str
 ) -> None:
     await client.register(course, "mp1", students=[stage()], pre_processing_pipeline=[stage()])
@@ -228,11 +236,11 @@ async def test_variables_that_no_program_could_have_are_no_submission(
     answer = await client.post(f"grading_run/{course}/mp1", body, token=token_of(course))
 
     assert answer.status_code == 400
-    assert told_by(answer).startswith(told)
+    assert error_of(answer).startswith(told)
     assert await stored(database, course) == before
 
 
-async def test_nor_are_they_a_students(client: Client, course: str) -> None:
+async def test_a_roster_with_impossible_variables_is_refused(client: Client, course: str) -> None:
     students = [{"student": "al"}, {"student": "bo", "env": {"A=": "1"}}]
     answer = await put(client, course, "assignments/mp1/roster", {"students": students})
     assert answer.status_code == 400

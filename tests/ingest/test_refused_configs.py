@@ -1,4 +1,4 @@
-"""Configs that ask for what no course may have: refused when they are registered, with the stage and the key."""
+"""Configs with forbidden values: their registration is refused with the stage and the key."""
 
 from typing import Any
 
@@ -63,7 +63,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("asked", "named"), REFUSED, ids=[str(asked)[:60] for asked, _ in REFUSED])
-async def test_refused_and_nothing_is_stored(
+async def test_a_forbidden_config_is_refused_and_not_stored(
     client: Client, course: str, database: AsyncDatabase[dict[str, Any]], asked: dict[str, Any], named: str
 ) -> None:
     body = {"student_pipeline": [stage(), {**stage(), **asked}]}
@@ -75,19 +75,19 @@ async def test_refused_and_nothing_is_stored(
     assert await database["assignment_config"].count_documents({"_id": f"{course}/mp1"}) == 0
 
 
-def test_results_are_not_where_a_student_may_write() -> None:
+def test_results_must_not_be_in_a_path_that_a_student_may_write() -> None:
     pipeline = [{**stage(), **UNTRUSTED}, {**stage(), "results": "out/results.json"}]
     with pytest.raises(ValueError, match=r"results, write: out and out/results\.json overlap"):
         AssignmentConfig.model_validate({"student_pipeline": pipeline})
 
 
-def test_an_image_that_the_operator_does_not_allow() -> None:
+def test_an_image_that_the_operator_does_not_allow_is_refused() -> None:
     config = AssignmentConfig.model_validate({"student_pipeline": [{**stage(), "image": "evil/miner:1"}]})
     with pytest.raises(RejectedError, match=r"student_pipeline\.0\.image: evil/miner:1"):
         check_limits(config, Limits(max_job_seconds=1000, images=["ours/*"]), course="cs1")
 
 
-def test_a_pipeline_of_trusted_and_untrusted_stages() -> None:
+def test_a_pipeline_may_mix_trusted_and_untrusted_stages() -> None:
     pipeline = [
         stage(),
         {**stage(), "untrusted": True, "read": ["submission"], "write": ["out"], "inherit": ["STUDENT_ID"]},

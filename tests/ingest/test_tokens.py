@@ -1,4 +1,4 @@
-"""How the tokens of courses get into the store, and that they are hashed there."""
+"""Courses' tokens: ingest loads them into the store, which keeps only hashes."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ Restart = Callable[[object], Awaitable[None]]
 
 @pytest.fixture
 def settings(ingest_settings: IngestSettings) -> IngestSettings:
-    """With databases of the test's own: a course config replaces every course."""
+    """Settings with the test's own databases, because a course config replaces every course."""
     name = f"t{token_hex(4)}"
     mongodb = ingest_settings.mongodb.model_copy(update={"primary": f"{name}_ag", "logs": f"{name}_logs"})
     return ingest_settings.model_copy(update={"mongodb": mongodb})
@@ -48,7 +48,7 @@ async def collection(
 
 @pytest.fixture
 def restart(settings: IngestSettings, own_store: Store, tmp_path: Path) -> Restart:
-    """What ingest does with courses when it starts; with a course config unless that is None."""
+    """Return a function that loads courses as a starting ingest service does; None means no course config."""
 
     async def restart(config: object) -> None:
         path = tmp_path / "courses.json"
@@ -64,8 +64,8 @@ async def admits(store: Store, course_id: str, token: str, *, query: bool = Fals
     return course is not None and course.admits(token, query=query)
 
 
-async def kept(collection: AsyncCollection[Document]) -> dict[str, list[str]]:
-    """Everything that stands in the place of tokens, by course."""
+async def stored_tokens(collection: AsyncCollection[Document]) -> dict[str, list[str]]:
+    """Return the stored tokens of each course."""
     return {d["_id"]: d["tokens"] + d.get("query_tokens", []) for d in await collection.find().to_list()}
 
 
@@ -75,7 +75,7 @@ async def test_the_course_config_is_stored_with_hashes(
     with capture_logs() as logs:
         await restart({"cs1": {"tokens": ["staff", "shared"], "query_tokens": ["look"]}, "cs2": {"tokens": ["shared"]}})
 
-    stored = await kept(collection)
+    stored = await stored_tokens(collection)
     assert {course: len(tokens) for course, tokens in stored.items()} == {"cs1": 3, "cs2": 1}
     assert len({token for tokens in stored.values() for token in tokens}) == 4
     assert all(token.startswith("sha256$") for tokens in stored.values() for token in tokens)
@@ -97,7 +97,7 @@ async def test_a_course_config_may_hold_hashes(
 
     await restart({"cs1": {"tokens": [ready_made, "plain"]}})
 
-    assert (await kept(collection))["cs1"][0] == ready_made
+    assert (await stored_tokens(collection))["cs1"][0] == ready_made
     assert await admits(own_store, "cs1", "staff")
     assert await admits(own_store, "cs1", "plain")
     assert not await admits(own_store, "cs1", ready_made)
@@ -113,7 +113,7 @@ async def test_a_course_config_may_hold_hashes(
         {"cs1": {"tokens": [], "query_tokens": {"secret": 1}}},
     ],
 )
-async def test_a_wrong_course_config_is_refused_before_anything_is_touched(
+async def test_a_wrong_course_config_is_refused_and_changes_nothing(
     restart: Restart, collection: AsyncCollection[Document], config: object
 ) -> None:
     await collection.insert_one({"_id": "cs1", "tokens": ["plain"], "query_tokens": []})
@@ -121,7 +121,7 @@ async def test_a_wrong_course_config_is_refused_before_anything_is_touched(
     with capture_logs() as logs, pytest.raises(StartError, match=r"courses\.json: ") as refusal:
         await restart(config)
 
-    assert await kept(collection) == {"cs1": ["plain"]}
+    assert await stored_tokens(collection) == {"cs1": ["plain"]}
     assert "secret" not in str(refusal.value) + str(logs)
 
 
@@ -140,7 +140,7 @@ async def test_plain_tokens_in_the_store_are_hashed_at_the_next_start(
     with capture_logs() as logs:
         await restart(None)
 
-    stored = await kept(collection)
+    stored = await stored_tokens(collection)
     assert all(token.startswith("sha256$") for tokens in stored.values() for token in tokens)
     assert await admits(own_store, "cs1", "staff")
     assert await admits(own_store, "cs1", "look", query=True)
@@ -151,25 +151,25 @@ async def test_plain_tokens_in_the_store_are_hashed_at_the_next_start(
 
     await restart(None)
 
-    assert await kept(collection) == stored
+    assert await stored_tokens(collection) == stored
 
 
-async def test_only_what_is_plain_is_hashed(own_store: Store, collection: AsyncCollection[Document]) -> None:
+async def test_only_plain_tokens_are_hashed(own_store: Store, collection: AsyncCollection[Document]) -> None:
     await collection.insert_one({"_id": "cs1", "tokens": ["staff"], "query_tokens": ["look"]})
     await own_store.courses.hash_tokens()
     (before,) = (await collection.find_one({"_id": "cs1"}) or {})["query_tokens"]
     await collection.update_one({"_id": "cs1"}, {"$push": {"tokens": "added"}})
-    first = (await kept(collection))["cs1"][0]
+    first = (await stored_tokens(collection))["cs1"][0]
 
     assert await own_store.courses.hash_tokens() == ["cs1"]
 
-    tokens = (await kept(collection))["cs1"]
+    tokens = (await stored_tokens(collection))["cs1"]
     assert (tokens[0], tokens[2]) == (first, before)
     assert await admits(own_store, "cs1", "added")
 
 
 class Interrupted:
-    """A collection that somebody else changes right before it is updated."""
+    """A collection that another writer changes right before each update."""
 
     def __init__(self, collection: AsyncCollection[Document], change: Document) -> None:
         self._collection = collection
@@ -178,30 +178,30 @@ class Interrupted:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._collection, name)
 
-    async def update_one(self, wanted: Document, update: Document) -> Any:
-        await self._collection.update_one({"_id": wanted["_id"]}, self._change)
-        return await self._collection.update_one(wanted, update)
+    async def update_one(self, query: Document, update: Document) -> Any:
+        await self._collection.update_one({"_id": query["_id"]}, self._change)
+        return await self._collection.update_one(query, update)
 
 
-async def test_a_change_that_comes_in_between_is_kept(own_store: Store, collection: AsyncCollection[Document]) -> None:
+async def test_a_concurrent_change_is_kept(own_store: Store, collection: AsyncCollection[Document]) -> None:
     await collection.insert_one({"_id": "cs1", "tokens": ["old"], "query_tokens": []})
     interrupted: Any = Interrupted(collection, {"$set": {"tokens": ["new"]}})
 
     assert await Courses(interrupted).hash_tokens() == []
 
-    assert await kept(collection) == {"cs1": ["new"]}
+    assert await stored_tokens(collection) == {"cs1": ["new"]}
     assert await own_store.courses.hash_tokens() == ["cs1"]
     assert await admits(own_store, "cs1", "new")
     assert not await admits(own_store, "cs1", "old")
 
 
-async def test_a_course_that_goes_in_between_does_not_come_back(
+async def test_a_concurrently_removed_course_is_not_restored(
     own_store: Store, collection: AsyncCollection[Document]
 ) -> None:
     class Removed(Interrupted):
-        async def update_one(self, wanted: Document, update: Document) -> Any:
-            await collection.delete_one({"_id": wanted["_id"]})
-            return await collection.update_one(wanted, update)
+        async def update_one(self, query: Document, update: Document) -> Any:
+            await collection.delete_one({"_id": query["_id"]})
+            return await collection.update_one(query, update)
 
     await collection.insert_one({"_id": "cs1", "tokens": ["old"]})
     removed: Any = Removed(collection, {})
@@ -212,7 +212,7 @@ async def test_a_course_that_goes_in_between_does_not_come_back(
 
 
 @pytest.mark.parametrize("tokens", ["secret", None, ["secret", 1], {"secret": 1}])
-async def test_a_course_that_is_stored_wrongly_is_unknown_and_keeps_its_secrets(
+async def test_an_invalid_stored_course_is_unknown_and_its_secrets_are_not_logged(
     client: Client, database: AsyncDatabase[Document], store: Store, tokens: object
 ) -> None:
     name = f"cs{token_hex(4)}"

@@ -1,4 +1,4 @@
-"""The resources of v2: courses, assignments, runs, jobs, attempts; their pages; the document that describes them."""
+"""The resources of v2 (courses, assignments, runs, jobs, attempts), their pages and their OpenAPI document."""
 
 import asyncio
 import re
@@ -30,7 +30,7 @@ async def put_roster(client: Client, course: str, *students: str) -> None:
     assert answer.status_code == 200, answer.text
 
 
-async def test_a_token_tells_its_courses(client: Client, course: str, other_course: str) -> None:
+async def test_a_token_lists_its_courses(client: Client, course: str, other_course: str) -> None:
     answer = await client.http.get("/api/v2/courses", headers=headers(course))
 
     assert [each["id"] for each in answer.json()["items"]] == [course]
@@ -51,8 +51,8 @@ async def test_an_assignment_is_registered_read_and_listed(client: Client, cours
     assert (put.json()["students"], put.json()["hooks"]) == (None, [])
     await put_roster(client, course, "a", "b")
     await ask(client, course, "/hooks/git", "PUT", json={"assignment": "mp1", "secrets": ["0123456789abcdef"]})
-    told = (await ask(client, course, path)).json()
-    assert (told["students"], told["hooks"]) == (2, ["git"])
+    assignment = (await ask(client, course, path)).json()
+    assert (assignment["students"], assignment["hooks"]) == (2, ["git"])
     for name in ("a1", "mp2"):
         await client.register(course, name, students=[stage()])
     first = (await ask(client, course, "/assignments?limit=2")).json()
@@ -63,7 +63,7 @@ async def test_an_assignment_is_registered_read_and_listed(client: Client, cours
     assert (refused.status_code, "student_pipeline.0.image" in refused.json()["detail"]) == (400, True)
 
 
-async def test_a_run_over_the_roster_or_some_of_it(client: Client, course: str) -> None:
+async def test_a_run_covers_the_roster_or_a_part_of_it(client: Client, course: str) -> None:
     await client.register(course, "mp1", students=[stage("exit", "0")])
     path = "/assignments/mp1/runs"
     without = await ask(client, course, path, "POST", json={"students": "all"})
@@ -95,7 +95,7 @@ async def test_a_run_over_the_roster_or_some_of_it(client: Client, course: str) 
     assert len((await ask(client, course, "/runs")).json()["items"]) == 3, "and nothing of those is stored"
 
 
-async def test_a_submission_with_a_key_is_one_run(client: Client, course: str) -> None:
+async def test_concurrent_submissions_with_one_key_are_one_run(client: Client, course: str) -> None:
     await client.register(course, "mp1", students=[stage("exit", "0")])
     path, body = "/assignments/mp1/runs", {"students_env": [{"X": 1}]}
     keyed = headers(course, **{"Idempotency-Key": "k"})
@@ -108,7 +108,7 @@ async def test_a_submission_with_a_key_is_one_run(client: Client, course: str) -
 
 
 @pytest.mark.parametrize(("students", "later"), [("all", ("a", "b", "c")), (["a", "b"], ("b",))])
-async def test_a_repeated_submission_is_the_same_run_whatever_the_roster_is_now(
+async def test_a_repeated_submission_is_the_same_run_after_a_change_of_the_roster(
     client: Client, course: str, students: Any, later: tuple[str, ...]
 ) -> None:
     await client.register(course, "mp1", students=[stage("exit", "0")])
@@ -158,7 +158,7 @@ async def test_runs_are_listed_page_by_page_latest_first(client: Client, course:
         ("colour=red", "colour"),
     ],
 )
-async def test_a_query_that_makes_no_sense_is_refused(client: Client, course: str, query: str, says: str) -> None:
+async def test_an_invalid_query_is_refused(client: Client, course: str, query: str, says: str) -> None:
     answer = await ask(client, course, f"/runs?{query}")
 
     assert (answer.status_code, answer.headers["content-type"]) == (400, PROBLEM)
@@ -184,7 +184,7 @@ async def test_jobs_of_a_run_are_listed_page_by_page(client: Client, course: str
     assert (await ask(client, course, f"/jobs/{jobs[0]}/attempts")).json() == {"items": [], "next": None}
 
 
-async def test_problems_are_told_as_such_by_v2_and_in_the_old_way_by_v1(client: Client, course: str) -> None:
+async def test_v2_answers_with_problem_details_and_v1_in_its_own_format(client: Client, course: str) -> None:
     nowhere = await client.http.get("/api/v2/nowhere")
     wrong = await ask(client, course, "/runs", "DELETE")
     for answer, status in ((nowhere, 404), (wrong, 405)):
@@ -195,7 +195,7 @@ async def test_problems_are_told_as_such_by_v2_and_in_the_old_way_by_v1(client: 
     assert (await client.http.get("/api/v1/nowhere")).json()["status"] == "error"
 
 
-async def test_the_description_is_valid_and_complete(client: Client) -> None:
+async def test_the_openapi_document_is_valid_and_complete(client: Client) -> None:
     answer = await client.http.get("/api/v2/openapi.json")
     document = answer.json()
 
@@ -209,21 +209,23 @@ async def test_the_description_is_valid_and_complete(client: Client) -> None:
     assert "mappingproxy" not in answer.text
 
 
-async def test_the_description_says_which_bodies_may_be_left_out_and_which_headers_answers_have(client: Client) -> None:
+async def test_the_openapi_document_has_optional_bodies_and_headers_of_answers(client: Client) -> None:
     paths = (await client.http.get("/api/v2/openapi.json")).json()["paths"]
-    operations = [(f"{method} {path}", said) for path, item in paths.items() for method, said in item.items()]
-    bodies = {name: said["requestBody"]["required"] for name, said in operations if "requestBody" in said}
+    operations = [(f"{method} {path}", operation) for path, item in paths.items() for method, operation in item.items()]
+    bodies = {
+        name: operation["requestBody"]["required"] for name, operation in operations if "requestBody" in operation
+    }
 
     optional = {name.rpartition("/")[2] for name, is_required in bodies.items() if not is_required}
     assert optional == {"cancel", "rerun", "redeliver", "pause", "resume", "drain", "revoke"}
     assert bodies["post /api/v2/courses/{course}/hooks/{hook}"]
-    for name, said in operations:
+    for name, operation in operations:
         for status, header in (("201", "Location"), ("429", "Retry-After"), ("503", "Retry-After")):
-            if status in said["responses"]:
-                assert header in said["responses"][status]["headers"], name
+            if status in operation["responses"]:
+                assert header in operation["responses"][status]["headers"], name
 
 
-async def test_the_page_of_the_description_needs_nothing_from_elsewhere(client: Client) -> None:
+async def test_the_documentation_page_loads_nothing_from_other_servers(client: Client) -> None:
     answer = await client.http.get("/docs")
 
     assert answer.status_code == 200

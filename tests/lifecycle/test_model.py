@@ -1,7 +1,8 @@
 """A model of the system around the real moves: messages are lost, doubled and reordered, processes crash.
 
-Whatever happens, no outcome changes within a generation, no job succeeds twice in one round of its run, none is started
-more often than is allowed, as far as its starts are told; and once the faults stop, every job ends and the run with it.
+In every sequence, no outcome changes within a generation, no job succeeds twice in one round of its run, and no job
+starts more often than allowed, as far as its starts are reported. Once the faults stop, every job ends, and so does the
+run.
 """
 
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,7 @@ LEASE = timedelta(seconds=30)
 PIPELINE = [{"image": "x"}]
 
 picks = st.integers(0, 1_000_000)
-lives = st.none() | st.integers(0, 2)  # steps of an order until its giver dies, if he does
+lives = st.none() | st.integers(0, 2)  # steps of an order until its process dies; None: it survives
 verdicts = st.sampled_from([Outcome.SUCCEEDED, Outcome.FAILED, Outcome.INFRASTRUCTURE_ERROR])
 
 
@@ -38,7 +39,7 @@ class Ready:
 
 @dataclass
 class RunningJob:
-    """What a grader has in its hands: a message that is not acknowledged, and what it did with it."""
+    """A grader's job: an unacknowledged message, and the report on it."""
 
     message: Ready
     execution_id: str
@@ -48,7 +49,7 @@ class RunningJob:
 
 @dataclass
 class Store:
-    """What survives everything."""
+    """The state that survives every fault."""
 
     run: Run
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -72,15 +73,15 @@ class Deployment(RuleBasedStateMachine):
         self.spool: list[Execution] = []
         self.inbox: list[tuple[str, int, Move]] = []
         self.outcomes: dict[tuple[str, int], tuple[Outcome | None, str | None]] = {}
-        self.successes: dict[tuple[str, int], int] = {}  # by job and round, the generation
-        self.unannounced: set[str] = set()  # executions of which the outcome was the first that was heard
+        self.successes: dict[tuple[str, int], int] = {}  # generation by job and round
+        self.unannounced: set[str] = set()  # executions whose outcome was their first report
         self.step()
 
-    # What is stored, by conditional updates only
+    # Stored state, changed only by conditional updates
 
-    def move(self, job_id: str, told: Move) -> None:
+    def move(self, job_id: str, change: Move) -> None:
         before = self.store.jobs[job_id]
-        self.store.jobs[job_id] = after = told(before)
+        self.store.jobs[job_id] = after = change(before)
         self.unannounced |= {a.execution_id for a in after.attempts[len(before.attempts) :] if a.outcome}
         if after.is_terminal:
             key = (job_id, after.generation)
@@ -111,7 +112,7 @@ class Deployment(RuleBasedStateMachine):
         self.publish_queued()
 
     def carry_out(self, order: Order, *, steps: int | None = None) -> None:
-        """All of an order, or its first steps, after which whoever does it dies."""
+        """Carry out an order completely, or its first steps, after which the process dies."""
         moves = self.moves(order)
         for job_id, move in moves[:steps]:
             self.move(job_id, move)
@@ -123,7 +124,7 @@ class Deployment(RuleBasedStateMachine):
         self.publish_queued()
 
     def moves(self, order: Order) -> list[tuple[str, Move]]:
-        """What an order does to the jobs, in the order of their ids."""
+        """Return an order's moves of jobs, in the order of their ids."""
         run, phases = self.store.run, list(Phase)
         moves: dict[str, Move] = {}
         for job in self.jobs():
@@ -136,7 +137,7 @@ class Deployment(RuleBasedStateMachine):
         return sorted(moves.items())
 
     def give(self, order: Order, state: RunState, steps: int | None) -> None:
-        """Store an order, and carry out as much of it as its giver lives to do."""
+        """Store an order, and carry out its steps until the process dies."""
         run = self.store.run
         self.store.run = replace(run, state=state, round=run.round + 1, order=order)
         self.carry_out(order, steps=steps)
@@ -163,7 +164,7 @@ class Deployment(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(pick=picks, copies=st.integers(0, 2))
     def dispatch(self, pick: int, copies: int) -> None:
-        """Zero copies: the broker lost it, or its confirm; two: a repetition after an unknown publish."""
+        """Zero copies: the broker lost the message or its confirm. Two: a repetition after an unknown publish."""
         job_id, generation = self.held[pick % len(self.held)]
         job = self.store.jobs[job_id]
         is_due = job.not_before is None or job.not_before <= self.clock
@@ -181,23 +182,23 @@ class Deployment(RuleBasedStateMachine):
         self.working.append(execution)
         if is_told:
             attempt = Attempt(execution.execution_id, "g", self.clock)
-            self.tell(message, lambda job: job.start(attempt, lease=LEASE, policy=POLICY, now=self.clock))
+            self.send(message, lambda job: job.start(attempt, lease=LEASE, policy=POLICY, now=self.clock))
 
     @precondition(lambda self: self.ready)
     @rule(pick=picks)
     def decline(self, pick: int) -> None:
-        """A gateway's grader cannot run it."""
+        """Requeue a job that a gateway's grader cannot run."""
         message = self.ready.pop(pick % len(self.ready))
         until = self.clock + timedelta(seconds=1)
         self.move(message.job_id, lambda job: job.decline(message.generation, until))
 
-    def tell(self, message: Ready, told: Move) -> None:
-        self.inbox.append((message.job_id, message.generation, told))
+    def send(self, message: Ready, change: Move) -> None:
+        self.inbox.append((message.job_id, message.generation, change))
 
     @precondition(lambda self: any(e.report is None for e in self.working))
     @rule(pick=picks, outcome=verdicts, copies=st.integers(0, 2))
     def finish(self, pick: int, outcome: Outcome, copies: int) -> None:
-        """Spooled first, then told; acknowledged by another rule, or never."""
+        """Spool an outcome, then report it; another rule may acknowledge its message."""
         unfinished = [execution for execution in self.working if execution.report is None]
         execution = unfinished[pick % len(unfinished)]
         report = Execution(
@@ -210,34 +211,34 @@ class Deployment(RuleBasedStateMachine):
         )
         execution.report = report
         for _ in range(copies):
-            self.tell(execution.message, lambda job: job.finish(report, policy=POLICY, now=self.clock))
+            self.send(execution.message, lambda job: job.finish(report, policy=POLICY, now=self.clock))
 
     @precondition(lambda self: any(e.report for e in self.working))
     @rule(pick=picks)
     def acknowledge(self, pick: int) -> None:
-        """Only after its outcome is surely told."""
+        """Acknowledge a message, but only after a certain report of its outcome."""
         finished = [execution for execution in self.working if execution.report]
         execution = finished[pick % len(finished)]
         report = execution.report
         assert report
-        self.tell(execution.message, lambda job: job.finish(report, policy=POLICY, now=self.clock))
+        self.send(execution.message, lambda job: job.finish(report, policy=POLICY, now=self.clock))
         self.working.remove(execution)
 
     @precondition(lambda self: self.working)
     @rule(pick=picks)
     def drain(self, pick: int) -> None:
         execution = self.working.pop(pick % len(self.working))
-        self.tell(execution.message, lambda job: job.release(execution.execution_id, self.clock))
+        self.send(execution.message, lambda job: job.release(execution.execution_id, self.clock))
         self.ready.append(execution.message)
 
     @precondition(lambda self: self.inbox)
     @rule(pick=picks, is_acknowledged=st.booleans())
     def record(self, pick: int, is_acknowledged: bool) -> None:
-        """In any order; what is not acknowledged comes again."""
+        """Record reports in any order; one that is not acknowledged comes again."""
         index = pick % len(self.inbox)
-        job_id, generation, told = self.inbox[index]
+        job_id, generation, change = self.inbox[index]
         if self.store.jobs[job_id].generation == generation:
-            self.move(job_id, told)
+            self.move(job_id, change)
         if is_acknowledged:
             self.inbox.pop(index)
         self.step()
@@ -251,7 +252,7 @@ class Deployment(RuleBasedStateMachine):
 
     @rule()
     def graders_crash(self) -> None:
-        """Their messages come back, whatever they had done with them."""
+        """Requeue the graders' messages, at any stage of their handling."""
         self.ready += [execution.message for execution in self.working]
         self.working.clear()
 
@@ -289,7 +290,7 @@ class Deployment(RuleBasedStateMachine):
 
     @rule()
     def sweep(self) -> None:
-        """What is stuck by the store's account is moved or published again."""
+        """Move or publish again each job that is stuck according to the store."""
         phase = self.store.run.phase
         for job in list(self.store.jobs.values()):
             if job.lease_expires_at and job.lease_expires_at < self.clock:
@@ -297,14 +298,14 @@ class Deployment(RuleBasedStateMachine):
             if job.state is JobState.DISPATCHED and not any(m.job_id == job.id for m in self.ready):
                 self.move(job.id, lambda job: job.redispatch(self.clock))
                 self.ready.append(Ready(job.id, job.generation, job.starts + 1))
-            known = {job_id for job_id, _ in self.held + self.backlog}
-            if job.state is JobState.QUEUED and job.phase is phase and job.id not in known:
+            tracked = {job_id for job_id, _ in self.held + self.backlog}
+            if job.state is JobState.QUEUED and job.phase is phase and job.id not in tracked:
                 self.backlog.append((job.id, job.generation))
         self.step()
 
     @invariant()
     def later_phases_wait(self) -> None:
-        """No job of a phase is open while the run is in an earlier one, but for those of a round that is over."""
+        """No post-processing job is open in the students' phase, except while an order is carried out."""
         run = self.store.run if hasattr(self, "store") else None
         if run and run.phase is Phase.STUDENTS and not run.order:
             posts = [job for job in self.jobs() if job.phase is Phase.POST_PROCESSING and not job.is_terminal]
@@ -312,7 +313,7 @@ class Deployment(RuleBasedStateMachine):
 
     @invariant()
     def starts_are_limited(self) -> None:
-        """An outcome counts all the same, however many starts were known before."""
+        """Starts are limited; an outcome that is the first report of its execution counts beyond the limit."""
         for job in self.jobs():
             late = sum(a.execution_id in self.unannounced for a in job.attempts if a.generation == job.generation)
             assert job.starts - late <= POLICY.max_attempts
@@ -326,7 +327,7 @@ class Deployment(RuleBasedStateMachine):
         return list(self.store.jobs.values()) if hasattr(self, "store") else []
 
     def teardown(self) -> None:
-        """The faults are over: everything ends, within a bounded number of rounds."""
+        """End the faults: the run and all jobs end within a bounded number of rounds."""
         if not hasattr(self, "store"):
             return
         for _ in range(200):

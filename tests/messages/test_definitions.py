@@ -1,4 +1,4 @@
-"""What differs between a topology and a broker, and the definitions that are shipped."""
+"""Drift between a topology and a broker, and the shipped definitions."""
 
 import copy
 import json
@@ -14,7 +14,7 @@ WANTED = definitions(durable_queues(["cs241"], ["default"]), vhost="v", version=
 
 
 def changed(kind: Kind, number: int, **values: Any) -> dict[str, Any]:
-    """What a broker has, with one thing that is other than wanted; gone, without values."""
+    """Return a broker's definitions with one item changed, or missing if there are no values."""
     found = copy.deepcopy(WANTED)
     if values:
         found[kind][number] = {**found[kind][number], **values}
@@ -23,12 +23,12 @@ def changed(kind: Kind, number: int, **values: Any) -> dict[str, Any]:
     return found
 
 
-def test_what_is_as_wanted_has_no_drift() -> None:
+def test_a_broker_that_matches_has_no_drift() -> None:
     assert drifts(WANTED, copy.deepcopy(WANTED)) == []
 
 
 @pytest.mark.parametrize("kind", Kind)
-def test_what_is_missing_is_named_and_can_be_made(kind: Kind) -> None:
+def test_a_missing_item_is_named_and_can_be_repaired(kind: Kind) -> None:
     (drift,) = drifts(WANTED, changed(kind, 0))
     assert (drift.kind, drift.found, drift.can_be_repaired) == (kind, None, True)
     assert str(drift) == f"{kind.noun} {drift.name} is missing"
@@ -47,25 +47,25 @@ def test_what_is_missing_is_named_and_can_be_made(kind: Kind) -> None:
         (Kind.POLICY, {"apply-to": "all"}, True),
     ],
 )
-def test_what_is_other_is_described(kind: Kind, values: dict[str, Any], *, can_be_repaired: bool) -> None:
+def test_a_changed_item_is_described(kind: Kind, values: dict[str, Any], *, can_be_repaired: bool) -> None:
     (drift,) = drifts(WANTED, changed(kind, 0, **values))
     ((key, value),) = values.items()
     assert drift.can_be_repaired is can_be_repaired
     assert str(drift) == f"{kind.noun} {drift.name}: {key} is {value!r}, not {drift.wanted[key]!r}"
 
 
-def test_numbers_that_a_broker_adds_are_no_drift() -> None:
+def test_numbers_that_a_broker_adds_are_not_drift() -> None:
     assert drifts(WANTED, changed(Kind.QUEUE, 0, messages=5, consumers=1)) == []
 
 
-def test_what_is_missing_is_made_in_an_order_that_works() -> None:
+def test_missing_items_are_in_the_order_of_their_creation() -> None:
     nothing: dict[str, Any] = {kind: [] for kind in Kind}
     kinds = [drift.kind for drift in drifts(WANTED, nothing)]
     assert kinds == sorted(kinds, key=list(Kind).index)
     assert kinds.count(Kind.EXCHANGE) == len(EXCHANGES)
 
 
-def test_queues_of_nobody_are_left_over_but_not_those_of_others_or_of_connections() -> None:
+def test_left_over_queues_are_durable_and_of_this_project() -> None:
     found = copy.deepcopy(WANTED)
     found[Kind.QUEUE] += [
         {"name": "broadway.course.gone.bulk", "durable": True},
@@ -84,13 +84,13 @@ def test_policies_that_a_version_does_not_know_are_left_out() -> None:
     assert names[3, 12] == names[4, 1] == ["broadway", "broadway-backlogs"]
 
 
-def test_the_definitions_that_are_shipped_are_those_of_the_code() -> None:
+def test_the_shipped_definitions_are_those_of_the_code() -> None:
     shipped = json.loads(Path("deploy/rabbitmq/definitions.json").read_text())
-    wanted = definitions(SHARED_QUEUES, vhost="broadway", version=(3, 10))
-    assert shipped == wanted, "broadway topology show --shared --json, with /broadway at the end of --amqp-url"
+    expected = definitions(SHARED_QUEUES, vhost="broadway", version=(3, 10))
+    assert shipped == expected, "broadway topology show --shared --json, with /broadway at the end of --amqp-url"
 
 
-def test_a_binding_is_called_by_its_ends_and_its_key() -> None:
+def test_a_binding_is_named_by_its_ends_and_its_key() -> None:
     binding = {"source": "a", "destination": "b", "routing_key": ""}
     drift = Drift(Kind.BINDING, "a -> b (all)", binding, None)
     assert str(drift) == "binding a -> b (all) is missing"

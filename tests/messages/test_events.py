@@ -1,4 +1,4 @@
-"""Messages: what is encoded is what is decoded, and what cannot be read says so and is kept."""
+"""Messages: decoding reverses encoding, and an unreadable message is reported and kept."""
 
 import json
 from datetime import UTC, datetime
@@ -92,7 +92,7 @@ def test_round_trip(event: Event) -> None:
 
 
 @BY_TYPE
-def test_an_operator_can_read_it(event: Event) -> None:
+def test_an_operator_can_read_a_message(event: Event) -> None:
     wire = encode(event, source="/broadway/test")
 
     assert wire.headers["ce-specversion"] == "1.0"
@@ -117,7 +117,7 @@ def test_unknown_keys_are_ignored(event: Event) -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"null", b"[]", b"{}", b'{"course": 1}', b"\xff\xfe", b"[" * 100_000], ids=lambda body: body[:9]
 )
-def test_a_body_that_is_not_what_the_type_says_is_kept(event: Event, body: bytes) -> None:
+def test_a_body_that_does_not_match_its_type_is_kept(event: Event, body: bytes) -> None:
     with pytest.raises(UndecodableError) as problem:
         decode({"ce-type": TYPE_PREFIX + event.type}, body)
 
@@ -140,7 +140,7 @@ def test_an_unknown_type_is_kept(headers: dict[str, Any]) -> None:
     [event for event in EVENTS if isinstance(event, (JobEvent, RunAdvanced))],
     ids=lambda event: event.type,
 )
-def test_the_same_fact_has_the_same_id_whoever_sends_it(event: Event) -> None:
+def test_the_same_fact_has_the_same_id_from_every_sender(event: Event) -> None:
     again = decode({"ce-type": event.type}, encode(event, source="/elsewhere").body)
 
     assert encode(again, source="/here").message_id == encode(event, source="/there").message_id
@@ -160,9 +160,9 @@ def test_different_facts_have_different_ids() -> None:
         RunAdvanced(course="cs1", assignment="mp1", run_id="r" * 24, state=RunState.FINISHED),
         RunAdvanced(course="cs1", assignment="mp1", run_id="r" * 24, state=RunState.FINISHED, round=2),
         *(dispatched.model_copy(update=more) for more in ({"attempt": 7}, {"deferrals": 7})),
-        next(event for event in EVENTS if isinstance(event, GraderHeartbeat)),  # each heartbeat is news
+        next(event for event in EVENTS if isinstance(event, GraderHeartbeat)),  # each heartbeat is a new fact
     ]
-    # A job's two messages go to different queues and carry the job's own name in both.
+    # JobQueued is left out, because its id is the job's key alone.
     ids = [fact.identity for fact in facts if not isinstance(fact, JobQueued)]
 
     assert len(set(ids)) == len(ids)
@@ -176,7 +176,7 @@ def test_a_report_is_the_event_without_logs() -> None:
     assert (finished.execution.fault_phase, finished.execution.retryable) == (FaultPhase.PULL, True)
 
 
-def test_a_dead_letter_is_read_as_far_as_it_can_be() -> None:
+def test_a_dead_letter_is_read_as_far_as_possible() -> None:
     wire = encode(EVENTS[0], source="/broadway/test")
     headers = {**wire.headers, "x-broadway-queue": "broadway.results", "x-broadway-reason": "no such job"}
 

@@ -1,4 +1,4 @@
-"""Tickets come back with what is told of an execution, and fit one job in one generation."""
+"""Tickets are returned with reports on an execution, and fit one job in one generation."""
 
 from datetime import UTC, datetime
 
@@ -18,7 +18,7 @@ def started(ticket: str, **more: object) -> JobStarted:
     return JobStarted(**about, started_at=NOW, ticket=ticket)  # type: ignore[arg-type]
 
 
-def test_what_is_told_with_the_jobs_ticket_is_vouched_for() -> None:
+def test_a_report_with_the_jobs_ticket_is_valid() -> None:
     handed = JobDispatched(
         **JOB, assignment="mp1", phase=Phase.STUDENTS, attempt=1, stages=[], ticket=TICKETS.of("j1", 1)
     )
@@ -40,11 +40,11 @@ def test_what_is_told_with_the_jobs_ticket_is_vouched_for() -> None:
         started("\N{GREEK SMALL LETTER ALPHA}"),
     ],
 )
-def test_no_other_ticket_is_good(told: JobStarted) -> None:
+def test_no_other_ticket_is_valid(told: JobStarted) -> None:
     assert not TICKETS.vouch(told)
 
 
-def test_what_is_no_execution_needs_none() -> None:
+def test_an_event_without_an_execution_needs_no_ticket() -> None:
     assert TICKETS.vouch(JobQueued(**JOB, job_class=JobClass.BULK))
 
 

@@ -1,4 +1,4 @@
-"""The topology: data that has to agree with itself."""
+"""The topology: its data must be consistent."""
 
 import re
 from itertools import combinations
@@ -51,7 +51,7 @@ EACH_QUEUE = pytest.mark.parametrize("queue", QUEUES, ids=lambda queue: queue.na
 
 
 def matches(pattern: str, key: str) -> bool:
-    """Whether a topic exchange would take a key for a binding's pattern."""
+    """Return whether a topic exchange routes a key by a binding's pattern."""
     words = [{"#": r"(?:\.[^.]+)*", "*": r"\.[^.]+"}.get(word, r"\." + re.escape(word)) for word in pattern.split(".")]
     return re.fullmatch("".join(words), "." + key) is not None
 
@@ -75,7 +75,7 @@ def test_every_bindings_exchange_exists(queue: Queue) -> None:
 
 
 @EACH_QUEUE
-def test_what_must_not_be_lost_is_replicated_and_dies_into_a_queue(queue: Queue) -> None:
+def test_lasting_queues_are_replicated_and_have_a_dead_letter_queue(queue: Queue) -> None:
     if queue.exclusive:
         assert queue.arguments == {}
         return
@@ -120,16 +120,16 @@ def test_heartbeats_reach_results_and_dispatcher() -> None:
     assert [q for q in SHARED_QUEUES if takes(q, EVENTS.name, event_key(noun, fact, "g1"))] == [RESULTS, DISPATCHER]
 
 
-def test_every_course_class_pool_and_grader_has_a_way_of_its_own() -> None:
-    ways = [
+def test_every_course_class_pool_and_grader_has_its_own_route() -> None:
+    routes = [
         *((JOBS, course_key(c, k), course_queue(c, k)) for c in ("cs1", "cs2") for k in JobClass),
         *((JOBS, ready_key(pool), ready_queue(pool)) for pool in ("default", "gpu")),
         *((CONTROL, control_key(grader), control_queue(grader)) for grader in ("g1", "g2")),
     ]
 
-    for exchange, key, queue in ways:
+    for exchange, key, queue in routes:
         assert [q for q in QUEUES if takes(q, exchange.name, key)] == [queue]
-    for one, other in combinations(ways, 2):
+    for one, other in combinations(routes, 2):
         assert one[1] != other[1]
 
 
@@ -140,7 +140,7 @@ def test_a_command_to_all_reaches_every_grader() -> None:
     ]
 
 
-def test_jobs_may_come_back_very_often_and_facts_may_not() -> None:
+def test_jobs_may_be_redelivered_very_often_and_facts_may_not() -> None:
     for queue in (course_queue("cs1", JobClass.BULK), ready_queue("default"), DEAD):
         assert queue.arguments["x-delivery-limit"] >= 1000 * POISON_AFTER
     for queue in (RESULTS, DISPATCHER):

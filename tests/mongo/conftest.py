@@ -1,4 +1,4 @@
-"""A store in databases of its own, and a course in it for each test."""
+"""Fixtures: a store with its own databases, and a course in it for each test."""
 
 import contextlib
 from collections.abc import AsyncIterator, Callable

@@ -1,4 +1,4 @@
-"""The store's client, cancelled while it waits for a server."""
+"""The store's client, when operations are cancelled while they wait for a server."""
 
 import asyncio
 from typing import Any
@@ -9,16 +9,16 @@ from pymongo.errors import ServerSelectionTimeoutError
 
 from broadway.mongo.client import Client
 
-WITHIN = 0.4  # seconds that a server is waited for
+WITHIN = 0.4  # seconds to wait for a server
 MANY = 30
 
 
-async def test_operations_that_are_cancelled_together_leave_a_client_that_works() -> None:
+async def test_a_client_works_after_operations_are_cancelled_together() -> None:
     async with Client(f"mongodb://127.0.0.1:{free_port()}", serverSelectionTimeoutMS=int(WITHIN * 1000)) as client:
         for pause in (0.0, 0.01, WITHIN / 2):
             waiting = [asyncio.create_task(client.admin.command("ping")) for _ in range(MANY)]
             await asyncio.sleep(pause)
-            for _ in range(2):  # pymongo survives one in most cases
+            for _ in range(2):  # pymongo survives a single cancellation in most cases
                 for each in waiting:
                     each.cancel()
                 await asyncio.sleep(0)

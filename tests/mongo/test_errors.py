@@ -1,4 +1,4 @@
-"""What the store refuses is no outage, and costs as little of an outcome as can be."""
+"""Errors of the store: a refusal is not an outage, and costs as little of an outcome as possible."""
 
 from datetime import UTC, datetime
 
@@ -34,14 +34,14 @@ def bulk(*codes: int) -> BulkWriteError:
 
 
 async def as_translated(error: Exception) -> Exception:
-    """The error that a call of the driver raises when the driver raises this one."""
+    """Return the error that a call raises when the driver raises this one."""
 
     async def fail() -> None:
         raise error
 
     try:
         await translated(fail())
-    except Exception as raised:  # noqa: BLE001 - any may come
+    except Exception as raised:  # noqa: BLE001 - any error may be raised
         return raised
     pytest.fail("the error was lost")
 
@@ -61,7 +61,7 @@ async def as_translated(error: Exception) -> Exception:
         ValueError("a bug"),
     ],
 )
-async def test_an_outage_is_no_refusal(error: Exception) -> None:
+async def test_an_outage_is_not_a_refusal(error: Exception) -> None:
     assert refusal(await as_translated(error)) is None
 
 
@@ -77,7 +77,7 @@ async def test_an_outage_is_no_refusal(error: Exception) -> None:
         (OperationFailure("x" * 10_000, 2), "x" * 300),
     ],
 )
-async def test_a_refusal_is_told_in_few_words(error: Exception, why: str) -> None:
+async def test_a_refusal_has_a_short_reason(error: Exception, why: str) -> None:
     assert refusal(await as_translated(error)) == why
 
 
@@ -93,7 +93,7 @@ async def test_a_refusal_is_told_in_few_words(error: Exception, why: str) -> Non
         bulk(10107),
     ],
 )
-async def test_every_error_of_the_driver_is_the_stores_with_the_same_text(error: Exception) -> None:
+async def test_errors_of_the_driver_become_store_errors_with_the_same_text(error: Exception) -> None:
     raised = await as_translated(error)
     assert isinstance(raised, StoreError)
     assert str(raised) == str(error)
@@ -101,12 +101,12 @@ async def test_every_error_of_the_driver_is_the_stores_with_the_same_text(error:
 
 
 @pytest.mark.parametrize("error", [InvalidBSON("an unreadable document"), ValueError("a bug"), TimeoutError()])
-async def test_no_other_error_is_the_stores(error: Exception) -> None:
+async def test_other_errors_stay_unchanged(error: Exception) -> None:
     assert await as_translated(error) is error
 
 
 class Book:
-    """Records what is simple enough."""
+    """Records events, except those that contain a refused word."""
 
     def __init__(self, *refused: str, error: Exception | None = None) -> None:
         self.refused = refused
@@ -135,18 +135,18 @@ def finished() -> JobFinished:
         (("loud",), "", "the results cannot be stored: too large"),
     ],
 )
-async def test_no_more_is_left_out_than_has_to_be(
+async def test_only_the_refused_parts_of_an_event_are_left_out(
     finished: JobFinished, refused: tuple[str, ...], stdout: str, reason: str
 ) -> None:
     book = Book(*refused)
     assert await record_what_can_be(finished, book.record, refusal=refusal) == "recorded"
-    kept = book.tried[-1]
-    assert isinstance(kept, JobFinished)
-    assert (kept.outcome, kept.stdout, kept.reason) == (Outcome.SUCCEEDED, stdout, reason)
-    assert kept.results == ([{"result": reason}] if reason else finished.results)
+    recorded = book.tried[-1]
+    assert isinstance(recorded, JobFinished)
+    assert (recorded.outcome, recorded.stdout, recorded.reason) == (Outcome.SUCCEEDED, stdout, reason)
+    assert recorded.results == ([{"result": reason}] if reason else finished.results)
 
 
-async def test_what_is_refused_whatever_it_is_becomes_a_dead_letter(finished: JobFinished) -> None:
+async def test_an_event_that_is_refused_in_every_form_becomes_a_dead_letter(finished: JobFinished) -> None:
     for event, tries in ((finished, 3), (JobStarted(**EXECUTION), 1)):
         book = Book("job_id")
         with pytest.raises(Reject, match="the store refuses it: too large"):

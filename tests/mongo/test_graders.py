@@ -1,4 +1,4 @@
-"""What the store knows of graders that a gateway asks about."""
+"""Graders in the store, as gateways and operators read and change them."""
 
 import asyncio
 from dataclasses import replace
@@ -34,26 +34,26 @@ def beat(pool: str, **more: Any) -> GraderHeartbeat:
 
 
 @pytest.mark.parametrize("extended", [False, True])
-async def test_a_grader_behind_a_gateway_knows_our_stages_if_it_is_ours(store: Store, extended: bool) -> None:
+async def test_an_extended_grader_behind_a_gateway_makes_its_pool_extended(store: Store, extended: bool) -> None:
     pool = token_hex(4)
     await store.graders.register(attached(pool, extended=extended))
     assert await store.graders.is_any_extended(pool) is extended
 
 
-async def test_a_dead_one_and_those_of_other_pools_do_not_count(store: Store) -> None:
+async def test_dead_graders_and_those_of_other_pools_do_not_count(store: Store) -> None:
     pool = token_hex(4)
     await store.graders.register(attached(pool, extended=True, alive=False))
     await store.graders.beat([beat(pool, leaving=True), beat(token_hex(4))], now=datetime.now(UTC))
     assert not await store.graders.is_any_extended(pool)
 
 
-async def test_one_at_the_broker_is_ours_even_while_it_takes_no_jobs(store: Store) -> None:
+async def test_a_paused_grader_at_the_broker_makes_its_pool_extended(store: Store) -> None:
     pool = token_hex(4)
     await store.graders.beat([beat(pool, paused="the disk is full")], now=datetime.now(UTC))
     assert await store.graders.is_any_extended(pool)
 
 
-async def test_of_graders_that_join_with_one_id_at_once_each_is_told_its_order(store: Store) -> None:
+async def test_concurrent_joins_with_one_id_all_return_the_order(store: Store) -> None:
     for _ in range(20):
         name = token_hex(4)
         join = partial(store.graders.join, name, hostname="h", pool="default", slots=1, now=datetime.now(UTC))
@@ -62,7 +62,7 @@ async def test_of_graders_that_join_with_one_id_at_once_each_is_told_its_order(s
         assert orders == [StandingOrder()] * 8
 
 
-async def test_of_orders_to_an_unknown_grader_at_once_each_counts_once(store: Store) -> None:
+async def test_concurrent_orders_to_an_unknown_grader_each_count_once(store: Store) -> None:
     for _ in range(20):
         name = token_hex(4)
         graders = await asyncio.gather(*(store.graders.revoke(name, "stolen") for _ in range(8)))
@@ -71,7 +71,7 @@ async def test_of_orders_to_an_unknown_grader_at_once_each_counts_once(store: St
         assert (await store.graders.orders([name]))[name].revision == 8
 
 
-async def test_of_registrations_with_one_id_at_once_one_is_taken(store: Store) -> None:
+async def test_one_of_several_concurrent_registrations_with_one_id_is_accepted(store: Store) -> None:
     for _ in range(20):
         rivals = [attached(token_hex(4), session=session) for session in "abcdefgh"]
         name = rivals[0].id
@@ -83,7 +83,7 @@ async def test_of_registrations_with_one_id_at_once_one_is_taken(store: Store) -
         assert known.session == rivals[taken.index(True)].session
 
 
-async def test_a_registration_beside_an_order_is_taken(store: Store) -> None:
+async def test_a_registration_that_is_concurrent_with_an_order_is_accepted(store: Store) -> None:
     for _ in range(20):
         grader = attached(token_hex(4))
         is_taken, ordered = await asyncio.gather(
@@ -96,7 +96,7 @@ async def test_a_registration_beside_an_order_is_taken(store: Store) -> None:
         assert (known.alive, known.order) == (True, ordered.order)
 
 
-async def test_no_order_lets_a_grader_in_that_is_revoked_at_the_same_time(store: Store) -> None:
+async def test_no_concurrent_order_readmits_a_revoked_grader(store: Store) -> None:
     for _ in range(20):
         name = token_hex(4)
         await store.graders.join(name, hostname="h", pool="default", slots=1, now=NOW)
@@ -112,7 +112,7 @@ async def test_no_order_lets_a_grader_in_that_is_revoked_at_the_same_time(store:
         assert not readmitted.is_revoked
 
 
-async def test_an_order_changes_no_unknown_grader(store: Store) -> None:
+async def test_an_order_does_not_create_an_unknown_grader(store: Store) -> None:
     name = token_hex(4)
     assert await store.graders.set_mode(name, GraderMode.PAUSED, "") is None
     assert await store.graders.set_slots(name, 2) is None
@@ -138,7 +138,7 @@ async def test_a_grader_is_read_as_it_was_stored(store: Store) -> None:
     assert ordered == await store.graders.get(given.id) == expected
 
 
-async def test_one_that_has_only_joined_was_never_seen(store: Store) -> None:
+async def test_a_grader_that_has_only_joined_was_never_seen(store: Store) -> None:
     name = token_hex(4)
     await store.graders.join(name, hostname="h", pool="p1", slots=4, now=NOW)
 
@@ -147,7 +147,7 @@ async def test_one_that_has_only_joined_was_never_seen(store: Store) -> None:
     )
 
 
-async def test_silent_ones_behind_gateways_are_found_and_those_at_the_broker_are_not(store: Store) -> None:
+async def test_silent_graders_are_found_behind_gateways_but_not_at_the_broker(store: Store) -> None:
     behind, at_the_broker = attached("p1"), beat("p1")
     await store.graders.register(behind)
     await store.graders.beat([at_the_broker], now=NOW)

@@ -1,4 +1,4 @@
-"""The job store's conditional updates, with other writers in between."""
+"""The job store's conditional updates, with concurrent writers."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,7 +27,7 @@ def other_writer(shared_place: Place) -> Iterator[Database[dict[str, Any]]]:
 
 @pytest.fixture
 async def job_ids(store: Store, course: str) -> list[str]:
-    """The jobs of a run of three students."""
+    """The ids of the jobs of a run with three students."""
     now = datetime.now(UTC)
     config, roster = {"student_pipeline": [stage()]}, [{"STUDENT_ID": f"s{number}"} for number in range(3)]
     run = Run(token_hex(12), course, "mp1", RunState.STUDENTS, now, config, roster)
@@ -38,11 +38,11 @@ async def job_ids(store: Store, course: str) -> list[str]:
 
 
 def disturbed(other: Database[dict[str, Any]], job_id: str, *, times: int) -> Move:
-    """Dispatching a job, before which another writer changes it ``times`` times."""
-    left = iter(range(times))
+    """Return a dispatch of a job that another writer changes ``times`` times just before."""
+    remaining = iter(range(times))
 
     def move(job: Job) -> Job:
-        if next(left, None) is not None:
+        if next(remaining, None) is not None:
             other["grading_job"].update_one({"_id": ObjectId(job_id)}, {"$inc": {"revision": 1}})
         return dispatch(job)
 
@@ -53,7 +53,7 @@ def dispatch(job: Job) -> Job:
     return job.dispatch(datetime.now(UTC))
 
 
-async def test_what_a_batch_has_moved_is_told_though_another_writer_came_between(
+async def test_a_batch_reports_its_moves_despite_a_concurrent_writer(
     store: Store, other_writer: Database[dict[str, Any]], job_ids: list[str]
 ) -> None:
     first, second, third = job_ids
@@ -69,15 +69,15 @@ async def test_what_a_batch_has_moved_is_told_though_another_writer_came_between
     assert [again[job_id].changed for job_id in job_ids] == [False] * 3
 
 
-async def test_what_another_writer_has_moved_in_the_same_way_is_not_told_as_ours(
+async def test_the_same_move_by_another_writer_is_not_reported_as_ours(
     store: Store, other_writer: Database[dict[str, Any]], job_ids: list[str]
 ) -> None:
-    """Two services that record the same outcome at the same time: one of them has stored it."""
+    """Two services record the same outcome at the same time, and one of them has stored it."""
     first, second, _ = job_ids
-    left = iter([True])
+    remaining = iter([True])
 
     def overtaken(job: Job) -> Job:
-        if next(left, False):
+        if next(remaining, False):
             changes = {"$set": {"state": "dispatched"}, "$inc": {"revision": 1}}
             other_writer["grading_job"].update_one({"_id": ObjectId(second)}, changes)
         return dispatch(job)
@@ -86,7 +86,7 @@ async def test_what_another_writer_has_moved_in_the_same_way_is_not_told_as_ours
     assert (moved[first].changed, moved[second].changed) == (True, False)
 
 
-async def test_a_writer_who_always_comes_first_is_an_error(
+async def test_a_writer_that_always_comes_first_causes_a_conflict_error(
     store: Store, other_writer: Database[dict[str, Any]], job_ids: list[str]
 ) -> None:
     with pytest.raises(ConflictError, match=f"1 jobs could not be updated, the first is {job_ids[0]}"):
@@ -94,10 +94,10 @@ async def test_a_writer_who_always_comes_first_is_an_error(
     assert (await store.jobs.get_many(job_ids))[job_ids[0]].state is JobState.QUEUED
 
 
-async def test_what_the_caller_knows_need_not_be_read_and_may_be_out_of_date(
+async def test_the_callers_copies_of_jobs_may_be_outdated_or_missing(
     store: Store, other_writer: Database[dict[str, Any]], job_ids: list[str]
 ) -> None:
-    """Two jobs are as they were known, the second has changed since, and of the third nothing is known."""
+    """The copy of the first job is current, that of the second is outdated, and the third has no copy."""
     known = await store.jobs.get_many(job_ids[:2])
     other_writer["grading_job"].update_one({"_id": ObjectId(job_ids[1])}, {"$inc": {"revision": 1}})
 
@@ -110,7 +110,7 @@ async def test_what_the_caller_knows_need_not_be_read_and_may_be_out_of_date(
     assert stored[job_ids[1]].revision == 2
 
 
-async def test_a_log_that_is_stored_again_changes_nothing(store: Store) -> None:
+async def test_storing_a_log_again_changes_nothing(store: Store) -> None:
     first, other = (JobLog(str(ObjectId()), str(ObjectId()), text, "") for text in ("first", "other"))
     await store.logs.put([first])
     await store.logs.put([replace(first, stdout="again"), other])
@@ -119,7 +119,7 @@ async def test_a_log_that_is_stored_again_changes_nothing(store: Store) -> None:
     assert await store.logs.get(other.job_id, other.execution_id) == other
 
 
-async def test_a_backlog_can_be_told_without_some_runs(store: Store, job_ids: list[str], course: str) -> None:
+async def test_a_backlog_can_exclude_runs(store: Store, job_ids: list[str], course: str) -> None:
     (run_id,) = {job.run_id for job in (await store.jobs.get_many(job_ids)).values()}
 
     assert await store.jobs.count_queued(course, JobClass.BULK, unless_of=["another"]) == 3

@@ -48,7 +48,7 @@ def a_run(course: str, students: int = 1) -> Run:
     return Run(token_hex(12), course, "mp1", RunState.STUDENTS, NOW, config, roster, publish_at=NOW)
 
 
-async def test_of_runs_stored_together_those_that_exist_are_told(store: Store, course: str) -> None:
+async def test_an_insert_of_several_runs_reports_the_new_ones(store: Store, course: str) -> None:
     known, new = a_run(course), a_run(course)
     assert await store.runs.insert(known)
 
@@ -56,7 +56,7 @@ async def test_of_runs_stored_together_those_that_exist_are_told(store: Store, c
     assert await store.runs.get(new.id) == new
 
 
-async def test_of_runs_moved_together_those_that_have_changed_are_told(store: Store, course: str) -> None:
+async def test_a_move_of_several_runs_reports_the_moved_ones(store: Store, course: str) -> None:
     runs = [a_run(course) for _ in range(12)]
     await store.runs.insert_all(runs)
     stale = {index: replace(runs[index], state=RunState.PRE_PROCESSING) for index in (0, 7, 11)}
@@ -66,7 +66,7 @@ async def test_of_runs_moved_together_those_that_have_changed_are_told(store: St
     assert await store.runs.move_all([RunMove(stale[0], {"publish_at": None})]) == [False]
 
 
-async def test_the_right_to_publish_passes_to_one_of_those_who_want_it(store: Store, course: str) -> None:
+async def test_the_right_to_publish_passes_to_one_contender(store: Store, course: str) -> None:
     run = a_run(course)
     await store.runs.insert(run)
     step = Step(run, run.state, (), publish_at=run.publish_at)
@@ -76,7 +76,7 @@ async def test_the_right_to_publish_passes_to_one_of_those_who_want_it(store: St
     assert run.id not in {due.id for due in await store.runs.unpublished(datetime.now(UTC), limit=1000)}
 
 
-async def test_a_right_that_still_lasts_is_not_renewed(store: Store, course: str) -> None:
+async def test_a_valid_right_to_publish_is_not_renewed(store: Store, course: str) -> None:
     later = datetime.now(UTC) + PUBLISH_GRACE
     hold = Hold(Step(a_run(course), RunState.STUDENTS, (), publish_at=later), store.runs)
 
@@ -93,7 +93,7 @@ async def test_a_run_whose_jobs_were_never_stored_gets_them(store: Store, course
 
 
 @pytest.mark.parametrize("is_published", [False, True])
-async def test_a_run_whose_jobs_are_stored_while_somebody_looks_stays_in_its_phase(
+async def test_a_run_whose_jobs_are_stored_during_an_advance_stays_in_its_phase(
     store: Store, course: str, monkeypatch: pytest.MonkeyPatch, is_published: bool
 ) -> None:
     run, get = a_run(course), store.runs.get
@@ -128,7 +128,7 @@ async def test_a_run_that_is_cancelled_before_its_jobs_are_stored_starts_none(st
     ] * 2
 
 
-async def test_submissions_at_one_moment_are_runs_of_their_own(store: Store, shared: Batched, course: str) -> None:
+async def test_concurrent_submissions_are_separate_runs(store: Store, shared: Batched, course: str) -> None:
     await store.assignments.put(course, "mp1", {"student_pipeline": [stage()]})
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs, LIMITS)
     rosters = [RunRequest(students_env=[{"STUDENT_ID": str(number)}] * (number + 1)) for number in range(30)]
@@ -143,7 +143,7 @@ async def test_submissions_at_one_moment_are_runs_of_their_own(store: Store, sha
         assert await store.jobs.count(run.id, Phase.STUDENTS) == len(roster.students_env)
 
 
-async def test_copies_at_one_moment_are_one_run_whichever_process_takes_them(
+async def test_concurrent_copies_of_a_submission_are_one_run_across_processes(
     store: Store, shared: Batched, course: str
 ) -> None:
     await store.assignments.put(course, "mp1", {"student_pipeline": [stage()]})
@@ -162,9 +162,7 @@ async def test_copies_at_one_moment_are_one_run_whichever_process_takes_them(
     assert await store.jobs.count(submitted[0].run_id, Phase.STUDENTS) == 1
 
 
-async def test_a_copy_that_differs_is_refused_though_it_waited_for_the_first(
-    store: Store, shared: Batched, course: str
-) -> None:
+async def test_a_concurrent_copy_that_differs_is_refused(store: Store, shared: Batched, course: str) -> None:
     await store.assignments.put(course, "mp1", {"student_pipeline": [stage()]})
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs, LIMITS)
     of_course = Course(id=course, tokens=["t" * 12])
@@ -177,7 +175,7 @@ async def test_a_copy_that_differs_is_refused_though_it_waited_for_the_first(
     assert sorted(type(answer) is KeyReusedError for answer in answers) == [False, True]
 
 
-async def test_a_copy_is_answered_though_its_assignment_has_changed(store: Store, shared: Batched, course: str) -> None:
+async def test_a_copy_is_answered_after_its_assignment_has_changed(store: Store, shared: Batched, course: str) -> None:
     await store.assignments.put(course, "mp1", {"student_pipeline": [stage()]})
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs, LIMITS)
     of_course = Course(id=course, tokens=["t" * 12])
@@ -188,7 +186,7 @@ async def test_a_copy_is_answered_though_its_assignment_has_changed(store: Store
     assert (await submissions.submit(Submission(of_course, "mp1", roster), key="k")).run_id == first.run_id
 
 
-async def test_a_course_is_remembered_for_a_moment_and_a_missing_one_is_not(store: Store, shared: Batched) -> None:
+async def test_a_known_course_is_cached_and_a_missing_one_is_not(store: Store, shared: Batched) -> None:
     name = f"c{token_hex(4)}"
     assert await shared.courses.get(name) is None
     others = await store.courses.all()

@@ -1,4 +1,4 @@
-"""The broker layer on a real broker: confirmed publishing, settling, and what happens when connections break."""
+"""The broker layer on a real broker: confirmed publishing, settling, and recovery from broken connections."""
 
 import asyncio
 import json
@@ -59,23 +59,23 @@ def number_of(received: Event) -> int:
 
 @dataclass(frozen=True)
 class Management:
-    """What an operator sees and can do in this virtual host."""
+    """An operator's view of this virtual host, and an operator's actions in it."""
 
     http: httpx2.AsyncClient
     vhost: str
 
     async def connections(self) -> list[dict[str, Any]]:
-        # Without statistics they are listed at once.
+        # Without statistics, new connections are listed at once.
         answer = await self.http.get("/api/connections?disable_stats=true")
         return [found for found in answer.raise_for_status().json() if found["vhost"] == self.vhost]
 
     async def close_connections(self) -> None:
-        """Close every connection that there is, and there must be one."""
+        """Wait for connections, and close all of them."""
         for connection in await until(self.connections):
             await until(partial(self._has_closed, connection["name"]))
 
     async def _has_closed(self, name: str) -> bool:
-        """Close a connection. One whose statistics have not been gathered is listed, but not found."""
+        """Close a connection, and return whether it is gone. Without statistics yet, it is listed but not found."""
         answer = await self.http.delete(f"/api/connections/{name}")
         assert answer.status_code in (204, 404)
         return all(found["name"] != name for found in await self.connections())
@@ -84,12 +84,12 @@ class Management:
         (await self.http.delete(f"/api/connections/{name}")).raise_for_status()
 
     async def connection_names(self) -> set[str]:
-        """What the connections call themselves, of those whose statistics have been gathered."""
+        """Return the names of the connections whose statistics have been gathered."""
         answer = await self.http.get(f"/api/vhosts/{self.vhost}/connections")
         return {found["client_properties"]["connection_name"] for found in answer.raise_for_status().json()}
 
     async def consuming(self) -> set[str]:
-        """The connections, by address, that have consumers; without those whose channel is not known yet."""
+        """Return the addresses of connections with consumers, except those whose channel is not known yet."""
         found = [consumer["channel_details"] for consumer in await self.consumers()]
         return {channel["connection_name"] for channel in found if channel}
 
@@ -98,7 +98,7 @@ class Management:
         return list(answer.raise_for_status().json())
 
     async def messages(self, queue: Queue) -> int:
-        """Messages of a queue, ready or in the hands of consumers."""
+        """Count a queue's messages, ready or unacknowledged."""
         answer = await self.http.get(f"/api/queues/{self.vhost}?disable_stats=true&enable_queue_totals=true")
         (counted,) = [found["messages"] for found in answer.raise_for_status().json() if found["name"] == queue.name]
         return int(counted)
@@ -142,7 +142,7 @@ def is_settled(rabbit: Rabbit, management: Management, queue: Queue) -> Callable
 
 
 class Gate:
-    """A handler that notes what it is given and lets nothing go on before it is opened."""
+    """A handler that records its messages and blocks until it is opened."""
 
     def __init__(self) -> None:
         self.started: list[int] = []
@@ -168,7 +168,7 @@ class Gate:
 
 
 def once(problem: Exception | None = None, *, times: int = 1) -> tuple[Handler, list[int]]:
-    """A handler that fails at the first message, or more often, and takes all others; and the numbers that it got."""
+    """Return a handler that fails at the first ``times`` messages, and the list of the numbers it receives."""
     seen: list[int] = []
 
     async def handle(received: Event) -> None:
@@ -182,7 +182,7 @@ def once(problem: Exception | None = None, *, times: int = 1) -> tuple[Handler, 
 # Publishing
 
 
-async def test_a_message_that_no_queue_takes_is_refused(rabbit: Rabbit) -> None:
+async def test_publishing_an_unroutable_message_fails(rabbit: Rabbit) -> None:
     with pytest.raises(PublishError) as refusal:
         await rabbit.publish(JOBS, course_key("unheard-of", JobClass.BULK), event())
 
@@ -191,13 +191,13 @@ async def test_a_message_that_no_queue_takes_is_refused(rabbit: Rabbit) -> None:
     assert await rabbit.depth(BACKLOG) == 1
 
 
-async def test_a_fact_that_nobody_waits_for_is_kept_aside(rabbit: Rabbit) -> None:
+async def test_an_unrouted_fact_is_kept_in_a_queue(rabbit: Rabbit) -> None:
     await rabbit.publish(EVENTS, event_key("nothing", "heard", "cs1"), event())
 
     await until(depth_is(rabbit, UNROUTED_FACTS, 1))
 
 
-async def test_a_command_may_find_nobody_listening(rabbit: Rabbit) -> None:
+async def test_a_command_without_listeners_is_not_an_error(rabbit: Rabbit) -> None:
     await rabbit.publish(CONTROL, control_key("nobody"), event())
 
     assert await rabbit.depth(DEAD) == 0
@@ -223,11 +223,11 @@ async def test_a_confirmed_message_is_in_the_queue_and_can_be_read(rabbit: Rabbi
 
 
 async def test_a_command_is_not_written_to_disk(rabbit: Rabbit, management: Management) -> None:
-    heard = Queue("heard", bindings=(Binding(CONTROL.name, "#"),))
-    await rabbit.declare(heard)
+    listening = Queue("heard", bindings=(Binding(CONTROL.name, "#"),))
+    await rabbit.declare(listening)
     await rabbit.publish(CONTROL, control_key("all"), event())
 
-    (message,) = await management.take(heard)
+    (message,) = await management.take(listening)
     assert message["properties"]["delivery_mode"] == 1
 
 
@@ -237,7 +237,7 @@ async def test_many_messages_at_once_are_all_confirmed(rabbit: Rabbit) -> None:
     assert await rabbit.depth(BACKLOG) == 300
 
 
-async def test_publishing_goes_on_after_the_connections_were_closed(rabbit: Rabbit, management: Management) -> None:
+async def test_publishing_continues_after_the_connections_were_closed(rabbit: Rabbit, management: Management) -> None:
     await rabbit.publish(JOBS, KEY, event(0))
     for number in (1, 2):
         await management.close_connections()
@@ -247,7 +247,7 @@ async def test_publishing_goes_on_after_the_connections_were_closed(rabbit: Rabb
     await until(lambda: rabbit.is_connected)
 
 
-async def test_messages_in_the_air_when_the_connection_closes_arrive_at_least_once(
+async def test_messages_in_flight_when_the_connection_closes_arrive_at_least_once(
     rabbit: Rabbit, management: Management
 ) -> None:
     await rabbit.declare(READY)
@@ -260,7 +260,7 @@ async def test_messages_in_the_air_when_the_connection_closes_arrive_at_least_on
     assert set(arrived) == {event(number).identity for number in range(300)}
 
 
-# Declaring and looking
+# Declaring and inspecting
 
 
 async def test_declaring_again_changes_nothing(rabbit: Rabbit) -> None:
@@ -271,19 +271,19 @@ async def test_declaring_again_changes_nothing(rabbit: Rabbit) -> None:
     assert await rabbit.depth(BACKLOG) == 1
 
 
-async def test_a_queue_of_the_same_name_with_other_arguments_is_told(rabbit: Rabbit) -> None:
+async def test_declaring_a_queue_with_different_arguments_fails(rabbit: Rabbit) -> None:
     with pytest.raises(PublishError, match="queues not declared"):
         await rabbit.declare(Queue(BACKLOG.name, arguments={"x-queue-type": "classic"}))
 
     await rabbit.publish(JOBS, KEY, event())
 
 
-async def test_a_queue_that_is_not_there_has_no_depth(rabbit: Rabbit) -> None:
+async def test_a_missing_queue_has_no_depth(rabbit: Rabbit) -> None:
     with pytest.raises(PublishError, match=r"no depth of broadway\.ready\.nowhere"):
         await rabbit.depth(ready_queue("nowhere"))
 
 
-async def test_a_broker_that_is_not_there_is_named_without_its_password() -> None:
+async def test_the_error_for_an_unreachable_broker_hides_the_password() -> None:
     port = free_port()
     with pytest.raises(BrokerUnreachableError, match=f"127.0.0.1:{port}") as problem:
         async with Rabbit.connect(f"amqp://user:hush-hush@127.0.0.1:{port}/", service="test"):
@@ -292,7 +292,7 @@ async def test_a_broker_that_is_not_there_is_named_without_its_password() -> Non
     assert "hush-hush" not in str(problem.value)
 
 
-async def test_a_refused_login_is_told(place: Place) -> None:
+async def test_a_refused_login_is_reported(place: Place) -> None:
     with pytest.raises(BrokerUnreachableError):
         async with Rabbit.connect(str(URL(place.amqp_url).with_password("wrong")), service="test"):
             pass
@@ -301,7 +301,7 @@ async def test_a_refused_login_is_told(place: Place) -> None:
 # Settling
 
 
-async def test_returning_acknowledges(rabbit: Rabbit, management: Management) -> None:
+async def test_a_handler_that_returns_acknowledges_its_message(rabbit: Rabbit, management: Management) -> None:
     gate = Gate()
     gate.open.set()
     async with rabbit.consume(BACKLOG, gate, tag="test"):
@@ -312,7 +312,7 @@ async def test_returning_acknowledges(rabbit: Rabbit, management: Management) ->
     assert gate.started == [7]
 
 
-async def test_retry_calls_the_handler_again_however_often(rabbit: Rabbit) -> None:
+async def test_a_message_can_be_retried_without_limit(rabbit: Rabbit) -> None:
     seen: list[Event] = []
 
     async def handle(event: Event) -> None:
@@ -327,7 +327,7 @@ async def test_retry_calls_the_handler_again_however_often(rabbit: Rabbit) -> No
     assert (await rabbit.depth(BACKLOG), await rabbit.depth(DEAD)) == (0, 0)
 
 
-async def test_an_error_in_a_handler_gives_the_message_back(rabbit: Rabbit) -> None:
+async def test_an_error_in_a_handler_requeues_the_message(rabbit: Rabbit) -> None:
     handle, seen = once(ZeroDivisionError("a bug"))
     await rabbit.publish(JOBS, KEY, event(7))
     async with rabbit.consume(BACKLOG, handle, tag="test", timings=EAGER):
@@ -336,7 +336,7 @@ async def test_an_error_in_a_handler_gives_the_message_back(rabbit: Rabbit) -> N
     assert (await rabbit.depth(BACKLOG), await rabbit.depth(DEAD)) == (0, 0)
 
 
-async def test_a_pause_before_the_next_try_does_not_stop_other_messages(rabbit: Rabbit) -> None:
+async def test_a_delayed_retry_does_not_block_other_messages(rabbit: Rabbit) -> None:
     handle, seen = once(Retry("not now", delay=3600))
     async with rabbit.consume(BACKLOG, handle, tag="test", prefetch=2):
         for number in (1, 2, 3):
@@ -346,9 +346,7 @@ async def test_a_pause_before_the_next_try_does_not_stop_other_messages(rabbit: 
     await until(depth_is(rabbit, BACKLOG, 1))
 
 
-async def test_a_message_at_which_the_handler_fails_again_and_again_is_dead(
-    rabbit: Rabbit, management: Management
-) -> None:
+async def test_a_message_that_fails_repeatedly_becomes_a_dead_letter(rabbit: Rabbit, management: Management) -> None:
     handle, seen = once(ZeroDivisionError("a bug"), times=FAILURES)
     async with rabbit.consume(BACKLOG, handle, tag="test", timings=EAGER):
         await rabbit.publish(JOBS, KEY, event(7))
@@ -363,9 +361,7 @@ async def test_a_message_at_which_the_handler_fails_again_and_again_is_dead(
     assert await rabbit.depth(BACKLOG) == 0
 
 
-async def test_a_dead_letter_at_which_the_handler_fails_is_tried_again_for_ever(
-    rabbit: Rabbit, management: Management
-) -> None:
+async def test_a_dead_letter_that_fails_is_retried_without_limit(rabbit: Rabbit, management: Management) -> None:
     handle, seen = once(ZeroDivisionError("a bug"), times=3 * FAILURES)
     await rabbit.publish(DEAD_LETTERS, dead_letter_key("anywhere"), event(7))
     async with rabbit.consume(DEAD, handle, tag="test", timings=EAGER):
@@ -402,7 +398,7 @@ async def test_reject_moves_the_message_to_the_dead_letters(rabbit: Rabbit, mana
     ],
 )
 @pytest.mark.parametrize("message_id", [None, "m1"])
-async def test_what_cannot_be_read_is_dead(
+async def test_an_unreadable_message_becomes_a_dead_letter(
     rabbit: Rabbit,
     place: Place,
     management: Management,
@@ -424,7 +420,7 @@ async def test_what_cannot_be_read_is_dead(
     assert await rabbit.depth(BACKLOG) == 0
 
 
-async def test_a_message_that_is_sent_twice_runs_once_at_a_time(rabbit: Rabbit) -> None:
+async def test_copies_of_a_message_are_handled_once_at_a_time(rabbit: Rabbit) -> None:
     gate = Gate()
     async with rabbit.consume(BACKLOG, gate, tag="test", prefetch=5):
         for number in (1, 1, 2):
@@ -437,10 +433,10 @@ async def test_a_message_that_is_sent_twice_runs_once_at_a_time(rabbit: Rabbit) 
     assert await rabbit.depth(BACKLOG) == 0
 
 
-# Connections that break
+# Broken connections
 
 
-async def test_a_handler_outlives_the_connections_and_its_message_is_acknowledged_in_the_end(
+async def test_a_handler_survives_a_reconnection_and_its_message_is_acknowledged(
     rabbit: Rabbit, management: Management
 ) -> None:
     gate = Gate()
@@ -469,9 +465,7 @@ async def test_a_handler_outlives_the_connections_and_its_message_is_acknowledge
     assert await rabbit.depth(DEAD) == 0
 
 
-async def test_an_acknowledgement_that_the_broker_never_sees_brings_the_message_back(
-    rabbit: Rabbit, management: Management
-) -> None:
+async def test_a_message_whose_acknowledgement_is_lost_is_redelivered(rabbit: Rabbit, management: Management) -> None:
     seen: list[int] = []
 
     async def handle(received: Event) -> None:
@@ -479,7 +473,7 @@ async def test_an_acknowledgement_that_the_broker_never_sees_brings_the_message_
         if len(seen) == 1:
             (address,) = await until(management.consuming)
             closing = asyncio.create_task(management.close_connection(address))
-            # Every turn of the loop has to be looked at, since the connection is soon back.
+            # Check at every turn of the loop, because the connection is restored soon.
             while rabbit.is_connected:  # noqa: ASYNC110
                 await asyncio.sleep(0)
             await asyncio.wait([closing])
@@ -492,7 +486,7 @@ async def test_an_acknowledgement_that_the_broker_never_sees_brings_the_message_
     assert seen == [1, 1]
 
 
-async def test_a_queue_that_is_deleted_comes_back_with_its_consumer(rabbit: Rabbit, management: Management) -> None:
+async def test_a_deleted_queue_is_restored_with_its_consumer(rabbit: Rabbit, management: Management) -> None:
     gate = Gate()
     gate.open.set()
     async with rabbit.consume(BACKLOG, gate, tag="test"):
@@ -514,11 +508,11 @@ async def test_a_queue_that_is_deleted_comes_back_with_its_consumer(rabbit: Rabb
 # Consuming
 
 
-async def test_a_consumer_that_has_vanished_comes_back(rabbit: Rabbit) -> None:
-    """As it has been seen after reconnections: the client believes that it consumes, the broker knows nothing of it."""
+async def test_a_vanished_consumer_is_restored(rabbit: Rabbit) -> None:
+    """Seen after reconnections: the client believes that it consumes, but the broker has no such consumer."""
     received: asyncio.Queue[Event] = asyncio.Queue()
     async with rabbit.consume(BACKLOG, received.put, tag="vanishing", prefetch=1, timings=WATCHFUL) as subscription:
-        (consumer,) = subscription._consumers  # noqa: SLF001 - nobody has a way to do this
+        (consumer,) = subscription._consumers  # noqa: SLF001 - there is no public way
         await (await consumer.channel.get_underlay_channel()).basic_cancel(consumer.tag)
         await rabbit.publish(JOBS, KEY, event(7))
 
@@ -526,10 +520,10 @@ async def test_a_consumer_that_has_vanished_comes_back(rabbit: Rabbit) -> None:
     await until(depth_is(rabbit, BACKLOG, 0))
 
 
-async def test_one_of_several_consumers_that_has_vanished_comes_back_while_another_works(rabbit: Rabbit) -> None:
+async def test_a_vanished_consumer_is_restored_while_another_one_works(rabbit: Rabbit) -> None:
     gate = Gate()
     async with rabbit.consume(READY, gate, tag="test", prefetch=1, channels=2, timings=WATCHFUL) as subscription:
-        vanishing, working = subscription._consumers  # noqa: SLF001 - nobody has a way to do this
+        vanishing, working = subscription._consumers  # noqa: SLF001 - there is no public way
         await (await vanishing.channel.get_underlay_channel()).basic_cancel(vanishing.tag)
         await rabbit.publish(JOBS, ready_key("default"), event(1))
         await until(lambda: gate.running == 1)
@@ -543,8 +537,8 @@ async def test_one_of_several_consumers_that_has_vanished_comes_back_while_anoth
 
 
 @pytest.mark.parametrize(("prefetch", "channels"), [(1, 1), (3, 1), (1, 3), (2, 2)])
-async def test_no_more_handlers_run_at_once_than_wanted(rabbit: Rabbit, prefetch: int, channels: int) -> None:
-    # A course's queue has one active consumer at a time; a pool's has as many as there are channels.
+async def test_prefetch_and_channels_limit_concurrent_handlers(rabbit: Rabbit, prefetch: int, channels: int) -> None:
+    # A course's queue has one active consumer at a time; a pool's queue has one for each channel.
     gate = Gate()
     async with rabbit.consume(READY, gate, tag="test", prefetch=prefetch, channels=channels):
         for number in range(12):
@@ -560,7 +554,7 @@ async def test_no_more_handlers_run_at_once_than_wanted(rabbit: Rabbit, prefetch
     assert sorted(gate.started) == list(range(12))
 
 
-async def test_an_operator_sees_who_is_connected_and_who_consumes(rabbit: Rabbit, management: Management) -> None:
+async def test_an_operator_sees_the_names_of_connections_and_consumers(rabbit: Rabbit, management: Management) -> None:
     async def both() -> bool:
         return await management.connection_names() == {"broadway-test@here (publish)", "broadway-test@here (consume)"}
 
@@ -580,7 +574,7 @@ async def test_an_operator_sees_who_is_connected_and_who_consumes(rabbit: Rabbit
         assert prefetches == {"one": 4, "two.0": 1, "two.1": 1}
 
 
-async def test_stopping_finishes_what_it_can_and_gives_back_the_rest(rabbit: Rabbit) -> None:
+async def test_stopping_finishes_messages_within_the_grace_and_requeues_the_rest(rabbit: Rabbit) -> None:
     quick, slow = asyncio.Event(), asyncio.Event()
     started: list[int] = []
     finished: list[int] = []
@@ -619,7 +613,7 @@ async def test_finishing_waits_no_longer_than_the_handlers_run(rabbit: Rabbit) -
     assert await rabbit.depth(BACKLOG) == 0
 
 
-async def test_leaving_gives_everything_back_at_once(rabbit: Rabbit) -> None:
+async def test_leaving_requeues_all_messages_at_once(rabbit: Rabbit) -> None:
     gate = Gate()
     for number in range(3):
         await rabbit.publish(JOBS, KEY, event(number))
@@ -630,7 +624,7 @@ async def test_leaving_gives_everything_back_at_once(rabbit: Rabbit) -> None:
     await until(depth_is(rabbit, BACKLOG, 3))
 
 
-async def test_what_is_given_back_keeps_its_order(rabbit: Rabbit) -> None:
+async def test_requeued_messages_keep_their_order(rabbit: Rabbit) -> None:
     held: list[int] = []
 
     async def hold(received: Event) -> None:
@@ -647,7 +641,7 @@ async def test_what_is_given_back_keeps_its_order(rabbit: Rabbit) -> None:
     assert held == list(range(50))
 
 
-async def test_another_type_of_event_is_the_handlers_own_business(rabbit: Rabbit) -> None:
+async def test_a_handler_receives_events_of_every_type(rabbit: Rabbit) -> None:
     settled = JobSettled(
         course="cs1", run_id="r1", job_id="j1", generation=1, phase=Phase.STUDENTS, outcome=Outcome.FAILED
     )
@@ -684,7 +678,7 @@ async def test_a_taker_takes_one_message_at_a_time_and_only_while_it_waits(
     await until(depth_is(rabbit, BACKLOG, 2))
 
 
-async def test_what_a_taker_gives_back_somebody_else_gets(rabbit: Rabbit) -> None:
+async def test_a_message_that_a_taker_gives_back_goes_to_another_taker(rabbit: Rabbit) -> None:
     await rabbit.declare(BACKLOG)
     await rabbit.publish(JOBS, KEY, event(7))
     async with rabbit.single_take(BACKLOG, tag="one") as one, rabbit.single_take(BACKLOG, tag="two") as two:
@@ -696,7 +690,7 @@ async def test_what_a_taker_gives_back_somebody_else_gets(rabbit: Rabbit) -> Non
         assert number_of(other.event) == 7
 
 
-async def test_a_taker_ends_with_its_connection_and_the_next_one_goes_on(
+async def test_a_taker_ends_with_its_connection_and_the_next_one_continues(
     rabbit: Rabbit, management: Management
 ) -> None:
     await rabbit.declare(BACKLOG)
@@ -720,7 +714,7 @@ async def test_a_taker_ends_with_its_connection_and_the_next_one_goes_on(
 
 
 @pytest.mark.parametrize("milliseconds", range(0, 40, 2))
-async def test_a_taker_that_goes_at_any_moment_keeps_nothing(
+async def test_a_taker_that_is_cancelled_at_any_moment_keeps_no_message(
     rabbit: Rabbit, management: Management, milliseconds: int
 ) -> None:
     await rabbit.declare(BACKLOG)
@@ -741,7 +735,7 @@ async def test_a_taker_that_goes_at_any_moment_keeps_nothing(
         assert await management.consumers() == []
 
 
-async def test_a_taker_moves_what_it_cannot_read_to_the_dead_letters(rabbit: Rabbit, place: Place) -> None:
+async def test_a_taker_moves_unreadable_messages_to_the_dead_letters(rabbit: Rabbit, place: Place) -> None:
     await rabbit.declare(BACKLOG)
     connection = await aio_pika.connect(place.amqp_url)
     async with connection, connection.channel() as channel:
@@ -757,7 +751,7 @@ async def test_a_taker_moves_what_it_cannot_read_to_the_dead_letters(rabbit: Rab
         await taken.ack()
 
 
-async def test_a_queue_that_is_not_there_yet_is_consumed_when_it_is(rabbit: Rabbit) -> None:
+async def test_a_missing_queue_is_consumed_once_it_exists(rabbit: Rabbit) -> None:
     handle, seen = once()
     async with rabbit.consume(
         READY, handle, tag="test", channels=2, is_guest=True, timings=Timings(again_after=0.1)
@@ -769,8 +763,10 @@ async def test_a_queue_that_is_not_there_yet_is_consumed_when_it_is(rabbit: Rabb
         await until(lambda: subscription.channels == 2)
 
 
-async def test_a_queue_that_says_nothing_holds_nobody_up(rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As one does for a minute that was declared less than a second before its broker was killed."""
+async def test_a_queue_that_does_not_respond_does_not_delay_the_consumer(
+    rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A queue that was declared less than a second before its broker was killed does not respond for a minute."""
     consume, is_silent = RobustQueue.consume, asyncio.Event()
 
     async def silent(self: RobustQueue, *args: Any, **kwargs: Any) -> Any:

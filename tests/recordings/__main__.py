@@ -1,4 +1,4 @@
-"""Record this version, with a broker and a store of its own."""
+"""Record this version, with its own broker and store."""
 
 import asyncio
 import sys

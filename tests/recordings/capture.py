@@ -29,7 +29,7 @@ PROPERTIES = (
 
 @dataclass
 class Capture:
-    """The messages so far, in the order in which they came. Of each sender's pings only the first is kept."""
+    """The messages so far, in their order of arrival. Only the first of each sender's pings is kept."""
 
     connection: AbstractConnection
     user: str
@@ -56,7 +56,7 @@ class Capture:
         return [each for each in found if body.items() <= each.items()]
 
     async def wait_for(self, kind: str, *, count: int = 1, **body: Any) -> dict[str, Any]:
-        """Wait until so many such messages have come, and return the body of the last one."""
+        """Wait for ``count`` such messages, and return the body of the last one."""
         try:
             async with asyncio.timeout(WITHIN), self._more:
                 await self._more.wait_for(lambda: len(self.heard(kind, **body)) >= count)
@@ -65,7 +65,7 @@ class Capture:
         return self.heard(kind, **body)[count - 1]
 
     async def disconnect(self, queue: str, key: str) -> None:
-        """Let no message with this key reach the queue, nor this capture: publishing one is refused."""
+        """Unbind the queue and this capture from a key: publishing a message with it is refused."""
         for name in (queue, self.queue.name):
             await (await self.channel.get_queue(name, ensure=False)).unbind(JOBS, key)
 
@@ -75,7 +75,7 @@ class Capture:
             await (await self.channel.get_queue(name, ensure=False)).bind(JOBS, key)
 
     async def has_consumer(self, queue: str) -> bool:
-        """Whether a service consumes a queue."""
+        """Return whether a service consumes a queue."""
         async with self.connection.channel() as channel:
             try:
                 declared = await channel.declare_queue(queue, passive=True)
@@ -92,7 +92,7 @@ class Capture:
 
 @contextlib.asynccontextmanager
 async def capturing(amqp_url: str, *, job_keys: Iterable[str]) -> AsyncIterator[Capture]:
-    """Capture the messages of the exchanges, which must exist; of the direct one only those with these routing keys."""
+    """Capture the messages of the exchanges, which must exist; from the direct one, only those with these keys."""
     async with await aio_pika.connect(amqp_url) as connection:
         channel = await connection.channel()
         queue = await channel.declare_queue(exclusive=True)
@@ -104,7 +104,7 @@ async def capturing(amqp_url: str, *, job_keys: Iterable[str]) -> AsyncIterator[
 
 
 def as_recorded(message: AbstractIncomingMessage) -> Message:
-    """A message in the form of a recording; its body as text where it is text."""
+    """Return a message in the form of a recording, with its body as text if it is text."""
     properties = {name: getattr(message, name) for name in PROPERTIES}
     return {
         "exchange": message.exchange,
@@ -116,7 +116,7 @@ def as_recorded(message: AbstractIncomingMessage) -> Message:
 
 
 def body_of(message: Message) -> bytes:
-    """The exact bytes of a recorded message's body."""
+    """Return the exact bytes of a recorded message's body."""
     body = message["body"]
     return base64.b64decode(body["base64"]) if isinstance(body, dict) else body.encode()
 

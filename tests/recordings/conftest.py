@@ -16,14 +16,14 @@ Places = Callable[[], contextlib.AbstractAsyncContextManager[Place]]
 
 @pytest.fixture(scope="session", params=directories(), ids=lambda directory: directory.name)
 def recording(request: pytest.FixtureRequest) -> Recording:
-    """Each recording that is kept."""
+    """Each kept recording."""
     directory: Path = request.param
     return Recording.load(directory)
 
 
 @pytest.fixture(scope="session")
 def latest() -> Recording:
-    """The one that this version has to be like."""
+    """The latest recording, which this version must match."""
     return Recording.load(directories()[-1])
 
 

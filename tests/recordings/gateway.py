@@ -1,4 +1,4 @@
-"""The scenario's graders behind the API: of the original's HTTP and WebSocket protocols, and of our own."""
+"""The scenario's graders behind the API, with the original's HTTP and WebSocket protocols and with our own."""
 
 import json
 from typing import Any
@@ -20,7 +20,7 @@ USAGE = {
 
 
 async def registered(system: System, name: str) -> Poller:
-    """Register a grader of the original with the gateway, and wait until others know it."""
+    """Register a grader of the original with the gateway, and wait for its heartbeat."""
     poller = Poller(system.http, name)
     answer = await poller.register()
     assert answer.is_success, answer.text
@@ -35,7 +35,7 @@ async def next_job(poller: Poller) -> dict[str, Any]:
 
 
 async def poll(system: System) -> None:
-    """Jobs of graders that poll, of the original's and of our own."""
+    """Run jobs on polling graders, both the original's and our own."""
     poller = await registered(system, "p1")
     await system.client.register(
         COURSE, "mp1", students=[stage("exit", "0")], post_processing_pipeline=[stage("exit", "0")]
@@ -61,9 +61,9 @@ async def _report_successes_and_failures(system: System, poller: Poller) -> None
 
 
 async def _hand_a_job_around(system: System, poller: Poller) -> None:
-    """One job: an engine fails once, a grader says goodbye, one is revoked, and the last one reports a success.
+    """Run one job on several graders: an engine fails, a grader leaves, one is revoked, and the last one succeeds.
 
-    The job would rather go elsewhere than where it failed, but there is no other grader then.
+    The job avoids the grader where it failed, but at that time there is no other grader.
     """
     await system.client.register(COURSE, "mp2", students=[stage("exit", "0")])
     run_id = await system.client.submit(COURSE, "mp2", students=1)
@@ -83,13 +83,13 @@ async def _hand_a_job_around(system: System, poller: Poller) -> None:
 
 
 async def leave(system: System, name: str) -> None:
-    """Let a grader say goodbye."""
+    """Let a grader leave."""
     await system.ask("DELETE", f"graders/{name}", status=204)
     await system.capture.wait_for("grader.heartbeat", grader_id=name, leaving=True)
 
 
 async def _report_as_ours(system: System) -> None:
-    """A grader of our own that polls gets the stages which the original's do not know, and tells more."""
+    """Run stages that the original's graders do not know on a polling grader of our own, which reports more."""
     headers = {**CLUSTER, **OURS}
     about = {"hostname": "ours.example"}
     answer = await system.http.post("/api/v1/worker/ours?runtime=runsc", json=about, headers=headers)
@@ -122,7 +122,7 @@ def _entry(**more: Any) -> dict[str, Any]:
 
 
 async def serve_socket(system: System, run_id: str) -> None:
-    """A grader on a WebSocket takes the job that was published from the outbox; it stays on record as a socket's."""
+    """Run the job that was published from the outbox on a WebSocket grader; the grader stays on record as such."""
     url = f"{system.url.replace('http', 'ws', 1).rstrip('/')}/api/v1/worker_ws/s1?pool={SPARE}"
     async with websockets.connect(url, additional_headers=CLUSTER) as socket:
         await socket.send(json.dumps({"type": "register", "args": {"hostname": "s1.example"}}))
@@ -135,7 +135,7 @@ async def serve_socket(system: System, run_id: str) -> None:
 
 
 async def leave_unfinished(system: System) -> None:
-    """A run of which one job runs, one is on its way to a grader, and one waits in the backlog."""
+    """Leave a run with one job running, one dispatched, and one in the backlog."""
     poller = await registered(system, "p4")
     run_id = await system.client.submit(COURSE, "mp1", students=3)
     await next_job(poller)

@@ -28,7 +28,7 @@ _SHAPES = (
 )
 _CONSTANT_TIMES = ("2026-03-01T12:00:00.5Z",)
 
-# Fields that differ by their nature, by collection.
+# Fields that differ in every recording, by collection.
 _DRAWN = {
     "grading_run": {"writer"},
     "grading_job": {"writer", "revision"},  # events that arrive close together are written at once
@@ -36,7 +36,7 @@ _DRAWN = {
     "worker_node": {"session"},
     "service_secret": {"value"},
 }
-# Messages that more than one service may send, in any order: a run's next step, which any of them may take, and orders
+# Messages that more than one service may send, in any order: a run's next step, which any service may take, and orders
 # to graders, which are repeated until heartbeats show that they were received.
 _ANNOUNCED = {TYPE.format("run.advanced"), TYPE.format("job.queued")}
 _REPEATED = {TYPE.format("grader.order")}
@@ -75,7 +75,7 @@ class _Names:
         return text
 
     def value(self, value: Any) -> Any:
-        """Do the same in a JSON value, keeping the order of keys; of dates and durations only the type is left."""
+        """Do the same in a JSON value, keeping the order of keys, and reduce dates and durations to their types."""
         match value:
             case str():
                 return self.text(value)
@@ -99,7 +99,7 @@ def normalized(recording: Recording) -> Normal:
     groups: Grouped = defaultdict(list)
     for message in recording.messages:
         if message["routing_key"] == "ping":
-            continue  # their number depends on time alone
+            continue  # their number depends only on time
         key, text = _message(message, names)
         groups[key].append(text)
     for (_, sender, *kinds), texts in groups.items():

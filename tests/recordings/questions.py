@@ -69,9 +69,9 @@ def _of_jobs(held: Held) -> Iterator[OfCourse]:
         yield course, f"{V2}/courses/{course}/jobs/{_id(job)}"
         if job["state"] == "finished":
             yield course, f"{V1}/grading_job_log/{course}/{_id(job)}"
-        else:  # its stream goes on for as long as the job
+        else:  # its stream lasts as long as the job
             yield course, f"{V1}/queue/{course}/{_id(job)}/position"
-    # These repeat parts of the answers above, so that one job of each course is enough.
+    # These repeat parts of the answers above, so one job of each course is enough.
     for course, job in {course: job for course, job in jobs if job["success"]}.items():
         for query in ("", "?limit=1", "?state=queued"):
             yield course, f"{V2}/courses/{course}/runs/{job['grading_run_id']}/jobs{query}"

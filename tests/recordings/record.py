@@ -48,7 +48,7 @@ async def served(documents: list[Entry], place: Place) -> AsyncIterator[Served]:
 
 
 async def _remove_users(broker: Broker) -> None:
-    """Users are the whole broker's: those of the scenario's graders would outlive it."""
+    """Remove the users of the scenario's graders, because the whole broker shares its users."""
     auth = (broker.username, broker.password)
     async with httpx2.AsyncClient(base_url=broker.management_url, auth=auth) as management:
         for grader in ("host1", "host2"):

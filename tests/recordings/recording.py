@@ -21,7 +21,7 @@ class Recording:
     """The exact messages, documents and answers of one run of the scenario.
 
     ``about`` names the version and the host; ``documents`` have the types of BSON, as canonical extended JSON.
-    This version has to be exactly like the latest one; compared with earlier ones it may say more.
+    This version must be exactly like the latest recording; compared with earlier ones, it may have more.
     """
 
     about: Entry
@@ -54,7 +54,7 @@ def compact(value: Any) -> str:
 
 
 def is_kept(then: Any, now: Any) -> bool:
-    """Whether a JSON value has everything that an earlier one has; its objects may have more keys."""
+    """Return whether a JSON value contains an earlier one; its objects may have more keys."""
     if isinstance(then, dict):
         return isinstance(now, dict) and all(key in now and is_kept(each, now[key]) for key, each in then.items())
     if isinstance(then, list):

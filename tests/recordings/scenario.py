@@ -1,8 +1,8 @@
 """The scenario: every action that makes messages or documents, one after another.
 
-Each step waits for the messages that end it, so that every recording of it has the same ones. A job that is cancelled
-while its message waits is one that hangs: a grader that takes it all the same always hears the cancellation in time.
-A grader gets orders when it runs nothing, as a job that has gone through its only slot shows.
+Each step waits for the messages that end it, so that every recording has the same messages. A job that is cancelled
+while its message waits would hang if it ran, so a grader that takes it anyway always receives the cancellation in time.
+A grader gets orders only while it is idle, which a completed job in its only slot shows.
 """
 
 import json
@@ -23,7 +23,7 @@ ROSTER = [
 
 
 async def play(system: System) -> None:
-    """Run the whole scenario. At its end some jobs wait, and one runs behind the API."""
+    """Run the whole scenario. At its end, some jobs wait, and one runs behind the API."""
     lost = await submit_while_the_queue_is_gone(system)
     system.graders.attach("host1", system.url, slots=1, drain_timeout=0)
     await system.capture.wait_for("grader.heartbeat", grader_id="host1")
@@ -43,7 +43,7 @@ async def play(system: System) -> None:
 
 
 async def submit_while_the_queue_is_gone(system: System) -> str:
-    """Submit a run whose job no queue takes: the reconciler publishes it from the outbox some seconds later."""
+    """Submit a run whose job is unroutable: the reconciler publishes it from the outbox some seconds later."""
     course, key = "cs374", "course.cs374.interactive"
     await until(lambda: system.capture.has_consumer(f"broadway.{key}"))
     await system.client.register(course, "mp1", students=[stage("exit", "0")])
@@ -55,7 +55,7 @@ async def submit_while_the_queue_is_gone(system: System) -> str:
 
 
 async def run_every_kind_of_stage(system: System) -> None:
-    """A run of v1 with all three phases; then its failed job and the post-processing again."""
+    """Run all three phases through v1; then rerun the failed job and the post-processing."""
     students = [
         stage("write", "notes.txt", "collected", memory="512m", hostname="judge", cpuset_cpus="0-1", networking=False),
         stage("print", "compiled", untrusted=True, read=["notes.txt"], write=["build"], inherit=["TERM"], timeout=5),
@@ -78,7 +78,7 @@ async def run_every_kind_of_stage(system: System) -> None:
 
 
 async def end_in_every_way(system: System) -> None:
-    """Runs whose jobs end in all other ways; an infrastructure error that may pass gets a second start."""
+    """End jobs in all other ways; a retryable infrastructure error gets a second start."""
     endings: dict[str, dict[str, list[dict[str, Any]]]] = {
         "pre": {"students": [stage()], "pre_processing_pipeline": [stage("exit", "3")]},
         "limits": {"students": [stage("hang", timeout=0.05)], "post_processing_pipeline": [stage("exit", "139")]},
@@ -93,7 +93,7 @@ async def end_in_every_way(system: System) -> None:
 
 
 async def cancel(system: System) -> None:
-    """Cancel a job that runs; then its run, of which one job runs, one is on its way, and one waits."""
+    """Cancel a running job; then cancel its run, which has one job running, one dispatched, and one waiting."""
     capture = system.capture
     await system.client.register(COURSE, "hang", students=HANG)
     run_id = await system.client.submit(COURSE, "hang", students=4)
@@ -104,11 +104,11 @@ async def cancel(system: System) -> None:
     await capture.wait_for("job.dispatched", run_id=run_id, count=3)
     await system.ask("POST", f"courses/{COURSE}/runs/{run_id}/cancel")
     await system.over(run_id, round_=2)
-    await capture.wait_for("job.cancel", run_id=run_id, count=3)  # the last one of the job that was on its way
+    await capture.wait_for("job.cancel", run_id=run_id, count=3)  # the last one is for the dispatched job
 
 
 async def run_a_roster(system: System) -> None:
-    """A run of v2 over a roster, submitted twice with the same key."""
+    """Run a roster through v2, submitted twice with the same key."""
     assignment = f"courses/{COURSE}/assignments/mp2"
     await system.ask("PUT", assignment, {"student_pipeline": [stage("env", "NETID")]})
     await system.ask("PUT", f"{assignment}/roster", {"students": ROSTER})
@@ -119,7 +119,7 @@ async def run_a_roster(system: System) -> None:
 
 
 async def order_a_grader(system: System) -> None:
-    """Every order to a grader at the broker, each obeyed before the next."""
+    """Give a grader at the broker every order, each one after the grader has obeyed the previous one."""
     orders = (
         ("pause", {"reason": "maintenance"}),
         ("resume", None),
@@ -137,7 +137,7 @@ async def order_a_grader(system: System) -> None:
 
 
 async def move_a_job_to_another_host(system: System) -> None:
-    """A grader is stopped while it runs a job, gives it back, and another one takes it."""
+    """Stop a grader while it runs a job: it gives the job back, and another grader takes it."""
     run_id = await system.client.submit(COURSE, "hang", students=1)
     await system.runs(run_id)
     await system.graders.stop("host1")
@@ -149,7 +149,7 @@ async def move_a_job_to_another_host(system: System) -> None:
 
 
 async def leave_dead_letters(system: System) -> None:
-    """Messages that no service can read; the last of them was a job's outcome, and ends the job."""
+    """Publish messages that no service can read; the last one was a job's outcome, and ends the job."""
     capture = system.capture
     await system.client.register("cs225", "dead", students=[stage("exit", "0")])
     run_id = await system.client.submit("cs225", "dead", students=1)

@@ -1,4 +1,4 @@
-"""A whole system in this process: three services with connections of their own, graders, and a capture of messages."""
+"""A whole system in this process: three services with their own connections, graders, and a capture of messages."""
 
 import asyncio
 import contextlib
@@ -65,7 +65,7 @@ def settings_for(place: Place, **more: Any) -> ApiSettings:
 
 @dataclass
 class System:
-    """A running system, as the scenario drives and watches it."""
+    """A running system that the scenario drives and observes."""
 
     client: Client
     graders: Graders
@@ -82,7 +82,7 @@ class System:
         return str(self.http.base_url)
 
     async def ask(self, method: str, path: str, body: Any = None, *, status: int = 200, **headers: str) -> Any:
-        """Call v2 with the token of the course in the path, or the cluster's, and return the answer if it is good."""
+        """Call v2 with the token of the course in the path, or the cluster's; check the status, return the answer."""
         _, _, course = path.partition("courses/")
         token = {"Authorization": f"Bearer {token_of(course.partition('/')[0])}"} if course else CLUSTER
         answer = await self.http.request(method, f"/api/v2/{path}", json=body, headers={**token, **headers})
@@ -90,28 +90,28 @@ class System:
         return answer.json() if answer.content else None
 
     async def over(self, run_id: str, *, round_: int = 1) -> None:
-        """Wait until a run has ended and that is told."""
+        """Wait until a run has ended and its end is published."""
         states = {"grading run is complete", "grading run failed"}
 
-        def is_told() -> bool:
-            told = self.capture.heard("run.advanced", run_id=run_id, round=round_)
-            return any(each["state"] in states for each in told)
+        def is_published() -> bool:
+            steps = self.capture.heard("run.advanced", run_id=run_id, round=round_)
+            return any(each["state"] in states for each in steps)
 
-        await until(is_told)
+        await until(is_published)
 
-    async def runs(self, run_id: str, *, count: int = 1, **wanted: Any) -> dict[str, Any]:
-        """Wait until so many jobs of a run have started and the last of them is stored so; return its start."""
-        started = await self.capture.wait_for("job.started", count=count, run_id=run_id, **wanted)
+    async def runs(self, run_id: str, *, count: int = 1, **values: Any) -> dict[str, Any]:
+        """Wait until ``count`` jobs of a run have started and the last start is stored; return its message."""
+        started = await self.capture.wait_for("job.started", count=count, run_id=run_id, **values)
         await self.find("grading_job", execution_id=started["execution_id"], state="running")
         return started
 
-    async def find(self, collection: str, **wanted: Any) -> dict[str, Any]:
-        """Wait until there is such a document, and return it."""
+    async def find(self, collection: str, **values: Any) -> dict[str, Any]:
+        """Wait for a document with these values, and return it."""
 
-        async def look() -> dict[str, Any] | None:
-            return await self.store[databases(self.place)["primary"]][collection].find_one(wanted)
+        async def query() -> dict[str, Any] | None:
+            return await self.store[databases(self.place)["primary"]][collection].find_one(values)
 
-        found: dict[str, Any] = await until(look)
+        found: dict[str, Any] = await until(query)
         return found
 
 

@@ -1,4 +1,4 @@
-"""v1 and v2 answer reads of recorded documents as before, and clients can go on where they stopped."""
+"""v1 and v2 answer reads of recorded documents as before, and clients can continue from their last request."""
 
 import json
 from typing import Any
@@ -38,11 +38,11 @@ def _parsed(answer: dict[str, Any]) -> dict[str, Any]:
         ([1, 2], [1, 2, 3], False),
     ],
 )
-def test_answers_may_say_more_than_those_of_earlier_recordings(then: Any, now: Any, expected: bool) -> None:
+def test_answers_may_contain_more_than_those_of_earlier_recordings(then: Any, now: Any, expected: bool) -> None:
     assert is_kept(then, now) is expected
 
 
-async def test_a_submission_that_comes_again_is_the_recorded_run(recording: Recording, restored: Served) -> None:
+async def test_a_repeated_submission_is_the_recorded_run(recording: Recording, restored: Served) -> None:
     headers = {"Authorization": f"Bearer {token_of(scenario.COURSE)}", "Idempotency-Key": "first-night"}
     path = f"/api/v2/courses/{scenario.COURSE}/assignments/mp2/runs"
     again = await restored.client.http.post(path, json={"students": "all"}, headers=headers)
@@ -52,14 +52,14 @@ async def test_a_submission_that_comes_again_is_the_recorded_run(recording: Reco
     assert other.status_code == 422
 
 
-async def test_a_delivery_that_comes_again_is_the_recorded_one(restored: Served) -> None:
+async def test_a_repeated_delivery_is_the_recorded_one(restored: Served) -> None:
     path = f"/api/v2/courses/{webhooks.COURSE}/hooks/{webhooks.GIT}"
     body, headers = webhooks.signed(push("alice", webhooks.commit(1)), "d1")
     again = await restored.client.http.post(path, content=body, headers=headers)
     assert (again.status_code, again.json()["state"], again.json()["times"]) == (200, "accepted", 2)
 
 
-async def test_a_grader_reports_the_job_that_it_was_given_before(recording: Recording, restored: Served) -> None:
+async def test_a_grader_can_report_the_job_that_it_had_before(recording: Recording, restored: Served) -> None:
     grader = next(e["document"] for e in recording.documents if e["document"]["_id"] == "p4")
     poller = Poller(restored.client.http, "p4")
     assert (await poller.post("heartbeat")).is_success

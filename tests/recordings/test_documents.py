@@ -24,7 +24,7 @@ EVERY = (
 
 @pytest.fixture(scope="module")
 async def store(places: Places, recording: Recording) -> AsyncIterator[Store]:
-    """A store with the documents of a recording, at which no service works."""
+    """A store with the documents of a recording, without any service that changes them."""
     async with places() as place:
         await restore(recording.documents, place.mongodb_dsn, databases(place))
         names = databases(place)
@@ -40,7 +40,7 @@ def test_every_collection_was_recorded(latest: Recording) -> None:
     assert {entry["collection"] for entry in latest.documents} == set(EVERY)
 
 
-async def test_courses_and_their_tokens(recording: Recording, store: Store) -> None:
+async def test_courses_and_their_tokens_are_read(recording: Recording, store: Store) -> None:
     read = {course.id: course for course in await store.courses.all()}
     for document in of(recording, "course"):
         course = read[document["_id"]]
@@ -50,7 +50,7 @@ async def test_courses_and_their_tokens(recording: Recording, store: Store) -> N
         )
 
 
-async def test_assignments_and_rosters(recording: Recording, store: Store) -> None:
+async def test_assignments_and_rosters_are_read(recording: Recording, store: Store) -> None:
     for document in of(recording, "assignment_config"):
         course, _, assignment = document.pop("_id").partition("/")
         assert await store.assignments.get(course, assignment) == document
@@ -58,11 +58,11 @@ async def test_assignments_and_rosters(recording: Recording, store: Store) -> No
         course, _, assignment = document["_id"].partition("/")
         roster = await store.rosters.get(course, assignment)
         assert roster is not None
-        for entry, kept in zip(roster.students, document["students"], strict=True):
-            assert entry.model_dump().items() >= kept.items()
+        for entry, recorded in zip(roster.students, document["students"], strict=True):
+            assert entry.model_dump().items() >= recorded.items()
 
 
-async def test_runs(recording: Recording, store: Store) -> None:
+async def test_runs_are_read(recording: Recording, store: Store) -> None:
     same = (
         *("config", "students_env", "pre_processing_env", "post_processing_env", "pool", "round", "success", "trigger"),
         *("started_at", "finished_at", "publish_at", "request_digest", "traceparent"),
@@ -74,7 +74,7 @@ async def test_runs(recording: Recording, store: Store) -> None:
         assert [getattr(run, name) for name in same] == [document[name] for name in same]
 
 
-async def test_jobs(recording: Recording, store: Store) -> None:
+async def test_jobs_are_read(recording: Recording, store: Store) -> None:
     same = (
         *("course", "assignment", "index", "pool", "generation", "round", "revision", "traceparent", "reason"),
         *("queued_at", "not_before", "dispatched_at", "started_at", "finished_at", "lease_expires_at"),
@@ -91,37 +91,37 @@ async def test_jobs(recording: Recording, store: Store) -> None:
         assert job.phase == phases.get(document["type"], "post-processing")
         assert job.grader_id == document["worker_id"]
         assert [getattr(job, name) for name in same] == [document[name] for name in same]
-        for attempt, kept in zip(job.attempts, document["attempts"], strict=True):
-            assert asdict(attempt).items() >= kept.items()
+        for attempt, recorded in zip(job.attempts, document["attempts"], strict=True):
+            assert asdict(attempt).items() >= recorded.items()
         assert await store.jobs.stages([identity]) == {identity: document["stages"]}
 
 
-async def test_logs(recording: Recording, store: Store) -> None:
+async def test_logs_are_read(recording: Recording, store: Store) -> None:
     for document in of(recording, "job_log"):
         log = await store.logs.get(document["grading_job_id"], document["execution_id"])
         assert log is not None
         assert (log.stdout, log.stderr) == (document["stdout"], document["stderr"])
 
 
-async def test_graders(recording: Recording, store: Store) -> None:
+async def test_graders_are_read(recording: Recording, store: Store) -> None:
     documents = of(recording, "worker_node")
     orders = await store.graders.orders([document["_id"] for document in documents])
     for document in documents:
         grader = await store.graders.get(document["_id"])
         assert grader is not None
         assert (grader.hostname, grader.alive) == (document.get("worker_hostname", ""), document["alive"])
-        if wanted := document.get("order"):
+        if order := document.get("order"):
             assert orders[grader.id] == grader.order
-            assert {key: getattr(grader.order, key) for key in wanted} == wanted
+            assert {key: getattr(grader.order, key) for key in order} == order
     assert {grader.id for grader in await store.graders.alive()} == {d["_id"] for d in documents if d["alive"]}
 
 
-async def test_hooks_and_deliveries(recording: Recording, store: Store) -> None:
+async def test_hooks_and_deliveries_are_read(recording: Recording, store: Store) -> None:
     for document in of(recording, "hook"):
         hook = await store.hooks.get(document["course"], document["name"])
         assert hook is not None
-        kept = {key: value for key, value in document.items() if key not in ("_id", "course", "name")}
-        assert hook.config.model_dump(mode="json").items() >= kept.items()
+        recorded = {key: value for key, value in document.items() if key not in ("_id", "course", "name")}
+        assert hook.config.model_dump(mode="json").items() >= recorded.items()
     same = ("course", "hook", "assignment", "delivery_id", "received_at", "student", "run_id", "reason", "body")
     for document in of(recording, "hook_delivery"):
         delivery = await store.deliveries.get(document["_id"])
@@ -130,7 +130,7 @@ async def test_hooks_and_deliveries(recording: Recording, store: Store) -> None:
         assert [getattr(delivery, name) for name in same] == [document[name] for name in same]
 
 
-async def test_dead_letters(recording: Recording, store: Store) -> None:
+async def test_dead_letters_are_read(recording: Recording, store: Store) -> None:
     same = ("message_id", "queue", "subject", "reason", "count", "first_at", "last_at")
     for document in of(recording, "dead_letter"):
         letter = await store.dead_letters.get(document["_id"])
@@ -139,7 +139,7 @@ async def test_dead_letters(recording: Recording, store: Store) -> None:
         assert letter.body == bytes(document["body"])
 
 
-async def test_quotas_know_what_was_counted(recording: Recording, store: Store) -> None:
+async def test_quotas_keep_the_counted_submissions(recording: Recording, store: Store) -> None:
     quota = Quota(submissions=1, seconds=60)
     for document in of(recording, "hook_quota"):
         (counted,) = document["times"]
@@ -149,7 +149,7 @@ async def test_quotas_know_what_was_counted(recording: Recording, store: Store) 
         assert await store.quotas.take(document["_id"], "another", quota, until) is None
 
 
-async def test_secrets_stay_and_leases_are_their_holders(recording: Recording, store: Store) -> None:
+async def test_secrets_stay_and_leases_belong_to_their_holders(recording: Recording, store: Store) -> None:
     for document in of(recording, "service_secret"):
         assert await store.secrets.get(document["_id"]) == bytes(document["value"])
     for document in of(recording, "service_lease"):

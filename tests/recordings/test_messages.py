@@ -1,4 +1,4 @@
-"""Messages that are in flight during an update can be read, and today's are the same."""
+"""Messages in flight during an update are readable, and this version's messages are the same."""
 
 import base64
 import json
@@ -15,7 +15,7 @@ DRAWN = {"io.broadway.grader.heartbeat.v1": {"ce-id"}, "io.broadway.grader.order
 
 
 def readable(recording: Recording) -> list[Message]:
-    """Messages that services have sent."""
+    """Return the messages that services have sent."""
     return [m for m in recording.messages if m["properties"].get("type", "ping") != "ping" and not is_dead(m)]
 
 
@@ -45,9 +45,9 @@ def test_messages_are_decoded_and_encoded_to_the_same_bytes(recording: Recording
         assert wire.message_id == properties["message_id"] or "ce-id" in drawn
 
 
-def test_tickets_that_were_handed_out_are_still_good(recording: Recording) -> None:
-    kept = next(e["document"] for e in recording.documents if e["document"]["_id"] == "tickets")
-    tickets = Tickets(base64.b64decode(kept["value"]["$binary"]["base64"]))
+def test_issued_tickets_are_still_valid(recording: Recording) -> None:
+    document = next(e["document"] for e in recording.documents if e["document"]["_id"] == "tickets")
+    tickets = Tickets(base64.b64decode(document["value"]["$binary"]["base64"]))
     vouched = [m for m in readable(recording) if json.loads(m["body"]).get("ticket") and "started" in m["routing_key"]]
     assert vouched
     for message in vouched:
@@ -55,7 +55,7 @@ def test_tickets_that_were_handed_out_are_still_good(recording: Recording) -> No
     assert not Tickets(b"another").vouch(decode(vouched[0]["headers"], body_of(vouched[0])))
 
 
-def test_dead_letters_say_where_and_why_they_died(recording: Recording) -> None:
+def test_dead_letters_have_their_queue_and_reason(recording: Recording) -> None:
     letters = [message for message in recording.messages if is_dead(message)]
     read = [decode_dead_letter(letter["headers"], body_of(letter)) for letter in letters]
     assert [letter.body for letter in read] == [body_of(letter) for letter in letters]

@@ -58,7 +58,7 @@ async def _submit_forms(system: System) -> None:
 
 
 async def _supersede(system: System) -> None:
-    """Two submissions while no grader takes jobs; the first is superseded, the second cancelled once it runs."""
+    """Submit twice while no grader takes jobs: the first is superseded, the second is cancelled once it runs."""
     capture = system.capture
     await system.ask("POST", "graders/host1/pause", status=202)
     await capture.wait_for("grader.heartbeat", grader_id="host1", order=7)
@@ -69,7 +69,7 @@ async def _supersede(system: System) -> None:
     await capture.wait_for("job.dispatched", run_id=second["run_id"])
     await system.ask("POST", "graders/host1/resume", status=202)
     await capture.wait_for("grader.heartbeat", grader_id="host1", order=8)
-    await capture.wait_for("job.cancel", run_id=first["run_id"])  # a grader has taken the job that was on its way
+    await capture.wait_for("job.cancel", run_id=first["run_id"])  # a grader has taken the dispatched job
     job = await system.runs(second["run_id"])
     await system.ask("POST", f"courses/{COURSE}/jobs/{job['job_id']}/cancel")
     await _over(system, second)
@@ -80,7 +80,7 @@ def commit(number: int) -> str:
 
 
 def signed(body: dict[str, Any], delivery: str, event: str = "push") -> tuple[bytes, dict[str, str]]:
-    """A delivery's bytes and headers."""
+    """Return a delivery's bytes and headers."""
     raw = json.dumps(body).encode()
     signature_of = signature(raw, SECRET)
     return raw, {"X-GitHub-Event": event, "X-GitHub-Delivery": delivery, "X-Hub-Signature-256": signature_of}
@@ -97,7 +97,7 @@ async def _over(system: System, delivery: dict[str, Any]) -> None:
 async def _send(
     system: System, hook: str, delivery: str, body: dict[str, Any], *, becomes: str, event: str = "push"
 ) -> dict[str, Any]:
-    """Send a signed delivery, and return it as it is stored once it is decided."""
+    """Send a signed delivery, wait for its decision, and return the stored delivery."""
     raw, headers = signed(body, delivery, event)
     answer = await system.http.post(f"/api/v2/courses/{COURSE}/hooks/{hook}", content=raw, headers=headers)
     assert answer.status_code in (202, STATUS.get(becomes, 200)), answer.text

@@ -1,4 +1,4 @@
-"""Batches: everything is flushed once, and everybody learns what became of his own item."""
+"""Batches: each item is flushed once, and each submitter gets the result of its own item."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from broadway.runtime.batching import Batcher
 
 
 class Flushes:
-    """Notes its batches, and fails at items that are called bad."""
+    """Records its batches, and fails at items that are called bad."""
 
     def __init__(self, *, error: Callable[[str], Exception] = ValueError) -> None:
         self.batches: list[list[str]] = []
@@ -38,7 +38,7 @@ async def running(batcher: Batcher[str, str]) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
-async def test_what_arrives_together_is_flushed_together() -> None:
+async def test_items_that_arrive_together_are_flushed_together() -> None:
     flush = Flushes()
     batcher = Batcher(flush)
     async with running(batcher):
@@ -48,7 +48,7 @@ async def test_what_arrives_together_is_flushed_together() -> None:
     assert answers == [f"I{number}" for number in range(50)]
 
 
-async def test_batches_have_a_size() -> None:
+async def test_batches_have_a_maximum_size() -> None:
     flush = Flushes()
     batcher = Batcher(flush, size=20)
     async with running(batcher):
@@ -57,7 +57,7 @@ async def test_batches_have_a_size() -> None:
     assert [len(batch) for batch in flush.batches] == [20, 20, 10]
 
 
-async def test_nobody_returns_before_his_item_is_flushed() -> None:
+async def test_a_submission_returns_after_its_item_is_flushed() -> None:
     flush = Flushes()
     flush.gate.clear()
     batcher = Batcher(flush)
@@ -69,7 +69,7 @@ async def test_nobody_returns_before_his_item_is_flushed() -> None:
         await waiting
 
 
-async def test_what_arrives_during_a_flush_is_the_next_batch() -> None:
+async def test_items_that_arrive_during_a_flush_are_the_next_batch() -> None:
     flush = Flushes()
     flush.gate.clear()
     batcher = Batcher(flush)
@@ -95,7 +95,7 @@ async def test_a_bad_item_fails_alone() -> None:
     assert flush.batches == [["a", "bad", "b"], ["a"], ["bad"], ["b"]]
 
 
-async def test_a_retry_is_for_everybody() -> None:
+async def test_a_retry_applies_to_the_whole_batch() -> None:
     flush = Flushes(error=Retry)
     batcher = Batcher(flush)
     async with running(batcher):
@@ -105,7 +105,7 @@ async def test_a_retry_is_for_everybody() -> None:
     assert flush.batches == [["a", "bad", "b"]]
 
 
-async def test_a_failure_does_not_end_it() -> None:
+async def test_a_failure_does_not_end_the_batcher() -> None:
     flush = Flushes()
     batcher = Batcher(flush)
     async with running(batcher):
@@ -116,7 +116,7 @@ async def test_a_failure_does_not_end_it() -> None:
     assert flush.batches == [["bad"], ["good"]]
 
 
-async def test_a_submitter_that_goes_away_disturbs_nobody() -> None:
+async def test_a_cancelled_submitter_does_not_disturb_the_batch() -> None:
     flush = Flushes()
     flush.gate.clear()
     batcher = Batcher(flush)
@@ -132,7 +132,7 @@ async def test_a_submitter_that_goes_away_disturbs_nobody() -> None:
     assert flush.batches == [["leaving", "staying"], ["later"]]
 
 
-async def test_nobody_waits_for_one_that_has_ended() -> None:
+async def test_submitters_do_not_wait_for_an_ended_batcher() -> None:
     flush = Flushes()
     flush.gate.clear()
     batcher = Batcher(flush)

@@ -1,4 +1,4 @@
-"""Which part is away, since when, and what a supervisor reads of it."""
+"""Health: unavailable parts, since when they are so, and the supervisor's view of them."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from broadway.runtime.health import GIVE_UP, Health
 
 
 class Part:
-    """Answers, or does not."""
+    """A part that answers, or fails."""
 
     def __init__(self) -> None:
         self.problem: Exception | None = None
@@ -37,7 +37,7 @@ def broker() -> Part:
     return Part()
 
 
-async def test_a_part_is_away_from_its_first_failure_to_its_next_answer(store: Part, broker: Part) -> None:
+async def test_a_part_is_unavailable_from_its_first_failure_to_its_next_answer(store: Part, broker: Part) -> None:
     health = Health({"store": store.ask, "broker": broker.ask})
     await health.check()
     assert (health.is_ready, health.report()["away"]) == (True, {})
@@ -56,7 +56,7 @@ async def test_a_part_is_away_from_its_first_failure_to_its_next_answer(store: P
     assert health.is_ready
 
 
-async def test_some_parts_can_be_done_without(store: Part, broker: Part) -> None:
+async def test_a_service_is_ready_without_a_part_that_is_not_vital(store: Part, broker: Part) -> None:
     health = Health({"store": store.ask, "broker": broker.ask}, vital=frozenset({"store"}))
     broker.problem = OSError("gone")
     await health.check()
@@ -64,7 +64,7 @@ async def test_some_parts_can_be_done_without(store: Part, broker: Part) -> None
     assert health.is_unavailable("broker")
 
 
-async def test_a_part_that_never_answers_is_away_and_asked_again(store: Part) -> None:
+async def test_a_part_that_does_not_answer_is_unavailable_and_checked_again(store: Part) -> None:
     silent = asyncio.Event()
 
     async def ask() -> None:
@@ -80,7 +80,7 @@ async def test_a_part_that_never_answers_is_away_and_asked_again(store: Part) ->
     assert health.is_ready
 
 
-async def test_a_loss_is_told_to_whoever_waits_for_it(store: Part) -> None:
+async def test_a_loss_is_reported_to_its_waiters(store: Part) -> None:
     health = Health({"store": store.ask})
     waiting = health.loss("store")
     await health.check()
@@ -95,26 +95,26 @@ async def test_a_loss_is_told_to_whoever_waits_for_it(store: Part) -> None:
     assert not health.loss("store").done()
 
 
-async def test_a_silent_part_does_not_keep_the_others_from_being_asked(store: Part) -> None:
-    asked = 0
+async def test_a_silent_part_does_not_block_checks_of_other_parts(store: Part) -> None:
+    checks = 0
 
     async def silent() -> None:
-        nonlocal asked
-        asked += 1
-        if asked > 1:
+        nonlocal checks
+        checks += 1
+        if checks > 1:
             await asyncio.Event().wait()
 
     health = Health({"store": store.ask, "broker": silent}, interval=0.01)
-    looking = asyncio.create_task(health.run())
-    await until(lambda: asked > 1)
+    checking = asyncio.create_task(health.run())
+    await until(lambda: checks > 1)
     store.problem = OSError("gone")
     async with asyncio.timeout(GIVE_UP / 2):
         await health.loss("store")
     assert not health.is_unavailable("broker")
-    await end(looking)
+    await end(checking)
 
 
-async def test_each_part_may_have_its_own_time() -> None:
+async def test_each_part_may_have_its_own_timeout() -> None:
     async def silent() -> None:
         await asyncio.Event().wait()
 
@@ -123,7 +123,7 @@ async def test_each_part_may_have_its_own_time() -> None:
     assert health.report()["away"]["store"]["reason"] == "no answer within 0.01 s"
 
 
-async def test_supervisors_read_the_file(store: Part, tmp_path: Path) -> None:
+async def test_supervisors_read_the_file_of_reports(store: Part, tmp_path: Path) -> None:
     file = tmp_path / "health"
     health = Health({"store": store.ask}, file=file)
     now = datetime.now(UTC)
@@ -142,7 +142,7 @@ async def test_supervisors_read_the_file(store: Part, tmp_path: Path) -> None:
     assert "no report" in judge(file, now)[1]
 
 
-async def test_the_command(store: Part, tmp_path: Path) -> None:
+async def test_the_health_command_exits_by_the_report(store: Part, tmp_path: Path) -> None:
     file = tmp_path / "health"
     await Health({"store": store.ask}, file=file).check()
 
@@ -161,7 +161,7 @@ async def test_the_command(store: Part, tmp_path: Path) -> None:
         (True, [], 2, ""),
     ],
 )
-def test_what_a_supervisor_asks(
+def test_readiness_prints_and_exits_by_the_report(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

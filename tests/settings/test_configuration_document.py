@@ -1,4 +1,4 @@
-"""docs/configuration.md says of every program what its settings are."""
+"""docs/configuration.md lists the settings of every program."""
 
 import re
 from pathlib import Path
@@ -23,5 +23,5 @@ def row(leaf: Leaf) -> str:
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_the_document_has_every_setting_of_a_program_as_it_is(program: str) -> None:
+def test_the_document_lists_every_setting_of_a_program(program: str) -> None:
     assert rows(program) == [row(leaf) for leaf in leaves(PROGRAMS[program])]

@@ -1,4 +1,4 @@
-"""What may be shown of a value."""
+"""Masking: the part of a value that may be shown."""
 
 import pytest
 from pydantic import SecretStr

@@ -1,4 +1,4 @@
-"""Settings: flags before environment before config file before defaults, and mistakes that are told in one line."""
+"""Settings: flags override the environment, the config file and defaults; each mistake is reported in one line."""
 
 import asyncio
 import json
@@ -53,7 +53,7 @@ def value_at(settings: Any, path: str) -> Any:
 
 
 def refusal(capsys: pytest.CaptureFixture[str], program: str, *arguments: str, code: int) -> list[str]:
-    """The lines that tell the mistakes; a usage line goes before them if the command line is to blame."""
+    """Return the error lines; if the command line is wrong, check and remove the usage line before them."""
     with pytest.raises(SystemExit) as ended:
         read(program, *arguments)
     assert ended.value.code == code
@@ -70,7 +70,7 @@ Written = Callable[[object], str]
 
 @pytest.fixture
 def written(tmp_path: Path) -> Written:
-    """Writes a config file: a text as it is, everything else as JSON."""
+    """Return a function that writes a config file: a text unchanged, any other value as JSON."""
 
     def write(content: object) -> str:
         path = tmp_path / "conf.json"
@@ -101,8 +101,8 @@ def test_defaults_are_the_originals(program: str) -> None:
 
 
 def test_privileges_of_some_courses_need_privileges(capsys: pytest.CaptureFixture[str]) -> None:
-    (told,) = refusal(capsys, "ingest", "--privileged-courses", "cs241", code=2)
-    assert told.endswith("--privileged-courses: only together with allow_privileged, which it narrows")
+    (line,) = refusal(capsys, "ingest", "--privileged-courses", "cs241", code=2)
+    assert line.endswith("--privileged-courses: only together with allow_privileged, which it narrows")
     both = read("ingest", "--allow-privileged", "--privileged-courses", "cs241")
     assert (both.allow_privileged, both.privileged_courses) == (True, "cs241")
 
@@ -110,9 +110,7 @@ def test_privileges_of_some_courses_need_privileges(capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     "arguments", [["--max-job-seconds", "14000"], ["--consumer-timeout", "11700"], ["--consumer-timeout=11000"]]
 )
-def test_the_longest_job_has_to_fit_the_brokers_own_limit(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_longest_job_must_fit_the_brokers_limit(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         read("api", *arguments)
     assert raised.value.code == 2
@@ -141,7 +139,7 @@ def test_the_longest_job_has_to_fit_the_brokers_own_limit(
         ("--ready-share", "BROADWAY_READY_SHARE", "ready_share", 0.5, 1.0),
     ],
 )
-def test_flags_come_before_the_environment_and_that_before_the_config_file(
+def test_flags_override_the_environment_and_that_overrides_the_config_file(
     monkeypatch: pytest.MonkeyPatch, written: Written, flag: str, variable: str, path: str, one: object, two: object
 ) -> None:
     *section, name = path.split(".")
@@ -157,7 +155,7 @@ def test_flags_come_before_the_environment_and_that_before_the_config_file(
     assert value_at(read("api", f"{flag}={two}"), path) == two
 
 
-def test_the_order_holds_for_each_value_by_itself(monkeypatch: pytest.MonkeyPatch, written: Written) -> None:
+def test_the_order_holds_for_each_value_separately(monkeypatch: pytest.MonkeyPatch, written: Written) -> None:
     config = written({"mongodb": {"dsn": "mongodb://one", "logs": "L0", "primary": "P0"}})
     monkeypatch.setenv("BROADWAY_MONGODB_LOGS", "L1")
     monkeypatch.setenv("BROADWAY_MONGODB_PRIMARY", "P1")
@@ -166,7 +164,7 @@ def test_the_order_holds_for_each_value_by_itself(monkeypatch: pytest.MonkeyPatc
     assert (mongodb.dsn, mongodb.logs, mongodb.primary, mongodb.timeout) == ("mongodb://one", "L1", "P2", 5)
 
 
-def test_every_value_knows_where_it_is_from(monkeypatch: pytest.MonkeyPatch, written: Written) -> None:
+def test_every_value_has_its_origin(monkeypatch: pytest.MonkeyPatch, written: Written) -> None:
     config = written({"mongodb": {"dsn": "mongodb://one", "logs": "L0"}, "debug": True})
     monkeypatch.setenv("BROADWAY_MONGODB_LOGS", "L1")
     found = origins("api", "-d", "--bind-addr=::", config)
@@ -178,7 +176,7 @@ def test_every_value_knows_where_it_is_from(monkeypatch: pytest.MonkeyPatch, wri
     assert set(found.values()) == {"default"}
 
 
-def test_a_graders_values_know_where_they_are_from(written: Written) -> None:
+def test_a_graders_values_have_their_origins(written: Written) -> None:
     config = written({"id": "unused", "pool": "p"})
     found = origins("grader", config)
 
@@ -191,7 +189,7 @@ EACH_WORD = pytest.mark.parametrize(("word", "value"), [*((w, True) for w in TRU
 
 
 @EACH_WORD
-def test_booleans_mean_what_they_say(
+def test_booleans_are_parsed_from_words(
     monkeypatch: pytest.MonkeyPatch, written: Written, word: str, *, value: bool
 ) -> None:
     in_file = read("api", written({"debug": word, "log": {"timestamps": word}}))
@@ -204,33 +202,33 @@ def test_booleans_mean_what_they_say(
         assert (settings.debug, settings.log.timestamps) == (value, value)
 
 
-def test_a_boolean_flag_alone_means_true_and_no_before_it_false() -> None:
+def test_a_boolean_flag_alone_means_true_and_its_negation_false() -> None:
     settings = read("api", "--debug", "--no-log-timestamps", "--allow-privileged")
 
     assert (settings.debug, settings.log.timestamps, settings.allow_privileged) == (True, False, True)
 
 
 @pytest.mark.parametrize("flag", ["-d", "--debug", "--deb"])
-def test_a_boolean_flag_does_not_swallow_the_word_after_it(written: Written, flag: str) -> None:
+def test_a_boolean_flag_does_not_consume_the_config_file_after_it(written: Written, flag: str) -> None:
     config = written({"bind_port": 7})
     settings = read("api", flag, config)
 
     assert (settings.debug, settings.bind_port) == (True, 7)
 
 
-def test_a_boolean_flag_leaves_a_graders_names_alone() -> None:
+def test_a_boolean_flag_does_not_consume_a_graders_names() -> None:
     settings = load(GraderSettings, prog="grader", arguments=["-v", "t1", "-d", "g1"])
 
     assert (settings.verbose, settings.debug, settings.grader_id) == (True, True, "g1")
 
 
-def test_long_flags_may_be_cut() -> None:
+def test_long_flags_may_be_abbreviated() -> None:
     settings = read("api", "--heartbeat", "5", "--mongodb-t=7", "--no-log-t")
 
     assert (settings.heartbeat_interval, settings.mongodb.timeout, settings.log.timestamps) == (5, 7, False)
 
 
-def test_flags_that_are_cut_too_short_are_told_with_all_they_could_be(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_error_for_an_ambiguous_flag_lists_its_matches(capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = refusal(capsys, "api", "--bind", "5", code=2)
 
     assert line.endswith("ambiguous option: --bind could match --bind-addr, --bind-port")
@@ -271,7 +269,7 @@ def test_an_empty_config_file_changes_nothing(written: Written, empty: object) -
         ('{"ready_share": NaN}', "ready_share: "),
     ],
 )
-def test_a_wrong_config_file_is_named_with_the_key(
+def test_the_error_names_the_config_file_and_the_wrong_key(
     capsys: pytest.CaptureFixture[str], written: Written, content: object, named: str
 ) -> None:
     config = written(content)
@@ -281,7 +279,7 @@ def test_a_wrong_config_file_is_named_with_the_key(
 
 
 @pytest.mark.parametrize("name", ["missing.json", "missing", "."])
-def test_a_config_file_that_cannot_be_read_is_named(
+def test_the_error_names_an_unreadable_config_file(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str
 ) -> None:
     (line,) = refusal(capsys, "api", str(tmp_path / name), code=78)
@@ -315,7 +313,7 @@ def test_a_graders_names_may_come_from_the_environment_or_the_config_file(
         assert (settings.token.get_secret_value(), settings.grader_id) == expected
 
 
-def test_the_last_of_three_arguments_is_the_config_file_whatever_its_name(tmp_path: Path) -> None:
+def test_the_last_of_three_arguments_is_the_config_file(tmp_path: Path) -> None:
     config = tmp_path / "settings"
     config.write_text('{"pool": "p"}')
 
@@ -328,7 +326,7 @@ def test_a_fourth_argument_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
         assert line.endswith("unrecognized arguments: extra")
 
 
-def test_a_grader_without_names_is_told_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_errors_name_a_graders_missing_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         load(GraderSettings, prog="grader", arguments=[])
 
@@ -339,11 +337,11 @@ def test_a_grader_without_names_is_told_what_is_missing(capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("address", ["http://a:1470", "https://a", "ws://a:1470/", "wss://a/"])
-def test_a_grader_takes_addresses_of_both_protocols(address: str) -> None:
+def test_a_grader_accepts_addresses_of_both_protocols(address: str) -> None:
     assert read("grader", "--api-host", address).api_host == address.rstrip("/")
 
 
-def test_the_api_tells_where_the_broker_is_unless_it_is_told_not_to() -> None:
+def test_the_api_offers_the_brokers_address_unless_configured_otherwise() -> None:
     assert (read("ingest").offer_amqp, read("ingest", "--no-offer-amqp").offer_amqp) == (True, False)
     assert read("ingest").gateway_pool == "default"
 
@@ -379,20 +377,20 @@ def test_the_api_tells_where_the_broker_is_unless_it_is_told_not_to() -> None:
         ("grader", "--slots", "--verbose"),
     ],
 )
-def test_a_wrong_flag_is_named(capsys: pytest.CaptureFixture[str], program: str, flag: str, value: str) -> None:
+def test_the_error_names_a_wrong_flag(capsys: pytest.CaptureFixture[str], program: str, flag: str, value: str) -> None:
     (line,) = refusal(capsys, program, flag, value, code=2)
 
     assert flag in line
 
 
-def test_an_unknown_scheme_is_told_with_those_known(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_error_for_an_unknown_scheme_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = refusal(capsys, "grader", "--api-host", "ftp://x", code=2)
 
     assert line.endswith("--api-host: should start with http://, https://, ws:// or wss://")
 
 
 @pytest.mark.parametrize("word", ["--debug=perhaps", "-dperhaps", "--deb=perhaps"])
-def test_a_boolean_flag_takes_no_other_words(capsys: pytest.CaptureFixture[str], word: str) -> None:
+def test_a_boolean_flag_accepts_no_other_words(capsys: pytest.CaptureFixture[str], word: str) -> None:
     (line,) = refusal(capsys, "api", word, code=2)
 
     assert "--debug: expected true, " in line
@@ -410,7 +408,7 @@ def test_a_boolean_flag_takes_no_other_words(capsys: pytest.CaptureFixture[str],
         ("BROADWAY_LOG", "{}"),
     ],
 )
-def test_a_wrong_variable_is_named(
+def test_the_error_names_a_wrong_variable(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str, value: str
 ) -> None:
     monkeypatch.setenv(variable, value)
@@ -419,16 +417,16 @@ def test_a_wrong_variable_is_named(
     assert f"{variable}: " in line
 
 
-def test_every_mistake_has_its_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("BROADWAY_RETRY_BACKOFF", "x")
-    told = refusal(capsys, "api", "--bind-port", "x", "--max-attempts", "0", "--log-level", "LOUD", code=2)
-
-    assert len(told) == 4
-
-
-def test_nothing_is_said_of_a_wrong_value_that_another_comes_before(
-    monkeypatch: pytest.MonkeyPatch, written: Written
+def test_each_mistake_is_reported_in_its_own_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("BROADWAY_RETRY_BACKOFF", "x")
+    lines = refusal(capsys, "api", "--bind-port", "x", "--max-attempts", "0", "--log-level", "LOUD", code=2)
+
+    assert len(lines) == 4
+
+
+def test_a_wrong_value_that_is_overridden_is_not_reported(monkeypatch: pytest.MonkeyPatch, written: Written) -> None:
     monkeypatch.setenv("BROADWAY_BIND_PORT", "x")
 
     assert read("api", "--bind-port", "7", written({"bind_port": "y"})).bind_port == 7
@@ -471,7 +469,7 @@ SECRETS = [
 ]
 
 
-def test_what_may_hold_a_secret_counts_as_one() -> None:
+def test_settings_that_may_hold_a_secret_are_secret() -> None:
     found = {leaf.key for kind, _ in PROGRAMS.values() for leaf in leaves(kind) if leaf.is_secret}
 
     assert found >= {"token", "amqp_url", "grader_amqp_url", "management_url", "mongodb.dsn"}
@@ -501,7 +499,7 @@ def test_a_graders_token_may_be_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert load(GraderSettings, prog="grader", arguments=[]).token.get_secret_value() == SECRET
 
 
-def test_a_flag_comes_before_a_file_with_a_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_flag_overrides_a_file_with_a_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("from the file")
     monkeypatch.setenv("BROADWAY_TOKEN_FILE", str(tmp_path / "token"))
 
@@ -512,7 +510,7 @@ def test_a_flag_comes_before_a_file_with_a_secret(monkeypatch: pytest.MonkeyPatc
     ("content", "says"),
     [(None, "No such file or directory"), (b"", "empty"), (b"\n", "empty"), (b"\xff\xfe", "expected text")],
 )
-def test_a_secret_that_cannot_be_read_from_its_file_is_named(
+def test_the_error_names_a_secret_that_cannot_be_read_from_its_file(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
@@ -541,7 +539,9 @@ def test_a_secret_given_twice_is_refused(
     assert SECRET not in line
 
 
-def test_what_is_no_secret_has_no_file(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_setting_that_is_not_secret_has_no_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("BROADWAY_LOG_LEVEL_FILE", "level")
     (line,) = refusal(capsys, "api", code=78)
 
@@ -552,7 +552,7 @@ def test_a_graders_token_is_not_shown() -> None:
     assert SECRET not in repr(load(GraderSettings, prog="grader", arguments=[SECRET, "g1"]))
 
 
-def test_what_services_derive() -> None:
+def test_services_derive_their_lease_and_retry_policy() -> None:
     settings = read("results", "--heartbeat-interval", "4", "--max-attempts", "5", "--retry-backoff", "0.5")
 
     assert settings.lease == timedelta(seconds=12)
@@ -572,7 +572,7 @@ async def run(program: str, *arguments: str) -> tuple[int, str, str]:
     return process.returncode, out.decode(), err.decode()
 
 
-async def test_every_program_explains_itself_and_its_mistakes() -> None:
+async def test_every_program_prints_its_help_and_its_mistakes() -> None:
     helped, mistaken = await asyncio.gather(
         asyncio.gather(*(run(program, "--help") for program in PROGRAMS)),
         asyncio.gather(*(run(program, *needed, "--log-backup", "x") for program, (_, needed) in PROGRAMS.items())),

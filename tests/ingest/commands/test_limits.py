@@ -1,4 +1,4 @@
-"""What an operator lets courses ask for."""
+"""Limits that an operator sets for courses."""
 
 from typing import Any
 
@@ -18,11 +18,11 @@ def config(*stages: dict[str, Any], **more: Any) -> AssignmentConfig:
     ("text", "bytes_"),
     [("1", 1), ("512b", 512), ("2k", 2048), ("2Kb", 2048), ("1.5m", 1572864), ("4G", 2**32), ("1tb", 2**40)],
 )
-def test_memory_is_spelled_as_the_engine_has_it(text: str, bytes_: int) -> None:
+def test_memory_has_the_engines_format(text: str, bytes_: int) -> None:
     assert memory_bytes(text) == bytes_
 
 
-def test_what_is_allowed() -> None:
+def test_a_config_within_the_limits_is_accepted() -> None:
     check_limits(
         config({"image": "registry.example/cs241/mp1:3", "memory": "4096m", "timeout": 100}), OURS, course="cs1"
     )
@@ -44,14 +44,14 @@ def test_what_is_allowed() -> None:
         ({"image": "debian:12", "timeout": 100}, "student_pipeline: its stages may run 130 s together"),
     ],
 )
-def test_what_is_refused_is_named(stage: dict[str, Any], complaint: str) -> None:
+def test_the_error_names_the_refused_value(stage: dict[str, Any], complaint: str) -> None:
     with pytest.raises(RejectedError) as raised:
         check_limits(config({"image": "debian:12"}, stage), OURS, course="cs1")
     assert str(raised.value).startswith(complaint)
 
 
 def complaint(stage: dict[str, Any], limits: Limits, course: str = "cs1") -> str | None:
-    """What is said against a stage, if anything is."""
+    """Return the error for a stage, or None if it is allowed."""
     try:
         check_limits(config(stage), limits, course=course)
     except RejectedError as error:
@@ -69,47 +69,45 @@ def complaint(stage: dict[str, Any], limits: Limits, course: str = "cs1") -> str
         ("cs241", (), "privileged containers are not allowed on this server"),
     ],
 )
-def test_privileges_are_for_the_courses_that_the_operator_names(
-    course: str, patterns: tuple[str, ...], told: str | None
-) -> None:
+def test_only_the_operators_courses_have_privileges(course: str, patterns: tuple[str, ...], told: str | None) -> None:
     limits = Limits(max_job_seconds=100, privileged_courses=patterns)
-    said = complaint({"image": "a", "privileged": True}, limits, course)
-    assert said == (told and f"student_pipeline.0.privileged: {told}")
+    error = complaint({"image": "a", "privileged": True}, limits, course)
+    assert error == (told and f"student_pipeline.0.privileged: {told}")
 
 
 @pytest.mark.parametrize(
     ("stage", "is_allowed"),
     [({}, False), ({"networking": True}, False), ({"networking": False}, True), ({"untrusted": True}, True)],
 )
-def test_a_server_without_networks(stage: dict[str, Any], is_allowed: bool) -> None:
-    said = complaint({"image": "a"} | stage, Limits(max_job_seconds=100, allow_network=False))
-    told = 'student_pipeline.0.networking: no stage has a network on this server; write "networking": false'
-    assert said == (None if is_allowed else told)
+def test_a_server_can_forbid_networks(stage: dict[str, Any], is_allowed: bool) -> None:
+    error = complaint({"image": "a"} | stage, Limits(max_job_seconds=100, allow_network=False))
+    expected = 'student_pipeline.0.networking: no stage has a network on this server; write "networking": false'
+    assert error == (None if is_allowed else expected)
 
 
 @pytest.mark.parametrize("name", ["", "=", "A=B", "A\0"])
-def test_names_that_no_environment_can_hold(name: str) -> None:
-    said = complaint({"image": "a", "env": {name: 1}}, Limits(max_job_seconds=100))
-    assert said
-    assert said.startswith(f"student_pipeline.0.env: {name!r} cannot name a variable")
+def test_names_that_no_environment_can_hold_are_refused(name: str) -> None:
+    error = complaint({"image": "a", "env": {name: 1}}, Limits(max_job_seconds=100))
+    assert error
+    assert error.startswith(f"student_pipeline.0.env: {name!r} cannot name a variable")
 
 
 @pytest.mark.parametrize("name", ["A", "a.b-c", "ü", " ", "LD_PRELOAD"])
-def test_names_that_clients_of_the_original_may_use(name: str) -> None:
+def test_names_that_clients_of_the_original_may_use_are_accepted(name: str) -> None:
     assert complaint({"image": "a", "env": {name: 1}}, Limits(max_job_seconds=100)) is None
 
 
 @pytest.mark.parametrize(("most", "given"), [("1g", ["1g", "64m"]), ("2g", [None, "64m"]), (None, [None, "64m"])])
-def test_the_default_of_memory_is_never_too_much(most: str | None, given: list[str | None]) -> None:
+def test_the_default_memory_is_never_above_the_limit(most: str | None, given: list[str | None]) -> None:
     posted = config({"image": "a"}, {"image": "a", "memory": "64m"}).as_posted()
     limits = Limits(max_job_seconds=100, max_memory=most)
 
-    kept = allowed(posted, limits, course="cs1")
+    effective = allowed(posted, limits, course="cs1")
 
-    assert [stage.get("memory") for stage in kept["student_pipeline"]] == given
+    assert [stage.get("memory") for stage in effective["student_pipeline"]] == given
     assert posted["student_pipeline"] == [{"image": "a"}, {"image": "a", "memory": "64m"}], "it is as it was"
 
 
 @pytest.mark.parametrize("cpus", ["", "0", "0-3", "0-3,7", "1,2-2"])
-def test_cpus_are_what_engines_take(cpus: str) -> None:
+def test_cpus_have_the_engines_format(cpus: str) -> None:
     assert complaint({"image": "a", "cpuset_cpus": cpus}, Limits(max_job_seconds=100)) is None

@@ -1,4 +1,4 @@
-"""Signatures of deliveries, by GitHub's published vector and as Standard Webhooks' own library makes them."""
+"""Signatures of deliveries: GitHub's published vector, and signatures made by Standard Webhooks' own library."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -29,17 +29,17 @@ def standard(secret: str, body: bytes = BODY, *, at: datetime | None = None, del
     }
 
 
-def test_githubs_published_vector() -> None:
+def test_githubs_published_vector_is_accepted() -> None:
     check_signature(BODY, github(), [SECRET])
 
 
 @pytest.mark.parametrize("secret", [SECRET, NEW], ids=["plain", "base64"])
-def test_standard_webhooks(secret: str) -> None:
+def test_a_signature_of_standard_webhooks_is_accepted(secret: str) -> None:
     check_signature(BODY, standard(secret), [secret])
 
 
 @pytest.mark.parametrize("sign", [github, partial(standard, SECRET)], ids=["GitHub", "standard"])
-def test_either_of_two_secrets_will_do(sign: Callable[[], dict[str, str]]) -> None:
+def test_either_of_two_secrets_is_accepted(sign: Callable[[], dict[str, str]]) -> None:
     headers = sign()
     check_signature(BODY, headers, [OLD, SECRET])
     check_signature(BODY, headers, [SECRET, OLD])
@@ -47,7 +47,7 @@ def test_either_of_two_secrets_will_do(sign: Callable[[], dict[str, str]]) -> No
         check_signature(BODY, headers, [OLD])
 
 
-def test_several_signatures_of_a_sender_that_changes_its_secret() -> None:
+def test_one_valid_signature_of_several_is_enough() -> None:
     both = standard(OLD)
     both["webhook-signature"] += " " + standard(SECRET)["webhook-signature"]
     check_signature(BODY, both, [SECRET])
@@ -74,17 +74,17 @@ REFUSED: dict[str, tuple[Callable[[], dict[str, str]], str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_not_signed_is_refused(name: str) -> None:
+def test_an_invalid_signature_is_refused(name: str) -> None:
     headers, problem = REFUSED[name]
     with pytest.raises(SignatureError, match=problem):
         check_signature(BODY, headers(), [SECRET])
 
 
-def test_a_hook_without_a_secret_takes_nothing() -> None:
+def test_a_hook_without_a_secret_accepts_nothing() -> None:
     with pytest.raises(SignatureError, match="has no secret"):
         check_signature(BODY, github(), [])
 
 
-def test_a_body_that_is_no_text_is_refused_by_standard_webhooks() -> None:
+def test_standard_webhooks_refuse_a_body_that_is_not_text() -> None:
     with pytest.raises(SignatureError, match="expected webhook-id"):
         check_signature(b"\xff", standard(SECRET), [SECRET])

@@ -1,4 +1,4 @@
-"""What results of graders that speak the original's protocols come to."""
+"""Verdicts on the results of graders that speak the original's protocols."""
 
 from typing import Any
 
@@ -35,17 +35,17 @@ def entry(*, killed: bool = False, code: int = 1, oom: bool = False) -> dict[str
         ({"results": [entry()], "logs": CRASH}, Outcome.FAILED, "stage 1: exit code 1"),
     ],
 )
-def test_the_outcome_is_told_from_what_there_is(said: dict[str, Any], outcome: Outcome, reason: str) -> None:
+def test_the_outcome_follows_from_the_result(said: dict[str, Any], outcome: Outcome, reason: str) -> None:
     verdict = judge(result(**said))
 
     assert (verdict.outcome, verdict.reason) == (outcome, reason)
     assert verdict.retryable is (outcome is Outcome.INFRASTRUCTURE_ERROR)
 
 
-def test_a_verdict_is_believed() -> None:
-    said = {"outcome": "infrastructure_error", "reason": "no such image", "fault_phase": "pull", "retryable": False}
+def test_a_reported_verdict_is_accepted() -> None:
+    reported = {"outcome": "infrastructure_error", "reason": "no such image", "fault_phase": "pull", "retryable": False}
 
-    verdict = judge(result(verdict=said))
+    verdict = judge(result(verdict=reported))
 
     assert (verdict.outcome, verdict.fault_phase, verdict.retryable) == (
         Outcome.INFRASTRUCTURE_ERROR,
@@ -71,7 +71,7 @@ def test_a_verdict_is_believed() -> None:
         ({"extra": 1}, "extra"),
     ],
 )
-def test_what_is_wrong_is_named(wrong: dict[str, Any], named: str) -> None:
+def test_the_error_names_the_wrong_field(wrong: dict[str, Any], named: str) -> None:
     with pytest.raises(ValidationError) as refused:
         result(**wrong)
 

@@ -1,4 +1,4 @@
-"""Watchers of one process, without a broker and a store."""
+"""Watchers of one process, without a broker or a store."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 class Waiting:
-    """Jobs of one course that wait, in this order."""
+    """The waiting jobs of one course, in this order."""
 
     def __init__(self, *job_ids: str) -> None:
         self._ids = job_ids
@@ -57,20 +57,20 @@ def started(job_id: str) -> JobStarted:
     )
 
 
-def much_to_write() -> None:
+def slow_write() -> None:
     time.sleep(0.01)
 
 
-async def test_a_place_that_changes_while_the_tellers_rest_is_told_after_it() -> None:
+async def test_a_position_that_changes_during_a_pause_is_reported_after_it() -> None:
     feed = Feed(Waiting("a", "b", "c", "mine"))
 
     async def between() -> None:
-        """When the first round's rest has begun, and not yet the second's, which this makes the longer one."""
+        """Start a job after the first round's pause has begun and before the second's, which this prolongs."""
         await feed.hear(started("c"))
-        much_to_write()
+        slow_write()
 
     async with feed.watch(waiting("mine")) as watcher:
-        asyncio.get_running_loop().call_soon(much_to_write)
+        asyncio.get_running_loop().call_soon(slow_write)
         await feed.hear(started("a"))
         follower = asyncio.create_task(between())
         await feed.hear(started("b"))

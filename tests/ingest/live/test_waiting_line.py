@@ -1,4 +1,4 @@
-"""Waiting lines: the order of a course's jobs, and places in it."""
+"""Waiting lines: the order of a course's jobs, and their positions in it."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -20,7 +20,7 @@ def line(*jobs: tuple[str, JobClass, int, int]) -> WaitingLine:
     return made
 
 
-def test_a_single_student_goes_first_then_whoever_came_first_then_the_roster() -> None:
+def test_single_students_go_first_then_earlier_runs_then_the_rosters_order() -> None:
     made = line(
         ("roster-2", JobClass.BULK, 1, 1),
         ("roster-1", JobClass.BULK, 1, 0),
@@ -31,7 +31,7 @@ def test_a_single_student_goes_first_then_whoever_came_first_then_the_roster() -
     assert [made.position(name) for name in ("single", "early", "roster-1", "roster-2")] == [0, 1, 2, 3]
 
 
-def test_whoever_leaves_lets_the_others_move_up() -> None:
+def test_a_removed_job_lets_the_later_jobs_move_up() -> None:
     made = line(("a", JobClass.BULK, 0, 0), ("b", JobClass.BULK, 0, 1), ("c", JobClass.BULK, 0, 2))
     made.remove("a")
     made.remove("a")
@@ -40,7 +40,7 @@ def test_whoever_leaves_lets_the_others_move_up() -> None:
     assert (made.position("a"), made.position("b"), made.position("c"), len(made)) == (None, 0, 1, 2)
 
 
-def test_standing_in_line_twice_is_standing_there_once() -> None:
+def test_a_job_that_is_added_twice_is_in_line_once() -> None:
     made = line(("a", JobClass.BULK, 0, 0), ("b", JobClass.BULK, 0, 1))
     made.add([waiting_key("a", JobClass.BULK, T0 + timedelta(seconds=9), 0)])
 
@@ -48,7 +48,7 @@ def test_standing_in_line_twice_is_standing_there_once() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.integers(0, 5)), max_size=30), st.data())
-def test_a_place_is_the_number_of_those_before(jobs: list[tuple[bool, int, int]], data: st.DataObject) -> None:
+def test_a_position_is_the_number_of_jobs_before(jobs: list[tuple[bool, int, int]], data: st.DataObject) -> None:
     keys = [(bulk, T0 + timedelta(seconds=seconds), index, f"j{n}") for n, (bulk, seconds, index) in enumerate(jobs)]
     made = WaitingLine()
     made.add(keys)
@@ -56,5 +56,5 @@ def test_a_place_is_the_number_of_those_before(jobs: list[tuple[bool, int, int]]
     for key in gone:
         made.remove(key[-1])
 
-    left = sorted(set(keys) - gone)
-    assert [made.position(key[-1]) for key in left] == list(range(len(left)))
+    remaining = sorted(set(keys) - gone)
+    assert [made.position(key[-1]) for key in remaining] == list(range(len(remaining)))

@@ -1,4 +1,4 @@
-"""A job's log by line: stages and streams, from the merged text and what its grader has told."""
+"""A job's log by line: stages and streams, from the merged text and the grader's report."""
 
 from broadway.ingest.v2.views.logs import log_lines
 from broadway.messages.resources.jobs import LogLine
@@ -28,16 +28,16 @@ def test_a_silent_stage_has_no_lines() -> None:
     assert log_lines("", [{"success": True}]) == []
 
 
-def test_what_no_grader_has_told_is_of_no_stage() -> None:
+def test_lines_without_a_report_of_their_grader_have_no_stage() -> None:
     assert log_lines("plain\nThe container crashed", []) == [
         line("plain", None, None, at=None),
         line("The container crashed", None, None, at=None),
     ]
 
 
-def test_other_ends_of_lines_are_the_programs() -> None:
+def test_only_a_newline_ends_a_line() -> None:
     assert log_lines(f"{AT} a\rb\x0bc\u2028d\n", [{"streams": [[1, 1]]}]) == [line("a\rb\x0bc\u2028d", 0, "stdout")]
 
 
-def test_more_lines_are_told_than_there_are() -> None:
+def test_reported_lines_beyond_the_text_are_ignored() -> None:
     assert log_lines(f"{AT} a\n", [{"streams": [[1, 7]]}, {"streams": [[1, 3]]}]) == [line("a", 0, "stdout")]

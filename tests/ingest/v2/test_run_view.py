@@ -1,4 +1,4 @@
-"""A run as v2 tells it: when each phase was, what it came to, and why the run has failed."""
+"""A run in v2: the times and outcomes of its phases, and the reason for its failure."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -43,11 +43,11 @@ def ended(outcome: Outcome, finished: float, reason: str = "") -> dict[str, Any]
 
 def detail(*jobs: Job, state: RunState = RunState.FINISHED) -> tuple[str, list[PhaseView]]:
     run = Run(id="r1", course="cs1", assignment="mp1", state=state, started_at=T0, config={}, students_env=[])
-    told = run_detail(run, jobs, {})
-    return told.reason, told.phases
+    view = run_detail(run, jobs, {})
+    return view.reason, view.phases
 
 
-def test_each_phase_that_has_begun_is_told_with_its_times_and_outcomes() -> None:
+def test_each_started_phase_has_its_times_and_outcomes() -> None:
     why, phases = detail(
         job(PRE, started=1, **ended(Outcome.SUCCEEDED, 2)),
         job(STUDENTS, 0, queued=3, started=5, **ended(Outcome.SUCCEEDED, 9)),
@@ -121,34 +121,34 @@ def test_a_phase_is_over_when_all_of_its_jobs_are() -> None:
         ([], ""),
     ],
 )
-def test_a_run_has_failed_for_what_ended_it(jobs: list[Job], why: str) -> None:
+def test_a_failed_run_has_the_reason_that_ended_it(jobs: list[Job], why: str) -> None:
     assert detail(*jobs, state=RunState.FAILED)[0] == why
     assert detail(*jobs, state=RunState.STUDENTS)[0] == ""
 
 
-def test_stages_have_their_times_and_the_last_that_ran_has_the_reason() -> None:
+def test_stages_have_their_times_and_the_last_executed_one_has_the_reason() -> None:
     first = {"data": {"StartedAt": "2026-03-01T12:00:01.123456789Z", "FinishedAt": "2026-03-01T12:00:02Z"}}
     second = {"data": {"StartedAt": "2026-03-01T12:00:03Z", "FinishedAt": "0001-01-01T00:00:00Z"}}
     results = [first, second]
     failed = job(STUDENTS, started=1, results=results, **ended(Outcome.FAILED, 4, "stage 2 of 3: exit code 1"))
 
-    told = job_view(failed, [{"image": "a"}, {"image": "b"}, {"image": "c"}]).stages
+    stages = job_view(failed, [{"image": "a"}, {"image": "b"}, {"image": "c"}]).stages
 
-    assert [each.started_at for each in told] == [at(1.123456), at(3), None]
-    assert [each.finished_at for each in told] == [at(2), None, None]
-    assert [each.reason for each in told] == ["", "stage 2 of 3: exit code 1", ""]
+    assert [each.started_at for each in stages] == [at(1.123456), at(3), None]
+    assert [each.finished_at for each in stages] == [at(2), None, None]
+    assert [each.reason for each in stages] == ["", "stage 2 of 3: exit code 1", ""]
 
 
 @pytest.mark.parametrize("time", [None, 7, "soon", "2026-03-01T12:00:03", "99999-01-01T00:00:00Z", {}])
-def test_a_time_of_a_grader_that_tells_anything_is_one_or_none(time: Any) -> None:
+def test_an_invalid_time_from_a_grader_is_none(time: Any) -> None:
     results = [{"data": {"StartedAt": time}}]
-    (told,) = job_view(job(STUDENTS, started=1, results=results, **ended(Outcome.FAILED, 4)), [{}]).stages
+    (stage,) = job_view(job(STUDENTS, started=1, results=results, **ended(Outcome.FAILED, 4)), [{}]).stages
 
-    assert told.started_at == (at(3) if time == "2026-03-01T12:00:03" else None)
+    assert stage.started_at == (at(3) if time == "2026-03-01T12:00:03" else None)
 
 
 def test_the_stages_of_a_job_that_was_cancelled_have_no_reason() -> None:
     cancelled = ended(Outcome.CANCELLED, 4, "not wanted")
-    (told,) = job_view(job(STUDENTS, results=[{"result": "not wanted"}], **cancelled), [{}]).stages
+    (stage,) = job_view(job(STUDENTS, results=[{"result": "not wanted"}], **cancelled), [{}]).stages
 
-    assert told.reason == ""
+    assert stage.reason == ""
