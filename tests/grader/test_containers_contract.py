@@ -595,7 +595,7 @@ class TestDockerImages:
             assert requests.qsize() == 2 * once
         assert all(isinstance(result, ContainerError) for result in results)
 
-    async def test_a_refresh_makes_nobody_wait(self, connect: Connect, api: docker.APIClient) -> None:
+    async def test_a_refresh_delays_no_job(self, connect: Connect, api: docker.APIClient) -> None:
         async with registry() as (repository, requests), connect() as containers, asyncio.timeout(SLOW):
             api.tag("broadway-test-busybox:1", repository, "1")
             await containers.ensure_images([f"{repository}:1"])

@@ -19,8 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from broadway.domain.assignment import AssignmentConfig, prepare_stages
 from broadway.domain.job import Outcome
-from broadway.grader.grading.workspace import Size
-from broadway.grader.ports import Limits
+from broadway.grader.ports import Limits, Size
 
 HERE = Path(__file__).parent
 LIMITS = Limits(output=256 * 1024, file_size=8 * 1024 * 1024, pids=64, disk=32 * 1024 * 1024)

@@ -105,7 +105,7 @@ CHECKS: dict[str, Callable[[Account, dict[str, Any]], bool]] = {
     "5.30 no users of the host": lambda _, h: h["UsernsMode"] != "host",
     "5.31 no socket of the engine": lambda _, h: not any("docker.sock" in m["Source"] for m in h["Mounts"]),
 }
-NOT_A_CONTAINERS = {"5.27": "new images: refreshed every ten minutes, test_a_refresh_makes_nobody_wait"}
+NOT_A_CONTAINERS = {"5.27": "new images: refreshed every ten minutes, test_a_refresh_delays_no_job"}
 DANGEROUS = {"SYS_ADMIN", "NET_ADMIN", "NET_RAW", "SYS_MODULE", "SYS_PTRACE", "MKNOD", "DAC_READ_SEARCH", "SYS_CHROOT"}
 SENSITIVE = ("/boot", "/dev", "/etc", "/lib", "/proc", "/sys", "/usr", "/var/run", "/run")
 
