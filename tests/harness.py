@@ -30,8 +30,17 @@ IS_WHOLE = "BROADWAY_FAULTS" in os.environ
 PATIENCE = 60  # timeout of a wait in seconds; a passing test never waits this long
 
 
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_MOST_WORKERS = 16
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    return free_ports(1)[0]
+    """Return a port that no test takes but the caller's, in whichever worker, even while its server is stopped."""
+    while (port := free_ports(1)[0]) % _MOST_WORKERS != _WORKER or port in _given:
+        pass
+    _given.add(port)
+    return port
 
 
 async def until(condition: Callable[[], Awaitable[Any] | Any], *, within: float = PATIENCE) -> Any:

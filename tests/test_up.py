@@ -8,10 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from harness import PATIENCE
+from harness import PATIENCE, free_port
 
 from broadway.cli.up import UpOptions, up
-from broadway.local.processes import free_ports
 
 API = """
 import http.server, os, sys
@@ -55,7 +54,7 @@ async def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UpOptions:
     monkeypatch.setenv("BROADWAY_MONGODB_DSN", "mongodb://elsewhere/")
     return UpOptions(
         directory=tmp_path / "up",
-        bind_port=free_ports(1)[0],
+        bind_port=free_port(),
         graders=2,
         slots=3,
         json_ready=tmp_path / "ready.json",

@@ -8,7 +8,6 @@ from harness import Client, Place, free_port, stage, until
 from processes import QUICK, QUICK_DISPATCHER, processes
 
 from broadway.local.broker import broker
-from broadway.local.processes import free_ports
 
 
 async def sees_broker(client: Client) -> bool:
@@ -23,7 +22,7 @@ async def test_submissions_are_accepted_without_a_broker_from_the_start(
 ) -> None:
     courses = tmp_path / "courses.json"
     courses.write_text(json.dumps({"cs241": {"tokens": ["staff-241"]}}))
-    port, (amqp_port, management_port) = free_port(), free_ports(2)
+    port, amqp_port, management_port = free_port(), free_port(), free_port()
     async with broker(tmp_path / "rabbit", port=amqp_port, management_port=management_port) as node:
         address = node.amqp_url
     flags = QUICK if service == "ingest" else QUICK_DISPATCHER

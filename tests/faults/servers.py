@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Generic, Protocol, Self, TypeVar
 
 import httpx2
+from harness import free_port
 
 from broadway.local.broker import Broker, broker
-from broadway.local.processes import ChildError, LocalError, free_ports
+from broadway.local.processes import ChildError, LocalError
 from broadway.local.store import Store, store
 
 
@@ -105,7 +106,7 @@ class Rabbit:
     @classmethod
     @contextlib.asynccontextmanager
     async def running(cls, directory: Path) -> AsyncIterator[Self]:
-        port, management_port = free_ports(2)
+        port, management_port = free_port(), free_port()
         async with Server(lambda: broker(directory, port=port, management_port=management_port)).running() as server:
             yield cls(server, directory)
 
@@ -179,6 +180,6 @@ class Rabbit:
 
 @contextlib.asynccontextmanager
 async def mongo(directory: Path) -> AsyncIterator[Server[Store]]:
-    (port,) = free_ports(1)
+    port = free_port()
     async with Server(lambda: store(directory, port=port)).running() as server:
         yield server

@@ -14,12 +14,11 @@ import pytest
 from faults.proxy import balancer
 from faults.report import Report
 from faults.servers import Server
-from harness import until
+from harness import free_port, until
 from yarl import URL
 
 from broadway.domain.job import JobClass
 from broadway.local.broker import NAME, Broker, Member, broker
-from broadway.local.processes import free_ports
 from broadway.messages.events import JobQueued
 from broadway.messages.topology import JOBS, course_key, course_queue
 from broadway.ports import PublishError
@@ -35,12 +34,12 @@ SETTLED = 5  # seconds between two kills
 
 @pytest.fixture
 async def nodes(tmp_path: Path) -> AsyncIterator[list[Server[Broker]]]:
-    (distribution,) = free_ports(1)
+    distribution = free_port()
     cookie, password = token_hex(20), token_hex(20)
     async with contextlib.AsyncExitStack() as stack:
         servers = []
         for host in HOSTS:
-            port, management_port = free_ports(2)
+            port, management_port = free_port(), free_port()
             member = Member(host, HOSTS, distribution, cookie, password)
 
             def start(

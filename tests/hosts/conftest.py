@@ -55,8 +55,9 @@ async def _connect(host: Host, bridge: str, address: str) -> None:
 async def site(network: Network, mongodb_dsn: str, tmp_path: Path) -> AsyncIterator[Site]:
     courses = tmp_path / "courses.json"
     courses.write_text(json.dumps({"cs241": {"tokens": ["staff-241"]}}))
-    port, name = free_port(), f"t{token_hex(4)}"
+    name = f"t{token_hex(4)}"
     async with broker(tmp_path / "broker", address=network.address) as node:
+        port = free_port()  # that the broker has not taken at this address
         environment = {
             "BROADWAY_AMQP_URL": node.amqp_url,
             "BROADWAY_MONGODB_PRIMARY": f"{name}_ag",
