@@ -5,7 +5,7 @@
 # Tests of single modules, of the API alone, and one journey through the system.
 QUICK = tests/architecture tests/cli tests/dispatcher tests/domain tests/grader/grading tests/grader/sandbox \
 	tests/grader/worker tests/ingest tests/lifecycle tests/messages tests/mongo tests/runtime tests/settings \
-	tests/test_benchmarks.py tests/cluster/test_journey.py
+	tests/cluster/test_journey.py
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -23,7 +23,7 @@ test: setup ## all tests; with CONTAINERS=1 broker and store from containers
 	CONTAINERS=$(CONTAINERS) scripts/test
 
 quick: setup ## the tests for every change, which take less than a minute
-	WORKERS=2 scripts/test $(QUICK)
+	WORKERS=3 scripts/test $(QUICK)
 
 faults: setup ## the whole fault suite; writes its table to docs/reliability.md
 	BROADWAY_FAULTS=1 timeout --kill-after=60 180m .venv/bin/python -m pytest -o faulthandler_timeout=4000 \
