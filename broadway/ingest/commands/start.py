@@ -25,6 +25,8 @@ from broadway.runtime import fault_history
 
 log = structlog.get_logger(__name__)
 
+NO_SUCH_ASSIGNMENT = "this course has no such assignment"
+
 
 class RunOrder(BaseModel):
     """The jobs of a new run: ``students`` of the roster, or ``students_env`` with an environment for each job."""
@@ -92,7 +94,7 @@ class RunStarts:
             UnstorableError: As ``start``.
         """
         if await self.assignments.get(course.id, assignment) is None:
-            raise NoAssignmentError("this course has no such assignment")
+            raise NoAssignmentError(NO_SUCH_ASSIGNMENT)
         submitted = await self._repeated(course.id, assignment, order, key) if key else None
         if submitted is None:
             request = await self._resolve(course.id, assignment, order)

@@ -12,9 +12,10 @@ from broadway.domain.webhook import Delivery, Hook
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import authorize, authorize_cluster
 from broadway.ingest.http.deps import Deps
+from broadway.lifecycle.orders import RUN_NOT_FOUND
 
-RUN_NOT_FOUND = "grading run with the given ID not found"
 JOB_NOT_FOUND = "grading job with the given ID not found"
+LOG_NOT_FOUND = "grading job with the given ID not found or has not finished"
 HOOK_NOT_FOUND = "this course has no such hook"
 DELIVERY_NOT_FOUND = "this hook has received no such delivery"
 

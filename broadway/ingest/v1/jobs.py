@@ -6,9 +6,7 @@ from starlette.responses import Response
 from broadway.ingest.http.answers import Refused, success
 from broadway.ingest.http.auth import authorize
 from broadway.ingest.http.deps import Deps
-from broadway.ingest.http.scope import own_job
-
-LOG_NOT_FOUND = "grading job with the given ID not found or has not finished"
+from broadway.ingest.http.scope import LOG_NOT_FOUND, own_job
 
 
 async def read_log(request: Request, deps: Deps) -> Response:

@@ -5,6 +5,7 @@ from starlette.responses import Response
 
 from broadway.domain.assignment import AssignmentConfig
 from broadway.domain.course import Course
+from broadway.ingest.commands.start import NO_SUCH_ASSIGNMENT
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import authorize
 from broadway.ingest.http.bodies import read
@@ -43,6 +44,6 @@ async def list_assignments(request: Request, deps: Deps) -> Response:
 async def _view(course: Course, assignment: str, deps: Deps) -> AssignmentView:
     found = await deps.reads.assignments.detail(course.id, assignment)
     if found is None:
-        raise Refused(404, "this course has no such assignment")
+        raise Refused(404, NO_SUCH_ASSIGNMENT)
     students = len(found.roster.students) if found.roster else None
     return AssignmentView(id=found.name, config=found.config, students=students, hooks=found.hooks)
