@@ -138,7 +138,10 @@ def run_cancel(
     """Cancel a run: waiting jobs never start, running ones are killed."""
     with client(server, course, token) as api:
         done = api.cancel_run(run_id, reason=reason)
-    print(f"{len(done.jobs)} jobs cancelled; the run is {done.state}")
+    if done.state == "failed":
+        print(f"{done.count} jobs cancelled; the run is {done.state}")
+    else:
+        print(f"cancelling {done.count} jobs: none of them starts any more")
 
 
 @runs.command("rerun")
@@ -153,7 +156,7 @@ def run_rerun(
     """Run the jobs of a run again, and then the phases after them."""
     with client(server, course, token) as api:
         done = api.rerun_run(run_id, failed=failed)
-    print(f"{len(done.jobs)} jobs queued; the run is in {done.state}, round {done.round}")
+    print(f"{done.count} jobs queued; the run is in {done.state}, round {done.round}")
 
 
 @jobs.command("cancel")

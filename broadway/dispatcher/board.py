@@ -226,6 +226,13 @@ class Board:
             self._clear(held)
             self.changed.set()
 
+    def withhold(self, run_id: str) -> None:
+        """Withdraw the jobs of a run; each is offered again when it is next read from the store as queued."""
+        for held in self._held.values():
+            if held.run_id == run_id and not held.has_started:
+                self._clear(held)
+        self.changed.set()
+
     def offer_again(self, job_id: str, generation: int) -> None:
         """Offer a job for dispatch again, before the other jobs of its course."""
         if held := self._in(job_id, generation):

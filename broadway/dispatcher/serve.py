@@ -9,7 +9,7 @@ import structlog
 
 from broadway.dispatcher.board import Board
 from broadway.dispatcher.course_queues import CourseQueues
-from broadway.dispatcher.dispatch import Intake, dispatch_forever
+from broadway.dispatcher.dispatch import Dispatch, Intake
 from broadway.dispatcher.follow import Follower, progress
 from broadway.dispatcher.gauges import Gauges
 from broadway.dispatcher.lead import lead
@@ -78,13 +78,14 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, p
         tickets=tickets,
         patience=patience,
     )
+    dispatch = Dispatch(board, store.jobs, store.runs, rabbit, tickets)
     tag = instance("dispatcher")
     async with (
         background(
             shared.run(),
             intake.run(),
             runs_forward.run(),
-            dispatch_forever(board, jobs=store.jobs, publisher=rabbit, tickets=tickets),
+            dispatch.run(),
             reconciler.run(interval=settings.reconcile_interval),
         ),
         contextlib.AsyncExitStack() as subscriptions,

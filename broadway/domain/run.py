@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from broadway.domain.assignment import Env, prepare_stages
-from broadway.domain.job import Job, JobClass, Phase
+from broadway.domain.job import Job, JobClass, JobState, Phase
 from broadway.domain.trace import log_ids
 
 
@@ -75,6 +75,11 @@ class Order:
     kind: OrderKind
     reason: str = ""
     jobs: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def ends_run(self) -> bool:
+        """True if no job of the run may start any more."""
+        return self.kind is not OrderKind.RERUN
 
 
 class NothingToDoError(ValueError):
@@ -188,7 +193,24 @@ def _plan(run: Run, phase: Phase, index: int, env: Env, now: datetime) -> Planne
     return PlannedJob(job, stages)
 
 
-def rerun_order(jobs: Sequence[Job], *, only: Collection[str] | None, failed: bool) -> tuple[RunState, Order]:
+@dataclass(frozen=True, slots=True)
+class JobOutline:
+    """The few fields of a stored job that orders for a whole run need; a run may have thousands of jobs."""
+
+    id: str
+    phase: Phase
+    index: int
+    state: JobState
+    generation: int = 1
+    success: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """True unless the job has finished."""
+        return self.state is not JobState.FINISHED
+
+
+def rerun_order(jobs: Sequence[JobOutline], *, only: Collection[str] | None, failed: bool) -> tuple[RunState, Order]:
     """Return the order to rerun jobs, and the run's new state: the earliest phase with an open job or one to rerun.
 
     The order has only the jobs of that phase, since the run itself reruns all later phases.
@@ -204,11 +226,11 @@ def rerun_order(jobs: Sequence[Job], *, only: Collection[str] | None, failed: bo
     chosen = [
         job
         for job in jobs
-        if (only is None or job.id in only) and (not failed or (job.is_terminal and not job.success))
+        if (only is None or job.id in only) and (not failed or not (job.is_open or job.success))
     ]
     if not chosen:
         raise NothingToDoError("no job of this run has failed" if failed else "the run has no such job")
-    concerned = {job.phase for job in jobs if not job.is_terminal} | {job.phase for job in chosen}
+    concerned = {job.phase for job in jobs if job.is_open} | {job.phase for job in chosen}
     phase = next(phase for phase in Phase if phase in concerned)
     of_phase = tuple((job.id, job.generation) for job in chosen if job.phase is phase)
     return STATE_OF[phase], Order(OrderKind.RERUN, jobs=of_phase)

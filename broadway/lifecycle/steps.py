@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from broadway.domain.job import Job, Move, Phase
-from broadway.domain.run import Order, PlannedJob, Run, RunState, plan_jobs
+from broadway.domain.run import JobOutline, Order, PlannedJob, Run, RunState, plan_jobs
 from broadway.lifecycle.follow_ups import Fact
 from broadway.lifecycle.stores import JobMoves, JobsOfRuns, RunSummaries
 
@@ -35,6 +35,12 @@ class RunSteps(RunSummaries, Protocol):
         Returns False if the stored time is not ``since``, or the run has changed.
         """
 
+    async def hold_order(self, run: Run, since: datetime, until: datetime) -> bool:
+        """Postpone from ``since`` to ``until`` the time when other processes carry out a run's order.
+
+        Returns False if the stored time is not ``since``, or the run has changed.
+        """
+
     async def mark_published(self, run: Run, state: RunState) -> None:
         """Record that all jobs of a phase are published, unless the run has changed since it was read."""
 
@@ -44,6 +50,12 @@ class PhaseJobs(JobsOfRuns, JobMoves, Protocol):
 
     async def insert(self, planned: Sequence[PlannedJob]) -> None:
         """Store new jobs; a stored job with the same id stays as it is."""
+
+    async def outlines_of_run(self, run_id: str) -> list[JobOutline]:
+        """Return the outlines of a run's jobs, in the order of phases and of the roster."""
+
+    async def queued_of_run(self, run_id: str, phase: Phase) -> list[Job]:
+        """Return the queued jobs of a phase, in the roster's order."""
 
     async def count(self, run_id: str, phase: Phase) -> int:
         """Return how many jobs of a phase are stored."""

@@ -1,6 +1,6 @@
 """The collection ``grading_run``."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -115,6 +115,19 @@ class Runs:
         """
         held = replace(run, state=state, order=None, publish_at=since)
         return await self.move(RunMove(held, {"publish_at": until}, is_held=True))
+
+    async def hold_order(self, run: Run, since: datetime, until: datetime) -> bool:
+        """Postpone from ``since`` to ``until`` the time when other processes carry out a run's order.
+
+        Returns False if the stored time is not ``since``, or the run has changed.
+        """
+        return await self.move(RunMove(replace(run, publish_at=since), {"publish_at": until}, is_held=True))
+
+    async def ending(self, run_ids: Iterable[str]) -> set[str]:
+        """Return the ids of those runs that an order is ending."""
+        ends = {"$in": [OrderKind.CANCEL.value, OrderKind.SUPERSEDE.value]}
+        found = await self._runs.find({"_id": {"$in": object_ids(run_ids)}, "order.kind": ends}, {"_id": 1})
+        return {str(document["_id"]) for document in found}
 
     async def mark_published(self, run: Run, state: RunState) -> None:
         """Remove a run from the outbox, unless its state, round or order has changed."""

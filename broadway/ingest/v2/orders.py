@@ -61,5 +61,12 @@ async def _rerun(run_id: str, only: Sequence[str] | None, deps: Deps, *, failed:
 
 
 def _view(ordered: Ordered) -> Response:
-    view = OrderView(run=ordered.run_id, state=ordered.state.slug, round=ordered.round, jobs=list(ordered.jobs))
-    return answered(view)
+    return answered(
+        OrderView(
+            run=ordered.run_id,
+            state=ordered.state.slug,
+            round=ordered.round,
+            jobs=list(ordered.jobs),
+            count=ordered.count,
+        )
+    )

@@ -33,6 +33,9 @@ class RunView(View):
     finished_at: datetime | None
     success: bool | None
     trigger: TriggerView | None
+    order: str | None = Field(
+        default=None, description="the order that is being carried out: cancel, supersede or rerun; null without one"
+    )
 
 
 class PhaseView(View):
@@ -57,12 +60,18 @@ class RunDetail(RunView):
 
 
 class OrderView(View):
-    """The result of a cancellation or a rerun: the run's new state, and the jobs concerned."""
+    """The result of a cancellation or a rerun: the run's state, and the jobs concerned.
+
+    An order for more than 50 jobs is carried out after the answer: until then the run's view names it as ``order``.
+    """
 
     run: str
     state: str
     round: int
-    jobs: list[str]
+    jobs: list[str] = Field(description="the ids of the jobs concerned, 1000 at most")
+    count: int = Field(
+        default_factory=lambda data: len(data["jobs"]), description="the number of the jobs concerned"
+    )
 
 
 class Cancellation(Body):
