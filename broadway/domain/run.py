@@ -224,9 +224,7 @@ def rerun_order(jobs: Sequence[JobOutline], *, only: Collection[str] | None, fai
         NothingToDoError: No job of the run fits.
     """
     chosen = [
-        job
-        for job in jobs
-        if (only is None or job.id in only) and (not failed or not (job.is_open or job.success))
+        job for job in jobs if (only is None or job.id in only) and (not failed or not (job.is_open or job.success))
     ]
     if not chosen:
         raise NothingToDoError("no job of this run has failed" if failed else "the run has no such job")

@@ -155,6 +155,7 @@ def _receiver(
         deliveries=shared.deliveries,
         quotas=store.quotas,
         runs=shared.runs,
+        jobs=store.jobs,
         submissions=submissions,
         orders=orders,
         announcements=announcements,

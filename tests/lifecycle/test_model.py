@@ -275,7 +275,9 @@ class Deployment(RuleBasedStateMachine):
         jobs = sorted(self.store.jobs.values(), key=lambda job: job.id)
         if self.store.run.order:
             self.step()
-        state, order = rerun_order([outline_of(job) for job in self.jobs()], only=[jobs[pick % len(jobs)].id], failed=False)
+        state, order = rerun_order(
+            [outline_of(job) for job in self.jobs()], only=[jobs[pick % len(jobs)].id], failed=False
+        )
         self.give(order, state, steps)
 
     @precondition(lambda self: not self.store.run.state.is_terminal)

@@ -8,7 +8,7 @@ from secrets import token_hex
 from typing import Any
 
 import pytest
-from harness import stage
+from harness import stage, until
 
 from broadway.dispatcher.board import Board
 from broadway.dispatcher.dispatch import Dispatch
@@ -144,9 +144,7 @@ async def test_no_job_of_a_run_is_handed_out_once_its_cancellation_is_stored(
 
     dispatch = asyncio.create_task(Dispatch(board, store.jobs, store.runs, broker, Tickets(b"key")).run())
     try:
-        async with asyncio.timeout(60):
-            while len(broker.events) < 1 or board.changed.is_set():
-                await asyncio.sleep(0.01)
+        await until(lambda: bool(broker.events) and not board.changed.is_set())
     finally:
         dispatch.cancel()
         await asyncio.wait([dispatch])
@@ -201,8 +199,8 @@ async def test_an_order_is_taken_over_when_its_process_has_died(desk: Desk, stor
     run = await stored_run(store, course)
     await desk.orders.cancel(run.id, "wrong tests")
     dead = await present(store, run)
-    assert dead.order is not None
-    assert await store.runs.hold_order(dead, dead.publish_at or datetime.min, datetime.now(UTC) - GRACE)
+    assert dead.publish_at is not None
+    assert await store.runs.hold_order(dead, dead.publish_at, datetime.now(UTC) - GRACE)
     assert run.id in {due.id for due in await store.runs.unpublished(datetime.now(UTC), limit=1000)}
 
     for expected in (MANY - BATCH, MANY - 2 * BATCH):
@@ -226,8 +224,9 @@ async def test_a_process_that_has_lost_its_order_moves_no_job(desk: Desk, store:
     await desk.orders.cancel(run.id, "wrong tests")
     slow = await present(store, run)
     assert slow.order is not None
+    assert slow.publish_at is not None
     overdue = datetime.now(UTC) - GRACE
-    assert await store.runs.hold_order(slow, slow.publish_at or datetime.min, overdue)
+    assert await store.runs.hold_order(slow, slow.publish_at, overdue)
     assert await store.runs.hold_order(slow, overdue, datetime.now(UTC) + GRACE)
 
     step = await carry_out(

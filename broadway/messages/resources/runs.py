@@ -69,9 +69,7 @@ class OrderView(View):
     state: str
     round: int
     jobs: list[str] = Field(description="the ids of the jobs concerned, 1000 at most")
-    count: int = Field(
-        default_factory=lambda data: len(data["jobs"]), description="the number of the jobs concerned"
-    )
+    count: int = Field(default_factory=lambda data: len(data["jobs"]), description="the number of the jobs concerned")
 
 
 class Cancellation(Body):
