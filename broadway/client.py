@@ -6,14 +6,14 @@ from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import httpx2
 from pydantic import BaseModel, Field
 
 from broadway.messages.resources.base import MAX_PAGE, Body
 from broadway.messages.resources.graders import GraderView
-from broadway.messages.resources.jobs import JobSummary
+from broadway.messages.resources.jobs import AttemptView, JobSummary, LogView
 from broadway.messages.resources.runs import (
     Cancellation,
     OrderView,
@@ -224,6 +224,17 @@ class Client(_Session):
 
     def job_log(self, job_id: str) -> JobLog:
         return JobLog.model_validate(self._request("GET", f"/api/v1/grading_job_log/{self._course}/{job_id}")["data"])
+
+    def attempts(self, job_id: str) -> list[AttemptView]:
+        """Return the attempts of a job, oldest first."""
+        return [
+            AttemptView.model_validate(item)
+            for item in self._request("GET", self._path(f"jobs/{job_id}/attempts"))["items"]
+        ]
+
+    def attempt_log(self, job_id: str, attempt: str) -> LogView:
+        """Return the log of one attempt of a job by line."""
+        return LogView.model_validate(self._request("GET", self._path(f"jobs/{job_id}/log?attempt={quote(attempt)}")))
 
     def workers(self) -> list[Worker]:
         answer = self._request("GET", f"/api/v1/worker/{self._course}/all")

@@ -3,13 +3,16 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from broadway.cli import dead_letters, graders, hooks, topology
-from broadway.cli.common import EXIT_FAILED, LOCAL, AsJson, Course, Server, Token, client
+from broadway.cli.common import EXIT_FAILED, EXIT_USAGE, LOCAL, AsJson, Course, Server, Token, client, fail
 from broadway.cli.doctor import doctor
+
+if TYPE_CHECKING:
+    from broadway.client import Client
 
 app = typer.Typer(
     name="broadway",
@@ -192,6 +195,10 @@ def job_rerun(
 def job_log(
     job_id: Annotated[str, typer.Argument(help="The job's id.")],
     *,
+    attempt: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of an earlier attempt, 1 for the first.", show_default="the one that counts"),
+    ] = None,
     course: Course,
     token: Token,
     server: Server = LOCAL,
@@ -200,9 +207,21 @@ def job_log(
     from broadway.cli.terminal import show  # noqa: PLC0415 - --help must not wait for it
 
     with client(server, course, token) as api:
+        output, errors = _log(api, job_id, attempt)
+    show(output, sys.stdout)
+    show(errors, sys.stderr)
+
+
+def _log(api: "Client", job_id: str, attempt: int | None) -> tuple[str, str]:
+    """Return the output of a job's attempt, and its grader's messages."""
+    if attempt is None:
         log = api.job_log(job_id)
-    show(log.stdout, sys.stdout)
-    show(log.stderr, sys.stderr)
+        return log.stdout, log.stderr
+    attempts = api.attempts(job_id)
+    if attempt > len(attempts):
+        raise fail(f"--attempt: the job has {len(attempts)} attempts", EXIT_USAGE)
+    lines = api.attempt_log(job_id, attempts[attempt - 1].id)
+    return "".join(f"{line.text}\n" for line in lines.lines), lines.error
 
 
 @configs.command("show", context_settings={"ignore_unknown_options": True})

@@ -13,6 +13,9 @@ from typing import Any, Self, TypeVar
 Kind = TypeVar("Kind")
 
 
+Streams = Sequence[tuple[int, int]]  # the streams of a stage's output: number and lines, in the order of the output
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """The resources that one stage used: times in seconds, sizes in bytes; None if its host cannot measure them.
@@ -102,7 +105,7 @@ class StageResult:
     killed_for: str | None = None
     signal: int | None = None
     usage: Usage | None = None
-    streams: Sequence[tuple[int, int]] = ()
+    streams: Streams = ()
     scores: Scores | None = None
 
     @classmethod
@@ -117,7 +120,7 @@ class StageResult:
             killed_for=_of(str, entry.get("killed_for")),
             signal=_of(int, entry.get("signal")),
             usage=Usage.read(entry.get("usage")),
-            streams=_streams(entry.get("streams")),
+            streams=read_streams(entry.get("streams")),
             scores=Scores.read(entry.get("scores")),
         )
 
@@ -163,12 +166,17 @@ class StageResult:
 
 @dataclass(frozen=True, slots=True)
 class JobLog:
-    """The output of one execution; bounded by its grader."""
+    """The output of one execution; bounded by its grader.
+
+    ``streams`` has the streams of each stage, in the form of ``StageResult.streams``; empty for logs that were stored
+    without them.
+    """
 
     job_id: str
     execution_id: str
     stdout: str
     stderr: str
+    streams: Sequence[Streams] = ()
 
 
 def document_size(entry: Mapping[str, Any]) -> int:
@@ -190,7 +198,7 @@ def _number(value: object) -> float | None:
         return None
 
 
-def _streams(stored: object) -> tuple[tuple[int, int], ...]:
+def read_streams(stored: object) -> Streams:
     """Return the pairs of an entry, or an empty tuple if one is malformed."""
     pairs = stored if isinstance(stored, list) else []
     if not all(isinstance(pair, list) and len(pair) == 2 and all(map(_is_count, pair)) for pair in pairs):  # noqa: PLR2004
