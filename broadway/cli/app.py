@@ -13,6 +13,7 @@ from broadway.cli.doctor import doctor
 
 if TYPE_CHECKING:
     from broadway.client import Client
+    from broadway.messages.resources.runs import OrderView
 
 app = typer.Typer(
     name="broadway",
@@ -129,6 +130,12 @@ def run_show(
 Reason = Annotated[str | None, typer.Option(help="Reason, to be shown with the results.", show_default=False)]
 
 
+CurrentConfig = Annotated[
+    bool,
+    typer.Option("--current-config", help="Use the assignment's current config, not the run's own."),
+]
+
+
 @runs.command("cancel")
 def run_cancel(
     run_id: Annotated[str, typer.Argument(help="The run's id.")],
@@ -152,14 +159,15 @@ def run_rerun(
     run_id: Annotated[str, typer.Argument(help="The run's id.")],
     *,
     failed: Annotated[bool, typer.Option("--failed", help="Only jobs that have not succeeded.")] = False,
+    current_config: CurrentConfig = False,
     course: Course,
     token: Token,
     server: Server = LOCAL,
 ) -> None:
     """Run the jobs of a run again, and then the phases after them."""
     with client(server, course, token) as api:
-        done = api.rerun_run(run_id, failed=failed)
-    print(f"{done.count} jobs queued; the run is in {done.state}, round {done.round}")
+        done = api.rerun_run(run_id, failed=failed, with_current_config=current_config)
+    print(f"{done.count} jobs queued; the run is in {done.state}, round {done.round}{_used(done)}")
 
 
 @jobs.command("cancel")
@@ -181,14 +189,24 @@ def job_cancel(
 def job_rerun(
     job_id: Annotated[str, typer.Argument(help="The job's id.")],
     *,
+    current_config: CurrentConfig = False,
     course: Course,
     token: Token,
     server: Server = LOCAL,
 ) -> None:
     """Run one job again, and then the phases after it."""
     with client(server, course, token) as api:
-        done = api.rerun_job(job_id)
-    print(f"queued; the run is in {done.state}, round {done.round}")
+        done = api.rerun_job(job_id, with_current_config=current_config)
+    print(f"queued; the run is in {done.state}, round {done.round}{_used(done)}")
+
+
+def _used(done: "OrderView") -> str:
+    """Name the config that a rerun uses; an older server does not."""
+    if done.is_config_current is None:
+        return ""
+    if done.is_config_current:
+        return "; with the assignment's current config"
+    return "; with the config that the run has kept: the assignment has another one now, which --current-config uses"
 
 
 @jobs.command("log")

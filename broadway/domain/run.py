@@ -91,8 +91,10 @@ class Run:
     """One stored grading run, with the assignment config of the time of its submission.
 
     ``publish_at`` is set while jobs of its phase may be unpublished: the outbox. Each order raises ``round``, so that
-    no outdated step is taken after an order. ``request_digest`` distinguishes a repeated submission from a different
-    one with the same idempotency key. ``trigger`` describes the webhook delivery that started the run, if any.
+    no outdated step is taken after an order. ``config_round`` is the round for which the config was stored: that of
+    the submission, or of a rerun with a later config. ``request_digest`` distinguishes a repeated submission from a
+    different one with the same idempotency key. ``trigger`` describes the webhook delivery that started the run, if
+    any.
     """
 
     id: str
@@ -109,6 +111,7 @@ class Run:
     success: bool | None = None
     publish_at: datetime | None = None
     round: int = 1
+    config_round: int = 1
     order: Order | None = None
     request_digest: str | None = None
     traceparent: str | None = None

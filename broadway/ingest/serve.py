@@ -19,6 +19,7 @@ from broadway.ingest.commands.later import BackgroundTasks
 from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.receive import ANSWER_WITHIN, Receiver
 from broadway.ingest.commands.register import Registration
+from broadway.ingest.commands.rerun import Reruns
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.submit import Submissions
 from broadway.ingest.gateway.broker_accounts import BrokerAccounts
@@ -138,6 +139,7 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
         hook_settings=HookSettings(store.hooks, store.rosters),
         starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements),
         orders=orders,
+        reruns=Reruns(orders, store.assignments, limits),
         receiver=_receiver(opened, submissions, orders, announcements, answer_within=answer_within),
         joins=GraderJoins(store.graders, rabbit, opened.accounts, settings),
         grader_orders=GraderOrders(store.graders, announcements, opened.accounts, gateway.sessions),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from broadway.domain.job import Job, JobState, Move, Outcome, Phase
-from broadway.domain.run import JobOutline, Order, OrderKind, Run, RunState
+from broadway.domain.run import JobOutline, Order, OrderKind, PlannedJob, Run, RunState, plan_jobs
 from broadway.lifecycle.follow_ups import Fact, facts_of
 from broadway.lifecycle.steps import PhaseJobs, RunSteps, Step, complete, publish_at, rerun
 from broadway.runtime.crashpoints import Point, reach
@@ -54,11 +54,14 @@ async def carry_out(
         it was read, or another process has taken the order over.
     """
     moves = await _moves(run, order, runs=runs, jobs=jobs)
+    planned = await _replanned(run, runs=runs)
     hold = _Hold(run, runs, run.publish_at)
     for start in range(0, len(moves), BATCH):
         if start == limit or not await hold.renew():
             return None
-        moved = await jobs.move(dict(moves[start : start + BATCH]))
+        batch = dict(moves[start : start + BATCH])
+        await jobs.restage([plan for plan in planned if plan.job.id in batch])
+        moved = await jobs.move(batch)
         await reach(Point.ORDER_JOBS_MOVED)
         await publish(facts_of(moved))
     queued: Sequence[Job] = ()
@@ -92,6 +95,17 @@ async def _moves(run: Run, order: Order, *, runs: RunSteps, jobs: PhaseJobs) -> 
             if restarted.get(job.id) == job.generation and job not in later
         ),
     ]
+
+
+async def _replanned(run: Run, *, runs: RunSteps) -> list[PlannedJob]:
+    """Return the jobs of the present phase with the stages of the run's config, if that is not the original one.
+
+    The jobs of later phases get theirs when the run comes to them.
+    """
+    if not run.phase or run.config_round == 1:
+        return []
+    full = await runs.get(run.id)
+    return plan_jobs(full, run.phase, full.started_at) if full else []
 
 
 def _waits(job: JobOutline) -> bool:

@@ -6,9 +6,10 @@ for many jobs after it.
 """
 
 import contextlib
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 
@@ -67,6 +68,7 @@ class _Plan:
     order: Order
     state: RunState
     jobs: Sequence[str]
+    config: Mapping[str, Any] | None = None
 
     @property
     def repeats(self) -> bool:
@@ -140,7 +142,13 @@ class Orders:
             await self._give(plan)
 
     async def run_again(
-        self, run_id: str, *, only: Collection[str] | None, failed: bool, check: Callable[[Run], None]
+        self,
+        run_id: str,
+        *,
+        only: Collection[str] | None,
+        failed: bool,
+        check: Callable[[Run], None],
+        config: Mapping[str, Any] | None = None,
     ) -> Ordered:
         """Run jobs of a run again, then the later phases.
 
@@ -149,8 +157,10 @@ class Orders:
             only: Ids of jobs; all jobs if None.
             failed: Select only jobs that ended without success.
             check: Called with the run and its config; raises if the run may not start now.
+            config: The config to use from now on; the run's own if None.
 
         Raises:
+            UnstorableError: The config is too large for the store; nothing is stored.
             NoRunError: The run does not exist.
             NothingToDoError: The run has no matching job.
             RunIsBusyError: The run changed at every try, or an earlier order for many jobs is being carried out.
@@ -160,9 +170,9 @@ class Orders:
             run = await self.runs.get(run_id)
             if run is None:
                 raise NoRunError(RUN_NOT_FOUND)
-            check(run)
+            check(run if config is None else replace(run, config=config))
             state, order = rerun_order(await self.jobs.outlines_of_run(run_id), only=only, failed=failed)
-            return _Plan(run, order, state, [job_id for job_id, _ in order.jobs])
+            return _Plan(run, order, state, [job_id for job_id, _ in order.jobs], config)
 
         return await self._give(plan)
 
@@ -196,10 +206,12 @@ class Orders:
     async def _store(self, planned: _Plan) -> Ordered | None:
         """Store an order, and carry it out; return None if the run has changed since it was read."""
         run, order, due = planned.run, planned.order, datetime.now(UTC) + GRACE
-        if not await self.runs.give_order(run, order, planned.state, publish_at=due):
+        if not await self.runs.give_order(run, order, planned.state, publish_at=due, config=planned.config):
             return None
         await reach(Point.ORDER_STORED)
         ordered = replace(run, order=order, state=planned.state, round=run.round + 1, publish_at=due)
+        if planned.config is not None:
+            ordered = replace(ordered, config=planned.config, config_round=ordered.round)
         fault_history.note("order", run=run.id, kind=order.kind.value, round=ordered.round)
         log.info("order given", order=order.kind.value, jobs=len(planned.jobs), **run.context)
         if len(planned.jobs) > BATCH:

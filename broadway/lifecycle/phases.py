@@ -85,6 +85,8 @@ async def _step(run: Run, target: RunState, *, runs: RunSteps, jobs: PhaseJobs) 
     queued: tuple[Job, ...] = tuple(plan.job for plan in planned)
     facts: tuple[Fact, ...] = ()
     if phase and run.round > 1:
+        if run.config_round > 1:
+            await jobs.restage(planned)  # jobs of earlier rounds have the stages of an earlier config
         queued, facts = await _renew(run, phase, now, jobs=jobs)
     due = publish_at(now, queued)
     if not await runs.advance(run, target, now=now, publish_at=due):

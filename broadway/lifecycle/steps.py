@@ -1,9 +1,9 @@
 """Steps of a run: the jobs and facts that a step publishes, and the stores that steps read and write."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from broadway.domain.job import Job, Move, Phase
 from broadway.domain.run import JobOutline, Order, PlannedJob, Run, RunState, plan_jobs
@@ -26,8 +26,22 @@ class RunSteps(RunSummaries, Protocol):
     async def advance(self, run: Run, target: RunState, *, now: datetime, publish_at: datetime | None) -> bool:
         """Move a run to another state and clear its order; return False if it has changed since it was read."""
 
-    async def give_order(self, run: Run, order: Order, state: RunState, *, publish_at: datetime) -> bool:
-        """Store an order, which starts a new round; return False if the run has changed since it was read."""
+    async def give_order(
+        self,
+        run: Run,
+        order: Order,
+        state: RunState,
+        *,
+        publish_at: datetime,
+        config: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Store an order, which starts a new round; return False if the run has changed since it was read.
+
+        With ``config`` the run has that config from now on.
+
+        Raises:
+            UnstorableError: The config is too large for the store; nothing is stored.
+        """
 
     async def hold(self, run: Run, state: RunState, since: datetime, until: datetime) -> bool:
         """Postpone from ``since`` to ``until`` the time when other processes publish a run's jobs.
@@ -56,6 +70,9 @@ class PhaseJobs(JobsOfRuns, JobMoves, Protocol):
 
     async def queued_of_run(self, run_id: str, phase: Phase) -> list[Job]:
         """Return the queued jobs of a phase, in the roster's order."""
+
+    async def restage(self, planned: Sequence[PlannedJob]) -> None:
+        """Replace the stages of stored jobs."""
 
     async def count(self, run_id: str, phase: Phase) -> int:
         """Return how many jobs of a phase are stored."""

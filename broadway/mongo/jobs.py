@@ -6,6 +6,8 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
+from pymongo import UpdateOne
+
 from broadway.domain.job import Attempt, FaultPhase, Job, JobClass, JobState, Move, Moved, Outcome, Phase
 from broadway.domain.run import JobOutline, PlannedJob
 from broadway.domain.waiting import WaitingKey, waiting_key
@@ -89,6 +91,13 @@ class Jobs:
         """Return the stages of jobs, with their merged environments, by id; unknown ids are left out."""
         found = await self._jobs.find({"_id": {"$in": object_ids(job_ids)}}, {"stages": 1})
         return {str(document["_id"]): document.get("stages") or [] for document in found}
+
+    async def restage(self, planned: Sequence[PlannedJob]) -> None:
+        """Replace the stages of stored jobs."""
+        for start in range(0, len(planned), _UPDATES):
+            some = planned[start : start + _UPDATES]
+            writes = [UpdateOne({"_id": object_id(plan.job.id)}, {"$set": {"stages": plan.stages}}) for plan in some]
+            await self._jobs.bulk_write(writes, ordered=False)
 
     async def of_run(self, run_id: str) -> list[Job]:
         """Return a run's jobs in the order of phases and of the roster, without stages and results."""
