@@ -366,7 +366,7 @@ def _state(document: Document) -> JobState:
 def _outcome(document: Document) -> Outcome | None:
     if document.get("outcome"):
         return Outcome(document["outcome"])
-    if document.get("finished_at"):
+    if _state(document) is JobState.FINISHED:
         return Outcome.SUCCEEDED if document.get("success") else Outcome.FAILED
     return None
 
