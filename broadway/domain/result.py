@@ -96,7 +96,7 @@ class StageResult:
     ``state`` is the container engine's own report (State of docker inspect); None for a stage that never ran.
     ``killed_for`` is the limit that the stage exceeded, ``signal`` the number of the signal that ended it. ``streams``
     gives the source of each line of its output, as pairs of 1 (stdout), 2 (stderr) or 0 (the grader itself) and the
-    number of consecutive lines.
+    number of consecutive lines. ``refused_results`` is the beginning of a results file that is not valid.
     """
 
     success: bool | None = None
@@ -107,6 +107,7 @@ class StageResult:
     usage: Usage | None = None
     streams: Streams = ()
     scores: Scores | None = None
+    refused_results: str | None = None
 
     @classmethod
     def read(cls, entry: object) -> Self:
@@ -122,6 +123,7 @@ class StageResult:
             usage=Usage.read(entry.get("usage")),
             streams=read_streams(entry.get("streams")),
             scores=Scores.read(entry.get("scores")),
+            refused_results=_of(str, entry.get("refused_results")),
         )
 
     def entry(self) -> dict[str, Any]:
@@ -141,6 +143,8 @@ class StageResult:
             entry["streams"] = [list(pair) for pair in self.streams]
         if self.scores:
             entry["scores"] = asdict(self.scores)
+        if self.refused_results is not None:
+            entry["refused_results"] = self.refused_results
         return entry
 
     @property
