@@ -232,8 +232,15 @@ def _refusal(event: JobFinished, moved: Moved | None) -> metrics.Refusal | None:
 
 def _log(event: JobFinished) -> JobLog:
     streams = [StageResult.read(entry).streams for entry in event.results]
-    text, errors = event.stdout[:MAX_LOG], event.stderr[:MAX_LOG]
+    text, errors = _cut(event.stdout), _cut(event.stderr)
     return JobLog(event.job_id, event.execution_id, text, errors, streams if any(streams) else ())
+
+
+def _cut(text: str) -> str:
+    """Return the beginning of a text that is too long for the store, with a last line that says so."""
+    if len(text) <= MAX_LOG:
+        return text
+    return f"{text[:MAX_LOG]}\n[broadway] cut here: {len(text) - MAX_LOG} more characters were not kept\n"
 
 
 def _is_new(event: JobStarted, moved: dict[str, Moved]) -> bool:
