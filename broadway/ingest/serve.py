@@ -48,7 +48,7 @@ from broadway.mongo.store import Store
 from broadway.ports import PublishError, StoreError
 from broadway.rabbit.client import Rabbit
 from broadway.runtime.health import Health
-from broadway.service import StartError, background, instance, join
+from broadway.service import StartError, Stop, background, instance, join
 from broadway.settings.programs import IngestSettings
 
 log = structlog.get_logger(__name__)
@@ -68,7 +68,7 @@ async def serve(
     *,
     store: Store,
     rabbit: Rabbit,
-    stop: asyncio.Event,
+    stop: Stop,
     answer_within: float = ANSWER_WITHIN,
 ) -> None:
     """Serve HTTP until ``stop`` is set. While the broker is unavailable, messages wait in the store.
@@ -100,6 +100,7 @@ async def serve(
             _listening(deps.feed, name, store=store, rabbit=rabbit),
             _http(settings, deps),
         ):
+            stop.heed()
             await stop.wait()
             deps.is_stopping = True
             deps.feed.close()
