@@ -30,6 +30,7 @@ class Limits:
     """
 
     pids: int = 256
+    open_files: int = 1024
     output: int = 8 * 1024 * 1024
     kept_head: int = 64 * 1024
     kept_tail: int = 192 * 1024

@@ -34,6 +34,7 @@ _WHY = {
     "is a directory": "it is not an executable file",
     "permission denied": "it is not an executable file",
     "operation not permitted": "it is not an executable file",
+    "no such device or address": "it is not an executable file",
     "too many levels of symbolic links": "its links lead in a circle",
     "too many symbolic links": "its links lead in a circle",
     "file name too long": "its path is too long",
