@@ -28,6 +28,10 @@ class FakeContainers:
         if self.is_away:
             raise ContainerError("no engine answers", phase=FaultPhase.CREATE, retryable=True)
 
+    async def try_out(self, labels: Labels) -> None:  # noqa: ARG002 - nothing is labelled
+        if self.is_away or self.is_broken:
+            raise ContainerError("the engine broke", phase=FaultPhase.START, retryable=True)
+
     async def ensure_images(self, images: Sequence[str]) -> Mapping[str, float]:
         for image in images:
             if image.startswith("missing"):
@@ -92,7 +96,7 @@ class Ending:
 def _ending(verb: str, arguments: Sequence[str], stage: Stage, directory: Path) -> Ending:  # noqa: C901, PLR0911 - a table
     match verb:
         case "exit":
-            return Ending(int(arguments[0]))
+            return Ending(int(arguments[0]) if arguments else 0)
         case "print":
             return Ending(output=" ".join(arguments))
         case "env":

@@ -13,6 +13,7 @@ ENGINE = (
     "tests/faults/test_real_containers.py",
     "tests/grader/test_cgroups.py",
     "tests/grader/test_containers_contract.py",
+    "tests/grader/test_not_started.py",
     "tests/grader/test_oci.py",
     "tests/grader/test_start.py",
     "tests/hostile/",

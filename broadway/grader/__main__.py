@@ -18,6 +18,7 @@ SECONDS_OF_A_DAY = 24 * 3600
 async def _main(settings: GraderSettings, stop: service.Stop) -> None:
     limits = Limits(
         pids=settings.pids_limit,
+        open_files=settings.open_files,
         output=settings.output_limit,
         file_size=int(memory_bytes(settings.file_size)),
         disk=int(memory_bytes(settings.disk_limit)),

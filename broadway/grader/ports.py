@@ -30,6 +30,7 @@ class Limits:
     """
 
     pids: int = 256
+    open_files: int = 1024
     output: int = 8 * 1024 * 1024
     kept_head: int = 64 * 1024
     kept_tail: int = 192 * 1024
@@ -78,6 +79,8 @@ class StageRun:
     arrival, each line with the engine's kind of timestamp, bounded to its head and tail; ``output_bytes`` counts all.
     ``streams`` gives the origin of its lines: pairs of 1 (stdout), 2 (stderr) or 0 (the line that reports dropped
     bytes) and a number of consecutive lines. ``usage`` holds the figures that the container engine knows.
+    ``not_started`` is the reason for which the program was not executed, if that is the student's failure.
+    ``suspicion`` is the error of a container whose output says that it could not execute its image's program.
     """
 
     exit_code: int
@@ -90,6 +93,8 @@ class StageRun:
     state: Mapping[str, Any] = field(default_factory=dict)
     usage: Usage | None = None
     streams: Sequence[tuple[int, int]] = ()
+    not_started: str = ""
+    suspicion: str = ""
 
 
 class ContainerError(Exception):
@@ -118,6 +123,13 @@ class Containers(Protocol):
 
         Raises:
             ContainerError: The engine does not answer.
+        """
+
+    async def try_out(self, labels: Labels) -> None:
+        """Return once a container of an image of the grader's own, which needs no registry, has run well.
+
+        Raises:
+            ContainerError: It could not be run; the cause is this grader's host.
         """
 
     async def ensure_images(self, images: Sequence[str]) -> Mapping[str, float]:

@@ -66,7 +66,7 @@ async def serve(settings: GraderSettings, membership: Membership, *, containers:
         _clean_runner(settings, containers) as runner,
     ):
         health = _health(settings, containers, broker=rabbit.ping)
-        self_check = SelfCheck(health, limit=settings.pause_after, pause=settings.pause)
+        self_check = SelfCheck(health, runner.try_out, limit=settings.pause_after, pause=settings.pause)
         order = membership.order or GraderOrder(grader_id=name, revision=0)
         availability = Availability(self_check, settings.slots, order)
         spool = Spool(_spool_directory(settings, name), JobFinished)
@@ -95,8 +95,8 @@ async def _clean_runner(settings: GraderSettings, containers: Containers) -> Asy
 async def _checked_runner(settings: GraderSettings, containers: Containers) -> AsyncIterator[tuple[Runner, SelfCheck]]:
     """Make a runner for HTTP or a WebSocket, with the self-check that decides whether it may take jobs."""
     health = _health(settings, containers)
-    self_check = SelfCheck(health, limit=settings.pause_after, pause=settings.pause)
     async with _clean_runner(settings, containers) as runner:
+        self_check = SelfCheck(health, runner.try_out, limit=settings.pause_after, pause=settings.pause)
         await health.check()
         async with background(health.run()):
             yield runner, self_check

@@ -27,12 +27,13 @@ _GRADERS_OUTCOMES = (
 
 
 class JobMessage(BaseModel):
-    """A job in the form of both protocols. Unknown keys are ignored."""
+    """A job in the form of both protocols. Unknown keys are ignored. ``course``, our addition, may be absent."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     grading_job_id: str
     stages: list[dict[str, Any]]
+    course: str = ""
 
 
 class _Message(BaseModel):

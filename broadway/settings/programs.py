@@ -261,6 +261,12 @@ class GraderSettings(_Settings):
         default=10, ge=1, description="seconds between two heartbeats; the API's value takes precedence"
     )
     pids_limit: int = Field(default=256, ge=16, description="limit on the processes in a container")
+    open_files: int = Field(
+        default=1024,
+        ge=64,
+        le=1_048_576,
+        description="files that a process in a container may have open; at most 1024 for untrusted stages",
+    )
     output_limit: int = Field(default=8 * 1024 * 1024, ge=1024, description="limit on the output of a stage, in bytes")
     file_size: Memory = Field(default="1g", description="limit on the size of a file that a stage writes")
     disk_limit: Memory = Field(

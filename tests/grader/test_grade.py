@@ -7,7 +7,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -379,3 +379,65 @@ async def test_a_workspace_cannot_be_listed_by_other_users(tmp_path: Path) -> No
         assert stat.S_IMODE(space.root.stat().st_mode) == 0o711
         assert sorted(space.written) == ["a", "b/c"]
         assert all((space.job / path).is_dir() for path in space.written)
+
+
+@dataclass
+class Denying(FakeContainers):
+    """Stages whose output says that the image has no program; ``truth`` is what the container says without a job."""
+
+    truth: str = ""
+    started: list[Labels] = field(default_factory=list)
+    trials: list[Stage] = field(default_factory=list)
+
+    async def run(
+        self, stage: Stage, *, mounts: Sequence[Mount], labels: Labels, upcoming: Upcoming | None = None
+    ) -> StageRun:
+        ran = await super().run(stage, mounts=mounts, labels=labels, upcoming=upcoming)
+        if mounts:
+            return replace(ran, exit_code=1, suspicion=DENIAL)
+        self.trials.append(stage)
+        return replace(ran, suspicion=self.truth)
+
+
+DENIAL = "exit cannot be started: it does not exist"
+
+
+async def test_a_program_that_the_image_does_not_have_is_an_infrastructure_error(run: Run) -> None:
+    graded = await run(Denying(truth=DENIAL), trusted(env={"TOKEN": "secret", "PATH": "/bin"}))
+
+    assert (graded.outcome, graded.fault_phase) == (Outcome.INFRASTRUCTURE_ERROR, FaultPhase.START)
+    assert graded.reason == "start: image x, entrypoint ['exit', '0']: exit cannot be started: it does not exist"
+    assert (graded.retryable, graded.image) == (False, "x")
+
+
+@pytest.mark.parametrize("make", [trusted, untrusted])
+async def test_a_student_who_only_says_so_has_failed(run: Run, make: Callable[..., dict[str, Any]]) -> None:
+    denying = Denying()
+    graded = await run(denying, trusted(), make(env={"TOKEN": "secret", "PATH": "/bin"}, entrypoint=["exit", "0", "x"]))
+
+    assert (graded.outcome, graded.reason) == (Outcome.FAILED, "stage 1 of 2: exit code 1")
+    (trial,) = denying.trials
+    assert (trial.entrypoint, trial.env, trial.has_network) == (["exit"], {}, False)
+    assert trial.privileged is False
+
+
+@pytest.mark.parametrize(
+    ("leave", "problem"),
+    [
+        (lambda job: (job / "a").rename(job / "b") and (job / "a").symlink_to("/etc"), "a part of the path is a link"),
+        (lambda job: (job / "a").rename(job / "b") and (job / "a").touch(), "not a directory"),
+    ],
+)
+async def test_a_stage_that_replaces_the_place_of_a_written_path_fails_its_job(
+    run: Run, leave: Callable[[Path], Any], problem: str
+) -> None:
+    acting = Acting(acts=[lambda seen: leave(seen["/job"])])
+    graded = await run(acting, trusted(), trusted(), untrusted(write=["a/out"]))
+
+    assert (graded.outcome, graded.reason) == (Outcome.FAILED, f"stage 2 of 3: write: a/out: {problem}")
+    assert len(acting.seen) == 1
+
+
+async def test_a_stage_that_removes_the_place_of_a_written_path_goes_on(run: Run) -> None:
+    acting = Acting(acts=[lambda seen: (seen["/job"] / "a").rename(seen["/job"] / "b")])
+    assert (await run(acting, trusted(), trusted(), untrusted(write=["a/out"]))).outcome is Outcome.SUCCEEDED

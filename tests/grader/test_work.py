@@ -45,7 +45,8 @@ def worker(
     containers: FakeContainers, directory: Path, spool: Spool[JobFinished], publisher: RecordingBroker
 ) -> Worker:
     runner = Runner("g1", "life", containers, directory / "jobs")
-    availability = Availability(SelfCheck(Health({}), limit=5, pause=60), 1, GraderOrder(grader_id="g1", revision=0))
+    self_check = SelfCheck(Health({}), runner.try_out, limit=5, pause=60)
+    availability = Availability(self_check, 1, GraderOrder(grader_id="g1", revision=0))
     return Worker(runner, availability, publisher, spool)
 
 

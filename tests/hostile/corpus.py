@@ -4,9 +4,10 @@
 ``outcome_runsc`` adds others; ``outcome_busy`` adds those of a busy machine), ``reason`` and ``log`` are texts that
 these must contain, and ``score`` is the expected score. ``pipeline`` is *stage* (the submission in an untrusted stage,
 the default), *judged* (and a trusted stage after it), *class* (and one before it, as in the docs), *copied* (and a
-judge that copies a results file from it), *quoted* (and a judge that copies a comment from it, between quotes) or
-*planted* (a stage of the standard profile that plants a results file). ``$CANARY`` is the path of a file of the host. A
-script exits with 66 if its attack succeeds.
+judge that copies a results file from it), *quoted* (and a judge that copies a comment from it, between quotes),
+*planted* (a stage of the standard profile that plants a results file) or *executed* (a stage of the standard profile
+that makes ``/job/a.out``, and one that executes it). ``$CANARY`` is the path of a file of the host. A script exits with
+66 if its attack succeeds.
 """
 
 import tomllib
@@ -63,7 +64,7 @@ class Case(BaseModel):
     log: str = ""
     score: float | None = None
     runsc: bool = False
-    pipeline: Literal["stage", "judged", "class", "copied", "quoted", "planted"] = "stage"
+    pipeline: Literal["stage", "judged", "class", "copied", "quoted", "planted", "executed"] = "stage"
     results: str = "results.json"
     timeout: float = 10
     memory: str = "64m"
@@ -90,6 +91,8 @@ class Case(BaseModel):
             case "planted":
                 nothing = {**trusted, "entrypoint": ["true"], "results": self.results}
                 return [{**submission, "networking": False}, nothing]
+            case "executed":
+                return [{**submission, "networking": False}, {**trusted, "entrypoint": ["/job/a.out"]}]
             case "judged" | "copied" | "quoted":
                 return [untrusted, judge]
             case "class":

@@ -21,6 +21,7 @@ from broadway.grader.docker.engine import Client
 from broadway.grader.sandbox.cgroups import Meter
 from broadway.grader.sandbox.output import OutputLog
 
+SIGNAL_WITHIN = 1.0  # seconds after a container's end within which the engine has recorded the signal that ended it
 WAIT_SLICE = 10  # seconds of one wait; between two waits, a thread checks whether it has been abandoned
 
 
@@ -77,10 +78,12 @@ class Container:
     attachment: Attachment | None = None
     name_is_taken: bool = False
     killed: bool = False
+    began_at: float = 0.0  # on the monotonic clock; before the engine recorded the container's creation
     abandoned: threading.Event = field(default_factory=threading.Event)
 
     def create(self) -> None:
         host_config = self.client.create_host_config(**self.options["host_config"])
+        self.began_at = time.monotonic()
         try:
             self.client.create_container(**{**self.options, "name": self.name, "host_config": host_config})
         except APIError as error:
@@ -130,7 +133,7 @@ class Container:
         """
         details: dict[str, Any] = self.client.inspect_container(self.name)
         state = details["State"]
-        if state["ExitCode"] and not self.killed and self._was_signalled(state["StartedAt"]):
+        if state["ExitCode"] and not self.killed and self._was_signalled(details):
             raise InterruptedError
         return details
 
@@ -163,12 +166,12 @@ class Container:
         every = self.client.df()["Volumes"] or []
         return sum(max(0, each["UsageData"]["Size"]) for each in every if each["Name"] in volumes)
 
-    def _was_signalled(self, since: str) -> bool:
+    def _was_signalled(self, details: Mapping[str, Any]) -> bool:
         """Return True if the engine has sent it a signal; signals of its own processes are not seen by the engine."""
-        times = {"since": f"{datetime.fromisoformat(since).timestamp():f}", "until": f"{time.time():f}"}
+        since, until = period(details, elapsed=time.monotonic() - self.began_at)
         kills = {"container": [self.name], "event": ["kill"]}
         events: Callable[..., Iterator[object]] = self.client.events  # times may be fractions, despite the type hints
-        return any(events(**times, filters=kills, decode=True))
+        return any(events(since=f"{since:f}", until=f"{until:f}", filters=kills, decode=True))
 
     def _wait(self) -> bool:
         try:
@@ -183,3 +186,18 @@ class Container:
 def remove(client: Client, container: str) -> None:
     with contextlib.suppress(NotFound):
         client.remove_container(container, v=True, force=True)
+
+
+def period(details: Mapping[str, Any], *, elapsed: float) -> tuple[float, float]:
+    """Return the times between which an ended container may have been signalled, as Unix times of the engine's clock.
+
+    An engine waits until the end of the period if that is in its future. The grader's clock may differ from the
+    engine's, so the end follows from the engine's own times alone: the container's creation, after which ``elapsed``
+    seconds have passed, and the container's end.
+    """
+    state = details["State"]
+    created, started, finished = (
+        datetime.fromisoformat(text).timestamp()
+        for text in (details["Created"], state["StartedAt"], state["FinishedAt"])
+    )
+    return started, max(started, min(created + elapsed, finished + SIGNAL_WITHIN))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import structlog
 from docker.errors import ImageNotFound
@@ -21,16 +21,25 @@ from docker.errors import ImageNotFound
 from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase
 from broadway.domain.result import Usage
+from broadway.grader.docker import trial
 from broadway.grader.docker.container import Container, remove
-from broadway.grader.docker.engine import ENGINE_ERRORS, Client, Engine, connect, in_own_thread, new_client
+from broadway.grader.docker.engine import ENGINE_ERRORS, Engine, connect, in_own_thread, new_client, read_features
 from broadway.grader.docker.faults import fault
 from broadway.grader.docker.images import PULLS, Images
 from broadway.grader.ports import ContainerError, KilledFor, Labels, Limits, Mount, StageRun, Upcoming
 from broadway.grader.sandbox.cgroups import Meter, remove_abandoned
-from broadway.grader.sandbox.disk_watch import DiskWatch
+from broadway.grader.sandbox.disk_watch import DiskWatch, wait_until_due
 from broadway.grader.sandbox.engine_features import EngineFeatures
 from broadway.grader.sandbox.output import OutputLog
 from broadway.grader.sandbox.profile import LABEL, container_options, disk_quota, hosts_file, without_volumes
+from broadway.grader.sandbox.programs import (
+    LATE_CODES,
+    Program,
+    check_trial,
+    never_started,
+    students_fault,
+    with_late_fault,
+)
 from broadway.grader.sandbox.start_gate import StartGate
 from broadway.runtime.cancellation import end, finish
 
@@ -99,9 +108,9 @@ class DockerContainers:
             )
             stack.callback(puller.close)
             engine = Engine(client, threads)
-            images = Images(engine, puller, refresh_interval=refresh_interval, pull_timeout=pull_timeout)
+            features = await engine.call(read_features, client, limits.runtime)
+            images = Images(engine, puller, features, refresh_interval=refresh_interval, pull_timeout=pull_timeout)
             hosts = hosts_file(work_dir) if work_dir else None
-            features = await engine.call(_read_features, client, limits.runtime)
             containers = cls(engine, images, slots=slots, limits=limits, hosts=hosts, features=features)
             try:
                 yield containers
@@ -125,6 +134,11 @@ class DockerContainers:
             raise ContainerError(
                 f"the engine does not answer: {error}"[:400], phase=FaultPhase.CREATE, retryable=True
             ) from error
+
+    async def try_out(self, labels: Labels) -> None:
+        """See ``Containers``."""
+        await self._step(partial(trial.make_image, self._engine.client), FaultPhase.CREATE, f"image {trial.IMAGE}")
+        check_trial(await self.run(trial.STAGE, mounts=[], labels=labels))
 
     async def ensure_images(self, images: Sequence[str]) -> Mapping[str, float]:
         """See ``Containers``. Jobs do not wait for the registry of an image that is on this host."""
@@ -250,8 +264,13 @@ class DockerContainers:
         disk = DiskWatch(container.disk_limit, self._features.data, partial(self._written, container))
         disk.begin()
         made = time.monotonic()
-        async with self._start_gate.take():
-            await self._step(container.start, FaultPhase.START, f"{subject}, entrypoint {stage.entrypoint}"[:400])
+        try:
+            async with self._start_gate.take():
+                await self._step(container.start, FaultPhase.START, f"{subject}, entrypoint {stage.entrypoint}"[:400])
+        except ContainerError as error:
+            if reason := await self._students_fault(container, stage, error):
+                return never_started(stage, reason)
+            raise
         running = time.monotonic()
         if upcoming and self._allows(upcoming.stage):
             self._prepared[_name(upcoming.labels)] = self._prepare(
@@ -260,18 +279,18 @@ class DockerContainers:
         killed_for = await self._watch(container, disk, stage.timeout, subject)
         details = await self._step(container.inspect, FaultPhase.COLLECT, subject)
         state, meter = details["State"], container.meter
-        text, streams = container.output.kept() if stage.logs else ("", [])
+        text, streams = container.output.kept()
         started, finished = (datetime.fromisoformat(state[key]) for key in ("StartedAt", "FinishedAt"))
         finished = max(started, finished)  # an engine may record the start of a very short stage after its end
         self._start_gate.note((finished - started).total_seconds())
-        return StageRun(
+        run = StageRun(
             exit_code=state["ExitCode"],
             killed_for=killed_for,
             oom_killed=state["OOMKilled"],
             started_at=started,
             finished_at=finished,
-            output=text,
-            streams=streams,
+            output=text if stage.logs else "",
+            streams=streams if stage.logs else [],
             output_bytes=container.output.total,
             state=state,
             usage=Usage(
@@ -282,6 +301,20 @@ class DockerContainers:
                 peak_memory=meter.peak_memory() if meter else None,
             ),
         )
+        return with_late_fault(run, text, await self._program(container, stage)) if run.exit_code in LATE_CODES else run
+
+    async def _students_fault(self, container: Container, stage: Stage, error: ContainerError) -> str | None:
+        """Return the reason for which a container was not started if it is the student's, else None."""
+        text = str(getattr(error.__cause__, "explanation", "") or "")
+        mounts = container.options["host_config"]["mounts"]
+        return students_fault(text, await self._program(container, stage), mounts) if text else None
+
+    async def _program(self, container: Container, stage: Stage) -> Program:
+        try:
+            config = (await self._images.find(stage.image, FaultPhase.COLLECT)).config
+        except ContainerError:  # the image was removed meanwhile
+            config = {}
+        return Program.of(container.options, config)
 
     async def _step(self, step: Callable[[], T], phase: FaultPhase, subject: str) -> T:
         try:
@@ -306,7 +339,7 @@ class DockerContainers:
         """Wait for a container's end, kill it at a limit, and return the limit that it exceeded."""
         follower = self._engine.begin(container.follow)
         follower.add_done_callback(lambda future: future.cancelled() or future.exception())  # marks an error as seen
-        reason = await _wait_until_due(follower, disk, timeout)
+        reason = await wait_until_due(follower, disk, timeout)
         killed = reason is not None and await self._step(container.kill, FaultPhase.WAIT, subject)
         await asyncio.wait({follower}, timeout=KILL_GRACE)
         if not follower.done():
@@ -355,36 +388,6 @@ class _Prepared:
     creation: asyncio.Task[float]
 
 
-async def _wait_until_due(
-    follower: asyncio.Future[bool],
-    disk: DiskWatch,
-    timeout: float,  # noqa: ASYNC109
-) -> KilledFor | None:
-    """Wait until a container has ended, ``timeout`` seconds have passed, or it has written too much to its disk.
-
-    Returns:
-        The reason to kill it; None if it has ended.
-    """
-    exceeded = asyncio.create_task(disk.exceeded())
-    either: set[asyncio.Future[Any]] = {follower, exceeded}
-    try:
-        await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        if follower.done():
-            return None
-        return KilledFor.DISK if exceeded.done() else KilledFor.TIME
-    finally:
-        await end(exceeded)
-
-
 def _name(labels: Labels) -> str:
     """Return the name of a stage's container."""
     return f"{_NAME}{re.sub(r'[^A-Za-z0-9_.-]', '-', labels.execution_id)}-{labels.stage}"
-
-
-def _read_features(client: Client, runtime: str | None) -> EngineFeatures:
-    """Return the engine's features, or the minimum if it does not answer."""
-    is_local = client.base_url.startswith("http+docker:")
-    try:
-        return EngineFeatures.of(client.info(), runtime=runtime, is_local=is_local)
-    except ENGINE_ERRORS:
-        return EngineFeatures()

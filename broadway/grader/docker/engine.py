@@ -16,6 +16,7 @@ from urllib3.exceptions import HTTPError
 
 from broadway.domain.job import FaultPhase
 from broadway.grader.ports import ContainerError
+from broadway.grader.sandbox.engine_features import EngineFeatures
 from broadway.runtime.cancellation import finish
 
 CALL_TIMEOUT = 60  # seconds that the engine may take for one call
@@ -73,6 +74,15 @@ def new_client(docker_host: str | None, *, version: str, timeout: int, pool: int
         client.trust_env = False  # no proxies: their lookup takes a third of every call
         client.mount(client.base_url, _Socket(adapter.socket_path, timeout, pool_connections=1, max_pool_size=pool))
     return client
+
+
+def read_features(client: Client, runtime: str | None) -> EngineFeatures:
+    """Return the engine's features, or the minimum if it does not answer."""
+    is_local = client.base_url.startswith("http+docker:")
+    try:
+        return EngineFeatures.of(client.info(), runtime=runtime, is_local=is_local)
+    except ENGINE_ERRORS:
+        return EngineFeatures()
 
 
 def in_own_thread(call: Callable[[], T]) -> asyncio.Future[T]:

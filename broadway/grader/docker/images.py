@@ -2,9 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
+from weakref import WeakValueDictionary
 
 import structlog
 from docker.errors import DockerException, NotFound
@@ -12,28 +14,39 @@ from docker.errors import DockerException, NotFound
 from broadway.domain.assignment import is_image_name
 from broadway.domain.job import FaultPhase
 from broadway.grader.docker.engine import ENGINE_ERRORS, Client, Engine, in_own_thread
+from broadway.grader.docker.failures import Failures
 from broadway.grader.docker.faults import fault
 from broadway.grader.ports import ContainerError
+from broadway.grader.sandbox.architectures import mismatch
+from broadway.grader.sandbox.engine_features import EngineFeatures
 
 log = structlog.get_logger(__name__)
 
 SEEN_FOR = 30.0  # seconds for which an image that was found here is assumed to be here still
-PULLS = 3  # missing images that are pulled at a time
+PULLS = 3  # missing images of one registry that are pulled at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image on this host: its id, a digest, and the paths at which its containers get volumes."""
+    """An image on this host: its id, a digest, and its config in the engine's form."""
 
     id: str
-    volumes: Sequence[str]
+    config: Mapping[str, Any]
+
+    @property
+    def volumes(self) -> Sequence[str]:
+        """The paths at which its containers get volumes."""
+        return tuple(self.config.get("Volumes") or ())
 
 
 class Images:
     """The images on this host. An image that is here is used as it is, and refreshed in the background."""
 
-    def __init__(self, engine: Engine, puller: Client, *, refresh_interval: float, pull_timeout: float) -> None:
+    def __init__(
+        self, engine: Engine, puller: Client, host: EngineFeatures, *, refresh_interval: float, pull_timeout: float
+    ) -> None:
         self._engine = engine
+        self._host = host
         self._puller = puller
         self._refresh_interval = refresh_interval
         self._pull_timeout = pull_timeout
@@ -41,8 +54,9 @@ class Images:
         self._known: dict[str, Image] = {}
         self._fresh: dict[str, float] = {}
         self._pulls: dict[str, asyncio.Task[None]] = {}
-        self._missing = asyncio.Semaphore(PULLS)
+        self._missing: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()  # by registry
         self._refreshing = asyncio.Semaphore(1)
+        self._failures = Failures()
 
     async def ensure(self, image: str) -> float:
         """Return once an image is here, with the seconds that it took. Callers of the same image share one pull.
@@ -90,26 +104,45 @@ class Images:
 
     async def _find_or_pull(self, image: str) -> None:
         try:
-            await self._inspect(image)
-        except NotFound:
-            await self._obtain(image)
+            try:
+                await self._inspect(image)
+            except NotFound:
+                await self._obtain(image)
+                await self._inspect(image)
         except ENGINE_ERRORS as error:
             raise fault(error, FaultPhase.PULL, f"image {image}") from error
 
     async def _inspect(self, image: str) -> None:
+        """Read an image's description.
+
+        Raises:
+            ContainerError: The image is made for another architecture.
+        """
         details = await self._engine.call(self._engine.client.inspect_image, image)
-        self._known[image] = Image(str(details["Id"]), tuple((details.get("Config") or {}).get("Volumes") or ()))
+        platform = f"{details.get('Os') or ''}/{details.get('Architecture') or ''}"
+        if problem := mismatch(platform, self._host.architecture, emulators=self._host.emulators):
+            raise ContainerError(f"image {image}: {problem}", phase=FaultPhase.PULL, retryable=False)
+        self._known[image] = Image(str(details["Id"]), details.get("Config") or {})
 
     async def _obtain(self, image: str) -> None:
-        pull = self._begin(image, self._missing)
+        """Pull an image that is not here, unless its latest pulls have failed.
+
+        Raises:
+            ContainerError: The image cannot be had; the phase is pull.
+        """
+        self._failures.check(image)
+        pull = self._begin(image, self._missing.setdefault(_registry(image), asyncio.Semaphore(PULLS)))
         try:
             async with asyncio.timeout(self._pull_timeout):
                 await asyncio.shield(pull)
-        except TimeoutError as error:
-            reason = f"image {image}: not pulled within {self._pull_timeout:g} s"
-            raise ContainerError(reason, phase=FaultPhase.PULL, retryable=True) from error
         except ENGINE_ERRORS as error:
-            raise fault(error, FaultPhase.PULL, f"image {image}") from error
+            raise self._fault(image, error) from error
+
+    def _fault(self, image: str, error: Exception) -> ContainerError:
+        if isinstance(error, TimeoutError):
+            reason = f"image {image}: not pulled within {self._pull_timeout:g} s"
+            return ContainerError(reason, phase=FaultPhase.PULL, retryable=True)
+        return fault(error, FaultPhase.PULL, f"image {image}")
 
     def _begin(self, image: str, gate: asyncio.Semaphore) -> asyncio.Task[None]:
         """Return the running pull of an image, or start one."""
@@ -125,9 +158,14 @@ class Images:
 
     def _pulled(self, image: str, pull: asyncio.Task[None]) -> None:
         del self._pulls[image]
-        self._known.pop(image, None)
-        if not pull.cancelled() and (error := pull.exception()):
-            log.debug("image not pulled", image=image, error=str(error))
+        self.forget(image)
+        error = None if pull.cancelled() else pull.exception()
+        if error is None:
+            self._failures.forget(image)
+            return
+        log.debug("image not pulled", image=image, error=str(error))
+        if isinstance(error, DockerException | TimeoutError):  # the registry's answer, or its silence
+            self._failures.note(image, self._fault(image, error))
 
 
 def _pull(client: Client, image: str, limit: float) -> None:
@@ -137,3 +175,9 @@ def _pull(client: Client, image: str, limit: float) -> None:
             raise DockerException(progress["error"])
         if time.monotonic() > deadline:
             raise TimeoutError
+
+
+def _registry(image: str) -> str:
+    """Return the registry in an image's name, or an empty text for the engine's default."""
+    first, slash, _ = image.partition("/")
+    return first if slash and ("." in first or ":" in first or first == "localhost") else ""

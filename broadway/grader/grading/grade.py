@@ -24,12 +24,13 @@ from broadway.runtime.crashpoints import Point, reach
 log = structlog.get_logger(__name__)
 
 CRASHED = "The container crashed"
+TRIAL_SECONDS = 10.0  # for an image's program that seems to be missing
 MAX_DOCUMENTS = 4 * 1024 * 1024  # characters of all results files of a job, as stored
 
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """The outcome of an execution, with the results and the output of its stages."""
+    """The outcome of an execution, with the results and the output of its stages; ``image`` is a failed stage's."""
 
     outcome: Outcome
     reason: str
@@ -38,6 +39,12 @@ class Graded:
     stderr: str = ""
     fault_phase: FaultPhase | None = None
     retryable: bool = False
+    image: str = ""
+
+    @property
+    def may_be_of_grader(self) -> bool:
+        """True for an infrastructure error whose cause may be this grader, and not only a job's image or config."""
+        return self.retryable and self.fault_phase is not FaultPhase.PULL
 
 
 async def grade(
@@ -53,6 +60,7 @@ async def grade(
         size: The capacity of the workspace.
     """
     done: list[_Done] = []
+    validated: list[Stage] = []
     try:
         validated = [_validated(stage) for stage in stages]
         async with workspace(directory, validated, size) as space:
@@ -62,7 +70,7 @@ async def grade(
             await reach(Point.GRADE_IMAGES_READY)
             await _run_all(validated, done, space, containers, labels, pulls)
     except ContainerError as error:
-        return fault(error, done)
+        return replace(fault(error, done), image=validated[len(done)].image if len(done) < len(validated) else "")
     except OSError as error:
         reason = f"the job's directory could not be prepared: {error.strerror}"
         return fault(ContainerError(reason, phase=FaultPhase.CREATE, retryable=True), done)
@@ -124,8 +132,10 @@ async def _run(
     try:
         mounts = space.mounts(stage)
     except UnsafeFileError as error:
-        return _Done(Verdict(Outcome.FAILED, f"read: {error}"), StageResult(success=False))
+        return _Done(Verdict(Outcome.FAILED, str(error)), StageResult(success=False))
     run = await containers.run(stage, mounts=mounts, labels=labels, upcoming=upcoming)
+    if run.suspicion:
+        await _check_image(stage, run.suspicion, containers, labels)
     _record(run)
     verdict, scores, refused_results = judge(run), None, None
     try:
@@ -147,6 +157,24 @@ async def _run(
         raise ContainerError(reason, phase=FaultPhase.COLLECT, retryable=True) from error
     result = replace(stage_result(run, verdict, scores, pull_seconds=pull_seconds), refused_results=refused_results)
     return _Done(verdict, result, run.output if stage.logs else "")
+
+
+async def _check_image(stage: Stage, suspicion: str, containers: Containers, labels: Labels) -> None:
+    """Make sure that a stage's image has its program, which the stage's output denies.
+
+    The output may be a student's, so the program is started once more: alone, without arguments, files and variables.
+
+    Raises:
+        ContainerError: The container cannot execute the program this time either.
+    """
+    env = {name: value for name, value in stage.env.items() if name == "PATH"}
+    alone = {"entrypoint": stage.entrypoint[:1], "env": env, "networking": False, "timeout": TRIAL_SECONDS}
+    trial = stage.model_copy(update={**alone, "logs": False, "read": [], "write": [], "privileged": False})
+    own = replace(labels, execution_id=f"{labels.execution_id}-trial")
+    tried = await containers.run(trial, mounts=[], labels=own)
+    if tried.suspicion == suspicion:
+        reason = f"image {stage.image}, entrypoint {stage.entrypoint}"[:400] + f": {suspicion}"
+        raise ContainerError(reason, phase=FaultPhase.START, retryable=False)
 
 
 def _scores(data: bytes, remaining: int) -> Scores:

@@ -9,6 +9,11 @@ from broadway.grader.ports import KilledFor, StageRun
 
 _SIGNALLED = 128  # shells and engines report signal n, of 1 to 64, as exit code 128 + n
 _LAST_SIGNAL = 64
+MAX_REASONS = 2  # of a success, in the reason of a job
+OUT_OF_MEMORY_INSIDE = (
+    "succeeded, though one of its processes was killed: the stage, with the files that it wrote below /job, used more "
+    "memory than its limit"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +25,11 @@ class Verdict:
 
 
 def judge(run: StageRun) -> Verdict:
-    """Return one stage's verdict. Causes are checked in this order: time, memory, output or disk, signal, exit code.
+    """Return one stage's verdict.
 
-    A stage with exit code 0 has succeeded, even if one of its processes ran out of memory: a harness may survive the
-    student's program and report its result.
+    Causes are checked in this order: time, memory, output or disk, start, signal, exit code. A stage
+    with exit code 0 has succeeded, even if one of its processes ran out of memory: a harness may survive the student's
+    program and report its result. The reason mentions it nevertheless.
     """
     if run.killed_for is KilledFor.TIME:
         return Verdict(Outcome.TIMED_OUT, "ran longer than its time limit")
@@ -31,11 +37,18 @@ def judge(run: StageRun) -> Verdict:
         return Verdict(Outcome.OUT_OF_MEMORY, "used more memory than its limit")
     if run.killed_for in (KilledFor.OUTPUT, KilledFor.DISK):
         return Verdict(Outcome.OUTPUT_LIMIT, _wrote(run))
+    if failure := _failure(run):
+        return Verdict(Outcome.FAILED, failure)
+    return Verdict(Outcome.SUCCEEDED, OUT_OF_MEMORY_INSIDE if run.oom_killed else "")
+
+
+def _failure(run: StageRun) -> str:
+    """Return the reason for which a stage failed within its limits; empty if it succeeded."""
+    if run.not_started:
+        return run.not_started
     if signal := _signal(run):
-        return Verdict(Outcome.FAILED, f"ended by signal {signal}")
-    if run.exit_code != 0:
-        return Verdict(Outcome.FAILED, f"exit code {run.exit_code}")
-    return Verdict(Outcome.SUCCEEDED, "")
+        return f"ended by signal {signal}"
+    return f"exit code {run.exit_code}" if run.exit_code else ""
 
 
 def _signal(run: StageRun) -> int | None:
@@ -50,11 +63,15 @@ def _wrote(run: StageRun) -> str:
 
 
 def judge_all(verdicts: Sequence[Verdict], *, stages: int) -> Verdict:
-    """Return a job's verdict from those of the stages that ran; ``stages`` is the number of all its stages."""
+    """Return a job's verdict from those of the stages that ran; ``stages`` is the number of all its stages.
+
+    The reason names the failed stage; of a success, each stage that has a reason.
+    """
     last = verdicts[-1]
-    if last.outcome is Outcome.SUCCEEDED:
-        return last
-    return Verdict(last.outcome, f"stage {len(verdicts)} of {stages}: {last.reason}")
+    if last.outcome is not Outcome.SUCCEEDED:
+        return Verdict(last.outcome, f"stage {len(verdicts)} of {stages}: {last.reason}")
+    reasons = [f"stage {number} of {stages}: {each.reason}" for number, each in enumerate(verdicts, 1) if each.reason]
+    return Verdict(last.outcome, "; ".join(reasons[:MAX_REASONS]))
 
 
 def stage_result(

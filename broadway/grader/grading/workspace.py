@@ -16,6 +16,7 @@ from broadway.grader.grading import files
 from broadway.grader.ports import Mount, Size
 from broadway.grader.sandbox.mounts import detach, may_mount, mount_memory
 from broadway.grader.sandbox.profile import TARGET, UNTRUSTED
+from broadway.grader.sandbox.programs import obstacle
 
 log = structlog.get_logger(__name__)
 
@@ -35,11 +36,12 @@ class Workspace:
         """Return the mounts of a stage.
 
         Raises:
-            UnsafeFileError: A path that the stage should read does not exist, or is not a file or directory.
+            UnsafeFileError: A path that the stage should read does not exist, or is not a file or directory; or an
+                earlier stage has put another file in the place of a path that untrusted stages write.
         """
         if not stage.untrusted:
             job = Mount(TARGET, self.job, read_only=False)
-            return [job, *(self._mount(path, read_only=False) for path in self.written)]
+            return [job, *(self._nested(path) for path in self.written)]
         return [
             *(self._mount(path, read_only=True) for path in stage.read),
             *(self._mount(path, read_only=False) for path in stage.write),
@@ -62,8 +64,17 @@ class Workspace:
             except files.UnsafeFileError as error:
                 raise files.UnsafeFileError(f"{path}: {error}") from None
 
+    def _nested(self, path: str) -> Mount:
+        """Return the mount of a written path within the job's directory, where earlier stages may have left files."""
+        if found := obstacle(self.job, path):
+            raise files.UnsafeFileError(f"write: {path}: {found.problem}")
+        return self._mount(path, read_only=False)
+
     def _mount(self, path: str, *, read_only: bool) -> Mount:
-        source = self.written.get(path) or files.check(self.job, path)
+        try:
+            source = self.written.get(path) or files.check(self.job, path)
+        except files.UnsafeFileError as error:
+            raise files.UnsafeFileError(f"read: {error}") from None
         return Mount(f"{TARGET}/{path}", source, read_only=read_only)
 
 

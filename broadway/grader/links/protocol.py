@@ -69,7 +69,7 @@ class HttpRunner:
             execution_id = token_hex(12)
             structlog.contextvars.bind_contextvars(execution=execution_id)
             graded = await self.runner.run(job.grading_job_id, execution_id, job.stages)
-            await self.self_check.note(job.grading_job_id, graded)
+            await self.self_check.note(job.grading_job_id, graded, course=job.course)
             result = result_of(job.grading_job_id, graded)
             try:
                 await asyncio.to_thread(self.spool.put, result)

@@ -22,10 +22,10 @@ from broadway.grader.docker.containers import DockerContainers
 from broadway.grader.oci.accounts import UnknownUserError
 from broadway.grader.oci.checks import check_stage
 from broadway.grader.oci.container import Container, StartError, owner, remove_abandoned, run_alone
-from broadway.grader.oci.faults import describe, start_fault
+from broadway.grader.oci.faults import describe, not_executed, start_fault
 from broadway.grader.oci.groups import Account
 from broadway.grader.oci.host import Runtime, prepared
-from broadway.grader.oci.images import Image, Store
+from broadway.grader.oci.images import Image, Store, no_files
 from broadway.grader.oci.library import Library
 from broadway.grader.oci.sources import Layout
 from broadway.grader.oci.spec import command
@@ -33,6 +33,15 @@ from broadway.grader.ports import ContainerError, KilledFor, Labels, Limits, Mou
 from broadway.grader.sandbox.disk_watch import CHECK_INTERVAL
 from broadway.grader.sandbox.output import OutputLog
 from broadway.grader.sandbox.profile import container_options
+from broadway.grader.sandbox.programs import (
+    INIT,
+    Program,
+    check_trial,
+    final_state,
+    never_started,
+    students_fault,
+    with_late_fault,
+)
 from broadway.runtime.cancellation import end, finish
 
 log = structlog.get_logger(__name__)
@@ -120,6 +129,12 @@ class OciContainers:
         if self._engine:
             await self._engine.ping()
 
+    async def try_out(self, labels: Labels) -> None:
+        """See ``Containers``."""
+        stage = Stage(image="broadway-self-check", entrypoint=[INIT, "--version"], untrusted=True, timeout=30)
+        with no_files() as image:
+            check_trial(await self._run_in(image, stage, [], labels))
+
     async def ensure_images(self, images: Sequence[str]) -> Mapping[str, float]:
         """See ``Containers``. For unpacked images, the engine is asked only from time to time."""
         names = list(dict.fromkeys(images))
@@ -139,15 +154,18 @@ class OciContainers:
         if stage.privileged or (stage.has_network and self._limits.allow_network):
             return await self._require_engine(stage).run(stage, mounts=mounts, labels=labels)
         async with self._library.use(stage.image) as image:
-            options = container_options(stage, labels, limits=self._limits, mounts=mounts, hosts=self._runtime.hosts)
-            check_stage(stage, options, image.config, mounts)
-            container = self._container(image, options, labels)
-            try:
-                return await self._run(container, stage, image)
-            finally:
-                container.close()
-                if not container.is_removed:
-                    await finish(self._discard(container))
+            return await self._run_in(image, stage, mounts, labels)
+
+    async def _run_in(self, image: Image, stage: Stage, mounts: Sequence[Mount], labels: Labels) -> StageRun:
+        options = container_options(stage, labels, limits=self._limits, mounts=mounts, hosts=self._runtime.hosts)
+        check_stage(stage, options, image.config, mounts)
+        container = self._container(image, options, labels)
+        try:
+            return await self._run(container, stage, image)
+        finally:
+            container.close()
+            if not container.is_removed:
+                await finish(self._discard(container))
 
     async def dismiss(self, upcoming: Upcoming) -> None:
         """See ``Containers``. No container is created ahead."""
@@ -193,7 +211,11 @@ class OciContainers:
 
     async def _run(self, container: Container, stage: Stage, image: Image) -> StageRun:
         began = time.monotonic()
-        await self._start(container, stage)
+        program = Program.of(container.options, image.config.as_of_engine())
+        try:
+            await self._start(container, stage)
+        except ContainerError as error:
+            return _blamed_on_student(error, container, stage, program)
         running = time.monotonic()
         killed_for = await self._wait_until_due(container, stage)
         exit_code = container.ended.result()
@@ -201,20 +223,22 @@ class OciContainers:
             killed_for = KilledFor.DISK  # its program failed on a full disk
         account, problem = await self._settle(container, stage)
         if problem is not None and exit_code:
-            raise self._start_fault(StartError(problem), container, stage)
-        text, streams = container.output.kept() if stage.logs else ("", [])
+            return _blamed_on_student(
+                self._start_fault(StartError(problem), container, stage), container, stage, program
+            )
+        text, streams = container.output.kept()
         started_at, finished_at = _time(container.started.result()), _time(container.finished_at)
         oom_killed = bool(account.oom_kills)
-        return StageRun(
+        run = StageRun(
             exit_code=exit_code,
             killed_for=KilledFor.OUTPUT if container.flooded else killed_for,
             oom_killed=oom_killed,
             started_at=started_at,
             finished_at=max(started_at, finished_at),
-            output=text,
-            streams=streams,
+            output=text if stage.logs else "",
+            streams=streams if stage.logs else [],
             output_bytes=container.output.total,
-            state=_state(exit_code, started_at, finished_at, oom_killed=oom_killed),
+            state=final_state(exit_code, started_at, finished_at, oom_killed=oom_killed),
             usage=Usage(
                 image=image.id,
                 create_seconds=container.created_at - began,
@@ -223,6 +247,7 @@ class OciContainers:
                 peak_memory=account.peak_memory,
             ),
         )
+        return with_late_fault(run, text, program)
 
     async def _settle(self, container: Container, stage: Stage) -> tuple[Account, str | None]:
         try:
@@ -263,7 +288,9 @@ class OciContainers:
             reason = f"{subject}: the container could not be made ({describe(error)})"
             return ContainerError(reason, phase=FaultPhase.CREATE, retryable=True)
         program = (command(container.options, container.image.config) or [""])[0]
-        return start_fault(error, f"{subject}, entrypoint {stage.entrypoint}"[:400], program)
+        fault = start_fault(error, f"{subject}, entrypoint {stage.entrypoint}"[:400], program)
+        fault.__cause__ = error
+        return fault
 
     async def _discard(self, container: Container) -> None:
         """Remove a container; if that fails, ``remove_orphans`` of a later process removes it."""
@@ -287,18 +314,15 @@ def _time(nanoseconds: int) -> datetime:
     return datetime.fromtimestamp(nanoseconds * _NANO, UTC)
 
 
-def _state(exit_code: int, started_at: datetime, finished_at: datetime, *, oom_killed: bool) -> dict[str, Any]:
-    """Return a container's final state in the format of an engine."""
-    return {
-        "Status": "exited",
-        "Running": False,
-        "Paused": False,
-        "Restarting": False,
-        "OOMKilled": oom_killed,
-        "Dead": False,
-        "Pid": 0,
-        "ExitCode": exit_code,
-        "Error": "",
-        "StartedAt": started_at.isoformat(),
-        "FinishedAt": finished_at.isoformat(),
-    }
+def _blamed_on_student(error: ContainerError, container: Container, stage: Stage, program: Program) -> StageRun:
+    """Return the record of a stage that was not started because of a student's files.
+
+    Raises:
+        ContainerError: The given one, which has another cause.
+    """
+    cause = str(error.__cause__ or "")
+    text = not_executed(cause, program.name) or cause
+    reason = students_fault(text, program, container.options["host_config"]["mounts"])
+    if reason is None:
+        raise error
+    return never_started(stage, reason)

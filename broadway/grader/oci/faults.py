@@ -7,10 +7,10 @@ from broadway.grader.oci.accounts import UnknownUserError
 from broadway.grader.oci.container import StartError
 from broadway.grader.ports import ContainerError
 
-_NOT_FOUND = re.compile(r"executable file .* not found")
-_REFUSED = re.compile(r"^(open executable|exec).*: ([A-Z][a-z ]+)$")
+_NOT_FOUND = re.compile(r"executable file .* not found", re.DOTALL)
+_REFUSED = re.compile(r"^(open executable|exec).*: ([A-Z][a-z ]+)$", re.DOTALL)
 _REASONS = {"Operation not permitted": "permission denied"}  # crun's error for a directory
-_STAGES_FAULT = re.compile(r"sethostname|chdir|cwd")
+_STAGES_FAULT = re.compile(r"sethostname|chdir|cwd|the target .* is invalid", re.DOTALL)
 _PATHS = re.compile(r"`[^`]*`|/\S+")
 
 
@@ -22,7 +22,7 @@ def start_fault(error: Exception, subject: str, program: str) -> ContainerError:
         reason = f"{subject}: the container could not be made ({describe(error)})"
         return ContainerError(reason, phase=FaultPhase.START, retryable=True)
     text = str(error)
-    cause = _cause(text, program)
+    cause = not_executed(text, program)
     is_stages = cause is not None or bool(_STAGES_FAULT.search(text))
     return ContainerError(
         f"{subject}: {cause or _PATHS.sub('...', text)}"[:800], phase=FaultPhase.START, retryable=not is_stages
@@ -34,8 +34,8 @@ def describe(error: Exception) -> str:
     return (error.strerror or type(error).__name__) if isinstance(error, OSError) else type(error).__name__
 
 
-def _cause(text: str, program: str) -> str | None:
-    """Return the reason for which a program could not be executed; None for any other error."""
+def not_executed(text: str, program: str) -> str | None:
+    """Return a runtime's error in an engine's words if a program could not be executed; None for any other error."""
     if _NOT_FOUND.search(text):
         where = f"stat {program}: no such file or directory" if "/" in program else "executable file not found in $PATH"
         return f'exec: "{program}": {where}'

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from broadway.grader.oci.layers import LayerError
+from broadway.grader.sandbox.architectures import mismatch, normalized
 
 REFERENCE = "org.opencontainers.image.ref.name"
 NAME = "io.containerd.image.name"
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _LARGEST_DOCUMENT = 4 * 1024 * 1024
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +67,16 @@ class Layout:
         """Return the id of an image, its config's digest, by the name in its index entry's annotations, or None.
 
         Raises:
-            LayerError: The directory is not a valid layout.
+            LayerError: The directory is not a valid layout, or the image is made for another architecture.
         """
         manifest = self._manifest(name, machine)
-        return str(manifest["config"]["digest"]) if manifest else None
+        if manifest is None:
+            return None
+        digest = str(manifest["config"]["digest"])
+        config = self._document(digest)
+        if problem := mismatch(f"{config.get('os') or ''}/{config.get('architecture') or ''}", machine):
+            raise LayerError(problem)
+        return digest
 
     @contextlib.contextmanager
     def open(self, name: str, machine: str) -> Iterator[Contents]:
@@ -98,11 +104,12 @@ class Layout:
         """Return the manifest for a machine, if the document is an index of several; else the document itself."""
         if "manifests" not in document:
             return document
-        architecture = _ARCHITECTURES.get(machine, machine)
-        for entry in document["manifests"]:
-            if entry.get("platform", {}).get("architecture") == architecture:
-                return self._document(entry["digest"])
-        raise LayerError(f"there is no manifest for {architecture}")
+        found = {entry.get("platform", {}).get("architecture"): entry for entry in document["manifests"]}
+        architecture = normalized(machine)
+        if architecture in found:
+            return self._document(found[architecture]["digest"])
+        made_for = ", ".join(sorted(map(str, found)))[:200]
+        raise LayerError(f"it is made for {made_for}, and this grader's host is linux/{architecture}")
 
     def _document(self, digest: str) -> Mapping[str, Any]:
         return self._json(self._blob(digest))

@@ -7,9 +7,9 @@ from typing import Any
 
 from broadway.grader.oci.accounts import User, resolve
 from broadway.grader.oci.groups import DEVICES, PERIOD, Group, quota
+from broadway.grader.sandbox.programs import INIT
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-INIT = "/sbin/docker-init"  # the same path as in an engine's containers
 APPARMOR = "docker-default"
 _LOADED = Path("/sys/kernel/security/apparmor/profiles")
 
@@ -36,6 +36,10 @@ class ImageConfig:
     cmd: Sequence[str] = ()
     passwd: str = ""
     group: str = ""
+
+    def as_of_engine(self) -> dict[str, Any]:
+        """Return the parts that decide about the program, in an engine's form."""
+        return {"Env": self.env, "WorkingDir": self.working_dir, "Entrypoint": self.entrypoint, "Cmd": self.cmd}
 
 
 @dataclass(frozen=True, slots=True)

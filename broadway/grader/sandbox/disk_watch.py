@@ -10,6 +10,10 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from broadway.grader.ports import KilledFor
+from broadway.runtime.cancellation import end
 
 CHECK_INTERVAL = 1.0  # seconds between checks of the free space
 LOSS_DIVISOR = 4  # a loss of free space above this part of the limit, a quarter, is a reason to ask at once
@@ -88,3 +92,24 @@ class DiskWatch:
         except OSError:
             return None
         return found.f_bavail * found.f_frsize
+
+
+async def wait_until_due(
+    follower: asyncio.Future[bool],
+    disk: DiskWatch,
+    timeout: float,  # noqa: ASYNC109
+) -> KilledFor | None:
+    """Wait until a container has ended, ``timeout`` seconds have passed, or it has written too much to its disk.
+
+    Returns:
+        The reason to kill it; None if it has ended.
+    """
+    exceeded = asyncio.create_task(disk.exceeded())
+    either: set[asyncio.Future[Any]] = {follower, exceeded}
+    try:
+        await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if follower.done():
+            return None
+        return KilledFor.DISK if exceeded.done() else KilledFor.TIME
+    finally:
+        await end(exceeded)

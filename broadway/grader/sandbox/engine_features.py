@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from broadway.grader.sandbox.architectures import EMULATORS, normalized
 from broadway.grader.sandbox.cgroups import can_meter
 from broadway.grader.sandbox.seccomp import ENGINE_ARCHITECTURES, engine_profile
 
@@ -23,6 +24,8 @@ class EngineFeatures:
         has_quotas: The engine can limit the size of a container's disk.
         data: The directory where it stores containers; None if that is not on this host.
         cpus: The number of CPUs for the engine and its containers.
+        architecture: The processor architecture of the engine's host, as in images; empty if it is not known.
+        emulators: The kernel's list of emulators for other architectures; None if the engine is on another host.
     """
 
     is_metered: bool = False
@@ -30,6 +33,8 @@ class EngineFeatures:
     has_quotas: bool = False
     data: Path | None = None
     cpus: int = 1
+    architecture: str = ""
+    emulators: Path | None = None
 
     @classmethod
     def of(cls, info: Mapping[str, Any], *, runtime: str | None, is_local: bool, mounts: Path = MOUNTS) -> Self:
@@ -49,6 +54,8 @@ class EngineFeatures:
             has_quotas=_has_quotas(info, data, mounts),
             data=data,
             cpus=int(info.get("NCPU") or 1),
+            architecture=normalized(str(info.get("Architecture") or "")),
+            emulators=EMULATORS if is_local and info.get("Architecture") else None,
         )
 
 

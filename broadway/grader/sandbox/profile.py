@@ -31,7 +31,8 @@ STRICT_PIDS = 128
 GVISOR_PIDS = 512  # gVisor's own threads count
 SHARES = 1024  # CPU shares; set explicitly, since version 2 of control groups has another default
 UNTRUSTED_SHARES = 128
-OPEN_FILES = (1024, 16384)  # soft, hard
+STRICT_OPEN_FILES = 1024
+MIN_HARD_OPEN_FILES = 16384  # up to which a standard stage may raise its own limit
 OOM_SCORE = 500  # containers die before the grader does
 DEADLINE_GRACE = 60  # seconds between a stage's time limit and its container's deadline
 
@@ -131,7 +132,7 @@ def _resources(stage: Stage, limits: Limits) -> dict[str, Any]:
         "ulimits": [
             {"name": "core", "soft": 0, "hard": 0},
             {"name": "fsize", "soft": limits.file_size, "hard": limits.file_size},
-            {"name": "nofile", "soft": OPEN_FILES[0], "hard": OPEN_FILES[1]},
+            {"name": "nofile", "soft": limits.open_files, "hard": max(limits.open_files, MIN_HARD_OPEN_FILES)},
         ],
     }
 
@@ -156,6 +157,7 @@ def _standard(stage: Stage) -> dict[str, Any]:
 
 
 def _strict(limits: Limits) -> dict[str, Any]:
+    open_files = min(limits.open_files, STRICT_OPEN_FILES)
     return {
         "read_only": True,
         "tmpfs": {"/tmp": _scratch()},  # noqa: S108 - in the container
@@ -170,7 +172,7 @@ def _strict(limits: Limits) -> dict[str, Any]:
             {"name": "fsize", "soft": limits.file_size, "hard": limits.file_size},
             {"name": "memlock", "soft": 0, "hard": 0},
             {"name": "msgqueue", "soft": 0, "hard": 0},
-            {"name": "nofile", "soft": OPEN_FILES[0], "hard": OPEN_FILES[0]},
+            {"name": "nofile", "soft": open_files, "hard": open_files},
         ],
         "shm_size": STRICT_SHARED_MEMORY,
     }

@@ -1,8 +1,10 @@
 """The part of a grader that runs jobs, the same for every link."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import structlog
@@ -13,6 +15,8 @@ from broadway.grader.ports import ContainerError, Containers, Labels, Size
 from broadway.runtime import metrics
 
 log = structlog.get_logger(__name__)
+
+TRIAL_WITHIN = 60.0  # seconds for a container of the grader's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,21 @@ class Runner:
         if self.verbose:
             log.info("output", stdout=graded.stdout, stderr=graded.stderr)
         return graded
+
+    async def try_out(self) -> None:
+        """Run a container of the grader's own.
+
+        Raises:
+            ContainerError: It could not be run.
+        """
+        execution_id = f"trial-{token_hex(6)}"
+        labels = Labels(self.grader_id, self.identity, job_id="", execution_id=execution_id, stage=0)
+        try:
+            async with asyncio.timeout(TRIAL_WITHIN):
+                await self.containers.try_out(labels)
+        except TimeoutError:
+            reason = f"a container of the grader's own did not end within {TRIAL_WITHIN:g} s"
+            raise ContainerError(reason, phase=FaultPhase.WAIT, retryable=True) from None
 
     async def _grade(self, job_id: str, execution_id: str, stages: Sequence[Mapping[str, Any]]) -> Graded:
         try:

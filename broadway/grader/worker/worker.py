@@ -162,7 +162,7 @@ class Worker:
         try:
             graded = await self._await(execution)
             if graded is not None:
-                await self.availability.self_check.note(job.job_id, graded)
+                await self.availability.self_check.note(job.job_id, graded, course=job.course)
                 await reach(Point.WORK_GRADED)
                 await self._finish(execution, graded)
         finally:

@@ -40,10 +40,12 @@ class Handout:
     job_id: str
     execution_id: str
     stages: list[dict[str, Any]]
+    course: str = ""  # only for graders of ours: the original's get its own two keys
 
     @property
     def message(self) -> dict[str, Any]:
-        return {"grading_job_id": self.job_id, "stages": self.stages}
+        named = {"course": self.course} if self.course else {}
+        return {"grading_job_id": self.job_id, "stages": self.stages, **named}
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +181,9 @@ class Handouts:
         await self.graders.hand_out(grader.id, job.id)
         await self.changes.publish(event_key("job", "started", job.course), started)
         log.info("job handed out", grader=grader.id, execution=started.execution_id, **job.context)
-        return Handout(job.id, started.execution_id, stages if grader.extended else _as_the_originals(stages))
+        if grader.extended:
+            return Handout(job.id, started.execution_id, stages, job.course)
+        return Handout(job.id, started.execution_id, _as_the_originals(stages))
 
 
 def _unknown_to_the_originals(stages: Sequence[Mapping[str, Any]]) -> str | None:

@@ -1,12 +1,20 @@
 """The outcome of a result from a grader that reports only success or failure."""
 
+import posixpath
+import re
 from typing import Any
 
 from broadway.domain.job import FaultPhase, Outcome
 from broadway.domain.result import StageResult
 from broadway.messages.http import MAX_REASON, JobResult, Verdict
 
+MAX_SHOWN = 200  # characters of a path
 CRASHED = "the container crashed"  # the original's graders' only text for an engine fault; its case varies
+# An engine's error, in the form of the original's graders, which may escape its quotes.
+_NOT_EXECUTED = re.compile(
+    r'exec: \\*"(?P<program>/[^"]{1,4096}?)\\*": .*?(?:no such file or directory|permission denied|is a directory'
+    r"|not a directory|too many levels of symbolic links|file name too long|exec format error|text file busy)"
+)
 
 
 def judge(result: JobResult) -> Verdict:
@@ -16,6 +24,8 @@ def judge(result: JobResult) -> Verdict:
     if result.success:
         return Verdict(outcome=Outcome.SUCCEEDED)
     if result.results == [{"success": False}] and result.logs.stdout.casefold() == CRASHED:
+        if program := _program_of_student(result.logs.stderr):
+            return Verdict(outcome=Outcome.FAILED, reason=f"{program} cannot be started: it is no executable file")
         return Verdict(
             outcome=Outcome.INFRASTRUCTURE_ERROR,
             reason=result.logs.stderr[:MAX_REASON],
@@ -23,6 +33,13 @@ def judge(result: JobResult) -> Verdict:
             retryable=True,
         )
     return _judge_stage(result.results)
+
+
+def _program_of_student(error: str) -> str | None:
+    """Return the program below ``/job`` that an engine could not execute, by the engine's error; else None."""
+    found = _NOT_EXECUTED.search(error)
+    path = posixpath.normpath(found["program"]) if found else ""
+    return path[:MAX_SHOWN] if path.startswith("/job/") and path.isprintable() else None
 
 
 def _judge_stage(results: list[dict[str, Any]]) -> Verdict:

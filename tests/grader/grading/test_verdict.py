@@ -7,8 +7,9 @@ import pytest
 
 from broadway.domain.job import Outcome
 from broadway.domain.result import Usage
-from broadway.grader.grading.verdict import judge, judge_all, stage_result
+from broadway.grader.grading.verdict import OUT_OF_MEMORY_INSIDE, judge, judge_all, stage_result
 from broadway.grader.ports import KilledFor, StageRun
+from broadway.messages.http import MAX_REASON
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
 GOOD, BAD = 0, 1
@@ -23,7 +24,7 @@ def ran(code: int, killed_for: KilledFor | None = None, *, oom: bool = False) ->
     ("run", "outcome", "reason"),
     [
         (ran(0), Outcome.SUCCEEDED, ""),
-        (ran(0, oom=True), Outcome.SUCCEEDED, ""),
+        (replace(ran(127), not_started="/job/a.out cannot be started"), Outcome.FAILED, "/job/a.out cannot be started"),
         (ran(1), Outcome.FAILED, "exit code 1"),
         (ran(127), Outcome.FAILED, "exit code 127"),
         (ran(128), Outcome.FAILED, "exit code 128"),
@@ -117,3 +118,12 @@ def test_the_last_stage_that_ran_decides(codes: list[int], outcome: Outcome, rea
     verdict = judge_all([judge(ran(code)) for code in codes], stages=3)
 
     assert (verdict.outcome, verdict.reason) == (outcome, reason)
+
+
+def test_a_success_mentions_a_process_that_ran_out_of_memory() -> None:
+    odd = judge(ran(0, oom=True))
+    assert (odd.outcome, odd.reason) == (Outcome.SUCCEEDED, OUT_OF_MEMORY_INSIDE)
+
+    whole = judge_all([judge(ran(0)), odd, judge(ran(0))], stages=3)
+    assert (whole.outcome, whole.reason) == (Outcome.SUCCEEDED, f"stage 2 of 3: {OUT_OF_MEMORY_INSIDE}")
+    assert len(judge_all([odd] * 1000, stages=1000).reason) < MAX_REASON

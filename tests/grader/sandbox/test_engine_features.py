@@ -52,6 +52,13 @@ def test_the_data_directory_is_known_only_if_it_is_on_this_host(data: Path, moun
     assert of(INFO | {"DockerRootDir": f"{data}/gone"}, mounts).data is None
 
 
+def test_the_architecture_is_read_and_emulators_only_on_this_host(mounts: Path) -> None:
+    here, there = of(INFO, mounts), of(INFO, mounts, is_local=False)
+    assert (here.architecture, there.architecture) == ("amd64", "amd64")
+    assert here.emulators is not None
+    assert there.emulators is None
+
+
 def test_the_number_of_cpus_is_read(mounts: Path) -> None:
     assert of(INFO | {"NCPU": 16}, mounts).cpus == 16
 

@@ -9,6 +9,7 @@ from broadway.domain.job import FaultPhase, Outcome
 from broadway.ingest.gateway.verdicts import judge
 from broadway.messages.http import JobResult
 
+NOT_FOUND = 'exec: "/job/a.out": stat /job/a.out: no such file or directory: unknown'
 CRASH = {"stdout": "the container crashed", "stderr": "500 Server Error"}
 
 
@@ -40,6 +41,40 @@ def test_the_outcome_follows_from_the_result(said: dict[str, Any], outcome: Outc
 
     assert (verdict.outcome, verdict.reason) == (outcome, reason)
     assert verdict.retryable is (outcome is Outcome.INFRASTRUCTURE_ERROR)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        f'500 Server Error: Internal Server Error ("OCI runtime create failed: {NOT_FOUND}")',
+        f"DockerError(400, '{NOT_FOUND}')",
+        NOT_FOUND.replace('"', '\\"'),
+        'exec: "/job/a.out": permission denied',
+        'exec: "/job/../job/a.out": stat /job/../job/a.out: too many levels of symbolic links',
+    ],
+)
+def test_a_program_below_job_that_was_not_started_is_the_students_failure(error: str) -> None:
+    verdict = judge(result(results=[{"success": False}], logs={"stdout": "The container crashed", "stderr": error}))
+
+    assert verdict.outcome is Outcome.FAILED
+    assert verdict.reason == "/job/a.out cannot be started: it is no executable file"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NOT_FOUND.replace("/job/a.out", "/bin/a.out"),
+        NOT_FOUND.replace("/job/a.out", "/job/../bin/a.out"),
+        NOT_FOUND.replace("/job/a.out", "/jobs/a.out"),
+        'exec: "a.out": executable file not found in $PATH',
+        'exec: "/job/a.out": the disk is on fire',
+        'error mounting "/work" to rootfs at "/job/a.out": permission denied',
+    ],
+)
+def test_another_program_or_error_stays_a_fault_of_the_infrastructure(error: str) -> None:
+    verdict = judge(result(results=[{"success": False}], logs={"stdout": "The container crashed", "stderr": error}))
+
+    assert (verdict.outcome, verdict.retryable) == (Outcome.INFRASTRUCTURE_ERROR, True)
 
 
 def test_a_reported_verdict_is_accepted() -> None:

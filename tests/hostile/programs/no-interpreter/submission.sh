@@ -1,0 +1,2 @@
+#!/bin/sh
+echo 'echo hi' >/job/a.out; chmod 755 /job/a.out

@@ -1,0 +1,2 @@
+#!/bin/sh
+printf '#!/bin/sh\n' >/job/a.out
