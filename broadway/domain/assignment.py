@@ -66,7 +66,8 @@ class Stage(BaseModel):
 
     An ``untrusted`` stage runs a student's code. It sees only the paths below ``/job`` that ``read`` and ``write``
     name, and only the variables of the assignment and the roster that ``inherit`` names. ``results`` is the file below
-    ``/job`` in which a trusted stage leaves scores.
+    ``/job`` in which a trusted stage leaves scores. With ``tty`` its output is a terminal, so that programs write each
+    line at once; without it the output is two pipes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -81,6 +82,7 @@ class Stage(BaseModel):
     cpuset_cpus: Annotated[str, AfterValidator(_cpus)] = ""
     memory: Memory = "2g"
     logs: bool = True
+    tty: bool = True
     untrusted: bool = False
     read: JobPaths = []
     write: JobPaths = []

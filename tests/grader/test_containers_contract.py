@@ -287,6 +287,50 @@ class TestOutput:
         assert texts(await engine(sh("echo so far; sleep 1000", timeout=1))) == ["so far"]
 
 
+class TestTerminal:
+    """Output and input of a stage, with a terminal and without one."""
+
+    async def test_lines_before_an_endless_loop_are_kept(self, engine: Run) -> None:
+        run = await engine(sh("""exec awk 'BEGIN { print "test 1"; print "test 2"; while (1) { } }'""", timeout=3))
+        assert (texts(run), run.killed_for) == (["test 1", "test 2"], KilledFor.TIME)
+
+    async def test_lines_before_an_abort_are_kept(self, engine: Run) -> None:
+        run = await engine(sh("""exec awk 'BEGIN { print 1; print 2; system("kill -9 $PPID"); while (1) { } }'"""))
+        assert (texts(run), run.exit_code) == (["1", "2"], 137)
+
+    async def test_lines_of_both_streams_are_in_the_order_of_writing(self, engine: Run) -> None:
+        run = await engine(sh("i=0; while [ $i -lt 30 ]; do echo out $i; echo err $i >&2; i=$((i+1)); done"))
+        assert texts(run) == [f"{stream} {number}" for number in range(30) for stream in ("out", "err")]
+        assert list(run.streams) == [(1, 60)]
+
+    async def test_newlines_and_carriage_returns_stay_as_written(self, engine: Run) -> None:
+        run = await engine(sh(r"printf 'unix\nwindows\r\nprogress\rdone\n\n\ttab\n'"))
+        assert texts(run) == ["unix", "windows\r", "progress\rdone", "", "\ttab"]
+        assert run.output_bytes == len("unix\nwindows\r\nprogress\rdone\n\n\ttab\n")
+
+    async def test_output_is_a_terminal_of_a_known_kind(self, engine: Run) -> None:
+        run = await engine(sh("test -t 1 && test -t 2 && echo terminal; echo $TERM; echo again > /dev/stdout"))
+        assert texts(run) == ["terminal", "xterm", "again"]
+        assert texts(await engine(sh("echo $TERM", env={"TERM": "dumb"}))) == ["dumb"]
+
+    @pytest.mark.parametrize("tty", [True, False])
+    async def test_input_is_at_its_end(self, engine: Run, tty: bool) -> None:
+        run = await engine(sh("cat; cat; read line || echo no line; wc -c", tty=tty, timeout=SLOW))
+        assert (texts(run), run.killed_for) == (["no line", "0"], None)
+
+    async def test_a_stage_without_a_terminal_has_its_streams_apart(self, engine: Run) -> None:
+        script = r"test -t 1 || test -t 2 || echo no terminal; echo error >&2; printf 'a\r\nb\n'"
+        run = await engine(sh(script, tty=False))
+        assert sorted(texts(run)) == ["a\r", "b", "error", "no terminal"]
+        assert sum(lines for stream, lines in run.streams if stream == 2) == 1
+        assert texts(await engine(sh("echo ${TERM-unset}", tty=False))) == ["unset"]
+
+    async def test_an_untrusted_stage_has_a_terminal(self, engine: Run) -> None:
+        script = "test -t 1 && echo terminal; echo again > /dev/stdout; cat; echo end"
+        stage = Stage.model_validate({**sh(script).model_dump(exclude={"networking", "privileged"}), "untrusted": True})
+        assert texts(await engine(stage)) == ["terminal", "again", "end"]
+
+
 class TestProfile:
     async def test_values_of_any_type_become_text(self, engine: Run) -> None:
         env = {"S": "s", "I": 1, "F": 1.5, "T": True, "N": None, "D": {"a": [1]}, "PATH": "/bin"}

@@ -22,15 +22,28 @@ from broadway.grader.sandbox.cgroups import Meter
 from broadway.grader.sandbox.output import OutputLog
 
 SIGNAL_WITHIN = 1.0  # seconds after a container's end within which the engine has recorded the signal that ended it
+END_OF_INPUT = b"\x04"  # a terminal's
+READS = 1024  # of a terminal's input that find its end; the kernel keeps about 4000
 WAIT_SLICE = 10  # seconds of one wait; between two waits, a thread checks whether it has been abandoned
 
 
 class Attachment:
     """The live output of one container: one thread drains it, and any other thread may cut it."""
 
-    def __init__(self, raw: socket.SocketIO) -> None:
+    def __init__(self, raw: socket.SocketIO, *, is_terminal: bool) -> None:
         self._raw = raw
+        self._is_terminal = is_terminal
         self._lock = threading.Lock()
+
+    def end_input(self) -> None:
+        """Let each read of a terminal's input find its end; the input of a pipe has ended from the beginning."""
+        if not self._is_terminal:
+            return
+        with (
+            contextlib.suppress(OSError),  # the container has ended
+            socket.socket(fileno=os.dup(self._raw.fileno())) as duplicate,
+        ):
+            duplicate.sendall(END_OF_INPUT * READS)
 
     def drain(self, output: OutputLog, limit: int) -> bool:
         """Read until the output ends, is cut, or exceeds ``limit`` bytes, then close; return True if it did exceed."""
@@ -61,7 +74,7 @@ class Attachment:
 
     def _frames(self) -> Iterator[tuple[int, bytes]]:
         with contextlib.suppress(ConnectionError):  # the engine was killed
-            yield from frames_iter(self._raw, tty=False)  # type: ignore[no-untyped-call]
+            yield from frames_iter(self._raw, tty=self._is_terminal)  # type: ignore[no-untyped-call]
 
 
 @dataclass(slots=True)
@@ -91,11 +104,14 @@ class Container:
             raise
 
     def attach(self) -> None:
-        raw = self.client.attach_socket(self.name, params={"stdout": 1, "stderr": 1, "stream": 1})
-        self.attachment = Attachment(raw)
+        is_terminal = bool(self.options["tty"])
+        streams = {"stdin": int(is_terminal), "stdout": 1, "stderr": 1, "stream": 1}
+        self.attachment = Attachment(self.client.attach_socket(self.name, params=streams), is_terminal=is_terminal)
 
     def start(self) -> None:
         self.client.start(self.name)
+        if self.attachment:
+            self.attachment.end_input()
 
     def follow(self) -> bool:
         """Collect the output, wait for the end, and return True if there was too much output.

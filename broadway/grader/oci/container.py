@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import select
 import shutil
 import signal
+import termios
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -185,13 +187,16 @@ class Container:
         mount_overlay(self.image.layers, files / "root", upper=files / "upper", work=files / "work")
 
     def _open_pipes(self, user: Mapping[str, int]) -> None:
-        """Open the pipes for its output, which its user may open again, and the pipe that reports its start."""
-        for stream in (1, 2):
-            reader, writer = os.pipe2(os.O_CLOEXEC)
+        """Open a terminal or pipes for its output, which its user may open again, and the pipe that reports its start.
+
+        Its input is the null device in both cases.
+        """
+        for reader, writers in [_terminal()] if self.options["tty"] else [_pipe(), _pipe()]:
+            stream = len(self._writers) + 1
             self._readers[reader] = partial(self._read, stream, reader)
-            self._writers.append(writer)
+            self._writers += writers
             os.set_blocking(reader, False)
-            os.fchown(writer, user["uid"], user["gid"])
+            os.fchown(writers[0], user["uid"], user["gid"])
         pid = os.open(self.directory / "pid", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._readers[pid] = partial(self._begin, pid)
 
@@ -220,6 +225,10 @@ class Container:
             data = os.read(descriptor, _CHUNK)
         except BlockingIOError:
             return
+        except OSError as error:
+            if error.errno != errno.EIO:  # no process has the terminal open any more
+                raise
+            data = b""
         if not data:
             self._stop_reading(descriptor)
             return
@@ -272,6 +281,21 @@ class Container:
     def _close_writers(self) -> None:
         while self._writers:
             os.close(self._writers.pop())
+
+
+def _terminal() -> tuple[int, list[int]]:
+    """Open a pseudo-terminal that passes output on as it is; return its end for reading, and two for writing."""
+    reader, writer = os.openpty()
+    attributes = termios.tcgetattr(writer)
+    attributes[1] &= ~termios.OPOST  # a newline stays a newline
+    termios.tcsetattr(writer, termios.TCSANOW, attributes)
+    return reader, [writer, os.dup(writer)]
+
+
+def _pipe() -> tuple[int, list[int]]:
+    """Open a pipe; return its end for reading, and its end for writing."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    return reader, [writer]
 
 
 def _write(file: str, content: object) -> None:

@@ -91,7 +91,7 @@ def command(options: Mapping[str, Any], image: ImageConfig) -> list[str]:
 
 def environment(options: Mapping[str, Any], image: ImageConfig, home: str) -> dict[str, str]:
     """Return the variables: an engine's defaults, then the image's, then the stage's, where None unsets a variable."""
-    variables = {"PATH": PATH, "HOSTNAME": options["hostname"]}
+    variables = {"PATH": PATH, "HOSTNAME": options["hostname"], **({"TERM": "xterm"} if options["tty"] else {})}
     variables |= {name: value for name, _, value in (entry.partition("=") for entry in image.env)}
     for name, value in options["environment"].items():
         variables.pop(name, None)

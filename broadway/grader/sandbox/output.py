@@ -60,9 +60,14 @@ class OutputLog:
     more than will be needed. The result does not depend on how the output was divided into chunks.
     """
 
-    def __init__(self, *, head: int, tail: int, longest_line: int = LONGEST_LINE) -> None:
-        """Keep the first ``head`` and the last ``tail`` bytes of text, as lines of at most ``longest_line`` bytes."""
+    def __init__(self, *, head: int, tail: int, longest_line: int = LONGEST_LINE, is_terminal: bool = False) -> None:
+        """Keep the first ``head`` and the last ``tail`` bytes of text, as lines of at most ``longest_line`` bytes.
+
+        With ``is_terminal``, a carriage return before a newline is the terminal's and not the program's.
+        """
         self.total = 0
+        self._is_terminal = is_terminal
+        self._return = b""  # a carriage return at the end of the data so far
         self._limits = (head, tail)
         self._longest_line = longest_line
         self._head = _Blocks()
@@ -71,6 +76,8 @@ class OutputLog:
 
     def feed(self, stream: int, data: bytes, at: int) -> None:
         """Add data that arrived on a stream (1 is stdout, 2 is stderr) at ``at``, in nanoseconds since the epoch."""
+        if self._is_terminal:
+            data = self._as_written(data)
         self.total += len(data)
         for start in range(0, len(data), _SLICE):
             self._take(stream, data[start : start + _SLICE], at)
@@ -98,6 +105,12 @@ class OutputLog:
         tail = _fitting(reversed(lines[len(head) :]), tail_limit)[::-1]
         dropped = self.total - sum(line.raw for line in (*head, *tail))
         return [*head, _Line(0, f"... {dropped} bytes dropped ...\n", 0, 0), *tail]
+
+    def _as_written(self, data: bytes) -> bytes:
+        """Return data of a terminal as its program wrote it; a last carriage return is kept until more data comes."""
+        data = self._return + data
+        self._return = data[-1:] if data.endswith(b"\r") else b""
+        return data.removesuffix(self._return).replace(b"\r\n", b"\n")
 
     def _take(self, stream: int, data: bytes, at: int) -> None:
         earlier = self._unfinished.pop(stream, None)

@@ -71,6 +71,8 @@ def container_options(
         "entrypoint": stage.entrypoint or None,  # an empty list would remove the image's entrypoint
         "environment": {**({"HOME": "/tmp"} if stage.untrusted else {}), **stage.env},  # noqa: S108 - in the container
         "hostname": stage.hostname,
+        "tty": stage.tty,
+        "stdin_open": stage.tty,  # a terminal's input ends only when it is told to
         "network_disabled": not has_network,
         "healthcheck": {"test": ["NONE"]},
         "labels": _labels(labels, deadline=time.time() + ahead + stage.timeout + DEADLINE_GRACE),
