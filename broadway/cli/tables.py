@@ -23,7 +23,7 @@ def run_table(run: RunDescription) -> None:
             _seconds(job.seconds),
             str(job.attempts),
             job.grader or "",
-            job.reason,
+            job.reason or (f"waits for {job.waits_for}" if job.waits_for else ""),
         )
         for job in run.jobs
     ]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from broadway.dispatcher.fairshare import FairShare, JobCosts, Offer
+from broadway.domain.abilities import OF_THE_FIRST, missing
 from broadway.domain.course import Course
 from broadway.domain.job import Job, JobClass, JobState
 from broadway.messages.events import GraderHeartbeat, RunningJob
@@ -50,6 +51,7 @@ class Grader:
     sent_at: datetime
     heard_at: datetime
     is_behind_gateway: bool = False
+    abilities: frozenset[str] = frozenset()
 
 
 class Board:
@@ -68,6 +70,7 @@ class Board:
         self._shares: dict[str, FairShare] = {}
         self._courses: dict[str, Course] = {}
         self._graders: dict[str, Grader] = {}
+        self._without_grader: dict[str, Held] = {}  # jobs that need abilities which their pool lacks
         self._open: Counter[str] = Counter()
         self._in_flight: Counter[str] = Counter()  # by course
         self._out: Counter[str] = Counter()  # also in flight, by pool
@@ -102,7 +105,11 @@ class Board:
         if beat.leaving:
             self._graders.pop(beat.grader_id, None)
         else:
-            self._graders[beat.grader_id] = Grader(beat.pool, beat.slots, beat.sent_at, now, bool(beat.gateway))
+            self._graders[beat.grader_id] = Grader(
+                *(beat.pool, beat.slots, beat.sent_at, now, bool(beat.gateway)),
+                abilities=frozenset(beat.abilities or OF_THE_FIRST),
+            )
+        self._offer_able()
         self.changed.set()
 
     def _note_running(self, running: RunningJob, now: datetime) -> None:
@@ -118,6 +125,7 @@ class Board:
     def forget_graders(self, *, silent_since: datetime) -> None:
         """Stop counting the slots of graders without a heartbeat since ``silent_since``."""
         self._graders = {name: g for name, g in self._graders.items() if g.heard_at >= silent_since}
+        self._offer_able()
 
     def slots(self, pool: str | None = None) -> int:
         """Return the number of live slots of a pool, or of all pools."""
@@ -248,12 +256,13 @@ class Board:
         """Return the next job for a pool and count it as in flight and ready, or None if the pool is full."""
         if not self._has_room(pool):
             return None
-        offer = self._shares[pool].pick(self._eligible(pool))
-        if offer is None:
-            return None
-        held = self._held[offer.job_id]
-        self._fly(held, ready=True)
-        return held
+        while offer := self._shares[pool].pick(self._eligible(pool)):
+            held = self._held[offer.job_id]
+            if self._is_able(held):
+                self._fly(held, ready=True)
+                return held
+            self._wait(held, first=False)
+        return None
 
     def _has_room(self, pool: str) -> bool:
         """Return whether a pool has a free slot for another job, or fewer ready jobs than it may keep waiting.
@@ -294,8 +303,31 @@ class Board:
 
     def _wait(self, held: Held, *, first: bool) -> None:
         self._leave_flight(held)
+        if not self._is_able(held):
+            self._share(held.pool).withdraw(held.job_id)
+            self._without_grader[held.job_id] = held
+            return
+        self._without_grader.pop(held.job_id, None)
         self._share(held.pool).offer(held.offer, first=first)
         self.changed.set()
+
+    def _is_able(self, held: Held) -> bool:
+        """Return whether a job's pool has no grader yet, or one that can run it and none at the broker that cannot.
+
+        A grader at the broker takes any job of its pool, while a gateway keeps jobs from graders that cannot run them.
+        """
+        needs = held.latest.needs
+        if not needs:
+            return True
+        own = [grader for grader in self._graders.values() if grader.pool == held.pool]
+        able = [grader for grader in own if not missing(needs, grader.abilities)]
+        return not own or (bool(able) and all(g in able for g in own if not g.is_behind_gateway))
+
+    def _offer_able(self) -> None:
+        """Offer the jobs that waited for a grader with their abilities, as far as there is one now."""
+        for held in list(self._without_grader.values()):
+            if self._is_able(held):
+                self._wait(held, first=False)
 
     def _fly(self, held: Held, *, ready: bool) -> None:
         self._share(held.pool).withdraw(held.job_id)
@@ -317,6 +349,7 @@ class Board:
                 del self._open[held.run_id]
 
     def _clear(self, held: Held) -> None:
+        self._without_grader.pop(held.job_id, None)
         self._share(held.pool).withdraw(held.job_id)
         self._leave_flight(held)
 

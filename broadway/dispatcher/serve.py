@@ -14,6 +14,7 @@ from broadway.dispatcher.gauges import Gauges
 from broadway.dispatcher.lead import lead
 from broadway.dispatcher.queue_probes import QueueProbes
 from broadway.dispatcher.reconcile import PATIENCE, Patience, Reconciler
+from broadway.domain.abilities import abilities_of
 from broadway.domain.grader import Grader
 from broadway.messages.events import GraderHeartbeat
 from broadway.messages.ticket import TICKETS, Tickets
@@ -112,6 +113,8 @@ def _known_grader(grader: Grader) -> tuple[GraderHeartbeat, datetime]:
         hostname=grader.hostname,
         pool=grader.pool,
         slots=1 if grader.slots is None else grader.slots,
+        abilities=list(abilities_of(grader)),
+        gateway=grader.gateway or None,
         sent_at=grader.sent_at or heard_at,
     )
     return beat, heard_at

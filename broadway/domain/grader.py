@@ -73,6 +73,7 @@ class Grader:
         session: The id of that registration.
         over_socket: True if it registered over a WebSocket.
         extended: True if it understands our additions to the original's protocol.
+        abilities: The features of stages that it has beyond those of the first version.
         runtime: The runtime of its containers; empty if it does not report one.
         paused: The reason for taking no jobs; empty while it takes jobs.
         draining: True while it finishes its jobs and takes no others.
@@ -97,6 +98,7 @@ class Grader:
     session: str = ""
     over_socket: bool = False
     extended: bool = False
+    abilities: tuple[str, ...] = ()
     runtime: str = ""
     paused: str = ""
     draining: bool = False
@@ -109,6 +111,11 @@ class Grader:
     def running(self) -> tuple[str, ...]:
         """Ids of the jobs that it runs; a grader that is not alive runs none."""
         return self.reported_jobs if self.alive else ()
+
+    @property
+    def is_original(self) -> bool:
+        """True if it is a grader of the original, behind a gateway or in the original's own store."""
+        return not self.extended and (bool(self.gateway) or self.slots is None)
 
     @property
     def is_revoked(self) -> bool:

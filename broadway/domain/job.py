@@ -112,10 +112,9 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One stored grading job, without its stages. Times are UTC.
+    """One stored grading job, without its stages. Times are UTC. ``needs`` are the abilities that its grader must have.
 
-    A rerun and a cancellation raise ``generation``; reports about an earlier generation are outdated. ``round`` is the
-    run's round for which the job was queued last.
+    A rerun and a cancellation raise ``generation``, so earlier reports are outdated. ``round`` is the run's last round.
     """
 
     id: str
@@ -145,6 +144,7 @@ class Job:
     success: bool | None = None
     results: Sequence[dict[str, Any]] | None = field(default=None, compare=False)
     traceparent: str | None = None
+    needs: tuple[str, ...] = ()
 
     @property
     def context(self) -> dict[str, str]:

@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from broadway.domain.abilities import needed
 from broadway.domain.assignment import Env, prepare_stages
 from broadway.domain.job import Job, JobClass, JobState, Phase
 from broadway.domain.trace import log_ids
@@ -177,6 +178,9 @@ def plan_jobs(run: Run, phase: Phase, now: datetime) -> list[PlannedJob]:
 
 def _plan(run: Run, phase: Phase, index: int, env: Env, now: datetime) -> PlannedJob:
     identity = job_id(run.id, phase, index)
+    stages = prepare_stages(
+        run.pipeline(phase), shared=run.config.get("env"), job_env=env, run_id=run.id, job_id=identity
+    )
     job = Job(
         id=identity,
         run_id=run.id,
@@ -189,9 +193,7 @@ def _plan(run: Run, phase: Phase, index: int, env: Env, now: datetime) -> Planne
         queued_at=now,
         round=run.round,
         traceparent=run.traceparent,
-    )
-    stages = prepare_stages(
-        run.pipeline(phase), shared=run.config.get("env"), job_env=env, run_id=run.id, job_id=identity
+        needs=needed(stages),
     )
     return PlannedJob(job, stages)
 

@@ -259,7 +259,8 @@ class GraderHeartbeat(Event):
 
     ``paused`` is the reason for taking no jobs; the grader has no slots then. ``draining``: it finishes its jobs and
     takes no others. ``order`` is the revision of the order that it follows. ``runtime`` is the runtime of its
-    containers, empty if it does not report one. ``gateway`` is the API process that publishes for the grader, and has
+    containers, empty if it does not report one. ``abilities`` are the features of stages that earlier versions do not
+    have. ``gateway`` is the API process that publishes for the grader, and has
     stored all this already.
     """
 
@@ -275,6 +276,7 @@ class GraderHeartbeat(Event):
     draining: bool = False
     order: int = 0
     runtime: str = ""
+    abilities: list[str] = []
     gateway: str | None = None
     sent_at: datetime
 

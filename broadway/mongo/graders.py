@@ -114,12 +114,6 @@ class Graders:
         result = await self._graders.update_one(query, {"$set": idle})
         return result.modified_count == 1
 
-    async def is_any_extended(self, pool: str) -> bool:
-        """Return whether a live grader of a pool supports our extensions of the original stages, as our graders do."""
-        at_the_broker: Document = {"gateway": None, "slots": {"$exists": True}}
-        query: Document = {"alive": True, "pool": pool, "$or": [{"extended": True}, at_the_broker]}
-        return await self._graders.find_one(query, {"_id": 1}) is not None
-
     async def silent_behind_gateways(self, moment: datetime) -> list[Grader]:
         """Return live graders of gateways and of the original system that were last seen at or before a moment."""
         behind = [grader for grader in await self.alive() if grader.gateway or grader.slots is None]
@@ -242,6 +236,7 @@ def _reported(beat: GraderHeartbeat, now: datetime) -> Document:
         "paused": beat.paused,
         "draining": beat.draining,
         "runtime": beat.runtime,
+        "abilities": beat.abilities,
         "left": beat.leaving,
         "use_ws": False,
         "gateway": None,
@@ -263,6 +258,7 @@ def _registered(grader: Grader) -> Document:
         "session": grader.session,
         "extended": grader.extended,
         "runtime": grader.runtime,
+        "abilities": list(grader.abilities),
         "registered_at": grader.registered_at,
     }
 
@@ -289,6 +285,7 @@ def _grader(document: Document) -> Grader:
         over_socket=bool(document.get("use_ws")),
         extended=bool(document.get("extended")),
         runtime=document.get("runtime") or "",
+        abilities=tuple(document.get("abilities") or ()),
         paused=document.get("paused") or "",
         draining=bool(document.get("draining")),
         reported_jobs=tuple(str(job) for job in running if job),

@@ -96,7 +96,12 @@ class Jobs:
         """Replace the stages of stored jobs."""
         for start in range(0, len(planned), _UPDATES):
             some = planned[start : start + _UPDATES]
-            writes = [UpdateOne({"_id": object_id(plan.job.id)}, {"$set": {"stages": plan.stages}}) for plan in some]
+            writes = [
+                UpdateOne(
+                    {"_id": object_id(plan.job.id)}, {"$set": {"stages": plan.stages, "needs": list(plan.job.needs)}}
+                )
+                for plan in some
+            ]
             await self._jobs.bulk_write(writes, ordered=False)
 
     async def of_run(self, run_id: str) -> list[Job]:
@@ -295,6 +300,8 @@ def _backlog(course: str, job_class: JobClass, unless_of: Sequence[str]) -> Docu
 def _document(job: Job) -> Document:
     document = {_STORED_AS.get(f.name, f.name): _value(f.name, getattr(job, f.name)) for f in fields(job)}
     document["_id"] = object_id(document.pop("id"))
+    if not document["needs"]:
+        del document["needs"]
     return document
 
 
@@ -352,6 +359,7 @@ def _job(document: Document) -> Job:
         fault_phase=FaultPhase(phase) if (phase := document.get("fault_phase")) else None,
         success=document.get("success"),
         results=document.get("results"),
+        needs=tuple(document.get("needs") or ()),
     )
 
 

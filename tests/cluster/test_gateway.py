@@ -196,11 +196,19 @@ UNTRUSTED = stage("sleep", "0.2", untrusted=True)
 SCORING = stage("exit", "0", results="results.json")
 
 
+async def test_a_job_says_that_its_pool_has_no_grader(cluster: Cluster) -> None:
+    await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
+    run_id = await cluster.client.submit("cs241", "mp1", students=1)
+
+    (job,) = (await cluster.client.describe("cs241", run_id))["jobs"]
+    assert job["waits_for"] == "a grader of pool default: none is alive"
+
+
 async def test_untrusted_stages_wait_for_a_grader_that_supports_them(cluster: Cluster) -> None:
     cluster.graders.start("native", slots=1)
     old, given = poller(cluster, "old"), []
     await old.register()
-    await until(lambda: cluster.opened.store.graders.is_any_extended("default"))
+    await until(cluster.opened.store.graders.alive)
     await cluster.client.register("cs241", "mp1", students=[UNTRUSTED])
     run_id = await cluster.client.submit("cs241", "mp1", students=6)
 
@@ -219,10 +227,16 @@ async def test_untrusted_stages_wait_for_a_grader_that_supports_them(cluster: Cl
 
 
 @pytest.mark.parametrize(
-    ("asked", "unknown"), [(UNTRUSTED, "untrusted stages"), (SCORING, "the key results of a stage")], ids=str
+    ("asked", "lacking"),
+    [
+        (UNTRUSTED, "untrusted stages"),
+        (SCORING, "untrusted stages"),
+        (stage("exit", "0", tty=False), "the key tty of a stage and stages without a terminal"),
+    ],
+    ids=["untrusted", "scoring", "without a terminal"],
 )
-async def test_a_job_with_unsupported_stages_ends_visibly(
-    cluster: Cluster, asked: dict[str, Any], unknown: str
+async def test_a_job_waits_visibly_for_a_grader_that_can_run_it(
+    cluster: Cluster, asked: dict[str, Any], lacking: str
 ) -> None:
     old = poller(cluster, "old")
     await old.register()
@@ -230,25 +244,26 @@ async def test_a_job_with_unsupported_stages_ends_visibly(
     run_id = await cluster.client.submit("cs241", "mp1", students=1)
 
     async with background(old.beat_on()):
-        while (await cluster.client.status("cs241", run_id))["state"] != "grading run is complete":
+        for _ in range(3):
             assert await old.poll() is None
-
-    (job,) = (await cluster.client.describe("cs241", run_id))["jobs"]
-    reason = f"the graders of pool default do not know {unknown}"
-    assert (job["outcome"], job["reason"], job["attempts"]) == ("infrastructure_error", f"create: {reason}", 3)
-    log = await cluster.client.get(f"grading_job_log/cs241/{job['id']}", token="staff-241")
-    assert log.json()["data"] == {"stdout": "", "stderr": reason}
+        (job,) = (await cluster.client.describe("cs241", run_id))["jobs"]
+        assert (job["state"], job["attempts"]) == ("queued", 0)
+        assert job["waits_for"] == f"a grader of pool default with {lacking}"
+        cluster.graders.start("native")
+        (job,) = (await cluster.client.finished("cs241", run_id))["jobs"]
+    assert (job["state"], job["grader"], job["attempts"], job["waits_for"]) == ("finished", "native", 1, "")
 
 
 async def test_an_original_graders_socket_gets_no_untrusted_stages(cluster: Cluster) -> None:
     await cluster.client.register("cs241", "mp1", students=[UNTRUSTED])
     await cluster.client.register("cs241", "mp2", students=[stage("exit", "0", untrusted=False, read=[], logs=True)])
     async with connection(cluster, "old") as socket:
-        run = await cluster.client.finished("cs241", await cluster.client.submit("cs241", "mp1", students=2))
+        run_id = await cluster.client.submit("cs241", "mp1", students=2)
         await cluster.client.submit("cs241", "mp2", students=1)
         (given,) = (await receive(socket))["stages"]
+        run = await cluster.client.describe("cs241", run_id)
 
-    assert {job["outcome"] for job in run["jobs"]} == {"infrastructure_error"}
+    assert [(job["state"], job["attempts"]) for job in run["jobs"]] == [("queued", 0)] * 2
     assert set(given) == {"image", "entrypoint", "env"}, "what says nothing is left out"
 
 

@@ -438,6 +438,46 @@ def test_every_change_that_may_allow_a_pick_is_signaled() -> None:
 names = st.sampled_from([f"j{number}" for number in range(6)])
 
 
+def able(name: str, *abilities: str, gateway: str | None = None) -> GraderHeartbeat:
+    return beat(4, name=name).model_copy(update={"abilities": list(abilities), "gateway": gateway})
+
+
+def test_a_job_waits_until_each_grader_at_the_broker_can_run_it() -> None:
+    made = board(0)
+    made.hear(able("old"), now=T0)
+    made.keep(replace(job("needy"), needs=("pipes",)))
+    made.keep(job("plain"))
+    picked = [made.pick("default"), made.pick("default")]
+    assert [held and held.job_id for held in picked] == ["plain", None], "the other jobs of its course do not wait"
+
+    made.hear(able("new", "pipes"), now=T0)
+    assert made.pick("default") is None
+    made.hear(beat(4, name="old", seconds=1, leaving=True), now=T0)
+    held = made.pick("default")
+    assert held is not None
+    assert held.job_id == "needy"
+
+
+def test_a_job_that_is_offered_already_waits_when_a_grader_joins_that_cannot_run_it() -> None:
+    made = board(0)
+    made.hear(able("new", "pipes"), now=T0)
+    made.keep(replace(job("needy"), needs=("pipes",)))
+    made.hear(able("old"), now=T0)
+    assert made.pick("default") is None
+    made.forget_graders(silent_since=T0 + timedelta(seconds=1))
+    made.hear(able("new", "pipes").model_copy(update={"sent_at": at(2)}), now=at(2))
+    assert made.pick("default") is not None
+
+
+def test_graders_behind_a_gateway_that_cannot_run_a_job_do_not_hold_it_up() -> None:
+    made = board(0)
+    made.hear(able("old", "other", gateway="api:1"), now=T0)
+    made.keep(replace(job("needy"), needs=("pipes",)))
+    assert made.pick("default") is None
+    made.hear(able("new", "pipes"), now=T0)
+    assert made.pick("default") is not None
+
+
 def test_one_job_waits_ready_for_each_slot_behind_a_gateway() -> None:
     made = board(0)
     for name in ("a", "b", "c", "d"):

@@ -9,6 +9,14 @@ from typing import Any
 
 import pytest
 
+from broadway.domain.abilities import (
+    ABILITIES,
+    OF_THE_FIRST,
+    OF_THE_ORIGINALS,
+    TTY_KEY,
+    UNTRUSTED,
+    abilities_of,
+)
 from broadway.domain.grader import Grader, GraderMode, StandingOrder
 from broadway.messages.events import GraderHeartbeat
 from broadway.mongo.store import Store
@@ -33,24 +41,33 @@ def beat(pool: str, **more: Any) -> GraderHeartbeat:
     return GraderHeartbeat(grader_id=token_hex(4), hostname="h", pool=pool, slots=2, sent_at=NOW, **more)
 
 
-@pytest.mark.parametrize("extended", [False, True])
-async def test_an_extended_grader_behind_a_gateway_makes_its_pool_extended(store: Store, extended: bool) -> None:
-    pool = token_hex(4)
-    await store.graders.register(attached(pool, extended=extended))
-    assert await store.graders.is_any_extended(pool) is extended
+@pytest.mark.parametrize(
+    ("grader", "abilities"),
+    [
+        (attached("p"), OF_THE_ORIGINALS),
+        (attached("p", extended=True), OF_THE_FIRST),
+        (attached("p", extended=True, abilities=(UNTRUSTED, TTY_KEY)), (UNTRUSTED, TTY_KEY)),
+    ],
+    ids=["of the original", "of an earlier version", "of this version"],
+)
+async def test_a_grader_behind_a_gateway_has_the_abilities_of_its_kind(
+    store: Store, grader: Grader, abilities: tuple[str, ...]
+) -> None:
+    await store.graders.register(grader)
+    stored = await store.graders.get(grader.id)
+    assert stored is not None
+    assert abilities_of(stored) == abilities
 
 
-async def test_dead_graders_and_those_of_other_pools_do_not_count(store: Store) -> None:
-    pool = token_hex(4)
-    await store.graders.register(attached(pool, extended=True, alive=False))
-    await store.graders.beat([beat(pool, leaving=True), beat(token_hex(4))], now=datetime.now(UTC))
-    assert not await store.graders.is_any_extended(pool)
-
-
-async def test_a_paused_grader_at_the_broker_makes_its_pool_extended(store: Store) -> None:
-    pool = token_hex(4)
-    await store.graders.beat([beat(pool, paused="the disk is full")], now=datetime.now(UTC))
-    assert await store.graders.is_any_extended(pool)
+@pytest.mark.parametrize(("reported", "abilities"), [([], OF_THE_FIRST), (list(ABILITIES), ABILITIES)])
+async def test_a_grader_at_the_broker_reports_its_abilities(
+    store: Store, reported: list[str], abilities: tuple[str, ...]
+) -> None:
+    heartbeat = beat("default", abilities=reported)
+    await store.graders.beat([heartbeat], now=datetime.now(UTC))
+    stored = await store.graders.get(heartbeat.grader_id)
+    assert stored is not None
+    assert abilities_of(stored) == abilities
 
 
 async def test_concurrent_joins_with_one_id_all_return_the_order(store: Store) -> None:

@@ -13,7 +13,7 @@ from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase, Outcome
 from broadway.domain.result import Scores, StageResult
 from broadway.grader.grading.files import UnsafeFileError
-from broadway.grader.grading.scores import MAX_SIZE, InvalidScoresError, parse, refused
+from broadway.grader.grading.scores import MAX_SIZE, InvalidScoresError, parse
 from broadway.grader.grading.verdict import Verdict, judge, judge_all, stage_result
 from broadway.grader.grading.workspace import Workspace, workspace
 from broadway.grader.ports import ContainerError, Containers, Labels, Size, StageRun, Upcoming
@@ -142,13 +142,9 @@ async def _run(
         if stage.untrusted:
             await space.neutralise(stage)
         elif stage.results and verdict.outcome is Outcome.SUCCEEDED:
-            data = space.read(stage.results, limit=MAX_SIZE)
-            try:
-                scores = _scores(data, remaining)
-            except InvalidScoresError:
-                refused_results = refused(data)
-                raise
+            scores = _scores(space.read(stage.results, limit=MAX_SIZE), remaining)
     except (UnsafeFileError, InvalidScoresError) as error:
+        refused_results = getattr(error, "beginning", None)
         if verdict.outcome is Outcome.SUCCEEDED:
             verdict = Verdict(Outcome.FAILED, f"{'write' if stage.untrusted else 'results'}: {error}")
     except OSError as error:

@@ -21,7 +21,12 @@ _FOR_STUDENTS = ("message", "output", "format_errors", "gradable")  # a file wit
 
 
 class InvalidScoresError(ValueError):
-    """Not a valid results file; the text gives the reason without quoting the file."""
+    """Not a valid results file; the text gives the reason without quoting the file.
+
+    ``beginning`` is the beginning of the file, for the course staff.
+    """
+
+    beginning: str | None = None
 
 
 def parse(data: bytes) -> Scores:
@@ -30,6 +35,14 @@ def parse(data: bytes) -> Scores:
     Raises:
         InvalidScoresError: The bytes are not a valid results file.
     """
+    try:
+        return _parse(data)
+    except InvalidScoresError as error:
+        error.beginning = data[: 4 * MAX_REFUSED].decode("utf-8", "replace")[:MAX_REFUSED]
+        raise
+
+
+def _parse(data: bytes) -> Scores:
     document = _decode(data)
     if not isinstance(document, dict):
         raise InvalidScoresError("should be a JSON object")
@@ -41,11 +54,6 @@ def parse(data: bytes) -> Scores:
     if max_score is None and limits and None not in limits:
         max_score = _sum("max_score", limits)
     return Scores(score, max_score, json.dumps(document, ensure_ascii=True, allow_nan=False))
-
-
-def refused(data: bytes) -> str:
-    """Return the beginning of a refused results file as text, for the course staff."""
-    return data[: 4 * MAX_REFUSED].decode("utf-8", "replace")[:MAX_REFUSED]
 
 
 def _score(document: Mapping[str, Any], tests: Sequence[Mapping[str, Any]]) -> float | None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from broadway.domain.abilities import ABILITIES
 from broadway.grader.links.join import Membership, join
 from broadway.grader.worker.availability import Availability
 from broadway.grader.worker.worker import Worker
@@ -143,6 +144,7 @@ async def _beat(settings: GraderSettings, worker: Worker, rabbit: Rabbit, *, lea
         draining=worker.availability.is_draining,
         order=worker.availability.order.revision,
         runtime=settings.reported_runtime,
+        abilities=list(ABILITIES),
         running=worker.running,
         leaving=leaving,
         sent_at=datetime.now(UTC),

@@ -10,6 +10,7 @@ import stamina
 import structlog
 
 from broadway import __version__
+from broadway.domain.abilities import ABILITIES
 from broadway.domain.job import Outcome
 from broadway.grader.grading.grade import Graded
 from broadway.grader.worker.availability import CHECK_INTERVAL
@@ -87,7 +88,7 @@ def retry_forever(on: type[Exception], *, longest: float = LONGEST_PAUSE) -> Asy
 
 def grader_parameters(settings: GraderSettings) -> dict[str, str]:
     """Return the request parameters that our own server takes beyond the original's protocol."""
-    return {"pool": settings.pool, "runtime": settings.reported_runtime}
+    return {"pool": settings.pool, "runtime": settings.reported_runtime, "abilities": ",".join(ABILITIES)}
 
 
 def hostname() -> str:

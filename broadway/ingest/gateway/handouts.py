@@ -14,14 +14,15 @@ from typing import Any
 
 import structlog
 
+from broadway.domain.abilities import abilities_of, missing, needed
 from broadway.domain.assignment import ALLOWANCE, longest_run
 from broadway.domain.grader import Grader
-from broadway.domain.job import FaultPhase, Job, JobState, Outcome, RetryPolicy
+from broadway.domain.job import Job, JobState, RetryPolicy
 from broadway.ingest.gateway.changes import JobChanges
 from broadway.ingest.gateway.ports import GatewayGraders, GatewayJobs, MessageTake, TakenMessage, TakingBroker
 from broadway.ingest.gateway.results import Results
 from broadway.lifecycle.recording import Recorder
-from broadway.messages.events import JobDispatched, JobFinished, JobStarted, ids_of
+from broadway.messages.events import JobDispatched, JobStarted, ids_of
 from broadway.messages.topology import JOBS, event_key, ready_key, ready_queue
 from broadway.ports import StoreError
 
@@ -29,7 +30,8 @@ log = structlog.get_logger(__name__)
 
 MAX_DEFERRALS = 3  # of a job by graders that it should avoid
 DEFERRAL_PAUSE = 0.2  # seconds
-OUR_KEYS = ("untrusted", "read", "write", "inherit", "results")  # keys of a stage that the original does not know
+# Keys of a stage that the original does not know.
+OUR_KEYS = ("untrusted", "read", "write", "inherit", "results", "tty")
 STORE_PAUSE = 1.0  # seconds before the next try while the store is unavailable
 
 
@@ -129,37 +131,16 @@ class Handouts:
         if job is None or job.generation != event.generation or job.state is not JobState.DISPATCHED:
             log.info("job has moved on", grader=grader.id, **event.context)
             return None
-        if not grader.extended and (unknown := _unknown_to_the_originals(event.stages)):
-            await self._refuse(grader, job, f"the graders of pool {grader.pool} do not know {unknown}")
+        if lacking := missing(needed(event.stages), abilities_of(grader)):
+            await self._refuse(job, grader, lacking)
             return None
         return await self._start(grader, job, event.stages)
 
-    async def _refuse(self, grader: Grader, job: Job, reason: str) -> None:
-        """Keep a job from a grader that would run it wrongly.
-
-        The job waits while the pool has a live grader that can run it. Otherwise this counts as a failed attempt, and
-        the last attempt ends the job.
-        """
-        now = datetime.now(UTC)
-        if await self.graders.is_any_extended(grader.pool):
-            log.info("job kept for another grader", grader=grader.id, reason=reason, **job.context)
-            until = now + max(self.policy.backoff, timedelta(seconds=DEFERRAL_PAUSE))
-            await self.changes.apply({job.id: lambda stored: stored.decline(job.generation, until)})
-            return
-        finished = JobFinished(
-            **ids_of(job),
-            execution_id=token_hex(12),
-            grader_id=grader.id,
-            started_at=now,
-            finished_at=now,
-            outcome=Outcome.INFRASTRUCTURE_ERROR,
-            reason=f"{FaultPhase.CREATE}: {reason}",
-            fault_phase=FaultPhase.CREATE,
-            retryable=True,
-            results=[{"success": False}],
-            stderr=reason,
-        )
-        await self.results.record(grader, job, finished)
+    async def _refuse(self, job: Job, grader: Grader, lacking: Sequence[str]) -> None:
+        """Keep a job from a grader that would run it wrongly: it waits for another one."""
+        until = datetime.now(UTC) + max(self.policy.backoff, timedelta(seconds=DEFERRAL_PAUSE))
+        log.info("job kept for another grader", grader=grader.id, lacking=lacking, **job.context)
+        await self.changes.apply({job.id: lambda stored: stored.decline(job.generation, until)})
 
     async def _defer(self, event: JobDispatched, grader: Grader) -> None:
         await asyncio.sleep(DEFERRAL_PAUSE)
@@ -184,13 +165,6 @@ class Handouts:
         if grader.extended:
             return Handout(job.id, started.execution_id, stages, job.course)
         return Handout(job.id, started.execution_id, _as_the_originals(stages))
-
-
-def _unknown_to_the_originals(stages: Sequence[Mapping[str, Any]]) -> str | None:
-    """Return the first feature of stages that the original's graders would ignore or fail on, or None."""
-    if any(stage.get("untrusted") for stage in stages):
-        return "untrusted stages"
-    return next((f"the key {key} of a stage" for key in OUR_KEYS if any(stage.get(key) for stage in stages)), None)
 
 
 def _as_the_originals(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -34,9 +34,6 @@ class GatewayGraders(GradersById, Protocol):
     ) -> bool:
         """Mark a grader dead; return False if it was dead, has another session, or was seen after ``silent_since``."""
 
-    async def is_any_extended(self, pool: str) -> bool:
-        """Return whether a live grader of a pool understands our additions to the original's stages."""
-
     async def silent_behind_gateways(self, moment: datetime) -> list[Grader]:
         """Return live graders behind gateways that were last seen at or before a moment."""
 

@@ -8,6 +8,7 @@ from secrets import token_hex
 
 import structlog
 
+from broadway.domain.abilities import abilities_of
 from broadway.domain.grader import Grader
 from broadway.domain.job import Job
 from broadway.ingest.gateway.changes import JobChanges
@@ -74,6 +75,7 @@ class Sessions:
         over_socket: bool,
         extended: bool,
         runtime: str = "",
+        abilities: Sequence[str] = (),
         running: Sequence[str] = (),
     ) -> Grader | None:
         """Store a grader's new session; return None while a live grader has its id.
@@ -94,6 +96,7 @@ class Sessions:
             gateway=self.name,
             extended=extended,
             runtime=runtime,
+            abilities=tuple(abilities),
         )
         if not await self.graders.register(grader):
             return None
@@ -184,6 +187,7 @@ class Sessions:
             ],
             leaving=leaving,
             runtime=grader.runtime,
+            abilities=list(abilities_of(grader)),
             gateway=self.name,
             sent_at=datetime.now(UTC),
         )

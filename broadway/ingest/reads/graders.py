@@ -16,6 +16,10 @@ class GraderReads:
         """Return a grader, or None."""
         return await self.graders.get(grader_id)
 
+    async def alive(self) -> list[Grader]:
+        """Return the live graders."""
+        return await self.graders.alive()
+
     async def all(self) -> list[Grader]:
         """Return all graders that have ever joined, by id."""
         return await self.graders.all()

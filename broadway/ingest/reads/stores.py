@@ -60,6 +60,9 @@ class LogQueries(Protocol):
 class GraderQueries(GradersById, Protocol):
     """Queries on graders."""
 
+    async def alive(self) -> list[Grader]:
+        """Return the graders that are marked alive."""
+
     async def all(self) -> list[Grader]:
         """Return all graders, dead ones too, by id."""
 

@@ -26,9 +26,11 @@ log = structlog.get_logger(__name__)
 
 PENDING_WAIT = 3.0  # seconds that a poll waits for a job while one is on its way to the graders
 LONGEST_WAIT = 30.0  # seconds that a poll may ask to wait for a job
+MAX_ABILITIES = 64  # that a grader may name
 RESULT_LIMIT = 100 * 1024 * 1024  # bytes, the original's
 
 _WAIT = re.compile(r"(?:^|[,;\s])wait=(\d+)")  # RFC 7240
+_ABILITY = re.compile(r"[A-Za-z0-9_ -]{1,100}")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 Answer = TypeVar("Answer")
@@ -47,6 +49,7 @@ async def register(request: Request, deps: Deps) -> Response:
         over_socket=False,
         extended=is_ours(request.headers.get("user-agent")),
         runtime=runtime_of(request.query_params.get("runtime")),
+        abilities=abilities_of(request.query_params.get("abilities")),
     )
     if grader is None:
         raise Refused(400, f"worker id '{grader_id}' already exists")
@@ -112,6 +115,20 @@ def runtime_of(name: str | None) -> str:
         Refused: 400, the name is not a valid runtime name.
     """
     return "" if name is None else _checked("runtime", name)
+
+
+def abilities_of(names: str | None) -> list[str]:
+    """Return the abilities that a grader names, separated by commas.
+
+    Raises:
+        Refused: 400, one of them is not a valid name.
+    """
+    if not names:
+        return []
+    found = names.split(",", MAX_ABILITIES)[:MAX_ABILITIES]
+    if not all(_ABILITY.fullmatch(name) for name in found):
+        raise Refused(400, "abilities: letters, digits, blanks, dashes and underscores, 100 at most")
+    return found
 
 
 def _checked(key: str, name: str) -> str:

@@ -21,7 +21,7 @@ from broadway.ingest.http.auth import parse_bearer
 from broadway.ingest.http.bodies import InvalidBodyError, check, parse
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.server import NO_CODE, PINGS
-from broadway.ingest.v1.polling import is_ours, pool_of, runtime_of
+from broadway.ingest.v1.polling import abilities_of, is_ours, pool_of, runtime_of
 from broadway.messages.http import INTERVAL_HEADER, JobResult, SocketMessage, SocketRegistration
 from broadway.ports import PublishError, StoreError
 from broadway.runtime.cancellation import heeded
@@ -71,6 +71,7 @@ def _refusal(websocket: WebSocket, deps: Deps) -> str | None:
         token = parse_bearer(websocket.headers.get("authorization", ""))
         pool_of(websocket.query_params.get("pool"), deps)
         runtime_of(websocket.query_params.get("runtime"))
+        abilities_of(websocket.query_params.get("abilities"))
     except Refused as error:
         return str(error)
     return None if same_secret(token, deps.cluster_token) else "invalid token"
@@ -243,6 +244,7 @@ class _Connection:
             over_socket=True,
             extended=is_ours(self.websocket.headers.get("user-agent")),
             runtime=runtime_of(self.websocket.query_params.get("runtime")),
+            abilities=abilities_of(self.websocket.query_params.get("abilities")),
             running=registration.running,
         )
         self.grader = grader or self.grader  # before a step that may fail: `_part` must end the session

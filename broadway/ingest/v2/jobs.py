@@ -19,7 +19,8 @@ async def describe(request: Request, deps: Deps) -> Response:
     """Get a job with its times, attempts, stages and scores."""
     job = await own_job(request, deps, query=False, missing=404)
     found = await deps.reads.jobs.with_stages(job)
-    return answered(job_view(found.job, found.stages))
+    graders = None if job.is_terminal else await deps.reads.graders.alive()
+    return answered(job_view(found.job, found.stages, graders))
 
 
 @operation(Page[AttemptView])

@@ -44,7 +44,8 @@ async def describe(request: Request, deps: Deps) -> Response:
     """Get a run with its phases and its jobs: their outcomes, reasons, times and attempts."""
     run = await own_run(request, deps, query=True, missing=404)
     found = await deps.reads.runs.with_stages(run.id)
-    return answered(run_detail(run, found.jobs, found.stages))
+    graders = None if run.state.is_terminal else await deps.reads.graders.alive()
+    return answered(run_detail(run, found.jobs, found.stages, graders))
 
 
 @operation(RunView, status=201, body=RunOrder, headers=IDEMPOTENCY, refusals=(404, 422))
@@ -74,5 +75,6 @@ async def list_jobs(request: Request, deps: Deps) -> Response:
     run = await own_run(request, deps, query=False, missing=404)
     query = query_of(request, JobQuery)
     page = await deps.reads.runs.jobs_page(run.id, after=query.after, limit=query.limit, admits=query.admits)
-    items = [job_summary(each.job, each.stages) for each in page.items]
+    graders = None if run.state.is_terminal else await deps.reads.graders.alive()
+    items = [job_summary(each.job, each.stages, graders) for each in page.items]
     return answered(Page[JobSummary](items=items, next=page.next))

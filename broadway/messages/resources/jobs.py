@@ -26,6 +26,9 @@ class JobSummary(View):
     started_at: datetime | None
     finished_at: datetime | None
     env: dict[str, Any]
+    waits_for: str = Field(
+        default="", description="what a waiting job lacks, if graders of its pool are missing; empty otherwise"
+    )
 
 
 class AttemptView(View):

@@ -3,22 +3,27 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from broadway.domain.job import Attempt, Job, Outcome
+from broadway.domain.abilities import obstacle
+from broadway.domain.grader import Grader
+from broadway.domain.job import Attempt, Job, JobState, Outcome
 from broadway.domain.result import StageResult
 from broadway.messages.resources.jobs import AttemptView, JobSummary, JobView, StageView
 
+_WAITING = (JobState.QUEUED, JobState.DISPATCHED)
 UNWANTED = (Outcome.CANCELLED, Outcome.SUPERSEDED)
 
 
-def job_summary(job: Job, stages: Sequence[Mapping[str, Any]]) -> JobSummary:
-    return JobSummary(**_summary(job, stages))
+def job_summary(job: Job, stages: Sequence[Mapping[str, Any]], graders: Sequence[Grader] | None = None) -> JobSummary:
+    """Return a job as an entry of its run; ``graders`` are the live ones, None to leave out what it waits for."""
+    return JobSummary(**_summary(job, stages, graders))
 
 
-def job_view(job: Job, stages: Sequence[Mapping[str, Any]]) -> JobView:
+def job_view(job: Job, stages: Sequence[Mapping[str, Any]], graders: Sequence[Grader] | None = None) -> JobView:
+    """Return a job; ``graders`` are the live ones, None to leave out what it waits for."""
     results = [StageResult.read(entry) for entry in job.results or []]
     scores = next((result.scores for result in reversed(results) if result.scores), None)
     return JobView(
-        **_summary(job, stages),
+        **_summary(job, stages, graders),
         run=job.run_id,
         course=job.course,
         assignment=job.assignment,
@@ -44,7 +49,7 @@ def attempt_view(attempt: Attempt) -> AttemptView:
     )
 
 
-def _summary(job: Job, stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _summary(job: Job, stages: Sequence[Mapping[str, Any]], graders: Sequence[Grader] | None = None) -> dict[str, Any]:
     return {
         "id": job.id,
         "phase": job.phase.value,
@@ -61,6 +66,7 @@ def _summary(job: Job, stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "started_at": job.started_at,
         "finished_at": job.finished_at,
         "env": (stages[-1].get("env") or {}) if stages else {},
+        "waits_for": "" if graders is None or job.state not in _WAITING else obstacle(job.pool, job.needs, graders),
     }
 
 

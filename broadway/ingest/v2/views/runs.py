@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
+from broadway.domain.grader import Grader
 from broadway.domain.job import Job, Phase
 from broadway.domain.run import Run, RunState
 from broadway.ingest.v2.views.jobs import UNWANTED, job_summary
@@ -28,15 +29,23 @@ def run_fields(run: Run, *, students: int | None = None) -> dict[str, Any]:
     }
 
 
-def run_detail(run: Run, jobs: Sequence[Job], stages: Mapping[str, Sequence[Mapping[str, Any]]]) -> RunDetail:
-    """Return a run with its jobs, which are in the order of phases; ``stages`` are keyed by job id."""
+def run_detail(
+    run: Run,
+    jobs: Sequence[Job],
+    stages: Mapping[str, Sequence[Mapping[str, Any]]],
+    graders: Sequence[Grader] | None = None,
+) -> RunDetail:
+    """Return a run with its jobs, which are in the order of phases.
+
+    ``stages`` are keyed by job id; ``graders`` are the live ones.
+    """
     by_phase = [(phase, [job for job in jobs if job.phase is phase]) for phase in Phase]
     students = sum(job.phase is Phase.STUDENTS for job in jobs)
     return RunDetail(
         **run_fields(run, students=students),
         reason=_why_failed(jobs) if run.state is RunState.FAILED else "",
         phases=[_phase(phase, own) for phase, own in by_phase if own],
-        jobs=[job_summary(job, stages.get(job.id, [])) for job in jobs],
+        jobs=[job_summary(job, stages.get(job.id, []), graders) for job in jobs],
     )
 
 
