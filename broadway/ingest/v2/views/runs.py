@@ -37,7 +37,7 @@ def run_detail(
 ) -> RunDetail:
     """Return a run with its jobs, which are in the order of phases.
 
-    ``stages`` are keyed by job id; ``graders`` are the live ones.
+    ``stages`` are keyed by job id; ``graders`` are the live ones, None to leave out what jobs wait for.
     """
     by_phase = [(phase, [job for job in jobs if job.phase is phase]) for phase in Phase]
     students = sum(job.phase is Phase.STUDENTS for job in jobs)
