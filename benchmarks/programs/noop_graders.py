@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from broadway import service
 from broadway.domain.assignment import Stage
-from broadway.grader.ports import Labels, Mount, StageRun, Upcoming
+from broadway.grader.ports import Labels, Mount, Owner, StageRun, Upcoming
 from broadway.grader.serve import run
 from broadway.settings.programs import GraderSettings, LogSettings
 
@@ -47,7 +47,7 @@ class NoContainers:
     async def dismiss(self, upcoming: Upcoming) -> None:
         """Return at once: nothing is prepared ahead."""
 
-    async def remove_orphans(self, is_orphan: Callable[[str, str], bool]) -> int:  # noqa: ARG002
+    async def remove_orphans(self, is_orphan: Callable[[Owner], bool]) -> int:  # noqa: ARG002
         """Return 0: no container survives a grader."""
         return 0
 

@@ -40,7 +40,9 @@ from broadway.ingest.reads.runs import RunReads
 from broadway.lifecycle.announce import Announcements, Announcer, Later
 from broadway.lifecycle.orders import Orders
 from broadway.lifecycle.recording import Recorder
+from broadway.lifecycle.vouching import Vouching
 from broadway.management import Management
+from broadway.messages.ticket import DEPLOYMENT, TICKETS, Tickets, deployment_id
 from broadway.messages.topology import Queue, course_queue, feed_queue, ready_queue
 from broadway.mongo.batched import Batched
 from broadway.mongo.store import Store
@@ -78,6 +80,8 @@ async def serve(
         StartError: The course config is wrong, the broker cannot be trusted, or the address cannot be bound.
     """
     await load_courses(settings, store=store)
+    tickets = Tickets(await store.secrets.get(TICKETS))
+    deployment = deployment_id(await store.secrets.get(DEPLOYMENT))
     background_tasks = BackgroundTasks()
     health = Health(
         {"store": store.ping, "broker": rabbit.ping},
@@ -89,14 +93,14 @@ async def serve(
     shared = store.shared(linger=LINGER)
     name = f"{instance('ingest')}:{settings.bind_port}"
     async with _accounts(settings, store) as accounts:
-        opened = _Opened(store, shared, rabbit, health, accounts)
+        opened = _Opened(store, shared, rabbit, health, accounts, tickets, deployment)
         deps = _deps(settings, opened, later=background_tasks.add, answer_within=answer_within)
         sessions = deps.gateway.sessions
         async with (
             background(sessions.run(), deps.feed.run(), health.run(), shared.run(), deps.receiver.run()),
             background_tasks,
             deps.outages,
-            _listening(deps.feed, name, store=store, rabbit=rabbit),
+            _listening(deps.feed, name, opened),
             _http(settings, deps),
         ):
             await stop.wait()
@@ -111,6 +115,8 @@ class _Opened:
     rabbit: Rabbit
     health: Health
     accounts: BrokerAccounts | None
+    tickets: Tickets
+    deployment: str
 
 
 def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_within: float) -> Deps:
@@ -139,7 +145,7 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
         starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements),
         orders=orders,
         receiver=_receiver(opened, submissions, orders, announcements, answer_within=answer_within),
-        joins=GraderJoins(store.graders, rabbit, opened.accounts, settings),
+        joins=GraderJoins(store.graders, rabbit, opened.accounts, settings, opened.tickets, opened.deployment),
         grader_orders=GraderOrders(store.graders, announcements, opened.accounts, gateway.sessions),
     )
 
@@ -214,25 +220,27 @@ def _gateway(settings: IngestSettings, *, store: Store, rabbit: Rabbit, later: L
 
 
 @contextlib.asynccontextmanager
-async def _listening(feed: Feed, name: str, *, store: Store, rabbit: Rabbit) -> AsyncIterator[None]:
+async def _listening(feed: Feed, name: str, opened: _Opened) -> AsyncIterator[None]:
     """Deliver events to the feed and declare the courses' queues, as soon as the broker is available.
 
     Wait for that for ``BROKER_PATIENCE``, then go on without.
     """
     is_consuming = asyncio.Event()
-    async with background(_listen(feed, name, is_consuming, store=store, rabbit=rabbit)):
+    async with background(_listen(feed, name, is_consuming, opened)):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(BROKER_PATIENCE):
                 await is_consuming.wait()
         yield
 
 
-async def _listen(feed: Feed, name: str, is_consuming: asyncio.Event, *, store: Store, rabbit: Rabbit) -> None:
+async def _listen(feed: Feed, name: str, is_consuming: asyncio.Event, opened: _Opened) -> None:
+    queue, tag, rabbit = feed_queue(name), f"{name}.feed", opened.rabbit
+    vouched = Vouching(opened.tickets, opened.store.graders)
     while True:
         await join(rabbit)
         try:
-            await declare_queues(store, rabbit)
-            async with rabbit.consume(feed_queue(name), feed.hear, tag=f"{name}.feed", prefetch=FEED_PREFETCH):
+            await declare_queues(opened.store, rabbit)
+            async with rabbit.consume(queue, feed.hear, tag=tag, prefetch=FEED_PREFETCH, vouched=vouched):
                 is_consuming.set()
                 await asyncio.Event().wait()
         except (StoreError, PublishError) as error:

@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from broadway.domain.job import Job, JobState, Move, Outcome, Phase
+from broadway.domain.job import Job, JobState, Outcome, Phase
+from broadway.domain.moves import Move
 from broadway.domain.run import NothingToDoError, Order, OrderKind, Run, RunState, rerun_order
 from broadway.lifecycle.announce import Announcements
 from broadway.lifecycle.follow_ups import facts_of, following

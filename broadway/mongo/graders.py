@@ -12,6 +12,7 @@ from broadway.mongo.collection import Collection, Document, Documents
 from broadway.mongo.errors import DuplicateKeyError
 from broadway.ports import StoreError
 
+PROOFLESS = timedelta(minutes=10)
 OVERTAKING = timedelta(minutes=1)  # no heartbeat arrives this long after a heartbeat that was sent later
 _NEVER = datetime.fromtimestamp(0, UTC)
 _REGISTER_TRIES = 2  # the first may lose to an order or a join that creates the document
@@ -137,8 +138,10 @@ class Graders:
             await self._graders.update_many({"_id": {"$in": ids}, **stale}, {"$set": {"alive": False}})
         return ids
 
-    async def join(self, grader_id: str, *, hostname: str, pool: str, slots: int, now: datetime) -> StandingOrder:
-        """Record that a grader joins; return its standing order."""
+    async def join(
+        self, grader_id: str, *, hostname: str, pool: str, slots: int, proves: bool, now: datetime
+    ) -> StandingOrder:
+        """Record that a grader joins, and whether its reports have proofs; return its standing order."""
         joined: Document = {
             "joined_at": now,
             "left": False,
@@ -146,8 +149,25 @@ class Graders:
             "pool": pool,
             "slots": slots,
             "own_slots": slots,
+            "proves_since": await self._proves_since(grader_id, now) if proves else None,
         }
         return _order(await self._upsert(grader_id, {"$set": joined}))
+
+    async def must_prove(self, grader_id: str, now: datetime) -> bool:
+        """Return whether a grader's reports must have proofs.
+
+        Reports of its earlier version, which made none, may arrive for ``PROOFLESS`` after its first join with proofs.
+        """
+        found = await self._graders.find_one({"_id": grader_id}, {"proves_since": 1})
+        since = found.get("proves_since") if found else None
+        return since is not None and now >= since
+
+    async def _proves_since(self, grader_id: str, now: datetime) -> datetime:
+        """Return the time from which the reports of a grader that joins now must have proofs."""
+        found = await self._graders.find_one({"_id": grader_id}, {"proves_since": 1, "joined_at": 1})
+        if found is None or not found.get("joined_at"):
+            return now
+        return found.get("proves_since") or now + PROOFLESS
 
     async def set_mode(
         self, grader_id: str, mode: GraderMode, reason: str, *, is_revoked: bool = False

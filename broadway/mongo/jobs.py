@@ -6,7 +6,8 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from broadway.domain.job import Attempt, FaultPhase, Job, JobClass, JobState, Move, Moved, Outcome, Phase
+from broadway.domain.job import Attempt, FaultPhase, Job, JobClass, JobState, Outcome, Phase
+from broadway.domain.moves import Move, Moved
 from broadway.domain.run import PlannedJob
 from broadway.domain.waiting import WaitingKey, waiting_key
 from broadway.mongo.assignments import check_storable

@@ -6,6 +6,7 @@ from typing import Protocol
 import structlog
 
 from broadway.domain.job import FaultPhase, Job
+from broadway.domain.moves import Move
 from broadway.lifecycle.follow_ups import settled
 from broadway.lifecycle.stores import JobMoves
 from broadway.messages.events import DeadLetter, Event, JobDispatched, JobFinished
@@ -13,8 +14,7 @@ from broadway.ports import Publisher, PublishError, Retry, StoreError
 from broadway.runtime import metrics
 
 log = structlog.get_logger(__name__)
-
-_FATAL = (JobDispatched.type, JobFinished.type)
+UNPROVEN = "unproven"  # the metric's queue of letters whose sender may have made up their queue
 
 
 class LetterStore(Protocol):
@@ -38,30 +38,41 @@ async def handle_dead_letter(event: Event, *, jobs: JobMoves, letters: LetterSto
 
 
 async def file_dead_letter(event: DeadLetter, *, jobs: JobMoves, letters: LetterStore, publisher: Publisher) -> None:
-    """Store one dead letter; if it was a dispatched job or an outcome, end that job as an infrastructure error."""
-    log.error("dead letter", queue=event.queue, about=event.subject, reason=event.reason)
+    """Store one dead letter; if it was a dispatched job or an outcome, end that job as an infrastructure error.
+
+    A letter that no service has sent ends no job: its sender may have made it up. The job goes on, and the reconciler
+    repairs what the lost message leaves undone.
+    """
+    log.error("dead letter", queue=event.queue, about=event.subject, reason=event.reason, sender=event.sender)
     await letters.put(
         message_id=event.message_id,
         subject=event.subject,
         queue=event.queue,
-        reason=event.reason,
+        reason=event.reason if event.is_proven else f"{event.reason}; {_unproven(event)}",
         body=event.body,
     )
-    metrics.DEAD_LETTERS.labels(event.queue).inc()
-    if event.message_type not in _FATAL:
+    metrics.DEAD_LETTERS.labels(event.queue if event.is_proven else UNPROVEN).inc()
+    if not event.is_proven or not isinstance(event.about, JobDispatched | JobFinished):
         return
-    job_id = event.subject.rpartition("/")[2]
-    moved = await jobs.move({job_id: lambda job: _end(job, event)})
+    moved = await jobs.move({event.about.job_id: _ending(event.about, event.reason)})
     for job in moved.values():
         if job.after.is_terminal:
             await publisher.publish(*settled(job.after))
 
 
-def _end(job: Job, letter: DeadLetter) -> Job:
-    """End a job if the letter concerns its present generation or the execution that it waits for."""
-    is_current = letter.message_id.startswith((f"{job.id}:{job.generation}:", f"{job.execution_id}:"))
-    if not is_current:
-        return job
-    subject = "the job" if letter.message_type == JobDispatched.type else "its outcome"
-    reason = f"{subject} could not be handled and became a dead letter: {letter.reason}"
-    return job.give_up(reason, FaultPhase.REPORT, datetime.now(UTC))
+def _unproven(letter: DeadLetter) -> str:
+    return f"no service sent it, but {letter.sender or 'an unknown sender'}, so that no job ends by it"
+
+
+def _ending(about: JobDispatched | JobFinished, why: str) -> Move:
+    """Return the move that ends a job if the event concerns its present generation, and the execution it waits for."""
+    subject = "the job" if isinstance(about, JobDispatched) else "its outcome"
+    reason = f"{subject} could not be handled and became a dead letter: {why}"
+
+    def end(job: Job) -> Job:
+        is_awaited = isinstance(about, JobDispatched) or about.execution_id == job.execution_id
+        if about.generation != job.generation or not is_awaited:
+            return job
+        return job.give_up(reason, FaultPhase.REPORT, datetime.now(UTC))
+
+    return end

@@ -1,6 +1,8 @@
 """Joining a cluster: the API gives a grader the address of the broker, if there is one for it."""
 
 import asyncio
+import hashlib
+from urllib.parse import urlsplit
 
 import httpx2
 import structlog
@@ -43,7 +45,7 @@ async def join(settings: GraderSettings) -> Membership:
     if settings.amqp_url:
         return Membership(heartbeat_interval=settings.heartbeat_interval, amqp_url=settings.amqp_url.get_secret_value())
     pause = FIRST_PAUSE
-    request = JoinRequest.model_construct(hostname=hostname(), pool=settings.pool, slots=settings.slots)
+    request = JoinRequest.model_construct(hostname=hostname(), pool=settings.pool, slots=settings.slots, proves=True)
     async with http_client(settings) as client:
         while True:
             try:
@@ -53,6 +55,16 @@ async def join(settings: GraderSettings) -> Membership:
                 log.warning("waiting for the API", api=settings.api_host, reason=str(error))
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, 2 * pause)
+
+
+def deployment_at(address: str) -> str:
+    """Return a name for the deployment whose broker or API has an address, for graders that get no id of it.
+
+    Equal names mean one address. A broker's address includes the virtual host, which only one deployment uses.
+    """
+    parts = urlsplit(address)
+    where = f"{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return f"{'broker' if parts.scheme.startswith('amqp') else 'api'}-{hashlib.sha256(where.encode()).hexdigest()[:16]}"
 
 
 def http_client(settings: GraderSettings) -> httpx2.AsyncClient:
@@ -80,6 +92,11 @@ def demand_trust(api: str, error: Exception) -> None:
 def refused_token(api: str) -> StartError:
     """Return the error with which a grader with a wrong token ends."""
     return StartError(f"the API at {api} refuses this token: is it the cluster token?")
+
+
+def taken(grader_id: str) -> str:
+    """Return the reason with which a grader ends whose id belongs to another living process."""
+    return f"another process grades as {grader_id}: give each grader of the cluster an id of its own"
 
 
 def _read(response: httpx2.Response) -> Membership:

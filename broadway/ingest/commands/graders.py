@@ -1,6 +1,6 @@
 """Joins of graders, and their operators' orders."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from broadway.lifecycle.announce import Announcements
 from broadway.lifecycle.follow_ups import ordered
 from broadway.lifecycle.stores import GradersById
 from broadway.management import ManagementError
+from broadway.messages.ticket import Tickets
 from broadway.messages.topology import ready_queue
 from broadway.ports import Publisher, PublishError
 from broadway.settings.programs import IngestSettings
@@ -35,8 +36,10 @@ class BrokerUsersUnavailableError(Exception):
 class JoiningGraders(GradersById, Protocol):
     """The operations on stored graders that joining needs."""
 
-    async def join(self, grader_id: str, *, hostname: str, pool: str, slots: int, now: datetime) -> StandingOrder:
-        """Store a grader's join, the first or a later one; return its standing order."""
+    async def join(
+        self, grader_id: str, *, hostname: str, pool: str, slots: int, proves: bool, now: datetime
+    ) -> StandingOrder:
+        """Store a grader's join, the first or a later one, and whether it proves its reports; return its order."""
 
 
 class OrderedGraders(GradersById, Protocol):
@@ -91,11 +94,14 @@ class Joined:
     """A grader's standing order, and the broker's address.
 
     ``amqp_url`` is None if graders may not connect to the broker. ``own_user``: each grader has its own user there.
+    ``deployment`` is the deployment's id, and ``proof_key`` the grader's secret key for the proofs in its reports.
     """
 
     order: StandingOrder
-    amqp_url: str | None
+    amqp_url: str | None = field(repr=False)
     own_user: bool
+    deployment: str
+    proof_key: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,26 +113,32 @@ class GraderJoins:
         broker: The broker, where the queues of pools are declared.
         users: Graders' own users at the broker; None if all graders share a login.
         settings: The broker's address, and whether graders may connect to it.
+        tickets: The source of graders' keys for proofs.
+        deployment: The deployment's id.
     """
 
     graders: JoiningGraders
     broker: Publisher
     users: BrokerUsers | None
     settings: IngestSettings
+    tickets: Tickets
+    deployment: str
 
-    async def join(self, grader_id: str, *, hostname: str, pool: str, slots: int) -> Joined:
+    async def join(self, grader_id: str, *, hostname: str, pool: str, slots: int, proves: bool) -> Joined:
         """Store a grader's join, and give it access to the broker.
 
         Raises:
             RevokedError: The grader has been revoked.
             BrokerUsersUnavailableError: The grader's user at the broker cannot be created now.
         """
-        order = await self.graders.join(grader_id, hostname=hostname, pool=pool, slots=slots, now=datetime.now(UTC))
+        now = datetime.now(UTC)
+        order = await self.graders.join(grader_id, hostname=hostname, pool=pool, slots=slots, proves=proves, now=now)
         if order.mode is GraderMode.REVOKED:
             raise RevokedError(_revoked(grader_id))
         address = await self._address(grader_id, pool=pool, slots=order.slots or slots)
         await self._refuse_revoked(grader_id)
-        return Joined(order, address, own_user=self.users is not None)
+        proof_key = self.tickets.proof_key(grader_id)
+        return Joined(order, address, self.users is not None, self.deployment, proof_key)
 
     async def _address(self, grader_id: str, *, pool: str, slots: int) -> str | None:
         """Return the broker's address for a grader, with its own login if graders have broker users."""

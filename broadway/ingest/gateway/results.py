@@ -8,7 +8,8 @@ from typing import Any
 import structlog
 
 from broadway.domain.grader import Grader
-from broadway.domain.job import Attempt, Job, JobState, Moved
+from broadway.domain.job import Attempt, Job, JobState
+from broadway.domain.moves import Moved
 from broadway.ingest.gateway.changes import JobChanges
 from broadway.ingest.gateway.ports import GatewayGraders, GatewayJobs
 from broadway.ingest.gateway.verdicts import judge

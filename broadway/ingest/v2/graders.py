@@ -51,12 +51,16 @@ async def join(request: Request, deps: Deps) -> Response:
     authorize_cluster(request, deps.cluster_token)
     body = await read(request, JoinRequest, limit=deps.settings.max_body_size)
     grader_id = request.path_params["worker_id"]
-    joined = await deps.joins.join(grader_id, hostname=body.hostname, pool=body.pool, slots=body.slots)
+    joined = await deps.joins.join(
+        grader_id, hostname=body.hostname, pool=body.pool, slots=body.slots, proves=body.proves
+    )
     view = JoinView(
         heartbeat_interval=deps.settings.heartbeat_interval,
         amqp_url=joined.amqp_url,
         own_user=joined.own_user,
         order=GraderOrder.of(grader_id, joined.order).model_dump(mode="json", exclude={"traceparent"}),
+        deployment=joined.deployment,
+        proof_key=joined.proof_key.hex(),
     )
     return answered(view, headers={"Cache-Control": "no-store"})
 

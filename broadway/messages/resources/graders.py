@@ -45,9 +45,22 @@ class JoinView(View):
     """The answer to a joining grader. ``amqp_url`` is null if graders may not connect to the broker."""
 
     heartbeat_interval: int
-    amqp_url: str | None
+    amqp_url: str | None = Field(repr=False)
     own_user: bool = Field(description="true if the login in `amqp_url` belongs to this grader alone")
     order: dict[str, Any]
+    deployment: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9_-]*$",
+        max_length=64,
+        description="id of the deployment, for the labels of containers and the names of directories",
+    )
+    proof_key: str = Field(
+        default="",
+        pattern=r"^[0-9a-f]*$",
+        max_length=128,
+        repr=False,
+        description="the grader's secret key, in hexadecimal, for the proofs in its reports",
+    )
 
 
 class JoinRequest(Body):
@@ -56,6 +69,7 @@ class JoinRequest(Body):
     hostname: str
     pool: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)] = "default"
     slots: Annotated[int, Field(ge=1, le=MAX_SLOTS)] = 1
+    proves: Annotated[bool, Field(description="true if its reports have proofs, made with `proof_key`")] = False
 
 
 class Because(Body):
