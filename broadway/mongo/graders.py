@@ -139,7 +139,7 @@ class Graders:
         return ids
 
     async def join(
-        self, grader_id: str, *, hostname: str, pool: str, slots: int, proves: bool, now: datetime
+        self, grader_id: str, *, hostname: str, pool: str, slots: int, now: datetime, proves: bool = False
     ) -> StandingOrder:
         """Record that a grader joins, and whether its reports have proofs; return its standing order."""
         joined: Document = {

@@ -264,7 +264,7 @@ class Subscription:
             await self._handle(event, key)
             await reach(Point.DELIVERY_HANDLED)
         except _ForgedError as problem:
-            _count(kind, Handled.FORGED)
+            _count(problem.kind, Handled.FORGED)
             log.error("forged", queue=self._queue.name, message_id=key, reason=str(problem))  # noqa: TRY400 - not a bug of ours
             await settle(self._deliveries.pop(key), Settlement.DONE)
         except (Reject, UndecodableError) as problem:
@@ -306,9 +306,9 @@ class Subscription:
         try:
             event = self._decoder(message.headers, message.body, message.user_id or "")
         except UndecodableError as error:
-            raise _ForgedError(f"{message.user_id} sent an unreadable message: {error}") from error
+            raise _ForgedError(f"{message.user_id} sent an unreadable message: {error}", UNREADABLE) from error
         if _is_forged(event, message.user_id) or not await self._vouched(event):
-            raise _ForgedError(f"{message.user_id} may not send {event.type} about {event.subject}")
+            raise _ForgedError(f"{message.user_id} may not send {event.type} about {event.subject}", event.type)
         return event
 
     async def _handle(self, event: Event, key: str) -> None:
@@ -353,7 +353,11 @@ class Subscription:
 
 
 class _ForgedError(Exception):
-    """A message whose sender may not send it."""
+    """A message whose sender may not send it. ``kind`` is the type of its event."""
+
+    def __init__(self, reason: str, kind: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
 
 
 def _count(kind: str, result: Handled) -> None:

@@ -99,7 +99,7 @@ async def test_a_registration_that_is_concurrent_with_an_order_is_accepted(store
 async def test_no_concurrent_order_readmits_a_revoked_grader(store: Store) -> None:
     for _ in range(20):
         name = token_hex(4)
-        await store.graders.join(name, hostname="h", pool="default", slots=1, proves=False, now=NOW)
+        await store.graders.join(name, hostname="h", pool="default", slots=1, now=NOW)
         orders = [store.graders.set_mode(name, GraderMode.PAUSED, "disk"), store.graders.set_slots(name, 2)]
         await asyncio.gather(store.graders.revoke(name, "stolen"), *orders)
         known = await store.graders.get(name)
@@ -140,7 +140,7 @@ async def test_a_grader_is_read_as_it_was_stored(store: Store) -> None:
 
 async def test_a_grader_that_has_only_joined_was_never_seen(store: Store) -> None:
     name = token_hex(4)
-    await store.graders.join(name, hostname="h", pool="p1", slots=4, proves=False, now=NOW)
+    await store.graders.join(name, hostname="h", pool="p1", slots=4, now=NOW)
 
     assert await store.graders.get(name) == Grader(
         id=name, hostname="h", pool="p1", slots=4, own_slots=4, joined_at=NOW

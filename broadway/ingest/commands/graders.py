@@ -37,7 +37,7 @@ class JoiningGraders(GradersById, Protocol):
     """The operations on stored graders that joining needs."""
 
     async def join(
-        self, grader_id: str, *, hostname: str, pool: str, slots: int, proves: bool, now: datetime
+        self, grader_id: str, *, hostname: str, pool: str, slots: int, now: datetime, proves: bool = False
     ) -> StandingOrder:
         """Store a grader's join, the first or a later one, and whether it proves its reports; return its order."""
 
