@@ -120,14 +120,18 @@ def decode_dead_letter(headers: Mapping[str, Any], body: bytes, sender: str = ""
     The queue and the reason are in the headers that a service adds, or else in the broker's record, which precedes any
     record that a sender has made up.
     """
-    is_proven = is_service(sender)
+    is_proven, about = is_service(sender), _read(headers, body)
+    named = headers if is_proven and about is None else {}
     deaths = headers.get("x-death")
     latest = deaths[0] if isinstance(deaths, list) and deaths else None
     death: Mapping[str, Any] = latest if isinstance(latest, Mapping) else {}
     own = headers if is_proven or not death else {}
     return DeadLetter(
-        about=_read(headers, body),
+        traceparent=_traceparent(named),
+        about=about,
         message_type=str(headers.get("ce-type", "")).removeprefix(TYPE_PREFIX)[:MAX_TYPE],
+        named_id=str(named.get("ce-id", "")),
+        named_subject=str(named.get("ce-subject", "")),
         queue=str(own.get(DEAD_IN) or death.get("queue") or "unknown"),
         reason=str(own.get(DIED_OF) or death.get("reason") or "unknown"),
         sender=sender,

@@ -327,11 +327,14 @@ class CancelJob(JobEvent):
 class DeadLetter(Event):
     """The readable parts of a message that no consumer could handle.
 
-    The labels of a dead letter follow from the event in its body, since any sender may choose its headers.
+    Its labels follow from the event in its body, since any sender may choose its headers. If the body cannot be read,
+    the headers of a service count; unreadable messages of graders are dropped where they arrive.
 
     Args:
         about: The event; None if the body cannot be read.
         message_type: The type that the headers name, even if the body does not fit it.
+        named_id: The message's id by its headers; empty unless they count.
+        named_subject: The message's subject by its headers; empty unless they count.
         queue: The queue in which the message died.
         reason: The reason, from the service or the broker that moved the message.
         sender: The broker's user that sent the message, or its copy, to the dead letters; empty if it is unknown.
@@ -343,6 +346,8 @@ class DeadLetter(Event):
 
     about: Event | None
     message_type: str
+    named_id: str
+    named_subject: str
     queue: str
     reason: str
     sender: str
@@ -354,15 +359,18 @@ class DeadLetter(Event):
         """The id under which repetitions of the message count as one."""
         if isinstance(self.about, JobEvent | RunAdvanced):
             return self.about.identity
-        return hashlib.sha256(self.body).hexdigest()
+        return self.named_id or hashlib.sha256(self.body).hexdigest()
 
     @property
     def context(self) -> dict[str, Any]:
-        return self.about.context if self.about else {}
+        if self.about:
+            return self.about.context
+        ids = dict(zip(("course", "run", "job"), self.named_subject.split("/"), strict=False))
+        return log_ids(self.traceparent, **ids) if len(ids) > 1 else {}
 
     @property
     def subject(self) -> str:
-        return self.about.subject if self.about else ""
+        return self.about.subject if self.about else self.named_subject
 
 
 def ids_of(job: Job) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """The consumer of dead letters: it stores them for operators and ends jobs that would otherwise never finish."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -14,6 +16,7 @@ from broadway.ports import Publisher, PublishError, Retry, StoreError
 from broadway.runtime import metrics
 
 log = structlog.get_logger(__name__)
+_FATAL = (JobDispatched.type, JobFinished.type)
 UNPROVEN = "unproven"  # the metric's queue of letters whose sender may have made up their queue
 
 
@@ -52,9 +55,9 @@ async def file_dead_letter(event: DeadLetter, *, jobs: JobMoves, letters: Letter
         body=event.body,
     )
     metrics.DEAD_LETTERS.labels(event.queue if event.is_proven else UNPROVEN).inc()
-    if not event.is_proven or not isinstance(event.about, JobDispatched | JobFinished):
+    if not event.is_proven:
         return
-    moved = await jobs.move({event.about.job_id: _ending(event.about, event.reason)})
+    moved = await jobs.move(_moves(event))
     for job in moved.values():
         if job.after.is_terminal:
             await publisher.publish(*settled(job.after))
@@ -64,15 +67,30 @@ def _unproven(letter: DeadLetter) -> str:
     return f"no service sent it, but {letter.sender or 'an unknown sender'}, so that no job ends by it"
 
 
-def _ending(about: JobDispatched | JobFinished, why: str) -> Move:
-    """Return the move that ends a job if the event concerns its present generation, and the execution it waits for."""
-    subject = "the job" if isinstance(about, JobDispatched) else "its outcome"
-    reason = f"{subject} could not be handled and became a dead letter: {why}"
+def _moves(letter: DeadLetter) -> dict[str, Move]:
+    """Return the move that ends the job of a letter; empty if the letter is no dispatched job and no outcome."""
+    match letter.about:
+        case JobDispatched() as job:
+            return {job.job_id: _ending(letter, lambda stored: stored.generation == job.generation)}
+        case JobFinished() as done:
+            ids = done.generation, done.execution_id
+            return {done.job_id: _ending(letter, lambda stored: (stored.generation, stored.execution_id) == ids)}
+        case None if letter.message_type in _FATAL:
+            return {letter.subject.rpartition("/")[2]: _ending(letter, partial(_is_named, letter.named_id))}
+    return {}
+
+
+def _is_named(message_id: str, job: Job) -> bool:
+    """Return whether a message's id names the job's present generation, or the execution that the job waits for."""
+    return message_id.startswith((f"{job.id}:{job.generation}:", f"{job.execution_id}:"))
+
+
+def _ending(letter: DeadLetter, is_current: Callable[[Job], bool]) -> Move:
+    """Return the move that ends a job if the letter concerns its present generation or execution."""
+    subject = "the job" if letter.message_type == JobDispatched.type else "its outcome"
+    reason = f"{subject} could not be handled and became a dead letter: {letter.reason}"
 
     def end(job: Job) -> Job:
-        is_awaited = isinstance(about, JobDispatched) or about.execution_id == job.execution_id
-        if about.generation != job.generation or not is_awaited:
-            return job
-        return job.give_up(reason, FaultPhase.REPORT, datetime.now(UTC))
+        return job.give_up(reason, FaultPhase.REPORT, datetime.now(UTC)) if is_current(job) else job
 
     return end

@@ -55,6 +55,7 @@ def test_an_event_carries_its_traceparent_only_in_headers() -> None:
     assert read.traceparent == GIVEN
     assert read.context == {"course": "cs241", "run": "r", "job": "j", "trace": ID}
     assert decode_dead_letter(wire.headers, wire.body).context == read.context
+    assert decode_dead_letter(wire.headers, b"?", "broadway").context == read.context
     assert decode_dead_letter(wire.headers, b"?").context == {}, "its headers alone prove nothing"
 
 

@@ -200,8 +200,15 @@ def test_a_dead_letter_is_labelled_from_its_event_and_not_from_its_headers() -> 
         EVENTS[0].subject,
         EVENTS[0].context,
     )
-    assert (unreadable.about, unreadable.subject, unreadable.context) == (None, "", {})
-    assert unreadable.message_id == hashlib.sha256(b"?").hexdigest()
+    assert (unreadable.about, unreadable.subject, unreadable.message_id) == (None, "cs9/r9/j9", "j9:1:")
+
+
+def test_an_unreadable_dead_letter_that_no_service_sent_has_no_labels() -> None:
+    wire = encode(EVENTS[0], source="/broadway/test")
+    letter = decode_dead_letter(wire.headers, b"?", "broadway-grader-g1")
+
+    assert (letter.about, letter.subject, letter.context) == (None, "", {})
+    assert letter.message_id == hashlib.sha256(b"?").hexdigest()
 
 
 @pytest.mark.parametrize("sender", ["", "broadway-grader-g1"])
