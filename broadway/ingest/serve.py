@@ -13,10 +13,13 @@ import uvicorn
 from broadway.domain.course import CourseConfigError, read_courses
 from broadway.domain.job import JobClass
 from broadway.ingest.app import build_app
+from broadway.ingest.commands.admission import Admission
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
+from broadway.ingest.commands.join_tokens import JoinTokens
 from broadway.ingest.commands.later import BackgroundTasks
 from broadway.ingest.commands.limits import Limits
+from broadway.ingest.commands.pools import Pools
 from broadway.ingest.commands.receive import ANSWER_WITHIN, Receiver
 from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.start import RunStarts
@@ -78,6 +81,7 @@ async def serve(
         StartError: The course config is wrong, the broker cannot be trusted, or the address cannot be bound.
     """
     await load_courses(settings, store=store)
+    await _pools(store).begin([name for name in settings.original_graders.split(",") if name])
     background_tasks = BackgroundTasks()
     health = Health(
         {"store": store.ping, "broker": rabbit.ping},
@@ -120,13 +124,14 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
     orders = Orders(shared.runs, store.jobs, announcements)
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits)
     gateway = _gateway(settings, store=store, rabbit=rabbit, later=later)
+    admission = Admission(store.graders, store.access_tokens, store.pools, _cluster_token(settings))
     return Deps(
         settings=settings,
         limits=limits,
         store=store,
         rabbit=rabbit,
         announcements=announcements,
-        cluster_token=_cluster_token(settings),
+        operator_token=settings.operator_token.get_secret_value() if settings.operator_token else None,
         gateway=gateway,
         feed=Feed(store.jobs),
         health=opened.health,
@@ -139,7 +144,10 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
         starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements),
         orders=orders,
         receiver=_receiver(opened, submissions, orders, announcements, answer_within=answer_within),
-        joins=GraderJoins(store.graders, rabbit, opened.accounts, settings),
+        admission=admission,
+        join_tokens=JoinTokens(store.access_tokens),
+        pools=_pools(store),
+        joins=GraderJoins(admission, store.graders, rabbit, opened.accounts, settings),
         grader_orders=GraderOrders(store.graders, announcements, opened.accounts, gateway.sessions),
     )
 
@@ -170,6 +178,10 @@ def _reads(store: Store) -> Reads:
         hooks=HookReads(store.hooks, store.deliveries),
         graders=GraderReads(store.graders),
     )
+
+
+def _pools(store: Store) -> Pools:
+    return Pools(store.pools, store.graders, store.courses)
 
 
 @contextlib.asynccontextmanager
