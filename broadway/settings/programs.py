@@ -270,7 +270,9 @@ class GraderSettings(_Settings):
     """`python -m broadway.grader TOKEN GRADER_ID`."""
 
     # The empty defaults are invalid. They allow that the environment or the config file has the values instead.
-    token: CliPositionalArg[SecretStr] = Field(default=SecretStr(""), min_length=1, description="cluster token")
+    token: CliPositionalArg[SecretStr] = Field(
+        default=SecretStr(""), min_length=1, description="join token or cluster token"
+    )
     grader_id: Annotated[CliPositionalArg[Id], Names(file="id")] = Field(
         default="", description="letters, digits, dashes and underscores; unique in the cluster"
     )
