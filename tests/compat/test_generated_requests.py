@@ -100,7 +100,10 @@ async def test_no_request_breaks_v2(api: Client, tmp_path: Path) -> None:
 @pytest.mark.timeout(300)
 async def test_no_request_of_an_operator_breaks_v2(api: Client, tmp_path: Path) -> None:
     path = await description_of_v2(api, tmp_path, worker_id="w1")
-    options = ("--include-path-regex=^/api/v2/(graders|dead-letters|join-tokens|pools)", f"--max-examples={EXAMPLES_V2}")
+    options = (
+        "--include-path-regex=^/api/v2/(graders|dead-letters|join-tokens|pools)",
+        f"--max-examples={EXAMPLES_V2}",
+    )
 
     failures = await generated(path, address(api), "operator-token", *options)
 
