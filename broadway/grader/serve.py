@@ -19,7 +19,7 @@ from broadway.grader.worker.orphans import Orphans
 from broadway.grader.worker.runner import Runner
 from broadway.grader.worker.self_check import SelfCheck, check_disk
 from broadway.grader.worker.spool import Spool
-from broadway.grader.worker.work_directory import WorkDirectory
+from broadway.grader.worker.work_directory import WorkDirectory, held
 from broadway.grader.worker.worker import Worker
 from broadway.messages.events import GraderOrder, JobFinished
 from broadway.messages.http import JobResult
@@ -37,18 +37,30 @@ async def run(settings: GraderSettings, *, containers: Containers, stop: asyncio
         StartError: The API refuses this grader, or another process has its id.
     """
     structlog.contextvars.bind_contextvars(grader=settings.grader_id)
-    if settings.api_host.startswith("ws") and not settings.amqp_url:
-        work = _work_directory(settings, Membership(heartbeat_interval=0, amqp_url=None))
-        async with _checked_runner(settings, containers, work) as (runner, self_check, orphans):
-            runners = _socket_runners(settings, work, runner, self_check)
-            await websocket.serve(settings, runners=runners, orphans=orphans, stop=stop)
-        return
-    membership = await unless_stopped(join(settings), stop)
-    if membership is None:
-        return
-    if settings.amqp_url or await broker.is_reachable(membership.amqp_url, settings.tls):
-        await serve(settings, membership, containers=containers, stop=stop)
-        return
+    cluster = deployment_at(settings.amqp_url.get_secret_value() if settings.amqp_url else settings.api_host)
+    with held(settings.work_dir.absolute(), cluster, settings.grader_id):  # before a join renews this id's login
+        if settings.api_host.startswith("ws") and not settings.amqp_url:
+            await _serve_sockets(settings, containers=containers, stop=stop)
+            return
+        membership = await unless_stopped(join(settings), stop)
+        if membership is None:
+            return
+        if settings.amqp_url or await broker.is_reachable(membership.amqp_url, settings.tls):
+            await serve(settings, membership, containers=containers, stop=stop)
+        else:
+            await _poll(settings, membership, containers=containers, stop=stop)
+
+
+async def _serve_sockets(settings: GraderSettings, *, containers: Containers, stop: asyncio.Event) -> None:
+    work = _work_directory(settings, Membership(heartbeat_interval=0, amqp_url=None))
+    async with _checked_runner(settings, containers, work) as (runner, self_check, orphans):
+        runners = _socket_runners(settings, work, runner, self_check)
+        await websocket.serve(settings, runners=runners, orphans=orphans, stop=stop)
+
+
+async def _poll(
+    settings: GraderSettings, membership: Membership, *, containers: Containers, stop: asyncio.Event
+) -> None:
     work = _work_directory(settings, membership)
     async with _checked_runner(settings, containers, work) as (runner, self_check, orphans):
         http = HttpRunner(runner, Spool(work.spool("v1", settings.grader_id), JobResult), self_check)
@@ -95,13 +107,9 @@ def _socket_runners(
 
 @contextlib.contextmanager
 def _runner(settings: GraderSettings, containers: Containers, work: WorkDirectory) -> Iterator[tuple[Runner, Orphans]]:
-    """Make a runner that holds its part of the work directory, and the orphans that it may remove once it has its id.
-
-    Raises:
-        StartError: Another process on this host has this grader's id.
-    """
+    """Make a runner with a directory of its own, and the orphans that it may remove once it has its id."""
     size = Size(int(memory_bytes(settings.job_size)), settings.job_inodes)
-    with work.held(), work.process_directory() as directory:
+    with work.process_directory() as directory:
         if not may_mount():
             log.warning("job directories have no size limit: this needs the right to mount", directory=str(directory))
         runner = Runner(

@@ -13,10 +13,13 @@ import uvicorn
 from broadway.domain.course import CourseConfigError, read_courses
 from broadway.domain.job import JobClass
 from broadway.ingest.app import build_app
+from broadway.ingest.commands.admission import Admission
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
+from broadway.ingest.commands.join_tokens import JoinTokens
 from broadway.ingest.commands.later import BackgroundTasks
 from broadway.ingest.commands.limits import Limits
+from broadway.ingest.commands.pools import Pools
 from broadway.ingest.commands.receive import ANSWER_WITHIN, Receiver
 from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.start import RunStarts
@@ -82,6 +85,8 @@ async def serve(
     await load_courses(settings, store=store)
     tickets = Tickets(await store.secrets.get(TICKETS))
     deployment = deployment_id(await store.secrets.get(DEPLOYMENT))
+    configured = [name for name in (settings.original_graders or "").split(",") if name]
+    await _pools(store).begin(configured, gateway_pool=settings.gateway_pool)
     background_tasks = BackgroundTasks()
     health = Health(
         {"store": store.ping, "broker": rabbit.ping},
@@ -126,13 +131,14 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
     orders = Orders(shared.runs, store.jobs, announcements)
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits)
     gateway = _gateway(settings, store=store, rabbit=rabbit, later=later)
+    admission = Admission(store.graders, store.access_tokens, store.pools, _cluster_token(settings))
     return Deps(
         settings=settings,
         limits=limits,
         store=store,
         rabbit=rabbit,
         announcements=announcements,
-        cluster_token=_cluster_token(settings),
+        operator_token=settings.operator_token.get_secret_value() if settings.operator_token else None,
         gateway=gateway,
         feed=Feed(store.jobs),
         health=opened.health,
@@ -145,8 +151,25 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
         starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements),
         orders=orders,
         receiver=_receiver(opened, submissions, orders, announcements, answer_within=answer_within),
-        joins=GraderJoins(store.graders, rabbit, opened.accounts, settings, opened.tickets, opened.deployment),
+        admission=admission,
+        join_tokens=JoinTokens(store.access_tokens),
+        pools=_pools(store),
+        joins=GraderJoins(
+            admission, store.graders, rabbit, opened.accounts, settings, opened.tickets, opened.deployment
+        ),
         grader_orders=GraderOrders(store.graders, announcements, opened.accounts, gateway.sessions),
+    )
+
+
+def _joins(settings: IngestSettings, opened: _Opened, admission: Admission) -> GraderJoins:
+    return GraderJoins(
+        admission,
+        opened.store.graders,
+        opened.rabbit,
+        opened.accounts,
+        settings,
+        opened.tickets,
+        opened.deployment,
     )
 
 
@@ -176,6 +199,10 @@ def _reads(store: Store) -> Reads:
         hooks=HookReads(store.hooks, store.deliveries),
         graders=GraderReads(store.graders),
     )
+
+
+def _pools(store: Store) -> Pools:
+    return Pools(store.pools, store.graders, store.courses)
 
 
 @contextlib.asynccontextmanager

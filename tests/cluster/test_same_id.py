@@ -44,6 +44,10 @@ async def test_the_second_process_ends_and_the_firsts_job_goes_on(
     settings = cluster.graders.settings("host1", slots=1, drain_timeout=5, api_host=address)
     elsewhere = settings.model_copy(update={"work_dir": tmp_path / "another"})
 
+    secret = next(settings.work_dir.glob("*.secret"))
+    (tmp_path / "another").mkdir()
+    (tmp_path / "another" / secret.name).write_text(secret.read_text())  # without it, the API refuses the join
+
     said: list[str] = []
     try:
         await grader.run(elsewhere, containers=Untouched(), stop=asyncio.Event())

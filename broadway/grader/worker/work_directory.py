@@ -53,23 +53,6 @@ class WorkDirectory:
         return directory
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold this part alone.
-
-        Raises:
-            MisconfiguredError: A process on this host has the same grader id and uses this work directory.
-        """
-        lock = self.root / "locks" / self.deployment / self.grader_id
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with lock.open("ab") as file:
-            if not _lock(file.fileno()):
-                raise MisconfiguredError(
-                    f"grader {self.grader_id} already runs on this host with --work-dir {self.root}: "
-                    "give each grader an id of its own"
-                )
-            yield
-
-    @contextlib.contextmanager
     def process_directory(self) -> Iterator[Path]:
         """Create the directory of this process, which stays locked until the process ends; remove it if it is empty."""
         directory = self.jobs / self.deployment / self.grader_id / own_identity()
@@ -80,6 +63,24 @@ class WorkDirectory:
             with contextlib.suppress(OSError):  # a job's directory could not be removed
                 directory.rmdir()
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def held(root: Path, cluster: str, grader_id: str) -> Iterator[None]:
+    """Hold the part of a work directory that belongs to a grader alone. ``cluster`` names the grader's API or broker.
+
+    Raises:
+        MisconfiguredError: A process on this host has the same grader id in the same cluster, and this work directory.
+    """
+    lock = root / "locks" / cluster / grader_id
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("ab") as file:
+        if not _lock(file.fileno()):
+            raise MisconfiguredError(
+                f"grader {grader_id} already runs on this host with --work-dir {root}: "
+                "give each grader an id of its own"
+            )
+        yield
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ class GraderView(View):
     runtime: str = Field(
         description="the runtime of its containers; `default` is the engine's own, empty if it does not report one"
     )
+    has_secret: bool = Field(description="true if its id belongs to a secret of its own, which its requests need")
 
 
 class GraderList(View):
@@ -60,6 +61,9 @@ class JoinView(View):
         max_length=128,
         repr=False,
         description="the grader's secret key, in hexadecimal, for the proofs in its reports",
+    )
+    own_secret: bool = Field(
+        default=False, description="true if the grader's later requests need its own secret as their bearer token"
     )
 
 

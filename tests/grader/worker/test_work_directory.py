@@ -5,17 +5,17 @@ from pathlib import Path
 import pytest
 
 from broadway.grader.links.join import deployment_at
-from broadway.grader.worker.work_directory import WorkDirectory
+from broadway.grader.worker.work_directory import WorkDirectory, held
 from broadway.service import MisconfiguredError
 
 
 def test_one_process_holds_the_part_of_a_grader(tmp_path: Path) -> None:
-    with WorkDirectory(tmp_path, "d1", "g1").held():
+    with held(tmp_path, "c1", "g1"):
         with pytest.raises(MisconfiguredError, match=f"grader g1 already runs on this host with --work-dir {tmp_path}"):
-            WorkDirectory(tmp_path, "d1", "g1").held().__enter__()
-        with WorkDirectory(tmp_path, "d1", "g2").held(), WorkDirectory(tmp_path, "d2", "g1").held():
+            held(tmp_path, "c1", "g1").__enter__()
+        with held(tmp_path, "c1", "g2"), held(tmp_path, "c2", "g1"):
             pass
-    with WorkDirectory(tmp_path, "d1", "g1").held():
+    with held(tmp_path, "c1", "g1"):
         pass
 
 
