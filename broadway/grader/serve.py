@@ -1,6 +1,5 @@
 """Compose a grader and choose its link: the broker, or the API over HTTP or a WebSocket."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
@@ -24,13 +23,13 @@ from broadway.grader.worker.worker import Worker
 from broadway.messages.events import GraderOrder, JobFinished
 from broadway.messages.http import JobResult
 from broadway.runtime.health import Check, Health
-from broadway.service import background, connected, unless_stopped
+from broadway.service import Stop, background, connected, unless_stopped
 from broadway.settings.programs import GraderSettings
 
 log = structlog.get_logger(__name__)
 
 
-async def run(settings: GraderSettings, *, containers: Containers, stop: asyncio.Event) -> None:
+async def run(settings: GraderSettings, *, containers: Containers, stop: Stop) -> None:
     """Grade until ``stop`` is set, over the link that ``--api-host`` selects and the API offers.
 
     Raises:
@@ -51,25 +50,21 @@ async def run(settings: GraderSettings, *, containers: Containers, stop: asyncio
             await _poll(settings, membership, containers=containers, stop=stop)
 
 
-async def _serve_sockets(settings: GraderSettings, *, containers: Containers, stop: asyncio.Event) -> None:
+async def _serve_sockets(settings: GraderSettings, *, containers: Containers, stop: Stop) -> None:
     work = _work_directory(settings, Membership(heartbeat_interval=0, amqp_url=None))
     async with _checked_runner(settings, containers, work) as (runner, self_check, orphans):
         runners = _socket_runners(settings, work, runner, self_check)
         await websocket.serve(settings, runners=runners, orphans=orphans, stop=stop)
 
 
-async def _poll(
-    settings: GraderSettings, membership: Membership, *, containers: Containers, stop: asyncio.Event
-) -> None:
+async def _poll(settings: GraderSettings, membership: Membership, *, containers: Containers, stop: Stop) -> None:
     work = _work_directory(settings, membership)
     async with _checked_runner(settings, containers, work) as (runner, self_check, orphans):
         http = HttpRunner(runner, Spool(work.spool("v1", settings.grader_id), JobResult), self_check)
         await polling.serve(settings, membership, runner=http, orphans=orphans, stop=stop)
 
 
-async def serve(
-    settings: GraderSettings, membership: Membership, *, containers: Containers, stop: asyncio.Event
-) -> None:
+async def serve(settings: GraderSettings, membership: Membership, *, containers: Containers, stop: Stop) -> None:
     """Grade over the broker until ``stop`` is set.
 
     Raises:

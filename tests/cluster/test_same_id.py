@@ -1,6 +1,5 @@
 """The same grader id twice in a cluster: the second process ends, and touches nothing of the first."""
 
-import asyncio
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +14,7 @@ from processes import CLUSTER_TOKEN, processes
 from broadway.grader import serve as grader
 from broadway.grader.links import broker
 from broadway.grader.ports import Owner
-from broadway.service import MisconfiguredError, reasons
+from broadway.service import MisconfiguredError, Stop, reasons
 
 
 class Untouched(FakeContainers):
@@ -50,7 +49,7 @@ async def test_the_second_process_ends_and_the_firsts_job_goes_on(
 
     said: list[str] = []
     try:
-        await grader.run(elsewhere, containers=Untouched(), stop=asyncio.Event())
+        await grader.run(elsewhere, containers=Untouched(), stop=Stop())
     except* MisconfiguredError as errors:
         said = reasons(errors)
 

@@ -22,7 +22,7 @@ from broadway.rabbit.subscription import Subscription
 from broadway.runtime import metrics
 from broadway.runtime.crashpoints import Point, reach
 from broadway.runtime.health import Health
-from broadway.service import MisconfiguredError, StartError, background, unless_stopped
+from broadway.service import MisconfiguredError, StartError, Stop, background, unless_stopped
 from broadway.settings.programs import GraderSettings
 
 log = structlog.get_logger(__name__)
@@ -42,7 +42,7 @@ class Parts:
     orphans: Orphans
 
 
-async def serve(settings: GraderSettings, membership: Membership, parts: Parts, *, stop: asyncio.Event) -> None:
+async def serve(settings: GraderSettings, membership: Membership, parts: Parts, *, stop: Stop) -> None:
     """Take jobs until ``stop`` is set; then finish the running jobs or give them back, and send a last heartbeat.
 
     Raises:
@@ -50,13 +50,12 @@ async def serve(settings: GraderSettings, membership: Membership, parts: Parts, 
     """
     async with contextlib.AsyncExitStack() as stack:
         # Only the process that holds the id may remove what an earlier process left, or report in its name.
-        if not await unless_stopped(_claim(stack, parts), stop):
-            return
+        await _claim(stack, parts)
         await parts.orphans.reap()
         await _grade(settings, membership, parts, stop=stop)
 
 
-async def _claim(stack: contextlib.AsyncExitStack, parts: Parts) -> bool:
+async def _claim(stack: contextlib.AsyncExitStack, parts: Parts) -> None:
     """Consume the queue of this grader's commands, which only one connection can, until the end of a stack.
 
     The broker notices the end of a connection whose host has gone after up to three heartbeats.
@@ -76,10 +75,10 @@ async def _claim(stack: contextlib.AsyncExitStack, parts: Parts) -> bool:
             log.warning("another process has this grader's id, or has just ended", seconds=CLAIM_WITHIN)
             await asyncio.sleep(CLAIM_INTERVAL)
         else:
-            return True
+            return
 
 
-async def _grade(settings: GraderSettings, membership: Membership, parts: Parts, *, stop: asyncio.Event) -> None:
+async def _grade(settings: GraderSettings, membership: Membership, parts: Parts, *, stop: Stop) -> None:
     worker, rabbit, health = parts.worker, parts.rabbit, parts.health
     tag, queue, availability = f"grader@{worker.grader_id}", ready_queue(settings.pool), worker.availability
     if not membership.own_user:
@@ -92,6 +91,7 @@ async def _grade(settings: GraderSettings, membership: Membership, parts: Parts,
         background(beats, health.run(), login, parts.orphans.reap_forever()),
         rabbit.consume(queue, worker.work, tag=tag, channels=0, is_guest=membership.own_user) as subscription,
     ):
+        stop.heed()
         while not stop.is_set() and not availability.is_revoked:
             await _take_jobs(settings, worker, subscription)
             await unless_stopped(availability.change(), stop)

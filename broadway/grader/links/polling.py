@@ -23,7 +23,7 @@ from broadway.grader.links.protocol import (
 from broadway.grader.worker.orphans import Orphans
 from broadway.messages.http import NO_JOB, JobMessage, JobResult, Registration
 from broadway.runtime.cancellation import end
-from broadway.service import MisconfiguredError, StartError, background, unless_stopped
+from broadway.service import MisconfiguredError, StartError, Stop, background, unless_stopped
 from broadway.settings.programs import GraderSettings
 
 log = structlog.get_logger(__name__)
@@ -56,13 +56,14 @@ class _HandedOut(BaseModel):
 
 
 async def serve(
-    settings: GraderSettings, membership: Membership, *, runner: HttpRunner, orphans: Orphans, stop: asyncio.Event
+    settings: GraderSettings, membership: Membership, *, runner: HttpRunner, orphans: Orphans, stop: Stop
 ) -> None:
     """Poll for jobs until ``stop`` is set; then let running jobs finish, and kill them after the drain timeout.
 
     Raises:
         StartError: The server refuses the token, or another process has this grader's id.
     """
+    stop.heed()
     async with http_client(settings, credential_of(settings, settings.grader_id, membership)) as http:
         poller = _Poller(settings, http, runner, stop, membership.extended, claim_within(membership.heartbeat_interval))
         # The server accepts the results of an earlier process of this grader only while that one is on record.
@@ -80,7 +81,7 @@ class _Poller:
     settings: GraderSettings
     http: httpx2.AsyncClient
     runner: HttpRunner
-    stop: asyncio.Event
+    stop: Stop
     extended: bool
     claim_within: float  # seconds for which a server of ours may take an earlier process of this grader for alive
     interval: float | None = None  # seconds between heartbeats; None until this grader is registered

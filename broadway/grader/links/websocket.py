@@ -35,7 +35,7 @@ from broadway.messages.http import (
     SocketRegistration,
 )
 from broadway.runtime.cancellation import end
-from broadway.service import MisconfiguredError, background
+from broadway.service import MisconfiguredError, Stop, background
 from broadway.settings.programs import GraderSettings
 
 log = structlog.get_logger(__name__)
@@ -55,9 +55,7 @@ class _Answer(BaseModel):
     success: bool
 
 
-async def serve(
-    settings: GraderSettings, *, runners: Mapping[str, HttpRunner], orphans: Orphans, stop: asyncio.Event
-) -> None:
+async def serve(settings: GraderSettings, *, runners: Mapping[str, HttpRunner], orphans: Orphans, stop: Stop) -> None:
     """Keep a connection for each slot until ``stop`` is set.
 
     Then running jobs may finish, and are killed after the drain timeout. ``runners`` has a runner with a spool of its
@@ -66,6 +64,7 @@ async def serve(
     Raises:
         StartError: The server refuses the token, or another process has this grader's id.
     """
+    stop.heed()
     registered = asyncio.Event()
     slots = [_Slot(settings, name, runner, stop, registered) for name, runner in runners.items()]
     tasks = [asyncio.create_task(slot.serve(), name=slot.name) for slot in slots]
@@ -97,7 +96,7 @@ class _Slot:
     settings: GraderSettings
     name: str
     runner: HttpRunner
-    stop: asyncio.Event
+    stop: Stop
     registered: asyncio.Event  # set once any slot of this grader has registered
     extended: bool = False  # the server is ours, with extensions of the original's protocol
     credential: str | None = None  # for a server of ours, after this slot has joined
