@@ -35,6 +35,10 @@ class PublishError(Exception):
         self.unknown = unknown
 
 
+class QueueTakenError(PublishError):
+    """An exclusive queue belongs to another connection."""
+
+
 class StoreError(Exception):
     """The store is unavailable, or a request failed.
 

@@ -24,6 +24,7 @@ from broadway.rabbit.client import Rabbit
 from broadway.rabbit.connecting import BrokerUnreachableError, UntrustedError
 from broadway.runtime import crashpoints, fault_history
 from broadway.runtime.cancellation import cancellations, end
+from broadway.settings.loading import EX_CONFIG
 from broadway.settings.programs import GraderSettings, LogSettings, ServiceSettings
 
 log = structlog.get_logger(__name__)
@@ -36,6 +37,14 @@ _NOISY = ("aiormq", "aio_pika", "pymongo", "httpx2", "httpcore2", "urllib3", "do
 
 class StartError(Exception):
     """The program cannot start; the message gives the reason and the remedy."""
+
+    exit_code = 1
+
+
+class MisconfiguredError(StartError):
+    """The program cannot start with these settings, and another start would not help."""
+
+    exit_code = EX_CONFIG
 
 
 class Stop(asyncio.Event):
@@ -53,7 +62,10 @@ class Stop(asyncio.Event):
 
 
 def run(main: Main, *, service: str, settings: ServiceSettings | GraderSettings) -> None:
-    """Run a program until it returns, with a stop event that SIGTERM and SIGINT set; exit with 1 on a StartError."""
+    """Run a program until it returns, with a stop event that SIGTERM and SIGINT set.
+
+    On a StartError, exit with the error's code: 1, or 78 if another start would not help.
+    """
     configure_logging(settings.log, service=service)
     crashpoints.arm(os.environ)
     fault_history.arm(os.environ)
@@ -63,7 +75,7 @@ def run(main: Main, *, service: str, settings: ServiceSettings | GraderSettings)
     except* StartError as group:
         for reason in reasons(group):
             log.critical("cannot start", reason=reason)
-        raise SystemExit(1) from None
+        raise SystemExit(max(error.exit_code for error in _leaves(group) if isinstance(error, StartError))) from None
 
 
 def reasons(group: BaseExceptionGroup[BaseException]) -> list[str]:

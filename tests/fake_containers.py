@@ -9,7 +9,7 @@ from typing import Any
 
 from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase, Outcome
-from broadway.grader.ports import ContainerError, KilledFor, Labels, Mount, StageRun, Upcoming
+from broadway.grader.ports import ContainerError, KilledFor, Labels, Mount, Owner, StageRun, Upcoming
 
 
 class FakeContainers:
@@ -72,7 +72,7 @@ class FakeContainers:
     async def dismiss(self, upcoming: Upcoming) -> None:
         pass
 
-    async def remove_orphans(self, is_orphan: Callable[[str, str], bool]) -> int:  # noqa: ARG002 - nothing survives
+    async def remove_orphans(self, is_orphan: Callable[[Owner], bool]) -> int:  # noqa: ARG002 - nothing survives
         return 0
 
 

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from broadway import service
 from broadway.domain.assignment import Stage
-from broadway.grader.ports import Labels, Mount, StageRun, Upcoming
+from broadway.grader.ports import Labels, Mount, Owner, StageRun, Upcoming
 from broadway.grader.serve import run
 from broadway.settings.programs import GraderSettings, LogSettings
 
@@ -44,10 +44,13 @@ class NoContainers:
         state = {"ExitCode": 0, "OOMKilled": False, "Status": "exited"}
         return StageRun(0, None, False, begun, datetime.now(UTC), "", 0, state)
 
+    async def try_out(self, labels: Labels) -> None:
+        """Return at once: no container can fail."""
+
     async def dismiss(self, upcoming: Upcoming) -> None:
         """Return at once: nothing is prepared ahead."""
 
-    async def remove_orphans(self, is_orphan: Callable[[str, str], bool]) -> int:  # noqa: ARG002
+    async def remove_orphans(self, is_orphan: Callable[[Owner], bool]) -> int:  # noqa: ARG002
         """Return 0: no container survives a grader."""
         return 0
 
@@ -69,6 +72,7 @@ def _settings(url: str, name: str, slots: int, work_dir: Path) -> GraderSettings
     return GraderSettings.model_construct(
         token=SecretStr(""),
         grader_id=name,
+        api_host="http://127.0.0.1:9",  # no API to join
         amqp_url=SecretStr(url),
         slots=slots,
         work_dir=work_dir / name,

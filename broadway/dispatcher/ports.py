@@ -5,7 +5,8 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from broadway.domain.job import Job, JobClass, Move, Moved, Phase
+from broadway.domain.job import Job, JobClass, Phase
+from broadway.domain.moves import Move, Moved
 from broadway.domain.run import Run, RunState
 from broadway.lifecycle.steps import PhaseJobs, RunSteps
 from broadway.lifecycle.stores import JobsById, JobStages

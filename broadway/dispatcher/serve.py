@@ -16,6 +16,7 @@ from broadway.dispatcher.queue_probes import QueueProbes
 from broadway.dispatcher.reconcile import PATIENCE, Patience, Reconciler
 from broadway.domain.abilities import abilities_of
 from broadway.domain.grader import Grader
+from broadway.lifecycle.vouching import Vouching
 from broadway.messages.events import GraderHeartbeat
 from broadway.messages.ticket import TICKETS, Tickets
 from broadway.messages.topology import DISPATCHER
@@ -96,7 +97,8 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, p
         gauges = Gauges(board, pools=courses.pools, depths=probes.depths)
         async with background(probes.run(), gauges.run()):
             await courses.refresh()
-            hear = rabbit.consume(DISPATCHER, follower.follow, tag=tag, prefetch=INBOX_PREFETCH, vouched=tickets.vouch)
+            vouched = Vouching(tickets, store.graders)
+            hear = rabbit.consume(DISPATCHER, follower.follow, tag=tag, prefetch=INBOX_PREFETCH, vouched=vouched)
             async with hear:
                 await courses.watch(interval=settings.reconcile_interval)
 

@@ -4,7 +4,7 @@ This module is pure. A move takes the stored job and returns the job to store, o
 repeated or not allowed. So any event may arrive twice or out of order.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -191,12 +191,17 @@ class Job:
             return self
         return replace(self, dispatched_at=now)
 
-    def start(self, attempt: Attempt, *, lease: timedelta, policy: RetryPolicy, now: datetime) -> "Job":
+    def start(
+        self, attempt: Attempt, *, lease: timedelta, policy: RetryPolicy, now: datetime, displaces: bool = False
+    ) -> "Job":
         """Record that a grader has started the job. A start beyond the limit ends it as an infrastructure error.
 
         The lease begins at ``now``, by the control plane's clock: the grader's clock, and so the attempt, may be wrong.
+        While another grader runs the job, only a start that ``displaces`` counts: that grader has lost the job.
         """
-        if self.is_terminal or self._knows(attempt.execution_id):
+        if self.is_terminal or self.knows(attempt.execution_id):
+            return self
+        if self.is_contested_by(attempt.grader_id) and not displaces:
             return self
         if self.starts >= policy.max_attempts:
             return self._abandon(now)
@@ -211,12 +216,14 @@ class Job:
             lease_expires_at=max(now + lease, self.lease_expires_at or now),
         )
 
-    def finish(self, execution: Execution, *, policy: RetryPolicy, now: datetime) -> "Job":
+    def finish(self, execution: Execution, *, policy: RetryPolicy, now: datetime, displaces: bool = False) -> "Job":
         """Record an execution: the first valid outcome ends the job, an infrastructure error may requeue it.
 
-        The backoff begins at ``now``, by the control plane's clock.
+        The outcome of an execution that its grader gave back is not valid, nor is that of another grader's execution.
+        An execution whose start was not reported is valid while no other grader runs the job, or if it ``displaces``
+        that grader, which has lost the job. The backoff begins at ``now``, by the control plane's clock.
         """
-        if self.is_terminal:
+        if self.is_terminal or not self._admits(execution, displaces=displaces):
             return self
         job = replace(self, attempts=self._attempts_with(execution), started_at=self.started_at or execution.started_at)
         if execution.outcome is not Outcome.INFRASTRUCTURE_ERROR:
@@ -325,12 +332,24 @@ class Job:
         open_one = (grader_id, self.generation, None)
         return next((a for a in reversed(self.attempts) if (a.grader_id, a.generation, a.ended_at) == open_one), None)
 
-    def _knows(self, execution_id: str) -> bool:
+    def is_contested_by(self, grader_id: str) -> bool:
+        """Return whether a grader that starts the job now would take it from another grader, which runs it."""
+        return self.state is JobState.RUNNING and self.grader_id != grader_id
+
+    def knows(self, execution_id: str) -> bool:
+        """Return whether the start or the outcome of an execution is recorded."""
         return any(a.execution_id == execution_id for a in self.attempts)
+
+    def _admits(self, execution: Execution, *, displaces: bool) -> bool:
+        """Return whether an execution may report an outcome: its grader has not given it back, and no other has it."""
+        known = next((a for a in self.attempts if a.execution_id == execution.execution_id), None)
+        if known is not None:
+            return known.grader_id == execution.grader_id and not known.released
+        return displaces or not self.is_contested_by(execution.grader_id)
 
     def _is_current(self, execution_id: str) -> bool:
         """Return whether the execution is the running one, or may be one whose start has not been reported."""
-        if self._knows(execution_id):
+        if self.knows(execution_id):
             return self.state is JobState.RUNNING and self.execution_id == execution_id
         return self.state is JobState.DISPATCHED
 
@@ -345,7 +364,7 @@ class Job:
             reason=execution.reason,
             generation=self.generation,
         )
-        if not self._knows(execution.execution_id):
+        if not self.knows(execution.execution_id):
             return (*self.attempts, closed)
         return tuple(
             replace(closed, released=a.released, deadline=a.deadline, generation=a.generation)
@@ -378,23 +397,3 @@ class Job:
             success=execution.outcome is Outcome.SUCCEEDED,
             results=execution.results,
         )
-
-
-Move = Callable[[Job], Job]
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """A job before and after a move; both are the same object if the move changed nothing."""
-
-    before: Job
-    after: Job
-
-    @property
-    def changed(self) -> bool:
-        return self.before is not self.after
-
-    @property
-    def written(self) -> "Moved":
-        """The same move, with the revision that the stored job has after it."""
-        return Moved(self.before, replace(self.after, revision=self.before.revision + 1))

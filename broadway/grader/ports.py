@@ -62,13 +62,35 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """The owner of a container, written on it as labels; orphans are found by their labels."""
+    """The owner of a container, written on it as labels; orphans are found by their labels.
+
+    ``boot_id`` is the identity of the grader's process; see ``process_identity.own_identity``. ``deployment`` is the id
+    of the grader's deployment.
+    """
 
     grader_id: str
     boot_id: str
     job_id: str
     execution_id: str
     stage: int
+    deployment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The owner of a container, read from its labels.
+
+    Args:
+        identity: The identity of the grader's process (``Labels.boot_id``).
+        grader_id: The grader's id.
+        deployment: The id of its deployment; empty for a container of an earlier version.
+        before_boot: True if the engine runs on this host and created the container before the host's last boot.
+    """
+
+    identity: str
+    grader_id: str
+    deployment: str = ""
+    before_boot: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +181,9 @@ class Containers(Protocol):
     async def dismiss(self, upcoming: Upcoming) -> None:
         """Remove the container that was created ahead for a stage that will not run, if there is one."""
 
-    async def remove_orphans(self, is_orphan: Callable[[str, str], bool]) -> int:
+    async def remove_orphans(self, is_orphan: Callable[[Owner], bool]) -> int:
         """Remove containers that dead graders left behind; return how many were found.
 
         Args:
-            is_orphan: Called with a container's grader id and process identity (``Labels.boot_id``).
+            is_orphan: Called with the owner of each container of a grader.
         """

@@ -13,10 +13,13 @@ import uvicorn
 from broadway.domain.course import CourseConfigError, read_courses
 from broadway.domain.job import JobClass
 from broadway.ingest.app import build_app
+from broadway.ingest.commands.admission import Admission
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
+from broadway.ingest.commands.join_tokens import JoinTokens
 from broadway.ingest.commands.later import BackgroundTasks
 from broadway.ingest.commands.limits import Limits
+from broadway.ingest.commands.pools import Pools
 from broadway.ingest.commands.receive import ANSWER_WITHIN, Receiver
 from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.rerun import Reruns
@@ -41,7 +44,9 @@ from broadway.ingest.reads.runs import RunReads
 from broadway.lifecycle.announce import Announcements, Announcer, Later
 from broadway.lifecycle.orders import Orders
 from broadway.lifecycle.recording import Recorder
+from broadway.lifecycle.vouching import Vouching
 from broadway.management import Management
+from broadway.messages.ticket import DEPLOYMENT, TICKETS, Tickets, deployment_id
 from broadway.messages.topology import Queue, course_queue, feed_queue, ready_queue
 from broadway.mongo.batched import Batched
 from broadway.mongo.store import Store
@@ -79,6 +84,10 @@ async def serve(
         StartError: The course config is wrong, the broker cannot be trusted, or the address cannot be bound.
     """
     await load_courses(settings, store=store)
+    tickets = Tickets(await store.secrets.get(TICKETS))
+    deployment = deployment_id(await store.secrets.get(DEPLOYMENT))
+    configured = [name for name in (settings.original_graders or "").split(",") if name]
+    await _pools(store).begin(configured, gateway_pool=settings.gateway_pool)
     background_tasks = BackgroundTasks()
     health = Health(
         {"store": store.ping, "broker": rabbit.ping},
@@ -90,14 +99,14 @@ async def serve(
     shared = store.shared(linger=LINGER)
     name = f"{instance('ingest')}:{settings.bind_port}"
     async with _accounts(settings, store) as accounts:
-        opened = _Opened(store, shared, rabbit, health, accounts)
+        opened = _Opened(store, shared, rabbit, health, accounts, tickets, deployment)
         deps = _deps(settings, opened, later=background_tasks.add, answer_within=answer_within)
         sessions = deps.gateway.sessions
         async with (
             background(sessions.run(), deps.feed.run(), health.run(), shared.run(), deps.receiver.run()),
             background_tasks,
             deps.outages,
-            _listening(deps.feed, name, store=store, rabbit=rabbit),
+            _listening(deps.feed, name, opened),
             _http(settings, deps),
         ):
             stop.heed()
@@ -113,6 +122,8 @@ class _Opened:
     rabbit: Rabbit
     health: Health
     accounts: BrokerAccounts | None
+    tickets: Tickets
+    deployment: str
 
 
 def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_within: float) -> Deps:
@@ -122,13 +133,14 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
     orders = Orders(shared.runs, store.jobs, announcements)
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits)
     gateway = _gateway(settings, store=store, rabbit=rabbit, later=later)
+    admission = Admission(store.graders, store.access_tokens, store.pools, _cluster_token(settings))
     return Deps(
         settings=settings,
         limits=limits,
         store=store,
         rabbit=rabbit,
         announcements=announcements,
-        cluster_token=_cluster_token(settings),
+        operator_token=settings.operator_token.get_secret_value() if settings.operator_token else None,
         gateway=gateway,
         feed=Feed(store.jobs),
         health=opened.health,
@@ -142,8 +154,25 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
         orders=orders,
         reruns=Reruns(orders, store.assignments, limits),
         receiver=_receiver(opened, submissions, orders, announcements, answer_within=answer_within),
-        joins=GraderJoins(store.graders, rabbit, opened.accounts, settings),
+        admission=admission,
+        join_tokens=JoinTokens(store.access_tokens),
+        pools=_pools(store),
+        joins=GraderJoins(
+            admission, store.graders, rabbit, opened.accounts, settings, opened.tickets, opened.deployment
+        ),
         grader_orders=GraderOrders(store.graders, announcements, opened.accounts, gateway.sessions),
+    )
+
+
+def _joins(settings: IngestSettings, opened: _Opened, admission: Admission) -> GraderJoins:
+    return GraderJoins(
+        admission,
+        opened.store.graders,
+        opened.rabbit,
+        opened.accounts,
+        settings,
+        opened.tickets,
+        opened.deployment,
     )
 
 
@@ -174,6 +203,10 @@ def _reads(store: Store) -> Reads:
         hooks=HookReads(store.hooks, store.deliveries),
         graders=GraderReads(store.graders),
     )
+
+
+def _pools(store: Store) -> Pools:
+    return Pools(store.pools, store.graders, store.courses)
 
 
 @contextlib.asynccontextmanager
@@ -218,25 +251,27 @@ def _gateway(settings: IngestSettings, *, store: Store, rabbit: Rabbit, later: L
 
 
 @contextlib.asynccontextmanager
-async def _listening(feed: Feed, name: str, *, store: Store, rabbit: Rabbit) -> AsyncIterator[None]:
+async def _listening(feed: Feed, name: str, opened: _Opened) -> AsyncIterator[None]:
     """Deliver events to the feed and declare the courses' queues, as soon as the broker is available.
 
     Wait for that for ``BROKER_PATIENCE``, then go on without.
     """
     is_consuming = asyncio.Event()
-    async with background(_listen(feed, name, is_consuming, store=store, rabbit=rabbit)):
+    async with background(_listen(feed, name, is_consuming, opened)):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(BROKER_PATIENCE):
                 await is_consuming.wait()
         yield
 
 
-async def _listen(feed: Feed, name: str, is_consuming: asyncio.Event, *, store: Store, rabbit: Rabbit) -> None:
+async def _listen(feed: Feed, name: str, is_consuming: asyncio.Event, opened: _Opened) -> None:
+    queue, tag, rabbit = feed_queue(name), f"{name}.feed", opened.rabbit
+    vouched = Vouching(opened.tickets, opened.store.graders)
     while True:
         await join(rabbit)
         try:
-            await declare_queues(store, rabbit)
-            async with rabbit.consume(feed_queue(name), feed.hear, tag=f"{name}.feed", prefetch=FEED_PREFETCH):
+            await declare_queues(opened.store, rabbit)
+            async with rabbit.consume(queue, feed.hear, tag=tag, prefetch=FEED_PREFETCH, vouched=vouched):
                 is_consuming.set()
                 await asyncio.Event().wait()
         except (StoreError, PublishError) as error:

@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from broadway.domain.job import Job, JobState, Move, Outcome, Phase
+from broadway.domain.job import Job, JobState, Outcome, Phase
+from broadway.domain.moves import Move
 from broadway.domain.run import JobOutline, Order, OrderKind, PlannedJob, Run, RunState, plan_jobs
 from broadway.lifecycle.follow_ups import Fact, facts_of
 from broadway.lifecycle.steps import PhaseJobs, RunSteps, Step, complete, publish_at, rerun

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from broadway.domain.grader import StandingOrder
-from broadway.domain.job import Job, JobState, Moved, Outcome
+from broadway.domain.job import Job, JobState, Outcome
+from broadway.domain.moves import Moved
 from broadway.messages.events import CancelJob, Event, GraderOrder, JobRequeued, JobSettled, ids_of
 from broadway.messages.topology import CONTROL, EVENTS, Exchange, control_key, event_key
 

@@ -5,13 +5,14 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import reduce
+from functools import partial, reduce
 from typing import Protocol, TypeVar
 
 import structlog
 
 from broadway.domain.grader import StandingOrder
-from broadway.domain.job import Attempt, Job, Move, Moved, Outcome, RetryPolicy
+from broadway.domain.job import Attempt, Job, Outcome, RetryPolicy
+from broadway.domain.moves import Move, Moved
 from broadway.domain.result import JobLog, StageResult
 from broadway.lifecycle.follow_ups import Fact, following, ordered, settled, unwanted
 from broadway.lifecycle.stores import JobLeases, JobMoves, JobsById
@@ -63,8 +64,10 @@ class Recorder:
     policy: RetryPolicy
     lease: timedelta
 
-    async def record(self, events: Sequence[Event]) -> dict[str, Moved]:
+    async def record(self, events: Sequence[Event], *, displaces: bool = False) -> dict[str, Moved]:
         """Store a batch and publish the facts that follow from it.
+
+        With ``displaces``, the events' executions take their jobs from the graders that run them.
 
         Returns:
             The known jobs of the events, before and after, by id.
@@ -77,7 +80,7 @@ class Recorder:
         await reach(Point.RECORD_BEGUN)
         await self.logs.put([_log(event) for event in about_jobs if isinstance(event, JobFinished)])
         await reach(Point.RECORD_LOGS_STORED)
-        moved = await self.jobs.move(self._moves(about_jobs))
+        moved = await self.jobs.move(self._moves(about_jobs, displaces=displaces))
         for job in moved.values():
             if job.changed and job.after.is_terminal:
                 _note_outcome(job.after)
@@ -125,19 +128,19 @@ class Recorder:
             if order and order.revision > beat.order:
                 await self.publisher.publish(*ordered(beat.grader_id, order))
 
-    def _moves(self, events: Sequence[JobEvent]) -> dict[str, Move]:
+    def _moves(self, events: Sequence[JobEvent], *, displaces: bool) -> dict[str, Move]:
         by_job: dict[str, list[JobEvent]] = {}
         for event in events:
             by_job.setdefault(event.job_id, []).append(event)
-        return {job_id: self._move(about) for job_id, about in by_job.items()}
+        return {job_id: self._move(about, displaces=displaces) for job_id, about in by_job.items()}
 
-    def _move(self, events: Sequence[JobEvent]) -> Move:
+    def _move(self, events: Sequence[JobEvent], *, displaces: bool) -> Move:
         def move(job: Job) -> Job:
-            return reduce(self._apply, events, job)
+            return reduce(partial(self._apply, displaces=displaces), events, job)
 
         return move
 
-    def _apply(self, job: Job, event: JobEvent) -> Job:
+    def _apply(self, job: Job, event: JobEvent, *, displaces: bool) -> Job:
         if event.generation != job.generation:
             log.info("stale generation", event_type=event.type, generation=event.generation, **event.context)
             return job
@@ -145,11 +148,11 @@ class Recorder:
         match event:
             case JobStarted():
                 attempt = Attempt(event.execution_id, event.grader_id, event.started_at, deadline=event.deadline)
-                return job.start(attempt, lease=self.lease, policy=self.policy, now=now)
+                return job.start(attempt, lease=self.lease, policy=self.policy, now=now, displaces=displaces)
             case JobFinished():
                 if job.is_terminal and job.execution_id != event.execution_id:
                     log.info("duplicate outcome", **event.context)
-                return job.finish(event.execution, policy=self.policy, now=now)
+                return job.finish(event.execution, policy=self.policy, now=now, displaces=displaces)
             case JobReleased():
                 return job.release(event.execution_id, now)
             case _:
@@ -208,7 +211,7 @@ def _note_outcome(job: Job) -> None:
 
 def _count_outcomes(events: Sequence[JobEvent], moved: Mapping[str, Moved]) -> None:
     for event in events:
-        if not isinstance(event, JobFinished):
+        if not isinstance(event, JobFinished) or _is_contested(event, moved):
             continue
         if refusal := _refusal(event, moved.get(event.job_id)):
             metrics.OUTCOMES_REFUSED.labels(refusal).inc()
@@ -223,11 +226,22 @@ def _refusal(event: JobFinished, moved: Moved | None) -> metrics.Refusal | None:
         return metrics.Refusal.UNKNOWN
     if event.generation != moved.before.generation:
         return metrics.Refusal.STALE
-    if any(a.execution_id == event.execution_id and a.outcome is not None for a in moved.before.attempts):
+    known = next((a for a in moved.before.attempts if a.execution_id == event.execution_id), None)
+    if known is not None and known.outcome is not None:
         return metrics.Refusal.REPEATED
+    if known is not None and (known.released or known.grader_id != event.grader_id):
+        return metrics.Refusal.RELEASED if known.released else metrics.Refusal.UNKNOWN
     if moved.after.is_terminal and moved.after.execution_id != event.execution_id:
         return metrics.Refusal.DUPLICATE
     return None
+
+
+def _is_contested(event: JobFinished, moved: Mapping[str, Moved]) -> bool:
+    """Return whether an outcome was not recorded because another grader runs its job; see ``contests``."""
+    job = moved[event.job_id].after if event.job_id in moved else None
+    if job is None or job.generation != event.generation or job.knows(event.execution_id):
+        return False
+    return job.is_contested_by(event.grader_id)
 
 
 def _log(event: JobFinished) -> JobLog:
@@ -245,7 +259,7 @@ def _cut(text: str) -> str:
 
 def _is_new(event: JobStarted, moved: dict[str, Moved]) -> bool:
     job = moved.get(event.job_id)
-    return job is not None and all(a.execution_id != event.execution_id for a in job.before.attempts)
+    return job is not None and job.after.knows(event.execution_id) and not job.before.knows(event.execution_id)
 
 
 def _facts(events: Sequence[JobEvent], moved: dict[str, Moved]) -> list[Fact]:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from broadway.domain.job import Job, Move, Phase
+from broadway.domain.job import Job, Phase
+from broadway.domain.moves import Move
 from broadway.domain.run import JobOutline, Order, PlannedJob, Run, RunState, plan_jobs
 from broadway.lifecycle.follow_ups import Fact
 from broadway.lifecycle.stores import JobMoves, JobsOfRuns, RunSummaries

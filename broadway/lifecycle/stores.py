@@ -6,7 +6,8 @@ from typing import Any, Protocol
 
 from broadway.domain.course import Course
 from broadway.domain.grader import Grader
-from broadway.domain.job import Job, Move, Moved
+from broadway.domain.job import Job
+from broadway.domain.moves import Move, Moved
 from broadway.domain.roster import Roster
 from broadway.domain.run import Run
 

@@ -25,8 +25,11 @@ from broadway.messages.events import (
     JobStarted,
     RunAdvanced,
 )
+from broadway.messages.topology import is_service
 
 TYPE_PREFIX = "io.broadway."
+MAX_TYPE = 100  # characters of a dead letter's type
+DEAD_IN, DIED_OF = "x-broadway-queue", "x-broadway-reason"  # headers that a service adds to a dead letter
 
 _KINDS: dict[str, type[Event]] = {
     kind.type: kind
@@ -65,7 +68,7 @@ class UndecodableError(ValueError):
         self.body = body
 
 
-Decoder = Callable[[Mapping[str, Any], bytes], Event]
+Decoder = Callable[[Mapping[str, Any], bytes, str], Event]  # of headers, a body, and the sender that the broker checked
 
 
 def encode(event: Event, *, source: str) -> Wire:
@@ -93,8 +96,8 @@ def encode(event: Event, *, source: str) -> Wire:
     )
 
 
-def decode(headers: Mapping[str, Any], body: bytes) -> Event:
-    """Read a message.
+def decode(headers: Mapping[str, Any], body: bytes, _: str = "") -> Event:
+    """Read a message, whose sender does not matter.
 
     Raises:
         UndecodableError: The type is unknown, or the body does not fit the type.
@@ -111,20 +114,37 @@ def decode(headers: Mapping[str, Any], body: bytes) -> Event:
         raise UndecodableError(f"{name}: {where}: {first['msg']}", body) from error
 
 
-def decode_dead_letter(headers: Mapping[str, Any], body: bytes) -> DeadLetter:
-    """Read the parts of a dead letter that are readable; never fails."""
+def decode_dead_letter(headers: Mapping[str, Any], body: bytes, sender: str = "") -> DeadLetter:
+    """Read the parts of a dead letter that are readable; never fails.
+
+    The queue and the reason are in the headers that a service adds, or else in the broker's record, which precedes any
+    record that a sender has made up.
+    """
+    is_proven, about = is_service(sender), _read(headers, body)
+    named = headers if is_proven and about is None else {}
     deaths = headers.get("x-death")
     latest = deaths[0] if isinstance(deaths, list) and deaths else None
     death: Mapping[str, Any] = latest if isinstance(latest, Mapping) else {}
+    own = headers if is_proven or not death else {}
     return DeadLetter(
-        traceparent=_traceparent(headers),
-        message_id=str(headers.get("ce-id", "")),
-        message_type=str(headers.get("ce-type", "")).removeprefix(TYPE_PREFIX),
-        subject_text=str(headers.get("ce-subject", "")),
-        queue=str(headers.get("x-broadway-queue") or death.get("queue") or "unknown"),
-        reason=str(headers.get("x-broadway-reason") or death.get("reason") or "unknown"),
+        traceparent=_traceparent(named),
+        about=about,
+        message_type=str(headers.get("ce-type", "")).removeprefix(TYPE_PREFIX)[:MAX_TYPE],
+        named_id=str(named.get("ce-id", "")),
+        named_subject=str(named.get("ce-subject", "")),
+        queue=str(own.get(DEAD_IN) or death.get("queue") or "unknown"),
+        reason=str(own.get(DIED_OF) or death.get("reason") or "unknown"),
+        sender=sender,
+        is_proven=is_proven,
         body=body,
     )
+
+
+def _read(headers: Mapping[str, Any], body: bytes) -> Event | None:
+    try:
+        return decode(headers, body)
+    except UndecodableError:
+        return None
 
 
 def _traceparent(headers: Mapping[str, Any]) -> str | None:

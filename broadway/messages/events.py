@@ -3,11 +3,13 @@
 In the management UI, an operator finds a message's type and subject in its headers, and plain JSON as its body.
 """
 
+import hashlib
+import operator
 from datetime import datetime
 from typing import Any, ClassVar, Self
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from broadway.domain.grader import GraderMode, StandingOrder
 from broadway.domain.job import Execution, FaultPhase, Job, JobClass, Outcome, Phase
@@ -118,11 +120,12 @@ class JobDispatched(JobEvent):
 
 
 class ExecutionEvent(JobEvent):
-    """An event about one execution of a job by one grader."""
+    """An event about one execution of a job by one grader. ``ticket`` and ``proof``: see the module ``ticket``."""
 
     execution_id: str
     grader_id: str
     ticket: str = ""
+    proof: str = Field(default="", exclude_if=operator.not_)
 
     @property
     def context(self) -> dict[str, Any]:
@@ -324,25 +327,52 @@ class CancelJob(JobEvent):
 
 
 class DeadLetter(Event):
-    """The readable parts of a message that no consumer could handle. ``queue`` is the queue in which it died."""
+    """The readable parts of a message that no consumer could handle.
+
+    Its labels follow from the event in its body, since any sender may choose its headers. If the body cannot be read,
+    the headers of a service count; unreadable messages of graders are dropped where they arrive.
+
+    Args:
+        about: The event; None if the body cannot be read.
+        message_type: The type that the headers name, even if the body does not fit it.
+        named_id: The message's id by its headers; empty unless they count.
+        named_subject: The message's subject by its headers; empty unless they count.
+        queue: The queue in which the message died.
+        reason: The reason, from the service or the broker that moved the message.
+        sender: The broker's user that sent the message, or its copy, to the dead letters; empty if it is unknown.
+        is_proven: True if a service sent it. The consumer of its queue had then checked the original's sender.
+        body: The message's body.
+    """
 
     type: ClassVar[str] = "dead.letter.v1"
 
-    message_id: str
+    about: Event | None
     message_type: str
-    subject_text: str
+    named_id: str
+    named_subject: str
     queue: str
     reason: str
+    sender: str
+    is_proven: bool
     body: bytes
 
     @property
+    def message_id(self) -> str:
+        """The id under which repetitions of the message count as one."""
+        if isinstance(self.about, JobEvent | RunAdvanced):
+            return self.about.identity
+        return self.named_id or hashlib.sha256(self.body).hexdigest()
+
+    @property
     def context(self) -> dict[str, Any]:
-        ids = dict(zip(("course", "run", "job"), self.subject_text.split("/"), strict=False))
+        if self.about:
+            return self.about.context
+        ids = dict(zip(("course", "run", "job"), self.named_subject.split("/"), strict=False))
         return log_ids(self.traceparent, **ids) if len(ids) > 1 else {}
 
     @property
     def subject(self) -> str:
-        return self.subject_text
+        return self.about.subject if self.about else self.named_subject
 
 
 def ids_of(job: Job) -> dict[str, Any]:

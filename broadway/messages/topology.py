@@ -218,6 +218,11 @@ def grader_of(user: str) -> str | None:
     return user.removeprefix(GRADER_USER) if user.startswith(GRADER_USER) else None
 
 
+def is_service(user: str | None) -> bool:
+    """Return whether a message with this sender, which the broker has checked, comes from a service."""
+    return bool(user) and grader_of(str(user)) is None
+
+
 def grader_grants(grader_id: str, pool: str) -> Grants:
     """Return the fewest permissions that a grader needs: consume jobs and its commands, and publish its events.
 

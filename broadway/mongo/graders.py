@@ -12,6 +12,7 @@ from broadway.mongo.collection import Collection, Document, Documents, insert_ea
 from broadway.mongo.errors import DuplicateKeyError
 from broadway.ports import StoreError
 
+PROOFLESS = timedelta(minutes=10)
 OVERTAKING = timedelta(minutes=1)  # no heartbeat arrives this long after a heartbeat that was sent later
 _NEVER = datetime.fromtimestamp(0, UTC)
 _REGISTER_TRIES = 2  # the first may lose to an order or a join that creates the document
@@ -132,8 +133,10 @@ class Graders:
             await self._graders.update_many({"_id": {"$in": ids}, **stale}, {"$set": {"alive": False}})
         return ids
 
-    async def join(self, grader_id: str, *, hostname: str, pool: str, slots: int, now: datetime) -> StandingOrder:
-        """Record that a grader joins; return its standing order."""
+    async def join(
+        self, grader_id: str, *, hostname: str, pool: str, slots: int, now: datetime, proves: bool = False
+    ) -> StandingOrder:
+        """Record that a grader joins, and whether its reports have proofs; return its standing order."""
         joined: Document = {
             "joined_at": now,
             "left": False,
@@ -141,8 +144,53 @@ class Graders:
             "pool": pool,
             "slots": slots,
             "own_slots": slots,
+            "proves_since": await self._proves_since(grader_id, now) if proves else None,
         }
         return _order(await self._upsert(grader_id, {"$set": joined}))
+
+    async def must_prove(self, grader_id: str, now: datetime) -> bool:
+        """Return whether a grader's reports must have proofs.
+
+        Reports of its earlier version, which made none, may arrive for ``PROOFLESS`` after its first join with proofs.
+        """
+        found = await self._graders.find_one({"_id": grader_id}, {"proves_since": 1})
+        since = found.get("proves_since") if found else None
+        return since is not None and now >= since
+
+    async def _proves_since(self, grader_id: str, now: datetime) -> datetime:
+        """Return the time from which the reports of a grader that joins now must have proofs."""
+        found = await self._graders.find_one({"_id": grader_id}, {"proves_since": 1, "joined_at": 1})
+        if found is None or not found.get("joined_at"):
+            return now
+        return found.get("proves_since") or now + PROOFLESS
+
+    async def claim(self, grader_id: str, *, secret: str, pools: tuple[str, ...] | None, join_token: str) -> bool:
+        """Store the hash of a grader's secret unless it has a secret; return whether this is its secret now."""
+        await self._upsert(grader_id, {})  # two claims must not both create the document
+        claimed: Document = {
+            "secret": secret,
+            "allowed_pools": None if pools is None else list(pools),
+            "join_token": join_token,
+            "grace_until": None,
+        }
+        unclaimed: Document = {"_id": {"$eq": grader_id}, "secret": {"$in": [None, ""]}}
+        await self._graders.update_one(unclaimed, {"$set": claimed})
+        found = await self._graders.find_one({"_id": {"$eq": grader_id}}, {"secret": 1})
+        return found is not None and found.get("secret") == secret
+
+    async def forget_secret(self, grader_id: str) -> Grader | None:
+        """Forget a grader's secret, so that its next join stores a new one; return the grader, or None."""
+        document = await self._graders.find_one_and_update(
+            {"_id": {"$eq": grader_id}},
+            {"$set": {"secret": "", "allowed_pools": None, "join_token": "", "grace_until": None}},
+            return_document=ReturnDocument.AFTER,
+        )
+        return _grader(document) if document else None
+
+    async def give_grace(self, grader_ids: Sequence[str], until: datetime) -> None:
+        """Let graders without secrets, of an earlier version, do without them until a moment."""
+        query: Document = {"_id": {"$in": list(grader_ids)}, "secret": None, "grace_until": None}
+        await self._graders.update_many(query, {"$set": {"grace_until": until}})
 
     async def set_mode(
         self, grader_id: str, mode: GraderMode, reason: str, *, is_revoked: bool = False
@@ -292,6 +340,10 @@ def _grader(document: Document) -> Grader:
         jobs_processed=document.get("jobs_processed", 0),
         broker_user=document.get("broker_user"),
         order=_order(document),
+        secret=document.get("secret"),
+        pools=None if (pools := document.get("allowed_pools")) is None else tuple(pools),
+        join_token=document.get("join_token") or "",
+        grace_until=document.get("grace_until"),
     )
 
 

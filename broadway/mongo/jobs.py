@@ -8,7 +8,8 @@ from typing import Any
 
 from pymongo import UpdateOne
 
-from broadway.domain.job import Attempt, FaultPhase, Job, JobClass, JobState, Move, Moved, Outcome, Phase
+from broadway.domain.job import Attempt, FaultPhase, Job, JobClass, JobState, Outcome, Phase
+from broadway.domain.moves import Move, Moved
 from broadway.domain.run import JobOutline, PlannedJob
 from broadway.domain.waiting import WaitingKey, waiting_key
 from broadway.mongo.assignments import check_storable

@@ -9,6 +9,7 @@ from pymongo import WriteConcern
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConfigurationError, PyMongoError
 
+from broadway.mongo.access_tokens import AccessTokens
 from broadway.mongo.assignments import Assignments
 from broadway.mongo.batched import (
     Batched,
@@ -27,6 +28,7 @@ from broadway.mongo.hooks import Deliveries, Hooks, Quotas, Rosters
 from broadway.mongo.jobs import Jobs
 from broadway.mongo.leases import Leases
 from broadway.mongo.logs import Logs
+from broadway.mongo.pools import Pools
 from broadway.mongo.runs import Runs
 from broadway.mongo.secrets import Secrets
 from broadway.ports import StoreError
@@ -50,6 +52,8 @@ class Store:
     graders: Graders
     leases: Leases
     secrets: Secrets
+    access_tokens: AccessTokens
+    pools: Pools
     dead_letters: DeadLetters
     hooks: Hooks
     rosters: Rosters
@@ -100,6 +104,8 @@ class Store:
             graders=Graders(main["worker_node"]),
             leases=Leases(main["service_lease"]),
             secrets=Secrets(main["service_secret"]),
+            access_tokens=AccessTokens(main["access_token"]),
+            pools=Pools(main["pool"]),
             dead_letters=DeadLetters(main["dead_letter"]),
             hooks=Hooks(main["hook"]),
             rosters=Rosters(main["roster"]),

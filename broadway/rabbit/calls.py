@@ -12,8 +12,9 @@ from aio_pika.exceptions import (
     AMQPError,
     DeliveryError,
 )
+from aiormq.exceptions import ChannelLockedResource
 
-from broadway.ports import PublishError
+from broadway.ports import PublishError, QueueTakenError
 from broadway.runtime.cancellation import cancellations, heeded
 
 log = structlog.get_logger(__name__)
@@ -39,6 +40,8 @@ async def call(problem: str, *, seconds: float = CALL_TIMEOUT) -> AsyncIterator[
                 yield
     except DeliveryError as error:
         raise PublishError(f"{problem}: refused: {error!r}", unknown=False) from error
+    except ChannelLockedResource as error:
+        raise QueueTakenError(f"{problem}: another connection has it", unknown=False) from error
     except (*BROKEN, asyncio.CancelledError) as error:
         if cancellations() > before:
             raise asyncio.CancelledError from error

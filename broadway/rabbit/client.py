@@ -28,7 +28,7 @@ from broadway.messages.topology import (
     Exchange,
     Queue,
 )
-from broadway.ports import Handler, PublishError, QueueState
+from broadway.ports import Handler, PublishError, QueueState, QueueTakenError
 from broadway.rabbit.calls import BROKEN, CALL_TIMEOUT, call
 from broadway.rabbit.connecting import (
     HEARTBEAT,
@@ -44,7 +44,7 @@ from broadway.rabbit.declaring import declare, state_of
 from broadway.rabbit.probing import accepts, pass_message
 from broadway.rabbit.publishing import ConfirmedPublisher
 from broadway.rabbit.single_take import SingleTake
-from broadway.rabbit.subscription import TIMINGS, Subscription, Timings, Vouched, anything
+from broadway.rabbit.subscription import TIMINGS, Subscription, Timings, Vouched, unknown
 
 log = structlog.get_logger(__name__)
 
@@ -250,6 +250,17 @@ class Rabbit:
             except ChannelNotFoundEntity:
                 return None
 
+    async def is_taken(self, queue: Queue) -> bool:
+        """Return whether an exclusive queue exists, which only its connection may use.
+
+        Raises:
+            PublishError: The broker is unavailable.
+        """
+        try:
+            return await self.queue_state(queue) is not None
+        except QueueTakenError:
+            return True
+
     async def has(self, exchange: Exchange) -> bool:
         """Return whether an exchange exists.
 
@@ -282,7 +293,7 @@ class Rabbit:
         channels: int = 1,
         decoder: Decoder = decode,
         is_guest: bool = False,
-        vouched: Vouched = anything,
+        vouched: Vouched = unknown,
         timings: Timings = TIMINGS,
     ) -> AsyncIterator[Subscription]:
         """Call ``handler`` for every message of a queue, each in a task of its own, and settle by its result.
@@ -302,7 +313,8 @@ class Rabbit:
             decoder: Decodes a message; a message that it refuses is a dead letter.
             is_guest: May only read the queue. The queue must exist, and the broker moves dead letters, without a
                 reason.
-            vouched: Returns whether an event of a grader is genuine, in addition to the check of the grader's id.
+            vouched: Returns whether an event of a grader is genuine, in addition to the check of the grader's id. By
+                default no event of a grader reaches the handler.
             timings: The pauses and limits of the subscription.
         """
         subscription = Subscription(
@@ -354,4 +366,4 @@ class Rabbit:
         Raises:
             PublishError: The broker did not confirm the copy; it is not retried.
         """
-        await self._publisher.park(message, queue=queue, reason=reason)
+        await self._publisher.park(message, queue=queue, reason=reason, user=self.user)

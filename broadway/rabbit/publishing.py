@@ -9,7 +9,7 @@ import aio_pika
 import stamina
 from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel, AbstractRobustConnection
 
-from broadway.messages.envelope import Wire, encode
+from broadway.messages.envelope import DEAD_IN, DIED_OF, Wire, encode
 from broadway.messages.events import Event
 from broadway.messages.topology import DEAD_LETTERS, Exchange, Queue, dead_letter_key
 from broadway.ports import PublishError
@@ -49,19 +49,20 @@ class ConfirmedPublisher:
             await self._publish_again(exchange, key, message)
         await reach(Point.PUBLISH_CONFIRMED)
 
-    async def park(self, message: AbstractIncomingMessage, *, queue: Queue, reason: str) -> None:
-        """Copy a delivery to the dead letters, with the reason.
+    async def park(self, message: AbstractIncomingMessage, *, queue: Queue, reason: str, user: str) -> None:
+        """Copy a delivery to the dead letters, with the reason, in the name of this service.
 
         Raises:
             PublishError: The broker did not confirm the copy; it is not retried.
         """
-        headers = {**message.headers, "x-broadway-reason": reason[:1000], "x-broadway-queue": queue.name}
+        headers = {**message.headers, DIED_OF: reason[:1000], DEAD_IN: queue.name}
         copy = aio_pika.Message(
             message.body,
             headers=headers,
             content_type=message.content_type,
             message_id=message.message_id,
             type=message.type,
+            user_id=user,
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
         )
         await self._publish_once(DEAD_LETTERS, dead_letter_key(queue.name), copy)

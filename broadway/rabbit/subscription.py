@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import itertools
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from aio_pika.abc import (
 
 from broadway.messages.envelope import Decoder, UndecodableError, decode_dead_letter
 from broadway.messages.events import Event
-from broadway.messages.topology import Queue, grader_of
+from broadway.messages.topology import Queue, grader_of, is_service
 from broadway.ports import GiveBack, Handler, PublishError, QueueDepths, Reject, Retry
 from broadway.rabbit.calls import BROKEN, CALL_TIMEOUT, call, close
 from broadway.rabbit.consumer import Consumer
@@ -35,12 +35,12 @@ UNREADABLE = "unreadable"  # the metrics' event type of undecodable messages
 FAILURES = 5  # failures of a handler for one message in this process, after which the message is dead
 REMEMBERED = 1000  # the number of failures that are remembered
 
-Vouched = Callable[[Event], bool]
+Vouched = Callable[[Event], Awaitable[bool]]
 
 
-def anything(_: Event) -> bool:
-    """Vouch for every event."""
-    return True
+async def unknown(_: Event) -> bool:
+    """Vouch for no event: a consumer without a check of its own gets no events of graders."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,13 +258,13 @@ class Subscription:
         first, kind = self._deliveries[key], UNREADABLE
         try:
             await reach(Point.DELIVERY_ARRIVED)
-            event = self._read(first)
+            event = await self._read(first)
             kind = event.type
             structlog.contextvars.bind_contextvars(**event.context)
             await self._handle(event, key)
             await reach(Point.DELIVERY_HANDLED)
         except _ForgedError as problem:
-            _count(kind, Handled.FORGED)
+            _count(problem.kind, Handled.FORGED)
             log.error("forged", queue=self._queue.name, message_id=key, reason=str(problem))  # noqa: TRY400 - not a bug of ours
             await settle(self._deliveries.pop(key), Settlement.DONE)
         except (Reject, UndecodableError) as problem:
@@ -292,7 +292,7 @@ class Subscription:
             await settle(self._deliveries.pop(key), Settlement.DONE)
             await reach(Point.DELIVERY_ACKNOWLEDGED)
 
-    def _read(self, message: AbstractIncomingMessage) -> Event:
+    async def _read(self, message: AbstractIncomingMessage) -> Event:
         """Decode a message, and check its sender if graders may publish to the queue.
 
         A forged message must not reach the dead letters, since a dead letter may end a job.
@@ -301,15 +301,14 @@ class Subscription:
             UndecodableError: The message of a trusted sender cannot be decoded.
             _ForgedError: A grader, or a sender without a verified user id, sent a message that it may not send.
         """
-        is_trusted = bool(message.user_id) and grader_of(str(message.user_id)) is None
-        if is_trusted or not self._queue.hears_graders:
-            return self._decoder(message.headers, message.body)
+        if is_service(message.user_id) or not self._queue.hears_graders:
+            return self._decoder(message.headers, message.body, message.user_id or "")
         try:
-            event = self._decoder(message.headers, message.body)
+            event = self._decoder(message.headers, message.body, message.user_id or "")
         except UndecodableError as error:
-            raise _ForgedError(f"{message.user_id} sent an unreadable message: {error}") from error
-        if _is_forged(event, message.user_id) or not self._vouched(event):
-            raise _ForgedError(f"{message.user_id} may not send {event.type} about {event.subject}")
+            raise _ForgedError(f"{message.user_id} sent an unreadable message: {error}", UNREADABLE) from error
+        if _is_forged(event, message.user_id) or not await self._vouched(event):
+            raise _ForgedError(f"{message.user_id} may not send {event.type} about {event.subject}", event.type)
         return event
 
     async def _handle(self, event: Event, key: str) -> None:
@@ -354,7 +353,11 @@ class Subscription:
 
 
 class _ForgedError(Exception):
-    """A message whose sender may not send it."""
+    """A message whose sender may not send it. ``kind`` is the type of its event."""
+
+    def __init__(self, reason: str, kind: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
 
 
 def _count(kind: str, result: Handled) -> None:

@@ -1,11 +1,14 @@
 """The consumer of dead letters: it stores them for operators and ends jobs that would otherwise never finish."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 import structlog
 
 from broadway.domain.job import FaultPhase, Job
+from broadway.domain.moves import Move
 from broadway.lifecycle.follow_ups import settled
 from broadway.lifecycle.stores import JobMoves
 from broadway.messages.events import DeadLetter, Event, JobDispatched, JobFinished
@@ -13,8 +16,8 @@ from broadway.ports import Publisher, PublishError, Retry, StoreError
 from broadway.runtime import metrics
 
 log = structlog.get_logger(__name__)
-
 _FATAL = (JobDispatched.type, JobFinished.type)
+UNPROVEN = "unproven"  # the metric's queue of letters whose sender may have made up their queue
 
 
 class LetterStore(Protocol):
@@ -38,30 +41,56 @@ async def handle_dead_letter(event: Event, *, jobs: JobMoves, letters: LetterSto
 
 
 async def file_dead_letter(event: DeadLetter, *, jobs: JobMoves, letters: LetterStore, publisher: Publisher) -> None:
-    """Store one dead letter; if it was a dispatched job or an outcome, end that job as an infrastructure error."""
-    log.error("dead letter", queue=event.queue, about=event.subject, reason=event.reason)
+    """Store one dead letter; if it was a dispatched job or an outcome, end that job as an infrastructure error.
+
+    A letter that no service has sent ends no job: its sender may have made it up. The job goes on, and the reconciler
+    repairs what the lost message leaves undone.
+    """
+    log.error("dead letter", queue=event.queue, about=event.subject, reason=event.reason, sender=event.sender)
     await letters.put(
         message_id=event.message_id,
         subject=event.subject,
         queue=event.queue,
-        reason=event.reason,
+        reason=event.reason if event.is_proven else f"{event.reason}; {_unproven(event)}",
         body=event.body,
     )
-    metrics.DEAD_LETTERS.labels(event.queue).inc()
-    if event.message_type not in _FATAL:
+    metrics.DEAD_LETTERS.labels(event.queue if event.is_proven else UNPROVEN).inc()
+    if not event.is_proven:
         return
-    job_id = event.subject.rpartition("/")[2]
-    moved = await jobs.move({job_id: lambda job: _end(job, event)})
+    moved = await jobs.move(_moves(event))
     for job in moved.values():
         if job.after.is_terminal:
             await publisher.publish(*settled(job.after))
 
 
-def _end(job: Job, letter: DeadLetter) -> Job:
-    """End a job if the letter concerns its present generation or the execution that it waits for."""
-    is_current = letter.message_id.startswith((f"{job.id}:{job.generation}:", f"{job.execution_id}:"))
-    if not is_current:
-        return job
+def _unproven(letter: DeadLetter) -> str:
+    return f"no service sent it, but {letter.sender or 'an unknown sender'}, so that no job ends by it"
+
+
+def _moves(letter: DeadLetter) -> dict[str, Move]:
+    """Return the move that ends the job of a letter; empty if the letter is no dispatched job and no outcome."""
+    match letter.about:
+        case JobDispatched() as job:
+            return {job.job_id: _ending(letter, lambda stored: stored.generation == job.generation)}
+        case JobFinished() as done:
+            ids = done.generation, done.execution_id
+            return {done.job_id: _ending(letter, lambda stored: (stored.generation, stored.execution_id) == ids)}
+        case None if letter.message_type in _FATAL:
+            return {letter.subject.rpartition("/")[2]: _ending(letter, partial(_is_named, letter.named_id))}
+    return {}
+
+
+def _is_named(message_id: str, job: Job) -> bool:
+    """Return whether a message's id names the job's present generation, or the execution that the job waits for."""
+    return message_id.startswith((f"{job.id}:{job.generation}:", f"{job.execution_id}:"))
+
+
+def _ending(letter: DeadLetter, is_current: Callable[[Job], bool]) -> Move:
+    """Return the move that ends a job if the letter concerns its present generation or execution."""
     subject = "the job" if letter.message_type == JobDispatched.type else "its outcome"
     reason = f"{subject} could not be handled and became a dead letter: {letter.reason}"
-    return job.give_up(reason, FaultPhase.REPORT, datetime.now(UTC))
+
+    def end(job: Job) -> Job:
+        return job.give_up(reason, FaultPhase.REPORT, datetime.now(UTC)) if is_current(job) else job
+
+    return end

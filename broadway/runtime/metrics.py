@@ -13,7 +13,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics import MetricWrapperBase
 
 from broadway import __version__
-from broadway.domain.job import Attempt, FaultPhase, JobState, Moved, Outcome
+from broadway.domain.job import Attempt, FaultPhase, JobState, Outcome
+from broadway.domain.moves import Moved
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # they would add a series with the process's start time for each series
 
@@ -43,6 +44,7 @@ class Refusal(StrEnum):
 
     STALE = "stale"  # of a generation that a rerun or a cancellation has ended
     DUPLICATE = "duplicate"  # the outcome of another execution was stored first
+    RELEASED = "released"  # of an execution that its grader has given back
     REPEATED = "repeated"  # the outcome of this execution is already stored
     UNKNOWN = "unknown"  # the job does not exist, or does not run on this grader
 

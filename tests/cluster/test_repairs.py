@@ -114,7 +114,8 @@ async def test_a_poisoned_outcome_ends_its_job_visibly(cluster: Cluster) -> None
     }
     async with await aio_pika.connect(cluster.place.amqp_url) as connection:
         exchange = await (await connection.channel()).get_exchange(DEAD_LETTERS.name)
-        await exchange.publish(aio_pika.Message(b"not JSON", headers=headers), "dead.test")
+        message = aio_pika.Message(b"not JSON", headers=headers, user_id=connection.url.user)
+        await exchange.publish(message, "dead.test")
 
     run = await cluster.client.finished("cs241", run_id)
 

@@ -79,7 +79,8 @@ class Stack:
     def left(self) -> list[str]:
         """Return the project's objects on the engine, and the leftovers of its graders' jobs on this host.
 
-        Graders keep a few things in their work directory: two directories, and the file that stages see as /etc/hosts.
+        Graders keep a few things in their work directory: the file that stages see as /etc/hosts, locks, and empty
+        directories for jobs and outcomes.
         """
         work = Path(self.environment["BROADWAY_WORK_DIR"])
         return [
@@ -88,8 +89,9 @@ class Stack:
             *(each["Name"] for each in self.client.networks(filters=self.label)),
             *(each["Name"] for each in self.client.volumes(filters=self.label)["Volumes"] or []),
             *(line for line in Path("/proc/mounts").read_text().splitlines() if f"{work}/" in line),
-            *(str(path) for path in work.rglob("*") if path.parent != work and path.parent.name != "spool"),
-            *(str(path) for path in work.iterdir() if path.name not in {"hosts", "jobs", "spool"}),
+            *(str(path) for path in work.glob("jobs/*/*/*")),
+            *(str(path) for path in work.glob("spool/**/*") if path.is_file()),
+            *(str(path) for path in work.iterdir() if path.name not in {"hosts", "jobs", "locks", "spool"}),
         ]
 
 

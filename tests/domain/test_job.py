@@ -8,18 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from broadway.domain.job import (
-    Attempt,
-    Execution,
-    FaultPhase,
-    Job,
-    JobClass,
-    JobState,
-    Moved,
-    Outcome,
-    Phase,
-    RetryPolicy,
-)
+from broadway.domain.job import Attempt, Execution, FaultPhase, Job, JobClass, JobState, Outcome, Phase, RetryPolicy
+from broadway.domain.moves import Moved
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LEASE = timedelta(seconds=30)
@@ -52,8 +42,9 @@ def queued() -> Job:
     )
 
 
-def start(job: Job, execution: str, *, when: float = 2) -> Job:
-    return job.start(Attempt(execution, f"on-{execution}", at(when)), lease=LEASE, policy=POLICY, now=at(when))
+def start(job: Job, execution: str, *, when: float = 2, displaces: bool = True) -> Job:
+    attempt = Attempt(execution, f"on-{execution}", at(when))
+    return job.start(attempt, lease=LEASE, policy=POLICY, now=at(when), displaces=displaces)
 
 
 def report(execution: str, outcome: Outcome, *, when: float = 9, retryable: bool = False) -> Execution:
@@ -70,8 +61,11 @@ def report(execution: str, outcome: Outcome, *, when: float = 9, retryable: bool
     )
 
 
-def finish(job: Job, execution: str, outcome: Outcome, *, when: float = 9, retryable: bool = False) -> Job:
-    return job.finish(report(execution, outcome, when=when, retryable=retryable), policy=POLICY, now=at(when))
+def finish(
+    job: Job, execution: str, outcome: Outcome, *, when: float = 9, retryable: bool = False, displaces: bool = True
+) -> Job:
+    reported = report(execution, outcome, when=when, retryable=retryable)
+    return job.finish(reported, policy=POLICY, now=at(when), displaces=displaces)
 
 
 def fault(job: Job, execution: str, *, retryable: bool = True) -> Job:
@@ -240,7 +234,7 @@ def test_a_graders_clock_moves_no_lease_and_no_pause(off: float) -> None:
 
 
 def test_a_second_start_shortens_no_lease() -> None:
-    second = RUNNING.start(Attempt("e2", "on-e2", at(1)), lease=LEASE, policy=POLICY, now=at(1))
+    second = start(RUNNING, "e2", when=1)
 
     assert second.lease_expires_at == RUNNING.lease_expires_at
 
@@ -272,6 +266,35 @@ def test_a_released_start_still_does_not_count_after_a_late_fault() -> None:
     released = RUNNING.release("e1", at(6))
 
     assert fault(start(released, "e2"), "e1").starts == 1
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+@pytest.mark.parametrize("later", ["released", "with another grader", "with the same grader"])
+def test_an_execution_that_was_given_back_has_no_outcome(later: str, outcome: Outcome) -> None:
+    released = RUNNING.release("e1", at(6))
+    same = released.start(Attempt("e2", "on-e1", at(7)), lease=LEASE, policy=POLICY, now=at(7))
+    job = {"released": released, "with another grader": start(released, "e3"), "with the same grader": same}[later]
+
+    assert finish(job, "e1", outcome) is job
+    assert finish(job, "e1", outcome, displaces=False) is job
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_only_a_grader_that_displaces_the_running_one_takes_its_job(outcome: Outcome) -> None:
+    assert start(RUNNING, "e2", displaces=False) is RUNNING
+    assert finish(RUNNING, "e2", outcome, displaces=False) is RUNNING
+    assert finish(start(RUNNING, "e2"), "e1", Outcome.SUCCEEDED, displaces=False).execution_id == "e1", "it ran the job"
+
+
+@pytest.mark.parametrize("job", [queued(), DISPATCHED, start(DISPATCHED, "e9")], ids=lambda job: job.state)
+def test_an_outcome_counts_without_a_start_unless_another_grader_runs_the_job(job: Job) -> None:
+    assert finish(job, "e9", Outcome.FAILED, displaces=False).outcome is Outcome.FAILED
+
+
+def test_the_outcome_of_an_execution_comes_from_its_grader() -> None:
+    stolen = replace(report("e1", Outcome.SUCCEEDED), grader_id="another")
+
+    assert RUNNING.finish(stolen, policy=POLICY, now=at(9), displaces=True) is RUNNING
 
 
 def test_only_the_execution_that_is_named_is_lost() -> None:
@@ -374,17 +397,19 @@ class AnySequence(RuleBasedStateMachine):
     def finish(self, execution: str, outcome: Outcome) -> None:
         before = self.job
         self.move(finish(before, execution, outcome, when=self.now()))
-        if not before.is_terminal:
+        if any(a.execution_id == execution and a.released for a in before.attempts):
+            assert self.job is before
+        elif not before.is_terminal:
             assert (self.job.outcome, self.job.execution_id) == (outcome, execution)
 
     @rule(execution=executions, retryable=st.booleans())
     def fault(self, execution: str, *, retryable: bool) -> None:
         failed = report(execution, Outcome.INFRASTRUCTURE_ERROR, when=self.now(), retryable=retryable)
         before = self.job
-        self.move(before.finish(failed, policy=POLICY, now=at(self.now())))
+        self.move(before.finish(failed, policy=POLICY, now=at(self.now()), displaces=True))
         if not before.is_terminal:
             assert self.job.outcome in (None, Outcome.INFRASTRUCTURE_ERROR)
-        assert self.job.finish(failed, policy=POLICY, now=at(self.now())) is self.job
+        assert self.job.finish(failed, policy=POLICY, now=at(self.now()), displaces=True) is self.job
 
     @rule()
     def lose(self) -> None:

@@ -54,7 +54,9 @@ def test_an_event_carries_its_traceparent_only_in_headers() -> None:
     read = decode(wire.headers, wire.body)
     assert read.traceparent == GIVEN
     assert read.context == {"course": "cs241", "run": "r", "job": "j", "trace": ID}
-    assert decode_dead_letter(wire.headers, b"?").context == read.context
+    assert decode_dead_letter(wire.headers, wire.body).context == read.context
+    assert decode_dead_letter(wire.headers, b"?", "broadway").context == read.context
+    assert decode_dead_letter(wire.headers, b"?").context == {}, "its headers alone prove nothing"
 
 
 def test_an_event_without_a_traceparent_is_unchanged() -> None:

@@ -23,7 +23,17 @@ from images import busybox
 
 from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase
-from broadway.grader.ports import ContainerError, Containers, KilledFor, Labels, Limits, Mount, StageRun, Upcoming
+from broadway.grader.ports import (
+    ContainerError,
+    Containers,
+    KilledFor,
+    Labels,
+    Limits,
+    Mount,
+    Owner,
+    StageRun,
+    Upcoming,
+)
 from broadway.grader.sandbox.engine_features import EngineFeatures
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z (.*)\n")
@@ -167,7 +177,7 @@ class Contract(ABC):
         assert 0 <= pulls[image] < SLOW
 
     async def test_no_orphans(self, runtime: Containers) -> None:
-        assert await runtime.remove_orphans(lambda _grader, _life: False) == 0
+        assert await runtime.remove_orphans(lambda _: False) == 0
 
     @abstractmethod
     async def has_started(self) -> None: ...
@@ -387,6 +397,7 @@ class TestProfile:
             >= {
                 "io.broadway.grader": labels.grader_id,
                 "io.broadway.boot": labels.boot_id,
+                "io.broadway.deployment": labels.deployment,
                 "io.broadway.job": labels.job_id,
                 "io.broadway.execution": labels.execution_id,
                 "io.broadway.stage": "0",
@@ -656,12 +667,17 @@ class TestLeavesNothing:
             api.create_container(
                 "broadway-test-busybox:1",
                 entrypoint=["sleep", "1000"],
-                labels={"io.broadway.grader": labels.grader_id, "io.broadway.boot": life},
+                labels={
+                    "io.broadway.grader": labels.grader_id,
+                    "io.broadway.boot": life,
+                    "io.broadway.deployment": "d1",
+                },
             )["Id"]
             for life in lives
         ]
         api.start(made[1])
-        removed = await real.remove_orphans(lambda grader, life: grader == labels.grader_id and life != "this-life")
+        earlier = Owner("earlier-life", labels.grader_id, "d1")
+        removed = await real.remove_orphans(lambda owner: owner == earlier)
         assert removed == 2
         assert [each["Id"] for each in left()] == made[:1]
         api.remove_container(made[0], force=True)

@@ -294,7 +294,7 @@ async def main(layout, work, name):
     options = OciOptions(layout=Path(layout))
     async with OciContainers.connect(slots=2, limits=Limits(), work_dir=Path(work), options=options) as containers:
         stage = Stage(image="image:1", networking=False, entrypoint=["sh", "-c", SCRIPT], timeout=900)
-        labels = Labels(name, own_identity(), "job", name, 0)
+        labels = Labels(name, own_identity(), "job", name, 0, "d1")
         await containers.run(stage, mounts=[], labels=labels)
 
 asyncio.run(main(*sys.argv[1:]))
@@ -325,9 +325,9 @@ async def test_a_killed_graders_container_is_removed_by_another(image: Image, tm
     async with connected(made, tmp_path / "work") as containers:
         whose = owner(STATE / f"broadway-{name}-0")
         assert whose is not None
-        assert whose[0] == name
+        assert (whose.grader_id, whose.deployment) == (name, "d1")
         begun = time.monotonic()
-        assert await containers.remove_orphans(lambda grader, life: grader == name and has_ended(life)) == 1
+        assert await containers.remove_orphans(lambda each: each == whose and has_ended(each.identity) is True) == 1
         if IS_WHOLE:
             assert time.monotonic() - begun < 10
     await until(lambda: not traces(name))

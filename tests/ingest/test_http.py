@@ -856,6 +856,7 @@ async def test_a_grader_joins(client: Client) -> None:
         "heartbeat_interval": 7,
         "amqp_url": "amqp://graders@broker.example/",
         "own_user": False,
+        "own_secret": False,
         "order": {"grader_id": "g1", "revision": 0, "mode": "online", "slots": None, "reason": ""},
     }
     assert answer.headers["cache-control"] == "no-store"

@@ -15,7 +15,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from broadway.domain.job import Attempt, Execution, Job, JobState, Move, Outcome, Phase, RetryPolicy
+from broadway.domain.job import Attempt, Execution, Job, JobState, Outcome, Phase, RetryPolicy
+from broadway.domain.moves import Move
 from broadway.domain.run import JobOutline, Order, OrderKind, Run, RunState, plan_jobs, rerun_order
 
 T0 = datetime(2026, 3, 1, tzinfo=UTC)

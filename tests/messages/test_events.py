@@ -1,5 +1,6 @@
 """Messages: decoding reverses encoding, and an unreadable message is reported and kept."""
 
+import hashlib
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -180,11 +181,48 @@ def test_a_dead_letter_is_read_as_far_as_possible() -> None:
     wire = encode(EVENTS[0], source="/broadway/test")
     headers = {**wire.headers, "x-broadway-queue": "broadway.results", "x-broadway-reason": "no such job"}
 
-    letter = decode_dead_letter(headers, wire.body)
+    letter = decode_dead_letter(headers, wire.body, "broadway")
 
     assert (letter.message_id, letter.message_type) == (wire.message_id, "job.queued.v1")
     assert (letter.queue, letter.reason, letter.body) == ("broadway.results", "no such job", wire.body)
-    assert letter.subject == EVENTS[0].subject
+    assert (letter.subject, letter.about, letter.is_proven) == (EVENTS[0].subject, EVENTS[0], True)
+
+
+def test_a_dead_letter_is_labelled_from_its_event_and_not_from_its_headers() -> None:
+    wire = encode(EVENTS[0], source="/broadway/test")
+    forged = {**wire.headers, "ce-id": "j9:1:", "ce-subject": "cs9/r9/j9"}
+
+    letter = decode_dead_letter(forged, wire.body, "broadway")
+    unreadable = decode_dead_letter(forged, b"?", "broadway")
+
+    assert (letter.message_id, letter.subject, letter.context) == (
+        EVENTS[0].identity,
+        EVENTS[0].subject,
+        EVENTS[0].context,
+    )
+    assert (unreadable.about, unreadable.subject, unreadable.message_id) == (None, "cs9/r9/j9", "j9:1:")
+
+
+def test_an_unreadable_dead_letter_that_no_service_sent_has_no_labels() -> None:
+    wire = encode(EVENTS[0], source="/broadway/test")
+    letter = decode_dead_letter(wire.headers, b"?", "broadway-grader-g1")
+
+    assert (letter.about, letter.subject, letter.context) == (None, "", {})
+    assert letter.message_id == hashlib.sha256(b"?").hexdigest()
+
+
+@pytest.mark.parametrize("sender", ["", "broadway-grader-g1"])
+def test_a_dead_letter_that_no_service_sent_is_not_proven(sender: str) -> None:
+    wire = encode(EVENTS[0], source="/broadway/test")
+    made_up = {"x-broadway-queue": "a", "x-broadway-reason": "b"}
+    letter = decode_dead_letter(
+        {**wire.headers, **made_up, "x-death": [{"queue": "broadway.results", "reason": "delivery_limit"}]},
+        wire.body,
+        sender,
+    )
+
+    assert (letter.queue, letter.reason) == ("broadway.results", "delivery_limit")
+    assert (letter.sender, letter.is_proven) == (sender, False)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from harness import Place, stage
 from pymongo import MongoClient
 from pymongo.synchronous.database import Database
 
-from broadway.domain.job import Job, JobClass, JobState, Move, Phase
+from broadway.domain.job import Job, JobClass, JobState, Phase
+from broadway.domain.moves import Move
 from broadway.domain.result import JobLog
 from broadway.domain.run import Run, RunState, plan_jobs
 from broadway.mongo.jobs import ConflictError

@@ -26,12 +26,13 @@ from broadway.grader.docker.container import Container, remove
 from broadway.grader.docker.engine import ENGINE_ERRORS, Engine, connect, in_own_thread, new_client, read_features
 from broadway.grader.docker.faults import fault
 from broadway.grader.docker.images import PULLS, Images
-from broadway.grader.ports import ContainerError, KilledFor, Labels, Limits, Mount, StageRun, Upcoming
+from broadway.grader.docker.owners import owned_containers
+from broadway.grader.ports import ContainerError, KilledFor, Labels, Limits, Mount, Owner, StageRun, Upcoming
 from broadway.grader.sandbox.cgroups import Meter, remove_abandoned
 from broadway.grader.sandbox.disk_watch import DiskWatch, wait_until_due
 from broadway.grader.sandbox.engine_features import EngineFeatures
 from broadway.grader.sandbox.output import OutputLog
-from broadway.grader.sandbox.profile import LABEL, container_options, disk_quota, hosts_file, without_volumes
+from broadway.grader.sandbox.profile import container_options, disk_quota, hosts_file, without_volumes
 from broadway.grader.sandbox.programs import (
     LATE_CODES,
     Program,
@@ -196,17 +197,17 @@ class DockerContainers:
             await end(prepared.creation)
             await self._discard_behind(prepared.container)
 
-    async def remove_orphans(self, is_orphan: Callable[[str, str], bool]) -> int:
+    async def remove_orphans(self, is_orphan: Callable[[Owner], bool]) -> int:
         """See ``Containers``. Containers that an unavailable engine cannot remove are left for the next call."""
         client, removed = self._engine.client, 0
         try:
-            found = await self._engine.call(client.containers, all=True, filters={"label": [f"{LABEL}grader"]})
-            for each in found:
-                if is_orphan(each["Labels"][f"{LABEL}grader"], each["Labels"].get(f"{LABEL}boot", "")):
+            found = await self._engine.call(owned_containers, client)
+            for each, owner in found:
+                if is_orphan(owner):
                     await self._engine.call(remove, client, each["Id"])
                     self._remove_groups(each["Names"])
                     removed += 1
-            alive = {name for each in found for name in each["Names"]}
+            alive = {name for each, _ in found for name in each["Names"]}
             remove_abandoned(lambda name: f"/{name}" not in alive)
         except ENGINE_ERRORS as error:
             log.warning("orphaned containers not removed", error=type(error).__name__)

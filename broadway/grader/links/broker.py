@@ -4,54 +4,92 @@ import asyncio
 import contextlib
 import os
 import ssl
+import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
 
 from broadway.domain.abilities import ABILITIES
-from broadway.grader.links.join import Membership, join
-from broadway.grader.worker.availability import Availability
+from broadway.grader.links.join import Membership, join, taken
+from broadway.grader.worker.orphans import Orphans
 from broadway.grader.worker.worker import Worker
 from broadway.messages.events import GraderHeartbeat
 from broadway.messages.topology import EVENTS, control_queue, heartbeat_key, ready_queue
-from broadway.ports import PublishError
+from broadway.ports import PublishError, QueueTakenError
 from broadway.rabbit.client import Rabbit
-from broadway.rabbit.connecting import BrokerUnreachableError, UntrustedError
+from broadway.rabbit.connecting import HEARTBEAT, BrokerUnreachableError, UntrustedError
 from broadway.rabbit.subscription import Subscription
 from broadway.runtime import metrics
 from broadway.runtime.crashpoints import Point, reach
 from broadway.runtime.health import Health
-from broadway.service import StartError, Stop, background, unless_stopped
+from broadway.service import MisconfiguredError, StartError, Stop, background, unless_stopped
 from broadway.settings.programs import GraderSettings
 
 log = structlog.get_logger(__name__)
 
+CLAIM_INTERVAL = 1.0  # seconds between attempts to consume this grader's commands
+CLAIM_WITHIN = 3 * HEARTBEAT + 2.0  # seconds
 LOGIN_INTERVAL = 2  # seconds between checks that the broker still accepts our login
 
 
-async def serve(
-    settings: GraderSettings,
-    membership: Membership,
-    *,
-    worker: Worker,
-    rabbit: Rabbit,
-    health: Health,
-    stop: Stop,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a grader at the broker."""
+
+    worker: Worker
+    rabbit: Rabbit
+    health: Health
+    orphans: Orphans
+
+
+async def serve(settings: GraderSettings, membership: Membership, parts: Parts, *, stop: Stop) -> None:
     """Take jobs until ``stop`` is set; then finish the running jobs or give them back, and send a last heartbeat.
 
     Raises:
-        StartError: An operator has revoked this grader.
+        StartError: An operator has revoked this grader, or another process has its id.
     """
+    async with contextlib.AsyncExitStack() as stack:
+        # Only the process that holds the id may remove what an earlier process left, or report in its name.
+        await _claim(stack, parts)
+        await parts.orphans.reap()
+        await _grade(settings, membership, parts, stop=stop)
+
+
+async def _claim(stack: contextlib.AsyncExitStack, parts: Parts) -> None:
+    """Consume the queue of this grader's commands, which only one connection can, until the end of a stack.
+
+    The broker notices the end of a connection whose host has gone after up to three heartbeats.
+
+    Raises:
+        MisconfiguredError: Another process consumes the queue for longer than that.
+    """
+    worker, rabbit = parts.worker, parts.rabbit
+    queue, deadline = control_queue(worker.grader_id), time.monotonic() + CLAIM_WITHIN
+    while True:
+        consuming = rabbit.consume(queue, worker.obey, tag=f"grader@{worker.grader_id}.control", prefetch=10)
+        try:
+            await stack.enter_async_context(consuming)
+        except QueueTakenError as error:
+            if time.monotonic() > deadline:
+                raise MisconfiguredError(taken(worker.grader_id)) from error
+            log.warning("another process has this grader's id, or has just ended", seconds=CLAIM_WITHIN)
+            await asyncio.sleep(CLAIM_INTERVAL)
+        else:
+            return
+
+
+async def _grade(settings: GraderSettings, membership: Membership, parts: Parts, *, stop: Stop) -> None:
+    worker, rabbit, health = parts.worker, parts.rabbit, parts.health
     tag, queue, availability = f"grader@{worker.grader_id}", ready_queue(settings.pool), worker.availability
     if not membership.own_user:
         await rabbit.declare(queue)
     await worker.report_spooled()
     await health.check()
     beats = _heartbeats(settings, membership.heartbeat_interval, worker, rabbit)
+    login = _keep_login(settings, worker, rabbit)
     async with (
-        background(beats, health.run(), _keep_login(settings, availability, rabbit)),
-        rabbit.consume(control_queue(worker.grader_id), worker.obey, tag=f"{tag}.control", prefetch=10),
+        background(beats, health.run(), login, parts.orphans.reap_forever()),
         rabbit.consume(queue, worker.work, tag=tag, channels=0, is_guest=membership.own_user) as subscription,
     ):
         stop.heed()
@@ -104,8 +142,9 @@ async def _take_jobs(settings: GraderSettings, worker: Worker, subscription: Sub
         )
 
 
-async def _keep_login(settings: GraderSettings, availability: Availability, rabbit: Rabbit) -> None:
+async def _keep_login(settings: GraderSettings, worker: Worker, rabbit: Rabbit) -> None:
     """Join again when the broker refuses this grader's login: it lost its users, or an operator revoked the grader."""
+    availability = worker.availability
     while not availability.is_revoked:
         await asyncio.sleep(LOGIN_INTERVAL)
         if settings.amqp_url or rabbit.is_connected or not await rabbit.is_refused():
@@ -118,6 +157,7 @@ async def _keep_login(settings: GraderSettings, availability: Availability, rabb
             return
         if membership.amqp_url:
             rabbit.move(membership.amqp_url)
+        worker.proof_key = bytes.fromhex(membership.proof_key)
         if membership.order:
             availability.obey(membership.order)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -10,17 +11,19 @@ import httpx2
 import structlog
 from pydantic import BaseModel, ValidationError
 
-from broadway.grader.links.join import Membership, http_client, refused_token
+from broadway.grader.links.join import Membership, credential_of, http_client, join, refused_token, taken
 from broadway.grader.links.protocol import (
     DEFAULT_HEARTBEAT,
     HttpRunner,
+    claim_within,
     grader_parameters,
     hostname,
     retry_forever,
 )
+from broadway.grader.worker.orphans import Orphans
 from broadway.messages.http import NO_JOB, JobMessage, JobResult, Registration
 from broadway.runtime.cancellation import end
-from broadway.service import StartError, Stop, background, unless_stopped
+from broadway.service import MisconfiguredError, StartError, Stop, background, unless_stopped
 from broadway.settings.programs import GraderSettings
 
 log = structlog.get_logger(__name__)
@@ -52,20 +55,23 @@ class _HandedOut(BaseModel):
     data: JobMessage
 
 
-async def serve(settings: GraderSettings, membership: Membership, *, runner: HttpRunner, stop: Stop) -> None:
+async def serve(
+    settings: GraderSettings, membership: Membership, *, runner: HttpRunner, orphans: Orphans, stop: Stop
+) -> None:
     """Poll for jobs until ``stop`` is set; then let running jobs finish, and kill them after the drain timeout.
 
     Raises:
-        StartError: The server refuses the token.
+        StartError: The server refuses the token, or another process has this grader's id.
     """
     stop.heed()
-    async with http_client(settings) as http:
-        poller = _Poller(settings, http, runner, stop, extended=membership.extended)
+    async with http_client(settings, credential_of(settings, settings.grader_id, membership)) as http:
+        poller = _Poller(settings, http, runner, stop, membership.extended, claim_within(membership.heartbeat_interval))
         # The server accepts the results of an earlier process of this grader only while that one is on record.
         await unless_stopped(poller.report_spooled(once=True), stop)
         if await unless_stopped(poller.register(), stop) is None:
             return
-        async with background(poller.beat(), poller.report_spooled()):
+        await orphans.reap()
+        async with background(poller.beat(), poller.report_spooled(), orphans.reap_forever()):
             await poller.work()
         await poller.leave()
 
@@ -77,7 +83,9 @@ class _Poller:
     runner: HttpRunner
     stop: Stop
     extended: bool
+    claim_within: float  # seconds for which a server of ours may take an earlier process of this grader for alive
     interval: float | None = None  # seconds between heartbeats; None until this grader is registered
+    refused_since: float | None = None  # on the monotonic clock; None while the first registration is not refused
     refusal: str = ""
     idle: asyncio.Lock = field(default_factory=asyncio.Lock)
     registering: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -90,7 +98,7 @@ class _Poller:
         """Register, and retry without end; return the seconds between heartbeats.
 
         Raises:
-            StartError: The server refuses a token that it has never accepted.
+            StartError: The server refuses a token that it has never accepted, or another process has this grader's id.
         """
         async for attempt in retry_forever(_RetryError):
             with attempt:
@@ -104,10 +112,24 @@ class _Poller:
         answer = await self._request("POST", "worker", Registration(hostname=hostname()).model_dump(), params=query)
         if answer.is_success:
             return _read(_Registered, answer).data.heartbeat or DEFAULT_HEARTBEAT
+        self._give_up_a_taken_id()
         if answer.text != self.refusal:  # logged once; usually the server still counts on an earlier process
             self.refusal = answer.text
             log.warning("not taken on yet", grader=self.name, reason=answer.text[:200])
         raise _RetryError
+
+    def _give_up_a_taken_id(self) -> None:
+        """Return after a refused registration, unless a server of ours has refused the first one for too long.
+
+        Raises:
+            MisconfiguredError: Another process has this grader's id.
+        """
+        if self.interval is not None or not self.extended:
+            return
+        now = time.monotonic()
+        self.refused_since = self.refused_since or now
+        if now - self.refused_since > self.claim_within:
+            raise MisconfiguredError(taken(self.name))
 
     async def beat(self) -> None:
         """Send heartbeats at intervals, until cancelled."""
@@ -216,6 +238,8 @@ class _Poller:
             raise refused_token(self.settings.api_host)
         if self.interval is not None and is_unknown:
             await self._register_again()
+        elif self.interval is not None and self.extended:
+            await self._join_again()
         raise _retry("refused", refusal[:200])
 
     async def _register_again(self) -> None:
@@ -224,6 +248,11 @@ class _Poller:
         async with self.registering:
             if not is_being_done:
                 await self.register()
+
+    async def _join_again(self) -> None:
+        """Join a server that has forgotten this grader's secret, or that did not know secrets when this one joined."""
+        credential = credential_of(self.settings, self.name, await join(self.settings))
+        self.http.headers["Authorization"] = f"Bearer {credential}"
 
 
 def _retry(event: str, reason: str) -> _RetryError:

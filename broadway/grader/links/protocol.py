@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 AGENT = f"{OUR_AGENT}{__version__}"  # shows our server that this grader understands its extensions of the protocols
 DEFAULT_HEARTBEAT = 10  # seconds between heartbeats, if the server sets no interval
 LONGEST_PAUSE = 10.0  # seconds between attempts to reach a server
+LONGEST_SILENCE = 4  # heartbeat intervals; a server of ours has noticed by then that a grader has gone
 
 
 def result_of(job_id: str, graded: Graded) -> JobResult:
@@ -89,6 +90,11 @@ def retry_forever(on: type[Exception], *, longest: float = LONGEST_PAUSE) -> Asy
 def grader_parameters(settings: GraderSettings) -> dict[str, str]:
     """Return the request parameters that our own server takes beyond the original's protocol."""
     return {"pool": settings.pool, "runtime": settings.reported_runtime, "abilities": ",".join(ABILITIES)}
+
+
+def claim_within(interval: float) -> float:
+    """Return the seconds for which a server of ours may refuse a grader's id because of an earlier process."""
+    return LONGEST_SILENCE * (interval or DEFAULT_HEARTBEAT)
 
 
 def hostname() -> str:

@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import urlencode
 
 import structlog
@@ -14,19 +14,18 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.frames import CloseCode
 
-from broadway.grader.links.join import demand_trust, refused_token
+from broadway.grader.links.join import credential_of, demand_trust, join_as, refused_token, taken
 from broadway.grader.links.protocol import (
     AGENT,
     DEFAULT_HEARTBEAT,
     HttpRunner,
+    claim_within,
     grader_parameters,
     hostname,
     retry_forever,
 )
 from broadway.grader.worker.availability import CHECK_INTERVAL
-from broadway.grader.worker.runner import Runner
-from broadway.grader.worker.self_check import SelfCheck
-from broadway.grader.worker.spool import Spool
+from broadway.grader.worker.orphans import Orphans
 from broadway.messages.http import (
     INTERVAL_HEADER,
     JobMessage,
@@ -36,7 +35,7 @@ from broadway.messages.http import (
     SocketRegistration,
 )
 from broadway.runtime.cancellation import end
-from broadway.service import Stop, background
+from broadway.service import MisconfiguredError, Stop, background
 from broadway.settings.programs import GraderSettings
 
 log = structlog.get_logger(__name__)
@@ -56,28 +55,34 @@ class _Answer(BaseModel):
     success: bool
 
 
-async def serve(settings: GraderSettings, *, runner: Runner, spool: Path, self_check: SelfCheck, stop: Stop) -> None:
+async def serve(settings: GraderSettings, *, runners: Mapping[str, HttpRunner], orphans: Orphans, stop: Stop) -> None:
     """Keep a connection for each slot until ``stop`` is set.
 
-    Then running jobs may finish, and are killed after the drain timeout. Each connection has a spool of its own in the
-    directory ``spool``.
+    Then running jobs may finish, and are killed after the drain timeout. ``runners`` has a runner with a spool of its
+    own for each connection, by the name under which the connection registers.
 
     Raises:
-        StartError: The server refuses the token.
+        StartError: The server refuses the token, or another process has this grader's id.
     """
     stop.heed()
-    names = [settings.grader_id, *(f"{settings.grader_id}-{number}" for number in range(2, settings.slots + 1))]
-    slots = [
-        _Slot(settings, name, HttpRunner(runner, Spool(spool / name, JobResult), self_check), stop) for name in names
-    ]
+    registered = asyncio.Event()
+    slots = [_Slot(settings, name, runner, stop, registered) for name, runner in runners.items()]
     tasks = [asyncio.create_task(slot.serve(), name=slot.name) for slot in slots]
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        async with background(_reap(orphans, registered)):
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
     finally:
         await end(*tasks)
     errors = [task.exception() for task in tasks if not task.cancelled()]
     for error in filter(None, errors):
         raise error
+
+
+async def _reap(orphans: Orphans, registered: asyncio.Event) -> None:
+    """Remove what dead graders left, once this grader has registered, until cancelled."""
+    await registered.wait()
+    await orphans.reap()
+    await orphans.reap_forever()
 
 
 @dataclass(slots=True)
@@ -92,8 +97,11 @@ class _Slot:
     name: str
     runner: HttpRunner
     stop: Stop
+    registered: asyncio.Event  # set once any slot of this grader has registered
     extended: bool = False  # the server is ours, with extensions of the original's protocol
+    credential: str | None = None  # for a server of ours, after this slot has joined
     was_registered: bool = False
+    refused_since: float | None = None  # on the monotonic clock; None while the first registration is not refused
     has_left: bool = False
     refusal: str = ""
     socket: ClientConnection | None = None
@@ -133,11 +141,16 @@ class _Slot:
             _EndedError: The connection ended too soon.
         """
         await self.runner.ready(self.stop)
+        if self.extended and self.credential is None:
+            membership = await join_as(self.settings, self.name, slots=1, needs_broker=False)
+            self.credential = credential_of(self.settings, self.name, membership)
         started = asyncio.get_running_loop().time()
         try:
             async with connect(
                 self._address(),
-                additional_headers={"Authorization": f"Bearer {self.settings.token.get_secret_value()}"},
+                additional_headers={
+                    "Authorization": f"Bearer {self.credential or self.settings.token.get_secret_value()}"
+                },
                 user_agent_header=AGENT,
                 max_size=None,
                 ping_interval=None,
@@ -147,7 +160,7 @@ class _Slot:
                 interval = _interval(socket)
                 if (interval is not None) is not self.extended:
                     self.extended = interval is not None
-                    return  # connect again, with or without the extensions
+                    return  # connect again, with or without the extensions, and join before
                 await self._serve_connection(socket, interval or DEFAULT_HEARTBEAT)
         except (OSError, WebSocketException) as error:
             demand_trust(self.settings.api_host, error)
@@ -180,10 +193,25 @@ class _Slot:
             await _send(socket, SocketMessage(type="register", args=message.model_dump()))
             if not _is_success(await socket.recv()):
                 await socket.wait_closed()  # the close frame has the reason
+                self._give_up_a_taken_id(_interval(socket))
                 return False
         log.info("ready to grade", grader=self.name, way="websocket")
         self.was_registered, self.refusal = True, ""
+        self.registered.set()
         return True
+
+    def _give_up_a_taken_id(self, interval: float | None) -> None:
+        """Return after a refused registration, unless a server of ours has refused the first one for too long.
+
+        Raises:
+            MisconfiguredError: Another process has this grader's id.
+        """
+        if self.was_registered or interval is None:
+            return
+        now = time.monotonic()
+        self.refused_since = self.refused_since or now
+        if now - self.refused_since > claim_within(interval):
+            raise MisconfiguredError(taken(self.name))
 
     def _handle_close(self, socket: ClientConnection) -> None:
         """Log the reason for which a connection has ended, and forget the results that the server refuses.
@@ -194,8 +222,10 @@ class _Slot:
         if self.has_left:
             return
         code, reason = socket.close_code, socket.close_reason
-        if code == CloseCode.POLICY_VIOLATION and not self.was_registered:
-            raise refused_token(self.settings.api_host)
+        if code == CloseCode.POLICY_VIOLATION:
+            if not self.was_registered:
+                raise refused_token(self.settings.api_host, reason or "")
+            self.credential = None  # the server may have forgotten this grader's secret, or revoked the grader
         if code in _REFUSALS:
             for job_id in self.sent:
                 log.warning("result not wanted", grader=self.name, job=job_id, reason=reason)

@@ -21,7 +21,7 @@ from broadway.grader.oci.groups import Account, Group, group, is_in, is_unified
 from broadway.grader.oci.host import OF_RUNTIME, Runtime
 from broadway.grader.oci.images import Image, mount_overlay
 from broadway.grader.oci.spec import Place, runtime_spec
-from broadway.grader.ports import Labels
+from broadway.grader.ports import Labels, Owner
 from broadway.grader.sandbox import kernel
 from broadway.grader.sandbox.cgroups import ROOT
 from broadway.grader.sandbox.output import OutputLog
@@ -88,7 +88,9 @@ class Container:
     def _create(self) -> None:
         self.directory.mkdir()
         self._is_ours = True
-        _write(f"{self.directory}/{_OWNER}", {"grader": self.labels.grader_id, "boot": self.labels.boot_id})
+        labels = self.labels
+        owner = {"grader": labels.grader_id, "boot": labels.boot_id, "deployment": labels.deployment}
+        _write(f"{self.directory}/{_OWNER}", owner)
         os.mkfifo(f"{self.directory}/pid")
         os.mkdir(f"{self.directory}/files")  # noqa: PTH102 - many times a second
         self._group.create(self.options["host_config"])
@@ -336,11 +338,11 @@ def _remove(directory: Path) -> None:
         shutil.rmtree(directory)
 
 
-def owner(directory: Path) -> tuple[str, str] | None:
-    """Return the grader id and process identity of a container's owner, or None if they are not written yet."""
+def owner(directory: Path) -> Owner | None:
+    """Return a container's owner, or None if it is not written yet."""
     try:
         found = json.loads((directory / _OWNER).read_text())
-        return str(found["grader"]), str(found["boot"])
+        return Owner(str(found["boot"]), str(found["grader"]), str(found.get("deployment", "")))
     except (OSError, ValueError, KeyError):
         return None
 

@@ -29,7 +29,7 @@ from broadway.grader.oci.images import Image, Store, no_files
 from broadway.grader.oci.library import Library
 from broadway.grader.oci.sources import Layout
 from broadway.grader.oci.spec import command
-from broadway.grader.ports import ContainerError, KilledFor, Labels, Limits, Mount, Size, StageRun, Upcoming
+from broadway.grader.ports import ContainerError, KilledFor, Labels, Limits, Mount, Owner, Size, StageRun, Upcoming
 from broadway.grader.sandbox.disk_watch import CHECK_INTERVAL
 from broadway.grader.sandbox.output import OutputLog
 from broadway.grader.sandbox.profile import container_options
@@ -170,7 +170,7 @@ class OciContainers:
     async def dismiss(self, upcoming: Upcoming) -> None:
         """See ``Containers``. No container is created ahead."""
 
-    async def remove_orphans(self, is_orphan: Callable[[str, str], bool]) -> int:
+    async def remove_orphans(self, is_orphan: Callable[[Owner], bool]) -> int:
         """See ``Containers``. Containers that cannot be removed are left for the next call."""
         found = [each for each in self._runtime.state.iterdir() if _is_abandoned(each, is_orphan)]
         for directory in found:
@@ -300,10 +300,10 @@ class OciContainers:
             log.warning("container not removed", container=container.name, reason=describe(error))
 
 
-def _is_abandoned(directory: Path, is_orphan: Callable[[str, str], bool]) -> bool:
+def _is_abandoned(directory: Path, is_orphan: Callable[[Owner], bool]) -> bool:
     found = owner(directory)
     if found:
-        return is_orphan(*found)
+        return is_orphan(found)
     try:
         return time.time() - directory.stat().st_mtime > ABANDONED_AFTER
     except FileNotFoundError:

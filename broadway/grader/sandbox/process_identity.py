@@ -6,21 +6,45 @@ from pathlib import Path
 # Fields of /proc/<pid>/stat after the command's closing parenthesis.
 _STATE_FIELD, _START_TIME_FIELD = 0, 19
 _ENDED = "ZX"  # states of a process that has ended and has not been reaped
+_PARTS = 4  # of an identity
 
 
 def own_identity() -> str:
-    """Return a name for this process that no other process of this host will ever have."""
+    """Return a name for this process that no other process of any host will ever have.
+
+    The name has four parts: the host's boot, the PID namespace, the process id, and the start time.
+    """
     return _identity(os.getpid()) or f"{_host()}.{os.getpid()}.0"
 
 
-def has_ended(identity: str) -> bool:
-    """Return True if the named process has ended; False if it may run in another PID namespace."""
+def is_identity(name: str) -> bool:
+    """Return whether a name has the form of an identity."""
+    return len(name.split(".")) == _PARTS
+
+
+def has_ended(identity: str) -> bool | None:
+    """Return whether the named process has ended; None if ``/proc`` cannot show it.
+
+    ``/proc`` shows the processes of this PID namespace since the last boot. A process of another namespace may run
+    beside this one. A process of another boot may run on another host, whose graders share an engine with ours, since
+    the first PID namespace has the same number on every host.
+    """
     host, _, process = identity.rpartition(".")[0].rpartition(".")
-    if host.partition(".")[2] != _pid_namespace():
-        return False
-    if host.partition(".")[0] != _boot_id():
-        return True  # the host has been rebooted
+    if host != _host():
+        return None
     return not process.isdigit() or _identity(int(process)) != identity
+
+
+def is_of_earlier_boot(identity: str) -> bool:
+    """Return whether the named process of this host ran in this PID namespace before the last boot."""
+    boot, _, rest = identity.partition(".")
+    return boot != _boot_id() and rest.partition(".")[0] == _pid_namespace()
+
+
+def booted_at() -> float:
+    """Return the Unix time at which this host was booted."""
+    lines = Path("/proc/stat").read_text("ascii").splitlines()
+    return float(next(line for line in lines if line.startswith("btime ")).split()[1])
 
 
 def _identity(pid: int) -> str | None:

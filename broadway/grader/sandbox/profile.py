@@ -108,6 +108,7 @@ def _labels(labels: Labels, *, deadline: float) -> dict[str, str]:
     values = {
         "grader": labels.grader_id,
         "boot": labels.boot_id,
+        "deployment": labels.deployment,
         "job": labels.job_id,
         "execution": labels.execution_id,
         "stage": str(labels.stage),

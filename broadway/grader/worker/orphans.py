@@ -1,45 +1,67 @@
-"""Containers and directories that dead graders left on this host."""
+"""Containers and directories that dead graders left on this host.
+
+An orphan is only what a process that is known to have ended has left. A process with the same grader id may be alive
+and belong to another deployment, so ids prove nothing.
+"""
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from broadway.grader.grading.workspace import remove
-from broadway.grader.ports import Containers
-from broadway.grader.sandbox.process_identity import has_ended, own_identity
+from broadway.grader.ports import Containers, Owner
+from broadway.grader.sandbox.process_identity import has_ended, is_of_earlier_boot
+from broadway.grader.worker.work_directory import ProcessDirectory, process_directories
 
 log = structlog.get_logger(__name__)
 
 REAP_INTERVAL = 5  # seconds
 
 
-async def reap_forever(containers: Containers, grader_id: str, jobs: Path) -> None:
-    """Reap at intervals, until cancelled."""
-    while True:
-        await asyncio.sleep(REAP_INTERVAL)
-        await reap(containers, grader_id, jobs)
-
-
-async def reap(containers: Containers, grader_id: str, jobs: Path) -> None:
-    """Remove the containers and directories of dead graders on this host, and of earlier processes of this grader.
+@dataclass(frozen=True, slots=True)
+class Orphans:
+    """The containers and directories of dead graders.
 
     Args:
         containers: The container engine.
-        grader_id: The id of this grader.
-        jobs: The directory that holds one directory for each process, each with one directory for each execution.
+        jobs: The directory with the directories of processes, each of which holds one directory for each execution.
     """
-    own = own_identity()
 
-    def is_orphan(owner: str, identity: str) -> bool:
-        return identity != own and (owner == grader_id or has_ended(identity))
+    containers: Containers
+    jobs: Path
 
-    removed = await containers.remove_orphans(is_orphan)
-    if removed:
-        log.warning("orphaned containers removed", count=removed)
-    jobs.mkdir(parents=True, exist_ok=True)
-    for directory in jobs.iterdir():
-        if directory.name != own and has_ended(directory.name):
-            for execution in directory.iterdir():
-                await remove(execution)
-            await remove(directory)
+    async def reap(self) -> None:
+        """Remove all of them."""
+        removed = await self.containers.remove_orphans(self._is_orphan)
+        if removed:
+            log.warning("orphaned containers removed", count=removed)
+        for directory in process_directories(self.jobs):
+            if _is_left(directory):
+                for execution in directory.path.iterdir():
+                    await remove(execution)
+                await remove(directory.path)
+
+    async def reap_forever(self) -> None:
+        """Remove them at intervals, until cancelled."""
+        while True:
+            await asyncio.sleep(REAP_INTERVAL)
+            await self.reap()
+
+    def _is_orphan(self, owner: Owner) -> bool:
+        ended = has_ended(owner.identity)
+        if ended is not None:
+            return ended
+        found = [each for each in process_directories(self.jobs) if each.path.name == owner.identity]
+        locked = found[0].is_locked() if found else None
+        return owner.before_boot if locked is None else not locked
+
+
+def _is_left(directory: ProcessDirectory) -> bool:
+    """Return whether the process of a directory has ended."""
+    ended = has_ended(directory.path.name)
+    if ended is not None:
+        return ended
+    locked = directory.is_locked()
+    return is_of_earlier_boot(directory.path.name) if locked is None else not locked

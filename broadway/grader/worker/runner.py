@@ -30,6 +30,7 @@ class Runner:
         directory: The parent of each execution's directory, which is removed after the execution.
         size: The capacity of each job's directory.
         verbose: Log the output of jobs.
+        deployment: The id of the grader's deployment.
     """
 
     grader_id: str
@@ -38,6 +39,7 @@ class Runner:
     directory: Path
     size: Size = field(default_factory=Size)
     verbose: bool = False
+    deployment: str = ""
 
     async def run(self, job_id: str, execution_id: str, stages: Sequence[Mapping[str, Any]]) -> Graded:
         """Run a job's stages. If cancelled, leave no container and no file behind."""
@@ -69,8 +71,8 @@ class Runner:
                 stages,
                 containers=self.containers,
                 size=self.size,
-                directory=self.directory / self.identity / execution_id,
-                labels=Labels(self.grader_id, self.identity, job_id, execution_id, stage=0),
+                directory=self.directory / execution_id,
+                labels=Labels(self.grader_id, self.identity, job_id, execution_id, stage=0, deployment=self.deployment),
             )
         except Exception as error:  # a job without a reported outcome would start again and again
             log.exception("the grader failed")

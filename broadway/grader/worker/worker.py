@@ -31,6 +31,7 @@ from broadway.messages.events import (
     JobStarted,
     RunningJob,
 )
+from broadway.messages.ticket import proof_of
 from broadway.messages.topology import EVENTS, event_key
 from broadway.ports import GiveBack, Publisher, PublishError, Reject
 from broadway.runtime import fault_history
@@ -65,6 +66,7 @@ class Worker:
     availability: Availability
     publisher: Publisher
     spool: Spool[JobFinished]
+    proof_key: bytes = b""  # empty if the API gave none
     _running: dict[str, _Execution] = field(default_factory=dict)  # by execution
     _slots: CapacityLimiter = field(init=False)
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)  # by job and generation
@@ -247,7 +249,7 @@ class Worker:
             released_at=datetime.now(UTC),
         )
         try:
-            await self.publisher.publish(EVENTS, event_key("job", "released", execution.job.course), given_back)
+            await self._publish_once(given_back, "released")
         except PublishError as error:
             log.warning("release not published", reason=str(error), **execution.job.context)
 
@@ -264,7 +266,13 @@ class Worker:
         """Publish an event, and retry for as long as the broker is unavailable: the job's work must not be lost."""
         async for attempt in stamina.retry_context(on=PublishError, attempts=None, timeout=None, wait_max=5):
             with attempt:
-                await self.publisher.publish(EVENTS, event_key("job", fact, event.course), event)
+                await self._publish_once(event, fact)
+
+    async def _publish_once(self, event: ExecutionEvent, fact: str) -> None:
+        """Publish an event with this grader's proof."""
+        if self.proof_key:
+            event = event.model_copy(update={"proof": proof_of(event, self.proof_key)})
+        await self.publisher.publish(EVENTS, event_key("job", fact, event.course), event)
 
 
 def _time_limit(job: JobDispatched) -> float:

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import structlog
 
 from broadway.domain.grader import Grader
-from broadway.domain.job import Move, RetryPolicy
+from broadway.domain.job import RetryPolicy
+from broadway.domain.moves import Move
 from broadway.ingest.gateway.ports import GatewayGraders, GatewayJobs
 from broadway.lifecycle.announce import Later, announce
 from broadway.lifecycle.follow_ups import following

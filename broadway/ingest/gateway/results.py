@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 import structlog
 
 from broadway.domain.grader import Grader
-from broadway.domain.job import Attempt, Job, JobState, Moved
+from broadway.domain.job import Attempt, Job, JobState
+from broadway.domain.moves import Moved
 from broadway.ingest.gateway.changes import JobChanges
 from broadway.ingest.gateway.hidden import without_hidden
 from broadway.ingest.gateway.ports import GatewayGraders, GatewayJobs

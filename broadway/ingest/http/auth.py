@@ -1,4 +1,4 @@
-"""Authorization by bearer tokens of courses and of the cluster, checked before a body is read."""
+"""Authorization by bearer tokens of courses and of operators, checked before a body is read."""
 
 from typing import Protocol
 
@@ -7,6 +7,11 @@ from starlette.requests import Request
 from broadway.domain.course import Course, same_secret
 from broadway.ingest.http.answers import Refused
 from broadway.lifecycle.stores import CourseList, CoursesById
+
+OPERATORS_REFUSED = (
+    "requests of operators are refused: give the API an operators' token, "
+    "--operator-token or BROADWAY_OPERATOR_TOKEN (another one than the cluster token)"
+)
 
 
 class AllCourses(CoursesById, CourseList, Protocol):
@@ -49,11 +54,14 @@ async def authorize(request: Request, courses: CoursesById, *, query: bool = Fal
     return course
 
 
-def authorize_cluster(request: Request, cluster_token: str) -> None:
-    """Return if a request has the cluster token.
+def authorize_operator(request: Request, operator_token: str | None) -> None:
+    """Return if a request has the operators' token; None admits no request.
 
     Raises:
-        Refused: 401, the header or the token is wrong.
+        Refused: 401, the header or the token is wrong, or there is no operators' token.
     """
-    if not same_secret(bearer_token(request), cluster_token):
+    token = bearer_token(request)
+    if operator_token is None:
+        raise Refused(401, OPERATORS_REFUSED)
+    if not same_secret(token, operator_token):
         raise Refused(401, "invalid token")

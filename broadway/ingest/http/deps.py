@@ -7,9 +7,12 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from broadway.ingest.commands.admission import Admission
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
+from broadway.ingest.commands.join_tokens import JoinTokens
 from broadway.ingest.commands.limits import Limits
+from broadway.ingest.commands.pools import Pools
 from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.rerun import Reruns
@@ -40,7 +43,7 @@ class Deps:
     store: Store
     rabbit: Rabbit
     announcements: Announcements
-    cluster_token: str
+    operator_token: str | None
     gateway: Gateway
     feed: Feed
     health: Health
@@ -54,7 +57,10 @@ class Deps:
     orders: Orders
     reruns: Reruns
     receiver: Receiver
+    admission: Admission
     joins: GraderJoins
+    join_tokens: JoinTokens
+    pools: Pools
     grader_orders: GraderOrders
     is_stopping: bool = False
 

@@ -11,7 +11,9 @@ from starlette.responses import Response
 
 from broadway.domain.grader import RevokedError
 from broadway.domain.pages import CursorError
+from broadway.ingest.commands.admission import AdmissionError, CredentialError
 from broadway.ingest.commands.graders import BrokerUsersUnavailableError, GraderOrderError, NoGraderError
+from broadway.ingest.commands.join_tokens import NoTokenError
 from broadway.ingest.commands.limits import InvalidEnvError, NoConfigError, RejectedError
 from broadway.ingest.commands.start import NoAssignmentError, NotInRosterError
 from broadway.ingest.commands.submit import KeyReusedError
@@ -43,6 +45,9 @@ def exception_handlers() -> Mapping[Any, Any]:
         OrderError: _refuse(409),
         NoConfigError: _refuse(409),
         NoGraderError: _refuse(404),
+        NoTokenError: _refuse(404),
+        CredentialError: _refuse(401),
+        AdmissionError: _refuse(403),
         RevokedError: _refuse(403),
         GraderOrderError: _refuse(409),
         BrokerUsersUnavailableError: _refuse(503),

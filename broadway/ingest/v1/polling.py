@@ -13,7 +13,7 @@ from broadway.domain.grader import Grader
 from broadway.ingest.gateway.handouts import Handout
 from broadway.ingest.gateway.results import UnwantedResultError
 from broadway.ingest.http.answers import CORS, Refused, success
-from broadway.ingest.http.auth import authorize_cluster
+from broadway.ingest.http.auth import bearer_token
 from broadway.ingest.http.bodies import read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.endpoint import handles_outages
@@ -38,14 +38,17 @@ Answer = TypeVar("Answer")
 
 async def register(request: Request, deps: Deps) -> Response:
     """Register a grader; return its heartbeat interval."""
-    authorize_cluster(request, deps.cluster_token)
-    body = await read(request, Registration, limit=deps.settings.max_body_size)
     grader_id = request.path_params["worker_id"]
-    await deps.gateway.sessions.admitted(grader_id)
+    known = await deps.admission.authenticate(grader_id, bearer_token(request))
+    body = await read(request, Registration, limit=deps.settings.max_body_size)
+    if known is not None:
+        known.demand_admitted()
+    pool = pool_of(request.query_params.get("pool"), deps)
+    await deps.admission.demand_pool(known, pool)
     grader = await deps.gateway.sessions.register(
         grader_id,
         hostname=body.hostname,
-        pool=pool_of(request.query_params.get("pool"), deps),
+        pool=pool,
         over_socket=False,
         extended=is_ours(request.headers.get("user-agent")),
         runtime=runtime_of(request.query_params.get("runtime")),

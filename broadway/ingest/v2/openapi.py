@@ -27,7 +27,9 @@ class Auth(StrEnum):
     """The credential that an operation needs."""
 
     COURSE = "courseToken"
-    CLUSTER = "clusterToken"
+    OPERATOR = "operatorToken"
+    JOIN = "joinToken"
+    GRADER = "graderSecret"
     SIGNATURE = "signature"
     ANYBODY = "anybody"
 
@@ -135,7 +137,13 @@ def openapi(handlers: Iterable[tuple[str, str, Callable[..., Any]]]) -> dict[str
 
 _SECURITY = {
     Auth.COURSE.value: {"type": "http", "scheme": "bearer", "description": "one of the course's tokens"},
-    Auth.CLUSTER.value: {"type": "http", "scheme": "bearer", "description": "the token of graders and operators"},
+    Auth.OPERATOR.value: {"type": "http", "scheme": "bearer", "description": "the operators' token"},
+    Auth.JOIN.value: {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "a join token or the cluster token; after the first join, also the grader's own secret",
+    },
+    Auth.GRADER.value: {"type": "http", "scheme": "bearer", "description": "the grader's own secret"},
     Auth.SIGNATURE.value: {
         "type": "apiKey",
         "in": "header",
@@ -275,6 +283,8 @@ _RESOURCES = frozenset(
         "roster",
         "graders",
         "dead-letters",
+        "join-tokens",
+        "pools",
     }
 )
 

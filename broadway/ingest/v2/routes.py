@@ -14,7 +14,9 @@ from broadway.ingest.v2 import (
     graders,
     hooks,
     jobs,
+    join_tokens,
     orders,
+    pools,
     rosters,
     runs,
 )
@@ -57,6 +59,11 @@ V2: Mapping[str, Mapping[str, Handler]] = {
     f"{_GRADER}/slots": {"POST": graders.set_slots},
     f"{_GRADER}/revoke": {"POST": graders.revoke},
     f"{_GRADER}/readmit": {"POST": graders.readmit},
+    f"{_GRADER}/forget-secret": {"POST": graders.forget_secret},
+    "/api/v2/join-tokens": {"GET": join_tokens.list_tokens, "POST": join_tokens.create},
+    "/api/v2/join-tokens/{token:id}": {"GET": join_tokens.show, "DELETE": join_tokens.revoke},
+    "/api/v2/pools": {"GET": pools.list_pools},
+    "/api/v2/pools/{pool:id}": {"PUT": pools.put},
     "/api/v2/dead-letters": {"GET": dead_letters.list_letters},
     "/api/v2/dead-letters/{letter:id}": {"GET": dead_letters.show, "DELETE": dead_letters.discard},
 }

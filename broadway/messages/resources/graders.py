@@ -33,6 +33,7 @@ class GraderView(View):
     runtime: str = Field(
         description="the runtime of its containers; `default` is the engine's own, empty if it does not report one"
     )
+    has_secret: bool = Field(description="true if its id belongs to a secret of its own, which its requests need")
 
 
 class GraderList(View):
@@ -45,9 +46,25 @@ class JoinView(View):
     """The answer to a joining grader. ``amqp_url`` is null if graders may not connect to the broker."""
 
     heartbeat_interval: int
-    amqp_url: str | None
+    amqp_url: str | None = Field(repr=False)
     own_user: bool = Field(description="true if the login in `amqp_url` belongs to this grader alone")
     order: dict[str, Any]
+    deployment: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9_-]*$",
+        max_length=64,
+        description="id of the deployment, for the labels of containers and the names of directories",
+    )
+    proof_key: str = Field(
+        default="",
+        pattern=r"^[0-9a-f]*$",
+        max_length=128,
+        repr=False,
+        description="the grader's secret key, in hexadecimal, for the proofs in its reports",
+    )
+    own_secret: bool = Field(
+        default=False, description="true if the grader's later requests need its own secret as their bearer token"
+    )
 
 
 class JoinRequest(Body):
@@ -56,6 +73,7 @@ class JoinRequest(Body):
     hostname: str
     pool: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)] = "default"
     slots: Annotated[int, Field(ge=1, le=MAX_SLOTS)] = 1
+    proves: Annotated[bool, Field(description="true if its reports have proofs, made with `proof_key`")] = False
 
 
 class Because(Body):

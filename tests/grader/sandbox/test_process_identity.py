@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 from harness import until
 
-from broadway.grader.sandbox.process_identity import has_ended, own_identity
+from broadway.grader.sandbox.process_identity import booted_at, has_ended, is_of_earlier_boot, own_identity
 
 SAY_AND_WAIT = (
     "from broadway.grader.sandbox.process_identity import own_identity; print(own_identity(), flush=True); input()"
@@ -22,7 +23,7 @@ def parts() -> list[str]:
 def test_this_process_has_not_ended() -> None:
     assert own_identity() == own_identity()
     assert parts()[2] == str(os.getpid())
-    assert not has_ended(own_identity())
+    assert has_ended(own_identity()) is False
 
 
 async def test_a_killed_process_has_ended_even_if_it_is_not_reaped() -> None:
@@ -44,15 +45,27 @@ async def test_a_killed_process_has_ended_even_if_it_is_not_reaped() -> None:
         (3, "1", True),  # the same process id, started at another time
         (2, "4194305", True),  # above the highest process id
         (2, "none", True),
-        (0, "another-boot", True),
-        (1, "1", False),  # another PID namespace: unknown here
+        (0, "another-boot", None),  # an earlier boot of this host, or a boot of another host
+        (1, "1", None),  # another PID namespace: unknown here
     ],
 )
-def test_identities_that_differ_from_ours(part: int, value: str, *, over: bool) -> None:
+def test_identities_that_differ_from_ours(part: int, value: str, *, over: bool | None) -> None:
     identity = parts()
     identity[part] = value
 
     assert has_ended(".".join(identity)) is over
+
+
+def test_an_earlier_boot_is_one_of_this_namespace() -> None:
+    boot, namespace, *rest = parts()
+
+    assert is_of_earlier_boot(".".join(["another-boot", namespace, *rest]))
+    assert not is_of_earlier_boot(".".join(["another-boot", "1", *rest]))
+    assert not is_of_earlier_boot(".".join([boot, namespace, *rest]))
+
+
+def test_this_host_was_booted_before_this_process_was_started() -> None:
+    assert 0 < booted_at() < time.time()
 
 
 @pytest.mark.parametrize("life", ["", "...", "nonsense", "a.b.c"])

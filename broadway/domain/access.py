@@ -1,0 +1,98 @@
+"""Tokens that the system makes and hands out: random secrets, of which only the hashes are stored. Pure."""
+
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from secrets import token_urlsafe
+
+MAX_USES = 10_000  # of one token
+MAX_NAME = 100  # characters
+
+_RANDOM = r"[A-Za-z0-9_-]{32,100}"
+_ID_DIGITS = 16
+
+
+class TokenKind(StrEnum):
+    """The right that an access token gives."""
+
+    JOIN = "join"
+
+
+class SecretPrefix(StrEnum):
+    """The first characters of a secret, by which people and programs recognize its kind."""
+
+    GRADER = "bwg_"
+    JOIN = "bwj_"
+
+
+def new_secret(prefix: SecretPrefix) -> str:
+    """Return a new random secret of a kind."""
+    return f"{prefix}{token_urlsafe(32)}"
+
+
+def is_secret(text: str, prefix: SecretPrefix) -> bool:
+    """Return whether a text has the form of a secret of a kind."""
+    return re.fullmatch(prefix + _RANDOM, text) is not None
+
+
+def digest(secret: str) -> str:
+    """Return the stored form of a random secret: its SHA-256, in hex. Random secrets need no salt."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def is_of_digest(secret: str, stored: str) -> bool:
+    """Return whether a secret has the stored digest, in constant time; no secret has an empty one."""
+    return bool(stored) and hmac.compare_digest(digest(secret), stored)
+
+
+def token_id(secret: str) -> str:
+    """Return the public id of an access token: the first digits of its digest, which do not reveal the token."""
+    return digest(secret)[:_ID_DIGITS]
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """A token that an operator or a course has handed out.
+
+    Args:
+        id: Its public id, for lists and for revoking it.
+        kind: The right that it gives.
+        digest: The hash of its secret.
+        created_at: The time at which it was made.
+        name: A note of its creator, such as a person or a rack of hosts.
+        course: The course that it belongs to; empty for one of the cluster.
+        student: The student that it belongs to; empty for any other token.
+        pools: The pools that it admits to; None for all pools.
+        uses_left: The number of times that it may still be used; None for any number.
+        users: Names of those who have used it; only a token with a limited number of uses counts them.
+        expires_at: The time from which on it is invalid; None for no limit.
+        revoked_at: The time at which it was revoked; None while it is valid.
+    """
+
+    id: str
+    kind: TokenKind
+    digest: str = field(repr=False)
+    created_at: datetime
+    name: str = ""
+    course: str = ""
+    student: str = ""
+    pools: tuple[str, ...] | None = None
+    uses_left: int | None = None
+    users: tuple[str, ...] = ()
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+    def why_invalid(self, now: datetime) -> str | None:
+        """Return the reason for which the token is invalid at a moment, or None; uses are counted elsewhere."""
+        if self.revoked_at is not None:
+            return "has been revoked"
+        if self.expires_at is not None and self.expires_at <= now:
+            return "has expired"
+        return None
+
+    def admits_to(self, pool: str) -> bool:
+        """Return whether it admits to a pool."""
+        return self.pools is None or pool in self.pools

@@ -1,0 +1,74 @@
+"""Join tokens, and the settings of pools."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field
+
+from broadway.domain.access import MAX_NAME, MAX_USES
+from broadway.messages.resources.base import Body, View
+
+MAX_POOLS = 100  # of one join token
+MAX_VALID_FOR = 10 * 365 * 24 * 3600  # seconds
+
+PoolName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)]
+
+
+class JoinTokenView(View):
+    """A join token, without its secret."""
+
+    id: str
+    name: str
+    pools: list[str] | None = Field(description="the pools that it admits to; null for all pools")
+    uses_left: int | None = Field(description="the number of new graders that it still admits; null for any number")
+    graders: list[str] = Field(description="ids of the graders that it has admitted; empty if it admits any number")
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class NewJoinTokenView(JoinTokenView):
+    """A join token that has just been made, with its secret, which is shown only here."""
+
+    token: str
+
+
+class JoinTokenList(View):
+    """The join tokens, latest first."""
+
+    tokens: list[JoinTokenView]
+
+
+class JoinTokenRequest(Body):
+    """A new join token. Null stands for no limit."""
+
+    name: Annotated[str, Field(max_length=MAX_NAME)] = ""
+    pools: Annotated[list[PoolName], Field(min_length=1, max_length=MAX_POOLS)] | None = None
+    uses: Annotated[int, Field(ge=1, le=MAX_USES)] | None = None
+    valid_for: Annotated[int, Field(ge=1, le=MAX_VALID_FOR, description="seconds")] | None = None
+
+
+class PoolView(View):
+    """A pool: its settings, its courses and its graders."""
+
+    id: str
+    original_graders: bool = Field(
+        description="true if it admits graders without a secret, such as the original's, with the cluster token"
+    )
+    reason: str = Field(description="the reason for the setting; empty for the default")
+    changed_at: datetime | None
+    courses: list[str]
+    graders: int
+    without_secret: list[str] = Field(description="ids of its graders that have no secret")
+
+
+class PoolList(View):
+    """The pools of courses, of graders, and of settings, by name."""
+
+    pools: list[PoolView]
+
+
+class PoolRequest(Body):
+    """The settings of a pool."""
+
+    original_graders: bool
