@@ -301,7 +301,10 @@ class DockerContainers:
                 peak_memory=meter.peak_memory() if meter else None,
             ),
         )
-        return with_late_fault(run, text, await self._program(container, stage)) if run.exit_code in LATE_CODES else run
+        if run.exit_code not in LATE_CODES:
+            return run
+        mounts = container.options["host_config"]["mounts"]
+        return with_late_fault(run, text, await self._program(container, stage), mounts)
 
     async def _students_fault(self, container: Container, stage: Stage, error: ContainerError) -> str | None:
         """Return the reason for which a container was not started if it is the student's, else None."""
