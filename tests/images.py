@@ -65,8 +65,11 @@ def _archive(files: list[str]) -> bytes:
     return buffer.getvalue()
 
 
-def layout(directory: Path, name: str, layers: Sequence[bytes], **config: Any) -> Path:
-    """Write an OCI image layout with one image, from tar archives as layers and a config, and return the directory."""
+def layout(directory: Path, name: str, layers: Sequence[bytes], *, architecture: str = "", **config: Any) -> Path:
+    """Write an OCI image layout with one image, from tar archives as layers and a config, and return the directory.
+
+    The image is made for this machine, or for another ``architecture``.
+    """
     blobs = directory / "blobs" / "sha256"
     blobs.mkdir(parents=True, exist_ok=True)
 
@@ -78,7 +81,7 @@ def layout(directory: Path, name: str, layers: Sequence[bytes], **config: Any) -
     described = [blob(data) for data in layers]
     diff_ids = [f"sha256:{hashlib.sha256(_plain(data)).hexdigest()}" for data in layers]
     document = {
-        "architecture": {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()],
+        "architecture": architecture or {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()],
         "os": "linux",
         "config": config,
         "rootfs": {"type": "layers", "diff_ids": diff_ids},

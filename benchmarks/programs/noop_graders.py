@@ -24,6 +24,9 @@ class NoContainers:
     async def ping(self) -> None:
         """Return at once: the runtime is always available."""
 
+    async def try_out(self, labels: Labels) -> None:
+        """See ``Containers``."""
+
     async def ensure_images(self, images: Sequence[str]) -> Mapping[str, float]:  # noqa: ARG002
         """Return at once: no image is needed."""
         return {}

@@ -6,6 +6,7 @@ for supervisors.
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -58,6 +59,7 @@ class Health:
     _losses: dict[str, asyncio.Future[None]] = field(default_factory=dict)
     _unanswered: set[asyncio.Task[str | None]] = field(default_factory=set)
     _checked_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _checked: float = field(default_factory=time.monotonic)
 
     async def run(self) -> None:
         """Check until cancelled; a part that is slow to answer does not delay the checks of the other parts."""
@@ -84,7 +86,7 @@ class Health:
             await self.check_parts([part])
 
     def _write_report(self) -> None:
-        self._checked_at = datetime.now(UTC)
+        self._checked_at, self._checked = datetime.now(UTC), time.monotonic()
         if self.file:
             draft = self.file.with_suffix(".new")
             draft.write_text(json.dumps(self.report()))
@@ -92,7 +94,7 @@ class Health:
 
     def is_unavailable(self, part: str) -> bool:
         """Return whether a part failed its last check; False if the last check of any part is too long ago."""
-        return part in self._outages and datetime.now(UTC) - self._checked_at < STALE
+        return part in self._outages and time.monotonic() - self._checked < STALE.total_seconds()
 
     def loss(self, part: str) -> "asyncio.Future[None]":
         """Return a future that is done as soon as a part is unavailable. Callers share it and must not cancel it."""

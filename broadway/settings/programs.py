@@ -322,7 +322,9 @@ class GraderSettings(_Settings):
     )
     min_disk: Memory = Field(default="256m", description="free disk space below which the grader takes no jobs")
     pause_after: int = Field(
-        default=5, ge=1, description="consecutive jobs with infrastructure errors after which the grader pauses"
+        default=5,
+        ge=1,
+        description="consecutive jobs with infrastructure errors after which the grader pauses if it is their cause",
     )
     pause: float = Field(default=30.0, gt=0, description="seconds of the first pause; doubles with each further one")
     no_network: bool = Field(default=False, description="give no stage a network, even if it asks for one")

@@ -176,6 +176,9 @@ class Contract(ABC):
         assert list(pulls) == [image]
         assert 0 <= pulls[image] < SLOW
 
+    async def test_a_container_of_the_graders_own_runs(self, runtime: Containers, labels: Labels) -> None:
+        await runtime.try_out(labels)
+
     async def test_no_orphans(self, runtime: Containers) -> None:
         assert await runtime.remove_orphans(lambda _: False) == 0
 
@@ -460,6 +463,14 @@ class TestFaults:
         with pytest.raises(ContainerError, match="from outside") as raised:
             await task
         assert (raised.value.phase, raised.value.retryable) == (FaultPhase.WAIT, True)
+
+    async def test_a_failing_stage_ends_though_the_graders_clock_is_ahead_of_the_engines(
+        self, engine: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = time.time
+        monkeypatch.setattr(time, "time", lambda: clock() + 7200)
+        async with asyncio.timeout(SLOW):
+            assert (await engine(sh("exit 3"))).exit_code == 3
 
     async def test_ended_by_itself_as_if_from_outside(self, engine: Run) -> None:
         assert (await engine(sh("sh -c 'kill -9 $$'; exit $?"))).exit_code == 137

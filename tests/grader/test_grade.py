@@ -432,9 +432,9 @@ async def test_a_stage_that_replaces_the_place_of_a_written_path_fails_its_job(
     run: Run, leave: Callable[[Path], Any], problem: str
 ) -> None:
     acting = Acting(acts=[lambda seen: leave(seen["/job"])])
-    graded = await run(acting, trusted(), trusted(), untrusted(write=["a/out"]))
+    graded = await run(acting, trusted(), trusted(), trusted(), untrusted(write=["a/out"]))
 
-    assert (graded.outcome, graded.reason) == (Outcome.FAILED, f"stage 2 of 3: write: a/out: {problem}")
+    assert (graded.outcome, graded.reason) == (Outcome.FAILED, f"stage 2 of 4: write: a/out: {problem}")
     assert len(acting.seen) == 1
 
 

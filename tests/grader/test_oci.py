@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -120,6 +121,27 @@ class TestLayers:
                 blob.write_bytes(data.replace(b"content", b"changed"))
         with pytest.raises(ContainerError, match=f"{NAME}: a layer has the digest") as raised:
             await run(made, "cat file")
+        assert (raised.value.phase, raised.value.retryable) == (FaultPhase.PULL, False)
+
+    async def test_an_image_of_another_architecture_is_refused_and_both_are_named(self, image: Image, run: Run) -> None:
+        with pytest.raises(ContainerError, match="made for linux/s390x, and this grader's host is linux/a") as raised:
+            await run(image(architecture="s390x"), "true")
+        assert (raised.value.phase, raised.value.retryable) == (FaultPhase.PULL, False)
+
+    async def test_an_index_without_this_machine_names_the_architectures(self, image: Image, run: Run) -> None:
+        made = image()
+        index = json.loads((made / "index.json").read_text())
+        (entry,) = index["manifests"]
+        platforms = [{"platform": {"architecture": each}, "digest": entry["digest"]} for each in ("s390x", "ppc64le")]
+        content = json.dumps({"manifests": platforms}).encode()
+        digest = hashlib.sha256(content).hexdigest()
+        (made / "blobs" / "sha256" / digest).write_bytes(content)
+        entry["digest"] = f"sha256:{digest}"
+        (made / "index.json").write_text(json.dumps(index))
+        with pytest.raises(
+            ContainerError, match="made for ppc64le, s390x, and this grader's host is linux/a"
+        ) as raised:
+            await run(made, "true")
         assert (raised.value.phase, raised.value.retryable) == (FaultPhase.PULL, False)
 
     async def test_more_layers_than_paths_fit_into_a_page(self, image: Image, run: Run) -> None:

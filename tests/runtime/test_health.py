@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
+from typing import Self
 
 import pytest
 from harness import until
@@ -54,6 +55,20 @@ async def test_a_part_is_unavailable_from_its_first_failure_to_its_next_answer(s
     store.problem = None
     await health.check()
     assert health.is_ready
+
+
+async def test_a_clock_that_is_set_forward_ends_no_outage(store: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) + timedelta(hours=2)
+
+    health = Health({"store": store.ask})
+    store.problem = ConnectionError("refused")
+    await health.check()
+    monkeypatch.setattr("broadway.runtime.health.datetime", Ahead)
+
+    assert health.is_unavailable("store")
 
 
 async def test_a_service_is_ready_without_a_part_that_is_not_vital(store: Part, broker: Part) -> None:

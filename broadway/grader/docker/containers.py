@@ -10,7 +10,6 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
@@ -20,13 +19,13 @@ from docker.errors import ImageNotFound
 
 from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase
-from broadway.domain.result import Usage
 from broadway.grader.docker import trial
 from broadway.grader.docker.container import Container, remove
 from broadway.grader.docker.engine import ENGINE_ERRORS, Engine, connect, in_own_thread, new_client, read_features
 from broadway.grader.docker.faults import fault
 from broadway.grader.docker.images import PULLS, Images
 from broadway.grader.docker.owners import owned_containers
+from broadway.grader.docker.records import record_of
 from broadway.grader.ports import ContainerError, KilledFor, Labels, Limits, Mount, Owner, StageRun, Upcoming
 from broadway.grader.sandbox.cgroups import Meter, remove_abandoned
 from broadway.grader.sandbox.disk_watch import DiskWatch, wait_until_due
@@ -279,30 +278,18 @@ class DockerContainers:
             )
         killed_for = await self._watch(container, disk, stage.timeout, subject)
         details = await self._step(container.inspect, FaultPhase.COLLECT, subject)
-        state, meter = details["State"], container.meter
-        text, streams = container.output.kept()
-        started, finished = (datetime.fromisoformat(state[key]) for key in ("StartedAt", "FinishedAt"))
-        finished = max(started, finished)  # an engine may record the start of a very short stage after its end
-        self._start_gate.note((finished - started).total_seconds())
-        run = StageRun(
-            exit_code=state["ExitCode"],
-            killed_for=killed_for,
-            oom_killed=state["OOMKilled"],
-            started_at=started,
-            finished_at=finished,
-            output=text if stage.logs else "",
-            streams=streams if stage.logs else [],
-            output_bytes=container.output.total,
-            state=state,
-            usage=Usage(
-                image=details["Image"],
-                create_seconds=create_seconds,
-                start_seconds=running - made,
-                cpu_seconds=meter.cpu_seconds() if meter else None,
-                peak_memory=meter.peak_memory() if meter else None,
-            ),
+        run = record_of(
+            container, stage, details, killed_for, create_seconds=create_seconds, start_seconds=running - made
         )
-        return with_late_fault(run, text, await self._program(container, stage)) if run.exit_code in LATE_CODES else run
+        self._start_gate.note((run.finished_at - run.started_at).total_seconds())
+        return await self._checked(run, container, stage)
+
+    async def _checked(self, run: StageRun, container: Container, stage: Stage) -> StageRun:
+        """Return the record of a stage that ran, with the error of a program that the container could not execute."""
+        if run.exit_code not in LATE_CODES:
+            return run
+        mounts = container.options["host_config"]["mounts"]
+        return with_late_fault(run, container.output.text(), await self._program(container, stage), mounts)
 
     async def _students_fault(self, container: Container, stage: Stage, error: ContainerError) -> str | None:
         """Return the reason for which a container was not started if it is the student's, else None."""

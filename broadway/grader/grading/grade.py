@@ -116,7 +116,12 @@ async def _run_all(
 
 def _upcoming(rest: Sequence[Stage], space: Workspace, labels: Labels) -> Upcoming | None:
     """Return the next stage, unless its mounts depend on files that earlier stages make."""
-    return Upcoming(rest[0], space.mounts(rest[0]), labels) if rest and not rest[0].untrusted else None
+    if not rest or rest[0].untrusted:
+        return None
+    try:
+        return Upcoming(rest[0], space.mounts(rest[0]), labels)
+    except UnsafeFileError:  # the stage will fail for it
+        return None
 
 
 async def _run(
@@ -134,8 +139,7 @@ async def _run(
     except UnsafeFileError as error:
         return _Done(Verdict(Outcome.FAILED, str(error)), StageResult(success=False))
     run = await containers.run(stage, mounts=mounts, labels=labels, upcoming=upcoming)
-    if run.suspicion:
-        await _check_image(stage, run.suspicion, containers, labels)
+    await _check_image(stage, run.suspicion, containers, labels)
     _record(run)
     verdict, scores, refused_results = judge(run), None, None
     try:
@@ -156,13 +160,15 @@ async def _run(
 
 
 async def _check_image(stage: Stage, suspicion: str, containers: Containers, labels: Labels) -> None:
-    """Make sure that a stage's image has its program, which the stage's output denies.
+    """Make sure that a stage's image has its program, if the stage's output denies it.
 
     The output may be a student's, so the program is started once more: alone, without arguments, files and variables.
 
     Raises:
         ContainerError: The container cannot execute the program this time either.
     """
+    if not suspicion:
+        return
     env = {name: value for name, value in stage.env.items() if name == "PATH"}
     alone = {"entrypoint": stage.entrypoint[:1], "env": env, "networking": False, "timeout": TRIAL_SECONDS}
     trial = stage.model_copy(update={**alone, "logs": False, "read": [], "write": [], "privileged": False})

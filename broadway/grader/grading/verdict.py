@@ -27,9 +27,9 @@ class Verdict:
 def judge(run: StageRun) -> Verdict:
     """Return one stage's verdict.
 
-    Causes are checked in this order: time, memory, output or disk, start, signal, exit code. A stage
-    with exit code 0 has succeeded, even if one of its processes ran out of memory: a harness may survive the student's
-    program and report its result. The reason mentions it nevertheless.
+    Causes are checked in this order: time, memory, output or disk, start, signal, exit code. A stage with exit code 0
+    has succeeded, even if one of its processes ran out of memory: a harness may survive the student's program and
+    report its result. The reason mentions it nevertheless.
     """
     if run.killed_for is KilledFor.TIME:
         return Verdict(Outcome.TIMED_OUT, "ran longer than its time limit")

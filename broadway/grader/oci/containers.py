@@ -247,7 +247,7 @@ class OciContainers:
                 peak_memory=account.peak_memory,
             ),
         )
-        return with_late_fault(run, text, program)
+        return with_late_fault(run, text, program, container.options["host_config"]["mounts"])
 
     async def _settle(self, container: Container, stage: Stage) -> tuple[Account, str | None]:
         try:

@@ -110,12 +110,13 @@ def students_fault(text: str, program: Program, mounts: Sequence[Mapping[str, An
         program: The program of the container.
         mounts: The container's mounts, in an engine's form.
     """
-    if program.is_below_job and program.is_named_in(text) and (why := _why(text, program)):
+    is_own = program.is_below_job and _can_execute(mounts)
+    if is_own and program.is_named_in(text) and (why := _why(text, program)):
         return f"{_shown(program.name)} cannot be started: {why}"
     return _unfit_directory(text, program.directory, mounts)
 
 
-def with_late_fault(run: StageRun, text: str, program: Program) -> StageRun:
+def with_late_fault(run: StageRun, text: str, program: Program, mounts: Sequence[Mapping[str, Any]]) -> StageRun:
     """Return the record of a stage that ran, with the error of a program that its container could not execute.
 
     Args:
@@ -123,6 +124,7 @@ def with_late_fault(run: StageRun, text: str, program: Program) -> StageRun:
         text: The output, even if the stage hides it. A program may print the words of a runtime itself: that makes no
             difference for a student's program, which has failed either way, and is only a suspicion for another one.
         program: The program of the container.
+        mounts: The container's mounts, in an engine's form.
     """
     if run.exit_code not in LATE_CODES or run.output_bytes > _LATE_OUTPUT or run.killed_for:
         return run
@@ -130,7 +132,8 @@ def with_late_fault(run: StageRun, text: str, program: Program) -> StageRun:
     if found is None or found[0] not in ("", program.name) or not (why := _why(found[1], program)):
         return run
     reason = f"{_shown(program.name)} cannot be started: {why}"
-    return replace(run, not_started=reason) if program.is_below_job else replace(run, suspicion=reason)
+    is_own = program.is_below_job and _can_execute(mounts)
+    return replace(run, not_started=reason) if is_own else replace(run, suspicion=reason)
 
 
 def failed_exec(text: str) -> tuple[str, str] | None:
@@ -187,6 +190,15 @@ def final_state(exit_code: int, started_at: datetime, finished_at: datetime, *, 
         "StartedAt": started_at.isoformat(),
         "FinishedAt": finished_at.isoformat(),
     }
+
+
+def _can_execute(mounts: Sequence[Mapping[str, Any]]) -> bool:
+    """Return False if this host allows no program in a job's directory (the mount option noexec)."""
+    own = [str(mount["Source"]) for mount in mounts if _is_below(str(mount["Target"]))]
+    try:
+        return not any(os.statvfs(place).f_flag & os.ST_NOEXEC for place in own)
+    except OSError:
+        return False
 
 
 def _is_below(path: str) -> bool:

@@ -1,6 +1,8 @@
 """Errors of runtimes at the start of a container: those that students' files cause, and those of images and configs."""
 
 import os
+import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from broadway.domain.assignment import Stage
 from broadway.grader.ports import KilledFor, StageRun
+from broadway.grader.sandbox.mounts import detach
 from broadway.grader.sandbox.programs import (
     NOT_EXECUTABLE,
     NOT_FOUND,
@@ -157,8 +160,8 @@ LATE = [
 @pytest.mark.parametrize(("printed", "why"), LATE)
 @pytest.mark.parametrize("code", [1, 126, 127, 255])
 def test_a_program_that_a_started_container_cannot_execute(printed: str, why: str, code: int) -> None:
-    ours = with_late_fault(ran(code), f"{STAMP}{printed.format('/job/a.out')}\n", program())
-    theirs = with_late_fault(ran(code), f"{STAMP}{printed.format('/opt/run')}\n", program("/opt/run"))
+    ours = with_late_fault(ran(code), f"{STAMP}{printed.format('/job/a.out')}\n", program(), [])
+    theirs = with_late_fault(ran(code), f"{STAMP}{printed.format('/opt/run')}\n", program("/opt/run"), [])
 
     assert (ours.not_started, ours.suspicion) == (f"/job/a.out cannot be started: {why}", "")
     assert (theirs.not_started, theirs.suspicion) == ("", f"/opt/run cannot be started: {why}")
@@ -177,7 +180,26 @@ def test_a_program_that_a_started_container_cannot_execute(printed: str, why: st
     ],
 )
 def test_other_output_changes_nothing(run: StageRun, printed: str) -> None:
-    assert with_late_fault(run, f"{STAMP}{printed}\n", program()) is run
+    assert with_late_fault(run, f"{STAMP}{printed}\n", program(), []) is run
+
+
+@pytest.fixture
+def no_programs(tmp_path: Path) -> Iterator[Path]:
+    """A file system in which no program can be executed."""
+    place = tmp_path / "no-programs"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "noexec,size=64k", "none", place], check=True)
+    yield place
+    detach(place)
+
+
+def test_a_host_that_executes_nothing_in_a_jobs_directory_is_not_the_students_failure(no_programs: Path) -> None:
+    mounts = [{"Target": "/job", "Source": str(no_programs)}]
+    denied = 'exec: "/job/a.out": permission denied'
+    late = with_late_fault(ran(), f"{STAMP}exec /job/a.out: permission denied\n", program(), mounts)
+
+    assert students_fault(denied, program(), mounts) is None
+    assert (late.not_started, late.suspicion != "") == ("", True)
 
 
 @pytest.mark.parametrize(("reason", "code"), [(f"x: {MISSING}", NOT_FOUND), (f"x: {NO_EXECUTABLE}", NOT_EXECUTABLE)])
