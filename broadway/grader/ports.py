@@ -44,10 +44,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The capacity of a file system that belongs to one job."""
+    """The capacity of a file system that belongs to one job; ``files`` is the most that an untrusted stage may leave.
+
+    Data can be dropped with the whole file system, but the files that a stage leaves are checked one by one.
+    """
 
     size: int = 1024 * 1024 * 1024  # bytes
     inodes: int = 200_000
+    files: int = 50_000
 
 
 @dataclass(frozen=True, slots=True)

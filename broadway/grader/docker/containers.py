@@ -22,7 +22,7 @@ from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase
 from broadway.domain.result import Usage
 from broadway.grader.docker.container import Container, remove
-from broadway.grader.docker.engine import ENGINE_ERRORS, Client, Engine, connect, in_own_thread, new_client
+from broadway.grader.docker.engine import ENGINE_ERRORS, Client, Engine, connect, new_client
 from broadway.grader.docker.faults import fault
 from broadway.grader.docker.images import PULLS, Images
 from broadway.grader.ports import ContainerError, KilledFor, Labels, Limits, Mount, StageRun, Upcoming
@@ -33,6 +33,7 @@ from broadway.grader.sandbox.output import OutputLog
 from broadway.grader.sandbox.profile import LABEL, container_options, disk_quota, hosts_file, without_volumes
 from broadway.grader.sandbox.start_gate import StartGate
 from broadway.runtime.cancellation import end, finish
+from broadway.runtime.threads import in_own_thread
 
 log = structlog.get_logger(__name__)
 
@@ -92,7 +93,7 @@ class DockerContainers:
         threads = concurrent.futures.ThreadPoolExecutor(4 * slots + 2, thread_name_prefix="containers")
         with contextlib.ExitStack() as stack:
             stack.callback(threads.shutdown, wait=False, cancel_futures=True)
-            client = await finish(in_own_thread(partial(connect, docker_host, pool=4 * slots + 2)))
+            client = await finish(in_own_thread(partial(connect, docker_host, pool=4 * slots + 2), name="engine"))
             stack.callback(client.close)
             puller = new_client(
                 docker_host, version=client.api_version, timeout=math.ceil(pull_timeout), pool=PULLS + 1

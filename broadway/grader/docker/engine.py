@@ -3,7 +3,6 @@
 import asyncio
 import concurrent.futures
 import os
-import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
@@ -73,18 +72,3 @@ def new_client(docker_host: str | None, *, version: str, timeout: int, pool: int
         client.trust_env = False  # no proxies: their lookup takes a third of every call
         client.mount(client.base_url, _Socket(adapter.socket_path, timeout, pool_connections=1, max_pool_size=pool))
     return client
-
-
-def in_own_thread(call: Callable[[], T]) -> asyncio.Future[T]:
-    """Begin a call that may hang, in a daemon thread, which does not keep the program from exiting."""
-    future: concurrent.futures.Future[T] = concurrent.futures.Future()
-    future.set_running_or_notify_cancel()  # from now on it cannot be cancelled while the thread works
-
-    def work() -> None:
-        try:
-            future.set_result(call())
-        except Exception as error:  # noqa: BLE001 - raised again where the future is awaited
-            future.set_exception(error)
-
-    threading.Thread(target=work, daemon=True, name="pull").start()
-    return asyncio.wrap_future(future)

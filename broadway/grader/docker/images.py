@@ -11,9 +11,10 @@ from docker.errors import DockerException, NotFound
 
 from broadway.domain.assignment import is_image_name
 from broadway.domain.job import FaultPhase
-from broadway.grader.docker.engine import ENGINE_ERRORS, Client, Engine, in_own_thread
+from broadway.grader.docker.engine import ENGINE_ERRORS, Client, Engine
 from broadway.grader.docker.faults import fault
 from broadway.grader.ports import ContainerError
+from broadway.runtime.threads import in_own_thread
 
 log = structlog.get_logger(__name__)
 
@@ -121,7 +122,7 @@ class Images:
 
     async def _pull(self, image: str, gate: asyncio.Semaphore) -> None:
         async with gate:
-            await in_own_thread(partial(_pull, self._puller, image, self._pull_timeout))
+            await in_own_thread(partial(_pull, self._puller, image, self._pull_timeout), name="pull")
 
     def _pulled(self, image: str, pull: asyncio.Task[None]) -> None:
         del self._pulls[image]

@@ -1,5 +1,6 @@
 """Running one job: its stages one after another, and the outcome."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -129,13 +130,14 @@ async def _run(
     _record(run)
     verdict, scores = judge(run), None
     try:
-        if stage.untrusted:
+        if verdict.outcome is not Outcome.SUCCEEDED:
+            pass  # no stage comes after it
+        elif stage.untrusted:
             await space.neutralise(stage)
-        elif stage.results and verdict.outcome is Outcome.SUCCEEDED:
-            scores = _scores(space.read(stage.results, limit=MAX_SIZE), remaining)
+        elif stage.results:
+            scores = await asyncio.to_thread(_scores, space, stage.results, remaining)
     except (UnsafeFileError, InvalidScoresError) as error:
-        if verdict.outcome is Outcome.SUCCEEDED:
-            verdict = Verdict(Outcome.FAILED, f"{'write' if stage.untrusted else 'results'}: {error}")
+        verdict = Verdict(Outcome.FAILED, f"{'write' if stage.untrusted else 'results'}: {error}")
     except OSError as error:
         log.warning("the stage's files cannot be read", reason=str(error))
         reason = "the stage's files cannot be read"
@@ -144,8 +146,8 @@ async def _run(
     return _Done(verdict, result, run.output if stage.logs else "")
 
 
-def _scores(data: bytes, remaining: int) -> Scores:
-    scores = parse(data)
+def _scores(space: Workspace, path: str, remaining: int) -> Scores:
+    scores = parse(space.read(path, limit=MAX_SIZE))
     if scores.size > remaining:
         raise InvalidScoresError(f"those of all stages together are larger than {MAX_DOCUMENTS} characters")
     return scores

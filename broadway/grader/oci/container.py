@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import signal
 import threading
 import time
@@ -20,7 +19,7 @@ from broadway.grader.oci.host import OF_RUNTIME, Runtime
 from broadway.grader.oci.images import Image, mount_overlay
 from broadway.grader.oci.spec import Place, runtime_spec
 from broadway.grader.ports import Labels
-from broadway.grader.sandbox import kernel
+from broadway.grader.sandbox import kernel, tree
 from broadway.grader.sandbox.cgroups import ROOT
 from broadway.grader.sandbox.output import OutputLog
 
@@ -170,7 +169,7 @@ class Container:
         if self._pid and not self.ended.done():
             self._group.kill()
             self._reap()
-            shutil.rmtree(OF_RUNTIME / self.name, ignore_errors=True)
+            _forget(self.name)
         self._group.remove(within=KILL_GRACE)
         _remove(self.directory)
         self._is_ours = False
@@ -309,7 +308,13 @@ def _remove(directory: Path) -> None:
         for name in ("/files", ""):
             os.rmdir(f"{directory}{name}")  # noqa: PTH106 - many times a second
     except OSError:
-        shutil.rmtree(directory)
+        tree.remove_all(directory)
+
+
+def _forget(name: str) -> None:
+    """Remove the runtime's own state of a container, if it is still there."""
+    with contextlib.suppress(OSError):
+        tree.remove_all(OF_RUNTIME / name)
 
 
 def owner(directory: Path) -> tuple[str, str] | None:
@@ -330,7 +335,7 @@ def remove_abandoned(directory: Path) -> None:
     abandoned = group(directory.name)
     abandoned.kill()
     abandoned.remove(within=KILL_GRACE)
-    shutil.rmtree(OF_RUNTIME / directory.name, ignore_errors=True)
+    _forget(directory.name)
     _remove(directory)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import structlog
 
-from broadway.grader.grading.workspace import remove
+from broadway.grader.grading.workspace import remove, remove_rest
 from broadway.grader.ports import Containers
 from broadway.grader.sandbox.process_identity import has_ended, own_identity
 
@@ -38,6 +38,7 @@ async def reap(containers: Containers, grader_id: str, jobs: Path) -> None:
     if removed:
         log.warning("orphaned containers removed", count=removed)
     jobs.mkdir(parents=True, exist_ok=True)
+    await remove_rest(jobs / own)
     for directory in jobs.iterdir():
         if directory.name != own and has_ended(directory.name):
             for execution in directory.iterdir():
