@@ -82,7 +82,7 @@ async def _clean_runner(settings: GraderSettings, containers: Containers) -> Asy
     """Make a runner; remove the containers and directories of dead graders on this host, now and at intervals."""
     jobs = settings.work_dir.absolute() / "jobs"
     await reap(containers, settings.grader_id, jobs)
-    size = Size(int(memory_bytes(settings.job_size)), settings.job_inodes)
+    size = Size(int(memory_bytes(settings.job_size)), settings.job_inodes, settings.job_files)
     runner = Runner(settings.grader_id, own_identity(), containers, jobs, size=size, verbose=settings.verbose)
     if not may_mount():
         log.warning("job directories have no size limit: this needs the right to mount", directory=str(jobs))

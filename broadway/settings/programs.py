@@ -271,6 +271,12 @@ class GraderSettings(_Settings):
     job_inodes: int = Field(
         default=200_000, ge=100, description="limit on the files and directories in a job's directory"
     )
+    job_files: int = Field(
+        default=50_000,
+        ge=100,
+        le=10_000_000,
+        description="limit on the files and directories that an untrusted stage leaves, which are checked one by one",
+    )
     max_memory: Memory | None = Field(
         default=None, description="limit on the memory of a stage, even if it asks for more"
     )
