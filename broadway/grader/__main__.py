@@ -26,6 +26,7 @@ async def _main(settings: GraderSettings, stop: asyncio.Event) -> None:
         memory=int(memory_bytes(settings.max_memory)) if settings.max_memory else None,
         allow_network=not settings.no_network,
         allow_privileged=settings.allow_privileged,
+        allow_32_bit=settings.allow_32_bit,
         runtime=settings.runtime,
     )
     try:

@@ -26,7 +26,8 @@ class Limits:
     """Upper limits for every container; no stage can raise them. Sizes in bytes.
 
     ``disk`` limits writes to the root file system, if it is writable at all; mounts have limits of their own.
-    ``runtime`` is the name of one of the engine's runtimes; None means its default.
+    ``runtime`` is the name of one of the engine's runtimes; None means its default. ``allow_32_bit`` is for untrusted
+    stages: all others may run 32-bit programs.
     """
 
     pids: int = 256
@@ -39,6 +40,7 @@ class Limits:
     memory: int | None = None
     allow_network: bool = True
     allow_privileged: bool = False
+    allow_32_bit: bool = False
     runtime: str | None = None
 
 

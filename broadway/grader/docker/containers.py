@@ -102,7 +102,7 @@ class DockerContainers:
             engine = Engine(client, threads)
             images = Images(engine, puller, refresh_interval=refresh_interval, pull_timeout=pull_timeout)
             hosts = hosts_file(work_dir) if work_dir else None
-            features = await engine.call(_read_features, client, limits.runtime)
+            features = await engine.call(_read_features, client, limits)
             containers = cls(engine, images, slots=slots, limits=limits, hosts=hosts, features=features)
             try:
                 yield containers
@@ -382,10 +382,12 @@ def _name(labels: Labels) -> str:
     return f"{_NAME}{re.sub(r'[^A-Za-z0-9_.-]', '-', labels.execution_id)}-{labels.stage}"
 
 
-def _read_features(client: Client, runtime: str | None) -> EngineFeatures:
+def _read_features(client: Client, limits: Limits) -> EngineFeatures:
     """Return the engine's features, or the minimum if it does not answer."""
     is_local = client.base_url.startswith("http+docker:")
     try:
-        return EngineFeatures.of(client.info(), runtime=runtime, is_local=is_local)
+        return EngineFeatures.of(
+            client.info(), runtime=limits.runtime, is_local=is_local, allow_32_bit=limits.allow_32_bit
+        )
     except ENGINE_ERRORS:
         return EngineFeatures()

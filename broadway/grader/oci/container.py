@@ -43,6 +43,7 @@ class Container:
     name: str
     image: Image
     options: Mapping[str, Any]
+    seccomp: str  # the filter of system calls, in base64
     labels: Labels
     output: OutputLog
     output_limit: int
@@ -99,7 +100,7 @@ class Container:
         files = self.directory / "files"
         self._mount(files)
         _write(f"{files}/hostname", f"{self.options['hostname']}\n")
-        place = Place(files / "root", files / "hostname", self.runtime.init, self._group, self.runtime.seccomp)
+        place = Place(files / "root", files / "hostname", self.runtime.init, self._group, self.seccomp)
         spec = runtime_spec(self.options, self.image.config, place)
         _write(f"{files}/config.json", spec)
         self._open_pipes(spec["process"]["user"])
