@@ -11,6 +11,8 @@ from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase
 from broadway.domain.result import Usage
 
+NOBODY = 65534  # the kernel's overflow id, which owns no files
+
 
 class KilledFor(StrEnum):
     """The reason for which the grader killed a stage's container."""
@@ -67,13 +69,17 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """The owner of a container, written on it as labels; orphans are found by their labels."""
+    """The owner of a container, written on it as labels; orphans are found by their labels.
+
+    ``user`` is the number of the user and the group of its job's untrusted stages.
+    """
 
     grader_id: str
     boot_id: str
     job_id: str
     execution_id: str
     stage: int
+    user: int = NOBODY
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from broadway.grader.links.protocol import HttpRunner
 from broadway.grader.ports import Containers, Size
 from broadway.grader.sandbox.mounts import may_mount
 from broadway.grader.sandbox.process_identity import own_identity
+from broadway.grader.sandbox.users import OF_HOST, Users
 from broadway.grader.worker.availability import Availability
 from broadway.grader.worker.orphans import reap, reap_forever
 from broadway.grader.worker.runner import Runner
@@ -83,13 +84,17 @@ async def _clean_runner(settings: GraderSettings, containers: Containers) -> Asy
     jobs = settings.work_dir.absolute() / "jobs"
     await reap(containers, settings.grader_id, jobs)
     size = Size(int(memory_bytes(settings.job_size)), settings.job_inodes, settings.job_files)
-    runner = Runner(settings.grader_id, own_identity(), containers, jobs, size=size, verbose=settings.verbose)
+    users = Users(settings.untrusted_uid, (OF_HOST, jobs.parent / OF_HOST.name))
+    runner = Runner(
+        *(settings.grader_id, own_identity(), containers, jobs), size=size, users=users, verbose=settings.verbose
+    )
     if not may_mount():
         log.warning("job directories have no size limit: this needs the right to mount", directory=str(jobs))
     try:
         async with background(reap_forever(containers, settings.grader_id, jobs)):
             yield runner
     finally:
+        users.close()
         with contextlib.suppress(OSError):  # no job has run, or a job's directory could not be removed
             (jobs / runner.identity).rmdir()
 

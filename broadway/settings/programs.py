@@ -299,6 +299,12 @@ class GraderSettings(_Settings):
     pause: float = Field(default=30.0, gt=0, description="seconds of the first pause; doubles with each further one")
     no_network: bool = Field(default=False, description="give no stage a network, even if it asks for one")
     allow_privileged: bool = Field(default=False, description="run stages that ask for privileged containers")
+    untrusted_uid: int = Field(
+        default=70_000,
+        ge=1000,
+        le=2_000_000_000,
+        description="first of the 20000 user ids of which each job's untrusted stages have one of their own",
+    )
     allow_32_bit: bool = Field(default=False, description="let untrusted stages run 32-bit programs")
 
     @property

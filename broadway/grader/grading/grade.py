@@ -56,7 +56,7 @@ async def grade(
     done: list[_Done] = []
     try:
         validated = [_validated(stage) for stage in stages]
-        async with workspace(directory, validated, size) as space:
+        async with workspace(directory, validated, size, user=labels.user) as space:
             await reach(Point.GRADE_DIRECTORY_MADE)
             with metrics.IMAGES_SECONDS.time():
                 pulls = await containers.ensure_images(list(dict.fromkeys(stage.image for stage in validated)))

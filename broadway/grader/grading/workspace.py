@@ -13,10 +13,10 @@ import structlog
 
 from broadway.domain.assignment import Stage
 from broadway.grader.grading import files
-from broadway.grader.ports import Mount, Size
+from broadway.grader.ports import NOBODY, Mount, Size
 from broadway.grader.sandbox import tree
 from broadway.grader.sandbox.mounts import detach, may_mount, mount_memory
-from broadway.grader.sandbox.profile import TARGET, UNTRUSTED
+from broadway.grader.sandbox.profile import TARGET
 from broadway.grader.sandbox.tree import Bounds, Budget, run
 from broadway.runtime.cancellation import finish
 
@@ -71,8 +71,10 @@ class Workspace:
 
 
 @contextlib.asynccontextmanager
-async def workspace(root: Path, stages: Sequence[Stage], size: Size) -> AsyncIterator[Workspace]:
+async def workspace(root: Path, stages: Sequence[Stage], size: Size, *, user: int = NOBODY) -> AsyncIterator[Workspace]:
     """Create a workspace at ``root``, which must not exist yet, and remove it when the context ends.
+
+    Untrusted stages write as ``user``.
 
     Raises:
         OSError: The workspace cannot be created.
@@ -82,12 +84,12 @@ async def workspace(root: Path, stages: Sequence[Stage], size: Size) -> AsyncIte
     try:
         if may_mount():
             mount_memory(root, size=size.size, inodes=size.inodes, mode=0o711)
-        yield _lay_out(root, {path for stage in stages for path in stage.write}, size)
+        yield _lay_out(root, {path for stage in stages for path in stage.write}, size, user)
     finally:
         await finish(_discard(root))
 
 
-def _lay_out(root: Path, paths: set[str], size: Size) -> Workspace:
+def _lay_out(root: Path, paths: set[str], size: Size, user: int) -> Workspace:
     written = {path: root / "written" / str(number) for number, path in enumerate(sorted(paths))}
     laid_out = Workspace(root, written, most_files=size.files)
     laid_out.job.mkdir()
@@ -97,7 +99,7 @@ def _lay_out(root: Path, paths: set[str], size: Size) -> Workspace:
         directory.mkdir(parents=True)
         directory.chmod(0o755)  # a judge may run as a different user than the grader and the students' programs
         if os.geteuid() == 0:
-            os.chown(directory, UNTRUSTED, UNTRUSTED)
+            os.chown(directory, user, user)
         else:
             directory.chmod(0o777)
     return laid_out

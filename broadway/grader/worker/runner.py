@@ -10,6 +10,7 @@ import structlog
 from broadway.domain.job import FaultPhase
 from broadway.grader.grading.grade import Graded, fault, grade
 from broadway.grader.ports import ContainerError, Containers, Labels, Size
+from broadway.grader.sandbox.users import Users
 from broadway.runtime import metrics
 
 log = structlog.get_logger(__name__)
@@ -25,6 +26,7 @@ class Runner:
         containers: The container engine.
         directory: The parent of each execution's directory, which is removed after the execution.
         size: The capacity of each job's directory.
+        users: The users for untrusted stages, of which each job has one.
         verbose: Log the output of jobs.
     """
 
@@ -33,6 +35,7 @@ class Runner:
     containers: Containers
     directory: Path
     size: Size = field(default_factory=Size)
+    users: Users = field(default_factory=Users)
     verbose: bool = False
 
     async def run(self, job_id: str, execution_id: str, stages: Sequence[Mapping[str, Any]]) -> Graded:
@@ -46,13 +49,14 @@ class Runner:
 
     async def _grade(self, job_id: str, execution_id: str, stages: Sequence[Mapping[str, Any]]) -> Graded:
         try:
-            return await grade(
-                stages,
-                containers=self.containers,
-                size=self.size,
-                directory=self.directory / self.identity / execution_id,
-                labels=Labels(self.grader_id, self.identity, job_id, execution_id, stage=0),
-            )
+            with self.users.taken() as user:
+                return await grade(
+                    stages,
+                    containers=self.containers,
+                    size=self.size,
+                    directory=self.directory / self.identity / execution_id,
+                    labels=Labels(self.grader_id, self.identity, job_id, execution_id, stage=0, user=user),
+                )
         except Exception as error:  # a job without a reported outcome would start again and again
             log.exception("the grader failed")
             reason = f"the grader failed: {type(error).__name__}"
