@@ -27,6 +27,8 @@ async def _main(settings: GraderSettings, stop: asyncio.Event) -> None:
         allow_network=not settings.no_network,
         allow_privileged=settings.allow_privileged,
         allow_32_bit=settings.allow_32_bit,
+        allow_local_registries=settings.allow_local_registries,
+        network=settings.stage_network,
         runtime=settings.runtime,
     )
     try:

@@ -28,7 +28,8 @@ class Limits:
     """Upper limits for every container; no stage can raise them. Sizes in bytes.
 
     ``disk`` limits writes to the root file system, if it is writable at all; mounts have limits of their own.
-    ``runtime`` is the name of one of the engine's runtimes; None means its default. ``allow_32_bit`` is for untrusted
+    ``runtime`` is the name of one of the engine's runtimes; None means its default. ``network`` is the name of
+    one of its networks; None means one whose containers do not reach one another. ``allow_32_bit`` is for untrusted
     stages: all others may run 32-bit programs.
     """
 
@@ -43,6 +44,8 @@ class Limits:
     allow_network: bool = True
     allow_privileged: bool = False
     allow_32_bit: bool = False
+    allow_local_registries: bool = False
+    network: str | None = None
     runtime: str | None = None
 
 

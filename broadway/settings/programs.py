@@ -299,6 +299,16 @@ class GraderSettings(_Settings):
     pause: float = Field(default=30.0, gt=0, description="seconds of the first pause; doubles with each further one")
     no_network: bool = Field(default=False, description="give no stage a network, even if it asks for one")
     allow_privileged: bool = Field(default=False, description="run stages that ask for privileged containers")
+    stage_network: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="network of the engine for stages that have one; by default one whose containers do not reach one"
+        " another",
+    )
+    allow_local_registries: bool = Field(
+        default=False, description="pull images from registries at addresses of this host, such as localhost"
+    )
     untrusted_uid: int = Field(
         default=70_000,
         ge=1000,

@@ -236,7 +236,7 @@ async def empty_registry() -> AsyncIterator[str]:
 async def test_a_missing_image_is_named_and_retried_only_if_its_registry_is_unavailable(
     host: Host, is_away: bool
 ) -> None:
-    await host.grader("host1")
+    await host.grader("host1", "--allow-local-registries")
     async with empty_registry() as address:
         image = f"{'localhost:1' if is_away else address}/no-such-image:1"
         await host.client.register("cs241", "mp1", students=[{"image": image}])

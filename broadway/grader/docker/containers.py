@@ -9,7 +9,7 @@ import math
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from docker.errors import ImageNotFound
 from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase
 from broadway.domain.result import Usage
+from broadway.grader.docker import network
 from broadway.grader.docker.container import Container, remove
 from broadway.grader.docker.engine import ENGINE_ERRORS, Client, Engine, connect, new_client
 from broadway.grader.docker.faults import fault
@@ -40,7 +41,6 @@ log = structlog.get_logger(__name__)
 KILL_GRACE = 30.0  # seconds that a killed container may take to end
 CPUS_OF_A_START = 2  # CPUs that the start of a container keeps busy, in the engine, its helpers and the runtime
 PING_WITHIN = 5  # seconds
-
 _NAME = "broadway-"  # the prefix of every container's name
 
 T = TypeVar("T")
@@ -100,9 +100,16 @@ class DockerContainers:
             )
             stack.callback(puller.close)
             engine = Engine(client, threads)
-            images = Images(engine, puller, refresh_interval=refresh_interval, pull_timeout=pull_timeout)
+            images = Images(
+                *(engine, puller),
+                refresh_interval=refresh_interval,
+                pull_timeout=pull_timeout,
+                allow_local_registries=limits.allow_local_registries,
+            )
             hosts = hosts_file(work_dir) if work_dir else None
             features = await engine.call(_read_features, client, limits)
+            if limits.allow_network and not limits.network:
+                limits = replace(limits, network=await engine.call(network.find, client))
             containers = cls(engine, images, slots=slots, limits=limits, hosts=hosts, features=features)
             try:
                 yield containers

@@ -13,6 +13,7 @@ from broadway.domain.assignment import is_image_name
 from broadway.domain.job import FaultPhase
 from broadway.grader.docker.engine import ENGINE_ERRORS, Client, Engine
 from broadway.grader.docker.faults import fault
+from broadway.grader.docker.registries import demand_elsewhere, neutral
 from broadway.grader.ports import ContainerError
 from broadway.runtime.threads import in_own_thread
 
@@ -33,8 +34,17 @@ class Image:
 class Images:
     """The images on this host. An image that is here is used as it is, and refreshed in the background."""
 
-    def __init__(self, engine: Engine, puller: Client, *, refresh_interval: float, pull_timeout: float) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        puller: Client,
+        *,
+        refresh_interval: float,
+        pull_timeout: float,
+        allow_local_registries: bool = False,
+    ) -> None:
         self._engine = engine
+        self._allow_local_registries = allow_local_registries
         self._puller = puller
         self._refresh_interval = refresh_interval
         self._pull_timeout = pull_timeout
@@ -102,6 +112,7 @@ class Images:
         self._known[image] = Image(str(details["Id"]), tuple((details.get("Config") or {}).get("Volumes") or ()))
 
     async def _obtain(self, image: str) -> None:
+        await self._demand_allowed(image)
         pull = self._begin(image, self._missing)
         try:
             async with asyncio.timeout(self._pull_timeout):
@@ -110,7 +121,12 @@ class Images:
             reason = f"image {image}: not pulled within {self._pull_timeout:g} s"
             raise ContainerError(reason, phase=FaultPhase.PULL, retryable=True) from error
         except ENGINE_ERRORS as error:
-            raise fault(error, FaultPhase.PULL, f"image {image}") from error
+            log.warning("image not pulled", image=image, error=str(error))
+            raise fault(neutral(error), FaultPhase.PULL, f"image {image}") from error
+
+    async def _demand_allowed(self, image: str) -> None:
+        if not self._allow_local_registries:
+            await demand_elsewhere(image)
 
     def _begin(self, image: str, gate: asyncio.Semaphore) -> asyncio.Task[None]:
         """Return the running pull of an image, or start one."""
@@ -121,6 +137,7 @@ class Images:
         return self._pulls[image]
 
     async def _pull(self, image: str, gate: asyncio.Semaphore) -> None:
+        await self._demand_allowed(image)  # a refresh, too: the image is here, but its registry may be anywhere
         async with gate:
             await in_own_thread(partial(_pull, self._puller, image, self._pull_timeout), name="pull")
 

@@ -76,6 +76,7 @@ def container_options(
         **({"user": f"{labels.user}:{labels.user}", "working_dir": TARGET} if stage.untrusted else {}),
         "host_config": {
             **_resources(stage, limits),
+            **({"network_mode": limits.network} if has_network and limits.network else {}),
             **(_strict(limits, labels.user) if stage.untrusted else _standard(stage)),
             "mounts": list(_mounts(mounts, hosts if not has_network else None)),
         },

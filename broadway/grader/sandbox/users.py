@@ -17,7 +17,7 @@ from pathlib import Path
 
 FIRST = 70_000  # above the users of the system and of people, below those that user namespaces are given
 COUNT = 20_000
-OF_HOST = Path("/run/broadway-users.lock")
+OF_HOST = Path("/run/broadway.users")
 _OVERFLOW = {65534, 65535}  # the kernel's names for users that it cannot name
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOCK = "hhqqi0q"  # struct flock of fcntl(2): type, whence, start, length, process
