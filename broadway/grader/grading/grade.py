@@ -14,7 +14,7 @@ from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase, Outcome
 from broadway.domain.result import Scores, StageResult
 from broadway.grader.grading.files import UnsafeFileError
-from broadway.grader.grading.scores import MAX_SIZE, InvalidScoresError, parse
+from broadway.grader.grading.scores import MAX_SIZE, InvalidScoresError, parse, refused
 from broadway.grader.grading.verdict import Verdict, judge, judge_all, stage_result
 from broadway.grader.grading.workspace import Workspace, workspace
 from broadway.grader.ports import ContainerError, Containers, Labels, Size, StageRun, Upcoming
@@ -128,26 +128,31 @@ async def _run(
         return _Done(Verdict(Outcome.FAILED, f"read: {error}"), StageResult(success=False))
     run = await containers.run(stage, mounts=mounts, labels=labels, upcoming=upcoming)
     _record(run)
-    verdict, scores = judge(run), None
+    verdict, scores, refused_results = judge(run), None, None
     try:
         if verdict.outcome is not Outcome.SUCCEEDED:
             pass  # no stage comes after it
         elif stage.untrusted:
             await space.neutralise(stage)
         elif stage.results:
-            scores = await asyncio.to_thread(_scores, space, stage.results, remaining)
+            data = await asyncio.to_thread(space.read, stage.results, limit=MAX_SIZE)
+            try:
+                scores = await asyncio.to_thread(_scores, data, remaining)
+            except InvalidScoresError:
+                refused_results = refused(data)
+                raise
     except (UnsafeFileError, InvalidScoresError) as error:
         verdict = Verdict(Outcome.FAILED, f"{'write' if stage.untrusted else 'results'}: {error}")
     except OSError as error:
         log.warning("the stage's files cannot be read", reason=str(error))
         reason = "the stage's files cannot be read"
         raise ContainerError(reason, phase=FaultPhase.COLLECT, retryable=True) from error
-    result = stage_result(run, verdict, scores, pull_seconds=pull_seconds)
+    result = replace(stage_result(run, verdict, scores, pull_seconds=pull_seconds), refused_results=refused_results)
     return _Done(verdict, result, run.output if stage.logs else "")
 
 
-def _scores(space: Workspace, path: str, remaining: int) -> Scores:
-    scores = parse(space.read(path, limit=MAX_SIZE))
+def _scores(data: bytes, remaining: int) -> Scores:
+    scores = parse(data)
     if scores.size > remaining:
         raise InvalidScoresError(f"those of all stages together are larger than {MAX_DOCUMENTS} characters")
     return scores
