@@ -21,6 +21,9 @@ from broadway.grader.grading.grade import Graded, grade
 from broadway.grader.grading.workspace import Workspace, workspace
 from broadway.grader.ports import Labels, Mount, Size, StageRun, Upcoming
 from broadway.grader.sandbox.mounts import may_mount, mount_memory
+from broadway.grader.sandbox.process_identity import own_identity
+from broadway.grader.sandbox.tree import Bounds
+from broadway.grader.worker.orphans import reap
 
 Act = Callable[[dict[str, Path]], None]
 LABELS = Labels("g", "life", "job", "execution", 0)
@@ -410,3 +413,32 @@ async def test_a_workspace_cannot_be_listed_by_other_users(tmp_path: Path) -> No
         assert stat.S_IMODE(space.root.stat().st_mode) == 0o711
         assert sorted(space.written) == ["a", "b/c"]
         assert all((space.job / path).is_dir() for path in space.written)
+
+
+async def test_a_directory_without_a_mount_is_removed_in_slices_after_its_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broadway.grader.grading.workspace.may_mount", lambda: False)
+    monkeypatch.setattr("broadway.grader.grading.workspace.remove.__defaults__", (Bounds(entries=100),))
+
+    def litter(seen: dict[str, Path]) -> None:
+        for number in range(350):
+            (seen["/job"] / str(number)).touch()
+
+    jobs = tmp_path / own_identity()
+    graded = await grade(
+        [trusted()], containers=Acting(acts=[litter]), directory=jobs / "e", labels=LABELS, size=Size()
+    )
+    assert graded.outcome is Outcome.SUCCEEDED
+    left = [_count(jobs)]
+    while left[-1]:
+        await reap(FakeContainers(), "g", tmp_path)
+        left.append(_count(jobs))
+
+    assert left == [252, 153, 54, 0], "what the job left does not keep its slot"
+    assert list(jobs.iterdir()) == []
+
+
+def _count(jobs: Path) -> int:
+    """Return the number of files and directories in the workspaces, without their roots."""
+    return sum(1 for _ in jobs.glob("*/**/*"))
