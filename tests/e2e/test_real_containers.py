@@ -124,6 +124,7 @@ async def test_a_job_has_the_facts_of_every_stage(host: Host) -> None:
     times = [(stage.pop("started_at"), stage.pop("finished_at")) for stage in job["stages"]]
     assert times.pop() == (None, None)
     assert job["started_at"] <= times[0][0] <= times[0][1] <= times[1][0] <= times[1][1] <= job["finished_at"]
+    assert [stage.pop("refused_results") for stage in job["stages"]] == [None] * 3
     reasons = [stage.pop("reason") for stage in job["stages"]]
     assert reasons == ["", job["reason"], ""]
     assert job["stages"] == [
