@@ -24,6 +24,7 @@ from broadway.grader.docker.containers import DockerContainers
 from broadway.grader.grading.grade import Graded, grade
 from broadway.grader.oci.containers import NAME, OciContainers
 from broadway.grader.ports import Containers, Labels
+from broadway.grader.sandbox.users import Users
 
 BESIDE = Figure("honest job beside a hostile one, times alone", "")
 MIXED = Figure("class half of which is hostile, of the time its halves need alone", "")
@@ -51,6 +52,7 @@ class Bench:
     directory: Path
     canary: Path
     _numbers: "count[int]"
+    _users: Users
 
     async def honest(self) -> float:
         """Return the seconds that an honest job takes.
@@ -84,10 +86,11 @@ class Bench:
 
     async def _run(self, stages: list[dict[str, Any]]) -> Graded:
         name = f"bench-hostile-{next(self._numbers)}"
-        labels = Labels("bench", "this-life", f"job-{name}", name, stage=0)
-        return await grade(
-            stages, containers=self.containers, directory=self.directory / name, labels=labels, size=SIZE
-        )
+        with self._users.taken() as user:
+            labels = Labels("bench", "this-life", f"job-{name}", name, stage=0, user=user)
+            return await grade(
+                stages, containers=self.containers, directory=self.directory / name, labels=labels, size=SIZE
+            )
 
 
 @asynccontextmanager
@@ -98,7 +101,7 @@ async def _bench(runtime: str | None, host: str, directory: Path) -> AsyncIterat
     runtimes = OciContainers if runtime == NAME else DockerContainers
     limits = replace(LIMITS, runtime=runtime)
     async with runtimes.connect(slots=4, limits=limits, docker_host=host, work_dir=work) as containers:
-        yield Bench(containers, work, canary, count())
+        yield Bench(containers, work, canary, count(), Users())
 
 
 async def measure_neighbours(plan: Plan, results: Results, directory: Path) -> None:

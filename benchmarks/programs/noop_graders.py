@@ -47,9 +47,6 @@ class NoContainers:
         state = {"ExitCode": 0, "OOMKilled": False, "Status": "exited"}
         return StageRun(0, None, False, begun, datetime.now(UTC), "", 0, state)
 
-    async def try_out(self, labels: Labels) -> None:
-        """Return at once: no container can fail."""
-
     async def dismiss(self, upcoming: Upcoming) -> None:
         """Return at once: nothing is prepared ahead."""
 

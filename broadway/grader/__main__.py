@@ -26,6 +26,9 @@ async def _main(settings: GraderSettings, stop: service.Stop) -> None:
         memory=int(memory_bytes(settings.max_memory)) if settings.max_memory else None,
         allow_network=not settings.no_network,
         allow_privileged=settings.allow_privileged,
+        allow_32_bit=settings.allow_32_bit,
+        allow_local_registries=settings.allow_local_registries,
+        network=settings.stage_network,
         runtime=settings.runtime,
     )
     try:

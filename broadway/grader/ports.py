@@ -11,6 +11,8 @@ from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase
 from broadway.domain.result import Usage
 
+NOBODY = 65534  # the kernel's overflow id, which owns no files
+
 
 class KilledFor(StrEnum):
     """The reason for which the grader killed a stage's container."""
@@ -26,7 +28,9 @@ class Limits:
     """Upper limits for every container; no stage can raise them. Sizes in bytes.
 
     ``disk`` limits writes to the root file system, if it is writable at all; mounts have limits of their own.
-    ``runtime`` is the name of one of the engine's runtimes; None means its default.
+    ``runtime`` is the name of one of the engine's runtimes; None means its default. ``network`` is the name of
+    one of its networks; None means one whose containers do not reach one another. ``allow_32_bit`` is for untrusted
+    stages: all others may run 32-bit programs.
     """
 
     pids: int = 256
@@ -40,15 +44,22 @@ class Limits:
     memory: int | None = None
     allow_network: bool = True
     allow_privileged: bool = False
+    allow_32_bit: bool = False
+    allow_local_registries: bool = False
+    network: str | None = None
     runtime: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The capacity of a file system that belongs to one job."""
+    """The capacity of a file system that belongs to one job; ``files`` is the most that an untrusted stage may leave.
+
+    Data can be dropped with the whole file system, but the files that a stage leaves are checked one by one.
+    """
 
     size: int = 1024 * 1024 * 1024  # bytes
     inodes: int = 200_000
+    files: int = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +77,7 @@ class Labels:
 
     ``boot_id`` is the identity of the grader's process; see ``process_identity.own_identity``. ``deployment`` is the id
     of the grader's deployment.
+    ``user`` is the number of the user and the group of its job's untrusted stages.
     """
 
     grader_id: str
@@ -74,6 +86,7 @@ class Labels:
     execution_id: str
     stage: int
     deployment: str = ""
+    user: int = NOBODY
 
 
 @dataclass(frozen=True, slots=True)

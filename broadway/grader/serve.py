@@ -13,6 +13,7 @@ from broadway.grader.links.protocol import HttpRunner
 from broadway.grader.ports import Containers, Size
 from broadway.grader.sandbox.mounts import may_mount
 from broadway.grader.sandbox.process_identity import own_identity
+from broadway.grader.sandbox.users import OF_HOST, Users
 from broadway.grader.worker.availability import Availability
 from broadway.grader.worker.orphans import Orphans
 from broadway.grader.worker.runner import Runner
@@ -103,8 +104,9 @@ def _socket_runners(
 @contextlib.contextmanager
 def _runner(settings: GraderSettings, containers: Containers, work: WorkDirectory) -> Iterator[tuple[Runner, Orphans]]:
     """Make a runner with a directory of its own, and the orphans that it may remove once it has its id."""
-    size = Size(int(memory_bytes(settings.job_size)), settings.job_inodes)
-    with work.process_directory() as directory:
+    size = Size(int(memory_bytes(settings.job_size)), settings.job_inodes, settings.job_files)
+    users = Users(settings.untrusted_uid, (OF_HOST, work.root / OF_HOST.name))
+    with work.process_directory() as directory, contextlib.closing(users):
         if not may_mount():
             log.warning("job directories have no size limit: this needs the right to mount", directory=str(directory))
         runner = Runner(
@@ -113,10 +115,11 @@ def _runner(settings: GraderSettings, containers: Containers, work: WorkDirector
             containers,
             directory,
             size=size,
+            users=users,
             verbose=settings.verbose,
             deployment=work.deployment,
         )
-        yield runner, Orphans(containers, work.jobs)
+        yield runner, Orphans(containers, work.jobs, directory)
 
 
 @contextlib.asynccontextmanager

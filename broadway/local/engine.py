@@ -157,7 +157,7 @@ def _require(host: str, needed: Mapping[str, str]) -> None:
 
 def _command(place: Ground) -> list[str]:
     return [
-        *("dockerd", "--host", place.docker_host, "--bridge", place.network),
+        *("dockerd", "--host", place.docker_host, "--bridge", place.network, "--icc=false"),
         *("--data-root", str(place.home / "data"), "--exec-root", str(place.run / "exec")),
         *("--pidfile", str(place.run / "pid"), "--config-file", str(place.run / "daemon.json")),
         *("--live-restore=false", "--log-level", "warn"),

@@ -305,6 +305,12 @@ class GraderSettings(_Settings):
     job_inodes: int = Field(
         default=200_000, ge=100, description="limit on the files and directories in a job's directory"
     )
+    job_files: int = Field(
+        default=50_000,
+        ge=100,
+        le=10_000_000,
+        description="limit on the files and directories that an untrusted stage leaves, which are checked one by one",
+    )
     max_memory: Memory | None = Field(
         default=None, description="limit on the memory of a stage, even if it asks for more"
     )
@@ -329,6 +335,23 @@ class GraderSettings(_Settings):
     pause: float = Field(default=30.0, gt=0, description="seconds of the first pause; doubles with each further one")
     no_network: bool = Field(default=False, description="give no stage a network, even if it asks for one")
     allow_privileged: bool = Field(default=False, description="run stages that ask for privileged containers")
+    stage_network: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="network of the engine for stages that have one; by default one whose containers do not reach one"
+        " another",
+    )
+    allow_local_registries: bool = Field(
+        default=False, description="pull images from registries at addresses of this host, such as localhost"
+    )
+    untrusted_uid: int = Field(
+        default=70_000,
+        ge=1000,
+        le=2_000_000_000,
+        description="first of the 20000 user ids of which each job's untrusted stages have one of their own",
+    )
+    allow_32_bit: bool = Field(default=False, description="let untrusted stages run 32-bit programs")
 
     @property
     def reported_runtime(self) -> str:

@@ -37,6 +37,7 @@ OF_DOCKER: Mapping[str, Mapping[str, bool]] = {
     "build": {"-f": True, "-t": True, "--build-arg": True},
     "ps": {"-a": False, "--filter": True},
     "pull": {},
+    "network": {},
 }
 
 

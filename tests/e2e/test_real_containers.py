@@ -133,6 +133,7 @@ async def test_a_job_has_the_facts_of_every_stage(host: Host) -> None:
     times = [(stage.pop("started_at"), stage.pop("finished_at")) for stage in job["stages"]]
     assert times.pop() == (None, None)
     assert job["started_at"] <= times[0][0] <= times[0][1] <= times[1][0] <= times[1][1] <= job["finished_at"]
+    assert [stage.pop("refused_results") for stage in job["stages"]] == [None] * 3
     reasons = [stage.pop("reason") for stage in job["stages"]]
     assert reasons == ["", job["reason"], ""]
     assert job["stages"] == [
@@ -245,7 +246,7 @@ async def empty_registry() -> AsyncIterator[str]:
 async def test_a_missing_image_is_named_and_retried_only_if_its_registry_is_unavailable(
     host: Host, is_away: bool
 ) -> None:
-    await host.grader("host1")
+    await host.grader("host1", "--allow-local-registries")
     async with empty_registry() as address:
         image = f"{'localhost:1' if is_away else address}/no-such-image:1"
         await host.client.register("cs241", "mp1", students=[{"image": image}])

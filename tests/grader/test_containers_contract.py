@@ -628,6 +628,33 @@ async def breaking_registry() -> AsyncIterator[str]:
 
 
 class TestDockerImages:
+    @pytest.fixture
+    def limits(self) -> Limits:
+        return replace(LIMITS, allow_local_registries=True)
+
+    async def test_a_registry_on_this_host_is_not_asked_unless_the_operator_allows_it(
+        self, connect: Connect, api: docker.APIClient
+    ) -> None:
+        async with registry() as (repository, requests), connect(limits=LIMITS) as containers:
+            with pytest.raises(ContainerError, match="--allow-local-registries") as raised:
+                await containers.ensure_images([f"{repository}:1"])
+            api.tag("broadway-test-busybox:1", repository, "1")
+            await containers.ensure_images([f"{repository}:1"])  # it is here; only its registry is not asked
+            await containers.close()
+            assert requests.empty()
+        api.remove_image(f"{repository}:1")
+        assert (raised.value.phase, raised.value.retryable) == (FaultPhase.PULL, False)
+
+    async def test_an_open_port_and_a_closed_one_cannot_be_told_apart(self, connect: Connect) -> None:
+        async with registry(b"SSH-2.0-OpenSSH_9.2\r\n") as (is_open, _), connect() as containers:
+            reasons = set()
+            for repository in (is_open, "127.0.0.1:1/x"):
+                with pytest.raises(ContainerError) as raised:
+                    await containers.ensure_images([f"{repository}:1"])
+                reasons.add((str(raised.value).replace(repository, "..."), raised.value.retryable))
+        assert len(reasons) == 1
+        assert "cannot be reached, or does not answer like one" in reasons.pop()[0]
+
     async def test_an_error_in_the_middle_of_a_pull_contains_no_address(self, connect: Connect) -> None:
         async with breaking_registry() as repository, connect() as containers:
             with pytest.raises(ContainerError, match="error pulling image configuration") as raised:

@@ -20,7 +20,10 @@ from broadway.domain.job import FaultPhase, Outcome
 from broadway.grader.grading.grade import Graded, grade
 from broadway.grader.grading.workspace import Workspace, workspace
 from broadway.grader.ports import Labels, Mount, Size, StageRun, Upcoming
-from broadway.grader.sandbox.mounts import may_mount
+from broadway.grader.sandbox.mounts import may_mount, mount_memory
+from broadway.grader.sandbox.process_identity import own_identity
+from broadway.grader.sandbox.tree import Bounds
+from broadway.grader.worker.orphans import Orphans
 
 Act = Callable[[dict[str, Path]], None]
 LABELS = Labels("g", "life", "job", "execution", 0)
@@ -211,16 +214,46 @@ async def test_a_judge_can_read_the_files_of_an_untrusted_stage(run: Run) -> Non
     }
 
 
-async def test_a_failed_check_of_a_stages_files_is_an_infrastructure_error(
-    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "find").write_text("#!/bin/sh\necho \"find: '$2': broken\" >&2\nexit 1\n")
-    (tmp_path / "find").chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    graded = await run(FakeContainers(), untrusted(write=["out"]), trusted())
+@pytest.mark.skipif(not may_mount(), reason="only a process that may mount can put another file system there")
+async def test_a_failed_check_of_a_stages_files_is_an_infrastructure_error(run: Run) -> None:
+    def mount(seen: dict[str, Path]) -> None:
+        (seen["/job/out"] / "mount").mkdir()
+        mount_memory(seen["/job/out"] / "mount", size=4096, inodes=10, mode=0o755)
+
+    graded = await run(Acting(acts=[mount]), untrusted(write=["out"]), trusted())
 
     assert (graded.outcome, graded.retryable) == (Outcome.INFRASTRUCTURE_ERROR, True)
     assert graded.reason == "collect: the stage's files cannot be read"
+
+
+async def test_more_files_than_can_be_checked_are_the_students_failure(tmp_path: Path) -> None:
+    def litter(seen: dict[str, Path]) -> None:
+        for number in range(60):
+            (seen["/job/out"] / str(number)).mkdir()
+            (seen["/job/out"] / str(number) / "set-id").touch(0o4755)
+
+    stages = [untrusted(write=["out"]), trusted()]
+    graded = await grade(
+        stages, containers=Acting(acts=[litter]), directory=tmp_path / "e", labels=LABELS, size=Size(files=100)
+    )
+
+    assert graded.outcome is Outcome.FAILED
+    assert graded.reason == "stage 1 of 2: write: out: too many files and directories, more than 100"
+    assert not (tmp_path / "e").exists()
+
+
+async def test_the_files_of_a_stage_that_failed_are_not_walked(run: Run) -> None:
+    """No stage comes after it, and its files go with the workspace."""
+    walked: list[str] = []
+
+    def mount(seen: dict[str, Path]) -> None:
+        walked.append("the stage ran")
+        (seen["/job/out"] / "mount").mkdir()
+        mount_memory(seen["/job/out"] / "mount", size=4096, inodes=10, mode=0o755)
+
+    graded = await run(Acting(acts=[mount]), untrusted(write=["out"], entrypoint=["exit", "1"]), trusted())
+
+    assert (graded.outcome, walked) == (Outcome.FAILED, ["the stage ran"])
 
 
 def test_a_grader_without_rights_treats_unreadable_files_as_unsafe(tmp_path: Path) -> None:
@@ -229,7 +262,8 @@ def test_a_grader_without_rights_treats_unreadable_files_as_unsafe(tmp_path: Pat
     (out / "hidden" / "link").symlink_to("/etc")
     program = (
         "import asyncio, os, pathlib, sys; from broadway.grader.grading import files; os.setuid(65534)\n"
-        "asyncio.run(files.neutralise(pathlib.Path(sys.argv[1])))"
+        "from broadway.grader.sandbox.tree import Bounds\n"
+        "asyncio.run(files.neutralise({'out': pathlib.Path(sys.argv[1])}, Bounds()))"
     )
     for path in (out / "hidden", out):
         os.chown(path, 65534, 65534)
@@ -239,7 +273,7 @@ def test_a_grader_without_rights_treats_unreadable_files_as_unsafe(tmp_path: Pat
             parent.chmod(parent.stat().st_mode | 0o011)
     done = subprocess.run([sys.executable, "-c", program, str(out)], capture_output=True, text=True, check=False)
 
-    assert "UnsafeFileError: contains something that cannot be read" in done.stderr
+    assert "UnsafeFileError: out: contains something that cannot be read" in done.stderr
 
 
 async def test_directories_may_be_deeper_than_the_longest_path(run: Run) -> None:
@@ -441,3 +475,32 @@ async def test_a_stage_that_replaces_the_place_of_a_written_path_fails_its_job(
 async def test_a_stage_that_removes_the_place_of_a_written_path_goes_on(run: Run) -> None:
     acting = Acting(acts=[lambda seen: (seen["/job"] / "a").rename(seen["/job"] / "b")])
     assert (await run(acting, trusted(), trusted(), untrusted(write=["a/out"]))).outcome is Outcome.SUCCEEDED
+
+
+async def test_a_directory_without_a_mount_is_removed_in_slices_after_its_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broadway.grader.grading.workspace.may_mount", lambda: False)
+    monkeypatch.setattr("broadway.grader.grading.workspace.remove.__defaults__", (Bounds(entries=100),))
+
+    def litter(seen: dict[str, Path]) -> None:
+        for number in range(350):
+            (seen["/job"] / str(number)).touch()
+
+    jobs = tmp_path / own_identity()
+    graded = await grade(
+        [trusted()], containers=Acting(acts=[litter]), directory=jobs / "e", labels=LABELS, size=Size()
+    )
+    assert graded.outcome is Outcome.SUCCEEDED
+    left = [_count(jobs)]
+    while left[-1]:
+        await Orphans(FakeContainers(), tmp_path, jobs).reap()
+        left.append(_count(jobs))
+
+    assert left == [252, 153, 54, 0], "what the job left does not keep its slot"
+    assert list(jobs.iterdir()) == []
+
+
+def _count(jobs: Path) -> int:
+    """Return the number of files and directories in the workspaces, without their roots."""
+    return sum(1 for _ in jobs.glob("*/**/*"))

@@ -20,6 +20,7 @@ from broadway.grader.grading.grade import Graded, grade
 from broadway.grader.oci.containers import NAME, OciContainers
 from broadway.grader.oci.host import STATE
 from broadway.grader.ports import Containers, Labels
+from broadway.grader.sandbox.users import Users
 from broadway.local.engine import Engine
 
 # The allowed growth of the engine since before the first case.
@@ -86,6 +87,7 @@ class Bench:
     engine: Engine
     before: Footprint
     data_before: int
+    users: Users
     owner: str = "hostile"
 
     @property
@@ -95,8 +97,9 @@ class Bench:
 
     async def run(self, stages: list[dict[str, Any]]) -> Graded:
         name = f"{self.owner}-{token_hex(6)}"
-        labels = Labels(self.owner, "this-life", f"job-{name}", name, 0)
-        return await grade(stages, containers=self.containers, directory=self.work / name, labels=labels, size=SIZE)
+        with self.users.taken() as user:
+            labels = Labels(self.owner, "this-life", f"job-{name}", name, 0, user)
+            return await grade(stages, containers=self.containers, directory=self.work / name, labels=labels, size=SIZE)
 
     def left(self) -> list[str]:
         """Return the leftovers of jobs: containers, mounts, directories, processes, and the growth of the engine."""
@@ -192,6 +195,8 @@ def open_bench(
         limits = replace(LIMITS, runtime=runtime)
         runtimes = OciContainers if runtime == NAME else DockerContainers
         async with runtimes.connect(slots=4, limits=limits, docker_host=docker_host, work_dir=work) as containers:
-            yield Bench(containers, work, api, docker_engine, before, data_before)
+            users = Users()
+            yield Bench(containers, work, api, docker_engine, before, data_before, users)
+            users.close()
 
     return open_bench

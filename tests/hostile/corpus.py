@@ -8,6 +8,8 @@ judge that copies a results file from it), *quoted* (and a judge that copies a c
 *planted* (a stage of the standard profile that plants a results file) or *executed* (a stage of the standard profile
 that makes ``/job/a.out``, and one that executes it). ``$CANARY`` is the path of a file of the host. A script exits with
 66 if its attack succeeds.
+
+The limits are a grader's own, except those in bytes: a case that reaches one should not take long.
 """
 
 import tomllib
@@ -23,8 +25,8 @@ from broadway.domain.job import Outcome
 from broadway.grader.ports import Limits, Size
 
 HERE = Path(__file__).parent
-LIMITS = Limits(output=256 * 1024, file_size=8 * 1024 * 1024, pids=64, disk=32 * 1024 * 1024)
-SIZE = Size(size=16 * 1024 * 1024, inodes=2000)
+LIMITS = Limits(output=256 * 1024, file_size=8 * 1024 * 1024, disk=32 * 1024 * 1024)
+SIZE = Size(size=16 * 1024 * 1024)
 SECRET = "hunter2"
 ANSWER = "42"
 JUDGE = """

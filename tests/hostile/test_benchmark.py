@@ -20,11 +20,11 @@ from broadway.grader.grading.grade import grade
 from broadway.grader.oci.containers import OciContainers
 from broadway.grader.oci.host import STATE
 from broadway.grader.ports import Containers, Labels, Limits, Size
-from broadway.grader.sandbox.seccomp import compile_filter, engine_profile
+from broadway.grader.sandbox.seccomp import STRICT_RULES, compile_filter, engine_profile
 
 Account = dict[str, Any]
 Stages = list[dict[str, Any]]
-LABELS = Labels("benchmark", "this-life", "job", "benchmark", 0)
+LABELS = Labels("benchmark", "this-life", "job", "benchmark", 0, user=71234)
 WAITS = {"entrypoint": ["sleep", "1000"], "timeout": 600}
 PREPARES = {"entrypoint": ["mkdir", "/job/in"], "networking": False}
 STRICT: Stages = [PREPARES, {**WAITS, "untrusted": True, "read": ["in"], "write": ["out"]}]
@@ -205,7 +205,7 @@ async def test_only_the_expected_files_are_mounted(kind: str, account: Account) 
 
 
 async def test_4_1_a_user_that_is_not_root(kind: str, account: Account) -> None:
-    assert account["Config"]["User"] == ("65534:65534" if kind == "strict" else "")
+    assert account["Config"]["User"] == ("71234:71234" if kind == "strict" else "")
 
 
 async def test_strict_has_no_capabilities_no_network_and_the_graders_own_filter(kind: str, account: Account) -> None:
@@ -242,13 +242,18 @@ SPECIFIED: dict[str, Callable[[Account, dict[str, Any]], bool]] = {
     "5.18 limits": lambda s, _: {"RLIMIT_CORE", "RLIMIT_FSIZE", "RLIMIT_NOFILE"} <= _rlimits(s),
     "5.19 no shared mounts": lambda s, _: not any(set(m["options"]) & {"shared", "rshared"} for m in s["mounts"]),
     "5.20 no names of the host": lambda _, x: {"type": "uts"} in x["namespaces"],
-    "5.21 seccomp": lambda s, _: s["annotations"]["run.oci.seccomp_bpf_data"] == compile_filter(),
+    "5.21 seccomp": lambda s, _: s["annotations"]["run.oci.seccomp_bpf_data"] == _own_filter(s),
     "5.24 control groups": lambda _, x: x["cgroupsPath"].startswith("/broadway-oci/broadway-benchmark-"),
     "5.25 no new privileges": lambda s, _: s["process"]["noNewPrivileges"] is True,
     "5.28 processes": lambda _, x: 0 < x["resources"]["pids"]["limit"] <= 512,
     "5.31 no socket of the engine": lambda s, _: not any("docker.sock" in m["source"] for m in s["mounts"]),
 }
 OCI_KINDS = ("standard without network", "strict")
+
+
+def _own_filter(spec: Account) -> str:
+    is_strict = spec["process"]["user"]["uid"] == LABELS.user
+    return compile_filter(STRICT_RULES, allow_32_bit=False) if is_strict else compile_filter()
 
 
 def _apparmor() -> str | None:
@@ -315,4 +320,4 @@ async def test_a_container_without_an_engine_passes_the_check(check: str, oci_ki
 async def test_a_strict_container_without_an_engine_has_no_capabilities(oci_kind: str, spec: Account) -> None:
     if oci_kind == "strict":
         assert not _capabilities(spec)
-        assert spec["process"]["user"]["uid"] == 65534
+        assert spec["process"]["user"]["uid"] == 71234

@@ -1,7 +1,7 @@
 """The host's canary file detects code that follows a link to it: a test of the corpus's own tools."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from images import HOSTILE
 
 from broadway.domain.job import Outcome
 from broadway.grader.grading.grade import Graded
+from broadway.grader.sandbox.tree import Bounds
 
 CASES = {case.name: case for case in load()}
 
@@ -25,10 +26,11 @@ def naive_read(root: Path, path: str, *, limit: int) -> bytes:
     return (root / path).read_bytes()[:limit]
 
 
-async def naive_neutralise(directory: Path) -> None:
-    for parent, _, names in os.walk(directory):
-        for name in names:
-            Path(parent, name).chmod(0o644)
+async def naive_neutralise(directories: Mapping[str, Path], _bounds: Bounds) -> None:
+    for directory in directories.values():
+        for parent, _, names in os.walk(directory):
+            for name in names:
+                Path(parent, name).chmod(0o644)
 
 
 async def graded(case: Case, bench: Bench, canary: Canary) -> Graded:

@@ -19,7 +19,7 @@ from broadway.grader.oci.containers import NAME
 CASES = load()
 ENGINE_SECONDS = 2  # of CPU time; the most that a case may cost the engine's daemon
 # The keys of a stage's entry in the results.
-KEYS = {"data", "killed", "killed_for", "signal", "success", "usage", "streams", "scores"}
+KEYS = {"data", "killed", "killed_for", "refused_results", "signal", "success", "usage", "streams", "scores"}
 
 
 @contextlib.asynccontextmanager

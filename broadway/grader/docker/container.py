@@ -17,6 +17,7 @@ from requests.exceptions import ConnectionError as HTTPConnectionError
 from requests.exceptions import Timeout
 from urllib3.exceptions import ReadTimeoutError
 
+from broadway.grader.docker import network
 from broadway.grader.docker.engine import Client
 from broadway.grader.sandbox.cgroups import Meter
 from broadway.grader.sandbox.output import OutputLog
@@ -95,6 +96,8 @@ class Container:
     abandoned: threading.Event = field(default_factory=threading.Event)
 
     def create(self) -> None:
+        if self.options["host_config"].get("network_mode") == network.NAME:
+            network.ensure(self.client)
         host_config = self.client.create_host_config(**self.options["host_config"])
         self.began_at = time.monotonic()
         try:

@@ -9,7 +9,7 @@ import math
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
@@ -19,9 +19,9 @@ from docker.errors import ImageNotFound
 
 from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase
-from broadway.grader.docker import trial
+from broadway.grader.docker import network, trial
 from broadway.grader.docker.container import Container, remove
-from broadway.grader.docker.engine import ENGINE_ERRORS, Engine, connect, in_own_thread, new_client, read_features
+from broadway.grader.docker.engine import ENGINE_ERRORS, Engine, connect, new_client, read_features
 from broadway.grader.docker.faults import fault
 from broadway.grader.docker.images import PULLS, Images
 from broadway.grader.docker.owners import owned_containers
@@ -42,13 +42,13 @@ from broadway.grader.sandbox.programs import (
 )
 from broadway.grader.sandbox.start_gate import StartGate
 from broadway.runtime.cancellation import end, finish
+from broadway.runtime.threads import in_own_thread
 
 log = structlog.get_logger(__name__)
 
 KILL_GRACE = 30.0  # seconds that a killed container may take to end
 CPUS_OF_A_START = 2  # CPUs that the start of a container keeps busy, in the engine, its helpers and the runtime
 PING_WITHIN = 5  # seconds
-
 _NAME = "broadway-"  # the prefix of every container's name
 
 T = TypeVar("T")
@@ -101,16 +101,23 @@ class DockerContainers:
         threads = concurrent.futures.ThreadPoolExecutor(4 * slots + 2, thread_name_prefix="containers")
         with contextlib.ExitStack() as stack:
             stack.callback(threads.shutdown, wait=False, cancel_futures=True)
-            client = await finish(in_own_thread(partial(connect, docker_host, pool=4 * slots + 2)))
+            client = await finish(in_own_thread(partial(connect, docker_host, pool=4 * slots + 2), name="engine"))
             stack.callback(client.close)
             puller = new_client(
                 docker_host, version=client.api_version, timeout=math.ceil(pull_timeout), pool=PULLS + 1
             )
             stack.callback(puller.close)
             engine = Engine(client, threads)
-            features = await engine.call(read_features, client, limits.runtime)
-            images = Images(engine, puller, features, refresh_interval=refresh_interval, pull_timeout=pull_timeout)
+            features = await engine.call(read_features, client, limits)
+            images = Images(
+                *(engine, puller, features),
+                refresh_interval=refresh_interval,
+                pull_timeout=pull_timeout,
+                allow_local_registries=limits.allow_local_registries,
+            )
             hosts = hosts_file(work_dir) if work_dir else None
+            if limits.allow_network and not limits.network:
+                limits = replace(limits, network=await engine.call(network.find, client))
             containers = cls(engine, images, slots=slots, limits=limits, hosts=hosts, features=features)
             try:
                 yield containers

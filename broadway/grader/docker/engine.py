@@ -3,7 +3,6 @@
 import asyncio
 import concurrent.futures
 import os
-import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
@@ -15,7 +14,7 @@ from requests import Response
 from urllib3.exceptions import HTTPError
 
 from broadway.domain.job import FaultPhase
-from broadway.grader.ports import ContainerError
+from broadway.grader.ports import ContainerError, Limits
 from broadway.grader.sandbox.engine_features import EngineFeatures
 from broadway.runtime.cancellation import finish
 
@@ -76,25 +75,12 @@ def new_client(docker_host: str | None, *, version: str, timeout: int, pool: int
     return client
 
 
-def read_features(client: Client, runtime: str | None) -> EngineFeatures:
+def read_features(client: Client, limits: Limits) -> EngineFeatures:
     """Return the engine's features, or the minimum if it does not answer."""
     is_local = client.base_url.startswith("http+docker:")
     try:
-        return EngineFeatures.of(client.info(), runtime=runtime, is_local=is_local)
+        return EngineFeatures.of(
+            client.info(), runtime=limits.runtime, is_local=is_local, allow_32_bit=limits.allow_32_bit
+        )
     except ENGINE_ERRORS:
         return EngineFeatures()
-
-
-def in_own_thread(call: Callable[[], T]) -> asyncio.Future[T]:
-    """Begin a call that may hang, in a daemon thread, which does not keep the program from exiting."""
-    future: concurrent.futures.Future[T] = concurrent.futures.Future()
-    future.set_running_or_notify_cancel()  # from now on it cannot be cancelled while the thread works
-
-    def work() -> None:
-        try:
-            future.set_result(call())
-        except Exception as error:  # noqa: BLE001 - raised again where the future is awaited
-            future.set_exception(error)
-
-    threading.Thread(target=work, daemon=True, name="pull").start()
-    return asyncio.wrap_future(future)

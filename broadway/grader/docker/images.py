@@ -13,12 +13,14 @@ from docker.errors import DockerException, NotFound
 
 from broadway.domain.assignment import is_image_name
 from broadway.domain.job import FaultPhase
-from broadway.grader.docker.engine import ENGINE_ERRORS, Client, Engine, in_own_thread
+from broadway.grader.docker.engine import ENGINE_ERRORS, Client, Engine
 from broadway.grader.docker.failures import Failures
 from broadway.grader.docker.faults import fault
+from broadway.grader.docker.registries import demand_elsewhere, neutral
 from broadway.grader.ports import ContainerError
 from broadway.grader.sandbox.architectures import mismatch
 from broadway.grader.sandbox.engine_features import EngineFeatures
+from broadway.runtime.threads import in_own_thread
 
 log = structlog.get_logger(__name__)
 
@@ -43,10 +45,18 @@ class Images:
     """The images on this host. An image that is here is used as it is, and refreshed in the background."""
 
     def __init__(
-        self, engine: Engine, puller: Client, host: EngineFeatures, *, refresh_interval: float, pull_timeout: float
+        self,
+        engine: Engine,
+        puller: Client,
+        host: EngineFeatures,
+        *,
+        refresh_interval: float,
+        pull_timeout: float,
+        allow_local_registries: bool = False,
     ) -> None:
         self._engine = engine
         self._host = host
+        self._allow_local_registries = allow_local_registries
         self._puller = puller
         self._refresh_interval = refresh_interval
         self._pull_timeout = pull_timeout
@@ -130,6 +140,7 @@ class Images:
         Raises:
             ContainerError: The image cannot be had; the phase is pull.
         """
+        await self._demand_allowed(image)
         self._failures.check(image)
         pull = self._begin(image, self._missing.setdefault(_registry(image), asyncio.Semaphore(PULLS)))
         try:
@@ -142,7 +153,12 @@ class Images:
         if isinstance(error, TimeoutError):
             reason = f"image {image}: not pulled within {self._pull_timeout:g} s"
             return ContainerError(reason, phase=FaultPhase.PULL, retryable=True)
-        return fault(error, FaultPhase.PULL, f"image {image}")
+        log.warning("image not pulled", image=image, error=str(error))
+        return fault(neutral(error), FaultPhase.PULL, f"image {image}")
+
+    async def _demand_allowed(self, image: str) -> None:
+        if not self._allow_local_registries:
+            await demand_elsewhere(image)
 
     def _begin(self, image: str, gate: asyncio.Semaphore) -> asyncio.Task[None]:
         """Return the running pull of an image, or start one."""
@@ -153,8 +169,9 @@ class Images:
         return self._pulls[image]
 
     async def _pull(self, image: str, gate: asyncio.Semaphore) -> None:
+        await self._demand_allowed(image)  # a refresh, too: the image is here, but its registry may be anywhere
         async with gate:
-            await in_own_thread(partial(_pull, self._puller, image, self._pull_timeout))
+            await in_own_thread(partial(_pull, self._puller, image, self._pull_timeout), name="pull")
 
     def _pulled(self, image: str, pull: asyncio.Task[None]) -> None:
         del self._pulls[image]

@@ -1,15 +1,14 @@
 """Reading files that students may have written, and making them harmless. No function here follows a link."""
 
-import asyncio
 import contextlib
 import os
-import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
-# Opening a device, a FIFO or a terminal must not block or have other effects.
-_SAFE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+from broadway.grader.sandbox import tree
+
 _DIRECTORY = os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 _CHUNK = 64 * 1024
 
@@ -26,7 +25,7 @@ def read(root: Path, path: str, *, limit: int) -> bytes:
     """
     with _opened_parent(root, path) as (parent, name):
         try:
-            descriptor = os.open(name, _SAFE, dir_fd=parent)
+            descriptor = os.open(name, tree.SAFE, dir_fd=parent)
         except OSError as error:
             raise UnsafeFileError(f"{path}: {_reason(error)}") from None
         try:
@@ -58,38 +57,26 @@ def check(root: Path, path: str) -> Path:
     return root / path
 
 
-async def neutralise(directory: Path) -> None:
-    """Make everything below a directory harmless, and readable for the next stage. No program may be writing there.
-
-    Links, devices, FIFOs and sockets are removed, set-id bits cleared.
+async def neutralise(directories: Mapping[str, Path], bounds: tree.Bounds) -> None:
+    """Make everything below some directories harmless; see ``tree.neutralise``. They are given by their paths' names.
 
     Raises:
-        UnsafeFileError: This process is not root and may not read all of it.
+        UnsafeFileError: There is too much of it, or this process is not root and may not change all of it.
         OSError: The clean-up failed.
     """
-    kinds = ["(", "-type", "l", "-o", "-type", "p", "-o", "-type", "s", "-o", "-type", "b", "-o", "-type", "c", ")"]
-    await _find(directory, *kinds, "-delete")
-    await _find(directory, "-type", "f", "-links", "+1", "-delete")
-    # By now, there is no link left that chmod could follow.
-    await _find(directory, "-perm", "/7000", "-execdir", "chmod", "a-s,-t", "--", "{}", "+")
-    if os.geteuid() == 0:  # only root may change the modes of other users' files
-        await _find(directory, "!", "-perm", "-444", "-execdir", "chmod", "a+rX", "--", "{}", "+")
+    await tree.run(partial(_neutralise, directories), bounds)
 
 
-async def _find(directory: Path, *expression: str) -> None:
-    find = shutil.which("find") or "/usr/bin/find"
-    process = await asyncio.create_subprocess_exec(
-        *(find, "-P", str(directory), "-xdev", "-mindepth", "1", *expression),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
-    )
-    _, problem = await process.communicate()
-    if process.returncode and os.geteuid() != 0:
-        raise UnsafeFileError("contains something that cannot be read")
-    if process.returncode:
-        raise OSError(process.returncode, f"find: {problem[:400].decode(errors='replace')}")
+def _neutralise(directories: Mapping[str, Path], budget: tree.Budget) -> None:
+    for path, directory in directories.items():
+        try:
+            tree.neutralise(directory, budget)
+        except tree.TooManyFilesError as error:
+            raise UnsafeFileError(f"{path}: {error}") from None
+        except PermissionError:
+            if os.geteuid() == 0:
+                raise
+            raise UnsafeFileError(f"{path}: contains something that cannot be read") from None
 
 
 @contextlib.contextmanager

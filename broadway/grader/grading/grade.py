@@ -1,5 +1,6 @@
 """Running one job: its stages one after another, and the outcome."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,7 +64,7 @@ async def grade(
     validated: list[Stage] = []
     try:
         validated = [_validated(stage) for stage in stages]
-        async with workspace(directory, validated, size) as space:
+        async with workspace(directory, validated, size, user=labels.user) as space:
             await reach(Point.GRADE_DIRECTORY_MADE)
             with metrics.IMAGES_SECONDS.time():
                 pulls = await containers.ensure_images(list(dict.fromkeys(stage.image for stage in validated)))
@@ -143,14 +144,15 @@ async def _run(
     _record(run)
     verdict, scores, refused_results = judge(run), None, None
     try:
-        if stage.untrusted:
+        if verdict.outcome is not Outcome.SUCCEEDED:
+            pass  # no stage comes after it
+        elif stage.untrusted:
             await space.neutralise(stage)
-        elif stage.results and verdict.outcome is Outcome.SUCCEEDED:
-            scores = _scores(space.read(stage.results, limit=MAX_SIZE), remaining)
+        elif stage.results:
+            scores = await asyncio.to_thread(_read_scores, space, stage.results, remaining)
     except (UnsafeFileError, InvalidScoresError) as error:
         refused_results = getattr(error, "beginning", None)
-        if verdict.outcome is Outcome.SUCCEEDED:
-            verdict = Verdict(Outcome.FAILED, f"{'write' if stage.untrusted else 'results'}: {error}")
+        verdict = Verdict(Outcome.FAILED, f"{'write' if stage.untrusted else 'results'}: {error}")
     except OSError as error:
         log.warning("the stage's files cannot be read", reason=str(error))
         reason = "the stage's files cannot be read"
@@ -179,8 +181,9 @@ async def _check_image(stage: Stage, suspicion: str, containers: Containers, lab
         raise ContainerError(reason, phase=FaultPhase.START, retryable=False)
 
 
-def _scores(data: bytes, remaining: int) -> Scores:
-    scores = parse(data)
+def _read_scores(space: Workspace, path: str, remaining: int) -> Scores:
+    """Read a results file and parse it; blocks."""
+    scores = parse(space.read(path, limit=MAX_SIZE))
     if scores.size > remaining:
         raise InvalidScoresError(f"those of all stages together are larger than {MAX_DOCUMENTS} characters")
     return scores

@@ -4,21 +4,27 @@ import asyncio
 import contextlib
 import errno
 import os
-import shutil
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import structlog
 
 from broadway.domain.assignment import Stage
 from broadway.grader.grading import files
-from broadway.grader.ports import Mount, Size
+from broadway.grader.ports import NOBODY, Mount, Size
+from broadway.grader.sandbox import tree
 from broadway.grader.sandbox.mounts import detach, may_mount, mount_memory
-from broadway.grader.sandbox.profile import TARGET, UNTRUSTED
+from broadway.grader.sandbox.profile import TARGET
 from broadway.grader.sandbox.programs import obstacle
+from broadway.grader.sandbox.tree import Bounds, Budget, run
+from broadway.runtime.cancellation import finish
 
 log = structlog.get_logger(__name__)
+
+SLICE = Bounds(entries=20_000, cpu_seconds=2.0, seconds=10.0)  # of a removal, during which a job keeps its slot
+REST = ".rest-"  # before the name of a directory whose removal is to go on
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,7 @@ class Workspace:
 
     root: Path
     written: dict[str, Path] = field(default_factory=dict)
+    most_files: int = Size().files  # that an untrusted stage may leave
 
     @property
     def job(self) -> Path:
@@ -55,14 +62,10 @@ class Workspace:
         """Make the files of an untrusted stage harmless.
 
         Raises:
-            UnsafeFileError: Some files cannot be made harmless; the text names the directory.
+            UnsafeFileError: Some files cannot be made harmless, or are too many; the text names the directory.
             OSError: The clean-up failed.
         """
-        for path in stage.write:
-            try:
-                await files.neutralise(self.written[path])
-            except files.UnsafeFileError as error:
-                raise files.UnsafeFileError(f"{path}: {error}") from None
+        await files.neutralise({path: self.written[path] for path in stage.write}, Bounds(entries=self.most_files))
 
     def _nested(self, path: str) -> Mount:
         """Return the mount of a written path within the job's directory, where earlier stages may have left files."""
@@ -79,8 +82,10 @@ class Workspace:
 
 
 @contextlib.asynccontextmanager
-async def workspace(root: Path, stages: Sequence[Stage], size: Size) -> AsyncIterator[Workspace]:
+async def workspace(root: Path, stages: Sequence[Stage], size: Size, *, user: int = NOBODY) -> AsyncIterator[Workspace]:
     """Create a workspace at ``root``, which must not exist yet, and remove it when the context ends.
+
+    Untrusted stages write as ``user``.
 
     Raises:
         OSError: The workspace cannot be created.
@@ -90,13 +95,14 @@ async def workspace(root: Path, stages: Sequence[Stage], size: Size) -> AsyncIte
     try:
         if may_mount():
             mount_memory(root, size=size.size, inodes=size.inodes, mode=0o711)
-        yield _lay_out(root, {path for stage in stages for path in stage.write})
+        yield _lay_out(root, {path for stage in stages for path in stage.write}, size, user)
     finally:
-        await asyncio.shield(remove(root))
+        await finish(_discard(root))
 
 
-def _lay_out(root: Path, written: set[str]) -> Workspace:
-    laid_out = Workspace(root, {path: root / "written" / str(number) for number, path in enumerate(sorted(written))})
+def _lay_out(root: Path, paths: set[str], size: Size, user: int) -> Workspace:
+    written = {path: root / "written" / str(number) for number, path in enumerate(sorted(paths))}
+    laid_out = Workspace(root, written, most_files=size.files)
     laid_out.job.mkdir()
     laid_out.job.chmod(0o777)
     for path, directory in laid_out.written.items():
@@ -104,7 +110,7 @@ def _lay_out(root: Path, written: set[str]) -> Workspace:
         directory.mkdir(parents=True)
         directory.chmod(0o755)  # a judge may run as a different user than the grader and the students' programs
         if os.geteuid() == 0:
-            os.chown(directory, UNTRUSTED, UNTRUSTED)
+            os.chown(directory, user, user)
         else:
             directory.chmod(0o777)
     return laid_out
@@ -118,18 +124,19 @@ def _make(directory: Path, path: str) -> None:
         directory.chmod(0o755)
 
 
-async def remove(root: Path) -> None:
-    """Remove a workspace, or the rest of one. Files on a mount are removed with it, at once."""
+async def remove(root: Path, bounds: Bounds = SLICE) -> bool:
+    """Remove a workspace, or a part of one; return False if there is more. A mount is removed with its files, at once.
+
+    A directory without a mount is removed in slices, so that one call takes a bounded time.
+    """
     try:
-        if not await asyncio.to_thread(_is_unmounted, root):
-            # A directory without a mount: rm follows no link and has no limit of depth.
-            await _run("rm", "-rf", "--one-file-system", "--", str(root))
+        return await run(partial(_remove, root), bounds)
     except OSError as error:
         log.warning("directory not removed", directory=str(root), reason=str(error))
+    return True
 
 
-def _is_unmounted(root: Path) -> bool:
-    """Detach all mounts at a directory and remove it; return False if it has other files. Large mounts take longer."""
+def _remove(root: Path, budget: Budget) -> bool:
     while os.path.ismount(root):
         detach(root)
     try:
@@ -139,17 +146,20 @@ def _is_unmounted(root: Path) -> bool:
     except OSError as error:
         if error.errno != errno.ENOTEMPTY:
             raise
-        return False
+        try:
+            tree.remove(root, budget)
+        except tree.TooManyFilesError:
+            return False
     return True
 
 
-async def _run(program: str, *arguments: str) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(shutil.which(program) or program, *arguments),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    _, problem = await process.communicate()
-    if process.returncode:
-        raise OSError(process.returncode, problem[:400].decode(errors="replace").strip())
+async def _discard(root: Path) -> None:
+    """Remove a workspace; what takes longer than a slice is put aside for ``remove_rest``."""
+    if not await remove(root):
+        await asyncio.to_thread(root.rename, root.with_name(f"{REST}{root.name}"))
+
+
+async def remove_rest(parent: Path) -> None:
+    """Remove a slice of each workspace below a directory that was put aside when its job ended."""
+    for each in await asyncio.to_thread(lambda: list(parent.glob(f"{REST}*"))):
+        await remove(each)

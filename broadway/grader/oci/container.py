@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import select
-import shutil
 import signal
 import termios
 import threading
@@ -22,7 +21,7 @@ from broadway.grader.oci.host import OF_RUNTIME, Runtime
 from broadway.grader.oci.images import Image, mount_overlay
 from broadway.grader.oci.spec import Place, runtime_spec
 from broadway.grader.ports import Labels, Owner
-from broadway.grader.sandbox import kernel
+from broadway.grader.sandbox import kernel, tree
 from broadway.grader.sandbox.cgroups import ROOT
 from broadway.grader.sandbox.output import OutputLog
 
@@ -46,6 +45,7 @@ class Container:
     name: str
     image: Image
     options: Mapping[str, Any]
+    seccomp: str  # the filter of system calls, in base64
     labels: Labels
     output: OutputLog
     output_limit: int
@@ -104,7 +104,7 @@ class Container:
         files = self.directory / "files"
         self._mount(files)
         _write(f"{files}/hostname", f"{self.options['hostname']}\n")
-        place = Place(files / "root", files / "hostname", self.runtime.init, self._group, self.runtime.seccomp)
+        place = Place(files / "root", files / "hostname", self.runtime.init, self._group, self.seccomp)
         spec = runtime_spec(self.options, self.image.config, place)
         _write(f"{files}/config.json", spec)
         self._open_pipes(spec["process"]["user"])
@@ -174,7 +174,7 @@ class Container:
         if self._pid and not self.ended.done():
             self._group.kill()
             self._reap()
-            shutil.rmtree(OF_RUNTIME / self.name, ignore_errors=True)
+            _forget(self.name)
         self._group.remove(within=KILL_GRACE)
         _remove(self.directory)
         self._is_ours = False
@@ -335,7 +335,13 @@ def _remove(directory: Path) -> None:
         for name in ("/files", ""):
             os.rmdir(f"{directory}{name}")  # noqa: PTH106 - many times a second
     except OSError:
-        shutil.rmtree(directory)
+        tree.remove_all(directory)
+
+
+def _forget(name: str) -> None:
+    """Remove the runtime's own state of a container, if it is still there."""
+    with contextlib.suppress(OSError):
+        tree.remove_all(OF_RUNTIME / name)
 
 
 def owner(directory: Path) -> Owner | None:
@@ -356,7 +362,7 @@ def remove_abandoned(directory: Path) -> None:
     abandoned = group(directory.name)
     abandoned.kill()
     abandoned.remove(within=KILL_GRACE)
-    shutil.rmtree(OF_RUNTIME / directory.name, ignore_errors=True)
+    _forget(directory.name)
     _remove(directory)
 
 

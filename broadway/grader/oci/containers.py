@@ -105,7 +105,7 @@ class OciContainers:
         work_dir = work_dir.absolute()
         async with contextlib.AsyncExitStack() as stack:
             size = replace(options.size, size=min(options.size.size, limits.disk))
-            runtime = stack.enter_context(prepared(options.program, size))
+            runtime = stack.enter_context(prepared(options.program, size, allow_32_bit=limits.allow_32_bit))
             engine = layout = None
             if options.layout:
                 layout = Layout(options.layout.absolute())
@@ -159,7 +159,7 @@ class OciContainers:
     async def _run_in(self, image: Image, stage: Stage, mounts: Sequence[Mount], labels: Labels) -> StageRun:
         options = container_options(stage, labels, limits=self._limits, mounts=mounts, hosts=self._runtime.hosts)
         check_stage(stage, options, image.config, mounts)
-        container = self._container(image, options, labels)
+        container = self._container(image, stage, options, labels)
         try:
             return await self._run(container, stage, image)
         finally:
@@ -197,13 +197,14 @@ class OciContainers:
         reason = f"the stage asks for {feature}, which --runtime {NAME} leaves to an engine, and this grader has none"
         raise ContainerError(reason, phase=FaultPhase.CREATE, retryable=False)
 
-    def _container(self, image: Image, options: dict[str, Any], labels: Labels) -> Container:
+    def _container(self, image: Image, stage: Stage, options: dict[str, Any], labels: Labels) -> Container:
         execution = re.sub(r"[^A-Za-z0-9_.-]", "-", labels.execution_id)
         return Container(
             runtime=self._runtime,
             name=f"broadway-{execution}-{labels.stage}",
             image=image,
             options=options,
+            seccomp=self._runtime.strict_seccomp if stage.untrusted else self._runtime.seccomp,
             labels=labels,
             output=OutputLog(head=self._limits.kept_head, tail=self._limits.kept_tail),
             output_limit=self._limits.output,

@@ -17,7 +17,7 @@ from broadway.grader.sandbox.cgroups import ROOT
 from broadway.grader.sandbox.kernel import Mounting, Unmounting
 from broadway.grader.sandbox.mounts import may_mount
 from broadway.grader.sandbox.profile import hosts_file
-from broadway.grader.sandbox.seccomp import SeccompError, compile_filter
+from broadway.grader.sandbox.seccomp import STRICT_RULES, SeccompError, compile_filter
 
 STATE = Path("/run/broadway/containers")  # shared by all graders of this host, so that each can clean up after others
 OF_RUNTIME = STATE.parent / "runtime"  # the runtime's own state
@@ -35,6 +35,7 @@ class Runtime:
         state: The directory that holds one directory for each container.
         init: A program that reaps processes, for strict containers.
         seccomp: The filter of system calls, in base64.
+        strict_seccomp: The filter for untrusted stages.
         hosts: The file that containers see as /etc/hosts.
         size: The capacity of a container's root file system.
     """
@@ -43,12 +44,13 @@ class Runtime:
     state: Path
     init: Path
     seccomp: str
+    strict_seccomp: str
     hosts: Path
     size: Size
 
 
 @contextlib.contextmanager
-def prepared(program: str, size: Size) -> Iterator[Runtime]:
+def prepared(program: str, size: Size, *, allow_32_bit: bool) -> Iterator[Runtime]:
     """Check the host, and yield the means of starting containers, which are valid within the context.
 
     Raises:
@@ -61,13 +63,13 @@ def prepared(program: str, size: Size) -> Iterator[Runtime]:
     if init is None:
         raise _missing(f"there is no {INITS[0]}: the package tini has it")
     try:
-        seccomp = compile_filter()
+        seccomp, strict = compile_filter(), compile_filter(STRICT_RULES, allow_32_bit=allow_32_bit)
         prepare()
     except (SeccompError, OSError) as error:
         raise _missing(str(error)) from error
     with _state_in_memory(), _sealed(path) as descriptor:
         hosts = hosts_file(STATE.parent)
-        yield Runtime(f"/proc/self/fd/{descriptor}", STATE, Path(init).resolve(), seccomp, hosts, size)
+        yield Runtime(f"/proc/self/fd/{descriptor}", STATE, Path(init).resolve(), seccomp, strict, hosts, size)
 
 
 def _missing(reason: str) -> ContainerError:

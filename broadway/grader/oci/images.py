@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 import stat
 import tempfile
 import time
@@ -19,7 +18,7 @@ import structlog
 from broadway.grader.oci.layers import LayerError, in_root, unpack
 from broadway.grader.oci.sources import Contents
 from broadway.grader.oci.spec import ImageConfig
-from broadway.grader.sandbox import kernel
+from broadway.grader.sandbox import kernel, tree
 
 log = structlog.get_logger(__name__)
 
@@ -191,7 +190,7 @@ class Store:
         """Remove the partial files of graders that have died; the lock excludes running ones."""
         for each in self._incoming.iterdir():
             if each.is_dir() and not each.is_symlink():
-                shutil.rmtree(each)
+                tree.remove_all(each)
             else:
                 each.unlink()
 

@@ -22,7 +22,8 @@ READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tri
 NAMESPACES = ("mount", "network", "uts", "pid", "ipc", "cgroup")
 SYSCTL = {"net.ipv4.ip_unprivileged_port_start": "0"}  # any user may bind low ports, as with an engine
 _NOTHING = ["nosuid", "noexec", "nodev"]
-_PSEUDO_TERMINALS = ["newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]
+# The host's terminals are counted for all its containers together.
+_PSEUDO_TERMINALS = ["newinstance", "ptmxmode=0666", "mode=0620", "gid=5", "max=64"]
 
 
 @dataclass(frozen=True, slots=True)

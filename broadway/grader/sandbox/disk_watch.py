@@ -18,6 +18,8 @@ from broadway.runtime.cancellation import end
 CHECK_INTERVAL = 1.0  # seconds between checks of the free space
 LOSS_DIVISOR = 4  # a loss of free space above this part of the limit, a quarter, is a reason to ask at once
 ASK_ON_LOSS_AFTER = 5.0  # seconds after which any loss of free space, or an unknown free space, is a reason to ask
+SLOW_ANSWER = 0.25  # seconds; very many files make the engine slow
+REST_FACTOR = 4  # after a slow answer, the engine is not asked for this many times as long as the answer took
 ASK_ALWAYS_AFTER = 30.0  # seconds after which the engine is asked in any case: deletions elsewhere may hide writes
 
 
@@ -43,6 +45,7 @@ class DiskWatch:
     _free_at_start: int | None = None  # free bytes when the container started
     _peak_free: int | None = None  # the highest number of free bytes since the engine was asked
     _asked_at: float = 0.0
+    _rests_until: float = 0.0
 
     def begin(self) -> None:
         """Record the free space as the container starts."""
@@ -69,7 +72,10 @@ class DiskWatch:
         return self._free_at_start - free > self.limit / LOSS_DIVISOR and await self._is_over()
 
     def _has_reason(self) -> bool:
-        waited, free = time.monotonic() - self._asked_at, self._free()
+        now, free = time.monotonic(), self._free()
+        waited = now - self._asked_at
+        if now < self._rests_until:
+            return False
         if free is None or self._peak_free is None:
             return waited >= self.ask_after
         self._peak_free = max(self._peak_free, free)
@@ -79,6 +85,8 @@ class DiskWatch:
     async def _is_over(self) -> bool:
         free, asked_at = self._free(), time.monotonic()
         written = await self.measure()
+        took = time.monotonic() - asked_at
+        self._rests_until = asked_at + took * (1 + REST_FACTOR) if took > SLOW_ANSWER else 0.0
         if written is None:
             return False
         self._peak_free, self._asked_at = free, asked_at

@@ -37,20 +37,30 @@ class EngineFeatures:
     emulators: Path | None = None
 
     @classmethod
-    def of(cls, info: Mapping[str, Any], *, runtime: str | None, is_local: bool, mounts: Path = MOUNTS) -> Self:
+    def of(
+        cls,
+        info: Mapping[str, Any],
+        *,
+        runtime: str | None,
+        is_local: bool,
+        allow_32_bit: bool = False,
+        mounts: Path = MOUNTS,
+    ) -> Self:
         """Return the features of an engine.
 
         Args:
             info: The engine's answer to ``docker info``.
             runtime: The name of the runtime for containers; None for the engine's default.
             is_local: The engine is on this host.
+            allow_32_bit: Untrusted stages may run 32-bit programs.
             mounts: The mounts of this host, in the format of ``/proc/self/mountinfo``.
         """
+        takes_filters = _takes_filters(info, runtime or info.get("DefaultRuntime"))
         place = Path(info.get("DockerRootDir") or "/nowhere")
         data = place if is_local and place.is_dir() else None
         return cls(
             is_metered=can_meter(str(info.get("CgroupDriver", ""))),
-            seccomp=engine_profile() if _takes_filters(info, runtime or info.get("DefaultRuntime")) else None,
+            seccomp=engine_profile(allow_32_bit=allow_32_bit) if takes_filters else None,
             has_quotas=_has_quotas(info, data, mounts),
             data=data,
             cpus=int(info.get("NCPU") or 1),

@@ -1,8 +1,8 @@
 """The profiles: the rights and resources of a stage's container, as arguments of the SDK's ``create_container``.
 
 *Standard* is for stages that courses have written, some of them for the original: the image's user, and a network
-unless the stage switches it off. *Strict* is for students' programs: an unprivileged user, a read-only root with the
-stage's writable directories and a small /tmp, no capabilities, no network.
+unless the stage switches it off. *Strict* is for students' programs: an unprivileged user of the job's own, a read-only
+root with the stage's writable directories and a small /tmp, no capabilities, no network.
 """
 
 import os
@@ -16,7 +16,6 @@ from typing import Any
 from broadway.domain.assignment import MAX_MEMORY, Stage, memory_bytes
 from broadway.grader.ports import Labels, Limits, Mount
 
-UNTRUSTED = 65534  # the user and group of untrusted stages: the kernel's overflow ids, which own no files
 TARGET = "/job"  # the mount point of the job's directory
 
 # The capabilities that root programs of course images need. Without NET_BIND_SERVICE: engines since 20.10 let any user
@@ -31,6 +30,7 @@ STRICT_PIDS = 128
 GVISOR_PIDS = 512  # gVisor's own threads count
 SHARES = 1024  # CPU shares; set explicitly, since version 2 of control groups has another default
 UNTRUSTED_SHARES = 128
+PENDING_SIGNALS = 1024  # of an untrusted stage, timers included
 STRICT_OPEN_FILES = 1024
 MIN_HARD_OPEN_FILES = 16384  # up to which a standard stage may raise its own limit
 OOM_SCORE = 500  # containers die before the grader does
@@ -76,10 +76,11 @@ def container_options(
         "network_disabled": not has_network,
         "healthcheck": {"test": ["NONE"]},
         "labels": _labels(labels, deadline=time.time() + ahead + stage.timeout + DEADLINE_GRACE),
-        **({"user": f"{UNTRUSTED}:{UNTRUSTED}", "working_dir": TARGET} if stage.untrusted else {}),
+        **({"user": f"{labels.user}:{labels.user}", "working_dir": TARGET} if stage.untrusted else {}),
         "host_config": {
             **_resources(stage, limits),
-            **(_strict(limits) if stage.untrusted else _standard(stage)),
+            **({"network_mode": limits.network} if has_network and limits.network else {}),
+            **(_strict(limits, labels.user) if stage.untrusted else _standard(stage)),
             "mounts": list(_mounts(mounts, hosts if not has_network else None)),
         },
     }
@@ -94,7 +95,8 @@ def without_volumes(options: Mapping[str, Any], image_id: str, volumes: Sequence
     host = options["host_config"]
     covered = {mount["Target"] for mount in host["mounts"]}
     places = {posixpath.normpath(volume) for volume in volumes} - covered
-    tmpfs = {place: _scratch() for place in sorted(places)}
+    user = int(options["user"].partition(":")[0])
+    tmpfs = {place: _scratch(user) for place in sorted(places)}
     return {**options, "image": image_id, "host_config": {**host, "tmpfs": {**tmpfs, **host["tmpfs"]}}}
 
 
@@ -112,6 +114,7 @@ def _labels(labels: Labels, *, deadline: float) -> dict[str, str]:
         "job": labels.job_id,
         "execution": labels.execution_id,
         "stage": str(labels.stage),
+        "user": str(labels.user),
         "deadline": str(int(deadline)),
     }
     return {LABEL + key: value for key, value in values.items()}
@@ -159,31 +162,33 @@ def _standard(stage: Stage) -> dict[str, Any]:
     }
 
 
-def _strict(limits: Limits) -> dict[str, Any]:
-    open_files = min(limits.open_files, STRICT_OPEN_FILES)
+def _strict(limits: Limits, user: int) -> dict[str, Any]:
+    open_files, pids = min(limits.open_files, STRICT_OPEN_FILES), _pids(limits, STRICT_PIDS)
     return {
         "read_only": True,
-        "tmpfs": {"/tmp": _scratch()},  # noqa: S108 - in the container
+        "tmpfs": {"/tmp": _scratch(user)},  # noqa: S108 - in the container
         "init": True,
         "ipc_mode": "private",
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges:true"],
         "cpu_shares": UNTRUSTED_SHARES,
-        "pids_limit": _pids(limits, STRICT_PIDS),
+        "pids_limit": pids,
         "ulimits": [
             {"name": "core", "soft": 0, "hard": 0},
             {"name": "fsize", "soft": limits.file_size, "hard": limits.file_size},
             {"name": "memlock", "soft": 0, "hard": 0},
             {"name": "msgqueue", "soft": 0, "hard": 0},
             {"name": "nofile", "soft": open_files, "hard": open_files},
+            {"name": "nproc", "soft": pids, "hard": pids},  # counted by user, who has no other processes
+            {"name": "sigpending", "soft": PENDING_SIGNALS, "hard": PENDING_SIGNALS},
         ],
         "shm_size": STRICT_SHARED_MEMORY,
     }
 
 
-def _scratch() -> str:
-    """Return the mount options of a small file system in memory."""
-    own = f"uid={UNTRUSTED},gid={UNTRUSTED},mode=0700"  # without these, runc 1.1 lets only root write there
+def _scratch(user: int) -> str:
+    """Return the mount options of a small file system in memory that belongs to a user."""
+    own = f"uid={user},gid={user},mode=0700"  # without these, runc 1.1 lets only root write there
     return f"rw,nosuid,nodev,exec,size={SCRATCH},nr_inodes={SCRATCH_INODES},{own}"
 
 

@@ -1,7 +1,9 @@
 """The system calls that a container may make, as a compiled kernel filter for crun and as JSON for a Docker Engine.
 
 The filter refuses the calls that a Docker Engine refuses to a container without added capabilities, and those that
-engines after 20.10 refuse in addition: io_uring, and sockets to the hypervisor.
+engines after 20.10 refuse in addition: io_uring, and sockets to the hypervisor. The strict filter, for students'
+programs, also refuses asynchronous I/O, whose contexts all users of a host share, and all calls of another architecture
+than the machine's own: a filter cannot see the arguments of 32-bit ``socketcall``, for one.
 """
 
 import base64
@@ -101,6 +103,12 @@ RULES = (
     Rule("clone3", error=errno.ENOSYS),  # no filter sees its flags; programs fall back to clone
     Rule("socket", [Argument(0, Compare.NOT_EQUAL, VSOCK)]),
 )
+_ASYNCHRONOUS = [name for name in _ALLOWED.split() if name.startswith("io_")]
+_NOT_STRICT = {*_ASYNCHRONOUS, "socketcall"}
+STRICT_RULES = (
+    *(rule for rule in RULES if rule.name not in _NOT_STRICT),
+    *(Rule(name, error=errno.ENOSYS) for name in _ASYNCHRONOUS),  # programs fall back to other input and output
+)
 # By machine: the architectures of the calls that it accepts, its own first; the numbers are from linux/audit.h.
 _X86_64, _X86, _AARCH64, _ARM = 0xC000003E, 0x40000003, 0xC00000B7, 0x40000028
 _ARCHITECTURES = {"x86_64": (_X86_64, _X86), "aarch64": (_AARCH64, _ARM)}
@@ -123,14 +131,16 @@ class _Comparison(ctypes.Structure):
     )
 
 
-def compile_filter(rules: Sequence[Rule] = RULES) -> str:
+def compile_filter(rules: Sequence[Rule] = RULES, *, allow_32_bit: bool = True) -> str:
     """Return a filter that refuses all other calls with EPERM: a kernel program in base64, in crun's form.
+
+    Calls of an architecture that is not allowed fail with ENOSYS.
 
     Raises:
         SeccompError: There is no libseccomp, or no filter for this machine.
     """
     library = _library()
-    with _context(library) as context, tempfile.TemporaryFile() as file:
+    with _context(library, allow_32_bit=allow_32_bit) as context, tempfile.TemporaryFile() as file:
         for rule in rules:
             _add(library, context, rule)
         _check(library.seccomp_export_bpf(context, file.fileno()), "seccomp_export_bpf")
@@ -138,27 +148,36 @@ def compile_filter(rules: Sequence[Rule] = RULES) -> str:
         return base64.b64encode(file.read()).decode()
 
 
-def engine_profile(rules: Sequence[Rule] = RULES) -> str:
-    """Return the same filter for a Docker Engine, as the JSON of its security option ``seccomp=``.
+def engine_profile(rules: Sequence[Rule] = STRICT_RULES, *, allow_32_bit: bool = False) -> str:
+    """Return such a filter for a Docker Engine, as the JSON of its security option ``seccomp=``.
 
-    Calls that are allowed with any arguments share one entry, since each entry costs the runtime some time.
+    A call of an architecture that is not allowed ends the program with SIGSYS: engines offer no choice. Calls with the
+    same action for all arguments share one entry, since each entry costs the runtime some time.
     """
-    plain = [rule.name for rule in rules if not rule.arguments and not rule.error]
-    conditional = [rule for rule in rules if rule.arguments or rule.error]
+    groups: dict[int, list[str]] = {}
+    for rule in rules:
+        if not rule.arguments:
+            groups.setdefault(rule.error, []).append(rule.name)
+    conditional = [rule for rule in rules if rule.arguments]
     profile = {
         "defaultAction": "SCMP_ACT_ERRNO",
         "archMap": [
-            {"architecture": f"SCMP_ARCH_{own}", "subArchitectures": [f"SCMP_ARCH_{other}"]}
+            {"architecture": f"SCMP_ARCH_{own}", "subArchitectures": [f"SCMP_ARCH_{other}"] if allow_32_bit else []}
             for own, other in ENGINE_ARCHITECTURES.values()
         ],
-        "syscalls": [{"names": plain, "action": "SCMP_ACT_ALLOW"}, *map(_engine_rule, conditional)],
+        "syscalls": [
+            *({"names": names, **_engine_action(error)} for error, names in groups.items()),
+            *(
+                {"names": [rule.name], **_engine_action(rule.error), "args": [*map(_engine_argument, rule.arguments)]}
+                for rule in conditional
+            ),
+        ],
     }
     return json.dumps(profile, separators=(",", ":"))
 
 
-def _engine_rule(rule: Rule) -> dict[str, Any]:
-    action = {"action": "SCMP_ACT_ERRNO", "errnoRet": rule.error} if rule.error else {"action": "SCMP_ACT_ALLOW"}
-    return {"names": [rule.name], **action, "args": [_engine_argument(each) for each in rule.arguments]}
+def _engine_action(error: int) -> dict[str, Any]:
+    return {"action": "SCMP_ACT_ERRNO", "errnoRet": error} if error else {"action": "SCMP_ACT_ALLOW"}
 
 
 def _engine_argument(argument: Argument) -> dict[str, Any]:
@@ -188,7 +207,7 @@ def _library() -> ctypes.CDLL:
 
 
 @contextmanager
-def _context(library: ctypes.CDLL) -> Iterator[int]:
+def _context(library: ctypes.CDLL, *, allow_32_bit: bool) -> Iterator[int]:
     architectures = _ARCHITECTURES.get(platform.machine())
     if architectures is None:
         raise SeccompError(f"there is no filter for {platform.machine()}, only for {', '.join(_ARCHITECTURES)}")
@@ -198,7 +217,7 @@ def _context(library: ctypes.CDLL) -> Iterator[int]:
     try:
         _check(library.seccomp_attr_set(context, _FOREIGN, _ERRNO | errno.ENOSYS), "seccomp_attr_set")  # such as x32's
         library.seccomp_attr_set(context, _OPTIMIZE, _BINARY_TREE)  # if supported; loads in half the time
-        for architecture in architectures[1:]:
+        for architecture in architectures[1:] if allow_32_bit else ():
             _check(library.seccomp_arch_add(context, architecture), "seccomp_arch_add")
         yield context
     finally:

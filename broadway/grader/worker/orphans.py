@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from broadway.grader.grading.workspace import remove
+from broadway.grader.grading.workspace import remove, remove_rest
 from broadway.grader.ports import Containers, Owner
 from broadway.grader.sandbox.process_identity import has_ended, is_of_earlier_boot
 from broadway.grader.worker.work_directory import ProcessDirectory, process_directories
@@ -27,16 +27,19 @@ class Orphans:
     Args:
         containers: The container engine.
         jobs: The directory with the directories of processes, each of which holds one directory for each execution.
+        own: The directory of this process, with workspaces that could not be removed at the end of their jobs.
     """
 
     containers: Containers
     jobs: Path
+    own: Path
 
     async def reap(self) -> None:
         """Remove all of them."""
         removed = await self.containers.remove_orphans(self._is_orphan)
         if removed:
             log.warning("orphaned containers removed", count=removed)
+        await remove_rest(self.own)
         for directory in process_directories(self.jobs):
             if _is_left(directory):
                 for execution in directory.path.iterdir():

@@ -12,6 +12,7 @@ import structlog
 from broadway.domain.job import FaultPhase
 from broadway.grader.grading.grade import Graded, fault, grade
 from broadway.grader.ports import ContainerError, Containers, Labels, Size
+from broadway.grader.sandbox.users import Users
 from broadway.runtime import metrics
 
 log = structlog.get_logger(__name__)
@@ -29,6 +30,7 @@ class Runner:
         containers: The container engine.
         directory: The parent of each execution's directory, which is removed after the execution.
         size: The capacity of each job's directory.
+        users: The users for untrusted stages, of which each job has one.
         verbose: Log the output of jobs.
         deployment: The id of the grader's deployment.
     """
@@ -38,6 +40,7 @@ class Runner:
     containers: Containers
     directory: Path
     size: Size = field(default_factory=Size)
+    users: Users = field(default_factory=Users)
     verbose: bool = False
     deployment: str = ""
 
@@ -67,13 +70,15 @@ class Runner:
 
     async def _grade(self, job_id: str, execution_id: str, stages: Sequence[Mapping[str, Any]]) -> Graded:
         try:
-            return await grade(
-                stages,
-                containers=self.containers,
-                size=self.size,
-                directory=self.directory / execution_id,
-                labels=Labels(self.grader_id, self.identity, job_id, execution_id, stage=0, deployment=self.deployment),
-            )
+            with self.users.taken() as user:
+                labels = Labels(self.grader_id, self.identity, job_id, execution_id, 0, self.deployment, user)
+                return await grade(
+                    stages,
+                    containers=self.containers,
+                    size=self.size,
+                    directory=self.directory / execution_id,
+                    labels=labels,
+                )
         except Exception as error:  # a job without a reported outcome would start again and again
             log.exception("the grader failed")
             reason = f"the grader failed: {type(error).__name__}"

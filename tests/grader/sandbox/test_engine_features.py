@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from broadway.grader.sandbox.engine_features import EngineFeatures
-from broadway.grader.sandbox.seccomp import NAMESPACES, RULES, VSOCK, engine_profile
+from broadway.grader.sandbox.seccomp import NAMESPACES, RULES, STRICT_RULES, VSOCK, engine_profile
 
 INFO: dict[str, Any] = {
     "Architecture": "x86_64",
@@ -107,8 +107,23 @@ def test_xfs_without_the_option_has_no_quotas(mounts: Path, data: Path) -> None:
     assert not of(INFO | {"DockerRootDir": str(data)}, mounts, is_local=False).has_quotas
 
 
+def test_the_strict_filter_has_one_architecture_for_each_machine_unless_the_operator_allows_two() -> None:
+    strict, wider = (json.loads(engine_profile(allow_32_bit=allowed))["archMap"] for allowed in (False, True))
+
+    assert [each["subArchitectures"] for each in strict] == [[], []]
+    assert [each["subArchitectures"] for each in wider] == [["SCMP_ARCH_X86"], ["SCMP_ARCH_ARM"]]
+
+
+def test_the_strict_filter_differs_by_asynchronous_io_and_the_32_bit_sockets_that_it_cannot_tell_apart() -> None:
+    allowed, strict = ({rule.name for rule in rules if not rule.error} for rules in (RULES, STRICT_RULES))
+
+    assert strict < allowed
+    assert {name for name in allowed - strict if not name.startswith("io_")} == {"socketcall"}
+    assert "io_setup" in allowed - strict
+
+
 def test_an_engines_filter_has_every_rule() -> None:
-    profile = json.loads(engine_profile())
+    profile = json.loads(engine_profile(RULES, allow_32_bit=True))
 
     entries = [(name, each) for each in profile["syscalls"] for name in each["names"]]
     assert profile["defaultAction"] == "SCMP_ACT_ERRNO"

@@ -59,7 +59,7 @@ async def test_what_a_living_process_runs_stays_even_under_this_graders_id(
     directories = [leave(tmp_path, owner.identity, deployment=deployment or "d", grader=grader) for owner in living]
     engine = Engine(*living)
 
-    await Orphans(engine, tmp_path).reap()
+    await Orphans(engine, tmp_path, tmp_path / "own").reap()
 
     assert engine.owners == living
     assert all((directory / "e1").exists() for directory in directories)
@@ -70,7 +70,7 @@ async def test_what_an_ended_process_left_is_removed(tmp_path: Path, deployment:
     directory = leave(tmp_path, ENDED, deployment=deployment or "d")
     engine = Engine(Owner(ENDED, "g1", deployment))
 
-    await Orphans(engine, tmp_path).reap()
+    await Orphans(engine, tmp_path, tmp_path / "own").reap()
 
     assert engine.owners == []
     assert not directory.exists()
@@ -80,7 +80,7 @@ async def test_a_process_of_another_namespace_is_alive_while_it_holds_its_direct
     tmp_path: Path, locked: Path
 ) -> None:
     engine = Engine(Owner(ELSEWHERE, "g1", "d1"))
-    await Orphans(engine, tmp_path).reap()
+    await Orphans(engine, tmp_path, tmp_path / "own").reap()
     assert len(engine.owners) == 1
     assert (locked / "e1").exists()
 
@@ -89,7 +89,7 @@ async def test_a_process_of_another_namespace_has_ended_when_its_directory_is_fr
     directory = leave(tmp_path, ELSEWHERE)
     engine = Engine(Owner(ELSEWHERE, "g1", "d1"))
 
-    await Orphans(engine, tmp_path).reap()
+    await Orphans(engine, tmp_path, tmp_path / "own").reap()
 
     assert engine.owners == []
     assert not directory.exists()
@@ -103,7 +103,7 @@ async def test_a_container_of_an_unknown_process_stays_unless_its_host_was_reboo
     unknown = Owner(identity, "g1", "d1")
     engine = Engine(unknown, Owner(identity, "g1", "d1", before_boot=True), Owner(identity, "g1", before_boot=True))
 
-    await Orphans(engine, tmp_path).reap()
+    await Orphans(engine, tmp_path, tmp_path / "own").reap()
 
     assert engine.owners == [unknown]
 
@@ -115,7 +115,7 @@ async def test_directories_of_an_earlier_version_are_removed_if_their_process_ha
     directory = tmp_path / identity
     (directory / "e1").mkdir(parents=True)
 
-    await Orphans(Engine(), tmp_path).reap()
+    await Orphans(Engine(), tmp_path, tmp_path / "own").reap()
 
     assert directory.exists() is stays
 
@@ -137,11 +137,11 @@ async def test_a_killed_process_leaves_its_directory_to_the_next(tmp_path: Path)
     ) as child:
         assert child.stdout
         directory = Path(child.stdout.readline().strip())
-        await Orphans(Engine(), tmp_path / "jobs").reap()
+        await Orphans(Engine(), tmp_path / "jobs", tmp_path / "own").reap()
         assert (directory / "e1").exists()
         child.kill()
 
-    await Orphans(Engine(), tmp_path / "jobs").reap()
+    await Orphans(Engine(), tmp_path / "jobs", tmp_path / "own").reap()
     assert not directory.exists()
 
 
