@@ -312,7 +312,7 @@ class Board:
         self.changed.set()
 
     def _is_able(self, held: Held) -> bool:
-        """Return whether a job's pool has no grader yet, or one that can run it and none at the broker that cannot.
+        """Return whether a job may be handed out: one grader of its pool can run it, and each at the broker can.
 
         A grader at the broker takes any job of its pool, while a gateway keeps jobs from graders that cannot run them.
         """

@@ -13,7 +13,7 @@ TTY_KEY = "the key tty of a stage"
 PIPES = "stages without a terminal"
 
 ABILITIES = (UNTRUSTED, TTY_KEY, PIPES)  # of our graders
-OF_THE_FIRST = (UNTRUSTED,)  # of our graders of versions that report none
+OF_THE_FIRST = (UNTRUSTED,)  # of our earlier versions, which do not report abilities
 OF_THE_ORIGINALS = (TTY_KEY,)  # the gateway removes the key, and their stages always have a terminal
 
 _KEYS_OF_UNTRUSTED = ("untrusted", "read", "write", "inherit", "results")
@@ -43,7 +43,7 @@ def missing(needs: Sequence[str], abilities: Collection[str]) -> list[str]:
 
 
 def obstacle(pool: str, needs: Sequence[str], graders: Iterable[Grader]) -> str:
-    """Return the reason why no job of a pool, or none with these needs, is handed out; empty if there is none.
+    """Return the graders that a pool's job with these needs has to wait for; empty if it need not wait.
 
     Args:
         pool: The pool.

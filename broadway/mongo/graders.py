@@ -151,7 +151,7 @@ class Graders:
     async def must_prove(self, grader_id: str, now: datetime) -> bool:
         """Return whether a grader's reports must have proofs.
 
-        Reports of its earlier version, which made none, may arrive for ``PROOFLESS`` after its first join with proofs.
+        Reports without proofs, of its earlier version, may arrive for ``PROOFLESS`` after its first join with proofs.
         """
         found = await self._graders.find_one({"_id": grader_id}, {"proves_since": 1})
         since = found.get("proves_since") if found else None

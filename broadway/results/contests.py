@@ -91,7 +91,7 @@ class Contests:
             grader = await self.graders.get(holder)
             if grader is None:
                 return False
-            if grader.gateway:  # its jobs' messages are acknowledged: none is delivered again
+            if grader.gateway:  # its jobs' messages are acknowledged, so they are not delivered again
                 return grader.alive
             if not await self.broker.is_taken(control_queue(holder)):
                 return False

@@ -17,7 +17,7 @@ def find(client: Client) -> str | None:
     """Return the name of the network, made on first use; None for the engine's default network, if that does it too.
 
     Raises:
-        ContainerError: There is none, and it cannot be made.
+        ContainerError: The network does not exist and cannot be made.
     """
     try:
         if _separates(client, DEFAULT):

@@ -27,7 +27,7 @@ async def demand_elsewhere(image: str) -> None:
     """Make sure that an image's registry is not at an address of this host, where no course should look for ports.
 
     Raises:
-        ContainerError: It is at such an address, or at none that a registry of others can have.
+        ContainerError: It is at such an address, or its address cannot belong to another host.
     """
     host = host_of(image)
     if host and await _is_local(host):

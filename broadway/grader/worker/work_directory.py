@@ -91,7 +91,7 @@ class ProcessDirectory:
     is_locking: bool
 
     def is_locked(self) -> bool | None:
-        """Return whether a living process has locked this directory; None if its version locks none.
+        """Return whether a living process has locked this directory; None for a version without locks.
 
         Locks hold across PID namespaces, and end with their process or with its host.
         """

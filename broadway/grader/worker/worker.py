@@ -66,7 +66,7 @@ class Worker:
     availability: Availability
     publisher: Publisher
     spool: Spool[JobFinished]
-    proof_key: bytes = b""  # empty if the API gave none
+    proof_key: bytes = b""  # empty if the API gave no key
     _running: dict[str, _Execution] = field(default_factory=dict)  # by execution
     _slots: CapacityLimiter = field(init=False)
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)  # by job and generation
