@@ -62,8 +62,7 @@ async def _work_while_possible(
 
 async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, patience: Patience) -> None:
     board = Board(ready_share=settings.ready_share, interactive_share=settings.interactive_share)
-    for beat, heard_at in await _known_graders(store):
-        board.hear(beat, now=heard_at)
+    await _hear_known_graders(board, store)
     intake = Intake(board, store.jobs)
     tickets = Tickets(await store.secrets.get(TICKETS))
     shared = store.shared()
@@ -103,9 +102,11 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, p
                 await courses.watch(interval=settings.reconcile_interval)
 
 
-async def _known_graders(store: Store) -> list[tuple[GraderHeartbeat, datetime]]:
-    """Return the last heartbeats of live graders and their times, to know slots before the next heartbeats arrive."""
-    return [_known_grader(grader) for grader in await store.graders.alive()]
+async def _hear_known_graders(board: Board, store: Store) -> None:
+    """Give the board the last heartbeats of live graders, so that it knows slots before the next heartbeats arrive."""
+    for grader in await store.graders.alive():
+        beat, heard_at = _known_grader(grader)
+        board.hear(beat, now=heard_at)
 
 
 def _known_grader(grader: Grader) -> tuple[GraderHeartbeat, datetime]:
