@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from broadway.grader.links.identity import own_secret
 from broadway.grader.links.protocol import AGENT, hostname
 from broadway.messages.events import GraderOrder
-from broadway.messages.http import IDENTITY_HEADER
+from broadway.messages.http import IDENTITY_HEADER, PROVES_HEADER
 from broadway.messages.resources.graders import JoinRequest, JoinView
 from broadway.runtime.tls import distrust
 from broadway.service import StartError
@@ -104,13 +104,14 @@ async def _join_if_possible(settings: GraderSettings, amqp_url: str) -> Membersh
 def _joining_client(settings: GraderSettings, grader_id: str) -> httpx2.AsyncClient:
     client = http_client(settings, settings.token.get_secret_value())
     client.headers[IDENTITY_HEADER] = own_secret(settings.work_dir, grader_id)
+    client.headers[PROVES_HEADER] = "1"
     return client
 
 
 async def _ask(
     client: httpx2.AsyncClient, settings: GraderSettings, grader_id: str, *, slots: int, needs_broker: bool
 ) -> httpx2.Response:
-    request = JoinRequest.model_construct(hostname=hostname(), pool=settings.pool, slots=slots, proves=True)
+    request = JoinRequest.model_construct(hostname=hostname(), pool=settings.pool, slots=slots)
     query = {} if needs_broker else {"broker": "false"}
     return await client.post(f"/api/v2/graders/{grader_id}", json=request.model_dump(), params=query)
 
