@@ -12,7 +12,7 @@ from pollers import CLUSTER, Poller, result
 from pydantic import SecretStr
 
 from broadway.grader.serve import run
-from broadway.service import StartError
+from broadway.service import StartError, Stop
 from broadway.settings.programs import ApiSettings
 
 SWITCH = "pool default refuses graders without a secret: `broadway pool set default --original-graders on`"
@@ -164,7 +164,7 @@ async def attempt(cluster: Cluster, name: str, **more: Any) -> None:
     given = {key: SecretStr(value) for key, value in more.items()}
     settings = cluster.graders.settings(name, **own, heartbeat_interval=1).model_copy(update=given)
     try:
-        await run(settings, containers=FakeContainers(), stop=asyncio.Event())
+        await run(settings, containers=FakeContainers(), stop=Stop())
     except ExceptionGroup as group:  # of a grader that was already at work
         raise leaf(group) from group
 
