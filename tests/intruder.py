@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from secrets import token_hex
@@ -12,9 +12,11 @@ import aio_pika
 import httpx2
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 
+from broadway.domain.access import SecretPrefix, new_secret
 from broadway.domain.job import Outcome
 from broadway.messages.envelope import decode, encode
 from broadway.messages.events import Event, ExecutionEvent, JobDispatched, JobFinished, JobReleased, JobStarted
+from broadway.messages.http import IDENTITY_HEADER, PROVES_HEADER
 from broadway.messages.ticket import proof_of
 from broadway.messages.topology import EVENTS, event_key, grader_user, ready_queue
 
@@ -36,6 +38,7 @@ class Intruder:
     name: str
     connection: AbstractConnection
     key: bytes
+    secret: Mapping[str, str]  # the headers of its later joins
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -43,11 +46,12 @@ class Intruder:
         cls, http: httpx2.AsyncClient, name: str, *, pool: str = "default", token: str = "cluster-token"
     ) -> AsyncIterator[Self]:
         """Join as a grader, and connect to the broker."""
-        body = {"hostname": "host", "pool": pool, "slots": 2, "proves": True}
-        answer = await http.post(f"/api/v2/graders/{name}", json=body, headers={"Authorization": f"Bearer {token}"})
+        body = {"hostname": "host", "pool": pool, "slots": 2}
+        secret = {"Authorization": f"Bearer {token}", IDENTITY_HEADER: new_secret(SecretPrefix.GRADER)}
+        answer = await http.post(f"/api/v2/graders/{name}", json=body, headers={**secret, PROVES_HEADER: "1"})
         assert answer.status_code == httpx2.codes.OK, answer.text
         async with await aio_pika.connect(answer.json()["amqp_url"]) as connection:
-            yield cls(name, connection, bytes.fromhex(answer.json()["proof_key"]))
+            yield cls(name, connection, bytes.fromhex(answer.json()["proof_key"]), secret)
 
     @contextlib.asynccontextmanager
     async def taken(self, *, pool: str = "default") -> AsyncIterator[Taken]:

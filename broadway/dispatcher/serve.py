@@ -64,7 +64,7 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, p
     board = Board(ready_share=settings.ready_share, interactive_share=settings.interactive_share)
     await _hear_known_graders(board, store)
     intake = Intake(board, store.jobs)
-    tickets = Tickets(await store.secrets.get(TICKETS))
+    vouched = Vouching(tickets := Tickets(await store.secrets.get(TICKETS)), store.graders)
     shared = store.shared()
     runs_forward = progress(runs=shared.runs, jobs=shared.jobs, publisher=rabbit)
     follower = Follower(board, runs_forward)
@@ -96,7 +96,6 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, p
         gauges = Gauges(board, pools=courses.pools, depths=probes.depths)
         async with background(probes.run(), gauges.run()):
             await courses.refresh()
-            vouched = Vouching(tickets, store.graders)
             hear = rabbit.consume(DISPATCHER, follower.follow, tag=tag, prefetch=INBOX_PREFETCH, vouched=vouched)
             async with hear:
                 await courses.watch(interval=settings.reconcile_interval)

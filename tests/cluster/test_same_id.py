@@ -76,15 +76,14 @@ async def test_a_grader_waits_for_an_earlier_process_whose_connection_has_not_en
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(broker, "CLAIM_INTERVAL", 0.05)
-    address = str(cluster.client.http.base_url)
-    cluster.graders.attach("host1", address)
+    cluster.graders.start("host1")
     await until(cluster.opened.store.graders.alive)
     graders = replace(cluster.graders, directory=cluster.graders.directory / "again", running={})
-    second = graders.attach("host1", address)
+    second = graders.start("host1")
     await cluster.graders.stop("host1")
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
     run = await cluster.client.finished("cs241", await cluster.client.submit("cs241", "mp1", students=1))
+    await graders.stop("host1")
 
     assert [job["outcome"] for job in run["jobs"]] == ["succeeded"]
     assert len(second.started) == 1
-    await graders.stop("host1")

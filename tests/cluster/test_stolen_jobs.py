@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -109,7 +110,7 @@ async def test_a_report_needs_the_proof_of_its_own_grader(cluster: Cluster, intr
     async with intruder.taken() as taken:
         right = intruder.finished(taken.job, "e1")
         others = Tickets(await cluster.opened.store.secrets.get(TICKETS)).proof_key("another")
-        wrong = Intruder(intruder.name, intruder.connection, others).finished(taken.job, "e1")
+        wrong = replace(intruder, key=others).finished(taken.job, "e1")
         for proof in ("", wrong.proof, intruder.finished(taken.job, "e2").proof):
             await intruder.report(right.model_copy(update={"proof": proof}), "finished")
         await intruder.report(right.model_copy(update={"ticket": ""}), "finished")
@@ -123,10 +124,9 @@ async def test_a_report_needs_the_proof_of_its_own_grader(cluster: Cluster, intr
 
 async def test_a_grader_of_an_earlier_version_reports_without_proofs(cluster: Cluster, intruder: Intruder) -> None:
     body = {"hostname": "host", "pool": "default", "slots": 1}
-    headers = {"Authorization": "Bearer cluster-token"}
     run_id = await submit(cluster, 0.1)
     async with intruder.taken() as taken:
-        answer = await cluster.client.http.post(f"/api/v2/graders/{intruder.name}", json=body, headers=headers)
+        answer = await cluster.client.http.post(f"/api/v2/graders/{intruder.name}", json=body, headers=intruder.secret)
         assert answer.is_success
         without = intruder.finished(taken.job, "e1").model_copy(update={"proof": ""})
         await intruder.report(without, "finished")

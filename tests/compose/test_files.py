@@ -140,5 +140,5 @@ def test_generated_secrets_are_random_readable_in_containers_only_and_permanent(
 def test_every_secret_of_the_stack_is_generated(tmp_path: Path) -> None:
     subprocess.run([FILES / "make-secrets", tmp_path], check=True, capture_output=True)
     named = re.findall(r"file: \"\$\{BROADWAY_SECRETS:-\./secrets\}/([\w.]+)\"", (FILES / "compose.yaml").read_text())
-    assert len(named) == 9
+    assert len(named) == 10
     assert set(named) < {path.name for path in tmp_path.iterdir()}

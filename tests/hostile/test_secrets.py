@@ -139,6 +139,7 @@ async def _start(place: Place, address: str) -> None:
     command = ("-m", "broadway.grader", place.secrets["cluster token"], "host1", "--api-host", address, *own)
     await place.running.start("host1", sys.executable, *command, without="BROADWAY_AMQP_URL")
     await until(lambda: "ready to grade" in place.running.log("host1"))
+    place.secrets["grader's own secret"] = (directory / "work" / "host1.secret").read_text()
 
 
 async def _tap(place: Place) -> None:

@@ -44,6 +44,7 @@ class RunningJob:
 
     message: Ready
     execution_id: str
+    grader: str
     started_at: datetime
     report: Execution | None = None
 
@@ -176,14 +177,24 @@ class Deployment(RuleBasedStateMachine):
             self.ready += [Ready(job_id, generation, job.starts + 1)] * copies
 
     @precondition(lambda self: self.ready)
-    @rule(pick=picks, is_told=st.booleans())
-    def start(self, pick: int, is_told: bool) -> None:
+    @rule(pick=picks, is_told=st.booleans(), grader=st.sampled_from(["g1", "g2"]))
+    def start(self, pick: int, is_told: bool, grader: str) -> None:
         message = self.ready.pop(pick % len(self.ready))
-        execution = RunningJob(message, next(self.names), self.clock)
+        execution = RunningJob(message, next(self.names), grader, self.clock)
         self.working.append(execution)
         if is_told:
-            attempt = Attempt(execution.execution_id, "g", self.clock)
-            self.send(message, lambda job: job.start(attempt, lease=LEASE, policy=POLICY, now=self.clock))
+            attempt = Attempt(execution.execution_id, grader, self.clock)
+            self.send(message, lambda job: self.started(job, attempt))
+
+    def started(self, job: Job, attempt: Attempt) -> Job:
+        return job.start(attempt, lease=LEASE, policy=POLICY, now=self.clock, displaces=self.is_lost(job))
+
+    def finished(self, job: Job, report: Execution) -> Job:
+        return job.finish(report, policy=POLICY, now=self.clock, displaces=self.is_lost(job))
+
+    def is_lost(self, job: Job) -> bool:
+        """Return whether the job's execution has ended or died; another grader may then take the job."""
+        return all(each.execution_id != job.execution_id for each in self.working)
 
     @precondition(lambda self: self.ready)
     @rule(pick=picks)
@@ -204,7 +215,7 @@ class Deployment(RuleBasedStateMachine):
         execution = unfinished[pick % len(unfinished)]
         report = Execution(
             execution.execution_id,
-            "g",
+            execution.grader,
             execution.started_at,
             self.clock,
             outcome,
@@ -212,7 +223,7 @@ class Deployment(RuleBasedStateMachine):
         )
         execution.report = report
         for _ in range(copies):
-            self.send(execution.message, lambda job: job.finish(report, policy=POLICY, now=self.clock))
+            self.send(execution.message, lambda job: self.finished(job, report))
 
     @precondition(lambda self: any(e.report for e in self.working))
     @rule(pick=picks)
@@ -222,7 +233,7 @@ class Deployment(RuleBasedStateMachine):
         execution = finished[pick % len(finished)]
         report = execution.report
         assert report
-        self.send(execution.message, lambda job: job.finish(report, policy=POLICY, now=self.clock))
+        self.send(execution.message, lambda job: self.finished(job, report))
         self.working.remove(execution)
 
     @precondition(lambda self: self.working)
@@ -322,6 +333,11 @@ class Deployment(RuleBasedStateMachine):
             assert job.starts - late <= POLICY.max_attempts
 
     @invariant()
+    def no_outcome_is_of_an_execution_that_was_given_back(self) -> None:
+        for job in self.jobs():
+            assert not any(a.released and a.outcome for a in job.attempts if a.execution_id == job.execution_id)
+
+    @invariant()
     def an_ended_run_has_no_open_job(self) -> None:
         if hasattr(self, "store") and self.store.run.state.is_terminal:
             assert all(job.is_terminal for job in self.jobs())
@@ -351,7 +367,7 @@ class Deployment(RuleBasedStateMachine):
 
     def _grade(self) -> None:
         while self.ready:
-            self.start(0, is_told=True)
+            self.start(0, is_told=True, grader="g1")
         for execution in list(self.working):
             if execution.report is None:
                 self.finish(self._unfinished(execution), Outcome.SUCCEEDED, 1)

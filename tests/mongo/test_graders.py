@@ -19,6 +19,7 @@ from broadway.domain.abilities import (
 )
 from broadway.domain.grader import Grader, GraderMode, StandingOrder
 from broadway.messages.events import GraderHeartbeat
+from broadway.mongo.graders import PROOFLESS
 from broadway.mongo.store import Store
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -174,3 +175,22 @@ async def test_silent_graders_are_found_behind_gateways_but_not_at_the_broker(st
     assert at_the_broker.grader_id not in silent
     before = await store.graders.silent_behind_gateways(NOW - timedelta(seconds=1))
     assert behind.id not in {grader.id for grader in before}
+
+
+async def test_reports_need_proofs_from_the_first_join_of_a_grader_that_makes_them(store: Store) -> None:
+    name, join = token_hex(4), partial(store.graders.join, hostname="h", pool="default", slots=1)
+    assert not await store.graders.must_prove(name, NOW)
+    await join(name, now=NOW, proves=True)
+    assert await store.graders.must_prove(name, NOW)
+    await join(name, now=NOW, proves=False)
+    assert not await store.graders.must_prove(name, NOW), "its host went back to an earlier version"
+
+
+async def test_reports_of_a_graders_earlier_version_may_still_arrive_after_its_upgrade(store: Store) -> None:
+    name, join = token_hex(4), partial(store.graders.join, hostname="h", pool="default", slots=1)
+    await join(name, now=NOW)
+    await join(name, now=NOW, proves=True)
+    await join(name, now=NOW + PROOFLESS / 2, proves=True)
+
+    assert not await store.graders.must_prove(name, NOW + PROOFLESS / 2)
+    assert await store.graders.must_prove(name, NOW + PROOFLESS)

@@ -14,7 +14,7 @@ from broadway.ingest.http.scope import attached_grader
 from broadway.ingest.v2.openapi import Auth, answered, operation, query_of
 from broadway.ingest.v2.views.graders import grader_view
 from broadway.messages.events import GraderOrder
-from broadway.messages.http import IDENTITY_HEADER
+from broadway.messages.http import IDENTITY_HEADER, PROVES_HEADER
 from broadway.messages.resources.graders import (
     Because,
     GraderList,
@@ -57,7 +57,10 @@ class JoinQuery(BaseModel):
     body=JoinRequest,
     query=JoinQuery,
     auth=Auth.JOIN,
-    headers={IDENTITY_HEADER: "the grader's own secret, `bwg_` and 32 to 100 random characters; it made this itself"},
+    headers={
+        IDENTITY_HEADER: "the grader's own secret, `bwg_` and 32 to 100 random characters; it made this itself",
+        PROVES_HEADER: "`1` if the grader's reports have proofs, made with the `proof_key` of the answer",
+    },
     refusals=[403],
 )
 async def join(request: Request, deps: Deps) -> Response:
@@ -77,7 +80,7 @@ async def join(request: Request, deps: Deps) -> Response:
         hostname=body.hostname,
         pool=body.pool,
         slots=body.slots,
-        proves=body.proves,
+        proves=PROVES_HEADER in request.headers,
         needs_broker=needs_broker,
     )
     view = JoinView(

@@ -73,7 +73,6 @@ class JoinRequest(Body):
     hostname: str
     pool: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)] = "default"
     slots: Annotated[int, Field(ge=1, le=MAX_SLOTS)] = 1
-    proves: Annotated[bool, Field(description="true if its reports have proofs, made with `proof_key`")] = False
 
 
 class Because(Body):
