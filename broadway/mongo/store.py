@@ -9,6 +9,7 @@ from pymongo import WriteConcern
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConfigurationError, PyMongoError
 
+from broadway.mongo.access_tokens import AccessTokens
 from broadway.mongo.assignments import Assignments
 from broadway.mongo.batched import (
     Batched,
@@ -50,6 +51,7 @@ class Store:
     graders: Graders
     leases: Leases
     secrets: Secrets
+    access_tokens: AccessTokens
     dead_letters: DeadLetters
     hooks: Hooks
     rosters: Rosters
@@ -100,6 +102,7 @@ class Store:
             graders=Graders(main["worker_node"]),
             leases=Leases(main["service_lease"]),
             secrets=Secrets(main["service_secret"]),
+            access_tokens=AccessTokens(main["access_token"]),
             dead_letters=DeadLetters(main["dead_letter"]),
             hooks=Hooks(main["hook"]),
             rosters=Rosters(main["roster"]),
@@ -111,6 +114,7 @@ class Store:
         await store.jobs.ensure_indexes()
         await store.logs.ensure_indexes()
         await store.deliveries.ensure_indexes()
+        await store.access_tokens.ensure_indexes()
         return store
 
     def shared(self, *, linger: float = 0) -> Batched:
