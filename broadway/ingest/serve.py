@@ -13,6 +13,7 @@ import uvicorn
 from broadway.domain.course import CourseConfigError, read_courses
 from broadway.domain.job import JobClass
 from broadway.ingest.app import build_app
+from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.later import BackgroundTasks
@@ -27,6 +28,7 @@ from broadway.ingest.gateway.gateway import Gateway
 from broadway.ingest.gateway.handouts import Handouts
 from broadway.ingest.gateway.results import Results
 from broadway.ingest.gateway.sessions import Sessions
+from broadway.ingest.http.auth import Authenticator
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.outages import StoreOutages
 from broadway.ingest.http.server import MAX_FRAME, HttpProtocol, Server, WebSocketProtocol
@@ -126,13 +128,12 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
         store=store,
         rabbit=rabbit,
         announcements=announcements,
-        cluster_token=_cluster_token(settings),
         gateway=gateway,
         feed=Feed(store.jobs),
         health=opened.health,
         outages=StoreOutages(opened.health),
-        courses=store.courses,
-        recent_courses=shared.courses,
+        authenticator=_authenticator(settings, opened),
+        auditor=Auditor(shared.audit, later),
         reads=_reads(store),
         registration=Registration(store.assignments, limits),
         hook_settings=HookSettings(store.hooks, store.rosters),
@@ -141,6 +142,17 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
         receiver=_receiver(opened, submissions, orders, announcements, answer_within=answer_within),
         joins=GraderJoins(store.graders, rabbit, opened.accounts, settings),
         grader_orders=GraderOrders(store.graders, announcements, opened.accounts, gateway.sessions),
+    )
+
+
+def _authenticator(settings: IngestSettings, opened: _Opened) -> Authenticator:
+    token = _cluster_token(settings)
+    return Authenticator(
+        opened.store.courses,
+        opened.shared.courses,
+        opened.store.access_tokens,
+        operator_token=token,
+        cluster_token=token,
     )
 
 

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeVar
 
+from broadway.domain.audit import AuditRecord
 from broadway.domain.course import Course
 from broadway.domain.job import Phase
 from broadway.domain.run import PlannedJob, Run, RunState
 from broadway.domain.webhook import Delivery
 from broadway.mongo.assignments import Assignments
+from broadway.mongo.audit import Audit
 from broadway.mongo.cache import Cache
 from broadway.mongo.collection import Collection, Document
 from broadway.mongo.courses import Courses
@@ -146,6 +148,18 @@ class BatchedJobs(Jobs):
         return [None] * len(rosters)
 
 
+class BatchedAudit(Audit):
+    """The audit log, written in batches."""
+
+    def __init__(self, collection: Collection) -> None:
+        super().__init__(collection)
+        self.batchers = [writes := _batcher(super().add_all)]
+        self._writes = writes
+
+    async def add(self, record: AuditRecord) -> None:
+        await self._writes.submit(record)
+
+
 @dataclass(frozen=True, slots=True)
 class Batched:
     """The most used collections, with batched reads and writes."""
@@ -155,10 +169,11 @@ class Batched:
     runs: BatchedRuns
     jobs: BatchedJobs
     deliveries: BatchedDeliveries
+    audit: BatchedAudit
 
     async def run(self) -> None:
         """Send batches until cancelled."""
-        collections = (self.courses, self.assignments, self.runs, self.jobs, self.deliveries)
+        collections = (self.courses, self.assignments, self.runs, self.jobs, self.deliveries, self.audit)
         batchers: Iterable[Batcher[Any, Any]] = chain.from_iterable(batched.batchers for batched in collections)
         async with asyncio.TaskGroup() as group:
             for batcher in batchers:

@@ -11,9 +11,11 @@ from pymongo.errors import ConfigurationError, PyMongoError
 
 from broadway.mongo.access_tokens import AccessTokens
 from broadway.mongo.assignments import Assignments
+from broadway.mongo.audit import Audit
 from broadway.mongo.batched import (
     Batched,
     BatchedAssignments,
+    BatchedAudit,
     BatchedCourses,
     BatchedDeliveries,
     BatchedJobs,
@@ -52,6 +54,7 @@ class Store:
     leases: Leases
     secrets: Secrets
     access_tokens: AccessTokens
+    audit: Audit
     dead_letters: DeadLetters
     hooks: Hooks
     rosters: Rosters
@@ -103,6 +106,7 @@ class Store:
             leases=Leases(main["service_lease"]),
             secrets=Secrets(main["service_secret"]),
             access_tokens=AccessTokens(main["access_token"]),
+            audit=Audit(main["audit"]),
             dead_letters=DeadLetters(main["dead_letter"]),
             hooks=Hooks(main["hook"]),
             rosters=Rosters(main["roster"]),
@@ -115,6 +119,7 @@ class Store:
         await store.logs.ensure_indexes()
         await store.deliveries.ensure_indexes()
         await store.access_tokens.ensure_indexes()
+        await store.audit.ensure_indexes()
         return store
 
     def shared(self, *, linger: float = 0) -> Batched:
@@ -125,6 +130,7 @@ class Store:
             runs=BatchedRuns(self._primary["grading_run"], linger=linger),
             jobs=BatchedJobs(self._primary["grading_job"]),
             deliveries=BatchedDeliveries(self._primary["hook_delivery"]),
+            audit=BatchedAudit(self._primary["audit"]),
         )
 
     async def ping(self) -> None:

@@ -1,16 +1,117 @@
-"""Authorization by bearer tokens of courses and of the cluster, checked before a body is read."""
+"""Authorization: from the bearer token of a request to its principal, before a handler runs and a body is read."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Protocol
 
 from starlette.requests import Request
 
+from broadway.domain.access import ANYONE, AccessToken, Kind, Principal, is_generated
 from broadway.domain.course import Course, same_secret
 from broadway.ingest.http.answers import Refused
+from broadway.ingest.http.rights import Rights
 from broadway.lifecycle.stores import CourseList, CoursesById
+
+INVALID = "invalid token"
+_OF_COURSES = frozenset({Kind.COURSE, Kind.QUERY})
+# A course that does not exist takes as long to compare as one that does.
+_NO_COURSE = Course(id="none", tokens=("none", "none"), query_tokens=("none",))
 
 
 class AllCourses(CoursesById, CourseList, Protocol):
     """Courses with their tokens, by id and as a list."""
+
+
+class TokensBySecret(Protocol):
+    """Tokens that the API has handed out."""
+
+    async def find(self, secret: str) -> AccessToken | None:
+        """Return the token with a secret, valid or not, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """An admitted request: its principal, and the courses that its token belongs to.
+
+    For a route below a course, ``courses`` is that course.
+    """
+
+    principal: Principal
+    courses: tuple[Course, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticator:
+    """Finds the principal of a token. ``recent_courses`` may be one second behind the store."""
+
+    courses: AllCourses
+    recent_courses: CoursesById
+    tokens: TokensBySecret
+    operator_token: str | None = field(repr=False)
+    cluster_token: str = field(repr=False)
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    async def admit(self, request: Request, rights: Rights) -> Access:
+        """Return the access of a request whose token is of a kind that the route takes.
+
+        In v2, an unknown course and a wrong token get the same answer; v1 keeps the original's texts.
+
+        Raises:
+            Refused: 401.
+        """
+        if rights.is_open:
+            return Access(ANYONE)
+        token = bearer_token(request)
+        course_id = request.path_params.get("course")
+        if course_id is None:
+            found = await self._anywhere(token, rights)
+        else:
+            course = await (self.recent_courses if rights.recent else self.courses).get(course_id)
+            if course is None and request.url.path.startswith("/api/v1/"):
+                raise Refused(401, "course not found")
+            found = await self._in_course(token, course)
+        for access in found:
+            if access.principal.kind in rights.kinds:
+                return access
+        raise Refused(401, INVALID)
+
+    async def _in_course(self, token: str, course: Course | None) -> list[Access]:
+        principals = [*await self._general(token), *(course or _NO_COURSE).principals(token)]
+        if course is None:
+            return []
+        return [Access(each, (course,)) for each in principals if each.course in (None, course.id)]
+
+    async def _anywhere(self, token: str, rights: Rights) -> list[Access]:
+        found = await self._general(token)
+        if _OF_COURSES.isdisjoint(rights.kinds):
+            return [Access(each) for each in found]
+        courses = sorted(await self.courses.all(), key=lambda course: course.id)
+        own = [(course, each) for course in courses for each in course.principals(token)]
+        own += [(course, each) for course in courses for each in found if each.course == course.id]
+        by_kind: dict[Kind, list[tuple[Course, Principal]]] = {}
+        for course, each in own:
+            by_kind.setdefault(each.kind, []).append((course, each))
+        # The kind with more rights comes first.
+        accesses = [
+            Access(of_kind[0][1], tuple(course for course, _ in of_kind))
+            for kind in Kind
+            if (of_kind := by_kind.get(kind))
+        ]
+        return accesses + [Access(each) for each in found if each.course is None]
+
+    async def _general(self, token: str) -> list[Principal]:
+        """Return the principals of a token that do not follow from a course's config."""
+        found = []
+        if self.operator_token is not None and same_secret(token, self.operator_token):
+            found.append(Principal(Kind.OPERATOR, "operator"))
+        if same_secret(token, self.cluster_token):
+            found.append(Principal(Kind.JOIN, "cluster token"))
+        if is_generated(token):
+            known = await self.tokens.find(token)
+            if known and known.is_valid(self.now()):
+                found.append(Principal.of(known))
+        return found
 
 
 def bearer_token(request: Request) -> str:
@@ -34,26 +135,24 @@ def parse_bearer(header: str) -> str:
     return parts[1]
 
 
-async def authorize(request: Request, courses: CoursesById, *, query: bool = False) -> Course:
-    """Return the course in the path if the request has a token of it; ``query`` admits query tokens, too.
+def grant(request: Request, access: Access) -> None:
+    """Keep the access of an admitted request for its handler."""
+    request.state.access = access
 
-    Raises:
-        Refused: 401, with the text of the first check that failed: header, course or token.
-    """
-    token = bearer_token(request)
-    course = await courses.get(request.path_params["course"])
-    if course is None:
-        raise Refused(401, "course not found")
-    if not course.admits(token, query=query):
-        raise Refused(401, "invalid token")
+
+def principal_of(request: Request) -> Principal:
+    """Return the principal of an admitted request."""
+    access: Access = request.state.access
+    return access.principal
+
+
+def courses_of(request: Request) -> tuple[Course, ...]:
+    """Return the courses that the token of an admitted request belongs to."""
+    access: Access = request.state.access
+    return access.courses
+
+
+def course_of(request: Request) -> Course:
+    """Return the course in the path of an admitted request."""
+    (course,) = courses_of(request)
     return course
-
-
-def authorize_cluster(request: Request, cluster_token: str) -> None:
-    """Return if a request has the cluster token.
-
-    Raises:
-        Refused: 401, the header or the token is wrong.
-    """
-    if not same_secret(bearer_token(request), cluster_token):
-        raise Refused(401, "invalid token")

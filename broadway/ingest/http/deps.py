@@ -7,6 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.limits import Limits
@@ -14,13 +15,12 @@ from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.gateway.gateway import Gateway
-from broadway.ingest.http.auth import AllCourses
+from broadway.ingest.http.auth import Authenticator
 from broadway.ingest.http.outages import StoreOutages
 from broadway.ingest.live.feed import Feed
 from broadway.ingest.reads.reads import Reads
 from broadway.lifecycle.announce import Announcements
 from broadway.lifecycle.orders import Orders
-from broadway.lifecycle.stores import CoursesById
 from broadway.mongo.store import Store
 from broadway.rabbit.client import Rabbit
 from broadway.runtime.health import Health
@@ -29,23 +29,19 @@ from broadway.settings.programs import IngestSettings
 
 @dataclass(slots=True)
 class Deps:
-    """Services, stores and settings that handlers use.
-
-    ``recent_courses`` may be one second behind the store: it serves submissions.
-    """
+    """Services, stores and settings that handlers use."""
 
     settings: IngestSettings
     limits: Limits
     store: Store
     rabbit: Rabbit
     announcements: Announcements
-    cluster_token: str
     gateway: Gateway
     feed: Feed
     health: Health
     outages: StoreOutages
-    courses: AllCourses
-    recent_courses: CoursesById
+    authenticator: Authenticator
+    auditor: Auditor
     reads: Reads
     registration: Registration
     hook_settings: HookSettings

@@ -13,10 +13,10 @@ from broadway.domain.grader import Grader
 from broadway.ingest.gateway.handouts import Handout
 from broadway.ingest.gateway.results import UnwantedResultError
 from broadway.ingest.http.answers import CORS, Refused, success
-from broadway.ingest.http.auth import authorize_cluster
 from broadway.ingest.http.bodies import read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.endpoint import handles_outages
+from broadway.ingest.http.rights import Auth, takes
 from broadway.ingest.http.scope import attached_grader
 from broadway.messages.http import NO_JOB, OUR_AGENT, JobResult, Registration
 from broadway.ports import PublishError, StoreError
@@ -34,9 +34,9 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 Answer = TypeVar("Answer")
 
 
+@takes(Auth.JOIN, Auth.GRADER)
 async def register(request: Request, deps: Deps) -> Response:
     """Register a grader; return its heartbeat interval."""
-    authorize_cluster(request, deps.cluster_token)
     body = await read(request, Registration, limit=deps.settings.max_body_size)
     grader_id = request.path_params["worker_id"]
     await deps.gateway.sessions.admitted(grader_id)
@@ -53,6 +53,7 @@ async def register(request: Request, deps: Deps) -> Response:
     return success({"heartbeat": deps.settings.heartbeat_interval})
 
 
+@takes(Auth.JOIN, Auth.GRADER)
 @handles_outages
 async def heartbeat(request: Request, deps: Deps) -> Response:
     """Record a grader's heartbeat.
@@ -66,6 +67,7 @@ async def heartbeat(request: Request, deps: Deps) -> Response:
     return Response(headers=CORS, media_type="application/json")
 
 
+@takes(Auth.JOIN, Auth.GRADER)
 @handles_outages
 async def poll(request: Request, deps: Deps) -> Response:
     """Return the next job, or 498. With ``Prefer: wait=N``, wait up to N seconds for a job."""
@@ -83,6 +85,7 @@ async def poll(request: Request, deps: Deps) -> Response:
     return success(handout.message)
 
 
+@takes(Auth.JOIN, Auth.GRADER)
 async def report(request: Request, deps: Deps) -> Response:
     """Store a result: the answer comes once the job, its log and the run's next step are stored."""
     grader = await attached_grader(request, deps)

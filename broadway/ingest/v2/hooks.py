@@ -3,6 +3,7 @@
 import asyncio
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 import structlog
 from starlette.requests import Request
@@ -22,11 +23,12 @@ from broadway.domain.webhook import (
 )
 from broadway.ingest.commands.signatures import STANDARD, SignatureError, check_signature
 from broadway.ingest.http.answers import Refused, problem
-from broadway.ingest.http.auth import authorize
+from broadway.ingest.http.auth import course_of
 from broadway.ingest.http.bodies import LARGE, InvalidBodyError, parse, raw_body, read
 from broadway.ingest.http.deps import Deps
+from broadway.ingest.http.rights import Auth
 from broadway.ingest.http.scope import HOOK_NOT_FOUND, own_hook
-from broadway.ingest.v2.openapi import Auth, answered, operation
+from broadway.ingest.v2.openapi import answered, operation
 from broadway.ingest.v2.views.hooks import delivery_view, hook_view
 from broadway.messages.resources.base import Page
 from broadway.messages.resources.hooks import DeliveryView, HookView, Pong
@@ -90,10 +92,16 @@ async def deliver(request: Request, deps: Deps) -> Response:
     return delivery_answer(delivery, is_new=is_new)
 
 
-@operation(HookView, body=HookConfig)
+async def _before(request: Request, deps: Deps) -> Any:
+    """Return the present hook, or None."""
+    hook = await deps.reads.hooks.one(course_of(request).id, request.path_params["hook"])
+    return hook_view(hook).model_dump(mode="json") if hook else None
+
+
+@operation(HookView, body=HookConfig, before=_before)
 async def put(request: Request, deps: Deps) -> Response:
     """Create or replace a hook; two secrets may be valid at a time, for the rollout of a new one."""
-    course = await authorize(request, deps.courses)
+    course = course_of(request)
     name = request.path_params["hook"]
     if len(name) > MAX_ID:
         raise Refused(400, f"hook: should have at most {MAX_ID} characters")
@@ -111,12 +119,12 @@ async def show(request: Request, deps: Deps) -> Response:
 @operation(Page[HookView])
 async def list_hooks(request: Request, deps: Deps) -> Response:
     """List a course's hooks, by name."""
-    course = await authorize(request, deps.courses)
+    course = course_of(request)
     hooks = [hook_view(hook) for hook in await deps.reads.hooks.of_course(course.id)]
     return answered(Page[HookView](items=hooks, next=None))
 
 
-@operation(None, status=204)
+@operation(None, status=204, before=_before)
 async def delete(request: Request, deps: Deps) -> Response:
     """Remove a hook; its deliveries stay, and their runs go on."""
     hook = await own_hook(request, deps)

@@ -16,7 +16,7 @@ from broadway.messages.resources.jobs import AttemptView, JobView, LogView
 @operation(JobView)
 async def describe(request: Request, deps: Deps) -> Response:
     """Get a job with its times, attempts, stages and scores."""
-    job = await own_job(request, deps, query=False, missing=404)
+    job = await own_job(request, deps, missing=404)
     found = await deps.reads.jobs.with_stages(job)
     return answered(job_view(found.job, found.stages))
 
@@ -24,14 +24,14 @@ async def describe(request: Request, deps: Deps) -> Response:
 @operation(Page[AttemptView])
 async def list_attempts(request: Request, deps: Deps) -> Response:
     """List a job's attempts, oldest first, each with its grader, times and outcome."""
-    job = await own_job(request, deps, query=False, missing=404)
+    job = await own_job(request, deps, missing=404)
     return answered(Page[AttemptView](items=[attempt_view(attempt) for attempt in job.attempts], next=None))
 
 
 @operation(LogView)
 async def describe_log(request: Request, deps: Deps) -> Response:
     """Get a job's log by line, with the stage and the stream of each line."""
-    job = await own_job(request, deps, query=False, missing=404)
+    job = await own_job(request, deps, missing=404)
     kept = await deps.reads.jobs.log(job)
     if kept is None:
         raise Refused(404, LOG_NOT_FOUND)

@@ -7,9 +7,10 @@ from starlette.responses import Response
 from broadway.domain.course import COURSE_ID
 from broadway.domain.job import Job, JobState, Outcome
 from broadway.ingest.commands.start import RunOrder
-from broadway.ingest.http.auth import authorize
+from broadway.ingest.http.auth import course_of
 from broadway.ingest.http.bodies import idempotency_key, read
 from broadway.ingest.http.deps import Deps
+from broadway.ingest.http.rights import READERS, nothing
 from broadway.ingest.http.scope import own_run
 from broadway.ingest.v2.openapi import PageQuery, answered, operation, query_of
 from broadway.ingest.v2.views.jobs import job_summary
@@ -39,18 +40,18 @@ class JobQuery(PageQuery):
         return self.state in (None, job.state) and self.outcome in (None, job.outcome)
 
 
-@operation(RunDetail)
+@operation(RunDetail, auth=READERS)
 async def describe(request: Request, deps: Deps) -> Response:
     """Get a run with its phases and its jobs: their outcomes, reasons, times and attempts."""
-    run = await own_run(request, deps, query=True, missing=404)
+    run = await own_run(request, deps, missing=404)
     found = await deps.reads.runs.with_stages(run.id)
     return answered(run_detail(run, found.jobs, found.stages))
 
 
-@operation(RunView, status=201, body=RunOrder, headers=IDEMPOTENCY, refusals=(404, 422))
+@operation(RunView, status=201, body=RunOrder, headers=IDEMPOTENCY, refusals=(404, 422), recent=True, before=nothing)
 async def create(request: Request, deps: Deps) -> Response:
     """Start a run over an assignment's roster, a part of it, or the given environments."""
-    course = await authorize(request, deps.recent_courses)
+    course = course_of(request)
     key = idempotency_key(request)
     order = await read(request, RunOrder, limit=deps.settings.max_body_size)
     assignment, traceparent = request.path_params["assignment"], request.state.traceparent
@@ -62,7 +63,7 @@ async def create(request: Request, deps: Deps) -> Response:
 @operation(Page[RunView], query=RunQuery)
 async def list_runs(request: Request, deps: Deps) -> Response:
     """List a course's runs, latest first."""
-    course = await authorize(request, deps.courses)
+    course = course_of(request)
     query = query_of(request, RunQuery)
     page = await deps.reads.runs.latest(course.id, assignment=query.assignment, after=query.after, limit=query.limit)
     return answered(Page[RunView](items=[RunView(**run_fields(run)) for run in page.items], next=page.next))
@@ -71,7 +72,7 @@ async def list_runs(request: Request, deps: Deps) -> Response:
 @operation(Page[JobSummary], query=JobQuery)
 async def list_jobs(request: Request, deps: Deps) -> Response:
     """List a run's jobs, by phase and in the roster's order."""
-    run = await own_run(request, deps, query=False, missing=404)
+    run = await own_run(request, deps, missing=404)
     query = query_of(request, JobQuery)
     page = await deps.reads.runs.jobs_page(run.id, after=query.after, limit=query.limit, admits=query.admits)
     items = [job_summary(each.job, each.stages) for each in page.items]
