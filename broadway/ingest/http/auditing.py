@@ -14,6 +14,9 @@ from broadway.ingest.http.bodies import given_body
 from broadway.ingest.http.deps import Deps, Handler
 from broadway.ingest.http.errors import may_have_changed
 from broadway.ingest.http.rights import Rights
+from broadway.ports import StoreError
+
+log = structlog.get_logger(__name__)
 
 FAILED = 500
 
@@ -26,7 +29,7 @@ async def audited(request: Request, deps: Deps, handler: Handler, rights: Rights
     Raises:
         Exception: The handler's.
     """
-    before = await rights.before(request, deps) if rights.before else None
+    before = await _state_before(request, deps, rights)
     try:
         answer = await handler(request, deps)
     except Exception as error:
@@ -35,6 +38,25 @@ async def audited(request: Request, deps: Deps, handler: Handler, rights: Rights
         raise
     await _keep(request, deps, rights, before, answer)
     return answer
+
+
+async def _state_before(request: Request, deps: Deps, rights: Rights) -> Any:
+    """Return the state that a request is about to change.
+
+    A stored state that cannot be read does not keep the request from replacing it.
+
+    Raises:
+        StoreError: The store is unavailable; nothing has changed.
+    """
+    try:
+        return await rights.before(request, deps) if rights.before else None
+    except StoreError:
+        raise
+    except Exception as error:
+        if not may_have_changed(error):  # the object does not exist
+            raise
+        log.warning("state before an action not readable", operation=rights.operation, error=type(error).__name__)
+        return {"unreadable": type(error).__name__}
 
 
 async def _keep(request: Request, deps: Deps, rights: Rights, before: Any, answer: Response | None) -> None:
