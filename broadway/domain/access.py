@@ -18,7 +18,7 @@ _ID = 24  # hex digits of a hash by which a token is named
 class Kind(StrEnum):
     """The kind of a principal, which decides its rights."""
 
-    COURSE = "course"  # course staff
+    COURSE = "staff"  # of a course
     QUERY = "query"  # a reader of a course's states
     STUDENT = "student"
     OPERATOR = "operator"

@@ -22,6 +22,7 @@ from broadway.ingest.commands.receive import ANSWER_WITHIN, Receiver
 from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.submit import Submissions
+from broadway.ingest.commands.tokens import TokenSettings
 from broadway.ingest.gateway.broker_accounts import BrokerAccounts
 from broadway.ingest.gateway.changes import JobChanges
 from broadway.ingest.gateway.gateway import Gateway
@@ -33,6 +34,7 @@ from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.outages import StoreOutages
 from broadway.ingest.http.server import MAX_FRAME, HttpProtocol, Server, WebSocketProtocol
 from broadway.ingest.live.feed import Feed
+from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.assignments import AssignmentReads
 from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.hooks import HookReads
@@ -134,6 +136,7 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
         outages=StoreOutages(opened.health),
         authenticator=_authenticator(settings, opened),
         auditor=Auditor(shared.audit, later),
+        tokens=TokenSettings(store.access_tokens, store.rosters),
         reads=_reads(store),
         registration=Registration(store.assignments, limits),
         hook_settings=HookSettings(store.hooks, store.rosters),
@@ -181,6 +184,8 @@ def _reads(store: Store) -> Reads:
         jobs=JobReads(store.jobs, store.runs, store.logs),
         hooks=HookReads(store.hooks, store.deliveries),
         graders=GraderReads(store.graders),
+        tokens=TokenReads(store.access_tokens),
+        audit=AuditReads(store.audit),
     )
 
 

@@ -14,6 +14,7 @@ from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.start import RunStarts
+from broadway.ingest.commands.tokens import TokenSettings
 from broadway.ingest.gateway.gateway import Gateway
 from broadway.ingest.http.auth import Authenticator
 from broadway.ingest.http.outages import StoreOutages
@@ -42,6 +43,7 @@ class Deps:
     outages: StoreOutages
     authenticator: Authenticator
     auditor: Auditor
+    tokens: TokenSettings
     reads: Reads
     registration: Registration
     hook_settings: HookSettings

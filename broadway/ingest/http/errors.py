@@ -15,6 +15,7 @@ from broadway.ingest.commands.graders import BrokerUsersUnavailableError, Grader
 from broadway.ingest.commands.limits import InvalidEnvError, NoConfigError, RejectedError
 from broadway.ingest.commands.start import NoAssignmentError, NotInRosterError
 from broadway.ingest.commands.submit import KeyReusedError
+from broadway.ingest.commands.tokens import NoStudentError, NoTokenError, TokenLimitError
 from broadway.ingest.http.answers import Refused, failure, invalid_body, problem, refused
 from broadway.ingest.http.bodies import BodyTooLargeError, BodyTooSlowError, InvalidBodyError
 from broadway.lifecycle.orders import NoRunError, OrderError
@@ -37,6 +38,9 @@ _REFUSALS: Mapping[type[Exception], int] = {
     NoGraderError: 404,
     RevokedError: 403,
     GraderOrderError: 409,
+    NoStudentError: 422,
+    TokenLimitError: 409,
+    NoTokenError: 404,
 }
 _UNCHANGED = (
     *_REFUSALS,

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from broadway.domain.access import AccessToken, Kind
+from broadway.domain.audit import AuditRecord
 from broadway.domain.grader import Grader
 from broadway.domain.job import Job
 from broadway.domain.result import JobLog
@@ -72,6 +74,35 @@ class HookQueries(Protocol):
 
     async def of_course(self, course: str) -> list[Hook]:
         """Return a course's hooks, by name."""
+
+
+class TokenQueries(Protocol):
+    """Queries on access tokens."""
+
+    async def one(self, course: str, identity: str) -> AccessToken | None:
+        """Return a course's token, valid or not, or None."""
+
+    async def of_course(
+        self, course: str, kinds: Sequence[Kind], *, student: str | None = None, before: str | None, limit: int
+    ) -> list[AccessToken]:
+        """Return a course's tokens of some kinds, latest first; only those of a student if one is given.
+
+        Raises:
+            CursorError: ``before`` is not a cursor.
+        """
+
+
+class AuditQueries(Protocol):
+    """Queries on the audit log."""
+
+    async def latest(
+        self, *, course: str | None, name: str | None, operation: str | None, before: str | None, limit: int
+    ) -> list[AuditRecord]:
+        """Return records, latest first; only those that have the given values.
+
+        Raises:
+            CursorError: ``before`` is not a cursor.
+        """
 
 
 class DeliveryQueries(Protocol):

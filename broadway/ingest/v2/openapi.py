@@ -288,6 +288,10 @@ _RESOURCES = frozenset(
         "roster",
         "graders",
         "dead-letters",
+        "tokens",
+        "student-tokens",
+        "audit",
+        "whoami",
     }
 )
 

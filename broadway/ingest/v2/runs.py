@@ -4,10 +4,11 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from broadway.domain.access import Kind
 from broadway.domain.course import COURSE_ID
 from broadway.domain.job import Job, JobState, Outcome
 from broadway.ingest.commands.start import RunOrder
-from broadway.ingest.http.auth import course_of
+from broadway.ingest.http.auth import course_of, principal_of
 from broadway.ingest.http.bodies import idempotency_key, read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import READERS, nothing
@@ -42,10 +43,15 @@ class JobQuery(PageQuery):
 
 @operation(RunDetail, auth=READERS)
 async def describe(request: Request, deps: Deps) -> Response:
-    """Get a run with its phases and its jobs: their outcomes, reasons, times and attempts."""
+    """Get a run with its phases and its jobs: their outcomes, reasons, times and attempts.
+
+    The jobs' variables are empty for tokens that may read states only.
+    """
     run = await own_run(request, deps, missing=404)
+    if principal_of(request).kind is not Kind.COURSE:
+        return answered(run_detail(run, await deps.reads.runs.job_states(run.id), {}, with_env=False))
     found = await deps.reads.runs.with_stages(run.id)
-    return answered(run_detail(run, found.jobs, found.stages))
+    return answered(run_detail(run, found.jobs, found.stages, with_env=True))
 
 
 @operation(RunView, status=201, body=RunOrder, headers=IDEMPOTENCY, refusals=(404, 422), recent=True, before=nothing)
@@ -75,5 +81,5 @@ async def list_jobs(request: Request, deps: Deps) -> Response:
     run = await own_run(request, deps, missing=404)
     query = query_of(request, JobQuery)
     page = await deps.reads.runs.jobs_page(run.id, after=query.after, limit=query.limit, admits=query.admits)
-    items = [job_summary(each.job, each.stages) for each in page.items]
+    items = [job_summary(each.job, each.stages, with_env=True) for each in page.items]
     return answered(Page[JobSummary](items=items, next=page.next))

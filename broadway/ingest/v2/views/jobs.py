@@ -10,8 +10,9 @@ from broadway.messages.resources.jobs import AttemptView, JobSummary, JobView, S
 UNWANTED = (Outcome.CANCELLED, Outcome.SUPERSEDED)
 
 
-def job_summary(job: Job, stages: Sequence[Mapping[str, Any]]) -> JobSummary:
-    return JobSummary(**_summary(job, stages))
+def job_summary(job: Job, stages: Sequence[Mapping[str, Any]], *, with_env: bool) -> JobSummary:
+    """Return a job; its variables may be secrets, which are for course staff."""
+    return JobSummary(**_summary(job, stages if with_env else ()))
 
 
 def job_view(job: Job, stages: Sequence[Mapping[str, Any]]) -> JobView:

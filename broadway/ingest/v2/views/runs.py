@@ -27,15 +27,20 @@ def run_fields(run: Run, *, students: int | None = None) -> dict[str, Any]:
     }
 
 
-def run_detail(run: Run, jobs: Sequence[Job], stages: Mapping[str, Sequence[Mapping[str, Any]]]) -> RunDetail:
-    """Return a run with its jobs, which are in the order of phases; ``stages`` are keyed by job id."""
+def run_detail(
+    run: Run, jobs: Sequence[Job], stages: Mapping[str, Sequence[Mapping[str, Any]]], *, with_env: bool
+) -> RunDetail:
+    """Return a run with its jobs, which are in the order of phases; ``stages`` are keyed by job id.
+
+    ``with_env``: the variables of jobs are included, which may be secrets.
+    """
     by_phase = [(phase, [job for job in jobs if job.phase is phase]) for phase in Phase]
     students = sum(job.phase is Phase.STUDENTS for job in jobs)
     return RunDetail(
         **run_fields(run, students=students),
         reason=_why_failed(jobs) if run.state is RunState.FAILED else "",
         phases=[_phase(phase, own) for phase, own in by_phase if own],
-        jobs=[job_summary(job, stages.get(job.id, [])) for job in jobs],
+        jobs=[job_summary(job, stages.get(job.id, []), with_env=with_env) for job in jobs],
     )
 
 
