@@ -59,12 +59,13 @@ class RunDescription(RunDetail):
 
 
 class GraderDescription(GraderView):
-    """One grader, for operators. An older server sends no runtime.
+    """One grader, for operators. An older server sends no runtime, and knows no secrets of graders.
 
     ``state`` is its actual state (online, paused, draining, drained, gone or revoked), ``wanted`` the ordered one.
     """
 
     runtime: str = ""
+    has_secret: bool = False
 
 
 class JobLog(BaseModel):

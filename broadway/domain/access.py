@@ -1,90 +1,132 @@
-"""Principals, who speak to the API, and the tokens that the API has handed out. Pure.
+"""Principals, who speak to the API, and the tokens that the system makes and hands out. Pure.
 
-A generated secret is random and begins with the prefix of its kind. The store keeps only its SHA-256 hash, by which it
-is found; a salt would add nothing to a random secret of this length.
+A token is a random secret, of which only the hash is stored.
 """
 
 import hashlib
-from dataclasses import dataclass
+import hmac
+import re
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from hmac import compare_digest
 from secrets import token_urlsafe
 
-_RANDOM = 32  # bytes of a generated secret
-_ID = 24  # hex digits of a hash by which a token is named
+MAX_USES = 10_000  # of one token
+MAX_NAME = 100  # characters
+
+_RANDOM = r"[A-Za-z0-9_-]{32,100}"
+_ID_DIGITS = 24
+
+
+class TokenKind(StrEnum):
+    """The right that an access token gives."""
+
+    COURSE = "staff"  # of a course
+    QUERY = "query"  # of a course, to read states
+    STUDENT = "student"
+    JOIN = "join"
 
 
 class Kind(StrEnum):
-    """The kind of a principal, which decides its rights."""
+    """The kind of a principal. A route names the kinds that it takes. The kind with more rights comes first."""
 
-    COURSE = "staff"  # of a course
-    QUERY = "query"  # a reader of a course's states
-    STUDENT = "student"
     OPERATOR = "operator"
+    COURSE = "staff"
+    QUERY = "query"
+    STUDENT = "student"
     JOIN = "join"  # a host that may join as a grader
     GRADER = "grader"
     ANYONE = "anyone"  # no token is needed
 
 
-PREFIXES = {
-    Kind.COURSE: "bwc_",
-    Kind.QUERY: "bwc_",
-    Kind.STUDENT: "bws_",
-    Kind.JOIN: "bwj_",
-    Kind.GRADER: "bwg_",
-}
+class SecretPrefix(StrEnum):
+    """The first characters of a secret, by which people and programs recognize its kind."""
+
+    GRADER = "bwg_"
+    JOIN = "bwj_"
+    COURSE = "bwc_"
+    STUDENT = "bws_"
 
 
-def new_secret(kind: Kind) -> str:
+def new_secret(prefix: SecretPrefix) -> str:
     """Return a new random secret of a kind."""
-    return PREFIXES[kind] + token_urlsafe(_RANDOM)
+    return f"{prefix}{token_urlsafe(32)}"
 
 
-def is_generated(secret: str) -> bool:
-    """Return whether a secret has the prefix of one that the API has handed out."""
-    return secret.startswith(tuple(PREFIXES.values()))
+def is_secret(text: str, prefix: SecretPrefix) -> bool:
+    """Return whether a text has the form of a secret of a kind."""
+    return re.fullmatch(prefix + _RANDOM, text) is not None
 
 
 def digest(secret: str) -> str:
-    """Return the hash of a generated secret, as the store keeps it."""
+    """Return the stored form of a random secret: its SHA-256, in hex. Random secrets need no salt."""
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def is_handed_out(text: str) -> bool:
+    """Return whether a text may be the secret of an access token."""
+    return any(is_secret(text, prefix) for prefix in (SecretPrefix.COURSE, SecretPrefix.STUDENT, SecretPrefix.JOIN))
+
+
+def is_of_digest(secret: str, stored: str) -> bool:
+    """Return whether a secret has the stored digest, in constant time; no secret has an empty one."""
+    return bool(stored) and hmac.compare_digest(digest(secret), stored)
+
+
 def token_id(secret: str) -> str:
-    """Return the id by which a generated token is found, listed and revoked; it does not reveal the secret."""
-    return digest(secret)[:_ID]
+    """Return the public id of an access token: the first digits of its digest, which do not reveal the token."""
+    return digest(secret)[:_ID_DIGITS]
 
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
-    """A token that the API has handed out.
+    """A token that an operator or a course has handed out.
 
-    ``name`` is given by its creator. ``student`` is set for students' tokens. ``uses_left`` and ``pools`` limit join
-    tokens; None means no limit.
+    Args:
+        id: Its public id, for lists and for revoking it.
+        kind: The right that it gives.
+        digest: The hash of its secret.
+        created_at: The time at which it was made.
+        created_by: The name of its creator.
+        name: A note of its creator, such as a person or a rack of hosts.
+        course: The course that it belongs to; empty for one of the cluster.
+        student: The student that it belongs to; empty for any other token.
+        pools: The pools that it admits to; None for all pools.
+        uses_left: The number of times that it may still be used; None for any number.
+        users: Names of those who have used it; only a token with a limited number of uses counts them.
+        expires_at: The time from which on it is invalid; None for no limit.
+        revoked_at: The time at which it was revoked; None while it is valid.
     """
 
     id: str
-    digest: str
-    kind: Kind
-    name: str
+    kind: TokenKind
+    digest: str = field(repr=False)
     created_at: datetime
-    course: str | None = None
-    student: str | None = None
+    created_by: str = ""
+    name: str = ""
+    course: str = ""
+    student: str = ""
+    pools: tuple[str, ...] | None = None
+    uses_left: int | None = None
+    users: tuple[str, ...] = ()
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
-    created_by: str = ""
-    uses_left: int | None = None
-    pools: tuple[str, ...] | None = None
 
-    def is_secret(self, secret: str) -> bool:
-        """Return whether a text is this token's secret, in constant time."""
-        return compare_digest(digest(secret), self.digest)
+    def why_invalid(self, now: datetime) -> str | None:
+        """Return the reason for which the token is invalid at a moment, or None; uses are counted elsewhere."""
+        if self.revoked_at is not None:
+            return "has been revoked"
+        if self.expires_at is not None and self.expires_at <= now:
+            return "has expired"
+        return None
 
     def is_valid(self, now: datetime) -> bool:
-        """Return whether the token is neither revoked nor expired nor used up."""
-        is_over = self.expires_at is not None and self.expires_at <= now
-        return self.revoked_at is None and not is_over and self.uses_left != 0
+        """Return whether the token is valid at a moment; uses are counted elsewhere."""
+        return self.why_invalid(now) is None
+
+    def admits_to(self, pool: str) -> bool:
+        """Return whether it admits to a pool."""
+        return self.pools is None or pool in self.pools
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +143,8 @@ class Principal:
     @classmethod
     def of(cls, token: AccessToken) -> "Principal":
         """Return the principal of a valid token."""
-        return cls(token.kind, token.name, token.course, token.student, expires_at=token.expires_at)
+        kind = Kind(token.kind.value)
+        return cls(kind, token.name, token.course or None, token.student or None, expires_at=token.expires_at)
 
 
 ANYONE = Principal(Kind.ANYONE, "")

@@ -1,6 +1,6 @@
 """Stored graders: their orders, states, and links to the cluster. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -80,6 +80,10 @@ class Grader:
         jobs_processed: The number of jobs that it has started.
         broker_user: Its own user at the broker.
         order: Its operator's standing order.
+        secret: The hash of its own secret; None if it never had one, empty if its operator had it forgotten.
+        pools: The pools that it may join, by the token of its first join; None for all pools.
+        join_token: The id of the join token of its first join; empty if that was the cluster token.
+        grace_until: The time until which it needs no secret, since an earlier version, without secrets, admitted it.
     """
 
     id: str
@@ -104,6 +108,25 @@ class Grader:
     jobs_processed: int = 0
     broker_user: str | None = None
     order: StandingOrder = StandingOrder()
+    secret: str | None = field(default=None, repr=False)
+    pools: tuple[str, ...] | None = None
+    join_token: str = ""
+    grace_until: datetime | None = None
+
+    @property
+    def has_secret(self) -> bool:
+        """True if its requests need its own secret."""
+        return bool(self.secret)
+
+    @property
+    def is_behind_gateway(self) -> bool:
+        """True if it registered with a gateway, or with the original system."""
+        return bool(self.gateway) or (self.slots is None and bool(self.hostname))
+
+    @property
+    def is_of_original(self) -> bool:
+        """True if it is one of the original's graders, which never join and know none of our additions."""
+        return self.is_behind_gateway and not self.extended and self.joined_at is None and not self.has_secret
 
     @property
     def running(self) -> tuple[str, ...]:
@@ -157,6 +180,14 @@ class Grader:
     def was_seen_since(self, moment: datetime) -> bool:
         """Return whether it was seen at or after a moment; True for a grader without a stored time."""
         return self.last_seen is None or self.last_seen >= moment
+
+    def may_join(self, pool: str) -> bool:
+        """Return whether the token of its first join admits it to a pool."""
+        return self.pools is None or pool in self.pools
+
+    def has_grace(self, now: datetime) -> bool:
+        """Return whether it may do without a secret at a moment, after an upgrade of the control plane."""
+        return self.grace_until is not None and now < self.grace_until
 
     def demand_admitted(self) -> None:
         """Return unless the grader has been revoked.

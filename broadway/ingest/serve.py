@@ -13,11 +13,14 @@ import uvicorn
 from broadway.domain.course import CourseConfigError, read_courses
 from broadway.domain.job import JobClass
 from broadway.ingest.app import build_app
+from broadway.ingest.commands.admission import Admission
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
+from broadway.ingest.commands.join_tokens import JoinTokens
 from broadway.ingest.commands.later import BackgroundTasks
 from broadway.ingest.commands.limits import Limits
+from broadway.ingest.commands.pools import Pools
 from broadway.ingest.commands.receive import ANSWER_WITHIN, Receiver
 from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.start import RunStarts
@@ -82,6 +85,7 @@ async def serve(
         StartError: The course config is wrong, the broker cannot be trusted, or the address cannot be bound.
     """
     await load_courses(settings, store=store)
+    await _pools(store).begin([name for name in settings.original_graders.split(",") if name])
     background_tasks = BackgroundTasks()
     health = Health(
         {"store": store.ping, "broker": rabbit.ping},
@@ -124,6 +128,7 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
     orders = Orders(shared.runs, store.jobs, announcements)
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits)
     gateway = _gateway(settings, store=store, rabbit=rabbit, later=later)
+    admission = Admission(store.graders, store.access_tokens, store.pools, _cluster_token(settings))
     return Deps(
         settings=settings,
         limits=limits,
@@ -134,7 +139,7 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
         feed=Feed(store.jobs),
         health=opened.health,
         outages=StoreOutages(opened.health),
-        authenticator=_authenticator(settings, opened),
+        authenticator=_authenticator(settings, opened, admission),
         auditor=Auditor(shared.audit, later),
         tokens=TokenSettings(store.access_tokens, store.rosters),
         reads=_reads(store),
@@ -143,19 +148,23 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
         starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements),
         orders=orders,
         receiver=_receiver(opened, submissions, orders, announcements, answer_within=answer_within),
-        joins=GraderJoins(store.graders, rabbit, opened.accounts, settings),
+        admission=admission,
+        join_tokens=JoinTokens(store.access_tokens),
+        pools=_pools(store),
+        joins=GraderJoins(admission, store.graders, rabbit, opened.accounts, settings),
         grader_orders=GraderOrders(store.graders, announcements, opened.accounts, gateway.sessions),
     )
 
 
-def _authenticator(settings: IngestSettings, opened: _Opened) -> Authenticator:
-    token = _cluster_token(settings)
+def _authenticator(settings: IngestSettings, opened: _Opened, admission: Admission) -> Authenticator:
+    store = opened.store
     return Authenticator(
-        opened.store.courses,
+        store.courses,
         opened.shared.courses,
-        opened.store.access_tokens,
-        operator_token=token,
-        cluster_token=token,
+        store.access_tokens,
+        store.graders,
+        admission,
+        operator_token=settings.operator_token.get_secret_value() if settings.operator_token else None,
     )
 
 
@@ -187,6 +196,10 @@ def _reads(store: Store) -> Reads:
         tokens=TokenReads(store.access_tokens),
         audit=AuditReads(store.audit),
     )
+
+
+def _pools(store: Store) -> Pools:
+    return Pools(store.pools, store.graders, store.courses)
 
 
 @contextlib.asynccontextmanager

@@ -1,48 +1,52 @@
-"""The collection ``access_token``: tokens that the API has handed out, by the hashes of their secrets."""
+"""The collection ``access_token``: tokens that operators and courses have handed out, without their secrets."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
 
 from pymongo import ReturnDocument
 
-from broadway.domain.access import AccessToken, Kind, token_id
+from broadway.domain.access import AccessToken, TokenKind, is_of_digest, token_id
 from broadway.domain.pages import position
 from broadway.mongo.collection import Collection, Document, Documents
 
 
 class AccessTokens:
-    """Access tokens by id. A revoked token stays, so that its name in the audit log keeps its meaning."""
+    """Access tokens by id."""
 
     def __init__(self, collection: Collection) -> None:
         self._tokens = Documents(collection)
 
     async def ensure_indexes(self) -> None:
-        await self._tokens.create_index([("course", 1), ("student", 1), ("created_at", 1)], name="of_course")
+        await self._tokens.create_index([("course", 1), ("created_at", -1), ("_id", -1)], name="latest_of_course")
 
     async def add(self, token: AccessToken) -> None:
         """Store a new token."""
-        document = asdict(token)
-        document["_id"] = document.pop("id")
-        document["kind"] = token.kind.value
-        document["pools"] = None if token.pools is None else list(token.pools)
-        await self._tokens.insert_many([document])
+        await self._tokens.insert_many([_document(token)])
 
-    async def find(self, secret: str) -> AccessToken | None:
-        """Return the token with a secret, valid or not, or None."""
-        document = await self._tokens.find_one({"_id": token_id(secret)})
-        token = _token(document) if document else None
-        return token if token and token.is_secret(secret) else None
+    async def find(self, secret: str, kind: TokenKind) -> AccessToken | None:
+        """Return the token with a secret, valid or not; None if there is no such token of this kind."""
+        found = await self._tokens.find_one({"_id": token_id(secret), "kind": kind.value})
+        return _token(found) if found and is_of_digest(secret, found["digest"]) else None
+
+    async def get(self, identity: str, kind: TokenKind) -> AccessToken | None:
+        """Return a token by its public id, or None."""
+        found = await self._tokens.find_one({"_id": {"$eq": identity}, "kind": kind.value})
+        return _token(found) if found else None
+
+    async def of_secret(self, secret: str) -> AccessToken | None:
+        """Return the token with a secret, of any kind, valid or not; None if there is no such token."""
+        found = await self._tokens.find_one({"_id": token_id(secret)})
+        return _token(found) if found and is_of_digest(secret, found["digest"]) else None
 
     async def valid(
-        self, course: str, kinds: Sequence[Kind], now: datetime, *, student: str | None = None
+        self, course: str, kinds: Sequence[TokenKind], now: datetime, *, student: str | None = None
     ) -> list[AccessToken]:
         """Return a course's valid tokens of some kinds; only those of a student if one is given."""
         query = {**_of(course, kinds, student), "revoked_at": None}
         return [token for document in await self._tokens.find(query) if (token := _token(document)).is_valid(now)]
 
     async def of_course(
-        self, course: str, kinds: Sequence[Kind], *, student: str | None = None, before: str | None, limit: int
+        self, course: str, kinds: Sequence[TokenKind], *, student: str | None = None, before: str | None, limit: int
     ) -> list[AccessToken]:
         """Return a course's tokens of some kinds, valid or not, latest first; only a student's if one is given.
 
@@ -56,37 +60,88 @@ class AccessTokens:
         found = await self._tokens.find(query, sort=[("created_at", -1), ("_id", -1)], limit=limit)
         return [_token(document) for document in found]
 
-    async def one(self, course: str, identity: str) -> AccessToken | None:
+    async def one_of_course(self, course: str, identity: str) -> AccessToken | None:
         """Return a course's token, valid or not, or None."""
-        document = await self._tokens.find_one({"_id": identity, "course": course})
-        return _token(document) if document else None
+        found = await self._tokens.find_one({"_id": {"$eq": identity}, "course": course})
+        return _token(found) if found else None
 
-    async def revoke(self, course: str, kinds: Sequence[Kind], identity: str, now: datetime) -> AccessToken | None:
+    async def revoke_of_course(
+        self, course: str, kinds: Sequence[TokenKind], identity: str, now: datetime
+    ) -> AccessToken | None:
         """Revoke a course's token of one of the kinds; return it as changed, or None if there is none to revoke."""
-        query = {"_id": identity, **_of(course, kinds), "revoked_at": None}
-        change = {"$set": {"revoked_at": now}}
+        query = {"_id": {"$eq": identity}, **_of(course, kinds), "revoked_at": None}
+        change: Document = {"$set": {"revoked_at": now}}
         found = await self._tokens.find_one_and_update(query, change, return_document=ReturnDocument.AFTER)
         return _token(found) if found else None
 
+    async def of_kind(self, kind: TokenKind, *, limit: int) -> list[AccessToken]:
+        """Return the tokens of a kind, latest first."""
+        found = await self._tokens.find({"kind": kind.value}, sort=[("created_at", -1), ("_id", 1)], limit=limit)
+        return [_token(document) for document in found]
 
-def _of(course: str, kinds: Sequence[Kind], student: str | None = None) -> Document:
+    async def revoke(self, identity: str, kind: TokenKind, now: datetime) -> bool:
+        """Revoke a token; return False if it does not exist. Revoking it again changes nothing."""
+        query: Document = {"_id": {"$eq": identity}, "kind": kind.value}
+        await self._tokens.update_one({**query, "revoked_at": None}, {"$set": {"revoked_at": now}})
+        return await self._tokens.find_one(query, {"_id": 1}) is not None
+
+    async def use(self, identity: str, user: str, now: datetime) -> bool:
+        """Count a use of a token, once for each user; return False if it is invalid now, or has no uses left."""
+        valid: Document = {
+            "_id": {"$eq": identity},
+            "revoked_at": None,
+            "$or": [{"expires_at": None}, {"expires_at": {"$gt": now}}],
+        }
+        counted: Document = {"$inc": {"uses_left": -1}, "$push": {"users": user}}
+        fresh: Document = {**valid, "uses_left": {"$gt": 0}, "users": {"$ne": user}}
+        if (await self._tokens.update_one(fresh, counted)).matched_count:
+            return True
+        allowed: Document = {**valid, "$and": [{"$or": [{"uses_left": None}, {"users": user}]}]}
+        return await self._tokens.find_one(allowed, {"_id": 1}) is not None
+
+    async def give_back(self, identity: str, user: str) -> None:
+        """Take back the use of a user, if it was counted."""
+        query: Document = {"_id": {"$eq": identity}, "users": user, "uses_left": {"$ne": None}}
+        await self._tokens.update_one(query, {"$inc": {"uses_left": 1}, "$pull": {"users": user}})
+
+
+def _of(course: str, kinds: Sequence[TokenKind], student: str | None = None) -> Document:
     query: Document = {"course": course, "kind": {"$in": [kind.value for kind in kinds]}}
     return query if student is None else {**query, "student": student}
+
+
+def _document(token: AccessToken) -> Document:
+    return {
+        "_id": token.id,
+        "kind": token.kind.value,
+        "digest": token.digest,
+        "created_at": token.created_at,
+        "created_by": token.created_by,
+        "name": token.name,
+        "course": token.course,
+        "student": token.student,
+        "pools": None if token.pools is None else list(token.pools),
+        "uses_left": token.uses_left,
+        "users": list(token.users),
+        "expires_at": token.expires_at,
+        "revoked_at": token.revoked_at,
+    }
 
 
 def _token(document: Document) -> AccessToken:
     pools = document.get("pools")
     return AccessToken(
-        id=str(document["_id"]),
+        id=document["_id"],
+        kind=TokenKind(document["kind"]),
         digest=document["digest"],
-        kind=Kind(document["kind"]),
-        name=document.get("name", ""),
         created_at=document["created_at"],
-        course=document.get("course"),
-        student=document.get("student"),
+        created_by=document.get("created_by", ""),
+        name=document.get("name", ""),
+        course=document.get("course", ""),
+        student=document.get("student", ""),
+        pools=None if pools is None else tuple(pools),
+        uses_left=document.get("uses_left"),
+        users=tuple(document.get("users", ())),
         expires_at=document.get("expires_at"),
         revoked_at=document.get("revoked_at"),
-        created_by=document.get("created_by", ""),
-        uses_left=document.get("uses_left"),
-        pools=None if pools is None else tuple(pools),
     )

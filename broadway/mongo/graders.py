@@ -6,6 +6,7 @@ from functools import partial
 
 from pymongo import ReturnDocument, UpdateOne
 
+from broadway.domain.access import digest
 from broadway.domain.grader import Grader, GraderMode, StandingOrder
 from broadway.messages.events import GraderHeartbeat
 from broadway.mongo.collection import Collection, Document, Documents
@@ -148,6 +149,39 @@ class Graders:
             "own_slots": slots,
         }
         return _order(await self._upsert(grader_id, {"$set": joined}))
+
+    async def claim(self, grader_id: str, *, secret: str, pools: tuple[str, ...] | None, join_token: str) -> bool:
+        """Store the hash of a grader's secret unless it has a secret; return whether this is its secret now."""
+        await self._upsert(grader_id, {})  # two claims must not both create the document
+        claimed: Document = {
+            "secret": secret,
+            "allowed_pools": None if pools is None else list(pools),
+            "join_token": join_token,
+            "grace_until": None,
+        }
+        unclaimed: Document = {"_id": {"$eq": grader_id}, "secret": {"$in": [None, ""]}}
+        await self._graders.update_one(unclaimed, {"$set": claimed})
+        found = await self._graders.find_one({"_id": {"$eq": grader_id}}, {"secret": 1})
+        return found is not None and found.get("secret") == secret
+
+    async def of_secret(self, secret: str) -> Grader | None:
+        """Return the grader with a secret of its own, or None."""
+        document = await self._graders.find_one({"secret": digest(secret)})
+        return _grader(document) if document else None
+
+    async def forget_secret(self, grader_id: str) -> Grader | None:
+        """Forget a grader's secret, so that its next join stores a new one; return the grader, or None."""
+        document = await self._graders.find_one_and_update(
+            {"_id": {"$eq": grader_id}},
+            {"$set": {"secret": "", "allowed_pools": None, "join_token": "", "grace_until": None}},
+            return_document=ReturnDocument.AFTER,
+        )
+        return _grader(document) if document else None
+
+    async def give_grace(self, grader_ids: Sequence[str], until: datetime) -> None:
+        """Let graders without secrets, of an earlier version, do without them until a moment."""
+        query: Document = {"_id": {"$in": list(grader_ids)}, "secret": None, "grace_until": None}
+        await self._graders.update_many(query, {"$set": {"grace_until": until}})
 
     async def set_mode(
         self, grader_id: str, mode: GraderMode, reason: str, *, is_revoked: bool = False
@@ -294,6 +328,10 @@ def _grader(document: Document) -> Grader:
         jobs_processed=document.get("jobs_processed", 0),
         broker_user=document.get("broker_user"),
         order=_order(document),
+        secret=document.get("secret"),
+        pools=None if (pools := document.get("allowed_pools")) is None else tuple(pools),
+        join_token=document.get("join_token") or "",
+        grace_until=document.get("grace_until"),
     )
 
 

@@ -30,6 +30,7 @@ from broadway.mongo.hooks import Deliveries, Hooks, Quotas, Rosters
 from broadway.mongo.jobs import Jobs
 from broadway.mongo.leases import Leases
 from broadway.mongo.logs import Logs
+from broadway.mongo.pools import Pools
 from broadway.mongo.runs import Runs
 from broadway.mongo.secrets import Secrets
 from broadway.ports import StoreError
@@ -55,6 +56,7 @@ class Store:
     secrets: Secrets
     access_tokens: AccessTokens
     audit: Audit
+    pools: Pools
     dead_letters: DeadLetters
     hooks: Hooks
     rosters: Rosters
@@ -107,6 +109,7 @@ class Store:
             secrets=Secrets(main["service_secret"]),
             access_tokens=AccessTokens(main["access_token"]),
             audit=Audit(main["audit"]),
+            pools=Pools(main["pool"]),
             dead_letters=DeadLetters(main["dead_letter"]),
             hooks=Hooks(main["hook"]),
             rosters=Rosters(main["roster"]),

@@ -1,6 +1,7 @@
 """The settings of each program."""
 
 import os
+import re
 import ssl
 from collections.abc import Callable
 from datetime import timedelta
@@ -38,6 +39,15 @@ def _of_scheme(*schemes: str) -> Callable[[SecretStr], SecretStr]:
     return check
 
 
+def _pool_names(text: str) -> str:
+    """Check a list of pools; an empty text names no pool."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if any(not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name) for name in names):
+        raise ValueError("should be names of pools, separated by commas: letters, digits, dashes and underscores")
+    return ",".join(names)
+
+
+PoolNames = Annotated[str, Field(max_length=10_000), AfterValidator(_pool_names)]
 AmqpUrl = Annotated[SecretStr, AfterValidator(_of_scheme("amqp", "amqps"))]
 HttpUrl = Annotated[SecretStr, AfterValidator(_of_scheme("http", "https"))]
 
@@ -159,7 +169,16 @@ class IngestSettings(ServiceSettings):
     """`python -m broadway.ingest`."""
 
     token: SecretStr | None = Field(
-        default=None, description="cluster token, with which graders join; random by default"
+        default=None, description="cluster token, with which any grader may join; random by default"
+    )
+    operator_token: SecretStr | None = Field(
+        default=None,
+        min_length=1,
+        description="operators' token, for orders to graders, join tokens, pools and dead letters; none: all refused",
+    )
+    original_graders: PoolNames = Field(
+        default="",
+        description="pools, separated by commas, that admit graders of the original, which know only the cluster token",
     )
     bind_addr: str = Field(default="localhost", description="address to listen on")
     bind_port: int = Field(default=1470, ge=0, le=65535, description="port to listen on")
@@ -212,6 +231,13 @@ class IngestSettings(ServiceSettings):
                 raise ValueError(f"{certificate} and {key} cannot be used: {error.strerror or error}") from None
         return key
 
+    @field_validator("operator_token")
+    @classmethod
+    def _not_of_graders(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if token is not None and token == info.data.get("token"):
+            raise ValueError("should differ from token, which every host with a grader may know")
+        return token
+
     @field_validator("privileged_courses")
     @classmethod
     def _only_if_allowed(cls, courses: str, info: ValidationInfo) -> str:
@@ -244,7 +270,9 @@ class GraderSettings(_Settings):
     """`python -m broadway.grader TOKEN GRADER_ID`."""
 
     # The empty defaults are invalid. They allow that the environment or the config file has the values instead.
-    token: CliPositionalArg[SecretStr] = Field(default=SecretStr(""), min_length=1, description="cluster token")
+    token: CliPositionalArg[SecretStr] = Field(
+        default=SecretStr(""), min_length=1, description="join token or cluster token"
+    )
     grader_id: Annotated[CliPositionalArg[Id], Names(file="id")] = Field(
         default="", description="letters, digits, dashes and underscores; unique in the cluster"
     )

@@ -1,4 +1,4 @@
-"""Joining a cluster: the API gives a grader the address of the broker, if there is one for it."""
+"""Joining a cluster: the API learns the grader's secret, and gives it the broker's address, if there is one for it."""
 
 import asyncio
 
@@ -6,8 +6,10 @@ import httpx2
 import structlog
 from pydantic import ValidationError
 
+from broadway.grader.links.identity import own_secret
 from broadway.grader.links.protocol import AGENT, hostname
 from broadway.messages.events import GraderOrder
+from broadway.messages.http import IDENTITY_HEADER
 from broadway.messages.resources.graders import JoinRequest, JoinView
 from broadway.runtime.tls import distrust
 from broadway.service import StartError
@@ -18,7 +20,9 @@ log = structlog.get_logger(__name__)
 TIMEOUT = 10  # seconds for one request
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0  # seconds between attempts
 
+_WRONG_TOKEN = "invalid token"  # noqa: S105 - the API's text
 _REFUSALS = range(400, 500)
+_FINAL = (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN)  # refusals of a token, or of a grader
 
 
 class Membership(JoinView):
@@ -35,19 +39,30 @@ class Membership(JoinView):
 
 
 async def join(settings: GraderSettings) -> Membership:
-    """Join through the API, waiting while it is unavailable; with ``--amqp-url``, return without a request.
+    """Join through the API, waiting while it is unavailable.
+
+    A grader with ``--amqp-url`` has the broker's address already: it joins if the API answers, and goes on without.
 
     Raises:
-        StartError: The API refuses this grader, is not a Broadway API, or has a certificate that is not trusted.
+        StartError: The API refuses this grader, is not a Broadway API, or has a certificate that is not trusted; or
+            the grader's secret cannot be stored.
     """
     if settings.amqp_url:
-        return Membership(heartbeat_interval=settings.heartbeat_interval, amqp_url=settings.amqp_url.get_secret_value())
+        return await _join_if_possible(settings, settings.amqp_url.get_secret_value())
+    return await join_as(settings, settings.grader_id, slots=settings.slots)
+
+
+async def join_as(settings: GraderSettings, grader_id: str, *, slots: int, needs_broker: bool = True) -> Membership:
+    """Join through the API under an id, waiting while it is unavailable.
+
+    Raises:
+        StartError: As for ``join``.
+    """
     pause = FIRST_PAUSE
-    request = JoinRequest.model_construct(hostname=hostname(), pool=settings.pool, slots=settings.slots)
-    async with http_client(settings) as client:
+    async with _joining_client(settings, grader_id) as client:
         while True:
             try:
-                return _read(await client.post(f"/api/v2/graders/{settings.grader_id}", json=request.model_dump()))
+                return _read(await _ask(client, settings, grader_id, slots=slots, needs_broker=needs_broker))
             except httpx2.TransportError as error:
                 demand_trust(settings.api_host, error)
                 log.warning("waiting for the API", api=settings.api_host, reason=str(error))
@@ -55,14 +70,55 @@ async def join(settings: GraderSettings) -> Membership:
             pause = min(LONGEST_PAUSE, 2 * pause)
 
 
-def http_client(settings: GraderSettings) -> httpx2.AsyncClient:
-    """Return an HTTP client of the API with this grader's credentials."""
+async def _join_if_possible(settings: GraderSettings, amqp_url: str) -> Membership:
+    """Join with an own address of the broker: a refusal ends the grader, any other failure only has it revocable later.
+
+    Raises:
+        StartError: The API refuses the token, or this grader.
+    """
+    own = {"amqp_url": amqp_url, "own_user": False, "extended": True}
+    async with _joining_client(settings, settings.grader_id) as client:
+        try:
+            answer = await _ask(client, settings, settings.grader_id, slots=settings.slots, needs_broker=False)
+            if answer.is_success or answer.status_code in _FINAL:
+                return _read(answer).model_copy(update=own)
+            reason = f"status {answer.status_code}"
+        except httpx2.TransportError as error:
+            reason = str(error) or type(error).__name__
+    log.warning("not joined, but --amqp-url leads to the broker", api=settings.api_host, reason=reason)
+    return Membership.model_validate({"heartbeat_interval": settings.heartbeat_interval, **own})
+
+
+def _joining_client(settings: GraderSettings, grader_id: str) -> httpx2.AsyncClient:
+    client = http_client(settings, settings.token.get_secret_value())
+    client.headers[IDENTITY_HEADER] = own_secret(settings.work_dir, grader_id)
+    return client
+
+
+async def _ask(
+    client: httpx2.AsyncClient, settings: GraderSettings, grader_id: str, *, slots: int, needs_broker: bool
+) -> httpx2.Response:
+    request = JoinRequest.model_construct(hostname=hostname(), pool=settings.pool, slots=slots)
+    query = {} if needs_broker else {"broker": "false"}
+    return await client.post(f"/api/v2/graders/{grader_id}", json=request.model_dump(), params=query)
+
+
+def http_client(settings: GraderSettings, credential: str) -> httpx2.AsyncClient:
+    """Return an HTTP client of the API with one of this grader's credentials."""
+    address = settings.api_host
     return httpx2.AsyncClient(
-        base_url=settings.api_host,
+        base_url=f"http{address.removeprefix('ws')}" if address.startswith("ws") else address,
         timeout=TIMEOUT,
         verify=settings.tls,
-        headers={"Authorization": f"Bearer {settings.token.get_secret_value()}", "User-Agent": AGENT},
+        headers={"Authorization": f"Bearer {credential}", "User-Agent": AGENT},
     )
+
+
+def credential_of(settings: GraderSettings, grader_id: str, membership: Membership) -> str:
+    """Return the token that a grader's requests need: its own secret, or the token that it was started with."""
+    if membership.own_secret:
+        return own_secret(settings.work_dir, grader_id)
+    return settings.token.get_secret_value()
 
 
 def demand_trust(api: str, error: Exception) -> None:
@@ -77,9 +133,11 @@ def demand_trust(api: str, error: Exception) -> None:
         ) from error
 
 
-def refused_token(api: str) -> StartError:
-    """Return the error with which a grader with a wrong token ends."""
-    return StartError(f"the API at {api} refuses this token: is it the cluster token?")
+def refused_token(api: str, reason: str = "") -> StartError:
+    """Return the error with which a grader ends that is refused; a wrong token needs no ``reason``."""
+    if reason and reason != _WRONG_TOKEN:
+        return StartError(f"the API at {api} refuses this grader: {reason}")
+    return StartError(f"the API at {api} refuses this token: is it the cluster token, or a valid join token?")
 
 
 def _read(response: httpx2.Response) -> Membership:

@@ -10,7 +10,7 @@ import httpx2
 import structlog
 from pydantic import BaseModel, ValidationError
 
-from broadway.grader.links.join import Membership, http_client, refused_token
+from broadway.grader.links.join import Membership, credential_of, http_client, join, refused_token
 from broadway.grader.links.protocol import (
     DEFAULT_HEARTBEAT,
     HttpRunner,
@@ -58,7 +58,7 @@ async def serve(settings: GraderSettings, membership: Membership, *, runner: Htt
     Raises:
         StartError: The server refuses the token.
     """
-    async with http_client(settings) as http:
+    async with http_client(settings, credential_of(settings, settings.grader_id, membership)) as http:
         poller = _Poller(settings, http, runner, stop, extended=membership.extended)
         # The server accepts the results of an earlier process of this grader only while that one is on record.
         await unless_stopped(poller.report_spooled(once=True), stop)
@@ -215,6 +215,8 @@ class _Poller:
             raise refused_token(self.settings.api_host)
         if self.interval is not None and is_unknown:
             await self._register_again()
+        elif self.interval is not None and self.extended:
+            await self._join_again()
         raise _retry("refused", refusal[:200])
 
     async def _register_again(self) -> None:
@@ -223,6 +225,11 @@ class _Poller:
         async with self.registering:
             if not is_being_done:
                 await self.register()
+
+    async def _join_again(self) -> None:
+        """Join a server that has forgotten this grader's secret, or that did not know secrets when this one joined."""
+        credential = credential_of(self.settings, self.name, await join(self.settings))
+        self.http.headers["Authorization"] = f"Bearer {credential}"
 
 
 def _retry(event: str, reason: str) -> _RetryError:

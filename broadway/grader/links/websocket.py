@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.frames import CloseCode
 
-from broadway.grader.links.join import demand_trust, refused_token
+from broadway.grader.links.join import credential_of, demand_trust, join_as, refused_token
 from broadway.grader.links.protocol import (
     AGENT,
     DEFAULT_HEARTBEAT,
@@ -94,6 +94,7 @@ class _Slot:
     runner: HttpRunner
     stop: asyncio.Event
     extended: bool = False  # the server is ours, with extensions of the original's protocol
+    credential: str | None = None  # for a server of ours, after this slot has joined
     was_registered: bool = False
     has_left: bool = False
     refusal: str = ""
@@ -134,11 +135,16 @@ class _Slot:
             _EndedError: The connection ended too soon.
         """
         await self.runner.ready(self.stop)
+        if self.extended and self.credential is None:
+            membership = await join_as(self.settings, self.name, slots=1, needs_broker=False)
+            self.credential = credential_of(self.settings, self.name, membership)
         started = asyncio.get_running_loop().time()
         try:
             async with connect(
                 self._address(),
-                additional_headers={"Authorization": f"Bearer {self.settings.token.get_secret_value()}"},
+                additional_headers={
+                    "Authorization": f"Bearer {self.credential or self.settings.token.get_secret_value()}"
+                },
                 user_agent_header=AGENT,
                 max_size=None,
                 ping_interval=None,
@@ -148,7 +154,7 @@ class _Slot:
                 interval = _interval(socket)
                 if (interval is not None) is not self.extended:
                     self.extended = interval is not None
-                    return  # connect again, with or without the extensions
+                    return  # connect again, with or without the extensions, and join before
                 await self._serve_connection(socket, interval or DEFAULT_HEARTBEAT)
         except (OSError, WebSocketException) as error:
             demand_trust(self.settings.api_host, error)
@@ -195,8 +201,10 @@ class _Slot:
         if self.has_left:
             return
         code, reason = socket.close_code, socket.close_reason
-        if code == CloseCode.POLICY_VIOLATION and not self.was_registered:
-            raise refused_token(self.settings.api_host)
+        if code == CloseCode.POLICY_VIOLATION:
+            if not self.was_registered:
+                raise refused_token(self.settings.api_host, reason)
+            self.credential = None  # the server may have forgotten this grader's secret, or revoked the grader
         if code in _REFUSALS:
             for job_id in self.sent:
                 log.warning("result not wanted", grader=self.name, job=job_id, reason=reason)

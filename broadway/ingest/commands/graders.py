@@ -7,6 +7,7 @@ from typing import Protocol
 import structlog
 
 from broadway.domain.grader import MAX_SLOTS, Grader, GraderMode, RevokedError, StandingOrder
+from broadway.ingest.commands.admission import Admission, Candidate, revoked
 from broadway.lifecycle.announce import Announcements
 from broadway.lifecycle.follow_ups import ordered
 from broadway.lifecycle.stores import GradersById
@@ -53,6 +54,9 @@ class OrderedGraders(GradersById, Protocol):
     async def revoke(self, grader_id: str, reason: str) -> Grader:
         """Revoke a grader, even one that has never joined; return it as changed."""
 
+    async def forget_secret(self, grader_id: str) -> Grader | None:
+        """Forget a grader's secret; return the grader, or None."""
+
 
 class BrokerUsers(Protocol):
     """Graders' own users at the broker."""
@@ -91,11 +95,13 @@ class Joined:
     """A grader's standing order, and the broker's address.
 
     ``amqp_url`` is None if graders may not connect to the broker. ``own_user``: each grader has its own user there.
+    ``own_secret``: the grader has a secret, which its requests need from now on.
     """
 
     order: StandingOrder
     amqp_url: str | None
     own_user: bool
+    own_secret: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,30 +109,36 @@ class GraderJoins:
     """Admits graders to the cluster.
 
     Args:
+        admission: The check of their credentials.
         graders: The stored graders.
         broker: The broker, where the queues of pools are declared.
         users: Graders' own users at the broker; None if all graders share a login.
         settings: The broker's address, and whether graders may connect to it.
     """
 
+    admission: Admission
     graders: JoiningGraders
     broker: Publisher
     users: BrokerUsers | None
     settings: IngestSettings
 
-    async def join(self, grader_id: str, *, hostname: str, pool: str, slots: int) -> Joined:
-        """Store a grader's join, and give it access to the broker.
+    async def join(
+        self, candidate: Candidate, *, hostname: str, pool: str, slots: int, needs_broker: bool = True
+    ) -> Joined:
+        """Store a grader's join, and give it access to the broker if it needs that.
 
         Raises:
+            AdmissionError: The candidate's credentials do not admit it.
             RevokedError: The grader has been revoked.
             BrokerUsersUnavailableError: The grader's user at the broker cannot be created now.
         """
+        own_secret, grader_id = await self.admission.admit(candidate, pool), candidate.id
         order = await self.graders.join(grader_id, hostname=hostname, pool=pool, slots=slots, now=datetime.now(UTC))
         if order.mode is GraderMode.REVOKED:
-            raise RevokedError(_revoked(grader_id))
-        address = await self._address(grader_id, pool=pool, slots=order.slots or slots)
+            raise RevokedError(revoked(grader_id))
+        address = await self._address(grader_id, pool=pool, slots=order.slots or slots) if needs_broker else None
         await self._refuse_revoked(grader_id)
-        return Joined(order, address, own_user=self.users is not None)
+        return Joined(order, address, own_user=self.users is not None, own_secret=own_secret)
 
     async def _address(self, grader_id: str, *, pool: str, slots: int) -> str | None:
         """Return the broker's address for a grader, with its own login if graders have broker users."""
@@ -151,7 +163,7 @@ class GraderJoins:
                 await self.users.close(grader_id)
             except ManagementError as error:
                 log.warning("broker user not removed yet", grader=grader_id, reason=str(error))
-        raise RevokedError(_revoked(grader_id))
+        raise RevokedError(revoked(grader_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +234,18 @@ class GraderOrders:
         grader = await self.graders.set_mode(grader_id, GraderMode.ONLINE, "", is_revoked=True)
         return self._publish(await self._accepted(grader, grader_id, refusal="the grader is not revoked"))
 
+    async def forget_secret(self, grader_id: str) -> Grader:
+        """Forget a grader's secret: its next join stores a new one, with a token as at its first join.
+
+        Raises:
+            NoGraderError: There is no such grader.
+        """
+        grader = await self.graders.forget_secret(grader_id)
+        if grader is None:
+            raise NoGraderError(NO_SUCH_GRADER)
+        log.warning("secret of a grader forgotten", grader=grader_id)
+        return grader
+
     async def _accepted(self, grader: Grader | None, grader_id: str, *, refusal: str | None = None) -> Grader:
         """Return the grader that an order has changed, or raise the error of an order that changed no grader."""
         if grader is not None:
@@ -234,7 +258,3 @@ class GraderOrders:
     def _publish(self, grader: Grader) -> Grader:
         self.announcements.facts([ordered(grader.id, grader.order)])
         return grader
-
-
-def _revoked(grader_id: str) -> str:
-    return f"grader {grader_id} has been revoked; `broadway grader readmit {grader_id}` lets it in"

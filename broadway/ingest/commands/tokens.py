@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from broadway.domain.access import AccessToken, Kind, Principal, digest, new_secret, token_id
+from broadway.domain.access import AccessToken, Principal, SecretPrefix, TokenKind, digest, new_secret, token_id
+from broadway.ingest.commands.join_tokens import NoTokenError
 
 MAX_OF_COURSE = 200  # valid tokens
 MAX_OF_STUDENT = 20  # valid tokens
-OF_COURSES = (Kind.COURSE, Kind.QUERY)
+OF_COURSES = (TokenKind.COURSE, TokenKind.QUERY)
+OF_STUDENTS = (TokenKind.STUDENT,)
 NOTHING_TO_REVOKE = "there is no such token, or it is revoked already"
 
 
@@ -21,10 +23,6 @@ class TokenLimitError(Exception):
     """The course or the student has another valid token of that name, or as many as are allowed."""
 
 
-class NoTokenError(LookupError):
-    """There is no such token, or it is revoked already."""
-
-
 class CourseTokens(Protocol):
     """The stored tokens of courses and students."""
 
@@ -32,11 +30,13 @@ class CourseTokens(Protocol):
         """Store a new token."""
 
     async def valid(
-        self, course: str, kinds: Sequence[Kind], now: datetime, *, student: str | None = None
+        self, course: str, kinds: Sequence[TokenKind], now: datetime, *, student: str | None = None
     ) -> list[AccessToken]:
         """Return a course's valid tokens of some kinds; only those of a student if one is given."""
 
-    async def revoke(self, course: str, kinds: Sequence[Kind], identity: str, now: datetime) -> AccessToken | None:
+    async def revoke_of_course(
+        self, course: str, kinds: Sequence[TokenKind], identity: str, now: datetime
+    ) -> AccessToken | None:
         """Revoke a course's token of one of the kinds; return it as changed, or None if there is none to revoke."""
 
 
@@ -62,7 +62,7 @@ class TokenSettings:
     tokens: CourseTokens
     students: StudentsOfCourses
 
-    async def add(self, course: str, kind: Kind, name: str, *, days: int | None, by: Principal) -> Issued:
+    async def add(self, course: str, kind: TokenKind, name: str, *, days: int | None, by: Principal) -> Issued:
         """Create a named token of a course.
 
         Raises:
@@ -85,21 +85,21 @@ class TokenSettings:
         if not await self.students.has_student(course, student):
             raise NoStudentError(f"student: {student} is in no roster of the course")
         now = datetime.now(UTC)
-        _check(len(await self.tokens.valid(course, [Kind.STUDENT], now, student=student)), MAX_OF_STUDENT, student)
-        return await self._issue(Kind.STUDENT, course, name or student, now=now, days=days, by=by, student=student)
+        _check(len(await self.tokens.valid(course, OF_STUDENTS, now, student=student)), MAX_OF_STUDENT, student)
+        return await self._issue(TokenKind.STUDENT, course, name or student, now=now, days=days, by=by, student=student)
 
-    async def revoke(self, course: str, kinds: Sequence[Kind], identity: str) -> None:
+    async def revoke(self, course: str, kinds: Sequence[TokenKind], identity: str) -> None:
         """Revoke a token of a course or of one of its students; it is refused from now on.
 
         Raises:
             NoTokenError: There is no such token, or it is revoked already.
         """
-        if await self.tokens.revoke(course, kinds, identity, datetime.now(UTC)) is None:
+        if await self.tokens.revoke_of_course(course, kinds, identity, datetime.now(UTC)) is None:
             raise NoTokenError(NOTHING_TO_REVOKE)
 
     async def _issue(
         self,
-        kind: Kind,
+        kind: TokenKind,
         course: str,
         name: str,
         *,
@@ -108,7 +108,7 @@ class TokenSettings:
         by: Principal,
         student: str | None = None,
     ) -> Issued:
-        secret = new_secret(kind)
+        secret = new_secret(SecretPrefix.STUDENT if student else SecretPrefix.COURSE)
         token = AccessToken(
             id=token_id(secret),
             digest=digest(secret),
@@ -116,7 +116,7 @@ class TokenSettings:
             name=name,
             created_at=now,
             course=course,
-            student=student,
+            student=student or "",
             expires_at=now + timedelta(days=days) if days else None,
             created_by=by.name,
         )

@@ -7,13 +7,21 @@ from typing import Protocol
 
 from starlette.requests import Request
 
-from broadway.domain.access import ANYONE, AccessToken, Kind, Principal, is_generated
+from broadway.domain.access import ANYONE, AccessToken, Kind, Principal, SecretPrefix, is_handed_out, is_secret
 from broadway.domain.course import Course, same_secret
+from broadway.domain.grader import Grader
+from broadway.ingest.commands.admission import Admission, Candidate
 from broadway.ingest.http.answers import Refused
-from broadway.ingest.http.rights import Rights
+from broadway.ingest.http.rights import FOR_GRADERS, Auth, Rights
 from broadway.lifecycle.stores import CourseList, CoursesById
+from broadway.messages.http import IDENTITY_HEADER
+from broadway.ports import StoreError
 
 INVALID = "invalid token"
+OPERATORS_REFUSED = (
+    "requests of operators are refused: give the API an operators' token, "
+    "--operator-token or BROADWAY_OPERATOR_TOKEN (another one than the cluster token)"
+)
 _OF_COURSES = frozenset({Kind.COURSE, Kind.QUERY})
 # A course that does not exist takes as long to compare as one that does.
 _NO_COURSE = Course(id="none", tokens=("none", "none"), query_tokens=("none",))
@@ -26,19 +34,31 @@ class AllCourses(CoursesById, CourseList, Protocol):
 class TokensBySecret(Protocol):
     """Tokens that the API has handed out."""
 
-    async def find(self, secret: str) -> AccessToken | None:
+    async def of_secret(self, secret: str) -> AccessToken | None:
         """Return the token with a secret, valid or not, or None."""
+
+
+class GradersBySecret(Protocol):
+    """Graders with their own secrets."""
+
+    async def of_secret(self, secret: str) -> Grader | None:
+        """Return the grader with a secret, or None."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
     """An admitted request: its principal, and the courses that its token belongs to.
 
-    For a route below a course, ``courses`` is that course.
+    For a route below a course, ``courses`` is that course. ``candidate`` is the grader that asks to join, ``grader``
+    the one that speaks to the gateway; None stands for an unknown grader with the cluster token. ``outage`` is the
+    error that kept the grader from being read, for handlers with an answer of their own to that.
     """
 
     principal: Principal
     courses: tuple[Course, ...] = ()
+    candidate: Candidate | None = None
+    grader: Grader | None = None
+    outage: StoreError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +68,9 @@ class Authenticator:
     courses: AllCourses
     recent_courses: CoursesById
     tokens: TokensBySecret
+    graders: GradersBySecret
+    admission: Admission
     operator_token: str | None = field(repr=False)
-    cluster_token: str = field(repr=False)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     async def admit(self, request: Request, rights: Rights) -> Access:
@@ -59,10 +80,14 @@ class Authenticator:
 
         Raises:
             Refused: 401.
+            CredentialError: The credential is not the grader's in the path.
+            AdmissionError: The secret of a grader has not the form of one.
         """
         if rights.is_open:
             return Access(ANYONE)
         token = bearer_token(request)
+        if "worker_id" in request.path_params and not FOR_GRADERS.isdisjoint(rights.auth):
+            return await self._of_grader(request, token, rights)
         course_id = request.path_params.get("course")
         if course_id is None:
             found = await self._anywhere(token, rights)
@@ -73,10 +98,20 @@ class Authenticator:
             found = await self._in_course(token, course)
         access = next((each for each in found if each.principal.kind in rights.kinds), None)
         if access is None:
-            raise Refused(401, INVALID)
+            is_closed = self.operator_token is None and rights.kinds == {Kind.OPERATOR}
+            raise Refused(401, OPERATORS_REFUSED if is_closed else INVALID)
         if course_id is not None and not access.courses:
             raise Refused(404, "there is no such course")
         return access
+
+    async def _of_grader(self, request: Request, token: str, rights: Rights) -> Access:
+        grader_id = request.path_params["worker_id"]
+        if Auth.JOIN in rights.auth:
+            secret = request.headers.get(IDENTITY_HEADER)
+            candidate = await self.admission.recognize(grader_id, bearer=token, secret=secret)
+            return Access(Principal(Kind.JOIN, grader_id, grader=grader_id), candidate=candidate)
+        grader = await self.admission.authenticate(grader_id, token)
+        return Access(Principal(Kind.GRADER, grader_id, grader=grader_id), grader=grader)
 
     async def _in_course(self, token: str, course: Course | None) -> list[Access]:
         principals = [*await self._general(token), *(course or _NO_COURSE).principals(token)]
@@ -94,7 +129,6 @@ class Authenticator:
         by_kind: dict[Kind, list[tuple[Course, Principal]]] = {}
         for course, each in own:
             by_kind.setdefault(each.kind, []).append((course, each))
-        # The kind with more rights comes first.
         accesses = [
             Access(of_kind[0][1], tuple(course for course, _ in of_kind))
             for kind in Kind
@@ -107,12 +141,14 @@ class Authenticator:
         found = []
         if self.operator_token is not None and same_secret(token, self.operator_token):
             found.append(Principal(Kind.OPERATOR, "operator"))
-        if same_secret(token, self.cluster_token):
+        if same_secret(token, self.admission.cluster_token):
             found.append(Principal(Kind.JOIN, "cluster token"))
-        if is_generated(token):
-            known = await self.tokens.find(token)
+        if is_handed_out(token):
+            known = await self.tokens.of_secret(token)
             if known and known.is_valid(self.now()):
                 found.append(Principal.of(known))
+        if is_secret(token, SecretPrefix.GRADER) and (grader := await self.graders.of_secret(token)):
+            found.append(Principal(Kind.GRADER, grader.id, grader=grader.id))
         return found
 
 
@@ -152,6 +188,25 @@ def courses_of(request: Request) -> tuple[Course, ...]:
     """Return the courses that the token of an admitted request belongs to."""
     access: Access = request.state.access
     return access.courses
+
+
+def candidate_of(request: Request) -> Candidate:
+    """Return the grader that asks to join, of an admitted request."""
+    access: Access = request.state.access
+    assert access.candidate is not None  # noqa: S101 - the route takes join tokens
+    return access.candidate
+
+
+def grader_of(request: Request) -> Grader | None:
+    """Return the grader that speaks to the gateway, of an admitted request; None for an unknown one.
+
+    Raises:
+        StoreError: The grader could not be read, and its credential not be checked.
+    """
+    access: Access = request.state.access
+    if access.outage:
+        raise access.outage
+    return access.grader
 
 
 def course_of(request: Request) -> Course:

@@ -7,10 +7,13 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from broadway.ingest.commands.admission import Admission
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
+from broadway.ingest.commands.join_tokens import JoinTokens
 from broadway.ingest.commands.limits import Limits
+from broadway.ingest.commands.pools import Pools
 from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.start import RunStarts
@@ -50,7 +53,10 @@ class Deps:
     starts: RunStarts
     orders: Orders
     receiver: Receiver
+    admission: Admission
     joins: GraderJoins
+    join_tokens: JoinTokens
+    pools: Pools
     grader_orders: GraderOrders
     is_stopping: bool = False
 

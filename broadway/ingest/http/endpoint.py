@@ -13,12 +13,14 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from broadway.domain.access import ANYONE, Kind
 from broadway.ingest.http.answers import PREFLIGHT, Refused, failure
 from broadway.ingest.http.auditing import audited
-from broadway.ingest.http.auth import grant
+from broadway.ingest.http.auth import Access, grant
 from broadway.ingest.http.deps import Deps, Handler
 from broadway.ingest.http.errors import RETRY_AFTER, failed
 from broadway.ingest.http.rights import PEOPLE, UNSAFE, Rights, rights_of
+from broadway.ports import StoreError
 
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
 
@@ -110,13 +112,21 @@ class _Endpoint:
         """
         rights = self.rights[request.method]
         try:
-            access = await self.deps.authenticator.admit(request, rights)
+            access = await self._access(request, handler, rights)
             grant(request, access)
             if request.method in UNSAFE and access.principal.kind in PEOPLE:
                 return await audited(request, self.deps, handler, rights)
             return await handler(request, self.deps)
         except Refused as error:
             error.headers.update(self.preflight)
+            raise
+
+    async def _access(self, request: Request, handler: Handler, rights: Rights) -> Access:
+        try:
+            return await self.deps.authenticator.admit(request, rights)
+        except StoreError as error:
+            if hasattr(handler, _KEY) and rights.kinds == {Kind.GRADER}:
+                return Access(ANYONE, outage=error)  # `grader_of` raises it in the handler
             raise
 
 

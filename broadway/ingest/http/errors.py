@@ -11,11 +11,13 @@ from starlette.responses import Response
 
 from broadway.domain.grader import RevokedError
 from broadway.domain.pages import CursorError
+from broadway.ingest.commands.admission import AdmissionError, CredentialError
 from broadway.ingest.commands.graders import BrokerUsersUnavailableError, GraderOrderError, NoGraderError
+from broadway.ingest.commands.join_tokens import NoTokenError
 from broadway.ingest.commands.limits import InvalidEnvError, NoConfigError, RejectedError
 from broadway.ingest.commands.start import NoAssignmentError, NotInRosterError
 from broadway.ingest.commands.submit import KeyReusedError
-from broadway.ingest.commands.tokens import NoStudentError, NoTokenError, TokenLimitError
+from broadway.ingest.commands.tokens import NoStudentError, TokenLimitError
 from broadway.ingest.http.answers import Refused, failure, invalid_body, problem, refused
 from broadway.ingest.http.bodies import BodyTooLargeError, BodyTooSlowError, InvalidBodyError
 from broadway.lifecycle.orders import NoRunError, OrderError
@@ -36,6 +38,8 @@ _REFUSALS: Mapping[type[Exception], int] = {
     OrderError: 409,
     NoConfigError: 409,
     NoGraderError: 404,
+    CredentialError: 401,
+    AdmissionError: 403,
     RevokedError: 403,
     GraderOrderError: 409,
     NoStudentError: 422,

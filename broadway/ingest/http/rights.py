@@ -36,6 +36,7 @@ KINDS = {
 STAFF = (Auth.COURSE,)
 READERS = (Auth.COURSE, Auth.QUERY)
 ALL_TOKENS = tuple(KINDS)
+FOR_GRADERS = frozenset({Auth.JOIN, Auth.GRADER})
 PEOPLE = frozenset({Kind.COURSE, Kind.QUERY, Kind.STUDENT, Kind.OPERATOR})
 UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 OPEN = frozenset({Auth.SIGNATURE, Auth.ANYBODY})  # the endpoint demands no token

@@ -10,7 +10,7 @@ from broadway.domain.job import Job
 from broadway.domain.run import Run
 from broadway.domain.webhook import Delivery, Hook
 from broadway.ingest.http.answers import Refused
-from broadway.ingest.http.auth import course_of
+from broadway.ingest.http.auth import course_of, grader_of
 from broadway.ingest.http.deps import Deps
 from broadway.lifecycle.orders import RUN_NOT_FOUND
 
@@ -70,13 +70,18 @@ async def own_delivery(request: Request, deps: Deps) -> Delivery:
 
 
 async def attached_grader(request: Request, deps: Deps) -> Grader:
-    """Return the grader in the path, which has registered with a gateway.
+    """Return the grader in the path, which has registered with a gateway; a grader at the broker has not.
 
     Raises:
-        Refused: 401.
+        StoreError: The grader could not be read.
+        AdmissionError: Graders without a secret are not admitted to its pool.
         RevokedError: The grader has been revoked.
+        Refused: 401, no grader of this id has registered.
     """
-    grader = await deps.gateway.sessions.admitted(request.path_params["worker_id"])
-    if grader is None:
+    grader = grader_of(request)
+    if grader is not None:
+        grader.demand_admitted()
+    if grader is None or not grader.is_behind_gateway:
         raise Refused(401, "worker not found")
+    await deps.admission.demand_pool(grader, grader.pool)
     return grader

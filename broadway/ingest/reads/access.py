@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from broadway.domain.access import AccessToken, Kind
+from broadway.domain.access import AccessToken, TokenKind
 from broadway.domain.audit import AuditRecord
 from broadway.domain.pages import Slice, cursor, sliced
 from broadway.ingest.reads.stores import AuditQueries, TokenQueries
@@ -17,10 +17,10 @@ class TokenReads:
 
     async def one(self, course: str, identity: str) -> AccessToken | None:
         """Return a course's token, valid or not, or None."""
-        return await self.tokens.one(course, identity)
+        return await self.tokens.one_of_course(course, identity)
 
     async def of_course(
-        self, course: str, kinds: Sequence[Kind], *, student: str | None = None, after: str | None, limit: int
+        self, course: str, kinds: Sequence[TokenKind], *, student: str | None = None, after: str | None, limit: int
     ) -> Slice[AccessToken]:
         """Return a page of a course's tokens, latest first; only those of a student if one is given.
 

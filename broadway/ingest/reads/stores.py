@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from broadway.domain.access import AccessToken, Kind
+from broadway.domain.access import AccessToken, TokenKind
 from broadway.domain.audit import AuditRecord
 from broadway.domain.grader import Grader
 from broadway.domain.job import Job
@@ -79,11 +79,11 @@ class HookQueries(Protocol):
 class TokenQueries(Protocol):
     """Queries on access tokens."""
 
-    async def one(self, course: str, identity: str) -> AccessToken | None:
+    async def one_of_course(self, course: str, identity: str) -> AccessToken | None:
         """Return a course's token, valid or not, or None."""
 
     async def of_course(
-        self, course: str, kinds: Sequence[Kind], *, student: str | None = None, before: str | None, limit: int
+        self, course: str, kinds: Sequence[TokenKind], *, student: str | None = None, before: str | None, limit: int
     ) -> list[AccessToken]:
         """Return a course's tokens of some kinds, latest first; only those of a student if one is given.
 

@@ -13,6 +13,7 @@ from broadway.domain.grader import Grader
 from broadway.ingest.gateway.handouts import Handout
 from broadway.ingest.gateway.results import UnwantedResultError
 from broadway.ingest.http.answers import CORS, Refused, success
+from broadway.ingest.http.auth import grader_of
 from broadway.ingest.http.bodies import read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.endpoint import handles_outages
@@ -34,16 +35,21 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 Answer = TypeVar("Answer")
 
 
-@takes(Auth.JOIN, Auth.GRADER)
+@takes(Auth.GRADER)
 async def register(request: Request, deps: Deps) -> Response:
     """Register a grader; return its heartbeat interval."""
     body = await read(request, Registration, limit=deps.settings.max_body_size)
     grader_id = request.path_params["worker_id"]
-    await deps.gateway.sessions.admitted(grader_id)
+    known = grader_of(request)
+    body = await read(request, Registration, limit=deps.settings.max_body_size)
+    if known is not None:
+        known.demand_admitted()
+    pool = pool_of(request.query_params.get("pool"), deps)
+    await deps.admission.demand_pool(known, pool)
     grader = await deps.gateway.sessions.register(
         grader_id,
         hostname=body.hostname,
-        pool=pool_of(request.query_params.get("pool"), deps),
+        pool=pool,
         over_socket=False,
         extended=is_ours(request.headers.get("user-agent")),
         runtime=runtime_of(request.query_params.get("runtime")),
@@ -53,7 +59,7 @@ async def register(request: Request, deps: Deps) -> Response:
     return success({"heartbeat": deps.settings.heartbeat_interval})
 
 
-@takes(Auth.JOIN, Auth.GRADER)
+@takes(Auth.GRADER)
 @handles_outages
 async def heartbeat(request: Request, deps: Deps) -> Response:
     """Record a grader's heartbeat.
@@ -67,7 +73,7 @@ async def heartbeat(request: Request, deps: Deps) -> Response:
     return Response(headers=CORS, media_type="application/json")
 
 
-@takes(Auth.JOIN, Auth.GRADER)
+@takes(Auth.GRADER)
 @handles_outages
 async def poll(request: Request, deps: Deps) -> Response:
     """Return the next job, or 498. With ``Prefer: wait=N``, wait up to N seconds for a job."""
@@ -85,7 +91,7 @@ async def poll(request: Request, deps: Deps) -> Response:
     return success(handout.message)
 
 
-@takes(Auth.JOIN, Auth.GRADER)
+@takes(Auth.GRADER)
 async def report(request: Request, deps: Deps) -> Response:
     """Store a result: the answer comes once the job, its log and the run's next step are stored."""
     grader = await attached_grader(request, deps)

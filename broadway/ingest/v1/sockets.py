@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from broadway.domain.course import same_secret
 from broadway.domain.grader import Grader, RevokedError
+from broadway.ingest.commands.admission import AdmissionError, CredentialError
 from broadway.ingest.gateway.gateway import Gateway
 from broadway.ingest.gateway.handouts import Handout
 from broadway.ingest.gateway.results import UnwantedResultError
@@ -57,8 +57,9 @@ async def attend(websocket: WebSocket, deps: Deps) -> None:
     interval = str(deps.settings.heartbeat_interval).encode()
     await websocket.accept(headers=[(INTERVAL_HEADER.encode(), interval)])
     with contextlib.suppress(WebSocketDisconnect):
-        if refusal := _refusal(websocket, deps):
-            await websocket.close(POLICY_VIOLATION, refusal)
+        if refusal := await _refusal(websocket, deps):
+            code, reason = refusal
+            await websocket.close(code, _shorten(reason))
             return
         await _Connection(websocket, deps.gateway, deps).serve()
 
@@ -68,14 +69,20 @@ def _is_same_origin(websocket: WebSocket) -> bool:
     return origin is None or origin.partition("://")[2] == websocket.headers.get("host")
 
 
-def _refusal(websocket: WebSocket, deps: Deps) -> str | None:
+async def _refusal(websocket: WebSocket, deps: Deps) -> tuple[int, str] | None:
+    """Return the code and reason with which to close a connection at once, or None."""
     try:
         token = parse_bearer(websocket.headers.get("authorization", ""))
-        pool_of(websocket.query_params.get("pool"), deps)
+        pool = pool_of(websocket.query_params.get("pool"), deps)
         runtime_of(websocket.query_params.get("runtime"))
-    except Refused as error:
-        return str(error)
-    return None if same_secret(token, deps.authenticator.cluster_token) else "invalid token"
+        known = await deps.admission.authenticate(websocket.path_params["worker_id"], token)
+        await deps.admission.demand_pool(known, pool)
+    except (Refused, CredentialError, AdmissionError) as error:
+        return POLICY_VIOLATION, str(error)
+    except StoreError as error:
+        log.warning("grader not admitted yet", reason=str(error))
+        return INTERNAL_ERROR, "internal error"
+    return None
 
 
 class _Closing(Exception):  # noqa: N818 - a decision, not an error
@@ -165,10 +172,11 @@ class _Connection:
         try:
             await self.gateway.sessions.beat(grader)
             known = await self.gateway.sessions.admitted(grader.id)
+            await self.deps.admission.demand_pool(known, grader.pool)
         except StoreError as error:
             log.warning("heartbeat not stored", grader=grader.id, reason=str(error))
             return
-        except RevokedError as error:
+        except (RevokedError, AdmissionError) as error:
             raise _Closing(POLICY_VIOLATION, str(error)) from error
         if known is not None and known.is_wanted:
             self.wanted.set()

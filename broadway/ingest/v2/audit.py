@@ -9,9 +9,9 @@ from broadway.ingest.http.auth import course_of
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth
 from broadway.ingest.v2.openapi import PageQuery, answered, operation, query_of
-from broadway.ingest.v2.views.access import audit_view
-from broadway.messages.resources.access import AuditView
+from broadway.ingest.v2.views.tokens import audit_view
 from broadway.messages.resources.base import Page
+from broadway.messages.resources.tokens import AuditView
 
 
 class CourseAuditQuery(PageQuery):

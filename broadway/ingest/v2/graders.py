@@ -2,19 +2,22 @@
 
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from broadway.domain.grader import Grader, GraderMode
 from broadway.ingest.commands.graders import NO_SUCH_GRADER, NoGraderError
 from broadway.ingest.http.answers import CORS
+from broadway.ingest.http.auth import candidate_of
 from broadway.ingest.http.bodies import read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth
 from broadway.ingest.http.scope import attached_grader
-from broadway.ingest.v2.openapi import answered, operation
+from broadway.ingest.v2.openapi import answered, operation, query_of
 from broadway.ingest.v2.views.graders import grader_view
 from broadway.messages.events import GraderOrder
+from broadway.messages.http import IDENTITY_HEADER
 from broadway.messages.resources.graders import (
     Because,
     GraderList,
@@ -42,19 +45,41 @@ async def describe(request: Request, deps: Deps) -> Response:
     return answered(grader_view(grader))
 
 
-@operation(JoinView, body=JoinRequest, auth=(Auth.JOIN, Auth.GRADER), refusals=[403])
+class JoinQuery(BaseModel):
+    """The query of a join."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    broker: bool = Field(default=True, description="false for a grader that needs no login at the broker")
+
+
+@operation(
+    JoinView,
+    body=JoinRequest,
+    query=JoinQuery,
+    auth=Auth.JOIN,
+    headers={IDENTITY_HEADER: "the grader's own secret, `bwg_` and 32 to 100 random characters; it made this itself"},
+    refusals=[403],
+)
 async def join(request: Request, deps: Deps) -> Response:
     """Join the cluster as a grader: get the heartbeat interval, the standing order and the broker's address.
 
-    The address is null for graders that may not connect to the broker.
+    The first join gives the grader's id to the secret that it sends. Later joins need this secret, in the same header
+    or as the bearer token. The address is null for graders that may not connect to the broker.
     """
     body = await read(request, JoinRequest, limit=deps.settings.max_body_size)
     grader_id = request.path_params["worker_id"]
-    joined = await deps.joins.join(grader_id, hostname=body.hostname, pool=body.pool, slots=body.slots)
+    candidate = candidate_of(request)
+    needs_broker = query_of(request, JoinQuery).broker
+    body = await read(request, JoinRequest, limit=deps.settings.max_body_size)
+    joined = await deps.joins.join(
+        candidate, hostname=body.hostname, pool=body.pool, slots=body.slots, needs_broker=needs_broker
+    )
     view = JoinView(
         heartbeat_interval=deps.settings.heartbeat_interval,
         amqp_url=joined.amqp_url,
         own_user=joined.own_user,
+        own_secret=joined.own_secret,
         order=GraderOrder.of(grader_id, joined.order).model_dump(mode="json", exclude={"traceparent"}),
     )
     return answered(view, headers={"Cache-Control": "no-store"})
@@ -110,7 +135,13 @@ async def readmit(request: Request, deps: Deps) -> Response:
     return _accepted(await deps.grader_orders.readmit(request.path_params["worker_id"]))
 
 
-@operation(None, status=204, auth=(Auth.JOIN, Auth.GRADER), refusals=[403], operation_id="polling_leave")
+@operation(GraderView, status=202, auth=Auth.OPERATOR, before=_before)
+async def forget_secret(request: Request, deps: Deps) -> Response:
+    """Forget a grader's secret: its next join stores a new one, with a token as at its first join."""
+    return _accepted(await deps.grader_orders.forget_secret(request.path_params["worker_id"]))
+
+
+@operation(None, status=204, auth=Auth.GRADER, refusals=[403], operation_id="polling_leave")
 async def leave(request: Request, deps: Deps) -> Response:
     """Leave the cluster as a grader; jobs that it still holds start on other graders."""
     await deps.gateway.sessions.leave(await attached_grader(request, deps))

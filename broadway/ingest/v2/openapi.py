@@ -292,6 +292,8 @@ _RESOURCES = frozenset(
         "student-tokens",
         "audit",
         "whoami",
+        "join-tokens",
+        "pools",
     }
 )
 

@@ -7,28 +7,27 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from broadway.domain.access import Kind
+from broadway.domain.access import TokenKind
 from broadway.domain.roster import Student
-from broadway.ingest.commands.tokens import OF_COURSES
+from broadway.ingest.commands.tokens import OF_COURSES, OF_STUDENTS
 from broadway.ingest.http.answers import CORS
 from broadway.ingest.http.auth import course_of, courses_of, principal_of
 from broadway.ingest.http.bodies import read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import ALL_TOKENS, Auth, nothing
 from broadway.ingest.v2.openapi import PageQuery, answered, operation, query_of
-from broadway.ingest.v2.views.access import new_token_view, token_view
-from broadway.messages.resources.access import (
+from broadway.ingest.v2.views.tokens import new_token_view, token_view
+from broadway.messages.resources.base import Page
+from broadway.messages.resources.tokens import (
     NewTokenView,
     StudentTokenRequest,
     TokenRequest,
     TokenView,
     WhoAmI,
 )
-from broadway.messages.resources.base import Page
 
 MANAGERS = (Auth.COURSE, Auth.OPERATOR)
 MAX_BODY = 64 * 1024  # bytes
-OF_STUDENTS = (Kind.STUDENT,)
 
 
 class StudentTokenQuery(PageQuery):
@@ -72,7 +71,7 @@ async def add(request: Request, deps: Deps) -> Response:
     """Create a named token of a course; this answer alone contains its secret."""
     course = course_of(request)
     body = await read(request, TokenRequest, limit=MAX_BODY)
-    kind, by = Kind(body.kind), principal_of(request)
+    kind, by = TokenKind(body.kind), principal_of(request)
     issued = await deps.tokens.add(course.id, kind, body.name, days=body.expires_in_days, by=by)
     location = f"/api/v2/courses/{course.id}/tokens/{issued.token.id}"
     return answered(new_token_view(issued), 201, {"Location": location, "Cache-Control": "no-store"})
@@ -112,6 +111,6 @@ async def revoke_of_student(request: Request, deps: Deps) -> Response:
     return await _revoke(request, deps, OF_STUDENTS)
 
 
-async def _revoke(request: Request, deps: Deps, kinds: Sequence[Kind]) -> Response:
+async def _revoke(request: Request, deps: Deps, kinds: Sequence[TokenKind]) -> Response:
     await deps.tokens.revoke(course_of(request).id, kinds, request.path_params["token"])
     return Response(status_code=204, headers=CORS)

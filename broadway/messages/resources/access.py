@@ -1,78 +1,74 @@
-"""Principals, tokens that the API hands out, and the audit log."""
+"""Join tokens, and the settings of pools."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated
 
 from pydantic import Field
 
-from broadway.domain.course import TokenName
-from broadway.domain.roster import Student
+from broadway.domain.access import MAX_NAME, MAX_USES
 from broadway.messages.resources.base import Body, View
 
-DAYS = Field(default=None, ge=1, le=3650, description="days until the token expires; null for never")
+MAX_POOLS = 100  # of one join token
+MAX_VALID_FOR = 10 * 365 * 24 * 3600  # seconds
+
+PoolName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)]
 
 
-class WhoAmI(View):
-    """The principal of a token. ``course`` is null unless the token belongs to exactly one course."""
-
-    kind: str = Field(description="staff, query, student, operator, join or grader")
-    name: str
-    course: str | None
-    courses: list[str]
-    student: str | None
-    grader: str | None
-    expires_at: datetime | None
-
-
-class TokenRequest(Body):
-    """A new token of a course: ``staff`` may do everything for the course, ``query`` may read states."""
-
-    name: TokenName
-    kind: Literal["staff", "query"] = "staff"
-    expires_in_days: int | None = DAYS
-
-
-class StudentTokenRequest(Body):
-    """A new token of a student, who must be in a roster of the course."""
-
-    student: Student
-    name: TokenName | None = None
-    expires_in_days: int | None = DAYS
-
-
-class TokenView(View):
-    """A token, without its secret."""
+class JoinTokenView(View):
+    """A join token, without its secret."""
 
     id: str
-    kind: str
     name: str
-    student: str | None
-    state: str = Field(description="valid, expired or revoked")
+    pools: list[str] | None = Field(description="the pools that it admits to; null for all pools")
+    uses_left: int | None = Field(description="the number of new graders that it still admits; null for any number")
+    graders: list[str] = Field(description="ids of the graders that it has admitted; empty if it admits any number")
     created_at: datetime
-    created_by: str
     expires_at: datetime | None
     revoked_at: datetime | None
 
 
-class NewTokenView(TokenView):
-    """A new token with its secret, which no later answer contains."""
+class NewJoinTokenView(JoinTokenView):
+    """A join token that has just been made, with its secret, which is shown only here."""
 
     token: str
 
 
-class AuditView(View):
-    """A record of the audit log. The states are JSON texts, with secrets masked and long texts cut."""
+class JoinTokenList(View):
+    """The join tokens, latest first."""
+
+    tokens: list[JoinTokenView]
+
+
+class JoinTokenRequest(Body):
+    """A new join token. Null stands for no limit."""
+
+    name: Annotated[str, Field(max_length=MAX_NAME)] = ""
+    pools: Annotated[list[PoolName], Field(min_length=1, max_length=MAX_POOLS)] | None = None
+    uses: Annotated[int, Field(ge=1, le=MAX_USES)] | None = None
+    valid_for: Annotated[int, Field(ge=1, le=MAX_VALID_FOR, description="seconds")] | None = None
+
+
+class PoolView(View):
+    """A pool: its settings, its courses and its graders."""
 
     id: str
-    at: datetime
-    kind: str = Field(description="staff, query, student or operator")
-    name: str
-    address: str
-    operation: str
-    object: str = Field(description="path of the object")
-    course: str | None
-    status: int = Field(description="status of the answer")
-    given: str | None = Field(description="body of the request")
-    before: str | None = Field(description="the object's state before the action")
-    after: str | None = Field(description="body of the answer")
-    request: str = Field(description="the request's id in log lines")
+    original_graders: bool = Field(
+        description="true if it admits graders without a secret, such as the original's, with the cluster token"
+    )
+    reason: str = Field(description="the reason for the setting; empty for the default")
+    changed_at: datetime | None
+    courses: list[str]
+    graders: int
+    without_secret: list[str] = Field(description="ids of its graders that have no secret")
+
+
+class PoolList(View):
+    """The pools of courses, of graders, and of settings, by name."""
+
+    pools: list[PoolView]
+
+
+class PoolRequest(Body):
+    """The settings of a pool."""
+
+    original_graders: bool

@@ -33,6 +33,7 @@ class GraderView(View):
     runtime: str = Field(
         description="the runtime of its containers; `default` is the engine's own, empty if it does not report one"
     )
+    has_secret: bool = Field(description="true if its id belongs to a secret of its own, which its requests need")
 
 
 class GraderList(View):
@@ -48,6 +49,9 @@ class JoinView(View):
     amqp_url: str | None
     own_user: bool = Field(description="true if the login in `amqp_url` belongs to this grader alone")
     order: dict[str, Any]
+    own_secret: bool = Field(
+        default=False, description="true if the grader's later requests need its own secret as their bearer token"
+    )
 
 
 class JoinRequest(Body):

@@ -1,37 +1,34 @@
-"""Tokens and records of the audit log as resources."""
-
-from dataclasses import asdict
-from datetime import UTC, datetime
-from typing import Any
+"""Join tokens and pools as resources."""
 
 from broadway.domain.access import AccessToken
-from broadway.domain.audit import AuditRecord
-from broadway.ingest.commands.tokens import Issued
-from broadway.messages.resources.access import AuditView, NewTokenView, TokenView
+from broadway.ingest.commands.pools import PoolState
+from broadway.messages.resources.access import JoinTokenView, NewJoinTokenView, PoolView
 
 
-def token_view(token: AccessToken) -> TokenView:
-    return TokenView(**_fields(token))
+def join_token_view(token: AccessToken) -> JoinTokenView:
+    return JoinTokenView(
+        id=token.id,
+        name=token.name,
+        pools=None if token.pools is None else list(token.pools),
+        uses_left=token.uses_left,
+        graders=list(token.users),
+        created_at=token.created_at,
+        expires_at=token.expires_at,
+        revoked_at=token.revoked_at,
+    )
 
 
-def new_token_view(issued: Issued) -> NewTokenView:
-    return NewTokenView(**_fields(issued.token), token=issued.secret)
+def new_join_token_view(token: AccessToken, secret: str) -> NewJoinTokenView:
+    return NewJoinTokenView(**join_token_view(token).model_dump(), token=secret)
 
 
-def audit_view(record: AuditRecord) -> AuditView:
-    return AuditView(**asdict(record))
-
-
-def _fields(token: AccessToken) -> dict[str, Any]:
-    ended = "revoked" if token.revoked_at else "expired"
-    return {
-        "id": token.id,
-        "kind": token.kind.value,
-        "name": token.name,
-        "student": token.student,
-        "state": "valid" if token.is_valid(datetime.now(UTC)) else ended,
-        "created_at": token.created_at,
-        "created_by": token.created_by,
-        "expires_at": token.expires_at,
-        "revoked_at": token.revoked_at,
-    }
+def pool_view(state: PoolState) -> PoolView:
+    return PoolView(
+        id=state.pool.id,
+        original_graders=state.pool.original_graders,
+        reason=state.pool.reason,
+        changed_at=state.pool.changed_at,
+        courses=state.courses,
+        graders=state.graders,
+        without_secret=state.without_secret,
+    )

@@ -18,4 +18,5 @@ def grader_view(grader: Grader) -> GraderView:
         last_seen=grader.last_seen,
         way=grader.link.value,
         runtime=grader.runtime,
+        has_secret=grader.has_secret,
     )
