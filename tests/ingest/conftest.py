@@ -35,6 +35,7 @@ def ingest_settings(shared_place: Place) -> IngestSettings:
             "grader_amqp_url": "amqp://graders@broker.example/",
             "mongodb": {"dsn": shared_place.mongodb_dsn, "primary": f"{name}_ag", "logs": f"{name}_logs"},
             "token": "cluster-token",
+            "operator_token": "operator-token",
             "bind_addr": "127.0.0.1",
             "bind_port": free_port(),
             "heartbeat_interval": 7,

@@ -275,7 +275,13 @@ async def test_a_hook_is_not_found_through_another_course(hook: Hook, other_cour
     raw = json.dumps(push(ALICE)).encode()
     answer = await hook.client.http.post(path, content=raw, headers={"X-Hub-Signature-256": signature(raw, SECRET)})
 
-    assert (answer.status_code, answer.json()["detail"]) == (404, "this course has no such hook")
+    assert answer.status_code == 401
+    wrong = {"X-Hub-Signature-256": signature(raw, "x" * 16)}
+    for unknown in (path, hook.path.replace(hook.course, "nowhere"), f"{hook.path}-"):
+        for headers in ({}, wrong, {"X-Hub-Signature-256": "sha1=x"}, {"webhook-signature": "v1,x"}):
+            known = await hook.client.http.post(hook.path, content=raw, headers=headers)
+            other = await hook.client.http.post(unknown, content=raw, headers=headers)
+            assert (known.status_code, known.content) == (other.status_code, other.content), unknown
     staff = {"Authorization": f"Bearer {token_of(other_course)}"}
     for suffix in ("", "/deliveries"):
         assert (await hook.client.http.get(hook.path + suffix, headers=staff)).status_code == 401

@@ -38,7 +38,6 @@ Answer = TypeVar("Answer")
 @takes(Auth.GRADER)
 async def register(request: Request, deps: Deps) -> Response:
     """Register a grader; return its heartbeat interval."""
-    body = await read(request, Registration, limit=deps.settings.max_body_size)
     grader_id = request.path_params["worker_id"]
     known = grader_of(request)
     body = await read(request, Registration, limit=deps.settings.max_body_size)

@@ -67,7 +67,6 @@ async def join(request: Request, deps: Deps) -> Response:
     The first join gives the grader's id to the secret that it sends. Later joins need this secret, in the same header
     or as the bearer token. The address is null for graders that may not connect to the broker.
     """
-    body = await read(request, JoinRequest, limit=deps.settings.max_body_size)
     grader_id = request.path_params["worker_id"]
     candidate = candidate_of(request)
     needs_broker = query_of(request, JoinQuery).broker
