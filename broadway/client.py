@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import httpx2
 from pydantic import BaseModel, Field
 
+from broadway.messages.resources.access import JoinTokenRequest
 from broadway.messages.resources.base import MAX_PAGE, Body
 from broadway.messages.resources.graders import GraderView
 from broadway.messages.resources.jobs import JobSummary
@@ -232,11 +233,11 @@ class Client(_Session):
 
 
 class Operator(_Session):
-    """A client for operators, with the cluster token: graders and dead letters.
+    """A client for operators: graders, join tokens, pools and dead letters.
 
     Args:
         http: A client with the server's address.
-        token: The cluster token.
+        token: The operators' token.
     """
 
     @classmethod
@@ -259,10 +260,35 @@ class Operator(_Session):
         return GraderDescription.model_validate(self._request("GET", f"/api/v2/graders/{grader_id}"))
 
     def order(self, grader_id: str, verb: str, **parameters: Any) -> GraderDescription:
-        """Order a grader to ``pause``, ``resume`` or ``drain``; ``revoke`` or ``readmit`` it; change its ``slots``."""
+        """Order a grader to ``pause``, ``resume`` or ``drain``; ``revoke`` or ``readmit`` it; change its ``slots``.
+
+        ``forget-secret`` lets it make a new secret at its next join.
+        """
         return GraderDescription.model_validate(
             self._request("POST", f"/api/v2/graders/{grader_id}/{verb}", parameters)
         )
+
+    def make_join_token(
+        self, *, pools: list[str] | None, uses: int | None, valid_for: int | None, name: str = ""
+    ) -> dict[str, Any]:
+        """Make a join token; None stands for no limit, ``valid_for`` is in seconds. ``token`` has the secret."""
+        about = JoinTokenRequest.model_construct(name=name, pools=pools, uses=uses, valid_for=valid_for)
+        return self._request("POST", "/api/v2/join-tokens", about.model_dump())
+
+    def join_tokens(self) -> list[dict[str, Any]]:
+        """Return the join tokens, latest first."""
+        return list(self._request("GET", "/api/v2/join-tokens")["tokens"])
+
+    def revoke_join_token(self, identity: str) -> None:
+        self._request("DELETE", f"/api/v2/join-tokens/{identity}")
+
+    def pools(self) -> list[dict[str, Any]]:
+        """Return the pools of courses, of graders, and of settings, by name."""
+        return list(self._request("GET", "/api/v2/pools")["pools"])
+
+    def set_pool(self, pool: str, *, original_graders: bool) -> dict[str, Any]:
+        """Let a pool admit graders without secrets, or refuse them."""
+        return self._request("PUT", f"/api/v2/pools/{pool}", {"original_graders": original_graders})
 
     def dead_letters(self, *, limit: int = MAX_PAGE) -> list[dict[str, Any]]:
         """Return the latest dead letters, latest first."""

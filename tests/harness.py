@@ -191,7 +191,7 @@ class Graders:
         self, name: str, *, slots: int, drain_timeout: float, api_host: str = "", **more: Any
     ) -> GraderSettings:
         return GraderSettings.model_construct(
-            token=SecretStr("cluster-token"),
+            token=more.pop("token", SecretStr("cluster-token")),
             grader_id=name,
             api_host=api_host,
             amqp_url=None,

@@ -13,6 +13,7 @@ from typing import IO
 from forks import PATH, TESTS, Process, fork_server
 
 CLUSTER_TOKEN = "cluster-token"
+OPERATOR_TOKEN = "operator-token"
 
 QUICK = ("--heartbeat-interval", "1")
 QUICK_DISPATCHER = (*QUICK, "--reconcile-interval", "0.5", "--leader-ttl", "1.5", "--retry-backoff", "0.05")

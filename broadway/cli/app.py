@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from broadway.cli import dead_letters, graders, hooks, topology
+from broadway.cli import dead_letters, graders, hooks, pools, topology
 from broadway.cli.common import EXIT_FAILED, LOCAL, AsJson, Course, Server, Token, client
 from broadway.cli.doctor import doctor
 
@@ -25,6 +25,7 @@ configs = typer.Typer(help="Settings of the programs.", no_args_is_help=True)
 app.add_typer(runs, name="run")
 app.add_typer(jobs, name="job")
 app.add_typer(graders.app, name="grader")
+app.add_typer(pools.app, name="pool")
 app.add_typer(configs, name="config")
 app.add_typer(hooks.app, name="hook")
 app.add_typer(hooks.rosters, name="roster")
@@ -59,6 +60,12 @@ def up(
         Path | None, typer.Option(help="JSON file of courses.", exists=True, dir_okay=False)
     ] = None,
     token: Annotated[str | None, typer.Option(help="The cluster token; random by default.", show_default=False)] = None,
+    operator_token: Annotated[
+        str | None, typer.Option(help="The operators' token; random by default.", show_default=False)
+    ] = None,
+    original_graders: Annotated[
+        str, typer.Option(metavar="POOLS", help="Pools, separated by commas, that admit graders of the original.")
+    ] = "",
     json_ready: Annotated[
         Path | None, typer.Option(help="File to write all addresses to, once everything is ready.")
     ] = None,
@@ -81,6 +88,8 @@ def up(
         slots=slots or os.cpu_count() or 1,
         course_config=course_config,
         token=token,
+        operator_token=operator_token,
+        original_graders=original_graders,
         json_ready=json_ready,
     )
     raise typer.Exit(asyncio.run(run_up(options)))

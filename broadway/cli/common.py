@@ -20,8 +20,14 @@ Course = Annotated[str, typer.Option("--course", "-c", envvar="BROADWAY_COURSE",
 Token = Annotated[
     str, typer.Option("--token", envvar="BROADWAY_COURSE_TOKEN", help="One of the course's tokens.", show_default=False)
 ]
-ClusterToken = Annotated[
-    str, typer.Option("--token", envvar="BROADWAY_TOKEN", help="The cluster token.", show_default=False)
+OperatorToken = Annotated[
+    str,
+    typer.Option(
+        "--token",
+        envvar=["BROADWAY_OPERATOR_TOKEN", "BROADWAY_TOKEN"],
+        help="The operators' token, which the API has as --operator-token.",
+        show_default=False,
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -44,7 +50,7 @@ def client(server: str, course: str, token: str) -> Iterator["Client"]:
 
 @contextmanager
 def operator(server: str, token: str) -> Iterator["Operator"]:
-    """Connect to the API for an operator, with the cluster token. Errors end the command as those of `client` do."""
+    """Connect to the API for an operator, with the operators' token. Errors end the command as those of `client` do."""
     from broadway.client import ClientError, Operator  # noqa: PLC0415
 
     try:

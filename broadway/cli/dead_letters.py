@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from broadway.cli.common import EXIT_USAGE, LOCAL, AsJson, ClusterToken, Server, fail, operator
+from broadway.cli.common import EXIT_USAGE, LOCAL, AsJson, OperatorToken, Server, fail, operator
 
 app = typer.Typer(help="Messages that no service could handle.", no_args_is_help=True)
 
@@ -13,7 +13,7 @@ Limit = Annotated[int, typer.Option(min=1, max=500, help="Number of dead letters
 
 
 @app.command("list")
-def list_letters(*, limit: Limit = 50, token: ClusterToken, server: Server = LOCAL, as_json: AsJson = False) -> None:
+def list_letters(*, limit: Limit = 50, token: OperatorToken, server: Server = LOCAL, as_json: AsJson = False) -> None:
     """List dead letters, each with its subject, its queue and the reason."""
     with operator(server, token) as api:
         found = api.dead_letters(limit=limit)
@@ -29,7 +29,7 @@ def list_letters(*, limit: Limit = 50, token: ClusterToken, server: Server = LOC
 def show(
     letter: Annotated[str, typer.Argument(metavar="ID", help="Id, as `list` shows it.")],
     *,
-    token: ClusterToken,
+    token: OperatorToken,
     server: Server = LOCAL,
     as_json: AsJson = False,
 ) -> None:
@@ -49,7 +49,7 @@ def discard(
     letters: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Ids, as `list` shows them.")] = None,
     *,
     every: Annotated[bool, typer.Option("--all", help="Discard all dead letters.")] = False,
-    token: ClusterToken,
+    token: OperatorToken,
     server: Server = LOCAL,
 ) -> None:
     """Discard dead letters whose cause is repaired; `broadway job rerun` runs their jobs again."""

@@ -4,19 +4,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from broadway.cli.common import LOCAL, AsJson, ClusterToken, Server, operator
+from broadway.cli import join_tokens
+from broadway.cli.common import LOCAL, AsJson, OperatorToken, Server, operator
 
 if TYPE_CHECKING:
     from broadway.client import GraderDescription
 
 app = typer.Typer(help="The cluster's graders.", no_args_is_help=True)
+app.add_typer(join_tokens.app, name="token")
 
 GraderId = Annotated[str, typer.Argument(metavar="GRADER_ID", help="The grader's id.")]
 Reason = Annotated[str, typer.Option(help="Reason, to be shown with the grader.", show_default=False)]
 
 
 @app.command("list")
-def list_graders(*, token: ClusterToken, server: Server = LOCAL, as_json: AsJson = False) -> None:
+def list_graders(*, token: OperatorToken, server: Server = LOCAL, as_json: AsJson = False) -> None:
     """List every grader that ever joined, with its state and its running jobs."""
     with operator(server, token) as api:
         graders = api.graders()
@@ -24,7 +26,7 @@ def list_graders(*, token: ClusterToken, server: Server = LOCAL, as_json: AsJson
 
 
 @app.command()
-def show(grader_id: GraderId, *, token: ClusterToken, server: Server = LOCAL, as_json: AsJson = False) -> None:
+def show(grader_id: GraderId, *, token: OperatorToken, server: Server = LOCAL, as_json: AsJson = False) -> None:
     """Show one grader and its running jobs."""
     with operator(server, token) as api:
         grader = api.grader(grader_id)
@@ -37,19 +39,19 @@ def show(grader_id: GraderId, *, token: ClusterToken, server: Server = LOCAL, as
 
 
 @app.command()
-def pause(grader_id: GraderId, *, reason: Reason = "", token: ClusterToken, server: Server = LOCAL) -> None:
+def pause(grader_id: GraderId, *, reason: Reason = "", token: OperatorToken, server: Server = LOCAL) -> None:
     """Pause a grader: it takes no jobs until it is resumed; its running jobs continue."""
     _order(server, token, grader_id, "pause", reason=reason)
 
 
 @app.command()
-def resume(grader_id: GraderId, *, token: ClusterToken, server: Server = LOCAL) -> None:
+def resume(grader_id: GraderId, *, token: OperatorToken, server: Server = LOCAL) -> None:
     """Resume a grader: it takes jobs again."""
     _order(server, token, grader_id, "resume")
 
 
 @app.command()
-def drain(grader_id: GraderId, *, reason: Reason = "", token: ClusterToken, server: Server = LOCAL) -> None:
+def drain(grader_id: GraderId, *, reason: Reason = "", token: OperatorToken, server: Server = LOCAL) -> None:
     """Drain a grader: it finishes its running jobs and takes no others, even after a restart, until it is resumed."""
     _order(server, token, grader_id, "drain", reason=reason)
 
@@ -61,7 +63,7 @@ def set_slots(
         int, typer.Argument(min=0, max=512, help="Jobs at a time; 0 for the number that it was started with.")
     ],
     *,
-    token: ClusterToken,
+    token: OperatorToken,
     server: Server = LOCAL,
 ) -> None:
     """Change how many jobs a grader runs at a time."""
@@ -69,15 +71,26 @@ def set_slots(
 
 
 @app.command()
-def revoke(grader_id: GraderId, *, reason: Reason = "", token: ClusterToken, server: Server = LOCAL) -> None:
+def revoke(grader_id: GraderId, *, reason: Reason = "", token: OperatorToken, server: Server = LOCAL) -> None:
     """Revoke a grader: remove its login, give its jobs to other graders, and refuse to let it join again."""
     _order(server, token, grader_id, "revoke", reason=reason)
 
 
 @app.command()
-def readmit(grader_id: GraderId, *, token: ClusterToken, server: Server = LOCAL) -> None:
+def readmit(grader_id: GraderId, *, token: OperatorToken, server: Server = LOCAL) -> None:
     """Let a revoked grader join again."""
     _order(server, token, grader_id, "readmit")
+
+
+@app.command("forget-secret")
+def forget_secret(grader_id: GraderId, *, token: OperatorToken, server: Server = LOCAL) -> None:
+    """Forget a grader's secret, if its work directory is lost: its next join needs a token, and makes a new secret.
+
+    If a secret may be stolen, revoke the grader first.
+    """
+    with operator(server, token) as api:
+        grader = api.order(grader_id, "forget-secret")
+    print(f"{grader.id} has no secret now; it joins again with a join token or the cluster token")
 
 
 def _order(server: str, token: str, grader_id: str, verb: str, **parameters: Any) -> None:

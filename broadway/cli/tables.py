@@ -79,6 +79,28 @@ def letter_table(letters: Sequence[Mapping[str, Any]]) -> None:
     _table(columns, [[_text(letter[column]) for column in columns] for letter in letters])
 
 
+def join_token_table(tokens: Sequence[Mapping[str, Any]]) -> None:
+    """Print a line for each join token."""
+    columns = ("id", "name", "pools", "uses_left", "graders", "created_at", "expires_at", "revoked_at")
+    _table(columns, [[_text(token[column]) for column in columns] for token in tokens])
+
+
+def pool_table(pools: Sequence[Mapping[str, Any]]) -> None:
+    """Print a line for each pool."""
+    rows = [
+        (
+            pool["id"],
+            "on" if pool["original_graders"] else "off",
+            pool["reason"],
+            " ".join(pool["courses"]),
+            str(pool["graders"]),
+            " ".join(pool["without_secret"]),
+        )
+        for pool in pools
+    ]
+    _table(("pool", "original graders", "why", "courses", "graders", "without secret"), rows)
+
+
 def roster_table(students: Sequence[Mapping[str, Any]]) -> None:
     """Print a line for each student."""
     columns = ("student", "repository", "repository_id", "env")

@@ -72,6 +72,7 @@ def _facts(options: UpOptions, running: Stack) -> dict[str, Any]:
     return {
         "api": options.api,
         "token": running.token,
+        "operator_token": running.operator_token,
         "amqp_url": below.amqp_url,
         "mongodb_dsn": below.mongodb_dsn,
         "docker_host": below.engine.docker_host,

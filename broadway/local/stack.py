@@ -23,6 +23,9 @@ from broadway.local.supervisor import Supervisor
 START = 60  # seconds for the API to become ready
 DRAIN = 60  # seconds for a grader to finish or give back its jobs
 
+# Variables of this process that a grader does not get: each would give it the rights of a service or an operator.
+_OF_SERVICES = {f"BROADWAY_{name}" for name in ("AMQP_URL", "MONGODB_DSN", "MANAGEMENT_URL", "OPERATOR_TOKEN")}
+
 Say = Callable[[str], None]
 
 
@@ -37,6 +40,8 @@ class UpOptions:
     slots: int = field(default_factory=lambda: os.cpu_count() or 1)
     course_config: Path | None = None
     token: str | None = field(default=None, repr=False)
+    operator_token: str | None = field(default=None, repr=False)
+    original_graders: str = ""
     json_ready: Path | None = None
     amqp_url: str | None = field(default_factory=lambda: os.environ.get("BROADWAY_AMQP_URL"), repr=False)
     mongodb_dsn: str | None = field(default_factory=lambda: os.environ.get("BROADWAY_MONGODB_DSN"), repr=False)
@@ -70,9 +75,10 @@ class Foundations:
 
 @dataclass(frozen=True)
 class Stack:
-    """A running stack: the cluster token, and the broker, store and engine."""
+    """A running stack: the cluster token, the operators' token, and the broker, store and engine."""
 
     token: str = field(repr=False)
+    operator_token: str = field(repr=False)
     foundations: Foundations
 
 
@@ -85,13 +91,14 @@ async def stack(options: UpOptions, say: Say) -> AsyncIterator[Stack]:
     """
     _require_free(options.bind_addr, options.bind_port)
     token = options.token or kept(options.directory / "token")
+    operator_token = options.operator_token or kept(options.directory / "operator-token")
     async with Supervisor(say) as below, Supervisor(say) as control, Supervisor(say) as graders:
         foundations = await _foundations(below, options)
-        await control.keep(partial(api, options, token, foundations))
+        await control.keep(partial(api, options, token, operator_token, foundations))
         await asyncio.gather(
             *(graders.keep(partial(grader, options, token, foundations, each)) for each in options.grader_ids)
         )
-        yield Stack(token, foundations)
+        yield Stack(token, operator_token, foundations)
 
 
 async def _foundations(supervisor: Supervisor, options: UpOptions) -> Foundations:
@@ -112,18 +119,20 @@ async def _foundations(supervisor: Supervisor, options: UpOptions) -> Foundation
 
 
 @asynccontextmanager
-async def api(options: UpOptions, token: str, foundations: Foundations) -> AsyncIterator[Child]:
+async def api(options: UpOptions, token: str, operator_token: str, foundations: Foundations) -> AsyncIterator[Child]:
     """Run the control plane, and yield once `/readyz` reports it as ready."""
     command = [
         *options.api_command,
         *("--bind-addr", options.bind_addr, "--bind-port", str(options.bind_port)),
         *("--log-dir", str(options.log_dir)),
         *(("--course-config", str(options.course_config)) if options.course_config else ()),
+        *(("--original-graders", options.original_graders) if options.original_graders else ()),
     ]
     env = os.environ | {
         "BROADWAY_AMQP_URL": foundations.amqp_url,
         "BROADWAY_MONGODB_DSN": foundations.mongodb_dsn,
         "BROADWAY_TOKEN": token,
+        "BROADWAY_OPERATOR_TOKEN": operator_token,
         **({"BROADWAY_MANAGEMENT_URL": foundations.node.administration} if foundations.node else {}),
     }
     async with child("the API", command, log=options.log_dir / "api.out", env=env, grace=15) as running:
@@ -140,7 +149,7 @@ async def grader(options: UpOptions, token: str, foundations: Foundations, grade
         *("--api-host", options.api, "--slots", str(options.slots)),
         *("--work-dir", str(options.directory / "work" / grader_id), "--log-dir", str(options.log_dir)),
     ]
-    env = os.environ | {
+    env = {name: value for name, value in os.environ.items() if name not in _OF_SERVICES} | {
         "DOCKER_HOST": foundations.engine.docker_host,
         "BROADWAY_TOKEN": token,
         "BROADWAY_GRADER_ID": grader_id,

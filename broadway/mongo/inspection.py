@@ -10,6 +10,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from broadway.domain.course import Course
 from broadway.domain.grader import Grader
 from broadway.domain.letter import Letter
+from broadway.domain.pool import Pool
 from broadway.mongo.collection import Document
 from broadway.mongo.courses import Courses
 from broadway.mongo.dead_letters import DeadLetters
@@ -18,6 +19,7 @@ from broadway.mongo.graders import Graders
 from broadway.mongo.hooks import Deliveries
 from broadway.mongo.jobs import Jobs
 from broadway.mongo.logs import Logs
+from broadway.mongo.pools import Pools
 from broadway.mongo.runs import Runs
 
 Database = AsyncDatabase[dict[str, Any]]
@@ -28,8 +30,8 @@ class Inspection:
     """The state of a store.
 
     ``ahead`` is the server's clock minus this host's. ``missing_indexes`` have names such as ``grading_job.by_run``.
-    ``graders`` are the live graders. ``letters`` is the number of dead letters, and ``letter`` the latest of them,
-    without its body.
+    ``graders`` are the live graders, and ``pools`` the pools whose settings have been changed. ``letters`` is the
+    number of dead letters, and ``letter`` the latest of them, without its body.
     """
 
     is_replicated: bool
@@ -37,6 +39,7 @@ class Inspection:
     missing_indexes: list[str]
     courses: list[Course]
     graders: list[Grader]
+    pools: list[Pool]
     letters: int
     letter: Letter | None
 
@@ -72,6 +75,7 @@ class Inspection:
                 missing_indexes=await _missing(main, client[logs]),
                 courses=await Courses(main["course"]).all(),
                 graders=await Graders(main["worker_node"]).alive(),
+                pools=await Pools(main["pool"]).all(),
                 letters=await letters.count(),
                 letter=await letters.newest(),
             )

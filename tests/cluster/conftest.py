@@ -38,6 +38,8 @@ def settings(place: Place, tmp_path: Path, courses: dict[str, dict[str, object]]
             "mongodb": {"dsn": place.mongodb_dsn, "primary": f"{place.name}_ag", "logs": f"{place.name}_logs"},
             "course_config": config,
             "token": "cluster-token",
+            "operator_token": "operator-token",
+            "original_graders": "default",
             "bind_addr": "127.0.0.1",
             "bind_port": free_port(),
             "log": {"dir": ""},

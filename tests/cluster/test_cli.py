@@ -23,7 +23,7 @@ async def test_staff_inspect_and_rerun_a_run(cluster: Cluster) -> None:
     shown = await broadway("run", "show", run_id, *access)
     as_json = await broadway("run", "show", run_id, "--json", *access)
     log = await broadway("job", "log", run["jobs"][0]["id"], *access)
-    graders = await broadway("grader", "list", "--server", url, "--token", "cluster-token")
+    graders = await broadway("grader", "list", "--server", url, "--token", "operator-token")
 
     assert [result.exit_code for result in (shown, as_json, log, graders)] == [0, 0, 0, 0]
     head, first, _ = shown.stdout.splitlines()

@@ -8,10 +8,10 @@ from harness import Cluster, Command, broadway
 
 from broadway.ingest.v2.views.dead_letters import MAX_LETTER
 
-TOKEN = {"Authorization": "Bearer cluster-token"}
+TOKEN = {"Authorization": "Bearer operator-token"}
 
 
-async def dead(cluster: Cluster, *arguments: str, token: str = "cluster-token") -> Command:
+async def dead(cluster: Cluster, *arguments: str, token: str = "operator-token") -> Command:
     return await broadway("dead", *arguments, "--server", str(cluster.client.http.base_url), "--token", token)
 
 

@@ -264,7 +264,8 @@ async def two(place: Place, tmp_path: Path) -> AsyncIterator[Two]:
         await running.service("results", *QUICK)
         await running.service("dispatcher", *QUICK_DISPATCHER)
         ports = [free_port(), free_port()]
-        flags = [["--bind-port", str(port), "--token", "cluster-token", *QUICK, *PATIENT] for port in ports]
+        own = ("--token", "cluster-token", "--original-graders", "default", *QUICK, *PATIENT)
+        flags = [["--bind-port", str(port), *own] for port in ports]
         clients = [await stack.enter_async_context(Client.connect(f"http://localhost:{port}")) for port in ports]
         for name, each, client in zip(("one", "other"), flags, clients, strict=True):
             await running.start(name, sys.executable, "-m", "broadway.ingest", "--course-config", str(courses), *each)

@@ -56,7 +56,7 @@ async def test_operators_can_see_its_runtime(cluster: Cluster, address: str) -> 
     cluster.graders.attach("host1", address, slots=1)
 
     async def runtimes() -> list[str]:
-        headers = {"Authorization": "Bearer cluster-token"}
+        headers = {"Authorization": "Bearer operator-token"}
         answer = await cluster.client.http.get("/api/v2/graders", headers=headers)
         return [each["runtime"] for each in answer.json()["graders"] if each["way"] != "broker"]
 

@@ -30,7 +30,8 @@ async def server(place: Place, tmp_path: Path) -> AsyncIterator[Server]:
     courses = tmp_path / "courses.json"
     courses.write_text(json.dumps({"cs241": {"tokens": ["staff-241"], "query_tokens": ["query-241"]}}))
     port = str(free_port())
-    flags = ["--token", "cluster-token", "--bind-port", port, "--course-config", str(courses), *QUICK_DISPATCHER]
+    tokens = ("--token", "cluster-token", "--original-graders", "default")
+    flags = [*tokens, "--bind-port", port, "--course-config", str(courses), *QUICK_DISPATCHER]
     limits = httpx2.Limits(max_connections=None)
     async with (
         processes(tmp_path / "site", place.environment) as running,

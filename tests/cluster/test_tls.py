@@ -13,7 +13,7 @@ import httpx2
 import pytest
 import trustme
 from harness import Client, free_port, stage, until
-from processes import CLUSTER_TOKEN, QUICK_DISPATCHER, TESTS, Processes, processes
+from processes import CLUSTER_TOKEN, OPERATOR_TOKEN, QUICK_DISPATCHER, TESTS, Processes, processes
 from yarl import URL
 
 from broadway.local.broker import broker
@@ -86,6 +86,7 @@ async def site(mongodb_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> As
             "BROADWAY_MONGODB_LOGS": f"{name}_logs",
             "BROADWAY_LOG_DIR": "",
             "BROADWAY_TOKEN": CLUSTER_TOKEN,
+            "BROADWAY_OPERATOR_TOKEN": OPERATOR_TOKEN,
         }
         async with (
             processes(directory / "api", environment) as control_plane,
@@ -108,7 +109,7 @@ async def test_a_run_completes_over_tls_alone(site: Site) -> None:
         await site.join("h1", site.address, site.ours.ca)
         await site.join("h2", site.address.replace("https:", "wss:"), site.ours.ca)
         run = await client.finished("cs241", await client.submit("cs241", "mp1", students=20))
-        listed = await command(site.ours.ca, "grader", "list", "--server", site.address, "--token", CLUSTER_TOKEN)
+        listed = await command(site.ours.ca, "grader", "list", "--server", site.address, "--token", OPERATOR_TOKEN)
 
     assert {job["outcome"] for job in run["jobs"]} == {"succeeded"}
     assert {job["grader"] for job in run["jobs"]} >= {"h1"}

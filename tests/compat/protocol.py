@@ -17,6 +17,7 @@ from websockets.asyncio.client import ClientConnection
 Places = Callable[[], contextlib.AbstractAsyncContextManager[Place]]
 
 CLUSTER_TOKEN = "cluster-token"
+OPERATOR_TOKEN = "operator-token"
 COURSES = {
     "cs241": {"tokens": ["staff-241", "shared"], "query_tokens": ["query-241"], "title": "of another program"},
     "cs101": {"tokens": ["staff-101", "shared"], "query_tokens": ["query-101"]},
@@ -341,7 +342,8 @@ async def serving(place: Place, directory: Path, *flags: str) -> AsyncIterator[S
     courses = directory / "courses.json"
     courses.write_text(json.dumps(COURSES))
     port = free_port()
-    fixed = ["--token", CLUSTER_TOKEN, "--bind-addr", "127.0.0.1", "--bind-port", str(port)]
+    tokens = ["--token", CLUSTER_TOKEN, "--operator-token", OPERATOR_TOKEN, "--original-graders", "default"]
+    fixed = [*tokens, "--bind-addr", "127.0.0.1", "--bind-port", str(port)]
     async with (
         processes(directory / "processes", place.environment) as started,
         Client.connect(f"http://127.0.0.1:{port}") as client,

@@ -29,7 +29,8 @@ async def api(place: Place, tmp_path: Path) -> AsyncIterator[Client]:
     courses = tmp_path / "courses.json"
     courses.write_text(json.dumps({COURSE: {"tokens": ["staff-241"], "query_tokens": ["query-241"]}}))
     port = str(free_port())
-    flags = ["--token", "cluster-token", "--bind-port", port, "--course-config", str(courses)]
+    tokens = ["--token", "cluster-token", "--operator-token", "operator-token", "--original-graders", "default"]
+    flags = [*tokens, "--bind-port", port, "--course-config", str(courses)]
     async with processes(tmp_path / "processes", place.environment) as started:
         await started.service("api", *flags)
         async with Client.connect(f"http://127.0.0.1:{port}") as client:
@@ -99,12 +100,15 @@ async def test_no_request_breaks_v2(api: Client, tmp_path: Path) -> None:
 @pytest.mark.timeout(300)
 async def test_no_request_of_an_operator_breaks_v2(api: Client, tmp_path: Path) -> None:
     path = await description_of_v2(api, tmp_path, worker_id="w1")
-    options = ("--include-path-regex=^/api/v2/(graders|dead-letters)", f"--max-examples={EXAMPLES_V2}")
+    options = (
+        "--include-path-regex=^/api/v2/(graders|dead-letters|join-tokens|pools)",
+        f"--max-examples={EXAMPLES_V2}",
+    )
 
-    failures = await generated(path, address(api), "cluster-token", *options)
+    failures = await generated(path, address(api), "operator-token", *options)
 
     assert not failures, failures
-    operator = {"Authorization": "Bearer cluster-token"}
+    operator = {"Authorization": "Bearer operator-token"}
     graders = (await api.http.get("/api/v2/graders", headers=operator)).json()["graders"]
     assert "w1" in {each["id"] for each in graders}, "some of the requests were good ones"
 

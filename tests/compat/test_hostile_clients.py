@@ -66,7 +66,16 @@ async def server(place: Place, tmp_path: Path) -> AsyncIterator[Server]:
     courses = tmp_path / "courses.json"
     courses.write_text(json.dumps({COURSE: {"tokens": [STAFF]}}))
     port = free_port()
-    flags = ["--token", "cluster-token", "--bind-addr", "127.0.0.1", "--bind-port", str(port)]
+    flags = [
+        "--token",
+        "cluster-token",
+        "--original-graders",
+        "default",
+        "--bind-addr",
+        "127.0.0.1",
+        "--bind-port",
+        str(port),
+    ]
     flags += ["--course-config", str(courses), "--heartbeat-interval", "1", "--reconcile-interval", "0.5"]
     async with processes(tmp_path / "processes", place.environment) as started, contextlib.AsyncExitStack() as stack:
         await started.service("api", *flags)

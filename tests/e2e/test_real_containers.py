@@ -16,7 +16,7 @@ from processes import QUICK_DISPATCHER, Processes, processes
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
-TOKEN = "cluster-token"
+TOKEN, OPERATOR_TOKEN = "cluster-token", "operator-token"
 
 
 @dataclass
@@ -49,7 +49,16 @@ async def host(
     port = free_port()
     environment = {**place.environment, "DOCKER_HOST": docker_host}
     async with processes(tmp_path / "host", environment) as running:
-        flags = ("--token", TOKEN, "--course-config", str(courses), "--bind-port", str(port))
+        flags = (
+            "--token",
+            TOKEN,
+            "--operator-token",
+            OPERATOR_TOKEN,
+            "--course-config",
+            str(courses),
+            "--bind-port",
+            str(port),
+        )
         await running.service("api", *flags, *QUICK_DISPATCHER)
         async with Client.connect(f"http://localhost:{port}") as client:
             await until(client.is_ready)
@@ -66,7 +75,7 @@ async def test_a_grader_with_its_own_runtime_runs_jobs_in_it(host: Host) -> None
     log = await host.client.get(f"grading_job_log/cs241/{job['id']}", token="staff-241")
     assert (job["outcome"], job["grader"]) == ("succeeded", "sandboxed")
     assert "gVisor" in log.json()["data"]["stdout"]
-    headers = {"Authorization": f"Bearer {TOKEN}"}
+    headers = {"Authorization": f"Bearer {OPERATOR_TOKEN}"}
     (grader,) = (await host.client.http.get("/api/v2/graders", headers=headers)).json()["graders"]
     assert (grader["id"], grader["pool"], grader["runtime"]) == ("sandboxed", "default", "runsc")
 

@@ -316,7 +316,19 @@ def _grader(name: str, amqp_url: str, slots: int, directory: Path, *, is_real: b
     work_dir = str(directory / "work")
     if not is_real:
         return [sys.executable, str(TESTS / "programs" / "fake_grader.py"), amqp_url, name, str(slots), work_dir]
-    own = ["--amqp-url", amqp_url, "--slots", str(slots), "--work-dir", work_dir, "--heartbeat-interval", "1"]
+    # No API is there: it has the broker's address, and joins only if an API answers.
+    own = [
+        "--api-host",
+        "http://127.0.0.1:9",
+        "--amqp-url",
+        amqp_url,
+        "--slots",
+        str(slots),
+        "--work-dir",
+        work_dir,
+        "--heartbeat-interval",
+        "1",
+    ]
     return [sys.executable, "-m", "broadway.grader", *own, "token", name]
 
 

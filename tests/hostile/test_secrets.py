@@ -99,7 +99,7 @@ async def with_password(store: Server[Store], user: str, password: str) -> str:
 @pytest.fixture
 async def place(docker_host: str, tmp_path: Path) -> AsyncIterator[Place]:
     port, courses, socket = free_port(), tmp_path / "courses.json", tmp_path / "engine.sock"
-    names = ("cluster token", "course token", "query token", "hook secret", "store's password")
+    names = ("cluster token", "operator token", "course token", "query token", "hook secret", "store's password")
     secrets = {name: f"canary-{token_hex(12)}" for name in names}
     courses.write_text(
         json.dumps({COURSE: {"tokens": [secrets["course token"]], "query_tokens": [secrets["query token"]]}})
@@ -119,6 +119,7 @@ async def place(docker_host: str, tmp_path: Path) -> AsyncIterator[Place]:
             "BROADWAY_LOG_DIR": "",
             "BROADWAY_LOG_LEVEL": "DEBUG",
             "BROADWAY_TOKEN": secrets["cluster token"],
+            "BROADWAY_OPERATOR_TOKEN": secrets["operator token"],
             "BROADWAY_COURSE_CONFIG": str(courses),
             "BROADWAY_BIND_PORT": str(port),
             "DOCKER_HOST": f"unix://{socket}",
@@ -163,7 +164,7 @@ async def _tap(place: Place) -> None:
 
 async def _is_dead_letter(place: Place) -> bool:
     """Return True if the message that no service understands has become a dead letter."""
-    return bool((await place.ask("GET", "v2/dead-letters", token="cluster token")).json()["items"])
+    return bool((await place.ask("GET", "v2/dead-letters", token="operator token")).json()["items"])
 
 
 async def _drain(place: Place) -> None:
@@ -230,8 +231,8 @@ async def _read(place: Place, run: str) -> None:
     for path in [*(course + path for path in paths), *(f"v1/{path}" for path in v1), "v2/courses"]:
         assert (await place.ask("GET", path)).is_success, path
     for path in ("v2/graders", "v2/graders/host1", "v2/dead-letters"):
-        assert (await place.ask("GET", path, token="cluster token")).is_success, path
-    for token in ("query token", "cluster token", "hook secret", "wrong"):
+        assert (await place.ask("GET", path, token="operator token")).is_success, path
+    for token in ("query token", "cluster token", "operator token", "hook secret", "wrong"):
         await place.ask("GET", f"{course}/jobs/{job['id']}", token=token)
     for path in ("/metrics", "/readyz", "/livez"):
         place.note("answers", (await place.http.get(path)).text)

@@ -10,7 +10,7 @@ from secrets import randbelow, token_hex
 import pytest
 from harness import Client, free_port, until
 from netns import Host, Network, Site
-from processes import CLUSTER_TOKEN, QUICK_DISPATCHER, processes
+from processes import CLUSTER_TOKEN, OPERATOR_TOKEN, QUICK_DISPATCHER, processes
 
 from broadway.local.broker import broker
 from broadway.local.processes import LocalError, output
@@ -68,6 +68,7 @@ async def site(network: Network, mongodb_dsn: str, tmp_path: Path) -> AsyncItera
             "BROADWAY_MONGODB_DSN": mongodb_dsn,
             "BROADWAY_MANAGEMENT_URL": node.administration,
             "BROADWAY_TOKEN": CLUSTER_TOKEN,
+            "BROADWAY_OPERATOR_TOKEN": OPERATOR_TOKEN,
         }
         async with (
             processes(tmp_path / "api", {**environment, **for_the_api}) as control_plane,

@@ -12,7 +12,7 @@ from netns import Site
 from broadway.management import Management
 from broadway.messages.topology import grader_user
 
-TOKEN = {"Authorization": "Bearer cluster-token"}
+TOKEN = {"Authorization": "Bearer operator-token"}
 STUDENTS = 200  # one second each, so that enough of them remain when the link is back
 CUT = 60  # seconds
 

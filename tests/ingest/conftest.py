@@ -36,6 +36,7 @@ def ingest_settings(shared_place: Place) -> IngestSettings:
             "mongodb": {"dsn": shared_place.mongodb_dsn, "primary": f"{name}_ag", "logs": f"{name}_logs"},
             "token": "cluster-token",
             "operator_token": "operator-token",
+            "original_graders": "default",
             "bind_addr": "127.0.0.1",
             "bind_port": free_port(),
             "heartbeat_interval": 7,

@@ -641,7 +641,7 @@ async def test_a_hook_stored_without_a_secret_accepts_nothing(
 ) -> None:
     await database["hook"].update_one({"_id": f"{hook.course}/git"}, {"$set": {"secrets": []}})
 
-    assert (await hook.send(push(ALICE))).status_code == 404
+    assert (await hook.send(push(ALICE))).status_code == 401
 
 
 async def test_no_answer_contains_a_secret(hook: Hook) -> None:
@@ -658,7 +658,7 @@ async def test_a_hook_can_be_removed_and_its_deliveries_stay(hook: Hook, store: 
     accepted = (await hook.send(push(ALICE))).json()
     assert (await hook.ask("DELETE")).status_code == 204
 
-    assert (await hook.send(push(ALICE))).status_code == 404
+    assert (await hook.send(push(ALICE))).status_code == 401
     assert (await hook.ask("DELETE")).status_code == 404
     assert await store.deliveries.get(accepted["id"])
 

@@ -21,6 +21,7 @@ from broadway.results import serve as results
 from broadway.settings.programs import ApiSettings
 
 CLUSTER = {"Authorization": "Bearer cluster-token"}
+OPERATOR = {"Authorization": "Bearer operator-token"}
 # Every request has the same trace, so that recordings of it can be compared.
 TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "X-Request-Id": "recorded"}
 
@@ -49,6 +50,8 @@ def settings_for(place: Place, **more: Any) -> ApiSettings:
             "amqp_url": place.amqp_url,
             "mongodb": {"dsn": place.mongodb_dsn, **databases(place)},
             "token": "cluster-token",
+            "operator_token": "operator-token",
+            "original_graders": f"{REMOTE},{SPARE}",
             "bind_addr": "127.0.0.1",
             "bind_port": free_port(),
             "log": {"dir": ""},
@@ -82,9 +85,9 @@ class System:
         return str(self.http.base_url)
 
     async def ask(self, method: str, path: str, body: Any = None, *, status: int = 200, **headers: str) -> Any:
-        """Call v2 with the token of the course in the path, or the cluster's; check the status, return the answer."""
+        """Call v2 with the token of the course in the path, or the operators'; check the status, return the answer."""
         _, _, course = path.partition("courses/")
-        token = {"Authorization": f"Bearer {token_of(course.partition('/')[0])}"} if course else CLUSTER
+        token = {"Authorization": f"Bearer {token_of(course.partition('/')[0])}"} if course else OPERATOR
         answer = await self.http.request(method, f"/api/v2/{path}", json=body, headers={**token, **headers})
         assert answer.status_code == status, (method, path, answer.status_code, answer.text)
         return answer.json() if answer.content else None

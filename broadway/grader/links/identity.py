@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from secrets import token_hex
 
 from broadway.domain.access import SecretPrefix, is_secret, new_secret
 from broadway.service import StartError
@@ -34,8 +35,8 @@ def own_secret(work_dir: Path, grader_id: str) -> str:
 def _make(path: Path) -> str:
     """Write a new secret; a file that another process writes at the same moment wins if it is first."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    draft = path.with_name(f"{path.name}.{token_hex(4)}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(new_secret(SecretPrefix.GRADER))
         file.flush()
         os.fsync(file.fileno())

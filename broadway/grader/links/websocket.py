@@ -203,7 +203,7 @@ class _Slot:
         code, reason = socket.close_code, socket.close_reason
         if code == CloseCode.POLICY_VIOLATION:
             if not self.was_registered:
-                raise refused_token(self.settings.api_host, reason)
+                raise refused_token(self.settings.api_host, reason or "")
             self.credential = None  # the server may have forgotten this grader's secret, or revoked the grader
         if code in _REFUSALS:
             for job_id in self.sent:

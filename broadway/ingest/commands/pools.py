@@ -85,11 +85,12 @@ class Pools:
         log.warning("pool changed", pool=name, original_graders=original_graders)
         return next(state for state in await self.all() if state.pool.id == name)
 
-    async def begin(self, configured: Sequence[str]) -> None:
+    async def begin(self, configured: Sequence[str], *, gateway_pool: str) -> None:
         """Turn on the switches of configured pools, and, once in a store's life, those that an upgrade needs.
 
         A store of an earlier version may know graders without secrets. The pools of the original's graders admit them
-        from now on; our own graders that are running may be upgraded within ``GRACE``.
+        from now on; our own graders that are running may be upgraded within ``GRACE``. ``gateway_pool`` is the pool of
+        graders that name none.
         """
         now = datetime.now(UTC)
         for name in configured:
@@ -97,13 +98,14 @@ class Pools:
         if await self.pools.has_switches():
             return
         graders = await self.graders.all()
-        await self._admit_originals([grader for grader in graders if grader.is_of_original], now)
+        await self._admit_originals([grader for grader in graders if grader.is_of_original], gateway_pool, now)
         await self._give_grace([each for each in graders if each.alive and _is_ours(each)], now)
         await self.pools.note_switches(now)
 
-    async def _admit_originals(self, graders: Sequence[Grader], now: datetime) -> None:
-        for name in sorted({grader.pool for grader in graders}):
-            ids = [grader.id for grader in graders if grader.pool == name]
+    async def _admit_originals(self, graders: Sequence[Grader], gateway_pool: str, now: datetime) -> None:
+        pools = {grader.id: {grader.pool, grader.pool if grader.gateway else gateway_pool} for grader in graders}
+        for name in sorted(set().union(*pools.values())):
+            ids = [grader_id for grader_id, of_grader in pools.items() if name in of_grader]
             named = ", ".join(ids[:MAX_NAMED]) + (", …" if len(ids) > MAX_NAMED else "")
             pool = Pool(name, original_graders=True, reason=f"the store knew the original's {named}", changed_at=now)
             await self.pools.put_first(pool)
