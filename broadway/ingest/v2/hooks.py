@@ -71,8 +71,8 @@ async def deliver(request: Request, deps: Deps) -> Response:
     """Submit through a hook: a delivery of a git server or a front-end, signed with a secret of the hook.
 
     Hooks of format `github` take GitHub's push payload, hooks of format `json` the object below. 202: the delivery
-    made a run, or will be decided soon. 200: there is nothing to do, or nothing more. A hook that does not exist has the
-    answer of a wrong signature, 401.
+    made a run, or will be decided soon. 200: there is nothing to do, or nothing more. 401: the signature is wrong, or
+    there is no such hook.
     """
     course, name = request.path_params["course"], request.path_params["hook"]
     hook = await deps.receiver.hooks.recent(course, name)
