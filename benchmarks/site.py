@@ -145,7 +145,8 @@ class Site:
     ) -> AsyncIterator[Child]:
         """Run a grader with a real runtime, and yield once it is registered in the store."""
         work = str(self.ground.directory / "work")
-        own = ("--amqp-url", self.ground.node.amqp_url, "--slots", str(slots), "--work-dir", work, "--runtime", runtime)
+        addresses = ("--amqp-url", self.ground.node.amqp_url, "--api-host", "http://127.0.0.1:9")  # no API to join
+        own = (*addresses, "--slots", str(slots), "--work-dir", work, "--runtime", runtime)
         command = (sys.executable, "-m", "broadway.grader", *own, *flags, "no-token", name)
         async with self._process(name, command, {"DOCKER_HOST": docker_host}) as running:
             await self._until_registered(running, [name])

@@ -18,7 +18,7 @@ COST = Figure("CPU of ingest for a watched job", "ms")
 
 POLLERS = 4
 PAUSE = 0.05  # seconds between two polls of a grader that got no job
-FLAGS = ("--token", "cluster-token", "--heartbeat-interval", "60")  # the token of the tests' pollers
+FLAGS = ("--token", "cluster-token", "--original-graders", "default", "--heartbeat-interval", "60")
 
 
 def watched(number: int) -> str:

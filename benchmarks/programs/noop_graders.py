@@ -69,6 +69,7 @@ def _settings(url: str, name: str, slots: int, work_dir: Path) -> GraderSettings
     return GraderSettings.model_construct(
         token=SecretStr(""),
         grader_id=name,
+        api_host="http://127.0.0.1:9",  # no API to join
         amqp_url=SecretStr(url),
         slots=slots,
         work_dir=work_dir / name,

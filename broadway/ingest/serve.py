@@ -85,7 +85,7 @@ async def serve(
         StartError: The course config is wrong, the broker cannot be trusted, or the address cannot be bound.
     """
     await load_courses(settings, store=store)
-    configured = [name for name in settings.original_graders.split(",") if name]
+    configured = [name for name in (settings.original_graders or "").split(",") if name]
     await _pools(store).begin(configured, gateway_pool=settings.gateway_pool)
     background_tasks = BackgroundTasks()
     health = Health(

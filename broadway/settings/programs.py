@@ -176,9 +176,9 @@ class IngestSettings(ServiceSettings):
         min_length=1,
         description="operators' token, for orders to graders, join tokens, pools and dead letters; none: all refused",
     )
-    original_graders: PoolNames = Field(
-        default="",
-        description="pools, separated by commas, that admit graders of the original, which know only the cluster token",
+    original_graders: PoolNames | None = Field(
+        default=None,
+        description="pools that admit graders of the original, which know only the cluster token: separated by commas",
     )
     bind_addr: str = Field(default="localhost", description="address to listen on")
     bind_port: int = Field(default=1470, ge=0, le=65535, description="port to listen on")

@@ -20,7 +20,7 @@ SWITCH = "pool default refuses graders without a secret: `broadway pool set defa
 
 @pytest.fixture
 def settings(settings: ApiSettings) -> ApiSettings:
-    return settings.model_copy(update={"original_graders": "", "offer_amqp": False})
+    return settings.model_copy(update={"original_graders": None, "offer_amqp": False})
 
 
 @pytest.fixture(params=["http", "ws"])

@@ -103,4 +103,4 @@ async def test_a_wrong_token_is_logged_and_ends_the_grader(site: Site, address: 
 
     process = site.processes.running["host1"]
     assert await process.wait() == 1
-    assert "is it the cluster token?" in site.processes.log("host1")
+    assert "is it the cluster token, or a valid join token?" in site.processes.log("host1")

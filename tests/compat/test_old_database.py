@@ -332,6 +332,15 @@ async def test_workers_of_the_original_are_listed_and_soon_found_dead(shared: Sw
     await until(are_dead)
 
 
+async def test_its_graders_are_admitted_as_before_and_the_log_says_so(shared: Switched) -> None:
+    pool = await shared.primary["pool"].find_one({"_id": "default"})
+    assert pool is not None
+    assert pool["original_graders"] is True
+    assert "the original's host1, host2, host3" in pool["reason"]
+    assert "pool admits graders without a secret" in shared.server.processes.log("api")
+    await shared.server.poller("host9")
+
+
 async def test_runs_jobs_and_logs_are_visible_to_their_own_course_only(shared: Switched) -> None:
     passed = shared.complete_jobs["passed"]
 

@@ -8,7 +8,7 @@ import pytest
 from documents.reading import API, ROOT
 from documents.shell import Shell
 from harness import Client, Place, free_port, stage, until
-from processes import CLUSTER_TOKEN, QUICK_DISPATCHER, processes
+from processes import CLUSTER_TOKEN, OPERATOR_TOKEN, QUICK_DISPATCHER, processes
 from servers import Node
 
 COURSE, TOKEN = "cs101", "change-me-staff"  # as in docs/examples/courses.json
@@ -22,7 +22,8 @@ async def shell(places: Places, broker_node: Node, tmp_path_factory: pytest.Temp
     directory = tmp_path_factory.mktemp("documents")
     async with places() as place, processes(directory / "processes", place.environment) as started:
         address = f"127.0.0.1:{free_port()}"
-        flags = ("--token", CLUSTER_TOKEN, "--bind-port", address.rpartition(":")[2], *QUICK_DISPATCHER)
+        tokens = ("--token", CLUSTER_TOKEN, "--operator-token", OPERATOR_TOKEN)
+        flags = (*tokens, "--bind-port", address.rpartition(":")[2], *QUICK_DISPATCHER)
         await started.service("api", *flags, "--course-config", str(ROOT / "docs" / "examples" / "courses.json"))
         for grader in GRADERS:
             await started.attached_grader(grader, f"http://{address}")
@@ -35,12 +36,13 @@ async def shell(places: Places, broker_node: Node, tmp_path_factory: pytest.Temp
             "BROADWAY_SERVER": f"http://{address}",
             "run": run,
             "job": job,
-            **dict.fromkeys(("CLUSTER_TOKEN", "TOKEN", "token"), CLUSTER_TOKEN),
+            **dict.fromkeys(("CLUSTER_TOKEN", "JOIN_TOKEN", "TOKEN", "token"), CLUSTER_TOKEN),
+            "OPERATOR_TOKEN": OPERATOR_TOKEN,
         }
         opened = Shell.open(directory / "checkout", environment, {API: address})
-        kept = opened.checkout / ".broadway" / "up" / "token"
+        kept = opened.checkout / ".broadway" / "up" / "operator-token"
         kept.parent.mkdir(parents=True)
-        kept.write_text(CLUSTER_TOKEN)
+        kept.write_text(OPERATOR_TOKEN)
         yield opened
 
 
