@@ -47,17 +47,21 @@ async def test_no_other_local_user_reads_or_writes_the_store(tmp_path: Path) -> 
             await own.AG.service_secret.insert_one({"_id": "tickets", "value": b"key"})
         address = running.dsn.rpartition("@")[2].partition("/")[0]
         options = "?directConnection=true&retryWrites=false"
-        async with AsyncMongoClient(f"mongodb://{address}/{options}") as stranger:
+        stranger: AsyncMongoClient[dict[str, object]] = AsyncMongoClient(f"mongodb://{address}/{options}")
+        async with stranger:
             attempts: list[Callable[[], Awaitable[object]]] = [
                 lambda: stranger.AG.service_secret.find_one({}),
                 lambda: stranger.AG.service_secret.insert_one({"_id": "x"}),
                 lambda: stranger.admin.command("createUser", "x", pwd="x", roles=["root"]),
-                lambda: stranger.list_database_names(),
+                stranger.list_database_names,
             ]
             for attempt in attempts:
                 with pytest.raises(OperationFailure, match="requires authentication"):
                     await attempt()
-        async with AsyncMongoClient(f"mongodb://broadway:wrong@{address}/{options}") as guessing:
+        guessing: AsyncMongoClient[dict[str, object]] = AsyncMongoClient(
+            f"mongodb://broadway:wrong@{address}/{options}"
+        )
+        async with guessing:
             with pytest.raises(OperationFailure, match="authentication failed"):
                 await guessing.AG.service_secret.find_one({})
         modes = {(tmp_path / name).stat().st_mode & 0o777 for name in ("store", "store/password", "store/store.log")}
