@@ -23,6 +23,7 @@ from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.pools import Pools
 from broadway.ingest.commands.receive import ANSWER_WITHIN, Receiver
 from broadway.ingest.commands.register import Registration
+from broadway.ingest.commands.rerun import Reruns
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.submit import Submissions
 from broadway.ingest.commands.tokens import TokenSettings
@@ -54,7 +55,7 @@ from broadway.mongo.store import Store
 from broadway.ports import PublishError, StoreError
 from broadway.rabbit.client import Rabbit
 from broadway.runtime.health import Health
-from broadway.service import StartError, background, instance, join
+from broadway.service import StartError, Stop, background, instance, join
 from broadway.settings.programs import IngestSettings
 
 log = structlog.get_logger(__name__)
@@ -74,7 +75,7 @@ async def serve(
     *,
     store: Store,
     rabbit: Rabbit,
-    stop: asyncio.Event,
+    stop: Stop,
     answer_within: float = ANSWER_WITHIN,
 ) -> None:
     """Serve HTTP until ``stop`` is set. While the broker is unavailable, messages wait in the store.
@@ -108,6 +109,7 @@ async def serve(
             _listening(deps.feed, name, store=store, rabbit=rabbit),
             _http(settings, deps),
         ):
+            stop.heed()
             await stop.wait()
             deps.is_stopping = True
             deps.feed.close()
@@ -148,6 +150,7 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
         hook_settings=HookSettings(store.hooks, store.rosters),
         starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements),
         orders=orders,
+        reruns=Reruns(orders, store.assignments, limits),
         receiver=_receiver(opened, submissions, orders, announcements, answer_within=answer_within),
         admission=admission,
         join_tokens=JoinTokens(store.access_tokens),
@@ -180,6 +183,7 @@ def _receiver(
         deliveries=shared.deliveries,
         quotas=store.quotas,
         runs=shared.runs,
+        jobs=store.jobs,
         submissions=submissions,
         orders=orders,
         announcements=announcements,

@@ -16,6 +16,7 @@ from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.pools import Pools
 from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
+from broadway.ingest.commands.rerun import Reruns
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.tokens import TokenSettings
 from broadway.ingest.gateway.gateway import Gateway
@@ -52,6 +53,7 @@ class Deps:
     hook_settings: HookSettings
     starts: RunStarts
     orders: Orders
+    reruns: Reruns
     receiver: Receiver
     admission: Admission
     joins: GraderJoins
