@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from broadway.domain.access import AccessToken, Principal, SecretPrefix, TokenKind, digest, new_secret, token_id
-from broadway.ingest.commands.join_tokens import NoTokenError
+from broadway.ingest.commands.join_tokens import NewTokens, NoTokenError
 
 MAX_OF_COURSE = 200  # valid tokens
 MAX_OF_STUDENT = 20  # valid tokens
@@ -23,11 +23,8 @@ class TokenLimitError(Exception):
     """The course or the student has another valid token of that name, or as many as are allowed."""
 
 
-class CourseTokens(Protocol):
+class CourseTokens(NewTokens, Protocol):
     """The stored tokens of courses and students."""
-
-    async def add(self, token: AccessToken) -> None:
-        """Store a new token."""
 
     async def valid(
         self, course: str, kinds: Sequence[TokenKind], now: datetime, *, student: str | None = None

@@ -5,13 +5,13 @@ from typing import Protocol
 
 from broadway.domain.access import AccessToken, TokenKind
 from broadway.domain.audit import AuditRecord
-from broadway.domain.grader import Grader
 from broadway.domain.job import Job
 from broadway.domain.result import JobLog
 from broadway.domain.run import Run
 from broadway.domain.webhook import Delivery, DeliveryState, Hook
 from broadway.lifecycle.stores import (
     AssignmentConfigs,
+    GraderList,
     GradersById,
     JobsOfRuns,
     JobStages,
@@ -59,11 +59,8 @@ class LogQueries(Protocol):
         """Return the log of one execution, or None. Jobs of the original have no execution id."""
 
 
-class GraderQueries(GradersById, Protocol):
+class GraderQueries(GradersById, GraderList, Protocol):
     """Queries on graders."""
-
-    async def all(self) -> list[Grader]:
-        """Return all graders, dead ones too, by id."""
 
 
 class HookQueries(Protocol):
