@@ -18,6 +18,10 @@ _GRADER = "/api/v2/graders/{worker_id}"
 _BY_OPERATORS = "graders join with tokens and secrets of their own; orders need the operators' token"
 # Deliberate differences of v2 from its recorded description, each with its reason.
 DIFFERENCES: list[tuple[tuple[str, ...], str]] = [
+    (
+        ("paths", "/api/v2/courses/{course}/jobs/{job_id}/rerun", "post", "requestBody"),
+        "the body of a job's rerun, which was always empty, may ask for the current config",
+    ),
     (("info", "version"), "every release has its own"),
     (("components", "securitySchemes", "clusterToken"), _BY_OPERATORS),
     *(
