@@ -20,8 +20,8 @@ class Audit:
         await self._records.create_index([("at", -1), ("_id", -1)], name="latest")
         await self._records.create_index([("course", 1), ("at", -1), ("_id", -1)], name="latest_of_course")
 
-    async def add(self, record: AuditRecord) -> None:
-        """Store a record; a repetition changes nothing."""
+    async def add(self, record: AuditRecord, *, is_urgent: bool = True) -> None:  # noqa: ARG002 - for batches
+        """Store a record; a repetition changes nothing. A record that is not urgent may wait for others."""
         await self.add_all([record])
 
     async def add_all(self, records: Sequence[AuditRecord]) -> list[None]:

@@ -149,15 +149,21 @@ class BatchedJobs(Jobs):
 
 
 class BatchedAudit(Audit):
-    """The audit log, written in batches."""
+    """The audit log, written in batches.
 
-    def __init__(self, collection: Collection) -> None:
+    Args:
+        collection: The collection of records.
+        linger: Seconds for which records that are not urgent are collected; larger batches cost less.
+    """
+
+    def __init__(self, collection: Collection, *, linger: float = 0) -> None:
         super().__init__(collection)
-        self.batchers = [writes := _batcher(super().add_all)]
-        self._writes = writes
+        self._urgent = _batcher(super().add_all)
+        self._others = _batcher(super().add_all, linger=linger)
+        self.batchers = [self._urgent, self._others]
 
-    async def add(self, record: AuditRecord) -> None:
-        await self._writes.submit(record)
+    async def add(self, record: AuditRecord, *, is_urgent: bool = True) -> None:
+        await (self._urgent if is_urgent else self._others).submit(record)
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,7 @@ class Store:
             runs=BatchedRuns(self._primary["grading_run"], linger=linger),
             jobs=BatchedJobs(self._primary["grading_job"]),
             deliveries=BatchedDeliveries(self._primary["hook_delivery"]),
-            audit=BatchedAudit(self._primary["audit"]),
+            audit=BatchedAudit(self._primary["audit"], linger=linger),
         )
 
     async def ping(self) -> None:

@@ -218,7 +218,8 @@ class Failing:
         self.failures = failures
         self.stored: list[AuditRecord] = []
 
-    async def add(self, record: AuditRecord) -> None:
+    async def add(self, record: AuditRecord, *, is_urgent: bool) -> None:
+        assert is_urgent
         if self.failures:
             self.failures -= 1
             raise StoreError("away")

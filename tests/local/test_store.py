@@ -45,7 +45,7 @@ async def test_no_other_local_user_reads_or_writes_the_store(tmp_path: Path) -> 
     async with store(tmp_path / "store") as running:
         async with AsyncMongoClient(running.dsn) as own:
             await own.AG.service_secret.insert_one({"_id": "tickets", "value": b"key"})
-        address = running.dsn.rpartition("@")[2].partition("/")[0]
+        address = running.dsn.partition("//")[2].rpartition("@")[2].partition("/")[0]
         options = "?directConnection=true&retryWrites=false"
         stranger: AsyncMongoClient[dict[str, object]] = AsyncMongoClient(f"mongodb://{address}/{options}")
         async with stranger:

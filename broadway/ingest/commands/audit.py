@@ -21,8 +21,8 @@ PAUSE = 2.0  # seconds
 class AuditLog(Protocol):
     """The stored records."""
 
-    async def add(self, record: AuditRecord) -> None:
-        """Store a record; nothing changes or removes it afterwards."""
+    async def add(self, record: AuditRecord, *, is_urgent: bool) -> None:
+        """Store a record; nothing changes or removes it afterwards. One that is not urgent may wait for others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Auditor:
     async def keep(self, record: AuditRecord, *, wait: bool = True) -> None:
         """Return once the record is stored, or after ``WAIT``; without ``wait`` at once."""
         stored = asyncio.Event()
-        self.later(self._store(record, stored))
+        self.later(self._store(record, stored, is_urgent=wait))
         if wait:
             try:
                 async with asyncio.timeout(WAIT):
@@ -47,11 +47,11 @@ class Auditor:
             except TimeoutError:
                 log.warning("audit record not stored yet", operation=record.operation, object=record.object)
 
-    async def _store(self, record: AuditRecord, stored: asyncio.Event) -> None:
+    async def _store(self, record: AuditRecord, stored: asyncio.Event, *, is_urgent: bool) -> None:
         reason = ""
         for number in range(TRIES):
             try:
-                await self.records.add(record)
+                await self.records.add(record, is_urgent=is_urgent)
             except (StoreError, Retry) as error:
                 reason = str(error)
                 await asyncio.sleep(PAUSE if number + 1 < TRIES else 0)
