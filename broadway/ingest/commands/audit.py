@@ -14,8 +14,8 @@ from broadway.runtime import metrics
 log = structlog.get_logger(__name__)
 
 WAIT = 1.0  # seconds that an answer waits for its record
-TRIES = 10
-PAUSE = 2.0  # seconds
+PATIENCE = 10.0  # seconds for which a write is repeated; a stop waits that long, too
+PAUSE = 1.0  # seconds between tries
 
 
 class AuditLog(Protocol):
@@ -48,18 +48,19 @@ class Auditor:
                 log.warning("audit record not stored yet", operation=record.operation, object=record.object)
 
     async def _store(self, record: AuditRecord, stored: asyncio.Event, *, is_urgent: bool) -> None:
-        reason = ""
-        for number in range(TRIES):
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._until_stored(record, is_urgent=is_urgent)
+        except (TimeoutError, UnstorableError) as error:
+            metrics.AUDIT_LOST.inc()
+            shown = {**asdict(record), "at": record.at.isoformat()}
+            log.exception("audit record lost", reason=str(error) or "the store is unavailable", record=shown)
+        else:
+            stored.set()
+
+    async def _until_stored(self, record: AuditRecord, *, is_urgent: bool) -> None:
+        while True:
             try:
-                await self.records.add(record, is_urgent=is_urgent)
-            except (StoreError, Retry) as error:
-                reason = str(error)
-                await asyncio.sleep(PAUSE if number + 1 < TRIES else 0)
-            except UnstorableError as error:
-                reason = str(error)
-                break
-            else:
-                stored.set()
-                return
-        metrics.AUDIT_LOST.inc()
-        log.error("audit record lost", reason=reason, record={**asdict(record), "at": record.at.isoformat()})
+                return await self.records.add(record, is_urgent=is_urgent)
+            except (StoreError, Retry):
+                await asyncio.sleep(PAUSE)
