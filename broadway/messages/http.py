@@ -13,7 +13,7 @@ from broadway.domain.job import FaultPhase, Outcome
 
 OUR_AGENT = "broadway-grader/"  # the beginning of a ``User-Agent``; the version follows
 INTERVAL_HEADER = "broadway-heartbeat-interval"  # seconds, in the answer to a WebSocket's handshake
-IDENTITY_HEADER = "broadway-grader-secret"  # in a join: the secret that the grader has made for itself
+IDENTITY_HEADER = "broadway-grader-secret"  # in a join, or a WebSocket's handshake: the grader's own secret
 NO_JOB = 498  # status of a poll's answer if there is no job
 MAX_REASON = 500  # characters of a verdict's reason
 

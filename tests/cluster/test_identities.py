@@ -105,9 +105,6 @@ async def test_a_grader_goes_on_after_its_secret_was_forgotten(cluster: Cluster,
     first = await cluster.opened.store.graders.get("host1")
     assert first is not None
     await operate(cluster, "grader", "forget-secret", "host1")
-    if address.startswith("ws"):
-        await cluster.graders.stop("host1")
-        cluster.graders.attach("host1", address, slots=1)
     assert await grades(cluster) == [("host1", "succeeded", 1)]
 
     async def has_it_again() -> bool:

@@ -49,20 +49,11 @@ async def join(settings: GraderSettings) -> Membership:
     """
     if settings.amqp_url:
         return await _join_if_possible(settings, settings.amqp_url.get_secret_value())
-    return await join_as(settings, settings.grader_id, slots=settings.slots)
-
-
-async def join_as(settings: GraderSettings, grader_id: str, *, slots: int, needs_broker: bool = True) -> Membership:
-    """Join through the API under an id, waiting while it is unavailable.
-
-    Raises:
-        StartError: As for ``join``.
-    """
     pause = FIRST_PAUSE
-    async with _joining_client(settings, grader_id) as client:
+    async with _joining_client(settings) as client:
         while True:
             try:
-                return _read(await _ask(client, settings, grader_id, slots=slots, needs_broker=needs_broker))
+                return _read(await _ask(client, settings))
             except httpx2.TransportError as error:
                 demand_trust(settings.api_host, error)
                 log.warning("waiting for the API", api=settings.api_host, reason=str(error))
@@ -77,9 +68,9 @@ async def _join_if_possible(settings: GraderSettings, amqp_url: str) -> Membersh
         StartError: The API refuses the token, or this grader.
     """
     own = {"amqp_url": amqp_url, "own_user": False, "extended": True}
-    async with _joining_client(settings, settings.grader_id) as client:
+    async with _joining_client(settings) as client:
         try:
-            answer = await _ask(client, settings, settings.grader_id, slots=settings.slots, needs_broker=False)
+            answer = await _ask(client, settings, broker="false")
             if answer.is_success or answer.status_code in _FINAL:
                 return _read(answer).model_copy(update=own)
             reason = f"status {answer.status_code}"
@@ -89,18 +80,15 @@ async def _join_if_possible(settings: GraderSettings, amqp_url: str) -> Membersh
     return Membership.model_validate({"heartbeat_interval": settings.heartbeat_interval, **own})
 
 
-def _joining_client(settings: GraderSettings, grader_id: str) -> httpx2.AsyncClient:
+def _joining_client(settings: GraderSettings) -> httpx2.AsyncClient:
     client = http_client(settings, settings.token.get_secret_value())
-    client.headers[IDENTITY_HEADER] = own_secret(settings.work_dir, grader_id)
+    client.headers[IDENTITY_HEADER] = own_secret(settings.work_dir, settings.grader_id)
     return client
 
 
-async def _ask(
-    client: httpx2.AsyncClient, settings: GraderSettings, grader_id: str, *, slots: int, needs_broker: bool
-) -> httpx2.Response:
-    request = JoinRequest.model_construct(hostname=hostname(), pool=settings.pool, slots=slots)
-    query = {} if needs_broker else {"broker": "false"}
-    return await client.post(f"/api/v2/graders/{grader_id}", json=request.model_dump(), params=query)
+async def _ask(client: httpx2.AsyncClient, settings: GraderSettings, **query: str) -> httpx2.Response:
+    request = JoinRequest.model_construct(hostname=hostname(), pool=settings.pool, slots=settings.slots)
+    return await client.post(f"/api/v2/graders/{settings.grader_id}", json=request.model_dump(), params=query)
 
 
 def http_client(settings: GraderSettings, credential: str) -> httpx2.AsyncClient:
@@ -114,10 +102,10 @@ def http_client(settings: GraderSettings, credential: str) -> httpx2.AsyncClient
     )
 
 
-def credential_of(settings: GraderSettings, grader_id: str, membership: Membership) -> str:
-    """Return the token that a grader's requests need: its own secret, or the token that it was started with."""
+def credential_of(settings: GraderSettings, membership: Membership) -> str:
+    """Return the token that the grader's requests need: its own secret, or the token that it was started with."""
     if membership.own_secret:
-        return own_secret(settings.work_dir, grader_id)
+        return own_secret(settings.work_dir, settings.grader_id)
     return settings.token.get_secret_value()
 
 

@@ -59,7 +59,7 @@ async def serve(settings: GraderSettings, membership: Membership, *, runner: Htt
         StartError: The server refuses the token.
     """
     stop.heed()
-    async with http_client(settings, credential_of(settings, settings.grader_id, membership)) as http:
+    async with http_client(settings, credential_of(settings, membership)) as http:
         poller = _Poller(settings, http, runner, stop, extended=membership.extended)
         # The server accepts the results of an earlier process of this grader only while that one is on record.
         await unless_stopped(poller.report_spooled(once=True), stop)
@@ -229,7 +229,7 @@ class _Poller:
 
     async def _join_again(self) -> None:
         """Join a server that has forgotten this grader's secret, or that did not know secrets when this one joined."""
-        credential = credential_of(self.settings, self.name, await join(self.settings))
+        credential = credential_of(self.settings, await join(self.settings))
         self.http.headers["Authorization"] = f"Bearer {credential}"
 
 

@@ -14,7 +14,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.frames import CloseCode
 
-from broadway.grader.links.join import credential_of, demand_trust, join_as, refused_token
+from broadway.grader.links.identity import own_secret
+from broadway.grader.links.join import demand_trust, refused_token
 from broadway.grader.links.protocol import (
     AGENT,
     DEFAULT_HEARTBEAT,
@@ -28,6 +29,7 @@ from broadway.grader.worker.runner import Runner
 from broadway.grader.worker.self_check import SelfCheck
 from broadway.grader.worker.spool import Spool
 from broadway.messages.http import (
+    IDENTITY_HEADER,
     INTERVAL_HEADER,
     JobMessage,
     JobResult,
@@ -63,7 +65,7 @@ async def serve(settings: GraderSettings, *, runner: Runner, spool: Path, self_c
     directory ``spool``.
 
     Raises:
-        StartError: The server refuses the token.
+        StartError: The server refuses the token, or a slot's secret cannot be stored.
     """
     stop.heed()
     names = [settings.grader_id, *(f"{settings.grader_id}-{number}" for number in range(2, settings.slots + 1))]
@@ -93,7 +95,6 @@ class _Slot:
     runner: HttpRunner
     stop: Stop
     extended: bool = False  # the server is ours, with extensions of the original's protocol
-    credential: str | None = None  # for a server of ours, after this slot has joined
     was_registered: bool = False
     has_left: bool = False
     refusal: str = ""
@@ -134,16 +135,11 @@ class _Slot:
             _EndedError: The connection ended too soon.
         """
         await self.runner.ready(self.stop)
-        if self.extended and self.credential is None:
-            membership = await join_as(self.settings, self.name, slots=1, needs_broker=False)
-            self.credential = credential_of(self.settings, self.name, membership)
         started = asyncio.get_running_loop().time()
         try:
             async with connect(
                 self._address(),
-                additional_headers={
-                    "Authorization": f"Bearer {self.credential or self.settings.token.get_secret_value()}"
-                },
+                additional_headers=self._credentials(),
                 user_agent_header=AGENT,
                 max_size=None,
                 ping_interval=None,
@@ -153,13 +149,18 @@ class _Slot:
                 interval = _interval(socket)
                 if (interval is not None) is not self.extended:
                     self.extended = interval is not None
-                    return  # connect again, with or without the extensions, and join before
+                    return  # connect again, with or without the extensions
                 await self._serve_connection(socket, interval or DEFAULT_HEARTBEAT)
         except (OSError, WebSocketException) as error:
             demand_trust(self.settings.api_host, error)
             log.warning("no connection to the API", grader=self.name, reason=f"{type(error).__name__}: {error}")
         if asyncio.get_running_loop().time() - started < LONG_ENOUGH:
             raise _EndedError
+
+    def _credentials(self) -> dict[str, str]:
+        """Return the headers with this slot's token and secret: a server of ours admits it as at a join."""
+        token, secret = self.settings.token.get_secret_value(), own_secret(self.settings.work_dir, self.name)
+        return {"Authorization": f"Bearer {token}", IDENTITY_HEADER: secret}
 
     def _address(self) -> str:
         address = f"{self.settings.api_host}/api/v1/worker_ws/{self.name}"
@@ -200,10 +201,8 @@ class _Slot:
         if self.has_left:
             return
         code, reason = socket.close_code, socket.close_reason
-        if code == CloseCode.POLICY_VIOLATION:
-            if not self.was_registered:
-                raise refused_token(self.settings.api_host, reason or "")
-            self.credential = None  # the server may have forgotten this grader's secret, or revoked the grader
+        if code == CloseCode.POLICY_VIOLATION and not self.was_registered:
+            raise refused_token(self.settings.api_host, reason or "")
         if code in _REFUSALS:
             for job_id in self.sent:
                 log.warning("result not wanted", grader=self.name, job=job_id, reason=reason)

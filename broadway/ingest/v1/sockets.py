@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from broadway.domain.grader import Grader, RevokedError
-from broadway.ingest.commands.admission import AdmissionError, CredentialError
+from broadway.ingest.commands.admission import Admission, AdmissionError, CredentialError
 from broadway.ingest.gateway.gateway import Gateway
 from broadway.ingest.gateway.handouts import Handout
 from broadway.ingest.gateway.results import UnwantedResultError
@@ -23,7 +23,7 @@ from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth, takes
 from broadway.ingest.http.server import NO_CODE, PINGS
 from broadway.ingest.v1.polling import is_ours, pool_of, runtime_of
-from broadway.messages.http import INTERVAL_HEADER, JobResult, SocketMessage, SocketRegistration
+from broadway.messages.http import IDENTITY_HEADER, INTERVAL_HEADER, JobResult, SocketMessage, SocketRegistration
 from broadway.ports import PublishError, StoreError
 from broadway.runtime.cancellation import heeded
 from broadway.service import background
@@ -75,14 +75,22 @@ async def _refusal(websocket: WebSocket, deps: Deps) -> tuple[int, str] | None:
         token = parse_bearer(websocket.headers.get("authorization", ""))
         pool = pool_of(websocket.query_params.get("pool"), deps)
         runtime_of(websocket.query_params.get("runtime"))
-        known = await deps.admission.authenticate(websocket.path_params["worker_id"], token)
-        await deps.admission.demand_pool(known, pool)
-    except (Refused, CredentialError, AdmissionError) as error:
+        await _admit(websocket, token, pool, deps.admission)
+    except (Refused, CredentialError, AdmissionError, RevokedError) as error:
         return POLICY_VIOLATION, str(error)
     except StoreError as error:
         log.warning("grader not admitted yet", reason=str(error))
         return INTERNAL_ERROR, "internal error"
     return None
+
+
+async def _admit(websocket: WebSocket, token: str, pool: str, admission: Admission) -> None:
+    """Admit a grader that sends its own secret as at a join, any other one by its token alone."""
+    grader_id, secret = websocket.path_params["worker_id"], websocket.headers.get(IDENTITY_HEADER)
+    if secret:
+        await admission.admit(await admission.recognize(grader_id, bearer=token, secret=secret), pool)
+    else:
+        await admission.demand_pool(await admission.authenticate(grader_id, token), pool)
 
 
 class _Closing(Exception):  # noqa: N818 - a decision, not an error
