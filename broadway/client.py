@@ -105,6 +105,20 @@ class _Session:
         answer: dict[str, Any] = response.json() if response.content else {}
         return answer
 
+    def whoami(self) -> dict[str, Any]:
+        """Return the principal of the token: its kind, name and course."""
+        return self._request("GET", "/api/v2/whoami")
+
+    def _pages(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
+        """Yield all items of a list, page by page."""
+        parameters = {key: value for key, value in query.items() if value is not None}
+        while True:
+            page = self._request("GET", f"{path}?{urlencode(parameters)}" if parameters else path)
+            yield from page["items"]
+            if page["next"] is None:
+                return
+            parameters["after"] = page["next"]
+
 
 class Client(_Session):
     """A client for one course.
@@ -214,20 +228,39 @@ class Client(_Session):
         """Replace an assignment's roster."""
         self._request("PUT", self._path(f"assignments/{assignment}/roster"), roster)
 
+    def tokens(self) -> list[dict[str, Any]]:
+        """Return the course's named tokens, latest first; those of the course config are not among them."""
+        return list(self._items("tokens"))
+
+    def add_token(self, name: str, *, kind: str = "staff", days: int | None = None) -> dict[str, Any]:
+        """Make a token of kind ``staff`` or ``query``; ``token`` has the secret, and no later answer does."""
+        return self._request("POST", self._path("tokens"), {"name": name, "kind": kind, "expires_in_days": days})
+
+    def revoke_token(self, identity: str) -> None:
+        self._request("DELETE", self._path(f"tokens/{identity}"))
+
+    def student_tokens(self, student: str | None = None) -> list[dict[str, Any]]:
+        """Return the tokens of the course's students, or of one, latest first."""
+        return list(self._items("student-tokens", student=student))
+
+    def add_student_token(self, student: str, *, name: str | None = None, days: int | None = None) -> dict[str, Any]:
+        """Make a token of a student of a roster; ``token`` has the secret, and no later answer does."""
+        return self._request(
+            "POST", self._path("student-tokens"), {"student": student, "name": name, "expires_in_days": days}
+        )
+
+    def revoke_student_token(self, identity: str) -> None:
+        self._request("DELETE", self._path(f"student-tokens/{identity}"))
+
+    def audit(self, *, name: str | None = None, operation: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
+        """Return the latest records of actions on the course, latest first."""
+        return list(islice(self._items("audit", name=name, operation=operation, limit=min(limit, MAX_PAGE)), limit))
+
     def _path(self, rest: str) -> str:
         return f"/api/v2/courses/{self._course}/{rest}"
 
     def _items(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
-        """Yield all items of a list, page by page."""
-        parameters = {key: value for key, value in query.items() if value is not None}
-        while True:
-            page = self._request(
-                "GET", f"{self._path(path)}?{urlencode(parameters)}" if parameters else self._path(path)
-            )
-            yield from page["items"]
-            if page["next"] is None:
-                return
-            parameters["after"] = page["next"]
+        return self._pages(self._path(path), **query)
 
     def job_log(self, job_id: str) -> JobLog:
         return JobLog.model_validate(self._request("GET", f"/api/v1/grading_job_log/{self._course}/{job_id}")["data"])
@@ -305,6 +338,18 @@ class Operator(_Session):
     def set_pool(self, pool: str, *, original_graders: bool) -> dict[str, Any]:
         """Let a pool admit graders without secrets, or refuse them."""
         return self._request("PUT", f"/api/v2/pools/{pool}", {"original_graders": original_graders})
+
+    def audit(
+        self,
+        *,
+        course: str | None = None,
+        name: str | None = None,
+        operation: str | None = None,
+        limit: int = 50,
+    ) -> list[dict[str, Any]]:
+        """Return the latest records of the audit log, latest first."""
+        query = {"course": course, "name": name, "operation": operation, "limit": min(limit, MAX_PAGE)}
+        return list(islice(self._pages("/api/v2/audit", **query), limit))
 
     def dead_letters(self, *, limit: int = MAX_PAGE) -> list[dict[str, Any]]:
         """Return the latest dead letters, latest first."""

@@ -65,6 +65,7 @@ GRADER = GraderView(
     last_seen=T0,
     way="broker",
     runtime="oci",
+    has_secret=True,
 )
 TIMES = ("queued_at", "dispatched_at", "started_at", "finished_at")
 

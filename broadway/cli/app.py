@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from broadway.cli import dead_letters, graders, hooks, pools, topology
+from broadway.cli import access, dead_letters, graders, hooks, pools, topology
 from broadway.cli.common import EXIT_FAILED, EXIT_USAGE, LOCAL, AsJson, Course, Server, Token, client, fail
 from broadway.cli.doctor import doctor
 
@@ -35,6 +35,10 @@ app.add_typer(hooks.app, name="hook")
 app.add_typer(hooks.rosters, name="roster")
 app.add_typer(topology.app, name="topology")
 app.add_typer(dead_letters.app, name="dead")
+app.add_typer(access.courses, name="course")
+app.add_typer(access.students, name="student")
+app.command("whoami")(access.whoami)
+app.command("audit")(access.audit)
 app.command("doctor", context_settings={"ignore_unknown_options": True})(doctor)
 
 

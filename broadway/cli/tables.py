@@ -113,6 +113,11 @@ def topology_table(objects: Sequence[tuple[str, str, Mapping[str, Any]]]) -> Non
     _table(("kind", "name", "arguments"), rows)
 
 
+def records_table(records: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Print a line for each record, with some of its fields."""
+    _table(columns, [[_text(record[column]) for column in columns] for record in records])
+
+
 def fields_table(fields: Mapping[str, Any]) -> None:
     """Print a line for each field of an object."""
     _table(("field", "value"), [(key, _text(value)) for key, value in fields.items()])

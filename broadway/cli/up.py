@@ -104,7 +104,7 @@ def _announced(path: Path | None, facts: dict[str, Any]) -> Iterator[None]:
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
     """Hold the directory's lock; raise LocalError if another process holds it."""
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (directory / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,7 @@
-"""Tokens that the system makes and hands out: random secrets, of which only the hashes are stored. Pure."""
+"""Principals, who speak to the API, and the tokens that the system makes and hands out. Pure.
+
+A token is a random secret, of which only the hash is stored.
+"""
 
 import hashlib
 import hmac
@@ -12,13 +15,28 @@ MAX_USES = 10_000  # of one token
 MAX_NAME = 100  # characters
 
 _RANDOM = r"[A-Za-z0-9_-]{32,100}"
-_ID_DIGITS = 16
+_ID_DIGITS = 24
 
 
 class TokenKind(StrEnum):
     """The right that an access token gives."""
 
+    COURSE = "staff"  # of a course
+    QUERY = "query"  # of a course, to read states
+    STUDENT = "student"
     JOIN = "join"
+
+
+class Kind(StrEnum):
+    """The kind of a principal. A route names the kinds that it takes. The kind with more rights comes first."""
+
+    OPERATOR = "operator"
+    COURSE = "staff"
+    QUERY = "query"
+    STUDENT = "student"
+    JOIN = "join"  # a host that may join as a grader
+    GRADER = "grader"
+    ANYONE = "anyone"  # no token is needed
 
 
 class SecretPrefix(StrEnum):
@@ -26,6 +44,8 @@ class SecretPrefix(StrEnum):
 
     GRADER = "bwg_"
     JOIN = "bwj_"
+    COURSE = "bwc_"
+    STUDENT = "bws_"
 
 
 def new_secret(prefix: SecretPrefix) -> str:
@@ -41,6 +61,11 @@ def is_secret(text: str, prefix: SecretPrefix) -> bool:
 def digest(secret: str) -> str:
     """Return the stored form of a random secret: its SHA-256, in hex. Random secrets need no salt."""
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def is_handed_out(text: str) -> bool:
+    """Return whether a text may be the secret of an access token."""
+    return any(is_secret(text, prefix) for prefix in (SecretPrefix.COURSE, SecretPrefix.STUDENT, SecretPrefix.JOIN))
 
 
 def is_of_digest(secret: str, stored: str) -> bool:
@@ -62,6 +87,7 @@ class AccessToken:
         kind: The right that it gives.
         digest: The hash of its secret.
         created_at: The time at which it was made.
+        created_by: The name of its creator.
         name: A note of its creator, such as a person or a rack of hosts.
         course: The course that it belongs to; empty for one of the cluster.
         student: The student that it belongs to; empty for any other token.
@@ -76,6 +102,7 @@ class AccessToken:
     kind: TokenKind
     digest: str = field(repr=False)
     created_at: datetime
+    created_by: str = ""
     name: str = ""
     course: str = ""
     student: str = ""
@@ -93,6 +120,31 @@ class AccessToken:
             return "has expired"
         return None
 
+    def is_valid(self, now: datetime) -> bool:
+        """Return whether the token is valid at a moment; uses are counted elsewhere."""
+        return self.why_invalid(now) is None
+
     def admits_to(self, pool: str) -> bool:
         """Return whether it admits to a pool."""
         return self.pools is None or pool in self.pools
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The person, program or grader that a request's credential names."""
+
+    kind: Kind
+    name: str
+    course: str | None = None
+    student: str | None = None
+    grader: str | None = None
+    expires_at: datetime | None = None
+
+    @classmethod
+    def of(cls, token: AccessToken) -> "Principal":
+        """Return the principal of a valid token."""
+        kind = Kind(token.kind.value)
+        return cls(kind, token.name, token.course or None, token.student or None, expires_at=token.expires_at)
+
+
+ANYONE = Principal(Kind.ANYONE, "")

@@ -5,9 +5,20 @@ import hmac
 import re
 from pathlib import Path
 from secrets import token_hex
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+
+from broadway.domain.access import Kind, Principal
 
 COURSE_ID = r"^[A-Za-z0-9_-]+$"
 
@@ -37,15 +48,26 @@ def _is_token_of(token: str, kept: str) -> bool:
 
 Name = Annotated[str, Field(pattern=COURSE_ID, max_length=100)]
 Hashed = Annotated[str, AfterValidator(hashed)]
+TokenName = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+class NamedToken(BaseModel):
+    """The name of one of a course's tokens, which appears in the audit log."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    name: TokenName
+    token: Hashed = Field(repr=False)
 
 
 class Course(BaseModel):
     """One course, in the form of the file that ``--course-config`` names and of the collection ``course``.
 
     ``tokens`` permit all requests, ``query_tokens`` only reads of states and positions; plain tokens are hashed at
-    once. ``weight`` is the course's relative share while several courses wait. ``concurrency`` limits its jobs in
-    flight; without it only the cluster's slots do. ``pool`` names the graders that run its jobs. Keys of other programs
-    are ignored, as in the original.
+    once. A token may be given with a name, as ``{"name": ..., "token": ...}``; names are kept in ``token_names``, since
+    the original reads lists of texts. ``weight`` is the course's relative share while several courses wait.
+    ``concurrency`` limits its jobs in flight; without it only the cluster's slots do. ``pool`` names the graders that
+    run its jobs. Keys of other programs are ignored, as in the original.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
@@ -53,14 +75,48 @@ class Course(BaseModel):
     id: Name
     tokens: tuple[Hashed, ...] = Field(repr=False)
     query_tokens: tuple[Hashed, ...] = Field(default=(), repr=False)
+    token_names: tuple[NamedToken, ...] = Field(default=(), repr=False)
     weight: float = Field(default=1.0, ge=0.01, le=100)
     concurrency: int | None = Field(default=None, ge=1)
     pool: Name = "default"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _split_names(cls, fields: Any) -> Any:
+        """Replace tokens with names by their hashes, and collect the names."""
+        if not isinstance(fields, dict):
+            return fields
+        names = list(fields.get("token_names") or ())
+        lists = {key: fields[key] for key in ("tokens", "query_tokens") if isinstance(fields.get(key), list | tuple)}
+        for key, tokens in lists.items():
+            read = [_hashed_entry(each) for each in tokens]
+            names += [each for each in read if isinstance(each, dict)]
+            lists[key] = [each.get("token") if isinstance(each, dict) else each for each in read]
+        return {**fields, **lists, "token_names": names}
+
     def admits(self, token: str, *, query: bool = False) -> bool:
         """Return whether a token is one of the course's; ``query`` admits its query tokens, too."""
-        allowed = self.tokens + self.query_tokens if query else self.tokens
-        return any([_is_token_of(token, candidate) for candidate in allowed])  # noqa: C419 - constant time: compare all
+        kinds = {Kind.COURSE, Kind.QUERY} if query else {Kind.COURSE}
+        return any(each.kind in kinds for each in self.principals(token))
+
+    def principals(self, token: str) -> list[Principal]:
+        """Return the principals of the course that have a token, staff first."""
+        lists = ((Kind.COURSE, "token", self.tokens), (Kind.QUERY, "query token", self.query_tokens))
+        names = {each.token: each.name for each in self.token_names}
+        # Constant time: all tokens are compared.
+        return [
+            Principal(kind, names.get(candidate, f"{word} {number}"), self.id)
+            for kind, word, candidates in lists
+            for number, candidate in enumerate(candidates, 1)
+            if _is_token_of(token, candidate)
+        ]
+
+
+def _hashed_entry(entry: Any) -> Any:
+    """Hash the token of an entry with a name, once: the salt of each hash is another."""
+    if isinstance(entry, dict) and isinstance(entry.get("token"), str):
+        return {**entry, "token": hashed(entry["token"])}
+    return entry
 
 
 class CourseConfigError(ValueError):

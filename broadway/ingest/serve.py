@@ -14,6 +14,7 @@ from broadway.domain.course import CourseConfigError, read_courses
 from broadway.domain.job import JobClass
 from broadway.ingest.app import build_app
 from broadway.ingest.commands.admission import Admission
+from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.join_tokens import JoinTokens
@@ -25,16 +26,19 @@ from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.rerun import Reruns
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.submit import Submissions
+from broadway.ingest.commands.tokens import TokenSettings
 from broadway.ingest.gateway.broker_accounts import BrokerAccounts
 from broadway.ingest.gateway.changes import JobChanges
 from broadway.ingest.gateway.gateway import Gateway
 from broadway.ingest.gateway.handouts import Handouts
 from broadway.ingest.gateway.results import Results
 from broadway.ingest.gateway.sessions import Sessions
+from broadway.ingest.http.auth import Authenticator
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.outages import StoreOutages
 from broadway.ingest.http.server import MAX_FRAME, HttpProtocol, Server, WebSocketProtocol
 from broadway.ingest.live.feed import Feed
+from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.assignments import AssignmentReads
 from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.hooks import HookReads
@@ -140,13 +144,13 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
         store=store,
         rabbit=rabbit,
         announcements=announcements,
-        operator_token=settings.operator_token.get_secret_value() if settings.operator_token else None,
         gateway=gateway,
         feed=Feed(store.jobs),
         health=opened.health,
         outages=StoreOutages(opened.health),
-        courses=store.courses,
-        recent_courses=shared.courses,
+        authenticator=_authenticator(settings, opened, admission),
+        auditor=Auditor(shared.audit, later),
+        tokens=TokenSettings(store.access_tokens, store.rosters),
         reads=_reads(store),
         registration=Registration(store.assignments, limits),
         hook_settings=HookSettings(store.hooks, store.rosters),
@@ -176,6 +180,18 @@ def _joins(settings: IngestSettings, opened: _Opened, admission: Admission) -> G
     )
 
 
+def _authenticator(settings: IngestSettings, opened: _Opened, admission: Admission) -> Authenticator:
+    store = opened.store
+    return Authenticator(
+        store.courses,
+        opened.shared.courses,
+        store.access_tokens,
+        store.graders,
+        admission,
+        operator_token=settings.operator_token.get_secret_value() if settings.operator_token else None,
+    )
+
+
 def _receiver(
     opened: _Opened, submissions: Submissions, orders: Orders, announcements: Announcements, *, answer_within: float
 ) -> Receiver:
@@ -202,6 +218,8 @@ def _reads(store: Store) -> Reads:
         jobs=JobReads(store.jobs, store.runs, store.logs),
         hooks=HookReads(store.hooks, store.deliveries),
         graders=GraderReads(store.graders),
+        tokens=TokenReads(store.access_tokens),
+        audit=AuditReads(store.audit),
     )
 
 

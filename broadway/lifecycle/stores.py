@@ -93,6 +93,13 @@ class CourseList(Protocol):
         """Return every course."""
 
 
+class GraderList(Protocol):
+    """Graders, all at once."""
+
+    async def all(self) -> list[Grader]:
+        """Return all graders, dead ones too, by id."""
+
+
 class GradersById(Protocol):
     """Graders, one at a time."""
 

@@ -12,7 +12,7 @@ from secrets import token_hex
 import httpx2
 
 from broadway.local.processes import Child, ChildError, MissingError, absolute, child, free_ports
-from broadway.local.secret import kept, write
+from broadway.local.secret import kept, private, write
 
 NAME = "broadway"  # of the virtual host and of its user
 
@@ -109,6 +109,7 @@ async def broker(
     Raises MissingError if RabbitMQ is not installed, ChildError if the node is not ready `within` seconds.
     """
     home, server = absolute(directory), _server(servers)
+    private(home)
     free, free_management, distribution = free_ports(3)
     port, management_port = port or free, management_port or free_management
     if member is None:

@@ -84,8 +84,9 @@ async def child(
 
 
 async def _spawn(command: Sequence[str], log: Path, env: Mapping[str, str] | None) -> asyncio.subprocess.Process:
-    log.parent.mkdir(parents=True, exist_ok=True)
+    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with log.open("ab") as output:
+        os.fchmod(output.fileno(), 0o600)  # logs may name students
         return await asyncio.create_subprocess_exec(
             *("setpriv", "--pdeathsig", "TERM", "--", *command),
             stdin=asyncio.subprocess.DEVNULL,

@@ -17,6 +17,12 @@ def kept(path: Path, new: Callable[[], str] = token_urlsafe) -> str:
     return value
 
 
+def private(directory: Path) -> None:
+    """Create a directory, or change one, so that only its owner can look into it."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    directory.chmod(0o700)
+
+
 def write(path: Path, text: str) -> None:
     """Write `text` to `path` atomically, with mode 0600."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")

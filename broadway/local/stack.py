@@ -16,7 +16,7 @@ import httpx2
 from broadway.local.broker import Broker, broker
 from broadway.local.engine import Engine, engine
 from broadway.local.processes import Child, LocalError, child, free_ports
-from broadway.local.secret import kept
+from broadway.local.secret import kept, private
 from broadway.local.store import store
 from broadway.local.supervisor import Supervisor
 
@@ -90,6 +90,7 @@ async def stack(options: UpOptions, say: Say) -> AsyncIterator[Stack]:
     the same data and ports.
     """
     _require_free(options.bind_addr, options.bind_port)
+    private(options.log_dir)
     token = options.token or kept(options.directory / "token")
     operator_token = options.operator_token or kept(options.directory / "operator-token")
     async with Supervisor(say) as below, Supervisor(say) as control, Supervisor(say) as graders:

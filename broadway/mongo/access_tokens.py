@@ -1,8 +1,12 @@
 """The collection ``access_token``: tokens that operators and courses have handed out, without their secrets."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
+from pymongo import ReturnDocument
+
 from broadway.domain.access import AccessToken, TokenKind, is_of_digest, token_id
+from broadway.domain.pages import position
 from broadway.mongo.collection import Collection, Document, Documents
 
 
@@ -11,6 +15,9 @@ class AccessTokens:
 
     def __init__(self, collection: Collection) -> None:
         self._tokens = Documents(collection)
+
+    async def ensure_indexes(self) -> None:
+        await self._tokens.create_index([("course", 1), ("created_at", -1), ("_id", -1)], name="latest_of_course")
 
     async def add(self, token: AccessToken) -> None:
         """Store a new token."""
@@ -24,6 +31,47 @@ class AccessTokens:
     async def get(self, identity: str, kind: TokenKind) -> AccessToken | None:
         """Return a token by its public id, or None."""
         found = await self._tokens.find_one({"_id": {"$eq": identity}, "kind": kind.value})
+        return _token(found) if found else None
+
+    async def of_secret(self, secret: str) -> AccessToken | None:
+        """Return the token with a secret, of any kind, valid or not; None if there is no such token."""
+        found = await self._tokens.find_one({"_id": token_id(secret)})
+        return _token(found) if found and is_of_digest(secret, found["digest"]) else None
+
+    async def valid(
+        self, course: str, kinds: Sequence[TokenKind], now: datetime, *, student: str | None = None
+    ) -> list[AccessToken]:
+        """Return a course's valid tokens of some kinds; only those of a student if one is given."""
+        query = {**_of(course, kinds, student), "revoked_at": None}
+        return [token for document in await self._tokens.find(query) if (token := _token(document)).is_valid(now)]
+
+    async def of_course(
+        self, course: str, kinds: Sequence[TokenKind], *, student: str | None = None, before: str | None, limit: int
+    ) -> list[AccessToken]:
+        """Return a course's tokens of some kinds, valid or not, latest first; only a student's if one is given.
+
+        Raises:
+            CursorError: ``before`` is not a cursor.
+        """
+        query = _of(course, kinds, student)
+        if before:
+            at, identity = position(before)
+            query["$or"] = [{"created_at": {"$lt": at}}, {"created_at": at, "_id": {"$lt": identity}}]
+        found = await self._tokens.find(query, sort=[("created_at", -1), ("_id", -1)], limit=limit)
+        return [_token(document) for document in found]
+
+    async def one_of_course(self, course: str, identity: str) -> AccessToken | None:
+        """Return a course's token, valid or not, or None."""
+        found = await self._tokens.find_one({"_id": {"$eq": identity}, "course": course})
+        return _token(found) if found else None
+
+    async def revoke_of_course(
+        self, course: str, kinds: Sequence[TokenKind], identity: str, now: datetime
+    ) -> AccessToken | None:
+        """Revoke a course's token of one of the kinds; return it as changed, or None if there is none to revoke."""
+        query = {"_id": {"$eq": identity}, **_of(course, kinds), "revoked_at": None}
+        change: Document = {"$set": {"revoked_at": now}}
+        found = await self._tokens.find_one_and_update(query, change, return_document=ReturnDocument.AFTER)
         return _token(found) if found else None
 
     async def of_kind(self, kind: TokenKind, *, limit: int) -> list[AccessToken]:
@@ -57,12 +105,18 @@ class AccessTokens:
         await self._tokens.update_one(query, {"$inc": {"uses_left": 1}, "$pull": {"users": user}})
 
 
+def _of(course: str, kinds: Sequence[TokenKind], student: str | None = None) -> Document:
+    query: Document = {"course": course, "kind": {"$in": [kind.value for kind in kinds]}}
+    return query if student is None else {**query, "student": student}
+
+
 def _document(token: AccessToken) -> Document:
     return {
         "_id": token.id,
         "kind": token.kind.value,
         "digest": token.digest,
         "created_at": token.created_at,
+        "created_by": token.created_by,
         "name": token.name,
         "course": token.course,
         "student": token.student,
@@ -81,6 +135,7 @@ def _token(document: Document) -> AccessToken:
         kind=TokenKind(document["kind"]),
         digest=document["digest"],
         created_at=document["created_at"],
+        created_by=document.get("created_by", ""),
         name=document.get("name", ""),
         course=document.get("course", ""),
         student=document.get("student", ""),

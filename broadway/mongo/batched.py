@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeVar
 
+from broadway.domain.audit import AuditRecord
 from broadway.domain.course import Course
 from broadway.domain.job import Phase
 from broadway.domain.run import PlannedJob, Run, RunState
 from broadway.domain.webhook import Delivery
 from broadway.mongo.assignments import Assignments
+from broadway.mongo.audit import Audit
 from broadway.mongo.cache import Cache
 from broadway.mongo.collection import Collection, Document
 from broadway.mongo.courses import Courses
@@ -146,6 +148,24 @@ class BatchedJobs(Jobs):
         return [None] * len(rosters)
 
 
+class BatchedAudit(Audit):
+    """The audit log, written in batches.
+
+    Args:
+        collection: The collection of records.
+        linger: Seconds for which records that are not urgent are collected; larger batches cost less.
+    """
+
+    def __init__(self, collection: Collection, *, linger: float = 0) -> None:
+        super().__init__(collection)
+        self._urgent = _batcher(super().add_all)
+        self._others = _batcher(super().add_all, linger=linger)
+        self.batchers = [self._urgent, self._others]
+
+    async def add(self, record: AuditRecord, *, is_urgent: bool = True) -> None:
+        await (self._urgent if is_urgent else self._others).submit(record)
+
+
 @dataclass(frozen=True, slots=True)
 class Batched:
     """The most used collections, with batched reads and writes."""
@@ -155,10 +175,11 @@ class Batched:
     runs: BatchedRuns
     jobs: BatchedJobs
     deliveries: BatchedDeliveries
+    audit: BatchedAudit
 
     async def run(self) -> None:
         """Send batches until cancelled."""
-        collections = (self.courses, self.assignments, self.runs, self.jobs, self.deliveries)
+        collections = (self.courses, self.assignments, self.runs, self.jobs, self.deliveries, self.audit)
         batchers: Iterable[Batcher[Any, Any]] = chain.from_iterable(batched.batchers for batched in collections)
         async with asyncio.TaskGroup() as group:
             for batcher in batchers:

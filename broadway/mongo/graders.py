@@ -6,6 +6,7 @@ from functools import partial
 
 from pymongo import ReturnDocument, UpdateOne
 
+from broadway.domain.access import digest
 from broadway.domain.grader import Grader, GraderMode, StandingOrder
 from broadway.messages.events import GraderHeartbeat
 from broadway.mongo.collection import Collection, Document, Documents, insert_each
@@ -177,6 +178,11 @@ class Graders:
         await self._graders.update_one(unclaimed, {"$set": claimed})
         found = await self._graders.find_one({"_id": {"$eq": grader_id}}, {"secret": 1})
         return found is not None and found.get("secret") == secret
+
+    async def of_secret(self, secret: str) -> Grader | None:
+        """Return the grader with a secret of its own, or None."""
+        document = await self._graders.find_one({"secret": digest(secret)})
+        return _grader(document) if document else None
 
     async def forget_secret(self, grader_id: str) -> Grader | None:
         """Forget a grader's secret, so that its next join stores a new one; return the grader, or None."""

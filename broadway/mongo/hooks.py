@@ -1,5 +1,6 @@
 """The collections ``hook``, ``roster``, ``hook_delivery`` and ``hook_quota``."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -80,6 +81,11 @@ class Rosters:
     async def _read(self, identity: str) -> Roster | None:
         document = await self._rosters.find_one({"_id": identity})
         return Roster(students=tuple(map(_entry, document["students"]))) if document else None
+
+    async def has_student(self, course: str, student: str) -> bool:
+        """Return whether a student is in a roster of the course."""
+        query = {"_id": {"$regex": f"^{re.escape(course)}/"}, "students.student": student}
+        return await self._rosters.find_one(query, {"_id": 1}) is not None
 
     async def put(self, course: str, assignment: str, roster: Roster) -> None:
         """Store a roster; it replaces an earlier roster completely.

@@ -11,9 +11,11 @@ from pymongo.errors import ConfigurationError, PyMongoError
 
 from broadway.mongo.access_tokens import AccessTokens
 from broadway.mongo.assignments import Assignments
+from broadway.mongo.audit import Audit
 from broadway.mongo.batched import (
     Batched,
     BatchedAssignments,
+    BatchedAudit,
     BatchedCourses,
     BatchedDeliveries,
     BatchedJobs,
@@ -53,6 +55,7 @@ class Store:
     leases: Leases
     secrets: Secrets
     access_tokens: AccessTokens
+    audit: Audit
     pools: Pools
     dead_letters: DeadLetters
     hooks: Hooks
@@ -105,6 +108,7 @@ class Store:
             leases=Leases(main["service_lease"]),
             secrets=Secrets(main["service_secret"]),
             access_tokens=AccessTokens(main["access_token"]),
+            audit=Audit(main["audit"]),
             pools=Pools(main["pool"]),
             dead_letters=DeadLetters(main["dead_letter"]),
             hooks=Hooks(main["hook"]),
@@ -117,6 +121,8 @@ class Store:
         await store.jobs.ensure_indexes()
         await store.logs.ensure_indexes()
         await store.deliveries.ensure_indexes()
+        await store.access_tokens.ensure_indexes()
+        await store.audit.ensure_indexes()
         return store
 
     def shared(self, *, linger: float = 0) -> Batched:
@@ -127,6 +133,7 @@ class Store:
             runs=BatchedRuns(self._primary["grading_run"], linger=linger),
             jobs=BatchedJobs(self._primary["grading_job"]),
             deliveries=BatchedDeliveries(self._primary["hook_delivery"]),
+            audit=BatchedAudit(self._primary["audit"], linger=linger),
         )
 
     async def ping(self) -> None:

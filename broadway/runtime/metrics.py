@@ -135,6 +135,10 @@ WEBHOOK_DELIVERIES = Counter(
     "broadway_webhook_deliveries_total", "Webhook deliveries, by their decision.", ["course", "state"]
 )
 
+AUDIT_LOST = Counter(
+    "broadway_audit_records_lost_total", "Records of the audit log that could not be stored; the log has them."
+)
+
 PART_UP = Gauge("broadway_part_up", "1 if a part that this process needs answers.", ["part"])
 
 GRADER_SLOTS = Gauge("broadway_grader_slots", "Jobs that this grader runs at a time.")

@@ -12,8 +12,10 @@ from starlette.requests import Request
 
 from broadway.domain.access import SecretPrefix, new_secret
 from broadway.domain.grader import Grader
+from broadway.ingest.commands.admission import Admission
 from broadway.ingest.http.answers import Refused
-from broadway.ingest.http.auth import authorize_operator
+from broadway.ingest.http.auth import Authenticator
+from broadway.ingest.http.rights import Auth, Rights
 from broadway.messages.events import GraderHeartbeat
 from broadway.mongo.store import Store
 
@@ -262,10 +264,15 @@ class TestSwitch:
         assert (await register(client, name, secret, off)).status_code == 200
 
 
-def test_without_an_operators_token_every_order_is_refused_with_the_setting() -> None:
-    request = Request({"type": "http", "headers": [(b"authorization", b"Bearer anything")]})
+async def test_without_an_operators_token_every_order_is_refused_with_the_setting(store: Store) -> None:
+    scope = {"type": "http", "path": "/api/v2/graders", "path_params": {}, "query_string": b""}
+    request = Request({**scope, "headers": [(b"authorization", b"Bearer anything")]})
+    admission = Admission(store.graders, store.access_tokens, store.pools, CLUSTER)
+    closed = Authenticator(
+        store.courses, store.courses, store.access_tokens, store.graders, admission, operator_token=None
+    )
     with pytest.raises(Refused, match="--operator-token") as refused:
-        authorize_operator(request, None)
+        await closed.admit(request, Rights((Auth.OPERATOR,)))
     assert refused.value.status == 401
 
 

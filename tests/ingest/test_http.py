@@ -733,6 +733,8 @@ async def test_v2_describes_a_run(client: Client, course: str, store: Store) -> 
     assert first["queue_seconds"] >= 0
     assert (second["id"], second["state"], second["outcome"], second["attempts"]) == (waiting, "queued", None, 0)
     assert (second["seconds"], second["queue_seconds"], second["grader"]) == (None, None, None)
+    assert (first["env"], second["env"]) == ({}, {}), "variables are for staff"
+    (_, second) = (await client.describe(course, run_id))["jobs"]
     assert second["env"] == {"S": "1", "STUDENT_ID": "s1", "GRADING_RUN_ID": run_id, "GRADING_JOB_ID": waiting}
 
 

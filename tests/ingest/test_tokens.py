@@ -178,9 +178,9 @@ class Interrupted:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._collection, name)
 
-    async def update_one(self, query: Document, update: Document) -> Any:
+    async def update_one(self, query: Document, update: Document, **options: Any) -> Any:
         await self._collection.update_one({"_id": query["_id"]}, self._change)
-        return await self._collection.update_one(query, update)
+        return await self._collection.update_one(query, update, **options)
 
 
 async def test_a_concurrent_change_is_kept(own_store: Store, collection: AsyncCollection[Document]) -> None:
@@ -199,9 +199,9 @@ async def test_a_concurrently_removed_course_is_not_restored(
     own_store: Store, collection: AsyncCollection[Document]
 ) -> None:
     class Removed(Interrupted):
-        async def update_one(self, query: Document, update: Document) -> Any:
+        async def update_one(self, query: Document, update: Document, **options: Any) -> Any:
             await collection.delete_one({"_id": query["_id"]})
-            return await collection.update_one(query, update)
+            return await collection.update_one(query, update, **options)
 
     await collection.insert_one({"_id": "cs1", "tokens": ["old"]})
     removed: Any = Removed(collection, {})

@@ -1,10 +1,12 @@
 import os
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 from pymongo import AsyncMongoClient, WriteConcern
+from pymongo.errors import OperationFailure
 
 from broadway.local.processes import MissingError, accepts
 from broadway.local.store import store
@@ -37,6 +39,45 @@ async def test_documents_survive_a_clean_stop_and_a_kill(tmp_path: Path) -> None
 
     async with store(tmp_path) as third:
         assert await keys(third.dsn) == [*range(1, 50)]
+
+
+async def test_no_other_local_user_reads_or_writes_the_store(tmp_path: Path) -> None:
+    async with store(tmp_path / "store") as running:
+        async with AsyncMongoClient(running.dsn) as own:
+            await own.AG.service_secret.insert_one({"_id": "tickets", "value": b"key"})
+        address = running.dsn.partition("//")[2].rpartition("@")[2].partition("/")[0]
+        options = "?directConnection=true&retryWrites=false"
+        stranger: AsyncMongoClient[dict[str, object]] = AsyncMongoClient(f"mongodb://{address}/{options}")
+        async with stranger:
+            attempts: list[Callable[[], Awaitable[object]]] = [
+                lambda: stranger.AG.service_secret.find_one({}),
+                lambda: stranger.AG.service_secret.insert_one({"_id": "x"}),
+                lambda: stranger.admin.command("createUser", "x", pwd="x", roles=["root"]),
+                stranger.list_database_names,
+            ]
+            for attempt in attempts:
+                with pytest.raises(OperationFailure, match="requires authentication"):
+                    await attempt()
+        guessing: AsyncMongoClient[dict[str, object]] = AsyncMongoClient(
+            f"mongodb://broadway:wrong@{address}/{options}"
+        )
+        async with guessing:
+            with pytest.raises(OperationFailure, match="authentication failed"):
+                await guessing.AG.service_secret.find_one({})
+        modes = {(tmp_path / name).stat().st_mode & 0o777 for name in ("store", "store/password", "store/store.log")}
+        assert modes == {0o700, 0o600}
+
+
+async def test_data_of_an_earlier_version_without_a_login_are_kept(tmp_path: Path) -> None:
+    async with store(tmp_path) as first:
+        await insert(first.dsn, 1)
+    (tmp_path / "data" / "broadway-user").unlink()
+    (tmp_path / "password").unlink()
+    tmp_path.chmod(0o755)
+
+    async with store(tmp_path) as second:
+        assert await keys(second.dsn) == [1]
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
 
 
 async def test_two_stores_run_side_by_side(tmp_path: Path) -> None:

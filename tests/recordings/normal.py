@@ -133,6 +133,8 @@ def _document(entry: Entry, names: _Names) -> tuple[tuple[str, ...], list[str]]:
     drawn = _DRAWN.get(entry["collection"], set())
     if entry["document"].get("trigger"):  # the digest covers the time of the delivery
         drawn = drawn | {"request_digest"}
+    if entry["collection"] == "audit" and entry["document"]["operation"].startswith("graders_"):
+        drawn = drawn | {"before", "after"}  # a grader's state depends on its last heartbeat
     document = {key: "<drawn>" if key in drawn and value else value for key, value in entry["document"].items()}
     shown = names.value(document)
     fields = [f"{key}: {json.dumps(shown[key], sort_keys=True, ensure_ascii=False)}" for key in sorted(shown)]
@@ -148,6 +150,8 @@ def _names(recording: Recording) -> _Names:
     keyed = {_id(run) for run in held["grading_run"] if run["request_digest"]}
     names.names |= {run: f"<run {number}>" for run, number in numbers.items() if run not in keyed}
     names.kept |= keyed | {str(each["_id"]) for name in ("hook_delivery", "hook_quota") for each in held[name]}
+    actions = sorted(held["audit"], key=lambda each: (json.dumps(each["at"]), each["operation"], each["object"]))
+    names.names |= {_id(record): f"<record {number}>" for number, record in enumerate(actions, 1)}
     tickets = next(_binary(secret["value"]) for secret in held["service_secret"] if secret["_id"] == "tickets")
     for job in held["grading_job"]:
         name = f"run {numbers[job['grading_run_id']]}, {job['type'].split()[0]} {job['index']['$numberInt']}"

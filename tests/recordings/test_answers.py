@@ -1,6 +1,7 @@
 """v1 and v2 answer reads of recorded documents as before, and clients can continue from their last request."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +13,29 @@ from recordings.record import Served
 from recordings.recording import Recording, is_kept
 
 PROSE = {"summary", "description"}
+
+_GRADER = "/api/v2/graders/{worker_id}"
+_BY_OPERATORS = "graders join with tokens and secrets of their own; orders need the operators' token"
+# Deliberate differences of v2 from its recorded description, each with its reason.
+DIFFERENCES: list[tuple[tuple[str, ...], str]] = [
+    (
+        ("paths", "/api/v2/courses/{course}/jobs/{job_id}/rerun", "post", "requestBody"),
+        "the body of a job's rerun, which was always empty, may ask for the current config",
+    ),
+    (("info", "version"), "every release has its own"),
+    (("components", "securitySchemes", "clusterToken"), _BY_OPERATORS),
+    *(
+        (("paths", path, method, "security"), _BY_OPERATORS)
+        for path, methods in {
+            "/api/v2/graders": ["get"],
+            _GRADER: ["get", "post", "delete"],
+            **{f"{_GRADER}/{verb}": ["post"] for verb in ("pause", "resume", "drain", "slots", "revoke", "readmit")},
+            "/api/v2/dead-letters": ["get"],
+            "/api/v2/dead-letters/{letter}": ["get", "delete"],
+        }.items()
+        for method in methods
+    ),
+]
 
 
 async def test_recorded_documents_are_answered_with_the_same_bytes(recording: Recording, restored: Served) -> None:
@@ -67,11 +91,71 @@ async def test_a_grader_can_report_the_job_that_it_had_before(recording: Recordi
     assert (await poller.report(grader["running_job_id"])).status_code == 400
 
 
-async def test_v2_is_described_as_before(restored: Served, latest: Recording) -> None:
+async def test_v2_still_has_everything_that_was_described(restored: Served, latest: Recording) -> None:
     now, then = without_prose(restored.openapi), without_prose(latest.openapi)
-    for part, described in then.items():
-        assert now[part] == described, part
-    assert now.keys() == then.keys()
+    for where, _ in DIFFERENCES:
+        for described in (now, then):
+            removed(described, where)
+    assert list(lost(then, now)) == []
+
+
+def test_losses_of_a_description_are_found() -> None:
+    then = {
+        "paths": {"/a": {"get": {"parameters": [{"name": "x"}], "responses": {"200": {}}}}},
+        "components": {"schemas": {"A": {"properties": {"b": {"type": "string"}}, "required": ["b"]}}},
+    }
+    grown = json.loads(json.dumps(then))
+    grown["paths"]["/b"] = {}
+    grown["paths"]["/a"]["get"]["parameters"].append({"name": "y"})
+    grown["components"]["schemas"]["A"]["properties"]["c"] = {}
+    assert list(lost(then, grown)) == []
+    for path, value in (
+        ("paths./a.get.parameters", []),
+        ("paths./a.get.responses", {}),
+        ("components.schemas.A.properties.b.type", "integer"),
+        ("components.schemas.A.required", []),
+    ):
+        changed = json.loads(json.dumps(grown))
+        *above, last = path.split(".")
+        part = changed
+        for key in above:
+            part = part[key]
+        part[last] = value
+        assert list(lost(then, changed)) != [], path
+    for demanding in ({"name": "y", "required": True}, {"name": "y", "in": "query", "required": True}):
+        changed = json.loads(json.dumps(grown))
+        changed["paths"]["/a"]["get"]["parameters"][1] = demanding
+        assert list(lost(then, changed)) != []
+
+
+def lost(then: Any, now: Any, where: str = "") -> Iterator[str]:
+    """Yield the places of a description that are missing or different in a later one, and of new demands."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        for key, value in then.items():
+            if key not in now:
+                yield f"{where}.{key}"
+            else:
+                yield from lost(value, now[key], f"{where}.{key}")
+    elif isinstance(then, list) and isinstance(now, list):
+        rest = list(now)
+        for value in then:
+            kept = next((each for each in rest if not list(lost(value, each))), None)
+            if kept is None:
+                yield f"{where}: {value}"
+            else:
+                rest.remove(kept)
+        yield from (f"{where}: {each}" for each in rest if isinstance(each, dict) and each.get("required") is True)
+    elif then != now:
+        yield f"{where}: {then} is {now}"
+
+
+def removed(described: dict[str, Any], where: tuple[str, ...]) -> None:
+    """Remove a part of a description, if it is there."""
+    *above, last = where
+    part: Any = described
+    for key in above:
+        part = part.get(key, {})
+    part.pop(last, None)
 
 
 def without_prose(value: Any) -> Any:

@@ -18,11 +18,15 @@ class NoTokenError(LookupError):
     """There is no token of that id."""
 
 
-class StoredTokens(Protocol):
-    """Stored access tokens."""
+class NewTokens(Protocol):
+    """Tokens that can be added."""
 
     async def add(self, token: AccessToken) -> None:
         """Store a new token."""
+
+
+class StoredTokens(NewTokens, Protocol):
+    """Stored access tokens."""
 
     async def get(self, identity: str, kind: TokenKind) -> AccessToken | None:
         """Return a token by its public id, or None."""

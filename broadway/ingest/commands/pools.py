@@ -9,7 +9,7 @@ import structlog
 
 from broadway.domain.grader import Grader
 from broadway.domain.pool import Pool
-from broadway.lifecycle.stores import CourseList
+from broadway.lifecycle.stores import CourseList, GraderList
 
 log = structlog.get_logger(__name__)
 
@@ -36,11 +36,8 @@ class StoredPools(Protocol):
         """Record that the store is used with switches from now on."""
 
 
-class EveryGrader(Protocol):
+class EveryGrader(GraderList, Protocol):
     """All stored graders."""
-
-    async def all(self) -> list[Grader]:
-        """Return all graders, dead ones too, by id."""
 
     async def give_grace(self, grader_ids: Sequence[str], until: datetime) -> None:
         """Let graders without secrets, of an earlier version, do without them until a moment."""

@@ -19,6 +19,7 @@ class Refused(Exception):  # noqa: N818 - an answer, not a failure
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+        self.headers: dict[str, str] = {}
 
 
 def success(data: Any = None) -> Response:

@@ -49,11 +49,18 @@ async def read(request: Request, expected: type[Body], *, limit: int, optional: 
         InvalidBodyError: As ``parse``.
     """
     body = await raw_body(request, limit=limit)
+    request.state.given = body  # for the audit log
     if optional and not body:
         return check({}, expected)
     if len(body) < LARGE:
         return parse(body, expected)
     return await asyncio.to_thread(parse, body, expected)  # other requests are served meanwhile
+
+
+def given_body(request: Request) -> bytes:
+    """Return the body that the handler has read, or an empty one."""
+    body: bytes = getattr(request.state, "given", b"")
+    return body
 
 
 async def raw_body(request: Request, *, limit: int) -> bytes:

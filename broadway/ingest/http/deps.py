@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from broadway.ingest.commands.admission import Admission
+from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.join_tokens import JoinTokens
@@ -17,14 +18,14 @@ from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.rerun import Reruns
 from broadway.ingest.commands.start import RunStarts
+from broadway.ingest.commands.tokens import TokenSettings
 from broadway.ingest.gateway.gateway import Gateway
-from broadway.ingest.http.auth import AllCourses
+from broadway.ingest.http.auth import Authenticator
 from broadway.ingest.http.outages import StoreOutages
 from broadway.ingest.live.feed import Feed
 from broadway.ingest.reads.reads import Reads
 from broadway.lifecycle.announce import Announcements
 from broadway.lifecycle.orders import Orders
-from broadway.lifecycle.stores import CoursesById
 from broadway.mongo.store import Store
 from broadway.rabbit.client import Rabbit
 from broadway.runtime.health import Health
@@ -33,23 +34,20 @@ from broadway.settings.programs import IngestSettings
 
 @dataclass(slots=True)
 class Deps:
-    """Services, stores and settings that handlers use.
-
-    ``recent_courses`` may be one second behind the store: it serves submissions.
-    """
+    """Services, stores and settings that handlers use."""
 
     settings: IngestSettings
     limits: Limits
     store: Store
     rabbit: Rabbit
     announcements: Announcements
-    operator_token: str | None
     gateway: Gateway
     feed: Feed
     health: Health
     outages: StoreOutages
-    courses: AllCourses
-    recent_courses: CoursesById
+    authenticator: Authenticator
+    auditor: Auditor
+    tokens: TokenSettings
     reads: Reads
     registration: Registration
     hook_settings: HookSettings

@@ -1,6 +1,7 @@
 """Routes whose refusals have our envelopes, and which stop waiting when the store becomes unavailable."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -12,9 +13,14 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from broadway.ingest.http.answers import PREFLIGHT, failure
+from broadway.domain.access import ANYONE, Kind
+from broadway.ingest.http.answers import PREFLIGHT, Refused, failure
+from broadway.ingest.http.auditing import audited
+from broadway.ingest.http.auth import Access, grant
 from broadway.ingest.http.deps import Deps, Handler
 from broadway.ingest.http.errors import RETRY_AFTER, failed
+from broadway.ingest.http.rights import PEOPLE, UNSAFE, Rights, rights_of
+from broadway.ports import StoreError
 
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
 
@@ -53,25 +59,75 @@ def route(
     handlers: Mapping[str, Handler] = MappingProxyType({}),
     **more: Handler,
 ) -> Route:
-    """Return a route with a handler for each method; ``preflight`` are further headers of answers to OPTIONS."""
-    handlers = {**handlers, **more}
+    """Return a route with a handler for each method.
 
-    async def endpoint(request: Request) -> Response:
+    ``preflight`` are further headers of answers to OPTIONS and of refusals.
+
+    Raises:
+        TypeError: A handler does not declare its credentials, or an unsafe one has no state before for the audit log.
+    """
+    handlers = {**handlers, **more}
+    rights = {method: _checked(method, handler) for method, handler in handlers.items()}
+    return Route(path, _AnyMethod(_Endpoint(deps, path, preflight, handlers, rights)))
+
+
+def _checked(method: str, handler: Handler) -> Rights:
+    rights = rights_of(handler)
+    if method in UNSAFE and rights.before is None and not PEOPLE.isdisjoint(rights.kinds):
+        raise TypeError(f"{handler.__module__}.{handler.__qualname__}: declare the state before it, or `nothing`")
+    return rights
+
+
+@dataclass(frozen=True, slots=True)
+class _Endpoint:
+    """Answers requests of all methods: admits each, then passes it to its handler."""
+
+    deps: Deps
+    path: str
+    preflight: Mapping[str, str]
+    handlers: Mapping[str, Handler]
+    rights: Mapping[str, Rights]
+
+    async def __call__(self, request: Request) -> Response:
         structlog.contextvars.bind_contextvars(**_ids(request))
         if request.method == "OPTIONS":
-            return Response(status_code=204, headers={**PREFLIGHT, **preflight})
-        handler = handlers.get(request.method)
+            return Response(status_code=204, headers={**PREFLIGHT, **self.preflight})
+        handler = self.handlers.get(request.method)
         if handler is None:
-            return failed(request, 405, {"Allow": ", ".join([*handlers, "OPTIONS"])})
-        if not path.startswith("/api/"):
-            return await handler(request, deps)
-        if deps.health.is_unavailable("store"):
+            return failed(request, 405, {"Allow": ", ".join([*self.handlers, "OPTIONS"])})
+        if not self.path.startswith("/api/"):
+            return await self._admitted(request, handler)
+        if self.deps.health.is_unavailable("store"):
             return failed(request, 503, {"Retry-After": RETRY_AFTER})  # at once, not after the store's timeout
         if hasattr(handler, _KEY):
-            return await handler(request, deps)
-        return await deps.outages.answer(handler(request, deps)) or failed(request, 503, {"Retry-After": RETRY_AFTER})
+            return await self._admitted(request, handler)
+        answer = await self.deps.outages.answer(self._admitted(request, handler))
+        return answer or failed(request, 503, {"Retry-After": RETRY_AFTER})
 
-    return Route(path, _AnyMethod(endpoint))
+    async def _admitted(self, request: Request, handler: Handler) -> Response:
+        """Answer a request whose credential is one that the route takes.
+
+        Raises:
+            Refused: 401, or the handler's refusal.
+        """
+        rights = self.rights[request.method]
+        try:
+            access = await self._access(request, handler, rights)
+            grant(request, access)
+            if request.method in UNSAFE and access.principal.kind in PEOPLE:
+                return await audited(request, self.deps, handler, rights)
+            return await handler(request, self.deps)
+        except Refused as error:
+            error.headers.update(self.preflight)
+            raise
+
+    async def _access(self, request: Request, handler: Handler, rights: Rights) -> Access:
+        try:
+            return await self.deps.authenticator.admit(request, rights)
+        except StoreError as error:
+            if hasattr(handler, _KEY) and rights.kinds == {Kind.GRADER}:
+                return Access(ANYONE, outage=error)  # `grader_of` raises it in the handler
+            raise
 
 
 def _ids(request: Request) -> dict[str, str]:

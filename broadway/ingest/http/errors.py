@@ -17,6 +17,7 @@ from broadway.ingest.commands.join_tokens import NoTokenError
 from broadway.ingest.commands.limits import InvalidEnvError, NoConfigError, RejectedError
 from broadway.ingest.commands.start import NoAssignmentError, NotInRosterError
 from broadway.ingest.commands.submit import KeyReusedError
+from broadway.ingest.commands.tokens import NoStudentError, TokenLimitError
 from broadway.ingest.http.answers import Refused, failure, invalid_body, problem, refused
 from broadway.ingest.http.bodies import BodyTooLargeError, BodyTooSlowError, InvalidBodyError
 from broadway.lifecycle.orders import NoRunError, OrderError
@@ -25,6 +26,42 @@ from broadway.ports import StoreError, UnstorableError
 log = structlog.get_logger(__name__)
 
 RETRY_AFTER = "5"  # seconds, in answers while the store is unavailable
+
+
+_REFUSALS: Mapping[type[Exception], int] = {
+    RejectedError: 400,
+    CursorError: 400,
+    KeyReusedError: 422,
+    NotInRosterError: 422,
+    NoAssignmentError: 404,
+    NoRunError: 404,
+    OrderError: 409,
+    NoConfigError: 409,
+    NoGraderError: 404,
+    CredentialError: 401,
+    AdmissionError: 403,
+    RevokedError: 403,
+    GraderOrderError: 409,
+    NoStudentError: 422,
+    TokenLimitError: 409,
+    NoTokenError: 404,
+}
+_UNCHANGED = (
+    *_REFUSALS,
+    Refused,
+    InvalidBodyError,
+    BodyTooLargeError,
+    BodyTooSlowError,
+    UnstorableError,
+    InvalidEnvError,
+    HTTPException,
+    ClientDisconnect,
+)
+
+
+def may_have_changed(error: Exception) -> bool:
+    """Return whether a request that ended with an error may have changed something: refusals come before changes."""
+    return not isinstance(error, _UNCHANGED)
 
 
 def exception_handlers() -> Mapping[Any, Any]:
@@ -36,20 +73,7 @@ def exception_handlers() -> Mapping[Any, Any]:
         BodyTooSlowError: _on_too_slow,
         UnstorableError: _on_unstorable,
         InvalidEnvError: _on_invalid_env,
-        RejectedError: _refuse(400),
-        CursorError: _refuse(400),
-        KeyReusedError: _refuse(422),
-        NotInRosterError: _refuse(422),
-        NoAssignmentError: _refuse(404),
-        NoRunError: _refuse(404),
-        OrderError: _refuse(409),
-        NoConfigError: _refuse(409),
-        NoGraderError: _refuse(404),
-        NoTokenError: _refuse(404),
-        CredentialError: _refuse(401),
-        AdmissionError: _refuse(403),
-        RevokedError: _refuse(403),
-        GraderOrderError: _refuse(409),
+        **{error: _refuse(status) for error, status in _REFUSALS.items()},
         BrokerUsersUnavailableError: _refuse(503),
         StoreError: _on_store_unavailable,
         HTTPException: _on_http_exception,
@@ -84,7 +108,9 @@ def _refuse(status: int) -> Callable[[Request, Exception], Response]:
 
 
 def _on_refused(request: Request, error: Refused) -> Response:
-    return problem(error.status, str(error)) if _is_v2(request) else refused(error.status, str(error))
+    answer = problem(error.status, str(error)) if _is_v2(request) else refused(error.status, str(error))
+    answer.headers.update(error.headers)
+    return answer
 
 
 def _on_invalid_body(request: Request, error: InvalidBodyError) -> Response:

@@ -6,14 +6,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from broadway.ingest.http.deps import Deps
+from broadway.ingest.http.rights import Auth, takes
 from broadway.runtime import metrics
 
 
+@takes(Auth.ANYBODY)
 async def live(_: Request, __: Deps) -> Response:
     """Report that the process is alive."""
     return JSONResponse({"alive": True})
 
 
+@takes(Auth.ANYBODY)
 async def ready(_: Request, deps: Deps) -> Response:
     """Report whether submissions can be stored; name each unavailable part, with the time and the reason.
 
@@ -22,6 +25,7 @@ async def ready(_: Request, deps: Deps) -> Response:
     return JSONResponse(deps.health.report(), 200 if deps.health.is_ready else 503)
 
 
+@takes(Auth.ANYBODY)
 async def scrape(request: Request, _: Deps) -> Response:
     """Serve all metrics of this process; formatting them takes milliseconds, so a thread does it."""
     body, content_type = await asyncio.to_thread(metrics.exposition, request.headers.get("accept", ""))

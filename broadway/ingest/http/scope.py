@@ -1,4 +1,4 @@
-"""The run, job, hook, delivery or grader in a request's path, after the request is authorized.
+"""The run, job, hook, delivery or grader in a request's path, after the request is admitted.
 
 An object of another course gets the same answer as one that does not exist.
 """
@@ -10,7 +10,7 @@ from broadway.domain.job import Job
 from broadway.domain.run import Run
 from broadway.domain.webhook import Delivery, Hook
 from broadway.ingest.http.answers import Refused
-from broadway.ingest.http.auth import authorize, bearer_token
+from broadway.ingest.http.auth import course_of, grader_of
 from broadway.ingest.http.deps import Deps
 from broadway.lifecycle.orders import RUN_NOT_FOUND
 
@@ -20,29 +20,25 @@ HOOK_NOT_FOUND = "this course has no such hook"
 DELIVERY_NOT_FOUND = "this hook has received no such delivery"
 
 
-async def own_run(request: Request, deps: Deps, *, query: bool, missing: int = 400) -> Run:
-    """Return the run in the path; ``query`` admits query tokens.
+async def own_run(request: Request, deps: Deps, *, missing: int = 400) -> Run:
+    """Return the run in the path.
 
     Raises:
-        Refused: 401, or ``missing`` if the course has no such run.
+        Refused: ``missing`` if the course has no such run.
     """
-    course = await authorize(request, deps.courses, query=query)
-    run = await deps.reads.runs.summary(course.id, request.path_params["run_id"])
+    run = await deps.reads.runs.summary(course_of(request).id, request.path_params["run_id"])
     if run is None:
         raise Refused(missing, RUN_NOT_FOUND)
     return run
 
 
-async def own_job(
-    request: Request, deps: Deps, *, query: bool, otherwise: str = JOB_NOT_FOUND, missing: int = 400
-) -> Job:
-    """Return the job in the path; ``query`` admits query tokens.
+async def own_job(request: Request, deps: Deps, *, otherwise: str = JOB_NOT_FOUND, missing: int = 400) -> Job:
+    """Return the job in the path.
 
     Raises:
-        Refused: 401, or ``missing`` with the text ``otherwise`` if the course has no such job.
+        Refused: ``missing`` with the text ``otherwise`` if the course has no such job.
     """
-    course = await authorize(request, deps.courses, query=query)
-    job = await deps.reads.jobs.one(course.id, request.path_params["job_id"])
+    job = await deps.reads.jobs.one(course_of(request).id, request.path_params["job_id"])
     if job is None:
         raise Refused(missing, otherwise)
     return job
@@ -52,10 +48,9 @@ async def own_hook(request: Request, deps: Deps) -> Hook:
     """Return the hook in the path.
 
     Raises:
-        Refused: 401, or 404.
+        Refused: 404.
     """
-    course = await authorize(request, deps.courses)
-    hook = await deps.reads.hooks.one(course.id, request.path_params["hook"])
+    hook = await deps.reads.hooks.one(course_of(request).id, request.path_params["hook"])
     if hook is None:
         raise Refused(404, HOOK_NOT_FOUND)
     return hook
@@ -65,11 +60,10 @@ async def own_delivery(request: Request, deps: Deps) -> Delivery:
     """Return the delivery in the path.
 
     Raises:
-        Refused: 401, or 404.
+        Refused: 404.
     """
-    course = await authorize(request, deps.courses)
     path = request.path_params
-    delivery = await deps.reads.hooks.delivery(course.id, path["hook"], path["delivery"])
+    delivery = await deps.reads.hooks.delivery(course_of(request).id, path["hook"], path["delivery"])
     if delivery is None:
         raise Refused(404, DELIVERY_NOT_FOUND)
     return delivery
@@ -79,12 +73,12 @@ async def attached_grader(request: Request, deps: Deps) -> Grader:
     """Return the grader in the path, which has registered with a gateway; a grader at the broker has not.
 
     Raises:
-        CredentialError: The token is not the grader's own secret, nor the cluster token of a grader without a secret.
+        StoreError: The grader could not be read.
         AdmissionError: Graders without a secret are not admitted to its pool.
         RevokedError: The grader has been revoked.
         Refused: 401, no grader of this id has registered.
     """
-    grader = await deps.admission.authenticate(request.path_params["worker_id"], bearer_token(request))
+    grader = grader_of(request)
     if grader is not None:
         grader.demand_admitted()
     if grader is None or not grader.is_behind_gateway:

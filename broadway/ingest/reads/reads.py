@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.assignments import AssignmentReads
 from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.hooks import HookReads
@@ -18,3 +19,5 @@ class Reads:
     jobs: JobReads
     hooks: HookReads
     graders: GraderReads
+    tokens: TokenReads
+    audit: AuditReads

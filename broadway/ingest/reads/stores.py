@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from broadway.domain.access import AccessToken, TokenKind
+from broadway.domain.audit import AuditRecord
 from broadway.domain.grader import Grader
 from broadway.domain.job import Job
 from broadway.domain.result import JobLog
@@ -10,6 +12,7 @@ from broadway.domain.run import Run
 from broadway.domain.webhook import Delivery, DeliveryState, Hook
 from broadway.lifecycle.stores import (
     AssignmentConfigs,
+    GraderList,
     GradersById,
     JobsOfRuns,
     JobStages,
@@ -57,14 +60,11 @@ class LogQueries(Protocol):
         """Return the log of one execution, or None. Jobs of the original have no execution id."""
 
 
-class GraderQueries(GradersById, Protocol):
+class GraderQueries(GradersById, GraderList, Protocol):
     """Queries on graders."""
 
     async def alive(self) -> list[Grader]:
         """Return the graders that are marked alive."""
-
-    async def all(self) -> list[Grader]:
-        """Return all graders, dead ones too, by id."""
 
 
 class HookQueries(Protocol):
@@ -75,6 +75,35 @@ class HookQueries(Protocol):
 
     async def of_course(self, course: str) -> list[Hook]:
         """Return a course's hooks, by name."""
+
+
+class TokenQueries(Protocol):
+    """Queries on access tokens."""
+
+    async def one_of_course(self, course: str, identity: str) -> AccessToken | None:
+        """Return a course's token, valid or not, or None."""
+
+    async def of_course(
+        self, course: str, kinds: Sequence[TokenKind], *, student: str | None = None, before: str | None, limit: int
+    ) -> list[AccessToken]:
+        """Return a course's tokens of some kinds, latest first; only those of a student if one is given.
+
+        Raises:
+            CursorError: ``before`` is not a cursor.
+        """
+
+
+class AuditQueries(Protocol):
+    """Queries on the audit log."""
+
+    async def latest(
+        self, *, course: str | None, name: str | None, operation: str | None, before: str | None, limit: int
+    ) -> list[AuditRecord]:
+        """Return records, latest first; only those that have the given values.
+
+        Raises:
+            CursorError: ``before`` is not a cursor.
+        """
 
 
 class DeliveryQueries(Protocol):

@@ -8,10 +8,12 @@ from starlette.responses import Response
 
 from broadway.ingest.http.answers import CORS
 from broadway.ingest.http.deps import Deps
+from broadway.ingest.http.rights import Auth, takes
 
 PATH = "/api/v1/openapi.yaml"
 
 
+@takes(Auth.ANYBODY)
 async def openapi_yaml(_: Request, __: Deps) -> Response:
     """Serve the OpenAPI document of v1."""
     return Response(document(), headers=CORS, media_type="application/yaml")

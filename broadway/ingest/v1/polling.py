@@ -13,10 +13,11 @@ from broadway.domain.grader import Grader
 from broadway.ingest.gateway.handouts import Handout
 from broadway.ingest.gateway.results import UnwantedResultError
 from broadway.ingest.http.answers import CORS, Refused, success
-from broadway.ingest.http.auth import bearer_token
+from broadway.ingest.http.auth import grader_of
 from broadway.ingest.http.bodies import read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.endpoint import handles_outages
+from broadway.ingest.http.rights import Auth, takes
 from broadway.ingest.http.scope import attached_grader
 from broadway.messages.http import NO_JOB, OUR_AGENT, JobResult, Registration
 from broadway.ports import PublishError, StoreError
@@ -36,10 +37,11 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 Answer = TypeVar("Answer")
 
 
+@takes(Auth.GRADER)
 async def register(request: Request, deps: Deps) -> Response:
     """Register a grader; return its heartbeat interval."""
     grader_id = request.path_params["worker_id"]
-    known = await deps.admission.authenticate(grader_id, bearer_token(request))
+    known = grader_of(request)
     body = await read(request, Registration, limit=deps.settings.max_body_size)
     if known is not None:
         known.demand_admitted()
@@ -59,6 +61,7 @@ async def register(request: Request, deps: Deps) -> Response:
     return success({"heartbeat": deps.settings.heartbeat_interval})
 
 
+@takes(Auth.GRADER)
 @handles_outages
 async def heartbeat(request: Request, deps: Deps) -> Response:
     """Record a grader's heartbeat.
@@ -72,6 +75,7 @@ async def heartbeat(request: Request, deps: Deps) -> Response:
     return Response(headers=CORS, media_type="application/json")
 
 
+@takes(Auth.GRADER)
 @handles_outages
 async def poll(request: Request, deps: Deps) -> Response:
     """Return the next job, or 498. With ``Prefer: wait=N``, wait up to N seconds for a job."""
@@ -89,6 +93,7 @@ async def poll(request: Request, deps: Deps) -> Response:
     return success(handout.message)
 
 
+@takes(Auth.GRADER)
 async def report(request: Request, deps: Deps) -> Response:
     """Store a result: the answer comes once the job, its log and the run's next step are stored."""
     grader = await attached_grader(request, deps)

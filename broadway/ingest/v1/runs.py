@@ -10,9 +10,10 @@ from starlette.responses import Response
 from broadway.domain.job import Job, Phase
 from broadway.ingest.commands.submit import RunRequest
 from broadway.ingest.http.answers import success
-from broadway.ingest.http.auth import authorize
+from broadway.ingest.http.auth import course_of
 from broadway.ingest.http.bodies import idempotency_key, read
 from broadway.ingest.http.deps import Deps
+from broadway.ingest.http.rights import READERS, STAFF, nothing, takes
 from broadway.ingest.http.scope import own_run
 
 _STATE_TEXT = {
@@ -23,9 +24,10 @@ _STATE_TEXT = {
 }
 
 
+@takes(*STAFF, recent=True, before=nothing, operation="startRun")
 async def start(request: Request, deps: Deps) -> Response:
     """Start a run. At its answer all reads show its first jobs, which are published afterwards."""
-    course = await authorize(request, deps.recent_courses)
+    course = course_of(request)
     key = idempotency_key(request)
     body = await read(request, RunRequest, limit=deps.settings.max_body_size)
     assignment, traceparent = request.path_params["assignment"], request.state.traceparent
@@ -33,9 +35,10 @@ async def start(request: Request, deps: Deps) -> Response:
     return success({"grading_run_id": run_id})
 
 
+@takes(*READERS)
 async def status(request: Request, deps: Deps) -> Response:
     """Return the state of a run and of each of its jobs."""
-    run = await own_run(request, deps, query=True)
+    run = await own_run(request, deps)
     by_phase = _by_phase(await deps.reads.runs.job_states(run.id))
     return success(
         {
@@ -47,9 +50,10 @@ async def status(request: Request, deps: Deps) -> Response:
     )
 
 
+@takes(*STAFF)
 async def environments(request: Request, deps: Deps) -> Response:
     """Return the variables of each job, with the distinct values they have over its stages."""
-    run = await own_run(request, deps, query=False)
+    run = await own_run(request, deps)
     found = await deps.reads.runs.with_stages(run.id)
     by_phase = _by_phase(found.jobs)
 

@@ -20,6 +20,7 @@ from broadway.ingest.http.answers import CORS, Refused
 from broadway.ingest.http.auth import parse_bearer
 from broadway.ingest.http.bodies import InvalidBodyError, check, parse
 from broadway.ingest.http.deps import Deps
+from broadway.ingest.http.rights import Auth, takes
 from broadway.ingest.http.server import NO_CODE, PINGS
 from broadway.ingest.v1.polling import abilities_of, is_ours, pool_of, runtime_of
 from broadway.messages.http import IDENTITY_HEADER, INTERVAL_HEADER, JobResult, SocketMessage, SocketRegistration
@@ -41,6 +42,7 @@ PAUSE = 1.0  # seconds before the next try while the broker or the store is unav
 STORE_TRIES = 10  # for one result
 
 
+@takes(Auth.ANYBODY)
 async def explain(_: Request, __: Deps) -> Response:
     """Answer plain HTTP as the original does."""
     return PlainTextResponse('Can "Upgrade" only to "WebSocket".', 400, headers=CORS)

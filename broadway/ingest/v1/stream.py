@@ -11,8 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from broadway.domain.job import Job
-from broadway.ingest.http.answers import CORS, Refused, refused
+from broadway.ingest.http.answers import CORS
 from broadway.ingest.http.deps import Deps
+from broadway.ingest.http.rights import READERS, takes
 from broadway.ingest.http.scope import own_job
 from broadway.ingest.http.server import ABORT
 from broadway.ingest.live.feed import Feed, Watcher
@@ -25,15 +26,10 @@ KEEP_ALIVE = 20.0  # seconds
 SEND_TIMEOUT = 30.0  # seconds without reading after which a client is disconnected
 
 
+@takes(*READERS)
 async def stream(request: Request, deps: Deps) -> Response:
     """Stream the positions and states of a job until it is over."""
-    try:
-        job = await own_job(request, deps, query=True)
-    except Refused as error:
-        answer = refused(error.status, str(error))
-        answer.headers.update(HEADERS)
-        return answer
-    return JobStream(job, deps.feed)
+    return JobStream(await own_job(request, deps), deps.feed)
 
 
 class JobStream(Response):

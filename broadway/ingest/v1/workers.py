@@ -7,13 +7,13 @@ from starlette.responses import Response
 
 from broadway.domain.grader import Grader
 from broadway.ingest.http.answers import Refused, success
-from broadway.ingest.http.auth import authorize
 from broadway.ingest.http.deps import Deps
+from broadway.ingest.http.rights import STAFF, takes
 
 
+@takes(*STAFF)
 async def list_workers(request: Request, deps: Deps) -> Response:
     """Return all graders that have ever registered; all courses share them."""
-    await authorize(request, deps.courses)
     scope = request.path_params["scope"]
     if scope != "all":
         raise Refused(404, f"scope {scope} has not been implemented yet")

@@ -1,13 +1,15 @@
 """`/dead-letters`: messages that no service could handle, for operators."""
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from broadway.ingest.http.answers import CORS, Refused
-from broadway.ingest.http.auth import authorize_operator
 from broadway.ingest.http.deps import Deps
-from broadway.ingest.v2.openapi import Auth, answered, operation, query_of
+from broadway.ingest.http.rights import Auth
+from broadway.ingest.v2.openapi import answered, operation, query_of
 from broadway.ingest.v2.views.dead_letters import letter_view
 from broadway.messages.resources.base import MAX_PAGE, Page
 from broadway.messages.resources.dead_letters import LetterView
@@ -29,7 +31,6 @@ async def list_letters(request: Request, deps: Deps) -> Response:
 
     There are no further pages: discard the letters that have been handled.
     """
-    authorize_operator(request, deps.operator_token)
     found = await deps.store.dead_letters.latest(query_of(request, Latest).limit)
     return answered(Page[LetterView](items=[letter_view(letter) for letter in found], next=None))
 
@@ -37,17 +38,21 @@ async def list_letters(request: Request, deps: Deps) -> Response:
 @operation(LetterView, auth=Auth.OPERATOR, operation_id="letters_show")
 async def show(request: Request, deps: Deps) -> Response:
     """Get a dead letter."""
-    authorize_operator(request, deps.operator_token)
     letter = await deps.store.dead_letters.get(request.path_params["letter"])
     if letter is None:
         raise Refused(404, NO_SUCH_LETTER)
     return answered(letter_view(letter))
 
 
-@operation(None, status=204, auth=Auth.OPERATOR, operation_id="letters_discard")
+async def _before(request: Request, deps: Deps) -> Any:
+    """Return the dead letter without its body, which may hold secrets, or None."""
+    letter = await deps.store.dead_letters.get(request.path_params["letter"])
+    return letter_view(letter).model_dump(mode="json", exclude={"body"}) if letter else None
+
+
+@operation(None, status=204, auth=Auth.OPERATOR, operation_id="letters_discard", before=_before)
 async def discard(request: Request, deps: Deps) -> Response:
     """Discard a dead letter; the job that it is about does not change."""
-    authorize_operator(request, deps.operator_token)
     if not await deps.store.dead_letters.discard(request.path_params["letter"]):
         raise Refused(404, NO_SUCH_LETTER)
     return Response(status_code=204, headers=CORS)

@@ -1,5 +1,7 @@
 """`/hooks/…/deliveries`: received deliveries and their decisions."""
 
+from typing import Any
+
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -37,6 +39,11 @@ async def show(request: Request, deps: Deps) -> Response:
     return answered(delivery_detail(delivery))
 
 
+async def _before(request: Request, deps: Deps) -> Any:
+    """Return the present decision."""
+    return delivery_view(await own_delivery(request, deps)).model_dump(mode="json")
+
+
 @operation(
     DeliveryView,
     also={202: DeliveryView},
@@ -44,6 +51,7 @@ async def show(request: Request, deps: Deps) -> Response:
     is_body_optional=True,
     refusals=(422, 429),
     operation_id="hooks_redeliver",
+    before=_before,
 )
 async def redeliver(request: Request, deps: Deps) -> Response:
     """Decide a delivery again that made no run, for example after the roster was corrected.

@@ -9,6 +9,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from broadway.ingest.http.answers import CORS
 from broadway.ingest.http.deps import Deps
+from broadway.ingest.http.rights import Auth, takes
 from broadway.ingest.v2.openapi import openapi
 from broadway.ingest.v2.routes import V2
 
@@ -17,11 +18,13 @@ PATH = "/api/v2/openapi.json"
 _SHOWN = [{"name": "v2", "url": PATH}, {"name": "v1", "url": "/api/v1/openapi.yaml"}]
 
 
+@takes(Auth.ANYBODY)
 async def openapi_json(_: Request, __: Deps) -> Response:
     """Serve the OpenAPI document of v2."""
     return JSONResponse(document(), headers=CORS)
 
 
+@takes(Auth.ANYBODY)
 async def page(_: Request, __: Deps) -> Response:
     """Serve the page that shows the OpenAPI documents of both versions."""
     return HTMLResponse(_page(), headers={"Content-Security-Policy": OWN})

@@ -1,5 +1,7 @@
 """`/graders`: graders, how they join and leave, and their operators' orders."""
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -7,11 +9,12 @@ from starlette.responses import Response
 from broadway.domain.grader import Grader, GraderMode
 from broadway.ingest.commands.graders import NO_SUCH_GRADER, NoGraderError
 from broadway.ingest.http.answers import CORS
-from broadway.ingest.http.auth import authorize_operator, bearer_token
+from broadway.ingest.http.auth import candidate_of
 from broadway.ingest.http.bodies import read
 from broadway.ingest.http.deps import Deps
+from broadway.ingest.http.rights import Auth
 from broadway.ingest.http.scope import attached_grader
-from broadway.ingest.v2.openapi import Auth, answered, operation, query_of
+from broadway.ingest.v2.openapi import answered, operation, query_of
 from broadway.ingest.v2.views.graders import grader_view
 from broadway.messages.events import GraderOrder
 from broadway.messages.http import IDENTITY_HEADER, PROVES_HEADER
@@ -28,16 +31,14 @@ MAX_BODY = 64 * 1024  # bytes
 
 
 @operation(GraderList, auth=Auth.OPERATOR)
-async def list_graders(request: Request, deps: Deps) -> Response:
+async def list_graders(_: Request, deps: Deps) -> Response:
     """List all graders that have ever joined."""
-    authorize_operator(request, deps.operator_token)
     return answered(GraderList(graders=[grader_view(grader) for grader in await deps.reads.graders.all()]))
 
 
 @operation(GraderView, auth=Auth.OPERATOR)
 async def describe(request: Request, deps: Deps) -> Response:
     """Get a grader."""
-    authorize_operator(request, deps.operator_token)
     grader = await deps.reads.graders.one(request.path_params["worker_id"])
     if grader is None:
         raise NoGraderError(NO_SUCH_GRADER)
@@ -70,9 +71,7 @@ async def join(request: Request, deps: Deps) -> Response:
     or as the bearer token. The address is null for graders that may not connect to the broker.
     """
     grader_id = request.path_params["worker_id"]
-    candidate = await deps.admission.recognize(
-        grader_id, bearer=bearer_token(request), secret=request.headers.get(IDENTITY_HEADER)
-    )
+    candidate = candidate_of(request)
     needs_broker = query_of(request, JoinQuery).broker
     body = await read(request, JoinRequest, limit=deps.settings.max_body_size)
     joined = await deps.joins.join(
@@ -95,51 +94,59 @@ async def join(request: Request, deps: Deps) -> Response:
     return answered(view, headers={"Cache-Control": "no-store"})
 
 
-@operation(GraderView, status=202, body=Because, is_body_optional=True, auth=Auth.OPERATOR, refusals=[409])
+async def _before(request: Request, deps: Deps) -> Any:
+    """Return the present state of the grader, or None."""
+    grader = await deps.reads.graders.one(request.path_params["worker_id"])
+    return grader_view(grader).model_dump(mode="json") if grader else None
+
+
+@operation(
+    GraderView, status=202, body=Because, is_body_optional=True, auth=Auth.OPERATOR, refusals=[409], before=_before
+)
 async def pause(request: Request, deps: Deps) -> Response:
     """Pause a grader: it takes no jobs until it is resumed, and its running jobs go on."""
     return await _set_mode(request, deps, GraderMode.PAUSED)
 
 
-@operation(GraderView, status=202, body=Because, is_body_optional=True, auth=Auth.OPERATOR, refusals=[409])
+@operation(
+    GraderView, status=202, body=Because, is_body_optional=True, auth=Auth.OPERATOR, refusals=[409], before=_before
+)
 async def drain(request: Request, deps: Deps) -> Response:
     """Drain a grader: it finishes its jobs and takes no others until it is resumed, even after a restart."""
     return await _set_mode(request, deps, GraderMode.DRAINING)
 
 
-@operation(GraderView, status=202, body=Because, is_body_optional=True, auth=Auth.OPERATOR, refusals=[409])
+@operation(
+    GraderView, status=202, body=Because, is_body_optional=True, auth=Auth.OPERATOR, refusals=[409], before=_before
+)
 async def resume(request: Request, deps: Deps) -> Response:
     """Resume a grader: it takes jobs again."""
     return await _set_mode(request, deps, GraderMode.ONLINE)
 
 
-@operation(GraderView, status=202, body=Slots, auth=Auth.OPERATOR, refusals=[409])
+@operation(GraderView, status=202, body=Slots, auth=Auth.OPERATOR, refusals=[409], before=_before)
 async def set_slots(request: Request, deps: Deps) -> Response:
     """Set the number of jobs that a grader runs at a time; jobs that already run go on."""
-    authorize_operator(request, deps.operator_token)
     body = await read(request, Slots, limit=MAX_BODY)
     return _accepted(await deps.grader_orders.set_slots(request.path_params["worker_id"], body.slots))
 
 
-@operation(GraderView, status=202, body=Because, is_body_optional=True, auth=Auth.OPERATOR)
+@operation(GraderView, status=202, body=Because, is_body_optional=True, auth=Auth.OPERATOR, before=_before)
 async def revoke(request: Request, deps: Deps) -> Response:
     """Revoke a grader: remove its broker user and give its jobs to other graders."""
-    authorize_operator(request, deps.operator_token)
     body = await read(request, Because, limit=MAX_BODY, optional=True)
     return _accepted(await deps.grader_orders.revoke(request.path_params["worker_id"], body.reason))
 
 
-@operation(GraderView, status=202, auth=Auth.OPERATOR, refusals=[409])
+@operation(GraderView, status=202, auth=Auth.OPERATOR, refusals=[409], before=_before)
 async def readmit(request: Request, deps: Deps) -> Response:
     """Readmit a revoked grader: it may join again."""
-    authorize_operator(request, deps.operator_token)
     return _accepted(await deps.grader_orders.readmit(request.path_params["worker_id"]))
 
 
-@operation(GraderView, status=202, auth=Auth.OPERATOR)
+@operation(GraderView, status=202, auth=Auth.OPERATOR, before=_before)
 async def forget_secret(request: Request, deps: Deps) -> Response:
     """Forget a grader's secret: its next join stores a new one, with a token as at its first join."""
-    authorize_operator(request, deps.operator_token)
     return _accepted(await deps.grader_orders.forget_secret(request.path_params["worker_id"]))
 
 
@@ -151,7 +158,6 @@ async def leave(request: Request, deps: Deps) -> Response:
 
 
 async def _set_mode(request: Request, deps: Deps, mode: GraderMode) -> Response:
-    authorize_operator(request, deps.operator_token)
     body = await read(request, Because, limit=MAX_BODY, optional=True)
     return _accepted(await deps.grader_orders.set_mode(request.path_params["worker_id"], mode, body.reason))
 

@@ -17,7 +17,7 @@ from broadway.messages.resources.jobs import AttemptView, JobView, LogView
 @operation(JobView)
 async def describe(request: Request, deps: Deps) -> Response:
     """Get a job with its times, attempts, stages and scores."""
-    job = await own_job(request, deps, query=False, missing=404)
+    job = await own_job(request, deps, missing=404)
     found = await deps.reads.jobs.with_stages(job)
     graders = None if job.is_terminal else await deps.reads.graders.alive()
     return answered(job_view(found.job, found.stages, graders))
@@ -26,7 +26,7 @@ async def describe(request: Request, deps: Deps) -> Response:
 @operation(Page[AttemptView])
 async def list_attempts(request: Request, deps: Deps) -> Response:
     """List a job's attempts, oldest first, each with its grader, times and outcome."""
-    job = await own_job(request, deps, query=False, missing=404)
+    job = await own_job(request, deps, missing=404)
     return answered(Page[AttemptView](items=[attempt_view(attempt) for attempt in job.attempts], next=None))
 
 
@@ -49,7 +49,7 @@ async def describe_log(request: Request, deps: Deps) -> Response:
 
     The logs of all attempts are kept, also when the job runs again.
     """
-    job = await own_job(request, deps, query=False, missing=404)
+    job = await own_job(request, deps, missing=404)
     attempt = query_of(request, LogQuery).attempt
     reads = deps.reads.jobs
     kept = await (reads.log(job) if attempt is None else reads.log_of_attempt(job, attempt))

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -15,23 +14,13 @@ from starlette.responses import JSONResponse, Response
 from broadway import __version__
 from broadway.ingest.http.answers import CORS
 from broadway.ingest.http.bodies import InvalidBodyError, check
+from broadway.ingest.http.rights import STAFF, Auth, Before, takes
 from broadway.messages.resources.base import MAX_PAGE, Problem
 
 SCHEMAS = "#/components/schemas/"
 
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
 Query = TypeVar("Query", bound=BaseModel)
-
-
-class Auth(StrEnum):
-    """The credential that an operation needs."""
-
-    COURSE = "courseToken"
-    OPERATOR = "operatorToken"
-    JOIN = "joinToken"
-    GRADER = "graderSecret"
-    SIGNATURE = "signature"
-    ANYBODY = "anybody"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +31,7 @@ class Operation:
     body: type[BaseModel] | None = None
     is_body_optional: bool = False
     query: type[BaseModel] | None = None
-    auth: Auth = Auth.COURSE
+    auth: tuple[Auth, ...] = STAFF
     headers: Mapping[str, str] = field(default_factory=dict)  # request headers, each with its description
     refusals: frozenset[int] = frozenset()
     operation_id: str | None = None  # the handler's module and name by default
@@ -82,13 +71,23 @@ def operation(
     status: int = 200,
     also: Mapping[int, type[BaseModel] | None] | None = None,
     refusals: Iterable[int] = (),
+    auth: Auth | tuple[Auth, ...] = STAFF,
+    recent: bool = False,
+    before: Before | None = None,
     **rest: Any,
 ) -> Callable[[HandlerT], HandlerT]:
-    """Declare a handler's answer to a valid request, and its ``status``; ``rest`` are fields of Operation."""
+    """Declare a handler's answer to a valid request, and its ``status``; ``rest`` are fields of Operation.
+
+    Any of the credentials in ``auth`` admits a request; ``recent`` and ``before`` are those of ``Rights``.
+    """
+    some = auth if isinstance(auth, tuple) else (auth,)
+    spec = Operation({status: answer, **(also or {})}, refusals=frozenset(refusals), auth=some, **rest)
 
     def describe(handler: HandlerT) -> HandlerT:
-        setattr(handler, _KEY, Operation({status: answer, **(also or {})}, refusals=frozenset(refusals), **rest))
-        return handler
+        setattr(handler, _KEY, spec)
+        return takes(*some, recent=recent, before=before, operation=spec.operation_id or _operation_id(handler))(
+            handler
+        )
 
     return describe
 
@@ -137,6 +136,12 @@ def openapi(handlers: Iterable[tuple[str, str, Callable[..., Any]]]) -> dict[str
 
 _SECURITY = {
     Auth.COURSE.value: {"type": "http", "scheme": "bearer", "description": "one of the course's tokens"},
+    Auth.QUERY.value: {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "a token of the course that may read states and positions only",
+    },
+    Auth.STUDENT.value: {"type": "http", "scheme": "bearer", "description": "a student's own token"},
     Auth.OPERATOR.value: {"type": "http", "scheme": "bearer", "description": "the operators' token"},
     Auth.JOIN.value: {
         "type": "http",
@@ -186,8 +191,8 @@ def _entry(path: str, method: str, handler: Callable[..., Any], spec: Operation,
     }
     if more.strip():
         entry["description"] = " ".join(more.split())
-    if spec.auth is not Auth.ANYBODY:
-        entry["security"] = [{spec.auth.value: []}]
+    if Auth.ANYBODY not in spec.auth:
+        entry["security"] = [{auth.value: []} for auth in spec.auth]
     if spec.body and method in _METHODS_OF_CHANGE:
         entry["requestBody"] = {
             "required": not spec.is_body_optional,
@@ -214,7 +219,7 @@ def _refusal(status: int, why: str, names: _Names) -> dict[str, Any]:
 
 
 def _refusals(path: str, spec: Operation) -> dict[int, str]:
-    reasons: dict[int, str] = {} if spec.auth is Auth.ANYBODY else dict(_ALWAYS)
+    reasons: dict[int, str] = {} if Auth.ANYBODY in spec.auth else dict(_ALWAYS)
     for status in spec.refusals:
         reasons[status] = HTTPStatus(status).phrase
     if spec.body:
@@ -283,6 +288,10 @@ _RESOURCES = frozenset(
         "roster",
         "graders",
         "dead-letters",
+        "tokens",
+        "student-tokens",
+        "audit",
+        "whoami",
         "join-tokens",
         "pools",
     }

@@ -8,6 +8,7 @@ from broadway.ingest.http.deps import Deps, Handler
 from broadway.ingest.http.endpoint import route
 from broadway.ingest.v2 import (
     assignments,
+    audit,
     courses,
     dead_letters,
     deliveries,
@@ -19,14 +20,22 @@ from broadway.ingest.v2 import (
     pools,
     rosters,
     runs,
+    tokens,
 )
 
 _COURSE = "/api/v2/courses/{course:id}"
 _GRADER = "/api/v2/graders/{worker_id:id}"
 
 V2: Mapping[str, Mapping[str, Handler]] = {
+    "/api/v2/whoami": {"GET": tokens.whoami},
+    "/api/v2/audit": {"GET": audit.list_all},
     "/api/v2/courses": {"GET": courses.list_courses},
     _COURSE: {"GET": courses.show},
+    f"{_COURSE}/tokens": {"GET": tokens.list_tokens, "POST": tokens.add},
+    f"{_COURSE}/tokens/{{token:id}}": {"DELETE": tokens.revoke},
+    f"{_COURSE}/student-tokens": {"GET": tokens.list_of_students, "POST": tokens.add_for_student},
+    f"{_COURSE}/student-tokens/{{token:id}}": {"DELETE": tokens.revoke_of_student},
+    f"{_COURSE}/audit": {"GET": audit.list_of_course},
     f"{_COURSE}/assignments": {"GET": assignments.list_assignments},
     f"{_COURSE}/assignments/{{assignment:id}}": {"GET": assignments.describe, "PUT": assignments.put},
     f"{_COURSE}/assignments/{{assignment:id}}/roster": {"GET": rosters.show, "PUT": rosters.put},

@@ -4,12 +4,14 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from broadway.domain.access import Kind
 from broadway.domain.course import COURSE_ID
 from broadway.domain.job import Job, JobState, Outcome
 from broadway.ingest.commands.start import RunOrder
-from broadway.ingest.http.auth import authorize
+from broadway.ingest.http.auth import course_of, principal_of
 from broadway.ingest.http.bodies import idempotency_key, read
 from broadway.ingest.http.deps import Deps
+from broadway.ingest.http.rights import READERS, nothing
 from broadway.ingest.http.scope import own_run
 from broadway.ingest.v2.openapi import PageQuery, answered, operation, query_of
 from broadway.ingest.v2.views.jobs import job_summary
@@ -39,19 +41,24 @@ class JobQuery(PageQuery):
         return self.state in (None, job.state) and self.outcome in (None, job.outcome)
 
 
-@operation(RunDetail)
+@operation(RunDetail, auth=READERS)
 async def describe(request: Request, deps: Deps) -> Response:
-    """Get a run with its phases and its jobs: their outcomes, reasons, times and attempts."""
-    run = await own_run(request, deps, query=True, missing=404)
+    """Get a run with its phases and its jobs: their outcomes, reasons, times and attempts.
+
+    The jobs' variables are empty for tokens that may read states only.
+    """
+    run = await own_run(request, deps, missing=404)
+    if principal_of(request).kind is not Kind.COURSE:
+        return answered(run_detail(run, await deps.reads.runs.job_states(run.id), {}, with_env=False))
     found = await deps.reads.runs.with_stages(run.id)
     graders = None if run.state.is_terminal else await deps.reads.graders.alive()
-    return answered(run_detail(run, found.jobs, found.stages, graders))
+    return answered(run_detail(run, found.jobs, found.stages, graders, with_env=True))
 
 
-@operation(RunView, status=201, body=RunOrder, headers=IDEMPOTENCY, refusals=(404, 422))
+@operation(RunView, status=201, body=RunOrder, headers=IDEMPOTENCY, refusals=(404, 422), recent=True, before=nothing)
 async def create(request: Request, deps: Deps) -> Response:
     """Start a run over an assignment's roster, a part of it, or the given environments."""
-    course = await authorize(request, deps.recent_courses)
+    course = course_of(request)
     key = idempotency_key(request)
     order = await read(request, RunOrder, limit=deps.settings.max_body_size)
     assignment, traceparent = request.path_params["assignment"], request.state.traceparent
@@ -63,7 +70,7 @@ async def create(request: Request, deps: Deps) -> Response:
 @operation(Page[RunView], query=RunQuery)
 async def list_runs(request: Request, deps: Deps) -> Response:
     """List a course's runs, latest first."""
-    course = await authorize(request, deps.courses)
+    course = course_of(request)
     query = query_of(request, RunQuery)
     page = await deps.reads.runs.latest(course.id, assignment=query.assignment, after=query.after, limit=query.limit)
     return answered(Page[RunView](items=[RunView(**run_fields(run)) for run in page.items], next=page.next))
@@ -72,9 +79,9 @@ async def list_runs(request: Request, deps: Deps) -> Response:
 @operation(Page[JobSummary], query=JobQuery)
 async def list_jobs(request: Request, deps: Deps) -> Response:
     """List a run's jobs, by phase and in the roster's order."""
-    run = await own_run(request, deps, query=False, missing=404)
+    run = await own_run(request, deps, missing=404)
     query = query_of(request, JobQuery)
     page = await deps.reads.runs.jobs_page(run.id, after=query.after, limit=query.limit, admits=query.admits)
     graders = None if run.state.is_terminal else await deps.reads.graders.alive()
-    items = [job_summary(each.job, each.stages, graders) for each in page.items]
+    items = [job_summary(each.job, each.stages, graders, with_env=True) for each in page.items]
     return answered(Page[JobSummary](items=items, next=page.next))

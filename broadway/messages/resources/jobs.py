@@ -9,7 +9,7 @@ from broadway.messages.resources.base import View
 
 
 class JobSummary(View):
-    """A job as an entry of its run. ``env`` is its last stage's environment."""
+    """A job as an entry of its run. ``env`` is its last stage's environment, for course staff only."""
 
     id: str
     phase: str

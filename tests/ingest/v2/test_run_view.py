@@ -43,7 +43,7 @@ def ended(outcome: Outcome, finished: float, reason: str = "") -> dict[str, Any]
 
 def detail(*jobs: Job, state: RunState = RunState.FINISHED) -> tuple[str, list[PhaseView]]:
     run = Run(id="r1", course="cs1", assignment="mp1", state=state, started_at=T0, config={}, students_env=[])
-    view = run_detail(run, jobs, {})
+    view = run_detail(run, jobs, {}, with_env=True)
     return view.reason, view.phases
 
 

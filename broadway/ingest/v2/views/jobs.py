@@ -13,9 +13,14 @@ _WAITING = (JobState.QUEUED, JobState.DISPATCHED)
 UNWANTED = (Outcome.CANCELLED, Outcome.SUPERSEDED)
 
 
-def job_summary(job: Job, stages: Sequence[Mapping[str, Any]], graders: Sequence[Grader] | None = None) -> JobSummary:
-    """Return a job as an entry of its run; ``graders`` are the live ones, None to leave out what it waits for."""
-    return JobSummary(**_summary(job, stages, graders))
+def job_summary(
+    job: Job, stages: Sequence[Mapping[str, Any]], graders: Sequence[Grader] | None = None, *, with_env: bool
+) -> JobSummary:
+    """Return a job as an entry of its run; its variables may be secrets, which are for course staff.
+
+    ``graders`` are the live ones, None to leave out what the job waits for.
+    """
+    return JobSummary(**_summary(job, stages if with_env else (), graders))
 
 
 def job_view(job: Job, stages: Sequence[Mapping[str, Any]], graders: Sequence[Grader] | None = None) -> JobView:

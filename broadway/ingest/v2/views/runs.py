@@ -34,10 +34,13 @@ def run_detail(
     jobs: Sequence[Job],
     stages: Mapping[str, Sequence[Mapping[str, Any]]],
     graders: Sequence[Grader] | None = None,
+    *,
+    with_env: bool,
 ) -> RunDetail:
     """Return a run with its jobs, which are in the order of phases.
 
-    ``stages`` are keyed by job id; ``graders`` are the live ones, None to leave out what jobs wait for.
+    ``stages`` are keyed by job id; ``graders`` are the live ones, None to leave out what jobs wait for. ``with_env``:
+    the variables of jobs are included, which may be secrets.
     """
     by_phase = [(phase, [job for job in jobs if job.phase is phase]) for phase in Phase]
     students = sum(job.phase is Phase.STUDENTS for job in jobs)
@@ -45,7 +48,7 @@ def run_detail(
         **run_fields(run, students=students),
         reason=_why_failed(jobs) if run.state is RunState.FAILED else "",
         phases=[_phase(phase, own) for phase, own in by_phase if own],
-        jobs=[job_summary(job, stages.get(job.id, []), graders) for job in jobs],
+        jobs=[job_summary(job, stages.get(job.id, []), graders, with_env=with_env) for job in jobs],
     )
 
 

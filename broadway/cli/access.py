@@ -1,0 +1,181 @@
+"""`broadway course token ...`, `broadway student token ...`, `broadway whoami` and `broadway audit`."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from broadway.cli.common import EXIT_USAGE, LOCAL, AsJson, Course, Server, Token, client, fail, operator
+
+COLUMNS = ("id", "kind", "name", "student", "state", "created_at", "created_by", "expires_at")
+COURSE_TOKENS = ("BROADWAY_COURSE_TOKEN",)
+OPERATOR_TOKENS = ("BROADWAY_OPERATOR_TOKEN", "BROADWAY_TOKEN")
+
+courses = typer.Typer(help="Courses.", no_args_is_help=True)
+students = typer.Typer(help="Students of a course.", no_args_is_help=True)
+course_tokens = typer.Typer(help="Named tokens of a course.", no_args_is_help=True)
+student_tokens = typer.Typer(help="Personal tokens of students.", no_args_is_help=True)
+courses.add_typer(course_tokens, name="token")
+students.add_typer(student_tokens, name="token")
+
+
+class TokenKind(StrEnum):
+    """The rights of a course's token."""
+
+    STAFF = "staff"
+    QUERY = "query"
+
+
+Days = Annotated[int | None, typer.Option(min=1, max=3650, help="Days until it expires; never by default.")]
+AnyToken = Annotated[str | None, typer.Option("--token", help="The token.", show_default=False)]
+Identity = Annotated[str, typer.Argument(metavar="ID", help="Id, as `list` shows it, or the name of a valid token.")]
+
+
+@course_tokens.command("add")
+def add_course_token(
+    name: Annotated[str, typer.Argument(help="Name of its holder, for the audit log.")],
+    *,
+    kind: Annotated[TokenKind, typer.Option(help="`query` may read states only.")] = TokenKind.STAFF,
+    days: Days = None,
+    course: Course,
+    token: Token,
+    server: Server = LOCAL,
+    as_json: AsJson = False,
+) -> None:
+    """Make a named token of a course, and print it; it is shown only once. Operators may use their token."""
+    with client(server, course, token) as api:
+        made = api.add_token(name, kind=kind.value, days=days)
+    _show_new(made, as_json=as_json)
+
+
+@course_tokens.command("list")
+def list_course_tokens(*, course: Course, token: Token, server: Server = LOCAL, as_json: AsJson = False) -> None:
+    """List the named tokens of a course, latest first; the tokens of the course config are not among them."""
+    with client(server, course, token) as api:
+        found = api.tokens()
+    _show(found, COLUMNS, as_json=as_json)
+
+
+@course_tokens.command("revoke")
+def revoke_course_token(identity: Identity, *, course: Course, token: Token, server: Server = LOCAL) -> None:
+    """Revoke a named token of a course: it is refused from now on."""
+    with client(server, course, token) as api:
+        api.revoke_token(_chosen(identity, api.tokens()))
+    print("revoked")
+
+
+@student_tokens.command("add")
+def add_student_token(
+    student: Annotated[str, typer.Argument(help="The student, as the roster names it.")],
+    *,
+    name: Annotated[str | None, typer.Option(help="A note, such as the device.", show_default=False)] = None,
+    days: Days = None,
+    course: Course,
+    token: Token,
+    server: Server = LOCAL,
+    as_json: AsJson = False,
+) -> None:
+    """Make a personal token of a student, and print it; it is shown only once."""
+    with client(server, course, token) as api:
+        made = api.add_student_token(student, name=name, days=days)
+    _show_new(made, as_json=as_json)
+
+
+@student_tokens.command("list")
+def list_student_tokens(
+    *,
+    student: Annotated[str | None, typer.Option(help="List only this student's.", show_default=False)] = None,
+    course: Course,
+    token: Token,
+    server: Server = LOCAL,
+    as_json: AsJson = False,
+) -> None:
+    """List the tokens of a course's students, latest first."""
+    with client(server, course, token) as api:
+        found = api.student_tokens(student)
+    _show(found, COLUMNS, as_json=as_json)
+
+
+@student_tokens.command("revoke")
+def revoke_student_token(
+    identity: Annotated[str, typer.Argument(metavar="ID", help="Id, as `list` shows it.")],
+    *,
+    course: Course,
+    token: Token,
+    server: Server = LOCAL,
+) -> None:
+    """Revoke a student's token: it is refused from now on."""
+    with client(server, course, token) as api:
+        api.revoke_student_token(identity)
+    print("revoked")
+
+
+def whoami(*, token: AnyToken = None, server: Server = LOCAL, as_json: AsJson = False) -> None:
+    """Show the principal of a token: the given one, or the one in BROADWAY_COURSE_TOKEN or BROADWAY_OPERATOR_TOKEN."""
+    with operator(server, _token(token, *COURSE_TOKENS, *OPERATOR_TOKENS)) as api:
+        found = api.whoami()
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    from broadway.cli.tables import fields_table  # noqa: PLC0415 - --help must not wait for it
+
+    fields_table({key: value for key, value in found.items() if value not in (None, [])})
+
+
+def audit(
+    *,
+    course: Annotated[
+        str | None, typer.Option("--course", "-c", help="A course, with its token; without one all, for operators.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Only actions of this name.", show_default=False)] = None,
+    operation: Annotated[str | None, typer.Option(help="Only this operation.", show_default=False)] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Number of records, latest first.")] = 50,
+    token: AnyToken = None,
+    server: Server = LOCAL,
+    as_json: AsJson = False,
+) -> None:
+    """List records of unsafe actions: time, person, operation and object. --json has the states before and after.
+
+    The token is in BROADWAY_COURSE_TOKEN for a course, and in BROADWAY_OPERATOR_TOKEN for operators.
+    """
+    if course:
+        with client(server, course, _token(token, *COURSE_TOKENS)) as staff:
+            found = staff.audit(name=name, operation=operation, limit=limit)
+    else:
+        with operator(server, _token(token, *OPERATOR_TOKENS)) as api:
+            found = api.audit(name=name, operation=operation, limit=limit)
+    _show(found, ("at", "kind", "name", "address", "operation", "object", "status"), as_json=as_json)
+
+
+def _token(given: str | None, *variables: str) -> str:
+    found = given or next((os.environ[name] for name in variables if os.environ.get(name)), None)
+    if found is None:
+        raise fail(f"give a token with --token, or in {' or '.join(variables)}", EXIT_USAGE)
+    return found
+
+
+def _chosen(identity: str, tokens: Sequence[Mapping[str, Any]]) -> str:
+    """Return the id of the token that an id or the name of a valid token means."""
+    named = [str(each["id"]) for each in tokens if each["name"] == identity and each["state"] == "valid"]
+    return named[0] if len(named) == 1 else identity
+
+
+def _show_new(made: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(made, indent=2))
+        return
+    print(f"token {made['id']} of {made['name']}; it is not shown again", file=sys.stderr)
+    print(made["token"])
+
+
+def _show(found: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    from broadway.cli.tables import records_table  # noqa: PLC0415 - --help must not wait for it
+
+    records_table(found, columns)

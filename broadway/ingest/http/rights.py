@@ -1,0 +1,104 @@
+"""The credentials that a route takes, declared beside its handler, and checked before the handler runs."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol, TypeVar
+
+from broadway.domain.access import Kind
+
+HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
+
+Before = Callable[..., Awaitable[Any]]
+
+
+class Auth(StrEnum):
+    """A credential that a route may take. The values name the security schemes of the OpenAPI document."""
+
+    COURSE = "courseToken"
+    QUERY = "queryToken"
+    STUDENT = "studentToken"
+    OPERATOR = "operatorToken"
+    JOIN = "joinToken"
+    GRADER = "graderSecret"
+    SIGNATURE = "signature"
+    ANYBODY = "anybody"
+
+
+KINDS = {
+    Auth.COURSE: Kind.COURSE,
+    Auth.QUERY: Kind.QUERY,
+    Auth.STUDENT: Kind.STUDENT,
+    Auth.OPERATOR: Kind.OPERATOR,
+    Auth.JOIN: Kind.JOIN,
+    Auth.GRADER: Kind.GRADER,
+}
+STAFF = (Auth.COURSE,)
+READERS = (Auth.COURSE, Auth.QUERY)
+ALL_TOKENS = tuple(KINDS)
+FOR_GRADERS = frozenset({Auth.JOIN, Auth.GRADER})
+PEOPLE = frozenset({Kind.COURSE, Kind.QUERY, Kind.STUDENT, Kind.OPERATOR})
+UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+OPEN = frozenset({Auth.SIGNATURE, Auth.ANYBODY})  # the endpoint demands no token
+
+
+async def nothing(*_: Any) -> None:
+    """Return no state: the action has none before it, or too much for the audit log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """The credentials that a handler takes.
+
+    ``recent``: the course may be one second behind the store, which is faster. ``before`` returns the state that an
+    unsafe request is about to change, for the audit log; a handler of unsafe requests of people must have one.
+    ``operation`` is the handler's id in the OpenAPI document of its interface.
+    """
+
+    auth: tuple[Auth, ...]
+    recent: bool = False
+    before: Before | None = None
+    operation: str = ""
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """Return the kinds of principals that the handler takes."""
+        return frozenset(KINDS[each] for each in self.auth if each in KINDS)
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether requests need no token: anyone may make them, or the handler checks a signature."""
+        return not OPEN.isdisjoint(self.auth)
+
+
+_KEY = "__broadway_rights__"
+
+
+class Declared(Protocol):
+    """A decorator that returns the handler itself."""
+
+    def __call__(self, handler: HandlerT, /) -> HandlerT:
+        """Return the handler."""
+
+
+def takes(*auth: Auth, recent: bool = False, before: Before | None = None, operation: str = "") -> Declared:
+    """Declare the credentials that a handler takes, any of which admits a request."""
+
+    def declare(handler: HandlerT) -> HandlerT:
+        setattr(handler, _KEY, Rights(auth, recent, before, operation))
+        return handler
+
+    return declare
+
+
+def rights_of(handler: Callable[..., Any]) -> Rights:
+    """Return the declared rights of a handler.
+
+    Raises:
+        TypeError: The handler declares none.
+    """
+    rights = getattr(handler, _KEY, None)
+    if rights is None:
+        raise TypeError(f"{handler.__module__}.{handler.__qualname__}: declare its credentials with `takes`")
+    found: Rights = rights
+    return found
