@@ -168,18 +168,6 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
     )
 
 
-def _joins(settings: IngestSettings, opened: _Opened, admission: Admission) -> GraderJoins:
-    return GraderJoins(
-        admission,
-        opened.store.graders,
-        opened.rabbit,
-        opened.accounts,
-        settings,
-        opened.tickets,
-        opened.deployment,
-    )
-
-
 def _authenticator(settings: IngestSettings, opened: _Opened, admission: Admission) -> Authenticator:
     store = opened.store
     return Authenticator(
