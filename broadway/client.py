@@ -1,6 +1,6 @@
 """A typed client of the HTTP interface, for course staff and scripts."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
@@ -22,17 +22,11 @@ from broadway.messages.resources.runs import (
     RunDetail,
     TriggerView,
 )
-from broadway.runtime.tls import trust
+from broadway.session import ClientError, Session, Waiting, opened, segment, silently
+
+__all__ = ["Client", "ClientError", "Operator"]
 
 _WITHOUT_RUN = (422, 429)  # statuses of a delivery that was decided and started no run
-
-
-class ClientError(Exception):
-    """The server refused a request or cannot be reached; the text has the reason, with advice."""
-
-    def __init__(self, reason: str, *, status: int | None = None) -> None:
-        super().__init__(reason)
-        self.status = status
 
 
 class JobDescription(JobSummary):
@@ -83,27 +77,7 @@ class Worker(BaseModel):
     alive: bool
 
 
-class _Session:
-    """A session with a server: requests with a token."""
-
-    def __init__(self, http: httpx2.Client, *, token: str) -> None:
-        self._http = http
-        self._headers = {"Authorization": f"Bearer {token}"}
-
-    def _request(
-        self, method: str, path: str, body: dict[str, Any] | None = None, headers: Mapping[str, str] | None = None
-    ) -> dict[str, Any]:
-        try:
-            response = self._http.request(method, path, json=body, headers={**self._headers, **(headers or {})})
-        except httpx2.TransportError as error:
-            raise ClientError(f"no server at {self._http.base_url}: {error}; is it up, and --server right?") from error
-        if response.is_error:
-            raise ClientError(_refusal(response), status=response.status_code)
-        answer: dict[str, Any] = response.json() if response.content else {}
-        return answer
-
-
-class Client(_Session):
+class Client(Session):
     """A client for one course.
 
     Args:
@@ -112,19 +86,21 @@ class Client(_Session):
         token: One of its tokens.
     """
 
-    def __init__(self, http: httpx2.Client, *, course: str, token: str) -> None:
-        super().__init__(http, token=token)
-        self._course = course
+    def __init__(self, http: httpx2.Client, *, course: str, token: str, waiting: Waiting = silently) -> None:
+        super().__init__(http, token=token, waiting=waiting)
+        self._course = segment(course)
 
     @classmethod
     @contextmanager
-    def connect(cls, server: str, *, course: str, token: str, ca_file: Path | None = None) -> Iterator[Self]:
+    def connect(
+        cls, server: str, *, course: str, token: str, ca_file: Path | None = None, waiting: Waiting = silently
+    ) -> Iterator[Self]:
         """Connect to the server at an address such as ``http://127.0.0.1:1470``.
 
-        ``ca_file`` has authorities to trust besides the system's.
+        ``ca_file`` has authorities to trust besides the system's; ``waiting`` as for ``Session``.
         """
-        with httpx2.Client(base_url=server.rstrip("/"), timeout=30, verify=trust(ca_file)) as http:
-            yield cls(http, course=course, token=token)
+        with opened(server, ca_file) as http:
+            yield cls(http, course=course, token=token, waiting=waiting)
 
     def register(self, assignment: str, config: dict[str, Any]) -> None:
         """Store an assignment's pipelines.
@@ -132,7 +108,7 @@ class Client(_Session):
         Raises:
             ClientError: The server refuses the request or cannot be reached. Every method may raise it.
         """
-        self._request("POST", f"/api/v1/grading_config/{self._course}/{assignment}", config)
+        self._request("POST", f"/api/v1/grading_config/{self._course}/{segment(assignment)}", config)
 
     def submit(self, assignment: str, request: dict[str, Any], *, key: str | None = None) -> str:
         """Start a run, and return its id.
@@ -140,33 +116,32 @@ class Client(_Session):
         ``request`` has ``students_env``, and optionally the environments of pre- and post-processing. Submissions with
         the same ``key``, which the caller chooses, start one run.
         """
-        path = f"/api/v1/grading_run/{self._course}/{assignment}"
+        path = f"/api/v1/grading_run/{self._course}/{segment(assignment)}"
         answer = self._request("POST", path, request, {"Idempotency-Key": key} if key else {})
-        run_id: str = answer["data"]["grading_run_id"]
-        return run_id
+        return str(self._part(answer, "data", "grading_run_id"))
 
     def run(self, run_id: str) -> RunDescription:
-        return RunDescription.model_validate(self._request("GET", f"/api/v2/courses/{self._course}/runs/{run_id}"))
+        return self._as(RunDescription, self._request("GET", f"/api/v2/courses/{self._course}/runs/{segment(run_id)}"))
 
     def cancel_run(self, run_id: str, *, reason: str | None = None) -> OrderView:
         """Cancel a run: waiting jobs never start, running ones are killed."""
-        return self._order(f"runs/{run_id}/cancel", _cancellation(reason))
+        return self._order(f"runs/{segment(run_id)}/cancel", _cancellation(reason))
 
     def rerun_run(self, run_id: str, *, failed: bool = False) -> OrderView:
         """Run the jobs of a run again, or only those that have not succeeded, and then the phases after them."""
-        return self._order(f"runs/{run_id}/rerun", Rerun(jobs="failed" if failed else "all"))
+        return self._order(f"runs/{segment(run_id)}/rerun", Rerun(jobs="failed" if failed else "all"))
 
     def cancel_job(self, job_id: str, *, reason: str | None = None) -> OrderView:
         """Cancel one job; its run continues without it."""
-        return self._order(f"jobs/{job_id}/cancel", _cancellation(reason))
+        return self._order(f"jobs/{segment(job_id)}/cancel", _cancellation(reason))
 
     def rerun_job(self, job_id: str) -> OrderView:
         """Run one job again, and then the phases after it."""
-        return self._order(f"jobs/{job_id}/rerun")
+        return self._order(f"jobs/{segment(job_id)}/rerun")
 
     def _order(self, path: str, body: Body | None = None) -> OrderView:
         payload = body.model_dump(exclude_unset=True) if body else {}
-        return OrderView.model_validate(self._request("POST", self._path(path), payload))
+        return self._as(OrderView, self._request("POST", self._path(path), payload))
 
     def hooks(self) -> list[dict[str, Any]]:
         """Return the course's hooks, as v2 describes them."""
@@ -174,38 +149,42 @@ class Client(_Session):
 
     def put_hook(self, name: str, config: dict[str, Any]) -> dict[str, Any]:
         """Create or change a hook."""
-        return self._request("PUT", self._path(f"hooks/{name}"), config)
+        return self._request("PUT", self._path(f"hooks/{segment(name)}"), config)
 
     def delete_hook(self, name: str) -> None:
-        self._request("DELETE", self._path(f"hooks/{name}"))
+        self._request("DELETE", self._path(f"hooks/{segment(name)}"))
 
     def deliveries(self, hook: str, *, state: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
         """Return the latest deliveries of a hook, latest first."""
-        return list(islice(self._items(f"hooks/{hook}/deliveries", state=state, limit=min(limit, MAX_PAGE)), limit))
+        return list(
+            islice(self._items(f"hooks/{segment(hook)}/deliveries", state=state, limit=min(limit, MAX_PAGE)), limit)
+        )
 
     def every_delivery(self, hook: str, *, state: str | None) -> list[dict[str, Any]]:
         """Return all deliveries of a hook, oldest first."""
-        return list(self._items(f"hooks/{hook}/deliveries", state=state, limit=MAX_PAGE))[::-1]
+        return list(self._items(f"hooks/{segment(hook)}/deliveries", state=state, limit=MAX_PAGE))[::-1]
 
     def delivery(self, hook: str, delivery: str) -> dict[str, Any]:
-        return self._request("GET", self._path(f"hooks/{hook}/deliveries/{delivery}"))
+        return self._request("GET", self._path(f"hooks/{segment(hook)}/deliveries/{segment(delivery)}"))
 
     def redeliver(self, hook: str, delivery: str) -> tuple[str, bool]:
         """Decide a delivery again; return its state or the reason of a refusal, and whether it has a run."""
         try:
-            decision = self._request("POST", self._path(f"hooks/{hook}/deliveries/{delivery}/redeliver"))
+            decision = self._request(
+                "POST", self._path(f"hooks/{segment(hook)}/deliveries/{segment(delivery)}/redeliver")
+            )
         except ClientError as error:
             if error.status not in _WITHOUT_RUN:
                 raise
             return str(error), False
-        return str(decision["state"]), bool(decision["run"])
+        return str(self._part(decision, "state")), bool(self._part(decision, "run"))
 
     def roster(self, assignment: str) -> dict[str, Any]:
-        return self._request("GET", self._path(f"assignments/{assignment}/roster"))
+        return self._request("GET", self._path(f"assignments/{segment(assignment)}/roster"))
 
     def put_roster(self, assignment: str, roster: dict[str, Any]) -> None:
         """Replace an assignment's roster."""
-        self._request("PUT", self._path(f"assignments/{assignment}/roster"), roster)
+        self._request("PUT", self._path(f"assignments/{segment(assignment)}/roster"), roster)
 
     def _path(self, rest: str) -> str:
         return f"/api/v2/courses/{self._course}/{rest}"
@@ -217,20 +196,21 @@ class Client(_Session):
             page = self._request(
                 "GET", f"{self._path(path)}?{urlencode(parameters)}" if parameters else self._path(path)
             )
-            yield from page["items"]
-            if page["next"] is None:
+            yield from self._list(page, "items")
+            if self._part(page, "next") is None:
                 return
             parameters["after"] = page["next"]
 
     def job_log(self, job_id: str) -> JobLog:
-        return JobLog.model_validate(self._request("GET", f"/api/v1/grading_job_log/{self._course}/{job_id}")["data"])
+        answer = self._request("GET", f"/api/v1/grading_job_log/{self._course}/{segment(job_id)}")
+        return self._as(JobLog, self._part(answer, "data"))
 
     def workers(self) -> list[Worker]:
         answer = self._request("GET", f"/api/v1/worker/{self._course}/all")
-        return [Worker.model_validate(worker) for worker in answer["data"]["worker_nodes"]]
+        return [self._as(Worker, worker) for worker in self._list(answer, "data", "worker_nodes")]
 
 
-class Operator(_Session):
+class Operator(Session):
     """A client for operators, with the cluster token: graders and dead letters.
 
     Args:
@@ -240,10 +220,12 @@ class Operator(_Session):
 
     @classmethod
     @contextmanager
-    def connect(cls, server: str, *, token: str, ca_file: Path | None = None) -> Iterator[Self]:
-        """Connect to the server at an address such as ``http://127.0.0.1:1470``; ``ca_file`` as for ``Client``."""
-        with httpx2.Client(base_url=server.rstrip("/"), timeout=30, verify=trust(ca_file)) as http:
-            yield cls(http, token=token)
+    def connect(
+        cls, server: str, *, token: str, ca_file: Path | None = None, waiting: Waiting = silently
+    ) -> Iterator[Self]:
+        """Connect to the server at an address such as ``http://127.0.0.1:1470``; the rest as for ``Client``."""
+        with opened(server, ca_file) as http:
+            yield cls(http, token=token, waiting=waiting)
 
     def graders(self) -> list[GraderDescription]:
         """Return every grader that ever joined.
@@ -252,40 +234,29 @@ class Operator(_Session):
             ClientError: The server refuses the request or cannot be reached. Every method may raise it.
         """
         answer = self._request("GET", "/api/v2/graders")
-        return [GraderDescription.model_validate(each) for each in answer["graders"]]
+        return [self._as(GraderDescription, each) for each in self._list(answer, "graders")]
 
     def grader(self, grader_id: str) -> GraderDescription:
-        return GraderDescription.model_validate(self._request("GET", f"/api/v2/graders/{grader_id}"))
+        return self._as(GraderDescription, self._request("GET", f"/api/v2/graders/{segment(grader_id)}"))
 
     def order(self, grader_id: str, verb: str, **parameters: Any) -> GraderDescription:
         """Order a grader to ``pause``, ``resume`` or ``drain``; ``revoke`` or ``readmit`` it; change its ``slots``."""
-        return GraderDescription.model_validate(
-            self._request("POST", f"/api/v2/graders/{grader_id}/{verb}", parameters)
+        return self._as(
+            GraderDescription, self._request("POST", f"/api/v2/graders/{segment(grader_id)}/{verb}", parameters)
         )
 
     def dead_letters(self, *, limit: int = MAX_PAGE) -> list[dict[str, Any]]:
         """Return the latest dead letters, latest first."""
-        return list(self._request("GET", f"/api/v2/dead-letters?limit={limit}")["items"])
+        return self._list(self._request("GET", f"/api/v2/dead-letters?limit={limit}"), "items")
 
     def dead_letter(self, letter: str) -> dict[str, Any]:
-        return self._request("GET", f"/api/v2/dead-letters/{letter}")
+        return self._request("GET", f"/api/v2/dead-letters/{segment(letter)}")
 
     def discard(self, letter: str) -> None:
         """Discard a dead letter."""
-        self._request("DELETE", f"/api/v2/dead-letters/{letter}")
+        self._request("DELETE", f"/api/v2/dead-letters/{segment(letter)}")
 
 
 def _cancellation(reason: str | None) -> Cancellation:
     """Return an unvalidated request, which the server validates. Without a reason the server's default applies."""
     return Cancellation.model_construct(reason=reason) if reason else Cancellation()
-
-
-def _refusal(response: httpx2.Response) -> str:
-    """Return the server's message, from any of its envelopes."""
-    try:
-        body = response.json()
-    except ValueError:
-        return f"status {response.status_code}"
-    data = body.get("data")
-    message = data.get("message") if isinstance(data, dict) else data
-    return str(message or body.get("detail") or body.get("message") or f"status {response.status_code}")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import logging
 import logging.handlers
 import os
@@ -10,20 +11,21 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import prometheus_client
 import stamina.instrumentation
 import structlog
 import uvloop
 from structlog.tracebacks import ExceptionDictTransformer
-from structlog.typing import Processor
+from structlog.typing import EventDict, ExcInfo, Processor
 
 from broadway.ports import PublishError
 from broadway.rabbit.client import Rabbit
 from broadway.rabbit.connecting import BrokerUnreachableError, UntrustedError
 from broadway.runtime import crashpoints, fault_history
 from broadway.runtime.cancellation import cancellations, end
+from broadway.runtime.visible import visible
 from broadway.settings.programs import GraderSettings, LogSettings, ServiceSettings
 
 log = structlog.get_logger(__name__)
@@ -209,11 +211,23 @@ def configure_logging(settings: LogSettings, *, service: str) -> None:
 
 def _stderr_handler(shared: list[Processor]) -> logging.Handler:
     handler = logging.StreamHandler()
-    if sys.stderr.isatty():
-        handler.setFormatter(_formatter(shared, structlog.dev.ConsoleRenderer()))
+    if sys.stderr is not None and sys.stderr.isatty():
+        renderer = structlog.dev.ConsoleRenderer(exception_formatter=_visible_traceback)
+        handler.setFormatter(_formatter(shared, _made_visible, renderer))
     else:
         handler.setFormatter(_json_formatter(shared))
     return handler
+
+
+def _made_visible(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Escape what a terminal would obey: reasons, names and the output of jobs are texts of others."""
+    return {key: visible(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def _visible_traceback(stream: TextIO, error: ExcInfo) -> None:
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, error)
+    stream.write(visible(text.getvalue()))
 
 
 def _file_handlers(settings: LogSettings, service: str, shared: list[Processor]) -> list[logging.Handler]:
@@ -237,7 +251,7 @@ def _json_formatter(shared: list[Processor]) -> logging.Formatter:
     return _formatter([*shared, errors], structlog.processors.JSONRenderer())
 
 
-def _formatter(shared: list[Processor], renderer: Processor) -> logging.Formatter:
+def _formatter(shared: list[Processor], *rendering: Processor) -> logging.Formatter:
     *foreign, last = [*shared, structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     own = [p for p in shared if isinstance(p, structlog.processors.ExceptionRenderer)]
-    return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=foreign, processors=[last, *own, renderer])
+    return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=foreign, processors=[last, *own, *rendering])

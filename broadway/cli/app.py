@@ -1,14 +1,13 @@
 """The command `broadway`, with the subcommands that have no file of their own."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from broadway.cli import dead_letters, graders, hooks, topology
-from broadway.cli.common import EXIT_FAILED, LOCAL, AsJson, Course, Server, Token, client
+from broadway.cli import dead_letters, graders, hooks, terminal, topology
+from broadway.cli.common import EXIT_FAILED, LOCAL, AsJson, Course, Server, Token, Yes, client, confirm
 from broadway.cli.doctor import doctor
 
 app = typer.Typer(
@@ -35,7 +34,8 @@ app.command("doctor", context_settings={"ignore_unknown_options": True})(doctor)
 
 def main() -> None:
     """Run the console script."""
-    app()
+    with terminal.written():
+        app()
 
 
 @app.callback(invoke_without_command=True)
@@ -43,7 +43,7 @@ def _broadway(*, version: Annotated[bool, typer.Option("--version", help="Print 
     if version:
         from broadway import __version__  # noqa: PLC0415 - --help must not wait for it
 
-        print(__version__)
+        terminal.line(__version__)
         raise typer.Exit
 
 
@@ -99,7 +99,7 @@ def health(
     from broadway.readiness import judge  # noqa: PLC0415
 
     is_ready, sentence = judge(file, datetime.now(UTC))
-    print(sentence)
+    terminal.line(sentence)
     raise typer.Exit(0 if is_ready else EXIT_FAILED)
 
 
@@ -116,7 +116,7 @@ def run_show(
     with client(server, course, token) as api:
         run = api.run(run_id)
     if as_json:
-        print(run.model_dump_json(indent=2))
+        terminal.document(run.model_dump(mode="json"))
         return
     from broadway.cli.tables import run_table  # noqa: PLC0415
 
@@ -131,14 +131,16 @@ def run_cancel(
     run_id: Annotated[str, typer.Argument(help="The run's id.")],
     *,
     reason: Reason = None,
+    yes: Yes = False,
     course: Course,
     token: Token,
     server: Server = LOCAL,
 ) -> None:
     """Cancel a run: waiting jobs never start, running ones are killed."""
+    confirm(f"cancel run {run_id}", yes=yes)
     with client(server, course, token) as api:
         done = api.cancel_run(run_id, reason=reason)
-    print(f"{len(done.jobs)} jobs cancelled; the run is {done.state}")
+    terminal.line(f"{len(done.jobs)} jobs cancelled; the run is {done.state}")
 
 
 @runs.command("rerun")
@@ -153,7 +155,7 @@ def run_rerun(
     """Run the jobs of a run again, and then the phases after them."""
     with client(server, course, token) as api:
         done = api.rerun_run(run_id, failed=failed)
-    print(f"{len(done.jobs)} jobs queued; the run is in {done.state}, round {done.round}")
+    terminal.line(f"{len(done.jobs)} jobs queued; the run is in {done.state}, round {done.round}")
 
 
 @jobs.command("cancel")
@@ -161,14 +163,16 @@ def job_cancel(
     job_id: Annotated[str, typer.Argument(help="The job's id.")],
     *,
     reason: Reason = None,
+    yes: Yes = False,
     course: Course,
     token: Token,
     server: Server = LOCAL,
 ) -> None:
     """Cancel one job; its run continues without it."""
+    confirm(f"cancel job {job_id}", yes=yes)
     with client(server, course, token) as api:
         done = api.cancel_job(job_id, reason=reason)
-    print(f"cancelled; the run is in {done.state}")
+    terminal.line(f"cancelled; the run is in {done.state}")
 
 
 @jobs.command("rerun")
@@ -182,7 +186,7 @@ def job_rerun(
     """Run one job again, and then the phases after it."""
     with client(server, course, token) as api:
         done = api.rerun_job(job_id)
-    print(f"queued; the run is in {done.state}, round {done.round}")
+    terminal.line(f"queued; the run is in {done.state}, round {done.round}")
 
 
 @jobs.command("log")
@@ -194,12 +198,9 @@ def job_log(
     server: Server = LOCAL,
 ) -> None:
     """Print the output of a finished job. On a terminal, control characters are shown as escapes."""
-    from broadway.cli.terminal import show  # noqa: PLC0415 - --help must not wait for it
-
     with client(server, course, token) as api:
         log = api.job_log(job_id)
-    show(log.stdout, sys.stdout)
-    show(log.stderr, sys.stderr)
+    terminal.show_output(log.stdout, log.stderr)
 
 
 @configs.command("show", context_settings={"ignore_unknown_options": True})

@@ -1,11 +1,11 @@
 """`broadway doctor`: the problems of a deployment, with advice."""
 
-import json
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
+from broadway.cli import terminal
 from broadway.cli.common import LOCAL, AsJson, Server, ca_file
 
 Arguments = Annotated[
@@ -57,11 +57,11 @@ def doctor(
     program, rest = _split(arguments or [])
     findings = asyncio.run(examine(server.rstrip("/"), management_url, program, rest, ca_file=ca_file(), within=within))
     if as_json:
-        print(json.dumps([{"check": f.check, "level": f.level, "text": f.text, "advice": f.advice} for f in findings]))
+        terminal.document([{"check": f.check, "level": f.level, "text": f.text, "advice": f.advice} for f in findings])
     else:
         for finding in findings:
             advice = f"; {finding.advice}" if finding.advice else ""
-            print(f"{finding.level:8} {finding.check:10} {finding.text}{advice}")
+            terminal.line(f"{finding.level:8} {finding.check:10} {finding.text}{advice}")
     raise typer.Exit(any(finding.level is Level.PROBLEM for finding in findings))
 
 

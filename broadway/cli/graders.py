@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from broadway.cli.common import LOCAL, AsJson, ClusterToken, Server, operator
+from broadway.cli import terminal
+from broadway.cli.common import LOCAL, AsJson, ClusterToken, Server, Yes, confirm, operator
 
 if TYPE_CHECKING:
     from broadway.client import GraderDescription
@@ -29,7 +30,7 @@ def show(grader_id: GraderId, *, token: ClusterToken, server: Server = LOCAL, as
     with operator(server, token) as api:
         grader = api.grader(grader_id)
     if as_json:
-        print(grader.model_dump_json(indent=2))
+        terminal.document(grader.model_dump(mode="json"))
         return
     from broadway.cli.tables import fields_table  # noqa: PLC0415
 
@@ -69,8 +70,11 @@ def set_slots(
 
 
 @app.command()
-def revoke(grader_id: GraderId, *, reason: Reason = "", token: ClusterToken, server: Server = LOCAL) -> None:
+def revoke(
+    grader_id: GraderId, *, reason: Reason = "", yes: Yes = False, token: ClusterToken, server: Server = LOCAL
+) -> None:
     """Revoke a grader: remove its login, give its jobs to other graders, and refuse to let it join again."""
+    confirm(f"revoke grader {grader_id}", yes=yes)
     _order(server, token, grader_id, "revoke", reason=reason)
 
 
@@ -84,14 +88,12 @@ def _order(server: str, token: str, grader_id: str, verb: str, **parameters: Any
     with operator(server, token) as api:
         grader = api.order(grader_id, verb, **parameters)
     slots = f", {grader.wanted.slots} slots" if grader.wanted.slots else ""
-    print(f"{grader.id} is {grader.state}; wanted: {grader.wanted.mode}{slots}")
+    terminal.line(f"{grader.id} is {grader.state}; wanted: {grader.wanted.mode}{slots}")
 
 
 def _print(graders: "list[GraderDescription]", *, as_json: bool) -> None:
     if as_json:
-        import json  # noqa: PLC0415
-
-        print(json.dumps([grader.model_dump(mode="json") for grader in graders], indent=2))
+        terminal.document([grader.model_dump(mode="json") for grader in graders])
         return
     from broadway.cli.tables import grader_table  # noqa: PLC0415
 

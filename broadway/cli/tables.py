@@ -1,20 +1,17 @@
 """The output of commands: tables on a terminal, tab-separated lines elsewhere."""
 
 import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
+from broadway.cli import terminal
 from broadway.client import GraderDescription, RunDescription
 
 
 def run_table(run: RunDescription) -> None:
     """Print a run's state, and a line for each job."""
     state = f"{run.state} ({run.reason})" if run.reason else run.state
-    print(f"{run.course}/{run.assignment} {run.id}: {state}", file=sys.stderr)
+    terminal.message(f"{run.course}/{run.assignment} {run.id}: {state}")
     rows = [
         (
             job.id,
@@ -111,12 +108,9 @@ def _seconds(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"
 
 
+# The columns with ids and names that other commands take.
+_WHOLE = frozenset({"id", "job", "run", "hook", "student", "assignment", "grader", "path", "field", "name"})
+
+
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    if not sys.stdout.isatty():
-        for row in (head, *rows):
-            print("\t".join(row))
-        return
-    table = Table(*head, box=None, header_style="bold", pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    Console(markup=False).print(table)
+    terminal.table(head, rows, whole=[name for name in head if name in _WHOLE])

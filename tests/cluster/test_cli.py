@@ -43,7 +43,7 @@ async def test_staff_inspect_and_rerun_a_run(cluster: Cluster) -> None:
     one = await broadway("job", "rerun", run["jobs"][1]["id"], *access)
     assert one.last_line == "queued; the run is in students, round 3"
     await cluster.client.finished("cs241", run_id)
-    over = await broadway("run", "cancel", run_id, *access)
+    over = await broadway("run", "cancel", run_id, "--yes", *access)
     assert (over.exit_code, over.stderr.splitlines()[-1]) == (1, "broadway: the run is over")
 
 
@@ -82,9 +82,9 @@ async def test_staff_cancel_a_job_and_a_run(cluster: Cluster) -> None:
     job_id = (await cluster.client.describe("cs241", run_id))["jobs"][0]["id"]
     access = ("--server", str(cluster.client.http.base_url), "--course", "cs241", "--token", "staff-241")
 
-    one = await broadway("job", "cancel", job_id, "--reason", "wrong name", *access)
+    one = await broadway("job", "cancel", job_id, "--yes", "--reason", "wrong name", *access)
     assert (one.exit_code, one.last_line) == (0, "cancelled; the run is in students")
-    rest = await broadway("run", "cancel", run_id, *access)
+    rest = await broadway("run", "cancel", run_id, "--yes", *access)
     assert (rest.exit_code, rest.last_line) == (0, "2 jobs cancelled; the run is failed")
     jobs = (await cluster.client.describe("cs241", run_id))["jobs"]
     assert [job["reason"] for job in jobs] == ["wrong name", *["cancelled by the course staff"] * 2]

@@ -56,7 +56,7 @@ async def test_staff_set_up_a_hook_and_see_what_it_receives(cluster: Cluster, tm
     listed = await broadway("hook", "list", *access)
     assert listed.last_line.split("\t")[:4] == ["git", "mp1", "github", "main master"]
     assert SECRET not in listed.stdout + shown.stdout + one.stdout
-    assert (await broadway("hook", "delete", "git", *access)).exit_code == 0
+    assert (await broadway("hook", "delete", "git", "--yes", *access)).exit_code == 0
 
 
 async def test_mistakes_at_the_command_line_are_explained(cluster: Cluster, tmp_path: Path) -> None:
