@@ -535,8 +535,8 @@ async def test_an_env_that_is_too_large_for_a_program_is_refused(hook: Hook, siz
     await hook.configure(format="json")
     answer = await hook.send({"student": ALICE, "idempotency_key": "k1", "env": {"X": "x" * size}})
 
-    assert (answer.status_code, answer.json()["detail"].split(",")[0]) == (400, "env: Value error")
-    assert "at most 131072 bytes" in answer.json()["detail"]
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("env: should have at most 131072 bytes as JSON, not ")
     assert await hook.deliveries() == []
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase, Outcome
+from broadway.domain.mistakes import mistakes
 from broadway.domain.result import Scores, StageResult
 from broadway.grader.grading.files import UnsafeFileError
 from broadway.grader.grading.scores import MAX_SIZE, InvalidScoresError, parse
@@ -24,6 +25,7 @@ from broadway.runtime.crashpoints import Point, reach
 log = structlog.get_logger(__name__)
 
 CRASHED = "The container crashed"
+MAX_MISTAKES = 3  # in a reason
 MAX_DOCUMENTS = 4 * 1024 * 1024  # characters of all results files of a job, as stored
 
 
@@ -173,8 +175,8 @@ def _validated(stage: Mapping[str, Any]) -> Stage:
     try:
         return Stage.model_validate(stage)
     except ValidationError as error:
-        names = ", ".join(".".join(map(str, each["loc"])) or each["msg"] for each in error.errors())
-        raise ContainerError(f"not a stage: {names}", phase=FaultPhase.CREATE, retryable=False) from None
+        problems = "; ".join(mistakes(error, Stage)[:MAX_MISTAKES])
+        raise ContainerError(f"not a stage: {problems}", phase=FaultPhase.CREATE, retryable=False) from None
 
 
 def fault(error: ContainerError, done: Sequence[_Done] = ()) -> Graded:

@@ -14,6 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.frames import CloseCode
 
+from broadway.domain.mistakes import mistakes
 from broadway.grader.links.join import demand_trust, refused_token
 from broadway.grader.links.protocol import (
     AGENT,
@@ -212,7 +213,7 @@ class _Slot:
         try:
             job = JobMessage.model_validate_json(message)
         except ValidationError as error:
-            log.warning("not understood", grader=self.name, reason=str(error))
+            log.warning("not understood", grader=self.name, reason=mistakes(error, JobMessage)[0])
             await socket.close(CloseCode.INVALID_DATA)
             return
         if self.stop.is_set():
