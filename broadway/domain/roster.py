@@ -1,6 +1,6 @@
 """Rosters: the students of an assignment, their environments and repositories."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Self
 
@@ -11,6 +11,10 @@ from broadway.domain.assignment import Env
 MAX_ROSTER = 10_000
 
 Student = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class UnusableRosterError(ValueError):
+    """A new roster has an entry that can match no submission; the text names the entry and the field."""
 
 
 class _Part(BaseModel):
@@ -44,6 +48,23 @@ class Roster(_Part):
                 seen.add(value)
         return self
 
+    def check_matches(self, *, by_repository: Sequence[str] = ()) -> None:
+        """Return if every entry can match a submission. Stored rosters are not checked again.
+
+        ``by_repository`` names the hooks that find a student by the repository that a push came from.
+
+        Raises:
+            UnusableRosterError: An entry matches nothing, or all entries lack what the hooks look for.
+        """
+        for index, entry in enumerate(self.students):
+            if problem := _unmatchable(entry):
+                raise UnusableRosterError(f"students.{index}.{problem}")
+        if by_repository and self.students and not any(each.repository or each.repository_id for each in self.students):
+            raise UnusableRosterError(
+                "students: no entry has a repository or repository_id (in CSV: columns of these names), so no push to "
+                f"the hook {by_repository[0]} would match"
+            )
+
     def of_student(self, student: str) -> RosterEntry | None:
         """Return the entry of a student, or None."""
         return self._by_student.get(student)
@@ -67,3 +88,17 @@ class Roster(_Part):
     @cached_property
     def _by_name(self) -> Mapping[str, RosterEntry]:
         return {entry.repository.casefold(): entry for entry in self.students if entry.repository}
+
+
+def _unmatchable(entry: RosterEntry) -> str | None:
+    """Return the field of an entry that matches nothing, with the reason."""
+    if entry.student != entry.student.strip():
+        return "student: has blanks around it, which no submission names"
+    repository = entry.repository
+    if repository is None:
+        return None
+    if "://" in repository or repository.startswith("git@") or repository.endswith(".git"):
+        return "repository: expected owner/name as the git server shows it, such as cs101/mp1-ada, not an address"
+    if repository != repository.strip() or "/" not in repository.strip("/"):
+        return "repository: expected owner/name, such as cs101/mp1-ada, without blanks around it"
+    return None

@@ -508,7 +508,7 @@ def test_a_flag_overrides_a_file_with_a_secret(monkeypatch: pytest.MonkeyPatch, 
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(None, "No such file or directory"), (b"", "empty"), (b"\n", "empty"), (b"\xff\xfe", "expected text")],
+    [(None, "No such file or directory"), (b"", "empty"), (b"\n", "empty"), (b"\xff", "line 1: the byte 0xFF")],
 )
 def test_the_error_names_a_secret_that_cannot_be_read_from_its_file(
     monkeypatch: pytest.MonkeyPatch,
