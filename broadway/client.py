@@ -180,7 +180,9 @@ class Client(Session):
         return str(self._part(decision, "state")), bool(self._part(decision, "run"))
 
     def roster(self, assignment: str) -> dict[str, Any]:
-        return self._request("GET", self._path(f"assignments/{segment(assignment)}/roster"))
+        roster = self._request("GET", self._path(f"assignments/{segment(assignment)}/roster"))
+        self._list(roster, "students")
+        return roster
 
     def put_roster(self, assignment: str, roster: dict[str, Any]) -> None:
         """Replace an assignment's roster."""

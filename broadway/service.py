@@ -9,7 +9,7 @@ import os
 import signal
 import ssl
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
@@ -26,6 +26,8 @@ from broadway.rabbit.connecting import BrokerUnreachableError, UntrustedError
 from broadway.runtime import crashpoints, fault_history
 from broadway.runtime.cancellation import cancellations, end
 from broadway.runtime.visible import visible
+from broadway.settings.loading import EX_CONFIG
+from broadway.settings.places import unusable_places
 from broadway.settings.programs import GraderSettings, LogSettings, ServiceSettings
 
 log = structlog.get_logger(__name__)
@@ -40,8 +42,16 @@ class StartError(Exception):
     """The program cannot start; the message gives the reason and the remedy."""
 
 
+class SettingError(StartError):
+    """A setting is wrong, so that another start with the same settings would not help; the message names it."""
+
+
 def run(main: Main, *, service: str, settings: ServiceSettings | GraderSettings) -> None:
-    """Run a program until it returns, with a stop event that SIGTERM and SIGINT set; exit with 1 on a StartError."""
+    """Run a program until it returns, with a stop event that SIGTERM and SIGINT set.
+
+    Exits with 78 if a setting is wrong, and with 1 on any other StartError.
+    """
+    _require_places(settings, service)
     configure_logging(settings.log, service=service)
     crashpoints.arm(os.environ)
     fault_history.arm(os.environ)
@@ -49,9 +59,22 @@ def run(main: Main, *, service: str, settings: ServiceSettings | GraderSettings)
         with _metrics_endpoint(settings):
             uvloop.run(_supervised(main))
     except* StartError as group:
-        for reason in reasons(group):
-            log.critical("cannot start", reason=reason)
-        raise SystemExit(1) from None
+        is_lasting = all(isinstance(error, SettingError) for error in _leaves(group))
+        raise _cannot_start(reasons(group), code=EX_CONFIG if is_lasting else 1) from None
+
+
+def _cannot_start(why: Iterable[str], *, code: int) -> SystemExit:
+    for reason in why:
+        log.critical("cannot start", reason=reason)
+    return SystemExit(code)
+
+
+def _require_places(settings: ServiceSettings | GraderSettings, service: str) -> None:
+    """End the program if a directory, a file or a port in its settings cannot be used; log that to stderr only."""
+    if unusable := list(unusable_places(settings)):
+        configure_logging(settings.log.model_copy(update={"dir": ""}), service=service)
+        code = EX_CONFIG if all(each.is_lasting for each in unusable) else 1
+        raise _cannot_start((each.text for each in unusable), code=code)
 
 
 def reasons(group: BaseExceptionGroup[BaseException]) -> list[str]:

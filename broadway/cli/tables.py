@@ -50,14 +50,14 @@ def hook_table(hooks: Sequence[Mapping[str, Any]]) -> None:
     """Print a line for each hook."""
     rows = [
         (
-            hook["name"],
-            hook["assignment"],
-            hook["format"],
-            " ".join([*hook["branches"], *(f"tag:{tag}" for tag in hook["tags"])]),
-            "latest" if hook["only_latest"] else "every",
-            f"{hook['quota']['submissions']}/{hook['quota']['seconds']:g}" if hook["quota"] else "",
-            str(hook["secrets"]),
-            hook["url"],
+            _text(hook.get("name")),
+            _text(hook.get("assignment")),
+            _text(hook.get("format")),
+            " ".join([*hook.get("branches", []), *(f"tag:{tag}" for tag in hook.get("tags", []))]),
+            "latest" if hook.get("only_latest") else "every",
+            f"{hook['quota']['submissions']}/{hook['quota']['seconds']:g}" if hook.get("quota") else "",
+            _text(hook.get("secrets")),
+            _text(hook.get("url")),
         )
         for hook in hooks
     ]
@@ -67,19 +67,19 @@ def hook_table(hooks: Sequence[Mapping[str, Any]]) -> None:
 def delivery_table(deliveries: Sequence[Mapping[str, Any]]) -> None:
     """Print a line for each delivery."""
     columns = ("id", "received_at", "state", "student", "version", "run", "times", "reason")
-    _table(columns, [[_text(delivery[column]) for column in columns] for delivery in deliveries])
+    _table(columns, [[_text(delivery.get(column)) for column in columns] for delivery in deliveries])
 
 
 def letter_table(letters: Sequence[Mapping[str, Any]]) -> None:
     """Print a line for each dead letter."""
     columns = ("id", "last_at", "count", "queue", "subject", "reason")
-    _table(columns, [[_text(letter[column]) for column in columns] for letter in letters])
+    _table(columns, [[_text(letter.get(column)) for column in columns] for letter in letters])
 
 
 def roster_table(students: Sequence[Mapping[str, Any]]) -> None:
     """Print a line for each student."""
     columns = ("student", "repository", "repository_id", "env")
-    _table(columns, [[_text(student[column]) for column in columns] for student in students])
+    _table(columns, [[_text(student.get(column)) for column in columns] for student in students])
 
 
 def topology_table(objects: Sequence[tuple[str, str, Mapping[str, Any]]]) -> None:

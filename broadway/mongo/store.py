@@ -79,7 +79,8 @@ class Store:
                 dsn, serverSelectionTimeoutMS=int(server_timeout * 1000), tz_aware=True, appname=f"broadway-{service}"
             )
         except (ConfigurationError, ValueError) as error:
-            raise StoreUnreachableError(f"the MongoDB address is not usable: {error}") from error
+            # The driver's text may contain a part of the password.
+            raise StoreUnreachableError("the MongoDB address is not usable: its options or hosts are wrong") from error
         async with client:
             try:
                 await client.admin.command("ping")

@@ -386,7 +386,7 @@ def test_the_error_names_a_wrong_flag(capsys: pytest.CaptureFixture[str], progra
 def test_the_error_for_an_unknown_scheme_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = refusal(capsys, "grader", "--api-host", "ftp://x", code=2)
 
-    assert line.endswith("--api-host: should start with http://, https://, ws:// or wss://")
+    assert line.endswith("--api-host: should be an address, as in http://host:port (or https, ws, wss)")
 
 
 @pytest.mark.parametrize("word", ["--debug=perhaps", "-dperhaps", "--deb=perhaps"])
@@ -481,7 +481,7 @@ def test_every_secret_may_be_in_a_file(
 ) -> None:
     file = tmp_path / "secret"
     scheme = {"management_url": "http", "mongodb.dsn": "mongodb"}.get(leaf.key, "amqp")
-    secret = f"  {SECRET}" if leaf.key == "token" else f"{scheme}://user:{SECRET}@host/"
+    secret = SECRET if leaf.key == "token" else f"{scheme}://user:{SECRET}@host/"
     file.write_text(f"{secret}\n")
     monkeypatch.setenv(f"{leaf.variable}_FILE", str(file))
     kind, needed = PROGRAMS[program]

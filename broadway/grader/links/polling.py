@@ -20,6 +20,7 @@ from broadway.grader.links.protocol import (
 )
 from broadway.messages.http import NO_JOB, JobMessage, JobResult, Registration
 from broadway.runtime.cancellation import end
+from broadway.runtime.http_errors import UNSENT, why
 from broadway.service import StartError, background, unless_stopped
 from broadway.settings.programs import GraderSettings
 
@@ -199,8 +200,8 @@ class _Poller:
         """
         try:
             answer = await self.http.request(method, f"/api/v1/{endpoint}/{self.name}", json=body, **more)
-        except httpx2.HTTPError as error:
-            raise _retry(f"no answer to {endpoint}", f"{type(error).__name__}: {error}") from error
+        except UNSENT as error:
+            raise _retry(f"no answer to {endpoint}", f"{type(error).__name__}: {why(error)}") from error
         if answer.status_code == HTTPStatus.UNAUTHORIZED:
             await self._unauthorized(answer.text)
         if answer.status_code == HTTPStatus.FORBIDDEN:
