@@ -1,6 +1,6 @@
 """A typed client of the HTTP interface, for course staff and scripts."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 
 from broadway.messages.resources.base import MAX_PAGE, Body
 from broadway.messages.resources.graders import GraderView
+from broadway.messages.resources.ids import IdsView
 from broadway.messages.resources.jobs import JobSummary
 from broadway.messages.resources.runs import (
     Cancellation,
@@ -26,6 +27,7 @@ from broadway.session import ClientError, Session, Waiting, opened, segment, sil
 
 __all__ = ["Client", "ClientError", "Operator"]
 
+SEARCHED = 4 * MAX_PAGE  # deliveries among which the beginning of an id is looked for
 _WITHOUT_RUN = (422, 429)  # statuses of a delivery that was decided and started no run
 
 
@@ -121,23 +123,40 @@ class Client(Session):
         return str(self._part(answer, "data", "grading_run_id"))
 
     def run(self, run_id: str) -> RunDescription:
-        return self._as(RunDescription, self._request("GET", f"/api/v2/courses/{self._course}/runs/{segment(run_id)}"))
+        return self._by_id(
+            run_id,
+            lambda run: self._as(RunDescription, self._request("GET", self._path(f"runs/{run}"))),
+            self._runs(run_id),
+        )
 
     def cancel_run(self, run_id: str, *, reason: str | None = None) -> OrderView:
         """Cancel a run: waiting jobs never start, running ones are killed."""
-        return self._order(f"runs/{segment(run_id)}/cancel", _cancellation(reason))
+        return self._order_run(run_id, "cancel", _cancellation(reason))
 
     def rerun_run(self, run_id: str, *, failed: bool = False) -> OrderView:
         """Run the jobs of a run again, or only those that have not succeeded, and then the phases after them."""
-        return self._order(f"runs/{segment(run_id)}/rerun", Rerun(jobs="failed" if failed else "all"))
+        return self._order_run(run_id, "rerun", Rerun(jobs="failed" if failed else "all"))
 
     def cancel_job(self, job_id: str, *, reason: str | None = None) -> OrderView:
         """Cancel one job; its run continues without it."""
-        return self._order(f"jobs/{segment(job_id)}/cancel", _cancellation(reason))
+        return self._order_job(job_id, "cancel", _cancellation(reason))
 
     def rerun_job(self, job_id: str) -> OrderView:
         """Run one job again, and then the phases after it."""
-        return self._order(f"jobs/{segment(job_id)}/rerun")
+        return self._order_job(job_id, "rerun")
+
+    def _order_run(self, run_id: str, verb: str, body: Body) -> OrderView:
+        return self._by_id(run_id, lambda run: self._order(f"runs/{run}/{verb}", body), self._runs(run_id))
+
+    def _order_job(self, job_id: str, verb: str, body: Body | None = None) -> OrderView:
+        return self._by_id(job_id, lambda job: self._order(f"jobs/{job}/{verb}", body), self._jobs(job_id))
+
+    def _runs(self, prefix: str) -> Callable[[], list[str]]:
+        """Return a function that asks for the runs whose ids begin with ``prefix``."""
+        return lambda: self._as(IdsView, self._request("GET", self._path(f"ids?{urlencode({'prefix': prefix})}"))).runs
+
+    def _jobs(self, prefix: str) -> Callable[[], list[str]]:
+        return lambda: self._as(IdsView, self._request("GET", self._path(f"ids?{urlencode({'prefix': prefix})}"))).jobs
 
     def _order(self, path: str, body: Body | None = None) -> OrderView:
         payload = body.model_dump(exclude_unset=True) if body else {}
@@ -149,7 +168,9 @@ class Client(Session):
 
     def put_hook(self, name: str, config: dict[str, Any]) -> dict[str, Any]:
         """Create or change a hook."""
-        return self._request("PUT", self._path(f"hooks/{segment(name)}"), config)
+        hook = self._request("PUT", self._path(f"hooks/{segment(name)}"), config)
+        self._part(hook, "url")
+        return hook
 
     def delete_hook(self, name: str) -> None:
         self._request("DELETE", self._path(f"hooks/{segment(name)}"))
@@ -165,13 +186,23 @@ class Client(Session):
         return list(self._items(f"hooks/{segment(hook)}/deliveries", state=state, limit=MAX_PAGE))[::-1]
 
     def delivery(self, hook: str, delivery: str) -> dict[str, Any]:
-        return self._request("GET", self._path(f"hooks/{segment(hook)}/deliveries/{segment(delivery)}"))
+        below = f"hooks/{segment(hook)}/deliveries"
+        return self._by_id(
+            delivery, lambda each: self._request("GET", self._path(f"{below}/{each}")), lambda: self._latest_of(hook)
+        )
+
+    def _latest_of(self, hook: str) -> list[str]:
+        """Return the ids of a hook's latest deliveries, among which the beginning of an id is looked for."""
+        return [str(each.get("id")) for each in self.deliveries(hook, limit=SEARCHED)]
 
     def redeliver(self, hook: str, delivery: str) -> tuple[str, bool]:
         """Decide a delivery again; return its state or the reason of a refusal, and whether it has a run."""
         try:
-            decision = self._request(
-                "POST", self._path(f"hooks/{segment(hook)}/deliveries/{segment(delivery)}/redeliver")
+            below = f"hooks/{segment(hook)}/deliveries"
+            decision = self._by_id(
+                delivery,
+                lambda each: self._request("POST", self._path(f"{below}/{each}/redeliver")),
+                lambda: self._latest_of(hook),
             )
         except ClientError as error:
             if error.status not in _WITHOUT_RUN:
@@ -204,7 +235,8 @@ class Client(Session):
             parameters["after"] = page["next"]
 
     def job_log(self, job_id: str) -> JobLog:
-        answer = self._request("GET", f"/api/v1/grading_job_log/{self._course}/{segment(job_id)}")
+        path = f"/api/v1/grading_job_log/{self._course}"
+        answer = self._by_id(job_id, lambda job: self._request("GET", f"{path}/{job}"), self._jobs(job_id))
         return self._as(JobLog, self._part(answer, "data"))
 
     def workers(self) -> list[Worker]:
@@ -252,11 +284,14 @@ class Operator(Session):
         return self._list(self._request("GET", f"/api/v2/dead-letters?limit={limit}"), "items")
 
     def dead_letter(self, letter: str) -> dict[str, Any]:
-        return self._request("GET", f"/api/v2/dead-letters/{segment(letter)}")
+        return self._by_id(letter, lambda each: self._request("GET", f"/api/v2/dead-letters/{each}"), self._letters)
+
+    def _letters(self) -> list[str]:
+        return [str(each.get("id")) for each in self.dead_letters()]
 
     def discard(self, letter: str) -> None:
         """Discard a dead letter."""
-        self._request("DELETE", f"/api/v2/dead-letters/{segment(letter)}")
+        self._by_id(letter, lambda each: self._request("DELETE", f"/api/v2/dead-letters/{each}"), self._letters)
 
 
 def _cancellation(reason: str | None) -> Cancellation:

@@ -13,6 +13,7 @@ import httpx2
 from pydantic import BaseModel, ValidationError
 
 from broadway.domain.header_text import header_problem
+from broadway.messages.resources.ids import MIN_PREFIX
 from broadway.runtime.http_errors import UNSENT, why
 from broadway.runtime.tls import trust
 
@@ -20,8 +21,11 @@ TRIES = 4  # of one request
 LONGEST_WAIT = 30.0  # seconds before one more try; a server that asks for more gets no more tries
 _REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})  # with the same effect as one request
 _LATER = (429, 503)
+_MISSING = (400, 404)  # v1 answers 400 for an unknown id
+_LISTED = 10  # ids in an error
 _SHOWN = 200  # characters of an unexpected answer
 
+Answer = TypeVar("Answer")
 Shape = TypeVar("Shape", bound=BaseModel)
 Waiting = Callable[[float, str], None]
 
@@ -108,6 +112,33 @@ class Session:
             f"the server at {self._where} is no Broadway API: it answered with {found}; is --server right, and is "
             "there a proxy or a login page before it?"
         )
+
+    def _by_id(self, identity: str, ask: Callable[[str], Answer], candidates: Callable[[], list[str]]) -> Answer:
+        """Ask about an object by its id, or by the beginning of its id if that fits no other one.
+
+        ``ask`` gets the id as a part of a path. ``candidates`` are ids of existing objects, which are only asked for if
+        there is no object with that id.
+
+        Raises:
+            ClientError: As for every request; or several ids begin so, which the text lists.
+        """
+        try:
+            return ask(segment(identity))
+        except ClientError as error:
+            if error.status not in _MISSING or len(identity) < MIN_PREFIX:
+                raise
+            found = self._beginning_with(identity, candidates)
+            if not found:
+                raise
+        if len(found) > 1:
+            raise ClientError(f"several ids begin with {identity}; give more of it: {', '.join(found[:_LISTED])}")
+        return ask(segment(found[0]))
+
+    def _beginning_with(self, prefix: str, candidates: Callable[[], list[str]]) -> list[str]:
+        try:
+            return sorted({each for each in candidates() if each.startswith(prefix)})
+        except ClientError:  # such as that of an older server, which has no such list
+            return []
 
     def _as(self, shape: type[Shape], answer: Any) -> Shape:
         """Return an answer, or a part of one, as a resource."""

@@ -1,5 +1,6 @@
 """A session with servers that are not Broadway, are busy, or do not exist; each ends with a sentence."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from broadway.cli.app import app
-from broadway.client import Client, ClientError
+from broadway.client import Client, ClientError, Operator
 from broadway.session import LONGEST_WAIT, TRIES, Session, opened
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -203,3 +204,61 @@ def test_tries_have_an_end() -> None:
         _, answer = asked(address, "GET", {})
 
     assert (str(answer), len(seen)) == ("the store is away", TRIES)
+
+
+def ids(*runs: str) -> Answer:
+    return 200, {}, json.dumps({"runs": runs, "jobs": []}).encode()
+
+
+MISSING: Answer = (404, {}, b'{"detail": "not found"}')
+DONE: Answer = (200, {}, b'{"run": "r", "state": "failed", "round": 1, "jobs": []}')
+
+
+def test_the_beginning_of_several_ids_is_refused_with_all_of_them() -> None:
+    with (
+        server(MISSING, ids("abcdef1", "abcdef2", "other99")) as (address, seen),
+        Client.connect(address, course="c", token=SECRET) as client,
+        pytest.raises(ClientError, match=r"several ids begin with abcdef; give more of it: abcdef1, abcdef2$"),
+    ):
+        client.cancel_run("abcdef")
+
+    assert seen == ["POST /api/v2/courses/c/runs/abcdef/cancel", "GET /api/v2/courses/c/ids?prefix=abcdef"]
+
+
+def test_an_order_goes_to_the_one_id_that_begins_so() -> None:
+    with (
+        server(MISSING, ids("abcdef1"), DONE) as (address, seen),
+        Client.connect(address, course="c", token=SECRET) as client,
+    ):
+        client.cancel_run("abcdef")
+
+    assert seen[-1] == "POST /api/v2/courses/c/runs/abcdef1/cancel"
+
+
+@pytest.mark.parametrize("answers", [[MISSING, ids()], [MISSING, MISSING], [MISSING, HTML]])
+def test_an_id_that_does_not_exist_is_reported_as_such(answers: list[Answer]) -> None:
+    with (
+        server(*answers) as (address, _),
+        Client.connect(address, course="c", token=SECRET) as client,
+        pytest.raises(ClientError, match=r"^not found$"),
+    ):
+        client.cancel_run("abcdef")
+
+
+@pytest.mark.parametrize("deliveries", [["d-1234567-a", "d-1234567-b"], ["d-1234567-a"]])
+def test_deliveries_and_dead_letters_may_be_named_by_their_beginnings(deliveries: list[str]) -> None:
+    page: Answer = (200, {}, json.dumps({"items": [{"id": each} for each in deliveries], "next": None}).encode())
+    with server(MISSING, page, OK) as (address, seen), opened(address, None) as http:
+        operator = Operator(http, token=SECRET)
+        if len(deliveries) > 1:
+            with pytest.raises(ClientError, match="d-1234567-a, d-1234567-b"):
+                operator.discard("d-1234567")
+        else:
+            operator.discard("d-1234567")
+            assert seen[-1] == "DELETE /api/v2/dead-letters/d-1234567-a"
+    with server(MISSING, page, OK) as (address, seen), Client.connect(address, course="c", token=SECRET) as client:
+        if len(deliveries) > 1:
+            with pytest.raises(ClientError, match="d-1234567-a, d-1234567-b"):
+                client.delivery("git", "d-1234567")
+        else:
+            assert client.delivery("git", "d-1234567") == {"a": 1}

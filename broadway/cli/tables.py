@@ -5,16 +5,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from broadway.cli import terminal
-from broadway.client import GraderDescription, RunDescription
+from broadway.client import GraderDescription, JobDescription, RunDescription
+from broadway.domain.job import Phase
 
 
 def run_table(run: RunDescription) -> None:
     """Print a run's state, and a line for each job."""
     state = f"{run.state} ({run.reason})" if run.reason else run.state
     terminal.message(f"{run.course}/{run.assignment} {run.id}: {state}")
+    students = student_names(run.jobs)
     rows = [
         (
             job.id,
+            students.get(job.id, ""),
             job.phase,
             job.outcome or job.state,
             _seconds(job.seconds),
@@ -24,7 +27,29 @@ def run_table(run: RunDescription) -> None:
         )
         for job in run.jobs
     ]
-    _table(("job", "phase", "outcome", "seconds", "attempts", "grader", "why"), rows)
+    _table(("job", "student", "phase", "outcome", "seconds", "attempts", "grader", "why"), rows)
+
+
+# Variables that commonly hold a student's name, by preference.
+_NAMES = ("BROADWAY_STUDENT", "STUDENT_ID", "NETID", "STUDENT", "USERNAME", "LOGIN", "GROUP", "TEAM")
+
+
+def student_names(jobs: Sequence[JobDescription]) -> dict[str, str]:
+    """Return the names of the students of a run's jobs, by the id of the job.
+
+    The server names those that a roster or a hook named. For others it is the variable that is a name by custom, or
+    else the first one in which the jobs differ.
+    """
+    own = [job for job in jobs if job.phase == Phase.STUDENTS.value]
+    shared = [name for name in (own[0].env if own else {}) if all(name in job.env for job in own)]
+    by_custom = sorted((name for name in shared if name.upper() in _NAMES), key=lambda name: _NAMES.index(name.upper()))
+    differing = [name for name in shared if not name.startswith("GRADING_") and _differ(name, own)]
+    variable = next(iter([*by_custom, *differing]), None)
+    return {job.id: job.student or (str(job.env[variable]) if variable else "") for job in own}
+
+
+def _differ(name: str, jobs: Sequence[JobDescription]) -> bool:
+    return len({str(job.env[name]) for job in jobs}) > 1
 
 
 def grader_table(graders: Sequence[GraderDescription]) -> None:

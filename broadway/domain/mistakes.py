@@ -79,6 +79,7 @@ _NOUNS: Mapping[str, str] = {
 }
 # The words for the patterns of our own shapes.
 _PATTERNS: Mapping[str, str] = {
+    r"^[0-9a-f]*$": "should consist of the digits 0 to 9 and a to f",
     r"^[A-Za-z0-9_-]+$": "should consist of letters, digits, dashes and underscores",
     r"^[A-Za-z_][A-Za-z0-9_]{0,63}$": "should be a variable's name: letters, digits and underscores, no digit first",
     r"^[0-9]*[1-9][0-9]*(\.[0-9]+)?[kKmMgGtT]?[bB]?$": "should be a size above zero, such as 512m or 2g",

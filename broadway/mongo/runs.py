@@ -1,5 +1,6 @@
 """The collection ``grading_run``."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from broadway.mongo.collection import (
     Document,
     Documents,
     Update,
+    beginning_with,
     insert_each,
     object_id,
     object_ids,
@@ -84,14 +86,22 @@ class Runs:
         found = await self._runs.find({"_id": {"$in": object_ids(run_ids)}}, _WITHOUT_BULK)
         return {run.id: run for run in map(_run, found)}
 
-    async def advance(self, run: Run, target: RunState, *, now: datetime, publish_at: datetime | None) -> bool:
+    async def advance(
+        self,
+        run: Run,
+        target: RunState,
+        *,
+        now: datetime,
+        publish_at: datetime | None,
+        is_ungraded: bool = False,
+    ) -> bool:
         """Move a run to another state and clear its order; return False if it has changed since it was read.
 
         ``publish_at`` puts the run into the outbox: from that time on other processes may publish its phase's jobs.
         """
         changes: dict[str, Any] = {"state": target.value, "publish_at": publish_at, "order": None}
         if target.is_terminal:
-            changes |= {"finished_at": now, "success": target is RunState.FINISHED}
+            changes |= {"finished_at": now, "success": target is RunState.FINISHED, "is_ungraded": is_ungraded}
         if run.state is RunState.STUDENTS:
             changes["students_jobs_left"] = 0
         return await self.move(RunMove(run, changes))
@@ -105,6 +115,7 @@ class Runs:
             "publish_at": publish_at,
             "finished_at": None,
             "success": None,
+            "is_ungraded": False,
         }
         return await self.move(RunMove(run, changes))
 
@@ -143,6 +154,12 @@ class Runs:
             query |= following("started_at", started_at, object_id(name))
         found = await self._runs.find(query, _WITHOUT_BULK, sort=[("started_at", -1), ("_id", -1)], limit=limit)
         return [_run(document) for document in found]
+
+    async def with_prefix(self, course: str, prefix: str, *, limit: int) -> list[str]:
+        """Return the ids of a course's runs that begin with ``prefix``, 6 to 24 hexadecimal digits."""
+        of_course = {"assignment_id": {"$regex": f"^{re.escape(course)}/"}}
+        found = await self._runs.find({**beginning_with(prefix), **of_course}, {"_id": 1}, limit=limit)
+        return [str(document["_id"]) for document in found]
 
     async def unpublished(self, now: datetime, *, limit: int) -> list[Run]:
         """Return runs whose jobs should have been published by ``now``, without rosters and configs."""
@@ -221,6 +238,7 @@ def _run(document: Document) -> Run:
         started_at=document.get("started_at") or document["_id"].generation_time,
         finished_at=document.get("finished_at"),
         success=document.get("success"),
+        is_ungraded=bool(document.get("is_ungraded")),
         config=document.get("config") or {},
         students_env=document.get("students_env") or [],
         pre_processing_env=document.get("pre_processing_env"),

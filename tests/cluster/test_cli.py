@@ -27,8 +27,8 @@ async def test_staff_inspect_and_rerun_a_run(cluster: Cluster) -> None:
 
     assert [result.exit_code for result in (shown, as_json, log, graders)] == [0, 0, 0, 0]
     head, first, _ = shown.stdout.splitlines()
-    assert head.split("\t") == ["job", "phase", "outcome", "seconds", "attempts", "grader", "why"]
-    assert first.split("\t")[1:3] == ["students", "failed"]
+    assert head.split("\t") == ["job", "student", "phase", "outcome", "seconds", "attempts", "grader", "why"]
+    assert first.split("\t")[1:4] == ["s0", "students", "failed"]
     assert first.endswith("host1\tstage 2 of 2: exit code 3")
     assert json.loads(as_json.stdout)["jobs"] == run["jobs"]
     assert "hello" in log.stdout
@@ -104,3 +104,48 @@ async def test_refusals_are_a_line_and_an_exit_code(cluster: Cluster) -> None:
     assert (unknown.exit_code, unknown.stderr) == (1, "broadway: grading run with the given ID not found\n")
     assert unreachable.exit_code == 1
     assert "is it up, and --server right?" in unreachable.stderr
+
+
+async def test_the_beginning_of_an_id_is_enough(cluster: Cluster) -> None:
+    cluster.graders.start("host1")
+    await cluster.client.register("cs241", "mp1", students=[stage("print", "hello")])
+    run_id = await cluster.client.submit("cs241", "mp1", students=1)
+    job_id = (await cluster.client.finished("cs241", run_id))["jobs"][0]["id"]
+    access = ("--server", str(cluster.client.http.base_url), "--course", "cs241", "--token", "staff-241")
+
+    shown = await broadway("run", "show", run_id[:6], "--json", *access)
+    log = await broadway("job", "log", job_id[:8], *access)
+    again = await broadway("job", "rerun", job_id[:12], *access)
+    short = await broadway("run", "show", run_id[:5], *access)
+    foreign = await broadway("run", "show", run_id[:12], "--server", access[1], "-c", "cs101", "--token", "staff-101")
+
+    assert json.loads(shown.stdout)["id"] == run_id
+    assert "hello" in log.stdout
+    assert again.exit_code == 0
+    for missing in (short, foreign):
+        assert (missing.exit_code, missing.stderr) == (1, "broadway: grading run with the given ID not found\n")
+    listed = await cluster.client.get(f"courses/cs241/ids?prefix={job_id[:6]}", token="staff-241", version="v2")
+    assert listed.json() == {"runs": [], "jobs": [job_id]}
+    refused = await cluster.client.get("courses/cs241/ids?prefix=XYZXYZ", token="staff-241", version="v2")
+    assert refused.json()["detail"] == "prefix: should consist of the digits 0 to 9 and a to f"
+
+
+async def test_a_run_that_graded_no_student_has_not_succeeded(cluster: Cluster) -> None:
+    cluster.graders.start("host1")
+    pulled = {**stage("exit", "0"), "image": "missing:1"}
+    await cluster.client.register("cs241", "mp1", students=[pulled])
+    run_id = await cluster.client.submit("cs241", "mp1", students=2)
+    run = await cluster.client.finished("cs241", run_id)
+    access = ("--server", str(cluster.client.http.base_url), "--course", "cs241", "--token", "staff-241")
+    shown = await broadway("run", "show", run_id, *access)
+    listed = await cluster.client.get("courses/cs241/runs", token="staff-241", version="v2")
+
+    reason = "every student's job ended as an infrastructure error: students: pull: image missing:1 not found"
+    assert (run["state"], run["success"], run["reason"]) == ("finished", False, reason)
+    assert [each["success"] for each in listed.json()["items"]] == [False]
+    assert shown.stderr == f"cs241/mp1 {run_id}: finished ({reason})\n"
+    assert (await cluster.client.status("cs241", run_id))["state"] == "grading run is complete", "as the original says"
+
+    await cluster.client.register("cs241", "mp1", students=[stage("exit", "1")])
+    failed = await cluster.client.finished("cs241", await cluster.client.submit("cs241", "mp1", students=1))
+    assert (failed["success"], failed["reason"]) == (True, ""), "a student was graded"

@@ -36,12 +36,18 @@ class RunQueries(RunSummaries, Protocol):
             CursorError: ``before`` is not a cursor.
         """
 
+    async def with_prefix(self, course: str, prefix: str, *, limit: int) -> list[str]:
+        """Return the ids of a course's runs that begin with ``prefix``, 6 to 24 hexadecimal digits."""
+
 
 class JobQueries(SingleJobs, JobsOfRuns, JobStages, Protocol):
     """Queries on jobs."""
 
     async def stages_of_run(self, run_id: str) -> dict[str, Stages]:
         """Return the stages of a run's jobs by id."""
+
+    async def with_prefix(self, course: str, prefix: str, *, limit: int) -> list[str]:
+        """Return the ids of a course's jobs that begin with ``prefix``, 6 to 24 hexadecimal digits."""
 
     async def count_waiting(self, course: str) -> int:
         """Return the number of a course's jobs that wait for their first start."""

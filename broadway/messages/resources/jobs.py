@@ -26,6 +26,7 @@ class JobSummary(View):
     started_at: datetime | None
     finished_at: datetime | None
     env: dict[str, Any]
+    student: str | None = Field(default=None, description="the student or group, if its roster or its hook names one")
 
 
 class AttemptView(View):

@@ -10,8 +10,13 @@ from broadway.messages.resources.jobs import AttemptView, JobSummary, JobView, S
 UNWANTED = (Outcome.CANCELLED, Outcome.SUPERSEDED)
 
 
-def job_summary(job: Job, stages: Sequence[Mapping[str, Any]]) -> JobSummary:
-    return JobSummary(**_summary(job, stages))
+STUDENT = "BROADWAY_STUDENT"  # the variable with the student, for runs over a roster and of hooks
+
+
+def job_summary(job: Job, stages: Sequence[Mapping[str, Any]], *, student: str | None = None) -> JobSummary:
+    """Return a job as an entry of its run; ``student`` is the one that the run names, if any."""
+    summary = _summary(job, stages)
+    return JobSummary(**{**summary, "student": student or summary["student"]})
 
 
 def job_view(job: Job, stages: Sequence[Mapping[str, Any]]) -> JobView:
@@ -61,6 +66,7 @@ def _summary(job: Job, stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "started_at": job.started_at,
         "finished_at": job.finished_at,
         "env": (stages[-1].get("env") or {}) if stages else {},
+        "student": next((str(env[STUDENT]) for stage in stages if STUDENT in (env := stage.get("env") or {})), None),
     }
 
 

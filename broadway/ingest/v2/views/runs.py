@@ -22,7 +22,7 @@ def run_fields(run: Run, *, students: int | None = None) -> dict[str, Any]:
         "students": students,
         "started_at": run.started_at,
         "finished_at": run.finished_at,
-        "success": run.success,
+        "success": run.has_succeeded,
         "trigger": run.trigger,
     }
 
@@ -33,10 +33,22 @@ def run_detail(run: Run, jobs: Sequence[Job], stages: Mapping[str, Sequence[Mapp
     students = sum(job.phase is Phase.STUDENTS for job in jobs)
     return RunDetail(
         **run_fields(run, students=students),
-        reason=_why_failed(jobs) if run.state is RunState.FAILED else "",
+        reason=_why(run, jobs),
         phases=[_phase(phase, own) for phase, own in by_phase if own],
-        jobs=[job_summary(job, stages.get(job.id, [])) for job in jobs],
+        jobs=[job_summary(job, stages.get(job.id, []), student=_submitter(run, job)) for job in jobs],
     )
+
+
+def _submitter(run: Run, job: Job) -> str | None:
+    """Return the student whose submission started the run, for a student's job."""
+    return run.trigger.get("student") if run.trigger and job.phase is Phase.STUDENTS else None
+
+
+def _why(run: Run, jobs: Sequence[Job]) -> str:
+    """Return the reason why a run has not succeeded; empty if it has, or is not over."""
+    if run.is_ungraded:
+        return f"every student's job ended as an infrastructure error: {_why_failed(jobs)}"
+    return _why_failed(jobs) if run.state is RunState.FAILED else ""
 
 
 def _phase(phase: Phase, jobs: Sequence[Job]) -> PhaseView:

@@ -1,0 +1,30 @@
+"""`/ids`: the ids of runs and jobs by their beginnings."""
+
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from broadway.ingest.http.auth import authorize
+from broadway.ingest.http.deps import Deps
+from broadway.ingest.v2.openapi import answered, operation, query_of
+from broadway.messages.resources.ids import MIN_PREFIX, IdsView
+
+CANDIDATES = 10  # of each kind; enough to see that a beginning is ambiguous
+
+
+class IdQuery(BaseModel):
+    """The query for ids."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prefix: str = Field(
+        pattern="^[0-9a-f]*$", min_length=MIN_PREFIX, max_length=24, description="the first digits of an id"
+    )
+
+
+@operation(IdsView, query=IdQuery)
+async def find(request: Request, deps: Deps) -> Response:
+    """Find the runs and jobs of a course whose ids begin with the given digits: ten of each at most."""
+    course = await authorize(request, deps.courses, query=True)
+    runs, jobs = await deps.reads.runs.ids(course.id, query_of(request, IdQuery).prefix, limit=CANDIDATES)
+    return answered(IdsView(runs=runs, jobs=jobs))
