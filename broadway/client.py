@@ -14,9 +14,10 @@ from pydantic import BaseModel, Field
 from broadway.messages.resources.base import MAX_PAGE, Body
 from broadway.messages.resources.graders import GraderView
 from broadway.messages.resources.ids import IdsView
-from broadway.messages.resources.jobs import JobSummary
+from broadway.messages.resources.jobs import AttemptView, JobSummary, LogView
 from broadway.messages.resources.runs import (
     Cancellation,
+    JobRerun,
     OrderView,
     PhaseView,
     Rerun,
@@ -133,22 +134,26 @@ class Client(Session):
         """Cancel a run: waiting jobs never start, running ones are killed."""
         return self._order_run(run_id, "cancel", _cancellation(reason))
 
-    def rerun_run(self, run_id: str, *, failed: bool = False) -> OrderView:
-        """Run the jobs of a run again, or only those that have not succeeded, and then the phases after them."""
-        return self._order_run(run_id, "rerun", Rerun(jobs="failed" if failed else "all"))
+    def rerun_run(self, run_id: str, *, failed: bool = False, with_current_config: bool = False) -> OrderView:
+        """Run the jobs of a run again, or only those that have not succeeded, and then the phases after them.
+
+        The run's own config is used, or from now on the assignment's current one.
+        """
+        body = Rerun(jobs="failed" if failed else "all", **_config(is_current=with_current_config))
+        return self._order_run(run_id, "rerun", body)
 
     def cancel_job(self, job_id: str, *, reason: str | None = None) -> OrderView:
         """Cancel one job; its run continues without it."""
         return self._order_job(job_id, "cancel", _cancellation(reason))
 
-    def rerun_job(self, job_id: str) -> OrderView:
-        """Run one job again, and then the phases after it."""
-        return self._order_job(job_id, "rerun")
+    def rerun_job(self, job_id: str, *, with_current_config: bool = False) -> OrderView:
+        """Run one job again, and then the phases after it, as ``rerun_run`` does."""
+        return self._order_job(job_id, "rerun", JobRerun(**_config(is_current=with_current_config)))
 
     def _order_run(self, run_id: str, verb: str, body: Body) -> OrderView:
         return self._by_id(run_id, lambda run: self._order(f"runs/{run}/{verb}", body), self._runs(run_id))
 
-    def _order_job(self, job_id: str, verb: str, body: Body | None = None) -> OrderView:
+    def _order_job(self, job_id: str, verb: str, body: Body) -> OrderView:
         return self._by_id(job_id, lambda job: self._order(f"jobs/{job}/{verb}", body), self._jobs(job_id))
 
     def _runs(self, prefix: str) -> Callable[[], list[str]]:
@@ -239,6 +244,22 @@ class Client(Session):
         answer = self._by_id(job_id, lambda job: self._request("GET", f"{path}/{job}"), self._jobs(job_id))
         return self._as(JobLog, self._part(answer, "data"))
 
+    def attempts(self, job_id: str) -> list[AttemptView]:
+        """Return the attempts of a job, oldest first."""
+        answer = self._by_id(
+            job_id, lambda job: self._request("GET", self._path(f"jobs/{job}/attempts")), self._jobs(job_id)
+        )
+        return [self._as(AttemptView, item) for item in self._list(answer, "items")]
+
+    def attempt_log(self, job_id: str, attempt: str) -> LogView:
+        """Return the log of one attempt of a job by line."""
+        answer = self._by_id(
+            job_id,
+            lambda job: self._request("GET", self._path(f"jobs/{job}/log?{urlencode({'attempt': attempt})}")),
+            self._jobs(job_id),
+        )
+        return self._as(LogView, answer)
+
     def workers(self) -> list[Worker]:
         answer = self._request("GET", f"/api/v1/worker/{self._course}/all")
         return [self._as(Worker, worker) for worker in self._list(answer, "data", "worker_nodes")]
@@ -292,6 +313,11 @@ class Operator(Session):
     def discard(self, letter: str) -> None:
         """Discard a dead letter."""
         self._by_id(letter, lambda each: self._request("DELETE", f"/api/v2/dead-letters/{each}"), self._letters)
+
+
+def _config(*, is_current: bool) -> dict[str, Any]:
+    """The field of a rerun's body; an older server knows only its default."""
+    return {"config": "current"} if is_current else {}
 
 
 def _cancellation(reason: str | None) -> Cancellation:
