@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx2
 
+from broadway.cli.common import LOCAL
 from broadway.domain.assignment import memory_bytes
 from broadway.domain.grader import Grader
 from broadway.local import engine
@@ -27,10 +28,12 @@ from broadway.mongo.inspection import Inspection
 from broadway.ports import PublishError, QueueState, StoreError
 from broadway.rabbit.client import Rabbit
 from broadway.rabbit.connecting import BrokerUnreachableError
+from broadway.runtime.addresses import local_address
+from broadway.runtime.http_errors import UNSENT, why
 from broadway.runtime.tls import trust
 from broadway.settings.loading import read
 from broadway.settings.masking import masked
-from broadway.settings.programs import PROGRAMS, GraderSettings, ServiceSettings
+from broadway.settings.programs import PROGRAMS, GraderSettings, IngestSettings, ServiceSettings
 
 WITHIN = 5.0  # seconds for each part, by default
 SKEW = timedelta(seconds=2)  # between clocks; a Date header is precise to a second
@@ -96,7 +99,7 @@ Check = Callable[[Deployment], Coroutine[Any, Any, list[Finding]]]
 
 
 async def examine(
-    server: str,
+    server: str | None,
     management_url: str | None,
     program: str,
     arguments: Sequence[str],
@@ -104,9 +107,9 @@ async def examine(
     ca_file: Path | None = None,
     within: float = WITHIN,
 ) -> list[Finding]:
-    """Check all parts at the same time, each for ``within`` seconds at most."""
+    """Check all parts at the same time, each for ``within`` seconds at most; ``server`` is the API's address."""
     settings, findings = _settings(program, arguments)
-    deployment = Deployment(server, management_url, settings, ca_file, within)
+    deployment = Deployment((server or api_address(settings)).rstrip("/"), management_url, settings, ca_file, within)
     checks: list[tuple[str, Check]] = [("api", _api), ("engine", _engine), ("disk", _disk)]
     if isinstance(settings, ServiceSettings):
         checks += [("store", _store), ("broker", _broker)]
@@ -117,6 +120,16 @@ async def examine(
     if isinstance(settings, ServiceSettings):
         findings += [*_consumers(deployment), *_pools(deployment), *_runtimes(deployment), *_dead_letters(deployment)]
     return findings
+
+
+def api_address(settings: object) -> str:
+    """Return the address at which a program with these settings finds the API, or offers it on this host."""
+    if isinstance(settings, GraderSettings):
+        return re.sub("^ws", "http", settings.api_host)  # the same server speaks both
+    if isinstance(settings, IngestSettings):
+        scheme = "https" if settings.tls_cert else "http"
+        return local_address(settings.bind_addr, settings.bind_port, scheme=scheme)
+    return LOCAL
 
 
 async def _bounded(name: str, check: Check, deployment: Deployment) -> list[Finding]:
@@ -152,9 +165,9 @@ async def _api(deployment: Deployment) -> list[Finding]:
     try:
         async with httpx2.AsyncClient(timeout=0.8 * deployment.within, verify=deployment.tls) as http:
             answer = await http.get(f"{deployment.server}/readyz")
-    except (httpx2.TransportError, httpx2.InvalidURL) as error:
-        advice = "start ingest or the API, or give its address: --server, BROADWAY_SERVER"
-        return [problem("api", f"{deployment.server} does not answer: {str(error) or type(error).__name__}", advice)]
+    except UNSENT as error:
+        advice = "start ingest or the API, or give its address: --server, BROADWAY_SERVER, a grader's --api-host"
+        return [problem("api", f"{masked(deployment.server)} does not answer: {why(error)}", advice)]
     findings = _readiness(deployment.server, answer)
     if "date" in answer.headers:
         between = begun + (datetime.now(UTC) - begun) / 2
@@ -170,7 +183,9 @@ def _readiness(server: str, answer: httpx2.Response) -> list[Finding]:
         unavailable = {part: (each["since"], each["reason"]) for part, each in report["away"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         return [
-            problem("api", f"{server} is no Broadway API: status {answer.status_code}", "give its address: --server")
+            problem(
+                "api", f"{masked(server)} is no Broadway API: status {answer.status_code}", "give its address: --server"
+            )
         ]
     if not unavailable:
         return [ok("api", f"{server} is ready")]
@@ -199,7 +214,9 @@ async def _store(deployment: Deployment) -> list[Finding]:
             mongo.dsn, primary=mongo.primary, logs=mongo.logs, within=0.8 * deployment.within
         )
     except (StoreError, ValueError) as error:
-        reason = re.split(r", Timeout:| \(configured", str(error))[0][:300]
+        # The driver's text about an address may contain a part of the password.
+        plain = str(error) if isinstance(error, StoreError) else "the address or one of its options is wrong"
+        reason = re.split(r", Timeout:| \(configured", plain)[0][:300]
         text = f"MongoDB does not answer at {masked(mongo.dsn)}: {reason}"
         return [problem("store", text, "start it, or correct --mongodb-dsn")]
     deployment.inspection = inspection
@@ -347,8 +364,8 @@ async def _docker(deployment: Deployment) -> list[Finding]:
     is_grader = isinstance(deployment.settings, GraderSettings)
     try:
         info = await engine.describe(host)
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        text = f"no Docker Engine answers at {host}: {str(error) or type(error).__name__}"
+    except UNSENT as error:
+        text = f"no Docker Engine answers at {host}: {why(error)}"
         if is_grader:
             return [problem("engine", text, "start it, or set DOCKER_HOST")]
         return [warning("engine", text, "only hosts with graders need one")]

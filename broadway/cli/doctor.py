@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from broadway.cli import terminal
-from broadway.cli.common import LOCAL, AsJson, Server, ca_file
+from broadway.cli.common import AsJson, ca_file
 
 Arguments = Annotated[
     list[str] | None,
@@ -14,6 +14,16 @@ Arguments = Annotated[
         metavar="PROGRAM ARGUMENTS",
         help="The program whose settings have the addresses of the parts: api (the default), ingest, dispatcher, "
         "results or grader; then its own arguments.",
+    ),
+]
+ServerOfSettings = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        envvar="BROADWAY_SERVER",
+        help="Address of the API; by default that in the program's settings: a grader's --api-host, or --bind-addr and "
+        "--bind-port.",
+        show_default=False,
     ),
 ]
 ManagementUrl = Annotated[
@@ -35,7 +45,7 @@ Within = Annotated[
 def doctor(
     arguments: Arguments = None,
     *,
-    server: Server = LOCAL,
+    server: ServerOfSettings = None,
     management_url: ManagementUrl = None,
     within: Within = 5,
     as_json: AsJson = False,
@@ -55,7 +65,7 @@ def doctor(
     logging.disable()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     program, rest = _split(arguments or [])
-    findings = asyncio.run(examine(server.rstrip("/"), management_url, program, rest, ca_file=ca_file(), within=within))
+    findings = asyncio.run(examine(server, management_url, program, rest, ca_file=ca_file(), within=within))
     if as_json:
         terminal.document([{"check": f.check, "level": f.level, "text": f.text, "advice": f.advice} for f in findings])
     else:

@@ -174,6 +174,7 @@ def _reads(store: Store) -> Reads:
         jobs=JobReads(store.jobs, store.runs, store.logs),
         hooks=HookReads(store.hooks, store.deliveries),
         graders=GraderReads(store.graders),
+        ids=store.ids,
     )
 
 

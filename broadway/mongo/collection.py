@@ -88,11 +88,6 @@ def object_id(text: str) -> ObjectId | None:
     return ObjectId(text) if ObjectId.is_valid(text) and text == text.lower() else None
 
 
-def beginning_with(prefix: str) -> Document:
-    """Return the filter on ids that begin with hexadecimal digits, 24 of them at most; the index of ids answers it."""
-    return {"_id": {"$gte": ObjectId(prefix.ljust(24, "0")), "$lte": ObjectId(prefix.ljust(24, "f"))}}
-
-
 def object_ids(texts: Iterable[str]) -> list[ObjectId]:
     return [identity for text in texts if (identity := object_id(text)) is not None]
 

@@ -17,7 +17,6 @@ from broadway.mongo.collection import (
     Document,
     Documents,
     Update,
-    beginning_with,
     insert_each,
     object_id,
     object_ids,
@@ -257,11 +256,6 @@ class Jobs:
             {"grading_run_id": run_id, "type": _TYPE[phase], "success": {"$ne": True}}, {"_id": 1}
         )
         return found is None
-
-    async def with_prefix(self, course: str, prefix: str, *, limit: int) -> list[str]:
-        """Return the ids of a course's jobs that begin with ``prefix``, 6 to 24 hexadecimal digits."""
-        found = await self._jobs.find({**beginning_with(prefix), "course": {"$eq": course}}, {"_id": 1}, limit=limit)
-        return [str(document["_id"]) for document in found]
 
     async def is_ungraded(self, run_id: str) -> bool:
         """Return whether a run has students' jobs, and each of them ended as an infrastructure error."""

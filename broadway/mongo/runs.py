@@ -1,6 +1,5 @@
 """The collection ``grading_run``."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,7 +13,6 @@ from broadway.mongo.collection import (
     Document,
     Documents,
     Update,
-    beginning_with,
     insert_each,
     object_id,
     object_ids,
@@ -189,12 +187,6 @@ class Runs:
             query |= following("started_at", started_at, object_id(name))
         found = await self._runs.find(query, _WITHOUT_BULK, sort=[("started_at", -1), ("_id", -1)], limit=limit)
         return [_run(document) for document in found]
-
-    async def with_prefix(self, course: str, prefix: str, *, limit: int) -> list[str]:
-        """Return the ids of a course's runs that begin with ``prefix``, 6 to 24 hexadecimal digits."""
-        of_course = {"assignment_id": {"$regex": f"^{re.escape(course)}/"}}
-        found = await self._runs.find({**beginning_with(prefix), **of_course}, {"_id": 1}, limit=limit)
-        return [str(document["_id"]) for document in found]
 
     async def unpublished(self, now: datetime, *, limit: int) -> list[Run]:
         """Return runs whose jobs should have been published by ``now``, without rosters and configs."""

@@ -24,6 +24,7 @@ from broadway.mongo.dead_letters import DeadLetters
 from broadway.mongo.errors import translated
 from broadway.mongo.graders import Graders
 from broadway.mongo.hooks import Deliveries, Hooks, Quotas, Rosters
+from broadway.mongo.ids import Ids
 from broadway.mongo.jobs import Jobs
 from broadway.mongo.leases import Leases
 from broadway.mongo.logs import Logs
@@ -55,6 +56,7 @@ class Store:
     rosters: Rosters
     deliveries: Deliveries
     quotas: Quotas
+    ids: Ids
     _primary: AsyncDatabase[dict[str, Any]]
 
     @classmethod
@@ -106,6 +108,7 @@ class Store:
             rosters=Rosters(main["roster"]),
             deliveries=Deliveries(main["hook_delivery"]),
             quotas=Quotas(main["hook_quota"]),
+            ids=Ids(main["grading_run"], main["grading_job"]),
             _primary=main,
         )
         await store.runs.ensure_indexes()

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from harness import Cluster, broadway, free_port, stage
 
-
 CURRENT = "; with the assignment's current config"
 
 

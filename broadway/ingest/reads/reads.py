@@ -7,6 +7,7 @@ from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.jobs import JobReads
 from broadway.ingest.reads.runs import RunReads
+from broadway.ingest.reads.stores import IdQueries
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +19,4 @@ class Reads:
     jobs: JobReads
     hooks: HookReads
     graders: GraderReads
+    ids: IdQueries

@@ -51,11 +51,6 @@ class RunReads:
         found = await self.runs.of_assignments([f"{course}/{name}" for name in names], before=after, limit=limit + 1)
         return sliced(found, limit, lambda run: cursor(run.started_at, run.id))
 
-    async def ids(self, course: str, prefix: str, *, limit: int) -> tuple[list[str], list[str]]:
-        """Return the ids of a course's runs and of its jobs that begin with ``prefix``, up to ``limit`` of each."""
-        runs = await self.runs.with_prefix(course, prefix, limit=limit)
-        return runs, await self.jobs.with_prefix(course, prefix, limit=limit)
-
     async def job_states(self, run_id: str) -> list[Job]:
         """Return the jobs of a run without their stages."""
         return await self.jobs.of_run(run_id)

@@ -36,9 +36,6 @@ class RunQueries(RunSummaries, Protocol):
             CursorError: ``before`` is not a cursor.
         """
 
-    async def with_prefix(self, course: str, prefix: str, *, limit: int) -> list[str]:
-        """Return the ids of a course's runs that begin with ``prefix``, 6 to 24 hexadecimal digits."""
-
 
 class JobQueries(SingleJobs, JobsOfRuns, JobStages, Protocol):
     """Queries on jobs."""
@@ -46,14 +43,21 @@ class JobQueries(SingleJobs, JobsOfRuns, JobStages, Protocol):
     async def stages_of_run(self, run_id: str) -> dict[str, Stages]:
         """Return the stages of a run's jobs by id."""
 
-    async def with_prefix(self, course: str, prefix: str, *, limit: int) -> list[str]:
-        """Return the ids of a course's jobs that begin with ``prefix``, 6 to 24 hexadecimal digits."""
-
     async def count_waiting(self, course: str) -> int:
         """Return the number of a course's jobs that wait for their first start."""
 
     async def position(self, job: Job) -> int:
         """Return the number of its course's jobs that start before a waiting job."""
+
+
+class IdQueries(Protocol):
+    """Queries for ids by their beginnings, 6 to 24 hexadecimal digits."""
+
+    async def of_runs(self, course: str, prefix: str, *, limit: int) -> list[str]:
+        """Return the ids of a course's runs that begin with ``prefix``."""
+
+    async def of_jobs(self, course: str, prefix: str, *, limit: int) -> list[str]:
+        """Return the ids of a course's jobs that begin with ``prefix``."""
 
 
 class LogQueries(Protocol):

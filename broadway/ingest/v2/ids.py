@@ -26,5 +26,6 @@ class IdQuery(BaseModel):
 async def find(request: Request, deps: Deps) -> Response:
     """Find the runs and jobs of a course whose ids begin with the given digits: ten of each at most."""
     course = await authorize(request, deps.courses, query=True)
-    runs, jobs = await deps.reads.runs.ids(course.id, query_of(request, IdQuery).prefix, limit=CANDIDATES)
-    return answered(IdsView(runs=runs, jobs=jobs))
+    prefix, ids = query_of(request, IdQuery).prefix, deps.reads.ids
+    runs = await ids.of_runs(course.id, prefix, limit=CANDIDATES)
+    return answered(IdsView(runs=runs, jobs=await ids.of_jobs(course.id, prefix, limit=CANDIDATES)))
