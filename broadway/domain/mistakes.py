@@ -79,6 +79,11 @@ _NOUNS: Mapping[str, str] = {
 }
 # The words for the patterns of our own shapes.
 _PATTERNS: Mapping[str, str] = {
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}(/[A-Za-z0-9][A-Za-z0-9._-]{0,63}){0,7}$": (
+        "should be a path below /job of letters, digits, dots, dashes and underscores, such as out/answer"
+    ),
+    r"^https?://": "should start with http:// or https://",
+    r"^[0-9a-f]{64}$": "should be a SHA-256 hash: 64 digits from 0 to 9 and a to f",
     r"^[0-9a-f]*$": "should consist of the digits 0 to 9 and a to f",
     r"^[A-Za-z0-9_-]+$": "should consist of letters, digits, dashes and underscores",
     r"^[A-Za-z_][A-Za-z0-9_]{0,63}$": "should be a variable's name: letters, digits and underscores, no digit first",
@@ -114,7 +119,8 @@ def sentence(mistake: ErrorDetails, known: Sequence[str] = ()) -> str:
     if kind == "string_pattern_mismatch":
         return _PATTERNS.get(context["pattern"], f"should match {context['pattern']}")
     if kind in _WORDS:
-        return _WORDS[kind].format_map(_Shown(context))
+        plain = {name: f"{value:g}" if isinstance(value, float) else value for name, value in context.items()}
+        return _WORDS[kind].format_map(_Shown(plain))
     return f"should be {_noun(kind)}"
 
 
