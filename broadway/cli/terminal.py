@@ -5,6 +5,7 @@ Data goes to stdout, messages and questions to stderr.
 """
 
 import contextlib
+import io
 import json
 import os
 import sys
@@ -132,8 +133,9 @@ def written() -> Iterator[None]:
     words; output that cannot be written for another reason ends it with a sentence.
     """
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None and hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+        if isinstance(stream, io.TextIOWrapper):
+            with contextlib.suppress(OSError):  # it has been exchanged for a stream of another kind
+                stream.reconfigure(errors="backslashreplace")
     try:
         yield
     except _ReaderGoneError:
