@@ -1,6 +1,6 @@
 """Rosters: the students of an assignment, their environments and repositories."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Self
 
@@ -48,21 +48,26 @@ class Roster(_Part):
                 seen.add(value)
         return self
 
-    def check_matches(self, *, by_repository: Sequence[str] = ()) -> None:
+    def check_entries(self) -> None:
         """Return if every entry can match a submission. Stored rosters are not checked again.
 
-        ``by_repository`` names the hooks that find a student by the repository that a push came from.
-
         Raises:
-            UnusableRosterError: An entry matches nothing, or all entries lack what the hooks look for.
+            UnusableRosterError: An entry matches nothing.
         """
         for index, entry in enumerate(self.students):
             if problem := _unmatchable(entry):
                 raise UnusableRosterError(f"students.{index}.{problem}")
-        if by_repository and self.students and not any(each.repository or each.repository_id for each in self.students):
+
+    def check_repositories(self, hook: str) -> None:
+        """Return if a push to a hook can match an entry; the hook finds students by the repository.
+
+        Raises:
+            UnusableRosterError: No entry has a repository.
+        """
+        if self.students and not any(each.repository or each.repository_id for each in self.students):
             raise UnusableRosterError(
                 "students: no entry has a repository or repository_id (in CSV: columns of these names), so no push to "
-                f"the hook {by_repository[0]} would match"
+                f"the hook {hook} would match"
             )
 
     def of_student(self, student: str) -> RosterEntry | None:

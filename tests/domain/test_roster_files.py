@@ -78,14 +78,14 @@ def test_an_entry_that_no_submission_can_match_is_refused(entry: dict[str, str],
     roster = Roster.model_validate({"students": [{"student": "ada", **entry}]})
 
     with pytest.raises(UnusableRosterError) as error:
-        roster.check_matches()
+        roster.check_entries()
     assert said in str(error.value)
 
 
 def test_a_roster_without_repositories_matches_no_push() -> None:
     roster = csv("student,NETID\nada,a1\n")
-    roster.check_matches()
+    roster.check_entries()
 
     with pytest.raises(UnusableRosterError, match=r"no entry has a repository or repository_id .* the hook git would"):
-        roster.check_matches(by_repository=["git"])
-    csv(PLAIN).check_matches(by_repository=["git"])
+        roster.check_repositories("git")
+    csv(PLAIN).check_repositories("git")

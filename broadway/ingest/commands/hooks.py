@@ -7,6 +7,7 @@ from typing import Protocol
 from broadway.domain.roster import Roster, UnusableRosterError
 from broadway.domain.webhook import Hook, HookFormat
 from broadway.ingest.commands.limits import RejectedError, check_env
+from broadway.lifecycle.stores import AssignmentRosters
 
 
 class HookRegistry(Protocol):
@@ -22,7 +23,7 @@ class HookRegistry(Protocol):
         """Remove a hook; return whether there was one."""
 
 
-class RosterRegistry(Protocol):
+class RosterRegistry(AssignmentRosters, Protocol):
     """Rosters, which can be replaced."""
 
     async def put(self, course: str, assignment: str, roster: Roster) -> None:
@@ -41,7 +42,13 @@ class HookSettings:
     rosters: RosterRegistry
 
     async def put(self, hook: Hook) -> None:
-        """Create or replace a hook."""
+        """Create or replace a hook.
+
+        Raises:
+            RejectedError: No submission to it could match the assignment's roster.
+        """
+        if roster := await self.rosters.get(hook.course, hook.config.assignment):
+            _check_pair(hook, roster)
         await self.hooks.put(hook)
 
     async def delete(self, hook: Hook) -> None:
@@ -56,13 +63,15 @@ class HookSettings:
             RejectedError: An entry, or the whole roster, matches no submission to one of the course's hooks.
             UnstorableError: The roster is too large for the store; the earlier one stays.
         """
-        hooks = await self.hooks.of_course(course)
-        check_roster(roster, by_repository=[hook.name for hook in hooks if _finds_repositories(hook, assignment)])
+        check_roster(roster)
+        for hook in await self.hooks.of_course(course):
+            if hook.config.assignment == assignment:
+                _check_pair(hook, roster)
         await self.rosters.put(course, assignment, roster)
 
 
-def check_roster(roster: Roster, *, by_repository: Sequence[str] = ()) -> None:
-    """Return if a new roster may be stored; ``by_repository`` as for ``Roster.check_matches``.
+def check_roster(roster: Roster) -> None:
+    """Return if a new roster may be stored.
 
     Raises:
         InvalidEnvError: No program can have the variables of an entry.
@@ -71,10 +80,20 @@ def check_roster(roster: Roster, *, by_repository: Sequence[str] = ()) -> None:
     for index, entry in enumerate(roster.students):
         check_env(f"students.{index}.env", entry.env)
     try:
-        roster.check_matches(by_repository=by_repository)
+        roster.check_entries()
     except UnusableRosterError as error:
         raise RejectedError(str(error)) from error
 
 
-def _finds_repositories(hook: Hook, assignment: str) -> bool:
-    return hook.config.assignment == assignment and hook.config.format is HookFormat.GITHUB
+def _check_pair(hook: Hook, roster: Roster) -> None:
+    """Return if a submission to a hook can match an entry of its assignment's roster.
+
+    Raises:
+        RejectedError: None can.
+    """
+    if hook.config.format is not HookFormat.GITHUB:
+        return
+    try:
+        roster.check_repositories(hook.name)
+    except UnusableRosterError as error:
+        raise RejectedError(str(error)) from error
