@@ -19,6 +19,7 @@ from broadway.cli.common import (
     client,
     confirm,
     fail,
+    header_secret,
 )
 from broadway.cli.doctor import doctor
 
@@ -74,7 +75,10 @@ def up(
     course_config: Annotated[
         Path | None, typer.Option(help="JSON file of courses.", exists=True, dir_okay=False)
     ] = None,
-    token: Annotated[str | None, typer.Option(help="The cluster token; random by default.", show_default=False)] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(help="The cluster token; random by default.", show_default=False, callback=header_secret),
+    ] = None,
     json_ready: Annotated[
         Path | None, typer.Option(help="File to write all addresses to, once everything is ready.")
     ] = None,

@@ -141,7 +141,11 @@ async def _bounded(name: str, check: Check, deployment: Deployment) -> list[Find
         text = f"no answer within {deployment.within:g} s"
         return [problem(name, text, "check whether it is overloaded, frozen, or behind a firewall that drops packets")]
     if error := task.exception():
-        return [problem(name, f"the check failed: {error!r}"[:400], "this may be a bug of the doctor: report it")]
+        return [
+            problem(
+                name, f"the check failed: {masked(repr(error))}"[:400], "this may be a bug of the doctor: report it"
+            )
+        ]
     return task.result()
 
 

@@ -16,6 +16,20 @@ Arguments = Annotated[
         "results or grader; then its own arguments.",
     ),
 ]
+
+
+def _management(address: str | None) -> str | None:
+    """Return the address; typer names the option of one that is none, without the password in it."""
+    from broadway.settings.values import check_address  # noqa: PLC0415 - --help must not wait for it
+
+    if address is not None:
+        try:
+            check_address(address, ("http", "https"), "should be an address, as in http://user:password@host:15672")
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+    return address
+
+
 ServerOfSettings = Annotated[
     str | None,
     typer.Option(
@@ -32,6 +46,7 @@ ManagementUrl = Annotated[
         envvar="BROADWAY_MANAGEMENT_URL",
         help="RabbitMQ's management API, http(s)://user:password@host:port, to check for alarms.",
         show_default=False,
+        callback=_management,
     ),
 ]
 Within = Annotated[

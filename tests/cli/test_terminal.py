@@ -8,10 +8,14 @@ import struct
 import subprocess
 import sys
 import termios
+from collections.abc import Iterator
 from fcntl import ioctl
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from broadway.cli import terminal
@@ -213,3 +217,22 @@ def test_log_lines_on_a_terminal_show_control_characters() -> None:
     assert "\x1b]" not in shown
     for each in "abcd":
         assert f"\\x1b]0;{each}\\x07" in shown
+
+
+def options(command: Any, path: str = "broadway") -> Iterator[tuple[str, Any]]:
+    """Yield every option of a command and of the commands below it."""
+    for parameter in command.params:
+        yield f"{path} {parameter.opts[0]}", parameter
+    for name, below in getattr(command, "commands", {}).items():
+        yield from options(below, f"{path} {name}")
+
+
+def test_every_token_of_a_command_is_checked_when_it_is_read() -> None:
+    found = {name: option for name, option in options(get_command(app)) if name.endswith(("token", "-url"))}
+
+    assert {"broadway run show --token", "broadway grader list --token", "broadway up --token"} <= found.keys()
+    for name, option in found.items():
+        with pytest.raises(typer.BadParameter) as refused:
+            option.process_value(typer.Context(get_command(app)), "hush-hush\r")
+        assert "carriage return" in str(refused.value), f"{name}: give it the callback `header_secret`"
+        assert "hush" not in str(refused.value)

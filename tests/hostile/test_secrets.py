@@ -264,6 +264,7 @@ async def _with_line_ends(place: Place) -> None:
         ("grader", "list", "--server", url, "--token", cluster),
         ("doctor", "grader", cluster, "host3", "--api-host", url),
         ("doctor", "ingest", "--mongodb-dsn", f"{place.running.environment['BROADWAY_MONGODB_DSN']}\r"),
+        ("doctor", "--management-url", f"http://u:{place.secrets['query token']}\r@127.0.0.1:9"),
         ("doctor", "ingest", "--amqp-url", f"{place.rabbit.url}\r"),
         ("topology", "check", "--management-url", f"http://u:{place.secrets['query token']}\r@127.0.0.1:9"),
     )
