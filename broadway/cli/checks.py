@@ -12,13 +12,13 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import httpx2
 
 from broadway.cli.common import LOCAL
+from broadway.cli.findings import Finding, ok, problem, warning
 from broadway.domain.assignment import memory_bytes
 from broadway.domain.grader import Grader
 from broadway.local import engine
@@ -41,36 +41,6 @@ BAD_SKEW = timedelta(seconds=10)  # as long as a dispatcher's lease
 LOW_DISK, FULL_DISK = 2 * 2**30, 256 * 2**20  # bytes
 DEFAULT_ENGINE = engine.DEFAULT
 WITHOUT_ENGINE = "oci"  # the runtime that starts containers itself
-
-
-class Level(StrEnum):
-    """The severity of a finding."""
-
-    OK = "ok"
-    WARNING = "warning"
-    PROBLEM = "problem"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A result of a check: ``text`` describes the state and its meaning, ``advice`` the remedy."""
-
-    check: str
-    level: Level
-    text: str
-    advice: str = ""
-
-
-def ok(check: str, text: str) -> Finding:
-    return Finding(check, Level.OK, text)
-
-
-def warning(check: str, text: str, advice: str) -> Finding:
-    return Finding(check, Level.WARNING, text, advice)
-
-
-def problem(check: str, text: str, advice: str) -> Finding:
-    return Finding(check, Level.PROBLEM, text, advice)
 
 
 @dataclass(slots=True)

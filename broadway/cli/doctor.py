@@ -74,7 +74,8 @@ def doctor(
 
     import structlog  # noqa: PLC0415
 
-    from broadway.cli.checks import Level, examine  # noqa: PLC0415
+    from broadway.cli.checks import examine  # noqa: PLC0415
+    from broadway.cli.findings import Level  # noqa: PLC0415
 
     # The findings cover every unavailable part; log lines of libraries would repeat them.
     logging.disable()
