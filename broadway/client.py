@@ -1,12 +1,12 @@
 """A typed client of the HTTP interface, for course staff and scripts."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import httpx2
 from pydantic import BaseModel, Field
@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from broadway.messages.resources.access import JoinTokenRequest
 from broadway.messages.resources.base import MAX_PAGE, Body
 from broadway.messages.resources.graders import GraderView
+from broadway.messages.resources.ids import IdsView
 from broadway.messages.resources.jobs import AttemptView, JobSummary, LogView
 from broadway.messages.resources.runs import (
     Cancellation,
@@ -24,17 +25,12 @@ from broadway.messages.resources.runs import (
     RunDetail,
     TriggerView,
 )
-from broadway.runtime.tls import trust
+from broadway.session import ClientError, Session, Waiting, opened, segment, silently
 
+__all__ = ["Client", "ClientError", "Operator"]
+
+SEARCHED = 4 * MAX_PAGE  # deliveries among which the beginning of an id is looked for
 _WITHOUT_RUN = (422, 429)  # statuses of a delivery that was decided and started no run
-
-
-class ClientError(Exception):
-    """The server refused a request or cannot be reached; the text has the reason, with advice."""
-
-    def __init__(self, reason: str, *, status: int | None = None) -> None:
-        super().__init__(reason)
-        self.status = status
 
 
 class JobDescription(JobSummary):
@@ -86,41 +82,7 @@ class Worker(BaseModel):
     alive: bool
 
 
-class _Session:
-    """A session with a server: requests with a token."""
-
-    def __init__(self, http: httpx2.Client, *, token: str) -> None:
-        self._http = http
-        self._headers = {"Authorization": f"Bearer {token}"}
-
-    def _request(
-        self, method: str, path: str, body: dict[str, Any] | None = None, headers: Mapping[str, str] | None = None
-    ) -> dict[str, Any]:
-        try:
-            response = self._http.request(method, path, json=body, headers={**self._headers, **(headers or {})})
-        except httpx2.TransportError as error:
-            raise ClientError(f"no server at {self._http.base_url}: {error}; is it up, and --server right?") from error
-        if response.is_error:
-            raise ClientError(_refusal(response), status=response.status_code)
-        answer: dict[str, Any] = response.json() if response.content else {}
-        return answer
-
-    def whoami(self) -> dict[str, Any]:
-        """Return the principal of the token: its kind, name and course."""
-        return self._request("GET", "/api/v2/whoami")
-
-    def _pages(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
-        """Yield all items of a list, page by page."""
-        parameters = {key: value for key, value in query.items() if value is not None}
-        while True:
-            page = self._request("GET", f"{path}?{urlencode(parameters)}" if parameters else path)
-            yield from page["items"]
-            if page["next"] is None:
-                return
-            parameters["after"] = page["next"]
-
-
-class Client(_Session):
+class Client(Session):
     """A client for one course.
 
     Args:
@@ -129,19 +91,21 @@ class Client(_Session):
         token: One of its tokens.
     """
 
-    def __init__(self, http: httpx2.Client, *, course: str, token: str) -> None:
-        super().__init__(http, token=token)
-        self._course = course
+    def __init__(self, http: httpx2.Client, *, course: str, token: str, waiting: Waiting = silently) -> None:
+        super().__init__(http, token=token, waiting=waiting)
+        self._course = segment(course)
 
     @classmethod
     @contextmanager
-    def connect(cls, server: str, *, course: str, token: str, ca_file: Path | None = None) -> Iterator[Self]:
+    def connect(
+        cls, server: str, *, course: str, token: str, ca_file: Path | None = None, waiting: Waiting = silently
+    ) -> Iterator[Self]:
         """Connect to the server at an address such as ``http://127.0.0.1:1470``.
 
-        ``ca_file`` has authorities to trust besides the system's.
+        ``ca_file`` has authorities to trust besides the system's; ``waiting`` as for ``Session``.
         """
-        with httpx2.Client(base_url=server.rstrip("/"), timeout=30, verify=trust(ca_file)) as http:
-            yield cls(http, course=course, token=token)
+        with opened(server, ca_file) as http:
+            yield cls(http, course=course, token=token, waiting=waiting)
 
     def register(self, assignment: str, config: dict[str, Any]) -> None:
         """Store an assignment's pipelines.
@@ -149,7 +113,7 @@ class Client(_Session):
         Raises:
             ClientError: The server refuses the request or cannot be reached. Every method may raise it.
         """
-        self._request("POST", f"/api/v1/grading_config/{self._course}/{assignment}", config)
+        self._request("POST", f"/api/v1/grading_config/{self._course}/{segment(assignment)}", config)
 
     def submit(self, assignment: str, request: dict[str, Any], *, key: str | None = None) -> str:
         """Start a run, and return its id.
@@ -157,17 +121,20 @@ class Client(_Session):
         ``request`` has ``students_env``, and optionally the environments of pre- and post-processing. Submissions with
         the same ``key``, which the caller chooses, start one run.
         """
-        path = f"/api/v1/grading_run/{self._course}/{assignment}"
+        path = f"/api/v1/grading_run/{self._course}/{segment(assignment)}"
         answer = self._request("POST", path, request, {"Idempotency-Key": key} if key else {})
-        run_id: str = answer["data"]["grading_run_id"]
-        return run_id
+        return str(self._part(answer, "data", "grading_run_id"))
 
     def run(self, run_id: str) -> RunDescription:
-        return RunDescription.model_validate(self._request("GET", f"/api/v2/courses/{self._course}/runs/{run_id}"))
+        return self._by_id(
+            run_id,
+            lambda run: self._as(RunDescription, self._request("GET", self._path(f"runs/{run}"))),
+            self._runs(run_id),
+        )
 
     def cancel_run(self, run_id: str, *, reason: str | None = None) -> OrderView:
         """Cancel a run: waiting jobs never start, running ones are killed."""
-        return self._order(f"runs/{run_id}/cancel", _cancellation(reason))
+        return self._order_run(run_id, "cancel", _cancellation(reason))
 
     def rerun_run(self, run_id: str, *, failed: bool = False, with_current_config: bool = False) -> OrderView:
         """Run the jobs of a run again, or only those that have not succeeded, and then the phases after them.
@@ -175,19 +142,32 @@ class Client(_Session):
         The run's own config is used, or from now on the assignment's current one.
         """
         body = Rerun(jobs="failed" if failed else "all", **_config(is_current=with_current_config))
-        return self._order(f"runs/{run_id}/rerun", body)
+        return self._order_run(run_id, "rerun", body)
 
     def cancel_job(self, job_id: str, *, reason: str | None = None) -> OrderView:
         """Cancel one job; its run continues without it."""
-        return self._order(f"jobs/{job_id}/cancel", _cancellation(reason))
+        return self._order_job(job_id, "cancel", _cancellation(reason))
 
     def rerun_job(self, job_id: str, *, with_current_config: bool = False) -> OrderView:
         """Run one job again, and then the phases after it, as ``rerun_run`` does."""
-        return self._order(f"jobs/{job_id}/rerun", JobRerun(**_config(is_current=with_current_config)))
+        return self._order_job(job_id, "rerun", JobRerun(**_config(is_current=with_current_config)))
+
+    def _order_run(self, run_id: str, verb: str, body: Body) -> OrderView:
+        return self._by_id(run_id, lambda run: self._order(f"runs/{run}/{verb}", body), self._runs(run_id))
+
+    def _order_job(self, job_id: str, verb: str, body: Body) -> OrderView:
+        return self._by_id(job_id, lambda job: self._order(f"jobs/{job}/{verb}", body), self._jobs(job_id))
+
+    def _runs(self, prefix: str) -> Callable[[], list[str]]:
+        """Return a function that asks for the runs whose ids begin with ``prefix``."""
+        return lambda: self._as(IdsView, self._request("GET", self._path(f"ids?{urlencode({'prefix': prefix})}"))).runs
+
+    def _jobs(self, prefix: str) -> Callable[[], list[str]]:
+        return lambda: self._as(IdsView, self._request("GET", self._path(f"ids?{urlencode({'prefix': prefix})}"))).jobs
 
     def _order(self, path: str, body: Body | None = None) -> OrderView:
         payload = body.model_dump(exclude_unset=True) if body else {}
-        return OrderView.model_validate(self._request("POST", self._path(path), payload))
+        return self._as(OrderView, self._request("POST", self._path(path), payload))
 
     def hooks(self) -> list[dict[str, Any]]:
         """Return the course's hooks, as v2 describes them."""
@@ -195,38 +175,56 @@ class Client(_Session):
 
     def put_hook(self, name: str, config: dict[str, Any]) -> dict[str, Any]:
         """Create or change a hook."""
-        return self._request("PUT", self._path(f"hooks/{name}"), config)
+        hook = self._request("PUT", self._path(f"hooks/{segment(name)}"), config)
+        self._part(hook, "url")
+        return hook
 
     def delete_hook(self, name: str) -> None:
-        self._request("DELETE", self._path(f"hooks/{name}"))
+        self._request("DELETE", self._path(f"hooks/{segment(name)}"))
 
     def deliveries(self, hook: str, *, state: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
         """Return the latest deliveries of a hook, latest first."""
-        return list(islice(self._items(f"hooks/{hook}/deliveries", state=state, limit=min(limit, MAX_PAGE)), limit))
+        return list(
+            islice(self._items(f"hooks/{segment(hook)}/deliveries", state=state, limit=min(limit, MAX_PAGE)), limit)
+        )
 
     def every_delivery(self, hook: str, *, state: str | None) -> list[dict[str, Any]]:
         """Return all deliveries of a hook, oldest first."""
-        return list(self._items(f"hooks/{hook}/deliveries", state=state, limit=MAX_PAGE))[::-1]
+        return list(self._items(f"hooks/{segment(hook)}/deliveries", state=state, limit=MAX_PAGE))[::-1]
 
     def delivery(self, hook: str, delivery: str) -> dict[str, Any]:
-        return self._request("GET", self._path(f"hooks/{hook}/deliveries/{delivery}"))
+        below = f"hooks/{segment(hook)}/deliveries"
+        return self._by_id(
+            delivery, lambda each: self._request("GET", self._path(f"{below}/{each}")), lambda: self._latest_of(hook)
+        )
+
+    def _latest_of(self, hook: str) -> list[str]:
+        """Return the ids of a hook's latest deliveries, among which the beginning of an id is looked for."""
+        return [str(each.get("id")) for each in self.deliveries(hook, limit=SEARCHED)]
 
     def redeliver(self, hook: str, delivery: str) -> tuple[str, bool]:
         """Decide a delivery again; return its state or the reason of a refusal, and whether it has a run."""
         try:
-            decision = self._request("POST", self._path(f"hooks/{hook}/deliveries/{delivery}/redeliver"))
+            below = f"hooks/{segment(hook)}/deliveries"
+            decision = self._by_id(
+                delivery,
+                lambda each: self._request("POST", self._path(f"{below}/{each}/redeliver")),
+                lambda: self._latest_of(hook),
+            )
         except ClientError as error:
             if error.status not in _WITHOUT_RUN:
                 raise
             return str(error), False
-        return str(decision["state"]), bool(decision["run"])
+        return str(self._part(decision, "state")), bool(self._part(decision, "run"))
 
     def roster(self, assignment: str) -> dict[str, Any]:
-        return self._request("GET", self._path(f"assignments/{assignment}/roster"))
+        roster = self._request("GET", self._path(f"assignments/{segment(assignment)}/roster"))
+        self._list(roster, "students")
+        return roster
 
     def put_roster(self, assignment: str, roster: dict[str, Any]) -> None:
         """Replace an assignment's roster."""
-        self._request("PUT", self._path(f"assignments/{assignment}/roster"), roster)
+        self._request("PUT", self._path(f"assignments/{segment(assignment)}/roster"), roster)
 
     def tokens(self) -> list[dict[str, Any]]:
         """Return the course's named tokens, latest first; those of the course config are not among them."""
@@ -263,25 +261,32 @@ class Client(_Session):
         return self._pages(self._path(path), **query)
 
     def job_log(self, job_id: str) -> JobLog:
-        return JobLog.model_validate(self._request("GET", f"/api/v1/grading_job_log/{self._course}/{job_id}")["data"])
+        path = f"/api/v1/grading_job_log/{self._course}"
+        answer = self._by_id(job_id, lambda job: self._request("GET", f"{path}/{job}"), self._jobs(job_id))
+        return self._as(JobLog, self._part(answer, "data"))
 
     def attempts(self, job_id: str) -> list[AttemptView]:
         """Return the attempts of a job, oldest first."""
-        return [
-            AttemptView.model_validate(item)
-            for item in self._request("GET", self._path(f"jobs/{job_id}/attempts"))["items"]
-        ]
+        answer = self._by_id(
+            job_id, lambda job: self._request("GET", self._path(f"jobs/{job}/attempts")), self._jobs(job_id)
+        )
+        return [self._as(AttemptView, item) for item in self._list(answer, "items")]
 
     def attempt_log(self, job_id: str, attempt: str) -> LogView:
         """Return the log of one attempt of a job by line."""
-        return LogView.model_validate(self._request("GET", self._path(f"jobs/{job_id}/log?attempt={quote(attempt)}")))
+        answer = self._by_id(
+            job_id,
+            lambda job: self._request("GET", self._path(f"jobs/{job}/log?{urlencode({'attempt': attempt})}")),
+            self._jobs(job_id),
+        )
+        return self._as(LogView, answer)
 
     def workers(self) -> list[Worker]:
         answer = self._request("GET", f"/api/v1/worker/{self._course}/all")
-        return [Worker.model_validate(worker) for worker in answer["data"]["worker_nodes"]]
+        return [self._as(Worker, worker) for worker in self._list(answer, "data", "worker_nodes")]
 
 
-class Operator(_Session):
+class Operator(Session):
     """A client for operators: graders, join tokens, pools and dead letters.
 
     Args:
@@ -291,10 +296,12 @@ class Operator(_Session):
 
     @classmethod
     @contextmanager
-    def connect(cls, server: str, *, token: str, ca_file: Path | None = None) -> Iterator[Self]:
-        """Connect to the server at an address such as ``http://127.0.0.1:1470``; ``ca_file`` as for ``Client``."""
-        with httpx2.Client(base_url=server.rstrip("/"), timeout=30, verify=trust(ca_file)) as http:
-            yield cls(http, token=token)
+    def connect(
+        cls, server: str, *, token: str, ca_file: Path | None = None, waiting: Waiting = silently
+    ) -> Iterator[Self]:
+        """Connect to the server at an address such as ``http://127.0.0.1:1470``; the rest as for ``Client``."""
+        with opened(server, ca_file) as http:
+            yield cls(http, token=token, waiting=waiting)
 
     def graders(self) -> list[GraderDescription]:
         """Return every grader that ever joined.
@@ -303,18 +310,18 @@ class Operator(_Session):
             ClientError: The server refuses the request or cannot be reached. Every method may raise it.
         """
         answer = self._request("GET", "/api/v2/graders")
-        return [GraderDescription.model_validate(each) for each in answer["graders"]]
+        return [self._as(GraderDescription, each) for each in self._list(answer, "graders")]
 
     def grader(self, grader_id: str) -> GraderDescription:
-        return GraderDescription.model_validate(self._request("GET", f"/api/v2/graders/{grader_id}"))
+        return self._as(GraderDescription, self._request("GET", f"/api/v2/graders/{segment(grader_id)}"))
 
     def order(self, grader_id: str, verb: str, **parameters: Any) -> GraderDescription:
         """Order a grader to ``pause``, ``resume`` or ``drain``; ``revoke`` or ``readmit`` it; change its ``slots``.
 
         ``forget-secret`` lets it make a new secret at its next join.
         """
-        return GraderDescription.model_validate(
-            self._request("POST", f"/api/v2/graders/{grader_id}/{verb}", parameters)
+        return self._as(
+            GraderDescription, self._request("POST", f"/api/v2/graders/{segment(grader_id)}/{verb}", parameters)
         )
 
     def make_join_token(
@@ -353,14 +360,17 @@ class Operator(_Session):
 
     def dead_letters(self, *, limit: int = MAX_PAGE) -> list[dict[str, Any]]:
         """Return the latest dead letters, latest first."""
-        return list(self._request("GET", f"/api/v2/dead-letters?limit={limit}")["items"])
+        return self._list(self._request("GET", f"/api/v2/dead-letters?limit={limit}"), "items")
 
     def dead_letter(self, letter: str) -> dict[str, Any]:
-        return self._request("GET", f"/api/v2/dead-letters/{letter}")
+        return self._by_id(letter, lambda each: self._request("GET", f"/api/v2/dead-letters/{each}"), self._letters)
+
+    def _letters(self) -> list[str]:
+        return [str(each.get("id")) for each in self.dead_letters()]
 
     def discard(self, letter: str) -> None:
         """Discard a dead letter."""
-        self._request("DELETE", f"/api/v2/dead-letters/{letter}")
+        self._by_id(letter, lambda each: self._request("DELETE", f"/api/v2/dead-letters/{each}"), self._letters)
 
 
 def _config(*, is_current: bool) -> dict[str, Any]:
@@ -371,14 +381,3 @@ def _config(*, is_current: bool) -> dict[str, Any]:
 def _cancellation(reason: str | None) -> Cancellation:
     """Return an unvalidated request, which the server validates. Without a reason the server's default applies."""
     return Cancellation.model_construct(reason=reason) if reason else Cancellation()
-
-
-def _refusal(response: httpx2.Response) -> str:
-    """Return the server's message, from any of its envelopes."""
-    try:
-        body = response.json()
-    except ValueError:
-        return f"status {response.status_code}"
-    data = body.get("data")
-    message = data.get("message") if isinstance(data, dict) else data
-    return str(message or body.get("detail") or body.get("message") or f"status {response.status_code}")

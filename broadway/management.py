@@ -9,6 +9,8 @@ from urllib.parse import quote
 import httpx2
 from yarl import URL
 
+from broadway.runtime.http_errors import UNSENT, why
+
 TIMEOUT = 10  # seconds for one request
 
 
@@ -71,8 +73,8 @@ class Management:
         request = f"{method} {path(*parts)} at {self._where}"
         try:
             response = await self._http.request(method, path(*parts), json=body)
-        except httpx2.TransportError as error:
-            raise ManagementError(f"{request}: {error!r}; does the management plugin listen there?") from error
+        except UNSENT as error:
+            raise ManagementError(f"{request}: {why(error)}; does the management plugin listen there?") from error
         if response.is_error:
             raise ManagementError(f"{request}: {response.status_code} {_reason(response)}", status=response.status_code)
         return response

@@ -2,29 +2,32 @@
 
 import asyncio
 import contextlib
+import io
 import logging
 import logging.handlers
 import os
 import signal
 import ssl
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import prometheus_client
 import stamina.instrumentation
 import structlog
 import uvloop
 from structlog.tracebacks import ExceptionDictTransformer
-from structlog.typing import Processor
+from structlog.typing import EventDict, ExcInfo, Processor
 
 from broadway.ports import PublishError
 from broadway.rabbit.client import Rabbit
 from broadway.rabbit.connecting import BrokerUnreachableError, UntrustedError
 from broadway.runtime import crashpoints, fault_history
 from broadway.runtime.cancellation import cancellations, end
+from broadway.runtime.visible import visible
 from broadway.settings.loading import EX_CONFIG
+from broadway.settings.places import unusable_places
 from broadway.settings.programs import GraderSettings, LogSettings, ServiceSettings
 
 log = structlog.get_logger(__name__)
@@ -41,10 +44,8 @@ class StartError(Exception):
     exit_code = 1
 
 
-class MisconfiguredError(StartError):
-    """The program cannot start with these settings, and another start would not help."""
-
-    exit_code = EX_CONFIG
+class SettingError(StartError):
+    """A setting is wrong, so that another start with the same settings would not help; the message names it."""
 
 
 class Stop(asyncio.Event):
@@ -64,8 +65,9 @@ class Stop(asyncio.Event):
 def run(main: Main, *, service: str, settings: ServiceSettings | GraderSettings) -> None:
     """Run a program until it returns, with a stop event that SIGTERM and SIGINT set.
 
-    On a StartError, exit with the error's code: 1, or 78 if another start would not help.
+    Exits with 78 if a setting is wrong, and with 1 on any other StartError.
     """
+    _require_places(settings, service)
     configure_logging(settings.log, service=service)
     crashpoints.arm(os.environ)
     fault_history.arm(os.environ)
@@ -73,9 +75,22 @@ def run(main: Main, *, service: str, settings: ServiceSettings | GraderSettings)
         with _metrics_endpoint(settings):
             uvloop.run(_supervised(main))
     except* StartError as group:
-        for reason in reasons(group):
-            log.critical("cannot start", reason=reason)
-        raise SystemExit(max(error.exit_code for error in _leaves(group) if isinstance(error, StartError))) from None
+        is_lasting = all(isinstance(error, SettingError) for error in _leaves(group))
+        raise _cannot_start(reasons(group), code=EX_CONFIG if is_lasting else 1) from None
+
+
+def _cannot_start(why: Iterable[str], *, code: int) -> SystemExit:
+    for reason in why:
+        log.critical("cannot start", reason=reason)
+    return SystemExit(code)
+
+
+def _require_places(settings: ServiceSettings | GraderSettings, service: str) -> None:
+    """End the program if a directory, a file or a port in its settings cannot be used; log that to stderr only."""
+    if unusable := list(unusable_places(settings)):
+        configure_logging(settings.log.model_copy(update={"dir": ""}), service=service)
+        code = EX_CONFIG if all(each.is_lasting for each in unusable) else 1
+        raise _cannot_start((each.text for each in unusable), code=code)
 
 
 def reasons(group: BaseExceptionGroup[BaseException]) -> list[str]:
@@ -256,11 +271,23 @@ def configure_logging(settings: LogSettings, *, service: str) -> None:
 
 def _stderr_handler(shared: list[Processor]) -> logging.Handler:
     handler = logging.StreamHandler()
-    if sys.stderr.isatty():
-        handler.setFormatter(_formatter(shared, structlog.dev.ConsoleRenderer()))
+    if sys.stderr is not None and sys.stderr.isatty():
+        renderer = structlog.dev.ConsoleRenderer(exception_formatter=_visible_traceback)
+        handler.setFormatter(_formatter(shared, _made_visible, renderer))
     else:
         handler.setFormatter(_json_formatter(shared))
     return handler
+
+
+def _made_visible(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Escape what a terminal would obey: reasons, names and the output of jobs are texts of others."""
+    return {key: visible(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def _visible_traceback(stream: TextIO, error: ExcInfo) -> None:
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, error)
+    stream.write(visible(text.getvalue()))
 
 
 def _file_handlers(settings: LogSettings, service: str, shared: list[Processor]) -> list[logging.Handler]:
@@ -284,7 +311,7 @@ def _json_formatter(shared: list[Processor]) -> logging.Formatter:
     return _formatter([*shared, errors], structlog.processors.JSONRenderer())
 
 
-def _formatter(shared: list[Processor], renderer: Processor) -> logging.Formatter:
+def _formatter(shared: list[Processor], *rendering: Processor) -> logging.Formatter:
     *foreign, last = [*shared, structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     own = [p for p in shared if isinstance(p, structlog.processors.ExceptionRenderer)]
-    return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=foreign, processors=[last, *own, renderer])
+    return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=foreign, processors=[last, *own, *rendering])

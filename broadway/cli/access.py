@@ -1,15 +1,14 @@
 """`broadway course token ...`, `broadway student token ...`, `broadway whoami` and `broadway audit`."""
 
-import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-from broadway.cli.common import EXIT_USAGE, LOCAL, AsJson, Course, Server, Token, client, fail, operator
+from broadway.cli import terminal
+from broadway.cli.common import EXIT_USAGE, LOCAL, AsJson, Course, Server, Token, client, fail, header_secret, operator
 
 COLUMNS = ("id", "kind", "name", "student", "state", "created_at", "created_by", "expires_at")
 COURSE_TOKENS = ("BROADWAY_COURSE_TOKEN",)
@@ -31,7 +30,7 @@ class TokenKind(StrEnum):
 
 
 Days = Annotated[int | None, typer.Option(min=1, max=3650, help="Days until it expires; never by default.")]
-AnyToken = Annotated[str | None, typer.Option("--token", help="The token.", show_default=False)]
+AnyToken = Annotated[str | None, typer.Option("--token", help="The token.", show_default=False, callback=header_secret)]
 Identity = Annotated[str, typer.Argument(metavar="ID", help="Id, as `list` shows it, or the name of a valid token.")]
 
 
@@ -65,7 +64,7 @@ def revoke_course_token(identity: Identity, *, course: Course, token: Token, ser
     """Revoke a named token of a course: it is refused from now on."""
     with client(server, course, token) as api:
         api.revoke_token(_chosen(identity, api.tokens()))
-    print("revoked")
+    terminal.line("revoked")
 
 
 @student_tokens.command("add")
@@ -111,7 +110,7 @@ def revoke_student_token(
     """Revoke a student's token: it is refused from now on."""
     with client(server, course, token) as api:
         api.revoke_student_token(identity)
-    print("revoked")
+    terminal.line("revoked")
 
 
 def whoami(*, token: AnyToken = None, server: Server = LOCAL, as_json: AsJson = False) -> None:
@@ -119,7 +118,7 @@ def whoami(*, token: AnyToken = None, server: Server = LOCAL, as_json: AsJson = 
     with operator(server, _token(token, *COURSE_TOKENS, *OPERATOR_TOKENS)) as api:
         found = api.whoami()
     if as_json:
-        print(json.dumps(found, indent=2))
+        terminal.document(found)
         return
     from broadway.cli.tables import fields_table  # noqa: PLC0415 - --help must not wait for it
 
@@ -166,15 +165,15 @@ def _chosen(identity: str, tokens: Sequence[Mapping[str, Any]]) -> str:
 
 def _show_new(made: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(made, indent=2))
+        terminal.document(made)
         return
-    print(f"token {made['id']} of {made['name']}; it is not shown again", file=sys.stderr)
-    print(made["token"])
+    terminal.message(f"token {made['id']} of {made['name']}; it is not shown again")
+    terminal.line(made["token"])
 
 
 def _show(found: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(found, indent=2))
+        terminal.document(found)
         return
     from broadway.cli.tables import records_table  # noqa: PLC0415 - --help must not wait for it
 

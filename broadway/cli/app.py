@@ -1,14 +1,26 @@
 """The command `broadway`, with the subcommands that have no file of their own."""
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from broadway.cli import access, dead_letters, graders, hooks, pools, topology
-from broadway.cli.common import EXIT_FAILED, EXIT_USAGE, LOCAL, AsJson, Course, Server, Token, client, fail
+from broadway.cli import access, dead_letters, graders, hooks, pools, terminal, topology
+from broadway.cli.common import (
+    EXIT_FAILED,
+    EXIT_USAGE,
+    LOCAL,
+    AsJson,
+    Course,
+    Server,
+    Token,
+    Yes,
+    client,
+    confirm,
+    fail,
+    header_secret,
+)
 from broadway.cli.doctor import doctor
 
 if TYPE_CHECKING:
@@ -44,7 +56,8 @@ app.command("doctor", context_settings={"ignore_unknown_options": True})(doctor)
 
 def main() -> None:
     """Run the console script."""
-    app()
+    with terminal.written():
+        app()
 
 
 @app.callback(invoke_without_command=True)
@@ -52,7 +65,7 @@ def _broadway(*, version: Annotated[bool, typer.Option("--version", help="Print 
     if version:
         from broadway import __version__  # noqa: PLC0415 - --help must not wait for it
 
-        print(__version__)
+        terminal.line(__version__)
         raise typer.Exit
 
 
@@ -67,9 +80,13 @@ def up(
     course_config: Annotated[
         Path | None, typer.Option(help="JSON file of courses.", exists=True, dir_okay=False)
     ] = None,
-    token: Annotated[str | None, typer.Option(help="The cluster token; random by default.", show_default=False)] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(help="The cluster token; random by default.", show_default=False, callback=header_secret),
+    ] = None,
     operator_token: Annotated[
-        str | None, typer.Option(help="The operators' token; random by default.", show_default=False)
+        str | None,
+        typer.Option(help="The operators' token; random by default.", show_default=False, callback=header_secret),
     ] = None,
     original_graders: Annotated[
         str, typer.Option(metavar="POOLS", help="Pools, separated by commas, that admit graders of the original.")
@@ -116,7 +133,7 @@ def health(
     from broadway.readiness import judge  # noqa: PLC0415
 
     is_ready, sentence = judge(file, datetime.now(UTC))
-    print(sentence)
+    terminal.line(sentence)
     raise typer.Exit(0 if is_ready else EXIT_FAILED)
 
 
@@ -133,7 +150,7 @@ def run_show(
     with client(server, course, token) as api:
         run = api.run(run_id)
     if as_json:
-        print(run.model_dump_json(indent=2))
+        terminal.document(run.model_dump(mode="json"))
         return
     from broadway.cli.tables import run_table  # noqa: PLC0415
 
@@ -154,17 +171,19 @@ def run_cancel(
     run_id: Annotated[str, typer.Argument(help="The run's id.")],
     *,
     reason: Reason = None,
+    yes: Yes = False,
     course: Course,
     token: Token,
     server: Server = LOCAL,
 ) -> None:
     """Cancel a run: waiting jobs never start, running ones are killed."""
+    confirm(f"cancel run {run_id}", yes=yes)
     with client(server, course, token) as api:
         done = api.cancel_run(run_id, reason=reason)
     if done.state == "failed":
-        print(f"{done.count} jobs cancelled; the run is {done.state}")
+        terminal.line(f"{done.count} jobs cancelled; the run is {done.state}")
     else:
-        print(f"cancelling {done.count} jobs: none of them starts any more")
+        terminal.line(f"cancelling {done.count} jobs: none of them starts any more")
 
 
 @runs.command("rerun")
@@ -180,7 +199,7 @@ def run_rerun(
     """Run the jobs of a run again, and then the phases after them."""
     with client(server, course, token) as api:
         done = api.rerun_run(run_id, failed=failed, with_current_config=current_config)
-    print(f"{done.count} jobs queued; the run is in {done.state}, round {done.round}{_used(done)}")
+    terminal.line(f"{done.count} jobs queued; the run is in {done.state}, round {done.round}{_used(done)}")
 
 
 @jobs.command("cancel")
@@ -188,14 +207,16 @@ def job_cancel(
     job_id: Annotated[str, typer.Argument(help="The job's id.")],
     *,
     reason: Reason = None,
+    yes: Yes = False,
     course: Course,
     token: Token,
     server: Server = LOCAL,
 ) -> None:
     """Cancel one job; its run continues without it."""
+    confirm(f"cancel job {job_id}", yes=yes)
     with client(server, course, token) as api:
         done = api.cancel_job(job_id, reason=reason)
-    print(f"cancelled; the run is in {done.state}")
+    terminal.line(f"cancelled; the run is in {done.state}")
 
 
 @jobs.command("rerun")
@@ -210,7 +231,7 @@ def job_rerun(
     """Run one job again, and then the phases after it."""
     with client(server, course, token) as api:
         done = api.rerun_job(job_id, with_current_config=current_config)
-    print(f"queued; the run is in {done.state}, round {done.round}{_used(done)}")
+    terminal.line(f"queued; the run is in {done.state}, round {done.round}{_used(done)}")
 
 
 def _used(done: "OrderView") -> str:
@@ -235,12 +256,9 @@ def job_log(
     server: Server = LOCAL,
 ) -> None:
     """Print the output of a finished job. On a terminal, control characters are shown as escapes."""
-    from broadway.cli.terminal import show  # noqa: PLC0415 - --help must not wait for it
-
     with client(server, course, token) as api:
         output, errors = _log(api, job_id, attempt)
-    show(output, sys.stdout)
-    show(errors, sys.stderr)
+    terminal.show_output(output, errors)
 
 
 def _log(api: "Client", job_id: str, attempt: int | None) -> tuple[str, str]:

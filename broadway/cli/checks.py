@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx2
 
+from broadway.cli.common import LOCAL
 from broadway.cli.findings import Finding, ok, problem, warning
 from broadway.cli.identity_checks import identities
 from broadway.domain.assignment import memory_bytes
@@ -28,10 +29,12 @@ from broadway.mongo.inspection import Inspection
 from broadway.ports import PublishError, QueueState, StoreError
 from broadway.rabbit.client import Rabbit
 from broadway.rabbit.connecting import BrokerUnreachableError
+from broadway.runtime.addresses import local_address
+from broadway.runtime.http_errors import UNSENT, why
 from broadway.runtime.tls import trust
 from broadway.settings.loading import read
 from broadway.settings.masking import masked
-from broadway.settings.programs import PROGRAMS, GraderSettings, ServiceSettings
+from broadway.settings.programs import PROGRAMS, GraderSettings, IngestSettings, ServiceSettings
 
 WITHIN = 5.0  # seconds for each part, by default
 SKEW = timedelta(seconds=2)  # between clocks; a Date header is precise to a second
@@ -67,7 +70,7 @@ Check = Callable[[Deployment], Coroutine[Any, Any, list[Finding]]]
 
 
 async def examine(
-    server: str,
+    server: str | None,
     management_url: str | None,
     program: str,
     arguments: Sequence[str],
@@ -75,9 +78,9 @@ async def examine(
     ca_file: Path | None = None,
     within: float = WITHIN,
 ) -> list[Finding]:
-    """Check all parts at the same time, each for ``within`` seconds at most."""
+    """Check all parts at the same time, each for ``within`` seconds at most; ``server`` is the API's address."""
     settings, findings = _settings(program, arguments)
-    deployment = Deployment(server, management_url, settings, ca_file, within)
+    deployment = Deployment((server or api_address(settings)).rstrip("/"), management_url, settings, ca_file, within)
     checks: list[tuple[str, Check]] = [("api", _api), ("engine", _engine), ("disk", _disk)]
     if isinstance(settings, ServiceSettings):
         checks += [("store", _store), ("broker", _broker)]
@@ -92,6 +95,16 @@ async def examine(
     return findings
 
 
+def api_address(settings: object) -> str:
+    """Return the address at which a program with these settings finds the API, or offers it on this host."""
+    if isinstance(settings, GraderSettings):
+        return re.sub("^ws", "http", settings.api_host)  # the same server speaks both
+    if isinstance(settings, IngestSettings):
+        scheme = "https" if settings.tls_cert else "http"
+        return local_address(settings.bind_addr, settings.bind_port, scheme=scheme)
+    return LOCAL
+
+
 async def _bounded(name: str, check: Check, deployment: Deployment) -> list[Finding]:
     """Return a check's findings; a check that fails or exceeds its time limit is a problem."""
     task = asyncio.create_task(check(deployment))
@@ -101,7 +114,11 @@ async def _bounded(name: str, check: Check, deployment: Deployment) -> list[Find
         text = f"no answer within {deployment.within:g} s"
         return [problem(name, text, "check whether it is overloaded, frozen, or behind a firewall that drops packets")]
     if error := task.exception():
-        return [problem(name, f"the check failed: {error!r}"[:400], "this may be a bug of the doctor: report it")]
+        return [
+            problem(
+                name, f"the check failed: {masked(repr(error))}"[:400], "this may be a bug of the doctor: report it"
+            )
+        ]
     return task.result()
 
 
@@ -125,9 +142,9 @@ async def _api(deployment: Deployment) -> list[Finding]:
     try:
         async with httpx2.AsyncClient(timeout=0.8 * deployment.within, verify=deployment.tls) as http:
             answer = await http.get(f"{deployment.server}/readyz")
-    except (httpx2.TransportError, httpx2.InvalidURL) as error:
-        advice = "start ingest or the API, or give its address: --server, BROADWAY_SERVER"
-        return [problem("api", f"{deployment.server} does not answer: {str(error) or type(error).__name__}", advice)]
+    except UNSENT as error:
+        advice = "start ingest or the API, or give its address: --server, BROADWAY_SERVER, a grader's --api-host"
+        return [problem("api", f"{masked(deployment.server)} does not answer: {why(error)}", advice)]
     findings = _readiness(deployment.server, answer)
     if "date" in answer.headers:
         between = begun + (datetime.now(UTC) - begun) / 2
@@ -143,7 +160,9 @@ def _readiness(server: str, answer: httpx2.Response) -> list[Finding]:
         unavailable = {part: (each["since"], each["reason"]) for part, each in report["away"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         return [
-            problem("api", f"{server} is no Broadway API: status {answer.status_code}", "give its address: --server")
+            problem(
+                "api", f"{masked(server)} is no Broadway API: status {answer.status_code}", "give its address: --server"
+            )
         ]
     if not unavailable:
         return [ok("api", f"{server} is ready")]
@@ -172,7 +191,9 @@ async def _store(deployment: Deployment) -> list[Finding]:
             mongo.dsn, primary=mongo.primary, logs=mongo.logs, within=0.8 * deployment.within
         )
     except (StoreError, ValueError) as error:
-        reason = re.split(r", Timeout:| \(configured", str(error))[0][:300]
+        # The driver's text about an address may contain a part of the password.
+        plain = str(error) if isinstance(error, StoreError) else "the address or one of its options is wrong"
+        reason = re.split(r", Timeout:| \(configured", plain)[0][:300]
         text = f"MongoDB does not answer at {masked(mongo.dsn)}: {reason}"
         return [problem("store", text, "start it, or correct --mongodb-dsn")]
     deployment.inspection = inspection
@@ -320,8 +341,8 @@ async def _docker(deployment: Deployment) -> list[Finding]:
     is_grader = isinstance(deployment.settings, GraderSettings)
     try:
         info = await engine.describe(host)
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        text = f"no Docker Engine answers at {host}: {str(error) or type(error).__name__}"
+    except UNSENT as error:
+        text = f"no Docker Engine answers at {host}: {why(error)}"
         if is_grader:
             return [problem("engine", text, "start it, or set DOCKER_HOST")]
         return [warning("engine", text, "only hosts with graders need one")]

@@ -1,7 +1,6 @@
-"""The common parts of commands: options, connections to the API, exit codes."""
+"""The common parts of commands: options, connections to the API, questions, exit codes."""
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,16 +8,34 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from broadway.cli import terminal
+from broadway.domain.header_text import header_problem
+
 if TYPE_CHECKING:
-    from broadway.client import Client, Operator
+    from broadway.client import Client, ClientError, Operator
 
 EXIT_FAILED, EXIT_USAGE, EXIT_NOT_ALLOWED = 1, 2, 4
-UNAUTHORIZED = 401
+NOT_ALLOWED = (401, 403)
+
+
+def header_secret(secret: str | None) -> str | None:
+    """Return the value of an option that is sent in a header; typer names the option of one that cannot be."""
+    if secret is not None and (problem := header_problem(secret)):
+        raise typer.BadParameter(problem)
+    return secret
+
 
 Server = Annotated[str, typer.Option("--server", envvar="BROADWAY_SERVER", help="Address of the API.")]
 Course = Annotated[str, typer.Option("--course", "-c", envvar="BROADWAY_COURSE", help="The course's id.")]
 Token = Annotated[
-    str, typer.Option("--token", envvar="BROADWAY_COURSE_TOKEN", help="One of the course's tokens.", show_default=False)
+    str,
+    typer.Option(
+        "--token",
+        envvar="BROADWAY_COURSE_TOKEN",
+        help="One of the course's tokens.",
+        show_default=False,
+        callback=header_secret,
+    ),
 ]
 OperatorToken = Annotated[
     str,
@@ -27,9 +44,11 @@ OperatorToken = Annotated[
         envvar=["BROADWAY_OPERATOR_TOKEN", "BROADWAY_TOKEN"],
         help="The operators' token, which the API has as --operator-token.",
         show_default=False,
+        callback=header_secret,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask; needed where no person can be asked.")]
 
 CA_FILE = "BROADWAY_CA_FILE"  # an environment variable, since it is the same for every command
 LOCAL = "http://127.0.0.1:1470"
@@ -41,11 +60,10 @@ def client(server: str, course: str, token: str) -> Iterator["Client"]:
     from broadway.client import Client, ClientError  # noqa: PLC0415 - --help must not wait for it
 
     try:
-        with Client.connect(server, course=course, token=token, ca_file=ca_file()) as connected:
+        with Client.connect(server, course=course, token=token, ca_file=ca_file(), waiting=_waiting) as connected:
             yield connected
     except ClientError as error:
-        print(f"broadway: {error}", file=sys.stderr)
-        raise typer.Exit(EXIT_NOT_ALLOWED if error.status == UNAUTHORIZED else EXIT_FAILED) from error
+        raise _refused(error) from error
 
 
 @contextmanager
@@ -54,21 +72,49 @@ def operator(server: str, token: str) -> Iterator["Operator"]:
     from broadway.client import ClientError, Operator  # noqa: PLC0415
 
     try:
-        with Operator.connect(server, token=token, ca_file=ca_file()) as connected:
+        with Operator.connect(server, token=token, ca_file=ca_file(), waiting=_waiting) as connected:
             yield connected
     except ClientError as error:
-        raise fail(str(error), EXIT_NOT_ALLOWED if error.status == UNAUTHORIZED else EXIT_FAILED) from error
+        raise _refused(error) from error
+
+
+def _waiting(seconds: float, reason: str) -> None:
+    terminal.message(f"broadway: {reason}; trying again in {seconds:g} s")
+
+
+def _refused(error: "ClientError") -> typer.Exit:
+    return fail(str(error), EXIT_NOT_ALLOWED if error.status in NOT_ALLOWED else EXIT_FAILED)
 
 
 def ca_file() -> Path | None:
     """Return the file of authorities to trust besides the system's, or None if the environment names no file."""
     file = os.environ.get(CA_FILE)
-    if file and not Path(file).is_file():
-        raise fail(f"{CA_FILE}: {file}: no such file", EXIT_USAGE)
-    return Path(file) if file else None
+    if not file:
+        return None
+    from broadway.runtime.tls import trust  # noqa: PLC0415
+
+    try:
+        trust(Path(file))
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
+        raise fail(f"{CA_FILE}: {file}: {reason}; expected certificates, in PEM", EXIT_USAGE) from error
+    return Path(file)
+
+
+def confirm(action: str, *, yes: bool) -> None:
+    """Return if ``action``, such as `cancel run 1a2b3c`, may be carried out; end the command otherwise.
+
+    A person at a terminal is asked. Elsewhere `--yes` is needed, so that no script destroys anything by accident.
+    """
+    if yes:
+        return
+    if not terminal.can_ask():
+        raise fail(f"{action}: cannot be undone; say --yes, since this is no terminal to ask at", EXIT_USAGE)
+    if not terminal.ask(f"{action[0].upper()}{action[1:]}? This cannot be undone."):
+        raise fail("nothing is changed")
 
 
 def fail(reason: str, code: int = EXIT_FAILED) -> typer.Exit:
     """Print the reason, and return the exception that ends the command."""
-    print(f"broadway: {reason}", file=sys.stderr)
+    terminal.message(f"broadway: {reason}")
     return typer.Exit(code)

@@ -1,8 +1,8 @@
 """`broadway config show`: the settings of a program, with their sources."""
 
-import json
 from collections.abc import Sequence
 
+from broadway.cli import terminal
 from broadway.cli.tables import config_table
 from broadway.settings.loading import read
 from broadway.settings.masking import masked
@@ -20,7 +20,7 @@ def show(arguments: Sequence[str], *, origin: bool, as_json: bool) -> None:
         for leaf in leaves(kind)
     ]
     if as_json:
-        print(json.dumps(settings, indent=2, default=str))
+        terminal.document(settings)
     else:
         config_table([[as_text(part) for part in setting.values()] for setting in settings])
 

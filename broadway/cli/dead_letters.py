@@ -1,11 +1,11 @@
 """`broadway dead ...`: messages that no service could handle, for operators."""
 
-import json
 from typing import Annotated
 
 import typer
 
-from broadway.cli.common import EXIT_USAGE, LOCAL, AsJson, OperatorToken, Server, fail, operator
+from broadway.cli import terminal
+from broadway.cli.common import EXIT_USAGE, LOCAL, AsJson, OperatorToken, Server, Yes, confirm, fail, operator
 
 app = typer.Typer(help="Messages that no service could handle.", no_args_is_help=True)
 
@@ -18,7 +18,7 @@ def list_letters(*, limit: Limit = 50, token: OperatorToken, server: Server = LO
     with operator(server, token) as api:
         found = api.dead_letters(limit=limit)
     if as_json:
-        print(json.dumps(found, indent=2))
+        terminal.document(found)
         return
     from broadway.cli.tables import letter_table  # noqa: PLC0415 - --help must not wait for it
 
@@ -37,7 +37,7 @@ def show(
     with operator(server, token) as api:
         found = api.dead_letter(letter)
     if as_json:
-        print(json.dumps(found, indent=2))
+        terminal.document(found)
         return
     from broadway.cli.tables import fields_table  # noqa: PLC0415
 
@@ -49,12 +49,14 @@ def discard(
     letters: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Ids, as `list` shows them.")] = None,
     *,
     every: Annotated[bool, typer.Option("--all", help="Discard all dead letters.")] = False,
+    yes: Yes = False,
     token: OperatorToken,
     server: Server = LOCAL,
 ) -> None:
     """Discard dead letters whose cause is repaired; `broadway job rerun` runs their jobs again."""
     if every is bool(letters):
         raise fail("name dead letters, or say --all", EXIT_USAGE)
+    confirm(f"discard {'dead letter ' + ' '.join(letters) if letters else 'all dead letters'}", yes=yes)
     count = 0
     with operator(server, token) as api:
         while chosen := letters or [letter["id"] for letter in api.dead_letters()]:
@@ -63,4 +65,4 @@ def discard(
             count += len(chosen)
             if letters:
                 break
-    print(f"{count} dead letters discarded")
+    terminal.line(f"{count} dead letters discarded")

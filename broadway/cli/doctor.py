@@ -1,12 +1,12 @@
 """`broadway doctor`: the problems of a deployment, with advice."""
 
-import json
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from broadway.cli.common import LOCAL, AsJson, Server, ca_file
+from broadway.cli import terminal
+from broadway.cli.common import AsJson, ca_file
 
 Arguments = Annotated[
     list[str] | None,
@@ -16,12 +16,37 @@ Arguments = Annotated[
         "results or grader; then its own arguments.",
     ),
 ]
+
+
+def _management(address: str | None) -> str | None:
+    """Return the address; typer names the option of one that is none, without the password in it."""
+    from broadway.settings.values import check_address  # noqa: PLC0415 - --help must not wait for it
+
+    if address is not None:
+        try:
+            check_address(address, ("http", "https"), "should be an address, as in http://user:password@host:15672")
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+    return address
+
+
+ServerOfSettings = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        envvar="BROADWAY_SERVER",
+        help="Address of the API; by default that in the program's settings: a grader's --api-host, or --bind-addr and "
+        "--bind-port.",
+        show_default=False,
+    ),
+]
 ManagementUrl = Annotated[
     str | None,
     typer.Option(
         envvar="BROADWAY_MANAGEMENT_URL",
         help="RabbitMQ's management API, http(s)://user:password@host:port, to check for alarms.",
         show_default=False,
+        callback=_management,
     ),
 ]
 Within = Annotated[
@@ -35,7 +60,7 @@ Within = Annotated[
 def doctor(
     arguments: Arguments = None,
     *,
-    server: Server = LOCAL,
+    server: ServerOfSettings = None,
     management_url: ManagementUrl = None,
     within: Within = 5,
     as_json: AsJson = False,
@@ -56,13 +81,13 @@ def doctor(
     logging.disable()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     program, rest = _split(arguments or [])
-    findings = asyncio.run(examine(server.rstrip("/"), management_url, program, rest, ca_file=ca_file(), within=within))
+    findings = asyncio.run(examine(server, management_url, program, rest, ca_file=ca_file(), within=within))
     if as_json:
-        print(json.dumps([{"check": f.check, "level": f.level, "text": f.text, "advice": f.advice} for f in findings]))
+        terminal.document([{"check": f.check, "level": f.level, "text": f.text, "advice": f.advice} for f in findings])
     else:
         for finding in findings:
             advice = f"; {finding.advice}" if finding.advice else ""
-            print(f"{finding.level:8} {finding.check:10} {finding.text}{advice}")
+            terminal.line(f"{finding.level:8} {finding.check:10} {finding.text}{advice}")
     raise typer.Exit(any(finding.level is Level.PROBLEM for finding in findings))
 
 

@@ -1,4 +1,4 @@
-"""The results of the doctor's checks."""
+"""The findings of the doctor."""
 
 from dataclasses import dataclass
 from enum import StrEnum

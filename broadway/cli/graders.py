@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from broadway.cli import join_tokens
-from broadway.cli.common import LOCAL, AsJson, OperatorToken, Server, operator
+from broadway.cli import join_tokens, terminal
+from broadway.cli.common import LOCAL, AsJson, OperatorToken, Server, Yes, confirm, operator
 
 if TYPE_CHECKING:
     from broadway.client import GraderDescription
@@ -31,7 +31,7 @@ def show(grader_id: GraderId, *, token: OperatorToken, server: Server = LOCAL, a
     with operator(server, token) as api:
         grader = api.grader(grader_id)
     if as_json:
-        print(grader.model_dump_json(indent=2))
+        terminal.document(grader.model_dump(mode="json"))
         return
     from broadway.cli.tables import fields_table  # noqa: PLC0415
 
@@ -71,8 +71,11 @@ def set_slots(
 
 
 @app.command()
-def revoke(grader_id: GraderId, *, reason: Reason = "", token: OperatorToken, server: Server = LOCAL) -> None:
+def revoke(
+    grader_id: GraderId, *, reason: Reason = "", yes: Yes = False, token: OperatorToken, server: Server = LOCAL
+) -> None:
     """Revoke a grader: remove its login, give its jobs to other graders, and refuse to let it join again."""
+    confirm(f"revoke grader {grader_id}", yes=yes)
     _order(server, token, grader_id, "revoke", reason=reason)
 
 
@@ -90,21 +93,19 @@ def forget_secret(grader_id: GraderId, *, token: OperatorToken, server: Server =
     """
     with operator(server, token) as api:
         grader = api.order(grader_id, "forget-secret")
-    print(f"{grader.id} has no secret now; it joins again with a join token or the cluster token")
+    terminal.line(f"{grader.id} has no secret now; it joins again with a join token or the cluster token")
 
 
 def _order(server: str, token: str, grader_id: str, verb: str, **parameters: Any) -> None:
     with operator(server, token) as api:
         grader = api.order(grader_id, verb, **parameters)
     slots = f", {grader.wanted.slots} slots" if grader.wanted.slots else ""
-    print(f"{grader.id} is {grader.state}; wanted: {grader.wanted.mode}{slots}")
+    terminal.line(f"{grader.id} is {grader.state}; wanted: {grader.wanted.mode}{slots}")
 
 
 def _print(graders: "list[GraderDescription]", *, as_json: bool) -> None:
     if as_json:
-        import json  # noqa: PLC0415
-
-        print(json.dumps([grader.model_dump(mode="json") for grader in graders], indent=2))
+        terminal.document([grader.model_dump(mode="json") for grader in graders])
         return
     from broadway.cli.tables import grader_table  # noqa: PLC0415
 

@@ -1,13 +1,12 @@
 """`broadway hook` and `broadway roster`: submissions by webhook, for course staff."""
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from broadway.cli.common import EXIT_USAGE, LOCAL, AsJson, Course, Server, Token, client, fail
+from broadway.cli import terminal
+from broadway.cli.common import EXIT_USAGE, LOCAL, AsJson, Course, Server, Token, Yes, client, confirm, fail
 
 app = typer.Typer(help="Submission webhooks and their deliveries.", no_args_is_help=True)
 rosters = typer.Typer(help="Rosters: the students who may submit, with their repositories.", no_args_is_help=True)
@@ -22,7 +21,7 @@ def hook_list(*, course: Course, token: Token, server: Server = LOCAL, as_json: 
     with client(server, course, token) as api:
         hooks = api.hooks()
     if as_json:
-        print(json.dumps(hooks, indent=2))
+        terminal.document(hooks)
         return
     from broadway.cli.tables import hook_table  # noqa: PLC0415
 
@@ -56,7 +55,7 @@ def hook_set(
     server: Server = LOCAL,
 ) -> None:
     """Create or change a hook, and print the address for its deliveries."""
-    secrets = [path.read_text().strip() for path in secret_file]
+    secrets = [_secret(path) for path in secret_file]
     config: dict[str, Any] = {"assignment": assignment, "format": form, "secrets": secrets, "only_latest": only_latest}
     if branch is not None or tag is not None:
         config |= {"branches": branch or [], "tags": tag or []}
@@ -64,12 +63,13 @@ def hook_set(
         config["quota"] = _quota(quota)
     with client(server, course, token) as api:
         hook = api.put_hook(name, config)
-    print(f"{server.rstrip('/')}{hook['url']}")
+    terminal.line(f"{server.rstrip('/')}{hook['url']}")
 
 
 @app.command("delete")
-def hook_delete(name: Name, *, course: Course, token: Token, server: Server = LOCAL) -> None:
+def hook_delete(name: Name, *, yes: Yes = False, course: Course, token: Token, server: Server = LOCAL) -> None:
     """Delete a hook; its deliveries are kept."""
+    confirm(f"delete hook {name}", yes=yes)
     with client(server, course, token) as api:
         api.delete_hook(name)
 
@@ -92,7 +92,7 @@ def hook_show(
     with client(server, course, token) as api:
         found = [api.delivery(name, delivery)] if delivery else api.deliveries(name, state=state, limit=limit)
     if as_json:
-        print(json.dumps(found[0] if delivery else found, indent=2))
+        terminal.document(found[0] if delivery else found)
         return
     from broadway.cli.tables import delivery_table, fields_table  # noqa: PLC0415
 
@@ -126,7 +126,7 @@ def hook_redeliver(
         chosen = deliveries or [each["id"] for each in api.every_delivery(name, state=state)]
         for identity in chosen:
             result, is_accepted = api.redeliver(name, identity)
-            print(f"{identity}\t{result}")
+            terminal.table_row(identity, result)
             failed += not is_accepted
     if failed:
         raise typer.Exit(1)
@@ -140,7 +140,7 @@ def roster_show(
     with client(server, course, token) as api:
         roster = api.roster(assignment)
     if as_json:
-        print(json.dumps(roster, indent=2))
+        terminal.document(roster)
         return
     from broadway.cli.tables import roster_table  # noqa: PLC0415
 
@@ -152,7 +152,12 @@ def roster_import(
     assignment: Assignment,
     file: Annotated[Path, typer.Argument(help="JSON, or CSV with a header line; - for standard input.")],
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the roster, and store nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check as the server does, print the roster, and store nothing.")
+    ] = False,
+    encoding: Annotated[
+        str, typer.Option(help="Encoding of a file without a byte order mark, such as windows-1252.")
+    ] = "utf-8",
     course: Course,
     token: Token,
     server: Server = LOCAL,
@@ -162,19 +167,27 @@ def roster_import(
     The columns of a CSV file are student, repository and repository_id; every other column is a variable of the
     student's jobs.
     """
-    from broadway.domain.roster_files import RosterError, read_roster  # noqa: PLC0415
+    from broadway.cli.rosters import RefusedRosterError, checked_roster  # noqa: PLC0415 - --help must not wait for it
 
     try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text()
-        roster = read_roster(text, is_json=file.suffix == ".json" or text.lstrip().startswith("{"))
-    except (OSError, RosterError) as error:
+        roster = checked_roster(file, encoding=encoding)
+    except RefusedRosterError as error:
         raise fail(f"{file}: {error}") from error
     if dry_run:
-        print(roster.model_dump_json(indent=2))
+        terminal.document(roster.model_dump(mode="json"))
         return
     with client(server, course, token) as api:
         api.put_roster(assignment, roster.model_dump(mode="json"))
-    print(f"{len(roster.students)} students", file=sys.stderr)
+    terminal.message(f"{len(roster.students)} students")
+
+
+def _secret(path: Path) -> str:
+    from broadway.domain.text_files import TextFileError, read_secret  # noqa: PLC0415
+
+    try:
+        return read_secret(path).strip()
+    except TextFileError as error:
+        raise fail(f"--secret-file {path}: {error}", EXIT_USAGE) from error
 
 
 def _quota(text: str) -> dict[str, Any]:

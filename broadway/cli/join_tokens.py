@@ -1,11 +1,10 @@
 """`broadway grader token ...`: tokens with which new graders join, for operators."""
 
-import json
-import sys
 from typing import Annotated
 
 import typer
 
+from broadway.cli import terminal
 from broadway.cli.common import LOCAL, AsJson, OperatorToken, Server, operator
 
 app = typer.Typer(help="Tokens with which new graders join.", no_args_is_help=True)
@@ -36,10 +35,10 @@ def create(
     with operator(server, token) as api:
         made = api.make_join_token(pools=pools or None, uses=uses, valid_for=valid_for, name=name)
     if as_json:
-        print(json.dumps(made, indent=2))
+        terminal.document(made)
         return
-    print(f"join token {made['id']}; it is not shown again", file=sys.stderr)
-    print(made["token"])
+    terminal.message(f"join token {made['id']}; it is not shown again")
+    terminal.line(made["token"])
 
 
 @app.command("list")
@@ -48,7 +47,7 @@ def list_tokens(*, token: OperatorToken, server: Server = LOCAL, as_json: AsJson
     with operator(server, token) as api:
         found = api.join_tokens()
     if as_json:
-        print(json.dumps(found, indent=2))
+        terminal.document(found)
         return
     from broadway.cli.tables import join_token_table  # noqa: PLC0415 - --help must not wait for it
 
@@ -65,4 +64,4 @@ def revoke(
     """Revoke a join token: no further grader joins with it; those that have joined keep their secrets."""
     with operator(server, token) as api:
         api.revoke_join_token(identity)
-    print(f"join token {identity} is revoked")
+    terminal.line(f"join token {identity} is revoked")

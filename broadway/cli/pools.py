@@ -1,11 +1,11 @@
 """`broadway pool ...`: pools of graders, for operators."""
 
-import json
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
+from broadway.cli import terminal
 from broadway.cli.common import LOCAL, AsJson, OperatorToken, Server, operator
 
 app = typer.Typer(help="Pools of graders.", no_args_is_help=True)
@@ -24,7 +24,7 @@ def list_pools(*, token: OperatorToken, server: Server = LOCAL, as_json: AsJson 
     with operator(server, token) as api:
         found = api.pools()
     if as_json:
-        print(json.dumps(found, indent=2))
+        terminal.document(found)
         return
     from broadway.cli.tables import pool_table  # noqa: PLC0415 - --help must not wait for it
 
@@ -48,4 +48,4 @@ def set_pool(
     with operator(server, token) as api:
         changed = api.set_pool(pool, original_graders=original_graders is Switch.ON)
     verb = "admits" if changed["original_graders"] else "refuses"
-    print(f"pool {changed['id']} {verb} graders without a secret")
+    terminal.line(f"pool {changed['id']} {verb} graders without a secret")

@@ -1,23 +1,23 @@
 """The output of commands: tables on a terminal, tab-separated lines elsewhere."""
 
 import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from broadway.client import GraderDescription, RunDescription
+from broadway.cli import terminal
+from broadway.client import GraderDescription, JobDescription, RunDescription
+from broadway.domain.job import Phase
 
 
 def run_table(run: RunDescription) -> None:
     """Print a run's state, and a line for each job."""
     state = f"{run.state} ({run.reason})" if run.reason else run.state
-    print(f"{run.course}/{run.assignment} {run.id}: {state}", file=sys.stderr)
+    terminal.message(f"{run.course}/{run.assignment} {run.id}: {state}")
+    students = student_names(run.jobs)
     rows = [
         (
             job.id,
+            students.get(job.id, ""),
             job.phase,
             job.outcome or job.state,
             _seconds(job.seconds),
@@ -27,7 +27,29 @@ def run_table(run: RunDescription) -> None:
         )
         for job in run.jobs
     ]
-    _table(("job", "phase", "outcome", "seconds", "attempts", "grader", "why"), rows)
+    _table(("job", "student", "phase", "outcome", "seconds", "attempts", "grader", "why"), rows)
+
+
+# Variables that commonly hold a student's name, by preference.
+_NAMES = ("BROADWAY_STUDENT", "STUDENT_ID", "NETID", "STUDENT", "USERNAME", "LOGIN", "GROUP", "TEAM")
+
+
+def student_names(jobs: Sequence[JobDescription]) -> dict[str, str]:
+    """Return the names of the students of a run's jobs, by the id of the job.
+
+    The server names those that a roster or a hook named. For others it is the variable that is a name by custom, or
+    else the first one in which the jobs differ.
+    """
+    own = [job for job in jobs if job.phase == Phase.STUDENTS.value]
+    shared = [name for name in (own[0].env if own else {}) if all(name in job.env for job in own)]
+    by_custom = sorted((name for name in shared if name.upper() in _NAMES), key=lambda name: _NAMES.index(name.upper()))
+    differing = [name for name in shared if not name.startswith("GRADING_") and _differ(name, own)]
+    variable = next(iter([*by_custom, *differing]), None)
+    return {job.id: job.student or (str(job.env[variable]) if variable else "") for job in own}
+
+
+def _differ(name: str, jobs: Sequence[JobDescription]) -> bool:
+    return len({str(job.env[name]) for job in jobs}) > 1
 
 
 def grader_table(graders: Sequence[GraderDescription]) -> None:
@@ -53,14 +75,14 @@ def hook_table(hooks: Sequence[Mapping[str, Any]]) -> None:
     """Print a line for each hook."""
     rows = [
         (
-            hook["name"],
-            hook["assignment"],
-            hook["format"],
-            " ".join([*hook["branches"], *(f"tag:{tag}" for tag in hook["tags"])]),
-            "latest" if hook["only_latest"] else "every",
-            f"{hook['quota']['submissions']}/{hook['quota']['seconds']:g}" if hook["quota"] else "",
-            str(hook["secrets"]),
-            hook["url"],
+            _text(hook.get("name")),
+            _text(hook.get("assignment")),
+            _text(hook.get("format")),
+            " ".join([*hook.get("branches", []), *(f"tag:{tag}" for tag in hook.get("tags", []))]),
+            "latest" if hook.get("only_latest") else "every",
+            f"{hook['quota']['submissions']}/{hook['quota']['seconds']:g}" if hook.get("quota") else "",
+            _text(hook.get("secrets")),
+            _text(hook.get("url")),
         )
         for hook in hooks
     ]
@@ -70,13 +92,13 @@ def hook_table(hooks: Sequence[Mapping[str, Any]]) -> None:
 def delivery_table(deliveries: Sequence[Mapping[str, Any]]) -> None:
     """Print a line for each delivery."""
     columns = ("id", "received_at", "state", "student", "version", "run", "times", "reason")
-    _table(columns, [[_text(delivery[column]) for column in columns] for delivery in deliveries])
+    _table(columns, [[_text(delivery.get(column)) for column in columns] for delivery in deliveries])
 
 
 def letter_table(letters: Sequence[Mapping[str, Any]]) -> None:
     """Print a line for each dead letter."""
     columns = ("id", "last_at", "count", "queue", "subject", "reason")
-    _table(columns, [[_text(letter[column]) for column in columns] for letter in letters])
+    _table(columns, [[_text(letter.get(column)) for column in columns] for letter in letters])
 
 
 def join_token_table(tokens: Sequence[Mapping[str, Any]]) -> None:
@@ -104,7 +126,7 @@ def pool_table(pools: Sequence[Mapping[str, Any]]) -> None:
 def roster_table(students: Sequence[Mapping[str, Any]]) -> None:
     """Print a line for each student."""
     columns = ("student", "repository", "repository_id", "env")
-    _table(columns, [[_text(student[column]) for column in columns] for student in students])
+    _table(columns, [[_text(student.get(column)) for column in columns] for student in students])
 
 
 def topology_table(objects: Sequence[tuple[str, str, Mapping[str, Any]]]) -> None:
@@ -138,12 +160,9 @@ def _seconds(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"
 
 
+# The columns with ids and names that other commands take.
+_WHOLE = frozenset({"id", "job", "run", "hook", "student", "assignment", "grader", "path", "field", "name"})
+
+
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    if not sys.stdout.isatty():
-        for row in (head, *rows):
-            print("\t".join(row))
-        return
-    table = Table(*head, box=None, header_style="bold", pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    Console(markup=False).print(table)
+    terminal.table(head, rows, whole=[name for name in head if name in _WHOLE])

@@ -1,12 +1,12 @@
 """`broadway topology ...`: the broker's exchanges, queues, bindings and policies, for operators."""
 
-import json
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from broadway.cli import terminal
 from broadway.cli.common import EXIT_FAILED, EXIT_USAGE, AsJson, fail
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def show(arguments: Arguments = None, *, shared: Shared = False, as_json: AsJson
     vhost = virtual_host(settings.amqp_url.get_secret_value())
     expected = definitions(queues, vhost=vhost, version=OLDEST)
     if as_json:
-        print(json.dumps(expected, indent=2))
+        terminal.document(expected)
         return
     from broadway.cli.tables import topology_table  # noqa: PLC0415
 
@@ -94,10 +94,10 @@ def _print(report: "Report", *, as_json: bool) -> None:
             {"kind": d.kind.noun, "name": d.name, "problem": str(d), "wanted": d.wanted, "found": d.found}
             for d in report.drifts
         ]
-        print(json.dumps({"access": report.access, "drifts": drifts, "left_over": report.left_over}, indent=2))
+        terminal.document({"access": report.access, "drifts": drifts, "left_over": report.left_over})
     else:
         for line in _lines(report):
-            print(line)
+            terminal.line(line)
     raise typer.Exit(0 if report.is_clean else EXIT_FAILED)
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from broadway.cli import terminal
 from broadway.local.processes import LocalError, absolute
 from broadway.local.secret import write
 from broadway.local.stack import Say, Stack, UpOptions, stack
@@ -22,7 +23,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 async def up(options: UpOptions) -> int:
     """Run until SIGINT, SIGTERM or SIGHUP; return the exit status, 1 if a service could not be started."""
-    say = _speaker()
+    say: Say = terminal.notice
     options = replace(options, directory=absolute(options.directory))
     try:
         with _locked(options.directory):
@@ -63,7 +64,7 @@ async def _run(options: UpOptions, say: Say) -> None:
     async with stack(options, say) as running:
         facts = _facts(options, running)
         with _announced(options.json_ready, facts):
-            _show(facts)
+            terminal.fields(_lines(facts))
             await asyncio.Event().wait()
 
 
@@ -111,25 +112,6 @@ def _locked(directory: Path) -> Iterator[None]:
         except BlockingIOError:
             raise LocalError(f"another `broadway up` runs in {directory}") from None
         yield
-
-
-def _speaker() -> Say:
-    from rich.console import Console  # noqa: PLC0415 - the other commands need not wait for it
-
-    console = Console(stderr=True)
-    return lambda text: console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
-
-
-def _show(facts: dict[str, Any]) -> None:
-    from rich.console import Console  # noqa: PLC0415 - the other commands need not wait for it
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, value in _lines(facts):
-        table.add_row(name, value)
-    Console().print(table)
 
 
 def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -114,7 +114,7 @@ class Stage(BaseModel):
     @classmethod
     def _number_as_posted(cls, value: object, check: ValidatorFunctionWrapHandler) -> object:
         if isinstance(value, bool):
-            raise ValueError("Input should be a valid number")  # noqa: TRY004 - pydantic wants a ValueError
+            raise ValueError("should be a number")  # noqa: TRY004 - pydantic wants a ValueError
         check(value)
         return value
 

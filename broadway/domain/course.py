@@ -19,6 +19,9 @@ from pydantic import (
 )
 
 from broadway.domain.access import Kind, Principal
+from broadway.domain.header_text import header_problem
+from broadway.domain.mistakes import mistakes
+from broadway.domain.text_files import TextFileError, json_of, read_text
 
 COURSE_ID = r"^[A-Za-z0-9_-]+$"
 
@@ -133,27 +136,42 @@ def read_courses(path: Path) -> list[Course]:
         CourseConfigError: The file cannot be read, or a course in it is invalid; the text names the course and the key.
     """
     try:
-        courses = _FILE.validate_json(path.read_bytes())
+        courses = _FILE.validate_python(json_of(read_text(path)))
         return [_course(name, fields) for name, fields in courses.items()]
-    except OSError as error:
-        raise CourseConfigError(f"course config {path}: {error.strerror}") from error
     except ValidationError as error:
-        raise CourseConfigError(f"course config {path}: {_first_problem(error)}") from error
-    except ValueError as error:
-        raise CourseConfigError(f"course config {path}: {error}") from error
+        reason = mistakes(error, whole="should be an object with an object for each course")[0]
+        raise CourseConfigError(f"course config {path}: {reason}") from None
+    except (TextFileError, CourseConfigError) as error:
+        raise CourseConfigError(f"course config {path}: {error}") from None
 
 
 def _course(name: str, fields: dict[str, object]) -> Course:
     try:
-        return Course.model_validate({**fields, "id": name})
+        return Course.model_validate({**_usable(name, fields), "id": name})
     except ValidationError as error:
-        raise CourseConfigError(f"course {name!r}: {_first_problem(error)}") from error
+        raise CourseConfigError(f"course {name!r}: {mistakes(error, Course)[0]}") from None
 
 
-def _first_problem(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg']}" if where else first["msg"]
+def _usable(name: str, fields: dict[str, object]) -> dict[str, object]:
+    """Return a course's fields if each of its tokens can match that of a request.
+
+    Raises:
+        CourseConfigError: One cannot; the text names it by its place only.
+    """
+    for key in ("tokens", "query_tokens"):
+        tokens = fields.get(key)
+        for place, token in enumerate(tokens if isinstance(tokens, list) else []):
+            problem = token_problem(token) if isinstance(token, str) else None
+            if problem:
+                raise CourseConfigError(f"course {name!r}: {key}.{place}: {problem}")
+    return fields
+
+
+def token_problem(token: str) -> str | None:
+    """Return why no request's token can match one of a course; None if one can."""
+    if token.startswith("sha256$") and not _HASHED.fullmatch(token):
+        return "is no hash; expected sha256$, 32 digits of the salt, $ and 64 digits, all in lower-case hexadecimal"
+    return header_problem(token)
 
 
 def same_secret(given: str, expected: str) -> bool:

@@ -13,6 +13,10 @@ MAX_ROSTER = 10_000
 Student = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
+class UnusableRosterError(ValueError):
+    """A new roster has an entry that can match no submission; the text names the entry and the field."""
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -44,6 +48,28 @@ class Roster(_Part):
                 seen.add(value)
         return self
 
+    def check_entries(self) -> None:
+        """Return if every entry can match a submission. Stored rosters are not checked again.
+
+        Raises:
+            UnusableRosterError: An entry matches nothing.
+        """
+        for index, entry in enumerate(self.students):
+            if problem := _unmatchable(entry):
+                raise UnusableRosterError(f"students.{index}.{problem}")
+
+    def check_repositories(self, hook: str) -> None:
+        """Return if a push to a hook can match an entry; the hook finds students by the repository.
+
+        Raises:
+            UnusableRosterError: No entry has a repository.
+        """
+        if self.students and not any(each.repository or each.repository_id for each in self.students):
+            raise UnusableRosterError(
+                "students: no entry has a repository or repository_id (in CSV: columns of these names), so no push to "
+                f"the hook {hook} would match"
+            )
+
     def of_student(self, student: str) -> RosterEntry | None:
         """Return the entry of a student, or None."""
         return self._by_student.get(student)
@@ -67,3 +93,17 @@ class Roster(_Part):
     @cached_property
     def _by_name(self) -> Mapping[str, RosterEntry]:
         return {entry.repository.casefold(): entry for entry in self.students if entry.repository}
+
+
+def _unmatchable(entry: RosterEntry) -> str | None:
+    """Return the field of an entry that matches nothing, with the reason."""
+    if entry.student != entry.student.strip():
+        return "student: has blanks around it, which no submission names"
+    repository = entry.repository
+    if repository is None:
+        return None
+    if "://" in repository or repository.startswith("git@") or repository.endswith(".git"):
+        return "repository: expected owner/name as the git server shows it, such as cs101/mp1-ada, not an address"
+    if repository != repository.strip() or "/" not in repository.strip("/"):
+        return "repository: expected owner/name, such as cs101/mp1-ada, without blanks around it"
+    return None

@@ -92,10 +92,11 @@ class Run:
     """One stored grading run, with the assignment config of the time of its submission.
 
     ``publish_at`` is set while jobs of its phase may be unpublished: the outbox. Each order raises ``round``, so that
-    no outdated step is taken after an order. ``config_round`` is the round for which the config was stored: that of
-    the submission, or of a rerun with a later config. ``request_digest`` distinguishes a repeated submission from a
-    different one with the same idempotency key. ``trigger`` describes the webhook delivery that started the run, if
-    any.
+    no outdated step is taken after an order. ``success`` is the original's: True for every run that is complete; with
+    ``is_ungraded`` every student's job of such a run ended as an infrastructure error. ``config_round`` is the round
+    for which the config was stored: that of the submission, or of a rerun with a later config. ``request_digest``
+    distinguishes a repeated submission from a different one with the same idempotency key. ``trigger`` describes the
+    webhook delivery that started the run, if any.
     """
 
     id: str
@@ -110,6 +111,7 @@ class Run:
     pool: str = "default"
     finished_at: datetime | None = None
     success: bool | None = None
+    is_ungraded: bool = False
     publish_at: datetime | None = None
     round: int = 1
     config_round: int = 1
@@ -132,6 +134,11 @@ class Run:
     def phase(self) -> Phase | None:
         """The present phase, or None before the first and after the last one."""
         return PHASE_OF.get(self.state)
+
+    @property
+    def has_succeeded(self) -> bool | None:
+        """True if the run is complete and has graded at least one student; None before its end."""
+        return self.success and not self.is_ungraded
 
     def pipeline(self, phase: Phase) -> list[dict[str, Any]]:
         """Return the stages of a phase; empty if the assignment has no pipeline for it."""

@@ -56,8 +56,9 @@ from broadway.mongo.batched import Batched
 from broadway.mongo.store import Store
 from broadway.ports import PublishError, StoreError
 from broadway.rabbit.client import Rabbit
+from broadway.runtime.addresses import http_address
 from broadway.runtime.health import Health
-from broadway.service import StartError, Stop, background, instance, join
+from broadway.service import SettingError, StartError, Stop, background, instance, join
 from broadway.settings.programs import IngestSettings
 
 log = structlog.get_logger(__name__)
@@ -208,6 +209,7 @@ def _reads(store: Store) -> Reads:
         graders=GraderReads(store.graders),
         tokens=TokenReads(store.access_tokens),
         audit=AuditReads(store.audit),
+        ids=store.ids,
     )
 
 
@@ -295,7 +297,7 @@ async def load_courses(settings: IngestSettings, *, store: Store) -> None:
         try:
             courses = read_courses(settings.course_config)
         except CourseConfigError as error:
-            raise StartError(str(error)) from error
+            raise SettingError(f"--course-config: {error}") from error
         await store.courses.replace_all(courses)
         log.info("courses loaded", courses=[course.id for course in courses])
     if upgraded := await store.courses.hash_tokens():
@@ -348,7 +350,7 @@ async def _http(settings: IngestSettings, deps: Deps) -> AsyncIterator[None]:
         group.create_task(_serve(server, settings))
         await server.listening.wait()
         scheme = "https" if settings.tls_cert else "http"
-        log.info("ready to serve", address=f"{scheme}://{settings.bind_addr}:{settings.bind_port}")
+        log.info("ready to serve", address=http_address(settings.bind_addr, settings.bind_port, scheme=scheme))
         try:
             yield
         finally:
@@ -359,4 +361,5 @@ async def _serve(server: Server, settings: IngestSettings) -> None:
     try:
         await server.serve()
     except SystemExit as error:  # uvicorn's way to say that it cannot bind
-        raise StartError(f"cannot listen on {settings.bind_addr}:{settings.bind_port}") from error
+        address = http_address(settings.bind_addr, settings.bind_port)
+        raise StartError(f"cannot listen on {address}; are --bind-addr and --bind-port right?") from error

@@ -89,7 +89,8 @@ async def _step(run: Run, target: RunState, *, runs: RunSteps, jobs: PhaseJobs) 
             await jobs.restage(planned)  # jobs of earlier rounds have the stages of an earlier config
         queued, facts = await _renew(run, phase, now, jobs=jobs)
     due = publish_at(now, queued)
-    if not await runs.advance(run, target, now=now, publish_at=due):
+    is_ungraded = target is RunState.FINISHED and await jobs.is_ungraded(run.id)
+    if not await runs.advance(run, target, now=now, publish_at=due, is_ungraded=is_ungraded):
         return None
     fault_history.note("step", run=run.id, round=run.round, source=run.state.slug, target=target.slug)
     await reach(Point.STEP_STORED)

@@ -24,7 +24,15 @@ class RunSteps(RunSummaries, Protocol):
     async def get(self, run_id: str) -> Run | None:
         """Return a run with its roster and config, or None."""
 
-    async def advance(self, run: Run, target: RunState, *, now: datetime, publish_at: datetime | None) -> bool:
+    async def advance(
+        self,
+        run: Run,
+        target: RunState,
+        *,
+        now: datetime,
+        publish_at: datetime | None,
+        is_ungraded: bool = False,
+    ) -> bool:
         """Move a run to another state and clear its order; return False if it has changed since it was read."""
 
     async def give_order(
@@ -83,6 +91,9 @@ class PhaseJobs(JobsOfRuns, JobMoves, Protocol):
 
     async def has_phase_succeeded(self, run_id: str, phase: Phase) -> bool:
         """Return whether every stored job of a phase has succeeded."""
+
+    async def is_ungraded(self, run_id: str) -> bool:
+        """Return whether a run has students' jobs, and each of them ended as an infrastructure error."""
 
 
 @dataclass(frozen=True, slots=True)

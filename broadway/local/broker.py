@@ -11,6 +11,7 @@ from secrets import token_hex
 
 import httpx2
 
+from broadway.local.plain_path import plain_path
 from broadway.local.processes import Child, ChildError, MissingError, absolute, child, free_ports
 from broadway.local.secret import kept, private, write
 
@@ -123,13 +124,14 @@ async def broker(
         kept(home / ".erlang.cookie", lambda: member.cookie)
     own = CONFIG.format(address=address, port=port, management_port=management_port, name=NAME, password=password)
     _prepare(home, server, own + more, addresses)
-    env = _environment(home, node, address, distribution)
-    async with child("RabbitMQ", [server], log=log or home / "broker.log", env=env, grace=30) as running:
-        management_url = f"http://{address}:{management_port}"
-        async with httpx2.AsyncClient(base_url=management_url, auth=(NAME, password)) as client:
-            await running.until(partial(_serves, client, port), within=within)
-        amqp_url = f"amqp://{NAME}:{password}@{address}:{port}/{NAME}"
-        yield Broker(amqp_url, management_url, NAME, password, node, running)
+    with plain_path(home) as plain:
+        env = _environment(plain, node, address, distribution)
+        async with child("RabbitMQ", [server], log=log or home / "broker.log", env=env, grace=30) as running:
+            management_url = f"http://{address}:{management_port}"
+            async with httpx2.AsyncClient(base_url=management_url, auth=(NAME, password)) as client:
+                await running.until(partial(_serves, client, port), within=within)
+            amqp_url = f"amqp://{NAME}:{password}@{address}:{port}/{NAME}"
+            yield Broker(amqp_url, management_url, NAME, password, node, running)
 
 
 def _server(names: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import AsyncIterator, Mapping
@@ -237,8 +238,14 @@ def _command_line(pid: int) -> str:
     return ""
 
 
+def mount_points(table: str) -> list[str]:
+    """Return the mount points in a table such as ``/proc/mounts``, which writes blanks as octal numbers."""
+    fields = (line.split()[1] for line in table.splitlines())
+    return [re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field) for field in fields]
+
+
 def mounts_below(*roots: Path) -> list[str]:
     """Return the mount points below `roots`, the deepest first."""
-    points = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    points = mount_points(Path("/proc/mounts").read_text())
     below = [point for point in points if any(Path(point).is_relative_to(root) for root in roots)]
     return sorted(below, key=len, reverse=True)

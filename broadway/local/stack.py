@@ -19,6 +19,7 @@ from broadway.local.processes import Child, LocalError, child, free_ports
 from broadway.local.secret import kept, private
 from broadway.local.store import store
 from broadway.local.supervisor import Supervisor
+from broadway.runtime.addresses import local_address
 
 START = 60  # seconds for the API to become ready
 DRAIN = 60  # seconds for a grader to finish or give back its jobs
@@ -55,8 +56,7 @@ class UpOptions:
     @property
     def api(self) -> str:
         """The API's address for clients on this machine."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.bind_addr, self.bind_addr)
-        return f"http://{host}:{self.bind_port}"
+        return local_address(self.bind_addr, self.bind_port)
 
     @property
     def grader_ids(self) -> list[str]:

@@ -9,6 +9,7 @@ from cloudevents.core.bindings import rabbitmq as binding
 from cloudevents.core.v1.event import CloudEvent
 from pydantic import ValidationError
 
+from broadway.domain.mistakes import mistakes
 from broadway.domain.trace import HEADER, accepted
 from broadway.messages.events import (
     CancelJob,
@@ -109,9 +110,7 @@ def decode(headers: Mapping[str, Any], body: bytes, _: str = "") -> Event:
     try:
         return kind.model_validate_json(body).model_copy(update={"traceparent": _traceparent(headers)})
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UndecodableError(f"{name}: {where}: {first['msg']}", body) from error
+        raise UndecodableError(f"{name}: {mistakes(error, kind, whole='the body')[0]}", body) from error
 
 
 def decode_dead_letter(headers: Mapping[str, Any], body: bytes, sender: str = "") -> DeadLetter:

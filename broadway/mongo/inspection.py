@@ -1,11 +1,15 @@
 """Inspect a store without changing it, to check that it is set up as services need it."""
 
+import asyncio
+import contextlib
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self, cast
 
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.uri_parser import parse_uri
 
 from broadway.domain.course import Course
 from broadway.domain.grader import Grader
@@ -14,7 +18,7 @@ from broadway.domain.pool import Pool
 from broadway.mongo.collection import Document
 from broadway.mongo.courses import Courses
 from broadway.mongo.dead_letters import DeadLetters
-from broadway.mongo.errors import translated
+from broadway.mongo.errors import StoreUnavailableError, translated
 from broadway.mongo.graders import Graders
 from broadway.mongo.hooks import Deliveries
 from broadway.mongo.jobs import Jobs
@@ -22,6 +26,7 @@ from broadway.mongo.logs import Logs
 from broadway.mongo.pools import Pools
 from broadway.mongo.runs import Runs
 
+_BY_DNS = "mongodb+srv://"  # the hosts are in a record that only the driver reads
 Database = AsyncDatabase[dict[str, Any]]
 
 
@@ -51,6 +56,7 @@ class Inspection:
             StoreError: The store does not answer, or refuses the login.
             ValueError: The address is invalid.
         """
+        await translated(_reach(dsn, within=within))
         return await translated(cls._take(dsn, primary, logs, limit=int(within * 1000)))
 
     @classmethod
@@ -79,6 +85,40 @@ class Inspection:
                 letters=await letters.count(),
                 letter=await letters.newest(),
             )
+
+
+async def _reach(dsn: str, *, within: float) -> None:
+    """Return once one of the store's servers accepts a connection.
+
+    The driver would go on trying until its time is over, so that a refusal would look like an overload.
+
+    Raises:
+        StoreUnavailableError: All refuse, or cannot be found.
+    """
+    if dsn.startswith(_BY_DNS):
+        return
+    hosts = parse_uri(dsn, validate=False)["nodelist"]
+    reasons = [await _refusal(host, port, within=within / len(hosts)) for host, port in hosts]
+    if None not in reasons:
+        raise StoreUnavailableError("; ".join(filter(None, reasons)))
+
+
+async def _refusal(host: str, port: int | None, *, within: float) -> str | None:
+    """Return why a server refuses connections; None if it accepts one, or gives no answer in time."""
+    try:
+        async with asyncio.timeout(within):
+            if port is None:
+                _, writer = await asyncio.open_unix_connection(host)
+            else:
+                _, writer = await asyncio.open_connection(host, port)
+    except TimeoutError:
+        return None
+    except OSError as error:
+        return f"{host}:{port}: {os.strerror(error.errno) if error.errno and error.errno > 0 else error}"
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return None
 
 
 class _IndexRecorder:

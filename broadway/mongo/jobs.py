@@ -263,6 +263,15 @@ class Jobs:
         )
         return found is None
 
+    async def is_ungraded(self, run_id: str) -> bool:
+        """Return whether a run has students' jobs, and each of them ended as an infrastructure error."""
+        of_students = {"grading_run_id": run_id, "type": _TYPE[Phase.STUDENTS]}
+        first = await self._jobs.find_one(of_students, {"outcome": 1})
+        if first is None or first.get("outcome") != Outcome.INFRASTRUCTURE_ERROR.value:
+            return False  # as nearly always
+        graded = {**of_students, "outcome": {"$ne": Outcome.INFRASTRUCTURE_ERROR.value}}
+        return await self._jobs.find_one(graded, {"_id": 1}) is None
+
     async def count_waiting(self, course: str) -> int:
         """Return the number of a course's jobs that have never started."""
         return await self._jobs.count_documents({"course": {"$eq": course}, **_WAITING})

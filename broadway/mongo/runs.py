@@ -84,14 +84,22 @@ class Runs:
         found = await self._runs.find({"_id": {"$in": object_ids(run_ids)}}, _WITHOUT_BULK)
         return {run.id: run for run in map(_run, found)}
 
-    async def advance(self, run: Run, target: RunState, *, now: datetime, publish_at: datetime | None) -> bool:
+    async def advance(
+        self,
+        run: Run,
+        target: RunState,
+        *,
+        now: datetime,
+        publish_at: datetime | None,
+        is_ungraded: bool = False,
+    ) -> bool:
         """Move a run to another state and clear its order; return False if it has changed since it was read.
 
         ``publish_at`` puts the run into the outbox: from that time on other processes may publish its phase's jobs.
         """
         changes: dict[str, Any] = {"state": target.value, "publish_at": publish_at, "order": None}
         if target.is_terminal:
-            changes |= {"finished_at": now, "success": target is RunState.FINISHED}
+            changes |= {"finished_at": now, "success": target is RunState.FINISHED, "is_ungraded": is_ungraded}
         if run.state is RunState.STUDENTS:
             changes["students_jobs_left"] = 0
         return await self.move(RunMove(run, changes))
@@ -124,6 +132,7 @@ class Runs:
             "publish_at": publish_at,
             "finished_at": None,
             "success": None,
+            "is_ungraded": False,
         }
         if config is not None:
             changes |= {"config": dict(config), "config_round": run.round + 1}
@@ -256,6 +265,7 @@ def _run(document: Document) -> Run:
         started_at=document.get("started_at") or document["_id"].generation_time,
         finished_at=document.get("finished_at"),
         success=document.get("success"),
+        is_ungraded=bool(document.get("is_ungraded")),
         config=document.get("config") or {},
         students_env=document.get("students_env") or [],
         pre_processing_env=document.get("pre_processing_env"),

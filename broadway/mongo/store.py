@@ -27,6 +27,7 @@ from broadway.mongo.dead_letters import DeadLetters
 from broadway.mongo.errors import translated
 from broadway.mongo.graders import Graders
 from broadway.mongo.hooks import Deliveries, Hooks, Quotas, Rosters
+from broadway.mongo.ids import Ids
 from broadway.mongo.jobs import Jobs
 from broadway.mongo.leases import Leases
 from broadway.mongo.logs import Logs
@@ -62,6 +63,7 @@ class Store:
     rosters: Rosters
     deliveries: Deliveries
     quotas: Quotas
+    ids: Ids
     _primary: AsyncDatabase[dict[str, Any]]
 
     @classmethod
@@ -86,7 +88,8 @@ class Store:
                 dsn, serverSelectionTimeoutMS=int(server_timeout * 1000), tz_aware=True, appname=f"broadway-{service}"
             )
         except (ConfigurationError, ValueError) as error:
-            raise StoreUnreachableError(f"the MongoDB address is not usable: {error}") from error
+            # The driver's text may contain a part of the password.
+            raise StoreUnreachableError("the MongoDB address is not usable: its options or hosts are wrong") from error
         async with client:
             try:
                 await client.admin.command("ping")
@@ -115,6 +118,7 @@ class Store:
             rosters=Rosters(main["roster"]),
             deliveries=Deliveries(main["hook_delivery"]),
             quotas=Quotas(main["hook_quota"]),
+            ids=Ids(main["grading_run"], main["grading_job"]),
             _primary=main,
         )
         await store.runs.ensure_indexes()

@@ -89,8 +89,11 @@ class Health:
         self._checked_at, self._checked = datetime.now(UTC), time.monotonic()
         if self.file:
             draft = self.file.with_suffix(".new")
-            draft.write_text(json.dumps(self.report()))
-            draft.replace(self.file)
+            try:
+                draft.write_text(json.dumps(self.report()))
+                draft.replace(self.file)
+            except OSError as error:  # such as a full disk; the service goes on, and its old report counts as stuck
+                log.warning("health report not written", file=str(self.file), reason=error.strerror)
 
     def is_unavailable(self, part: str) -> bool:
         """Return whether a part failed its last check; False if the last check of any part is too long ago."""

@@ -9,13 +9,13 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings
 
+from broadway.domain.mistakes import sentence
+from broadway.runtime.visible import visible_line
 from broadway.settings.command_line import CommandLine
 from broadway.settings.setting_names import Leaf, LeafPath, leaves
 from broadway.settings.sources import ConfigError, ConfigFile, Environment, unknown
 
 EX_USAGE, EX_CONFIG = 2, 78
-
-_EXPECTED = {"bool_parsing": "expected true, t, yes, y, on or 1, or false, f, no, n, off or 0"}
 
 AnySettings = TypeVar("AnySettings", bound=BaseSettings)
 Source = CommandLine | Environment | ConfigFile
@@ -75,7 +75,7 @@ def _refuse(command: CommandLine, code: int, lines: Sequence[str]) -> NoReturn:
     parser = command.root_parser
     if code == EX_USAGE:
         parser.print_usage(sys.stderr)
-    sys.stderr.writelines(f"{parser.prog}: error: {line}\n" for line in lines)
+    sys.stderr.writelines(f"{parser.prog}: error: {visible_line(line)}\n" for line in lines)
     raise SystemExit(code)
 
 
@@ -85,13 +85,12 @@ def _readable(kind: type[BaseSettings], sources: Sequence[Source], mistake: Erro
     if source is None:
         leaf = next(each for each in leaves(kind) if each.path == path)
         if mistake["type"] == "value_error":  # the default does not fit the given values
-            return f"{leaf.flag}: {mistake['msg'].removeprefix('Value error, ')}"
+            return f"{leaf.flag}: {sentence(mistake)}"
         return f"{leaf.flag} is missing: give an argument, {leaf.variable}, or {leaf.key} in the config file"
     if mistake["type"] == "extra_forbidden":
         siblings = [source.name(each.path) for each in leaves(kind) if each.path[:-1] == path[:-1]]
-        return f"{source.mistake}{source.name(path)}: {unknown(siblings)}"
-    text = _EXPECTED.get(mistake["type"], mistake["msg"].removeprefix("Value error, "))
-    return f"{source.mistake}{source.name(path)}: {text}"
+        return f"{source.mistake}{source.name(path)}: {unknown(source.name(path), siblings)}"
+    return f"{source.mistake}{source.name(path)}: {sentence(mistake)}"
 
 
 def _source(sources: Sequence[Source], path: LeafPath) -> Source | None:

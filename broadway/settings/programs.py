@@ -3,40 +3,23 @@
 import os
 import re
 import ssl
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
-from yarl import URL
 
 from broadway.domain.assignment import Memory
 from broadway.domain.job import RetryPolicy
 from broadway.runtime.tls import trust
+from broadway.settings.places import Place
 from broadway.settings.setting_names import ENV_PREFIX, Names
+from broadway.settings.values import AmqpUrl, Database, HeaderToken, HttpUrl, MongoDsn, check_address
 
 JOB_OVERHEAD = 900  # seconds that a grader may hold a message besides the time limits of its job's stages
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)]
-
-
-def _of_scheme(*schemes: str) -> Callable[[SecretStr], SecretStr]:
-    """Return a check of an address. Its error does not contain the address, which may have a password in it."""
-    expected = f"should be an address, as in {schemes[0]}://user:password@host:port (or {', '.join(schemes[1:])})"
-
-    def check(secret: SecretStr) -> SecretStr:
-        try:
-            address = URL(secret.get_secret_value())
-            is_valid = address.scheme in schemes and bool(address.host)
-        except ValueError:
-            is_valid = False
-        if not is_valid:
-            raise ValueError(expected)
-        return secret
-
-    return check
 
 
 def _pool_names(text: str) -> str:
@@ -48,8 +31,6 @@ def _pool_names(text: str) -> str:
 
 
 PoolNames = Annotated[str, Field(max_length=10_000), AfterValidator(_pool_names)]
-AmqpUrl = Annotated[SecretStr, AfterValidator(_of_scheme("amqp", "amqps"))]
-HttpUrl = Annotated[SecretStr, AfterValidator(_of_scheme("http", "https"))]
 
 
 class _Section(BaseModel):
@@ -59,7 +40,9 @@ class _Section(BaseModel):
 class LogSettings(_Section):
     """The log files; log lines also go to stderr."""
 
-    dir: str = Field(default="logs", description="directory of the log files; empty for stderr only")
+    dir: Annotated[str, Place.DIRECTORY] = Field(
+        default="logs", description="directory of the log files; empty for stderr only"
+    )
     level: str = Field(
         default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$", description="lowest severity to log"
     )
@@ -75,9 +58,9 @@ class LogSettings(_Section):
 class MongoSettings(_Section):
     """The store."""
 
-    dsn: str = Field(default="mongodb://localhost:27017", repr=False, description="address of the store")
-    primary: str = Field(default="AG", description="database of everything but job logs")
-    logs: str = Field(default="logs", description="database of job logs")
+    dsn: MongoDsn = Field(default="mongodb://localhost:27017", repr=False, description="address of the store")
+    primary: Database = Field(default="AG", description="database of everything but job logs")
+    logs: Database = Field(default="logs", description="database of job logs")
     timeout: int = Field(default=5, gt=0, description="seconds to wait for a server of the store")
 
 
@@ -90,7 +73,7 @@ class _Settings(BaseSettings):
         allow_inf_nan=False,
     )
 
-    health_file: Path | None = Field(
+    health_file: Annotated[Path | None, Place.FILE] = Field(
         default=None, description="file for the report of unavailable parts that `broadway health` reads"
     )
     ca_file: Path | None = Field(
@@ -99,7 +82,9 @@ class _Settings(BaseSettings):
     metrics_port: int = Field(
         default=0, ge=0, le=65535, description="port of a separate endpoint for Prometheus; 0 for no endpoint"
     )
-    metrics_addr: str = Field(default="127.0.0.1", description="address of the separate endpoint for Prometheus")
+    metrics_addr: Annotated[str, Place.HOST] = Field(
+        default="127.0.0.1", description="address of the separate endpoint for Prometheus"
+    )
     debug: Annotated[bool, Names(short="-d")] = Field(
         default=False, description="no effect; kept for compatibility with the original"
     )
@@ -168,10 +153,10 @@ class ResultsSettings(ServiceSettings):
 class IngestSettings(ServiceSettings):
     """`python -m broadway.ingest`."""
 
-    token: SecretStr | None = Field(
-        default=None, description="cluster token, with which any grader may join; random by default"
+    token: HeaderToken | None = Field(
+        default=None, min_length=1, description="cluster token, with which any grader may join; random by default"
     )
-    operator_token: SecretStr | None = Field(
+    operator_token: HeaderToken | None = Field(
         default=None,
         min_length=1,
         description="operators' token, for orders to graders, join tokens, pools and dead letters; none: all refused",
@@ -180,11 +165,13 @@ class IngestSettings(ServiceSettings):
         default=None,
         description="pools that admit graders of the original, which know only the cluster token: separated by commas",
     )
-    bind_addr: str = Field(default="localhost", description="address to listen on")
+    bind_addr: Annotated[str, Place.HOST] = Field(default="localhost", description="address to listen on")
     bind_port: int = Field(default=1470, ge=0, le=65535, description="port to listen on")
     tls_cert: Path | None = Field(default=None, description="PEM file of the certificate for HTTPS")
     tls_key: Path | None = Field(default=None, description="PEM file of the certificate's private key")
-    course_config: Path | None = Field(default=None, description="JSON file of courses; replaces the stored courses")
+    course_config: Annotated[Path | None, Place.GIVEN_FILE] = Field(
+        default=None, description="JSON file of courses; replaces the stored courses"
+    )
     grader_amqp_url: AmqpUrl | None = Field(
         default=None, description="address of the broker for graders; by default that for services"
     )
@@ -270,7 +257,7 @@ class GraderSettings(_Settings):
     """`python -m broadway.grader TOKEN GRADER_ID`."""
 
     # The empty defaults are invalid. They allow that the environment or the config file has the values instead.
-    token: CliPositionalArg[SecretStr] = Field(
+    token: CliPositionalArg[HeaderToken] = Field(
         default=SecretStr(""), min_length=1, description="join token or cluster token"
     )
     grader_id: Annotated[CliPositionalArg[Id], Names(file="id")] = Field(
@@ -281,7 +268,7 @@ class GraderSettings(_Settings):
     verbose: Annotated[bool, Names(short="-v")] = Field(default=False, description="also log the output of jobs")
     slots: int = Field(default_factory=one_per_cpu, ge=1, le=512, description="jobs at a time")
     pool: Id = Field(default="default", description="pool whose jobs this grader takes")
-    work_dir: Path = Field(
+    work_dir: Annotated[Path, Place.DIRECTORY] = Field(
         default=Path("broadway-work"), description="directory for job directories and unreported outcomes"
     )
     drain_timeout: float = Field(default=60.0, ge=0, description="seconds for running jobs to finish after SIGTERM")
@@ -320,7 +307,7 @@ class GraderSettings(_Settings):
         description="container runtime: oci (crun, without the engine), or one of the engine, such as runc or runsc",
     )
     oci_program: str = Field(default="crun", min_length=1, description="with `--runtime oci`: name or path of crun")
-    oci_layout: Path | None = Field(
+    oci_layout: Annotated[Path | None, Place.GIVEN_DIRECTORY] = Field(
         default=None, description="with `--runtime oci`: directory in the OCI image layout, used instead of an engine"
     )
     oci_unused_days: float = Field(
@@ -361,8 +348,9 @@ class GraderSettings(_Settings):
     @field_validator("api_host")
     @classmethod
     def _known_scheme(cls, address: str) -> str:
-        if address.partition("://")[0] not in ("http", "https", "ws", "wss"):
-            raise ValueError("should start with http://, https://, ws:// or wss://")
+        check_address(
+            address, ("http", "https", "ws", "wss"), "should be an address, as in http://host:port (or https, ws, wss)"
+        )
         return address.rstrip("/")
 
 

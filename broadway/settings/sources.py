@@ -1,6 +1,5 @@
 """Sources of settings besides the command line: the environment and the config file."""
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -8,6 +7,8 @@ from typing import Any, NoReturn
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource
 
+from broadway.domain.mistakes import alternatives
+from broadway.domain.text_files import TextFileError, json_of, read_secret, read_text
 from broadway.settings.setting_names import IN_FILE, Leaf, LeafPath, leaves, variable
 
 _Tree = dict[str, "Leaf | _Tree"]  # leaves by their keys in the config file
@@ -43,7 +44,7 @@ class Environment(EnvSettingsSource):
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> NoReturn:  # noqa: ARG002
         """Refuse a whole section in one variable."""
         section = [each.variable for each in leaves(self.settings_cls) if each.path[0] == field_name]
-        raise ConfigError(f"{variable((field_name,))}: {unknown(section)}")
+        raise ConfigError(f"{variable((field_name,))}: {unknown(variable((field_name,)), section)}")
 
 
 class ConfigFile(InitSettingsSource):
@@ -58,31 +59,24 @@ class ConfigFile(InitSettingsSource):
         return self._keys[tuple(str(part) for part in path)]
 
 
-def unknown(known: Iterable[str]) -> str:
+def unknown(name: str, known: Iterable[str]) -> str:
     """Return the message for an unknown name."""
-    return f"no such setting; there are {', '.join(dict.fromkeys(known))}"
+    return f"no such setting; {alternatives(name, list(known))}"
 
 
 def _secret(file: str, name: str) -> str:
     """Return a file's text without the newline at its end, which editors add; errors name the variable ``name``."""
     try:
-        secret = Path(file).read_text().rstrip("\r\n")
-    except OSError as error:
-        raise ConfigError(f"{name}: {file or 'no name'}: {error.strerror}; expected a file with the secret") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{name}: {file}: expected text, in UTF-8") from None
-    if not secret:
-        raise ConfigError(f"{name}: {file}: the file is empty")
-    return secret
+        return read_secret(Path(file))
+    except TextFileError as error:
+        raise ConfigError(f"{name}: {file or 'no name'}: {error}; expected a file with the secret") from None
 
 
 def _object(path: str) -> Any:
     try:
-        return json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}; expected a config file") from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: expected JSON: {error}") from None
+        return json_of(read_text(Path(path)))
+    except TextFileError as error:
+        raise ConfigError(f"{path}: {error}; expected a config file, in JSON") from None
 
 
 def _tree(found: Iterable[Leaf]) -> _Tree:
@@ -105,7 +99,7 @@ def _by_field(data: object, tree: _Tree, where: str, above: str = "") -> dict[st
     for key, value in data.items():
         place, node = f"{where}: {above}{key}", tree.get(key)
         if node is None:
-            raise ConfigError(f"{place}: {unknown(tree)}")
+            raise ConfigError(f"{place}: {unknown(key, tree)}")
         if isinstance(node, dict):
             values[key] = _by_field(value, node, where, f"{above}{key}.")
         else:

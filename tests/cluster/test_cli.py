@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 from harness import Cluster, broadway, free_port, stage
 
+CURRENT = "; with the assignment's current config"
+
 
 async def test_staff_inspect_and_rerun_a_run(cluster: Cluster) -> None:
     cluster.graders.start("host1")
@@ -27,8 +29,8 @@ async def test_staff_inspect_and_rerun_a_run(cluster: Cluster) -> None:
 
     assert [result.exit_code for result in (shown, as_json, log, graders)] == [0, 0, 0, 0]
     head, first, _ = shown.stdout.splitlines()
-    assert head.split("\t") == ["job", "phase", "outcome", "seconds", "attempts", "grader", "why"]
-    assert first.split("\t")[1:3] == ["students", "failed"]
+    assert head.split("\t") == ["job", "student", "phase", "outcome", "seconds", "attempts", "grader", "why"]
+    assert first.split("\t")[1:4] == ["s0", "students", "failed"]
     assert first.endswith("host1\tstage 2 of 2: exit code 3")
     assert json.loads(as_json.stdout)["jobs"] == run["jobs"]
     assert "hello" in log.stdout
@@ -38,12 +40,12 @@ async def test_staff_inspect_and_rerun_a_run(cluster: Cluster) -> None:
     assert line.split("\t")[2:7] == ["default", "default", "online", "0/2", "2"]
 
     again = await broadway("run", "rerun", run_id, "--failed", *access)
-    assert (again.exit_code, again.last_line) == (0, "2 jobs queued; the run is in students, round 2")
+    assert (again.exit_code, again.last_line) == (0, f"2 jobs queued; the run is in students, round 2{CURRENT}")
     await cluster.client.finished("cs241", run_id)
     one = await broadway("job", "rerun", run["jobs"][1]["id"], *access)
-    assert one.last_line == "queued; the run is in students, round 3"
+    assert one.last_line == f"queued; the run is in students, round 3{CURRENT}"
     await cluster.client.finished("cs241", run_id)
-    over = await broadway("run", "cancel", run_id, *access)
+    over = await broadway("run", "cancel", run_id, "--yes", *access)
     assert (over.exit_code, over.stderr.splitlines()[-1]) == (1, "broadway: the run is over")
 
 
@@ -82,9 +84,9 @@ async def test_staff_cancel_a_job_and_a_run(cluster: Cluster) -> None:
     job_id = (await cluster.client.describe("cs241", run_id))["jobs"][0]["id"]
     access = ("--server", str(cluster.client.http.base_url), "--course", "cs241", "--token", "staff-241")
 
-    one = await broadway("job", "cancel", job_id, "--reason", "wrong name", *access)
+    one = await broadway("job", "cancel", job_id, "--yes", "--reason", "wrong name", *access)
     assert (one.exit_code, one.last_line) == (0, "cancelled; the run is in students")
-    rest = await broadway("run", "cancel", run_id, *access)
+    rest = await broadway("run", "cancel", run_id, "--yes", *access)
     assert (rest.exit_code, rest.last_line) == (0, "2 jobs cancelled; the run is failed")
     jobs = (await cluster.client.describe("cs241", run_id))["jobs"]
     assert [job["reason"] for job in jobs] == ["wrong name", *["cancelled by the course staff"] * 2]
@@ -104,3 +106,48 @@ async def test_refusals_are_a_line_and_an_exit_code(cluster: Cluster) -> None:
     assert (unknown.exit_code, unknown.stderr) == (1, "broadway: grading run with the given ID not found\n")
     assert unreachable.exit_code == 1
     assert "is it up, and --server right?" in unreachable.stderr
+
+
+async def test_the_beginning_of_an_id_is_enough(cluster: Cluster) -> None:
+    cluster.graders.start("host1")
+    await cluster.client.register("cs241", "mp1", students=[stage("print", "hello")])
+    run_id = await cluster.client.submit("cs241", "mp1", students=1)
+    job_id = (await cluster.client.finished("cs241", run_id))["jobs"][0]["id"]
+    access = ("--server", str(cluster.client.http.base_url), "--course", "cs241", "--token", "staff-241")
+
+    shown = await broadway("run", "show", run_id[:6], "--json", *access)
+    log = await broadway("job", "log", job_id[:8], *access)
+    again = await broadway("job", "rerun", job_id[:12], *access)
+    short = await broadway("run", "show", run_id[:5], *access)
+    foreign = await broadway("run", "show", run_id[:12], "--server", access[1], "-c", "cs101", "--token", "staff-101")
+
+    assert json.loads(shown.stdout)["id"] == run_id
+    assert "hello" in log.stdout
+    assert again.exit_code == 0
+    for missing in (short, foreign):
+        assert (missing.exit_code, missing.stderr) == (1, "broadway: grading run with the given ID not found\n")
+    listed = await cluster.client.get(f"courses/cs241/ids?prefix={job_id[:6]}", token="staff-241", version="v2")
+    assert listed.json() == {"runs": [], "jobs": [job_id]}
+    refused = await cluster.client.get("courses/cs241/ids?prefix=XYZXYZ", token="staff-241", version="v2")
+    assert refused.json()["detail"] == "prefix: should consist of the digits 0 to 9 and a to f"
+
+
+async def test_a_run_that_graded_no_student_has_not_succeeded(cluster: Cluster) -> None:
+    cluster.graders.start("host1")
+    pulled = {**stage("exit", "0"), "image": "missing:1"}
+    await cluster.client.register("cs241", "mp1", students=[pulled])
+    run_id = await cluster.client.submit("cs241", "mp1", students=2)
+    run = await cluster.client.finished("cs241", run_id)
+    access = ("--server", str(cluster.client.http.base_url), "--course", "cs241", "--token", "staff-241")
+    shown = await broadway("run", "show", run_id, *access)
+    listed = await cluster.client.get("courses/cs241/runs", token="staff-241", version="v2")
+
+    reason = "every student's job ended as an infrastructure error: students: pull: image missing:1 not found"
+    assert (run["state"], run["success"], run["reason"]) == ("finished", False, reason)
+    assert [each["success"] for each in listed.json()["items"]] == [False]
+    assert shown.stderr == f"cs241/mp1 {run_id}: finished ({reason})\n"
+    assert (await cluster.client.status("cs241", run_id))["state"] == "grading run is complete", "as the original says"
+
+    await cluster.client.register("cs241", "mp1", students=[stage("exit", "1")])
+    failed = await cluster.client.finished("cs241", await cluster.client.submit("cs241", "mp1", students=1))
+    assert (failed["success"], failed["reason"]) == (True, ""), "a student was graded"

@@ -46,11 +46,11 @@ async def test_the_commands_list_show_and_discard(cluster: Cluster, letters: lis
     shown = await dead(cluster, "show", letters[1]["id"], "--json")
     assert json.loads(shown.stdout) == letters[1]
 
-    assert (await dead(cluster, "discard", letters[1]["id"])).stdout == "1 dead letters discarded\n"
+    assert (await dead(cluster, "discard", "--yes", letters[1]["id"])).stdout == "1 dead letters discarded\n"
     gone = await dead(cluster, "show", letters[1]["id"])
     assert gone.exit_code == 1
     assert "no dead letter of that id is kept" in gone.stderr
-    assert (await dead(cluster, "discard", "--all")).stdout == "1 dead letters discarded\n"
+    assert (await dead(cluster, "discard", "--all", "--yes")).stdout == "1 dead letters discarded\n"
     assert (await dead(cluster, "list")).stdout.splitlines()[1:] == []
 
 

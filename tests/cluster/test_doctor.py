@@ -176,3 +176,31 @@ async def test_invalid_settings_are_a_problem() -> None:
     ill = Diagnosis(code, json.loads(text))
     assert ill.problems == {"config", "api"}
     assert "--bind-port" in ill.about("config")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "address"),
+    [
+        (["grader", "t", "g1", "--api-host", "http://127.0.0.1:{port}"], "http://127.0.0.1:{port}"),
+        (["grader", "t", "g1", "--api-host", "ws://127.0.0.1:{port}"], "http://127.0.0.1:{port}"),
+        (["api", "--bind-addr", "::1", "--bind-port", "{port}"], "http://[::1]:{port}"),
+        (["ingest", "--bind-addr", "0.0.0.0", "--bind-port", "{port}"], "http://127.0.0.1:{port}"),
+        (["--server", "http://localhost:{port}", "grader", "t", "g1"], "http://localhost:{port}"),
+    ],
+)
+async def test_the_api_is_looked_for_where_the_programs_settings_place_it(arguments: list[str], address: str) -> None:
+    port = str(free_port())
+    _, output = await run("--json", "--timeout", "2", *(each.format(port=port) for each in arguments))
+    (about,) = [finding["text"] for finding in json.loads(output) if finding["check"] == "api"]
+
+    assert about.startswith(f"{address.format(port=port)} does not answer: ")
+
+
+async def test_a_store_that_refuses_connections_is_not_taken_for_a_slow_one() -> None:
+    port = free_port()
+    dsn = f"mongodb://u:canary@127.0.0.1:{port},127.0.0.1:{port}/?serverSelectionTimeoutMS=60000"
+    _, output = await run("--json", "--timeout", "1", "results", "--mongodb-dsn", dsn)
+    (about,) = [finding["text"] for finding in json.loads(output) if finding["check"] == "store"]
+
+    assert f"127.0.0.1:{port}: Connection refused" in about
+    assert "canary" not in output

@@ -157,7 +157,7 @@ async def test_a_polling_grader_can_be_paused_and_revoked_too(cluster: Cluster) 
 
     await until(is_handed_out)
     attach(cluster, "h1")
-    await broadway(cluster, "revoke", "p1")
+    await broadway(cluster, "revoke", "p1", "--yes")
     (job,) = (await cluster.client.finished("cs241", run_id))["jobs"]
 
     assert (job["grader"], job["outcome"]) == ("h1", "succeeded")

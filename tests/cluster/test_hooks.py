@@ -56,7 +56,7 @@ async def test_staff_set_up_a_hook_and_see_what_it_receives(cluster: Cluster, tm
     listed = await broadway("hook", "list", *access)
     assert listed.last_line.split("\t")[:4] == ["git", "mp1", "github", "main master"]
     assert SECRET not in listed.stdout + shown.stdout + one.stdout
-    assert (await broadway("hook", "delete", "git", *access)).exit_code == 0
+    assert (await broadway("hook", "delete", "git", "--yes", *access)).exit_code == 0
 
 
 async def test_mistakes_at_the_command_line_are_explained(cluster: Cluster, tmp_path: Path) -> None:
@@ -99,3 +99,34 @@ async def test_a_later_submission_supersedes_a_waiting_one(cluster: Cluster, tmp
         return await cluster.opened.store.jobs.count_waiting("cs241") == 0
 
     await until(is_backlog_empty)
+
+
+async def test_a_roster_of_a_spreadsheet_is_checked_as_the_server_does(cluster: Cluster, tmp_path: Path) -> None:
+    await cluster.client.register("cs241", "mp1", students=[stage("env", "NETID")])
+    access = ("--server", str(cluster.client.http.base_url), "--course", "cs241", "--token", "staff-241")
+    roster = tmp_path / "roster.csv"
+
+    async def imported(data: bytes, *options: str) -> tuple[int, str]:
+        roster.write_bytes(data)
+        done = await broadway("roster", "import", "mp1", str(roster), *options, *access)
+        return done.exit_code, done.stderr
+
+    table = "Student ;Repository ;NETID\r\nZo\u00eb;cs/zoe;z1\r\n"
+    for data, options in (
+        (table.encode("utf-16"), []),
+        (table.encode("utf-8-sig"), []),
+        (table.encode("windows-1252"), ["--encoding", "windows-1252"]),
+    ):
+        assert await imported(data, *options) == (0, "1 students\n")
+        shown = await broadway("roster", "show", "mp1", "--json", *access)
+        (student,) = json.loads(shown.stdout)["students"]
+        assert (student["student"], student["repository"], student["env"]) == ("Zo\u00eb", "cs/zoe", {"NETID": "z1"})
+
+    for data, said in (
+        (table.encode("windows-1252"), "line 2: the byte 0xEB is not UTF-8"),
+        (b"student,repository\nada,https://git.example.org/cs/ada\n", "repository: expected owner/name"),
+        (b"student,A=B\nada,1\n", "cannot name a variable"),
+        (b"student,a.b\nada,1\n", "a key must not contain '.' or NUL"),
+    ):
+        tried, sent = await imported(data, "--dry-run"), await imported(data)
+        assert (tried, tried[0], said in tried[1]) == (sent, 1, True), tried

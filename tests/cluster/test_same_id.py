@@ -14,7 +14,7 @@ from processes import CLUSTER_TOKEN, processes
 from broadway.grader import serve as grader
 from broadway.grader.links import broker
 from broadway.grader.ports import Owner
-from broadway.service import MisconfiguredError, Stop, reasons
+from broadway.service import SettingError, Stop, reasons
 
 
 class Untouched(FakeContainers):
@@ -50,7 +50,7 @@ async def test_the_second_process_ends_and_the_firsts_job_goes_on(
     said: list[str] = []
     try:
         await grader.run(elsewhere, containers=Untouched(), stop=Stop())
-    except* MisconfiguredError as errors:
+    except* SettingError as errors:
         said = reasons(errors)
 
     assert said == ["another process grades as host1: give each grader of the cluster an id of its own"]

@@ -119,6 +119,25 @@ def test_a_file_with_hashed_tokens_is_read(tmp_path: Path) -> None:
     assert [course.admits("other") for course in courses] == [True, False]
 
 
+@pytest.mark.parametrize("token", ["hush\\r", " hush", "hu sh", "hush\\u00e9", "", "sha256$ABC$hush"])
+@pytest.mark.parametrize("key", ["tokens", "query_tokens"])
+def test_a_token_that_no_request_can_have_is_refused_by_its_place(tmp_path: Path, key: str, token: str) -> None:
+    path = tmp_path / "courses.json"
+    path.write_text(f'{{"cs1": {{"tokens": [], "{key}": ["good", "{token}"]}}}}')
+
+    with pytest.raises(CourseConfigError, match=rf"course config {path}: course 'cs1': {key}\.1: (has|is) ") as problem:
+        read_courses(path)
+    assert "hush" not in str(problem.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_file_of_a_windows_editor_is_read(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "courses.json"
+    path.write_text('{\r\n"cs1": {"tokens": ["a"]}}', encoding=encoding)
+
+    assert [course.id for course in read_courses(path)] == ["cs1"]
+
+
 @pytest.mark.parametrize(
     ("fields", "key"),
     [
@@ -155,7 +174,7 @@ def test_a_course_that_no_path_could_name_is_refused(tmp_path: Path, name: str) 
     path = tmp_path / "courses.json"
     path.write_text(f'{{"{name}": {{"tokens": []}}}}')
 
-    with pytest.raises(CourseConfigError, match="id: String should"):
+    with pytest.raises(CourseConfigError, match="id: should "):
         read_courses(path)
 
 

@@ -24,17 +24,18 @@ from pymongo import AsyncMongoClient
 
 from broadway.local.store import Store
 from broadway.messages.topology import CONTROL, DEAD_LETTERS, EVENTS, JOBS, LOGS, UNROUTED
+from broadway.settings.loading import EX_USAGE
 
 COURSE = "cs241"
 TAP = "tap"  # a queue that gets a copy of every message
 SCRIPT = "env; tr '\\0' '\\n' </proc/1/environ; cat /proc/1/cmdline; sleep 2"
 SIGNS = {  # texts that show that the searched output is complete
     "answers": ("broadway_", '"outcome":"succeeded"', "GRADING_JOB_ID", "401", "503"),
-    "commands": ("broker", "store", "engine"),
+    "commands": ("broker", "store", "engine", "a carriage return (CR)"),
     "containers": ("ReadonlyRootfs", "GRADING_JOB_ID"),
     "documents": ("GRADING_JOB_ID", '"in": "course"', '"in": "hook"', '"in": "dead_letter"'),
     "health files": ('"engine": false', '"store": false', '"broker": false'),
-    "logs": ("ready to grade", "finished", "not connected"),
+    "logs": ("ready to grade", "finished", "not connected", "no header can carry"),
     "messages": ("grader.heartbeat.v1", "job.dispatched.v1", "job.finished.v1", "GRADING_JOB_ID"),
 }
 LOGGED = ("ingest", "dispatcher", "results", "host1")
@@ -256,6 +257,29 @@ async def _without(place: Place, part: str, *programs: str) -> None:
         place.note("commands", checked.stdout + checked.stderr)
 
 
+async def _with_line_ends(place: Place) -> None:
+    """Keep the output of programs whose secrets end as those of a file with Windows line ends do."""
+    cluster, course = (f"{place.secrets[name]}\r" for name in ("cluster token", "course token"))
+    url = str(place.http.base_url)
+    commands = (
+        ("run", "show", "0" * 24, "--server", url, "--course", COURSE, "--token", course),
+        ("grader", "list", "--server", url, "--token", cluster),
+        ("doctor", "grader", cluster, "host3", "--api-host", url),
+        ("doctor", "ingest", "--mongodb-dsn", f"{place.running.environment['BROADWAY_MONGODB_DSN']}\r"),
+        ("doctor", "--management-url", f"http://u:{place.secrets['query token']}\r@127.0.0.1:9"),
+        ("doctor", "ingest", "--amqp-url", f"{place.rabbit.url}\r"),
+        ("topology", "check", "--management-url", f"http://u:{place.secrets['query token']}\r@127.0.0.1:9"),
+    )
+    for command in commands:
+        refused = await broadway(*command)
+        assert refused.exit_code, command
+        place.note("commands", refused.stdout + refused.stderr)
+    name = "host3"
+    await place.running.start(name, sys.executable, "-m", "broadway.grader", cluster, name, "--api-host", url)
+    assert await place.running.running[name].wait() == EX_USAGE
+    place.note("logs", place.running.log(name))
+
+
 async def _documents(place: Place) -> None:
     """Keep the store's documents, except the secrets of hooks, which are needed to check signatures."""
     async with AsyncMongoClient[dict[str, Any]](place.store.current.dsn) as mongodb:
@@ -276,6 +300,7 @@ async def test_no_output_contains_a_secret(place: Place, hostile_image: str, api
     await _without(place, "engine", "host1")
     async with place.store.away():
         await _without(place, "store", "ingest", "dispatcher", "results")
+    await _with_line_ends(place)
     await _drain(place)
     await _documents(place)
     async with place.rabbit.server.away():

@@ -145,3 +145,10 @@ async def test_the_error_without_rabbitmq_names_the_package_to_install(tmp_path:
     with pytest.raises(MissingError, match="install the package rabbitmq-server"):
         async with broker(tmp_path, servers=("no-such-server",)):
             pass
+
+
+async def test_a_node_keeps_its_data_below_a_directory_with_a_blank(tmp_path: Path) -> None:
+    async with broker(tmp_path / "a b") as first:
+        await publish(first.amqp_url, b"one")
+    async with broker(tmp_path / "a b", port=port(first), management_port=management_port(first)) as second:
+        assert await take(second.amqp_url) == b"one"

@@ -392,8 +392,8 @@ async def test_reject_moves_the_message_to_the_dead_letters(rabbit: Rabbit, mana
     ("headers", "body", "reason"),
     [
         ({}, b"hello", "unknown event type"),
-        ({"ce-type": "io.broadway.job.queued.v1"}, b"{", "Invalid JSON"),
-        ({"ce-type": "io.broadway.job.queued.v1"}, b"{}", "Field required"),
+        ({"ce-type": "io.broadway.job.queued.v1"}, b"{", "expected JSON"),
+        ({"ce-type": "io.broadway.job.queued.v1"}, b"{}", "is missing"),
         ({"ce-type": 7, "x-death": "odd"}, b"\xff", "unknown event type"),
     ],
 )

@@ -395,7 +395,7 @@ def test_the_operators_token_is_another_one_than_the_cluster_token(capsys: pytes
 def test_the_error_for_an_unknown_scheme_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = refusal(capsys, "grader", "--api-host", "ftp://x", code=2)
 
-    assert line.endswith("--api-host: should start with http://, https://, ws:// or wss://")
+    assert line.endswith("--api-host: should be an address, as in http://host:port (or https, ws, wss)")
 
 
 @pytest.mark.parametrize("word", ["--debug=perhaps", "-dperhaps", "--deb=perhaps"])
@@ -490,7 +490,7 @@ def test_every_secret_may_be_in_a_file(
 ) -> None:
     file = tmp_path / "secret"
     scheme = {"management_url": "http", "mongodb.dsn": "mongodb"}.get(leaf.key, "amqp")
-    secret = f"  {SECRET}" if leaf.key == "token" else f"{scheme}://user:{SECRET}@host/"
+    secret = SECRET if leaf.key == "token" else f"{scheme}://user:{SECRET}@host/"
     file.write_text(f"{secret}\n")
     monkeypatch.setenv(f"{leaf.variable}_FILE", str(file))
     kind, needed = PROGRAMS[program]
@@ -517,7 +517,7 @@ def test_a_flag_overrides_a_file_with_a_secret(monkeypatch: pytest.MonkeyPatch, 
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(None, "No such file or directory"), (b"", "empty"), (b"\n", "empty"), (b"\xff\xfe", "expected text")],
+    [(None, "No such file or directory"), (b"", "empty"), (b"\n", "empty"), (b"\xff", "line 1: the byte 0xFF")],
 )
 def test_the_error_names_a_secret_that_cannot_be_read_from_its_file(
     monkeypatch: pytest.MonkeyPatch,

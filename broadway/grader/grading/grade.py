@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase, Outcome
+from broadway.domain.mistakes import mistakes
 from broadway.domain.result import Scores, StageResult
 from broadway.grader.grading.files import UnsafeFileError
 from broadway.grader.grading.scores import MAX_SIZE, InvalidScoresError, parse
@@ -26,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 CRASHED = "The container crashed"
 TRIAL_SECONDS = 10.0  # for an image's program that seems to be missing
+MAX_MISTAKES = 3  # in a reason
 MAX_DOCUMENTS = 4 * 1024 * 1024  # characters of all results files of a job, as stored
 
 
@@ -211,8 +213,8 @@ def _validated(stage: Mapping[str, Any]) -> Stage:
     try:
         return Stage.model_validate(stage)
     except ValidationError as error:
-        names = ", ".join(".".join(map(str, each["loc"])) or each["msg"] for each in error.errors())
-        raise ContainerError(f"not a stage: {names}", phase=FaultPhase.CREATE, retryable=False) from None
+        problems = "; ".join(mistakes(error, Stage)[:MAX_MISTAKES])
+        raise ContainerError(f"not a stage: {problems}", phase=FaultPhase.CREATE, retryable=False) from None
 
 
 def fault(error: ContainerError, done: Sequence[_Done] = ()) -> Graded:

@@ -23,7 +23,7 @@ from broadway.rabbit.subscription import Subscription
 from broadway.runtime import metrics
 from broadway.runtime.crashpoints import Point, reach
 from broadway.runtime.health import Health
-from broadway.service import MisconfiguredError, StartError, Stop, background, unless_stopped
+from broadway.service import SettingError, StartError, Stop, background, unless_stopped
 from broadway.settings.programs import GraderSettings
 
 log = structlog.get_logger(__name__)
@@ -62,7 +62,7 @@ async def _claim(stack: contextlib.AsyncExitStack, parts: Parts) -> None:
     The broker notices the end of a connection whose host has gone after up to three heartbeats.
 
     Raises:
-        MisconfiguredError: Another process consumes the queue for longer than that.
+        SettingError: Another process consumes the queue for longer than that.
     """
     worker, rabbit = parts.worker, parts.rabbit
     queue, deadline = control_queue(worker.grader_id), time.monotonic() + CLAIM_WITHIN
@@ -72,7 +72,7 @@ async def _claim(stack: contextlib.AsyncExitStack, parts: Parts) -> None:
             await stack.enter_async_context(consuming)
         except QueueTakenError as error:
             if time.monotonic() > deadline:
-                raise MisconfiguredError(taken(worker.grader_id)) from error
+                raise SettingError(taken(worker.grader_id)) from error
             log.warning("another process has this grader's id, or has just ended", seconds=CLAIM_WITHIN)
             await asyncio.sleep(CLAIM_INTERVAL)
         else:

@@ -13,8 +13,10 @@ from broadway.grader.links.protocol import AGENT, hostname
 from broadway.messages.events import GraderOrder
 from broadway.messages.http import IDENTITY_HEADER, PROVES_HEADER
 from broadway.messages.resources.graders import JoinRequest, JoinView
+from broadway.runtime.http_errors import UNSENT, why
 from broadway.runtime.tls import distrust
 from broadway.service import StartError
+from broadway.settings.masking import masked
 from broadway.settings.programs import GraderSettings
 
 log = structlog.get_logger(__name__)
@@ -56,9 +58,9 @@ async def join(settings: GraderSettings) -> Membership:
         while True:
             try:
                 return _read(await _ask(client, settings))
-            except httpx2.TransportError as error:
+            except UNSENT as error:
                 demand_trust(settings.api_host, error)
-                log.warning("waiting for the API", api=settings.api_host, reason=str(error))
+                log.warning("waiting for the API", api=masked(settings.api_host), reason=why(error))
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, 2 * pause)
 

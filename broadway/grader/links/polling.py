@@ -23,7 +23,8 @@ from broadway.grader.links.protocol import (
 from broadway.grader.worker.orphans import Orphans
 from broadway.messages.http import NO_JOB, JobMessage, JobResult, Registration
 from broadway.runtime.cancellation import end
-from broadway.service import MisconfiguredError, StartError, Stop, background, unless_stopped
+from broadway.runtime.http_errors import UNSENT, why
+from broadway.service import SettingError, StartError, Stop, background, unless_stopped
 from broadway.settings.programs import GraderSettings
 
 log = structlog.get_logger(__name__)
@@ -122,14 +123,14 @@ class _Poller:
         """Return after a refused registration, unless a server of ours has refused the first one for too long.
 
         Raises:
-            MisconfiguredError: Another process has this grader's id.
+            SettingError: Another process has this grader's id.
         """
         if self.interval is not None or not self.extended:
             return
         now = time.monotonic()
         self.refused_since = self.refused_since or now
         if now - self.refused_since > self.claim_within:
-            raise MisconfiguredError(taken(self.name))
+            raise SettingError(taken(self.name))
 
     async def beat(self) -> None:
         """Send heartbeats at intervals, until cancelled."""
@@ -222,8 +223,8 @@ class _Poller:
         """
         try:
             answer = await self.http.request(method, f"/api/v1/{endpoint}/{self.name}", json=body, **more)
-        except httpx2.HTTPError as error:
-            raise _retry(f"no answer to {endpoint}", f"{type(error).__name__}: {error}") from error
+        except UNSENT as error:
+            raise _retry(f"no answer to {endpoint}", f"{type(error).__name__}: {why(error)}") from error
         if answer.status_code == HTTPStatus.UNAUTHORIZED:
             await self._unauthorized(answer.text)
         if answer.status_code == HTTPStatus.FORBIDDEN:

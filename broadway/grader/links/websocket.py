@@ -14,6 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.frames import CloseCode
 
+from broadway.domain.mistakes import mistakes
 from broadway.grader.links.identity import own_secret
 from broadway.grader.links.join import demand_trust, refused_token, taken
 from broadway.grader.links.protocol import (
@@ -37,7 +38,7 @@ from broadway.messages.http import (
     SocketRegistration,
 )
 from broadway.runtime.cancellation import end
-from broadway.service import MisconfiguredError, Stop, background
+from broadway.service import SettingError, Stop, background
 from broadway.settings.programs import GraderSettings
 
 log = structlog.get_logger(__name__)
@@ -206,14 +207,14 @@ class _Slot:
         """Return after a refused registration, unless a server of ours has refused the first one for too long.
 
         Raises:
-            MisconfiguredError: Another process has this grader's id.
+            SettingError: Another process has this grader's id.
         """
         if self.was_registered or interval is None:
             return
         now = time.monotonic()
         self.refused_since = self.refused_since or now
         if now - self.refused_since > claim_within(interval):
-            raise MisconfiguredError(taken(self.name))
+            raise SettingError(taken(self.name))
 
     def _handle_close(self, socket: ClientConnection) -> None:
         """Log the reason for which a connection has ended, and forget the results that the server refuses.
@@ -241,7 +242,7 @@ class _Slot:
         try:
             job = JobMessage.model_validate_json(message)
         except ValidationError as error:
-            log.warning("not understood", grader=self.name, reason=str(error))
+            log.warning("not understood", grader=self.name, reason=mistakes(error, JobMessage)[0])
             await socket.close(CloseCode.INVALID_DATA)
             return
         if self.stop.is_set():

@@ -8,6 +8,7 @@ from typing import Generic, Protocol, Self, TypeVar
 import structlog
 from pydantic import ValidationError
 
+from broadway.domain.mistakes import mistakes
 from broadway.grader.worker.starts import AboutJob
 
 log = structlog.get_logger(__name__)
@@ -80,7 +81,8 @@ class Spool(Generic[Outcome]):
         except FileNotFoundError:
             return None
         except (OSError, ValidationError) as error:
-            log.warning("spooled outcome cannot be read", path=str(path), reason=str(error))
+            reason = mistakes(error)[0] if isinstance(error, ValidationError) else str(error)
+            log.warning("spooled outcome cannot be read", path=str(path), reason=reason)
             return None
 
     def _sync_directory(self) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 
 from broadway.grader.sandbox.process_identity import is_identity, own_identity
-from broadway.service import MisconfiguredError
+from broadway.service import SettingError
 
 log = structlog.get_logger(__name__)
 
@@ -70,13 +70,13 @@ def held(root: Path, cluster: str, grader_id: str) -> Iterator[None]:
     """Hold the part of a work directory that belongs to a grader alone. ``cluster`` names the grader's API or broker.
 
     Raises:
-        MisconfiguredError: A process on this host has the same grader id in the same cluster, and this work directory.
+        SettingError: A process on this host has the same grader id in the same cluster, and this work directory.
     """
     lock = root / "locks" / cluster / grader_id
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("ab") as file:
         if not _lock(file.fileno()):
-            raise MisconfiguredError(
+            raise SettingError(
                 f"grader {grader_id} already runs on this host with --work-dir {root}: "
                 "give each grader an id of its own"
             )

@@ -17,6 +17,7 @@ from broadway.domain.assignment import (
     longest_run,
     memory_bytes,
 )
+from broadway.domain.mistakes import mistakes
 from broadway.domain.run import PIPELINE_OF, Run
 from broadway.settings.programs import IngestSettings
 
@@ -132,9 +133,7 @@ def allowed(config: Mapping[str, Any], limits: Limits, *, course: str) -> dict[s
     try:
         checked = AssignmentConfig.model_validate(config)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise RejectedError(f"{where}: {first['msg']}; register the assignment again") from error
+        raise RejectedError(f"{mistakes(error, AssignmentConfig)[0]}; register the assignment again") from error
     check_limits(checked, limits, course=course)
     if limits.max_memory is None or not _exceeds(Stage.model_fields["memory"].default, limits.max_memory):
         return dict(config)

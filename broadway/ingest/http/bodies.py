@@ -9,11 +9,13 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 
+from broadway.domain.mistakes import mistakes
 from broadway.ingest.http.answers import Refused
 
 BODY_WITHIN = 120.0  # seconds
 LARGE = 256 * 1024  # bytes; larger bodies are parsed in a thread, since they would block the event loop for too long
 MAX_DEPTH = 32
+MAX_MISTAKES = 20  # in an answer
 MAX_KEY = 255  # characters of an idempotency key
 MAX_INT, MIN_INT = 2**63 - 1, -(2**63)
 
@@ -119,9 +121,7 @@ def check(document: Any, expected: type[Body]) -> Body:
     try:
         return expected.model_validate(document)
     except ValidationError as error:
-        raise InvalidBodyError(
-            "\n".join(map(_readable, error.errors(include_url=False, include_input=False)))
-        ) from error
+        raise InvalidBodyError("\n".join(mistakes(error, expected, whole="the body")[:MAX_MISTAKES])) from error
 
 
 def _decode(raw: bytes) -> Any:
@@ -137,11 +137,6 @@ def _decode(raw: bytes) -> Any:
 def _integer(digits: str) -> int:
     """Return an integer; one that is too long to parse quickly becomes the smallest integer that is refused."""
     return int(digits) if len(digits) <= len(str(MIN_INT)) else MAX_INT + 1
-
-
-def _readable(problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"]) or "the body"
-    return f"{where}: {problem['msg']}"
 
 
 def _unstorable(document: Any) -> Iterator[str]:

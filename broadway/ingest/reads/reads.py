@@ -8,6 +8,7 @@ from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.jobs import JobReads
 from broadway.ingest.reads.runs import RunReads
+from broadway.ingest.reads.stores import IdQueries
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +22,4 @@ class Reads:
     graders: GraderReads
     tokens: TokenReads
     audit: AuditReads
+    ids: IdQueries

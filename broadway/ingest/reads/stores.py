@@ -53,6 +53,16 @@ class JobQueries(SingleJobs, JobsOfRuns, JobStages, Protocol):
         """Return the number of its course's jobs that start before a waiting job."""
 
 
+class IdQueries(Protocol):
+    """Queries for ids by their beginnings, 6 to 24 hexadecimal digits."""
+
+    async def of_runs(self, course: str, prefix: str, *, limit: int) -> list[str]:
+        """Return the ids of a course's runs that begin with ``prefix``."""
+
+    async def of_jobs(self, course: str, prefix: str, *, limit: int) -> list[str]:
+        """Return the ids of a course's jobs that begin with ``prefix``."""
+
+
 class LogQueries(Protocol):
     """Queries on logs."""
 

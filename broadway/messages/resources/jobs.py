@@ -29,6 +29,7 @@ class JobSummary(View):
     waits_for: str = Field(
         default="", description="what a waiting job lacks, if graders of its pool are missing; empty otherwise"
     )
+    student: str | None = Field(default=None, description="the student or group, if its roster or its hook names one")
 
 
 class AttemptView(View):

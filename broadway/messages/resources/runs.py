@@ -36,7 +36,10 @@ class RunView(View):
     students: int | None = Field(description="number of students' jobs; null in a list")
     started_at: datetime
     finished_at: datetime | None
-    success: bool | None
+    success: bool | None = Field(
+        description="true if the run is complete and has graded a student; false if it failed, or every student's job "
+        "ended as an infrastructure error"
+    )
     trigger: TriggerView | None
     order: str | None = Field(
         default=None, description="the order that is being carried out: cancel, supersede or rerun; null without one"
@@ -59,7 +62,7 @@ class PhaseView(View):
 class RunDetail(RunView):
     """A run with its phases, and all its jobs by phase and in the roster's order."""
 
-    reason: str = Field(description="reason of the run's failure; empty unless it failed")
+    reason: str = Field(description="reason why the run has not succeeded; empty otherwise")
     phases: list[PhaseView]
     jobs: list[JobSummary]
 

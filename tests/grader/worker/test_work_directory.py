@@ -6,12 +6,12 @@ import pytest
 
 from broadway.grader.links.join import deployment_at
 from broadway.grader.worker.work_directory import WorkDirectory, held
-from broadway.service import MisconfiguredError
+from broadway.service import SettingError
 
 
 def test_one_process_holds_the_part_of_a_grader(tmp_path: Path) -> None:
     with held(tmp_path, "c1", "g1"):
-        with pytest.raises(MisconfiguredError, match=f"grader g1 already runs on this host with --work-dir {tmp_path}"):
+        with pytest.raises(SettingError, match=f"grader g1 already runs on this host with --work-dir {tmp_path}"):
             held(tmp_path, "c1", "g1").__enter__()
         with held(tmp_path, "c1", "g2"), held(tmp_path, "c2", "g1"):
             pass

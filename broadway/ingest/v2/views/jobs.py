@@ -13,14 +13,30 @@ _WAITING = (JobState.QUEUED, JobState.DISPATCHED)
 UNWANTED = (Outcome.CANCELLED, Outcome.SUPERSEDED)
 
 
-def job_summary(
-    job: Job, stages: Sequence[Mapping[str, Any]], graders: Sequence[Grader] | None = None, *, with_env: bool
-) -> JobSummary:
-    """Return a job as an entry of its run; its variables may be secrets, which are for course staff.
+STUDENT = "BROADWAY_STUDENT"  # the variable with the student, for runs over a roster and of hooks
 
-    ``graders`` are the live ones, None to leave out what the job waits for.
+
+def job_summary(
+    job: Job,
+    stages: Sequence[Mapping[str, Any]],
+    graders: Sequence[Grader] | None = None,
+    *,
+    with_env: bool,
+    student: str | None = None,
+) -> JobSummary:
+    """Return a job as an entry of its run.
+
+    Args:
+        job: The job.
+        stages: Its stages.
+        graders: The live graders; None to leave out what the job waits for.
+        with_env: Include its variables, which may be secrets, and are for course staff.
+        student: The student that the run names, if any.
     """
-    return JobSummary(**_summary(job, stages if with_env else (), graders))
+    summary = _summary(job, stages, graders)
+    return JobSummary(
+        **{**summary, "env": summary["env"] if with_env else {}, "student": student or summary["student"]}
+    )
 
 
 def job_view(job: Job, stages: Sequence[Mapping[str, Any]], graders: Sequence[Grader] | None = None) -> JobView:
@@ -72,6 +88,7 @@ def _summary(job: Job, stages: Sequence[Mapping[str, Any]], graders: Sequence[Gr
         "finished_at": job.finished_at,
         "env": (stages[-1].get("env") or {}) if stages else {},
         "waits_for": "" if graders is None or job.state not in _WAITING else obstacle(job.pool, job.needs, graders),
+        "student": next((str(env[STUDENT]) for stage in stages if STUDENT in (env := stage.get("env") or {})), None),
     }
 
 

@@ -23,7 +23,7 @@ def run_fields(run: Run, *, students: int | None = None) -> dict[str, Any]:
         "students": students,
         "started_at": run.started_at,
         "finished_at": run.finished_at,
-        "success": run.success,
+        "success": run.has_succeeded,
         "trigger": run.trigger,
         "order": run.order.kind.value if run.order else None,
     }
@@ -46,10 +46,25 @@ def run_detail(
     students = sum(job.phase is Phase.STUDENTS for job in jobs)
     return RunDetail(
         **run_fields(run, students=students),
-        reason=_why_failed(jobs) if run.state is RunState.FAILED else "",
+        reason=_why(run, jobs),
         phases=[_phase(phase, own) for phase, own in by_phase if own],
-        jobs=[job_summary(job, stages.get(job.id, []), graders, with_env=with_env) for job in jobs],
+        jobs=[
+            job_summary(job, stages.get(job.id, []), graders, with_env=with_env, student=_submitter(run, job))
+            for job in jobs
+        ],
     )
+
+
+def _submitter(run: Run, job: Job) -> str | None:
+    """Return the student whose submission started the run, for a student's job."""
+    return run.trigger.get("student") if run.trigger and job.phase is Phase.STUDENTS else None
+
+
+def _why(run: Run, jobs: Sequence[Job]) -> str:
+    """Return the reason why a run has not succeeded; empty if it has, or is not over."""
+    if run.is_ungraded:
+        return f"every student's job ended as an infrastructure error: {_why_failed(jobs)}"
+    return _why_failed(jobs) if run.state is RunState.FAILED else ""
 
 
 def _phase(phase: Phase, jobs: Sequence[Job]) -> PhaseView:
