@@ -71,6 +71,19 @@ class Handled(StrEnum):
     FORGED = "forged"  # its sender may not send it
 
 
+class Limit(StrEnum):
+    """The limit that refused a connection or a request."""
+
+    HEAD = "head"  # the head of a request, or what its body has besides its content, is too long
+    CONNECTIONS = "connections"
+    MEMORY = "memory"  # of request bodies and long heads
+    SPOOL = "spool"  # of deliveries whose signature is not checked yet
+    FAILURES = "failures"  # wrong tokens
+    ADDRESS_RATE = "address-rate"
+    TOKEN_RATE = "token-rate"  # noqa: S105 - no password
+    SLOW = "slow"  # a client that does not read its answers
+
+
 BUILD = Info("broadway_build", "The version that runs.")
 BUILD.info({"version": __version__})
 
@@ -129,6 +142,11 @@ HTTP_SECONDS = Histogram(
     buckets=_BRIEF,
 )
 
+HTTP_LIMITED = Counter(
+    "broadway_http_limited_total", "Connections and requests that a limit on clients has refused, by limit.", ["limit"]
+)
+HTTP_CONNECTIONS = Gauge("broadway_http_connections", "Open connections of HTTP clients.")
+
 WEBHOOK_DELIVERIES = Counter(
     "broadway_webhook_deliveries_total", "Webhook deliveries, by their decision.", ["course", "state"]
 )
@@ -156,6 +174,8 @@ for _kind in Repair:
     REPAIRS.labels(_kind)
 for _refusal in Refusal:
     OUTCOMES_REFUSED.labels(_refusal)
+for _limit in Limit:
+    HTTP_LIMITED.labels(_limit)
 
 INSTRUMENTS = tuple(value for value in list(globals().values()) if isinstance(value, MetricWrapperBase))
 

@@ -6,6 +6,7 @@ from starlette.requests import Request
 
 from broadway.domain.course import Course, same_secret
 from broadway.ingest.http.answers import Refused
+from broadway.ingest.http.visit import visit_of
 from broadway.lifecycle.stores import CourseList, CoursesById
 
 
@@ -29,7 +30,7 @@ def parse_bearer(header: str) -> str:
         Refused: 401, the value is not ``Bearer <token>``.
     """
     parts = header.strip(" \t").split(" ")  # the server does not strip blanks
-    if len(parts) != 2 or parts[0] != "Bearer" or not parts[1]:  # noqa: PLR2004 - the scheme and the token
+    if len(parts) != 2 or parts[0].lower() != "bearer" or not parts[1]:  # noqa: PLR2004 - the scheme and the token
         raise Refused(401, "invalid token format")
     return parts[1]
 
@@ -46,6 +47,7 @@ async def authorize(request: Request, courses: CoursesById, *, query: bool = Fal
         raise Refused(401, "course not found")
     if not course.admits(token, query=query):
         raise Refused(401, "invalid token")
+    visit_of(request).note_valid()
     return course
 
 
@@ -57,3 +59,4 @@ def authorize_cluster(request: Request, cluster_token: str) -> None:
     """
     if not same_secret(bearer_token(request), cluster_token):
         raise Refused(401, "invalid token")
+    visit_of(request).note_valid()

@@ -3,13 +3,14 @@
 import asyncio
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 
 from broadway.ingest.http.answers import Refused
+from broadway.ingest.http.visit import visit_of
 
 BODY_WITHIN = 120.0  # seconds
 LARGE = 256 * 1024  # bytes; larger bodies are parsed in a thread, since they would block the event loop for too long
@@ -62,17 +63,36 @@ async def raw_body(request: Request, *, limit: int) -> bytes:
     Raises:
         BodyTooLargeError: The body has more than ``limit`` bytes; the rest is not read.
         BodyTooSlowError: The body did not arrive within ``BODY_WITHIN``.
+        LimitError: The memory for bodies is used up.
     """
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_WITHIN):
-            async for piece in request.stream():
-                body += piece
-                if len(body) > limit:
-                    raise BodyTooLargeError(f"the request body is too large: {limit} bytes are allowed")
-    except TimeoutError as error:
-        raise BodyTooSlowError(f"the request body did not come within {BODY_WITHIN:g} s") from error
+    body, visit = bytearray(), visit_of(request)
+    async for piece in pieces(request, limit=limit):
+        visit.memory.take(len(piece))
+        body += piece
     return bytes(body)
+
+
+async def pieces(request: Request, *, limit: int) -> AsyncIterator[bytes]:
+    """Yield the pieces of a request's body as they arrive.
+
+    Raises:
+        BodyTooLargeError: The body has more than ``limit`` bytes; the rest is not read.
+        BodyTooSlowError: The body did not arrive within ``BODY_WITHIN``.
+    """
+    size, until = 0, asyncio.get_running_loop().time() + BODY_WITHIN
+    stream = aiter(request.stream())
+    while True:
+        try:
+            async with asyncio.timeout_at(until):
+                piece = await anext(stream, None)
+        except TimeoutError as error:
+            raise BodyTooSlowError(f"the request body did not come within {BODY_WITHIN:g} s") from error
+        if piece is None:
+            return
+        size += len(piece)
+        if size > limit:
+            raise BodyTooLargeError(f"the request body is too large: {limit} bytes are allowed")
+        yield piece
 
 
 def idempotency_key(request: Request) -> str | None:

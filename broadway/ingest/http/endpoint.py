@@ -55,6 +55,8 @@ def route(
 ) -> Route:
     """Return a route with a handler for each method; ``preflight`` are further headers of answers to OPTIONS."""
     handlers = {**handlers, **more}
+    if not path.startswith("/api/") and "GET" in handlers:
+        handlers = {**handlers, "HEAD": handlers["GET"]}  # load balancers and monitors ask so
 
     async def endpoint(request: Request) -> Response:
         structlog.contextvars.bind_contextvars(**_ids(request))

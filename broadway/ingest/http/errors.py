@@ -15,8 +15,10 @@ from broadway.ingest.commands.graders import BrokerUsersUnavailableError, Grader
 from broadway.ingest.commands.limits import InvalidEnvError, NoConfigError, RejectedError
 from broadway.ingest.commands.start import NoAssignmentError, NotInRosterError
 from broadway.ingest.commands.submit import KeyReusedError
+from broadway.ingest.http.admission import LimitError
 from broadway.ingest.http.answers import Refused, failure, invalid_body, problem, refused
 from broadway.ingest.http.bodies import BodyTooLargeError, BodyTooSlowError, InvalidBodyError
+from broadway.ingest.http.spool import SpoolError
 from broadway.lifecycle.orders import NoRunError, OrderError
 from broadway.ports import StoreError, UnstorableError
 
@@ -46,6 +48,8 @@ def exception_handlers() -> Mapping[Any, Any]:
         RevokedError: _refuse(403),
         GraderOrderError: _refuse(409),
         BrokerUsersUnavailableError: _refuse(503),
+        LimitError: limited,
+        SpoolError: _on_spool_unavailable,
         StoreError: _on_store_unavailable,
         HTTPException: _on_http_exception,
         ClientDisconnect: _on_disconnect,
@@ -100,6 +104,20 @@ def _on_unstorable(request: Request, error: UnstorableError) -> Response:
 
 def _on_invalid_env(request: Request, error: InvalidEnvError) -> Response:
     return _on_invalid_body(request, InvalidBodyError(str(error)))
+
+
+def limited(request: Request, error: LimitError) -> Response:
+    """Answer a request that exceeds a limit on clients."""
+    answer = _on_refused(request, Refused(error.status, str(error)))
+    answer.headers.update(error.headers)
+    return answer
+
+
+def _on_spool_unavailable(request: Request, error: SpoolError) -> Response:
+    log.error("spool unavailable", path=request.url.path, setting="--http-spool-dir", reason=str(error))
+    answer = _on_refused(request, Refused(503, "the server cannot keep the delivery at the moment"))
+    answer.headers["Retry-After"] = RETRY_AFTER
+    return answer
 
 
 def _on_store_unavailable(request: Request, error: StoreError) -> Response:

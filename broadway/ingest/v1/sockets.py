@@ -20,7 +20,8 @@ from broadway.ingest.http.answers import CORS, Refused
 from broadway.ingest.http.auth import parse_bearer
 from broadway.ingest.http.bodies import InvalidBodyError, check, parse
 from broadway.ingest.http.deps import Deps
-from broadway.ingest.http.server import NO_CODE, PINGS
+from broadway.ingest.http.visit import visit_of
+from broadway.ingest.http.websocket import NO_CODE, PINGS
 from broadway.ingest.v1.polling import is_ours, pool_of, runtime_of
 from broadway.messages.http import INTERVAL_HEADER, JobResult, SocketMessage, SocketRegistration
 from broadway.ports import PublishError, StoreError
@@ -73,7 +74,10 @@ def _refusal(websocket: WebSocket, deps: Deps) -> str | None:
         runtime_of(websocket.query_params.get("runtime"))
     except Refused as error:
         return str(error)
-    return None if same_secret(token, deps.cluster_token) else "invalid token"
+    if not same_secret(token, deps.cluster_token):
+        return "invalid token"
+    visit_of(websocket).note_valid()
+    return None
 
 
 class _Closing(Exception):  # noqa: N818 - a decision, not an error

@@ -20,12 +20,13 @@ from broadway.domain.webhook import (
     Message,
     Ping,
 )
-from broadway.ingest.commands.signatures import STANDARD, SignatureError, check_signature
+from broadway.ingest.commands.signatures import STANDARD, SignatureCheck, SignatureError
 from broadway.ingest.http.answers import Refused, problem
 from broadway.ingest.http.auth import authorize
-from broadway.ingest.http.bodies import LARGE, InvalidBodyError, parse, raw_body, read
+from broadway.ingest.http.bodies import LARGE, InvalidBodyError, parse, read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.scope import HOOK_NOT_FOUND, own_hook
+from broadway.ingest.http.spool import spooled
 from broadway.ingest.v2.openapi import Auth, answered, operation
 from broadway.ingest.v2.views.hooks import delivery_view, hook_view
 from broadway.messages.resources.base import Page
@@ -73,10 +74,9 @@ async def deliver(request: Request, deps: Deps) -> Response:
     hook = await deps.receiver.hooks.recent(request.path_params["course"], request.path_params["hook"])
     if hook is None:
         raise Refused(404, HOOK_NOT_FOUND)
-    body = await raw_body(request, limit=deps.settings.max_body_size)
     headers = {name.lower(): value for name, value in request.headers.items()}
     try:
-        check_signature(body, headers, hook.config.secrets)
+        body = await _signed_body(request, deps, SignatureCheck(headers, hook.config.secrets))
     except SignatureError as error:
         log.warning("delivery not taken", hook=f"{hook.course}/{hook.name}", reason=str(error))
         raise Refused(401, str(error)) from error
@@ -88,6 +88,19 @@ async def deliver(request: Request, deps: Deps) -> Response:
         hook, message, delivery_id=delivery_id, body=body, traceparent=request.state.traceparent
     )
     return delivery_answer(delivery, is_new=is_new)
+
+
+async def _signed_body(request: Request, deps: Deps, signature: SignatureCheck) -> bytes:
+    """Return a delivery's body, which is on disk until its signature is checked.
+
+    Raises:
+        SignatureError: The signature is wrong.
+    """
+    async with spooled(request, deps.settings.http.spool_dir) as body:
+        async for piece in body.arriving(limit=deps.settings.max_body_size):
+            signature.update(piece)
+        signature.finish()
+        return await body.content()
 
 
 @operation(HookView, body=HookConfig)
