@@ -146,6 +146,9 @@ HTTP_LIMITED = Counter(
     "broadway_http_limited_total", "Connections and requests that a limit on clients has refused, by limit.", ["limit"]
 )
 HTTP_CONNECTIONS = Gauge("broadway_http_connections", "Open connections of HTTP clients.")
+HTTP_BODY_BYTES = Gauge(
+    "broadway_http_body_bytes", "Request bodies and long heads that are held, in memory and in the spool.", ["place"]
+)
 
 WEBHOOK_DELIVERIES = Counter(
     "broadway_webhook_deliveries_total", "Webhook deliveries, by their decision.", ["course", "state"]

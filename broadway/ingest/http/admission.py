@@ -10,6 +10,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from math import ceil
 from typing import Any, Self
 
+from prometheus_client import Gauge
+
 from broadway.runtime import metrics
 from broadway.runtime.metrics import Limit
 from broadway.settings.http import HttpSettings, Network, networks
@@ -71,8 +73,9 @@ class Rates:
 class Budget:
     """An amount that all clients share; each address may have a part of it."""
 
-    def __init__(self, limit: Limit, noun: str, total: int, each: int) -> None:
+    def __init__(self, limit: Limit, noun: str, total: int, each: int, gauge: Gauge | None = None) -> None:
         self._limit = limit
+        self._gauge = gauge
         self._noun = noun
         self._total = total
         self._each = each
@@ -89,14 +92,17 @@ class Budget:
             raise LimitError(self._limit, TOO_MANY, f"too {self._noun} from your address at a time")
         if self.used + amount > self._total:
             raise LimitError(self._limit, BUSY, f"too {self._noun} at a time")
-        self.used += amount
-        if address is not None:
-            self._held[address] += amount
+        self._change(address, amount)
 
     def give_back(self, address: str | None, amount: int) -> None:
-        self.used -= amount
+        self._change(address, -amount)
+
+    def _change(self, address: str | None, amount: int) -> None:
+        self.used += amount
+        if self._gauge:
+            self._gauge.inc(amount)
         if address is not None:
-            self._held[address] -= amount
+            self._held[address] += amount
             if not self._held[address]:
                 del self._held[address]
 
@@ -162,10 +168,22 @@ class Admission:
         per_minute = settings.failures_per_minute
         return cls(
             proxies=networks(trusted_proxies),
-            connections=_budget(Limit.CONNECTIONS, "many connections", most, each),
+            connections=_budget(Limit.CONNECTIONS, "many connections", most, each, metrics.HTTP_CONNECTIONS),
             proxied=_budget(Limit.CONNECTIONS, "many requests", most, each),
-            memory=_budget(Limit.MEMORY, "many large requests", settings.body_memory, settings.body_memory_per_address),
-            spool=_budget(Limit.SPOOL, "many deliveries", settings.spool_size, settings.spool_size_per_address),
+            memory=_budget(
+                Limit.MEMORY,
+                "many large requests",
+                settings.body_memory,
+                settings.body_memory_per_address,
+                metrics.HTTP_BODY_BYTES.labels("memory"),
+            ),
+            spool=_budget(
+                Limit.SPOOL,
+                "many deliveries",
+                settings.spool_size,
+                settings.spool_size_per_address,
+                metrics.HTTP_BODY_BYTES.labels("spool"),
+            ),
             strangers=Rates(settings.requests_per_address, settings.requests_per_address * BURST),
             tokens=Rates(settings.requests_per_token, settings.requests_per_token * BURST),
             failures=Rates(per_minute / 60, per_minute),
@@ -188,13 +206,11 @@ class Admission:
         place = Held(self.connections, self.address_of_peer(peer))
         place.take(1)
         self._places[connection] = place
-        metrics.HTTP_CONNECTIONS.set(self.connections.used)
 
     def disconnect(self, connection: Any) -> None:
         """Release the place of a connection, if it has one."""
         if place := self._places.pop(connection, None):
             place.release()
-            metrics.HTTP_CONNECTIONS.set(self.connections.used)
 
     def address_of_peer(self, peer: str) -> str | None:
         """Return a peer's address as limits count it; None for a proxy, which has many clients."""
@@ -281,5 +297,5 @@ def _hop(text: str) -> str | None:
         return None
 
 
-def _budget(limit: Limit, noun: str, total: int, each: int) -> Budget:
-    return Budget(limit, noun, total, min(each, total))
+def _budget(limit: Limit, noun: str, total: int, each: int, gauge: Gauge | None = None) -> Budget:
+    return Budget(limit, noun, total, min(each, total), gauge)

@@ -1,9 +1,10 @@
 """HTTP connections, with limits that hold before any request has a token."""
 
 import asyncio
+import sys
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, NoReturn
+from typing import Any
 
 from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.utils import get_remote_addr
@@ -32,7 +33,27 @@ httptools_impl.STATUS_LINE[498] = b"HTTP/1.1 498 Unknown\r\n"
 
 
 class _Refusal(Exception):  # noqa: N818 - it only stops the parser
-    """A request that a limit stops; ``_wrong`` has the status."""
+    """A request that a limit stops."""
+
+    def __init__(self, status: HTTPStatus) -> None:
+        super().__init__()
+        self.status = status
+
+
+class _Output:
+    """The transport of one answer. To close while the client is still sending could destroy the answer."""
+
+    def __init__(self, protocol: "HttpProtocol") -> None:
+        self._protocol = protocol
+
+    def write(self, data: bytes) -> None:
+        self._protocol.transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._protocol.transport.is_closing()
+
+    def close(self) -> None:
+        self._protocol.close_after_answer()
 
 
 class HttpProtocol(httptools_impl.HttpToolsProtocol):
@@ -51,7 +72,7 @@ class HttpProtocol(httptools_impl.HttpToolsProtocol):
         self._head = 0  # bytes of the present head in earlier pieces
         self._text = 0  # bytes of its URL, names and values
         self._lines = self._chunks = self._content = self._framing = 0
-        self._wrong = HTTPStatus.BAD_REQUEST
+        self._running: httptools_impl.RequestResponseCycle | None = None  # the request that is being answered
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -119,12 +140,14 @@ class HttpProtocol(httptools_impl.HttpToolsProtocol):
             self._framing += len(piece) - self._content
         if self._head >= MAX_HEAD or self._framing > MAX_FRAMING + CHUNK_LINE * self._chunks:
             has_no_lines = self._in_head and not self._lines
-            self._wrong = (
+            self._refuse(
                 HTTPStatus.REQUEST_URI_TOO_LONG if has_no_lines else HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
             )
-            self._refuse()
-        elif max(self._head, self._text) > SMALL_HEAD:
-            self._hold()
+        elif self._head > SMALL_HEAD:
+            try:
+                self._hold()
+            except LimitError as error:
+                self._refuse(error)
 
     # Callbacks of the parser
 
@@ -143,7 +166,7 @@ class HttpProtocol(httptools_impl.HttpToolsProtocol):
         self._lines += 1
         self._text += len(name) + len(value)
         if self._lines > MAX_LINES:
-            self._stop(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            raise _Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         if self._in_head:  # header lines after the body are not the request's: the handler may have read those before
             super().on_header(name, value)
 
@@ -151,8 +174,13 @@ class HttpProtocol(httptools_impl.HttpToolsProtocol):
         self._stop_waiting()
         self._in_head, self._head = False, 0
         if len(self.pipeline) >= MAX_PIPELINED:
-            self._stop(HTTPStatus.TOO_MANY_REQUESTS)
+            raise _Refusal(HTTPStatus.TOO_MANY_REQUESTS)
+        if self._text > SMALL_HEAD:
+            self._hold()
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not before:  # not for a WebSocket
+            self.cycle.transport = _Output(self)  # type: ignore[assignment]
 
     def on_chunk_header(self) -> None:
         self._chunks += 1
@@ -168,40 +196,65 @@ class HttpProtocol(httptools_impl.HttpToolsProtocol):
             self._rest = None
         super().on_message_complete()
 
-    def _stop(self, status: HTTPStatus) -> NoReturn:
-        self._wrong = status
-        raise _Refusal
-
     # Answers and ends
+
+    def _start_asgi_task(self, cycle: httptools_impl.RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._release()
-        if not self._in_head and self.cycle.response_complete and self._rest is None:
+        if not self._in_head and self.cycle.response_complete and self._rest is None and self._discarding is None:
             self._rest = self.loop.call_later(LINGER, self._give_up)
+
+    def shutdown(self) -> None:
+        if self._discarding is not None:
+            self.transport.abort()
+        else:
+            super().shutdown()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - our own texts are below
         """Refuse a request that the parser or one of its callbacks has stopped."""
-        self._refuse()
+        error = sys.exception()
+        why = error.__context__ if error else None
+        if isinstance(why, _Refusal):
+            self._refuse(why.status)
+        else:
+            self._refuse(why if isinstance(why, LimitError) else HTTPStatus.BAD_REQUEST)
 
-    def _refuse(self, error: LimitError | None = None) -> None:
+    def _refuse(self, why: LimitError | HTTPStatus) -> None:
         """Refuse the request that is arriving, and discard the rest of it."""
-        status = HTTPStatus(error.status) if error else self._wrong
-        if error is None and status is not HTTPStatus.BAD_REQUEST:
+        if isinstance(why, HTTPStatus) and why is not HTTPStatus.BAD_REQUEST:
             metrics.HTTP_LIMITED.labels(Limit.HEAD).inc()
-        is_answering = self.cycle is not None and not self.cycle.response_complete
-        if is_answering:  # its handler learns that the client is gone
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
         # While an earlier request is not answered, an answer to this one would be taken for the earlier one's.
-        if not is_answering or not (self._in_head or self.cycle.response_started):
-            text = str(error) if error else _TEXTS[status]
-            self._answer(status, text, error.headers if error else {})
+        running = self._running if self._running and not self._running.response_complete else None
+        is_current = running is self.cycle and not self._in_head
+        if running is None or (is_current and not running.response_started):
+            if isinstance(why, LimitError):
+                self._answer(why.status, str(why), why.headers)
+            else:
+                self._answer(why, _TEXTS[why], {})
+        if running is not None:  # its handler learns that the client is gone
+            running.disconnected = True
+            running.message_event.set()
+        self.pipeline.clear()
+        self._discard()
+
+    def _discard(self) -> None:
+        """End the connection for the client, and discard what it still sends for a moment."""
         self._stop_waiting()
         self._discarding = self.loop.call_later(LINGER, self.transport.abort)
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.flow.resume_reading()
+
+    def close_after_answer(self) -> None:
+        """Close the connection, at once if its client has sent the whole request."""
+        if self._in_head:
+            self.transport.close()
+        elif self._discarding is None:
+            self._discard()
 
     def _answer(self, status: int, text: str, headers: Mapping[str, str]) -> None:
         lines = {
@@ -214,13 +267,13 @@ class HttpProtocol(httptools_impl.HttpToolsProtocol):
         self.transport.write(httptools_impl.STATUS_LINE[status] + head + b"\r\n" + text.encode())
 
     def _hold(self) -> None:
-        """Count a long head as memory, once."""
-        if self._memory is None or self._memory.amount:
-            return
-        try:
+        """Count a long head as memory, once.
+
+        Raises:
+            LimitError: There is too little.
+        """
+        if self._memory is not None and not self._memory.amount:
             self._memory.take(MAX_HEAD)
-        except LimitError as error:
-            self._refuse(error)
 
     def _release(self) -> None:
         if self._memory is not None:
