@@ -17,7 +17,7 @@ from broadway.ingest.commands.start import NoAssignmentError, NotInRosterError
 from broadway.ingest.commands.submit import KeyReusedError
 from broadway.ingest.http.admission import LimitError
 from broadway.ingest.http.answers import Refused, failure, invalid_body, problem, refused
-from broadway.ingest.http.bodies import BodyTooLargeError, BodyTooSlowError, InvalidBodyError
+from broadway.ingest.http.bodies import BodyTooLargeError, BodyTooSlowError, InvalidBodyError, UnsupportedBodyError
 from broadway.ingest.http.spool import SpoolError
 from broadway.lifecycle.orders import NoRunError, OrderError
 from broadway.ports import StoreError, UnstorableError
@@ -34,6 +34,7 @@ def exception_handlers() -> Mapping[Any, Any]:
         InvalidBodyError: _on_invalid_body,
         BodyTooLargeError: _on_too_large,
         BodyTooSlowError: _on_too_slow,
+        UnsupportedBodyError: _on_unsupported,
         UnstorableError: _on_unstorable,
         InvalidEnvError: _on_invalid_env,
         RejectedError: _refuse(400),
@@ -96,6 +97,12 @@ def _on_too_large(request: Request, error: BodyTooLargeError) -> Response:
 
 def _on_too_slow(request: Request, error: BodyTooSlowError) -> Response:
     return problem(408, str(error)) if _is_v2(request) else invalid_body(str(error), 408)
+
+
+def _on_unsupported(request: Request, error: UnsupportedBodyError) -> Response:
+    answer = _on_refused(request, Refused(415, str(error)))
+    answer.headers["Accept-Encoding"] = "identity"
+    return answer
 
 
 def _on_unstorable(request: Request, error: UnstorableError) -> Response:

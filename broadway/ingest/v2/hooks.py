@@ -23,7 +23,7 @@ from broadway.domain.webhook import (
 from broadway.ingest.commands.signatures import STANDARD, SignatureCheck, SignatureError
 from broadway.ingest.http.answers import Refused, problem
 from broadway.ingest.http.auth import authorize
-from broadway.ingest.http.bodies import LARGE, InvalidBodyError, parse, read
+from broadway.ingest.http.bodies import LARGE, InvalidBodyError, check_encoding, parse, read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.scope import HOOK_NOT_FOUND, own_hook
 from broadway.ingest.http.spool import spooled
@@ -74,6 +74,7 @@ async def deliver(request: Request, deps: Deps) -> Response:
     hook = await deps.receiver.hooks.recent(request.path_params["course"], request.path_params["hook"])
     if hook is None:
         raise Refused(404, HOOK_NOT_FOUND)
+    check_encoding(request)
     headers = {name.lower(): value for name, value in request.headers.items()}
     try:
         body = await _signed_body(request, deps, SignatureCheck(headers, hook.config.secrets))
@@ -146,7 +147,7 @@ def _read(hook: Hook, body: bytes, headers: dict[str, str]) -> tuple[Message, st
     if headers.get("content-type", "").startswith(FORM):
         raise InvalidBodyError(f"content-type: expected application/json, not {FORM}")
     if hook.config.format is HookFormat.JSON:
-        submission = parse(body, JsonSubmission)
+        submission = parse(body, JsonSubmission, unique=True)
         if submission.assignment not in (None, hook.config.assignment):
             raise InvalidBodyError(f"assignment: this hook is for {hook.config.assignment}")
         return submission.read(), _id(headers) or submission.delivery_id
