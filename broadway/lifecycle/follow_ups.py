@@ -51,8 +51,8 @@ def ordered(grader_id: str, order: StandingOrder) -> Fact:
 
 def settled(job: Job) -> Fact:
     """The fact that a job's outcome is final."""
-    assert job.outcome is not None  # noqa: S101 - terminal jobs have an outcome
-    fact = JobSettled(**ids_of(job), phase=job.phase, outcome=job.outcome, reason=job.reason, seconds=job.seconds)
+    outcome = job.outcome or (Outcome.SUCCEEDED if job.success else Outcome.FAILED)
+    fact = JobSettled(**ids_of(job), phase=job.phase, outcome=outcome, reason=job.reason, seconds=job.seconds)
     return EVENTS, event_key("job", "settled", job.course), fact
 
 

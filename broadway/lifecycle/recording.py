@@ -12,7 +12,7 @@ import structlog
 
 from broadway.domain.grader import StandingOrder
 from broadway.domain.job import Attempt, Job, Move, Moved, Outcome, RetryPolicy
-from broadway.domain.result import JobLog
+from broadway.domain.result import JobLog, StageResult
 from broadway.lifecycle.follow_ups import Fact, following, ordered, settled, unwanted
 from broadway.lifecycle.stores import JobLeases, JobMoves, JobsById
 from broadway.messages.events import Event, GraderHeartbeat, JobEvent, JobFinished, JobReleased, JobStarted
@@ -231,7 +231,16 @@ def _refusal(event: JobFinished, moved: Moved | None) -> metrics.Refusal | None:
 
 
 def _log(event: JobFinished) -> JobLog:
-    return JobLog(event.job_id, event.execution_id, event.stdout[:MAX_LOG], event.stderr[:MAX_LOG])
+    streams = [StageResult.read(entry).streams for entry in event.results]
+    text, errors = _cut(event.stdout), _cut(event.stderr)
+    return JobLog(event.job_id, event.execution_id, text, errors, streams if any(streams) else ())
+
+
+def _cut(text: str) -> str:
+    """Return the beginning of a text that is too long for the store, with a last line that says so."""
+    if len(text) <= MAX_LOG:
+        return text
+    return f"{text[:MAX_LOG]}\n[broadway] cut here: {len(text) - MAX_LOG} more characters were not kept\n"
 
 
 def _is_new(event: JobStarted, moved: dict[str, Moved]) -> bool:

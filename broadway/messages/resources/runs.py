@@ -1,12 +1,17 @@
 """Runs, their phases, and the orders that change them."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from broadway.messages.resources.base import Body, View
 from broadway.messages.resources.jobs import JobSummary
+
+Config = Annotated[
+    Literal["kept", "current"],
+    Field(description="the config to use: the one that the run has kept, or the assignment's current one from now on"),
+]
 
 
 class TriggerView(View):
@@ -33,6 +38,9 @@ class RunView(View):
     finished_at: datetime | None
     success: bool | None
     trigger: TriggerView | None
+    order: str | None = Field(
+        default=None, description="the order that is being carried out: cancel, supersede or rerun; null without one"
+    )
 
 
 class PhaseView(View):
@@ -57,12 +65,19 @@ class RunDetail(RunView):
 
 
 class OrderView(View):
-    """The result of a cancellation or a rerun: the run's new state, and the jobs concerned."""
+    """The result of a cancellation or a rerun: the run's state, and the jobs concerned.
+
+    An order for more than 50 jobs is carried out after the answer: until then the run's view names it as ``order``.
+    """
 
     run: str
     state: str
     round: int
-    jobs: list[str]
+    jobs: list[str] = Field(description="the ids of the jobs concerned, 1000 at most")
+    count: int = Field(default_factory=lambda data: len(data["jobs"]), description="the number of the jobs concerned")
+    is_config_current: bool | None = Field(
+        default=None, description="whether a rerun uses the assignment's current config; null for a cancellation"
+    )
 
 
 class Cancellation(Body):
@@ -75,3 +90,10 @@ class Rerun(Body):
     """The body of a run's ``…/rerun``: all jobs, those that ended without success, or a list of job ids."""
 
     jobs: Literal["all", "failed"] | list[str] = "all"
+    config: Config = "kept"
+
+
+class JobRerun(Body):
+    """The body of a job's ``…/rerun``."""
+
+    config: Config = "kept"
