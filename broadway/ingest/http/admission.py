@@ -18,6 +18,7 @@ from broadway.settings.http import HttpSettings, Network, networks
 
 BURST = 10  # seconds whose requests may come at once
 MOST_KEYS = 10_000  # addresses or tokens to remember; the least recently seen are forgotten
+REPEATED = 0.2  # of a failure, for a wrong token that has been counted already
 RETRY_AFTER = 5  # seconds, for limits that end with other requests
 TOO_MANY, BUSY = 429, 503
 
@@ -48,12 +49,12 @@ class Rates:
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # content, and its time
 
-    def take(self, key: str) -> float:
-        """Take one from a key's bucket and return 0, or return the seconds until it has one."""
+    def take(self, key: str, amount: float = 1.0) -> float:
+        """Take an amount from a key's bucket and return 0, or return the seconds until the bucket has it."""
         content, now = self._content(key)
-        if content < 1:
-            return (1 - content) / self._rate
-        self._buckets[key] = (content - 1, now)
+        if content < amount:
+            return (amount - content) / self._rate
+        self._buckets[key] = (content - amount, now)
         self._buckets.move_to_end(key)
         if len(self._buckets) > MOST_KEYS:
             self._buckets.popitem(last=False)
@@ -129,8 +130,8 @@ class Held:
         self.amount = 0
 
 
-class KnownTokens:
-    """Hashes of tokens that were valid at their last use in this process."""
+class Digests:
+    """Hashes of tokens; the least recently added are forgotten."""
 
     def __init__(self) -> None:
         self._digests: OrderedDict[str, None] = OrderedDict()
@@ -157,7 +158,8 @@ class Admission:
     strangers: Rates
     tokens: Rates
     failures: Rates
-    known: KnownTokens = field(default_factory=KnownTokens)
+    known: Digests = field(default_factory=Digests)  # tokens that were valid at an earlier use
+    wrong: Digests = field(default_factory=Digests)  # tokens, each with the course that refused it
     _places: dict[Any, Held] = field(default_factory=dict)  # by connection
 
     @classmethod
@@ -255,10 +257,16 @@ class Admission:
         if token is not None and not _GENERATED.fullmatch(token) and (seconds := self.failures.wait(address)):
             raise LimitError(Limit.FAILURES, TOO_MANY, "too many wrong tokens from your address", seconds=seconds)
 
-    def note_failure(self, address: str, token: str) -> None:
-        """Count a wrong token, unless it is of the form that is too long to be guessed: an expired one, for example."""
+    def note_failure(self, address: str, token: str, course: str = "") -> None:
+        """Count a wrong token of a course.
+
+        One that is repeated is no guess, but the old token of a client that goes on: it counts for a part. One of the
+        form that is too long to be guessed does not count, such as the expired token of a student.
+        """
         if not _GENERATED.fullmatch(token):
-            self.failures.take(address)
+            digest = digest_of(f"{course} {token}")
+            self.failures.take(address, REPEATED if digest in self.wrong else 1)
+            self.wrong.add(digest)
 
     def note_valid(self, token: str) -> None:
         """Remember that a token is valid."""

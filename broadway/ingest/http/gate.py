@@ -29,7 +29,7 @@ class Gate:
             await _refuse(error, scope, receive, send)
             return
         try:
-            await self._app(scope, receive, _watched(send, visit))
+            await self._app(scope, receive, _watched(send, visit, scope))
         finally:
             visit.end()
 
@@ -39,12 +39,15 @@ def _is_free(scope: Scope) -> bool:
     return scope["path"] in FREE or scope.get("method") == "OPTIONS"
 
 
-def _watched(send: Send, visit: Visit) -> Send:
+def _watched(send: Send, visit: Visit, scope: Scope) -> Send:
+    def note() -> None:
+        visit.note_failure(scope.get("path_params", {}).get("course", ""))
+
     async def watched(message: Message) -> None:
         if (message["type"] == "http.response.start" and message["status"] == UNAUTHORIZED) or (
             message["type"] == "websocket.close" and message.get("code") == POLICY_VIOLATION
         ):
-            visit.note_failure()
+            note()
         await send(message)
 
     return watched

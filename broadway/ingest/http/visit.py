@@ -58,10 +58,10 @@ class Visit:
         if self.token is not None:
             self.admission.note_valid(self.token)
 
-    def note_failure(self) -> None:
-        """Count the request's token as wrong, if it has one."""
+    def note_failure(self, course: str) -> None:
+        """Count the request's token as wrong for the course in its path, if it has one."""
         if self.token is not None:
-            self.admission.note_failure(self.address, self.token)
+            self.admission.note_failure(self.address, self.token, course)
 
     def end(self) -> None:
         """Release all that the request holds."""

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broadway.ingest.http import admission
-from broadway.ingest.http.admission import Admission, Budget, Held, KnownTokens, LimitError, Rates, network_of
+from broadway.ingest.http.admission import Admission, Budget, Digests, Held, LimitError, Rates, network_of
 from broadway.runtime.metrics import Limit
 from broadway.settings.http import HttpSettings
 
@@ -68,7 +68,7 @@ def test_a_bucket_refills_with_time_and_holds_no_more_than_its_capacity() -> Non
 
 def test_the_number_of_remembered_addresses_and_tokens_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "MOST_KEYS", 3)
-    rates, known = Rates(rate=1, capacity=1, clock=lambda: 0.0), KnownTokens()
+    rates, known = Rates(rate=1, capacity=1, clock=lambda: 0.0), Digests()
     for key in "abcd":
         rates.take(key)
         known.add(key)
@@ -108,8 +108,8 @@ def test_a_limit_per_address_is_at_most_the_limit_on_all() -> None:
 def test_wrong_tokens_do_not_keep_a_valid_one_of_the_same_address_away() -> None:
     limits = Admission.of(HttpSettings(failures_per_minute=3), "")
     limits.note_valid("a-teacher's")
-    for _ in range(5):
-        limits.note_failure("192.0.2.7", "a-guess")
+    for number in range(5):
+        limits.note_failure("192.0.2.7", f"guess-{number}")
 
     limits.check("192.0.2.7", "a-teacher's")
     limits.check("192.0.2.7", "bws_" + "x" * 43)  # of a student: too long to be guessed, so it is looked up
@@ -118,6 +118,17 @@ def test_wrong_tokens_do_not_keep_a_valid_one_of_the_same_address_away() -> None
     with pytest.raises(LimitError, match="too many wrong tokens from your address") as refusal:
         limits.check("192.0.2.7", "another-guess")
     assert int(refusal.value.headers["Retry-After"]) >= 1
+
+
+def test_a_client_that_repeats_an_old_token_makes_few_failures() -> None:
+    limits = Admission.of(HttpSettings(failures_per_minute=5), "")
+    for _ in range(15):
+        limits.note_failure("192.0.2.7", "an-old-one", "cs101")
+    limits.check("192.0.2.7", "a-teacher's")
+
+    limits.note_failure("192.0.2.7", "an-old-one", "cs225")  # a guess in another course
+    with pytest.raises(LimitError):
+        limits.check("192.0.2.7", "a-teacher's")
 
 
 def test_an_expired_token_of_a_student_is_no_guess() -> None:
