@@ -28,6 +28,7 @@ from broadway.settings.programs import ApiSettings, GraderSettings
 
 # True under `make faults`: tests run in full, and durations count, since nothing else uses the machine.
 IS_WHOLE = "BROADWAY_FAULTS" in os.environ
+METRICS_TOKEN = "metrics-token"
 PATIENCE = 60  # timeout of a wait in seconds; a passing test never waits this long
 
 
@@ -110,6 +111,9 @@ class Client:
             return (await self.http.get("/readyz")).status_code == httpx2.codes.OK
         except httpx2.TransportError:
             return False
+
+    async def metrics(self) -> httpx2.Response:
+        return await self.http.get("/metrics", headers={"Authorization": f"Bearer {METRICS_TOKEN}"})
 
     async def post(self, path: str, body: Any, *, token: str) -> httpx2.Response:
         return await self.http.post(f"/api/v1/{path}", json=body, headers={"Authorization": f"Bearer {token}"})

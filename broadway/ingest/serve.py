@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 import structlog
-import uvicorn
 
 from broadway.domain.course import CourseConfigError, read_courses
 from broadway.domain.job import JobClass
@@ -33,10 +32,12 @@ from broadway.ingest.gateway.gateway import Gateway
 from broadway.ingest.gateway.handouts import Handouts
 from broadway.ingest.gateway.results import Results
 from broadway.ingest.gateway.sessions import Sessions
+from broadway.ingest.http.admission import ClientLimits
 from broadway.ingest.http.auth import Authenticator
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.outages import StoreOutages
-from broadway.ingest.http.server import MAX_FRAME, HttpProtocol, Server, WebSocketProtocol
+from broadway.ingest.http.server import Config, Server, possible_connections
+from broadway.ingest.http.websocket import MAX_FRAME
 from broadway.ingest.live.feed import Feed
 from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.assignments import AssignmentReads
@@ -328,16 +329,19 @@ def _cluster_token(settings: IngestSettings) -> str:
 
 @contextlib.asynccontextmanager
 async def _http(settings: IngestSettings, deps: Deps) -> AsyncIterator[None]:
-    config = uvicorn.Config(
-        build_app(deps),
+    most = possible_connections(settings.http.connections)
+    if most < settings.http.connections:
+        log.warning("fewer connections than set: raise the limit on open files", connections=most)
+    admission = ClientLimits.of(settings.http, settings.trusted_proxies, connections=most)
+    config = Config(
+        build_app(deps, admission),
+        admission=admission,
         host=settings.bind_addr,
         port=settings.bind_port,
         log_config=None,
         access_log=False,
         server_header=False,
         lifespan="off",
-        http=HttpProtocol,
-        ws=WebSocketProtocol,
         ws_max_size=MAX_FRAME,
         ws_ping_interval=None,
         timeout_keep_alive=KEEP_ALIVE,

@@ -73,6 +73,19 @@ class Handled(StrEnum):
     FORGED = "forged"  # its sender may not send it
 
 
+class Limit(StrEnum):
+    """The limit that refused a connection or a request."""
+
+    HEAD = "head"  # the head of a request, or what its body has besides its content, is too long
+    CONNECTIONS = "connections"
+    MEMORY = "memory"  # of request bodies and long heads
+    SPOOL = "spool"  # of deliveries whose signature is not checked yet
+    FAILURES = "failures"  # wrong tokens
+    ADDRESS_RATE = "address-rate"
+    TOKEN_RATE = "token-rate"  # noqa: S105 - no password
+    SLOW = "slow"  # a client that does not read its answers
+
+
 BUILD = Info("broadway_build", "The version that runs.")
 BUILD.info({"version": __version__})
 
@@ -131,6 +144,14 @@ HTTP_SECONDS = Histogram(
     buckets=_BRIEF,
 )
 
+HTTP_LIMITED = Counter(
+    "broadway_http_limited_total", "Connections and requests that a limit on clients has refused, by limit.", ["limit"]
+)
+HTTP_CONNECTIONS = Gauge("broadway_http_connections", "Open connections of HTTP clients.")
+HTTP_BODY_BYTES = Gauge(
+    "broadway_http_body_bytes", "Request bodies and long heads that are held, in memory and in the spool.", ["place"]
+)
+
 WEBHOOK_DELIVERIES = Counter(
     "broadway_webhook_deliveries_total", "Webhook deliveries, by their decision.", ["course", "state"]
 )
@@ -162,6 +183,8 @@ for _kind in Repair:
     REPAIRS.labels(_kind)
 for _refusal in Refusal:
     OUTCOMES_REFUSED.labels(_refusal)
+for _limit in Limit:
+    HTTP_LIMITED.labels(_limit)
 
 INSTRUMENTS = tuple(value for value in list(globals().values()) if isinstance(value, MetricWrapperBase))
 

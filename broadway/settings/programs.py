@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
 from broadway.domain.assignment import Memory
 from broadway.domain.job import RetryPolicy
 from broadway.runtime.tls import trust
+from broadway.settings.http import HttpSettings, Networks
 from broadway.settings.places import Place
 from broadway.settings.setting_names import ENV_PREFIX, Names
 from broadway.settings.values import AmqpUrl, Database, HeaderToken, HttpUrl, MongoDsn, check_address
@@ -183,6 +184,16 @@ class IngestSettings(ServiceSettings):
         default=True, description="give the broker's address to joining graders; without it they poll over HTTP"
     )
     gateway_pool: Id = Field(default="default", description="pool of HTTP and WebSocket graders that name no pool")
+    http: HttpSettings = HttpSettings()
+    trusted_proxies: Networks = Field(
+        default="",
+        description="proxies whose X-Forwarded-For names the client: addresses and networks, separated by commas",
+    )
+    metrics_token: SecretStr | None = Field(
+        default=None,
+        min_length=8,
+        description="token for /metrics of this port; without it metrics are only at metrics_port",
+    )
     max_body_size: int = Field(default=32 * 1024 * 1024, gt=0, description="limit on a request's body, in bytes")
     max_job_seconds: float = Field(
         default=3 * 3600, gt=0, description="limit on the sum of a job's stage timeouts, in seconds"

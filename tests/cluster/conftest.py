@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from harness import Client, Cluster, Graders, Place, free_port, until
+from harness import METRICS_TOKEN, Client, Cluster, Graders, Place, free_port, until
 
 from broadway import connections
 from broadway.dispatcher import serve as dispatcher
@@ -44,6 +44,8 @@ def settings(place: Place, tmp_path: Path, courses: dict[str, dict[str, object]]
             "bind_addr": "127.0.0.1",
             "bind_port": free_port(),
             "log": {"dir": ""},
+            "metrics_token": METRICS_TOKEN,
+            "http": {"failures_per_minute": 1_000_000},  # all tests come from one address
             "heartbeat_interval": 1,
             "reconcile_interval": 0.5,
             "retry_backoff": 0.05,

@@ -24,7 +24,7 @@ COURSE = "cs241"
 
 
 async def scrape(cluster: Cluster) -> Scrape:
-    answer = await cluster.client.http.get("/metrics")
+    answer = await cluster.client.metrics()
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain; version=")
     return Scrape.of(answer.text)

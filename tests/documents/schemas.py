@@ -123,8 +123,13 @@ class _Names(_Exact):
     port: int
 
 
+class _Authorization(_Exact):
+    credentials_file: str
+
+
 class _Scrape(_Exact):
     job_name: str
+    authorization: _Authorization | None = None
     static_configs: list[_Targets] = []
     dns_sd_configs: list[_Names] = []
 

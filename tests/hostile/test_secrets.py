@@ -100,7 +100,10 @@ async def with_password(store: Server[Store], user: str, password: str) -> str:
 @pytest.fixture
 async def place(docker_host: str, tmp_path: Path) -> AsyncIterator[Place]:
     port, courses, socket = free_port(), tmp_path / "courses.json", tmp_path / "engine.sock"
-    names = ("cluster token", "operator token", "course token", "query token", "hook secret", "store's password")
+    names = (
+        *("cluster token", "operator token", "course token", "query token"),
+        *("hook secret", "metrics token", "store's password"),
+    )
     secrets = {name: f"canary-{token_hex(12)}" for name in names}
     courses.write_text(
         json.dumps({COURSE: {"tokens": [secrets["course token"]], "query_tokens": [secrets["query token"]]}})
@@ -121,6 +124,7 @@ async def place(docker_host: str, tmp_path: Path) -> AsyncIterator[Place]:
             "BROADWAY_LOG_LEVEL": "DEBUG",
             "BROADWAY_TOKEN": secrets["cluster token"],
             "BROADWAY_OPERATOR_TOKEN": secrets["operator token"],
+            "BROADWAY_METRICS_TOKEN": secrets["metrics token"],
             "BROADWAY_COURSE_CONFIG": str(courses),
             "BROADWAY_BIND_PORT": str(port),
             "DOCKER_HOST": f"unix://{socket}",
@@ -236,8 +240,10 @@ async def _read(place: Place, run: str) -> None:
         assert (await place.ask("GET", path, token="operator token")).is_success, path
     for token in ("query token", "cluster token", "operator token", "hook secret", "wrong"):
         await place.ask("GET", f"{course}/jobs/{job['id']}", token=token)
+    scraper = {"Authorization": f"Bearer {place.secrets['metrics token']}"}
+    assert (await place.http.get("/metrics", headers=scraper)).is_success
     for path in ("/metrics", "/readyz", "/livez"):
-        place.note("answers", (await place.http.get(path)).text)
+        place.note("answers", (await place.http.get(path, headers=scraper)).text)
 
 
 async def _without(place: Place, part: str, *programs: str) -> None:

@@ -7,7 +7,7 @@ from secrets import token_hex
 from typing import Any
 
 import pytest
-from harness import Client, Place, free_port, stage, until
+from harness import METRICS_TOKEN, Client, Place, free_port, stage, until
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
@@ -43,6 +43,8 @@ def ingest_settings(shared_place: Place) -> IngestSettings:
             "heartbeat_interval": 7,
             "max_job_seconds": 1000,
             "log": {"dir": ""},
+            "metrics_token": METRICS_TOKEN,
+            "http": {"failures_per_minute": 1_000_000},  # all tests come from one address
         }
     )
 

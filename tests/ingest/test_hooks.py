@@ -173,7 +173,7 @@ async def test_an_ignored_push_is_accepted_after_its_branch_is_configured(hook: 
 
 async def counted(hook: Hook) -> dict[str, float]:
     """Return the metric's count of the course's deliveries by state."""
-    text = (await hook.client.http.get("/metrics")).text
+    text = (await hook.client.metrics()).text
     return Scrape.of(text).by("broadway_webhook_deliveries_total", "state", course=hook.course)
 
 

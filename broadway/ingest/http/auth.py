@@ -153,24 +153,24 @@ class Authenticator:
 
 
 def bearer_token(request: Request) -> str:
-    """Return the token of a request.
+    """Return the token of a request; the scheme may have any case, but in v1 it must be written as ``Bearer``.
 
     Raises:
         Refused: 401, the header is missing or is not ``Bearer <token>``.
     """
-    return parse_bearer(request.headers.get("authorization", ""))
+    return parse_bearer(request.headers.get("authorization", ""), any_case=not request.url.path.startswith("/api/v1/"))
 
 
-def parse_bearer(header: str) -> str:
+def parse_bearer(header: str, *, any_case: bool = False) -> str:
     """Return the token in the value of an ``Authorization`` header.
 
     Raises:
         Refused: 401, the value is not ``Bearer <token>``.
     """
-    parts = header.strip(" \t").split(" ")  # the server does not strip blanks
-    if len(parts) != 2 or parts[0] != "Bearer" or not parts[1]:  # noqa: PLR2004 - the scheme and the token
+    scheme, *rest = header.strip(" \t").split(" ")  # the server does not strip blanks
+    if (scheme.capitalize() if any_case else scheme) != "Bearer" or len(rest) != 1 or not rest[0]:
         raise Refused(401, "invalid token format")
-    return parts[1]
+    return rest[0]
 
 
 def grant(request: Request, access: Access) -> None:

@@ -3,7 +3,10 @@
 import asyncio
 import json
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from email.message import Message
+from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -11,6 +14,7 @@ from starlette.requests import Request
 
 from broadway.domain.mistakes import mistakes
 from broadway.ingest.http.answers import Refused
+from broadway.ingest.http.visit import visit_of
 
 BODY_WITHIN = 120.0  # seconds
 LARGE = 256 * 1024  # bytes; larger bodies are parsed in a thread, since they would block the event loop for too long
@@ -18,6 +22,8 @@ MAX_DEPTH = 32
 MAX_MISTAKES = 20  # in an answer
 MAX_KEY = 255  # characters of an idempotency key
 MAX_INT, MIN_INT = 2**63 - 1, -(2**63)
+
+_CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 
 MALFORMED = "Input is malformed; could not decode JSON object."
 
@@ -42,21 +48,46 @@ class BodyTooLargeError(ValueError):
     """The body is larger than the server allows."""
 
 
+class UnsupportedBodyError(ValueError):
+    """The body has an encoding or a charset that the server does not read."""
+
+
 async def read(request: Request, expected: type[Body], *, limit: int, optional: bool = False) -> Body:
     """Read a request's body, of ``limit`` bytes at most; one that is ``optional`` may be empty.
 
+    v1 ignores the body's encoding and charset, and takes the last of equal keys, as the original does.
+
     Raises:
+        UnsupportedBodyError: As ``check_encoding``, except in v1.
         BodyTooLargeError: The body has more than ``limit`` bytes; the rest is not read.
         BodyTooSlowError: The body did not arrive within ``BODY_WITHIN``.
         InvalidBodyError: As ``parse``.
     """
+    is_v1 = request.url.path.startswith("/api/v1/")
+    if not is_v1:
+        check_encoding(request)
     body = await raw_body(request, limit=limit)
     request.state.given = body  # for the audit log
     if optional and not body:
         return check({}, expected)
-    if len(body) < LARGE:
-        return parse(body, expected)
-    return await asyncio.to_thread(parse, body, expected)  # other requests are served meanwhile
+    read_it = partial(parse, body, expected, unique=not is_v1)
+    return read_it() if len(body) < LARGE else await asyncio.to_thread(read_it)  # others are served meanwhile
+
+
+def check_encoding(request: Request) -> None:
+    """Return if a request's body is plain UTF-8 by its headers.
+
+    Raises:
+        UnsupportedBodyError: It is compressed, or in another charset.
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise UnsupportedBodyError(f"Content-Encoding: {_shorten(encoding)}: send the body as it is, without encoding")
+    media_type = Message()
+    media_type["content-type"] = request.headers.get("content-type", "")
+    charset = str(media_type.get_param("charset", "utf-8")).lower()
+    if charset not in _CHARSETS:
+        raise UnsupportedBodyError(f"Content-Type: the charset {_shorten(charset)} is not read: send UTF-8")
 
 
 def given_body(request: Request) -> bytes:
@@ -71,17 +102,36 @@ async def raw_body(request: Request, *, limit: int) -> bytes:
     Raises:
         BodyTooLargeError: The body has more than ``limit`` bytes; the rest is not read.
         BodyTooSlowError: The body did not arrive within ``BODY_WITHIN``.
+        LimitError: The memory for bodies is used up.
     """
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_WITHIN):
-            async for piece in request.stream():
-                body += piece
-                if len(body) > limit:
-                    raise BodyTooLargeError(f"the request body is too large: {limit} bytes are allowed")
-    except TimeoutError as error:
-        raise BodyTooSlowError(f"the request body did not come within {BODY_WITHIN:g} s") from error
+    body, visit = bytearray(), visit_of(request)
+    async for piece in pieces(request, limit=limit):
+        visit.memory.take(len(piece))
+        body += piece
     return bytes(body)
+
+
+async def pieces(request: Request, *, limit: int) -> AsyncIterator[bytes]:
+    """Yield the pieces of a request's body as they arrive.
+
+    Raises:
+        BodyTooLargeError: The body has more than ``limit`` bytes; the rest is not read.
+        BodyTooSlowError: The body did not arrive within ``BODY_WITHIN``.
+    """
+    size, until = 0, asyncio.get_running_loop().time() + BODY_WITHIN
+    stream = aiter(request.stream())
+    while True:
+        try:
+            async with asyncio.timeout_at(until):
+                piece = await anext(stream, None)
+        except TimeoutError as error:
+            raise BodyTooSlowError(f"the request body did not come within {BODY_WITHIN:g} s") from error
+        if piece is None:
+            return
+        size += len(piece)
+        if size > limit:
+            raise BodyTooLargeError(f"the request body is too large: {limit} bytes are allowed")
+        yield piece
 
 
 def idempotency_key(request: Request) -> str | None:
@@ -99,13 +149,13 @@ def idempotency_key(request: Request) -> str | None:
     return key
 
 
-def parse(raw: bytes, expected: type[Body]) -> Body:
-    """Read a body as an instance of ``expected``.
+def parse(raw: bytes, expected: type[Body], *, unique: bool = False) -> Body:
+    """Read a body as an instance of ``expected``; with ``unique`` no object may have a key twice.
 
     Raises:
         InvalidBodyError: The body does not match; the text has a line for each problem.
     """
-    document = _decode(raw)
+    document = _decode(raw, unique=unique)
     problem = next(_unstorable(document), None)
     if problem:
         raise InvalidBodyError(problem)
@@ -124,14 +174,25 @@ def check(document: Any, expected: type[Body]) -> Body:
         raise InvalidBodyError("\n".join(mistakes(error, expected, whole="the body")[:MAX_MISTAKES])) from error
 
 
-def _decode(raw: bytes) -> Any:
+def _decode(raw: bytes, *, unique: bool = False) -> Any:
     try:
         # NaN and huge numbers pass here, so that the check in `_unstorable` can name their place.
-        return json.loads(raw.decode("utf-8"), parse_int=_integer)
+        return json.loads(raw.decode("utf-8"), parse_int=_integer, object_pairs_hook=_object if unique else None)
+    except InvalidBodyError:
+        raise
     except RecursionError as error:
         raise InvalidBodyError(f"the body: nested deeper than {MAX_DEPTH} levels") from error
     except ValueError as error:
         raise InvalidBodyError(MALFORMED) from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object; two readers of an object with equal keys may take different values."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise InvalidBodyError(f"{_shorten(twice)}: the key stands twice in one object")
+    return found
 
 
 def _integer(digits: str) -> int:

@@ -20,6 +20,7 @@ from broadway.ingest.http.auth import Access, grant
 from broadway.ingest.http.deps import Deps, Handler
 from broadway.ingest.http.errors import RETRY_AFTER, failed
 from broadway.ingest.http.rights import PEOPLE, UNSAFE, Rights, rights_of
+from broadway.ingest.http.visit import visit_of
 from broadway.ports import StoreError
 
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
@@ -59,7 +60,7 @@ def route(
     handlers: Mapping[str, Handler] = MappingProxyType({}),
     **more: Handler,
 ) -> Route:
-    """Return a route with a handler for each method.
+    """Return a route with a handler for each method; that of GET outside of the API also answers HEAD.
 
     ``preflight`` are further headers of answers to OPTIONS and of refusals.
 
@@ -67,6 +68,8 @@ def route(
         TypeError: A handler does not declare its credentials, or an unsafe one has no state before for the audit log.
     """
     handlers = {**handlers, **more}
+    if not path.startswith("/api/") and "GET" in handlers:
+        handlers["HEAD"] = handlers["GET"]  # load balancers and monitors ask so
     rights = {method: _checked(method, handler) for method, handler in handlers.items()}
     return Route(path, _AnyMethod(_Endpoint(deps, path, preflight, handlers, rights)))
 
@@ -113,6 +116,8 @@ class _Endpoint:
         rights = self.rights[request.method]
         try:
             access = await self._access(request, handler, rights)
+            if not rights.is_open:
+                visit_of(request).note_valid()
             grant(request, access)
             if request.method in UNSAFE and access.principal.kind in PEOPLE:
                 return await audited(request, self.deps, handler, rights)

@@ -18,8 +18,10 @@ from broadway.ingest.commands.limits import InvalidEnvError, NoConfigError, Reje
 from broadway.ingest.commands.start import NoAssignmentError, NotInRosterError
 from broadway.ingest.commands.submit import KeyReusedError
 from broadway.ingest.commands.tokens import NoStudentError, TokenLimitError
+from broadway.ingest.http.admission import LimitError
 from broadway.ingest.http.answers import Refused, failure, invalid_body, problem, refused
-from broadway.ingest.http.bodies import BodyTooLargeError, BodyTooSlowError, InvalidBodyError
+from broadway.ingest.http.bodies import BodyTooLargeError, BodyTooSlowError, InvalidBodyError, UnsupportedBodyError
+from broadway.ingest.http.spool import SpoolError
 from broadway.lifecycle.orders import NoRunError, OrderError
 from broadway.ports import StoreError, UnstorableError
 
@@ -71,10 +73,13 @@ def exception_handlers() -> Mapping[Any, Any]:
         InvalidBodyError: _on_invalid_body,
         BodyTooLargeError: _on_too_large,
         BodyTooSlowError: _on_too_slow,
+        UnsupportedBodyError: _on_unsupported,
         UnstorableError: _on_unstorable,
         InvalidEnvError: _on_invalid_env,
         **{error: _refuse(status) for error, status in _REFUSALS.items()},
         BrokerUsersUnavailableError: _refuse(503),
+        LimitError: limited,
+        SpoolError: _on_spool_unavailable,
         StoreError: _on_store_unavailable,
         HTTPException: _on_http_exception,
         ClientDisconnect: _on_disconnect,
@@ -125,12 +130,32 @@ def _on_too_slow(request: Request, error: BodyTooSlowError) -> Response:
     return problem(408, str(error)) if _is_v2(request) else invalid_body(str(error), 408)
 
 
+def _on_unsupported(request: Request, error: UnsupportedBodyError) -> Response:
+    answer = _on_refused(request, Refused(415, str(error)))
+    answer.headers["Accept-Encoding"] = "identity"
+    return answer
+
+
 def _on_unstorable(request: Request, error: UnstorableError) -> Response:
     return _on_invalid_body(request, InvalidBodyError(f"the body {error}"))
 
 
 def _on_invalid_env(request: Request, error: InvalidEnvError) -> Response:
     return _on_invalid_body(request, InvalidBodyError(str(error)))
+
+
+def limited(request: Request, error: LimitError) -> Response:
+    """Answer a request that exceeds a limit on clients."""
+    answer = _on_refused(request, Refused(error.status, str(error)))
+    answer.headers.update(error.headers)
+    return answer
+
+
+def _on_spool_unavailable(request: Request, error: SpoolError) -> Response:
+    log.error("spool unavailable", path=request.url.path, setting="--http-spool-dir", reason=str(error))
+    answer = _on_refused(request, Refused(503, "the server cannot keep the delivery at the moment"))
+    answer.headers["Retry-After"] = RETRY_AFTER
+    return answer
 
 
 def _on_store_unavailable(request: Request, error: StoreError) -> Response:

@@ -21,7 +21,8 @@ from broadway.ingest.http.auth import parse_bearer
 from broadway.ingest.http.bodies import InvalidBodyError, check, parse
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth, takes
-from broadway.ingest.http.server import NO_CODE, PINGS
+from broadway.ingest.http.visit import visit_of
+from broadway.ingest.http.websocket import NO_CODE, PINGS
 from broadway.ingest.v1.polling import abilities_of, is_ours, pool_of, runtime_of
 from broadway.messages.http import IDENTITY_HEADER, INTERVAL_HEADER, JobResult, SocketMessage, SocketRegistration
 from broadway.ports import PublishError, StoreError
@@ -82,6 +83,7 @@ async def _refusal(websocket: WebSocket, deps: Deps) -> tuple[int, str] | None:
     except StoreError as error:
         log.warning("grader not admitted yet", reason=str(error))
         return INTERNAL_ERROR, "internal error"
+    visit_of(websocket).note_valid()
     return None
 
 

@@ -12,10 +12,10 @@ from starlette.responses import Response
 
 from broadway.domain.job import Job
 from broadway.ingest.http.answers import CORS
+from broadway.ingest.http.connection import ABORT
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import READERS, takes
 from broadway.ingest.http.scope import own_job
-from broadway.ingest.http.server import ABORT
 from broadway.ingest.live.feed import Feed, Watcher
 from broadway.service import background
 

@@ -22,13 +22,14 @@ from broadway.domain.webhook import (
     Message,
     Ping,
 )
-from broadway.ingest.commands.signatures import STANDARD, SignatureError, check_signature
+from broadway.ingest.commands.signatures import STANDARD, SignatureCheck, SignatureError
 from broadway.ingest.http.answers import Refused, problem
 from broadway.ingest.http.auth import course_of
-from broadway.ingest.http.bodies import LARGE, InvalidBodyError, parse, raw_body, read
+from broadway.ingest.http.bodies import LARGE, InvalidBodyError, check_encoding, parse, read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth
 from broadway.ingest.http.scope import own_hook
+from broadway.ingest.http.spool import spooled
 from broadway.ingest.v2.openapi import answered, operation
 from broadway.ingest.v2.views.hooks import delivery_view, hook_view
 from broadway.messages.resources.base import Page
@@ -76,10 +77,11 @@ async def deliver(request: Request, deps: Deps) -> Response:
     """
     course, name = request.path_params["course"], request.path_params["hook"]
     hook = await deps.receiver.hooks.recent(course, name)
-    body = await raw_body(request, limit=deps.settings.max_body_size)
+    check_encoding(request)
     headers = {name.lower(): value for name, value in request.headers.items()}
     try:
-        check_signature(body, headers, (hook and hook.config.secrets) or (token_hex(16),))
+        check = SignatureCheck(headers, (hook and hook.config.secrets) or (token_hex(16),))
+        body = await _signed_body(request, deps, check)
     except SignatureError as error:
         log.warning("delivery not taken", hook=f"{course}/{name}"[:MAX_ID], reason=str(error), exists=hook is not None)
         raise Refused(401, str(error)) from error
@@ -93,6 +95,19 @@ async def deliver(request: Request, deps: Deps) -> Response:
         hook, message, delivery_id=delivery_id, body=body, traceparent=request.state.traceparent
     )
     return delivery_answer(delivery, is_new=is_new)
+
+
+async def _signed_body(request: Request, deps: Deps, signature: SignatureCheck) -> bytes:
+    """Return a delivery's body, which is on disk until its signature is checked.
+
+    Raises:
+        SignatureError: The signature is wrong.
+    """
+    async with spooled(request, deps.settings.http.spool_dir) as body:
+        async for piece in body.arriving(limit=deps.settings.max_body_size):
+            signature.update(piece)
+        signature.finish()
+        return await body.content()
 
 
 async def _before(request: Request, deps: Deps) -> Any:
@@ -144,7 +159,7 @@ def _read(hook: Hook, body: bytes, headers: dict[str, str]) -> tuple[Message, st
     if headers.get("content-type", "").startswith(FORM):
         raise InvalidBodyError(f"content-type: expected application/json, not {FORM}")
     if hook.config.format is HookFormat.JSON:
-        submission = parse(body, JsonSubmission)
+        submission = parse(body, JsonSubmission, unique=True)
         if submission.assignment not in (None, hook.config.assignment):
             raise InvalidBodyError(f"assignment: this hook is for {hook.config.assignment}")
         return submission.read(), _id(headers) or submission.delivery_id

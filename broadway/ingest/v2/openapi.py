@@ -51,9 +51,10 @@ _KEY = "__broadway_operation__"
 # Reasons for which any operation may be refused, besides its own.
 _ALWAYS = {
     401: "the token is missing or wrong",
+    429: "too many requests or wrong tokens: try again after `Retry-After` seconds",
     503: "the store is unavailable: try again after `Retry-After` seconds",
 }
-_WITH_BODY = (400, 408, 413)
+_WITH_BODY = (400, 408, 413, 415)
 _LATER = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 _LOCATION = {"Location": {"description": "path of the new resource", "required": True, "schema": {"type": "string"}}}
 _RETRY_AFTER = {
