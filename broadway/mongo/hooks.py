@@ -238,7 +238,8 @@ class Quotas:
 def _hook(document: Document) -> Hook | None:
     fields = {key: document.get(key) for key in HookConfig.model_fields if key in document}
     try:
-        return Hook(document["course"], document["name"], HookConfig.model_validate(fields))
+        config = HookConfig.model_validate(fields)
+        return Hook(document["course"], document["name"], config, is_older="env" not in document)
     except (KeyError, ValidationError) as error:
         log.warning("hook left out", hook=str(document["_id"]), problem=type(error).__name__)
         return None
@@ -272,6 +273,7 @@ def _document(delivery: Delivery) -> Document:
             "repository": push.repository,
             "repository_id": push.repository_id,
             "env": dict(push.env),
+            "delivered": dict(push.delivered),
         },
         "student": delivery.student,
         "run_id": delivery.run_id,
@@ -286,6 +288,10 @@ def _document(delivery: Delivery) -> Document:
 
 def _delivery(document: Document) -> Delivery:
     push = document.get("push")
-    own = {"id": document["_id"], "state": DeliveryState(document["state"]), "push": Push(**push) if push else None}
+    own = {
+        "id": document["_id"],
+        "state": DeliveryState(document["state"]),
+        "push": Push.stored(push) if push else None,
+    }
     rest = {key: value for key, value in document.items() if key not in ("_id", "state", "push", "writer")}
     return Delivery(**{**rest, **own})

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from broadway.domain.roster import Roster
 from broadway.domain.webhook import Hook
-from broadway.ingest.commands.limits import check_env
+from broadway.ingest.commands.limits import check_env, check_not_reserved
 
 
 class HookRegistry(Protocol):
@@ -53,4 +53,5 @@ class HookSettings:
         """
         for index, entry in enumerate(roster.students):
             check_env(f"students.{index}.env", entry.env)
+            check_not_reserved(f"students.{index}.env", entry.env)
         await self.rosters.put(course, assignment, roster)

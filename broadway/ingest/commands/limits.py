@@ -18,11 +18,9 @@ from broadway.domain.assignment import (
     memory_bytes,
 )
 from broadway.domain.run import PIPELINE_OF, Run
+from broadway.domain.variables import env_problem, is_reserved
 from broadway.settings.programs import IngestSettings
 
-# Far above any known need, and close to Linux's own limits for starting a program.
-MAX_VARIABLES = 1000
-MAX_CHARACTERS = 1024 * 1024  # of an environment's names and values together
 MAX_HOSTNAME = 64  # characters, as in Linux
 _SHOWN = 100  # characters of a refused value in a message
 
@@ -109,16 +107,18 @@ def check_env(where: str, env: Mapping[str, Any]) -> None:
     Raises:
         InvalidEnvError: No program can; the text begins with ``where``.
     """
-    if len(env) > MAX_VARIABLES:
-        raise InvalidEnvError(f"{where}: has {len(env)} variables, {MAX_VARIABLES} are allowed")
-    for name in env:
-        if not name or "=" in name or "\0" in name:
-            raise InvalidEnvError(
-                f"{where}: {name[:100]!r} cannot name a variable: expected no =, no NUL, and not nothing"
-            )
-    characters = sum(len(name) + len(str(value)) for name, value in env.items())
-    if characters > MAX_CHARACTERS:
-        raise InvalidEnvError(f"{where}: has {characters} characters, {MAX_CHARACTERS} are allowed")
+    if problem := env_problem(env):
+        raise InvalidEnvError(f"{where}: {problem}")
+
+
+def check_not_reserved(where: str, env: Mapping[str, Any]) -> None:
+    """Return if an environment leaves Broadway's own variables alone. v1 does not ask for this: the original did not.
+
+    Raises:
+        InvalidEnvError: It sets one of them; the text begins with ``where`` and names it.
+    """
+    if name := next(filter(is_reserved, env), None):
+        raise InvalidEnvError(f"{where}: {name[:_SHOWN]}: only Broadway sets this variable")
 
 
 def allowed(config: Mapping[str, Any], limits: Limits, *, course: str) -> dict[str, Any]:

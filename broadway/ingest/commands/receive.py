@@ -181,13 +181,32 @@ class Receiver:
         known = await self.runs.summary(run_id)
         if known:
             return await self._settle_known(delivery, hook, known.trigger, **fields)
+        if refusal := await self._refused_variables(delivery, push, hook, entry):
+            return await self._settle(delivery, DeliveryState.REFUSED, reason=refusal, student=student)
+        if settled := await self._settle_unless_due(delivery, hook, student, run_id):
+            return settled
+        return await self._start(delivery, push, hook, key, env=job_env(entry, push, delivery, student), **fields)
+
+    async def _settle_unless_due(self, delivery: Delivery, hook: Hook, student: str, run_id: str) -> Delivery | None:
+        """Settle a submission that a later one or the student's quota keeps from a run; return None for any other."""
         if hook.config.only_latest and (later := await self._later(delivery, student)):
             reason = f"a later submission came before it was looked at: {later}"
             return await self._settle(delivery, DeliveryState.SUPERSEDED, reason=reason, student=student)
         if hook.config.quota and (until := await self._may_submit_at(delivery, hook.config.quota, student, run_id)):
             reason = f"{hook.config.quota.submissions} submissions in {hook.config.quota.seconds:g} s are allowed"
             return await self._settle(delivery, DeliveryState.LIMITED, reason=reason, student=student, retry_at=until)
-        return await self._start(delivery, push, hook, key, env=job_env(entry, push, delivery, student), **fields)
+        return None
+
+    async def _refused_variables(
+        self, delivery: Delivery, push: Push, hook: Hook, entry: RosterEntry | None
+    ) -> str | None:
+        """Return the reason why a delivery may not set its variables, or None."""
+        if not push.delivered:
+            return None
+        config = await self.submissions.assignments.get(delivery.course, delivery.assignment)
+        stages = (config or {}).get("student_pipeline") or []
+        layers = [(config or {}).get("env"), *(stage.get("env") for stage in stages if stage), entry and entry.env]
+        return hook.refuses(push, taken={name for env in layers for name in env or {}})
 
     async def _may_submit_at(self, delivery: Delivery, quota: Quota, student: str, run_id: str) -> datetime | None:
         """Count a submission against the student's quota; if that is used up, return the time of the next free place.

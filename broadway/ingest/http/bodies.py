@@ -103,6 +103,19 @@ def parse(raw: bytes, expected: type[Body]) -> Body:
     return check(document, expected)
 
 
+def parse_part(raw: bytes, expected: type[Body]) -> Body:
+    """Read the keys of a body that ``expected`` has, and check only those: a sender may add any others.
+
+    Raises:
+        InvalidBodyError: The body is not JSON, or one of those keys does not match.
+    """
+    read_keys = check(_decode(raw, errors="surrogateescape"), expected)
+    problem = next(_unstorable(read_keys.model_dump(mode="python")), None)
+    if problem:
+        raise InvalidBodyError(problem)
+    return read_keys
+
+
 def check(document: Any, expected: type[Body]) -> Body:
     """Validate decoded JSON as an instance of ``expected``.
 
@@ -117,10 +130,10 @@ def check(document: Any, expected: type[Body]) -> Body:
         ) from error
 
 
-def _decode(raw: bytes) -> Any:
+def _decode(raw: bytes, errors: str = "strict") -> Any:
     try:
         # NaN and huge numbers pass here, so that the check in `_unstorable` can name their place.
-        return json.loads(raw.decode("utf-8"), parse_int=_integer)
+        return json.loads(raw.decode("utf-8", errors), parse_int=_integer)
     except RecursionError as error:
         raise InvalidBodyError(f"the body: nested deeper than {MAX_DEPTH} levels") from error
     except ValueError as error:

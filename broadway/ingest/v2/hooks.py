@@ -23,7 +23,7 @@ from broadway.domain.webhook import (
 from broadway.ingest.commands.signatures import STANDARD, SignatureError, check_signature
 from broadway.ingest.http.answers import Refused, problem
 from broadway.ingest.http.auth import authorize
-from broadway.ingest.http.bodies import LARGE, InvalidBodyError, parse, raw_body, read
+from broadway.ingest.http.bodies import LARGE, InvalidBodyError, parse, parse_part, raw_body, read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.scope import HOOK_NOT_FOUND, own_hook
 from broadway.ingest.v2.openapi import Auth, answered, operation
@@ -145,7 +145,7 @@ def _read(hook: Hook, body: bytes, headers: dict[str, str]) -> tuple[Message, st
         raise InvalidBodyError(f"{DELIVERY[0]}: expected the delivery's id")
     if event != "push":
         return Ignored(f"{event} is no push"), delivery_id
-    return parse(body, GitHubPush).read(), delivery_id
+    return parse_part(body, GitHubPush).read(), delivery_id
 
 
 def _id(headers: dict[str, str]) -> str | None:
