@@ -35,8 +35,28 @@ def _is_token_of(token: str, kept: str) -> bool:
     return hmac.compare_digest(_digest(salt, token), digest)
 
 
+MAX_CONCURRENCY = 65_535  # the broker's limit on the unacknowledged messages of a consumer, which has 16 bits
+MAX_STUDENTS = 100_000  # of a run or a roster
+MAX_WAITING_JOBS = 1_000_000
+MAX_STAGES = 200  # of a pipeline
+MAX_KEPT = 1_000_000  # assignments, hooks and deliveries
+MAX_TOKENS = 1000
+
 Name = Annotated[str, Field(pattern=COURSE_ID, max_length=100)]
-Hashed = Annotated[str, AfterValidator(hashed)]
+Hashed = Annotated[str, Field(max_length=4096), AfterValidator(hashed)]
+
+
+class CourseLimits(BaseModel):
+    """A course's own limits, instead of the operator's for all courses; None for those that are not given."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    students: int | None = Field(default=None, ge=1, le=MAX_STUDENTS)
+    waiting_jobs: int | None = Field(default=None, ge=1, le=MAX_WAITING_JOBS)
+    stages: int | None = Field(default=None, ge=1, le=MAX_STAGES)
+    assignments: int | None = Field(default=None, ge=1, le=MAX_KEPT)
+    hooks: int | None = Field(default=None, ge=1, le=MAX_KEPT)
+    deliveries: int | None = Field(default=None, ge=1, le=MAX_KEPT)
 
 
 class Course(BaseModel):
@@ -44,18 +64,19 @@ class Course(BaseModel):
 
     ``tokens`` permit all requests, ``query_tokens`` only reads of states and positions; plain tokens are hashed at
     once. ``weight`` is the course's relative share while several courses wait. ``concurrency`` limits its jobs in
-    flight; without it only the cluster's slots do. ``pool`` names the graders that run its jobs. Keys of other programs
-    are ignored, as in the original.
+    flight; without it only the cluster's slots do. ``pool`` names the graders that run its jobs. ``limits`` replace the
+    operator's limits for all courses. Keys of other programs are ignored, as in the original.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     id: Name
-    tokens: tuple[Hashed, ...] = Field(repr=False)
-    query_tokens: tuple[Hashed, ...] = Field(default=(), repr=False)
+    tokens: tuple[Hashed, ...] = Field(max_length=MAX_TOKENS, repr=False)
+    query_tokens: tuple[Hashed, ...] = Field(default=(), max_length=MAX_TOKENS, repr=False)
     weight: float = Field(default=1.0, ge=0.01, le=100)
-    concurrency: int | None = Field(default=None, ge=1)
+    concurrency: int | None = Field(default=None, ge=1, le=MAX_CONCURRENCY)
     pool: Name = "default"
+    limits: CourseLimits = CourseLimits()
 
     def admits(self, token: str, *, query: bool = False) -> bool:
         """Return whether a token is one of the course's; ``query`` admits its query tokens, too."""

@@ -7,8 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from broadway.domain.assignment import Env
-
-MAX_ROSTER = 10_000
+from broadway.domain.course import MAX_STUDENTS
 
 Student = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
@@ -29,7 +28,7 @@ class RosterEntry(_Part):
 class Roster(_Part):
     """The students of an assignment."""
 
-    students: Annotated[tuple[RosterEntry, ...], Field(max_length=MAX_ROSTER)]
+    students: Annotated[tuple[RosterEntry, ...], Field(max_length=MAX_STUDENTS)]
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

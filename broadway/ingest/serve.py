@@ -13,6 +13,7 @@ import uvicorn
 from broadway.domain.course import CourseConfigError, read_courses
 from broadway.domain.job import JobClass
 from broadway.ingest.app import build_app
+from broadway.ingest.commands.backlogs import Backlogs
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.later import BackgroundTasks
@@ -118,7 +119,7 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
     limits = Limits.of(settings)
     announcements = Announcements(Announcer(runs=shared.runs, publisher=rabbit), rabbit, later)
     orders = Orders(shared.runs, store.jobs, announcements)
-    submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits)
+    submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits, Backlogs(store.jobs))
     gateway = _gateway(settings, store=store, rabbit=rabbit, later=later)
     return Deps(
         settings=settings,
@@ -135,7 +136,7 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
         recent_courses=shared.courses,
         reads=_reads(store),
         registration=Registration(store.assignments, limits),
-        hook_settings=HookSettings(store.hooks, store.rosters),
+        hook_settings=HookSettings(store.hooks, store.rosters, limits),
         starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements),
         orders=orders,
         receiver=_receiver(opened, submissions, orders, announcements, answer_within=answer_within),

@@ -48,6 +48,10 @@ class Hooks:
         found = await self._hooks.find({"course": course}, sort=[("_id", 1)])
         return [hook for document in found if (hook := _hook(document))]
 
+    async def count(self, course: str, *, without: str) -> int:
+        """Return the number of a course's hooks of other names."""
+        return await self._hooks.count_documents({"course": course, "_id": {"$ne": f"{course}/{without}"}})
+
     async def put(self, hook: Hook) -> None:
         """Store a hook; it replaces an earlier hook completely."""
         identity = f"{hook.course}/{hook.name}"
@@ -144,6 +148,16 @@ class Deliveries:
         for document in documents:
             check_storable(document)
         return await insert_each(self._deliveries, documents)
+
+    async def keep_latest(self, course: str, hook: str, number: int) -> int:
+        """Remove a hook's decided deliveries that are not among its latest ones; return how many were removed."""
+        query: Document = {"course": course, "hook": hook}
+        order = [("received_at", -1), ("_id", -1)]
+        oldest = await self._deliveries.find(query, {"received_at": 1}, sort=order, skip=number, limit=1)
+        if not oldest:
+            return 0
+        until = {"received_at": {"$lte": oldest[0]["received_at"]}, "due_at": None}
+        return (await self._deliveries.delete_many({**query, **until})).deleted_count
 
     async def get(self, identity: str) -> Delivery | None:
         document = await self._deliveries.find_one({"_id": identity})

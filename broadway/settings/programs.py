@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
 from yarl import URL
 
 from broadway.domain.assignment import Memory
+from broadway.domain.course import MAX_KEPT, MAX_STAGES, MAX_STUDENTS, MAX_WAITING_JOBS
 from broadway.domain.job import RetryPolicy
 from broadway.runtime.tls import trust
 from broadway.settings.setting_names import ENV_PREFIX, Names
@@ -197,6 +198,21 @@ class IngestSettings(ServiceSettings):
         default="*", min_length=1, description="images that stages may use: patterns with * and ?, separated by commas"
     )
     max_memory: Memory | None = Field(default=None, description="limit on the memory of a stage, such as 8g")
+    max_students: int = Field(
+        default=10_000, ge=1, le=MAX_STUDENTS, description="limit on the students of a run, and of a roster"
+    )
+    max_waiting_jobs: int = Field(
+        default=50_000, ge=1, le=MAX_WAITING_JOBS, description="limit on the jobs of a course that wait for a grader"
+    )
+    max_stages: int = Field(default=50, ge=1, le=MAX_STAGES, description="limit on the stages of a pipeline")
+    max_assignments: int = Field(default=1000, ge=1, le=MAX_KEPT, description="limit on the assignments of a course")
+    max_hooks: int = Field(default=100, ge=1, le=MAX_KEPT, description="limit on the webhooks of a course")
+    max_deliveries: int = Field(
+        default=20_000,
+        ge=1,
+        le=MAX_KEPT,
+        description="deliveries of a webhook to keep; beyond that, the oldest decided ones are removed",
+    )
 
     @field_validator("tls_key")
     @classmethod

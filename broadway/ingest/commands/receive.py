@@ -4,7 +4,8 @@ Once a delivery is stored, it will be decided: by the request that brought it, b
 """
 
 import asyncio
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,6 +24,7 @@ from broadway.domain.webhook import (
     quota_key,
     submission_key,
 )
+from broadway.ingest.commands.backlogs import RETRY_AFTER, BacklogFullError
 from broadway.ingest.commands.limits import RejectedError
 from broadway.ingest.commands.stores import DeliveryStore, Quotas, RecentHooks, RecentRosters
 from broadway.ingest.commands.submit import KeyReusedError, RunRequest, Submission, Submissions, run_id_of
@@ -39,6 +41,7 @@ DECIDE_GRACE = timedelta(seconds=10)  # for the request that brought a delivery;
 ANSWER_WITHIN = 0.7  # seconds; a decision that takes longer is completed after the answer
 SWEEP_INTERVAL = 5.0  # seconds
 SWEEP = 100  # deliveries at a time
+CLEAN_AFTER = 50  # new deliveries of a hook; then its oldest ones are removed if there are too many
 KEPT_BODY = 64 * 1024  # bytes; larger bodies are not kept for the course staff
 
 
@@ -56,6 +59,7 @@ class Receiver:
     orders: Orders
     announcements: Announcements
     answer_within: float = ANSWER_WITHIN
+    _arrived: Counter[tuple[str, str]] = field(default_factory=Counter)  # new deliveries by course and hook
 
     async def receive(
         self, hook: Hook, message: Push | Ignored, *, delivery_id: str, body: bytes, traceparent: str | None = None
@@ -113,7 +117,21 @@ class Receiver:
         if not is_new:
             return await self.reopen(delivery)
         metrics.WEBHOOK_DELIVERIES.labels(delivery.course, delivery.state).inc()
+        if self._arrived[hook.course, hook.name] % CLEAN_AFTER == 0:
+            self.announcements.later(self._remove_oldest(hook))
+        self._arrived[hook.course, hook.name] += 1
         return delivery, True
+
+    async def _remove_oldest(self, hook: Hook) -> None:
+        """Remove the hook's oldest deliveries beyond the number that its course may keep."""
+        try:
+            course = await self.courses.get(hook.course)
+            limits = self.submissions.limits
+            most = (limits.of_course(course) if course else limits).deliveries
+            if removed := await self.deliveries.keep_latest(hook.course, hook.name, most):
+                log.info("oldest deliveries removed", hook=f"{hook.course}/{hook.name}", number=removed, kept=most)
+        except (StoreError, Retry) as error:
+            log.warning("oldest deliveries not removed yet", hook=hook.name, reason=str(error))
 
     async def reopen(self, delivery: Delivery) -> tuple[Delivery, bool]:
         """Make a delivery due again, unless its decision is final; return it, and whether this call made it due.
@@ -247,6 +265,10 @@ class Receiver:
             request = RunRequest(students_env=[env])
             submission = Submission(course, delivery.assignment, request, trigger, delivery.traceparent)
             submitted = await self.submissions.submit(submission, key=key)
+        except BacklogFullError as error:
+            until = _now() + timedelta(seconds=RETRY_AFTER)
+            why = {"reason": str(error), "retry_at": until, "student": fields["student"]}
+            return await self._settle(delivery, DeliveryState.LIMITED, **why)
         except RejectedError as error:
             return await self._settle(delivery, DeliveryState.REFUSED, reason=str(error), student=fields["student"])
         except UnstorableError as error:
@@ -262,6 +284,8 @@ class Receiver:
     async def _settle_known(self, delivery: Delivery, hook: Hook, trigger: Any, **fields: Any) -> Delivery:
         """Accept a delivery that started the known run itself; settle any other one as a duplicate."""
         if trigger and trigger.get("delivery") == delivery.id:
+            # This delivery may be a repetition of one that was removed: its first arrival counts.
+            fields |= {"received_at": trigger["received_at"]} if trigger.get("received_at") else {}
             return await self._accept(delivery, hook, **fields)
         return await self._settle(delivery, DeliveryState.DUPLICATE, reason="this was submitted before", **fields)
 

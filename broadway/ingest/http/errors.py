@@ -11,8 +11,10 @@ from starlette.responses import Response
 
 from broadway.domain.grader import RevokedError
 from broadway.domain.pages import CursorError
+from broadway.ingest.commands.backlogs import RETRY_AFTER as BACKLOG_RETRY_AFTER
+from broadway.ingest.commands.backlogs import BacklogFullError
 from broadway.ingest.commands.graders import BrokerUsersUnavailableError, GraderOrderError, NoGraderError
-from broadway.ingest.commands.limits import InvalidEnvError, NoConfigError, RejectedError
+from broadway.ingest.commands.limits import InvalidEnvError, NoConfigError, QuotaError, RejectedError
 from broadway.ingest.commands.start import NoAssignmentError, NotInRosterError
 from broadway.ingest.commands.submit import KeyReusedError
 from broadway.ingest.http.answers import Refused, failure, invalid_body, problem, refused
@@ -34,6 +36,8 @@ def exception_handlers() -> Mapping[Any, Any]:
         BodyTooSlowError: _on_too_slow,
         UnstorableError: _on_unstorable,
         InvalidEnvError: _on_invalid_env,
+        BacklogFullError: _on_full_backlog,
+        QuotaError: _on_quota,
         RejectedError: _refuse(400),
         CursorError: _refuse(400),
         KeyReusedError: _refuse(422),
@@ -100,6 +104,17 @@ def _on_unstorable(request: Request, error: UnstorableError) -> Response:
 
 def _on_invalid_env(request: Request, error: InvalidEnvError) -> Response:
     return _on_invalid_body(request, InvalidBodyError(str(error)))
+
+
+def _on_quota(request: Request, error: QuotaError) -> Response:
+    """Answer a request beyond a limit of its course; the original's clients know only 400."""
+    return _on_refused(request, Refused(409 if _is_v2(request) else 400, str(error)))
+
+
+def _on_full_backlog(request: Request, error: BacklogFullError) -> Response:
+    answer = _on_refused(request, Refused(429, str(error)))
+    answer.headers["Retry-After"] = str(BACKLOG_RETRY_AFTER)
+    return answer
 
 
 def _on_store_unavailable(request: Request, error: StoreError) -> Response:

@@ -98,7 +98,7 @@ async def put(request: Request, deps: Deps) -> Response:
     if len(name) > MAX_ID:
         raise Refused(400, f"hook: should have at most {MAX_ID} characters")
     hook = Hook(course.id, name, await read(request, HookConfig, limit=deps.settings.max_body_size))
-    await deps.hook_settings.put(hook)
+    await deps.hook_settings.put(hook, course)
     return answered(hook_view(hook))
 
 

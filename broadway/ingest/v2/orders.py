@@ -33,7 +33,7 @@ async def rerun_run(request: Request, deps: Deps) -> Response:
     run = await own_run(request, deps, query=False, missing=404)
     body = await read(request, Rerun, limit=MAX_BODY, optional=True)
     only = None if isinstance(body.jobs, str) else body.jobs
-    return await _rerun(run.id, only, deps, failed=body.jobs == "failed")
+    return await _rerun(run.id, only, request, deps, failed=body.jobs == "failed")
 
 
 @operation(OrderView, body=Cancellation, is_body_optional=True, refusals=(404, 409))
@@ -49,11 +49,12 @@ async def rerun_job(request: Request, deps: Deps) -> Response:
     """Rerun a job, and then the phases that follow."""
     job = await own_job(request, deps, query=False, missing=404)
     await read(request, Nothing, limit=MAX_BODY, optional=True)
-    return await _rerun(job.run_id, [job.id], deps, failed=False)
+    return await _rerun(job.run_id, [job.id], request, deps, failed=False)
 
 
-async def _rerun(run_id: str, only: Sequence[str] | None, deps: Deps, *, failed: bool) -> Response:
-    check = partial(check_rerun, limits=deps.limits)
+async def _rerun(run_id: str, only: Sequence[str] | None, request: Request, deps: Deps, *, failed: bool) -> Response:
+    course = await deps.courses.get(request.path_params["course"])
+    check = partial(check_rerun, limits=deps.limits.of_course(course) if course else deps.limits)
     try:
         return _view(await deps.orders.run_again(run_id, only=only, failed=failed, check=check))
     except NothingToDoError as error:
