@@ -16,6 +16,7 @@ from broadway.messages.topology import JOBS, ready_key
 from broadway.ports import Publisher, PublishError, Reject, Retry, StoreError
 from broadway.runtime.batching import Batcher
 from broadway.runtime.crashpoints import Point, reach
+from broadway.runtime.isolation import isolated
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +68,8 @@ async def dispatch_forever(board: Board, *, jobs: DispatchedJobs, publisher: Pub
         await board.changed.wait()
         board.changed.clear()
         for pool in board.pools:
-            await _top_up(pool, board, jobs=jobs, publisher=publisher, tickets=tickets)
+            with isolated("dispatch", pool=pool):
+                await _top_up(pool, board, jobs=jobs, publisher=publisher, tickets=tickets)
 
 
 async def _top_up(pool: str, board: Board, *, jobs: DispatchedJobs, publisher: Publisher, tickets: Tickets) -> None:
@@ -117,8 +119,14 @@ async def hand_over(
     The reconciler publishes jobs again that the broker refuses.
     """
     await reach(Point.DISPATCH_STAGES_READ)
-    await asyncio.gather(*(_publish(job, stages.get(job.id, []), publisher, tickets) for job in dispatched))
+    await asyncio.gather(*(_publish_alone(job, stages.get(job.id, []), publisher, tickets) for job in dispatched))
     await reach(Point.DISPATCH_HANDED_OVER)
+
+
+async def _publish_alone(job: Job, stages: Stages, publisher: Publisher, tickets: Tickets) -> None:
+    """Publish a job; an error about it does not keep others from their graders."""
+    with isolated("dispatch", **job.context):
+        await _publish(job, stages, publisher, tickets)
 
 
 async def _publish(job: Job, stages: Stages, publisher: Publisher, tickets: Tickets) -> None:

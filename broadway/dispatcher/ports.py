@@ -91,6 +91,13 @@ class ObservedBroker(Publisher, QueueDepths, Protocol):
 class ConsumedBroker(QueueDeclarer, Protocol):
     """A broker whose queues can be declared and consumed."""
 
+    async def ping(self) -> None:
+        """Return once the broker has taken a message.
+
+        Raises:
+            PublishError: The broker is unavailable.
+        """
+
     def consume(self, queue: Queue, handler: Handler, *, tag: str, prefetch: int) -> AbstractAsyncContextManager[Any]:
         """Call a handler for the messages of a queue, at most ``prefetch`` at a time, until the context ends."""
 

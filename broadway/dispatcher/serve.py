@@ -15,7 +15,9 @@ from broadway.dispatcher.gauges import Gauges
 from broadway.dispatcher.lead import lead
 from broadway.dispatcher.queue_probes import QueueProbes
 from broadway.dispatcher.reconcile import PATIENCE, Patience, Reconciler
-from broadway.domain.grader import Grader
+from broadway.dispatcher.roll_call import RollCall
+from broadway.domain.bounds import MAX_ID
+from broadway.domain.grader import MAX_SLOTS, Grader
 from broadway.messages.events import GraderHeartbeat
 from broadway.messages.ticket import TICKETS, Tickets
 from broadway.messages.topology import DISPATCHER
@@ -23,6 +25,7 @@ from broadway.mongo.store import Store
 from broadway.ports import PublishError, StoreError
 from broadway.rabbit.client import Rabbit
 from broadway.runtime.health import Health
+from broadway.runtime.isolation import isolated
 from broadway.service import background, instance, reasons
 from broadway.settings.programs import DispatcherSettings
 
@@ -66,7 +69,7 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, p
     tickets = Tickets(await store.secrets.get(TICKETS))
     shared = store.shared()
     runs_forward = progress(runs=shared.runs, jobs=shared.jobs, publisher=rabbit)
-    follower = Follower(board, runs_forward)
+    follower = Follower(board, runs_forward, RollCall(store.graders, board))
     reconciler = Reconciler(
         board=board,
         jobs=store.jobs,
@@ -101,16 +104,20 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, p
 
 async def _known_graders(store: Store) -> list[tuple[GraderHeartbeat, datetime]]:
     """Return the last heartbeats of live graders and their times, to know slots before the next heartbeats arrive."""
-    return [_known_grader(grader) for grader in await store.graders.alive()]
+    found: list[tuple[GraderHeartbeat, datetime]] = []
+    for grader in await store.graders.alive():
+        with isolated("graders", grader=grader.id):
+            found.append(_known_grader(grader))
+    return found
 
 
 def _known_grader(grader: Grader) -> tuple[GraderHeartbeat, datetime]:
     heard_at = grader.last_seen or datetime.now(UTC)
     beat = GraderHeartbeat(
         grader_id=grader.id,
-        hostname=grader.hostname,
+        hostname=grader.hostname[:MAX_ID],
         pool=grader.pool,
-        slots=1 if grader.slots is None else grader.slots,
+        slots=1 if grader.slots is None else min(max(0, grader.slots), MAX_SLOTS),
         sent_at=grader.sent_at or heard_at,
     )
     return beat, heard_at

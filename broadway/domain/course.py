@@ -9,6 +9,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from broadway.domain.bounds import MAX_STAGES
+
 COURSE_ID = r"^[A-Za-z0-9_-]+$"
 
 _HASHED = re.compile(r"sha256\$(?P<salt>[0-9a-f]{32})\$(?P<digest>[0-9a-f]{64})")
@@ -38,7 +40,6 @@ def _is_token_of(token: str, kept: str) -> bool:
 MAX_CONCURRENCY = 65_535  # the broker's limit on the unacknowledged messages of a consumer, which has 16 bits
 MAX_STUDENTS = 100_000  # of a run or a roster
 MAX_WAITING_JOBS = 1_000_000
-MAX_STAGES = 200  # of a pipeline
 MAX_KEPT = 1_000_000  # assignments, hooks and deliveries
 MAX_TOKENS = 1000
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from broadway.domain.assignment import Env
+from broadway.domain.bounds import MAX_INT, MIN_INT
 from broadway.domain.course import MAX_STUDENTS
 
 Student = Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -22,7 +23,7 @@ class RosterEntry(_Part):
     student: Student
     env: Env = {}
     repository: str | None = Field(default=None, min_length=1, max_length=300)
-    repository_id: int | None = None
+    repository_id: int | None = Field(default=None, ge=MIN_INT, le=MAX_INT)
 
 
 class Roster(_Part):

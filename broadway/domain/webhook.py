@@ -13,6 +13,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from broadway.domain.assignment import Env
+from broadway.domain.bounds import MAX_INT, MIN_INT
 from broadway.domain.course import Name
 from broadway.domain.roster import RosterEntry, Student
 from broadway.domain.trace import log_ids
@@ -138,7 +139,7 @@ class _Foreign(BaseModel):
 
 
 class _Repository(_Foreign):
-    id: int
+    id: int = Field(ge=MIN_INT, le=MAX_INT)
     full_name: str = Field(min_length=1, max_length=300)
     clone_url: str | None = Field(default=None, max_length=1000)
 
@@ -184,7 +185,7 @@ class JsonSubmission(BaseModel):
     student: Student | None = None
     group: Student | None = None
     idempotency_key: str = Field(min_length=1, max_length=255)
-    assignment: str | None = None
+    assignment: str | None = Field(default=None, max_length=1000)
     ref: str | None = Field(default=None, min_length=1, max_length=500)
     artifact_url: str | None = Field(default=None, pattern=r"^https?://", max_length=2000)
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from broadway.domain.bounds import MAX_SECONDS
 from broadway.domain.grader import StandingOrder
 from broadway.domain.job import Job, JobState, Moved, Outcome
 from broadway.messages.events import CancelJob, Event, GraderOrder, JobRequeued, JobSettled, ids_of
@@ -52,7 +53,8 @@ def ordered(grader_id: str, order: StandingOrder) -> Fact:
 def settled(job: Job) -> Fact:
     """The fact that a job's outcome is final."""
     assert job.outcome is not None  # noqa: S101 - terminal jobs have an outcome
-    fact = JobSettled(**ids_of(job), phase=job.phase, outcome=job.outcome, reason=job.reason, seconds=job.seconds)
+    seconds = min(max(0.0, job.seconds), MAX_SECONDS)  # a clock may have been set between two times
+    fact = JobSettled(**ids_of(job), phase=job.phase, outcome=job.outcome, reason=job.reason, seconds=seconds)
     return EVENTS, event_key("job", "settled", job.course), fact
 
 

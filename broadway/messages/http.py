@@ -7,13 +7,16 @@ joining.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from broadway.domain.bounds import Documents, Id, Log, shallow
+from broadway.domain.grader import MAX_SLOTS
 from broadway.domain.job import FaultPhase, Outcome
 
 OUR_AGENT = "broadway-grader/"  # the beginning of a ``User-Agent``; the version follows
 INTERVAL_HEADER = "broadway-heartbeat-interval"  # seconds, in the answer to a WebSocket's handshake
 NO_JOB = 498  # status of a poll's answer if there is no job
+MAX_KEYS = 100  # of the arguments of a message
 MAX_REASON = 500  # characters of a verdict's reason
 
 _GRADERS_OUTCOMES = (
@@ -31,8 +34,8 @@ class JobMessage(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    grading_job_id: str
-    stages: list[dict[str, Any]]
+    grading_job_id: Id
+    stages: Documents
 
 
 class _Message(BaseModel):
@@ -42,13 +45,13 @@ class _Message(BaseModel):
 class Registration(_Message):
     """The body of ``POST /worker/...``."""
 
-    hostname: str
+    hostname: Id
 
 
 class SocketRegistration(Registration):
     """The arguments of ``register``. ``running``, our addition, has the jobs that still run after a lost connection."""
 
-    running: list[str] = []
+    running: Annotated[list[Id], Field(max_length=MAX_SLOTS)] = []
 
 
 class Verdict(_Message):
@@ -63,16 +66,16 @@ class Verdict(_Message):
 class Logs(_Message):
     """The output of a job."""
 
-    stdout: str = ""
-    stderr: str = ""
+    stdout: Log = ""
+    stderr: Log = ""
 
 
 class JobResult(_Message):
     """The body of ``POST /grading_job/...``, and the arguments of ``job_result``."""
 
-    grading_job_id: str
+    grading_job_id: Id
     success: bool
-    results: list[dict[str, Any]]
+    results: Documents
     logs: Logs
     verdict: Verdict | None = None
 
@@ -109,4 +112,4 @@ class SocketMessage(_Message):
     """The envelope of all messages that a grader sends over a WebSocket."""
 
     type: Literal["register", "job_result"]
-    args: dict[str, Any]
+    args: Annotated[dict[str, Any], Field(max_length=MAX_KEYS), AfterValidator(shallow)]

@@ -19,6 +19,7 @@ from broadway.runtime import metrics
 from broadway.runtime.crashpoints import Point, reach
 
 FIRST_PAUSE = 0.1  # seconds before a publish is repeated
+KEPT_OF_OVERSIZED = 64 * 1024  # bytes of a message that is too large to be decoded
 PUBLISH_DEADLINE = 30  # seconds, over all repetitions of one publish
 
 
@@ -49,15 +50,19 @@ class ConfirmedPublisher:
             await self._publish_again(exchange, key, message)
         await reach(Point.PUBLISH_CONFIRMED)
 
-    async def park(self, message: AbstractIncomingMessage, *, queue: Queue, reason: str) -> None:
-        """Copy a delivery to the dead letters, with the reason.
+    async def park(
+        self, message: AbstractIncomingMessage, *, queue: Queue, reason: str, is_oversized: bool = False
+    ) -> None:
+        """Copy a delivery to the dead letters, with the reason; of an oversized one only its beginning.
 
         Raises:
             PublishError: The broker did not confirm the copy; it is not retried.
         """
         headers = {**message.headers, "x-broadway-reason": reason[:1000], "x-broadway-queue": queue.name}
+        if is_oversized:
+            headers.pop("ce-type", None)  # it was not checked, and a type could make the letter end a job
         copy = aio_pika.Message(
-            message.body,
+            message.body[:KEPT_OF_OVERSIZED] if is_oversized else message.body,
             headers=headers,
             content_type=message.content_type,
             message_id=message.message_id,

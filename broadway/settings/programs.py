@@ -12,12 +12,16 @@ from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
 from yarl import URL
 
 from broadway.domain.assignment import Memory
-from broadway.domain.course import MAX_KEPT, MAX_STAGES, MAX_STUDENTS, MAX_WAITING_JOBS
+from broadway.domain.bounds import MAX_STAGES
+from broadway.domain.course import MAX_KEPT, MAX_STUDENTS, MAX_WAITING_JOBS
 from broadway.domain.job import RetryPolicy
 from broadway.runtime.tls import trust
 from broadway.settings.setting_names import ENV_PREFIX, Names
 
 JOB_OVERHEAD = 900  # seconds that a grader may hold a message besides the time limits of its job's stages
+
+MAX_TEXT = 4096  # characters of a setting
+DAY = 24 * 3600  # seconds
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)]
 
@@ -39,8 +43,8 @@ def _of_scheme(*schemes: str) -> Callable[[SecretStr], SecretStr]:
     return check
 
 
-AmqpUrl = Annotated[SecretStr, AfterValidator(_of_scheme("amqp", "amqps"))]
-HttpUrl = Annotated[SecretStr, AfterValidator(_of_scheme("http", "https"))]
+AmqpUrl = Annotated[SecretStr, Field(max_length=MAX_TEXT), AfterValidator(_of_scheme("amqp", "amqps"))]
+HttpUrl = Annotated[SecretStr, Field(max_length=MAX_TEXT), AfterValidator(_of_scheme("http", "https"))]
 
 
 class _Section(BaseModel):
@@ -50,7 +54,9 @@ class _Section(BaseModel):
 class LogSettings(_Section):
     """The log files; log lines also go to stderr."""
 
-    dir: str = Field(default="logs", description="directory of the log files; empty for stderr only")
+    dir: str = Field(
+        default="logs", max_length=MAX_TEXT, description="directory of the log files; empty for stderr only"
+    )
     level: str = Field(
         default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$", description="lowest severity to log"
     )
@@ -60,16 +66,18 @@ class LogSettings(_Section):
         pattern="^(?i:S|M|H|D|W[0-6]|midnight)$",
         description="when to rotate a log file, as for Python's logging.handlers",
     )
-    backup: int = Field(default=7, ge=0, description="number of rotated files to keep")
+    backup: int = Field(default=7, ge=0, le=10_000, description="number of rotated files to keep")
 
 
 class MongoSettings(_Section):
     """The store."""
 
-    dsn: str = Field(default="mongodb://localhost:27017", repr=False, description="address of the store")
-    primary: str = Field(default="AG", description="database of everything but job logs")
-    logs: str = Field(default="logs", description="database of job logs")
-    timeout: int = Field(default=5, gt=0, description="seconds to wait for a server of the store")
+    dsn: str = Field(
+        default="mongodb://localhost:27017", max_length=MAX_TEXT, repr=False, description="address of the store"
+    )
+    primary: str = Field(default="AG", max_length=MAX_TEXT, description="database of everything but job logs")
+    logs: str = Field(default="logs", max_length=MAX_TEXT, description="database of job logs")
+    timeout: int = Field(default=5, gt=0, le=3600, description="seconds to wait for a server of the store")
 
 
 class _Settings(BaseSettings):
@@ -90,7 +98,9 @@ class _Settings(BaseSettings):
     metrics_port: int = Field(
         default=0, ge=0, le=65535, description="port of a separate endpoint for Prometheus; 0 for no endpoint"
     )
-    metrics_addr: str = Field(default="127.0.0.1", description="address of the separate endpoint for Prometheus")
+    metrics_addr: str = Field(
+        default="127.0.0.1", max_length=MAX_TEXT, description="address of the separate endpoint for Prometheus"
+    )
     debug: Annotated[bool, Names(short="-d")] = Field(
         default=False, description="no effect; kept for compatibility with the original"
     )
@@ -118,9 +128,9 @@ class ServiceSettings(_Settings):
         default=SecretStr("amqp://guest:guest@localhost:5672/"), description="address of the broker for services"
     )
     mongodb: MongoSettings = MongoSettings()
-    heartbeat_interval: int = Field(default=10, ge=1, description="seconds between two heartbeats of a grader")
+    heartbeat_interval: int = Field(default=10, ge=1, le=3600, description="seconds between two heartbeats of a grader")
     max_attempts: int = Field(
-        default=3, ge=1, description="attempts of a job before it ends as an infrastructure error"
+        default=3, ge=1, le=100, description="attempts of a job before it ends as an infrastructure error"
     )
     retry_backoff: float = Field(
         default=1.0, ge=0, le=3600, description="seconds before the second attempt; doubles with each further one"
@@ -148,8 +158,12 @@ class DispatcherSettings(ServiceSettings):
     interactive_share: float = Field(
         default=0.05, ge=0, lt=1, description="share of a pool's slots that bulk jobs leave free, rounded down"
     )
-    reconcile_interval: float = Field(default=5.0, gt=0, description="seconds between two sweeps of the reconciler")
-    leader_ttl: float = Field(default=10.0, gt=0, description="seconds until a standby takes over from a dead leader")
+    reconcile_interval: float = Field(
+        default=5.0, gt=0, le=3600, description="seconds between two sweeps of the reconciler"
+    )
+    leader_ttl: float = Field(
+        default=10.0, gt=0, le=3600, description="seconds until a standby takes over from a dead leader"
+    )
 
 
 class ResultsSettings(ServiceSettings):
@@ -160,9 +174,9 @@ class IngestSettings(ServiceSettings):
     """`python -m broadway.ingest`."""
 
     token: SecretStr | None = Field(
-        default=None, description="cluster token, with which graders join; random by default"
+        default=None, max_length=MAX_TEXT, description="cluster token, with which graders join; random by default"
     )
-    bind_addr: str = Field(default="localhost", description="address to listen on")
+    bind_addr: str = Field(default="localhost", max_length=MAX_TEXT, description="address to listen on")
     bind_port: int = Field(default=1470, ge=0, le=65535, description="port to listen on")
     tls_cert: Path | None = Field(default=None, description="PEM file of the certificate for HTTPS")
     tls_key: Path | None = Field(default=None, description="PEM file of the certificate's private key")
@@ -178,24 +192,31 @@ class IngestSettings(ServiceSettings):
         default=True, description="give the broker's address to joining graders; without it they poll over HTTP"
     )
     gateway_pool: Id = Field(default="default", description="pool of HTTP and WebSocket graders that name no pool")
-    max_body_size: int = Field(default=32 * 1024 * 1024, gt=0, description="limit on a request's body, in bytes")
+    max_body_size: int = Field(
+        default=32 * 1024 * 1024, gt=0, le=1024**3, description="limit on a request's body, in bytes"
+    )
     max_job_seconds: float = Field(
-        default=3 * 3600, gt=0, description="limit on the sum of a job's stage timeouts, in seconds"
+        default=3 * 3600, gt=0, le=30 * DAY, description="limit on the sum of a job's stage timeouts, in seconds"
     )
     consumer_timeout: float = Field(
         default=4 * 3600,
         gt=0,
+        le=60 * DAY,
         description="seconds for which the broker lets a grader hold a message; equal to the broker's consumer_timeout",
     )
     allow_privileged: bool = Field(default=False, description="accept stages that ask for privileged containers")
     privileged_courses: str = Field(
         default="*",
         min_length=1,
+        max_length=16 * MAX_TEXT,
         description="courses whose stages may ask for privileged containers: patterns, separated by commas",
     )
     no_network: bool = Field(default=False, description="refuse stages with a network")
     allow_images: str = Field(
-        default="*", min_length=1, description="images that stages may use: patterns with * and ?, separated by commas"
+        default="*",
+        min_length=1,
+        max_length=16 * MAX_TEXT,
+        description="images that stages may use: patterns with * and ?, separated by commas",
     )
     max_memory: Memory | None = Field(default=None, description="limit on the memory of a stage, such as 8g")
     max_students: int = Field(
@@ -260,11 +281,15 @@ class GraderSettings(_Settings):
     """`python -m broadway.grader TOKEN GRADER_ID`."""
 
     # The empty defaults are invalid. They allow that the environment or the config file has the values instead.
-    token: CliPositionalArg[SecretStr] = Field(default=SecretStr(""), min_length=1, description="cluster token")
+    token: CliPositionalArg[SecretStr] = Field(
+        default=SecretStr(""), min_length=1, max_length=MAX_TEXT, description="cluster token"
+    )
     grader_id: Annotated[CliPositionalArg[Id], Names(file="id")] = Field(
         default="", description="letters, digits, dashes and underscores; unique in the cluster"
     )
-    api_host: str = Field(default="http://127.0.0.1:1470", description="address of the API; http(s):// or ws(s)://")
+    api_host: str = Field(
+        default="http://127.0.0.1:1470", max_length=MAX_TEXT, description="address of the API; http(s):// or ws(s)://"
+    )
     amqp_url: AmqpUrl | None = Field(default=None, description="address of the broker; by default the API gives it")
     verbose: Annotated[bool, Names(short="-v")] = Field(default=False, description="also log the output of jobs")
     slots: int = Field(default_factory=one_per_cpu, ge=1, le=512, description="jobs at a time")
@@ -272,12 +297,16 @@ class GraderSettings(_Settings):
     work_dir: Path = Field(
         default=Path("broadway-work"), description="directory for job directories and unreported outcomes"
     )
-    drain_timeout: float = Field(default=60.0, ge=0, description="seconds for running jobs to finish after SIGTERM")
-    heartbeat_interval: int = Field(
-        default=10, ge=1, description="seconds between two heartbeats; the API's value takes precedence"
+    drain_timeout: float = Field(
+        default=60.0, ge=0, le=7 * DAY, description="seconds for running jobs to finish after SIGTERM"
     )
-    pids_limit: int = Field(default=256, ge=16, description="limit on the processes in a container")
-    output_limit: int = Field(default=8 * 1024 * 1024, ge=1024, description="limit on the output of a stage, in bytes")
+    heartbeat_interval: int = Field(
+        default=10, ge=1, le=3600, description="seconds between two heartbeats; the API's value takes precedence"
+    )
+    pids_limit: int = Field(default=256, ge=16, le=2**22, description="limit on the processes in a container")
+    output_limit: int = Field(
+        default=8 * 1024 * 1024, ge=1024, le=1024**3, description="limit on the output of a stage, in bytes"
+    )
     file_size: Memory = Field(default="1g", description="limit on the size of a file that a stage writes")
     disk_limit: Memory = Field(
         default="4g",
@@ -285,28 +314,35 @@ class GraderSettings(_Settings):
     )
     job_size: Memory = Field(default="1g", description="limit on the data in a job's directory")
     job_inodes: int = Field(
-        default=200_000, ge=100, description="limit on the files and directories in a job's directory"
+        default=200_000, ge=100, le=2**31 - 1, description="limit on the files and directories in a job's directory"
     )
     max_memory: Memory | None = Field(
         default=None, description="limit on the memory of a stage, even if it asks for more"
     )
-    cpus: float | None = Field(default=None, gt=0, description="CPUs that a stage may use at a time")
+    cpus: float | None = Field(default=None, gt=0, le=10_000, description="CPUs that a stage may use at a time")
     runtime: Id | None = Field(
         default=None,
         description="container runtime: oci (crun, without the engine), or one of the engine, such as runc or runsc",
     )
-    oci_program: str = Field(default="crun", min_length=1, description="with `--runtime oci`: name or path of crun")
+    oci_program: str = Field(
+        default="crun", min_length=1, max_length=MAX_TEXT, description="with `--runtime oci`: name or path of crun"
+    )
     oci_layout: Path | None = Field(
         default=None, description="with `--runtime oci`: directory in the OCI image layout, used instead of an engine"
     )
     oci_unused_days: float = Field(
-        default=14.0, gt=0, description="with `--runtime oci`: days until unused unpacked images are removed"
+        default=14.0, gt=0, le=36_500, description="with `--runtime oci`: days until unused unpacked images are removed"
     )
     min_disk: Memory = Field(default="256m", description="free disk space below which the grader takes no jobs")
     pause_after: int = Field(
-        default=5, ge=1, description="consecutive jobs with infrastructure errors after which the grader pauses"
+        default=5,
+        ge=1,
+        le=1000,
+        description="consecutive jobs with infrastructure errors after which the grader pauses",
     )
-    pause: float = Field(default=30.0, gt=0, description="seconds of the first pause; doubles with each further one")
+    pause: float = Field(
+        default=30.0, gt=0, le=DAY, description="seconds of the first pause; doubles with each further one"
+    )
     no_network: bool = Field(default=False, description="give no stage a network, even if it asks for one")
     allow_privileged: bool = Field(default=False, description="run stages that ask for privileged containers")
 

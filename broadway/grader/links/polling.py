@@ -4,11 +4,11 @@ import asyncio
 import contextlib
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import httpx2
 import structlog
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from broadway.grader.links.join import Membership, http_client, refused_token
 from broadway.grader.links.protocol import (
@@ -41,7 +41,7 @@ class _RetryError(Exception):
 
 
 class _Beat(BaseModel):
-    heartbeat: float
+    heartbeat: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 
 
 class _Registered(BaseModel):

@@ -34,6 +34,7 @@ from broadway.lifecycle.steps import RunSteps
 from broadway.lifecycle.stores import CoursesById
 from broadway.ports import Retry, StoreError, UnstorableError
 from broadway.runtime import metrics
+from broadway.runtime.isolation import isolated
 
 log = structlog.get_logger(__name__)
 
@@ -173,7 +174,8 @@ class Receiver:
             await asyncio.sleep(SWEEP_INTERVAL)
             try:
                 for delivery in await self.deliveries.undecided(_now(), limit=SWEEP):
-                    await self._decide_late(delivery)
+                    with isolated("deliveries", delivery=delivery.id):
+                        await self._decide_late(delivery)
             except (StoreError, Retry) as error:
                 log.warning("deliveries not looked after", reason=str(error))
 

@@ -9,13 +9,12 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 
+from broadway.domain.bounds import MAX_DEPTH, MAX_INT, MIN_INT
 from broadway.ingest.http.answers import Refused
 
 BODY_WITHIN = 120.0  # seconds
 LARGE = 256 * 1024  # bytes; larger bodies are parsed in a thread, since they would block the event loop for too long
-MAX_DEPTH = 32
 MAX_KEY = 255  # characters of an idempotency key
-MAX_INT, MIN_INT = 2**63 - 1, -(2**63)
 
 MALFORMED = "Input is malformed; could not decode JSON object."
 
