@@ -70,7 +70,18 @@ class SilentGraders(Protocol):
         """Mark live graders dead whose last sign of life was before a moment; return their ids."""
 
 
-class ObservedBroker(Publisher, QueueDepths, Protocol):
+class PingedBroker(Protocol):
+    """A broker whose availability can be checked."""
+
+    async def ping(self) -> None:
+        """Return once the broker has taken a message.
+
+        Raises:
+            PublishError: The broker is unavailable.
+        """
+
+
+class ObservedBroker(PingedBroker, Publisher, QueueDepths, Protocol):
     """A publisher whose queues can be inspected."""
 
     async def queue_state(self, queue: Queue) -> QueueState | None:
@@ -80,23 +91,9 @@ class ObservedBroker(Publisher, QueueDepths, Protocol):
             PublishError: The broker is unavailable.
         """
 
-    async def ping(self) -> None:
-        """Return once the broker has taken a message.
 
-        Raises:
-            PublishError: The broker is unavailable.
-        """
-
-
-class ConsumedBroker(QueueDeclarer, Protocol):
+class ConsumedBroker(PingedBroker, QueueDeclarer, Protocol):
     """A broker whose queues can be declared and consumed."""
-
-    async def ping(self) -> None:
-        """Return once the broker has taken a message.
-
-        Raises:
-            PublishError: The broker is unavailable.
-        """
 
     def consume(self, queue: Queue, handler: Handler, *, tag: str, prefetch: int) -> AbstractAsyncContextManager[Any]:
         """Call a handler for the messages of a queue, at most ``prefetch`` at a time, until the context ends."""
