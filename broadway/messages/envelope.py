@@ -132,7 +132,7 @@ def fitted(outcome: JobFinished, *, most: int = MAX_MESSAGE) -> JobFinished:
 def _size(event: Event, most: int) -> int:
     """Return the bytes of an event's body, or a number that is not smaller and is faster to compute."""
     estimate = 3 * len(event.model_dump_json().encode())  # two bytes of UTF-8 become six, as \uXXXX
-    return estimate if estimate <= most else len(encode(event, source="").body)
+    return estimate if estimate <= most else len(encode(event, source="/").body)
 
 
 def decode_dead_letter(headers: Mapping[str, Any], body: bytes) -> DeadLetter:

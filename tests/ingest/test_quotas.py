@@ -249,3 +249,15 @@ async def test_only_broadway_sets_its_own_variables_in_v2(client: Client, course
         assert (answer.status_code, text(answer)) == (400, f"{where}: {told}")
     answer = await v2(client, "POST", course, "assignments/a/runs", {"students_env": [env]})
     assert (answer.status_code, text(answer)) == (400, f"students_env.0: {told}")
+
+
+@pytest.mark.parametrize(
+    ("name", "hostname"), [("g" * 101, "h"), ("g" * 5000, "h"), ("g", "h" * 256), ("g", "h" * 9_000_000)]
+)
+async def test_graders_names_are_short(client: Client, database: Database, name: str, hostname: str) -> None:
+    headers = {"Authorization": "Bearer cluster-token"}
+    for path in (f"/api/v1/worker/{name}", f"/api/v2/graders/{name}"):
+        answer = await client.http.post(path, json={"hostname": hostname}, headers=headers)
+        assert answer.status_code == 400, answer.text
+        assert len(answer.text) < 500
+    assert await database["worker_node"].find_one({"_id": name}) is None

@@ -22,7 +22,7 @@ from broadway.domain.run import PIPELINE_OF, Run
 from broadway.domain.variables import MAX_VARIABLE, env_problem, is_reserved
 from broadway.settings.programs import IngestSettings
 
-MAX_ID = 100  # characters of the name of an assignment
+MAX_ID = 100  # characters of the name of an assignment, and of the id of a grader
 MAX_ARGUMENTS = 1000  # of an entrypoint
 MAX_ENTRYPOINT = 512 * 1024  # bytes; with MAX_ENVIRONMENT below Linux's 2 MiB for arguments and variables
 MAX_HOSTNAME = 64  # characters, as in Linux

@@ -38,7 +38,7 @@ async def register(request: Request, deps: Deps) -> Response:
     """Register a grader; return its heartbeat interval."""
     authorize_cluster(request, deps.cluster_token)
     body = await read(request, Registration, limit=deps.settings.max_body_size)
-    grader_id = request.path_params["worker_id"]
+    grader_id = checked_id(request.path_params["worker_id"])
     await deps.gateway.sessions.admitted(grader_id)
     grader = await deps.gateway.sessions.register(
         grader_id,
@@ -112,6 +112,15 @@ def runtime_of(name: str | None) -> str:
         Refused: 400, the name is not a valid runtime name.
     """
     return "" if name is None else _checked("runtime", name)
+
+
+def checked_id(grader_id: str) -> str:
+    """Return a grader's id.
+
+    Raises:
+        Refused: 400, it is longer than a grader's id may be.
+    """
+    return _checked("worker id", grader_id)
 
 
 def _checked(key: str, name: str) -> str:

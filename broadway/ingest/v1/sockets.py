@@ -21,7 +21,7 @@ from broadway.ingest.http.auth import parse_bearer
 from broadway.ingest.http.bodies import InvalidBodyError, check, parse
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.server import NO_CODE, PINGS
-from broadway.ingest.v1.polling import is_ours, pool_of, runtime_of
+from broadway.ingest.v1.polling import checked_id, is_ours, pool_of, runtime_of
 from broadway.messages.http import INTERVAL_HEADER, JobResult, SocketMessage, SocketRegistration
 from broadway.ports import PublishError, StoreError
 from broadway.runtime.cancellation import heeded
@@ -69,6 +69,7 @@ def _is_same_origin(websocket: WebSocket) -> bool:
 def _refusal(websocket: WebSocket, deps: Deps) -> str | None:
     try:
         token = parse_bearer(websocket.headers.get("authorization", ""))
+        checked_id(websocket.path_params["worker_id"])
         pool_of(websocket.query_params.get("pool"), deps)
         runtime_of(websocket.query_params.get("runtime"))
     except Refused as error:

@@ -5,7 +5,8 @@ from starlette.responses import Response
 
 from broadway.domain.grader import Grader, GraderMode
 from broadway.ingest.commands.graders import NO_SUCH_GRADER, NoGraderError
-from broadway.ingest.http.answers import CORS
+from broadway.ingest.commands.limits import MAX_ID
+from broadway.ingest.http.answers import CORS, Refused
 from broadway.ingest.http.auth import authorize_cluster
 from broadway.ingest.http.bodies import read
 from broadway.ingest.http.deps import Deps
@@ -51,6 +52,8 @@ async def join(request: Request, deps: Deps) -> Response:
     authorize_cluster(request, deps.cluster_token)
     body = await read(request, JoinRequest, limit=deps.settings.max_body_size)
     grader_id = request.path_params["worker_id"]
+    if len(grader_id) > MAX_ID:
+        raise Refused(400, f"grader: its id has {len(grader_id)} characters, {MAX_ID} are allowed")
     joined = await deps.joins.join(grader_id, hostname=body.hostname, pool=body.pool, slots=body.slots)
     view = JoinView(
         heartbeat_interval=deps.settings.heartbeat_interval,
