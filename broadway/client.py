@@ -6,16 +6,17 @@ from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import httpx2
 from pydantic import BaseModel, Field
 
 from broadway.messages.resources.base import MAX_PAGE, Body
 from broadway.messages.resources.graders import GraderView
-from broadway.messages.resources.jobs import JobSummary
+from broadway.messages.resources.jobs import AttemptView, JobSummary, LogView
 from broadway.messages.resources.runs import (
     Cancellation,
+    JobRerun,
     OrderView,
     PhaseView,
     Rerun,
@@ -152,17 +153,21 @@ class Client(_Session):
         """Cancel a run: waiting jobs never start, running ones are killed."""
         return self._order(f"runs/{run_id}/cancel", _cancellation(reason))
 
-    def rerun_run(self, run_id: str, *, failed: bool = False) -> OrderView:
-        """Run the jobs of a run again, or only those that have not succeeded, and then the phases after them."""
-        return self._order(f"runs/{run_id}/rerun", Rerun(jobs="failed" if failed else "all"))
+    def rerun_run(self, run_id: str, *, failed: bool = False, with_current_config: bool = False) -> OrderView:
+        """Run the jobs of a run again, or only those that have not succeeded, and then the phases after them.
+
+        The run's own config is used, or from now on the assignment's current one.
+        """
+        body = Rerun(jobs="failed" if failed else "all", **_config(is_current=with_current_config))
+        return self._order(f"runs/{run_id}/rerun", body)
 
     def cancel_job(self, job_id: str, *, reason: str | None = None) -> OrderView:
         """Cancel one job; its run continues without it."""
         return self._order(f"jobs/{job_id}/cancel", _cancellation(reason))
 
-    def rerun_job(self, job_id: str) -> OrderView:
-        """Run one job again, and then the phases after it."""
-        return self._order(f"jobs/{job_id}/rerun")
+    def rerun_job(self, job_id: str, *, with_current_config: bool = False) -> OrderView:
+        """Run one job again, and then the phases after it, as ``rerun_run`` does."""
+        return self._order(f"jobs/{job_id}/rerun", JobRerun(**_config(is_current=with_current_config)))
 
     def _order(self, path: str, body: Body | None = None) -> OrderView:
         payload = body.model_dump(exclude_unset=True) if body else {}
@@ -225,6 +230,17 @@ class Client(_Session):
     def job_log(self, job_id: str) -> JobLog:
         return JobLog.model_validate(self._request("GET", f"/api/v1/grading_job_log/{self._course}/{job_id}")["data"])
 
+    def attempts(self, job_id: str) -> list[AttemptView]:
+        """Return the attempts of a job, oldest first."""
+        return [
+            AttemptView.model_validate(item)
+            for item in self._request("GET", self._path(f"jobs/{job_id}/attempts"))["items"]
+        ]
+
+    def attempt_log(self, job_id: str, attempt: str) -> LogView:
+        """Return the log of one attempt of a job by line."""
+        return LogView.model_validate(self._request("GET", self._path(f"jobs/{job_id}/log?attempt={quote(attempt)}")))
+
     def workers(self) -> list[Worker]:
         answer = self._request("GET", f"/api/v1/worker/{self._course}/all")
         return [Worker.model_validate(worker) for worker in answer["data"]["worker_nodes"]]
@@ -273,6 +289,11 @@ class Operator(_Session):
     def discard(self, letter: str) -> None:
         """Discard a dead letter."""
         self._request("DELETE", f"/api/v2/dead-letters/{letter}")
+
+
+def _config(*, is_current: bool) -> dict[str, Any]:
+    """The field of a rerun's body; an older server knows only its default."""
+    return {"config": "current"} if is_current else {}
 
 
 def _cancellation(reason: str | None) -> Cancellation:

@@ -28,7 +28,7 @@ from broadway.settings.programs import GraderSettings, LogSettings, ServiceSetti
 
 log = structlog.get_logger(__name__)
 
-Main = Callable[[asyncio.Event], Awaitable[None]]
+Main = Callable[["Stop"], Awaitable[None]]
 
 _RETRY_BROKER = 2  # seconds between two attempts to connect at start
 _NOISY = ("aiormq", "aio_pika", "pymongo", "httpx2", "httpcore2", "urllib3", "docker", "uvicorn.access", "asyncio")
@@ -36,6 +36,20 @@ _NOISY = ("aiormq", "aio_pika", "pymongo", "httpx2", "httpcore2", "urllib3", "do
 
 class StartError(Exception):
     """The program cannot start; the message gives the reason and the remedy."""
+
+
+class Stop(asyncio.Event):
+    """The order to end, which SIGTERM and SIGINT give.
+
+    A program that is starting is cancelled: it may wait for something that never comes. Once it has started it calls
+    ``heed`` and ends by itself when the event is set.
+    """
+
+    is_heeded = False
+
+    def heed(self) -> None:
+        """Take over: from now on the program ends by itself."""
+        self.is_heeded = True
 
 
 def run(main: Main, *, service: str, settings: ServiceSettings | GraderSettings) -> None:
@@ -66,11 +80,32 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
 
 
 async def _supervised(main: Main) -> None:
-    stop = asyncio.Event()
+    """Run a program until it returns; SIGTERM and SIGINT end it, SIGHUP does if it has lost its terminal."""
+    stop = Stop()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await main(stop)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+        loop.add_signal_handler(signal.SIGHUP, stop.set if sys.stderr.isatty() else reopen_log_files)
+    program, stopped = asyncio.create_task(_awaited(main(stop))), asyncio.create_task(stop.wait())
+    await asyncio.wait((program, stopped), return_when=asyncio.FIRST_COMPLETED)
+    if not (program.done() or stop.is_heeded):
+        log.info("stopped before the start was complete")
+        await end(program)
+        return
+    stopped.cancel()
+    await program
+
+
+def reopen_log_files() -> None:
+    """Open the log files anew at the next line: a program such as logrotate has renamed them."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.acquire()
+            try:
+                handler.close()
+            finally:
+                handler.release()
 
 
 @contextlib.asynccontextmanager

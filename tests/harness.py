@@ -23,6 +23,7 @@ from broadway.grader import serve as grader
 from broadway.grader.links.join import Membership
 from broadway.grader.sandbox.mounts import detach, mount_memory
 from broadway.local.processes import free_ports
+from broadway.service import Stop
 from broadway.settings.programs import ApiSettings, GraderSettings
 
 # True under `make faults`: tests run in full, and durations count, since nothing else uses the machine.
@@ -210,7 +211,7 @@ class Graders:
         return self.directory / f"{name}.health"
 
     def _launch(self, name: str, serve: Callable[..., Coroutine[Any, Any, None]]) -> FakeContainers:
-        containers, stop = FakeContainers(), asyncio.Event()
+        containers, stop = FakeContainers(), Stop()
         self.running[name] = (stop, self.group.create_task(serve(containers=containers, stop=stop)))
         return containers
 

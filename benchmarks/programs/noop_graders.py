@@ -57,7 +57,7 @@ def main() -> None:
     url, name, number, slots, work_dir = sys.argv[1:]
     members = [_settings(url, f"{name}-{each}", int(slots), Path(work_dir)) for each in range(int(number))]
 
-    async def grade(stop: asyncio.Event) -> None:
+    async def grade(stop: service.Stop) -> None:
         async with asyncio.TaskGroup() as group:
             for settings in members:
                 group.create_task(run(settings, containers=NoContainers(), stop=stop))

@@ -10,7 +10,7 @@ from broadway.settings.loading import load
 from broadway.settings.programs import ApiSettings
 
 
-async def _main(settings: ApiSettings, stop: asyncio.Event) -> None:
+async def _main(settings: ApiSettings, stop: service.Stop) -> None:
     async with connections.opened_without_broker(settings, service="api") as opened:
         # The dispatcher reads the courses when it starts.
         await ingest.load_courses(settings, store=opened.store)

@@ -3,13 +3,17 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from broadway.cli import dead_letters, graders, hooks, topology
-from broadway.cli.common import EXIT_FAILED, LOCAL, AsJson, Course, Server, Token, client
+from broadway.cli.common import EXIT_FAILED, EXIT_USAGE, LOCAL, AsJson, Course, Server, Token, client, fail
 from broadway.cli.doctor import doctor
+
+if TYPE_CHECKING:
+    from broadway.client import Client
+    from broadway.messages.resources.runs import OrderView
 
 app = typer.Typer(
     name="broadway",
@@ -126,6 +130,12 @@ def run_show(
 Reason = Annotated[str | None, typer.Option(help="Reason, to be shown with the results.", show_default=False)]
 
 
+CurrentConfig = Annotated[
+    bool,
+    typer.Option("--current-config", help="Use the assignment's current config, not the run's own."),
+]
+
+
 @runs.command("cancel")
 def run_cancel(
     run_id: Annotated[str, typer.Argument(help="The run's id.")],
@@ -138,7 +148,10 @@ def run_cancel(
     """Cancel a run: waiting jobs never start, running ones are killed."""
     with client(server, course, token) as api:
         done = api.cancel_run(run_id, reason=reason)
-    print(f"{len(done.jobs)} jobs cancelled; the run is {done.state}")
+    if done.state == "failed":
+        print(f"{done.count} jobs cancelled; the run is {done.state}")
+    else:
+        print(f"cancelling {done.count} jobs: none of them starts any more")
 
 
 @runs.command("rerun")
@@ -146,14 +159,15 @@ def run_rerun(
     run_id: Annotated[str, typer.Argument(help="The run's id.")],
     *,
     failed: Annotated[bool, typer.Option("--failed", help="Only jobs that have not succeeded.")] = False,
+    current_config: CurrentConfig = False,
     course: Course,
     token: Token,
     server: Server = LOCAL,
 ) -> None:
     """Run the jobs of a run again, and then the phases after them."""
     with client(server, course, token) as api:
-        done = api.rerun_run(run_id, failed=failed)
-    print(f"{len(done.jobs)} jobs queued; the run is in {done.state}, round {done.round}")
+        done = api.rerun_run(run_id, failed=failed, with_current_config=current_config)
+    print(f"{done.count} jobs queued; the run is in {done.state}, round {done.round}{_used(done)}")
 
 
 @jobs.command("cancel")
@@ -175,20 +189,34 @@ def job_cancel(
 def job_rerun(
     job_id: Annotated[str, typer.Argument(help="The job's id.")],
     *,
+    current_config: CurrentConfig = False,
     course: Course,
     token: Token,
     server: Server = LOCAL,
 ) -> None:
     """Run one job again, and then the phases after it."""
     with client(server, course, token) as api:
-        done = api.rerun_job(job_id)
-    print(f"queued; the run is in {done.state}, round {done.round}")
+        done = api.rerun_job(job_id, with_current_config=current_config)
+    print(f"queued; the run is in {done.state}, round {done.round}{_used(done)}")
+
+
+def _used(done: "OrderView") -> str:
+    """Name the config that a rerun uses; an older server does not."""
+    if done.is_config_current is None:
+        return ""
+    if done.is_config_current:
+        return "; with the assignment's current config"
+    return "; with the config that the run has kept: the assignment has another one now, which --current-config uses"
 
 
 @jobs.command("log")
 def job_log(
     job_id: Annotated[str, typer.Argument(help="The job's id.")],
     *,
+    attempt: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of an earlier attempt, 1 for the first.", show_default="the one that counts"),
+    ] = None,
     course: Course,
     token: Token,
     server: Server = LOCAL,
@@ -197,9 +225,21 @@ def job_log(
     from broadway.cli.terminal import show  # noqa: PLC0415 - --help must not wait for it
 
     with client(server, course, token) as api:
+        output, errors = _log(api, job_id, attempt)
+    show(output, sys.stdout)
+    show(errors, sys.stderr)
+
+
+def _log(api: "Client", job_id: str, attempt: int | None) -> tuple[str, str]:
+    """Return the output of a job's attempt, and its grader's messages."""
+    if attempt is None:
         log = api.job_log(job_id)
-    show(log.stdout, sys.stdout)
-    show(log.stderr, sys.stderr)
+        return log.stdout, log.stderr
+    attempts = api.attempts(job_id)
+    if attempt > len(attempts):
+        raise fail(f"--attempt: the job has {len(attempts)} attempts", EXIT_USAGE)
+    lines = api.attempt_log(job_id, attempts[attempt - 1].id)
+    return "".join(f"{line.text}\n" for line in lines.lines), lines.error
 
 
 @configs.command("show", context_settings={"ignore_unknown_options": True})

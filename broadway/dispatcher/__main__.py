@@ -1,14 +1,12 @@
 """`python -m broadway.dispatcher`."""
 
-import asyncio
-
 from broadway import connections, service
 from broadway.dispatcher.serve import serve
 from broadway.settings.loading import load
 from broadway.settings.programs import DispatcherSettings
 
 
-async def _main(settings: DispatcherSettings, stop: asyncio.Event) -> None:
+async def _main(settings: DispatcherSettings, stop: service.Stop) -> None:
     async with connections.opened(settings, service="dispatcher") as opened:
         await serve(settings, store=opened.store, rabbit=opened.rabbit, stop=stop)
 

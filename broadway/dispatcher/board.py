@@ -57,6 +57,7 @@ class Grader:
     slots: int
     sent_at: datetime
     heard_at: datetime
+    is_behind_gateway: bool = False
 
 
 class Board:
@@ -109,7 +110,7 @@ class Board:
         if beat.leaving:
             self._graders.pop(beat.grader_id, None)
         else:
-            self._graders[beat.grader_id] = Grader(beat.pool, beat.slots, beat.sent_at, now)
+            self._graders[beat.grader_id] = Grader(beat.pool, beat.slots, beat.sent_at, now, bool(beat.gateway))
         self.changed.set()
 
     def _note_running(self, running: RunningJob, pool: str, now: datetime) -> None:
@@ -239,6 +240,13 @@ class Board:
             self._clear(held)
             self.changed.set()
 
+    def withhold(self, run_id: str) -> None:
+        """Withdraw the jobs of a run; each is offered again when it is next read from the store as queued."""
+        for held in self._held.values():
+            if held.run_id == run_id and not held.has_started:
+                self._clear(held)
+        self.changed.set()
+
     def offer_again(self, job_id: str, generation: int) -> None:
         """Offer a job for dispatch again, before the other jobs of its course."""
         if held := self._in(job_id, generation):
@@ -264,10 +272,12 @@ class Board:
         """Return whether a pool has a free slot for another job, or fewer ready jobs than it may keep waiting.
 
         Free slots are derived from the jobs in flight. That number is too high while a dead grader counts as working,
-        so a few jobs are kept ready regardless of it.
+        so a few jobs are kept ready regardless of it. A grader behind a gateway takes its next job only after its last
+        result is stored; one ready job for each saves it the wait for this dispatcher as well.
         """
         slots = self.slots(pool)
-        waiting = max(1, int(slots * self._ready_share_now()))
+        behind = sum(g.slots for g in self._graders.values() if g.is_behind_gateway and g.pool == pool)
+        waiting = max(1, behind, int(slots * self._ready_share_now()))
         return self._ready[pool] < waiting or self._out[pool] < slots + waiting
 
     def _ready_share_now(self) -> float:

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
 
 from broadway.dispatcher.board import Board, Held
-from broadway.dispatcher.ports import DispatchedJobs
-from broadway.domain.job import Job, JobState
+from broadway.dispatcher.ports import DispatchedJobs, EndingRuns
+from broadway.domain.job import Job, JobClass, JobState
 from broadway.lifecycle.stores import Stages
 from broadway.messages.events import Event, JobDispatched, JobQueued, ids_of
 from broadway.messages.ticket import Tickets
@@ -62,25 +63,71 @@ class Intake:
         return [jobs.get(job_id) for job_id in job_ids]
 
 
-async def dispatch_forever(board: Board, *, jobs: DispatchedJobs, publisher: Publisher, tickets: Tickets) -> None:
-    """Keep a few jobs ready in every pool, after each change of the board, until cancelled."""
-    while True:
-        await board.changed.wait()
-        board.changed.clear()
-        for pool in board.pools:
-            with isolated("dispatch", pool=pool):
-                await _top_up(pool, board, jobs=jobs, publisher=publisher, tickets=tickets)
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Hands jobs of the board to graders.
 
+    Args:
+        board: The held jobs.
+        jobs: The stored jobs.
+        runs: The stored runs.
+        publisher: The broker.
+        tickets: Makes the tickets of the jobs.
+    """
 
-async def _top_up(pool: str, board: Board, *, jobs: DispatchedJobs, publisher: Publisher, tickets: Tickets) -> None:
-    while picked := _pick(pool, board):
-        try:
-            await _dispatch(picked, board, jobs=jobs, publisher=publisher, tickets=tickets)
-        except StoreError as error:
-            log.warning("dispatching pauses", reason=str(error))
-            for held in picked:
-                board.offer_again(held.job_id, held.generation)
-            await asyncio.sleep(PAUSE_AFTER_FAILURE)
+    board: Board
+    jobs: DispatchedJobs
+    runs: EndingRuns
+    publisher: Publisher
+    tickets: Tickets
+
+    async def run(self) -> None:
+        """Keep a few jobs ready in every pool, after each change of the board, until cancelled."""
+        while True:
+            await self.board.changed.wait()
+            self.board.changed.clear()
+            for pool in self.board.pools:
+                with isolated("dispatch", pool=pool):
+                    await self._top_up(pool)
+
+    async def _top_up(self, pool: str) -> None:
+        while picked := _pick(pool, self.board):
+            try:
+                await self._dispatch(await self._without_ending(picked))
+            except StoreError as error:
+                log.warning("dispatching pauses", reason=str(error))
+                for held in picked:
+                    self.board.offer_again(held.job_id, held.generation)
+                await asyncio.sleep(PAUSE_AFTER_FAILURE)
+
+    async def _without_ending(self, picked: Sequence[Held]) -> Sequence[Held]:
+        """Return the jobs whose runs no order is ending; withhold the others, which the order will end one by one.
+
+        The orders for runs of one student are carried out at once, so their runs are not checked.
+        """
+        run_ids = {held.run_id for held in picked if held.job_class is JobClass.BULK}
+        ending = await self.runs.ending(run_ids) if run_ids else set()
+        for run_id in ending:
+            self.board.withhold(run_id)
+        return [held for held in picked if held.run_id not in ending]
+
+    async def _dispatch(self, picked: Sequence[Held]) -> None:
+        now = datetime.now(UTC)
+        await reach(Point.DISPATCH_PICKED)
+        known = {held.job_id: held.latest for held in picked if held.latest.state is JobState.QUEUED}
+        moved, stages = await asyncio.gather(
+            self.jobs.move({held.job_id: lambda job: job.dispatch(now) for held in picked}, known=known),
+            self.jobs.stages([held.job_id for held in picked]),
+        )
+        await reach(Point.DISPATCH_STORED)
+        in_order = [moved[held.job_id] for held in picked if held.job_id in moved]
+        for held in picked:
+            if held.job_id not in moved:
+                self.board.abandon(held)
+        for job in in_order:
+            self.board.observe(job.after)
+        changed = [job.after for job in in_order if job.changed]
+        await hand_over(changed, stages, publisher=self.publisher, tickets=self.tickets)
 
 
 def _pick(pool: str, board: Board) -> list[Held]:
@@ -88,27 +135,6 @@ def _pick(pool: str, board: Board) -> list[Held]:
     while len(picked) < BATCH and (held := board.pick(pool)):
         picked.append(held)
     return picked
-
-
-async def _dispatch(
-    picked: Sequence[Held], board: Board, *, jobs: DispatchedJobs, publisher: Publisher, tickets: Tickets
-) -> None:
-    now = datetime.now(UTC)
-    await reach(Point.DISPATCH_PICKED)
-    known = {held.job_id: held.latest for held in picked if held.latest.state is JobState.QUEUED}
-    moved, stages = await asyncio.gather(
-        jobs.move({held.job_id: lambda job: job.dispatch(now) for held in picked}, known=known),
-        jobs.stages([held.job_id for held in picked]),
-    )
-    await reach(Point.DISPATCH_STORED)
-    in_order = [moved[held.job_id] for held in picked if held.job_id in moved]
-    for held in picked:
-        if held.job_id not in moved:
-            board.abandon(held)
-    for job in in_order:
-        board.observe(job.after)
-    changed = [job.after for job in in_order if job.changed]
-    await hand_over(changed, stages, publisher=publisher, tickets=tickets)
 
 
 async def hand_over(

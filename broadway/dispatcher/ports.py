@@ -1,6 +1,6 @@
 """Protocols for the stores and the broker, as the dispatcher needs them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -24,6 +24,13 @@ class DispatchedJobs(JobsById, JobStages, Protocol):
         """
 
 
+class EndingRuns(Protocol):
+    """Runs that may be about to end by an order."""
+
+    async def ending(self, run_ids: Iterable[str]) -> set[str]:
+        """Return the ids of those runs that an order is ending."""
+
+
 class BacklogCourses(Protocol):
     """The courses that have queued jobs."""
 
@@ -42,9 +49,6 @@ class ReconciledJobs(PhaseJobs, JobsById, JobStages, Protocol):
 
     async def dispatched_before(self, moment: datetime, *, limit: int) -> list[Job]:
         """Return jobs that were dispatched before a moment and are not stored as started, oldest first."""
-
-    async def queued_of_run(self, run_id: str, phase: Phase) -> list[Job]:
-        """Return the queued jobs of a phase, in the roster's order."""
 
     async def queued(self, course: str, job_class: JobClass, *, limit: int, unless_of: Sequence[str] = ()) -> list[Job]:
         """Return queued jobs of a course and class, oldest first, without those of the runs ``unless_of``."""

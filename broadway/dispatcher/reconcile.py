@@ -18,9 +18,10 @@ from broadway.dispatcher.board import Board
 from broadway.dispatcher.dispatch import hand_over
 from broadway.dispatcher.ports import ObservedBroker, ReconciledJobs, ReconciledRuns, SilentGraders
 from broadway.domain.job import Job, JobClass, RetryPolicy
-from broadway.domain.run import PHASE_OF, Run
-from broadway.lifecycle.announce import Hold
-from broadway.lifecycle.follow_ups import following
+from broadway.domain.run import PHASE_OF, Order, Run
+from broadway.lifecycle.announce import Hold, announce
+from broadway.lifecycle.carrying_out import carry_out
+from broadway.lifecycle.follow_ups import Fact, following
 from broadway.lifecycle.outbox import publish_queued
 from broadway.lifecycle.phases import bring_forward
 from broadway.lifecycle.steps import Step, complete
@@ -191,9 +192,10 @@ class Reconciler:
         if run.order:
             _count_repair(Repair.ORDER)
             log.warning("repair: carrying an order out", order=run.order.kind.value, **run.context)
-            await bring_forward(run.id, runs=self.runs, jobs=self.jobs, publisher=self.broker)
+            await self._carry_out(run, run.order)
             return
-        assert run.phase is not None  # noqa: S101 - only phases have jobs to publish
+        if run.phase is None:  # only a phase has jobs to publish
+            return
         await complete(run.id, runs=self.runs, jobs=self.jobs)
         queued = await self.jobs.queued_of_run(run.id, run.phase)
         _count_repair(Repair.OUTBOX)
@@ -202,6 +204,19 @@ class Reconciler:
         hold = Hold(Step(run, run.state, tuple(lost), publish_at=run.publish_at), self.runs)
         if await publish_queued(lost, publisher=self.broker, may_continue=hold.renew):
             await self.runs.mark_published(run, run.state)
+
+    async def _carry_out(self, run: Run, order: Order) -> None:
+        """Carry out an order whose process has died, at most ``LIMIT`` jobs of it in one sweep."""
+        step = await carry_out(run, order, runs=self.runs, jobs=self.jobs, publish=self._publish, limit=LIMIT)
+        if step is None:
+            return
+        await announce(step, runs=self.runs, publisher=self.broker)
+        if not (step.queued or step.state.is_terminal):
+            await bring_forward(run.id, runs=self.runs, jobs=self.jobs, publisher=self.broker)
+
+    async def _publish(self, facts: Sequence[Fact]) -> None:
+        for fact in facts:
+            await self.broker.publish(*fact)
 
     async def _end_leases(self, now: datetime) -> None:
         if not self._has_listened(now):
@@ -221,8 +236,7 @@ class Reconciler:
         moved = await self.jobs.move({job.id: lose for job in expired})
         for ended in moved.values():
             with isolated("reconcile", **ended.after.context):
-                for fact in following(ended):
-                    await self.broker.publish(*fact)
+                await self._publish(following(ended))
 
     async def _hand_over_again(self, now: datetime) -> None:
         dispatched = await self.jobs.dispatched_before(now - self.patience.dispatch, limit=LIMIT)

@@ -1,6 +1,5 @@
 """The dispatcher service: pace jobs fairly between courses, move runs from phase to phase, and repair lost work."""
 
-import asyncio
 import contextlib
 from datetime import UTC, datetime
 from functools import partial
@@ -9,7 +8,7 @@ import structlog
 
 from broadway.dispatcher.board import Board
 from broadway.dispatcher.course_queues import CourseQueues
-from broadway.dispatcher.dispatch import Intake, dispatch_forever
+from broadway.dispatcher.dispatch import Dispatch, Intake
 from broadway.dispatcher.follow import Follower, progress
 from broadway.dispatcher.gauges import Gauges
 from broadway.dispatcher.lead import lead
@@ -26,7 +25,7 @@ from broadway.ports import PublishError, StoreError
 from broadway.rabbit.client import Rabbit
 from broadway.runtime.health import Health
 from broadway.runtime.isolation import isolated
-from broadway.service import background, instance, reasons
+from broadway.service import Stop, background, instance, reasons
 from broadway.settings.programs import DispatcherSettings
 
 log = structlog.get_logger(__name__)
@@ -39,7 +38,7 @@ async def serve(
     *,
     store: Store,
     rabbit: Rabbit,
-    stop: asyncio.Event,
+    stop: Stop,
     patience: Patience = PATIENCE,
 ) -> None:
     """Dispatch while this process leads and stand by while it does not, until ``stop`` is set."""
@@ -48,6 +47,7 @@ async def serve(
     health = Health({"store": store.ping, "broker": rabbit.ping}, file=settings.health_file)
     leading = lead(work, leases=store.leases, holder=holder, ttl=settings.leader_ttl)
     async with background(leading, health.run()):
+        stop.heed()
         await stop.wait()
 
 
@@ -81,13 +81,14 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, p
         tickets=tickets,
         patience=patience,
     )
+    dispatch = Dispatch(board, store.jobs, store.runs, rabbit, tickets)
     tag = instance("dispatcher")
     async with (
         background(
             shared.run(),
             intake.run(),
             runs_forward.run(),
-            dispatch_forever(board, jobs=store.jobs, publisher=rabbit, tickets=tickets),
+            dispatch.run(),
             reconciler.run(interval=settings.reconcile_interval),
         ),
         contextlib.AsyncExitStack() as subscriptions,

@@ -4,6 +4,7 @@ A value that identifies something is refused if it is too long. A text for peopl
 message is still worth having.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,17 +20,20 @@ MAX_LOG = 1024 * 1024  # characters of one execution's log
 MAX_DEPTH = 32  # of objects and lists in each other
 MAX_STAGES = 200  # of a pipeline, and results of a job
 _FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
-_MARK = "\n... the rest was cut off ...\n"
+_MARK = re.compile(r"\n\[broadway\] cut here: \d{1,15} more characters were not kept\n")
+_LONGEST_MARK = 100  # characters
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The bound of a text that is cut: ``most`` characters, with a line at its end that says so."""
+    """The bound of a text that is cut: its first ``most`` characters, and a last line that says so."""
 
     most: int
 
     def __call__(self, text: str) -> str:
-        return text if len(text) <= self.most else text[: self.most - len(_MARK)] + _MARK
+        if len(text) <= self.most or (len(text) <= self.most + _LONGEST_MARK and _MARK.fullmatch(text, self.most)):
+            return text
+        return f"{text[: self.most]}\n[broadway] cut here: {len(text) - self.most} more characters were not kept\n"
 
 
 def cut(most: int) -> AfterValidator:

@@ -13,6 +13,9 @@ from typing import Any, Self, TypeVar
 Kind = TypeVar("Kind")
 
 
+Streams = Sequence[tuple[int, int]]  # the streams of a stage's output: number and lines, in the order of the output
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """The resources that one stage used: times in seconds, sizes in bytes; None if its host cannot measure them.
@@ -93,7 +96,7 @@ class StageResult:
     ``state`` is the container engine's own report (State of docker inspect); None for a stage that never ran.
     ``killed_for`` is the limit that the stage exceeded, ``signal`` the number of the signal that ended it. ``streams``
     gives the source of each line of its output, as pairs of 1 (stdout), 2 (stderr) or 0 (the grader itself) and the
-    number of consecutive lines.
+    number of consecutive lines. ``refused_results`` is the beginning of a results file that is not valid.
     """
 
     success: bool | None = None
@@ -102,8 +105,9 @@ class StageResult:
     killed_for: str | None = None
     signal: int | None = None
     usage: Usage | None = None
-    streams: Sequence[tuple[int, int]] = ()
+    streams: Streams = ()
     scores: Scores | None = None
+    refused_results: str | None = None
 
     @classmethod
     def read(cls, entry: object) -> Self:
@@ -117,8 +121,9 @@ class StageResult:
             killed_for=_of(str, entry.get("killed_for")),
             signal=_of(int, entry.get("signal")),
             usage=Usage.read(entry.get("usage")),
-            streams=_streams(entry.get("streams")),
+            streams=read_streams(entry.get("streams")),
             scores=Scores.read(entry.get("scores")),
+            refused_results=_of(str, entry.get("refused_results")),
         )
 
     def entry(self) -> dict[str, Any]:
@@ -138,6 +143,8 @@ class StageResult:
             entry["streams"] = [list(pair) for pair in self.streams]
         if self.scores:
             entry["scores"] = asdict(self.scores)
+        if self.refused_results is not None:
+            entry["refused_results"] = self.refused_results
         return entry
 
     @property
@@ -163,12 +170,17 @@ class StageResult:
 
 @dataclass(frozen=True, slots=True)
 class JobLog:
-    """The output of one execution; bounded by its grader."""
+    """The output of one execution; bounded by its grader.
+
+    ``streams`` has the streams of each stage, in the form of ``StageResult.streams``; empty for logs that were stored
+    without them.
+    """
 
     job_id: str
     execution_id: str
     stdout: str
     stderr: str
+    streams: Sequence[Streams] = ()
 
 
 def document_size(entry: Mapping[str, Any]) -> int:
@@ -190,7 +202,7 @@ def _number(value: object) -> float | None:
         return None
 
 
-def _streams(stored: object) -> tuple[tuple[int, int], ...]:
+def read_streams(stored: object) -> Streams:
     """Return the pairs of an entry, or an empty tuple if one is malformed."""
     pairs = stored if isinstance(stored, list) else []
     if not all(isinstance(pair, list) and len(pair) == 2 and all(map(_is_count, pair)) for pair in pairs):  # noqa: PLR2004

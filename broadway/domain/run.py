@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from broadway.domain.assignment import Env, prepare_stages
-from broadway.domain.job import Job, JobClass, Phase
+from broadway.domain.job import Job, JobClass, JobState, Phase
 from broadway.domain.trace import log_ids
 
 
@@ -76,6 +76,11 @@ class Order:
     reason: str = ""
     jobs: tuple[tuple[str, int], ...] = ()
 
+    @property
+    def ends_run(self) -> bool:
+        """True if no job of the run may start any more."""
+        return self.kind is not OrderKind.RERUN
+
 
 class NothingToDoError(ValueError):
     """The order fits no job of the run; the text gives the reason."""
@@ -86,8 +91,10 @@ class Run:
     """One stored grading run, with the assignment config of the time of its submission.
 
     ``publish_at`` is set while jobs of its phase may be unpublished: the outbox. Each order raises ``round``, so that
-    no outdated step is taken after an order. ``request_digest`` distinguishes a repeated submission from a different
-    one with the same idempotency key. ``trigger`` describes the webhook delivery that started the run, if any.
+    no outdated step is taken after an order. ``config_round`` is the round for which the config was stored: that of
+    the submission, or of a rerun with a later config. ``request_digest`` distinguishes a repeated submission from a
+    different one with the same idempotency key. ``trigger`` describes the webhook delivery that started the run, if
+    any.
     """
 
     id: str
@@ -104,6 +111,7 @@ class Run:
     success: bool | None = None
     publish_at: datetime | None = None
     round: int = 1
+    config_round: int = 1
     order: Order | None = None
     request_digest: str | None = None
     traceparent: str | None = None
@@ -188,7 +196,24 @@ def _plan(run: Run, phase: Phase, index: int, env: Env, now: datetime) -> Planne
     return PlannedJob(job, stages)
 
 
-def rerun_order(jobs: Sequence[Job], *, only: Collection[str] | None, failed: bool) -> tuple[RunState, Order]:
+@dataclass(frozen=True, slots=True)
+class JobOutline:
+    """The few fields of a stored job that orders for a whole run need; a run may have thousands of jobs."""
+
+    id: str
+    phase: Phase
+    index: int
+    state: JobState
+    generation: int = 1
+    success: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """True unless the job has finished."""
+        return self.state is not JobState.FINISHED
+
+
+def rerun_order(jobs: Sequence[JobOutline], *, only: Collection[str] | None, failed: bool) -> tuple[RunState, Order]:
     """Return the order to rerun jobs, and the run's new state: the earliest phase with an open job or one to rerun.
 
     The order has only the jobs of that phase, since the run itself reruns all later phases.
@@ -202,13 +227,11 @@ def rerun_order(jobs: Sequence[Job], *, only: Collection[str] | None, failed: bo
         NothingToDoError: No job of the run fits.
     """
     chosen = [
-        job
-        for job in jobs
-        if (only is None or job.id in only) and (not failed or (job.is_terminal and not job.success))
+        job for job in jobs if (only is None or job.id in only) and (not failed or not (job.is_open or job.success))
     ]
     if not chosen:
         raise NothingToDoError("no job of this run has failed" if failed else "the run has no such job")
-    concerned = {job.phase for job in jobs if not job.is_terminal} | {job.phase for job in chosen}
+    concerned = {job.phase for job in jobs if job.is_open} | {job.phase for job in chosen}
     phase = next(phase for phase in Phase if phase in concerned)
     of_phase = tuple((job.id, job.generation) for job in chosen if job.phase is phase)
     return STATE_OF[phase], Order(OrderKind.RERUN, jobs=of_phase)

@@ -288,9 +288,13 @@ def delivery_key(course: str, hook: str, delivery_id: str) -> str:
     return _digest(course, hook, delivery_id)[:24]
 
 
-def submission_key(assignment: str, student: str, version: str) -> str:
-    """Return a submission's idempotency key within its course; clients cannot send keys that begin with NUL."""
-    return f"\x00hook:{_digest(assignment, student, version)}"
+def submission_key(assignment: str, student: str, version: str, *, beginning: int = 1) -> str:
+    """Return a submission's idempotency key within its course; clients cannot send keys that begin with NUL.
+
+    ``beginning`` counts the runs of one version: a discarded one may be submitted again.
+    """
+    parts = [assignment, student, version] if beginning == 1 else [assignment, student, version, str(beginning)]
+    return f"\x00hook:{_digest(*parts)}"
 
 
 def quota_key(course: str, assignment: str, student: str) -> str:

@@ -1,6 +1,5 @@
 """`python -m broadway.grader TOKEN GRADER_ID`."""
 
-import asyncio
 from contextlib import AbstractAsyncContextManager
 
 from broadway import service
@@ -16,7 +15,7 @@ from broadway.settings.programs import GraderSettings
 SECONDS_OF_A_DAY = 24 * 3600
 
 
-async def _main(settings: GraderSettings, stop: asyncio.Event) -> None:
+async def _main(settings: GraderSettings, stop: service.Stop) -> None:
     limits = Limits(
         pids=settings.pids_limit,
         output=settings.output_limit,

@@ -1,6 +1,5 @@
 """Compose a grader and choose its link: the broker, or the API over HTTP or a WebSocket."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
@@ -24,13 +23,13 @@ from broadway.grader.worker.worker import Worker
 from broadway.messages.events import GraderOrder, JobFinished
 from broadway.messages.http import JobResult
 from broadway.runtime.health import Check, Health
-from broadway.service import background, connected, unless_stopped
+from broadway.service import Stop, background, connected, unless_stopped
 from broadway.settings.programs import GraderSettings
 
 log = structlog.get_logger(__name__)
 
 
-async def run(settings: GraderSettings, *, containers: Containers, stop: asyncio.Event) -> None:
+async def run(settings: GraderSettings, *, containers: Containers, stop: Stop) -> None:
     """Grade until ``stop`` is set, over the link that ``--api-host`` selects and the API offers.
 
     Raises:
@@ -54,9 +53,7 @@ async def run(settings: GraderSettings, *, containers: Containers, stop: asyncio
         await polling.serve(settings, membership, runner=HttpRunner(runner, spool, self_check), stop=stop)
 
 
-async def serve(
-    settings: GraderSettings, membership: Membership, *, containers: Containers, stop: asyncio.Event
-) -> None:
+async def serve(settings: GraderSettings, membership: Membership, *, containers: Containers, stop: Stop) -> None:
     """Grade over the broker until ``stop`` is set.
 
     Raises:

@@ -1,14 +1,12 @@
 """`python -m broadway.ingest`."""
 
-import asyncio
-
 from broadway import connections, service
 from broadway.ingest.serve import serve
 from broadway.settings.loading import load
 from broadway.settings.programs import IngestSettings
 
 
-async def _main(settings: IngestSettings, stop: asyncio.Event) -> None:
+async def _main(settings: IngestSettings, stop: service.Stop) -> None:
     async with connections.opened_without_broker(settings, service="ingest") as opened:
         await serve(settings, store=opened.store, rabbit=opened.rabbit, stop=stop)
 

@@ -20,6 +20,7 @@ from broadway.ingest.commands.later import BackgroundTasks
 from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.receive import ANSWER_WITHIN, Receiver
 from broadway.ingest.commands.register import Registration
+from broadway.ingest.commands.rerun import Reruns
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.submit import Submissions
 from broadway.ingest.gateway.broker_accounts import BrokerAccounts
@@ -48,7 +49,7 @@ from broadway.mongo.store import Store
 from broadway.ports import PublishError, StoreError
 from broadway.rabbit.client import Rabbit
 from broadway.runtime.health import Health
-from broadway.service import StartError, background, instance, join
+from broadway.service import StartError, Stop, background, instance, join
 from broadway.settings.programs import IngestSettings
 
 log = structlog.get_logger(__name__)
@@ -68,7 +69,7 @@ async def serve(
     *,
     store: Store,
     rabbit: Rabbit,
-    stop: asyncio.Event,
+    stop: Stop,
     answer_within: float = ANSWER_WITHIN,
 ) -> None:
     """Serve HTTP until ``stop`` is set. While the broker is unavailable, messages wait in the store.
@@ -100,6 +101,7 @@ async def serve(
             _listening(deps.feed, name, store=store, rabbit=rabbit),
             _http(settings, deps),
         ):
+            stop.heed()
             await stop.wait()
             deps.is_stopping = True
             deps.feed.close()
@@ -139,6 +141,7 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
         hook_settings=HookSettings(store.hooks, store.rosters, limits),
         starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements),
         orders=orders,
+        reruns=Reruns(orders, store.assignments, limits, store.courses),
         receiver=_receiver(opened, submissions, orders, announcements, answer_within=answer_within),
         joins=GraderJoins(store.graders, rabbit, opened.accounts, settings),
         grader_orders=GraderOrders(store.graders, announcements, opened.accounts, gateway.sessions),
@@ -156,6 +159,7 @@ def _receiver(
         deliveries=shared.deliveries,
         quotas=store.quotas,
         runs=shared.runs,
+        jobs=store.jobs,
         submissions=submissions,
         orders=orders,
         announcements=announcements,

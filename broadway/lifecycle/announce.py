@@ -115,7 +115,7 @@ class Announcements:
 
     def facts(self, facts: Sequence[Fact]) -> None:
         """Schedule the publishing of facts about a stored change."""
-        self.later(self._facts(facts))
+        self.later(self.publish(facts))
 
     async def _step(self, step: Step) -> None:
         try:
@@ -123,7 +123,8 @@ class Announcements:
         except PublishError as error:
             log.warning("run not announced", reason=str(error), **step.run.context)
 
-    async def _facts(self, facts: Sequence[Fact]) -> None:
+    async def publish(self, facts: Sequence[Fact]) -> None:
+        """Publish facts about a stored change, as far as the broker takes them."""
         for exchange, key, event in facts:
             try:
                 await self.publisher.publish(exchange, key, event)

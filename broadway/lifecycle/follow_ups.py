@@ -52,9 +52,9 @@ def ordered(grader_id: str, order: StandingOrder) -> Fact:
 
 def settled(job: Job) -> Fact:
     """The fact that a job's outcome is final."""
-    assert job.outcome is not None  # noqa: S101 - terminal jobs have an outcome
+    outcome = job.outcome or (Outcome.SUCCEEDED if job.success else Outcome.FAILED)
     seconds = min(max(0.0, job.seconds), MAX_SECONDS)  # a clock may have been set between two times
-    fact = JobSettled(**ids_of(job), phase=job.phase, outcome=job.outcome, reason=job.reason, seconds=seconds)
+    fact = JobSettled(**ids_of(job), phase=job.phase, outcome=outcome, reason=job.reason, seconds=seconds)
     return EVENTS, event_key("job", "settled", job.course), fact
 
 

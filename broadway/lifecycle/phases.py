@@ -13,7 +13,6 @@ from broadway.domain.job import Job, JobState, Phase
 from broadway.domain.run import PHASE_OF, Run, RunState, plan_jobs
 from broadway.lifecycle.announce import announce
 from broadway.lifecycle.follow_ups import Fact, facts_of
-from broadway.lifecycle.orders import carry_out
 from broadway.lifecycle.steps import PUBLISH_GRACE, PhaseJobs, RunSteps, Step, publish_at, rerun
 from broadway.ports import Publisher, PublishError
 from broadway.runtime import fault_history
@@ -23,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 
 async def advance(run_id: str, *, runs: RunSteps, jobs: PhaseJobs) -> Step | None:
-    """Take a run's next step if its present phase is complete, or carry out its order.
+    """Take a run's next step if its present phase is complete. A run with an order takes no step until that is done.
 
     Safe to call at any time and from several processes at once: only one of them takes the step.
 
@@ -31,10 +30,8 @@ async def advance(run_id: str, *, runs: RunSteps, jobs: PhaseJobs) -> Step | Non
         The step, which the caller must announce; None if there is nothing to do.
     """
     summary = await runs.summary(run_id)
-    if summary is None or summary.state.is_terminal:
+    if summary is None or summary.state.is_terminal or summary.order:
         return None
-    if summary.order:
-        return await carry_out(summary, summary.order, runs=runs, jobs=jobs)
     if summary.phase and await jobs.is_phase_open(run_id, summary.phase):
         return None
     run = await runs.get(run_id)
@@ -88,6 +85,8 @@ async def _step(run: Run, target: RunState, *, runs: RunSteps, jobs: PhaseJobs) 
     queued: tuple[Job, ...] = tuple(plan.job for plan in planned)
     facts: tuple[Fact, ...] = ()
     if phase and run.round > 1:
+        if run.config_round > 1:
+            await jobs.restage(planned)  # jobs of earlier rounds have the stages of an earlier config
         queued, facts = await _renew(run, phase, now, jobs=jobs)
     due = publish_at(now, queued)
     if not await runs.advance(run, target, now=now, publish_at=due):

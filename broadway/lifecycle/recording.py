@@ -12,7 +12,7 @@ import structlog
 
 from broadway.domain.grader import StandingOrder
 from broadway.domain.job import Attempt, Job, Move, Moved, Outcome, RetryPolicy
-from broadway.domain.result import JobLog
+from broadway.domain.result import JobLog, StageResult
 from broadway.lifecycle.follow_ups import Fact, following, ordered, settled, unwanted
 from broadway.lifecycle.stores import JobLeases, JobMoves, JobsById
 from broadway.messages.events import Event, GraderHeartbeat, JobEvent, JobFinished, JobReleased, JobStarted
@@ -233,7 +233,8 @@ def _refusal(event: JobFinished, moved: Moved | None) -> metrics.Refusal | None:
 
 
 def _log(event: JobFinished) -> JobLog:
-    return JobLog(event.job_id, event.execution_id, event.stdout, event.stderr)
+    streams = [StageResult.read(entry).streams for entry in event.results]
+    return JobLog(event.job_id, event.execution_id, event.stdout, event.stderr, streams if any(streams) else ())
 
 
 def _is_new(event: JobStarted, moved: dict[str, Moved]) -> bool:

@@ -1,12 +1,12 @@
 """Steps of a run: the jobs and facts that a step publishes, and the stores that steps read and write."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from broadway.domain.job import Job, Move, Phase
-from broadway.domain.run import Order, PlannedJob, Run, RunState, plan_jobs
+from broadway.domain.run import JobOutline, Order, PlannedJob, Run, RunState, plan_jobs
 from broadway.lifecycle.follow_ups import Fact
 from broadway.lifecycle.stores import JobMoves, JobsOfRuns, RunSummaries
 
@@ -26,11 +26,31 @@ class RunSteps(RunSummaries, Protocol):
     async def advance(self, run: Run, target: RunState, *, now: datetime, publish_at: datetime | None) -> bool:
         """Move a run to another state and clear its order; return False if it has changed since it was read."""
 
-    async def give_order(self, run: Run, order: Order, state: RunState, *, publish_at: datetime) -> bool:
-        """Store an order, which starts a new round; return False if the run has changed since it was read."""
+    async def give_order(
+        self,
+        run: Run,
+        order: Order,
+        state: RunState,
+        *,
+        publish_at: datetime,
+        config: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Store an order, which starts a new round; return False if the run has changed since it was read.
+
+        With ``config`` the run has that config from now on.
+
+        Raises:
+            UnstorableError: The config is too large for the store; nothing is stored.
+        """
 
     async def hold(self, run: Run, state: RunState, since: datetime, until: datetime) -> bool:
         """Postpone from ``since`` to ``until`` the time when other processes publish a run's jobs.
+
+        Returns False if the stored time is not ``since``, or the run has changed.
+        """
+
+    async def hold_order(self, run: Run, since: datetime, until: datetime) -> bool:
+        """Postpone from ``since`` to ``until`` the time when other processes carry out a run's order.
 
         Returns False if the stored time is not ``since``, or the run has changed.
         """
@@ -44,6 +64,15 @@ class PhaseJobs(JobsOfRuns, JobMoves, Protocol):
 
     async def insert(self, planned: Sequence[PlannedJob]) -> None:
         """Store new jobs; a stored job with the same id stays as it is."""
+
+    async def outlines_of_run(self, run_id: str) -> list[JobOutline]:
+        """Return the outlines of a run's jobs, in the order of phases and of the roster."""
+
+    async def queued_of_run(self, run_id: str, phase: Phase) -> list[Job]:
+        """Return the queued jobs of a phase, in the roster's order."""
+
+    async def restage(self, planned: Sequence[PlannedJob]) -> None:
+        """Replace the stages of stored jobs."""
 
     async def count(self, run_id: str, phase: Phase) -> int:
         """Return how many jobs of a phase are stored."""

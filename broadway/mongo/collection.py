@@ -1,7 +1,7 @@
 """Operations that all collections share."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import Any
@@ -12,7 +12,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError
 from pymongo.results import BulkWriteResult, DeleteResult, InsertManyResult, UpdateResult
 
-from broadway.mongo.errors import translated
+from broadway.mongo.errors import DuplicateKeyError, translated
 from broadway.ports import StoreError
 
 Document = dict[str, Any]
@@ -46,14 +46,29 @@ class Documents:
     async def insert_many(self, documents: Sequence[Document], **options: Any) -> InsertManyResult:
         return await translated(self._collection.insert_many(documents, **options))
 
-    async def update_one(self, query: Document, change: Document, **options: Any) -> UpdateResult:
-        return await translated(self._collection.update_one(query, change, **options))
+    async def update_one(self, query: Document, change: Document, *, upsert: bool = False) -> UpdateResult:
+        """Update a document; with ``upsert``, insert it if no document matches.
+
+        Raises:
+            DuplicateKeyError: No document matches, and there is one with the same id.
+        """
+        return await self._upserted(query, lambda: self._collection.update_one(query, change, upsert=upsert))
 
     async def update_many(self, query: Document, change: Document) -> UpdateResult:
         return await translated(self._collection.update_many(query, change))
 
-    async def replace_one(self, query: Document, document: Document, **options: Any) -> UpdateResult:
-        return await translated(self._collection.replace_one(query, document, **options))
+    async def replace_one(self, query: Document, document: Document, *, upsert: bool = False) -> UpdateResult:
+        """Replace a document; with ``upsert``, insert it if no document matches."""
+        return await self._upserted(query, lambda: self._collection.replace_one(query, document, upsert=upsert))
+
+    async def _upserted(self, query: Document, write: Callable[[], Awaitable[UpdateResult]]) -> UpdateResult:
+        """Write, and again if another writer has inserted the document meanwhile, which the second write will find."""
+        try:
+            return await translated(write())
+        except DuplicateKeyError:
+            if query.keys() != {"_id"}:  # the document may exist and not match
+                raise
+            return await translated(write())
 
     async def bulk_write(self, writes: Sequence[UpdateOne | UpdateMany], **options: Any) -> BulkWriteResult:
         return await translated(self._collection.bulk_write(writes, **options))

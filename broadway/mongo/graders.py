@@ -8,7 +8,7 @@ from pymongo import ReturnDocument, UpdateOne
 
 from broadway.domain.grader import Grader, GraderMode, StandingOrder
 from broadway.messages.events import GraderHeartbeat
-from broadway.mongo.collection import Collection, Document, Documents
+from broadway.mongo.collection import Collection, Document, Documents, insert_each
 from broadway.mongo.errors import DuplicateKeyError
 from broadway.ports import StoreError
 
@@ -38,10 +38,11 @@ class Graders:
         named = {"_id": {"$in": [beat.grader_id for beat in heartbeats]}}
         known = {document["_id"]: _grader(document) for document in await self._graders.find(named, _JOINED)}
         counted = [own for beat in heartbeats if (own := _counted(beat, known.get(beat.grader_id)))]
+        unknown = dict.fromkeys(beat.grader_id for beat in counted if beat.grader_id not in known)
+        if unknown:  # another process may insert them at the same time
+            await insert_each(self._graders, [{"_id": grader_id, "jobs_processed": 0} for grader_id in unknown])
         writes = []
         for beat in counted:
-            if beat.grader_id not in known:
-                writes.append(UpdateOne({"_id": beat.grader_id}, {"$setOnInsert": {"jobs_processed": 0}}, upsert=True))
             in_order: list[Document] = [
                 {"sent_at": None},
                 {"sent_at": {"$lte": beat.sent_at}},

@@ -6,8 +6,10 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
+from pymongo import UpdateOne
+
 from broadway.domain.job import Attempt, FaultPhase, Job, JobClass, JobState, Move, Moved, Outcome, Phase
-from broadway.domain.run import PlannedJob
+from broadway.domain.run import JobOutline, PlannedJob
 from broadway.domain.waiting import WaitingKey, waiting_key
 from broadway.mongo.assignments import check_storable
 from broadway.mongo.collection import (
@@ -33,6 +35,7 @@ _PHASE = {text: phase for phase, text in _TYPE.items()}
 _STORED_AS = {"run_id": "grading_run_id", "phase": "type", "job_class": "class", "grader_id": "worker_id"}
 
 _WITHOUT_BULK = {"stages": 0, "results": 0}
+_OUTLINE = {"type": 1, "index": 1, "state": 1, "started_at": 1, "finished_at": 1, "generation": 1, "success": 1}
 _WAITING = {"state": {"$in": [JobState.QUEUED.value, JobState.DISPATCHED.value]}, "started_at": None}
 _UNFINISHED = [state.value for state in JobState if state is not JobState.FINISHED]
 _SAMPLED = 10  # open jobs to read per phase, when many phases are checked
@@ -89,10 +92,33 @@ class Jobs:
         found = await self._jobs.find({"_id": {"$in": object_ids(job_ids)}}, {"stages": 1})
         return {str(document["_id"]): document.get("stages") or [] for document in found}
 
+    async def restage(self, planned: Sequence[PlannedJob]) -> None:
+        """Replace the stages of stored jobs."""
+        for start in range(0, len(planned), _UPDATES):
+            some = planned[start : start + _UPDATES]
+            writes = [UpdateOne({"_id": object_id(plan.job.id)}, {"$set": {"stages": plan.stages}}) for plan in some]
+            await self._jobs.bulk_write(writes, ordered=False)
+
     async def of_run(self, run_id: str) -> list[Job]:
         """Return a run's jobs in the order of phases and of the roster, without stages and results."""
         found = await self._jobs.find({"grading_run_id": {"$eq": run_id}}, _WITHOUT_BULK)
         return sorted(map(_job, found), key=_in_roster_order)
+
+    async def outlines_of_run(self, run_id: str) -> list[JobOutline]:
+        """Return the outlines of a run's jobs, in the order of phases and of the roster."""
+        found = await self._jobs.find({"grading_run_id": {"$eq": run_id}}, _OUTLINE)
+        outlines = [
+            JobOutline(
+                id=str(document["_id"]),
+                phase=_PHASE[document["type"]],
+                index=document.get("index", 0),
+                state=_state(document),
+                generation=document.get("generation", 1),
+                success=bool(document.get("success")),
+            )
+            for document in found
+        ]
+        return sorted(outlines, key=lambda outline: (list(_TYPE).index(outline.phase), outline.index, outline.id))
 
     async def stages_of_run(self, run_id: str) -> dict[str, list[Document]]:
         """Return the stages of each job of a run, by job id."""
@@ -344,7 +370,7 @@ def _state(document: Document) -> JobState:
 def _outcome(document: Document) -> Outcome | None:
     if document.get("outcome"):
         return Outcome(document["outcome"])
-    if document.get("finished_at"):
+    if _state(document) is JobState.FINISHED:
         return Outcome.SUCCEEDED if document.get("success") else Outcome.FAILED
     return None
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from broadway.domain.result import JobLog
+from broadway.domain.result import JobLog, read_streams
 from broadway.mongo.collection import Collection, Documents, insert_each, object_id
 
 
@@ -24,6 +24,7 @@ class Logs:
                 "execution_id": entry.execution_id,
                 "stdout": entry.stdout,
                 "stderr": entry.stderr,
+                **({"streams": [[list(pair) for pair in each] for each in entry.streams]} if entry.streams else {}),
             }
             for entry in logs
         ]
@@ -41,7 +42,13 @@ class Logs:
         document = await self._logs.find_one(query)
         if document is None:
             return None
-        return JobLog(job_id, execution_id or "", _text(document.get("stdout")), _text(document.get("stderr")))
+        return JobLog(
+            job_id,
+            execution_id or "",
+            _text(document.get("stdout")),
+            _text(document.get("stderr")),
+            tuple(read_streams(each) for each in document.get("streams") or []),
+        )
 
 
 def _text(value: object) -> str:

@@ -1,6 +1,6 @@
 """The collection ``grading_run``."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -96,9 +96,28 @@ class Runs:
             changes["students_jobs_left"] = 0
         return await self.move(RunMove(run, changes))
 
-    async def give_order(self, run: Run, order: Order, state: RunState, *, publish_at: datetime) -> bool:
-        """Store an order, which starts a round in ``state``; return False if the run has changed since it was read."""
-        changes = {
+    async def give_order(
+        self,
+        run: Run,
+        order: Order,
+        state: RunState,
+        *,
+        publish_at: datetime,
+        config: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Store an order, which starts a round in ``state``; return False if the run has changed since it was read.
+
+        Args:
+            run: The run as it was read.
+            order: The order.
+            state: The state of the run from now on.
+            publish_at: The time from which other processes may carry out the order.
+            config: The run's config from now on, if it changes.
+
+        Raises:
+            UnstorableError: MongoDB would refuse the config; nothing is stored.
+        """
+        changes: Document = {
             "state": state.value,
             "round": run.round + 1,
             "order": {"kind": order.kind.value, "reason": order.reason, "jobs": [list(job) for job in order.jobs]},
@@ -106,6 +125,9 @@ class Runs:
             "finished_at": None,
             "success": None,
         }
+        if config is not None:
+            changes |= {"config": dict(config), "config_round": run.round + 1}
+            check_storable(changes)
         return await self.move(RunMove(run, changes))
 
     async def hold(self, run: Run, state: RunState, since: datetime, until: datetime) -> bool:
@@ -115,6 +137,19 @@ class Runs:
         """
         held = replace(run, state=state, order=None, publish_at=since)
         return await self.move(RunMove(held, {"publish_at": until}, is_held=True))
+
+    async def hold_order(self, run: Run, since: datetime, until: datetime) -> bool:
+        """Postpone from ``since`` to ``until`` the time when other processes carry out a run's order.
+
+        Returns False if the stored time is not ``since``, or the run has changed.
+        """
+        return await self.move(RunMove(replace(run, publish_at=since), {"publish_at": until}, is_held=True))
+
+    async def ending(self, run_ids: Iterable[str]) -> set[str]:
+        """Return the ids of those runs that an order is ending."""
+        ends = {"$in": [OrderKind.CANCEL.value, OrderKind.SUPERSEDE.value]}
+        found = await self._runs.find({"_id": {"$in": object_ids(run_ids)}, "order.kind": ends}, {"_id": 1})
+        return {str(document["_id"]) for document in found}
 
     async def mark_published(self, run: Run, state: RunState) -> None:
         """Remove a run from the outbox, unless its state, round or order has changed."""
@@ -228,6 +263,7 @@ def _run(document: Document) -> Run:
         pool=document.get("pool", "default"),
         publish_at=document.get("publish_at"),
         round=document.get("round") or 1,
+        config_round=document.get("config_round") or 1,
         order=_order(document["order"]) if document.get("order") else None,
         request_digest=document.get("request_digest"),
         traceparent=document.get("traceparent"),

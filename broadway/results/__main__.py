@@ -1,14 +1,12 @@
 """`python -m broadway.results`."""
 
-import asyncio
-
 from broadway import connections, service
 from broadway.results.serve import serve
 from broadway.settings.loading import load
 from broadway.settings.programs import ResultsSettings
 
 
-async def _main(settings: ResultsSettings, stop: asyncio.Event) -> None:
+async def _main(settings: ResultsSettings, stop: service.Stop) -> None:
     async with connections.opened(settings, service="results") as opened:
         await serve(settings, store=opened.store, rabbit=opened.rabbit, stop=stop)
 

@@ -1,6 +1,5 @@
 """The results service: it records graders' events and publishes final outcomes to the other services."""
 
-import asyncio
 from functools import partial
 
 from broadway.lifecycle.recording import Recorder
@@ -12,13 +11,13 @@ from broadway.rabbit.client import Rabbit
 from broadway.results.dead_letters import handle_dead_letter
 from broadway.results.record import batches_of, handle_result
 from broadway.runtime.health import Health
-from broadway.service import background, instance
+from broadway.service import Stop, background, instance
 from broadway.settings.programs import ResultsSettings
 
 PREFETCH = 400
 
 
-async def serve(settings: ResultsSettings, *, store: Store, rabbit: Rabbit, stop: asyncio.Event) -> None:
+async def serve(settings: ResultsSettings, *, store: Store, rabbit: Rabbit, stop: Stop) -> None:
     """Record events until ``stop`` is set."""
     recorder = Recorder(
         jobs=store.jobs,
@@ -39,4 +38,5 @@ async def serve(settings: ResultsSettings, *, store: Store, rabbit: Rabbit, stop
         rabbit.consume(RESULTS, on_result, tag=tag, prefetch=PREFETCH, vouched=tickets.vouch),
         rabbit.consume(DEAD, on_dead_letter, tag=f"{tag}.dead", decoder=decode_dead_letter),
     ):
+        stop.heed()
         await stop.wait()

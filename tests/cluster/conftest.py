@@ -14,6 +14,7 @@ from broadway.dispatcher import serve as dispatcher
 from broadway.dispatcher.reconcile import PATIENCE, Patience
 from broadway.ingest import serve as ingest
 from broadway.results import serve as results
+from broadway.service import Stop
 from broadway.settings.programs import ApiSettings
 
 COURSES = {
@@ -58,7 +59,7 @@ def patience() -> Patience:
 @pytest.fixture
 async def cluster(place: Place, settings: ApiSettings, tmp_path: Path, patience: Patience) -> AsyncIterator[Cluster]:
     """The control plane, ready, without graders."""
-    stop = asyncio.Event()
+    stop = Stop()
     async with contextlib.AsyncExitStack() as stack:
         opened = await stack.enter_async_context(connections.opened(settings, service="test"))
         group = await stack.enter_async_context(asyncio.TaskGroup())

@@ -129,6 +129,32 @@ async def test_a_whole_run_starts_over(cluster: Cluster) -> None:
     assert len(containers.started) == 2 * 5
 
 
+async def test_a_rerun_uses_the_config_of_its_run_unless_it_asks_for_the_current_one(cluster: Cluster) -> None:
+    cluster.graders.start("host1")
+    await cluster.client.register(COURSE, "mp1", students=[stage("exit", "1")])
+    run_id = await cluster.client.submit(COURSE, "mp1", students=2)
+    await cluster.client.finished(COURSE, run_id)
+    assert (await carried_out(cluster, f"runs/{run_id}/rerun", {"jobs": "failed"}))["is_config_current"] is True
+    await cluster.client.finished(COURSE, run_id)
+
+    await cluster.client.register(COURSE, "mp1", students=[stage("exit", "0")], **POST)
+    assert (await carried_out(cluster, f"runs/{run_id}/rerun"))["is_config_current"] is False
+    kept = await cluster.client.finished(COURSE, run_id)
+    assert [job["outcome"] for job in kept["jobs"]] == ["failed"] * 2
+
+    corrected = {"jobs": [kept["jobs"][0]["id"]], "config": "current"}
+    assert (await carried_out(cluster, f"runs/{run_id}/rerun", corrected))["is_config_current"] is True
+    corrected_run = await cluster.client.finished(COURSE, run_id)
+    assert [job["outcome"] for job in corrected_run["jobs"]] == ["succeeded", "failed", "succeeded"]
+
+    await cluster.client.register(COURSE, "mp1", students=[stage("exit", "2")], **POST)
+    await carried_out(cluster, f"runs/{run_id}/rerun")
+    again = await cluster.client.finished(COURSE, run_id)
+    assert [job["outcome"] for job in again["jobs"]] == ["succeeded"] * 3, "the run has kept the corrected config"
+    late = await order(cluster, f"jobs/{again['jobs'][0]['id']}/rerun", {"config": "newest"})
+    assert (late.status_code, "config" in late.json()["detail"]) == (400, True)
+
+
 async def test_a_job_starts_over_while_it_runs_and_while_its_run_post_processes(cluster: Cluster) -> None:
     containers = cluster.graders.start("host1", slots=3)
     await cluster.client.register(

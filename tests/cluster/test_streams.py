@@ -14,6 +14,7 @@ from pollers import Poller
 from broadway.ingest import serve as ingest
 from broadway.ingest.live import feed, waiting_line
 from broadway.ingest.v1 import stream
+from broadway.service import Stop
 
 STARTED = b'event: status_update\ndata: {"type": "state", "data": "STARTED"}\n\n'
 FINISHED = b'event: status_update\ndata: {"type": "state", "data": "FINISHED"}\n\n'
@@ -262,7 +263,7 @@ async def test_comments_keep_a_stream_alive(
 
 async def test_several_api_processes_stream_the_same_events(cluster: Cluster, streams: Streams) -> None:
     settings = cluster.settings.model_copy(update={"bind_port": free_port(), "course_config": None})
-    stop = asyncio.Event()
+    stop = Stop()
     serving = ingest.serve(settings, store=cluster.opened.store, rabbit=cluster.opened.rabbit, stop=stop)
     streams.group.create_task(serving)
     streams.stack.callback(stop.set)

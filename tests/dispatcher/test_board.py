@@ -438,6 +438,19 @@ def test_every_change_that_may_allow_a_pick_is_signaled() -> None:
 names = st.sampled_from([f"j{number}" for number in range(6)])
 
 
+def test_one_job_waits_ready_for_each_slot_behind_a_gateway() -> None:
+    made = board(0)
+    for name in ("a", "b", "c", "d"):
+        made.hear(beat(1, name=name).model_copy(update={"gateway": "api:1"}), now=T0)
+    made.hear(beat(4, name="e", pool="other"), now=T0)
+    for number in range(20):
+        made.keep(job(f"j{number}"))
+        made.keep(replace(job(f"o{number}"), pool="other"))
+
+    picked = {pool: sum(made.pick(pool) is not None for _ in range(20)) for pool in ("default", "other")}
+    assert picked == {"default": 4 + 4, "other": 4 + 1}
+
+
 class AnyNews(RuleBasedStateMachine):
     """Facts in any order: the board's counts match its held jobs."""
 

@@ -135,6 +135,12 @@ class Rabbit:
             found = (await http.get("/api/queues?disable_stats=true&enable_queue_totals=true")).raise_for_status()
             return {queue["name"]: queue.get("messages", 0) for queue in found.json()}
 
+    async def uptime(self) -> float:
+        """Return for how many seconds the broker has been running."""
+        async with self.management() as http:
+            [node] = (await http.get("/api/nodes")).raise_for_status().json()
+            return float(node.get("uptime", 0)) / 1000
+
     async def purge(self, queue: str) -> None:
         async with self.management() as http:
             (await http.delete(f"/api/queues/{self.vhost}/{queue}/contents")).raise_for_status()

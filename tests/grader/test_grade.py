@@ -310,6 +310,15 @@ async def test_the_results_of_all_stages_have_a_limit_together(run: Run) -> None
     assert [result.success for result in graded.results] == [True, True, False]
 
 
+async def test_a_refused_results_file_is_kept_for_the_staff(run: Run) -> None:
+    def leave(seen: dict[str, Path]) -> None:
+        (seen["/job"] / "results.json").write_text('{"score": "ten"}')
+
+    graded = await run(Acting(acts=[leave]), trusted(results="results.json"))
+    assert graded.outcome is Outcome.FAILED
+    assert graded.results[0].entry()["refused_results"] == '{"score": "ten"}'
+
+
 @pytest.mark.parametrize(
     ("leave", "reason"),
     [

@@ -15,6 +15,7 @@ from broadway import connections
 from broadway.ingest import serve as ingest
 from broadway.mongo.store import Store
 from broadway.rabbit.client import Rabbit
+from broadway.service import Stop
 from broadway.settings.programs import IngestSettings
 
 Places = Callable[[], contextlib.AbstractAsyncContextManager[Place]]
@@ -46,7 +47,7 @@ def ingest_settings(shared_place: Place) -> IngestSettings:
 
 @pytest.fixture(scope="session")
 async def opened(ingest_settings: IngestSettings) -> AsyncIterator[connections.Connections]:
-    stop = asyncio.Event()
+    stop = Stop()
     async with contextlib.AsyncExitStack() as stack:
         opened = await stack.enter_async_context(connections.opened(ingest_settings, service="test"))
         group = await stack.enter_async_context(asyncio.TaskGroup())

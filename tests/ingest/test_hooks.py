@@ -418,6 +418,33 @@ async def test_only_the_latest_submission_waits(hook: Hook, store: Store) -> Non
     assert [(await outcomes(hook, each["run"])) for each in (running, later)] == [[None], [None]], "what runs goes on"
 
 
+@pytest.mark.parametrize("ref", [MAIN, "refs/tags/final"])
+async def test_a_commit_that_a_later_push_brings_back_is_graded(hook: Hook, ref: str) -> None:
+    await hook.configure(only_latest=True, branches=["main"], tags=["final"])
+    good, bad = token_hex(20), token_hex(20)
+    runs = [(await hook.send(push(ALICE, commit=commit, ref=ref))).json() for commit in (good, bad, good, bad, good)]
+
+    assert [run["state"] for run in runs] == ["accepted"] * 5
+    assert len({run["run"] for run in runs}) == 5
+    assert [(await outcomes(hook, run["run"])) for run in runs] == [["superseded"]] * 4 + [[None]]
+    again = (await hook.send(push(ALICE, commit=good, ref=ref))).json()
+    assert (again["state"], again["run"]) == ("duplicate", runs[-1]["run"])
+
+
+async def test_a_commit_whose_run_was_cancelled_is_graded_when_it_is_pushed_again(hook: Hook) -> None:
+    await hook.configure()
+    commit = token_hex(20)
+    first = (await hook.send(push(ALICE, commit=commit))).json()
+    assert (await hook.send(push(ALICE, commit=commit))).json()["state"] == "duplicate"
+    path = f"/api/v2/courses/{hook.course}/runs/{first['run']}/cancel"
+    cancelled = await hook.client.http.post(path, headers={"Authorization": f"Bearer {token_of(hook.course)}"})
+    assert cancelled.status_code == 200
+
+    second = (await hook.send(push(ALICE, commit=commit))).json()
+    assert second["state"] == "accepted"
+    assert [(await outcomes(hook, run["run"])) for run in (first, second)] == [["cancelled"], [None]]
+
+
 async def test_an_earlier_submission_that_is_decided_later_is_superseded(hook: Hook) -> None:
     await hook.configure(only_latest=True, quota={"submissions": 1, "seconds": 3600})
     assert (await hook.send(push(ALICE))).status_code == 202

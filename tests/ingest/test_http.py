@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from secrets import token_hex
 from typing import Any
 
 import httpx2
@@ -87,9 +88,9 @@ def execution_of(job_id: str) -> str:
     return f"e-{job_id}"
 
 
-async def run_it(store: Store, job_id: str) -> None:
+async def run_it(store: Store, job_id: str, execution: str | None = None) -> None:
     """Dispatch and start a job."""
-    execution = execution_of(job_id)
+    execution = execution or execution_of(job_id)
     now = datetime.now(UTC)
 
     def move(job: Job) -> Job:
@@ -100,8 +101,15 @@ async def run_it(store: Store, job_id: str) -> None:
     await store.jobs.move({job_id: move})
 
 
-async def end_it(store: Store, job_id: str, outcome: Outcome, *, results: Sequence[dict[str, Any]] = ()) -> None:
-    execution = execution_of(job_id)
+async def end_it(
+    store: Store,
+    job_id: str,
+    outcome: Outcome,
+    *,
+    results: Sequence[dict[str, Any]] = (),
+    execution: str | None = None,
+) -> None:
+    execution = execution or execution_of(job_id)
     now = datetime.now(UTC)
     report = Execution(
         execution, "g1", now, now, outcome, "stage 1 of 1: exit code 1", fault_phase=None, results=results
@@ -792,6 +800,26 @@ async def test_v2_returns_a_jobs_log_by_line(client: Client, course: str, store:
         ],
         "error": "",
     }
+
+
+async def test_v2_keeps_the_logs_of_earlier_attempts_of_a_job(client: Client, course: str, store: Store) -> None:
+    await client.register(course, "mp1", students=[stage()])
+    run_id = await client.submit(course, "mp1", students=1)
+    (job_id,) = await jobs_of(client, course, run_id)
+    first, second = token_hex(12), token_hex(12)
+    for number, execution in enumerate((first, second), 1):
+        await run_it(store, job_id, execution)
+        await store.logs.put([JobLog(job_id, execution, f"output {number}\n", "", [[], [(1, 1)]])])
+        await end_it(store, job_id, Outcome.FAILED, execution=execution)
+        await store.jobs.move({job_id: lambda job: job.rerun(job.generation, job.round + 1, datetime.now(UTC))})
+
+    path = f"courses/{course}/jobs/{job_id}/log"
+    for number, execution in enumerate((first, second), 1):
+        answer = await client.get(f"{path}?attempt={execution}", token=token_of(course), version="v2")
+        [line] = answer.json()["lines"]
+        assert (line["stage"], line["stream"], line["text"]) == (1, "stdout", f"output {number}")
+    other = await client.get(f"{path}?attempt=unknown", token=token_of(course), version="v2")
+    assert (other.status_code, (await client.get(path, token=token_of(course), version="v2")).status_code) == (404, 404)
 
 
 async def test_v2_jobs_of_another_course_are_unknown(client: Client, course: str, other_course: str) -> None:

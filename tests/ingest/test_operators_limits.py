@@ -15,6 +15,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from broadway import connections
 from broadway.ingest import serve as ingest
 from broadway.mongo.store import Store
+from broadway.service import Stop
 from broadway.settings.programs import IngestSettings
 
 Database = AsyncDatabase[dict[str, Any]]
@@ -49,7 +50,7 @@ async def strict(opened: connections.Connections, ingest_settings: IngestSetting
         "allow_images": "ours/*, debian:12",
         "max_memory": "1g",
     }
-    stop, settings = asyncio.Event(), ingest_settings.model_copy(update=less)
+    stop, settings = Stop(), ingest_settings.model_copy(update=less)
     async with asyncio.TaskGroup() as group, Client.connect(f"http://127.0.0.1:{less['bind_port']}") as client:
         group.create_task(ingest.serve(settings, store=opened.store, rabbit=opened.rabbit, stop=stop))
         await until(client.is_ready)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from broadway.domain.job import Attempt, Execution, Job, JobState, Move, Outcome, Phase, RetryPolicy
-from broadway.domain.run import Order, OrderKind, Run, RunState, plan_jobs, rerun_order
+from broadway.domain.run import JobOutline, Order, OrderKind, Run, RunState, plan_jobs, rerun_order
 
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
 POLICY = RetryPolicy(max_attempts=3, backoff=timedelta(seconds=1))
@@ -275,7 +275,9 @@ class Deployment(RuleBasedStateMachine):
         jobs = sorted(self.store.jobs.values(), key=lambda job: job.id)
         if self.store.run.order:
             self.step()
-        state, order = rerun_order(self.jobs(), only=[jobs[pick % len(jobs)].id], failed=False)
+        state, order = rerun_order(
+            [outline_of(job) for job in self.jobs()], only=[jobs[pick % len(jobs)].id], failed=False
+        )
         self.give(order, state, steps)
 
     @precondition(lambda self: not self.store.run.state.is_terminal)
@@ -359,6 +361,10 @@ class Deployment(RuleBasedStateMachine):
 
     def _unfinished(self, execution: RunningJob) -> int:
         return [each for each in self.working if each.report is None].index(execution)
+
+
+def outline_of(job: Job) -> JobOutline:
+    return JobOutline(job.id, job.phase, job.index, job.state, job.generation, success=bool(job.success))
 
 
 TestDeployment = pytest.mark.timeout(3600 if IS_WHOLE else 120)(Deployment.TestCase)

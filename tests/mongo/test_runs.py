@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from secrets import token_hex
@@ -17,6 +17,8 @@ from broadway.ingest.commands.backlogs import Backlogs
 from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.submit import KeyReusedError, RunRequest, Submission, Submissions
 from broadway.lifecycle.announce import Hold
+from broadway.lifecycle.carrying_out import carry_out
+from broadway.lifecycle.follow_ups import Fact
 from broadway.lifecycle.phases import advance
 from broadway.lifecycle.steps import PUBLISH_GRACE, Step, complete
 from broadway.mongo.batched import Batched
@@ -41,6 +43,10 @@ async def running(shared: Batched) -> AsyncIterator[Batched]:
 async def shared(store: Store) -> AsyncIterator[Batched]:
     async with running(store.shared()) as opened:
         yield opened
+
+
+async def ignore(_: Sequence[Fact]) -> None:
+    """Publish no fact."""
 
 
 def a_run(course: str, students: int = 1) -> Run:
@@ -119,7 +125,10 @@ async def test_a_run_that_is_cancelled_before_its_jobs_are_stored_starts_none(st
     await store.runs.insert(run)
 
     await store.runs.give_order(run, Order(OrderKind.CANCEL, "not wanted"), run.state, publish_at=NOW)
-    step = await advance(run.id, runs=store.runs, jobs=store.jobs)
+    ordered = await store.runs.summary(run.id)
+    assert ordered is not None
+    assert ordered.order is not None
+    step = await carry_out(ordered, ordered.order, runs=store.runs, jobs=store.jobs, publish=ignore)
     await store.jobs.insert(plan_jobs(run, Phase.STUDENTS, NOW))
 
     assert step is not None

@@ -18,6 +18,7 @@ from broadway import connections
 from broadway.dispatcher import serve as dispatcher
 from broadway.ingest import serve as ingest
 from broadway.results import serve as results
+from broadway.service import Stop
 from broadway.settings.programs import ApiSettings
 
 CLUSTER = {"Authorization": "Bearer cluster-token"}
@@ -119,7 +120,7 @@ class System:
 async def serving(settings: ApiSettings) -> AsyncIterator[Client]:
     """Run the ingest service alone, and yield a client once it is ready."""
     async with contextlib.AsyncExitStack() as stack:
-        stop = asyncio.Event()
+        stop = Stop()
         opened = await stack.enter_async_context(connections.opened(settings, service="ingest"))
         group = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(stop.set)
@@ -137,7 +138,7 @@ async def running(place: Place, directory: Path, *, management_url: str) -> Asyn
     config.write_text(json.dumps(COURSES))
     settings = settings_for(place, course_config=config, management_url=management_url)
     async with contextlib.AsyncExitStack() as stack:
-        stop = asyncio.Event()
+        stop = Stop()
         client = await stack.enter_async_context(serving(settings))
         capture = await stack.enter_async_context(capturing(place.amqp_url, job_keys=JOB_KEYS))
         parts = {

@@ -13,7 +13,7 @@ from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase, Outcome
 from broadway.domain.result import Scores, StageResult
 from broadway.grader.grading.files import UnsafeFileError
-from broadway.grader.grading.scores import MAX_SIZE, InvalidScoresError, parse
+from broadway.grader.grading.scores import MAX_SIZE, InvalidScoresError, parse, refused
 from broadway.grader.grading.verdict import Verdict, judge, judge_all, stage_result
 from broadway.grader.grading.workspace import Workspace, workspace
 from broadway.grader.ports import ContainerError, Containers, Labels, Size, StageRun, Upcoming
@@ -127,12 +127,17 @@ async def _run(
         return _Done(Verdict(Outcome.FAILED, f"read: {error}"), StageResult(success=False))
     run = await containers.run(stage, mounts=mounts, labels=labels, upcoming=upcoming)
     _record(run)
-    verdict, scores = judge(run), None
+    verdict, scores, refused_results = judge(run), None, None
     try:
         if stage.untrusted:
             await space.neutralise(stage)
         elif stage.results and verdict.outcome is Outcome.SUCCEEDED:
-            scores = _scores(space.read(stage.results, limit=MAX_SIZE), remaining)
+            data = space.read(stage.results, limit=MAX_SIZE)
+            try:
+                scores = _scores(data, remaining)
+            except InvalidScoresError:
+                refused_results = refused(data)
+                raise
     except (UnsafeFileError, InvalidScoresError) as error:
         if verdict.outcome is Outcome.SUCCEEDED:
             verdict = Verdict(Outcome.FAILED, f"{'write' if stage.untrusted else 'results'}: {error}")
@@ -140,7 +145,7 @@ async def _run(
         log.warning("the stage's files cannot be read", reason=str(error))
         reason = "the stage's files cannot be read"
         raise ContainerError(reason, phase=FaultPhase.COLLECT, retryable=True) from error
-    result = stage_result(run, verdict, scores, pull_seconds=pull_seconds)
+    result = replace(stage_result(run, verdict, scores, pull_seconds=pull_seconds), refused_results=refused_results)
     return _Done(verdict, result, run.output if stage.logs else "")
 
 

@@ -6,7 +6,7 @@ interprets, so that no key, number or nesting in it can harm a database or a rea
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from broadway.domain.result import Scores
@@ -14,8 +14,10 @@ from broadway.domain.result import Scores
 MAX_SIZE = 1024 * 1024  # bytes
 MAX_DEPTH = 32
 MAX_TESTS = 10_000
-MAX_DIGITS = 16
-LARGEST = 2**53  # larger whole numbers are not exact in every program
+MAX_DIGITS = 1000  # of a whole number that Broadway does not interpret, such as a seed
+LARGEST = 2**53  # of a score; larger whole numbers are not exact in every program
+MAX_REFUSED = 64 * 1024  # characters of a refused file that are kept for the course staff
+_FOR_STUDENTS = ("message", "output", "format_errors", "gradable")  # a file without a score has one of them
 
 
 class InvalidScoresError(ValueError):
@@ -33,14 +35,7 @@ def parse(data: bytes) -> Scores:
         raise InvalidScoresError("should be a JSON object")
     _check_depth(document)
     tests = _tests(document)
-    score = _number(document, "score", "score")
-    if score is None and document.get("gradable") is False:
-        score = 0.0
-    if score is None:
-        scored = [_number(test, "score", f"tests.{index}.score", "points") for index, test in enumerate(tests)]
-        if not any(each is not None for each in scored):
-            raise InvalidScoresError("score: should be a number, here or in a test")
-        score = _sum("score", scored)
+    score = None if document.get("gradable") is False else _score(document, tests)
     limits = [_number(test, "max_score", f"tests.{index}.max_score", "max_points") for index, test in enumerate(tests)]
     max_score = _number(document, "max_score", "max_score")
     if max_score is None and limits and None not in limits:
@@ -48,11 +43,29 @@ def parse(data: bytes) -> Scores:
     return Scores(score, max_score, json.dumps(document, ensure_ascii=True, allow_nan=False))
 
 
+def refused(data: bytes) -> str:
+    """Return the beginning of a refused results file as text, for the course staff."""
+    return data[: 4 * MAX_REFUSED].decode("utf-8", "replace")[:MAX_REFUSED]
+
+
+def _score(document: Mapping[str, Any], tests: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the score of a file, or the sum of its tests' scores; None if the file only has words for the student."""
+    score = _number(document, "score", "score")
+    if score is not None:
+        return score
+    scored = [_number(test, "score", f"tests.{index}.score", "points") for index, test in enumerate(tests)]
+    if any(each is not None for each in scored):
+        return _sum("score", scored)
+    if tests or any(document.get(key) not in (None, "", []) for key in _FOR_STUDENTS):
+        return None
+    raise InvalidScoresError("score: should be a number, here or in a test; or there should be a message or an output")
+
+
 def _decode(data: bytes) -> Any:
     if len(data) > MAX_SIZE:
         raise InvalidScoresError(f"should have at most {MAX_SIZE} bytes")
     try:
-        text = data.decode("utf-8")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InvalidScoresError("should be UTF-8") from None
     try:
@@ -66,8 +79,8 @@ def _decode(data: bytes) -> Any:
 
 
 def _integer(text: str) -> int:
-    if len(text) > MAX_DIGITS + 1 or abs(int(text)) > LARGEST:
-        raise InvalidScoresError("has a whole number beyond 2^53")
+    if len(text) > MAX_DIGITS:
+        raise InvalidScoresError(f"has a number of more than {MAX_DIGITS} digits")
     return int(text)
 
 
@@ -133,6 +146,8 @@ def _number(holder: Mapping[str, Any], key: str, where: str, other: str | None =
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidScoresError(f"{where}: should be a number")
-    if value < 0:
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise InvalidScoresError(f"{where}: should be a number up to 2^53")
+    if value < 0 and key == "max_score":
         raise InvalidScoresError(f"{where}: should not be negative")
-    return abs(float(value))
+    return float(value) + 0.0  # no negative zero

@@ -20,7 +20,7 @@ from broadway.rabbit.subscription import Subscription
 from broadway.runtime import metrics
 from broadway.runtime.crashpoints import Point, reach
 from broadway.runtime.health import Health
-from broadway.service import StartError, background, unless_stopped
+from broadway.service import StartError, Stop, background, unless_stopped
 from broadway.settings.programs import GraderSettings
 
 log = structlog.get_logger(__name__)
@@ -35,7 +35,7 @@ async def serve(
     worker: Worker,
     rabbit: Rabbit,
     health: Health,
-    stop: asyncio.Event,
+    stop: Stop,
 ) -> None:
     """Take jobs until ``stop`` is set; then finish the running jobs or give them back, and send a last heartbeat.
 
@@ -53,6 +53,7 @@ async def serve(
         rabbit.consume(control_queue(worker.grader_id), worker.obey, tag=f"{tag}.control", prefetch=10),
         rabbit.consume(queue, worker.work, tag=tag, channels=0, is_guest=membership.own_user) as subscription,
     ):
+        stop.heed()
         while not stop.is_set() and not availability.is_revoked:
             await _take_jobs(settings, worker, subscription)
             await unless_stopped(availability.change(), stop)

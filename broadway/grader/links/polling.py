@@ -20,7 +20,7 @@ from broadway.grader.links.protocol import (
 )
 from broadway.messages.http import NO_JOB, JobMessage, JobResult, Registration
 from broadway.runtime.cancellation import end
-from broadway.service import StartError, background, unless_stopped
+from broadway.service import StartError, Stop, background, unless_stopped
 from broadway.settings.programs import GraderSettings
 
 log = structlog.get_logger(__name__)
@@ -52,12 +52,13 @@ class _HandedOut(BaseModel):
     data: JobMessage
 
 
-async def serve(settings: GraderSettings, membership: Membership, *, runner: HttpRunner, stop: asyncio.Event) -> None:
+async def serve(settings: GraderSettings, membership: Membership, *, runner: HttpRunner, stop: Stop) -> None:
     """Poll for jobs until ``stop`` is set; then let running jobs finish, and kill them after the drain timeout.
 
     Raises:
         StartError: The server refuses the token.
     """
+    stop.heed()
     async with http_client(settings) as http:
         poller = _Poller(settings, http, runner, stop, extended=membership.extended)
         # The server accepts the results of an earlier process of this grader only while that one is on record.
@@ -74,7 +75,7 @@ class _Poller:
     settings: GraderSettings
     http: httpx2.AsyncClient
     runner: HttpRunner
-    stop: asyncio.Event
+    stop: Stop
     extended: bool
     interval: float | None = None  # seconds between heartbeats; None until this grader is registered
     refusal: str = ""

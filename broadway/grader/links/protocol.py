@@ -17,7 +17,7 @@ from broadway.grader.worker.runner import Runner
 from broadway.grader.worker.self_check import SelfCheck
 from broadway.grader.worker.spool import Spool
 from broadway.messages.http import MAX_REASON, OUR_AGENT, JobMessage, JobResult, Logs, Verdict
-from broadway.service import unless_stopped
+from broadway.service import Stop, unless_stopped
 from broadway.settings.programs import GraderSettings
 
 log = structlog.get_logger(__name__)
@@ -51,7 +51,7 @@ class HttpRunner:
     spool: Spool[JobResult]
     self_check: SelfCheck
 
-    async def ready(self, stop: asyncio.Event) -> None:
+    async def ready(self, stop: Stop) -> None:
         """Return once this grader may take a job, or ``stop`` is set."""
         logged = ""
         while (reason := self.self_check.reason) and not stop.is_set():

@@ -36,7 +36,7 @@ from broadway.messages.http import (
     SocketRegistration,
 )
 from broadway.runtime.cancellation import end
-from broadway.service import background
+from broadway.service import Stop, background
 from broadway.settings.programs import GraderSettings
 
 log = structlog.get_logger(__name__)
@@ -56,9 +56,7 @@ class _Answer(BaseModel):
     success: bool
 
 
-async def serve(
-    settings: GraderSettings, *, runner: Runner, spool: Path, self_check: SelfCheck, stop: asyncio.Event
-) -> None:
+async def serve(settings: GraderSettings, *, runner: Runner, spool: Path, self_check: SelfCheck, stop: Stop) -> None:
     """Keep a connection for each slot until ``stop`` is set.
 
     Then running jobs may finish, and are killed after the drain timeout. Each connection has a spool of its own in the
@@ -67,6 +65,7 @@ async def serve(
     Raises:
         StartError: The server refuses the token.
     """
+    stop.heed()
     names = [settings.grader_id, *(f"{settings.grader_id}-{number}" for number in range(2, settings.slots + 1))]
     slots = [
         _Slot(settings, name, HttpRunner(runner, Spool(spool / name, JobResult), self_check), stop) for name in names
@@ -92,7 +91,7 @@ class _Slot:
     settings: GraderSettings
     name: str
     runner: HttpRunner
-    stop: asyncio.Event
+    stop: Stop
     extended: bool = False  # the server is ours, with extensions of the original's protocol
     was_registered: bool = False
     has_left: bool = False

@@ -11,7 +11,9 @@ from typing import Any
 
 import structlog
 
+from broadway.domain.job import Outcome
 from broadway.domain.roster import RosterEntry
+from broadway.domain.run import Run
 from broadway.domain.webhook import (
     Delivery,
     DeliveryState,
@@ -31,7 +33,7 @@ from broadway.ingest.commands.submit import KeyReusedError, RunRequest, Submissi
 from broadway.lifecycle.announce import Announcements
 from broadway.lifecycle.orders import Orders, RunIsBusyError
 from broadway.lifecycle.steps import RunSteps
-from broadway.lifecycle.stores import CoursesById
+from broadway.lifecycle.stores import CoursesById, JobsOfRuns
 from broadway.ports import Retry, StoreError, UnstorableError
 from broadway.runtime import metrics
 from broadway.runtime.isolation import isolated
@@ -43,7 +45,10 @@ ANSWER_WITHIN = 0.7  # seconds; a decision that takes longer is completed after 
 SWEEP_INTERVAL = 5.0  # seconds
 SWEEP = 100  # deliveries at a time
 CLEAN_AFTER = 50  # new deliveries of a hook; then its oldest ones are removed if there are too many
+MAX_BEGINNINGS = 50  # runs of one commit of a student, each after the last one was cancelled or superseded
 KEPT_BODY = 64 * 1024  # bytes; larger bodies are not kept for the course staff
+
+_DISCARDED = (Outcome.CANCELLED, Outcome.SUPERSEDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,7 @@ class Receiver:
     deliveries: DeliveryStore
     quotas: Quotas
     runs: RunSteps
+    jobs: JobsOfRuns
     submissions: Submissions
     orders: Orders
     announcements: Announcements
@@ -195,10 +201,9 @@ class Receiver:
         entry, student = await self._match(delivery, push)
         if student is None:
             return await self._settle(delivery, DeliveryState.UNMATCHED, reason=_unmatched(push, delivery.assignment))
-        key = submission_key(delivery.assignment, student, push.version)
+        key, known = await self._submitted_before(delivery, push, student)
         run_id = run_id_of(hook.course, key)
         fields: dict[str, Any] = {"student": student, "run_id": run_id}
-        known = await self.runs.summary(run_id)
         if known:
             return await self._settle_known(delivery, hook, known.trigger, **fields)
         if refusal := await self._refused_variables(delivery, push, hook, entry):
@@ -227,6 +232,36 @@ class Receiver:
         stages = (config or {}).get("student_pipeline") or []
         layers = [(config or {}).get("env"), *(stage.get("env") for stage in stages if stage), entry and entry.env]
         return hook.refuses(push, taken={name for env in layers for name in env or {}})
+
+    async def _submitted_before(self, delivery: Delivery, push: Push, student: str) -> tuple[str, Run | None]:
+        """Return the idempotency key of a submission, and the run that has the key already, or None.
+
+        A commit whose run was cancelled or superseded may be submitted again, as by a push that takes later ones back:
+        each time it gets the next key.
+        """
+        for beginning in range(1, MAX_BEGINNINGS + 1):
+            key = submission_key(delivery.assignment, student, push.version, beginning=beginning)
+            known = await self.runs.summary(run_id_of(delivery.course, key))
+            if (
+                known is None
+                or _triggered(known.trigger, delivery)
+                or not await self._is_discarded(known, delivery, student)
+            ):
+                break
+        return key, known
+
+    async def _is_discarded(self, run: Run, delivery: Delivery, student: str) -> bool:
+        """Return whether a run was cancelled or superseded, or will be by a submission between it and a delivery."""
+        if not (run.state.is_terminal or run.order):
+            accepted = await self.deliveries.of_student(delivery.course, delivery.assignment, student)
+            earlier = [each.run_id for each in accepted if each.received_at < delivery.received_at]
+            if run.id not in earlier or earlier[-1] == run.id:
+                return False
+            hook = await self.hooks.recent(delivery.course, delivery.hook)
+            if hook and hook.config.only_latest:
+                await self.orders.supersede(run.id)
+        is_ending = run.order is not None and run.order.ends_run
+        return is_ending or any(job.outcome in _DISCARDED for job in await self.jobs.of_run(run.id))
 
     async def _may_submit_at(self, delivery: Delivery, quota: Quota, student: str, run_id: str) -> datetime | None:
         """Count a submission against the student's quota; if that is used up, return the time of the next free place.
@@ -285,7 +320,7 @@ class Receiver:
 
     async def _settle_known(self, delivery: Delivery, hook: Hook, trigger: Any, **fields: Any) -> Delivery:
         """Accept a delivery that started the known run itself; settle any other one as a duplicate."""
-        if trigger and trigger.get("delivery") == delivery.id:
+        if _triggered(trigger, delivery):
             # This delivery may be a repetition of one that was removed: its first arrival counts.
             fields |= {"received_at": trigger["received_at"]} if trigger.get("received_at") else {}
             return await self._accept(delivery, hook, **fields)
@@ -329,6 +364,10 @@ class Receiver:
             **moved.context,
         )
         return moved
+
+
+def _triggered(trigger: Any, delivery: Delivery) -> bool:
+    return bool(trigger) and trigger.get("delivery") == delivery.id
 
 
 async def _finish(deciding: asyncio.Task[Delivery | None]) -> None:

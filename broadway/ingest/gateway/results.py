@@ -1,15 +1,14 @@
 """Results that graders behind the gateway report."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import structlog
 
 from broadway.domain.grader import Grader
 from broadway.domain.job import Attempt, Job, JobState, Moved
 from broadway.ingest.gateway.changes import JobChanges
+from broadway.ingest.gateway.hidden import without_hidden
 from broadway.ingest.gateway.ports import GatewayGraders, GatewayJobs
 from broadway.ingest.gateway.verdicts import judge
 from broadway.lifecycle.recording import Recorder, record_what_can_be
@@ -78,9 +77,10 @@ class Results:
 
     async def _finished(self, grader: Grader, job: Job, attempt: Attempt, result: JobResult) -> JobFinished:
         verdict = judge(result)
-        logs = result.logs
-        if not grader.extended and _has_silent_stage((await self.jobs.stages([job.id])).get(job.id, [])):
-            logs = type(logs)()  # the original's graders cannot omit one stage's output
+        stdout, stderr = result.logs.stdout, result.logs.stderr
+        if not grader.extended:  # the original's graders cannot leave out the output of one stage
+            stages = (await self.jobs.stages([job.id])).get(job.id, [])
+            stdout, stderr = (without_hidden(text, stages, result.results) for text in (stdout, stderr))
         return JobFinished(
             **ids_of(job),
             execution_id=attempt.execution_id,
@@ -88,8 +88,8 @@ class Results:
             started_at=attempt.started_at,
             finished_at=datetime.now(UTC),
             results=result.results,
-            stdout=logs.stdout,
-            stderr=logs.stderr,
+            stdout=stdout,
+            stderr=stderr,
             **verdict.model_dump(),
         )
 
@@ -100,7 +100,3 @@ class Results:
 def _unwanted(why: str, refusal: Refusal) -> UnwantedResultError:
     metrics.OUTCOMES_REFUSED.labels(refusal).inc()
     return UnwantedResultError(why)
-
-
-def _has_silent_stage(stages: Sequence[Mapping[str, Any]]) -> bool:
-    return any(stage.get("logs") is False for stage in stages)

@@ -12,6 +12,7 @@ from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
+from broadway.ingest.commands.rerun import Reruns
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.gateway.gateway import Gateway
 from broadway.ingest.http.auth import AllCourses
@@ -51,6 +52,7 @@ class Deps:
     hook_settings: HookSettings
     starts: RunStarts
     orders: Orders
+    reruns: Reruns
     receiver: Receiver
     joins: GraderJoins
     grader_orders: GraderOrders

@@ -1,9 +1,9 @@
 """Reads of single jobs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from broadway.domain.job import Job, JobState
-from broadway.domain.result import JobLog
+from broadway.domain.result import JobLog, StageResult
 from broadway.ingest.reads.runs import JobWithStages
 from broadway.ingest.reads.stores import JobQueries, LogQueries, RunQueries
 
@@ -28,7 +28,21 @@ class JobReads:
 
     async def log(self, job: Job) -> JobLog | None:
         """Return the log of a finished job; None while it has none."""
-        return await self.logs.get(job.id, job.execution_id) if job.is_terminal else None
+        if not job.is_terminal:
+            return None
+        kept = await self.logs.get(job.id, job.execution_id)
+        if kept is None or kept.streams:
+            return kept
+        # Earlier versions stored the streams with the results only.
+        return replace(kept, streams=[StageResult.read(entry).streams for entry in job.results or []])
+
+    async def log_of_attempt(self, job: Job, execution_id: str) -> JobLog | None:
+        """Return the log of one of a job's attempts; None if the job has no such attempt, or the attempt no log yet."""
+        if all(attempt.execution_id != execution_id for attempt in job.attempts):
+            return None
+        if job.is_terminal and job.execution_id == execution_id:
+            return await self.log(job)
+        return await self.logs.get(job.id, execution_id)
 
     async def waiting(self, course: str) -> int:
         """Return the number of a course's jobs that wait for their first start."""

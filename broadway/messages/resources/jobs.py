@@ -56,6 +56,9 @@ class StageView(View):
     finished_at: datetime | None
     reason: str
     usage: dict[str, Any] | None
+    refused_results: str | None = Field(
+        default=None, description="the beginning of its results file if that is not valid; null otherwise"
+    )
 
 
 class JobView(JobSummary):

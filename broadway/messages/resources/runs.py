@@ -12,6 +12,11 @@ from broadway.messages.resources.jobs import JobSummary
 
 MAX_JOBS = MAX_STUDENTS + 2  # of a run
 
+Config = Annotated[
+    Literal["kept", "current"],
+    Field(description="the config to use: the one that the run has kept, or the assignment's current one from now on"),
+]
+
 
 class TriggerView(View):
     """The webhook delivery that started a run. ``received_at`` is the submission's time."""
@@ -37,6 +42,9 @@ class RunView(View):
     finished_at: datetime | None
     success: bool | None
     trigger: TriggerView | None
+    order: str | None = Field(
+        default=None, description="the order that is being carried out: cancel, supersede or rerun; null without one"
+    )
 
 
 class PhaseView(View):
@@ -61,12 +69,19 @@ class RunDetail(RunView):
 
 
 class OrderView(View):
-    """The result of a cancellation or a rerun: the run's new state, and the jobs concerned."""
+    """The result of a cancellation or a rerun: the run's state, and the jobs concerned.
+
+    An order for more than 50 jobs is carried out after the answer: until then the run's view names it as ``order``.
+    """
 
     run: str
     state: str
     round: int
-    jobs: list[str]
+    jobs: list[str] = Field(description="the ids of the jobs concerned, 1000 at most")
+    count: int = Field(default_factory=lambda data: len(data["jobs"]), description="the number of the jobs concerned")
+    is_config_current: bool | None = Field(
+        default=None, description="whether a rerun uses the assignment's current config; null for a cancellation"
+    )
 
 
 class Cancellation(Body):
@@ -79,3 +94,10 @@ class Rerun(Body):
     """The body of a run's ``…/rerun``: all jobs, those that ended without success, or a list of job ids."""
 
     jobs: Literal["all", "failed"] | Annotated[list[Id], Field(max_length=MAX_JOBS)] = "all"
+    config: Config = "kept"
+
+
+class JobRerun(Body):
+    """The body of a job's ``…/rerun``."""
+
+    config: Config = "kept"

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from broadway.grader.grading.scores import MAX_SIZE, InvalidScoresError, parse
 
 
-def parsed(document: Any) -> tuple[float, float | None]:
+def parsed(document: Any) -> tuple[float | None, float | None]:
     scores = parse(json.dumps(document).encode())
     assert json.loads(scores.document) == document
     return scores.score, scores.max_score
@@ -26,7 +27,15 @@ def parsed(document: Any) -> tuple[float, float | None]:
         ({"score": 1, "tests": [{"score": 3}, {"score": 2, "max_score": 3}]}, (1, None)),
         ({"tests": [{"score": 1}, {"status": "passed"}]}, (1, None)),
         ({"tests": [{"points": 1, "max_points": 2}]}, (1, 2)),
-        ({"gradable": False, "message": "does not compile"}, (0, None)),
+        ({"gradable": False, "message": "does not compile"}, (None, None)),
+        ({"gradable": False, "score": 3, "format_errors": ["line 3"]}, (None, None)),
+        ({"score": None, "message": "compilation errors", "output": "Example.java:5"}, (None, None)),
+        ({"succeeded": False, "message": "compilation errors"}, (None, None)),
+        ({"tests": [{"name": "compiles", "status": "failed"}]}, (None, None)),
+        ({"tests": [{"score": 10, "max_score": 10}, {"name": "penalty", "score": -2}]}, (8, None)),
+        ({"score": -5}, (-5, None)),
+        ({"tests": [{"score": 12, "max_score": 10}]}, (12, 10)),
+        ({"score": 5, "extra_data": {"seed": 12345678901234567890}}, (5, None)),
         ({"score": -0.0}, (0, None)),
         (
             {"score": 0.1, "output": "é \U0001f600 <script>", "extra_data": {"$where": 1, "a.b": 2, "__proto__": {}}},
@@ -50,12 +59,13 @@ def test_a_valid_document_gives_scores(document: dict[str, Any], expected: tuple
         ('{"score": "1e3"}', "score: should be a number"),
         ('{"score": true}', "score: should be a number"),
         ('{"score": null}', "score: should be a number"),
-        ('{"score": -1}', "score: should not be negative"),
+        ('{"message": ""}', "score: should be a number"),
+        ('{"score": 1, "max_score": -1}', "max_score: should not be negative"),
         ('{"score": NaN}', "has NaN"),
         ('{"score": -Infinity}', "has -Infinity"),
         ('{"score": 1e999}', "too large"),
-        ('{"score": 9223372036854775808}', "beyond 2^53"),
-        ('{"score": 1, "x": ' + "9" * 5000 + "}", "beyond 2^53"),
+        ('{"score": 9223372036854775808}', "up to 2^53"),
+        ('{"score": 1, "x": ' + "9" * 5000 + "}", "more than 1000 digits"),
         ('{"score": 1, "score": 2}', "same key twice"),
         ('{"tests": [{"score": 1e308}, {"score": 1e308}]}', "score: those of the tests add up"),
         ('{"score": 1, "tests": [{"max_score": 1e308}, {"max_score": 1e308}]}', "max_score: those of the tests add up"),
@@ -66,12 +76,16 @@ def test_a_valid_document_gives_scores(document: dict[str, Any], expected: tuple
         ('{"score": 1, "x": ' + "[" * 100 + "]" * 100 + "}", "nested deeper"),
         ('{"score": 1, "x": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested deeper"),
         ('{"score": 1, "x": "' + "x" * MAX_SIZE + '"}', "at most"),
-        ('\ufeff{"score": 1}', "is no JSON"),
+        ('\ufeff\ufeff{"score": 1}', "is no JSON"),
     ],
 )
 def test_an_invalid_document_is_refused(text: str, reason: str) -> None:
     with pytest.raises(InvalidScoresError, match=reason.replace("^", r"\^")):
         parse(text.encode())
+
+
+def test_a_byte_order_mark_is_ignored() -> None:
+    assert parse(b'\xef\xbb\xbf{"score": 1}').score == 1
 
 
 @pytest.mark.parametrize("data", ['{"score": 1}'.encode("utf-16"), b'{"score": 1, "x": "\xff"}'])
@@ -99,7 +113,7 @@ values = st.recursive(
 )
 
 
-numbers = st.floats(min_value=0, allow_infinity=False) | st.integers(0, 2**53) | st.none()
+numbers = st.floats(allow_infinity=False, allow_nan=False) | st.integers(0, 2**53) | st.none()
 tests = st.lists(st.dictionaries(st.sampled_from(["score", "points", "max_score", "max_points"]), numbers), max_size=4)
 
 
@@ -112,5 +126,5 @@ def test_any_document_gives_scores_or_is_refused(document: dict[str, Any]) -> No
         scores = parse(json.dumps(document).encode())
     except InvalidScoresError:
         return
-    assert scores.score >= 0
+    assert scores.score is None or math.isfinite(scores.score)
     assert isinstance(json.loads(scores.document), dict)

@@ -12,9 +12,9 @@ def line(text: str, stage: int | None, stream: str | None, *, at: str | None = A
 
 def test_lines_have_their_stage_and_stream() -> None:
     text = f"{AT} out\n{AT} err\n{AT} \n... 5 bytes dropped ...\n{AT} second stage\n"
-    results = [{"streams": [[1, 1], [2, 1], [1, 1], [0, 1]]}, {"streams": [[2, 1]]}]
+    streams = [[(1, 1), (2, 1), (1, 1), (0, 1)], [(2, 1)]]
 
-    assert log_lines(text, results) == [
+    assert log_lines(text, streams) == [
         line("out", 0, "stdout"),
         line("err", 0, "stderr"),
         line("", 0, "stdout"),
@@ -24,8 +24,8 @@ def test_lines_have_their_stage_and_stream() -> None:
 
 
 def test_a_silent_stage_has_no_lines() -> None:
-    assert log_lines(f"{AT} b\n", [{}, {"streams": [[1, 1]]}]) == [line("b", 1, "stdout")]
-    assert log_lines("", [{"success": True}]) == []
+    assert log_lines(f"{AT} b\n", [[], [(1, 1)]]) == [line("b", 1, "stdout")]
+    assert log_lines("", [[]]) == []
 
 
 def test_lines_without_a_report_of_their_grader_have_no_stage() -> None:
@@ -36,8 +36,8 @@ def test_lines_without_a_report_of_their_grader_have_no_stage() -> None:
 
 
 def test_only_a_newline_ends_a_line() -> None:
-    assert log_lines(f"{AT} a\rb\x0bc\u2028d\n", [{"streams": [[1, 1]]}]) == [line("a\rb\x0bc\u2028d", 0, "stdout")]
+    assert log_lines(f"{AT} a\rb\x0bc\u2028d\n", [[(1, 1)]]) == [line("a\rb\x0bc\u2028d", 0, "stdout")]
 
 
 def test_reported_lines_beyond_the_text_are_ignored() -> None:
-    assert log_lines(f"{AT} a\n", [{"streams": [[1, 7]]}, {"streams": [[1, 3]]}]) == [line("a", 0, "stdout")]
+    assert log_lines(f"{AT} a\n", [[(1, 7)], [(1, 3)]]) == [line("a", 0, "stdout")]

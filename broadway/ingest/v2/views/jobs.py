@@ -82,4 +82,5 @@ def _stages(stages: Sequence[Mapping[str, Any]], results: Sequence[StageResult],
             finished_at=result.finished_at,
             reason=reason if index == len(results) - 1 else "",
             usage=result.usage.document() if result.usage else None,
+            refused_results=result.refused_results,
         )

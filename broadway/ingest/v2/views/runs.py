@@ -24,6 +24,7 @@ def run_fields(run: Run, *, students: int | None = None) -> dict[str, Any]:
         "finished_at": run.finished_at,
         "success": run.success,
         "trigger": run.trigger,
+        "order": run.order.kind.value if run.order else None,
     }
 
 
