@@ -15,6 +15,7 @@ from broadway import connections
 from broadway.ingest import serve as ingest
 from broadway.ingest.commands.receive import CLEAN_AFTER
 from broadway.mongo.store import Store
+from broadway.service import Stop
 from broadway.settings.programs import IngestSettings
 
 Database = AsyncDatabase[dict[str, Any]]
@@ -35,7 +36,7 @@ async def small(opened: connections.Connections, ingest_settings: IngestSettings
         "max_hooks": 1,
         "max_deliveries": 3,
     }
-    stop, settings = asyncio.Event(), ingest_settings.model_copy(update=less)
+    stop, settings = Stop(), ingest_settings.model_copy(update=less)
     async with asyncio.TaskGroup() as group, Client.connect(f"http://127.0.0.1:{less['bind_port']}") as client:
         serving = ingest.serve(settings, store=opened.store, rabbit=opened.rabbit, stop=stop, answer_within=20)
         group.create_task(serving)
