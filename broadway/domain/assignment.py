@@ -67,7 +67,7 @@ def is_image_name(text: str) -> bool:
 
 
 MAX_WORD = 64 * 1024  # characters of a stage's texts; stricter checks come at registration, with texts of their own
-MAX_TIMEOUT = 1e12  # seconds, as above
+MAX_TIMEOUT = 1e308  # seconds, as above
 Argument = Annotated[str, Field(max_length=16 * MAX_WORD)]
 
 
