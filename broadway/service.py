@@ -28,7 +28,8 @@ from broadway.runtime.cancellation import cancellations, end
 from broadway.runtime.visible import visible
 from broadway.settings.loading import EX_CONFIG
 from broadway.settings.places import unusable_places
-from broadway.settings.programs import GraderSettings, LogSettings, ServiceSettings
+from broadway.settings.programs import GraderSettings, ServiceSettings
+from broadway.settings.sections import LogSettings
 
 log = structlog.get_logger(__name__)
 

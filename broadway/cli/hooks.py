@@ -50,6 +50,9 @@ def hook_set(
     quota: Annotated[
         str | None, typer.Option(help="N/SECONDS: the number of submissions that a student may make in that time.")
     ] = None,
+    env: Annotated[
+        list[str] | None, typer.Option(help="Variables that a delivery of format json may set; none by default.")
+    ] = None,
     course: Course,
     token: Token,
     server: Server = LOCAL,
@@ -61,6 +64,8 @@ def hook_set(
         config |= {"branches": branch or [], "tags": tag or []}
     if quota:
         config["quota"] = _quota(quota)
+    if env:
+        config["env"] = env
     with client(server, course, token) as api:
         hook = api.put_hook(name, config)
     terminal.line(f"{server.rstrip('/')}{hook['url']}")

@@ -11,10 +11,11 @@ from datetime import datetime
 
 from broadway.dispatcher.fairshare import FairShare, JobCosts, Offer
 from broadway.domain.abilities import OF_THE_FIRST, missing
-from broadway.domain.course import Course
+from broadway.domain.course import MAX_CONCURRENCY, Course
 from broadway.domain.job import Job, JobClass, JobState
 from broadway.messages.events import GraderHeartbeat, RunningJob
 
+MAX_HEARD = 32  # executions of a job that are remembered
 DEFAULT_CAP = 64  # the least number of jobs in flight that a course without a cap may have
 READY_SECONDS = 0.1  # ready jobs must keep all slots busy for this long, if jobs are too short for the ready share
 
@@ -40,6 +41,13 @@ class Held:
     @property
     def offer(self) -> Offer:
         return Offer(self.job_id, self.course, self.job_class)
+
+    def hear(self, execution_id: str, now: datetime) -> None:
+        """Note that a grader runs an execution; of many, the longest silent ones are forgotten."""
+        self.heard.pop(execution_id, None)
+        self.heard[execution_id] = now
+        if len(self.heard) > MAX_HEARD:
+            del self.heard[next(iter(self.heard))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +106,7 @@ class Board:
     def hear(self, beat: GraderHeartbeat, *, now: datetime) -> None:
         """Store a grader's slots and running jobs; an older heartbeat never overwrites a newer one."""
         for running in beat.running:
-            self._note_running(running, now)
+            self._note_running(running, beat.pool, now)
         known = self._graders.get(beat.grader_id)
         if known and known.sent_at > beat.sent_at:
             return
@@ -112,11 +120,11 @@ class Board:
         self._offer_able()
         self.changed.set()
 
-    def _note_running(self, running: RunningJob, now: datetime) -> None:
+    def _note_running(self, running: RunningJob, pool: str, now: datetime) -> None:
         held = self._in(running.job_id, running.generation)
-        if held is None:
+        if held is None or held.pool != pool:
             return
-        held.heard[running.execution_id] = now
+        held.hear(running.execution_id, now)
         is_new = all(attempt.execution_id != running.execution_id for attempt in held.latest.attempts)
         if held.in_flight and is_new:  # an earlier execution that still runs has not taken the ready job
             held.has_started = True
@@ -131,6 +139,11 @@ class Board:
         """Return the number of live slots of a pool, or of all pools."""
         return sum(g.slots for g in self._graders.values() if pool in (None, g.pool))
 
+    def slots_of(self, grader_id: str, pool: str) -> int | None:
+        """Return the number of a grader's slots in a pool; None if it is not known there."""
+        known = self._graders.get(grader_id)
+        return known.slots if known and known.pool == pool else None
+
     def graders(self) -> Counter[str]:
         """Return the number of live graders by pool."""
         return Counter(grader.pool for grader in self._graders.values())
@@ -144,8 +157,8 @@ class Board:
         """Return how many jobs of a course may be in flight."""
         known = self._courses.get(course)
         if known and known.concurrency:
-            return known.concurrency
-        return max(DEFAULT_CAP, 2 * self.slots())
+            return min(known.concurrency, MAX_CONCURRENCY)
+        return min(max(DEFAULT_CAP, 2 * self.slots()), MAX_CONCURRENCY)
 
     def has_open(self, run_id: str) -> bool:
         """Return whether a held job of a run has not settled; if so, the run's phase is certainly incomplete."""
@@ -196,7 +209,7 @@ class Board:
         """Mark a job as taken by a grader."""
         if held := self._in(job_id, generation):
             held.has_started = True
-            held.heard[execution_id] = now
+            held.hear(execution_id, now)
             self._fly(held, ready=False)
 
     def release(self, job_id: str, generation: int) -> None:

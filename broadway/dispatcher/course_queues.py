@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import structlog
@@ -14,6 +15,7 @@ from broadway.domain.job import JobClass
 from broadway.lifecycle.stores import CourseList
 from broadway.messages.topology import Queue, course_queue, durable_queues, ready_queue
 from broadway.ports import PublishError, StoreError
+from broadway.runtime.isolation import isolated
 
 log = structlog.get_logger(__name__)
 
@@ -58,14 +60,28 @@ class CourseQueues:
         courses = [*await self.registered.all()]
         if not self._open:
             removed = set(await self.jobs.courses_with_backlog()) - {course.id for course in courses}
-            courses += [Course(id=name, tokens=()) for name in sorted(removed) if name]
+            courses += _removed(removed)
         self.board.set_courses(courses)
         self._courses |= {course.id for course in courses}
         self._pools |= {course.pool for course in courses}
         for pool in self._pools:
-            await self.broker.declare(ready_queue(pool))
+            with isolated("courses", pool=pool):
+                await self._declare(pool)
         for course in courses:
-            await self._subscribe(course.id)
+            with isolated("courses", course=course.id):
+                await self._subscribe(course.id)
+
+    async def _declare(self, pool: str) -> None:
+        """Declare the queue of a pool; a broker that takes other queues and not this one does not stop the others.
+
+        Raises:
+            PublishError: The broker is unavailable.
+        """
+        try:
+            await self.broker.declare(ready_queue(pool))
+        except PublishError as error:
+            await self.broker.ping()
+            log.warning("a pool's queue cannot be declared", pool=pool, reason=str(error))
 
     async def _subscribe(self, course: str) -> None:
         prefetch = self.board.cap(course)
@@ -75,15 +91,25 @@ class CourseQueues:
             # slots.
             if present == prefetch or (not self.board.is_capped(course) and present / 2 < prefetch < present * 2):
                 return
+            del self._open[course]
             await opened.aclose()
-        opened = await self.stack.enter_async_context(contextlib.AsyncExitStack())
-        for job_class in JobClass:
-            await opened.enter_async_context(
-                self.broker.consume(
-                    course_queue(course, job_class),
-                    self.intake.hold,
-                    tag=f"{self.tag}.{course}.{job_class}",
-                    prefetch=prefetch,
+        async with contextlib.AsyncExitStack() as opened:
+            for job_class in JobClass:
+                await opened.enter_async_context(
+                    self.broker.consume(
+                        course_queue(course, job_class),
+                        self.intake.hold,
+                        tag=f"{self.tag}.{course}.{job_class}",
+                        prefetch=prefetch,
+                    )
                 )
-            )
-        self._open[course] = (prefetch, opened)
+            self._open[course] = (prefetch, await self.stack.enter_async_context(opened.pop_all()))
+
+
+def _removed(names: Iterable[str]) -> list[Course]:
+    """Return courses that are registered no more, by their names."""
+    courses: list[Course] = []
+    for name in sorted(filter(None, names)):
+        with isolated("courses", course=name):
+            courses.append(Course(id=name, tokens=()))
+    return courses

@@ -17,6 +17,7 @@ from broadway.messages.topology import JOBS, ready_key
 from broadway.ports import Publisher, PublishError, Reject, Retry, StoreError
 from broadway.runtime.batching import Batcher
 from broadway.runtime.crashpoints import Point, reach
+from broadway.runtime.isolation import isolated
 
 log = structlog.get_logger(__name__)
 
@@ -86,7 +87,8 @@ class Dispatch:
             await self.board.changed.wait()
             self.board.changed.clear()
             for pool in self.board.pools:
-                await self._top_up(pool)
+                with isolated("dispatch", pool=pool):
+                    await self._top_up(pool)
 
     async def _top_up(self, pool: str) -> None:
         while picked := _pick(pool, self.board):
@@ -143,8 +145,14 @@ async def hand_over(
     The reconciler publishes jobs again that the broker refuses.
     """
     await reach(Point.DISPATCH_STAGES_READ)
-    await asyncio.gather(*(_publish(job, stages.get(job.id, []), publisher, tickets) for job in dispatched))
+    await asyncio.gather(*(_publish_alone(job, stages.get(job.id, []), publisher, tickets) for job in dispatched))
     await reach(Point.DISPATCH_HANDED_OVER)
+
+
+async def _publish_alone(job: Job, stages: Stages, publisher: Publisher, tickets: Tickets) -> None:
+    """Publish a job; an error about it does not keep others from their graders."""
+    with isolated("dispatch", **job.context):
+        await _publish(job, stages, publisher, tickets)
 
 
 async def _publish(job: Job, stages: Stages, publisher: Publisher, tickets: Tickets) -> None:

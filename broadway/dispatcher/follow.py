@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from broadway.dispatcher.board import Board
+from broadway.dispatcher.roll_call import RollCall
 from broadway.lifecycle.phases import bring_forward
 from broadway.lifecycle.steps import PhaseJobs, RunSteps
 from broadway.messages.events import Event, GraderHeartbeat, JobReleased, JobRequeued, JobSettled, JobStarted
@@ -24,9 +25,10 @@ class Progress(Protocol):
 class Follower:
     """The handler of the dispatcher's inbox."""
 
-    def __init__(self, board: Board, progress: Progress) -> None:
+    def __init__(self, board: Board, progress: Progress, roll_call: RollCall) -> None:
         self._board = board
         self._progress = progress
+        self._roll_call = roll_call
 
     async def follow(self, event: Event) -> None:
         """Update the board, and advance the run of a settled job."""
@@ -43,7 +45,8 @@ class Follower:
             case JobRequeued():
                 self._set_back(event)
             case GraderHeartbeat():
-                self._board.hear(event, now=datetime.now(UTC))
+                if beat := await self._roll_call.counted(event):
+                    self._board.hear(beat, now=datetime.now(UTC))
             case _:
                 raise Reject(f"the dispatcher has no use for {event.type}")
         await reach(Point.FOLLOW_DONE)

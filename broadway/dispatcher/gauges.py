@@ -11,6 +11,7 @@ from broadway.dispatcher.board import Board, Held
 from broadway.domain.job import JobClass, JobState
 from broadway.messages.topology import course_queue
 from broadway.runtime import metrics
+from broadway.runtime.isolation import isolated
 
 INTERVAL = 2.0  # seconds between two counts
 _STATES = (JobState.QUEUED, JobState.DISPATCHED, JobState.RUNNING)
@@ -38,7 +39,8 @@ class Gauges:
         metrics.LEADING.set(1)
         try:
             while True:
-                self.take()
+                with isolated("gauges"):
+                    self.take()
                 await asyncio.sleep(INTERVAL)
         finally:
             metrics.LEADING.set(0)

@@ -75,15 +75,8 @@ class SilentGraders(Protocol):
         """Mark live graders dead whose last sign of life was before a moment; return their ids."""
 
 
-class ObservedBroker(Publisher, QueueDepths, Protocol):
-    """A publisher whose queues can be inspected."""
-
-    async def queue_state(self, queue: Queue) -> QueueState | None:
-        """Return the state of a queue; None if the queue does not exist.
-
-        Raises:
-            PublishError: The broker is unavailable.
-        """
+class PingedBroker(Protocol):
+    """A broker whose availability can be checked."""
 
     async def ping(self) -> None:
         """Return once the broker has taken a message.
@@ -93,7 +86,18 @@ class ObservedBroker(Publisher, QueueDepths, Protocol):
         """
 
 
-class ConsumedBroker(QueueDeclarer, Protocol):
+class ObservedBroker(PingedBroker, Publisher, QueueDepths, Protocol):
+    """A publisher whose queues can be inspected."""
+
+    async def queue_state(self, queue: Queue) -> QueueState | None:
+        """Return the state of a queue; None if the queue does not exist.
+
+        Raises:
+            PublishError: The broker is unavailable.
+        """
+
+
+class ConsumedBroker(PingedBroker, QueueDeclarer, Protocol):
     """A broker whose queues can be declared and consumed."""
 
     def consume(self, queue: Queue, handler: Handler, *, tag: str, prefetch: int) -> AbstractAsyncContextManager[Any]:

@@ -14,6 +14,7 @@ from broadway.dispatcher.ports import ProbedBroker
 from broadway.messages.topology import Queue
 from broadway.ports import PublishError
 from broadway.runtime import metrics
+from broadway.runtime.isolation import isolated
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +50,8 @@ class QueueProbes:
     async def _probe(self, queue: Queue, turn: asyncio.Semaphore) -> None:
         try:
             async with turn:
-                await self._check(queue)
+                with isolated("probes", queue=queue.name):
+                    await self._check(queue)
         except PublishError as error:
             log.warning("queue not checked", queue=queue.name, reason=str(error))
 

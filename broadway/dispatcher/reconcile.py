@@ -21,7 +21,7 @@ from broadway.domain.job import Job, JobClass, RetryPolicy
 from broadway.domain.run import PHASE_OF, Order, Run
 from broadway.lifecycle.announce import Hold, announce
 from broadway.lifecycle.carrying_out import carry_out
-from broadway.lifecycle.follow_ups import Fact, facts_of
+from broadway.lifecycle.follow_ups import Fact, following
 from broadway.lifecycle.outbox import publish_queued
 from broadway.lifecycle.phases import bring_forward
 from broadway.lifecycle.steps import Step, complete
@@ -30,6 +30,7 @@ from broadway.messages.topology import RESULTS, course_queue, ready_queue
 from broadway.ports import PublishError, StoreError
 from broadway.runtime import metrics
 from broadway.runtime.crashpoints import Point, reach
+from broadway.runtime.isolation import isolated
 from broadway.runtime.metrics import Repair
 
 log = structlog.get_logger(__name__)
@@ -99,8 +100,9 @@ class Reconciler:
             try:
                 await self.sweep()
                 if number % THOROUGH == 0 and loop.time() >= rested_at:
-                    spent = await self.sweep_thoroughly()
-                    rested_at = loop.time() + min(SHARE * spent, self.patience.longest_rest)
+                    with isolated("reconcile"):
+                        spent = await self.sweep_thoroughly()
+                        rested_at = loop.time() + min(SHARE * spent, self.patience.longest_rest)
             except (StoreError, PublishError) as error:
                 log.warning("sweep incomplete", reason=str(error))
                 self._listening_since = datetime.now(UTC)
@@ -113,12 +115,14 @@ class Reconciler:
         await self._check_reception()
         await self._refresh_held(now)
         await reach(Point.SWEEP_REFRESHED)
-        await self._publish_outbox(now)
-        await self._end_leases(now)
-        await self._hand_over_again(now)
-        await self._find_lost(list(self._suspected))
-        await self._retire_graders(now)
+        repairs = (self._publish_outbox, self._end_leases, self._hand_over_again, self._find_suspected)
+        for repair in (*repairs, self._retire_graders):
+            with isolated("reconcile", repair=repair.__name__):
+                await repair(now)
         await reach(Point.SWEEP_DONE)
+
+    async def _find_suspected(self, _: datetime) -> None:
+        await self._find_lost(list(self._suspected))
 
     async def sweep_thoroughly(self) -> float:
         """Repair every kind of stuck work: also runs that should have advanced, and jobs in no queue.
@@ -145,7 +149,8 @@ class Reconciler:
             busy = {run_id for (run_id, _), is_open in zip(phases, are_open, strict=True) if is_open}
             for run_id, _ in batch:
                 if run_id not in busy:
-                    await bring_forward(run_id, runs=self.runs, jobs=self.jobs, publisher=self.broker)
+                    with isolated("reconcile", run=run_id):
+                        await bring_forward(run_id, runs=self.runs, jobs=self.jobs, publisher=self.broker)
             worked = time.monotonic()
             await asyncio.sleep(REST * (worked - begun))
             rested += time.monotonic() - worked
@@ -180,21 +185,25 @@ class Reconciler:
 
     async def _publish_outbox(self, now: datetime) -> None:
         for run in await self.runs.unpublished(now, limit=LIMIT):
-            if run.order:
-                _count_repair(Repair.ORDER)
-                log.warning("repair: carrying an order out", order=run.order.kind.value, **run.context)
-                await self._carry_out(run, run.order)
-                continue
-            if run.phase is None:  # only a phase has jobs to publish
-                continue
-            await complete(run.id, runs=self.runs, jobs=self.jobs)
-            queued = await self.jobs.queued_of_run(run.id, run.phase)
-            _count_repair(Repair.OUTBOX)
-            log.warning("repair: publishing from the outbox", jobs=len(queued), **run.context)
-            lost = [job for job in queued if job.id not in self.board.held]
-            hold = Hold(Step(run, run.state, tuple(lost), publish_at=run.publish_at), self.runs)
-            if await publish_queued(lost, publisher=self.broker, may_continue=hold.renew):
-                await self.runs.mark_published(run, run.state)
+            with isolated("reconcile", **run.context):
+                await self._publish_run(run)
+
+    async def _publish_run(self, run: Run) -> None:
+        if run.order:
+            _count_repair(Repair.ORDER)
+            log.warning("repair: carrying an order out", order=run.order.kind.value, **run.context)
+            await self._carry_out(run, run.order)
+            return
+        if run.phase is None:  # only a phase has jobs to publish
+            return
+        await complete(run.id, runs=self.runs, jobs=self.jobs)
+        queued = await self.jobs.queued_of_run(run.id, run.phase)
+        _count_repair(Repair.OUTBOX)
+        log.warning("repair: publishing from the outbox", jobs=len(queued), **run.context)
+        lost = [job for job in queued if job.id not in self.board.held]
+        hold = Hold(Step(run, run.state, tuple(lost), publish_at=run.publish_at), self.runs)
+        if await publish_queued(lost, publisher=self.broker, may_continue=hold.renew):
+            await self.runs.mark_published(run, run.state)
 
     async def _carry_out(self, run: Run, order: Order) -> None:
         """Carry out an order whose process has died, at most ``LIMIT`` jobs of it in one sweep."""
@@ -225,7 +234,9 @@ class Reconciler:
             return job.lose(now, policy=self.policy) if is_expired else job
 
         moved = await self.jobs.move({job.id: lose for job in expired})
-        await self._publish(facts_of(moved))
+        for ended in moved.values():
+            with isolated("reconcile", **ended.after.context):
+                await self._publish(following(ended))
 
     async def _hand_over_again(self, now: datetime) -> None:
         dispatched = await self.jobs.dispatched_before(now - self.patience.dispatch, limit=LIMIT)

@@ -14,8 +14,10 @@ from broadway.dispatcher.gauges import Gauges
 from broadway.dispatcher.lead import lead
 from broadway.dispatcher.queue_probes import QueueProbes
 from broadway.dispatcher.reconcile import PATIENCE, Patience, Reconciler
+from broadway.dispatcher.roll_call import RollCall
 from broadway.domain.abilities import abilities_of
-from broadway.domain.grader import Grader
+from broadway.domain.bounds import MAX_ID
+from broadway.domain.grader import MAX_SLOTS, Grader
 from broadway.lifecycle.vouching import Vouching
 from broadway.messages.events import GraderHeartbeat
 from broadway.messages.ticket import TICKETS, Tickets
@@ -24,6 +26,7 @@ from broadway.mongo.store import Store
 from broadway.ports import PublishError, StoreError
 from broadway.rabbit.client import Rabbit
 from broadway.runtime.health import Health
+from broadway.runtime.isolation import isolated
 from broadway.service import Stop, background, instance, reasons
 from broadway.settings.programs import DispatcherSettings
 
@@ -67,7 +70,7 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, p
     vouched = Vouching(tickets := Tickets(await store.secrets.get(TICKETS)), store.graders)
     shared = store.shared()
     runs_forward = progress(runs=shared.runs, jobs=shared.jobs, publisher=rabbit)
-    follower = Follower(board, runs_forward)
+    follower = Follower(board, runs_forward, RollCall(store.graders, board))
     reconciler = Reconciler(
         board=board,
         jobs=store.jobs,
@@ -104,17 +107,18 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, p
 async def _hear_known_graders(board: Board, store: Store) -> None:
     """Give the board the last heartbeats of live graders, so that it knows slots before the next heartbeats arrive."""
     for grader in await store.graders.alive():
-        beat, heard_at = _known_grader(grader)
-        board.hear(beat, now=heard_at)
+        with isolated("graders", grader=grader.id):
+            beat, heard_at = _known_grader(grader)
+            board.hear(beat, now=heard_at)
 
 
 def _known_grader(grader: Grader) -> tuple[GraderHeartbeat, datetime]:
     heard_at = grader.last_seen or datetime.now(UTC)
     beat = GraderHeartbeat(
         grader_id=grader.id,
-        hostname=grader.hostname,
+        hostname=grader.hostname[:MAX_ID],
         pool=grader.pool,
-        slots=1 if grader.slots is None else grader.slots,
+        slots=1 if grader.slots is None else min(max(0, grader.slots), MAX_SLOTS),
         abilities=list(abilities_of(grader)),
         gateway=grader.gateway or None,
         sent_at=grader.sent_at or heard_at,

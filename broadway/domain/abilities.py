@@ -17,6 +17,7 @@ OF_THE_FIRST = (UNTRUSTED,)  # of our earlier versions, which do not report abil
 OF_THE_ORIGINALS = (TTY_KEY,)  # the gateway removes the key, and their stages always have a terminal
 
 _KEYS_OF_UNTRUSTED = ("untrusted", "read", "write", "inherit", "results")
+MAX_ABILITIES = 64  # that a grader may name
 _NAMED = 5  # graders
 
 

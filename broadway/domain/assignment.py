@@ -16,12 +16,17 @@ from pydantic import (
     model_validator,
 )
 
-Env = dict[str, Any]
+from broadway.domain.bounds import MAX_STAGES, shallow
+
+MAX_KEYS = 10_000  # of an object; what a program can have is less, see `variables`
+MAX_PARTS = 10_000  # of an entrypoint, as above
+
+Env = Annotated[dict[str, Any], Field(max_length=MAX_KEYS), AfterValidator(shallow)]
 
 ALLOWANCE = timedelta(minutes=15)  # besides the time limits of a job's stages, for pulling images and for reporting
 
 # Zero is excluded: for engines it means no limit.
-Memory = Annotated[str, Field(pattern=r"^[0-9]*[1-9][0-9]*(\.[0-9]+)?[kKmMgGtT]?[bB]?$")]
+Memory = Annotated[str, Field(pattern=r"^[0-9]*[1-9][0-9]*(\.[0-9]+)?[kKmMgGtT]?[bB]?$", max_length=1000)]
 
 
 def _cpus(text: str) -> str:
@@ -61,6 +66,11 @@ def is_image_name(text: str) -> bool:
     return len(text) <= _LONGEST_NAME and _IMAGE_NAME.fullmatch(text) is not None
 
 
+MAX_WORD = 64 * 1024  # characters of a stage's texts; stricter checks come at registration, with texts of their own
+MAX_TIMEOUT = 1e308  # seconds, as above
+Argument = Annotated[str, Field(max_length=16 * MAX_WORD)]
+
+
 class Stage(BaseModel):
     """One container of a pipeline, with the original's keys, types and defaults (``timeout`` in seconds), and our own.
 
@@ -72,14 +82,14 @@ class Stage(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    image: Annotated[str, Field(min_length=1)]
+    image: Annotated[str, Field(min_length=1, max_length=MAX_WORD)]
     env: Env = {}
-    entrypoint: Annotated[list[str], Field(strict=False)] = []
+    entrypoint: Annotated[list[Argument], Field(strict=False, max_length=MAX_PARTS)] = []
     networking: bool = True
     privileged: bool = False
-    hostname: str = "container"
-    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
-    cpuset_cpus: Annotated[str, AfterValidator(_cpus)] = ""
+    hostname: Annotated[str, Field(max_length=MAX_WORD)] = "container"
+    timeout: Annotated[float, Field(gt=0, le=MAX_TIMEOUT, allow_inf_nan=False)] = 30.0
+    cpuset_cpus: Annotated[str, Field(max_length=MAX_WORD), AfterValidator(_cpus)] = ""
     memory: Memory = "2g"
     logs: bool = True
     tty: bool = True
@@ -137,7 +147,7 @@ def _check_paths(pipeline: list[Stage]) -> list[Stage]:
     return pipeline
 
 
-Pipeline = Annotated[list[Stage], AfterValidator(_check_paths)]
+Pipeline = Annotated[list[Stage], Field(max_length=MAX_STAGES), AfterValidator(_check_paths)]
 
 
 class AssignmentConfig(BaseModel):
@@ -145,7 +155,7 @@ class AssignmentConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    student_pipeline: Annotated[list[Stage], Field(min_length=1), AfterValidator(_check_paths)]
+    student_pipeline: Annotated[list[Stage], Field(min_length=1, max_length=MAX_STAGES), AfterValidator(_check_paths)]
     pre_processing_pipeline: Pipeline | None = None
     post_processing_pipeline: Pipeline | None = None
     env: Env | None = None

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from broadway.domain.access import Kind, Principal
+from broadway.domain.bounds import MAX_STAGES
 from broadway.domain.header_text import header_problem
 from broadway.domain.mistakes import mistakes
 from broadway.domain.text_files import TextFileError, json_of, read_text
@@ -49,8 +50,15 @@ def _is_token_of(token: str, kept: str) -> bool:
     return hmac.compare_digest(_digest(salt, token), digest)
 
 
+MAX_CONCURRENCY = 65_535  # the broker's limit on the unacknowledged messages of a consumer, which has 16 bits
+MAX_STUDENTS = 100_000  # of a run or a roster
+MAX_WAITING_JOBS = 1_000_000
+MAX_KEPT = 1_000_000  # assignments, hooks and deliveries
+MAX_TOKENS = 1000
+MAX_TOKEN = 4096  # characters
+
 Name = Annotated[str, Field(pattern=COURSE_ID, max_length=100)]
-Hashed = Annotated[str, AfterValidator(hashed)]
+Hashed = Annotated[str, Field(max_length=MAX_TOKEN), AfterValidator(hashed)]
 TokenName = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
@@ -63,6 +71,19 @@ class NamedToken(BaseModel):
     token: Hashed = Field(repr=False)
 
 
+class CourseLimits(BaseModel):
+    """A course's own limits, instead of the operator's for all courses; None for those that are not given."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    students: int | None = Field(default=None, ge=1, le=MAX_STUDENTS)
+    waiting_jobs: int | None = Field(default=None, ge=1, le=MAX_WAITING_JOBS)
+    stages: int | None = Field(default=None, ge=1, le=MAX_STAGES)
+    assignments: int | None = Field(default=None, ge=1, le=MAX_KEPT)
+    hooks: int | None = Field(default=None, ge=1, le=MAX_KEPT)
+    deliveries: int | None = Field(default=None, ge=1, le=MAX_KEPT)
+
+
 class Course(BaseModel):
     """One course, in the form of the file that ``--course-config`` names and of the collection ``course``.
 
@@ -70,18 +91,20 @@ class Course(BaseModel):
     once. A token may be given with a name, as ``{"name": ..., "token": ...}``; names are kept in ``token_names``, since
     the original reads lists of texts. ``weight`` is the course's relative share while several courses wait.
     ``concurrency`` limits its jobs in flight; without it only the cluster's slots do. ``pool`` names the graders that
-    run its jobs. Keys of other programs are ignored, as in the original.
+    run its jobs. ``limits`` replace the operator's limits for all courses. Keys of other programs are ignored, as in
+    the original.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     id: Name
-    tokens: tuple[Hashed, ...] = Field(repr=False)
-    query_tokens: tuple[Hashed, ...] = Field(default=(), repr=False)
-    token_names: tuple[NamedToken, ...] = Field(default=(), repr=False)
+    tokens: tuple[Hashed, ...] = Field(max_length=MAX_TOKENS, repr=False)
+    query_tokens: tuple[Hashed, ...] = Field(default=(), max_length=MAX_TOKENS, repr=False)
+    token_names: tuple[NamedToken, ...] = Field(default=(), max_length=2 * MAX_TOKENS, repr=False)
     weight: float = Field(default=1.0, ge=0.01, le=100)
-    concurrency: int | None = Field(default=None, ge=1)
+    concurrency: int | None = Field(default=None, ge=1, le=MAX_CONCURRENCY)
     pool: Name = "default"
+    limits: CourseLimits = CourseLimits()
 
     @model_validator(mode="before")
     @classmethod
@@ -117,9 +140,8 @@ class Course(BaseModel):
 
 def _hashed_entry(entry: Any) -> Any:
     """Hash the token of an entry with a name, once: the salt of each hash is another."""
-    if isinstance(entry, dict) and isinstance(entry.get("token"), str):
-        return {**entry, "token": hashed(entry["token"])}
-    return entry
+    token = entry.get("token") if isinstance(entry, dict) else None
+    return {**entry, "token": hashed(token)} if isinstance(token, str) and len(token) <= MAX_TOKEN else entry
 
 
 class CourseConfigError(ValueError):

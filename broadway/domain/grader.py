@@ -160,6 +160,17 @@ class Grader:
         """The number of jobs that it may run at a time: as ordered, or else as started."""
         return self.order.slots or self.own_slots or self.slots or 1
 
+    def counted_slots(self, *, pool: str, reported: int) -> int | None:
+        """Return how many of the slots that a heartbeat reports count; None if it speaks for a foreign pool.
+
+        A grader that has never joined has got the broker's address from an operator, and is believed.
+        """
+        if self.own_slots is None and not self.gateway:
+            return reported
+        if pool != self.pool:
+            return None
+        return reported if self.gateway else min(reported, self.allowed_slots)
+
     @property
     def link(self) -> GraderLink:
         """The way by which jobs reach it."""

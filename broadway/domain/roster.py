@@ -7,8 +7,8 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from broadway.domain.assignment import Env
-
-MAX_ROSTER = 10_000
+from broadway.domain.bounds import MAX_INT, MIN_INT
+from broadway.domain.course import MAX_STUDENTS
 
 Student = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
@@ -27,13 +27,13 @@ class RosterEntry(_Part):
     student: Student
     env: Env = {}
     repository: str | None = Field(default=None, min_length=1, max_length=300)
-    repository_id: int | None = None
+    repository_id: int | None = Field(default=None, ge=MIN_INT, le=MAX_INT)
 
 
 class Roster(_Part):
     """The students of an assignment."""
 
-    students: Annotated[tuple[RosterEntry, ...], Field(max_length=MAX_ROSTER)]
+    students: Annotated[tuple[RosterEntry, ...], Field(max_length=MAX_STUDENTS)]
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -13,9 +13,11 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from broadway.domain.assignment import Env
+from broadway.domain.bounds import MAX_INT, MIN_INT
 from broadway.domain.course import Name
 from broadway.domain.roster import RosterEntry, Student
 from broadway.domain.trace import log_ids
+from broadway.domain.variables import is_reserved, refused_name, undelivered
 
 MAX_ENV = 128 * 1024  # bytes of JSON; Linux's limit for one variable of a program
 BRANCH, TAG = "refs/heads/", "refs/tags/"
@@ -47,7 +49,7 @@ class HookConfig(_Part):
 
     Two secrets may be valid at a time, so that a secret can be replaced without losing a delivery. ``branches`` and
     ``tags`` are patterns with ``*`` and ``?``. With ``only_latest``, a submission supersedes the student's earlier
-    submissions that still wait.
+    submissions that still wait. ``env`` names the variables that a delivery of format `json` may set.
     """
 
     assignment: Name
@@ -57,6 +59,14 @@ class HookConfig(_Part):
     tags: Annotated[tuple[Pattern, ...], Field(max_length=20)] = ()
     only_latest: bool = False
     quota: Quota | None = None
+    env: Annotated[tuple[Pattern, ...], Field(max_length=64)] = ()
+
+    @field_validator("env")
+    @classmethod
+    def _may_be_delivered(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if problem := next(filter(None, map(refused_name, names)), None):
+            raise ValueError(problem)
+        return names
 
     def takes(self, ref: str) -> bool:
         """Return whether pushes to a ref such as ``refs/heads/main`` are submissions; a front-end's always are."""
@@ -69,20 +79,11 @@ class HookConfig(_Part):
 
 
 @dataclass(frozen=True, slots=True)
-class Hook:
-    """A hook of a course."""
-
-    course: str
-    name: str
-    config: HookConfig
-
-
-@dataclass(frozen=True, slots=True)
 class Push:
     """A submission in a delivery: a commit of a repository, or an object of a front-end.
 
     ``version`` distinguishes the submissions of a student: the commit, or the front-end's idempotency key. ``env`` has
-    variables for the submission's job.
+    Broadway's own variables for the submission's job, and ``delivered`` those that the sender chose.
     """
 
     version: str
@@ -91,6 +92,29 @@ class Push:
     repository: str | None = None
     repository_id: int | None = None
     env: Mapping[str, Any] = field(default_factory=dict)
+    delivered: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def stored(cls, fields: Mapping[str, Any]) -> Self:
+        """Return a push from its stored fields; an earlier version stored all its variables together."""
+        env = fields.get("env") or {}
+        chosen = {name: value for name, value in env.items() if not is_reserved(name)}
+        own = {name: value for name, value in env.items() if is_reserved(name)}
+        return cls(**{**fields, "env": own, "delivered": {**chosen, **(fields.get("delivered") or {})}})
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A hook of a course. One that ``is_older`` was stored before hooks had ``env``, and has no list of variables."""
+
+    course: str
+    name: str
+    config: HookConfig
+    is_older: bool = False
+
+    def refuses(self, push: Push, *, taken: Collection[str]) -> str | None:
+        """Return the reason why a push may not set its variables, or None; ``taken`` are the names of other sources."""
+        return undelivered(push.delivered, allowed=None if self.is_older else self.config.env, taken=taken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +139,7 @@ class _Foreign(BaseModel):
 
 
 class _Repository(_Foreign):
-    id: int
+    id: int = Field(ge=MIN_INT, le=MAX_INT)
     full_name: str = Field(min_length=1, max_length=300)
     clone_url: str | None = Field(default=None, max_length=1000)
 
@@ -161,7 +185,7 @@ class JsonSubmission(BaseModel):
     student: Student | None = None
     group: Student | None = None
     idempotency_key: str = Field(min_length=1, max_length=255)
-    assignment: str | None = None
+    assignment: str | None = Field(default=None, max_length=1000)
     ref: str | None = Field(default=None, min_length=1, max_length=500)
     artifact_url: str | None = Field(default=None, pattern=r"^https?://", max_length=2000)
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
@@ -204,7 +228,7 @@ class JsonSubmission(BaseModel):
             "BROADWAY_ARTIFACT_SHA256": self.sha256,
         }
         named = {key: value for key, value in own.items() if value is not None}
-        return Push(version=self.idempotency_key, ref=self.ref, student=self.submitter, env={**self.env, **named})
+        return Push(self.idempotency_key, self.ref, self.submitter, env=named, delivered=self.env)
 
 
 class DeliveryState(StrEnum):
@@ -278,8 +302,12 @@ def quota_key(course: str, assignment: str, student: str) -> str:
 
 
 def job_env(entry: RosterEntry | None, push: Push, delivery: Delivery, student: str) -> Env:
-    """Return the environment of a submission's job: the student's own variables, and the submission's."""
+    """Return the environment of a submission's job; a later source takes precedence.
+
+    The sources are the sender's variables, the student's in the roster, and Broadway's own.
+    """
     return {
+        **push.delivered,
         **(entry.env if entry else {}),
         **push.env,
         "BROADWAY_STUDENT": student,

@@ -14,6 +14,7 @@ from broadway.domain.job import JobClass
 from broadway.ingest.app import build_app
 from broadway.ingest.commands.admission import Admission
 from broadway.ingest.commands.audit import Auditor
+from broadway.ingest.commands.backlogs import Backlogs
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.join_tokens import JoinTokens
@@ -137,7 +138,7 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
     limits = Limits.of(settings)
     announcements = Announcements(Announcer(runs=shared.runs, publisher=rabbit), rabbit, later)
     orders = Orders(shared.runs, store.jobs, announcements)
-    submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits)
+    submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits, Backlogs(store.jobs))
     gateway = _gateway(settings, store=store, rabbit=rabbit, later=later)
     admission = Admission(store.graders, store.access_tokens, store.pools, _cluster_token(settings))
     return Deps(
@@ -155,10 +156,10 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
         tokens=TokenSettings(store.access_tokens, store.rosters),
         reads=_reads(store),
         registration=Registration(store.assignments, limits),
-        hook_settings=HookSettings(store.hooks, store.rosters),
+        hook_settings=HookSettings(store.hooks, store.rosters, limits),
         starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements),
         orders=orders,
-        reruns=Reruns(orders, store.assignments, limits),
+        reruns=Reruns(orders, store.assignments, limits, store.courses),
         receiver=_receiver(opened, submissions, orders, announcements, answer_within=answer_within),
         admission=admission,
         join_tokens=JoinTokens(store.access_tokens),

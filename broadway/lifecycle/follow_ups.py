@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from broadway.domain.bounds import MAX_SECONDS
 from broadway.domain.grader import StandingOrder
 from broadway.domain.job import Job, JobState, Outcome
 from broadway.domain.moves import Moved
@@ -53,7 +54,8 @@ def ordered(grader_id: str, order: StandingOrder) -> Fact:
 def settled(job: Job) -> Fact:
     """The fact that a job's outcome is final."""
     outcome = job.outcome or (Outcome.SUCCEEDED if job.success else Outcome.FAILED)
-    fact = JobSettled(**ids_of(job), phase=job.phase, outcome=outcome, reason=job.reason, seconds=job.seconds)
+    seconds = min(max(0.0, job.seconds), MAX_SECONDS)  # a clock may have been set between two times
+    fact = JobSettled(**ids_of(job), phase=job.phase, outcome=outcome, reason=job.reason, seconds=seconds)
     return EVENTS, event_key("job", "settled", job.course), fact
 
 

@@ -26,7 +26,6 @@ log = structlog.get_logger(__name__)
 Recorded = TypeVar("Recorded")
 
 UNUSED = 1 / 3  # a lease is renewed only after this fraction of it has passed: most jobs have ended by then
-MAX_LOG = 1024 * 1024  # characters of one execution's log; graders keep far less
 
 
 class RecordedJobs(JobsById, JobMoves, JobLeases, Protocol):
@@ -43,8 +42,11 @@ class RecordedLogs(Protocol):
 class RecordedGraders(Protocol):
     """The operations on stored graders that recording needs."""
 
-    async def beat(self, heartbeats: Sequence[GraderHeartbeat], *, now: datetime) -> None:
-        """Store heartbeats as received at ``now``; a heartbeat older than the stored one changes nothing."""
+    async def beat(self, heartbeats: Sequence[GraderHeartbeat], *, now: datetime) -> list[GraderHeartbeat]:
+        """Store heartbeats as received at ``now``, and return those that are not for a foreign pool.
+
+        A heartbeat older than the stored one changes nothing. Slots beyond those that a grader may have do not count.
+        """
 
     async def count_starts(self, starts: dict[str, int]) -> None:
         """Add to graders' counts of started jobs; ``starts`` maps grader ids to numbers."""
@@ -97,7 +99,7 @@ class Recorder:
     ) -> None:
         if beats:
             now = datetime.now(UTC)
-            await self.graders.beat(beats, now=now)
+            beats = await self.graders.beat(beats, now=now)
             running = [job for beat in beats for job in beat.running]
             until = now + self.lease
             await self.jobs.renew_leases(
@@ -246,15 +248,7 @@ def _is_contested(event: JobFinished, moved: Mapping[str, Moved]) -> bool:
 
 def _log(event: JobFinished) -> JobLog:
     streams = [StageResult.read(entry).streams for entry in event.results]
-    text, errors = _cut(event.stdout), _cut(event.stderr)
-    return JobLog(event.job_id, event.execution_id, text, errors, streams if any(streams) else ())
-
-
-def _cut(text: str) -> str:
-    """Return the beginning of a text that is too long for the store, with a last line that says so."""
-    if len(text) <= MAX_LOG:
-        return text
-    return f"{text[:MAX_LOG]}\n[broadway] cut here: {len(text) - MAX_LOG} more characters were not kept\n"
+    return JobLog(event.job_id, event.execution_id, event.stdout, event.stderr, streams if any(streams) else ())
 
 
 def _is_new(event: JobStarted, moved: dict[str, Moved]) -> bool:

@@ -34,6 +34,7 @@ default_permissions.configure = .*
 default_permissions.read = .*
 default_permissions.write = .*
 consumer_timeout = 14400000
+max_message_size = 16777216
 disk_free_limit.absolute = 50MB
 log.console = true
 log.console.level = info

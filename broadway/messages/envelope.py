@@ -61,12 +61,19 @@ class Wire:
     type: str
 
 
+MAX_MESSAGE = 16 * 1024 * 1024  # bytes of a body, which is RabbitMQ 4's own limit
+
+
 class UndecodableError(ValueError):
     """A message that no consumer can read. ``body`` holds its bytes."""
 
     def __init__(self, reason: str, body: bytes) -> None:
         super().__init__(reason)
         self.body = body
+
+
+class OversizedError(UndecodableError):
+    """A message that is too large to be decoded."""
 
 
 Decoder = Callable[[Mapping[str, Any], bytes, str], Event]  # of headers, a body, and the sender that the broker checked
@@ -97,20 +104,37 @@ def encode(event: Event, *, source: str) -> Wire:
     )
 
 
-def decode(headers: Mapping[str, Any], body: bytes, _: str = "") -> Event:
+def decode(headers: Mapping[str, Any], body: bytes, _: str = "", *, most: int = MAX_MESSAGE) -> Event:
     """Read a message, whose sender does not matter.
 
     Raises:
+        OversizedError: The body has more than ``most`` bytes.
         UndecodableError: The type is unknown, or the body does not fit the type.
     """
     name = str(headers.get("ce-type", ""))
     kind = _KINDS.get(name.removeprefix(TYPE_PREFIX))
     if kind is None:
         raise UndecodableError(f"unknown event type {name!r}", body)
+    if len(body) > most:
+        raise OversizedError(f"{name}: has {len(body)} bytes and was not decoded: {most} are allowed", body)
     try:
         return kind.model_validate_json(body).model_copy(update={"traceparent": _traceparent(headers)})
     except ValidationError as error:
         raise UndecodableError(f"{name}: {mistakes(error, kind, whole='the body')[0]}", body) from error
+
+
+def fitted(outcome: JobFinished, *, most: int = MAX_MESSAGE) -> JobFinished:
+    """Return an outcome whose message has at most ``most`` bytes: without its results, and its logs, if need be."""
+    for smaller in (outcome, outcome.without_results("they are too large for a message")):
+        if _size(smaller, most) <= most:
+            return smaller
+    return smaller.without_logs()
+
+
+def _size(event: Event, most: int) -> int:
+    """Return the bytes of an event's body, or a number that is not smaller and is faster to compute."""
+    estimate = 3 * len(event.model_dump_json().encode())  # two bytes of UTF-8 become six, as \uXXXX
+    return estimate if estimate <= most else len(encode(event, source="/").body)
 
 
 def decode_dead_letter(headers: Mapping[str, Any], body: bytes, sender: str = "") -> DeadLetter:

@@ -5,16 +5,23 @@ In the management UI, an operator finds a message's type and subject in its head
 
 import hashlib
 import operator
-from datetime import datetime
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from broadway.domain.grader import GraderMode, StandingOrder
+from broadway.domain.abilities import MAX_ABILITIES
+from broadway.domain.bounds import Count, Documents, Id, Log, Reason, Seconds, Time, cut
+from broadway.domain.grader import MAX_SLOTS, GraderMode, StandingOrder
 from broadway.domain.job import Execution, FaultPhase, Job, JobClass, Outcome, Phase
 from broadway.domain.run import RunState
 from broadway.domain.trace import log_ids
+
+MAX_AVOIDED = 1000  # graders that should not get a job
+MAX_KEPT = 8 * 1024 * 1024  # bytes of a dead letter's body
+
+LongId = Annotated[str, StringConstraints(max_length=10_000)]  # of an assignment of the original, which had no limit
+Label = Annotated[str, cut(1000)]  # of a dead letter, as its sender chose it
 
 
 class Event(BaseModel):
@@ -23,11 +30,11 @@ class Event(BaseModel):
     ``traceparent`` travels in the headers, not in the body.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     type: ClassVar[str]
 
-    traceparent: str | None = None
+    traceparent: Id | None = None
 
     @property
     def context(self) -> dict[str, Any]:
@@ -48,10 +55,10 @@ class Event(BaseModel):
 class JobEvent(Event):
     """An event about one job in one generation."""
 
-    course: str
-    run_id: str
-    job_id: str
-    generation: int
+    course: Id
+    run_id: Id
+    job_id: Id
+    generation: Count
 
     @property
     def context(self) -> dict[str, Any]:
@@ -97,13 +104,13 @@ class JobDispatched(JobEvent):
 
     type: ClassVar[str] = "job.dispatched.v1"
 
-    assignment: str
+    assignment: LongId
     phase: Phase
-    attempt: int
-    stages: list[dict[str, Any]]
-    avoid: list[str] = []
-    deferrals: int = 0
-    ticket: str = ""
+    attempt: Count
+    stages: Documents
+    avoid: Annotated[list[Id], Field(max_length=MAX_AVOIDED)] = []
+    deferrals: Count = 0
+    ticket: Id = ""
 
     @property
     def ids(self) -> dict[str, Any]:
@@ -122,10 +129,10 @@ class JobDispatched(JobEvent):
 class ExecutionEvent(JobEvent):
     """An event about one execution of a job by one grader. ``ticket`` and ``proof``: see the module ``ticket``."""
 
-    execution_id: str
-    grader_id: str
-    ticket: str = ""
-    proof: str = Field(default="", exclude_if=operator.not_)
+    execution_id: Id
+    grader_id: Id
+    ticket: Id = ""
+    proof: Id = Field(default="", exclude_if=operator.not_)
 
     @property
     def context(self) -> dict[str, Any]:
@@ -141,8 +148,8 @@ class JobStarted(ExecutionEvent):
 
     type: ClassVar[str] = "job.started.v1"
 
-    started_at: datetime
-    deadline: datetime | None = None
+    started_at: Time
+    deadline: Time | None = None
 
 
 class JobReleased(ExecutionEvent):
@@ -150,7 +157,7 @@ class JobReleased(ExecutionEvent):
 
     type: ClassVar[str] = "job.released.v1"
 
-    released_at: datetime
+    released_at: Time
 
 
 class JobFinished(ExecutionEvent):
@@ -158,16 +165,16 @@ class JobFinished(ExecutionEvent):
 
     type: ClassVar[str] = "job.finished.v1"
 
-    attempt: int = 1
-    started_at: datetime
-    finished_at: datetime
+    attempt: Count = 1
+    started_at: Time
+    finished_at: Time
     outcome: Outcome
-    reason: str = ""
+    reason: Reason = ""
     fault_phase: FaultPhase | None = None
     retryable: bool = False
-    results: list[dict[str, Any]] = []
-    stdout: str = ""
-    stderr: str = ""
+    results: Documents = []
+    stdout: Log = ""
+    stderr: Log = ""
 
     @property
     def context(self) -> dict[str, Any]:
@@ -204,8 +211,8 @@ class JobRequeued(JobEvent):
 
     type: ClassVar[str] = "job.requeued.v1"
 
-    not_before: datetime
-    reason: str = ""
+    not_before: Time
+    reason: Reason = ""
 
     @property
     def identity(self) -> str:
@@ -219,8 +226,8 @@ class JobSettled(JobEvent):
 
     phase: Phase
     outcome: Outcome
-    reason: str = ""
-    seconds: float = 0.0
+    reason: Reason = ""
+    seconds: Seconds = 0.0
 
 
 class RunAdvanced(Event):
@@ -228,11 +235,11 @@ class RunAdvanced(Event):
 
     type: ClassVar[str] = "run.advanced.v1"
 
-    course: str
-    assignment: str
-    run_id: str
+    course: Id
+    assignment: LongId
+    run_id: Id
     state: RunState
-    round: int = 1
+    round: Count = 1
 
     @property
     def context(self) -> dict[str, Any]:
@@ -252,9 +259,9 @@ class RunningJob(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    job_id: str
-    generation: int
-    execution_id: str
+    job_id: Id
+    generation: Count
+    execution_id: Id
 
 
 class GraderHeartbeat(Event):
@@ -269,19 +276,19 @@ class GraderHeartbeat(Event):
 
     type: ClassVar[str] = "grader.heartbeat.v1"
 
-    grader_id: str
-    hostname: str
-    pool: str
-    slots: int
-    running: list[RunningJob] = []
+    grader_id: Id
+    hostname: Id
+    pool: Id
+    slots: Annotated[int, Field(ge=0, le=MAX_SLOTS)]
+    running: Annotated[list[RunningJob], Field(max_length=MAX_SLOTS)] = []
     leaving: bool = False
-    paused: str = ""
+    paused: Reason = ""
     draining: bool = False
-    order: int = 0
-    runtime: str = ""
-    abilities: list[str] = []
-    gateway: str | None = None
-    sent_at: datetime
+    order: Count = 0
+    runtime: Id = ""
+    abilities: Annotated[list[Id], Field(max_length=MAX_ABILITIES)] = []
+    gateway: Id | None = None
+    sent_at: Time
 
     @property
     def context(self) -> dict[str, Any]:
@@ -300,11 +307,11 @@ class GraderOrder(Event):
 
     type: ClassVar[str] = "grader.order.v1"
 
-    grader_id: str
-    revision: int
+    grader_id: Id
+    revision: Count
     mode: GraderMode = GraderMode.ONLINE
-    slots: int | None = None
-    reason: str = ""
+    slots: Annotated[int, Field(ge=1, le=MAX_SLOTS)] | None = None
+    reason: Reason = ""
 
     @classmethod
     def of(cls, grader_id: str, order: StandingOrder) -> Self:
@@ -323,7 +330,7 @@ class CancelJob(JobEvent):
 
     type: ClassVar[str] = "job.cancel.v1"
 
-    reason: str
+    reason: Reason
 
 
 class DeadLetter(Event):
@@ -347,14 +354,14 @@ class DeadLetter(Event):
     type: ClassVar[str] = "dead.letter.v1"
 
     about: Event | None
-    message_type: str
-    named_id: str
-    named_subject: str
-    queue: str
-    reason: str
-    sender: str
+    message_type: Label
+    named_id: Label
+    named_subject: Label
+    queue: Label
+    reason: Reason
+    sender: Label
     is_proven: bool
-    body: bytes
+    body: Annotated[bytes, AfterValidator(lambda body: body[:MAX_KEPT])]
 
     @property
     def message_id(self) -> str:

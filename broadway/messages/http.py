@@ -7,8 +7,10 @@ joining.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from broadway.domain.bounds import Documents, Id, Log, shallow
+from broadway.domain.grader import MAX_SLOTS
 from broadway.domain.job import FaultPhase, Outcome
 
 OUR_AGENT = "broadway-grader/"  # the beginning of a ``User-Agent``; the version follows
@@ -16,6 +18,7 @@ INTERVAL_HEADER = "broadway-heartbeat-interval"  # seconds, in the answer to a W
 IDENTITY_HEADER = "broadway-grader-secret"  # in a join, or a WebSocket's handshake: the grader's own secret
 PROVES_HEADER = "broadway-grader-proves"  # in a join: the grader's reports have proofs; see the module ``ticket``
 NO_JOB = 498  # status of a poll's answer if there is no job
+MAX_KEYS = 100  # of the arguments of a message
 MAX_REASON = 500  # characters of a verdict's reason
 
 _GRADERS_OUTCOMES = (
@@ -33,9 +36,9 @@ class JobMessage(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    grading_job_id: str
-    stages: list[dict[str, Any]]
-    course: str = ""
+    grading_job_id: Id
+    stages: Documents
+    course: Id = ""
 
 
 class _Message(BaseModel):
@@ -45,13 +48,13 @@ class _Message(BaseModel):
 class Registration(_Message):
     """The body of ``POST /worker/...``."""
 
-    hostname: str
+    hostname: Id
 
 
 class SocketRegistration(Registration):
     """The arguments of ``register``. ``running``, our addition, has the jobs that still run after a lost connection."""
 
-    running: list[str] = []
+    running: Annotated[list[Id], Field(max_length=MAX_SLOTS)] = []
 
 
 class Verdict(_Message):
@@ -66,16 +69,16 @@ class Verdict(_Message):
 class Logs(_Message):
     """The output of a job."""
 
-    stdout: str = ""
-    stderr: str = ""
+    stdout: Log = ""
+    stderr: Log = ""
 
 
 class JobResult(_Message):
     """The body of ``POST /grading_job/...``, and the arguments of ``job_result``."""
 
-    grading_job_id: str
+    grading_job_id: Id
     success: bool
-    results: list[dict[str, Any]]
+    results: Documents
     logs: Logs
     verdict: Verdict | None = None
 
@@ -112,4 +115,4 @@ class SocketMessage(_Message):
     """The envelope of all messages that a grader sends over a WebSocket."""
 
     type: Literal["register", "job_result"]
-    args: dict[str, Any]
+    args: Annotated[dict[str, Any], Field(max_length=MAX_KEYS), AfterValidator(shallow)]

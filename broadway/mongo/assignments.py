@@ -45,9 +45,12 @@ class Assignments:
 
     async def names(self, course: str) -> list[str]:
         """Return the names of a course's assignments, sorted."""
-        prefix, end = f"{course}/", f"{course}0"  # "0" comes after "/"
-        found = await self._configs.find({"_id": {"$gte": prefix, "$lt": end}}, {"_id": 1})
-        return sorted(str(document["_id"]).removeprefix(prefix) for document in found)
+        found = await self._configs.find(_of_course(course), {"_id": 1})
+        return sorted(str(document["_id"]).removeprefix(f"{course}/") for document in found)
+
+    async def count(self, course: str) -> int:
+        """Return the number of a course's assignments."""
+        return await self._configs.count_documents(_of_course(course))
 
     async def put(self, course: str, assignment: str, config: Document) -> None:
         """Store a config; it replaces an earlier config completely.
@@ -57,3 +60,7 @@ class Assignments:
         """
         check_storable(config)
         await self._configs.replace_one({"_id": f"{course}/{assignment}"}, config, upsert=True)
+
+
+def _of_course(course: str) -> Document:
+    return {"_id": {"$gte": f"{course}/", "$lt": f"{course}0"}}  # "0" comes after "/"

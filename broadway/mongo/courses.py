@@ -6,7 +6,7 @@ from typing import TypeGuard
 import structlog
 from pydantic import ValidationError
 
-from broadway.domain.course import Course, hashed
+from broadway.domain.course import MAX_CONCURRENCY, Course, hashed
 from broadway.mongo.collection import Collection, Document, Documents
 
 log = structlog.get_logger(__name__)
@@ -54,10 +54,19 @@ class Courses:
 
 def _course(document: Document) -> Course | None:
     try:
-        return Course.model_validate({**document, "id": document["_id"]})
+        return Course.model_validate({**_within_bounds(document), "id": document["_id"]})
     except ValidationError as error:
         log.warning("course left out", course=str(document["_id"]), problems=error.error_count())
         return None
+
+
+def _within_bounds(document: Document) -> Document:
+    """Return a document without a cap beyond the broker's limit, which an earlier version took."""
+    cap = document.get("concurrency")
+    if not isinstance(cap, int) or cap <= MAX_CONCURRENCY:
+        return document
+    log.warning("concurrency is too large", course=str(document["_id"]), concurrency=cap, used=MAX_CONCURRENCY)
+    return {**document, "concurrency": MAX_CONCURRENCY}
 
 
 def _hashes(document: Document) -> Document:

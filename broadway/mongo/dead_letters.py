@@ -8,8 +8,6 @@ from bson.binary import Binary
 from broadway.domain.letter import Letter
 from broadway.mongo.collection import Collection, Document, Documents
 
-MAX_BODY = 8 * 1024 * 1024  # bytes of a message's body that are stored
-
 
 class DeadLetters:
     """Dead letters. A message that dies several times in the same queue is stored once."""
@@ -24,7 +22,7 @@ class DeadLetters:
             "subject": subject,
             "queue": queue,
             "reason": reason,
-            "body": Binary(body[:MAX_BODY]),
+            "body": Binary(body),
         }
         now = datetime.now(UTC)
         await self._letters.update_one(

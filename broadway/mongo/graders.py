@@ -17,6 +17,7 @@ PROOFLESS = timedelta(minutes=10)
 OVERTAKING = timedelta(minutes=1)  # no heartbeat arrives this long after a heartbeat that was sent later
 _NEVER = datetime.fromtimestamp(0, UTC)
 _REGISTER_TRIES = 2  # the first may lose to an order or a join that creates the document
+_JOINED: Document = dict.fromkeys(("pool", "slots", "own_slots", "gateway", "order"), 1)
 _ADMITTED: Document = {"order.mode": {"$ne": GraderMode.REVOKED.value}}
 
 
@@ -26,21 +27,24 @@ class Graders:
     def __init__(self, collection: Collection) -> None:
         self._graders = Documents(collection)
 
-    async def beat(self, heartbeats: Sequence[GraderHeartbeat], *, now: datetime) -> None:
-        """Store heartbeats as received at ``now``; a heartbeat older than the stored one changes nothing.
+    async def beat(self, heartbeats: Sequence[GraderHeartbeat], *, now: datetime) -> list[GraderHeartbeat]:
+        """Store heartbeats as received at ``now``, and return those that are not for a foreign pool.
+
+        A heartbeat older than the stored one changes nothing. Slots beyond those that a grader may have do not count.
 
         Age is measured by the grader's own clock. If no heartbeat of a grader has been stored for longer than
         ``OVERTAKING``, its clock may have been set back, so its heartbeat is stored in any case.
         """
         if not heartbeats:
-            return
+            return []
         named = {"_id": {"$in": [beat.grader_id for beat in heartbeats]}}
-        known = {document["_id"] for document in await self._graders.find(named, {"_id": 1})}
-        unknown = dict.fromkeys(beat.grader_id for beat in heartbeats if beat.grader_id not in known)
+        known = {document["_id"]: _grader(document) for document in await self._graders.find(named, _JOINED)}
+        counted = [own for beat in heartbeats if (own := _counted(beat, known.get(beat.grader_id)))]
+        unknown = dict.fromkeys(beat.grader_id for beat in counted if beat.grader_id not in known)
         if unknown:  # another process may insert them at the same time
             await insert_each(self._graders, [{"_id": grader_id, "jobs_processed": 0} for grader_id in unknown])
         writes = []
-        for beat in heartbeats:
+        for beat in counted:
             in_order: list[Document] = [
                 {"sent_at": None},
                 {"sent_at": {"$lte": beat.sent_at}},
@@ -48,7 +52,9 @@ class Graders:
             ]
             query: Document = {"_id": beat.grader_id, "$or": in_order, **_ADMITTED}
             writes.append(UpdateOne(query, {"$set": _reported(beat, now)}))
-        await self._graders.bulk_write(writes, ordered=True)
+        if writes:
+            await self._graders.bulk_write(writes, ordered=True)
+        return counted
 
     async def count_starts(self, starts: dict[str, int]) -> None:
         """Add to graders' counts of started jobs; ``starts`` maps grader ids to numbers."""
@@ -268,6 +274,12 @@ class Graders:
         revoked: Document = {"order.mode": GraderMode.REVOKED.value}
         found = await self._graders.find({"broker_user": {"$ne": None}, "$or": [gone, left, revoked]}, {"_id": 1})
         return [document["_id"] for document in found]
+
+
+def _counted(beat: GraderHeartbeat, grader: Grader | None) -> GraderHeartbeat | None:
+    """Return a heartbeat with the slots that count, or None if it is for a foreign pool."""
+    slots = grader.counted_slots(pool=beat.pool, reported=beat.slots) if grader else beat.slots
+    return None if slots is None else beat.model_copy(update={"slots": slots})
 
 
 def _ordering(changes: Document) -> Document:

@@ -49,6 +49,10 @@ class Hooks:
         found = await self._hooks.find({"course": course}, sort=[("_id", 1)])
         return [hook for document in found if (hook := _hook(document))]
 
+    async def count(self, course: str, *, without: str) -> int:
+        """Return the number of a course's hooks of other names."""
+        return await self._hooks.count_documents({"course": course, "_id": {"$ne": f"{course}/{without}"}})
+
     async def put(self, hook: Hook) -> None:
         """Store a hook; it replaces an earlier hook completely."""
         identity = f"{hook.course}/{hook.name}"
@@ -151,6 +155,16 @@ class Deliveries:
             check_storable(document)
         return await insert_each(self._deliveries, documents)
 
+    async def keep_latest(self, course: str, hook: str, number: int) -> int:
+        """Remove a hook's decided deliveries that are not among its latest ones; return how many were removed."""
+        query: Document = {"course": course, "hook": hook}
+        order = [("received_at", -1), ("_id", -1)]
+        oldest = await self._deliveries.find(query, {"received_at": 1}, sort=order, skip=number, limit=1)
+        if not oldest:
+            return 0
+        until = {"received_at": {"$lte": oldest[0]["received_at"]}, "due_at": None}
+        return (await self._deliveries.delete_many({**query, **until})).deleted_count
+
     async def get(self, identity: str) -> Delivery | None:
         document = await self._deliveries.find_one({"_id": identity})
         return _delivery(document) if document else None
@@ -244,7 +258,8 @@ class Quotas:
 def _hook(document: Document) -> Hook | None:
     fields = {key: document.get(key) for key in HookConfig.model_fields if key in document}
     try:
-        return Hook(document["course"], document["name"], HookConfig.model_validate(fields))
+        config = HookConfig.model_validate(fields)
+        return Hook(document["course"], document["name"], config, is_older="env" not in document)
     except (KeyError, ValidationError) as error:
         log.warning("hook left out", hook=str(document["_id"]), problem=type(error).__name__)
         return None
@@ -278,6 +293,7 @@ def _document(delivery: Delivery) -> Document:
             "repository": push.repository,
             "repository_id": push.repository_id,
             "env": dict(push.env),
+            "delivered": dict(push.delivered),
         },
         "student": delivery.student,
         "run_id": delivery.run_id,
@@ -292,6 +308,10 @@ def _document(delivery: Delivery) -> Document:
 
 def _delivery(document: Document) -> Delivery:
     push = document.get("push")
-    own = {"id": document["_id"], "state": DeliveryState(document["state"]), "push": Push(**push) if push else None}
+    own = {
+        "id": document["_id"],
+        "state": DeliveryState(document["state"]),
+        "push": Push.stored(push) if push else None,
+    }
     rest = {key: value for key, value in document.items() if key not in ("_id", "state", "push", "writer")}
     return Delivery(**{**rest, **own})

@@ -226,6 +226,10 @@ class Jobs:
         """Return the number of queued jobs of a course and class, without those of the runs ``unless_of``."""
         return await self._jobs.count_documents(_backlog(course, job_class, unless_of))
 
+    async def count_backlog(self, course: str) -> int:
+        """Return the number of a course's jobs that are queued."""
+        return await self._jobs.count_documents({"course": course, "state": JobState.QUEUED.value})
+
     async def _some(self, query: Document, *, sort: str, limit: int) -> list[Job]:
         found = await self._jobs.find(query, _WITHOUT_BULK, sort=[(sort, 1)], limit=limit)
         return [_job(document) for document in found]

@@ -360,10 +360,12 @@ class Rabbit:
                 async with asyncio.timeout(CALL_TIMEOUT):
                     await channel.close()
 
-    async def park(self, message: AbstractIncomingMessage, *, queue: Queue, reason: str) -> None:
-        """Copy a delivery to the dead letters, with the reason.
+    async def park(
+        self, message: AbstractIncomingMessage, *, queue: Queue, reason: str, is_oversized: bool = False
+    ) -> None:
+        """Copy a delivery to the dead letters, with the reason; of an oversized one only its beginning.
 
         Raises:
             PublishError: The broker did not confirm the copy; it is not retried.
         """
-        await self._publisher.park(message, queue=queue, reason=reason, user=self.user)
+        await self._publisher.park(message, queue=queue, reason=reason, user=self.user, is_oversized=is_oversized)

@@ -19,6 +19,8 @@ from broadway.runtime import metrics
 from broadway.runtime.crashpoints import Point, reach
 
 FIRST_PAUSE = 0.1  # seconds before a publish is repeated
+KEPT_OF_OVERSIZED = 64 * 1024  # bytes of a message that is too large to be decoded
+_LABELS = ("ce-type", "ce-id", "ce-subject")
 PUBLISH_DEADLINE = 30  # seconds, over all repetitions of one publish
 
 
@@ -49,15 +51,21 @@ class ConfirmedPublisher:
             await self._publish_again(exchange, key, message)
         await reach(Point.PUBLISH_CONFIRMED)
 
-    async def park(self, message: AbstractIncomingMessage, *, queue: Queue, reason: str, user: str) -> None:
+    async def park(
+        self, message: AbstractIncomingMessage, *, queue: Queue, reason: str, user: str, is_oversized: bool = False
+    ) -> None:
         """Copy a delivery to the dead letters, with the reason, in the name of this service.
+
+        Of an oversized one only its beginning is copied.
 
         Raises:
             PublishError: The broker did not confirm the copy; it is not retried.
         """
         headers = {**message.headers, DIED_OF: reason[:1000], DEAD_IN: queue.name}
+        if is_oversized:  # it was not checked, and a type could make the letter end a job
+            headers = {key: value for key, value in headers.items() if key not in _LABELS}
         copy = aio_pika.Message(
-            message.body,
+            message.body[:KEPT_OF_OVERSIZED] if is_oversized else message.body,
             headers=headers,
             content_type=message.content_type,
             message_id=message.message_id,

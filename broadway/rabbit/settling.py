@@ -24,7 +24,9 @@ class Settlement(Enum):
 class DeadLetterBox(Protocol):
     """Takes copies of messages that no handler can handle."""
 
-    async def park(self, message: AbstractIncomingMessage, *, queue: Queue, reason: str) -> None:
+    async def park(
+        self, message: AbstractIncomingMessage, *, queue: Queue, reason: str, is_oversized: bool = False
+    ) -> None:
         """Return once the dead letters hold a copy of the message with the reason; the delivery is not settled yet.
 
         Raises:

@@ -11,7 +11,7 @@ from aio_pika.abc import (
     AbstractQueue,
 )
 
-from broadway.messages.envelope import UndecodableError, decode
+from broadway.messages.envelope import OversizedError, UndecodableError, decode
 from broadway.messages.events import Event
 from broadway.messages.topology import Queue
 from broadway.ports import PublishError
@@ -83,7 +83,9 @@ class SingleTake:
                 return Taken(decode(message.headers, message.body), message)
             except UndecodableError as problem:
                 log.error("dead letter", queue=self._queue.name, reason=str(problem))  # noqa: TRY400 - not a bug of ours
-                await self._dead_letters.park(message, queue=self._queue, reason=str(problem))
+                is_oversized = isinstance(problem, OversizedError)
+                reason = str(problem)
+                await self._dead_letters.park(message, queue=self._queue, reason=reason, is_oversized=is_oversized)
                 await settle(message, Settlement.DONE)
 
     async def _stop(self) -> None:

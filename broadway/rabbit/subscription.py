@@ -15,7 +15,7 @@ from aio_pika.abc import (
     AbstractRobustChannel,
 )
 
-from broadway.messages.envelope import Decoder, UndecodableError, decode_dead_letter
+from broadway.messages.envelope import Decoder, OversizedError, UndecodableError, decode_dead_letter
 from broadway.messages.events import Event
 from broadway.messages.topology import Queue, grader_of, is_service
 from broadway.ports import GiveBack, Handler, PublishError, QueueDepths, Reject, Retry
@@ -30,6 +30,7 @@ from broadway.runtime.metrics import Handled
 
 log = structlog.get_logger(__name__)
 
+MAX_PREFETCH = 65_535  # the broker takes 16 bits
 WATCH_STRIKES = 2
 UNREADABLE = "unreadable"  # the metrics' event type of undecodable messages
 FAILURES = 5  # failures of a handler for one message in this process, after which the message is dead
@@ -89,7 +90,7 @@ class Subscription:
         self._broker = broker
         self._decoder = decoder
         self._tag = tag
-        self._prefetch = prefetch
+        self._prefetch = min(prefetch, MAX_PREFETCH)
         self._is_guest = is_guest
         self._vouched = vouched
         self._timings = timings
@@ -270,7 +271,7 @@ class Subscription:
         except (Reject, UndecodableError) as problem:
             _count(kind, Handled.DEAD)
             structlog.contextvars.bind_contextvars(**decode_dead_letter(first.headers, first.body).context)
-            await self._park(key, reason=str(problem))
+            await self._park(key, reason=str(problem), is_oversized=isinstance(problem, OversizedError))
         except GiveBack as verdict:
             _count(kind, Handled.RETURNED)
             log.info("given back", queue=self._queue.name, message_id=key, reason=str(verdict))
@@ -305,6 +306,8 @@ class Subscription:
             return self._decoder(message.headers, message.body, message.user_id or "")
         try:
             event = self._decoder(message.headers, message.body, message.user_id or "")
+        except OversizedError:
+            raise  # its copy in the dead letters has no type and no subject, and so ends no job
         except UndecodableError as error:
             raise _ForgedError(f"{message.user_id} sent an unreadable message: {error}", UNREADABLE) from error
         if _is_forged(event, message.user_id) or not await self._vouched(event):
@@ -337,14 +340,14 @@ class Subscription:
         finally:
             await settle(self._deliveries.pop(key), Settlement.GIVEN_BACK)
 
-    async def _park(self, key: str, *, reason: str) -> None:
+    async def _park(self, key: str, *, reason: str, is_oversized: bool = False) -> None:
         log.error("dead letter", queue=self._queue.name, message_id=key, reason=reason)
         message = self._deliveries[key]
         if self._is_guest or self._queue.exclusive:
             await settle(self._deliveries.pop(key), Settlement.DISCARDED)
             return
         try:
-            await self._broker.park(message, queue=self._queue, reason=reason)
+            await self._broker.park(message, queue=self._queue, reason=reason, is_oversized=is_oversized)
         except PublishError as error:
             log.warning("dead letter not parked", queue=self._queue.name, error=str(error))
             await self._give_back(key, delay=self._timings.back_off_after_a_bug)

@@ -86,6 +86,13 @@ class Limit(StrEnum):
     SLOW = "slow"  # a client that does not read its answers
 
 
+class Ignored(StrEnum):
+    """The part of a heartbeat that does not count."""
+
+    FOREIGN_POOL = "foreign-pool"  # all of it: its grader has joined another pool
+    SLOTS = "slots"  # the slots beyond those that its grader may have
+
+
 BUILD = Info("broadway_build", "The version that runs.")
 BUILD.info({"version": __version__})
 
@@ -125,6 +132,13 @@ QUEUE_READY = Gauge(
 )
 LEADING = Gauge("broadway_leading", "1 if this process is the active dispatcher.")
 REPAIRS = Counter("broadway_repairs_total", "Repairs of lost or stuck work, by kind.", ["kind"])
+
+LOOP_ERRORS = Counter(
+    "broadway_loop_errors_total",
+    "Unexpected errors about one course, grader, job or queue, which a loop has skipped.",
+    ["loop"],
+)
+IGNORED = Counter("broadway_heartbeats_ignored_total", "Heartbeats that do not count, or not in full.", ["reason"])
 
 PUBLISH_SECONDS = Histogram(
     "broadway_publish_seconds", "Time from a publish to the broker's confirm.", ["exchange"], buckets=_BRIEF

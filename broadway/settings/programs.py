@@ -7,18 +7,23 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
 
 from broadway.domain.assignment import Memory
+from broadway.domain.bounds import MAX_STAGES
+from broadway.domain.course import MAX_KEPT, MAX_STUDENTS, MAX_WAITING_JOBS
 from broadway.domain.job import RetryPolicy
 from broadway.runtime.tls import trust
 from broadway.settings.http import HttpSettings, Networks
 from broadway.settings.places import Place
+from broadway.settings.sections import LogSettings, MongoSettings
 from broadway.settings.setting_names import ENV_PREFIX, Names
-from broadway.settings.values import AmqpUrl, Database, HeaderToken, HttpUrl, MongoDsn, check_address
+from broadway.settings.values import MAX_TEXT, AmqpUrl, HeaderToken, HttpUrl, check_address
 
 JOB_OVERHEAD = 900  # seconds that a grader may hold a message besides the time limits of its job's stages
+
+DAY = 24 * 3600  # seconds
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)]
 
@@ -32,37 +37,6 @@ def _pool_names(text: str) -> str:
 
 
 PoolNames = Annotated[str, Field(max_length=10_000), AfterValidator(_pool_names)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class LogSettings(_Section):
-    """The log files; log lines also go to stderr."""
-
-    dir: Annotated[str, Place.DIRECTORY] = Field(
-        default="logs", description="directory of the log files; empty for stderr only"
-    )
-    level: str = Field(
-        default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$", description="lowest severity to log"
-    )
-    timestamps: bool = Field(default=True, description="log lines have a timestamp")
-    rotate: str = Field(
-        default="midnight",
-        pattern="^(?i:S|M|H|D|W[0-6]|midnight)$",
-        description="when to rotate a log file, as for Python's logging.handlers",
-    )
-    backup: int = Field(default=7, ge=0, description="number of rotated files to keep")
-
-
-class MongoSettings(_Section):
-    """The store."""
-
-    dsn: MongoDsn = Field(default="mongodb://localhost:27017", repr=False, description="address of the store")
-    primary: Database = Field(default="AG", description="database of everything but job logs")
-    logs: Database = Field(default="logs", description="database of job logs")
-    timeout: int = Field(default=5, gt=0, description="seconds to wait for a server of the store")
 
 
 class _Settings(BaseSettings):
@@ -84,7 +58,7 @@ class _Settings(BaseSettings):
         default=0, ge=0, le=65535, description="port of a separate endpoint for Prometheus; 0 for no endpoint"
     )
     metrics_addr: Annotated[str, Place.HOST] = Field(
-        default="127.0.0.1", description="address of the separate endpoint for Prometheus"
+        default="127.0.0.1", max_length=MAX_TEXT, description="address of the separate endpoint for Prometheus"
     )
     debug: Annotated[bool, Names(short="-d")] = Field(
         default=False, description="no effect; kept for compatibility with the original"
@@ -113,9 +87,9 @@ class ServiceSettings(_Settings):
         default=SecretStr("amqp://guest:guest@localhost:5672/"), description="address of the broker for services"
     )
     mongodb: MongoSettings = MongoSettings()
-    heartbeat_interval: int = Field(default=10, ge=1, description="seconds between two heartbeats of a grader")
+    heartbeat_interval: int = Field(default=10, ge=1, le=3600, description="seconds between two heartbeats of a grader")
     max_attempts: int = Field(
-        default=3, ge=1, description="attempts of a job before it ends as an infrastructure error"
+        default=3, ge=1, le=100, description="attempts of a job before it ends as an infrastructure error"
     )
     retry_backoff: float = Field(
         default=1.0, ge=0, le=3600, description="seconds before the second attempt; doubles with each further one"
@@ -143,8 +117,12 @@ class DispatcherSettings(ServiceSettings):
     interactive_share: float = Field(
         default=0.05, ge=0, lt=1, description="share of a pool's slots that bulk jobs leave free, rounded down"
     )
-    reconcile_interval: float = Field(default=5.0, gt=0, description="seconds between two sweeps of the reconciler")
-    leader_ttl: float = Field(default=10.0, gt=0, description="seconds until a standby takes over from a dead leader")
+    reconcile_interval: float = Field(
+        default=5.0, gt=0, le=3600, description="seconds between two sweeps of the reconciler"
+    )
+    leader_ttl: float = Field(
+        default=10.0, gt=0, le=3600, description="seconds until a standby takes over from a dead leader"
+    )
 
 
 class ResultsSettings(ServiceSettings):
@@ -166,7 +144,9 @@ class IngestSettings(ServiceSettings):
         default=None,
         description="pools that admit graders of the original, which know only the cluster token: separated by commas",
     )
-    bind_addr: Annotated[str, Place.HOST] = Field(default="localhost", description="address to listen on")
+    bind_addr: Annotated[str, Place.HOST] = Field(
+        default="localhost", max_length=MAX_TEXT, description="address to listen on"
+    )
     bind_port: int = Field(default=1470, ge=0, le=65535, description="port to listen on")
     tls_cert: Path | None = Field(default=None, description="PEM file of the certificate for HTTPS")
     tls_key: Path | None = Field(default=None, description="PEM file of the certificate's private key")
@@ -192,28 +172,51 @@ class IngestSettings(ServiceSettings):
     metrics_token: SecretStr | None = Field(
         default=None,
         min_length=8,
+        max_length=MAX_TEXT,
         description="token for /metrics of this port; without it metrics are only at metrics_port",
     )
-    max_body_size: int = Field(default=32 * 1024 * 1024, gt=0, description="limit on a request's body, in bytes")
+    max_body_size: int = Field(
+        default=32 * 1024 * 1024, gt=0, le=1024**3, description="limit on a request's body, in bytes"
+    )
     max_job_seconds: float = Field(
-        default=3 * 3600, gt=0, description="limit on the sum of a job's stage timeouts, in seconds"
+        default=3 * 3600, gt=0, le=30 * DAY, description="limit on the sum of a job's stage timeouts, in seconds"
     )
     consumer_timeout: float = Field(
         default=4 * 3600,
         gt=0,
+        le=60 * DAY,
         description="seconds for which the broker lets a grader hold a message; equal to the broker's consumer_timeout",
     )
     allow_privileged: bool = Field(default=False, description="accept stages that ask for privileged containers")
     privileged_courses: str = Field(
         default="*",
         min_length=1,
+        max_length=16 * MAX_TEXT,
         description="courses whose stages may ask for privileged containers: patterns, separated by commas",
     )
     no_network: bool = Field(default=False, description="refuse stages with a network")
     allow_images: str = Field(
-        default="*", min_length=1, description="images that stages may use: patterns with * and ?, separated by commas"
+        default="*",
+        min_length=1,
+        max_length=16 * MAX_TEXT,
+        description="images that stages may use: patterns with * and ?, separated by commas",
     )
     max_memory: Memory | None = Field(default=None, description="limit on the memory of a stage, such as 8g")
+    max_students: int = Field(
+        default=10_000, ge=1, le=MAX_STUDENTS, description="limit on the students of a run, and of a roster"
+    )
+    max_waiting_jobs: int = Field(
+        default=50_000, ge=1, le=MAX_WAITING_JOBS, description="limit on the jobs of a course that wait for a grader"
+    )
+    max_stages: int = Field(default=50, ge=1, le=MAX_STAGES, description="limit on the stages of a pipeline")
+    max_assignments: int = Field(default=1000, ge=1, le=MAX_KEPT, description="limit on the assignments of a course")
+    max_hooks: int = Field(default=100, ge=1, le=MAX_KEPT, description="limit on the webhooks of a course")
+    max_deliveries: int = Field(
+        default=20_000,
+        ge=1,
+        le=MAX_KEPT,
+        description="deliveries of a webhook to keep; beyond that, the oldest decided ones are removed",
+    )
 
     @field_validator("tls_key")
     @classmethod
@@ -274,7 +277,9 @@ class GraderSettings(_Settings):
     grader_id: Annotated[CliPositionalArg[Id], Names(file="id")] = Field(
         default="", description="letters, digits, dashes and underscores; unique in the cluster"
     )
-    api_host: str = Field(default="http://127.0.0.1:1470", description="address of the API; http(s):// or ws(s)://")
+    api_host: str = Field(
+        default="http://127.0.0.1:1470", max_length=MAX_TEXT, description="address of the API; http(s):// or ws(s)://"
+    )
     amqp_url: AmqpUrl | None = Field(default=None, description="address of the broker; by default the API gives it")
     verbose: Annotated[bool, Names(short="-v")] = Field(default=False, description="also log the output of jobs")
     slots: int = Field(default_factory=one_per_cpu, ge=1, le=512, description="jobs at a time")
@@ -282,18 +287,22 @@ class GraderSettings(_Settings):
     work_dir: Annotated[Path, Place.DIRECTORY] = Field(
         default=Path("broadway-work"), description="directory for job directories and unreported outcomes"
     )
-    drain_timeout: float = Field(default=60.0, ge=0, description="seconds for running jobs to finish after SIGTERM")
-    heartbeat_interval: int = Field(
-        default=10, ge=1, description="seconds between two heartbeats; the API's value takes precedence"
+    drain_timeout: float = Field(
+        default=60.0, ge=0, le=7 * DAY, description="seconds for running jobs to finish after SIGTERM"
     )
-    pids_limit: int = Field(default=256, ge=16, description="limit on the processes in a container")
+    heartbeat_interval: int = Field(
+        default=10, ge=1, le=3600, description="seconds between two heartbeats; the API's value takes precedence"
+    )
+    pids_limit: int = Field(default=256, ge=16, le=2**22, description="limit on the processes in a container")
     open_files: int = Field(
         default=1024,
         ge=64,
         le=1_048_576,
         description="files that a process in a container may have open; at most 1024 for untrusted stages",
     )
-    output_limit: int = Field(default=8 * 1024 * 1024, ge=1024, description="limit on the output of a stage, in bytes")
+    output_limit: int = Field(
+        default=8 * 1024 * 1024, ge=1024, le=1024**3, description="limit on the output of a stage, in bytes"
+    )
     file_size: Memory = Field(default="1g", description="limit on the size of a file that a stage writes")
     disk_limit: Memory = Field(
         default="4g",
@@ -301,7 +310,7 @@ class GraderSettings(_Settings):
     )
     job_size: Memory = Field(default="1g", description="limit on the data in a job's directory")
     job_inodes: int = Field(
-        default=200_000, ge=100, description="limit on the files and directories in a job's directory"
+        default=200_000, ge=100, le=2**31 - 1, description="limit on the files and directories in a job's directory"
     )
     job_files: int = Field(
         default=50_000,
@@ -312,25 +321,30 @@ class GraderSettings(_Settings):
     max_memory: Memory | None = Field(
         default=None, description="limit on the memory of a stage, even if it asks for more"
     )
-    cpus: float | None = Field(default=None, gt=0, description="CPUs that a stage may use at a time")
+    cpus: float | None = Field(default=None, gt=0, le=10_000, description="CPUs that a stage may use at a time")
     runtime: Id | None = Field(
         default=None,
         description="container runtime: oci (crun, without the engine), or one of the engine, such as runc or runsc",
     )
-    oci_program: str = Field(default="crun", min_length=1, description="with `--runtime oci`: name or path of crun")
+    oci_program: str = Field(
+        default="crun", min_length=1, max_length=MAX_TEXT, description="with `--runtime oci`: name or path of crun"
+    )
     oci_layout: Annotated[Path | None, Place.GIVEN_DIRECTORY] = Field(
         default=None, description="with `--runtime oci`: directory in the OCI image layout, used instead of an engine"
     )
     oci_unused_days: float = Field(
-        default=14.0, gt=0, description="with `--runtime oci`: days until unused unpacked images are removed"
+        default=14.0, gt=0, le=36_500, description="with `--runtime oci`: days until unused unpacked images are removed"
     )
     min_disk: Memory = Field(default="256m", description="free disk space below which the grader takes no jobs")
     pause_after: int = Field(
         default=5,
         ge=1,
+        le=1000,
         description="consecutive jobs with infrastructure errors after which the grader pauses if it is their cause",
     )
-    pause: float = Field(default=30.0, gt=0, description="seconds of the first pause; doubles with each further one")
+    pause: float = Field(
+        default=30.0, gt=0, le=DAY, description="seconds of the first pause; doubles with each further one"
+    )
     no_network: bool = Field(default=False, description="give no stage a network, even if it asks for one")
     allow_privileged: bool = Field(default=False, description="run stages that ask for privileged containers")
     stage_network: str | None = Field(

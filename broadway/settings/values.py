@@ -9,6 +9,7 @@ from yarl import URL
 
 from broadway.domain.header_text import header_problem, text_problem
 
+MAX_TEXT = 4096  # characters of a setting
 _LAST_PORT = 65535
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::([0-9]{1,5}))?")
 _MONGO = (
@@ -70,9 +71,9 @@ def _are_hosts(text: str) -> bool:
     return all(found is not None and 0 < int(found[1] or 1) <= _LAST_PORT for found in hosts)
 
 
-HeaderToken = Annotated[SecretStr, AfterValidator(_in_header)]
-AmqpUrl = Annotated[SecretStr, AfterValidator(_of_scheme("amqp", "amqps"))]
-HttpUrl = Annotated[SecretStr, AfterValidator(_of_scheme("http", "https"))]
-MongoDsn = Annotated[str, AfterValidator(_of_store)]
+HeaderToken = Annotated[SecretStr, Field(max_length=MAX_TEXT), AfterValidator(_in_header)]
+AmqpUrl = Annotated[SecretStr, Field(max_length=MAX_TEXT), AfterValidator(_of_scheme("amqp", "amqps"))]
+HttpUrl = Annotated[SecretStr, Field(max_length=MAX_TEXT), AfterValidator(_of_scheme("http", "https"))]
+MongoDsn = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_of_store)]
 # MongoDB refuses any other name, but only when something is written.
 Database = Annotated[str, Field(pattern=r'^[^/\\. "$*<>:|?\x00]+$', max_length=63)]

@@ -199,7 +199,7 @@ def test_only_one_module_writes_to_terminals() -> None:
 LOGGING = """
 import structlog
 from broadway.service import configure_logging
-from broadway.settings.programs import LogSettings
+from broadway.settings.sections import LogSettings
 configure_logging(LogSettings(dir=""), service="x")
 log = structlog.get_logger("x")
 log.warning("job\\x1b]0;a\\x07", reason="r\\x1b]0;b\\x07")

@@ -15,6 +15,7 @@ from pymongo import AsyncMongoClient
 
 from broadway.domain.job import JobClass
 from broadway.domain.webhook import Delivery, DeliveryState, Push, delivery_key
+from broadway.ingest.commands.backlogs import Backlogs
 from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.submit import RunRequest, Submission, Submissions
 from broadway.messages.envelope import decode
@@ -166,7 +167,8 @@ async def test_messages_of_the_reconciler_carry_the_trace_too(cluster: Cluster) 
     assert course
     store = cluster.opened.store
     roster = RunRequest(students_env=[{"STUDENT_ID": f"s{n}"} for n in range(2)])
-    submissions = Submissions(store.assignments, store.runs, store.jobs, Limits(max_job_seconds=1000))
+    backlogs, limits = Backlogs(store.jobs), Limits(max_job_seconds=1000)
+    submissions = Submissions(store.assignments, store.runs, store.jobs, limits, backlogs)
     async with cluster.opened.rabbit.consume(SPY, spy.ignore, tag="spy", prefetch=100, decoder=spy.read):
         stored = await submissions.submit(Submission(course, "mp1", roster, traceparent=GIVEN))
         await until(lambda: ("job.queued.v1", GIVEN) in spy.of(stored.run_id))

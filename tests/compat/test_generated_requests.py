@@ -126,6 +126,7 @@ async def test_no_signed_delivery_breaks_v2(api: Client, tmp_path: Path, form: s
         document = json.loads(path.read_text())
         schema = GitHubPush.model_json_schema(ref_template="#/components/schemas/{model}")
         schema["properties"]["ref"] = {"type": "string", "enum": [MAIN]}
+        schema["properties"]["deleted"] = {"type": "boolean", "enum": [False]}
         document["components"]["schemas"] |= schema.pop("$defs")
         document["components"]["schemas"]["JsonSubmission"] = schema
         path.write_text(json.dumps(document))

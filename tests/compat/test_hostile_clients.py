@@ -19,6 +19,7 @@ CLUSTER_TOKEN = "cluster-token"
 CLUSTER = {"Authorization": f"Bearer {CLUSTER_TOKEN}"}
 MANY = 50
 MAX_FRAME = 10 * 1024 * 1024
+LARGE = {f"LARGE{number}": "x" * 125_000 for number in range(8)}
 
 
 @dataclass
@@ -112,7 +113,7 @@ async def test_silent_connections_do_not_block_other_clients(server: Server) -> 
 
 
 async def test_a_client_that_reads_no_answers_does_not_block_other_clients(server: Server) -> None:
-    await server.client.register(COURSE, "mp1", students=[stage("exit", "0", env={"BIG": "x" * 1_000_000})])
+    await server.client.register(COURSE, "mp1", students=[stage("exit", "0", env=LARGE)])
     request = head(f"grading_config/{COURSE}/mp1", method="GET")
     for _ in range(5):
         await server.open(*[request] * 20, limit=1)
@@ -155,10 +156,16 @@ async def test_a_frame_over_the_limit_closes_that_connection_only(server: Server
 async def test_a_frame_up_to_the_limit_is_read(server: Server) -> None:
     url = f"ws://127.0.0.1:{server.port}/api/v1/worker_ws/large"
     async with websockets.connect(url, additional_headers=CLUSTER) as large:
-        message = json.dumps({"type": "register", "args": {"hostname": ""}})
+        await large.send(json.dumps({"type": "register", "args": {"hostname": "h"}}))
+        assert json.loads(await large.recv()) == {"success": True}
+        result = {"grading_job_id": "0" * 24, "success": True, "results": [], "logs": {"stdout": ""}}
+        message = json.dumps({"type": "job_result", "args": result})
         await large.send(message.replace('""', f'"{"x" * (MAX_FRAME - len(message))}"'))
 
-        assert json.loads(await large.recv()) == {"success": True}
+        with pytest.raises(websockets.ConnectionClosed) as closed:
+            await large.recv()
+        assert closed.value.rcvd
+        assert closed.value.rcvd.reason == "job with the given ID not found", "it was read"
 
 
 async def test_a_grader_that_vanishes_is_found_dead_and_its_job_waits_again(server: Server) -> None:
@@ -185,7 +192,7 @@ async def test_a_grader_that_vanishes_is_found_dead_and_its_job_waits_again(serv
 
 
 async def test_a_grader_that_reads_nothing_does_not_block_other_clients(server: Server) -> None:
-    await server.client.register(COURSE, "large", students=[stage("exit", "0", env={"BIG": "x" * 1_000_000})] * 8)
+    await server.client.register(COURSE, "large", students=[stage("exit", "0", env=LARGE)] * 8)
     await server.upgrade("deaf")
     await server.client.submit(COURSE, "large", students=1)
 

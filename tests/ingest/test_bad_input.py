@@ -262,14 +262,14 @@ async def test_without_a_token_a_body_over_the_limit_is_not_read(client: Client,
 async def test_a_document_over_the_limit_of_the_store_is_refused(
     client: Client, database: Database, course: str
 ) -> None:
-    large = config(student_pipeline=[{"image": "a", "entrypoint": ["x" * 17 * MEBIBYTE]}])
+    large = config(student_pipeline=[{"image": "a", "timeout": 1, "entrypoint": ["x" * 100_000] * 5}] * 34)
     text = await refusal(client, database, course, "config", json.dumps(large).encode())
 
     assert "too large to be stored" in text
 
 
 async def test_a_roster_over_the_limit_of_the_store_is_refused(client: Client, database: Database, course: str) -> None:
-    student = {"SUBMISSION": "x" * (MEBIBYTE // 2)}
+    student = {f"SUBMISSION{number}": "x" * 125_000 for number in range(4)}
     text = await refusal(client, database, course, "run", json.dumps({"students_env": [student] * 34}).encode())
 
     assert "too large to be stored" in text
@@ -278,12 +278,14 @@ async def test_a_roster_over_the_limit_of_the_store_is_refused(client: Client, d
 async def test_a_job_that_is_too_large_after_merging_is_refused(
     client: Client, database: Database, course: str
 ) -> None:
-    await client.register(course, "mp2", students=[stage()] * 17, env={"BIG": "x" * (MEBIBYTE - 10)})
+    large = {f"BIG{number}": "x" * 125_000 for number in range(8)}
+    await client.register(course, "mp2", students=[stage()] * 17, env=large)
     before = await stored(database, course)
     answer = await post(client, f"grading_run/{course}/mp2", b'{"students_env": [{}]}', token=token_of(course))
 
     assert (answer.status_code, answer.json()["status"]) == (400, "fail")
-    assert "too large to be stored" in answer.text
+    assert "students_env.0: the stages of student_pipeline have 17" in answer.text
+    assert "12582912 are allowed for a job" in answer.text
     assert await stored(database, course) == before
 
 
@@ -296,7 +298,8 @@ async def test_a_graders_body_over_the_limit_is_refused_with_problem_details(cli
 
 
 async def test_a_large_body_within_the_limits_is_stored_unchanged(client: Client, course: str) -> None:
-    big = [stage(env={"A": "ä" * (MEBIBYTE - 10)})] * 2 + [stage("x" * MEBIBYTE, "x" * MEBIBYTE)] * 2
+    variables = {f"A{number}": "ä" * 65_000 for number in range(8)}
+    big = [stage(env=variables)] * 5 + [stage("x" * 131_000, "x" * 131_000)] * 5
     await client.register(course, "mp1", students=big)
 
     answer = await client.get(f"grading_config/{course}/mp1", token=token_of(course))

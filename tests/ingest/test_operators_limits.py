@@ -224,7 +224,7 @@ async def test_an_earlier_submission_is_still_found_by_its_idempotency_key(
         ({"students_env": [{}, {"A=": 1}]}, "students_env.1: 'A=' cannot name a variable"),
         ({"students_env": [{str(number): 1 for number in range(1001)}]}, "students_env.0: has 1001 variables"),
         ({"students_env": [{}], "pre_processing_env": {"=": 1}}, "pre_processing_env: '=' cannot name a variable"),
-        ({"students_env": [{"A": "x" * 1024 * 1024}]}, "students_env.0: has 1048577 characters, 1048576 are allowed"),
+        ({"students_env": [{"A": "x" * 1024 * 1024}]}, "students_env.0: the variable A has 1048579 bytes as"),
     ],
     ids=["name", "many", "equals", "large"],
 )

@@ -5,9 +5,10 @@ from secrets import token_hex
 from types import SimpleNamespace
 from typing import Any
 
+from broadway.domain.bounds import MAX_LOG
 from broadway.domain.job import Outcome, RetryPolicy
 from broadway.domain.result import JobLog
-from broadway.lifecycle.recording import MAX_LOG, Recorder
+from broadway.lifecycle.recording import Recorder
 from broadway.messages.events import JobFinished
 
 

@@ -194,3 +194,42 @@ async def test_reports_of_a_graders_earlier_version_may_still_arrive_after_its_u
 
     assert not await store.graders.must_prove(name, NOW + PROOFLESS / 2)
     assert await store.graders.must_prove(name, NOW + PROOFLESS)
+
+
+async def joined(store: Store, pool: str, slots: int) -> str:
+    name = token_hex(4)
+    await store.graders.join(name, hostname="h", pool=pool, slots=slots, now=NOW)
+    return name
+
+
+async def test_a_heartbeat_counts_only_for_the_pool_that_its_grader_joined(store: Store) -> None:
+    pool, foreign = token_hex(4), token_hex(4)
+    name = await joined(store, pool, 2)
+    beats = [beat(foreign).model_copy(update={"grader_id": name}), beat(pool).model_copy(update={"grader_id": name})]
+
+    assert await store.graders.beat(beats, now=NOW) == beats[1:]
+    assert await store.graders.beat(beats[:1], now=NOW) == []
+
+    known = await store.graders.get(name)
+    assert known
+    assert (known.pool, known.slots, known.alive) == (pool, 2, True)
+
+
+async def test_a_heartbeat_counts_for_at_most_the_slots_that_its_grader_may_have(store: Store) -> None:
+    pool = token_hex(4)
+    name = await joined(store, pool, 2)
+    greedy = beat(pool).model_copy(update={"grader_id": name, "slots": 512})
+
+    for ordered, counted in ((None, 2), (4, 4), (1, 1)):
+        await store.graders.set_slots(name, ordered)
+        (own,) = await store.graders.beat([greedy], now=NOW)
+        known = await store.graders.get(name)
+        assert known
+        assert (own.slots, known.slots) == (counted, counted)
+
+
+async def test_a_grader_that_never_joined_is_believed(store: Store) -> None:
+    unknown = beat(token_hex(4))
+    assert await store.graders.beat([unknown], now=NOW) == [unknown]
+    moved = unknown.model_copy(update={"pool": token_hex(4), "slots": 5})
+    assert await store.graders.beat([moved], now=NOW) == [moved]

@@ -13,6 +13,7 @@ from harness import stage
 from broadway.domain.course import Course
 from broadway.domain.job import JobState, Outcome, Phase
 from broadway.domain.run import Order, OrderKind, Run, RunState, plan_jobs
+from broadway.ingest.commands.backlogs import Backlogs
 from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.submit import KeyReusedError, RunRequest, Submission, Submissions
 from broadway.lifecycle.announce import Hold
@@ -139,7 +140,7 @@ async def test_a_run_that_is_cancelled_before_its_jobs_are_stored_starts_none(st
 
 async def test_concurrent_submissions_are_separate_runs(store: Store, shared: Batched, course: str) -> None:
     await store.assignments.put(course, "mp1", {"student_pipeline": [stage()]})
-    submissions = Submissions(shared.assignments, shared.runs, shared.jobs, LIMITS)
+    submissions = Submissions(shared.assignments, shared.runs, shared.jobs, LIMITS, Backlogs(shared.jobs))
     rosters = [RunRequest(students_env=[{"STUDENT_ID": str(number)}] * (number + 1)) for number in range(30)]
     of_course = Course(id=course, tokens=["t" * 12])
     submitted = await asyncio.gather(*(submissions.submit(Submission(of_course, "mp1", roster)) for roster in rosters))
@@ -160,7 +161,8 @@ async def test_concurrent_copies_of_a_submission_are_one_run_across_processes(
     of_course = Course(id=course, tokens=["t" * 12])
     async with running(store.shared()) as other:
         takers = [
-            Submissions(each.assignments, each.runs, each.jobs, LIMITS) for each in (shared, other, shared, other)
+            Submissions(each.assignments, each.runs, each.jobs, LIMITS, Backlogs(each.jobs))
+            for each in (shared, other, shared, other)
         ]
         submitted = await asyncio.gather(
             *(taker.submit(Submission(of_course, "mp1", roster), key="k") for taker in takers)
@@ -173,7 +175,7 @@ async def test_concurrent_copies_of_a_submission_are_one_run_across_processes(
 
 async def test_a_concurrent_copy_that_differs_is_refused(store: Store, shared: Batched, course: str) -> None:
     await store.assignments.put(course, "mp1", {"student_pipeline": [stage()]})
-    submissions = Submissions(shared.assignments, shared.runs, shared.jobs, LIMITS)
+    submissions = Submissions(shared.assignments, shared.runs, shared.jobs, LIMITS, Backlogs(shared.jobs))
     of_course = Course(id=course, tokens=["t" * 12])
     rosters = [RunRequest(students_env=[{"STUDENT_ID": name}]) for name in ("a", "b")]
     answers = await asyncio.gather(
@@ -186,7 +188,7 @@ async def test_a_concurrent_copy_that_differs_is_refused(store: Store, shared: B
 
 async def test_a_copy_is_answered_after_its_assignment_has_changed(store: Store, shared: Batched, course: str) -> None:
     await store.assignments.put(course, "mp1", {"student_pipeline": [stage()]})
-    submissions = Submissions(shared.assignments, shared.runs, shared.jobs, LIMITS)
+    submissions = Submissions(shared.assignments, shared.runs, shared.jobs, LIMITS, Backlogs(shared.jobs))
     of_course = Course(id=course, tokens=["t" * 12])
     roster = RunRequest(students_env=[{"STUDENT_ID": "s"}])
     first = await submissions.submit(Submission(of_course, "mp1", roster), key="k")

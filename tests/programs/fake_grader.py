@@ -11,7 +11,8 @@ from pydantic import SecretStr
 
 from broadway import service
 from broadway.grader.serve import run
-from broadway.settings.programs import GraderSettings, LogSettings
+from broadway.settings.programs import GraderSettings
+from broadway.settings.sections import LogSettings
 
 
 def main() -> None:

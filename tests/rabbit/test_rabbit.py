@@ -16,6 +16,7 @@ from servers import Node
 from yarl import URL
 
 from broadway.domain.job import JobClass, Outcome, Phase
+from broadway.messages.envelope import decode
 from broadway.messages.events import Event, JobQueued, JobSettled
 from broadway.messages.topology import (
     CONTROL,
@@ -24,6 +25,7 @@ from broadway.messages.topology import (
     EVENTS,
     JOBS,
     POISON_AFTER,
+    RESULTS,
     UNROUTED_FACTS,
     Binding,
     Queue,
@@ -38,6 +40,7 @@ from broadway.messages.topology import (
 from broadway.ports import Handler, PublishError, Reject, Retry
 from broadway.rabbit.client import Rabbit
 from broadway.rabbit.connecting import BrokerUnreachableError
+from broadway.rabbit.publishing import KEPT_OF_OVERSIZED
 from broadway.rabbit.subscription import FAILURES, Timings
 from broadway.runtime.cancellation import end
 
@@ -359,6 +362,34 @@ async def test_a_message_that_fails_repeatedly_becomes_a_dead_letter(rabbit: Rab
     assert reason == "its handler failed 5 times, at last with ZeroDivisionError('a bug')"
     assert seen == [7] * FAILURES + [8]
     assert await rabbit.depth(BACKLOG) == 0
+
+
+@pytest.mark.parametrize("queue", [BACKLOG, RESULTS], ids=["of services", "of graders"])
+async def test_an_oversized_message_is_parked_without_being_decoded(
+    place: Place, rabbit: Rabbit, management: Management, queue: Queue
+) -> None:
+    handle, seen = once(ZeroDivisionError("it was decoded"))
+    await rabbit.declare(queue, DEAD)
+    large = aio_pika.Message(b"[" * 200_000, headers={"ce-type": "io.broadway.job.finished.v1", "ce-subject": "a/b/c"})
+    decoder = partial(decode, most=100_000)
+    async with rabbit.consume(queue, handle, tag="test", timings=EAGER, decoder=decoder):
+        async with await aio_pika.connect(place.amqp_url) as connection, connection.channel() as channel:
+            await channel.default_exchange.publish(large, queue.name)
+        await until(depth_is(rabbit, DEAD, 1))
+
+    (letter,) = await management.take(DEAD)
+    headers = letter["properties"]["headers"]
+    assert "bytes and was not decoded: 100000 are allowed" in headers["x-broadway-reason"]
+    assert "ce-type" not in headers, "a letter of a type might end a job"
+    assert len(letter["payload"]) == KEPT_OF_OVERSIZED
+    assert seen == []
+
+
+async def test_a_prefetch_beyond_the_brokers_limit_is_lowered_to_it(rabbit: Rabbit) -> None:
+    handle, seen = once(None)
+    async with rabbit.consume(BACKLOG, handle, tag="test", prefetch=100_000):
+        await rabbit.publish(JOBS, KEY, event(7))
+        await until(lambda: seen == [7])
 
 
 async def test_a_dead_letter_that_fails_is_retried_without_limit(rabbit: Rabbit, management: Management) -> None:

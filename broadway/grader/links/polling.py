@@ -5,11 +5,11 @@ import contextlib
 import time
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import httpx2
 import structlog
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from broadway.grader.links.join import Membership, credential_of, http_client, join, refused_token, taken
 from broadway.grader.links.protocol import (
@@ -45,7 +45,7 @@ class _RetryError(Exception):
 
 
 class _Beat(BaseModel):
-    heartbeat: float
+    heartbeat: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 
 
 class _Registered(BaseModel):

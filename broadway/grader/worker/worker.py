@@ -20,6 +20,7 @@ from broadway.grader.worker.availability import Availability
 from broadway.grader.worker.recent_outcomes import RecentOutcomes
 from broadway.grader.worker.runner import Runner
 from broadway.grader.worker.spool import Spool
+from broadway.messages.envelope import fitted
 from broadway.messages.events import (
     CancelJob,
     Event,
@@ -203,6 +204,14 @@ class Worker:
             raise
 
     async def _finish(self, execution: _Execution, graded: Graded) -> None:
+        outcome = self._outcome(execution, graded)
+        await self._spool(outcome)
+        await reach(Point.WORK_SPOOLED)
+        await self._report(outcome)
+        if graded.outcome is not Outcome.INFRASTRUCTURE_ERROR:
+            self._finished_keys.append(execution.job.key)
+
+    def _outcome(self, execution: _Execution, graded: Graded) -> JobFinished:
         outcome = JobFinished(
             **execution.job.ids,
             execution_id=execution.execution_id,
@@ -218,11 +227,7 @@ class Worker:
             stdout=graded.stdout,
             stderr=graded.stderr,
         )
-        await self._spool(outcome)
-        await reach(Point.WORK_SPOOLED)
-        await self._report(outcome)
-        if graded.outcome is not Outcome.INFRASTRUCTURE_ERROR:
-            self._finished_keys.append(execution.job.key)
+        return fitted(outcome)
 
     async def _spool(self, outcome: JobFinished) -> None:
         """Spool an outcome. If the disk refuses it, it is still published, but would be lost with this process."""

@@ -4,14 +4,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from broadway.domain.course import Course
 from broadway.domain.roster import Roster, UnusableRosterError
 from broadway.domain.webhook import Hook, HookFormat
-from broadway.ingest.commands.limits import RejectedError, check_env
+from broadway.ingest.commands.limits import (
+    Limits,
+    QuotaError,
+    RejectedError,
+    check_env,
+    check_id,
+    check_not_reserved,
+)
 from broadway.lifecycle.stores import AssignmentRosters
 
 
 class HookRegistry(Protocol):
     """Hooks, which can be replaced and removed."""
+
+    async def count(self, course: str, *, without: str) -> int:
+        """Return the number of a course's hooks of other names."""
 
     async def put(self, hook: Hook) -> None:
         """Store a hook; it replaces an earlier one of the same name completely."""
@@ -40,13 +51,19 @@ class HookSettings:
 
     hooks: HookRegistry
     rosters: RosterRegistry
+    limits: Limits
 
-    async def put(self, hook: Hook) -> None:
-        """Create or replace a hook.
+    async def put(self, hook: Hook, course: Course) -> None:
+        """Create or replace a hook of a course.
 
         Raises:
+            QuotaError: The course has as many hooks as it may have.
             RejectedError: No submission to it could match the assignment's roster.
         """
+        most = self.limits.of_course(course).hooks
+        others = await self.hooks.count(course.id, without=hook.name)
+        if others >= most:
+            raise QuotaError(f"hook: {course.id} has {others} hooks, {most} are allowed")
         if roster := await self.rosters.get(hook.course, hook.config.assignment):
             _check_pair(hook, roster)
         await self.hooks.put(hook)
@@ -55,30 +72,36 @@ class HookSettings:
         """Remove a hook. Its deliveries stay, and their runs go on."""
         await self.hooks.delete(hook.course, hook.name)
 
-    async def put_roster(self, course: str, assignment: str, roster: Roster) -> None:
-        """Replace an assignment's roster.
+    async def put_roster(self, course: Course, assignment: str, roster: Roster) -> None:
+        """Replace the roster of a course's assignment.
 
         Raises:
-            InvalidEnvError: No program can have the variables of an entry.
+            InvalidEnvError: No program can have the variables of an entry, or it sets one of Broadway's own.
+            QuotaError: The roster has more students than a run may have.
             RejectedError: An entry, or the whole roster, matches no submission to one of the course's hooks.
             UnstorableError: The roster is too large for the store; the earlier one stays.
         """
+        check_id("assignment", assignment)
+        most = self.limits.of_course(course).students
+        if len(roster.students) > most:
+            raise QuotaError(f"students: the roster has {len(roster.students)} students, {most} are allowed")
         check_roster(roster)
-        for hook in await self.hooks.of_course(course):
+        for hook in await self.hooks.of_course(course.id):
             if hook.config.assignment == assignment:
                 _check_pair(hook, roster)
-        await self.rosters.put(course, assignment, roster)
+        await self.rosters.put(course.id, assignment, roster)
 
 
 def check_roster(roster: Roster) -> None:
     """Return if a new roster may be stored.
 
     Raises:
-        InvalidEnvError: No program can have the variables of an entry.
+        InvalidEnvError: No program can have the variables of an entry, or it sets one of Broadway's own.
         RejectedError: An entry matches no submission.
     """
     for index, entry in enumerate(roster.students):
         check_env(f"students.{index}.env", entry.env)
+        check_not_reserved(f"students.{index}.env", entry.env)
     try:
         roster.check_entries()
     except UnusableRosterError as error:

@@ -1,7 +1,7 @@
 """The operator's limits on courses, and checks of configs and environments against them. Pure of HTTP."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import chain
 from typing import Any, Self
@@ -17,13 +17,15 @@ from broadway.domain.assignment import (
     longest_run,
     memory_bytes,
 )
+from broadway.domain.course import Course
 from broadway.domain.mistakes import mistakes
 from broadway.domain.run import PIPELINE_OF, Run
+from broadway.domain.variables import MAX_VARIABLE, env_problem, is_reserved
 from broadway.settings.programs import IngestSettings
 
-# Far above any known need, and close to Linux's own limits for starting a program.
-MAX_VARIABLES = 1000
-MAX_CHARACTERS = 1024 * 1024  # of an environment's names and values together
+MAX_ID = 100  # characters of the name of an assignment, and of the id of a grader
+MAX_ARGUMENTS = 1000  # of an entrypoint
+MAX_ENTRYPOINT = 512 * 1024  # bytes; with MAX_ENVIRONMENT below Linux's 2 MiB for arguments and variables
 MAX_HOSTNAME = 64  # characters, as in Linux
 _SHOWN = 100  # characters of a refused value in a message
 
@@ -32,13 +34,17 @@ class RejectedError(ValueError):
     """A config or a submission that is inconsistent or exceeds a limit; the text gives the reason."""
 
 
+class QuotaError(RejectedError):
+    """A registration or a submission exceeds a limit of its course; the text names the limit and the number."""
+
+
 class InvalidEnvError(RejectedError):
     """Variables that no program can have, or too many of them; the body counts as invalid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The operator's limits on all courses.
+    """The operator's limits on all courses, or on one.
 
     ``images`` and ``privileged_courses`` are patterns with ``*`` and ``?``; an empty list allows no image, no course.
     """
@@ -48,6 +54,12 @@ class Limits:
     allow_network: bool = True
     images: Sequence[str] = ("*",)
     max_memory: str | None = None
+    students: int = 10_000
+    waiting_jobs: int = 50_000
+    stages: int = 50
+    assignments: int = 1000
+    hooks: int = 100
+    deliveries: int = 20_000
 
     @classmethod
     def of(cls, settings: IngestSettings) -> Self:
@@ -57,7 +69,17 @@ class Limits:
             allow_network=not settings.no_network,
             images=_patterns(settings.allow_images),
             max_memory=settings.max_memory,
+            students=settings.max_students,
+            waiting_jobs=settings.max_waiting_jobs,
+            stages=settings.max_stages,
+            assignments=settings.max_assignments,
+            hooks=settings.max_hooks,
+            deliveries=settings.max_deliveries,
         )
+
+    def of_course(self, course: Course) -> Self:
+        """Return the limits of a course: its own, and the operator's for those that it has not."""
+        return replace(self, **course.limits.model_dump(exclude_none=True))
 
 
 def check_limits(config: AssignmentConfig, limits: Limits, *, course: str) -> None:
@@ -69,6 +91,8 @@ def check_limits(config: AssignmentConfig, limits: Limits, *, course: str) -> No
     check_env("env", config.env or {})
     for key in PIPELINE_OF.values():
         pipeline: Pipeline = getattr(config, key) or []
+        if len(pipeline) > limits.stages:
+            raise RejectedError(f"{key}: has {len(pipeline)} stages, {limits.stages} are allowed")
         for index, stage in enumerate(pipeline):
             check_env(f"{key}.{index}.env", stage.env)
             if problem := next(chain(_impossible(stage), _problems(stage, limits, course)), None):
@@ -102,6 +126,21 @@ def _impossible(stage: Stage) -> Iterator[str]:
         yield f"memory: {stage.memory[:_SHOWN]} is more than any machine has"
     if len(stage.hostname) > MAX_HOSTNAME:
         yield f"hostname: has {len(stage.hostname)} characters, {MAX_HOSTNAME} are allowed"
+    yield from _impossible_arguments(stage.entrypoint)
+
+
+def _impossible_arguments(entrypoint: Sequence[str]) -> Iterator[str]:
+    """Yield the reasons why no program can have these arguments."""
+    if len(entrypoint) > MAX_ARGUMENTS:
+        yield f"entrypoint: has {len(entrypoint)} parts, {MAX_ARGUMENTS} are allowed"
+    sizes = [len(part.encode("utf-8", "surrogatepass")) + 1 for part in entrypoint]  # each ends with NUL
+    for number, (part, size) in enumerate(zip(entrypoint, sizes, strict=True), start=1):
+        if "\0" in part:
+            yield f"entrypoint: its part {number} contains NUL, which no argument can"
+        if size > MAX_VARIABLE:
+            yield f"entrypoint: its part {number} has {size} bytes, {MAX_VARIABLE} are allowed"
+    if sum(sizes) > MAX_ENTRYPOINT:
+        yield f"entrypoint: has {sum(sizes)} bytes, {MAX_ENTRYPOINT} are allowed"
 
 
 def check_env(where: str, env: Mapping[str, Any]) -> None:
@@ -110,16 +149,28 @@ def check_env(where: str, env: Mapping[str, Any]) -> None:
     Raises:
         InvalidEnvError: No program can; the text begins with ``where``.
     """
-    if len(env) > MAX_VARIABLES:
-        raise InvalidEnvError(f"{where}: has {len(env)} variables, {MAX_VARIABLES} are allowed")
-    for name in env:
-        if not name or "=" in name or "\0" in name:
-            raise InvalidEnvError(
-                f"{where}: {name[:100]!r} cannot name a variable: expected no =, no NUL, and not nothing"
-            )
-    characters = sum(len(name) + len(str(value)) for name, value in env.items())
-    if characters > MAX_CHARACTERS:
-        raise InvalidEnvError(f"{where}: has {characters} characters, {MAX_CHARACTERS} are allowed")
+    if problem := env_problem(env):
+        raise InvalidEnvError(f"{where}: {problem}")
+
+
+def check_id(what: str, name: str) -> None:
+    """Return if a new object may have a name.
+
+    Raises:
+        RejectedError: The name is too long.
+    """
+    if len(name) > MAX_ID:
+        raise RejectedError(f"{what}: its name has {len(name)} characters, {MAX_ID} are allowed")
+
+
+def check_not_reserved(where: str, env: Mapping[str, Any]) -> None:
+    """Return if an environment leaves Broadway's own variables alone. v1 does not ask for this: the original did not.
+
+    Raises:
+        InvalidEnvError: It sets one of them; the text begins with ``where`` and names it.
+    """
+    if name := next(filter(is_reserved, env), None):
+        raise InvalidEnvError(f"{where}: {name[:_SHOWN]}: only Broadway sets this variable")
 
 
 def allowed(config: Mapping[str, Any], limits: Limits, *, course: str) -> dict[str, Any]:

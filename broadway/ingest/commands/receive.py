@@ -4,7 +4,8 @@ Once a delivery is stored, it will be decided: by the request that brought it, b
 """
 
 import asyncio
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,6 +26,7 @@ from broadway.domain.webhook import (
     quota_key,
     submission_key,
 )
+from broadway.ingest.commands.backlogs import RETRY_AFTER, BacklogFullError
 from broadway.ingest.commands.limits import RejectedError
 from broadway.ingest.commands.stores import DeliveryStore, Quotas, RecentHooks, RecentRosters
 from broadway.ingest.commands.submit import KeyReusedError, RunRequest, Submission, Submissions, run_id_of
@@ -34,6 +36,7 @@ from broadway.lifecycle.steps import RunSteps
 from broadway.lifecycle.stores import CoursesById, JobsOfRuns
 from broadway.ports import Retry, StoreError, UnstorableError
 from broadway.runtime import metrics
+from broadway.runtime.isolation import isolated
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +44,7 @@ DECIDE_GRACE = timedelta(seconds=10)  # for the request that brought a delivery;
 ANSWER_WITHIN = 0.7  # seconds; a decision that takes longer is completed after the answer
 SWEEP_INTERVAL = 5.0  # seconds
 SWEEP = 100  # deliveries at a time
+CLEAN_AFTER = 50  # new deliveries of a hook; then its oldest ones are removed if there are too many
 MAX_BEGINNINGS = 50  # runs of one commit of a student, each after the last one was cancelled or superseded
 KEPT_BODY = 64 * 1024  # bytes; larger bodies are not kept for the course staff
 
@@ -62,6 +66,7 @@ class Receiver:
     orders: Orders
     announcements: Announcements
     answer_within: float = ANSWER_WITHIN
+    _arrived: Counter[tuple[str, str]] = field(default_factory=Counter)  # new deliveries by course and hook
 
     async def receive(
         self, hook: Hook, message: Push | Ignored, *, delivery_id: str, body: bytes, traceparent: str | None = None
@@ -119,7 +124,21 @@ class Receiver:
         if not is_new:
             return await self.reopen(delivery)
         metrics.WEBHOOK_DELIVERIES.labels(delivery.course, delivery.state).inc()
+        if self._arrived[hook.course, hook.name] % CLEAN_AFTER == 0:
+            self.announcements.later(self._remove_oldest(hook))
+        self._arrived[hook.course, hook.name] += 1
         return delivery, True
+
+    async def _remove_oldest(self, hook: Hook) -> None:
+        """Remove the hook's oldest deliveries beyond the number that its course may keep."""
+        try:
+            course = await self.courses.get(hook.course)
+            limits = self.submissions.limits
+            most = (limits.of_course(course) if course else limits).deliveries
+            if removed := await self.deliveries.keep_latest(hook.course, hook.name, most):
+                log.info("oldest deliveries removed", hook=f"{hook.course}/{hook.name}", number=removed, kept=most)
+        except (StoreError, Retry) as error:
+            log.warning("oldest deliveries not removed yet", hook=hook.name, reason=str(error))
 
     async def reopen(self, delivery: Delivery) -> tuple[Delivery, bool]:
         """Make a delivery due again, unless its decision is final; return it, and whether this call made it due.
@@ -161,7 +180,8 @@ class Receiver:
             await asyncio.sleep(SWEEP_INTERVAL)
             try:
                 for delivery in await self.deliveries.undecided(_now(), limit=SWEEP):
-                    await self._decide_late(delivery)
+                    with isolated("deliveries", delivery=delivery.id):
+                        await self._decide_late(delivery)
             except (StoreError, Retry) as error:
                 log.warning("deliveries not looked after", reason=str(error))
 
@@ -186,13 +206,32 @@ class Receiver:
         fields: dict[str, Any] = {"student": student, "run_id": run_id}
         if known:
             return await self._settle_known(delivery, hook, known.trigger, **fields)
+        if refusal := await self._refused_variables(delivery, push, hook, entry):
+            return await self._settle(delivery, DeliveryState.REFUSED, reason=refusal, student=student)
+        if settled := await self._settle_unless_due(delivery, hook, student, run_id):
+            return settled
+        return await self._start(delivery, push, hook, key, env=job_env(entry, push, delivery, student), **fields)
+
+    async def _settle_unless_due(self, delivery: Delivery, hook: Hook, student: str, run_id: str) -> Delivery | None:
+        """Settle a submission that a later one or the student's quota keeps from a run; return None for any other."""
         if hook.config.only_latest and (later := await self._later(delivery, student)):
             reason = f"a later submission came before it was looked at: {later}"
             return await self._settle(delivery, DeliveryState.SUPERSEDED, reason=reason, student=student)
         if hook.config.quota and (until := await self._may_submit_at(delivery, hook.config.quota, student, run_id)):
             reason = f"{hook.config.quota.submissions} submissions in {hook.config.quota.seconds:g} s are allowed"
             return await self._settle(delivery, DeliveryState.LIMITED, reason=reason, student=student, retry_at=until)
-        return await self._start(delivery, push, hook, key, env=job_env(entry, push, delivery, student), **fields)
+        return None
+
+    async def _refused_variables(
+        self, delivery: Delivery, push: Push, hook: Hook, entry: RosterEntry | None
+    ) -> str | None:
+        """Return the reason why a delivery may not set its variables, or None."""
+        if not push.delivered:
+            return None
+        config = await self.submissions.assignments.get(delivery.course, delivery.assignment)
+        stages = (config or {}).get("student_pipeline") or []
+        layers = [(config or {}).get("env"), *(stage.get("env") for stage in stages if stage), entry and entry.env]
+        return hook.refuses(push, taken={name for env in layers for name in env or {}})
 
     async def _submitted_before(self, delivery: Delivery, push: Push, student: str) -> tuple[str, Run | None]:
         """Return the idempotency key of a submission, and the run that has the key already, or None.
@@ -263,6 +302,10 @@ class Receiver:
             request = RunRequest(students_env=[env])
             submission = Submission(course, delivery.assignment, request, trigger, delivery.traceparent)
             submitted = await self.submissions.submit(submission, key=key)
+        except BacklogFullError as error:
+            until = _now() + timedelta(seconds=RETRY_AFTER)
+            why = {"reason": str(error), "retry_at": until, "student": fields["student"]}
+            return await self._settle(delivery, DeliveryState.LIMITED, **why)
         except RejectedError as error:
             return await self._settle(delivery, DeliveryState.REFUSED, reason=str(error), student=fields["student"])
         except UnstorableError as error:
@@ -278,6 +321,8 @@ class Receiver:
     async def _settle_known(self, delivery: Delivery, hook: Hook, trigger: Any, **fields: Any) -> Delivery:
         """Accept a delivery that started the known run itself; settle any other one as a duplicate."""
         if _triggered(trigger, delivery):
+            # This delivery may be a repetition of one that was removed: its first arrival counts.
+            fields |= {"received_at": trigger["received_at"]} if trigger.get("received_at") else {}
             return await self._accept(delivery, hook, **fields)
         return await self._settle(delivery, DeliveryState.DUPLICATE, reason="this was submitted before", **fields)
 

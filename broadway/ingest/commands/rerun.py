@@ -1,13 +1,14 @@
 """Reruns of runs and jobs: with the config that their run has, or with the assignment's present one."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from broadway.domain.run import Run
+from broadway.ingest.commands.job_sizes import check_jobs
 from broadway.ingest.commands.limits import Limits, RejectedError, allowed, check_rerun
 from broadway.lifecycle.orders import Ordered, Orders
-from broadway.lifecycle.stores import AssignmentConfigs
+from broadway.lifecycle.stores import AssignmentConfigs, CoursesById
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Reruns:
     orders: Orders
     assignments: AssignmentConfigs
     limits: Limits
+    courses: CoursesById
 
     async def start(
         self, run: Run, *, only: Collection[str] | None = None, failed: bool = False, with_current: bool = False
@@ -48,22 +50,27 @@ class Reruns:
         registered = await self.assignments.get(run.course, run.assignment)
         if with_current and registered is None:
             raise RejectedError("assignment configuration not found")
-        current = None if registered is None else self._usable(registered, run.course, must_be=with_current)
+        course = await self.courses.get(run.course)
+        limits = self.limits.of_course(course) if course else self.limits
+        current = None if registered is None else _usable(registered, run.course, limits, must_be=with_current)
         used: list[Mapping[str, Any]] = []
 
+        config = current if with_current else None
+
         def check(stored: Run) -> None:
-            check_rerun(stored, self.limits)
+            check_rerun(stored, limits)
+            check_jobs(replace(stored, config=config) if config else stored)
             used.append(stored.config)
 
-        config = current if with_current else None
         ordered = await self.orders.run_again(run.id, only=only, failed=failed, check=check, config=config)
         return Rerunning(ordered, is_current=used[-1] == current)
 
-    def _usable(self, registered: Mapping[str, Any], course: str, *, must_be: bool) -> dict[str, Any] | None:
-        """Return a registered config as a new run would have it; None if it exceeds a limit and is not needed."""
-        try:
-            return allowed(registered, self.limits, course=course)
-        except RejectedError:
-            if must_be:
-                raise
-            return None
+
+def _usable(registered: Mapping[str, Any], course: str, limits: Limits, *, must_be: bool) -> dict[str, Any] | None:
+    """Return a registered config as a new run would have it; None if it exceeds a limit and is not needed."""
+    try:
+        return allowed(registered, limits, course=course)
+    except RejectedError:
+        if must_be:
+            raise
+        return None

@@ -1,14 +1,16 @@
 """Starting runs over given environments, or over an assignment's roster."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import structlog
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from broadway.domain.assignment import Env
-from broadway.domain.course import Course
+from broadway.domain.course import MAX_STUDENTS, Course
+from broadway.domain.roster import Student
 from broadway.domain.run import Run
+from broadway.ingest.commands.limits import check_not_reserved
 from broadway.ingest.commands.submit import (
     RunRequest,
     Submission,
@@ -33,8 +35,8 @@ class RunOrder(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    students: Literal["all"] | list[str] | None = None
-    students_env: list[Env] | None = None
+    students: Literal["all"] | Annotated[list[Student], Field(max_length=MAX_STUDENTS)] | None = None
+    students_env: Annotated[list[Env], Field(max_length=MAX_STUDENTS)] | None = None
     pre_processing_env: Env = {}
     post_processing_env: Env = {}
 
@@ -97,6 +99,7 @@ class RunStarts:
             raise NoAssignmentError(NO_SUCH_ASSIGNMENT)
         submitted = await self._repeated(course.id, assignment, order, key) if key else None
         if submitted is None:
+            _check_reserved(order)
             request = await self._resolve(course.id, assignment, order)
             submission = Submission(course, assignment, request, traceparent=traceparent, asked=order)
             submitted = await self.submissions.submit(submission, key=key)
@@ -129,3 +132,11 @@ class RunStarts:
             raise NotInRosterError(f"students: {unknown[0]} is not in the roster of {assignment}")
         envs = [{**entries[student].env, "BROADWAY_STUDENT": student} for student in named]
         return RunRequest(**given, students_env=envs)
+
+
+def _check_reserved(order: RunOrder) -> None:
+    """Refuse variables of Broadway's own in an order."""
+    for index, env in enumerate(order.students_env or ()):
+        check_not_reserved(f"students_env.{index}", env)
+    for name in ("pre_processing_env", "post_processing_env"):
+        check_not_reserved(name, getattr(order, name))

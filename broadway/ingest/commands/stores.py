@@ -14,6 +14,9 @@ from broadway.lifecycle.stores import AssignmentConfigs
 class AssignmentRegistry(AssignmentConfigs, Protocol):
     """The configs of assignments, which can be replaced."""
 
+    async def count(self, course: str) -> int:
+        """Return the number of a course's assignments."""
+
     async def put(self, course: str, assignment: str, config: dict[str, Any]) -> None:
         """Store a config; it replaces an earlier one completely.
 
@@ -59,6 +62,9 @@ class DeliveryStore(Protocol):
 
     async def move(self, delivery: Delivery, **changes: Any) -> tuple[Delivery, bool]:
         """Change a delivery unless it has changed since it was read; return it as stored, and True if this call did."""
+
+    async def keep_latest(self, course: str, hook: str, number: int) -> int:
+        """Remove a hook's decided deliveries that are not among its latest ones; return how many were removed."""
 
     async def undecided(self, now: datetime, *, limit: int) -> list[Delivery]:
         """Return deliveries whose decision is due."""

@@ -7,17 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from secrets import token_hex
-from typing import Any
+from typing import Annotated, Any
 from weakref import WeakValueDictionary
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from broadway.domain import trace
 from broadway.domain.assignment import Env
-from broadway.domain.course import Course
+from broadway.domain.course import MAX_STUDENTS, Course
 from broadway.domain.job import Phase
 from broadway.domain.run import PIPELINE_OF, Run, RunState, plan_jobs
-from broadway.ingest.commands.limits import Limits, RejectedError, allowed, check_env
+from broadway.ingest.commands.backlogs import Backlogs
+from broadway.ingest.commands.job_sizes import check_jobs
+from broadway.ingest.commands.limits import Limits, QuotaError, RejectedError, allowed, check_env
 from broadway.ingest.commands.stores import SubmittedJobs
 from broadway.lifecycle.phases import begin
 from broadway.lifecycle.steps import RunSteps, Step, complete
@@ -30,7 +32,7 @@ class RunRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    students_env: list[Env]
+    students_env: Annotated[list[Env], Field(max_length=MAX_STUDENTS)]
     pre_processing_env: Env = {}
     post_processing_env: Env = {}
 
@@ -83,6 +85,7 @@ class Submissions:
     runs: RunSteps
     jobs: SubmittedJobs
     limits: Limits
+    backlogs: Backlogs
     _keyed: WeakValueDictionary[str, _Keyed] = field(default_factory=WeakValueDictionary)
 
     async def submit(self, submission: Submission, *, key: str | None = None) -> Submitted:
@@ -91,7 +94,7 @@ class Submissions:
         ``key`` is the client's name for this submission: repeats with it make one run.
 
         Raises:
-            RejectedError: The run does not fit the assignment, or its config exceeds a limit now; nothing is stored.
+            RejectedError: The run does not fit the assignment, or it or its config exceeds a limit; nothing is stored.
             KeyReusedError: Another submission had that key; nothing is stored.
             UnstorableError: The run is too large for the store; nothing is stored.
         """
@@ -142,7 +145,8 @@ class Submissions:
         config = await self.assignments.get(course.id, submission.assignment)
         if config is None:
             raise RejectedError("assignment configuration not found")
-        _check_fit(config, request)
+        limits = self.limits.of_course(course)
+        _check_fit(config, request, limits)
         given = request.model_fields_set
         run = Run(
             id=run_id,
@@ -150,7 +154,7 @@ class Submissions:
             assignment=submission.assignment,
             state=RunState.READY,
             started_at=datetime.now(UTC),
-            config=allowed(config, self.limits, course=course.id),
+            config=allowed(config, limits, course=course.id),
             students_env=request.students_env,
             pre_processing_env=request.pre_processing_env if "pre_processing_env" in given else None,
             post_processing_env=request.post_processing_env if "post_processing_env" in given else None,
@@ -158,8 +162,10 @@ class Submissions:
             trigger=submission.trigger,
             traceparent=submission.traceparent or trace.begun(),
         )
+        check_jobs(run)
         for phase in Phase:
             self.jobs.check(plan_jobs(run, phase, run.started_at))
+        await self.backlogs.demand_room(course.id, max(1, len(run.students_env)), most=limits.waiting_jobs)
         return run
 
 
@@ -186,7 +192,11 @@ async def _known(run_id: str, digest: str, runs: RunSteps) -> Run | None:
     return known
 
 
-def _check_fit(config: Mapping[str, Any], request: RunRequest) -> None:
+def _check_fit(config: Mapping[str, Any], request: RunRequest, limits: Limits) -> None:
+    if len(request.students_env) > limits.students:
+        raise QuotaError(
+            f"students_env: has {len(request.students_env)} students, {limits.students} are allowed for a run"
+        )
     for index, env in enumerate(request.students_env):
         check_env(f"students_env.{index}", env)
     for kind in ("pre", "post"):

@@ -13,6 +13,7 @@ from yarl import URL
 from broadway.management import Management, ManagementError, virtual_host
 from broadway.messages.topology import Grants, control_queue, grader_grants, grader_user
 from broadway.ports import StoreError
+from broadway.runtime.isolation import isolated
 
 log = structlog.get_logger(__name__)
 
@@ -94,10 +95,14 @@ class BrokerAccounts:
         """Remove unneeded users regularly, until cancelled."""
         while True:
             await asyncio.sleep(SWEEP_INTERVAL)
-            try:
-                await self.sweep(datetime.now(UTC))
-            except (ManagementError, StoreError) as error:
-                log.warning("users of graders not looked after", reason=str(error))
+            with isolated("accounts"):
+                await self._sweep_if_possible()
+
+    async def _sweep_if_possible(self) -> None:
+        try:
+            await self.sweep(datetime.now(UTC))
+        except (ManagementError, StoreError) as error:
+            log.warning("users of graders not looked after", reason=str(error))
 
     async def sweep(self, now: datetime) -> None:
         """Remove the users that are unneeded at a moment."""

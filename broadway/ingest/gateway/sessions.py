@@ -9,7 +9,8 @@ from secrets import token_hex
 import structlog
 
 from broadway.domain.abilities import abilities_of
-from broadway.domain.grader import Grader
+from broadway.domain.bounds import MAX_ID
+from broadway.domain.grader import MAX_SLOTS, Grader
 from broadway.domain.job import Job
 from broadway.ingest.gateway.changes import JobChanges
 from broadway.ingest.gateway.ports import GatewayGraders, GatewayJobs
@@ -17,6 +18,7 @@ from broadway.lifecycle.recording import UNUSED
 from broadway.messages.events import GraderHeartbeat, JobReleased, RunningJob, ids_of
 from broadway.messages.topology import event_key
 from broadway.ports import StoreError
+from broadway.runtime.isolation import isolated
 
 log = structlog.get_logger(__name__)
 
@@ -62,9 +64,10 @@ class Sessions:
 
     async def _sweep(self, moment: datetime) -> None:
         for grader in await self.graders.silent_behind_gateways(moment):
-            if await self.graders.mark_dead(grader.id, silent_since=moment):
-                log.warning("grader has gone silent", grader=grader.id)
-                await self._lose(grader)
+            with isolated("sessions", grader=grader.id):
+                if await self.graders.mark_dead(grader.id, silent_since=moment):
+                    log.warning("grader has gone silent", grader=grader.id)
+                    await self._lose(grader)
 
     async def register(
         self,
@@ -175,9 +178,10 @@ class Sessions:
         self._publish_heartbeat(grader, [], leaving=True)
 
     def _publish_heartbeat(self, grader: Grader, held: Sequence[Job], *, leaving: bool = False) -> None:
+        held = held[:MAX_SLOTS]
         beat = GraderHeartbeat(
             grader_id=grader.id,
-            hostname=grader.hostname,
+            hostname=grader.hostname[:MAX_ID],
             pool=grader.pool,
             slots=max(1, len(held)),
             running=[

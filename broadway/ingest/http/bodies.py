@@ -12,16 +12,15 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 
+from broadway.domain.bounds import MAX_DEPTH, MAX_INT, MIN_INT
 from broadway.domain.mistakes import mistakes
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.visit import visit_of
 
 BODY_WITHIN = 120.0  # seconds
 LARGE = 256 * 1024  # bytes; larger bodies are parsed in a thread, since they would block the event loop for too long
-MAX_DEPTH = 32
 MAX_MISTAKES = 20  # in an answer
 MAX_KEY = 255  # characters of an idempotency key
-MAX_INT, MIN_INT = 2**63 - 1, -(2**63)
 
 _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 
@@ -162,6 +161,19 @@ def parse(raw: bytes, expected: type[Body], *, unique: bool = False) -> Body:
     return check(document, expected)
 
 
+def parse_part(raw: bytes, expected: type[Body]) -> Body:
+    """Read the keys of a body that ``expected`` has, and check only those: a sender may add any others.
+
+    Raises:
+        InvalidBodyError: The body is not JSON, or one of those keys does not match.
+    """
+    read_keys = check(_decode(raw, errors="surrogateescape"), expected)
+    problem = next(_unstorable(read_keys.model_dump(mode="python")), None)
+    if problem:
+        raise InvalidBodyError(problem)
+    return read_keys
+
+
 def check(document: Any, expected: type[Body]) -> Body:
     """Validate decoded JSON as an instance of ``expected``.
 
@@ -174,10 +186,11 @@ def check(document: Any, expected: type[Body]) -> Body:
         raise InvalidBodyError("\n".join(mistakes(error, expected, whole="the body")[:MAX_MISTAKES])) from error
 
 
-def _decode(raw: bytes, *, unique: bool = False) -> Any:
+def _decode(raw: bytes, *, errors: str = "strict", unique: bool = False) -> Any:
     try:
         # NaN and huge numbers pass here, so that the check in `_unstorable` can name their place.
-        return json.loads(raw.decode("utf-8"), parse_int=_integer, object_pairs_hook=_object if unique else None)
+        text = raw.decode("utf-8", errors)
+        return json.loads(text, parse_int=_integer, object_pairs_hook=_object if unique else None)
     except InvalidBodyError:
         raise
     except RecursionError as error:

@@ -12,9 +12,11 @@ from starlette.responses import Response
 from broadway.domain.grader import RevokedError
 from broadway.domain.pages import CursorError
 from broadway.ingest.commands.admission import AdmissionError, CredentialError
+from broadway.ingest.commands.backlogs import RETRY_AFTER as BACKLOG_RETRY_AFTER
+from broadway.ingest.commands.backlogs import BacklogFullError
 from broadway.ingest.commands.graders import BrokerUsersUnavailableError, GraderOrderError, NoGraderError
 from broadway.ingest.commands.join_tokens import NoTokenError
-from broadway.ingest.commands.limits import InvalidEnvError, NoConfigError, RejectedError
+from broadway.ingest.commands.limits import InvalidEnvError, NoConfigError, QuotaError, RejectedError
 from broadway.ingest.commands.start import NoAssignmentError, NotInRosterError
 from broadway.ingest.commands.submit import KeyReusedError
 from broadway.ingest.commands.tokens import NoStudentError, TokenLimitError
@@ -76,6 +78,8 @@ def exception_handlers() -> Mapping[Any, Any]:
         UnsupportedBodyError: _on_unsupported,
         UnstorableError: _on_unstorable,
         InvalidEnvError: _on_invalid_env,
+        BacklogFullError: _on_full_backlog,
+        QuotaError: _on_quota,
         **{error: _refuse(status) for error, status in _REFUSALS.items()},
         BrokerUsersUnavailableError: _refuse(503),
         LimitError: limited,
@@ -155,6 +159,17 @@ def _on_spool_unavailable(request: Request, error: SpoolError) -> Response:
     log.error("spool unavailable", path=request.url.path, setting="--http-spool-dir", reason=str(error))
     answer = _on_refused(request, Refused(503, "the server cannot keep the delivery at the moment"))
     answer.headers["Retry-After"] = RETRY_AFTER
+    return answer
+
+
+def _on_quota(request: Request, error: QuotaError) -> Response:
+    """Answer a request beyond a limit of its course; the original's clients know only 400."""
+    return _on_refused(request, Refused(409 if _is_v2(request) else 400, str(error)))
+
+
+def _on_full_backlog(request: Request, error: BacklogFullError) -> Response:
+    answer = _on_refused(request, Refused(429, str(error)))
+    answer.headers["Retry-After"] = str(BACKLOG_RETRY_AFTER)
     return answer
 
 

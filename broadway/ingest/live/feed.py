@@ -21,6 +21,7 @@ from broadway.ingest.live.waiting_line import WaitingLine
 from broadway.lifecycle.stores import JobsById
 from broadway.messages.events import Event, JobSettled, JobStarted, RunAdvanced
 from broadway.ports import StoreError
+from broadway.runtime.isolation import isolated
 
 log = structlog.get_logger(__name__)
 
@@ -150,9 +151,11 @@ class Feed:
             await asyncio.sleep(pause)
             begun = loop.time()
             try:
-                await self._check(list(self._watchers))
+                with isolated("feed"):
+                    await self._check(list(self._watchers))
                 for course in list(self._lines):
-                    await self._load(course)
+                    with isolated("feed", course=course):
+                        await self._load(course)
             except StoreError as error:
                 log.warning("watched jobs not looked after", reason=str(error))
             pause = max(CHECK_INTERVAL, CHECK_SHARE * (loop.time() - begun))

@@ -22,7 +22,7 @@ async def register(request: Request, deps: Deps) -> Response:
     """Store a config; it replaces an earlier one completely, and runs that have started keep theirs."""
     course = course_of(request)
     config = await read(request, AssignmentConfig, limit=deps.settings.max_body_size)
-    await deps.registration.register(course.id, request.path_params["assignment"], config)
+    await deps.registration.register(course, request.path_params["assignment"], config, may_set_reserved=True)
     return success()
 
 

@@ -9,6 +9,7 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
+from broadway.domain.abilities import MAX_ABILITIES
 from broadway.domain.grader import Grader
 from broadway.ingest.gateway.handouts import Handout
 from broadway.ingest.gateway.results import UnwantedResultError
@@ -27,7 +28,6 @@ log = structlog.get_logger(__name__)
 
 PENDING_WAIT = 3.0  # seconds that a poll waits for a job while one is on its way to the graders
 LONGEST_WAIT = 30.0  # seconds that a poll may ask to wait for a job
-MAX_ABILITIES = 64  # that a grader may name
 RESULT_LIMIT = 100 * 1024 * 1024  # bytes, the original's
 
 _WAIT = re.compile(r"(?:^|[,;\s])wait=(\d+)")  # RFC 7240
@@ -40,7 +40,7 @@ Answer = TypeVar("Answer")
 @takes(Auth.GRADER)
 async def register(request: Request, deps: Deps) -> Response:
     """Register a grader; return its heartbeat interval."""
-    grader_id = request.path_params["worker_id"]
+    grader_id = checked_id(request.path_params["worker_id"])
     known = grader_of(request)
     body = await read(request, Registration, limit=deps.settings.max_body_size)
     if known is not None:
@@ -137,6 +137,15 @@ def abilities_of(names: str | None) -> list[str]:
     if not all(_ABILITY.fullmatch(name) for name in found):
         raise Refused(400, "abilities: letters, digits, blanks, dashes and underscores, 100 at most")
     return found
+
+
+def checked_id(grader_id: str) -> str:
+    """Return a grader's id.
+
+    Raises:
+        Refused: 400, it is longer than a grader's id may be.
+    """
+    return _checked("worker id", grader_id)
 
 
 def _checked(key: str, name: str) -> str:

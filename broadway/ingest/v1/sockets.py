@@ -23,7 +23,7 @@ from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth, takes
 from broadway.ingest.http.visit import visit_of
 from broadway.ingest.http.websocket import NO_CODE, PINGS
-from broadway.ingest.v1.polling import abilities_of, is_ours, pool_of, runtime_of
+from broadway.ingest.v1.polling import abilities_of, checked_id, is_ours, pool_of, runtime_of
 from broadway.messages.http import IDENTITY_HEADER, INTERVAL_HEADER, JobResult, SocketMessage, SocketRegistration
 from broadway.ports import PublishError, StoreError
 from broadway.runtime.cancellation import heeded
@@ -74,6 +74,7 @@ async def _refusal(websocket: WebSocket, deps: Deps) -> tuple[int, str] | None:
     """Return the code and reason with which to close a connection at once, or None."""
     try:
         token = parse_bearer(websocket.headers.get("authorization", ""))
+        checked_id(websocket.path_params["worker_id"])
         pool = pool_of(websocket.query_params.get("pool"), deps)
         runtime_of(websocket.query_params.get("runtime"))
         abilities_of(websocket.query_params.get("abilities"))

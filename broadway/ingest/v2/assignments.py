@@ -28,7 +28,7 @@ async def put(request: Request, deps: Deps) -> Response:
     course = course_of(request)
     assignment = request.path_params["assignment"]
     config = await read(request, AssignmentConfig, limit=deps.settings.max_body_size)
-    await deps.registration.register(course.id, assignment, config)
+    await deps.registration.register(course, assignment, config)
     return answered(await _view(course, assignment, deps))
 
 

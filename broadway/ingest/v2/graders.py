@@ -8,7 +8,8 @@ from starlette.responses import Response
 
 from broadway.domain.grader import Grader, GraderMode
 from broadway.ingest.commands.graders import NO_SUCH_GRADER, NoGraderError
-from broadway.ingest.http.answers import CORS
+from broadway.ingest.commands.limits import MAX_ID
+from broadway.ingest.http.answers import CORS, Refused
 from broadway.ingest.http.auth import candidate_of
 from broadway.ingest.http.bodies import read
 from broadway.ingest.http.deps import Deps
@@ -71,6 +72,8 @@ async def join(request: Request, deps: Deps) -> Response:
     or as the bearer token. The address is null for graders that may not connect to the broker.
     """
     grader_id = request.path_params["worker_id"]
+    if len(grader_id) > MAX_ID:
+        raise Refused(400, f"grader: its id has {len(grader_id)} characters, {MAX_ID} are allowed")
     candidate = candidate_of(request)
     needs_broker = query_of(request, JoinQuery).broker
     body = await read(request, JoinRequest, limit=deps.settings.max_body_size)

@@ -25,7 +25,7 @@ from broadway.domain.webhook import (
 from broadway.ingest.commands.signatures import STANDARD, SignatureCheck, SignatureError
 from broadway.ingest.http.answers import Refused, problem
 from broadway.ingest.http.auth import course_of
-from broadway.ingest.http.bodies import LARGE, InvalidBodyError, check_encoding, parse, read
+from broadway.ingest.http.bodies import LARGE, InvalidBodyError, check_encoding, parse, parse_part, read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth
 from broadway.ingest.http.scope import own_hook
@@ -124,7 +124,7 @@ async def put(request: Request, deps: Deps) -> Response:
     if len(name) > MAX_ID:
         raise Refused(400, f"hook: should have at most {MAX_ID} characters")
     hook = Hook(course.id, name, await read(request, HookConfig, limit=deps.settings.max_body_size))
-    await deps.hook_settings.put(hook)
+    await deps.hook_settings.put(hook, course)
     return answered(hook_view(hook))
 
 
@@ -171,7 +171,7 @@ def _read(hook: Hook, body: bytes, headers: dict[str, str]) -> tuple[Message, st
         raise InvalidBodyError(f"{DELIVERY[0]}: expected the delivery's id")
     if event != "push":
         return Ignored(f"{event} is no push"), delivery_id
-    return parse(body, GitHubPush).read(), delivery_id
+    return parse_part(body, GitHubPush).read(), delivery_id
 
 
 def _id(headers: dict[str, str]) -> str | None:

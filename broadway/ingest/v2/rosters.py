@@ -24,7 +24,7 @@ async def put(request: Request, deps: Deps) -> Response:
     """Replace an assignment's roster: the students with their environments and repositories."""
     course = course_of(request)
     roster = await read(request, Roster, limit=deps.settings.max_body_size)
-    await deps.hook_settings.put_roster(course.id, request.path_params["assignment"], roster)
+    await deps.hook_settings.put_roster(course, request.path_params["assignment"], roster)
     return answered(roster)
 
 

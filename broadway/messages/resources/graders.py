@@ -3,8 +3,9 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from broadway.domain.bounds import shallow
 from broadway.domain.grader import MAX_SLOTS
 from broadway.messages.resources.base import Body, View
 
@@ -45,10 +46,10 @@ class GraderList(View):
 class JoinView(View):
     """The answer to a joining grader. ``amqp_url`` is null if graders may not connect to the broker."""
 
-    heartbeat_interval: int
-    amqp_url: str | None = Field(repr=False)
+    heartbeat_interval: Annotated[int, Field(ge=0, le=3600)]
+    amqp_url: Annotated[str, Field(max_length=4096)] | None = Field(repr=False)
     own_user: bool = Field(description="true if the login in `amqp_url` belongs to this grader alone")
-    order: dict[str, Any]
+    order: Annotated[dict[str, Any], Field(max_length=100), AfterValidator(shallow)]
     deployment: str = Field(
         default="",
         pattern=r"^[A-Za-z0-9_-]*$",
@@ -70,7 +71,7 @@ class JoinView(View):
 class JoinRequest(Body):
     """A grader's description of itself."""
 
-    hostname: str
+    hostname: Annotated[str, Field(max_length=255)]
     pool: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)] = "default"
     slots: Annotated[int, Field(ge=1, le=MAX_SLOTS)] = 1
 

@@ -20,6 +20,10 @@ class HookView(View):
     tags: list[str]
     only_latest: bool
     quota: Quota | None
+    env: list[str] | None = Field(
+        default=None,
+        description="variables that a delivery may set; null for a hook that was made before this list existed",
+    )
 
 
 class DeliveryView(View):

@@ -5,8 +5,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from broadway.domain.bounds import Id
+from broadway.domain.course import MAX_STUDENTS
 from broadway.messages.resources.base import Body, View
 from broadway.messages.resources.jobs import JobSummary
+
+MAX_JOBS = MAX_STUDENTS + 2  # of a run
 
 Config = Annotated[
     Literal["kept", "current"],
@@ -92,7 +96,7 @@ class Cancellation(Body):
 class Rerun(Body):
     """The body of a run's ``…/rerun``: all jobs, those that ended without success, or a list of job ids."""
 
-    jobs: Literal["all", "failed"] | list[str] = "all"
+    jobs: Literal["all", "failed"] | Annotated[list[Id], Field(max_length=MAX_JOBS)] = "all"
     config: Config = "kept"
 
 

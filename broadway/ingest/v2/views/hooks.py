@@ -20,6 +20,7 @@ def hook_view(hook: Hook) -> HookView:
         tags=list(config.tags),
         only_latest=config.only_latest,
         quota=config.quota,
+        env=None if hook.is_older else list(config.env),
     )
 
 
