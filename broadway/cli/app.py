@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -69,6 +69,11 @@ def _broadway(*, version: Annotated[bool, typer.Option("--version", help="Print 
         raise typer.Exit
 
 
+def _secret(text: str) -> Any:
+    """Return an option for a token, whose default is not shown."""
+    return typer.Option(help=text, show_default=False, callback=header_secret)
+
+
 @app.command()
 def up(
     *,
@@ -80,14 +85,8 @@ def up(
     course_config: Annotated[
         Path | None, typer.Option(help="JSON file of courses.", exists=True, dir_okay=False)
     ] = None,
-    token: Annotated[
-        str | None,
-        typer.Option(help="The cluster token; random by default.", show_default=False, callback=header_secret),
-    ] = None,
-    operator_token: Annotated[
-        str | None,
-        typer.Option(help="The operators' token; random by default.", show_default=False, callback=header_secret),
-    ] = None,
+    token: Annotated[str | None, _secret("The cluster token; random by default.")] = None,
+    operator_token: Annotated[str | None, _secret("The operators' token; random by default.")] = None,
     original_graders: Annotated[
         str, typer.Option(metavar="POOLS", help="Pools, separated by commas, that admit graders of the original.")
     ] = "",

@@ -1,14 +1,11 @@
 """The collection ``grading_job``, the authoritative state of every job."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from datetime import datetime
-from enum import Enum
-from typing import Any
 
 from pymongo import UpdateOne
 
-from broadway.domain.job import Attempt, FaultPhase, Job, JobClass, JobState, Outcome, Phase
+from broadway.domain.job import Job, JobClass, JobState, Outcome, Phase
 from broadway.domain.moves import Move, Moved
 from broadway.domain.run import JobOutline, PlannedJob
 from broadway.domain.waiting import WaitingKey, waiting_key
@@ -23,17 +20,16 @@ from broadway.mongo.collection import (
     object_ids,
     update_each,
 )
+from broadway.mongo.job_documents import (
+    PHASE,
+    TYPE,
+    difference,
+    in_roster_order,
+    job_of,
+    planned_document,
+    state_of,
+)
 from broadway.runtime import metrics
-
-_TYPE = {
-    Phase.PRE_PROCESSING: "pre processing job",
-    Phase.STUDENTS: "student grading job",
-    Phase.POST_PROCESSING: "post processing job",
-}
-_PHASE = {text: phase for phase, text in _TYPE.items()}
-
-# Fields of a Job that are stored under another name.
-_STORED_AS = {"run_id": "grading_run_id", "phase": "type", "job_class": "class", "grader_id": "worker_id"}
 
 _WITHOUT_BULK = {"stages": 0, "results": 0}
 _OUTLINE = {"type": 1, "index": 1, "state": 1, "started_at": 1, "finished_at": 1, "generation": 1, "success": 1}
@@ -68,25 +64,25 @@ class Jobs:
             UnstorableError: MongoDB would refuse one of the jobs.
         """
         for plan in planned:
-            check_storable(_planned_document(plan))
+            check_storable(planned_document(plan))
 
     async def insert(self, planned: Sequence[PlannedJob]) -> None:
         """Store new jobs; a stored job with the same id stays as it is."""
-        documents = [_planned_document(plan) for plan in planned]
+        documents = [planned_document(plan) for plan in planned]
         for start in range(0, len(documents), _INSERTS):
             await insert_each(self._jobs, documents[start : start + _INSERTS])
 
     async def get(self, job_id: str) -> Job | None:
         identity = object_id(job_id)
         document = await self._jobs.find_one({"_id": identity}, {"stages": 0}) if identity else None
-        return _job(document) if document else None
+        return job_of(document) if document else None
 
     async def get_many(self, job_ids: Sequence[str]) -> dict[str, Job]:
         """Return jobs by id, without stages and results; unknown ids are left out."""
         if not job_ids:
             return {}
         found = await self._jobs.find({"_id": {"$in": object_ids(job_ids)}}, _WITHOUT_BULK)
-        return {job.id: job for job in map(_job, found)}
+        return {job.id: job for job in map(job_of, found)}
 
     async def stages(self, job_ids: Sequence[str]) -> dict[str, list[Document]]:
         """Return the stages of jobs, with their merged environments, by id; unknown ids are left out."""
@@ -108,7 +104,7 @@ class Jobs:
     async def of_run(self, run_id: str) -> list[Job]:
         """Return a run's jobs in the order of phases and of the roster, without stages and results."""
         found = await self._jobs.find({"grading_run_id": {"$eq": run_id}}, _WITHOUT_BULK)
-        return sorted(map(_job, found), key=_in_roster_order)
+        return sorted(map(job_of, found), key=in_roster_order)
 
     async def outlines_of_run(self, run_id: str) -> list[JobOutline]:
         """Return the outlines of a run's jobs, in the order of phases and of the roster."""
@@ -116,15 +112,15 @@ class Jobs:
         outlines = [
             JobOutline(
                 id=str(document["_id"]),
-                phase=_PHASE[document["type"]],
+                phase=PHASE[document["type"]],
                 index=document.get("index", 0),
-                state=_state(document),
+                state=state_of(document),
                 generation=document.get("generation", 1),
                 success=bool(document.get("success")),
             )
             for document in found
         ]
-        return sorted(outlines, key=lambda outline: (list(_TYPE).index(outline.phase), outline.index, outline.id))
+        return sorted(outlines, key=lambda outline: (list(TYPE).index(outline.phase), outline.index, outline.id))
 
     async def stages_of_run(self, run_id: str) -> dict[str, list[Document]]:
         """Return the stages of each job of a run, by job id."""
@@ -167,7 +163,7 @@ class Jobs:
         if not changed:
             return set()
         updates = [
-            Update(object_id(m.before.id), {"revision": m.before.revision}, _difference(m), {"revision": 1})
+            Update(object_id(m.before.id), {"revision": m.before.revision}, difference(m), {"revision": 1})
             for m in changed.values()
         ]
         written = await update_each(self._jobs, updates, at_a_time=_UPDATES)
@@ -192,7 +188,7 @@ class Jobs:
     async def held_by(self, grader_id: str) -> list[Job]:
         """Return the jobs that are stored as running on a grader."""
         found = await self._jobs.find({"state": JobState.RUNNING.value, "worker_id": {"$eq": grader_id}}, _WITHOUT_BULK)
-        return [_job(document) for document in found]
+        return [job_of(document) for document in found]
 
     async def are_any_waiting(self, pool: str) -> bool:
         """Return whether a pool has a job that no grader has taken."""
@@ -214,9 +210,9 @@ class Jobs:
 
     async def queued_of_run(self, run_id: str, phase: Phase) -> list[Job]:
         """Return the queued jobs of a phase, in the roster's order."""
-        query = {"grading_run_id": run_id, "state": JobState.QUEUED.value, "type": _TYPE[phase]}
+        query = {"grading_run_id": run_id, "state": JobState.QUEUED.value, "type": TYPE[phase]}
         found = await self._jobs.find(query, _WITHOUT_BULK)
-        return sorted(map(_job, found), key=_in_roster_order)
+        return sorted(map(job_of, found), key=in_roster_order)
 
     async def queued(self, course: str, job_class: JobClass, *, limit: int, unless_of: Sequence[str] = ()) -> list[Job]:
         """Return queued jobs of a course and class, oldest first, without those of the runs ``unless_of``."""
@@ -232,7 +228,7 @@ class Jobs:
 
     async def _some(self, query: Document, *, sort: str, limit: int) -> list[Job]:
         found = await self._jobs.find(query, _WITHOUT_BULK, sort=[(sort, 1)], limit=limit)
-        return [_job(document) for document in found]
+        return [job_of(document) for document in found]
 
     async def courses_with_backlog(self) -> list[str]:
         """Return ids of courses with queued jobs, whether they are registered or not."""
@@ -241,7 +237,7 @@ class Jobs:
 
     async def count(self, run_id: str, phase: Phase) -> int:
         """Return the number of stored jobs of a phase."""
-        return await self._jobs.count_documents({"grading_run_id": run_id, "type": _TYPE[phase]})
+        return await self._jobs.count_documents({"grading_run_id": run_id, "type": TYPE[phase]})
 
     async def is_phase_open(self, run_id: str, phase: Phase) -> bool:
         """Return whether a phase of a run has a stored job that has not finished."""
@@ -252,10 +248,10 @@ class Jobs:
         query = {"grading_run_id": {"$in": list({run_id for run_id, _ in phases})}, "state": {"$in": _UNFINISHED}}
         limit = _SAMPLED * len(phases)
         found = await self._jobs.find(query, {"_id": 0, "grading_run_id": 1, "type": 1}, limit=limit)
-        are_open = {(document["grading_run_id"], _PHASE[document["type"]]) for document in found}
+        are_open = {(document["grading_run_id"], PHASE[document["type"]]) for document in found}
         if len(found) == limit:  # runs with many jobs may have displaced other runs
             for run_id, phase in set(phases) - are_open:
-                alone = {"grading_run_id": run_id, "state": {"$in": _UNFINISHED}, "type": _TYPE[phase]}
+                alone = {"grading_run_id": run_id, "state": {"$in": _UNFINISHED}, "type": TYPE[phase]}
                 if await self._jobs.find_one(alone, {"_id": 1}):
                     are_open.add((run_id, phase))
         return [phase in are_open for phase in phases]
@@ -263,13 +259,13 @@ class Jobs:
     async def has_phase_succeeded(self, run_id: str, phase: Phase) -> bool:
         """Return whether every stored job of a phase has succeeded."""
         found = await self._jobs.find_one(
-            {"grading_run_id": run_id, "type": _TYPE[phase], "success": {"$ne": True}}, {"_id": 1}
+            {"grading_run_id": run_id, "type": TYPE[phase], "success": {"$ne": True}}, {"_id": 1}
         )
         return found is None
 
     async def is_ungraded(self, run_id: str) -> bool:
         """Return whether a run has students' jobs, and each of them ended as an infrastructure error."""
-        of_students = {"grading_run_id": run_id, "type": _TYPE[Phase.STUDENTS]}
+        of_students = {"grading_run_id": run_id, "type": TYPE[Phase.STUDENTS]}
         first = await self._jobs.find_one(of_students, {"outcome": 1})
         if first is None or first.get("outcome") != Outcome.INFRASTRUCTURE_ERROR.value:
             return False  # as nearly always
@@ -309,105 +305,3 @@ class Jobs:
 def _backlog(course: str, job_class: JobClass, unless_of: Sequence[str]) -> Document:
     query: Document = {"course": course, "state": JobState.QUEUED.value, "class": job_class.value}
     return {**query, "grading_run_id": {"$nin": list(unless_of)}} if unless_of else query
-
-
-def _document(job: Job) -> Document:
-    document = {_STORED_AS.get(f.name, f.name): _value(f.name, getattr(job, f.name)) for f in fields(job)}
-    document["_id"] = object_id(document.pop("id"))
-    if not document["needs"]:
-        del document["needs"]
-    return document
-
-
-def _planned_document(plan: PlannedJob) -> Document:
-    return {**_document(plan.job), "stages": plan.stages, "students": None}
-
-
-def _difference(moved: Moved) -> Document:
-    changed = {
-        f.name: new
-        for f in fields(Job)
-        if f.name not in ("id", "revision")
-        and (new := getattr(moved.after, f.name)) is not getattr(moved.before, f.name)
-    }
-    return {_STORED_AS.get(name, name): _value(name, value) for name, value in changed.items()}
-
-
-def _value(name: str, value: Any) -> Any:
-    if name == "phase":
-        return _TYPE[value]
-    if name == "attempts":
-        return [{f.name: _value(f.name, getattr(attempt, f.name)) for f in fields(attempt)} for attempt in value]
-    if name == "results":
-        return None if value is None else list(value)
-    return value.value if isinstance(value, Enum) else value
-
-
-def _job(document: Document) -> Job:
-    """Return a job from its document; documents of the original system lack most fields."""
-    return Job(
-        id=str(document["_id"]),
-        run_id=document["grading_run_id"],
-        course=document.get("course", ""),
-        assignment=document.get("assignment", ""),
-        phase=_PHASE[document["type"]],
-        index=document.get("index", 0),
-        job_class=JobClass(document.get("class", JobClass.BULK)),
-        pool=document.get("pool", "default"),
-        queued_at=document.get("queued_at") or document["_id"].generation_time,
-        generation=document.get("generation", 1),
-        round=document.get("round", 1),
-        revision=document.get("revision", 0),
-        state=_state(document),
-        not_before=document.get("not_before"),
-        traceparent=document.get("traceparent"),
-        dispatched_at=document.get("dispatched_at"),
-        started_at=document.get("started_at"),
-        finished_at=document.get("finished_at"),
-        lease_expires_at=document.get("lease_expires_at"),
-        attempts=tuple(_attempt(a) for a in document.get("attempts") or []),
-        execution_id=document.get("execution_id"),
-        grader_id=document.get("worker_id"),
-        outcome=_outcome(document),
-        reason=document.get("reason") or "",
-        fault_phase=FaultPhase(phase) if (phase := document.get("fault_phase")) else None,
-        success=document.get("success"),
-        results=document.get("results"),
-        needs=tuple(document.get("needs") or ()),
-    )
-
-
-def _state(document: Document) -> JobState:
-    if "state" in document:
-        return JobState(document["state"])
-    if document.get("finished_at"):
-        return JobState.FINISHED
-    return JobState.RUNNING if document.get("started_at") else JobState.QUEUED
-
-
-def _outcome(document: Document) -> Outcome | None:
-    if document.get("outcome"):
-        return Outcome(document["outcome"])
-    if _state(document) is JobState.FINISHED:
-        return Outcome.SUCCEEDED if document.get("success") else Outcome.FAILED
-    return None
-
-
-def _attempt(document: Document) -> Attempt:
-    outcome = document.get("outcome")
-    return Attempt(
-        execution_id=document["execution_id"],
-        grader_id=document["grader_id"],
-        started_at=document["started_at"],
-        ended_at=document.get("ended_at"),
-        outcome=Outcome(outcome) if outcome else None,
-        reason=document.get("reason") or "",
-        released=document.get("released", False),
-        deadline=document.get("deadline"),
-        generation=document.get("generation", 1),
-    )
-
-
-def _in_roster_order(job: Job) -> tuple[int, int, datetime, str]:
-    """Return a sort key. Jobs of the original system lack an index and often share a millisecond; their ids ascend."""
-    return (list(_TYPE).index(job.phase), job.index, job.queued_at, job.id)

@@ -1,0 +1,123 @@
+"""Documents of the collection ``grading_job``: jobs as they are stored, and as they are read."""
+
+from dataclasses import fields
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from broadway.domain.job import Attempt, FaultPhase, Job, JobClass, JobState, Outcome, Phase
+from broadway.domain.moves import Moved
+from broadway.domain.run import PlannedJob
+from broadway.mongo.collection import Document, object_id
+
+TYPE = {
+    Phase.PRE_PROCESSING: "pre processing job",
+    Phase.STUDENTS: "student grading job",
+    Phase.POST_PROCESSING: "post processing job",
+}
+PHASE = {text: phase for phase, text in TYPE.items()}
+
+# Fields of a Job that are stored under another name.
+_STORED_AS = {"run_id": "grading_run_id", "phase": "type", "job_class": "class", "grader_id": "worker_id"}
+
+
+def document_of(job: Job) -> Document:
+    document = {_STORED_AS.get(f.name, f.name): _value(f.name, getattr(job, f.name)) for f in fields(job)}
+    document["_id"] = object_id(document.pop("id"))
+    if not document["needs"]:
+        del document["needs"]
+    return document
+
+
+def planned_document(plan: PlannedJob) -> Document:
+    return {**document_of(plan.job), "stages": plan.stages, "students": None}
+
+
+def difference(moved: Moved) -> Document:
+    changed = {
+        f.name: new
+        for f in fields(Job)
+        if f.name not in ("id", "revision")
+        and (new := getattr(moved.after, f.name)) is not getattr(moved.before, f.name)
+    }
+    return {_STORED_AS.get(name, name): _value(name, value) for name, value in changed.items()}
+
+
+def _value(name: str, value: Any) -> Any:
+    if name == "phase":
+        return TYPE[value]
+    if name == "attempts":
+        return [{f.name: _value(f.name, getattr(attempt, f.name)) for f in fields(attempt)} for attempt in value]
+    if name == "results":
+        return None if value is None else list(value)
+    return value.value if isinstance(value, Enum) else value
+
+
+def job_of(document: Document) -> Job:
+    """Return a job from its document; documents of the original system lack most fields."""
+    return Job(
+        id=str(document["_id"]),
+        run_id=document["grading_run_id"],
+        course=document.get("course", ""),
+        assignment=document.get("assignment", ""),
+        phase=PHASE[document["type"]],
+        index=document.get("index", 0),
+        job_class=JobClass(document.get("class", JobClass.BULK)),
+        pool=document.get("pool", "default"),
+        queued_at=document.get("queued_at") or document["_id"].generation_time,
+        generation=document.get("generation", 1),
+        round=document.get("round", 1),
+        revision=document.get("revision", 0),
+        state=state_of(document),
+        not_before=document.get("not_before"),
+        traceparent=document.get("traceparent"),
+        dispatched_at=document.get("dispatched_at"),
+        started_at=document.get("started_at"),
+        finished_at=document.get("finished_at"),
+        lease_expires_at=document.get("lease_expires_at"),
+        attempts=tuple(_attempt(a) for a in document.get("attempts") or []),
+        execution_id=document.get("execution_id"),
+        grader_id=document.get("worker_id"),
+        outcome=_outcome(document),
+        reason=document.get("reason") or "",
+        fault_phase=FaultPhase(phase) if (phase := document.get("fault_phase")) else None,
+        success=document.get("success"),
+        results=document.get("results"),
+        needs=tuple(document.get("needs") or ()),
+    )
+
+
+def state_of(document: Document) -> JobState:
+    if "state" in document:
+        return JobState(document["state"])
+    if document.get("finished_at"):
+        return JobState.FINISHED
+    return JobState.RUNNING if document.get("started_at") else JobState.QUEUED
+
+
+def _outcome(document: Document) -> Outcome | None:
+    if document.get("outcome"):
+        return Outcome(document["outcome"])
+    if state_of(document) is JobState.FINISHED:
+        return Outcome.SUCCEEDED if document.get("success") else Outcome.FAILED
+    return None
+
+
+def _attempt(document: Document) -> Attempt:
+    outcome = document.get("outcome")
+    return Attempt(
+        execution_id=document["execution_id"],
+        grader_id=document["grader_id"],
+        started_at=document["started_at"],
+        ended_at=document.get("ended_at"),
+        outcome=Outcome(outcome) if outcome else None,
+        reason=document.get("reason") or "",
+        released=document.get("released", False),
+        deadline=document.get("deadline"),
+        generation=document.get("generation", 1),
+    )
+
+
+def in_roster_order(job: Job) -> tuple[int, int, datetime, str]:
+    """Return a sort key. Jobs of the original system lack an index and often share a millisecond; their ids ascend."""
+    return (list(TYPE).index(job.phase), job.index, job.queued_at, job.id)
