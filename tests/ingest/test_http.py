@@ -854,7 +854,9 @@ async def test_a_grader_joins(client: Client) -> None:
     answer = await join(client, b'{"hostname": "host1"}', token="cluster-token")
 
     assert answer.status_code == 200
-    assert answer.json() == {
+    joined = answer.json()
+    assert [len(joined.pop(name)) for name in ("deployment", "proof_key")] == [32, 64]
+    assert joined == {
         "heartbeat_interval": 7,
         "amqp_url": "amqp://graders@broker.example/",
         "own_user": False,

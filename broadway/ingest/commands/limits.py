@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import chain
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import ValidationError
 
@@ -21,7 +21,9 @@ from broadway.domain.course import Course
 from broadway.domain.mistakes import mistakes
 from broadway.domain.run import PIPELINE_OF, Run
 from broadway.domain.variables import MAX_VARIABLE, env_problem, is_reserved
-from broadway.settings.programs import IngestSettings
+
+if TYPE_CHECKING:
+    from broadway.settings.programs import IngestSettings
 
 MAX_ID = 100  # characters of the name of an assignment, and of the id of a grader
 MAX_ARGUMENTS = 1000  # of an entrypoint
@@ -62,7 +64,7 @@ class Limits:
     deliveries: int = 20_000
 
     @classmethod
-    def of(cls, settings: IngestSettings) -> Self:
+    def of(cls, settings: "IngestSettings") -> Self:
         return cls(
             max_job_seconds=settings.max_job_seconds,
             privileged_courses=_patterns(settings.privileged_courses) if settings.allow_privileged else (),
