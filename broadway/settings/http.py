@@ -8,6 +8,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from broadway.settings.places import Place
+
 MEBIBYTE = 1024 * 1024
 
 Network = IPv4Network | IPv6Network
@@ -61,7 +63,7 @@ class HttpSettings(BaseModel):
         le=2**40,
         description="limit on request bodies from one address in memory, in bytes",
     )
-    spool_dir: Path = Field(
+    spool_dir: Annotated[Path, Place.DIRECTORY] = Field(
         default_factory=temporary_directory, description="directory for deliveries whose signature is not checked yet"
     )
     spool_size: int = Field(

@@ -169,10 +169,9 @@ class IngestSettings(ServiceSettings):
         default="",
         description="proxies whose X-Forwarded-For names the client: addresses and networks, separated by commas",
     )
-    metrics_token: SecretStr | None = Field(
+    metrics_token: HeaderToken | None = Field(
         default=None,
         min_length=8,
-        max_length=MAX_TEXT,
         description="token for /metrics of this port; without it metrics are only at metrics_port",
     )
     max_body_size: int = Field(

@@ -24,6 +24,23 @@ NEEDED: Mapping[str, list[str]] = {"grader": ["cluster-token", "host1"]}
 # Settings without a wrong value of their own.
 FREE: Mapping[str, str] = {}
 NAMED_BY = {"tls_cert": "--tls-key"}  # the flag that the error names, where two settings do not fit each other
+TOKENS = (f"{CANARY}\r", f"{CANARY} {CANARY}", f"{CANARY}\u65e5")
+OWN: Mapping[str, tuple[str, ...]] = {
+    "token": TOKENS,
+    "operator_token": TOKENS,
+    "metrics_token": ("2short", *TOKENS),
+    "original_graders": ("pool,p!ol",),
+    "trusted_proxies": ("192.0.2.7,proxy1",),
+    "api_host": (
+        "",
+        "host:1470",
+        "ftp://host",
+        "http://",
+        "http://[::1",
+        "http://host:99999",
+        f"http://u:{CANARY}@h h",
+    ),
+}
 PORT = ["--bind-port", "0"]
 
 
@@ -35,12 +52,12 @@ def wrong(leaf: Leaf, directory: Path) -> Iterator[str]:
     """Yield wrong values of a setting."""
     file = directory / "file"
     file.write_text("{")
-    if leaf.type in ("int", "float"):
+    if leaf.key in OWN:
+        yield from OWN[leaf.key]
+    elif leaf.type in ("int", "float"):
         yield from ("x", "nan", *_out_of_bounds(leaf))
     elif leaf.type == "bool":
         yield "perhaps"
-    elif leaf.key == "token":
-        yield from (f"{CANARY}\r", f"{CANARY} {CANARY}", f"{CANARY}\u65e5")
     elif leaf.is_secret:
         yield from (
             f"amqp://u:{CANARY}@host:99999/",
@@ -52,16 +69,6 @@ def wrong(leaf: Leaf, directory: Path) -> Iterator[str]:
         yield from ("192.0.2.1", "2001:db8::1")
     elif leaf.type == "path" or is_place(leaf):
         yield str(file / "below-a-file")
-    elif leaf.key == "api_host":
-        yield from (
-            "",
-            "host:1470",
-            "ftp://host",
-            "http://",
-            "http://[::1",
-            "http://host:99999",
-            f"http://u:{CANARY}@h h",
-        )
     else:
         yield from _unfitting(leaf)
 
