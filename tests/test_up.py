@@ -21,6 +21,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
 
+assert os.environ["BROADWAY_OPERATOR_TOKEN"] not in ("", os.environ["BROADWAY_TOKEN"], *sys.argv)
 assert os.environ["BROADWAY_TOKEN"] and os.environ["BROADWAY_TOKEN"] not in " ".join(sys.argv)
 told = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 http.server.HTTPServer((told["--bind-addr"], int(told["--bind-port"])), Handler).serve_forever()
@@ -29,6 +30,8 @@ GRADER = """
 import os, signal, sys
 from pathlib import Path
 
+services_only = {f"BROADWAY_{name}" for name in ("AMQP_URL", "MONGODB_DSN", "MANAGEMENT_URL", "OPERATOR_TOKEN")}
+assert not services_only & os.environ.keys(), "with one of them it would have the rights of a service"
 notes = Path(sys.argv[0]).with_suffix("." + os.environ["BROADWAY_GRADER_ID"])
 signal.signal(signal.SIGTERM, lambda *_: (notes.open("a").write("drained\\n"), sys.exit()))
 notes.open("a").write(f"started {os.getpid()}\\n")
@@ -52,6 +55,7 @@ async def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UpOptions:
     (tmp_path / "grader.py").write_text(GRADER)
     monkeypatch.setenv("BROADWAY_AMQP_URL", "amqp://elsewhere/broadway")
     monkeypatch.setenv("BROADWAY_MONGODB_DSN", "mongodb://elsewhere/")
+    monkeypatch.setenv("BROADWAY_OPERATOR_TOKEN", "of the person who calls it")
     return UpOptions(
         directory=tmp_path / "up",
         bind_port=free_port(),
@@ -92,6 +96,7 @@ async def test_broadway_up_restarts_dead_processes_and_stops_in_order(
     assert ready.stat().st_mode & 0o777 == 0o600
     assert facts["api"] == f"http://127.0.0.1:{options.bind_port}"
     assert facts["token"] == (options.directory / "token").read_text()
+    assert facts["operator_token"] == (options.directory / "operator-token").read_text() != facts["token"]
     assert facts["graders"] == options.grader_ids
 
     await eventually(lambda: all(notes(options, tmp_path)))

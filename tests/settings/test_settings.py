@@ -354,6 +354,8 @@ def test_the_api_offers_the_brokers_address_unless_configured_otherwise() -> Non
         ("api", "--max-body-size", "0"),
         ("api", "--max-job-seconds", "-1"),
         ("api", "--gateway-pool", "a b"),
+        ("api", "--original-graders", "lab,a b"),
+        ("api", "--operator-token", ""),
         ("results", "--log-level", "LOUD"),
         ("results", "--log-rotate", "never"),
         ("results", "--log-backup", "-1"),
@@ -381,6 +383,13 @@ def test_the_error_names_a_wrong_flag(capsys: pytest.CaptureFixture[str], progra
     (line,) = refusal(capsys, program, flag, value, code=2)
 
     assert flag in line
+
+
+def test_the_operators_token_is_another_one_than_the_cluster_token(capsys: pytest.CaptureFixture[str]) -> None:
+    (line,) = refusal(capsys, "api", "--token", SECRET, "--operator-token", SECRET, code=2)
+
+    assert "--operator-token: should differ from token" in line
+    assert SECRET not in line
 
 
 def test_the_error_for_an_unknown_scheme_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:

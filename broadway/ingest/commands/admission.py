@@ -107,7 +107,8 @@ class Admission:
             return Candidate(grader_id, grader, grader.secret, has_proof=True)
         token = None
         if not same_secret(bearer, self.cluster_token):
-            token = await self.tokens.find(bearer, TokenKind.JOIN)
+            is_known_form = is_secret(bearer, SecretPrefix.JOIN)
+            token = await self.tokens.find(bearer, TokenKind.JOIN) if is_known_form else None
             if token is None:
                 raise CredentialError(_INVALID)
         if secret and not is_secret(secret, SecretPrefix.GRADER):
