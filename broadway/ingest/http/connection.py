@@ -67,6 +67,7 @@ class HttpProtocol(httptools_impl.HttpToolsProtocol):
         self._discarding: asyncio.TimerHandle | None = None  # the end of a connection whose input is not read any more
         self._rest: asyncio.TimerHandle | None = None  # the end of a body whose request is answered already
         self._memory: Held | None = None  # for a long head
+        self._is_websocket = False
         self._in_head = True
         self._is_first = True  # False once a message has ended in the piece that is being parsed
         self._head = 0  # bytes of the present head in earlier pieces
@@ -99,6 +100,7 @@ class HttpProtocol(httptools_impl.HttpToolsProtocol):
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self) -> None:
+        self._is_websocket = True
         self._release()
         super().handle_websocket_upgrade()
 
@@ -124,8 +126,7 @@ class HttpProtocol(httptools_impl.HttpToolsProtocol):
             self._await_head()  # no request has begun: line breaks before it are no sign of life
 
     def _is_reading(self) -> bool:
-        is_open = self._discarding is None and not self.transport.is_closing()
-        return is_open and self.transport.get_protocol() is self
+        return self._discarding is None and not self._is_websocket and not self.transport.is_closing()
 
     def _parse(self, piece: memoryview) -> None:
         was_in_head = self._in_head
