@@ -120,9 +120,14 @@ class Held:
         """Take more.
 
         Raises:
-            LimitError: It is not available.
+            LimitError: It is not available, and all is released: the client is refused, and others that grow at the
+                same time may have what it held.
         """
-        self._budget.take(self._address, amount)
+        try:
+            self._budget.take(self._address, amount)
+        except LimitError:
+            self.release()
+            raise
         self.amount += amount
 
     def release(self) -> None:
