@@ -1,6 +1,7 @@
 """HTTP connections, with limits that hold before any request has a token."""
 
 import asyncio
+import socket
 import sys
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -57,7 +58,9 @@ class _Output:
 
 
 class HttpProtocol(httptools_impl.HttpToolsProtocol):
-    """One client's connection."""
+    """One client's connection. ``accepted`` has the place that it takes over, None without TLS."""
+
+    accepted: socket.socket | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -80,7 +83,7 @@ class HttpProtocol(httptools_impl.HttpToolsProtocol):
         peer = get_remote_addr(transport)
         host = peer[0] if peer else ""
         try:
-            self._admission.connect(transport, host)
+            self._admission.connect(transport, host, self.accepted)
         except LimitError as error:
             self._answer(error.status, str(error), error.headers)
             transport.close()
