@@ -11,6 +11,7 @@ from harness import METRICS_TOKEN, Client, free_port, until
 
 from broadway import connections
 from broadway.ingest import serve as ingest
+from broadway.service import Stop
 from broadway.settings.programs import IngestSettings
 
 
@@ -21,7 +22,7 @@ def doors(opened: connections.Connections, ingest_settings: IngestSettings) -> D
     @contextlib.asynccontextmanager
     async def start(**more: Any) -> AsyncIterator[Door]:
         given = ingest_settings.model_dump() | {"bind_port": free_port(), "metrics_token": METRICS_TOKEN} | more
-        settings, stop = IngestSettings.model_validate(given), asyncio.Event()
+        settings, stop = IngestSettings.model_validate(given), Stop()
         serving = asyncio.create_task(ingest.serve(settings, store=opened.store, rabbit=opened.rabbit, stop=stop))
         try:
             async with Client.connect(f"http://127.0.0.1:{settings.bind_port}") as client:
