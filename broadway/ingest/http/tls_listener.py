@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from broadway.ingest.http.admission import Admission, LimitError
+from broadway.ingest.http.admission import ClientLimits, LimitError
 from broadway.ingest.http.connection import HttpProtocol
 from broadway.runtime.cancellation import end
 
@@ -22,7 +22,7 @@ class TlsListener:
         self,
         listening: Sequence[socket.socket],
         context: ssl.SSLContext,
-        admission: Admission,
+        admission: ClientLimits,
         protocol: Callable[[], HttpProtocol],
     ) -> None:
         self.sockets = listening

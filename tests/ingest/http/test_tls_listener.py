@@ -12,7 +12,7 @@ import trustme
 from harness import free_port, until
 
 from broadway.ingest.http import tls_listener
-from broadway.ingest.http.admission import Admission
+from broadway.ingest.http.admission import ClientLimits
 from broadway.ingest.http.server import Config, Server
 from broadway.settings.http import HttpSettings
 
@@ -30,7 +30,7 @@ async def app(scope: Any, _: Any, send: Any) -> None:
 class Secure:
     """A server with TLS, for eight connections."""
 
-    def __init__(self, port: int, admission: Admission, trust: ssl.SSLContext) -> None:
+    def __init__(self, port: int, admission: ClientLimits, trust: ssl.SSLContext) -> None:
         self.port = port
         self.admission = admission
         self.trust = trust
@@ -61,7 +61,7 @@ async def secure(tmp_path: Path) -> AsyncIterator[Secure]:
     authority.configure_trust(trust)
     certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
     certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
-    admission = Admission.of(HttpSettings(connections=16, connections_per_address=8), "")
+    admission = ClientLimits.of(HttpSettings(connections=16, connections_per_address=8), "")
     files = {"ssl_certfile": tmp_path / "cert.pem", "ssl_keyfile": tmp_path / "key.pem"}
     config = Config(app, admission=admission, port=free_port(), lifespan="off", log_config=None, **files)
     server = Server(config)
