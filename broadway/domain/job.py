@@ -245,9 +245,10 @@ class Job:
             return self._abandon(now)
         return self._requeue(policy, now)
 
-    def release(self, execution_id: str, now: datetime) -> "Job":
-        """Record that a draining grader returned the job's message: the start does not count, the job is dispatched."""
-        if self.is_terminal or not any(a.execution_id == execution_id and a.ended_at is None for a in self.attempts):
+    def release(self, execution_id: str, now: datetime, *, grader_id: str | None = None) -> "Job":
+        """Record that a grader, ``grader_id`` if given, returned its job: its start does not count."""
+        mine = [a for a in self.attempts if a.execution_id == execution_id and grader_id in (None, a.grader_id)]
+        if self.is_terminal or not any(a.ended_at is None for a in mine):
             return self
         attempts = tuple(
             replace(a, released=True, ended_at=now) if a.execution_id == execution_id else a for a in self.attempts

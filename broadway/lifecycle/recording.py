@@ -156,7 +156,7 @@ class Recorder:
                     log.info("duplicate outcome", **event.context)
                 return job.finish(event.execution, policy=self.policy, now=now, displaces=displaces)
             case JobReleased():
-                return job.release(event.execution_id, now)
+                return job.release(event.execution_id, now, grader_id=event.grader_id)
             case _:
                 return job
 

@@ -368,7 +368,7 @@ class DeadLetter(Event):
         """The id under which repetitions of the message count as one."""
         if isinstance(self.about, JobEvent | RunAdvanced):
             return self.about.identity
-        return self.named_id or hashlib.sha256(self.body).hexdigest()
+        return self.named_id if self.is_proven else hashlib.sha256(self.body).hexdigest()
 
     @property
     def context(self) -> dict[str, Any]:

@@ -121,6 +121,7 @@ async def test_the_beginning_of_an_id_is_enough(cluster: Cluster) -> None:
     short = await broadway("run", "show", run_id[:5], *access)
     foreign = await broadway("run", "show", run_id[:12], "--server", access[1], "-c", "cs101", "--token", "staff-101")
 
+    assert shown.exit_code == 0, shown.stderr
     assert json.loads(shown.stdout)["id"] == run_id
     assert "hello" in log.stdout
     assert again.exit_code == 0

@@ -291,6 +291,11 @@ def test_an_outcome_counts_without_a_start_unless_another_grader_runs_the_job(jo
     assert finish(job, "e9", Outcome.FAILED, displaces=False).outcome is Outcome.FAILED
 
 
+def test_a_grader_gives_back_only_its_own_execution() -> None:
+    assert RUNNING.release("e1", at(6), grader_id="another") is RUNNING
+    assert RUNNING.release("e1", at(6), grader_id="on-e1").state is JobState.DISPATCHED
+
+
 def test_the_outcome_of_an_execution_comes_from_its_grader() -> None:
     stolen = replace(report("e1", Outcome.SUCCEEDED), grader_id="another")
 

@@ -150,7 +150,7 @@ def leftovers(host: str, directory: Path) -> list[str]:
     found = [container["Id"] for container in client.containers(all=True)]
     client.close()
     found += [line for line in Path("/proc/mounts").read_text().splitlines() if f"{directory}/world" in line]
-    found += [str(path) for path in (directory / "world" / "work" / "jobs").glob("*/*")]
+    found += [str(path) for path in (directory / "world" / "work" / "jobs").glob("*/*/*/*")]
     engine = Path(host.removeprefix("unix://")).parent
     found += [line for pid, line in processes(f"{engine}/").items() if "containerd-shim" in line and has_a_program(pid)]
     return found + list(processes(MARK).values())

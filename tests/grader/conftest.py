@@ -78,6 +78,7 @@ def left(api: docker.APIClient, labels: Labels) -> Callable[[], list[dict[str, A
 
 def _of_runtime(grader_id: str) -> Iterator[dict[str, Any]]:
     for directory in STATE.glob("*"):
-        if (owner(directory) or ("",))[0] == grader_id:
+        found = owner(directory)
+        if found and found.grader_id == grader_id:
             runs = (OF_RUNTIME / directory.name / "status").exists()
             yield {"Id": directory.name, "State": "running" if runs else "created"}

@@ -35,6 +35,8 @@ from broadway.grader.ports import (
     Upcoming,
 )
 from broadway.grader.sandbox.engine_features import EngineFeatures
+from broadway.grader.sandbox.process_identity import own_identity
+from broadway.grader.worker.orphans import Orphans
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z (.*)\n")
 LIMITS = Limits(pids=32, output=256 * 1024, kept_head=1000, kept_tail=3000, disk=64 * 1024 * 1024)
@@ -719,6 +721,32 @@ class TestLeavesNothing:
         assert removed == 2
         assert [each["Id"] for each in left()] == made[:1]
         api.remove_container(made[0], force=True)
+
+    @ONLY_DOCKER
+    async def test_only_what_an_ended_process_left_is_an_orphan(
+        self, real: Containers, api: docker.APIClient, labels: Labels, left: Left, tmp_path: Path
+    ) -> None:
+        """Another deployment's grader with the same id may be alive; an earlier version wrote no deployment."""
+        boot, namespace, *_ = own_identity().split(".")
+        parent = Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[19]
+        living = f"{boot}.{namespace}.{os.getppid()}.{parent}"
+        ended = f"{boot}.{namespace}.4194305.1"  # above the highest process id
+        owners = [(living, {"deployment": "another"}), (living, {}), (ended, {"deployment": "another"}), (ended, {})]
+        made = [
+            api.create_container(
+                "broadway-test-busybox:1",
+                entrypoint=["sleep", "1000"],
+                labels={
+                    f"io.broadway.{key}": value
+                    for key, value in {"grader": labels.grader_id, "boot": identity, **more}.items()
+                },
+            )["Id"]
+            for identity, more in owners
+        ]
+        await Orphans(real, tmp_path).reap()
+        assert {each["Id"] for each in left()} == set(made[:2])
+        for each in made[:2]:
+            api.remove_container(each, force=True)
 
     async def test_cancelled_at_any_step(self, engine: Run, left: Left) -> None:
         """Cancel while the container is created, attached, started or running."""

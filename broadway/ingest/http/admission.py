@@ -120,9 +120,14 @@ class Held:
         """Take more.
 
         Raises:
-            LimitError: It is not available.
+            LimitError: It is not available, and all is released: the client is refused, and others that grow at the
+                same time may have what it held.
         """
-        self._budget.take(self._address, amount)
+        try:
+            self._budget.take(self._address, amount)
+        except LimitError:
+            self.release()
+            raise
         self.amount += amount
 
     def release(self) -> None:
@@ -199,12 +204,17 @@ class ClientLimits:
             return False
         return any(address.version == network.version and address in network for network in self.proxies)
 
-    def connect(self, connection: Any, peer: str) -> None:
+    def connect(self, connection: Any, peer: str, earlier: Any = None) -> None:
         """Let a connection in; HTTP and WebSocket on it are the same connection.
+
+        It takes the place of ``earlier``, if that has one: a connection whose handshake is complete.
 
         Raises:
             LimitError: There are too many.
         """
+        if earlier in self._places:
+            self._places[connection] = self._places.pop(earlier)
+            return
         place = Held(self.connections, self.address_of_peer(peer))
         place.take(1)
         self._places[connection] = place

@@ -1,6 +1,7 @@
 """HTTP connections, with limits that hold before any request has a token."""
 
 import asyncio
+import socket
 import sys
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -57,7 +58,9 @@ class _Output:
 
 
 class HttpProtocol(httptools_impl.HttpToolsProtocol):
-    """One client's connection."""
+    """One client's connection. ``accepted`` has the place that it takes over, None without TLS."""
+
+    accepted: socket.socket | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -67,6 +70,7 @@ class HttpProtocol(httptools_impl.HttpToolsProtocol):
         self._discarding: asyncio.TimerHandle | None = None  # the end of a connection whose input is not read any more
         self._rest: asyncio.TimerHandle | None = None  # the end of a body whose request is answered already
         self._memory: Held | None = None  # for a long head
+        self._is_websocket = False
         self._in_head = True
         self._is_first = True  # False once a message has ended in the piece that is being parsed
         self._head = 0  # bytes of the present head in earlier pieces
@@ -79,7 +83,7 @@ class HttpProtocol(httptools_impl.HttpToolsProtocol):
         peer = get_remote_addr(transport)
         host = peer[0] if peer else ""
         try:
-            self._admission.connect(transport, host)
+            self._admission.connect(transport, host, self.accepted)
         except LimitError as error:
             self._answer(error.status, str(error), error.headers)
             transport.close()
@@ -99,6 +103,7 @@ class HttpProtocol(httptools_impl.HttpToolsProtocol):
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self) -> None:
+        self._is_websocket = True
         self._release()
         super().handle_websocket_upgrade()
 
@@ -124,8 +129,7 @@ class HttpProtocol(httptools_impl.HttpToolsProtocol):
             self._await_head()  # no request has begun: line breaks before it are no sign of life
 
     def _is_reading(self) -> bool:
-        is_open = self._discarding is None and not self.transport.is_closing()
-        return is_open and self.transport.get_protocol() is self
+        return self._discarding is None and not self._is_websocket and not self.transport.is_closing()
 
     def _parse(self, piece: memoryview) -> None:
         was_in_head = self._in_head

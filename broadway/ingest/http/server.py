@@ -4,14 +4,18 @@ import asyncio
 import contextlib
 import resource
 import socket
+import ssl
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.config import STARTUP_FAILURE
 
 from broadway.ingest.http.admission import ClientLimits
 from broadway.ingest.http.connection import HttpProtocol
+from broadway.ingest.http.tls_listener import TlsListener, listen
 from broadway.ingest.http.websocket import WebSocketProtocol
 
 SPARE_FILES = 256  # descriptors that are not for connections
@@ -30,13 +34,29 @@ class Config(uvicorn.Config):
 class Server(uvicorn.Server):
     """A server that its service starts and stops."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    config: Config
+
+    def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        if self.config.ssl is None:
+            await super().startup(sockets)
+        else:
+            self._listen(self.config.ssl)
         self.listening.set()
+
+    def _listen(self, context: ssl.SSLContext) -> None:
+        config = self.config
+        try:
+            listening = listen(config.host, config.port, config.backlog)
+        except OSError as error:
+            raise SystemExit(STARTUP_FAILURE) from error
+        protocol = partial(HttpProtocol, config=config, server_state=self.server_state, app_state=self.lifespan.state)
+        listener = TlsListener(listening, context, config.admission, protocol)
+        self.servers = [listener]  # type: ignore[list-item]  # it closes as a server of the event loop does
+        self.started = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -13,7 +13,8 @@ class SlowReader:
     """Watches a connection while it has data that its client has not read, and cuts it if that stays so."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        transport.set_write_buffer_limits(high=0)  # so that the protocol hears of any unread data
+        # So that the protocol hears of any unread data. With 0, a connection with TLS counts as full while it is empty.
+        transport.set_write_buffer_limits(high=1, low=0)
         self._transport = transport
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None

@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from broadway.ingest.http.auth import course_of
 from broadway.ingest.http.deps import Deps
-from broadway.ingest.http.rights import Auth
+from broadway.ingest.http.rights import READERS
 from broadway.ingest.v2.openapi import answered, operation, query_of
 from broadway.messages.resources.ids import MIN_PREFIX, IdsView
 
@@ -23,7 +23,7 @@ class IdQuery(BaseModel):
     )
 
 
-@operation(IdsView, query=IdQuery, auth=Auth.QUERY)
+@operation(IdsView, query=IdQuery, auth=READERS)
 async def find(request: Request, deps: Deps) -> Response:
     """Find the runs and jobs of a course whose ids begin with the given digits: ten of each at most."""
     course = course_of(request)

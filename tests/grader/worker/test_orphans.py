@@ -95,7 +95,7 @@ async def test_a_process_of_another_namespace_has_ended_when_its_directory_is_fr
     assert not directory.exists()
 
 
-@pytest.mark.parametrize("identity", [ELSEWHERE, REBOOTED])
+@pytest.mark.parametrize("identity", [ELSEWHERE, REBOOTED], ids=["elsewhere", "rebooted"])
 async def test_a_container_of_an_unknown_process_stays_unless_its_host_was_rebooted(
     tmp_path: Path, identity: str
 ) -> None:
@@ -108,7 +108,11 @@ async def test_a_container_of_an_unknown_process_stays_unless_its_host_was_reboo
     assert engine.owners == [unknown]
 
 
-@pytest.mark.parametrize(("identity", "stays"), [(ENDED, False), (REBOOTED, False), (ELSEWHERE, True)])
+@pytest.mark.parametrize(
+    ("identity", "stays"),
+    [(ENDED, False), (REBOOTED, False), (ELSEWHERE, True)],
+    ids=["ended", "rebooted", "elsewhere"],
+)
 async def test_directories_of_an_earlier_version_are_removed_if_their_process_has_ended(
     tmp_path: Path, identity: str, *, stays: bool
 ) -> None:

@@ -84,6 +84,7 @@ def test_an_address_has_a_part_of_an_amount_and_gets_it_back() -> None:
     two.take(2)
     with pytest.raises(LimitError, match="from your address") as mine:
         two.take(1)
+    one.take(2)
     other.take(4)
     with pytest.raises(LimitError) as all_clients:
         proxy.take(1)
@@ -95,6 +96,19 @@ def test_an_address_has_a_part_of_an_amount_and_gets_it_back() -> None:
     for each in (two, other, proxy):
         each.release()
     assert budget.used == 0
+
+
+def test_of_clients_that_grow_together_only_as_many_are_refused_as_needed() -> None:
+    budget = Budget(Limit.SPOOL, "many deliveries", total=10, each=10)
+    growing = [Held(budget, "a") for _ in range(5)]
+    for _ in range(5):
+        for each in list(growing):
+            try:
+                each.take(1)
+            except LimitError:
+                growing.remove(each)
+
+    assert [each.amount for each in growing] == [5, 5]
 
 
 def test_a_limit_per_address_is_at_most_the_limit_on_all() -> None:
