@@ -98,7 +98,7 @@ class Bench:
     async def run(self, stages: list[dict[str, Any]]) -> Graded:
         name = f"{self.owner}-{token_hex(6)}"
         with self.users.taken() as user:
-            labels = Labels(self.owner, "this-life", f"job-{name}", name, 0, user)
+            labels = Labels(self.owner, "this-life", f"job-{name}", name, 0, user=user)
             return await grade(stages, containers=self.containers, directory=self.work / name, labels=labels, size=SIZE)
 
     def left(self) -> list[str]:
