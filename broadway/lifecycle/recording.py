@@ -228,9 +228,9 @@ def _refusal(event: JobFinished, moved: Moved | None) -> metrics.Refusal | None:
         return metrics.Refusal.UNKNOWN
     if event.generation != moved.before.generation:
         return metrics.Refusal.STALE
-    known = next((a for a in moved.before.attempts if a.execution_id == event.execution_id), None)
-    if known is not None and known.outcome is not None:
+    if any(a.execution_id == event.execution_id and a.outcome is not None for a in moved.before.attempts):
         return metrics.Refusal.REPEATED
+    known = next((a for a in moved.after.attempts if a.execution_id == event.execution_id), None)
     if known is not None and (known.released or known.grader_id != event.grader_id):
         return metrics.Refusal.RELEASED if known.released else metrics.Refusal.UNKNOWN
     if moved.after.is_terminal and moved.after.execution_id != event.execution_id:

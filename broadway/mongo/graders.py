@@ -167,7 +167,7 @@ class Graders:
     async def _proves_since(self, grader_id: str, now: datetime) -> datetime:
         """Return the time from which the reports of a grader that joins now must have proofs."""
         found = await self._graders.find_one({"_id": grader_id}, {"proves_since": 1, "joined_at": 1, "last_seen": 1})
-        if found is None or not (found.get("joined_at") or found.get("last_seen")):
+        if found is None or not (found.get("joined_at") or found.get("last_seen", _NEVER) > _NEVER):
             return now
         return found.get("proves_since") or now + PROOFLESS
 

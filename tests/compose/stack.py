@@ -16,6 +16,8 @@ FILES = ROOT / "compose"
 COURSE_TOKEN = "staff-of-the-demo"
 STARTED = 300  # timeout in seconds; docker-compose itself waits until dependencies are healthy
 
+KEPT = {"hosts", "jobs", "locks", "spool"}  # in a work directory
+
 
 @dataclass(frozen=True)
 class Stack:
@@ -79,8 +81,8 @@ class Stack:
     def left(self) -> list[str]:
         """Return the project's objects on the engine, and the leftovers of its graders' jobs on this host.
 
-        Graders keep a few things in their work directory: the file that stages see as /etc/hosts, locks, and empty
-        directories for jobs and outcomes.
+        Graders keep a few things in their work directory: the file that stages see as /etc/hosts, locks, their
+        secret, and empty directories for jobs and outcomes.
         """
         work = Path(self.environment["BROADWAY_WORK_DIR"])
         return [
@@ -91,7 +93,7 @@ class Stack:
             *(line for line in Path("/proc/mounts").read_text().splitlines() if f"{work}/" in line),
             *(str(path) for path in work.glob("jobs/*/*/*")),
             *(str(path) for path in work.glob("spool/**/*") if path.is_file()),
-            *(str(path) for path in work.iterdir() if path.name not in {"hosts", "jobs", "locks", "spool"}),
+            *(str(path) for path in work.iterdir() if path.name not in KEPT and path.suffix != ".secret"),
         ]
 
 

@@ -180,6 +180,7 @@ async def test_silent_graders_are_found_behind_gateways_but_not_at_the_broker(st
 async def test_reports_need_proofs_from_the_first_join_of_a_grader_that_makes_them(store: Store) -> None:
     name, join = token_hex(4), partial(store.graders.join, hostname="h", pool="default", slots=1)
     assert not await store.graders.must_prove(name, NOW)
+    await store.graders.claim(name, secret="hash", pools=None, join_token="")
     await join(name, now=NOW, proves=True)
     assert await store.graders.must_prove(name, NOW)
     await join(name, now=NOW, proves=False)
@@ -188,7 +189,8 @@ async def test_reports_need_proofs_from_the_first_join_of_a_grader_that_makes_th
 
 async def test_reports_of_a_graders_earlier_version_may_still_arrive_after_its_upgrade(store: Store) -> None:
     name, join = token_hex(4), partial(store.graders.join, hostname="h", pool="default", slots=1)
-    await join(name, now=NOW)
+    beat = GraderHeartbeat(grader_id=name, hostname="h", pool="default", slots=1, sent_at=NOW)
+    await store.graders.beat([beat], now=NOW)
     await join(name, now=NOW, proves=True)
     await join(name, now=NOW + PROOFLESS / 2, proves=True)
 
