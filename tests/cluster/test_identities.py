@@ -182,7 +182,7 @@ async def test_a_grader_with_an_address_of_the_broker_joins_and_can_be_refused_a
     grader = await cluster.opened.store.graders.get("h1")
     assert grader is not None
     assert grader.has_secret
-    await operate(cluster, "grader", "revoke", "h1", "--reason", "stolen")
+    await operate(cluster, "grader", "revoke", "h1", "--yes", "--reason", "stolen")
     with pytest.raises(StartError, match="stolen"):
         await running
     with pytest.raises(StartError, match="has been revoked"):

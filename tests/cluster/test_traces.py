@@ -64,7 +64,7 @@ class Spy:
     def __init__(self) -> None:
         self.seen: list[tuple[str, str, Any]] = []
 
-    def read(self, headers: Mapping[str, Any], body: bytes) -> Event:
+    def read(self, headers: Mapping[str, Any], body: bytes, _: str = "") -> Event:
         event = decode(headers, body)
         run_id = event.run_id if hasattr(event, "run_id") else ""
         self.seen.append((run_id, event.type, headers.get("traceparent")))

@@ -396,7 +396,7 @@ class TestProfile:
         assert host["RestartPolicy"]["Name"] == "no"
         assert host["Memory"] == host["MemorySwap"] == 64 * 1024 * 1024
         assert (host["PidsLimit"], host["CpusetCpus"], host["IpcMode"]) == (LIMITS.pids, "0", "private")
-        assert (host["OomScoreAdj"], seen["Config"]["Tty"]) == (500, False)
+        assert (host["OomScoreAdj"], seen["Config"]["Tty"]) == (500, True)
         assert (
             seen["Config"]["Labels"].items()
             >= {
@@ -743,7 +743,7 @@ class TestLeavesNothing:
             )["Id"]
             for identity, more in owners
         ]
-        await Orphans(real, tmp_path).reap()
+        await Orphans(real, tmp_path, tmp_path / "own").reap()
         assert {each["Id"] for each in left()} == set(made[:2])
         for each in made[:2]:
             api.remove_container(each, force=True)

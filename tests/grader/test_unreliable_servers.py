@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 import uvicorn
@@ -15,6 +16,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from websockets.asyncio.server import ServerConnection, serve
+
+from broadway.domain.abilities import ABILITIES
 
 JOB_ID = "5dc0b5d0c2a6f9e7d1a0b1c2"
 NEXT_ID = "5dc0b5d0c2a6f9e7d1a0b1c3"
@@ -167,7 +170,11 @@ async def test_the_pool_is_named_to_servers_that_know_pools(tmp_path: Path, *, o
         graders.attach("host1", address, slots=1)
         await until(lambda: paths)
 
-    assert paths == ["/api/v1/worker_ws/host1?pool=default&runtime=default" if ours else "/api/v1/worker_ws/host1"]
+    path, _, query = paths[0].partition("?")
+    assert path == "/api/v1/worker_ws/host1"
+    assert dict(parse_qsl(query)) == (
+        {"pool": "default", "runtime": "default", "abilities": ",".join(ABILITIES)} if ours else {}
+    )
 
 
 ODD_ANSWERS = [

@@ -94,7 +94,8 @@ async def with_password(store: Server[Store], user: str, password: str) -> str:
     async with AsyncMongoClient[dict[str, Any]](store.current.dsn) as mongodb:
         await mongodb["admin"].command("createUser", user, pwd=password, roles=["root"])
     scheme, _, rest = store.current.dsn.partition("://")
-    return f"{scheme}://{user}:{password}@{rest}&authSource=admin"
+    server = rest.rpartition("@")[2]
+    return f"{scheme}://{user}:{password}@{server}{'' if 'authSource' in server else '&authSource=admin'}"
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ async def place(docker_host: str, tmp_path: Path) -> AsyncIterator[Place]:
         secrets["broker's password"] = rabbit.server.current.password
         environment = {
             "BROADWAY_AMQP_URL": rabbit.url,
-            "BROADWAY_MONGODB_DSN": await with_password(store, "broadway", secrets["store's password"]),
+            "BROADWAY_MONGODB_DSN": await with_password(store, "canary", secrets["store's password"]),
             "BROADWAY_MONGODB_TIMEOUT": "2",
             "BROADWAY_LOG_DIR": "",
             "BROADWAY_LOG_LEVEL": "DEBUG",

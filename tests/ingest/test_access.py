@@ -182,6 +182,7 @@ async def test_no_read_of_a_query_token_contains_variables(client: Client, names
     for method, path, _, schemes in OPERATIONS:
         if method == "GET" and "query" in schemes:
             url = re.sub(r"\{(\w+)\}", lambda m: where[m[1]], path)
+            url += "?prefix=abcdef" if path.endswith("/ids") else ""
             text = await _first_part(client, url, headers)
             assert canary not in text, path
             read += 1

@@ -39,7 +39,9 @@ EXAMPLES: dict[str, Any] = {
     "tokens_add_for_student": {"student": "alice"},
     "tokens_revoke_of_student": None,
     "assignments_put": CONFIG,
-    "hooks_put_roster": {"students": [{"student": "alice", "env": {"A": "canary-roster"}}, {"student": "bob"}]},
+    "hooks_put_roster": {
+        "students": [{"student": "alice", "repository": "a/b", "env": {"A": "canary-roster"}}, {"student": "bob"}]
+    },
     "runs_create": {"students_env": [{"A": "canary-run"}]},
     "orders_cancel_run": {"reason": "too late"},
     "orders_rerun_run": {},
@@ -71,7 +73,7 @@ async def place(client: Client, course: str, store: Store, database: AsyncDataba
     """The objects that the examples are about, by the names in paths."""
     http, base = client.http, f"/api/v2/courses/{course}"
     await client.register(course, "mp1", students=[stage()])
-    roster = {"students": [{"student": "alice", "env": {"B": "canary-before"}}]}
+    roster = {"students": [{"student": "alice", "repository": "cs/alice", "env": {"B": "canary-before"}}]}
     (await http.put(f"{base}/assignments/mp1/roster", json=roster, headers=staff(course))).raise_for_status()
     hook = {"assignment": "mp1", "format": "github", "secrets": [SECRET]}
     (await http.put(f"{base}/hooks/git", json=hook, headers=staff(course))).raise_for_status()

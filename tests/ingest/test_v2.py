@@ -50,7 +50,13 @@ async def test_an_assignment_is_registered_read_and_listed(client: Client, cours
     assert put.json()["config"]["student_pipeline"] == config["student_pipeline"]
     assert (put.json()["students"], put.json()["hooks"]) == (None, [])
     await put_roster(client, course, "a", "b")
-    await ask(client, course, "/hooks/git", "PUT", json={"assignment": "mp1", "secrets": ["0123456789abcdef"]})
+    await ask(
+        client,
+        course,
+        "/hooks/git",
+        "PUT",
+        json={"assignment": "mp1", "format": "json", "secrets": ["0123456789abcdef"]},
+    )
     assignment = (await ask(client, course, path)).json()
     assert (assignment["students"], assignment["hooks"]) == (2, ["git"])
     for name in ("a1", "mp2"):

@@ -14,7 +14,7 @@ BOB = {"student": "bob", "env": {"NETID": "b2"}, "repository": "cs/bob"}
 CAROL = {"student": "carol", "env": {}, "repository": "cs/carol"}
 HOOKS: dict[str, dict[str, Any]] = {
     GIT: {"assignment": "mp1", "tags": ["v*"], "only_latest": True, "quota": {"submissions": 1, "seconds": 86400}},
-    FORMS: {"assignment": "mp1", "format": "json"},
+    FORMS: {"assignment": "mp1", "format": "json", "env": ["N"]},
     BROKEN: {"assignment": "nowhere", "format": "json"},
     LATE: {"assignment": "hang", "only_latest": True},
 }
