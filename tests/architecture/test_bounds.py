@@ -32,6 +32,10 @@ LISTS = (list, tuple, set, frozenset, dict, Sequence, Mapping)
 FREE = (bool, datetime, Path, NoneType, AwareDatetime)
 
 
+def _name(model: type[BaseModel]) -> str:
+    return f"{model.__module__}.{model.__qualname__}"
+
+
 def models() -> list[type[BaseModel]]:
     """Return every model of the packages that decode values from outside."""
     for package in PACKAGES:
@@ -137,7 +141,7 @@ def problems(model: type[BaseModel]) -> list[str]:
     return [] if name in EXCEPTIONS else found
 
 
-@pytest.mark.parametrize("model", models(), ids=lambda model: f"{model.__module__}.{model.__qualname__}")
+@pytest.mark.parametrize("model", sorted(models(), key=_name), ids=_name)
 def test_every_decoded_value_has_a_bound(model: type[BaseModel]) -> None:
     assert problems(model) == []
 
