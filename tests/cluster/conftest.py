@@ -40,7 +40,7 @@ def settings(place: Place, tmp_path: Path, courses: dict[str, dict[str, object]]
             "course_config": config,
             "token": "cluster-token",
             "operator_token": "operator-token",
-            "original_graders": "default",
+            "original_graders": "default,another",
             "bind_addr": "127.0.0.1",
             "bind_port": free_port(),
             "log": {"dir": ""},

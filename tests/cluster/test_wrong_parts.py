@@ -16,6 +16,7 @@ from broadway.messages.events import GraderHeartbeat
 from broadway.messages.topology import EVENTS, heartbeat_key
 
 TOKEN = {"Authorization": "Bearer cluster-token"}
+OPERATOR = {"Authorization": "Bearer operator-token"}
 
 
 async def beat(cluster: Cluster, name: str, **more: Any) -> None:
@@ -67,7 +68,7 @@ async def test_heartbeats_out_of_bounds_stop_no_course(cluster: Cluster) -> None
     await grade(cluster, "capped")
 
     async def is_counted() -> bool:
-        graders = (await cluster.client.http.get("/api/v2/graders", headers=TOKEN)).json()["graders"]
+        graders = (await cluster.client.http.get("/api/v2/graders", headers=OPERATOR)).json()["graders"]
         found = {grader["id"]: (grader["pool"], grader["slots"], grader["state"]) for grader in graders}
         return found["wrong"] == ("default", 2, "online") and found["elsewhere"][0] == "another"
 
