@@ -19,7 +19,9 @@ class Connections:
     times as long as the call itself; and it keeps a pool for each URL, so that it connects anew for each container.
     """
 
-    def __init__(self, socket: str, *, timeout: int, number: int) -> None:
+    def __init__(self, socket: str, *, headers: Mapping[str, str], timeout: int, number: int) -> None:
+        """Keep up to ``number`` connections, once they have been made; ``headers`` are those of every call."""
+        self._headers = dict(headers)
         self._pool: HTTPConnectionPool = UnixHTTPConnectionPool("", socket, timeout, maxsize=number)
 
     @staticmethod
@@ -50,7 +52,7 @@ class Connections:
             method,
             urlsplit(url).path + (f"?{query}" if query else ""),
             body=data.encode() if data is not None else None,
-            headers=dict(headers or {}),
+            headers={**self._headers, **(headers or {})},
             timeout=Timeout(connect=timeout, read=timeout),
             retries=False,
             redirect=False,
@@ -66,4 +68,5 @@ class Connections:
         return response
 
     def close(self) -> None:
+        """Close the connections that no call uses."""
         self._pool.close()

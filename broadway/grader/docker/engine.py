@@ -77,7 +77,8 @@ def new_client(docker_host: str | None, *, version: str, timeout: int, pool: int
     client = Client(version=version, timeout=timeout, max_pool_size=pool, **options)
     if isinstance(adapter := client.get_adapter(client.base_url), UnixHTTPAdapter):
         client.trust_env = False  # no proxies: their lookup takes a third of every call
-        client.direct = Connections(adapter.socket_path, timeout=timeout, number=pool)
+        headers = {name: str(value) for name, value in client.headers.items()}
+        client.direct = Connections(adapter.socket_path, headers=headers, timeout=timeout, number=pool)
     return client
 
 
