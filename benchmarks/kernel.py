@@ -71,7 +71,7 @@ class Kernel:
         group(name).enter()
         reader, writer = os.pipe2(os.O_CLOEXEC)
         program, output = place / "root" / "bin" / command[0], [(os.POSIX_SPAWN_DUP2, writer, 1)]
-        pid = os.posix_spawn(program, command, {}, file_actions=output)
+        pid = os.posix_spawn(program, [*command], {}, file_actions=output)
         os.close(writer)
         while os.read(reader, 4096):
             pass
