@@ -15,8 +15,8 @@ _OPTIONS = frozenset({"params", "data", "headers", "timeout", "stream", "allow_r
 class Connections:
     """A pool of connections to one socket, which are used again for any call.
 
-    The SDK's library merges settings, cookies and hooks, and prepares a request, for each call, which takes several
-    times as long as the call itself; and it keeps a pool for each URL, so that it connects anew for each container.
+    The SDK's library merges settings, cookies and hooks, and prepares a request, for each call, which takes as long as
+    the call itself; and it keeps a pool for each URL, so that it connects anew for each container.
     """
 
     def __init__(self, socket: str, *, headers: Mapping[str, str], timeout: int, number: int) -> None:

@@ -239,8 +239,8 @@ class DockerContainers:
         meter = Meter(name) if self._features.is_metered else None
         if meter:
             options["host_config"]["cgroup_parent"] = meter.parent
-        if seccomp := self._features.filter_of(untrusted=stage.untrusted, privileged=stage.privileged):
-            options["host_config"]["security_opt"].append(f"seccomp={seccomp}")
+        if stage.untrusted and self._features.seccomp:
+            options["host_config"]["security_opt"].append(f"seccomp={self._features.seccomp}")
         if not stage.untrusted and self._features.has_quotas:
             options["host_config"]["storage_opt"] = disk_quota(self._limits)
         return Container(

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from broadway.grader.sandbox.architectures import EMULATORS, normalized
 from broadway.grader.sandbox.cgroups import can_meter
-from broadway.grader.sandbox.seccomp import ENGINE_ARCHITECTURES, RULES, engine_profile
+from broadway.grader.sandbox.seccomp import ENGINE_ARCHITECTURES, engine_profile
 
 MOUNTS = Path("/proc/self/mountinfo")
 _QUOTAS = {"btrfs", "zfs"}  # storage drivers that support quotas on any file system
@@ -20,8 +20,7 @@ class EngineFeatures:
 
     Args:
         is_metered: Control groups around containers are possible, which show their resource usage.
-        seccomp: The filter for stages that are neither untrusted nor privileged; None to use the engine's own.
-        strict_seccomp: Likewise the filter for untrusted stages.
+        seccomp: The filter for untrusted stages; None to use the engine's own.
         has_quotas: The engine can limit the size of a container's disk.
         data: The directory where it stores containers; None if that is not on this host.
         cpus: The number of CPUs for the engine and its containers.
@@ -31,7 +30,6 @@ class EngineFeatures:
 
     is_metered: bool = False
     seccomp: str | None = None
-    strict_seccomp: str | None = None
     has_quotas: bool = False
     data: Path | None = None
     cpus: int = 1
@@ -62,20 +60,13 @@ class EngineFeatures:
         data = place if is_local and place.is_dir() else None
         return cls(
             is_metered=can_meter(str(info.get("CgroupDriver", ""))),
-            seccomp=engine_profile(RULES, allow_32_bit=True) if takes_filters else None,
-            strict_seccomp=engine_profile(allow_32_bit=allow_32_bit) if takes_filters else None,
+            seccomp=engine_profile(allow_32_bit=allow_32_bit) if takes_filters else None,
             has_quotas=_has_quotas(info, data, mounts),
             data=data,
             cpus=int(info.get("NCPU") or 1),
             architecture=normalized(str(info.get("Architecture") or "")),
             emulators=EMULATORS if is_local and info.get("Architecture") else None,
         )
-
-    def filter_of(self, *, untrusted: bool, privileged: bool) -> str | None:
-        """Return the filter for a stage; None to use the engine's own, which for a privileged stage is none."""
-        if untrusted:
-            return self.strict_seccomp
-        return None if privileged else self.seccomp
 
 
 def _takes_filters(info: Mapping[str, Any], runtime: str | None) -> bool:

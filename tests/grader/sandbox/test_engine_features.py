@@ -79,15 +79,10 @@ def test_the_number_of_cpus_is_read(mounts: Path) -> None:
         ({"Architecture": "riscv64"}, None, False),
     ],
 )
-def test_stages_get_our_filters_where_they_work(
+def test_untrusted_stages_get_our_filter_where_it_works(
     mounts: Path, changes: dict[str, Any], runtime: str | None, is_ours: bool
 ) -> None:
-    features = of(INFO | changes, mounts, runtime=runtime)
-
-    assert (features.filter_of(untrusted=True, privileged=False) == engine_profile()) is is_ours
-    standard = features.filter_of(untrusted=False, privileged=False)
-    assert (standard == engine_profile(RULES, allow_32_bit=True)) is is_ours
-    assert features.filter_of(untrusted=False, privileged=True) is None
+    assert (of(INFO | changes, mounts, runtime=runtime).seccomp == engine_profile()) is is_ours
 
 
 @pytest.mark.parametrize(
@@ -125,15 +120,6 @@ def test_the_strict_filter_differs_by_asynchronous_io_and_the_32_bit_sockets_tha
     assert strict < allowed
     assert {name for name in allowed - strict if not name.startswith("io_")} == {"socketcall"}
     assert "io_setup" in allowed - strict
-
-
-def test_calls_that_are_newer_than_the_filters_own_library_are_listed_for_newer_ones() -> None:
-    """Programs of newer images fall back to older calls only where a new one is unknown, and not where it is refused.
-
-    The calls are those that engines have allowed since: they do to descriptors or ranges what older ones do already.
-    """
-    newer = {"cachestat", "fchmodat2", "futex_wait", "map_shadow_stack", "mseal", "setxattrat"}
-    assert newer <= {rule.name for rule in STRICT_RULES if not rule.error}
 
 
 def test_an_engines_filter_has_every_rule() -> None:
