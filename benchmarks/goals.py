@@ -91,9 +91,16 @@ def _of_stages() -> list[Goal]:
         least("Docker with crun: stages/s, times docker run's", stages.BEST, stages.DOCKER_CRUN, run, 2.2),
         least("Docker: jobs/s, times the original's without network", stages.JOBS, docker, stages.ORIGINAL, 1.1),
         least("Docker: jobs/s, times the original's as it comes", stages.JOBS, docker, stages.ORIGINAL_BRIDGE, 2.5),
-        most("Docker: added to a stage of 0.3 s, of docker run's", stages.ADDED, docker, 0.2),
+        most("Docker: added to a stage of 0.3 s, of docker run's", stages.ADDED, docker, 0.45),
         most("oci, strict: a stage's overhead, of docker run's", stages.WALL, stages.OCI, 0.08),
         least("oci, strict: stages/s, times docker run's", stages.BEST, stages.OCI, run, 18),
+        Goal(
+            "stages",
+            "oci, strict: CPU of a stage, times the kernel's part alone",
+            _ratio(stages.CPU, stages.OCI, stages.KERNEL),
+            2.0,
+            is_floor=False,
+        ),
     ]
 
 

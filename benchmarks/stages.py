@@ -11,6 +11,7 @@ from statistics import median
 import docker
 
 from benchmarks.images import BUSYBOX, busybox
+from benchmarks.kernel import Kernel
 from benchmarks.machine import spending
 from benchmarks.plan import Plan
 from benchmarks.rounds import Measure, interleave
@@ -37,6 +38,7 @@ DOCKER_RUN = "docker run"
 ORIGINAL = "the original, no network"
 ORIGINAL_BRIDGE = "the original, default network"
 START_ALONE = "the engine's start of a container alone"
+KERNEL = "the kernel's part alone"
 
 Opened = AbstractAsyncContextManager[Runtime]
 
@@ -77,6 +79,11 @@ async def measure(plan: Plan, results: Results, directory: Path) -> None:
                 results.fail(name, f"{type(error).__name__}: {error}")
         alone = await stack.enter_async_context(original(host, shared, networking=False))
         contenders[START_ALONE] = partial(_starts, alone, plan)
+        (directory / "kernel").mkdir()
+        try:
+            contenders[KERNEL] = partial(_costs, await asyncio.to_thread(Kernel.prepared, directory / "kernel"), plan)
+        except OSError as error:
+            results.fail(KERNEL, f"{type(error).__name__}: {error}")
         await interleave(contenders, rounds=plan.stage_rounds, into=results, warm_up=False)
     results.notes["stages"] = (
         f"`true` in busybox with a memory limit and a shared directory, {plan.stages} in each sample; the oci runtime "

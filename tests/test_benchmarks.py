@@ -1,5 +1,6 @@
 """The machinery of the benchmarks sums, compares, judges and reports figures correctly."""
 
+import asyncio
 import json
 import os
 from collections.abc import Mapping
@@ -9,12 +10,16 @@ import pytest
 
 from benchmarks.__main__ import SUITES
 from benchmarks.goals import Goal, Verdict, goals, judge
+from benchmarks.kernel import Kernel
 from benchmarks.machine import cpu_seconds, describe, resident, spending
 from benchmarks.plan import DEFAULT, FULL, Plan
 from benchmarks.report import as_json, write_document
 from benchmarks.rounds import interleave
+from benchmarks.runtimes import FailedError
 from benchmarks.samples import Figure, MissingError, Results, Summary
 from benchmarks.startup import HELP, show_help
+from broadway.grader.oci.groups import OURS
+from broadway.grader.sandbox.cgroups import ROOT
 
 SPEED = Figure("speed", "1/s")
 ABOUT = {"cores": "2"}
@@ -158,3 +163,15 @@ async def test_a_small_benchmark_runs() -> None:
 
     assert not results.problems
     assert len(results.of(HELP, "Broadway")) == 2
+
+
+async def test_the_kernels_part_runs_programs_and_leaves_nothing(tmp_path: Path) -> None:
+    floor = await asyncio.to_thread(Kernel.prepared, tmp_path)
+
+    await floor.job(("true",), ("true",))
+    with pytest.raises(FailedError, match="false: exit code 1"):
+        await floor.stage("false")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["image"]
+    own = f"{OURS}/bench-floor-{os.getpid()}-*"
+    assert [*ROOT.glob(own), *ROOT.glob(f"*/{own}")] == []

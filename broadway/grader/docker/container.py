@@ -195,8 +195,10 @@ class Container:
     def _wait(self) -> bool:
         try:
             self.client.wait(self.name, timeout=WAIT_SLICE)
-        except (Timeout, HTTPConnectionError) as error:
-            if isinstance(error, Timeout) or any(isinstance(arg, ReadTimeoutError) for arg in error.args):
+        except (ReadTimeoutError, Timeout):
+            return False
+        except HTTPConnectionError as error:
+            if any(isinstance(arg, ReadTimeoutError) for arg in error.args):
                 return False
             raise
         return True

@@ -14,6 +14,7 @@ from requests import Response
 from urllib3.exceptions import HTTPError
 
 from broadway.domain.job import FaultPhase
+from broadway.grader.docker.connections import Connections
 from broadway.grader.ports import ContainerError, Limits
 from broadway.grader.sandbox.engine_features import EngineFeatures
 from broadway.runtime.cancellation import finish
@@ -26,18 +27,23 @@ P = ParamSpec("P")
 
 
 class Client(docker.APIClient):
-    """A client with a timeout on every call: the SDK sends some calls, such as pull, without one."""
+    """A client with a timeout on every call: the SDK sends some calls, such as pull, without one.
 
-    def request(self, method: str | bytes, url: str | bytes, **options: Any) -> Response:  # type: ignore[override]
+    Calls to an engine on this host go to its socket directly (``direct``).
+    """
+
+    direct: Connections | None = None
+
+    def request(self, method: str, url: str, **options: Any) -> Response:  # type: ignore[override]
         options["timeout"] = options.get("timeout") or self.timeout
+        if self.direct and self.direct.takes(options):
+            return self.direct.request(method, url, **options)
         return super().request(method, url, **options)
 
-
-class _Socket(UnixHTTPAdapter):
-    """One connection pool for all calls: the SDK has one pool per URL, and so connects anew for each call."""
-
-    def get_connection(self, url: Any, proxies: Any = None) -> Any:  # noqa: ARG002 - all URLs lead to one socket
-        return super().get_connection("", proxies)
+    def close(self) -> None:
+        super().close()
+        if self.direct:
+            self.direct.close()
 
 
 class Engine:
@@ -71,7 +77,8 @@ def new_client(docker_host: str | None, *, version: str, timeout: int, pool: int
     client = Client(version=version, timeout=timeout, max_pool_size=pool, **options)
     if isinstance(adapter := client.get_adapter(client.base_url), UnixHTTPAdapter):
         client.trust_env = False  # no proxies: their lookup takes a third of every call
-        client.mount(client.base_url, _Socket(adapter.socket_path, timeout, pool_connections=1, max_pool_size=pool))
+        headers = {name: str(value) for name, value in client.headers.items()}
+        client.direct = Connections(adapter.socket_path, headers=headers, timeout=timeout, number=pool)
     return client
 
 

@@ -47,9 +47,9 @@ class Meter:
         """
         for place in _places():
             group = place / OURS / self.name
-            _remove(group)
-            for pid in set(processes([group, *group.glob("*/")])):
-                kill(pid, self.parent)
+            if not _remove(group):
+                for pid in set(processes([group, *group.glob("*/")])):
+                    kill(pid, self.parent)
 
     def _read(self, controller: str, file: str) -> str | None:
         with contextlib.suppress(OSError):
@@ -113,14 +113,21 @@ def _places() -> list[Path]:
     return []
 
 
-def _remove(directory: Path) -> None:
-    with contextlib.suppress(OSError):  # processes are still in it, or it has been removed already
-        try:
-            directory.rmdir()
-        except OSError as error:
-            if error.errno != errno.EBUSY:
-                raise
-            for child in directory.iterdir():
-                if child.is_dir():
-                    child.rmdir()
-            directory.rmdir()
+def _remove(directory: Path) -> bool:
+    """Remove a group and those in it; return False if a process is still in one of them."""
+    try:
+        os.rmdir(directory)  # noqa: PTH106 - many times a second
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            return False
+    else:
+        return True
+    with contextlib.suppress(OSError):
+        for child in directory.iterdir():
+            if child.is_dir():
+                child.rmdir()
+        directory.rmdir()
+        return True
+    return False
