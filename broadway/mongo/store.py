@@ -21,6 +21,7 @@ from broadway.mongo.batched import (
     BatchedJobs,
     BatchedRuns,
 )
+from broadway.mongo.blobs import Blobs
 from broadway.mongo.client import Client
 from broadway.mongo.courses import Courses
 from broadway.mongo.dead_letters import DeadLetters
@@ -64,6 +65,7 @@ class Store:
     deliveries: Deliveries
     quotas: Quotas
     ids: Ids
+    blobs: Blobs
     _primary: AsyncDatabase[dict[str, Any]]
 
     @classmethod
@@ -119,6 +121,7 @@ class Store:
             deliveries=Deliveries(main["hook_delivery"]),
             quotas=Quotas(main["hook_quota"]),
             ids=Ids(main["grading_run"], main["grading_job"]),
+            blobs=Blobs(main["blob"]),
             _primary=main,
         )
         await store.runs.ensure_indexes()
@@ -127,6 +130,7 @@ class Store:
         await store.deliveries.ensure_indexes()
         await store.access_tokens.ensure_indexes()
         await store.audit.ensure_indexes()
+        await store.blobs.ensure_indexes()
         return store
 
     def shared(self, *, linger: float = 0) -> Batched:
