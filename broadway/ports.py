@@ -50,6 +50,10 @@ class StoreError(Exception):
         self.refusal = refusal
 
 
+class MissingContentError(StoreError):
+    """The content of a file that should be stored is not."""
+
+
 class UnstorableError(ValueError):
     """The store cannot hold a document: it is too large, or contains a value that has no stored form."""
 

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 MAX_UPLOAD = 20 * 1024 * 1024  # bytes of a submission, as it is sent
 MAX_UNPACKED = 50 * 1024 * 1024  # bytes of its files together
@@ -37,6 +38,21 @@ class FileLimits:
     upload: int = MAX_UPLOAD
     unpacked: int = MAX_UNPACKED
     files: int = MAX_FILES
+
+
+class Content(Protocol):
+    """Bytes that lie somewhere, with their number and their hex SHA-256."""
+
+    @property
+    def sha256(self) -> str:
+        """The digest, as computed when the bytes arrived."""
+
+    @property
+    def size(self) -> int:
+        """The number of bytes."""
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return some of the bytes. Blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,20 +153,17 @@ def _twice(path: str, other: str) -> str:
 
 def _path_problem(path: str) -> str | None:
     """Return the reason why a path is refused, to be read after the name."""
-    if not path.strip("/"):
-        return "the name is empty"
-    if path.startswith("/") or _DRIVE.match(path):
-        return "an absolute path; expected a path inside the submission"
-    if "\\" in path:
-        return "a backslash in a name; expected / between names"
-    if not all(map(_is_plain, path)):
-        return "the name has control characters, or characters that cannot be seen"
-    if len(path.encode("utf-8", "surrogatepass")) > MAX_PATH:
-        return f"the path is too long: {MAX_PATH} bytes are allowed"
     names = path.split("/")
-    if len(names) > MAX_DEPTH:
-        return f"more than {MAX_DEPTH} directories deep"
-    return next(filter(None, map(_name_problem, names)), None)
+    problems = (
+        (not path.strip("/"), "the name is empty"),
+        (path.startswith("/") or _DRIVE.match(path), "an absolute path; expected a path inside the submission"),
+        ("\\" in path, "a backslash in a name; expected / between names"),
+        (not all(map(_is_plain, path)), "the name has control characters, or characters that cannot be seen"),
+        (_bytes(path) > MAX_PATH, f"the path is too long: {MAX_PATH} bytes are allowed"),
+        (len(names) > MAX_DEPTH, f"more than {MAX_DEPTH} directories deep"),
+    )
+    found = next((problem for is_wrong, problem in problems if is_wrong), None)
+    return found or next(filter(None, map(_name_problem, names)), None)
 
 
 def _name_problem(name: str) -> str | None:
@@ -158,9 +171,13 @@ def _name_problem(name: str) -> str | None:
         return "a name in the path is empty"
     if name in (".", ".."):
         return f"{name} is not a name inside the submission"
-    if len(name.encode("utf-8", "surrogatepass")) > MAX_NAME:
+    if _bytes(name) > MAX_NAME:
         return f"a name is too long: {MAX_NAME} bytes are allowed"
     return None
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def _escaped(character: str) -> str:

@@ -13,6 +13,7 @@ from broadway.domain.course import CourseConfigError, read_courses
 from broadway.domain.job import JobClass
 from broadway.ingest.app import build_app
 from broadway.ingest.commands.admission import Admission
+from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.backlogs import Backlogs
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
@@ -27,6 +28,7 @@ from broadway.ingest.commands.rerun import Reruns
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.submit import Submissions
 from broadway.ingest.commands.tokens import TokenSettings
+from broadway.ingest.commands.upload import Uploads
 from broadway.ingest.gateway.broker_accounts import BrokerAccounts
 from broadway.ingest.gateway.changes import JobChanges
 from broadway.ingest.gateway.gateway import Gateway
@@ -47,6 +49,8 @@ from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.jobs import JobReads
 from broadway.ingest.reads.reads import Reads
 from broadway.ingest.reads.runs import RunReads
+from broadway.ingest.reads.submissions import SubmissionReads
+from broadway.ingest.unpacking.unpack import Unpacker
 from broadway.lifecycle.announce import Announcements, Announcer, Later
 from broadway.lifecycle.orders import Orders
 from broadway.lifecycle.recording import Recorder
@@ -156,6 +160,8 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
         tokens=TokenSettings(store.access_tokens, store.rosters),
         reads=_reads(store),
         registration=Registration(store.assignments, limits),
+        assignment_settings=SettingsChanges(store.assignments, store.assignment_settings),
+        uploads=Uploads(store.assignment_settings, store.blobs, store.submissions, Unpacker(settings.http.spool_dir)),
         hook_settings=HookSettings(store.hooks, store.rosters, limits),
         starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements),
         orders=orders,
@@ -204,13 +210,14 @@ def _receiver(
 
 def _reads(store: Store) -> Reads:
     return Reads(
-        assignments=AssignmentReads(store.assignments, store.rosters, store.hooks),
+        assignments=AssignmentReads(store.assignments, store.rosters, store.hooks, store.assignment_settings),
         runs=RunReads(store.runs, store.jobs, store.assignments),
         jobs=JobReads(store.jobs, store.runs, store.logs),
         hooks=HookReads(store.hooks, store.deliveries),
         graders=GraderReads(store.graders),
         tokens=TokenReads(store.access_tokens),
         audit=AuditReads(store.audit),
+        submissions=SubmissionReads(store.submissions, store.blobs),
         ids=store.ids,
     )
 

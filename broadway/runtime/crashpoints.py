@@ -36,6 +36,8 @@ class Point(StrEnum):
     ORDER_JOBS_MOVED = "order.jobs-moved"
     ORDER_DONE = "order.done"
     CANCEL_STORED = "cancel.stored"
+    UPLOAD_CONTENTS_STORED = "upload.contents-stored"
+    UPLOAD_STORED = "upload.stored"
 
     PUBLISH_BEGUN = "publish.begun"
     PUBLISH_CONFIRMED = "publish.confirmed"

@@ -21,7 +21,9 @@ from broadway.domain.files import (
 LIMITS = FileLimits(files=5)
 
 
-@pytest.mark.parametrize("name", ["main.c", "src/Main.java", "-rf", "a b.txt", ".gitignore", "übung.c", "日本/レポート.md"])
+@pytest.mark.parametrize(
+    "name", ["main.c", "src/Main.java", "-rf", "a b.txt", ".gitignore", "übung.c", "日本/レポート.md"]
+)
 def test_usual_names_stay_as_they_are(name: str) -> None:
     assert clean_path(name) == name
 

@@ -2,18 +2,38 @@
 
 import asyncio
 import hashlib
-import io
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from broadway.mongo import blobs
-from broadway.mongo.blobs import CHECKED_AGAIN, UNUSED_FOR, MissingBlobError
+from broadway.mongo.blobs import CHECKED_AGAIN, UNUSED_FOR
 from broadway.mongo.store import Store
+from broadway.ports import MissingContentError
 
 NOW = datetime.now(UTC)
 LATER = NOW + UNUSED_FOR + timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A content in memory."""
+
+    data: bytes
+    digest: str = ""
+
+    @property
+    def sha256(self) -> str:
+        return self.digest or hashlib.sha256(self.data).hexdigest()
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def read(self, start: int, length: int) -> bytes:
+        return self.data[start : start + length]
 
 
 class Referring:
@@ -32,10 +52,10 @@ async def _small_parts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     await store.blobs.sweep(Referring(), LATER + CHECKED_AGAIN)
 
 
-async def put(store: Store, content: bytes) -> str:
-    digest = hashlib.sha256(content).hexdigest()
-    await store.blobs.put(digest, io.BytesIO(content), len(content))
-    return digest
+async def put(store: Store, *contents: bytes) -> str:
+    texts = [Text(content) for content in contents]
+    await store.blobs.put(texts)
+    return texts[0].sha256
 
 
 async def read(store: Store, digest: str, *, start: int = 0, end: int | None = None) -> bytes:
@@ -53,6 +73,17 @@ async def test_a_content_comes_back_as_it_was_and_any_range_of_it(store: Store, 
     assert await read(store, digest, start=30, end=1000) == content[30:]
 
 
+async def test_many_contents_are_stored_together(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blobs, "BATCH", 4)
+    contents = [f"the content of file {number}".encode() for number in range(9)]
+
+    await put(store, *contents)
+    await put(store, *contents, b"one more")
+
+    for content in (*contents, b"one more"):
+        assert await read(store, Text(content).sha256) == content
+
+
 async def test_equal_contents_are_stored_once_even_at_the_same_time(store: Store) -> None:
     content = b"the starter code of all students"
 
@@ -62,9 +93,9 @@ async def test_equal_contents_are_stored_once_even_at_the_same_time(store: Store
     assert await store.blobs.sweep(Referring(), LATER) == 4  # parts
 
 
-async def test_a_content_that_changed_while_it_was_sent_is_not_stored(store: Store) -> None:
+async def test_a_content_that_is_not_what_it_says_is_not_stored(store: Store) -> None:
     with pytest.raises(ValueError, match="has changed"):
-        await store.blobs.put("0" * 64, io.BytesIO(b"another content"), 15)
+        await store.blobs.put([Text(b"another content", digest="0" * 64)])
 
     assert await store.blobs.size("0" * 64) is None
 
@@ -77,7 +108,7 @@ async def test_unused_contents_are_removed_after_a_day_and_used_ones_stay(store:
 
     assert await read(store, used) == b"used, in several parts"
     assert await store.blobs.size(unused) is None
-    assert await store.blobs.sweep(Referring(), LATER + timedelta(days=1)) == 0  # not looked at before its time
+    assert await store.blobs.sweep(Referring(), LATER + timedelta(days=1)) == 0  # not checked again before its time
     assert await store.blobs.sweep(Referring(), LATER + CHECKED_AGAIN) == 3
 
 
@@ -94,11 +125,21 @@ async def test_a_content_that_is_used_again_during_a_sweep_stays(store: Store) -
     assert await read(store, digest) == content
 
 
+async def test_a_content_that_is_swept_while_it_is_used_again_is_stored_again(store: Store) -> None:
+    content = b"swept just now"
+    digest = await put(store, content)
+    sweeping = asyncio.gather(*(store.blobs.sweep(Referring(), LATER) for _ in range(3)))
+
+    await asyncio.gather(*(put(store, content) for _ in range(3)), sweeping)
+
+    assert await read(store, digest) == content
+
+
 async def test_a_missing_part_is_an_error_and_not_a_shorter_content(store: Store) -> None:
     digest = await put(store, b"in several parts")
     await store.blobs._blobs.delete_one({"_id": f"{digest}.1"})  # noqa: SLF001 - as a damaged store
 
-    with pytest.raises(MissingBlobError, match="part 1"):
+    with pytest.raises(MissingContentError, match="part 1"):
         await read(store, digest)
-    with pytest.raises(MissingBlobError):
+    with pytest.raises(MissingContentError):
         await read(store, "0" * 64)

@@ -9,6 +9,7 @@ from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.jobs import JobReads
 from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.stores import IdQueries
+from broadway.ingest.reads.submissions import SubmissionReads
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,4 +23,5 @@ class Reads:
     graders: GraderReads
     tokens: TokenReads
     audit: AuditReads
+    submissions: SubmissionReads
     ids: IdQueries

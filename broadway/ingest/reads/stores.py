@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from broadway.domain.access import AccessToken, TokenKind
+from broadway.domain.assignment_settings import SettingsVersion
 from broadway.domain.audit import AuditRecord
 from broadway.domain.grader import Grader
 from broadway.domain.job import Job
@@ -27,6 +28,16 @@ class AssignmentQueries(AssignmentConfigs, Protocol):
 
     async def names(self, course: str) -> list[str]:
         """Return the names of a course's assignments, in order."""
+
+
+class SettingsQueries(Protocol):
+    """Queries on the settings of assignments."""
+
+    async def current(self, course: str, assignment: str) -> SettingsVersion:
+        """Return the latest version; version 0 with the defaults if there is none."""
+
+    async def latest(self, course: str, assignment: str, *, before: int | None, limit: int) -> list[SettingsVersion]:
+        """Return versions, latest first; only those before ``before`` if it is given."""
 
 
 class RunQueries(RunSummaries, Protocol):

@@ -287,6 +287,8 @@ _RESOURCES = frozenset(
         "hooks",
         "deliveries",
         "roster",
+        "settings",
+        "submissions",
         "graders",
         "dead-letters",
         "tokens",

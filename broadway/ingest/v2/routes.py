@@ -7,6 +7,7 @@ from starlette.routing import Route
 from broadway.ingest.http.deps import Deps, Handler
 from broadway.ingest.http.endpoint import route
 from broadway.ingest.v2 import (
+    assignment_settings,
     assignments,
     audit,
     courses,
@@ -21,6 +22,7 @@ from broadway.ingest.v2 import (
     pools,
     rosters,
     runs,
+    submissions,
     tokens,
 )
 
@@ -40,7 +42,19 @@ V2: Mapping[str, Mapping[str, Handler]] = {
     f"{_COURSE}/assignments": {"GET": assignments.list_assignments},
     f"{_COURSE}/assignments/{{assignment:id}}": {"GET": assignments.describe, "PUT": assignments.put},
     f"{_COURSE}/assignments/{{assignment:id}}/roster": {"GET": rosters.show, "PUT": rosters.put},
+    f"{_COURSE}/assignments/{{assignment:id}}/settings": {
+        "GET": assignment_settings.show,
+        "PUT": assignment_settings.put,
+    },
+    f"{_COURSE}/assignments/{{assignment:id}}/settings/versions": {"GET": assignment_settings.list_versions},
     f"{_COURSE}/assignments/{{assignment:id}}/runs": {"POST": runs.create},
+    f"{_COURSE}/assignments/{{assignment:id}}/submissions": {
+        "GET": submissions.list_submissions,
+        "POST": submissions.create,
+    },
+    f"{_COURSE}/submissions/{{submission:id}}": {"GET": submissions.show},
+    f"{_COURSE}/submissions/{{submission:id}}/files/{{path:path}}": {"GET": submissions.download},
+    f"{_COURSE}/submissions/{{submission:id}}/archive": {"GET": submissions.download_all},
     f"{_COURSE}/ids": {"GET": ids.find},
     f"{_COURSE}/runs": {"GET": runs.list_runs},
     f"{_COURSE}/runs/{{run_id:id}}": {"GET": runs.describe},

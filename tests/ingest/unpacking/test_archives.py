@@ -98,9 +98,7 @@ def test_names_of_old_tools_are_read_in_their_code_page_or_as_utf_8() -> None:
     ],
     ids=ascii,
 )
-def test_names_outside_of_the_submission_are_refused(
-    pack: Callable[[Files], bytes], name: str, problem: str
-) -> None:
+def test_names_outside_of_the_submission_are_refused(pack: Callable[[Files], bytes], name: str, problem: str) -> None:
     assert refusal(pack({"ok": b"", name: b"x"})).startswith(problem)
 
 
@@ -144,7 +142,8 @@ def test_links_and_devices_of_a_tar_are_refused(kind: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "problem"), [(10, "a is broken: Bad CRC-32"), (2000, "a has 1000 bytes where the archive's directory says")]
+    ("size", "problem"),
+    [(10, "a is broken: Bad CRC-32"), (2000, "a has 1000 bytes where the archive's directory says")],
 )
 def test_a_lying_size_is_refused(size: int, problem: str) -> None:
     archive = zipped({"a": b"x" * 1000})

@@ -1,0 +1,107 @@
+"""Reads of submissions and of their files."""
+
+import io
+import zipfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from broadway.domain.pages import Slice, cursor, sliced
+from broadway.domain.submission import Submission
+
+_REGULAR = 0o100000  # the type of a regular file in a Unix mode
+_UNIX = 3  # the system of a zip entry that has a Unix mode
+_EARLIEST = 1980  # the first year that a zip can have
+
+
+class SubmissionQueries(Protocol):
+    """Queries on submissions."""
+
+    async def get(self, course: str, identity: str) -> Submission | None:
+        """Return a course's submission, or None."""
+
+    async def latest(
+        self, course: str, assignment: str, *, student: str | None, before: str | None, limit: int
+    ) -> list[Submission]:
+        """Return submissions for an assignment, latest first; only those of a student if one is given.
+
+        Raises:
+            CursorError: ``before`` is not a cursor.
+        """
+
+
+class ContentQueries(Protocol):
+    """Queries on contents of files."""
+
+    def read(self, sha256: str, *, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """Yield the bytes of a content from ``start`` to before ``end``.
+
+        Raises:
+            MissingContentError: The content is not stored.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionReads:
+    """Reads of the submissions of any course."""
+
+    submissions: SubmissionQueries
+    contents: ContentQueries
+
+    async def one(self, course: str, identity: str) -> Submission | None:
+        """Return a submission, or None."""
+        return await self.submissions.get(course, identity)
+
+    async def latest(
+        self, course: str, assignment: str, *, student: str | None, after: str | None, limit: int
+    ) -> Slice[Submission]:
+        """Return a page of the submissions for an assignment, latest first; only a student's if one is given.
+
+        Raises:
+            CursorError: ``after`` is not a cursor.
+        """
+        found = await self.submissions.latest(course, assignment, student=student, before=after, limit=limit + 1)
+        return sliced(found, limit, lambda submission: cursor(submission.at, submission.id))
+
+    def content(self, sha256: str, *, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """Yield the bytes of a file; errors as for ``ContentQueries.read``."""
+        return self.contents.read(sha256, start=start, end=end)
+
+    async def zipped(self, submission: Submission) -> AsyncIterator[bytes]:
+        """Yield the bytes of a zip of all files, a part of a file at a time.
+
+        Raises:
+            MissingContentError: A content is not stored.
+        """
+        sink = _Sink()
+        when = submission.at.timetuple()[:6]
+        with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:  # type: ignore[arg-type]
+            for file in submission.files:
+                info = zipfile.ZipInfo(file.path, when if when[0] >= _EARLIEST else (_EARLIEST, 1, 1, 0, 0, 0))
+                info.create_system, info.external_attr = _UNIX, (_REGULAR | file.mode) << 16
+                info.compress_type = zipfile.ZIP_DEFLATED
+                with archive.open(info, "w") as entry:
+                    async for piece in self.content(file.sha256):
+                        entry.write(piece)
+                        yield sink.taken()
+        yield sink.taken()
+
+
+class _Sink(io.RawIOBase):
+    """A stream that cannot seek, whose bytes are taken away as they come."""
+
+    def __init__(self) -> None:
+        self._waiting = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        self._waiting += data
+        return len(data)
+
+    def taken(self) -> bytes:
+        """Return the bytes that came since the last call."""
+        waiting = bytes(self._waiting)
+        self._waiting.clear()
+        return waiting

@@ -1,0 +1,29 @@
+"""Submissions as resources."""
+
+from broadway.domain.files import PROGRAM
+from broadway.domain.submission import Submission
+from broadway.messages.resources.submissions import FileView, SubmissionSummary, SubmissionView
+
+
+def submission_summary(submission: Submission) -> SubmissionSummary:
+    return SubmissionSummary(
+        id=submission.id,
+        assignment=submission.assignment,
+        student=submission.student,
+        at=submission.at,
+        by=submission.by,
+        count=len(submission.files),
+        size=submission.size,
+    )
+
+
+def submission_view(submission: Submission) -> SubmissionView:
+    return SubmissionView(
+        **submission_summary(submission).model_dump(),
+        archive=submission.archive,
+        digest=submission.digest,
+        files=[
+            FileView(path=file.path, size=file.size, sha256=file.sha256, is_program=file.mode == PROGRAM)
+            for file in submission.files
+        ],
+    )

@@ -1,0 +1,36 @@
+"""Submissions and their files."""
+
+from datetime import datetime
+
+from pydantic import Field
+
+from broadway.messages.resources.base import View
+
+
+class FileView(View):
+    """A file of a submission."""
+
+    path: str
+    size: int = Field(description="bytes")
+    sha256: str
+    is_program: bool = Field(description="true if the file is executable")
+
+
+class SubmissionSummary(View):
+    """A submission without its files."""
+
+    id: str
+    assignment: str
+    student: str = Field(description="the student or the group, by its name in the roster")
+    at: datetime = Field(description="time of its first receipt")
+    by: str = Field(description="name of the token that handed it in")
+    count: int = Field(description="number of its files")
+    size: int = Field(description="bytes of its files together")
+
+
+class SubmissionView(SubmissionSummary):
+    """A submission: what one student or group handed in for an assignment at one time."""
+
+    archive: str = Field(description="name of the archive that held the files, or empty")
+    digest: str = Field(description="digest of the names, modes and contents of all files")
+    files: list[FileView]
