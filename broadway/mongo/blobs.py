@@ -57,7 +57,7 @@ class Blobs:
         await self._keep(batch)
 
     async def _keep(self, documents: list[Document]) -> None:
-        """Insert documents, or put off their removal; each may be removed before it is put off, and is inserted then."""
+        """Insert documents, or put off their removal; one that is removed before it is put off is inserted."""
         left = {document["_id"]: document for document in documents}
         while left:
             until = _in_milliseconds(datetime.now(UTC) + UNUSED_FOR)

@@ -4,10 +4,13 @@ import io
 import zipfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from broadway.domain.pages import Slice, cursor, sliced
 from broadway.domain.submission import Submission
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _REGULAR = 0o100000  # the type of a regular file in a Unix mode
 _UNIX = 3  # the system of a zip entry that has a Unix mode
@@ -75,7 +78,7 @@ class SubmissionReads:
         """
         sink = _Sink()
         when = submission.at.timetuple()[:6]
-        with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:  # type: ignore[arg-type]
+        with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in submission.files:
                 info = zipfile.ZipInfo(file.path, when if when[0] >= _EARLIEST else (_EARLIEST, 1, 1, 0, 0, 0))
                 info.create_system, info.external_attr = _UNIX, (_REGULAR | file.mode) << 16
@@ -96,9 +99,10 @@ class _Sink(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
-    def write(self, data: bytes) -> int:  # type: ignore[override]
-        self._waiting += data
-        return len(data)
+    def write(self, data: "Buffer") -> int:
+        piece = bytes(data)
+        self._waiting += piece
+        return len(piece)
 
     def taken(self) -> bytes:
         """Return the bytes that came since the last call."""

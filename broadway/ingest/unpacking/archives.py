@@ -1,7 +1,6 @@
 """The entries of zip and tar.gz archives, checked before and while they are read.
 
-All of an archive comes from a student: its names, its sizes and its checksums. Nothing is believed that the reading does
-not confirm.
+All of an archive comes from a student: its names, its sizes and its checksums. Each is checked while it is read.
 """
 
 import gzip
@@ -12,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import IO, BinaryIO, cast
 
 from broadway.domain.files import (
     PLAIN,
@@ -133,11 +132,7 @@ def _tar_entries(archive: BinaryIO, limits: FileLimits) -> Iterator[Entry]:
     tree, room, seen = FileTree(limits), _Room(limits), 0
     with (
         gzip.GzipFile(fileobj=archive) as unpacked,
-        tarfile.open(
-            fileobj=_Limited(unpacked, limits.unpacked + HEADERS * limits.files, limits),  # type: ignore[arg-type]
-            mode="r|",
-            errors="strict",
-        ) as opened,
+        tarfile.open(fileobj=_limited(unpacked, limits), mode="r|", errors="strict") as opened,
     ):
         for member in opened:
             seen += 1
@@ -154,6 +149,10 @@ def _tar_entries(archive: BinaryIO, limits: FileLimits) -> Iterator[Entry]:
                 mode = PROGRAM if member.mode & 0o111 else PLAIN
                 yield Entry(path, mode, room.pieces(content.read, path, member.size))
             opened.members.clear()  # type: ignore[attr-defined]  # which would keep all headers
+
+
+def _limited(unpacked: gzip.GzipFile, limits: FileLimits) -> IO[bytes]:
+    return cast("IO[bytes]", _Limited(unpacked, limits.unpacked + HEADERS * limits.files, limits))
 
 
 class _Limited:

@@ -77,7 +77,7 @@ def _submitter(request: Request, named: str | None) -> str:
         Refused: Staff named none, or a student named another one.
     """
     principal = principal_of(request)
-    if principal.kind is Kind.STUDENT:
+    if principal.student is not None:
         if named not in (None, principal.student):
             raise Refused(403, "student: this token hands in for its own student only")
         return principal.student

@@ -56,7 +56,7 @@ async def test_a_program_that_dies_is_a_refusal(tmp_path: Path, monkeypatch: pyt
 async def test_a_program_that_hangs_is_ended(tmp_path: Path) -> None:
     read, write = os.pipe()  # an archive that never comes
     try:
-        with open(read, "rb", buffering=0) as archive, pytest.raises(FileRefusedError, match="takes longer than"):
+        with os.fdopen(read, "rb", buffering=0) as archive, pytest.raises(FileRefusedError, match="takes longer than"):
             async with Unpacker(tmp_path, within=0.3).unpacked(_Endless(archive), LIMITS):  # type: ignore[arg-type]
                 pass
     finally:
