@@ -23,6 +23,7 @@ from broadway.domain.files import (
     clean_path,
     shown,
 )
+from broadway.domain.webhook import Quota
 
 MAX_POINTS = Decimal(1_000_000)
 MOST_UPLOAD = 1024 * 1024 * 1024  # bytes that an assignment may allow
@@ -112,6 +113,10 @@ class AssignmentSettings(_Part):
         default=Start.AT_ONCE,
         description="`at_once`: a submission is graded when it arrives; `with_roster`: by the next run for the roster",
     )
+    only_latest: bool = Field(
+        default=False, description="whether a submission supersedes the student's earlier ones that still wait"
+    )
+    quota: Quota | None = Field(default=None, description="the submissions that a student may make within a time")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,27 +7,19 @@ removed only after ``sweep_at``, and only if nothing refers to the content then;
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterable, Iterator
-from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
 
 from bson.binary import Binary
 
 from broadway.domain.files import Content
 from broadway.mongo.collection import Collection, Document, Documents, insert_each
-from broadway.ports import MissingContentError
+from broadway.ports import MissingContentError, UsedContents
+from broadway.runtime.clock import in_milliseconds
 
 PART = 8 * 1024 * 1024  # bytes of a document; the store takes documents of up to 16 MiB
 BATCH = 200  # documents of a write
 UNUSED_FOR = timedelta(days=1)  # a content to which nothing refers is kept for this long
 CHECKED_AGAIN = timedelta(days=7)  # a content to which something refers is checked again after this time
-
-
-class References(Protocol):
-    """The documents that refer to contents."""
-
-    async def used(self, digests: AbstractSet[str]) -> set[str]:
-        """Return the digests to which a document refers."""
 
 
 class Blobs:
@@ -60,7 +52,7 @@ class Blobs:
         """Insert documents, or put off their removal; one that is removed before it is put off is inserted."""
         left = {document["_id"]: document for document in documents}
         while left:
-            until = _in_milliseconds(datetime.now(UTC) + UNUSED_FOR)
+            until = in_milliseconds(datetime.now(UTC) + UNUSED_FOR)
             known = await self._blobs.find({"_id": {"$in": list(left)}}, {"_id": 1})
             if known:
                 ids = [each["_id"] for each in known]
@@ -94,7 +86,7 @@ class Blobs:
                 raise MissingContentError(f"part {number} of the content {sha256} is not stored")
             yield bytes(found["data"])[first:last]
 
-    async def sweep(self, references: References, now: datetime) -> int:
+    async def sweep(self, references: UsedContents, now: datetime) -> int:
         """Remove contents to which nothing refers, some at a time; return how many documents were removed.
 
         Each change requires that the document was not used since it was read.
@@ -125,11 +117,6 @@ async def _documents(content: Content) -> AsyncIterator[Document]:
     if digest.hexdigest() != content.sha256:
         raise ValueError(f"the content has changed: its digest was {content.sha256}")
     yield {"_id": content.sha256, "data": first, "size": content.size, "parts": parts}
-
-
-def _in_milliseconds(moment: datetime) -> datetime:
-    """Return a time as the store keeps it, to be compared with stored times."""
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def _id(sha256: str, number: int) -> str:

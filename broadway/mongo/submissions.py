@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from datetime import UTC, datetime
 
 from broadway.domain.files import SubmittedFile
 from broadway.domain.pages import position
-from broadway.domain.submission import Submission
+from broadway.domain.submission import LatestSubmission, Submission
 from broadway.mongo.assignments import check_storable
 from broadway.mongo.collection import Collection, Document, Documents, insert_each
 from broadway.mongo.runs import following
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # before each stored time, and after null in the index
 
 
 class SubmissionStore:
@@ -25,6 +28,7 @@ class SubmissionStore:
             [("course", 1), ("assignment", 1), ("at", -1), ("_id", -1)], name="latest_of_assignment"
         )
         await self._submissions.create_index("files.sha256", name="contents")
+        await self._submissions.create_index("due_at", name="to_begin")
 
     async def add(self, submission: Submission) -> bool:
         """Store a submission; return False if its id is taken.
@@ -56,6 +60,27 @@ class SubmissionStore:
         found = await self._submissions.find(query, sort=[("at", -1), ("_id", -1)], limit=limit)
         return [_submission(document) for document in found]
 
+    async def settle(self, identity: str) -> None:
+        """Note that the grading of a submission has begun, or waits for a run for the roster."""
+        await self._submissions.update_one({"_id": identity}, {"$unset": {"due_at": ""}})
+
+    async def due(self, now: datetime, *, limit: int) -> list[Submission]:
+        """Return submissions whose grading should have begun."""
+        found = await self._submissions.find(
+            {"due_at": {"$gt": _EPOCH, "$lte": now}}, sort=[("due_at", 1)], limit=limit
+        )
+        return [_submission(document) for document in found]
+
+    async def latest_ids(self, course: str, assignment: str, students: AbstractSet[str]) -> dict[str, LatestSubmission]:
+        """Return the latest submission of each of some students, by student; those without one are left out."""
+        found = await self._submissions.find(
+            {"course": course, "assignment": assignment},
+            {"student": 1, "at": 1},
+            sort=[("student", 1), ("at", 1), ("_id", 1)],
+        )
+        latest = {document["student"]: LatestSubmission(document["_id"], document["at"]) for document in found}
+        return {student: latest[student] for student in students & latest.keys()}
+
     async def used(self, digests: AbstractSet[str]) -> set[str]:
         """Return the digests of contents that submissions have."""
         used: set[str] = set()
@@ -75,6 +100,7 @@ def _document(submission: Submission) -> Document:
         "by": submission.by,
         "digest": submission.digest,
         "archive": submission.archive,
+        **({"due_at": submission.due_at} if submission.due_at else {}),
         "files": [
             {"path": file.path, "sha256": file.sha256, "size": file.size, "mode": file.mode}
             for file in submission.files
@@ -93,6 +119,7 @@ def _submission(document: Document) -> Submission:
         digest=document["digest"],
         by=document.get("by", ""),
         archive=document.get("archive", ""),
+        due_at=document.get("due_at"),
     )
 
 

@@ -38,6 +38,7 @@ class Point(StrEnum):
     CANCEL_STORED = "cancel.stored"
     UPLOAD_CONTENTS_STORED = "upload.contents-stored"
     UPLOAD_STORED = "upload.stored"
+    UPLOAD_DELIVERED = "upload.delivered"
 
     PUBLISH_BEGUN = "publish.begun"
     PUBLISH_CONFIRMED = "publish.confirmed"

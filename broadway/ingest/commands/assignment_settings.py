@@ -7,7 +7,7 @@ from typing import Protocol
 import structlog
 
 from broadway.domain.assignment_settings import AssignmentSettings, SettingsVersion
-from broadway.lifecycle.stores import AssignmentConfigs
+from broadway.lifecycle.stores import AssignmentConfigs, CurrentSettings
 
 log = structlog.get_logger(__name__)
 
@@ -22,11 +22,8 @@ class SettingsChangedError(ValueError):
     """The settings have another version than the caller knows."""
 
 
-class StoredSettings(Protocol):
+class StoredSettings(CurrentSettings, Protocol):
     """Versions of assignments' settings."""
-
-    async def current(self, course: str, assignment: str) -> SettingsVersion:
-        """Return the latest version; version 0 with the defaults if there is none."""
 
     async def add(self, course: str, assignment: str, version: SettingsVersion) -> bool:
         """Store a new version; return False if another one has its number."""

@@ -5,15 +5,18 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO, Protocol
 
-from broadway.domain.assignment_settings import FileRules, SettingsVersion
+from broadway.domain.assignment_settings import FileRules
 from broadway.domain.files import Content, FileLimits, FileTree, SubmittedFile, is_litter, without_top
 from broadway.domain.submission import Submission, digest_of_files, submission_id
+from broadway.domain.webhook import Delivery
+from broadway.ingest.commands.grade_submissions import GRACE, GradingStarts
 from broadway.ingest.unpacking.unpack import UnpackedFile
+from broadway.lifecycle.stores import CurrentSettings, SubmissionsById
+from broadway.runtime.clock import now
 from broadway.runtime.crashpoints import Point, reach
 
 ARCHIVES = (".zip", ".tar.gz", ".tgz")
@@ -51,6 +54,15 @@ class Handed:
     key: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class HandedIn:
+    """A stored submission, whether this call stored it, and its delivery; None if it waits for a run for the roster."""
+
+    submission: Submission
+    is_new: bool
+    delivery: Delivery | None
+
+
 class ContentStore(Protocol):
     """Stores contents of files."""
 
@@ -58,7 +70,7 @@ class ContentStore(Protocol):
         """Store contents; one that is stored already is kept for at least another day."""
 
 
-class SubmissionRegistry(Protocol):
+class SubmissionRegistry(SubmissionsById, Protocol):
     """Stores submissions."""
 
     async def add(self, submission: Submission) -> bool:
@@ -67,16 +79,6 @@ class SubmissionRegistry(Protocol):
         Raises:
             UnstorableError: It is too large for the store.
         """
-
-    async def get(self, course: str, identity: str) -> Submission | None:
-        """Return a course's submission, or None."""
-
-
-class CurrentSettings(Protocol):
-    """Reads the settings of assignments."""
-
-    async def current(self, course: str, assignment: str) -> SettingsVersion:
-        """Return the latest version of an assignment's settings."""
 
 
 class ArchiveUnpacker(Protocol):
@@ -121,17 +123,20 @@ class Uploads:
     contents: ContentStore
     submissions: SubmissionRegistry
     unpacker: ArchiveUnpacker
+    grading: GradingStarts
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STORED_AT_ONCE))
 
-    async def hand_in(self, handed: Handed) -> tuple[Submission, bool]:
-        """Store the files of a submission, then the submission; return it, and whether it is new.
+    async def hand_in(self, handed: Handed) -> HandedIn:
+        """Store the files of a submission, then the submission, and begin its grading.
+
+        A stored submission is graded: by this call, by its repetition, or by the sweep of ``GradingStarts``.
 
         Raises:
             FileRefusedError: The assignment does not take these files; nothing is stored.
             UploadKeyReusedError: The idempotency key belongs to other files.
             UnstorableError: The submission is too large for the store.
         """
-        now = datetime.now(UTC)
+        at = now()
         rules = (await self.settings.current(handed.course, handed.assignment)).settings.files
         async with self._files(handed.files, rules) as (placed, archive):
             files = [each.file for each in placed]
@@ -142,18 +147,21 @@ class Uploads:
                 course=handed.course,
                 assignment=handed.assignment,
                 student=handed.student,
-                at=now,
+                at=at,
                 files=tuple(files),
                 digest=digest_of_files(files),
                 by=handed.by,
                 archive=archive,
+                due_at=at + GRACE,
             )
             async with self._turns:
                 await self.contents.put(placed)
         await reach(Point.UPLOAD_CONTENTS_STORED)
         is_new = await self.submissions.add(submission)
         await reach(Point.UPLOAD_STORED)
-        return (submission, True) if is_new else (await self._known(submission), False)
+        if not is_new:
+            submission = await self._known(submission)
+        return HandedIn(submission, is_new, await self.grading.begin(submission))
 
     async def _known(self, submission: Submission) -> Submission:
         """Return the stored submission with the id of a repeated one.

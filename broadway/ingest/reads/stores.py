@@ -13,6 +13,7 @@ from broadway.domain.run import Run
 from broadway.domain.webhook import Delivery, DeliveryState, Hook
 from broadway.lifecycle.stores import (
     AssignmentConfigs,
+    CurrentSettings,
     GraderList,
     GradersById,
     JobsOfRuns,
@@ -30,11 +31,8 @@ class AssignmentQueries(AssignmentConfigs, Protocol):
         """Return the names of a course's assignments, in order."""
 
 
-class SettingsQueries(Protocol):
+class SettingsQueries(CurrentSettings, Protocol):
     """Queries on the settings of assignments."""
-
-    async def current(self, course: str, assignment: str) -> SettingsVersion:
-        """Return the latest version; version 0 with the defaults if there is none."""
 
     async def latest(self, course: str, assignment: str, *, before: int | None, limit: int) -> list[SettingsVersion]:
         """Return versions, latest first; only those before ``before`` if it is given."""

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from broadway.domain.pages import Slice, cursor, sliced
-from broadway.domain.submission import Submission
+from broadway.domain.submission import UPLOADS, Submission
+from broadway.domain.webhook import Delivery, delivery_key
+from broadway.lifecycle.stores import SubmissionsById
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -17,11 +19,8 @@ _UNIX = 3  # the system of a zip entry that has a Unix mode
 _EARLIEST = 1980  # the first year that a zip can have
 
 
-class SubmissionQueries(Protocol):
+class SubmissionQueries(SubmissionsById, Protocol):
     """Queries on submissions."""
-
-    async def get(self, course: str, identity: str) -> Submission | None:
-        """Return a course's submission, or None."""
 
     async def latest(
         self, course: str, assignment: str, *, student: str | None, before: str | None, limit: int
@@ -44,12 +43,28 @@ class ContentQueries(Protocol):
         """
 
 
+class SingleDeliveries(Protocol):
+    """Deliveries, one at a time."""
+
+    async def get(self, identity: str) -> Delivery | None:
+        """Return a delivery with its body, or None."""
+
+
 @dataclass(frozen=True, slots=True)
 class SubmissionReads:
     """Reads of the submissions of any course."""
 
     submissions: SubmissionQueries
     contents: ContentQueries
+    deliveries: SingleDeliveries
+
+    async def delivery(self, submission: Submission) -> Delivery | None:
+        """Return the delivery that stands for a submission.
+
+        None if the submission waits for a run for the roster, or if its delivery was one of too many and is removed.
+        """
+        hook = f"{UPLOADS}{submission.assignment}"
+        return await self.deliveries.get(delivery_key(submission.course, hook, submission.id))
 
     async def one(self, course: str, identity: str) -> Submission | None:
         """Return a submission, or None."""

@@ -65,9 +65,10 @@ async def create(request: Request, deps: Deps) -> Response:
     key, directory = idempotency_key(request), deps.settings.http.spool_dir
     async with uploaded(request, directory, limit=rules.max_bytes, files=rules.max_files) as files:
         handed = Handed(course, assignment, student, principal_of(request).name, files, key)
-        submission, is_new = await deps.uploads.hand_in(handed)
-    location = f"/api/v2/courses/{course}/submissions/{submission.id}"
-    return answered(submission_view(submission), 201 if is_new else 200, {"Location": location})
+        handed_in = await deps.uploads.hand_in(handed)
+    location = f"/api/v2/courses/{course}/submissions/{handed_in.submission.id}"
+    view = submission_view(handed_in.submission, handed_in.delivery)
+    return answered(view, 201 if handed_in.is_new else 200, {"Location": location})
 
 
 def _submitter(request: Request, named: str | None) -> str:
@@ -102,7 +103,8 @@ async def list_submissions(request: Request, deps: Deps) -> Response:
 @operation(SubmissionView, auth=SUBMITTERS)
 async def show(request: Request, deps: Deps) -> Response:
     """Get a submission with the names of its files."""
-    return answered(submission_view(await _own(request, deps)))
+    submission = await _own(request, deps)
+    return answered(submission_view(submission, await deps.reads.submissions.delivery(submission)))
 
 
 @operation(None, auth=SUBMITTERS, refusals=(416,))

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from pydantic import Field
 
+from broadway.domain.webhook import DeliveryState
 from broadway.messages.resources.base import View
 
 
@@ -34,3 +35,8 @@ class SubmissionView(SubmissionSummary):
     archive: str = Field(description="name of the archive that held the files, or empty")
     digest: str = Field(description="digest of the names, modes and contents of all files")
     files: list[FileView]
+    state: DeliveryState | None = Field(
+        description="decision about its grading; null while it waits for a run for the roster, or if it is too old"
+    )
+    reason: str = Field(description="reason for the decision, or empty")
+    run_id: str | None = Field(description="run that grades it")

@@ -2,6 +2,7 @@
 
 from broadway.domain.files import PROGRAM
 from broadway.domain.submission import Submission
+from broadway.domain.webhook import Delivery
 from broadway.messages.resources.submissions import FileView, SubmissionSummary, SubmissionView
 
 
@@ -17,11 +18,14 @@ def submission_summary(submission: Submission) -> SubmissionSummary:
     )
 
 
-def submission_view(submission: Submission) -> SubmissionView:
+def submission_view(submission: Submission, delivery: Delivery | None) -> SubmissionView:
     return SubmissionView(
         **submission_summary(submission).model_dump(),
         archive=submission.archive,
         digest=submission.digest,
+        state=delivery.state if delivery else None,
+        reason=delivery.reason if delivery else "",
+        run_id=delivery.run_id if delivery else None,
         files=[
             FileView(path=file.path, size=file.size, sha256=file.sha256, is_program=file.mode == PROGRAM)
             for file in submission.files
