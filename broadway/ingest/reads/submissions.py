@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from broadway.domain.pages import Slice, cursor, sliced
 from broadway.domain.submission import UPLOADS, Submission
 from broadway.domain.webhook import Delivery, delivery_key
+from broadway.ingest.reads.stores import DeliveryQueries
 from broadway.lifecycle.stores import SubmissionsById
 
 if TYPE_CHECKING:
@@ -43,20 +44,13 @@ class ContentQueries(Protocol):
         """
 
 
-class SingleDeliveries(Protocol):
-    """Deliveries, one at a time."""
-
-    async def get(self, identity: str) -> Delivery | None:
-        """Return a delivery with its body, or None."""
-
-
 @dataclass(frozen=True, slots=True)
 class SubmissionReads:
     """Reads of the submissions of any course."""
 
     submissions: SubmissionQueries
     contents: ContentQueries
-    deliveries: SingleDeliveries
+    deliveries: DeliveryQueries
 
     async def delivery(self, submission: Submission) -> Delivery | None:
         """Return the delivery that stands for a submission.
