@@ -48,6 +48,7 @@ from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.assignments import AssignmentReads
 from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.hooks import HookReads
+from broadway.ingest.reads.job_files import JobFilesReads
 from broadway.ingest.reads.jobs import JobReads
 from broadway.ingest.reads.reads import Reads
 from broadway.ingest.reads.runs import RunReads
@@ -163,7 +164,7 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
         authenticator=_authenticator(settings, opened, admission),
         auditor=Auditor(shared.audit, later),
         tokens=TokenSettings(store.access_tokens, store.rosters),
-        reads=_reads(store),
+        reads=_reads(store, opened.tickets),
         registration=Registration(store.assignments, limits),
         assignment_settings=SettingsChanges(store.assignments, store.assignment_settings),
         uploads=_uploads(settings, store, grading),
@@ -218,7 +219,7 @@ def _uploads(settings: IngestSettings, store: Store, grading: GradingStarts) -> 
     return Uploads(store.assignment_settings, store.blobs, store.submissions, unpacker, grading)
 
 
-def _reads(store: Store) -> Reads:
+def _reads(store: Store, tickets: Tickets) -> Reads:
     return Reads(
         assignments=AssignmentReads(store.assignments, store.rosters, store.hooks, store.assignment_settings),
         runs=RunReads(store.runs, store.jobs, store.assignments),
@@ -228,6 +229,7 @@ def _reads(store: Store) -> Reads:
         tokens=TokenReads(store.access_tokens),
         audit=AuditReads(store.audit),
         submissions=SubmissionReads(store.submissions, store.blobs, store.deliveries),
+        job_files=JobFilesReads(store.jobs, store.submissions, tickets),
         ids=store.ids,
     )
 

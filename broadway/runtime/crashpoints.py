@@ -69,6 +69,7 @@ class Point(StrEnum):
     WORK_SPOOLED = "work.spooled"
     WORK_OUTCOME_TOLD = "work.outcome-told"
     WORK_UNSPOOLED = "work.unspooled"
+    GRADE_FILES_LAID_OUT = "grade.files-laid-out"
     GRADE_DIRECTORY_MADE = "grade.directory-made"
     GRADE_IMAGES_READY = "grade.images-ready"
     GRADE_STAGE_ENDED = "grade.stage-ended"

@@ -6,6 +6,7 @@ from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.assignments import AssignmentReads
 from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.hooks import HookReads
+from broadway.ingest.reads.job_files import JobFilesReads
 from broadway.ingest.reads.jobs import JobReads
 from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.stores import IdQueries
@@ -24,4 +25,5 @@ class Reads:
     tokens: TokenReads
     audit: AuditReads
     submissions: SubmissionReads
+    job_files: JobFilesReads
     ids: IdQueries

@@ -4,6 +4,8 @@ from datetime import datetime
 
 from pydantic import Field
 
+from broadway.domain.assignment_settings import MOST_FILES
+from broadway.domain.files import MAX_PATH
 from broadway.domain.webhook import DeliveryState
 from broadway.messages.resources.base import View
 
@@ -11,9 +13,9 @@ from broadway.messages.resources.base import View
 class FileView(View):
     """A file of a submission."""
 
-    path: str
-    size: int = Field(description="bytes")
-    sha256: str
+    path: str = Field(max_length=MAX_PATH)
+    size: int = Field(description="bytes", ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     is_program: bool = Field(description="true if the file is executable")
 
 
@@ -40,3 +42,10 @@ class SubmissionView(SubmissionSummary):
     )
     reason: str = Field(description="reason for the decision, or empty")
     run_id: str | None = Field(description="run that grades it")
+
+
+class JobFiles(View):
+    """The files of a job's submission, for its grader."""
+
+    submission: str = Field(max_length=100)
+    files: list[FileView] = Field(max_length=MOST_FILES)

@@ -3,7 +3,7 @@
 from broadway.domain.files import PROGRAM
 from broadway.domain.submission import Submission
 from broadway.domain.webhook import Delivery
-from broadway.messages.resources.submissions import FileView, SubmissionSummary, SubmissionView
+from broadway.messages.resources.submissions import FileView, JobFiles, SubmissionSummary, SubmissionView
 
 
 def submission_summary(submission: Submission) -> SubmissionSummary:
@@ -26,8 +26,16 @@ def submission_view(submission: Submission, delivery: Delivery | None) -> Submis
         state=delivery.state if delivery else None,
         reason=delivery.reason if delivery else "",
         run_id=delivery.run_id if delivery else None,
-        files=[
-            FileView(path=file.path, size=file.size, sha256=file.sha256, is_program=file.mode == PROGRAM)
-            for file in submission.files
-        ],
+        files=_files(submission),
     )
+
+
+def job_files(submission: Submission) -> JobFiles:
+    return JobFiles(submission=submission.id, files=_files(submission))
+
+
+def _files(submission: Submission) -> list[FileView]:
+    return [
+        FileView(path=file.path, size=file.size, sha256=file.sha256, is_program=file.mode == PROGRAM)
+        for file in submission.files
+    ]
