@@ -36,6 +36,9 @@ class SubmissionQueries(SubmissionsById, Protocol):
 class ContentQueries(Protocol):
     """Queries on contents of files."""
 
+    async def size(self, sha256: str) -> int | None:
+        """Return the size of a content in bytes, or None if it is not stored."""
+
     def read(self, sha256: str, *, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """Yield the bytes of a content from ``start`` to before ``end``.
 
@@ -74,6 +77,10 @@ class SubmissionReads:
         """
         found = await self.submissions.latest(course, assignment, student=student, before=after, limit=limit + 1)
         return sliced(found, limit, lambda submission: cursor(submission.at, submission.id))
+
+    async def is_stored(self, sha256: str) -> bool:
+        """Return whether the content of a file is stored."""
+        return await self.contents.size(sha256) is not None
 
     def content(self, sha256: str, *, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """Yield the bytes of a file; errors as for ``ContentQueries.read``."""

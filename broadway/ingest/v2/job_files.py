@@ -9,6 +9,7 @@ from broadway.ingest.http.auth import grader_of
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.downloads import attachment
 from broadway.ingest.http.rights import Auth
+from broadway.ingest.http.scope import demand_stored
 from broadway.ingest.v2.openapi import answered, operation
 from broadway.ingest.v2.views.submissions import job_files
 from broadway.messages.http import TICKET_HEADER
@@ -32,6 +33,7 @@ async def content(request: Request, deps: Deps) -> Response:
     file = next((file for file in files if file.sha256 == sha256), None)
     if file is None:
         raise Refused(404, NO_FILES)
+    await demand_stored(deps, sha256)
     return attachment(
         request,
         name=sha256,

@@ -15,6 +15,7 @@ from broadway.ingest.http.bodies import idempotency_key
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.downloads import attachment, streamed
 from broadway.ingest.http.rights import Auth, nothing
+from broadway.ingest.http.scope import demand_stored
 from broadway.ingest.http.uploads import uploaded
 from broadway.ingest.v2.openapi import PageQuery, answered, operation, query_of
 from broadway.ingest.v2.views.submissions import submission_summary, submission_view
@@ -114,6 +115,7 @@ async def download(request: Request, deps: Deps) -> Response:
     file = submission.file(request.path_params["path"])
     if file is None:
         raise Refused(404, "this submission has no such file")
+    await demand_stored(deps, file.sha256)
     return attachment(
         request,
         name=file.path.rpartition("/")[2],
