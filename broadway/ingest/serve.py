@@ -228,7 +228,7 @@ def _reads(store: Store, tickets: Tickets) -> Reads:
         graders=GraderReads(store.graders),
         tokens=TokenReads(store.access_tokens),
         audit=AuditReads(store.audit),
-        submissions=SubmissionReads(store.submissions, store.blobs, store.deliveries),
+        submissions=SubmissionReads(store.submissions, store.blobs, store.deliveries, store.jobs),
         job_files=JobFilesReads(store.jobs, store.submissions, tickets),
         ids=store.ids,
     )

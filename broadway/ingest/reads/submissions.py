@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from broadway.domain.job import Job, Phase
 from broadway.domain.pages import Slice, cursor, sliced
 from broadway.domain.submission import UPLOADS, Submission
 from broadway.domain.webhook import Delivery, delivery_key
 from broadway.ingest.reads.stores import DeliveryQueries
-from broadway.lifecycle.stores import SubmissionsById
+from broadway.lifecycle.stores import JobsOfRuns, SubmissionsById
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -54,6 +55,7 @@ class SubmissionReads:
     submissions: SubmissionQueries
     contents: ContentQueries
     deliveries: DeliveryQueries
+    jobs: JobsOfRuns
 
     async def delivery(self, submission: Submission) -> Delivery | None:
         """Return the delivery that stands for a submission.
@@ -62,6 +64,11 @@ class SubmissionReads:
         """
         hook = f"{UPLOADS}{submission.assignment}"
         return await self.deliveries.get(delivery_key(submission.course, hook, submission.id))
+
+    async def job(self, delivery: Delivery) -> Job | None:
+        """Return the job that grades a delivery's submission, or None while it has none."""
+        jobs = await self.jobs.of_run(delivery.run_id) if delivery.run_id else []
+        return next((job for job in jobs if job.phase is Phase.STUDENTS), None)
 
     async def one(self, course: str, identity: str) -> Submission | None:
         """Return a submission, or None."""

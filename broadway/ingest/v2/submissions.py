@@ -105,7 +105,9 @@ async def list_submissions(request: Request, deps: Deps) -> Response:
 async def show(request: Request, deps: Deps) -> Response:
     """Get a submission with the names of its files."""
     submission = await _own(request, deps)
-    return answered(submission_view(submission, await deps.reads.submissions.delivery(submission)))
+    delivery = await deps.reads.submissions.delivery(submission)
+    job = await deps.reads.submissions.job(delivery) if delivery else None
+    return answered(submission_view(submission, delivery, job))
 
 
 @operation(None, auth=SUBMITTERS, refusals=(416,))

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from broadway.domain.assignment_settings import MOST_FILES
 from broadway.domain.files import MAX_PATH
+from broadway.domain.job import JobState, Outcome
 from broadway.domain.webhook import DeliveryState
 from broadway.messages.resources.base import View
 
@@ -31,6 +32,15 @@ class SubmissionSummary(View):
     size: int = Field(description="bytes of its files together")
 
 
+class SubmissionJob(View):
+    """The job that grades a submission, as its student may see it."""
+
+    id: str
+    state: JobState
+    outcome: Outcome | None
+    finished_at: datetime | None
+
+
 class SubmissionView(SubmissionSummary):
     """A submission: what one student or group handed in for an assignment at one time."""
 
@@ -42,6 +52,7 @@ class SubmissionView(SubmissionSummary):
     )
     reason: str = Field(description="reason for the decision, or empty")
     run_id: str | None = Field(description="run that grades it")
+    job: SubmissionJob | None = Field(description="job of this run that grades it, once it is stored")
 
 
 class JobFiles(View):

@@ -1,9 +1,10 @@
 """Submissions as resources."""
 
 from broadway.domain.files import PROGRAM
+from broadway.domain.job import Job
 from broadway.domain.submission import Submission
 from broadway.domain.webhook import Delivery
-from broadway.messages.resources.submissions import FileView, JobFiles, SubmissionSummary, SubmissionView
+from broadway.messages.resources.submissions import FileView, JobFiles, SubmissionJob, SubmissionSummary, SubmissionView
 
 
 def submission_summary(submission: Submission) -> SubmissionSummary:
@@ -18,7 +19,7 @@ def submission_summary(submission: Submission) -> SubmissionSummary:
     )
 
 
-def submission_view(submission: Submission, delivery: Delivery | None) -> SubmissionView:
+def submission_view(submission: Submission, delivery: Delivery | None, job: Job | None = None) -> SubmissionView:
     return SubmissionView(
         **submission_summary(submission).model_dump(),
         archive=submission.archive,
@@ -26,8 +27,13 @@ def submission_view(submission: Submission, delivery: Delivery | None) -> Submis
         state=delivery.state if delivery else None,
         reason=delivery.reason if delivery else "",
         run_id=delivery.run_id if delivery else None,
+        job=_job(job) if job else None,
         files=_files(submission),
     )
+
+
+def _job(job: Job) -> SubmissionJob:
+    return SubmissionJob(id=job.id, state=job.state, outcome=job.outcome, finished_at=job.finished_at)
 
 
 def job_files(submission: Submission) -> JobFiles:
