@@ -76,7 +76,7 @@ def _submitter(request: Request, named: str | None) -> str:
     """Return the student or the group of a submission.
 
     Raises:
-        Refused: Staff named none, or a student named another one.
+        Refused: Staff named no student, or a student named another one.
     """
     principal = principal_of(request)
     if principal.student is not None:
