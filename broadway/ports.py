@@ -1,6 +1,7 @@
 """Small protocols for the broker and the store, as use cases need them, and the verdicts of message handlers."""
 
 from collections.abc import Awaitable, Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -48,6 +49,17 @@ class StoreError(Exception):
     def __init__(self, reason: str, *, refusal: str | None = None) -> None:
         super().__init__(reason)
         self.refusal = refusal
+
+
+class MissingContentError(StoreError):
+    """The content of a file that should be stored is not."""
+
+
+class UsedContents(Protocol):
+    """The documents that refer to contents of files."""
+
+    async def used(self, digests: AbstractSet[str]) -> set[str]:
+        """Return the hex SHA-256 digests to which a document refers."""
 
 
 class UnstorableError(ValueError):

@@ -73,12 +73,16 @@ class Session:
         """Return the JSON object of an answer; an empty one of an answer without a body."""
         sent = {**self._headers, **(headers or {})}
         tries = TRIES if method in _REPEATABLE or "Idempotency-Key" in sent else 1
+        return self._read(self._repeated(lambda: self._send(method, path, sent, json=body), tries))
+
+    def _repeated(self, send: Callable[[], httpx2.Response], tries: int) -> httpx2.Response:
+        """Return the answer to a request, which is sent again while the server asks for that."""
         while True:
-            response = self._send(method, path, body, sent)
+            response = send()
             tries -= 1
             seconds = _wait(response) if tries and response.status_code in _LATER else None
             if seconds is None:
-                return self._read(response)
+                return response
             self._waiting(seconds, _refusal(response))
             self._pause(seconds)
 
@@ -96,9 +100,9 @@ class Session:
                 return
             parameters["after"] = page["next"]
 
-    def _send(self, method: str, path: str, body: dict[str, Any] | None, headers: Mapping[str, str]) -> httpx2.Response:
+    def _send(self, method: str, path: str, headers: Mapping[str, str], **body: Any) -> httpx2.Response:
         try:
-            return self._http.request(method, path, json=body, headers=headers)
+            return self._http.request(method, path, headers=headers, **body)
         except UNSENT as error:
             raise ClientError(f"no server at {self._where}: {why(error)}; is it up, and --server right?") from error
 
@@ -176,6 +180,11 @@ class Session:
         if not isinstance(part, list) or not all(isinstance(each, dict) for each in part):
             raise self._foreign("JSON of another shape")
         return part
+
+    @property
+    def address(self) -> str:
+        """The server's address as it was given, without a slash at its end."""
+        return str(self._http.base_url).rstrip("/")
 
     @property
     def _where(self) -> str:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,8 @@ def _ending(verb: str, arguments: Sequence[str], stage: Stage, directory: Path) 
             return Ending()
         case "read":
             return Ending(output=(directory / arguments[0]).read_text())
+        case "digests":
+            return Ending(output=" ".join(_digests(directory / arguments[0])))
         case "fails-for":
             return Ending(int(str(stage.env.get(arguments[0], "")).endswith(arguments[1])))
         case "interfaces":
@@ -119,3 +122,12 @@ def _ending(verb: str, arguments: Sequence[str], stage: Stage, directory: Path) 
         case "fault":
             raise ContainerError("the engine broke", phase=FaultPhase(arguments[0]), retryable=True)
     return Ending()
+
+
+def _digests(directory: Path) -> list[str]:
+    """Return path, mode and digest of each file below a directory."""
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    return [
+        f"{path.relative_to(directory)}:{path.stat().st_mode & 0o777:o}:{sha256(path.read_bytes()).hexdigest()}"
+        for path in files
+    ]

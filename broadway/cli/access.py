@@ -8,7 +8,20 @@ from typing import Annotated, Any
 import typer
 
 from broadway.cli import terminal
-from broadway.cli.common import EXIT_USAGE, LOCAL, AsJson, Course, Server, Token, client, fail, header_secret, operator
+from broadway.cli.common import (
+    EXIT_USAGE,
+    LOCAL,
+    AsJson,
+    Course,
+    CourseServer,
+    Server,
+    Token,
+    client,
+    fail,
+    header_secret,
+    operator,
+)
+from broadway.cli.logins import Logins
 
 COLUMNS = ("id", "kind", "name", "student", "state", "created_at", "created_by", "expires_at")
 COURSE_TOKENS = ("BROADWAY_COURSE_TOKEN",)
@@ -40,9 +53,9 @@ def add_course_token(
     *,
     kind: Annotated[TokenKind, typer.Option(help="`query` may read states only.")] = TokenKind.STAFF,
     days: Days = None,
-    course: Course,
-    token: Token,
-    server: Server = LOCAL,
+    course: Course = None,
+    token: Token = None,
+    server: CourseServer = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a named token of a course, and print it; it is shown only once. Operators may use their token."""
@@ -52,7 +65,9 @@ def add_course_token(
 
 
 @course_tokens.command("list")
-def list_course_tokens(*, course: Course, token: Token, server: Server = LOCAL, as_json: AsJson = False) -> None:
+def list_course_tokens(
+    *, course: Course = None, token: Token = None, server: CourseServer = None, as_json: AsJson = False
+) -> None:
     """List the named tokens of a course, latest first; the tokens of the course config are not among them."""
     with client(server, course, token) as api:
         found = api.tokens()
@@ -60,7 +75,9 @@ def list_course_tokens(*, course: Course, token: Token, server: Server = LOCAL, 
 
 
 @course_tokens.command("revoke")
-def revoke_course_token(identity: Identity, *, course: Course, token: Token, server: Server = LOCAL) -> None:
+def revoke_course_token(
+    identity: Identity, *, course: Course = None, token: Token = None, server: CourseServer = None
+) -> None:
     """Revoke a named token of a course: it is refused from now on."""
     with client(server, course, token) as api:
         api.revoke_token(_chosen(identity, api.tokens()))
@@ -73,9 +90,9 @@ def add_student_token(
     *,
     name: Annotated[str | None, typer.Option(help="A note, such as the device.", show_default=False)] = None,
     days: Days = None,
-    course: Course,
-    token: Token,
-    server: Server = LOCAL,
+    course: Course = None,
+    token: Token = None,
+    server: CourseServer = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a personal token of a student, and print it; it is shown only once."""
@@ -88,9 +105,9 @@ def add_student_token(
 def list_student_tokens(
     *,
     student: Annotated[str | None, typer.Option(help="List only this student's.", show_default=False)] = None,
-    course: Course,
-    token: Token,
-    server: Server = LOCAL,
+    course: Course = None,
+    token: Token = None,
+    server: CourseServer = None,
     as_json: AsJson = False,
 ) -> None:
     """List the tokens of a course's students, latest first."""
@@ -103,9 +120,9 @@ def list_student_tokens(
 def revoke_student_token(
     identity: Annotated[str, typer.Argument(metavar="ID", help="Id, as `list` shows it.")],
     *,
-    course: Course,
-    token: Token,
-    server: Server = LOCAL,
+    course: Course = None,
+    token: Token = None,
+    server: CourseServer = None,
 ) -> None:
     """Revoke a student's token: it is refused from now on."""
     with client(server, course, token) as api:
@@ -113,9 +130,12 @@ def revoke_student_token(
     terminal.line("revoked")
 
 
-def whoami(*, token: AnyToken = None, server: Server = LOCAL, as_json: AsJson = False) -> None:
-    """Show the principal of a token: the given one, or the one in BROADWAY_COURSE_TOKEN or BROADWAY_OPERATOR_TOKEN."""
-    with operator(server, _token(token, *COURSE_TOKENS, *OPERATOR_TOKENS)) as api:
+def whoami(*, token: AnyToken = None, server: CourseServer = None, as_json: AsJson = False) -> None:
+    """Show the principal of a token: as given, in BROADWAY_COURSE_TOKEN or BROADWAY_OPERATOR_TOKEN, or of the login."""
+    logins = Logins.read()
+    server = server or logins.server or LOCAL
+    stored = logins.token_of(server, logins.course_at(server) or "")
+    with operator(server, _token(token, *COURSE_TOKENS, *OPERATOR_TOKENS, otherwise=stored)) as api:
         found = api.whoami()
     if as_json:
         terminal.document(found)
@@ -150,8 +170,8 @@ def audit(
     _show(found, ("at", "kind", "name", "address", "operation", "object", "status"), as_json=as_json)
 
 
-def _token(given: str | None, *variables: str) -> str:
-    found = given or next((os.environ[name] for name in variables if os.environ.get(name)), None)
+def _token(given: str | None, *variables: str, otherwise: str | None = None) -> str:
+    found = given or next((os.environ[name] for name in variables if os.environ.get(name)), otherwise)
     if found is None:
         raise fail(f"give a token with --token, or in {' or '.join(variables)}", EXIT_USAGE)
     return found

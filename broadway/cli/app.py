@@ -6,14 +6,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from broadway.cli import access, dead_letters, graders, hooks, pools, terminal, topology
+from broadway.cli import (
+    access,
+    assignments,
+    dead_letters,
+    graders,
+    hooks,
+    login,
+    pools,
+    submissions,
+    terminal,
+    topology,
+)
 from broadway.cli.common import (
     EXIT_FAILED,
     EXIT_USAGE,
-    LOCAL,
     AsJson,
     Course,
-    Server,
+    CourseServer,
     Token,
     Yes,
     client,
@@ -45,11 +55,16 @@ app.add_typer(pools.app, name="pool")
 app.add_typer(configs, name="config")
 app.add_typer(hooks.app, name="hook")
 app.add_typer(hooks.rosters, name="roster")
+app.add_typer(assignments.app, name="assignment")
+app.add_typer(submissions.app, name="submission")
 app.add_typer(topology.app, name="topology")
 app.add_typer(dead_letters.app, name="dead")
 app.add_typer(access.courses, name="course")
 app.add_typer(access.students, name="student")
+app.command("login")(login.login)
+app.command("logout")(login.logout)
 app.command("whoami")(access.whoami)
+app.command("submit")(submissions.submit)
 app.command("audit")(access.audit)
 app.command("doctor", context_settings={"ignore_unknown_options": True})(doctor)
 
@@ -140,9 +155,9 @@ def health(
 def run_show(
     run_id: Annotated[str, typer.Argument(help="The run's id.")],
     *,
-    course: Course,
-    token: Token,
-    server: Server = LOCAL,
+    course: Course = None,
+    token: Token = None,
+    server: CourseServer = None,
     as_json: AsJson = False,
 ) -> None:
     """Show a run: a line for each job, with its outcome and the reason."""
@@ -171,9 +186,9 @@ def run_cancel(
     *,
     reason: Reason = None,
     yes: Yes = False,
-    course: Course,
-    token: Token,
-    server: Server = LOCAL,
+    course: Course = None,
+    token: Token = None,
+    server: CourseServer = None,
 ) -> None:
     """Cancel a run: waiting jobs never start, running ones are killed."""
     confirm(f"cancel run {run_id}", yes=yes)
@@ -191,9 +206,9 @@ def run_rerun(
     *,
     failed: Annotated[bool, typer.Option("--failed", help="Only jobs that have not succeeded.")] = False,
     current_config: CurrentConfig = False,
-    course: Course,
-    token: Token,
-    server: Server = LOCAL,
+    course: Course = None,
+    token: Token = None,
+    server: CourseServer = None,
 ) -> None:
     """Run the jobs of a run again, and then the phases after them."""
     with client(server, course, token) as api:
@@ -207,9 +222,9 @@ def job_cancel(
     *,
     reason: Reason = None,
     yes: Yes = False,
-    course: Course,
-    token: Token,
-    server: Server = LOCAL,
+    course: Course = None,
+    token: Token = None,
+    server: CourseServer = None,
 ) -> None:
     """Cancel one job; its run continues without it."""
     confirm(f"cancel job {job_id}", yes=yes)
@@ -223,9 +238,9 @@ def job_rerun(
     job_id: Annotated[str, typer.Argument(help="The job's id.")],
     *,
     current_config: CurrentConfig = False,
-    course: Course,
-    token: Token,
-    server: Server = LOCAL,
+    course: Course = None,
+    token: Token = None,
+    server: CourseServer = None,
 ) -> None:
     """Run one job again, and then the phases after it."""
     with client(server, course, token) as api:
@@ -250,9 +265,9 @@ def job_log(
         int | None,
         typer.Option(min=1, help="Number of an earlier attempt, 1 for the first.", show_default="the one that counts"),
     ] = None,
-    course: Course,
-    token: Token,
-    server: Server = LOCAL,
+    course: Course = None,
+    token: Token = None,
+    server: CourseServer = None,
 ) -> None:
     """Print the output of a finished job. On a terminal, control characters are shown as escapes."""
     with client(server, course, token) as api:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from broadway.cli import terminal
+from broadway.cli.logins import Logins
 from broadway.domain.header_text import header_problem
 
 if TYPE_CHECKING:
     from broadway.client import Client, ClientError, Operator
+    from broadway.submissions_client import SubmissionsClient
 
 EXIT_FAILED, EXIT_USAGE, EXIT_NOT_ALLOWED = 1, 2, 4
 NOT_ALLOWED = (401, 403)
@@ -26,14 +28,21 @@ def header_secret(secret: str | None) -> str | None:
 
 
 Server = Annotated[str, typer.Option("--server", envvar="BROADWAY_SERVER", help="Address of the API.")]
-Course = Annotated[str, typer.Option("--course", "-c", envvar="BROADWAY_COURSE", help="The course's id.")]
+CourseServer = Annotated[
+    str | None,
+    typer.Option("--server", envvar="BROADWAY_SERVER", help="Address of the API.", show_default="that of the login"),
+]
+Course = Annotated[
+    str | None,
+    typer.Option("--course", "-c", envvar="BROADWAY_COURSE", help="The course's id.", show_default="that of the login"),
+]
 Token = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--token",
         envvar="BROADWAY_COURSE_TOKEN",
-        help="One of the course's tokens.",
-        show_default=False,
+        help="One of the course's tokens, or a student's own.",
+        show_default="that of the login",
         callback=header_secret,
     ),
 ]
@@ -55,15 +64,49 @@ LOCAL = "http://127.0.0.1:1470"
 
 
 @contextmanager
-def client(server: str, course: str, token: str) -> Iterator["Client"]:
+def client(server: str | None, course: str | None, token: str | None) -> Iterator["Client"]:
     """Connect to the API for a course. An error ends the command with a line and an exit code."""
     from broadway.client import Client, ClientError  # noqa: PLC0415 - --help must not wait for it
 
+    access = _access(server, course, token)
     try:
-        with Client.connect(server, course=course, token=token, ca_file=ca_file(), waiting=_waiting) as connected:
+        with Client.connect(**access, ca_file=ca_file(), waiting=_waiting) as connected:
             yield connected
     except ClientError as error:
         raise _refused(error) from error
+
+
+@contextmanager
+def submissions_client(server: str | None, course: str | None, token: str | None) -> Iterator["SubmissionsClient"]:
+    """Connect to the API for handing in and for assignments. Errors end the command as those of `client` do."""
+    from broadway.session import ClientError  # noqa: PLC0415 - --help must not wait for it
+    from broadway.submissions_client import SubmissionsClient  # noqa: PLC0415
+
+    access = _access(server, course, token)
+    try:
+        with SubmissionsClient.connect(**access, ca_file=ca_file(), waiting=_waiting) as connected:
+            yield connected
+    except ClientError as error:
+        raise _refused(error) from error
+
+
+def _access(server: str | None, course: str | None, token: str | None) -> dict[str, str]:
+    """Return the server, the course and the token of a command: as given, or those of the login.
+
+    A stored token is sent only to the server, and used only for the course, that it was stored for.
+    """
+    logins = Logins.read()
+    server = server or logins.server or LOCAL
+    course = course or logins.course_at(server)
+    if course is None:
+        raise fail("no course: give --course, set BROADWAY_COURSE, or `broadway login`", EXIT_USAGE)
+    token = token or logins.token_of(server, course)
+    if token is None:
+        raise fail(
+            f"no token for {course} at {server}: give --token, set BROADWAY_COURSE_TOKEN, or `broadway login`",
+            EXIT_USAGE,
+        )
+    return {"server": server, "course": course, "token": token}
 
 
 @contextmanager

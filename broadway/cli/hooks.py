@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from broadway.cli import terminal
-from broadway.cli.common import EXIT_USAGE, LOCAL, AsJson, Course, Server, Token, Yes, client, confirm, fail
+from broadway.cli.common import EXIT_USAGE, AsJson, Course, CourseServer, Token, Yes, client, confirm, fail
 
 app = typer.Typer(help="Submission webhooks and their deliveries.", no_args_is_help=True)
 rosters = typer.Typer(help="Rosters: the students who may submit, with their repositories.", no_args_is_help=True)
@@ -16,7 +16,9 @@ Assignment = Annotated[str, typer.Argument(help="The assignment's name.", metava
 
 
 @app.command("list")
-def hook_list(*, course: Course, token: Token, server: Server = LOCAL, as_json: AsJson = False) -> None:
+def hook_list(
+    *, course: Course = None, token: Token = None, server: CourseServer = None, as_json: AsJson = False
+) -> None:
     """List a course's hooks."""
     with client(server, course, token) as api:
         hooks = api.hooks()
@@ -53,9 +55,9 @@ def hook_set(
     env: Annotated[
         list[str] | None, typer.Option(help="Variables that a delivery of format json may set; none by default.")
     ] = None,
-    course: Course,
-    token: Token,
-    server: Server = LOCAL,
+    course: Course = None,
+    token: Token = None,
+    server: CourseServer = None,
 ) -> None:
     """Create or change a hook, and print the address for its deliveries."""
     secrets = [_secret(path) for path in secret_file]
@@ -68,11 +70,13 @@ def hook_set(
         config["env"] = env
     with client(server, course, token) as api:
         hook = api.put_hook(name, config)
-    terminal.line(f"{server.rstrip('/')}{hook['url']}")
+        terminal.line(f"{api.address}{hook['url']}")
 
 
 @app.command("delete")
-def hook_delete(name: Name, *, yes: Yes = False, course: Course, token: Token, server: Server = LOCAL) -> None:
+def hook_delete(
+    name: Name, *, yes: Yes = False, course: Course = None, token: Token = None, server: CourseServer = None
+) -> None:
     """Delete a hook; its deliveries are kept."""
     confirm(f"delete hook {name}", yes=yes)
     with client(server, course, token) as api:
@@ -88,9 +92,9 @@ def hook_show(
         str | None, typer.Option(help="Only deliveries in this state, such as unmatched.", show_default=False)
     ] = None,
     limit: Annotated[int, typer.Option(help="Maximum number of deliveries.", min=1, max=500)] = 50,
-    course: Course,
-    token: Token,
-    server: Server = LOCAL,
+    course: Course = None,
+    token: Token = None,
+    server: CourseServer = None,
     as_json: AsJson = False,
 ) -> None:
     """Show a hook's deliveries, latest first; or one delivery, with its body."""
@@ -116,9 +120,9 @@ def hook_redeliver(
         str | None,
         typer.Option(help="All deliveries in this state: unmatched, limited, refused or ignored.", show_default=False),
     ] = None,
-    course: Course,
-    token: Token,
-    server: Server = LOCAL,
+    course: Course = None,
+    token: Token = None,
+    server: CourseServer = None,
 ) -> None:
     """Decide deliveries that started no run again, such as after the roster is corrected.
 
@@ -139,7 +143,12 @@ def hook_redeliver(
 
 @rosters.command("show")
 def roster_show(
-    assignment: Assignment, *, course: Course, token: Token, server: Server = LOCAL, as_json: AsJson = False
+    assignment: Assignment,
+    *,
+    course: Course = None,
+    token: Token = None,
+    server: CourseServer = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show an assignment's roster."""
     with client(server, course, token) as api:
@@ -163,9 +172,9 @@ def roster_import(
     encoding: Annotated[
         str, typer.Option(help="Encoding of a file without a byte order mark, such as windows-1252.")
     ] = "utf-8",
-    course: Course,
-    token: Token,
-    server: Server = LOCAL,
+    course: Course = None,
+    token: Token = None,
+    server: CourseServer = None,
 ) -> None:
     """Replace an assignment's roster.
 

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from getpass import getpass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from broadway.runtime.visible import visible, visible_line
@@ -114,6 +115,11 @@ def ask(question: str) -> bool:
     """Ask a question that is answered with y or n; any other answer means no."""
     _write(sys.stderr, f"{visible_line(question)} [y/N] ")
     return sys.stdin.readline().strip().casefold() in ("y", "yes")
+
+
+def ask_secret(question: str) -> str:
+    """Return a text that a person types, which the terminal does not show."""
+    return getpass(visible_line(question), stream=sys.stderr)
 
 
 def standard_input() -> bytes:

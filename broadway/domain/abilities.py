@@ -7,12 +7,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from broadway.domain.grader import Grader
+from broadway.domain.submission import submission_of
 
 UNTRUSTED = "untrusted stages"
 TTY_KEY = "the key tty of a stage"
 PIPES = "stages without a terminal"
+FILES = "files of submissions"
 
-ABILITIES = (UNTRUSTED, TTY_KEY, PIPES)  # of our graders
+ABILITIES = (UNTRUSTED, TTY_KEY, PIPES, FILES)  # of our graders
+WITHOUT_FILES = tuple(ability for ability in ABILITIES if ability != FILES)  # of our graders that know no API
 OF_THE_FIRST = (UNTRUSTED,)  # of our earlier versions, which do not report abilities
 OF_THE_ORIGINALS = (TTY_KEY,)  # the gateway removes the key, and their stages always have a terminal
 
@@ -27,6 +30,7 @@ def needed(stages: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         UNTRUSTED: any(stage.get(key) for stage in stages for key in _KEYS_OF_UNTRUSTED),
         TTY_KEY: any("tty" in stage for stage in stages),
         PIPES: any(stage.get("tty") is False for stage in stages),
+        FILES: submission_of(stages) is not None,
     }
     return tuple(ability for ability, is_needed in conditions.items() if is_needed)
 

@@ -1,24 +1,28 @@
 """Compose a grader and choose its link: the broker, or the API over HTTP or a WebSocket."""
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import partial
 
 import structlog
 
 from broadway.domain.assignment import memory_bytes
 from broadway.grader.links import broker, polling, websocket
-from broadway.grader.links.join import Membership, deployment_at, join
+from broadway.grader.links.files import ApiFiles
+from broadway.grader.links.identity import own_secret
+from broadway.grader.links.join import Membership, credential_of, deployment_at, http_client, join
 from broadway.grader.links.protocol import HttpRunner
 from broadway.grader.ports import Containers, Size
 from broadway.grader.sandbox.mounts import may_mount
 from broadway.grader.sandbox.process_identity import own_identity
 from broadway.grader.sandbox.users import OF_HOST, Users
 from broadway.grader.worker.availability import Availability
+from broadway.grader.worker.file_cache import FileCache
 from broadway.grader.worker.orphans import Orphans
 from broadway.grader.worker.runner import Runner
 from broadway.grader.worker.self_check import SelfCheck, check_disk
 from broadway.grader.worker.spool import Spool
+from broadway.grader.worker.submission_files import SubmissionFiles
 from broadway.grader.worker.work_directory import WorkDirectory, held
 from broadway.grader.worker.worker import Worker
 from broadway.messages.events import GraderOrder, JobFinished
@@ -53,15 +57,27 @@ async def run(settings: GraderSettings, *, containers: Containers, stop: Stop) -
 
 async def _serve_sockets(settings: GraderSettings, *, containers: Containers, stop: Stop) -> None:
     work = _work_directory(settings, Membership(heartbeat_interval=0, amqp_url=None))
-    async with _checked_runner(settings, containers, work) as (runner, self_check, orphans):
-        runners = _socket_runners(settings, work, runner, self_check)
+    names = [settings.grader_id, *(f"{settings.grader_id}-{number}" for number in range(2, settings.slots + 1))]
+    credentials = {name: own_secret(settings.work_dir, name) for name in names}
+    async with (
+        _checked_runner(settings, containers, work) as (runner, self_check, orphans),
+        _files(settings, work, credentials) as files,
+    ):
+        runners = {
+            name: HttpRunner(runner, Spool(work.spool("v1", name), JobResult), self_check, files[name])
+            for name in names
+        }
         await websocket.serve(settings, runners=runners, orphans=orphans, stop=stop)
 
 
 async def _poll(settings: GraderSettings, membership: Membership, *, containers: Containers, stop: Stop) -> None:
     work = _work_directory(settings, membership)
-    async with _checked_runner(settings, containers, work) as (runner, self_check, orphans):
-        http = HttpRunner(runner, Spool(work.spool("v1", settings.grader_id), JobResult), self_check)
+    name, credential = settings.grader_id, credential_of(settings, membership)
+    async with (
+        _checked_runner(settings, containers, work) as (runner, self_check, orphans),
+        _files(settings, work, {name: credential}) as files,
+    ):
+        http = HttpRunner(runner, Spool(work.spool("v1", name), JobResult), self_check, files[name])
         await polling.serve(settings, membership, runner=http, orphans=orphans, stop=stop)
 
 
@@ -73,14 +89,19 @@ async def serve(settings: GraderSettings, membership: Membership, *, containers:
     """
     assert membership.amqp_url is not None  # noqa: S101 - the callers have checked it
     name, work = settings.grader_id, _work_directory(settings, membership)
+    credentials = {name: credential_of(settings, membership)} if membership.has_api else {}
     with _runner(settings, containers, work) as (runner, orphans):
-        async with connected(membership.amqp_url, service=f"grader@{name}", tls=settings.tls) as rabbit:
+        async with (
+            connected(membership.amqp_url, service=f"grader@{name}", tls=settings.tls) as rabbit,
+            _files(settings, work, credentials) as files,
+        ):
             health = _health(settings, containers, broker=rabbit.ping)
             self_check = SelfCheck(health, runner.try_out, limit=settings.pause_after, pause=settings.pause)
             order = membership.order or GraderOrder(grader_id=name, revision=0)
             availability = Availability(self_check, settings.slots, order)
             spool = Spool(work.spool("amqp", name), JobFinished)
-            worker = Worker(runner, availability, rabbit, spool, bytes.fromhex(membership.proof_key))
+            proof_key = bytes.fromhex(membership.proof_key)
+            worker = Worker(runner, availability, rabbit, spool, proof_key, files.get(name))
             parts = broker.Parts(worker, rabbit, health, orphans)
             await broker.serve(settings, membership, parts, stop=stop)
 
@@ -93,12 +114,18 @@ def _work_directory(settings: GraderSettings, membership: Membership) -> WorkDir
     return WorkDirectory(settings.work_dir.absolute(), deployment, settings.grader_id, earlier=names)
 
 
-def _socket_runners(
-    settings: GraderSettings, work: WorkDirectory, runner: Runner, self_check: SelfCheck
-) -> dict[str, HttpRunner]:
-    """Return a runner for each slot, by the name under which the slot registers."""
-    names = [settings.grader_id, *(f"{settings.grader_id}-{number}" for number in range(2, settings.slots + 1))]
-    return {name: HttpRunner(runner, Spool(work.spool("v1", name), JobResult), self_check) for name in names}
+@contextlib.asynccontextmanager
+async def _files(
+    settings: GraderSettings, work: WorkDirectory, credentials: Mapping[str, str]
+) -> AsyncIterator[dict[str, SubmissionFiles]]:
+    """Make the readers of submissions' files, by the name under which jobs are taken, with that name's credential."""
+    cache = FileCache(work.files, int(memory_bytes(settings.file_cache)))
+    async with contextlib.AsyncExitStack() as stack:
+        clients = {
+            name: await stack.enter_async_context(http_client(settings, credential))
+            for name, credential in credentials.items()
+        }
+        yield {name: SubmissionFiles(ApiFiles(client, name), cache) for name, client in clients.items()}
 
 
 @contextlib.contextmanager

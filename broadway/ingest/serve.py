@@ -13,8 +13,10 @@ from broadway.domain.course import CourseConfigError, read_courses
 from broadway.domain.job import JobClass
 from broadway.ingest.app import build_app
 from broadway.ingest.commands.admission import Admission
+from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.backlogs import Backlogs
+from broadway.ingest.commands.grade_submissions import GradingStarts, HooksAndUploads
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.join_tokens import JoinTokens
@@ -26,7 +28,9 @@ from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.rerun import Reruns
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.submit import Submissions
+from broadway.ingest.commands.sweep import Sweeper
 from broadway.ingest.commands.tokens import TokenSettings
+from broadway.ingest.commands.upload import Uploads
 from broadway.ingest.gateway.broker_accounts import BrokerAccounts
 from broadway.ingest.gateway.changes import JobChanges
 from broadway.ingest.gateway.gateway import Gateway
@@ -44,9 +48,12 @@ from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.assignments import AssignmentReads
 from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.hooks import HookReads
+from broadway.ingest.reads.job_files import JobFilesReads
 from broadway.ingest.reads.jobs import JobReads
 from broadway.ingest.reads.reads import Reads
 from broadway.ingest.reads.runs import RunReads
+from broadway.ingest.reads.submissions import SubmissionReads
+from broadway.ingest.unpacking.unpack import Unpacker
 from broadway.lifecycle.announce import Announcements, Announcer, Later
 from broadway.lifecycle.orders import Orders
 from broadway.lifecycle.recording import Recorder
@@ -111,6 +118,7 @@ async def serve(
         sessions = deps.gateway.sessions
         async with (
             background(sessions.run(), deps.feed.run(), health.run(), shared.run(), deps.receiver.run()),
+            background(deps.uploads.grading.run(), Sweeper(store.blobs, store.submissions).run()),
             background_tasks,
             deps.outages,
             _listening(deps.feed, name, opened),
@@ -139,6 +147,8 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
     announcements = Announcements(Announcer(runs=shared.runs, publisher=rabbit), rabbit, later)
     orders = Orders(shared.runs, store.jobs, announcements)
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits, Backlogs(store.jobs))
+    receiver = _receiver(opened, submissions, orders, announcements, answer_within=answer_within)
+    grading = GradingStarts(store.assignment_settings, store.submissions, receiver)
     gateway = _gateway(settings, store=store, rabbit=rabbit, later=later)
     admission = Admission(store.graders, store.access_tokens, store.pools, _cluster_token(settings))
     return Deps(
@@ -154,13 +164,15 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
         authenticator=_authenticator(settings, opened, admission),
         auditor=Auditor(shared.audit, later),
         tokens=TokenSettings(store.access_tokens, store.rosters),
-        reads=_reads(store),
+        reads=_reads(store, opened.tickets),
         registration=Registration(store.assignments, limits),
+        assignment_settings=SettingsChanges(store.assignments, store.assignment_settings),
+        uploads=_uploads(settings, store, grading),
         hook_settings=HookSettings(store.hooks, store.rosters, limits),
-        starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements),
+        starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements, store.submissions),
         orders=orders,
         reruns=Reruns(orders, store.assignments, limits, store.courses),
-        receiver=_receiver(opened, submissions, orders, announcements, answer_within=answer_within),
+        receiver=receiver,
         admission=admission,
         join_tokens=JoinTokens(store.access_tokens),
         pools=_pools(store),
@@ -189,7 +201,7 @@ def _receiver(
     store, shared = opened.store, opened.shared
     return Receiver(
         courses=shared.courses,
-        hooks=store.hooks,
+        hooks=HooksAndUploads(store.hooks, store.assignment_settings),
         rosters=store.rosters,
         deliveries=shared.deliveries,
         quotas=store.quotas,
@@ -202,15 +214,22 @@ def _receiver(
     )
 
 
-def _reads(store: Store) -> Reads:
+def _uploads(settings: IngestSettings, store: Store, grading: GradingStarts) -> Uploads:
+    unpacker = Unpacker(settings.http.spool_dir)
+    return Uploads(store.assignment_settings, store.blobs, store.submissions, unpacker, grading)
+
+
+def _reads(store: Store, tickets: Tickets) -> Reads:
     return Reads(
-        assignments=AssignmentReads(store.assignments, store.rosters, store.hooks),
+        assignments=AssignmentReads(store.assignments, store.rosters, store.hooks, store.assignment_settings),
         runs=RunReads(store.runs, store.jobs, store.assignments),
         jobs=JobReads(store.jobs, store.runs, store.logs),
         hooks=HookReads(store.hooks, store.deliveries),
         graders=GraderReads(store.graders),
         tokens=TokenReads(store.access_tokens),
         audit=AuditReads(store.audit),
+        submissions=SubmissionReads(store.submissions, store.blobs, store.deliveries, store.jobs),
+        job_files=JobFilesReads(store.jobs, store.submissions, tickets),
         ids=store.ids,
     )
 

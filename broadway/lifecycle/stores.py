@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
+from broadway.domain.assignment_settings import SettingsVersion
 from broadway.domain.course import Course
 from broadway.domain.grader import Grader
 from broadway.domain.job import Job
 from broadway.domain.moves import Move, Moved
 from broadway.domain.roster import Roster
 from broadway.domain.run import Run
+from broadway.domain.submission import Submission
 
 Stages = list[dict[str, Any]]
 
@@ -105,3 +107,17 @@ class GradersById(Protocol):
 
     async def get(self, grader_id: str) -> Grader | None:
         """Return a grader, no matter how it joined, or None."""
+
+
+class CurrentSettings(Protocol):
+    """The settings of assignments."""
+
+    async def current(self, course: str, assignment: str) -> SettingsVersion:
+        """Return the latest version of an assignment's settings; version 0 with the defaults if there is none."""
+
+
+class SubmissionsById(Protocol):
+    """Submissions, one at a time."""
+
+    async def get(self, course: str, identity: str) -> Submission | None:
+        """Return a course's submission, or None."""

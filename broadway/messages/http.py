@@ -17,6 +17,7 @@ OUR_AGENT = "broadway-grader/"  # the beginning of a ``User-Agent``; the version
 INTERVAL_HEADER = "broadway-heartbeat-interval"  # seconds, in the answer to a WebSocket's handshake
 IDENTITY_HEADER = "broadway-grader-secret"  # in a join, or a WebSocket's handshake: the grader's own secret
 PROVES_HEADER = "broadway-grader-proves"  # in a join: the grader's reports have proofs; see the module ``ticket``
+TICKET_HEADER = "broadway-ticket"  # in a grader's request about a job: its generation, a colon, and its ticket
 NO_JOB = 498  # status of a poll's answer if there is no job
 MAX_KEYS = 100  # of the arguments of a message
 MAX_REASON = 500  # characters of a verdict's reason

@@ -10,6 +10,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConfigurationError, PyMongoError
 
 from broadway.mongo.access_tokens import AccessTokens
+from broadway.mongo.assignment_settings import AssignmentSettingsStore
 from broadway.mongo.assignments import Assignments
 from broadway.mongo.audit import Audit
 from broadway.mongo.batched import (
@@ -21,6 +22,7 @@ from broadway.mongo.batched import (
     BatchedJobs,
     BatchedRuns,
 )
+from broadway.mongo.blobs import Blobs
 from broadway.mongo.client import Client
 from broadway.mongo.courses import Courses
 from broadway.mongo.dead_letters import DeadLetters
@@ -34,6 +36,7 @@ from broadway.mongo.logs import Logs
 from broadway.mongo.pools import Pools
 from broadway.mongo.runs import Runs
 from broadway.mongo.secrets import Secrets
+from broadway.mongo.submissions import SubmissionStore
 from broadway.ports import StoreError
 
 DURABLE = WriteConcern("majority", j=True, wtimeout=10_000)
@@ -49,6 +52,7 @@ class Store:
 
     courses: Courses
     assignments: Assignments
+    assignment_settings: AssignmentSettingsStore
     runs: Runs
     jobs: Jobs
     logs: Logs
@@ -64,6 +68,8 @@ class Store:
     deliveries: Deliveries
     quotas: Quotas
     ids: Ids
+    blobs: Blobs
+    submissions: SubmissionStore
     _primary: AsyncDatabase[dict[str, Any]]
 
     @classmethod
@@ -104,6 +110,7 @@ class Store:
         store = cls(
             courses=Courses(main["course"]),
             assignments=Assignments(main["assignment_config"]),
+            assignment_settings=AssignmentSettingsStore(main["assignment_settings"]),
             runs=Runs(main["grading_run"]),
             jobs=Jobs(main["grading_job"]),
             logs=Logs(client.get_database(logs, write_concern=DURABLE)["job_log"]),
@@ -119,6 +126,8 @@ class Store:
             deliveries=Deliveries(main["hook_delivery"]),
             quotas=Quotas(main["hook_quota"]),
             ids=Ids(main["grading_run"], main["grading_job"]),
+            blobs=Blobs(main["blob"]),
+            submissions=SubmissionStore(main["submission"]),
             _primary=main,
         )
         await store.runs.ensure_indexes()
@@ -127,6 +136,8 @@ class Store:
         await store.deliveries.ensure_indexes()
         await store.access_tokens.ensure_indexes()
         await store.audit.ensure_indexes()
+        await store.blobs.ensure_indexes()
+        await store.submissions.ensure_indexes()
         return store
 
     def shared(self, *, linger: float = 0) -> Batched:

@@ -36,6 +36,9 @@ class Point(StrEnum):
     ORDER_JOBS_MOVED = "order.jobs-moved"
     ORDER_DONE = "order.done"
     CANCEL_STORED = "cancel.stored"
+    UPLOAD_CONTENTS_STORED = "upload.contents-stored"
+    UPLOAD_STORED = "upload.stored"
+    UPLOAD_DELIVERED = "upload.delivered"
 
     PUBLISH_BEGUN = "publish.begun"
     PUBLISH_CONFIRMED = "publish.confirmed"
@@ -66,6 +69,7 @@ class Point(StrEnum):
     WORK_SPOOLED = "work.spooled"
     WORK_OUTCOME_TOLD = "work.outcome-told"
     WORK_UNSPOOLED = "work.unspooled"
+    GRADE_FILES_LAID_OUT = "grade.files-laid-out"
     GRADE_DIRECTORY_MADE = "grade.directory-made"
     GRADE_IMAGES_READY = "grade.images-ready"
     GRADE_STAGE_ENDED = "grade.stage-ended"

@@ -60,6 +60,7 @@ class Repair(StrEnum):
     CONSUMER = "consumer"  # a consumer that receives no message although messages wait
     QUEUE = "queue"  # a queue that takes no message
     DELIVERY = "delivery"  # a webhook's delivery whose request ended before it was decided
+    SUBMISSION = "submission"  # a submission whose grading had not begun when its request ended
     GRADER = "grader"  # a grader that stopped sending heartbeats without leaving
 
 

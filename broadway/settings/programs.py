@@ -308,6 +308,9 @@ class GraderSettings(_Settings):
         description="limit on the data that a stage writes to its container's disk, outside the job's directory",
     )
     job_size: Memory = Field(default="1g", description="limit on the data in a job's directory")
+    file_cache: Memory = Field(
+        default="1g", description="limit on the files of submissions that a grader keeps for later jobs"
+    )
     job_inodes: int = Field(
         default=200_000, ge=100, le=2**31 - 1, description="limit on the files and directories in a job's directory"
     )

@@ -17,6 +17,7 @@ from ruamel.yaml.error import YAMLError
 from sybil import Example
 
 from broadway.domain.assignment import AssignmentConfig
+from broadway.domain.assignment_settings import AssignmentSettings
 from broadway.domain.course import CourseConfigError, read_courses
 from broadway.domain.roster import Roster
 from broadway.domain.webhook import GitHubPush, HookConfig, JsonSubmission
@@ -53,6 +54,13 @@ def courses(text: str) -> str | None:
     return None
 
 
+def assignment_file(text: str) -> str | None:
+    """Check the file of an assignment: its pipelines, and its settings below a key of their own."""
+    pipelines = json.loads(text)
+    own = pipelines.pop("settings")
+    return body_of(AssignmentConfig)(json.dumps(pipelines)) or body_of(AssignmentSettings)(json.dumps(own))
+
+
 def settings(text: str) -> str | None:
     """Check a config file: one of the programs must accept it."""
     with TemporaryDirectory() as directory:
@@ -75,6 +83,7 @@ def _refusal(program: str, path: Path) -> str | None:
 
 # The check for a document with these keys. The first match counts.
 SHOWN: Mapping[frozenset[str], Check] = {
+    frozenset({"student_pipeline", "settings"}): assignment_file,
     frozenset({"student_pipeline"}): body_of(AssignmentConfig),
     frozenset({"students_env"}): body_of(RunOrder),
     frozenset({"students"}): body_of(RunOrder),

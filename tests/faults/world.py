@@ -29,6 +29,7 @@ from broadway.runtime import crashpoints, fault_history
 
 COURSES = [f"cs{number}" for number in (101, 225, 241, 374, 421)]
 COMPLETE, FAILED = "grading run is complete", "grading run failed"
+CLUSTER_TOKEN = "cluster-token"
 RESTART_PAUSE = 0.2  # seconds
 QUICK = ("--heartbeat-interval", "1", "--mongodb-timeout", "2")
 FLAGS = {
@@ -109,13 +110,15 @@ class World:
         docker_host: str | None = None,
         flags: Mapping[str, Sequence[str]] = {},
         crashes: bool = False,
+        joining: bool = False,
         linked: Collection[tuple[str, str]] = (),
     ) -> AsyncIterator[Self]:
         """Start everything; yield once it is ready, and stop it when the context ends.
 
         ``more`` are flags of all services, and ``flags`` those of each kind of service; with ``crashes`` the processes
-        check for crash points. With ``docker_host`` the graders run real containers there. ``linked`` has pairs of a
-        process and ``"broker"`` or ``"store"``, between which there is a link that can be broken.
+        check for crash points. With ``joining`` the graders know the API alone. With ``docker_host`` they run real
+        containers there. ``linked`` has pairs of a process and ``"broker"`` or ``"store"``, between which there is a
+        link that can be broken.
         """
         directory.mkdir(parents=True, exist_ok=True)
         courses = directory / "courses.json"
@@ -141,12 +144,12 @@ class World:
             commands = _services(directory, counts, more, flags, health_files=health_files)
             commands["ingest-1"] += ["--course-config", str(courses), "--bind-addr", "127.0.0.1"]
             commands["ingest-1"] += ["--bind-port", str(port)]
+            commands["ingest-1"] += ["--token", CLUSTER_TOKEN] if joining else []
             roles = {}
             for name in [*commands, *(f"grader-{number}" for number in range(1, graders + 1))]:
                 own = {part: _through(url, links.get((name, part))) for part, url in addresses.items()}
-                command = commands.get(name) or _grader(
-                    name, own["broker"], slots, directory, is_real=bool(docker_host)
-                )
+                where = [f"http://127.0.0.1:{port}", CLUSTER_TOKEN] if joining else [own["broker"]]
+                command = commands.get(name) or _grader(name, where, slots, directory, is_real=bool(docker_host))
                 variables = {"BROADWAY_AMQP_URL": own["broker"], "BROADWAY_MONGODB_DSN": own["store"], **environment}
                 roles[name] = Role(name, command, variables, directory / f"{name}.log")
             world = cls(directory, rabbit, store, mongodb["AG"], client, roles, links)
@@ -312,16 +315,18 @@ def _services(
     return commands
 
 
-def _grader(name: str, amqp_url: str, slots: int, directory: Path, *, is_real: bool) -> list[str]:
-    work_dir = str(directory / "work")
+def _grader(name: str, where: Sequence[str], slots: int, directory: Path, *, is_real: bool) -> list[str]:
+    """Return the command of a grader; ``where`` is the address of its broker, or that of its API and a token."""
+    work_dir, (url, *token) = str(directory / "work"), where
     if not is_real:
-        return [sys.executable, str(TESTS / "programs" / "fake_grader.py"), amqp_url, name, str(slots), work_dir]
+        program = str(TESTS / "programs" / "fake_grader.py")
+        return [sys.executable, program, url, name, str(slots), work_dir, *token]
     # No API is there: it has the broker's address, and joins only if an API answers.
     own = [
         "--api-host",
         "http://127.0.0.1:9",
         "--amqp-url",
-        amqp_url,
+        url,
         "--slots",
         str(slots),
         "--work-dir",

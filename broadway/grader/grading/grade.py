@@ -1,7 +1,7 @@
 """Running one job: its stages one after another, and the outcome."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,9 @@ MAX_MISTAKES = 3  # in a reason
 MAX_DOCUMENTS = 4 * 1024 * 1024  # characters of all results files of a job, as stored
 
 
+Preparation = Callable[[Path], Awaitable[None]]
+
+
 @dataclass(frozen=True, slots=True)
 class Graded:
     """The outcome of an execution, with the results and the output of its stages; ``image`` is a failed stage's."""
@@ -51,7 +54,13 @@ class Graded:
 
 
 async def grade(
-    stages: Sequence[Mapping[str, Any]], *, containers: Containers, directory: Path, labels: Labels, size: Size
+    stages: Sequence[Mapping[str, Any]],
+    *,
+    containers: Containers,
+    directory: Path,
+    labels: Labels,
+    size: Size,
+    preparation: Preparation | None = None,
 ) -> Graded:
     """Run a job's stages in order, in a workspace of their own, until one of them fails.
 
@@ -61,6 +70,7 @@ async def grade(
         directory: The workspace, which must not exist yet and is removed at the end; stages see its files at ``/job``.
         labels: The owner of the containers.
         size: The capacity of the workspace.
+        preparation: Lays files out in the directory that stages see as ``/job``, before the first stage.
     """
     done: list[_Done] = []
     validated: list[Stage] = []
@@ -68,6 +78,9 @@ async def grade(
         validated = [_validated(stage) for stage in stages]
         async with workspace(directory, validated, size, user=labels.user) as space:
             await reach(Point.GRADE_DIRECTORY_MADE)
+            if preparation:
+                await preparation(space.job)
+                await reach(Point.GRADE_FILES_LAID_OUT)
             with metrics.IMAGES_SECONDS.time():
                 pulls = await containers.ensure_images(list(dict.fromkeys(stage.image for stage in validated)))
             await reach(Point.GRADE_IMAGES_READY)

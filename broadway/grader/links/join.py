@@ -34,12 +34,13 @@ class Membership(JoinView):
 
     ``own_user`` is True if the address contains a broker user of this grader's own, with the permissions of a grader
     only. ``order`` is the state that the operator wants. ``extended`` is False for the original's API, which has no
-    join request.
+    join request. ``has_api`` is False if the API could not be reached: this grader gets no files of submissions then.
     """
 
     own_user: bool = False
     order: GraderOrder | None = None  # type: ignore[assignment]
     extended: bool = True
+    has_api: bool = True
 
 
 async def join(settings: GraderSettings) -> Membership:
@@ -91,7 +92,8 @@ async def _join_if_possible(settings: GraderSettings, amqp_url: str) -> Membersh
         except httpx2.TransportError as error:
             reason = str(error) or type(error).__name__
     log.warning("not joined, but --amqp-url leads to the broker", api=settings.api_host, reason=reason)
-    return Membership.model_validate({"heartbeat_interval": settings.heartbeat_interval, **own})
+    log.warning("jobs with files of submissions go to other graders: those come from the API", api=settings.api_host)
+    return Membership.model_validate({"heartbeat_interval": settings.heartbeat_interval, "has_api": False, **own})
 
 
 def _joining_client(settings: GraderSettings) -> httpx2.AsyncClient:

@@ -17,6 +17,7 @@ from broadway.grader.worker.availability import CHECK_INTERVAL
 from broadway.grader.worker.runner import Runner
 from broadway.grader.worker.self_check import SelfCheck
 from broadway.grader.worker.spool import Spool
+from broadway.grader.worker.submission_files import Claim, SubmissionFiles
 from broadway.messages.http import MAX_REASON, OUR_AGENT, JobMessage, JobResult, Logs, Verdict
 from broadway.service import Stop, unless_stopped
 from broadway.settings.programs import GraderSettings
@@ -52,6 +53,7 @@ class HttpRunner:
     runner: Runner
     spool: Spool[JobResult]
     self_check: SelfCheck
+    files: SubmissionFiles
 
     async def ready(self, stop: Stop) -> None:
         """Return once this grader may take a job, or ``stop`` is set."""
@@ -70,7 +72,8 @@ class HttpRunner:
             log.info("running")
             execution_id = token_hex(12)
             structlog.contextvars.bind_contextvars(execution=execution_id)
-            graded = await self.runner.run(job.grading_job_id, execution_id, job.stages)
+            preparation = self.files.preparation(Claim(job.grading_job_id), job.stages)
+            graded = await self.runner.run(job.grading_job_id, execution_id, job.stages, preparation)
             await self.self_check.note(job.grading_job_id, graded, course=job.course)
             result = result_of(job.grading_job_id, graded)
             try:

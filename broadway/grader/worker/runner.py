@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from broadway.domain.job import FaultPhase
-from broadway.grader.grading.grade import Graded, fault, grade
+from broadway.grader.grading.grade import Graded, Preparation, fault, grade
 from broadway.grader.ports import ContainerError, Containers, Labels, Size
 from broadway.grader.sandbox.users import Users
 from broadway.runtime import metrics
@@ -44,10 +44,16 @@ class Runner:
     verbose: bool = False
     deployment: str = ""
 
-    async def run(self, job_id: str, execution_id: str, stages: Sequence[Mapping[str, Any]]) -> Graded:
-        """Run a job's stages. If cancelled, leave no container and no file behind."""
+    async def run(
+        self,
+        job_id: str,
+        execution_id: str,
+        stages: Sequence[Mapping[str, Any]],
+        preparation: Preparation | None = None,
+    ) -> Graded:
+        """Run a job's stages, after the preparation of its directory. If cancelled, leave no container and no file."""
         with metrics.GRADER_SLOTS_USED.track_inprogress():
-            graded = await self._grade(job_id, execution_id, stages)
+            graded = await self._grade(job_id, execution_id, stages, preparation)
         metrics.GRADER_JOBS.labels(graded.outcome).inc()
         if self.verbose:
             log.info("output", stdout=graded.stdout, stderr=graded.stderr)
@@ -68,7 +74,13 @@ class Runner:
             reason = f"a container of the grader's own did not end within {TRIAL_WITHIN:g} s"
             raise ContainerError(reason, phase=FaultPhase.WAIT, retryable=True) from None
 
-    async def _grade(self, job_id: str, execution_id: str, stages: Sequence[Mapping[str, Any]]) -> Graded:
+    async def _grade(
+        self,
+        job_id: str,
+        execution_id: str,
+        stages: Sequence[Mapping[str, Any]],
+        preparation: Preparation | None,
+    ) -> Graded:
         try:
             with self.users.taken() as user:
                 labels = Labels(self.grader_id, self.identity, job_id, execution_id, 0, self.deployment, user)
@@ -78,6 +90,7 @@ class Runner:
                     size=self.size,
                     directory=self.directory / execution_id,
                     labels=labels,
+                    preparation=preparation,
                 )
         except Exception as error:  # a job without a reported outcome would start again and again
             log.exception("the grader failed")

@@ -52,6 +52,11 @@ class WorkDirectory:
                 path.replace(directory / path.name)
         return directory
 
+    @property
+    def files(self) -> Path:
+        """The directory of the files of submissions that this grader keeps."""
+        return self.root / "files" / self.deployment / self.grader_id
+
     @contextlib.contextmanager
     def process_directory(self) -> Iterator[Path]:
         """Create the directory of this process, which stays locked until the process ends; remove it if it is empty."""

@@ -20,6 +20,7 @@ from broadway.grader.worker.availability import Availability
 from broadway.grader.worker.recent_outcomes import RecentOutcomes
 from broadway.grader.worker.runner import Runner
 from broadway.grader.worker.spool import Spool
+from broadway.grader.worker.submission_files import Claim, SubmissionFiles
 from broadway.messages.envelope import fitted
 from broadway.messages.events import (
     CancelJob,
@@ -68,6 +69,7 @@ class Worker:
     publisher: Publisher
     spool: Spool[JobFinished]
     proof_key: bytes = b""  # empty if the API gave no key
+    files: SubmissionFiles | None = None  # None if the API could not be reached
     _running: dict[str, _Execution] = field(default_factory=dict)  # by execution
     _slots: CapacityLimiter = field(init=False)
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)  # by job and generation
@@ -159,7 +161,9 @@ class Worker:
         await self._publish(start, "started")
         await reach(Point.WORK_START_TOLD)
         self._record("execution", job, execution_id)
-        running = self.runner.run(job.job_id, execution_id, job.stages)
+        claim = Claim(job.job_id, job.generation, job.ticket)
+        preparation = self.files.preparation(claim, job.stages) if self.files else None
+        running = self.runner.run(job.job_id, execution_id, job.stages, preparation)
         execution = _Execution(job, execution_id, started_at, asyncio.create_task(running))
         self._running[execution_id] = execution
         try:

@@ -6,7 +6,7 @@ Once a delivery is stored, it will be decided: by the request that brought it, b
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -36,6 +36,7 @@ from broadway.lifecycle.steps import RunSteps
 from broadway.lifecycle.stores import CoursesById, JobsOfRuns
 from broadway.ports import Retry, StoreError, UnstorableError
 from broadway.runtime import metrics
+from broadway.runtime.clock import now
 from broadway.runtime.isolation import isolated
 
 log = structlog.get_logger(__name__)
@@ -69,14 +70,23 @@ class Receiver:
     _arrived: Counter[tuple[str, str]] = field(default_factory=Counter)  # new deliveries by course and hook
 
     async def receive(
-        self, hook: Hook, message: Push | Ignored, *, delivery_id: str, body: bytes, traceparent: str | None = None
+        self,
+        hook: Hook,
+        message: Push | Ignored,
+        *,
+        delivery_id: str,
+        body: bytes,
+        traceparent: str | None = None,
+        received_at: datetime | None = None,
     ) -> tuple[Delivery, bool]:
         """Store a delivery, then decide it unless that takes too long; return it, and whether it was undecided.
 
         Raises:
             UnstorableError: The delivery is too large for the store; nothing is stored.
         """
-        delivery, is_new = await self.keep(hook, message, delivery_id=delivery_id, body=body, traceparent=traceparent)
+        delivery, is_new = await self.keep(
+            hook, message, delivery_id=delivery_id, body=body, traceparent=traceparent, received_at=received_at
+        )
         return await self._decide_soon(delivery), is_new
 
     async def receive_again(self, delivery: Delivery) -> tuple[Delivery, bool]:
@@ -94,7 +104,14 @@ class Receiver:
         return deciding.result() or delivery
 
     async def keep(
-        self, hook: Hook, message: Push | Ignored, *, delivery_id: str, body: bytes, traceparent: str | None = None
+        self,
+        hook: Hook,
+        message: Push | Ignored,
+        *,
+        delivery_id: str,
+        body: bytes,
+        traceparent: str | None = None,
+        received_at: datetime | None = None,
     ) -> tuple[Delivery, bool]:
         """Store a delivery unless it is stored already; return it as stored, and whether it must be decided.
 
@@ -103,7 +120,7 @@ class Receiver:
         Raises:
             UnstorableError: The delivery is too large for the store; nothing is stored.
         """
-        now = _now()
+        arrived_at = now()
         pushed = isinstance(message, Push)
         delivery, is_new = await self.deliveries.keep(
             Delivery(
@@ -112,11 +129,11 @@ class Receiver:
                 hook=hook.name,
                 assignment=hook.config.assignment,
                 delivery_id=delivery_id,
-                received_at=now,
+                received_at=received_at or arrived_at,
                 state=DeliveryState.RECEIVED if pushed else DeliveryState.IGNORED,
                 push=message if isinstance(message, Push) else None,
                 reason="" if isinstance(message, Push) else message.reason,
-                due_at=now + DECIDE_GRACE if pushed else None,
+                due_at=arrived_at + DECIDE_GRACE if pushed else None,
                 body=body.decode("utf-8", "replace") if len(body) <= KEPT_BODY else None,
                 traceparent=traceparent,
             )
@@ -147,7 +164,7 @@ class Receiver:
         """
         if delivery.is_final or delivery.state is DeliveryState.RECEIVED:
             return delivery, False
-        return await self._move(delivery, DeliveryState.RECEIVED, due_at=_now() + DECIDE_GRACE), True
+        return await self._move(delivery, DeliveryState.RECEIVED, due_at=now() + DECIDE_GRACE), True
 
     async def decide(self, delivery: Delivery) -> Delivery:
         """Decide a delivery, and start its run if it is accepted. Safe to repeat, and to run concurrently."""
@@ -179,7 +196,7 @@ class Receiver:
         while True:
             await asyncio.sleep(SWEEP_INTERVAL)
             try:
-                for delivery in await self.deliveries.undecided(_now(), limit=SWEEP):
+                for delivery in await self.deliveries.undecided(now(), limit=SWEEP):
                     with isolated("deliveries", delivery=delivery.id):
                         await self._decide_late(delivery)
             except (StoreError, Retry) as error:
@@ -188,7 +205,7 @@ class Receiver:
     async def _decide_late(self, delivery: Delivery) -> None:
         decided = await self.decide_if_possible(delivery)
         if decided is None:  # the deliveries behind it come first now
-            await self.deliveries.move(delivery, due_at=_now() + DECIDE_GRACE)
+            await self.deliveries.move(delivery, due_at=now() + DECIDE_GRACE)
             return
         metrics.REPAIRS.labels(metrics.Repair.DELIVERY).inc()
         log.warning("repair: delivery decided late", delivery=decided.id, state=decided.state.value, **decided.context)
@@ -268,7 +285,7 @@ class Receiver:
 
         The time of the decision counts, not that of the first arrival: a later redelivery may be accepted.
         """
-        return await self.quotas.take(quota_key(delivery.course, delivery.assignment, student), run_id, quota, _now())
+        return await self.quotas.take(quota_key(delivery.course, delivery.assignment, student), run_id, quota, now())
 
     async def _match(self, delivery: Delivery, push: Push) -> tuple[RosterEntry | None, str | None]:
         """Return the submission's roster entry and student, or None for each that is unknown.
@@ -303,7 +320,7 @@ class Receiver:
             submission = Submission(course, delivery.assignment, request, trigger, delivery.traceparent)
             submitted = await self.submissions.submit(submission, key=key)
         except BacklogFullError as error:
-            until = _now() + timedelta(seconds=RETRY_AFTER)
+            until = now() + timedelta(seconds=RETRY_AFTER)
             why = {"reason": str(error), "retry_at": until, "student": fields["student"]}
             return await self._settle(delivery, DeliveryState.LIMITED, **why)
         except RejectedError as error:
@@ -377,9 +394,3 @@ async def _finish(deciding: asyncio.Task[Delivery | None]) -> None:
 def _unmatched(push: Push, assignment: str) -> str:
     submitter = f"student {push.student}" if push.student is not None else f"repository {push.repository}"
     return f"{submitter} is not in the roster of {assignment}"
-
-
-def _now() -> datetime:
-    """Return the time, with the precision that the store keeps."""
-    now = datetime.now(UTC)
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)

@@ -1,7 +1,9 @@
 """Starting runs over given environments, or over an assignment's roster."""
 
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Protocol, Self
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -10,6 +12,7 @@ from broadway.domain.assignment import Env
 from broadway.domain.course import MAX_STUDENTS, Course
 from broadway.domain.roster import Student
 from broadway.domain.run import Run
+from broadway.domain.submission import VARIABLE, LatestSubmission
 from broadway.ingest.commands.limits import check_not_reserved
 from broadway.ingest.commands.submit import (
     RunRequest,
@@ -55,6 +58,15 @@ class NotInRosterError(ValueError):
     """The assignment has no roster, or the roster has no such student; the text says so."""
 
 
+class LatestSubmissions(Protocol):
+    """The latest submissions of students."""
+
+    async def latest_ids(
+        self, course: str, assignment: str, students: AbstractSet[str]
+    ) -> Mapping[str, LatestSubmission]:
+        """Return the latest submission of each of some students, by student; those without one are left out."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunStarts:
     """Stores runs and announces their first steps, in that order."""
@@ -64,6 +76,7 @@ class RunStarts:
     assignments: AssignmentConfigs
     rosters: AssignmentRosters
     announcements: Announcements
+    latest: LatestSubmissions
 
     async def start(
         self, course: Course, assignment: str, request: RunRequest, *, key: str | None, traceparent: str
@@ -130,8 +143,16 @@ class RunStarts:
         entries = {entry.student: entry for entry in roster.students}
         if unknown := [student for student in named if student not in entries]:
             raise NotInRosterError(f"students: {unknown[0]} is not in the roster of {assignment}")
-        envs = [{**entries[student].env, "BROADWAY_STUDENT": student} for student in named]
+        handed_in = await self.latest.latest_ids(course, assignment, set(named))
+        envs = [
+            {**entries[student].env, "BROADWAY_STUDENT": student, **_own(handed_in.get(student))} for student in named
+        ]
         return RunRequest(**given, students_env=envs)
+
+
+def _own(submission: LatestSubmission | None) -> Env:
+    """Return Broadway's own variables for the job of a submission."""
+    return {VARIABLE: submission.id, "BROADWAY_SUBMITTED_AT": submission.at.isoformat()} if submission else {}
 
 
 def _check_reserved(order: RunOrder) -> None:

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from broadway.ingest.commands.admission import Admission
+from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
@@ -19,6 +20,7 @@ from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.rerun import Reruns
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.tokens import TokenSettings
+from broadway.ingest.commands.upload import Uploads
 from broadway.ingest.gateway.gateway import Gateway
 from broadway.ingest.http.auth import Authenticator
 from broadway.ingest.http.outages import StoreOutages
@@ -50,6 +52,8 @@ class Deps:
     tokens: TokenSettings
     reads: Reads
     registration: Registration
+    assignment_settings: SettingsChanges
+    uploads: Uploads
     hook_settings: HookSettings
     starts: RunStarts
     orders: Orders

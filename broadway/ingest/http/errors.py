@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from broadway.domain.files import FileRefusedError
 from broadway.domain.grader import RevokedError
 from broadway.domain.pages import CursorError
 from broadway.ingest.commands.admission import AdmissionError, CredentialError
@@ -20,6 +21,7 @@ from broadway.ingest.commands.limits import InvalidEnvError, NoConfigError, Quot
 from broadway.ingest.commands.start import NoAssignmentError, NotInRosterError
 from broadway.ingest.commands.submit import KeyReusedError
 from broadway.ingest.commands.tokens import NoStudentError, TokenLimitError
+from broadway.ingest.commands.upload import UploadKeyReusedError
 from broadway.ingest.http.admission import LimitError
 from broadway.ingest.http.answers import Refused, failure, invalid_body, problem, refused
 from broadway.ingest.http.bodies import BodyTooLargeError, BodyTooSlowError, InvalidBodyError, UnsupportedBodyError
@@ -49,6 +51,8 @@ _REFUSALS: Mapping[type[Exception], int] = {
     NoStudentError: 422,
     TokenLimitError: 409,
     NoTokenError: 404,
+    FileRefusedError: 422,
+    UploadKeyReusedError: 422,
 }
 _UNCHANGED = (
     *_REFUSALS,

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from broadway.domain.pages import Slice, sliced
+from broadway.domain.assignment_settings import SettingsVersion
+from broadway.domain.pages import CursorError, Slice, sliced
 from broadway.domain.roster import Roster
-from broadway.ingest.reads.stores import AssignmentQueries, HookQueries
+from broadway.ingest.reads.stores import AssignmentQueries, HookQueries, SettingsQueries
 from broadway.lifecycle.stores import AssignmentRosters
 
 
@@ -27,6 +28,7 @@ class AssignmentReads:
     assignments: AssignmentQueries
     rosters: AssignmentRosters
     hooks: HookQueries
+    versions: SettingsQueries
 
     async def config(self, course: str, assignment: str) -> dict[str, Any] | None:
         """Return a config as it was posted, or None."""
@@ -49,3 +51,21 @@ class AssignmentReads:
     async def roster(self, course: str, assignment: str) -> Roster | None:
         """Return the roster of an assignment, or None."""
         return await self.rosters.get(course, assignment)
+
+    async def settings(self, course: str, assignment: str) -> SettingsVersion:
+        """Return the current version of an assignment's settings; version 0 with the defaults if there is none."""
+        return await self.versions.current(course, assignment)
+
+    async def settings_versions(
+        self, course: str, assignment: str, *, after: str | None, limit: int
+    ) -> Slice[SettingsVersion]:
+        """Return a page of the versions of an assignment's settings, latest first.
+
+        Raises:
+            CursorError: ``after`` is not a cursor.
+        """
+        if after is not None and not (after.isascii() and after.isdecimal()):
+            raise CursorError("after: expected the next of the page before")
+        before = None if after is None else int(after)
+        found = await self.versions.latest(course, assignment, before=before, limit=limit + 1)
+        return sliced(found, limit, lambda each: str(each.version))

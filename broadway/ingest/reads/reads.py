@@ -6,9 +6,11 @@ from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.assignments import AssignmentReads
 from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.hooks import HookReads
+from broadway.ingest.reads.job_files import JobFilesReads
 from broadway.ingest.reads.jobs import JobReads
 from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.stores import IdQueries
+from broadway.ingest.reads.submissions import SubmissionReads
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,4 +24,6 @@ class Reads:
     graders: GraderReads
     tokens: TokenReads
     audit: AuditReads
+    submissions: SubmissionReads
+    job_files: JobFilesReads
     ids: IdQueries

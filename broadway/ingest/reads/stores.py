@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from broadway.domain.access import AccessToken, TokenKind
+from broadway.domain.assignment_settings import SettingsVersion
 from broadway.domain.audit import AuditRecord
 from broadway.domain.grader import Grader
 from broadway.domain.job import Job
@@ -12,6 +13,7 @@ from broadway.domain.run import Run
 from broadway.domain.webhook import Delivery, DeliveryState, Hook
 from broadway.lifecycle.stores import (
     AssignmentConfigs,
+    CurrentSettings,
     GraderList,
     GradersById,
     JobsOfRuns,
@@ -27,6 +29,13 @@ class AssignmentQueries(AssignmentConfigs, Protocol):
 
     async def names(self, course: str) -> list[str]:
         """Return the names of a course's assignments, in order."""
+
+
+class SettingsQueries(CurrentSettings, Protocol):
+    """Queries on the settings of assignments."""
+
+    async def latest(self, course: str, assignment: str, *, before: int | None, limit: int) -> list[SettingsVersion]:
+        """Return versions, latest first; only those before ``before`` if it is given."""
 
 
 class RunQueries(RunSummaries, Protocol):

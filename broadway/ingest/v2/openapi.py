@@ -233,10 +233,11 @@ def _refusals(path: str, spec: Operation) -> dict[int, str]:
 
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:
-    pattern = "^[A-Za-z0-9_-]+$"
+    schemas = {"path": {"type": "string"}}  # of parameters with slashes
+    plain = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
     return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "pattern": pattern}}
-        for name in re.findall(r"\{(\w+)", path)
+        {"name": name, "in": "path", "required": True, "schema": schemas.get(convertor, plain)}
+        for name, convertor in re.findall(r"\{(\w+):?(\w*)\}", path)
     ]
 
 
@@ -287,6 +288,8 @@ _RESOURCES = frozenset(
         "hooks",
         "deliveries",
         "roster",
+        "settings",
+        "submissions",
         "graders",
         "dead-letters",
         "tokens",

@@ -7,6 +7,7 @@ from starlette.routing import Route
 from broadway.ingest.http.deps import Deps, Handler
 from broadway.ingest.http.endpoint import route
 from broadway.ingest.v2 import (
+    assignment_settings,
     assignments,
     audit,
     courses,
@@ -15,12 +16,14 @@ from broadway.ingest.v2 import (
     graders,
     hooks,
     ids,
+    job_files,
     jobs,
     join_tokens,
     orders,
     pools,
     rosters,
     runs,
+    submissions,
     tokens,
 )
 
@@ -40,7 +43,19 @@ V2: Mapping[str, Mapping[str, Handler]] = {
     f"{_COURSE}/assignments": {"GET": assignments.list_assignments},
     f"{_COURSE}/assignments/{{assignment:id}}": {"GET": assignments.describe, "PUT": assignments.put},
     f"{_COURSE}/assignments/{{assignment:id}}/roster": {"GET": rosters.show, "PUT": rosters.put},
+    f"{_COURSE}/assignments/{{assignment:id}}/settings": {
+        "GET": assignment_settings.show,
+        "PUT": assignment_settings.put,
+    },
+    f"{_COURSE}/assignments/{{assignment:id}}/settings/versions": {"GET": assignment_settings.list_versions},
     f"{_COURSE}/assignments/{{assignment:id}}/runs": {"POST": runs.create},
+    f"{_COURSE}/assignments/{{assignment:id}}/submissions": {
+        "GET": submissions.list_submissions,
+        "POST": submissions.create,
+    },
+    f"{_COURSE}/submissions/{{submission:id}}": {"GET": submissions.show},
+    f"{_COURSE}/submissions/{{submission:id}}/files/{{path:path}}": {"GET": submissions.download},
+    f"{_COURSE}/submissions/{{submission:id}}/archive": {"GET": submissions.download_all},
     f"{_COURSE}/ids": {"GET": ids.find},
     f"{_COURSE}/runs": {"GET": runs.list_runs},
     f"{_COURSE}/runs/{{run_id:id}}": {"GET": runs.describe},
@@ -70,6 +85,8 @@ V2: Mapping[str, Mapping[str, Handler]] = {
     f"{_GRADER}/slots": {"POST": graders.set_slots},
     f"{_GRADER}/revoke": {"POST": graders.revoke},
     f"{_GRADER}/readmit": {"POST": graders.readmit},
+    f"{_GRADER}/jobs/{{job_id:id}}/submission": {"GET": job_files.show},
+    f"{_GRADER}/jobs/{{job_id:id}}/contents/{{sha256:id}}": {"GET": job_files.content},
     f"{_GRADER}/forget-secret": {"POST": graders.forget_secret},
     "/api/v2/join-tokens": {"GET": join_tokens.list_tokens, "POST": join_tokens.create},
     "/api/v2/join-tokens/{token:id}": {"GET": join_tokens.show, "DELETE": join_tokens.revoke},

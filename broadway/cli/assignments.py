@@ -1,0 +1,117 @@
+"""`broadway assignment ...`: pipelines and settings of assignments, from files that people write."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from broadway.cli import terminal
+from broadway.cli.common import AsJson, Course, CourseServer, Token, fail, submissions_client
+
+if TYPE_CHECKING:
+    from broadway.domain.assignment_settings import AssignmentSettings
+
+SETTINGS = "settings"  # the key of an assignment's settings in its file, beside the keys of its pipelines
+
+app = typer.Typer(help="Assignments: their pipelines and settings.", no_args_is_help=True)
+
+Assignment = Annotated[str, typer.Argument(help="The assignment's id.")]
+File = Annotated[
+    Path, typer.Argument(help="JSON file with the pipelines, and settings below `settings`; - for standard input.")
+]
+
+
+@app.command("list")
+def list_assignments(
+    *, course: Course = None, token: Token = None, server: CourseServer = None, as_json: AsJson = False
+) -> None:
+    """List the course's assignments."""
+    with submissions_client(server, course, token) as api:
+        names = api.assignments()
+    if as_json:
+        terminal.document(names)
+        return
+    for name in names:
+        terminal.line(name)
+
+
+@app.command("show")
+def show(assignment: Assignment, *, course: Course = None, token: Token = None, server: CourseServer = None) -> None:
+    """Print an assignment's pipelines and settings as JSON, as `assignment apply` takes them."""
+    with submissions_client(server, course, token) as api:
+        config = api.assignment(assignment)["config"]
+        settings = api.settings(assignment)["settings"]
+    terminal.document({key: value for key, value in config.items() if value is not None} | {SETTINGS: settings})
+
+
+@app.command("validate")
+def validate(file: File) -> None:
+    """Check a file as the server does, without a server."""
+    _read(file)
+    terminal.message(f"{file}: valid")
+
+
+@app.command("apply")
+def apply(
+    assignment: Assignment,
+    file: File,
+    *,
+    course: Course = None,
+    token: Token = None,
+    server: CourseServer = None,
+) -> None:
+    """Store the pipelines and the settings in a file; settings that the file does not have stay as they are."""
+    pipelines, settings = _read(file)
+    with submissions_client(server, course, token) as api:
+        api.put_assignment(assignment, pipelines)
+        changed = settings.model_dump(mode="json", exclude_unset=True) if settings else None
+        stored = api.put_settings(assignment, changed) if changed is not None else None
+    version = f", settings version {stored['version']}" if stored else ""
+    terminal.message(f"{assignment}: pipelines stored{version}")
+
+
+def _read(file: Path) -> tuple[dict[str, Any], "AssignmentSettings | None"]:
+    """Return the pipelines and the settings in a file, as checked by the server's own rules."""
+    from broadway.domain.assignment import AssignmentConfig  # noqa: PLC0415 - --help must not wait for it
+    from broadway.domain.assignment_settings import AssignmentSettings  # noqa: PLC0415
+    from broadway.domain.text_files import TextFileError, decode, read_text  # noqa: PLC0415
+    from broadway.ingest.http.bodies import InvalidBodyError, parse  # noqa: PLC0415
+
+    try:
+        text = decode(terminal.standard_input()) if str(file) == "-" else read_text(file)
+        given = parse_object(text)
+        settings = given.pop(SETTINGS, None)
+        parse(_json(given), AssignmentConfig)
+        if settings is None:
+            return given, None
+        try:
+            return given, parse(_json(settings), AssignmentSettings)
+        except InvalidBodyError as error:
+            raise InvalidBodyError(f"{SETTINGS}.{error}") from error
+    except (TextFileError, InvalidBodyError) as error:
+        raise fail(f"{file}: {error}") from error
+
+
+def parse_object(text: str) -> dict[str, Any]:
+    """Return the JSON object in a text.
+
+    Raises:
+        InvalidBodyError: There is none.
+    """
+    import json  # noqa: PLC0415
+
+    from broadway.ingest.http.bodies import InvalidBodyError  # noqa: PLC0415
+
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise InvalidBodyError(f"no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise InvalidBodyError("expected a JSON object")
+    return found
+
+
+def _json(value: Any) -> bytes:
+    import json  # noqa: PLC0415
+
+    return json.dumps(value).encode()

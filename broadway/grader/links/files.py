@@ -1,0 +1,67 @@
+"""The files of submissions, read from the API with a job's ticket and this grader's credential."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import httpx2
+import stamina
+from pydantic import ValidationError
+
+from broadway.domain.files import PLAIN, PROGRAM, SubmittedFile
+from broadway.grader.worker.submission_files import Claim, FilesUnavailableError
+from broadway.messages.http import TICKET_HEADER
+from broadway.messages.resources.submissions import JobFiles
+from broadway.runtime.http_errors import why
+
+ATTEMPTS = 6  # of a request, with growing pauses
+
+
+@dataclass(frozen=True, slots=True)
+class ApiFiles:
+    """Reads files of submissions over HTTP. ``name`` is the id under which this grader has taken the job."""
+
+    client: httpx2.AsyncClient
+    name: str
+
+    async def files(self, claim: Claim) -> Sequence[SubmittedFile]:
+        """Return the names and digests of the files of a job's submission; see ``FileSource``."""
+        answer = b"".join([piece async for piece in self._read(claim, "submission")])
+        try:
+            found = JobFiles.model_validate_json(answer)
+        except ValidationError as error:
+            raise FilesUnavailableError("the answer of the API is not a list of files") from error
+        return [
+            SubmittedFile(each.path, each.sha256, each.size, PROGRAM if each.is_program else PLAIN)
+            for each in found.files
+        ]
+
+    async def content(self, claim: Claim, sha256: str) -> AsyncGenerator[bytes]:
+        """Yield the bytes of a file of a job's submission; see ``FileSource``."""
+        async for piece in self._read(claim, f"contents/{sha256}"):
+            yield piece
+
+    async def _read(self, claim: Claim, part: str) -> AsyncGenerator[bytes]:
+        """Yield an answer's body; a broken answer is read again from the place where it broke."""
+        path, received = f"/api/v2/graders/{self.name}/jobs/{claim.job_id}/{part}", 0
+        try:
+            async for attempt in stamina.retry_context(on=httpx2.TransportError, attempts=ATTEMPTS, timeout=None):
+                with attempt:
+                    async with aclosing(self._pieces(path, claim, received)) as pieces:
+                        async for piece in pieces:
+                            received += len(piece)
+                            yield piece
+        except httpx2.TransportError as error:
+            raise FilesUnavailableError(f"the API does not answer: {why(error)}") from error
+
+    async def _pieces(self, path: str, claim: Claim, start: int) -> AsyncGenerator[bytes]:
+        headers = {TICKET_HEADER: f"{claim.generation}:{claim.ticket}"} if claim.ticket else {}
+        if start:
+            headers["Range"] = f"bytes={start}-"
+        async with self.client.stream("GET", path, headers=headers) as answer:
+            if answer.is_server_error or answer.status_code == httpx2.codes.TOO_MANY_REQUESTS:
+                raise httpx2.TransportError(f"status {answer.status_code}")
+            if answer.is_error or (start and answer.status_code != httpx2.codes.PARTIAL_CONTENT):
+                raise FilesUnavailableError(f"the API refuses: status {answer.status_code}")
+            async for piece in answer.aiter_bytes():
+                yield piece

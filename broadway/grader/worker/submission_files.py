@@ -1,0 +1,103 @@
+"""The files of a job's submission, laid out in the job's directory before its first stage."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from broadway.domain.files import PROGRAM, FileRefusedError, SubmittedFile, clean_path
+from broadway.domain.job import FaultPhase
+from broadway.domain.submission import DIRECTORY, submission_of
+from broadway.grader.grading.grade import Preparation
+from broadway.grader.ports import ContainerError
+from broadway.grader.worker.file_cache import FileCache, WrongContentError
+
+AT_ONCE = 4  # files of a job that are fetched at the same time
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job that this grader has received, with the evidence for it; a grader behind the gateway needs none."""
+
+    job_id: str
+    generation: int = 0
+    ticket: str = ""
+
+
+class FilesUnavailableError(Exception):
+    """The API does not give the files; the text says why."""
+
+
+class FileSource(Protocol):
+    """The files of jobs' submissions, as the API has them."""
+
+    async def files(self, claim: Claim) -> Sequence[SubmittedFile]:
+        """Return the names and digests of the files of a job's submission.
+
+        Raises:
+            FilesUnavailableError: The API refuses, or does not answer in time.
+        """
+
+    def content(self, claim: Claim, sha256: str) -> AsyncGenerator[bytes]:
+        """Yield the bytes of a file of a job's submission.
+
+        Raises:
+            FilesUnavailableError: The API refuses, or does not answer in time.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionFiles:
+    """Lays out the files of submissions."""
+
+    source: FileSource
+    cache: FileCache
+
+    def preparation(self, claim: Claim, stages: Sequence[Mapping[str, Any]]) -> Preparation | None:
+        """Return the step that lays out the files of a job in its directory; None for a job without a submission."""
+        return partial(self._lay_out, claim) if submission_of(stages) else None
+
+    async def _lay_out(self, claim: Claim, job: Path) -> None:
+        """Lay out the files below a job's directory.
+
+        Raises:
+            ContainerError: The files cannot be had, or there is no room for them.
+        """
+        try:
+            files = await self.source.files(claim)
+            root = job / DIRECTORY
+            _make(root)
+            turns = asyncio.Semaphore(AT_ONCE)
+            async with asyncio.TaskGroup() as group:
+                for file in files:
+                    group.create_task(self._place(claim, file, root, turns))
+        except* (FilesUnavailableError, WrongContentError, FileRefusedError) as errors:
+            raise _unavailable(str(_first(errors))) from errors
+        except* OSError as errors:
+            first = _first(errors)
+            raise _unavailable(getattr(first, "strerror", None) or str(first)) from errors
+
+    async def _place(self, claim: Claim, file: SubmittedFile, root: Path, turns: asyncio.Semaphore) -> None:
+        async with turns:
+            path = root / clean_path(file.path)
+            for parent in reversed(path.relative_to(root).parents[:-1]):
+                _make(root / parent)
+            mode = PROGRAM if file.mode == PROGRAM else 0o644
+            await self.cache.copy(file.sha256, path, mode=mode, fetch=partial(self.source.content, claim))
+
+
+def _make(directory: Path) -> None:
+    """Make a directory with mode 0755, regardless of the umask."""
+    directory.mkdir(exist_ok=True)
+    directory.chmod(0o755)
+
+
+def _first(errors: BaseExceptionGroup[Any]) -> BaseException:
+    first = errors.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def _unavailable(reason: str) -> ContainerError:
+    return ContainerError(f"the submission's files: {reason}", phase=FaultPhase.CREATE, retryable=True)

@@ -1,0 +1,93 @@
+"""Files of students as responses: attachments that no browser shows or runs, with ranges and entity tags."""
+
+import re
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from broadway.ingest.http.answers import CORS, Refused
+
+# A student's file must have no effect in the browser of its reader.
+SAFE = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "sandbox; default-src 'none'",
+    "Cache-Control": "private, no-cache",
+}
+_RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The bytes of a file from ``start`` to before ``end``."""
+
+    start: int
+    end: int
+
+
+def attachment(
+    request: Request, *, name: str, size: int, tag: str, content: Callable[[int, int], AsyncIterator[bytes]]
+) -> Response:
+    """Return a file as a response: all of it, or the range that the request asks for; 304 if the client has it.
+
+    Args:
+        request: The request.
+        name: The file's name for the client.
+        size: Its bytes.
+        tag: Its entity tag, without quotes.
+        content: Yields its bytes from a start to before an end.
+
+    Raises:
+        Refused: 416, the range is outside of the file.
+    """
+    headers = {**CORS, **SAFE, "ETag": f'"{tag}"', "Accept-Ranges": "bytes", "Content-Disposition": _disposition(name)}
+    if _has(request.headers.get("if-none-match"), tag):
+        return Response(status_code=304, headers=headers)
+    part = _range(request, size, tag)
+    if part is None:
+        headers["Content-Length"] = str(size)
+        return StreamingResponse(content(0, size), headers=headers, media_type="application/octet-stream")
+    headers["Content-Length"] = str(part.end - part.start)
+    headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{size}"
+    return StreamingResponse(content(part.start, part.end), 206, headers, media_type="application/octet-stream")
+
+
+def streamed(*, name: str, media_type: str, content: AsyncIterator[bytes]) -> Response:
+    """Return an attachment of unknown size, such as an archive that is made while it is sent."""
+    headers = {**CORS, **SAFE, "Content-Disposition": _disposition(name)}
+    return StreamingResponse(content, headers=headers, media_type=media_type)
+
+
+def _disposition(name: str) -> str:
+    plain = re.sub(r"[^A-Za-z0-9._ -]", "_", name)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+
+
+def _has(header: str | None, tag: str) -> bool:
+    """Return whether an If-None-Match header names a tag."""
+    return header is not None and (header.strip() == "*" or f'"{tag}"' in header.split(",")[0:50])
+
+
+def _range(request: Request, size: int, tag: str) -> _Part | None:
+    """Return the range that a request asks for, or None for the whole file; several ranges are answered by the whole.
+
+    Raises:
+        Refused: 416, the range is outside of the file.
+    """
+    if request.headers.get("if-range", f'"{tag}"') != f'"{tag}"':
+        return None
+    found = _RANGE.fullmatch(request.headers.get("range", "").strip())
+    if found is None or not any(found.groups()):
+        return None
+    first, last = found.groups()
+    if first:
+        start, end = int(first), min(size, int(last) + 1) if last else size
+    else:
+        start, end = max(0, size - int(last)), size
+    if start >= end:
+        refusal = Refused(416, f"Range: the file has {size} bytes")
+        refusal.headers["Content-Range"] = f"bytes */{size}"
+        raise refusal
+    return _Part(start, end)

@@ -1,0 +1,1 @@
+"""Archives that students hand in, checked and unpacked in a limited process of their own."""

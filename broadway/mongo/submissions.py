@@ -1,0 +1,127 @@
+"""The collection ``submission``: the manifests of submissions."""
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from datetime import UTC, datetime
+
+from broadway.domain.files import SubmittedFile
+from broadway.domain.pages import position
+from broadway.domain.submission import LatestSubmission, Submission
+from broadway.mongo.assignments import check_storable
+from broadway.mongo.collection import Collection, Document, Documents, insert_each
+from broadway.mongo.runs import following
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # before each stored time, and after null in the index
+
+
+class SubmissionStore:
+    """Submissions by id."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._submissions = Documents(collection)
+
+    async def ensure_indexes(self) -> None:
+        await self._submissions.create_index(
+            [("course", 1), ("assignment", 1), ("student", 1), ("at", -1), ("_id", -1)], name="latest_of_student"
+        )
+        await self._submissions.create_index(
+            [("course", 1), ("assignment", 1), ("at", -1), ("_id", -1)], name="latest_of_assignment"
+        )
+        await self._submissions.create_index("files.sha256", name="contents")
+        await self._submissions.create_index("due_at", name="to_begin")
+
+    async def add(self, submission: Submission) -> bool:
+        """Store a submission; return False if its id is taken.
+
+        Raises:
+            UnstorableError: It is too large for the store.
+        """
+        document = _document(submission)
+        check_storable(document)
+        return (await insert_each(self._submissions, [document]))[0]
+
+    async def get(self, course: str, identity: str) -> Submission | None:
+        found = await self._submissions.find_one({"_id": identity, "course": course})
+        return _submission(found) if found else None
+
+    async def latest(
+        self, course: str, assignment: str, *, student: str | None, before: str | None, limit: int
+    ) -> list[Submission]:
+        """Return submissions for an assignment, latest first; only those of a student if one is given.
+
+        Raises:
+            CursorError: ``before`` is not a cursor.
+        """
+        query: Document = {"course": course, "assignment": assignment}
+        if student is not None:
+            query["student"] = student
+        if before:
+            query |= following("at", *position(before))
+        found = await self._submissions.find(query, sort=[("at", -1), ("_id", -1)], limit=limit)
+        return [_submission(document) for document in found]
+
+    async def settle(self, identity: str) -> None:
+        """Note that the grading of a submission has begun, or waits for a run for the roster."""
+        await self._submissions.update_one({"_id": identity}, {"$unset": {"due_at": ""}})
+
+    async def due(self, now: datetime, *, limit: int) -> list[Submission]:
+        """Return submissions whose grading should have begun."""
+        found = await self._submissions.find(
+            {"due_at": {"$gt": _EPOCH, "$lte": now}}, sort=[("due_at", 1)], limit=limit
+        )
+        return [_submission(document) for document in found]
+
+    async def latest_ids(self, course: str, assignment: str, students: AbstractSet[str]) -> dict[str, LatestSubmission]:
+        """Return the latest submission of each of some students, by student; those without one are left out."""
+        found = await self._submissions.find(
+            {"course": course, "assignment": assignment},
+            {"student": 1, "at": 1},
+            sort=[("student", 1), ("at", 1), ("_id", 1)],
+        )
+        latest = {document["student"]: LatestSubmission(document["_id"], document["at"]) for document in found}
+        return {student: latest[student] for student in students & latest.keys()}
+
+    async def used(self, digests: AbstractSet[str]) -> set[str]:
+        """Return the digests of contents that submissions have."""
+        used: set[str] = set()
+        for digest in digests:  # one question each, since the index answers equality alone without a scan
+            if await self._submissions.find_one({"files.sha256": digest}, {"_id": 1}):
+                used.add(digest)
+        return used
+
+
+def _document(submission: Submission) -> Document:
+    return {
+        "_id": submission.id,
+        "course": submission.course,
+        "assignment": submission.assignment,
+        "student": submission.student,
+        "at": submission.at,
+        "by": submission.by,
+        "digest": submission.digest,
+        "archive": submission.archive,
+        **({"due_at": submission.due_at} if submission.due_at else {}),
+        "files": [
+            {"path": file.path, "sha256": file.sha256, "size": file.size, "mode": file.mode}
+            for file in submission.files
+        ],
+    }
+
+
+def _submission(document: Document) -> Submission:
+    return Submission(
+        id=document["_id"],
+        course=document["course"],
+        assignment=document["assignment"],
+        student=document["student"],
+        at=document["at"],
+        files=_files(document["files"]),
+        digest=document["digest"],
+        by=document.get("by", ""),
+        archive=document.get("archive", ""),
+        due_at=document.get("due_at"),
+    )
+
+
+def _files(documents: Sequence[Document]) -> tuple[SubmittedFile, ...]:
+    return tuple(SubmittedFile(each["path"], each["sha256"], each["size"], each["mode"]) for each in documents)

@@ -1,0 +1,145 @@
+"""A typed client for handing in files, and for the assignments that take them: with a student's token or staff's."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from secrets import token_hex
+from typing import IO, Any, Self
+
+import httpx2
+
+from broadway.messages.resources.base import MAX_PAGE
+from broadway.messages.resources.submissions import SubmissionSummary, SubmissionView
+from broadway.runtime.http_errors import UNSENT, why
+from broadway.session import TRIES, ClientError, Session, Waiting, opened, segment, silently
+
+__all__ = ["SubmissionsClient"]
+
+UPLOAD_WITHIN = 600.0  # seconds for one piece of an upload or a download
+
+
+class SubmissionsClient(Session):
+    """A client for the submissions of one course.
+
+    Args:
+        http: A client with the server's address.
+        course: The course's id.
+        token: One of its tokens, or a student's own.
+    """
+
+    def __init__(self, http: httpx2.Client, *, course: str, token: str, waiting: Waiting = silently) -> None:
+        super().__init__(http, token=token, waiting=waiting)
+        self._course = segment(course)
+
+    @classmethod
+    @contextmanager
+    def connect(
+        cls, server: str, *, course: str, token: str, ca_file: Path | None = None, waiting: Waiting = silently
+    ) -> Iterator[Self]:
+        """Connect to the server at an address such as ``http://127.0.0.1:1470``; the rest as for ``client.Client``."""
+        with opened(server, ca_file) as http:
+            yield cls(http, course=course, token=token, waiting=waiting)
+
+    def submit(
+        self, assignment: str, files: Sequence[tuple[str, Path]], *, student: str | None = None, key: str | None = None
+    ) -> SubmissionView:
+        """Hand in files, or one archive to be unpacked.
+
+        Args:
+            assignment: The assignment.
+            files: The name of each file in the submission, and the file.
+            student: The student or the group; staff must name it.
+            key: The caller's name for the submission. Calls with the same key are one submission.
+
+        Raises:
+            ClientError: The files are refused, or a file cannot be read. Every method may raise it.
+        """
+        query = {"student": student} if student else {}
+        headers = {**self._headers, "Idempotency-Key": key or token_hex(16)}
+
+        def send() -> httpx2.Response:
+            with contextlib.ExitStack() as stack:
+                form = [("files", (name, stack.enter_context(_opened(path)))) for name, path in files]
+                return self._send(
+                    "POST",
+                    self._path(f"assignments/{segment(assignment)}/submissions"),
+                    headers,
+                    params=query,
+                    files=form,
+                    timeout=UPLOAD_WITHIN,
+                )
+
+        return self._as(SubmissionView, self._read(self._repeated(send, TRIES)))
+
+    def submission(self, identity: str) -> SubmissionView:
+        return self._as(SubmissionView, self._request("GET", self._path(f"submissions/{segment(identity)}")))
+
+    def submissions(self, assignment: str, *, student: str | None = None, limit: int = 50) -> list[SubmissionSummary]:
+        """Return the latest submissions for an assignment, latest first; with a student's token that student's."""
+        path = self._path(f"assignments/{segment(assignment)}/submissions")
+        pages = self._pages(path, student=student, limit=min(limit, MAX_PAGE))
+        return [self._as(SubmissionSummary, item) for item in islice(pages, limit)]
+
+    def download(self, identity: str, file: str | None, target: Path) -> None:
+        """Write a file of a submission, or a zip of all its files, to a new file.
+
+        Raises:
+            ClientError: The target exists or cannot be written.
+        """
+        below = f"submissions/{segment(identity)}"
+        path = f"{below}/archive" if file is None else f"{below}/files/{'/'.join(map(segment, file.split('/')))}"
+        draft = target.with_name(f".{target.name}.{token_hex(4)}")
+        try:
+            with draft.open("xb") as output:
+                self._stream(self._path(path), output)
+            os.link(draft, target)  # fails if the target exists
+        except FileExistsError:
+            raise ClientError(f"{target} exists; remove it, or name another file") from None
+        except OSError as error:
+            raise ClientError(f"{target}: {error.strerror}") from error
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def _stream(self, path: str, output: IO[bytes]) -> None:
+        try:
+            with self._http.stream("GET", path, headers=self._headers, timeout=UPLOAD_WITHIN) as answer:
+                if answer.is_error or answer.is_redirect:
+                    answer.read()
+                    self._read(answer)
+                for piece in answer.iter_bytes():
+                    output.write(piece)
+        except UNSENT as error:
+            raise ClientError(f"the server at {self._where} did not send all: {why(error)}") from error
+
+    def assignments(self) -> list[str]:
+        """Return the ids of the course's assignments, in order."""
+        return [str(self._part(item, "id")) for item in self._pages(self._path("assignments"), limit=MAX_PAGE)]
+
+    def assignment(self, name: str) -> dict[str, Any]:
+        """Return an assignment: its pipelines, the size of its roster, and the names of its hooks."""
+        return self._request("GET", self._path(f"assignments/{segment(name)}"))
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """Return the settings of an assignment, with their version."""
+        return self._request("GET", self._path(f"assignments/{segment(name)}/settings"))
+
+    def put_assignment(self, name: str, pipelines: dict[str, Any]) -> None:
+        """Store an assignment's pipelines; its settings stay."""
+        self._request("PUT", self._path(f"assignments/{segment(name)}"), pipelines)
+
+    def put_settings(self, name: str, settings: dict[str, Any]) -> dict[str, Any]:
+        """Replace an assignment's settings; return them with their version."""
+        return self._request("PUT", self._path(f"assignments/{segment(name)}/settings"), settings)
+
+    def _path(self, rest: str) -> str:
+        return f"/api/v2/courses/{self._course}/{rest}"
+
+
+def _opened(path: Path) -> IO[bytes]:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise ClientError(f"{path}: {error.strerror}") from error
