@@ -45,6 +45,7 @@ from broadway.ingest.reads.assignments import AssignmentReads
 from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.jobs import JobReads
+from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.reads import Reads
 from broadway.ingest.reads.runs import RunReads
 from broadway.lifecycle.announce import Announcements, Announcer, Later
@@ -154,7 +155,7 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
         authenticator=_authenticator(settings, opened, admission),
         auditor=Auditor(shared.audit, later),
         tokens=TokenSettings(store.access_tokens, store.rosters),
-        reads=_reads(store),
+        reads=_reads(store, shared),
         registration=Registration(store.assignments, limits),
         hook_settings=HookSettings(store.hooks, store.rosters, limits),
         starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements),
@@ -202,10 +203,11 @@ def _receiver(
     )
 
 
-def _reads(store: Store) -> Reads:
+def _reads(store: Store, shared: Batched) -> Reads:
     return Reads(
         assignments=AssignmentReads(store.assignments, store.rosters, store.hooks),
         runs=RunReads(store.runs, store.jobs, store.assignments),
+        progress=ProgressReads(shared.runs, store.progress, store.jobs),
         jobs=JobReads(store.jobs, store.runs, store.logs),
         hooks=HookReads(store.hooks, store.deliveries),
         graders=GraderReads(store.graders),

@@ -32,6 +32,7 @@ from broadway.mongo.jobs import Jobs
 from broadway.mongo.leases import Leases
 from broadway.mongo.logs import Logs
 from broadway.mongo.pools import Pools
+from broadway.mongo.progress import Progress
 from broadway.mongo.runs import Runs
 from broadway.mongo.secrets import Secrets
 from broadway.ports import StoreError
@@ -51,6 +52,7 @@ class Store:
     assignments: Assignments
     runs: Runs
     jobs: Jobs
+    progress: Progress
     logs: Logs
     graders: Graders
     leases: Leases
@@ -106,6 +108,7 @@ class Store:
             assignments=Assignments(main["assignment_config"]),
             runs=Runs(main["grading_run"]),
             jobs=Jobs(main["grading_job"]),
+            progress=Progress(main["grading_job"]),
             logs=Logs(client.get_database(logs, write_concern=DURABLE)["job_log"]),
             graders=Graders(main["worker_node"]),
             leases=Leases(main["service_lease"]),

@@ -7,6 +7,7 @@ from broadway.ingest.reads.assignments import AssignmentReads
 from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.jobs import JobReads
+from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.stores import IdQueries
 
@@ -17,6 +18,7 @@ class Reads:
 
     assignments: AssignmentReads
     runs: RunReads
+    progress: ProgressReads
     jobs: JobReads
     hooks: HookReads
     graders: GraderReads
