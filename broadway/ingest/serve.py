@@ -38,6 +38,7 @@ from broadway.ingest.http.auth import Authenticator
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.outages import StoreOutages
 from broadway.ingest.http.server import Config, Server, possible_connections
+from broadway.ingest.http.shares import ReadShares
 from broadway.ingest.http.websocket import MAX_FRAME
 from broadway.ingest.live.feed import Feed
 from broadway.ingest.reads.access import AuditReads, TokenReads
@@ -136,7 +137,7 @@ class _Opened:
 
 def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_within: float) -> Deps:
     store, shared, rabbit = opened.store, opened.shared, opened.rabbit
-    limits = Limits.of(settings)
+    limits, shares = Limits.of(settings), ReadShares.of(settings.http)
     announcements = Announcements(Announcer(runs=shared.runs, publisher=rabbit), rabbit, later)
     orders = Orders(shared.runs, store.jobs, announcements)
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits, Backlogs(store.jobs))
@@ -152,10 +153,11 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
         feed=Feed(store.jobs),
         health=opened.health,
         outages=StoreOutages(opened.health),
+        shares=shares,
         authenticator=_authenticator(settings, opened, admission),
         auditor=Auditor(shared.audit, later),
         tokens=TokenSettings(store.access_tokens, store.rosters),
-        reads=_reads(store, shared),
+        reads=_reads(store, shared, shares),
         registration=Registration(store.assignments, limits),
         hook_settings=HookSettings(store.hooks, store.rosters, limits),
         starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements),
@@ -203,11 +205,11 @@ def _receiver(
     )
 
 
-def _reads(store: Store, shared: Batched) -> Reads:
+def _reads(store: Store, shared: Batched, shares: ReadShares) -> Reads:
     return Reads(
         assignments=AssignmentReads(store.assignments, store.rosters, store.hooks),
         runs=RunReads(store.runs, store.jobs, store.assignments),
-        progress=ProgressReads(shared.runs, store.progress, store.jobs),
+        progress=ProgressReads(shared.runs, store.progress, store.jobs, turn=shares.shared_turn),
         jobs=JobReads(store.jobs, store.runs, store.logs),
         hooks=HookReads(store.hooks, store.deliveries),
         graders=GraderReads(store.graders),

@@ -5,6 +5,7 @@ first caller does not wait for others.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -88,11 +89,11 @@ class SharedCalls(Generic[Key, Value]):
                 await asyncio.sleep(line.quiet_until - loop.time())
                 async with self._turn():
                     self._begin(line, call)
-                    begun = loop.time()
+                    begun = time.monotonic()  # loop.time() may not advance within one turn of the loop
                     try:
                         return await self._call(key)
                     finally:
-                        rest = min(self._longest_rest, (loop.time() - begun) * self._rest)
+                        rest = min(self._longest_rest, (time.monotonic() - begun) * self._rest)
                         line.quiet_until = loop.time() + rest
         finally:
             self._begin(line, call)

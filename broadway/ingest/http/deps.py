@@ -22,6 +22,7 @@ from broadway.ingest.commands.tokens import TokenSettings
 from broadway.ingest.gateway.gateway import Gateway
 from broadway.ingest.http.auth import Authenticator
 from broadway.ingest.http.outages import StoreOutages
+from broadway.ingest.http.shares import ReadShares
 from broadway.ingest.live.feed import Feed
 from broadway.ingest.reads.reads import Reads
 from broadway.lifecycle.announce import Announcements
@@ -45,6 +46,7 @@ class Deps:
     feed: Feed
     health: Health
     outages: StoreOutages
+    shares: ReadShares
     authenticator: Authenticator
     auditor: Auditor
     tokens: TokenSettings

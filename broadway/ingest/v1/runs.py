@@ -15,7 +15,7 @@ from broadway.ingest.http.auth import course_of
 from broadway.ingest.http.bodies import idempotency_key, read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.representations import answered_from
-from broadway.ingest.http.rights import READERS, STAFF, nothing, takes
+from broadway.ingest.http.rights import READERS, STAFF, Load, nothing, takes
 from broadway.ingest.http.scope import own_run
 from broadway.lifecycle.orders import RUN_NOT_FOUND
 
@@ -40,7 +40,7 @@ async def start(request: Request, deps: Deps) -> Response:
     return success({"grading_run_id": run_id})
 
 
-@takes(*READERS, recent=True)
+@takes(*READERS, recent=True, load=Load.SHARED)
 async def status(request: Request, deps: Deps) -> Response:
     """Return the state of a run and of each of its jobs."""
     shared = await deps.reads.progress.of_run(course_of(request).id, request.path_params["run_id"])
@@ -62,7 +62,7 @@ def _status(progress: RunProgress) -> bytes:
     return bytes(answer.body)
 
 
-@takes(*STAFF)
+@takes(*STAFF, load=Load.LARGE)
 async def environments(request: Request, deps: Deps) -> Response:
     """Return the variables of each job, with the distinct values they have over its stages."""
     run = await own_run(request, deps)

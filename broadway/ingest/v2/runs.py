@@ -14,7 +14,7 @@ from broadway.ingest.http.auth import course_of, principal_of
 from broadway.ingest.http.bodies import idempotency_key, read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.representations import CONDITION, answered_from
-from broadway.ingest.http.rights import READERS, nothing
+from broadway.ingest.http.rights import READERS, Load, nothing
 from broadway.ingest.http.scope import own_run
 from broadway.ingest.v2.openapi import PageQuery, answered, operation, query_of
 from broadway.ingest.v2.views.jobs import job_summary
@@ -45,7 +45,7 @@ class JobQuery(PageQuery):
         return self.state in (None, job.state) and self.outcome in (None, job.outcome)
 
 
-@operation(RunDetail, auth=READERS, recent=True, headers=CONDITION, also={304: None})
+@operation(RunDetail, auth=READERS, recent=True, load=Load.SHARED, headers=CONDITION, also={304: None})
 async def describe(request: Request, deps: Deps) -> Response:
     """Get a run with its phases: their times, and the outcomes of their jobs. `…/jobs` has the jobs themselves."""
     shared = await deps.reads.progress.of_run(course_of(request).id, request.path_params["run_id"])
@@ -79,7 +79,7 @@ async def list_runs(request: Request, deps: Deps) -> Response:
     return answered(Page[RunView](items=[RunView(**run_fields(run)) for run in page.items], next=page.next))
 
 
-@operation(Page[JobSummary], query=JobQuery, auth=READERS)
+@operation(Page[JobSummary], query=JobQuery, auth=READERS, load=Load.LARGE)
 async def list_jobs(request: Request, deps: Deps) -> Response:
     """List a run's jobs, by phase and in the roster's order: their outcomes, reasons, times and attempts.
 

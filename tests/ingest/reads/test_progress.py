@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from harness import until
 
 from broadway.domain.job import Job, JobClass, JobState, Outcome, Phase
 from broadway.domain.progress import JobProgress
@@ -94,8 +95,7 @@ async def test_a_read_during_which_a_job_changes_is_not_given_to_later_requests(
     stored.runs["r1"], stored.jobs = run(RunState.STUDENTS), [job("j1")]
     stored.gate.clear()
     before = asyncio.create_task(reads.of_run(COURSE, "r1"))
-    while not stored.reads:
-        await asyncio.sleep(0)
+    await until(lambda: stored.reads == 1)
     stored.jobs = [done("j1")]  # by another process, whose client asks now
     after = asyncio.create_task(reads.of_run(COURSE, "r1"))
     await asyncio.sleep(0)
