@@ -104,6 +104,7 @@ async def serve(
         file=settings.health_file,
         interval=HEALTH_INTERVAL,
         patience={"store": STORE_PATIENCE},
+        answered_at={"store": store.answered_at},
     )
     shared = store.shared(linger=LINGER)
     name = f"{instance('ingest')}:{settings.bind_port}"

@@ -1,6 +1,9 @@
 """A MongoDB client that can be cancelled while it waits for a server."""
 
 import asyncio
+import time
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pymongo import AsyncMongoClient
@@ -9,11 +12,28 @@ from pymongo.asynchronous.pool import AsyncConnection, Pool
 from broadway.mongo.collection import Document
 
 
+@dataclass(slots=True)
+class Answers:
+    """The time of a server's last answer, on the monotonic clock."""
+
+    last: float = float("-inf")
+
+
 class _Pool(Pool):
-    """Connections, of which one that is being opened for a cancelled operation is opened and then closed.
+    """Connections that note when a server has answered on them, and that survive cancellations while they are opened.
 
     In pymongo a cancellation at that moment would lose the socket, which stayed open until it is collected as garbage.
+    Here it is opened to the end, and closed.
     """
+
+    def __init__(self, answers: Answers, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._answers = answers
+
+    async def checkin(self, conn: AsyncConnection) -> None:
+        if not conn.closed:  # an operation that got no answer closes its connection
+            self._answers.last = time.monotonic()
+        await super().checkin(conn)
 
     async def connect(self, handler: Any = None) -> AsyncConnection:
         opening = asyncio.ensure_future(super().connect(handler))
@@ -33,7 +53,8 @@ class Client(AsyncMongoClient[Document]):
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, _pool_class=_Pool, **options)
+        self.answers = Answers()
+        super().__init__(*args, _pool_class=partial(_Pool, self.answers), **options)
 
     async def _select_server(self, *args: Any, **kwargs: Any) -> Any:
         selection = asyncio.ensure_future(super()._select_server(*args, **kwargs))

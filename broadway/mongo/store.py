@@ -21,7 +21,7 @@ from broadway.mongo.batched import (
     BatchedJobs,
     BatchedRuns,
 )
-from broadway.mongo.client import Client
+from broadway.mongo.client import Answers, Client
 from broadway.mongo.courses import Courses
 from broadway.mongo.dead_letters import DeadLetters
 from broadway.mongo.errors import translated
@@ -67,6 +67,7 @@ class Store:
     quotas: Quotas
     ids: Ids
     _primary: AsyncDatabase[dict[str, Any]]
+    _answers: Answers
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -123,6 +124,7 @@ class Store:
             quotas=Quotas(main["hook_quota"]),
             ids=Ids(main["grading_run"], main["grading_job"]),
             _primary=main,
+            _answers=client.answers,
         )
         await store.runs.ensure_indexes()
         await store.jobs.ensure_indexes()
@@ -142,6 +144,10 @@ class Store:
             deliveries=BatchedDeliveries(self._primary["hook_delivery"]),
             audit=BatchedAudit(self._primary["audit"], linger=linger),
         )
+
+    def answered_at(self) -> float:
+        """Return the time of the store's last answer to any request of this process, on the monotonic clock."""
+        return self._answers.last
 
     async def ping(self) -> None:
         """Return once the store has answered.
