@@ -71,7 +71,7 @@ FEED_PREFETCH = 400
 HEALTH_INTERVAL = 0.5  # seconds between pings of the store and the broker
 STORE_PATIENCE = 1.5  # seconds for an answer to a ping; a request waits at most the sum of both for a silent store
 KEEP_ALIVE = 60  # seconds; closing an idle connection earlier could break a request that is just being sent
-BROKER_PATIENCE = 2.0  # seconds that a start waits for the broker, so that the first streams miss nothing
+BROKER_PATIENCE = 2.0  # seconds that a start waits for the broker, so that the first submissions find their queues
 LISTEN_AGAIN = 2.0  # seconds
 LINGER = 0.2  # seconds that published runs may stay in the outbox; no caller waits for their removal
 GRACEFUL_SHUTDOWN = 5  # seconds that open requests may take at a shutdown
@@ -267,28 +267,30 @@ def _gateway(settings: IngestSettings, *, store: Store, rabbit: Rabbit, later: L
 
 @contextlib.asynccontextmanager
 async def _listening(feed: Feed, name: str, opened: _Opened) -> AsyncIterator[None]:
-    """Deliver events to the feed and declare the courses' queues, as soon as the broker is available.
+    """Declare the courses' queues as soon as the broker is available; deliver events to the feed while it is watched.
 
     Wait for that for ``BROKER_PATIENCE``, then go on without.
     """
-    is_consuming = asyncio.Event()
-    async with background(_listen(feed, name, is_consuming, opened)):
+    are_declared = asyncio.Event()
+    async with background(_listen(feed, name, are_declared, opened)):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(BROKER_PATIENCE):
-                await is_consuming.wait()
+                await are_declared.wait()
         yield
 
 
-async def _listen(feed: Feed, name: str, is_consuming: asyncio.Event, opened: _Opened) -> None:
+async def _listen(feed: Feed, name: str, are_declared: asyncio.Event, opened: _Opened) -> None:
     queue, tag, rabbit = feed_queue(name), f"{name}.feed", opened.rabbit
     vouched = Vouching(opened.tickets, opened.store.graders)
     while True:
         await join(rabbit)
         try:
-            await declare_queues(opened.store, rabbit)
+            if not are_declared.is_set():
+                await declare_queues(opened.store, rabbit)
+                are_declared.set()
+            await feed.until_watched()
             async with rabbit.consume(queue, feed.hear, tag=tag, prefetch=FEED_PREFETCH, vouched=vouched):
-                is_consuming.set()
-                await asyncio.Event().wait()
+                await feed.follow()
         except (StoreError, PublishError) as error:
             log.warning("facts are not heard yet", reason=str(error))
             await asyncio.sleep(LISTEN_AGAIN)
