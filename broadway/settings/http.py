@@ -80,10 +80,10 @@ class HttpSettings(BaseModel):
         default=3000, ge=1, le=1_000_000, description="limit on small reads of one course at a time"
     )
     large_reads: int = Field(
-        default=64, ge=1, le=1_000_000, description="limit on large reads at a time, such as those of whole runs"
+        default=256, ge=1, le=1_000_000, description="limit on large reads at a time, such as those of whole runs"
     )
     large_reads_per_course: int = Field(
-        default=48, ge=1, le=1_000_000, description="limit on large reads of one course at a time"
+        default=128, ge=1, le=1_000_000, description="limit on large reads of one course at a time"
     )
     failures_per_minute: int = Field(
         default=60, ge=1, le=1_000_000, description="limit on wrong tokens from one address in a minute"

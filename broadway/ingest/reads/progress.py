@@ -95,10 +95,13 @@ class ProgressReads:
 
     async def of_run(self, course: str, run_id: str) -> SharedProgress | None:
         """Return the progress of a run of a course, read after this call; None if the course has no such run."""
-        run = await self._runs.summary(run_id)
-        if run is None or run.course != course:
-            return None
-        return self._known(run) or await self._calls.get(run_id)
+        if run_id in self._remembered:
+            run = await self._runs.summary(run_id)
+            if run is None or run.course != course:
+                return None
+            if known := self._known(run):
+                return known
+        return await self._calls.get((course, run_id))
 
     def _known(self, run: Run) -> SharedProgress | None:
         known = self._remembered.get(run.id)
@@ -111,11 +114,12 @@ class ProgressReads:
         self._forget(run.id)
         return None
 
-    async def _read(self, run_id: str) -> SharedProgress | None:
+    async def _read(self, key: tuple[str, str]) -> SharedProgress | None:
         """Read a run before its jobs, so that no job of it is older than the run."""
+        course, run_id = key
         read_at = self._clock()
         run = await self._runs.summary(run_id)
-        if run is None:
+        if run is None or run.course != course:
             return None
         jobs = await self._progress.of_run(run_id)
         explained = to_explain(jobs)
