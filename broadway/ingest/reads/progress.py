@@ -15,7 +15,7 @@ from broadway.lifecycle.stores import JobsById, RunSummaries
 from broadway.runtime.shared_calls import SharedCalls, Turn
 
 SHARE = 0.25  # of the time, for reads of one run
-LONGEST_REST = 0.25  # seconds between two reads of a run, at most
+LONGEST_REST = 0.5  # seconds between two reads of a run, at most
 MAX_JOBS = 50_000  # of all remembered runs together
 LIFETIME = 30.0  # seconds for which a run that is over is remembered
 
