@@ -25,6 +25,7 @@ STORE_CPU = Figure("polls of a run: CPU of the store for each", "ms")
 SUBMISSIONS = 4.0  # per second, of one student each
 CALM = 2.0  # seconds after the polls
 LAST = 5  # polls and submissions after that
+NEVER = 120.0  # seconds, the patience of the client
 REFUSALS = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
@@ -47,8 +48,8 @@ class Answers:
 
     @property
     def slow(self) -> float:
-        """Milliseconds within which 99 of 100 answers came."""
-        ordered = sorted(self.seconds)
+        """Milliseconds within which 99 of 100 answers came; those of ``NEVER`` if all were refused."""
+        ordered = sorted(self.seconds) or [NEVER]
         return 1000 * ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
 
 
@@ -82,7 +83,7 @@ async def _poll(site: Site, plan: Plan, run_id: str, rate: int) -> Mapping[Figur
         UNTIMED: polled.untimed,
         SUBMISSION: submitted.slow,
         REFUSED_SUBMISSIONS: submitted.refused + last.refused,
-        AFTER: 1000 * max(last.seconds),
+        AFTER: 1000 * (NEVER if last.refused else max(last.seconds)),
         CPU: 1000 * (cpu["ingest"] - before["ingest"]) / polled.number,
         STORE_CPU: 1000 * (cpu["store"] - before["store"]) / polled.number,
     }
