@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from benchmarks import classes, control_plane, hostile, scale, stages, startup, streams
+from benchmarks import classes, control_plane, hostile, polls, scale, stages, startup, streams
 from benchmarks.control_plane import BROADWAY
 from benchmarks.plan import Plan
 from benchmarks.samples import Figure, MissingError, Results
@@ -73,6 +73,7 @@ def goals(plan: Plan) -> list[Goal]:
         *_of_classes(),
         *_of_hostile_ones(),
         *_of_scale(plan),
+        *_of_reads(plan),
         *_of_starts(),
     ]
 
@@ -169,6 +170,30 @@ def _of_scale(plan: Plan) -> list[Goal]:
         growth(f"CPU of a job with {many}, times that with {few}", [scale.COST]),
         growth(f"memory of a process with {many}, times that with {few}", memories),
         Goal("graders", f"control plane with {idle} idle, % of a core", _value(scale.IDLE, idle), 3, is_floor=False),
+    ]
+
+
+def _of_reads(plan: Plan) -> list[Goal]:
+    few, many = polls.polls(plan.polls[0]), polls.polls(plan.polls[-1])
+    streamed, quiet = streams.watched(plan.streams), streams.watched(0)
+
+    def most(name: str, figure: Figure, contender: str, bound: float) -> Goal:
+        return Goal("polls", f"{contender}: {name}", _value(figure, contender), bound, is_floor=False)
+
+    return [
+        most("refused, %", polls.REFUSED, few, 0),
+        most("a poll's answer, p99, ms", polls.POLL, few, 500),
+        *(most("a submission's answer, p99, ms", polls.SUBMISSION, each, 500) for each in (few, many)),
+        *(most("refused submissions", polls.REFUSED_SUBMISSIONS, each, 0) for each in (few, many)),
+        most("refusals without Retry-After", polls.UNTIMED, many, 0),
+        most("an answer 2 s after their end, ms", polls.AFTER, many, 500),
+        Goal(
+            "many-streams",
+            f"CPU of a job with {streamed}, times that without",
+            _ratio(streams.BESIDE, streamed, quiet),
+            1.1,
+            is_floor=False,
+        ),
     ]
 
 

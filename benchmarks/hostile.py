@@ -164,12 +164,12 @@ async def _seconds_alone(site: Site, kind: str) -> float:
     """Return the seconds that a job takes on its grader when it is the only one."""
     submitted = await site.submit("mp1", roster([kind]))
     await site.over(submitted)
-    (job,) = (await _get(site, submitted))["jobs"]
+    (job,) = (await _get(site, submitted))["items"]
     described = (await site.http.get(f"/api/v2/courses/{COURSE}/jobs/{job['id']}")).raise_for_status().json()
     return float(described["seconds"])
 
 
 async def _get(site: Site, submitted: Submitted) -> dict[str, Any]:
-    answer = await site.http.get(f"/api/v2/courses/{COURSE}/runs/{submitted.run_id}")
-    run: dict[str, Any] = answer.raise_for_status().json()
-    return run
+    answer = await site.http.get(f"/api/v2/courses/{COURSE}/runs/{submitted.run_id}/jobs")
+    page: dict[str, Any] = answer.raise_for_status().json()
+    return page

@@ -21,6 +21,10 @@ class Plan:
     hostile_step: int = 4  # every how many submissions of the hostile corpus one is run
     hostile_students: int = 60
     watched: tuple[int, ...] = (20, 200)  # jobs of a run with a stream on each
+    streams: int = 1000
+    polls: tuple[int, ...] = (50, 200)  # of one run, per second
+    polling: float = 10.0
+    poll_rounds: int = 2
     queued: tuple[int, ...] = (100, 1_000, 5_000)
     graders: tuple[int, ...] = (1, 4, 16, 64)
     graders_jobs: int = 200
@@ -44,5 +48,7 @@ FULL = Plan(
     graders_jobs=2000,
     submissions=10,
     starts=10,
+    polling=30.0,
+    poll_rounds=5,
     idle=60.0,
 )

@@ -1,6 +1,7 @@
 """A watcher on every job of a run: the cost of a job when few jobs are watched, and when many are."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -8,13 +9,16 @@ from pathlib import Path
 
 from pollers import Poller
 
+from benchmarks.control_plane import SLOTS
 from benchmarks.machine import cpu_seconds
 from benchmarks.plan import Plan
 from benchmarks.rounds import interleave
 from benchmarks.samples import Figure, Results
-from benchmarks.site import COURSE, LOGIN, NOTHING, RUN_TIMEOUT, Site, ground
+from benchmarks.site import COURSE, LOGIN, NOTHING, RUN_TIMEOUT, Site, Submitted, ground
 
 COST = Figure("CPU of ingest for a watched job", "ms")
+BESIDE = Figure("CPU of a no-op job, without its grader", "ms")
+OPENED = Figure("streams of a run: until all are open", "s")
 
 POLLERS = 4
 PAUSE = 0.05  # seconds between two polls of a grader that got no job
@@ -35,6 +39,41 @@ async def measure(plan: Plan, results: Results, directory: Path) -> None:
     results.notes["streams"] = f"a stream of v1 on every job of a run, which {POLLERS} graders of v1 poll for"
 
 
+async def measure_many(plan: Plan, results: Results, directory: Path) -> None:
+    """A run with a watcher on every job, and the same run without watchers."""
+    async with ground(directory) as below, Site.open(below) as site:
+        await site.register("noop", NOTHING)
+        numbers = {watched(number): partial(_beside, site, plan, number) for number in (0, plan.streams)}
+        await interleave(numbers, rounds=max(2, plan.poll_rounds), into=results)
+    results.notes["many streams"] = (
+        f"a run of {plan.streams:,} no-op jobs on {SLOTS} slots, whose streams are opened before its grader starts; "
+        "CPU of all processes but the grader's"
+    )
+
+
+async def _beside(site: Site, plan: Plan, streams: int) -> Mapping[Figure, float]:
+    submitted = await site.submit("noop", plan.streams)
+    jobs = await _jobs(site, submitted)
+    begun = time.perf_counter()
+    async with asyncio.timeout(RUN_TIMEOUT), asyncio.TaskGroup() as watching:
+        opened = [asyncio.Event() for _ in range(streams)]
+        for job, event in zip(jobs, opened, strict=False):
+            watching.create_task(_follow(site, job, event))
+        await asyncio.gather(*(event.wait() for event in opened))
+        seconds = time.perf_counter() - begun
+        before = site.cpu()
+        async with site.noop_graders("graders", slots=SLOTS):
+            await site.ended(submitted)
+            cpu = site.cpu()
+    spent = sum(cpu[role] - before[role] for role in before)
+    return {BESIDE: 1000 * spent / plan.streams, **({OPENED: seconds} if streams else {})}
+
+
+async def _jobs(site: Site, submitted: Submitted) -> list[str]:
+    status = await site.http.get(f"/api/v1/grading_run_status/{COURSE}/{submitted.run_id}")
+    return list(status.raise_for_status().json()["data"]["student_jobs_state"])
+
+
 @dataclass(slots=True)
 class Backlog:
     """The number of ungraded jobs of a run."""
@@ -44,8 +83,7 @@ class Backlog:
 
 async def _watch_all(site: Site, students: int) -> Mapping[Figure, float]:
     submitted = await site.submit("noop", students)
-    status = await site.http.get(f"/api/v1/grading_run_status/{COURSE}/{submitted.run_id}")
-    jobs = list(status.raise_for_status().json()["data"]["student_jobs_state"])
+    jobs = await _jobs(site, submitted)
     backlog = Backlog(students)
     async with asyncio.timeout(RUN_TIMEOUT), asyncio.TaskGroup() as watching:
         for job in jobs:

@@ -43,7 +43,7 @@ class JobDescription(JobSummary):
 
 
 class RunDescription(RunDetail):
-    """A run, its phases and its jobs. An older server sends neither a reason nor phases.
+    """A run, its phases and its jobs, which have pages of their own. An older server sends neither reason nor phases.
 
     The fields that this class excludes are omitted from its JSON.
     """
@@ -53,7 +53,7 @@ class RunDescription(RunDetail):
     trigger: TriggerView | None = Field(default=None, exclude=True)
     reason: str = ""
     phases: list[PhaseView] = Field(default_factory=list)
-    jobs: list[JobDescription]  # type: ignore[assignment]
+    jobs: list[JobDescription]
 
 
 class GraderDescription(GraderView):
@@ -126,11 +126,14 @@ class Client(Session):
         return str(self._part(answer, "data", "grading_run_id"))
 
     def run(self, run_id: str) -> RunDescription:
-        return self._by_id(
-            run_id,
-            lambda run: self._as(RunDescription, self._request("GET", self._path(f"runs/{run}"))),
-            self._runs(run_id),
-        )
+        """Return a run with all its jobs, in pages if the server has pages."""
+        return self._by_id(run_id, self._run, self._runs(run_id))
+
+    def _run(self, run: str) -> RunDescription:
+        answer = self._request("GET", self._path(f"runs/{run}"))
+        if "jobs" not in answer:  # an older server sends them with the run
+            answer = {**answer, "jobs": list(self._items(f"runs/{run}/jobs", limit=MAX_PAGE))}
+        return self._as(RunDescription, answer)
 
     def cancel_run(self, run_id: str, *, reason: str | None = None) -> OrderView:
         """Cancel a run: waiting jobs never start, running ones are killed."""

@@ -9,6 +9,7 @@ from demo.pipelines import ASSIGNMENT, COURSE
 
 Json = dict[str, Any]
 
+PAGE = 500  # jobs in one answer
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\dT\S+Z ", re.MULTILINE)
 _SCORE = re.compile(r"^\d+ of \d+ tests passed$", re.MULTILINE)
 
@@ -48,9 +49,14 @@ class Broadway:
         return _STAMP.sub("", text.replace("\r\n", "\n"))
 
     def run(self, run: str) -> Json:
-        """Return a run with its jobs, as v2 describes them."""
-        answer = self._request("GET", f"/api/v2/courses/{COURSE}/runs/{run}")
-        view: Json = answer.json()
+        """Return a run with its jobs, as v2 describes them, from their pages."""
+        path = f"/api/v2/courses/{COURSE}/runs/{run}"
+        view: Json = {**self._request("GET", path).json(), "jobs": []}
+        page: Json = {"next": ""}
+        while page["next"] is not None:
+            after = f"&after={page['next']}" if page["next"] else ""
+            page = self._request("GET", f"{path}/jobs?limit={PAGE}{after}").json()
+            view["jobs"] += page["items"]
         return view
 
     def students(self, run: str) -> list[Json]:

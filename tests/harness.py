@@ -96,7 +96,7 @@ class Place:
 
 @dataclass
 class Client:
-    """A client for the staff of courses: v1, and v2 for descriptions of runs."""
+    """A client for the staff of courses: v1, and v2 for descriptions of runs, each with all its jobs."""
 
     http: httpx2.AsyncClient
 
@@ -143,7 +143,21 @@ class Client:
         answer = await self.get(f"courses/{course}/runs/{run_id}", token=token_of(course), version="v2")
         assert answer.status_code == httpx2.codes.OK, answer.text
         run: dict[str, Any] = answer.json()
-        return run
+        return {**run, "jobs": await self.jobs(course, run_id)}
+
+    async def jobs(self, course: str, run_id: str) -> list[dict[str, Any]]:
+        """Return all jobs of a run, from its pages."""
+        found: list[dict[str, Any]] = []
+        after = ""
+        while True:
+            path = f"courses/{course}/runs/{run_id}/jobs?limit=500{after}"
+            answer = await self.get(path, token=token_of(course), version="v2")
+            assert answer.status_code == httpx2.codes.OK, answer.text
+            page = answer.json()
+            found += page["items"]
+            if page["next"] is None:
+                return found
+            after = f"&after={page['next']}"
 
     async def finished(self, course: str, run_id: str, *, within: float = PATIENCE) -> dict[str, Any]:
         """Wait until the run is over, and return its description."""

@@ -50,7 +50,6 @@ RUN = RunDetail(
     trigger=None,
     reason="",
     phases=[PHASE],
-    jobs=[JOB],
 )
 GRADER = GraderView(
     id="g1",
@@ -74,8 +73,12 @@ def without(document: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in document.items() if name not in names}
 
 
+def run_with_its_job() -> dict[str, Any]:
+    return {**RUN.model_dump(mode="json"), "jobs": [JOB.model_dump(mode="json")]}
+
+
 def test_a_run_is_written_as_the_server_sent_it() -> None:
-    document = RUN.model_dump(mode="json")
+    document = run_with_its_job()
     run = RunDescription.model_validate(document)
 
     assert (run.round, run.jobs[0].queued_at) == (2, T0)
@@ -85,13 +88,13 @@ def test_a_run_is_written_as_the_server_sent_it() -> None:
 
 
 def test_a_run_of_an_older_server_can_be_read() -> None:
-    document = RUN.model_dump(mode="json")
+    document = run_with_its_job()
     document["jobs"] = [without(job, *TIMES) for job in document["jobs"]]
     run = RunDescription.model_validate(without(document, "round", "students", "trigger", "reason", "phases"))
 
     assert (run.reason, run.phases) == ("", [])
     assert run.jobs[0].queued_at is None
-    assert run.model_dump(mode="json")["jobs"] == [{**RUN.model_dump(mode="json")["jobs"][0], **dict.fromkeys(TIMES)}]
+    assert run.model_dump(mode="json")["jobs"] == [{**run_with_its_job()["jobs"][0], **dict.fromkeys(TIMES)}]
 
 
 def test_a_grader_is_written_as_the_server_sent_it() -> None:

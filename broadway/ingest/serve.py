@@ -42,6 +42,7 @@ from broadway.ingest.http.auth import Authenticator
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.outages import StoreOutages
 from broadway.ingest.http.server import Config, Server, possible_connections
+from broadway.ingest.http.shares import ReadShares
 from broadway.ingest.http.websocket import MAX_FRAME
 from broadway.ingest.live.feed import Feed
 from broadway.ingest.reads.access import AuditReads, TokenReads
@@ -50,6 +51,7 @@ from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.job_files import JobFilesReads
 from broadway.ingest.reads.jobs import JobReads
+from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.reads import Reads
 from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.submissions import SubmissionReads
@@ -76,7 +78,7 @@ FEED_PREFETCH = 400
 HEALTH_INTERVAL = 0.5  # seconds between pings of the store and the broker
 STORE_PATIENCE = 1.5  # seconds for an answer to a ping; a request waits at most the sum of both for a silent store
 KEEP_ALIVE = 60  # seconds; closing an idle connection earlier could break a request that is just being sent
-BROKER_PATIENCE = 2.0  # seconds that a start waits for the broker, so that the first streams miss nothing
+BROKER_PATIENCE = 2.0  # seconds that a start waits for the broker, so that the first submissions find their queues
 LISTEN_AGAIN = 2.0  # seconds
 LINGER = 0.2  # seconds that published runs may stay in the outbox; no caller waits for their removal
 GRACEFUL_SHUTDOWN = 5  # seconds that open requests may take at a shutdown
@@ -109,6 +111,7 @@ async def serve(
         file=settings.health_file,
         interval=HEALTH_INTERVAL,
         patience={"store": STORE_PATIENCE},
+        answered_at={"store": store.answered_at},
     )
     shared = store.shared(linger=LINGER)
     name = f"{instance('ingest')}:{settings.bind_port}"
@@ -143,7 +146,7 @@ class _Opened:
 
 def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_within: float) -> Deps:
     store, shared, rabbit = opened.store, opened.shared, opened.rabbit
-    limits = Limits.of(settings)
+    limits, shares = Limits.of(settings), ReadShares.of(settings.http)
     announcements = Announcements(Announcer(runs=shared.runs, publisher=rabbit), rabbit, later)
     orders = Orders(shared.runs, store.jobs, announcements)
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits, Backlogs(store.jobs))
@@ -161,10 +164,11 @@ def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_wit
         feed=Feed(store.jobs),
         health=opened.health,
         outages=StoreOutages(opened.health),
+        shares=shares,
         authenticator=_authenticator(settings, opened, admission),
         auditor=Auditor(shared.audit, later),
         tokens=TokenSettings(store.access_tokens, store.rosters),
-        reads=_reads(store, opened.tickets),
+        reads=_reads(opened, shares),
         registration=Registration(store.assignments, limits),
         assignment_settings=SettingsChanges(store.assignments, store.assignment_settings),
         uploads=_uploads(settings, store, grading),
@@ -219,17 +223,19 @@ def _uploads(settings: IngestSettings, store: Store, grading: GradingStarts) -> 
     return Uploads(store.assignment_settings, store.blobs, store.submissions, unpacker, grading)
 
 
-def _reads(store: Store, tickets: Tickets) -> Reads:
+def _reads(opened: _Opened, shares: ReadShares) -> Reads:
+    store, shared = opened.store, opened.shared
     return Reads(
         assignments=AssignmentReads(store.assignments, store.rosters, store.hooks, store.assignment_settings),
         runs=RunReads(store.runs, store.jobs, store.assignments),
+        progress=ProgressReads(shared.runs, store.progress, store.jobs, turn=shares.shared_turn),
         jobs=JobReads(store.jobs, store.runs, store.logs),
         hooks=HookReads(store.hooks, store.deliveries),
         graders=GraderReads(store.graders),
         tokens=TokenReads(store.access_tokens),
         audit=AuditReads(store.audit),
         submissions=SubmissionReads(store.submissions, store.blobs, store.deliveries, store.jobs),
-        job_files=JobFilesReads(store.jobs, store.submissions, tickets),
+        job_files=JobFilesReads(store.jobs, store.submissions, opened.tickets),
         ids=store.ids,
     )
 
@@ -281,28 +287,30 @@ def _gateway(settings: IngestSettings, *, store: Store, rabbit: Rabbit, later: L
 
 @contextlib.asynccontextmanager
 async def _listening(feed: Feed, name: str, opened: _Opened) -> AsyncIterator[None]:
-    """Deliver events to the feed and declare the courses' queues, as soon as the broker is available.
+    """Declare the courses' queues as soon as the broker is available; deliver events to the feed while it is watched.
 
     Wait for that for ``BROKER_PATIENCE``, then go on without.
     """
-    is_consuming = asyncio.Event()
-    async with background(_listen(feed, name, is_consuming, opened)):
+    are_declared = asyncio.Event()
+    async with background(_listen(feed, name, are_declared, opened)):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(BROKER_PATIENCE):
-                await is_consuming.wait()
+                await are_declared.wait()
         yield
 
 
-async def _listen(feed: Feed, name: str, is_consuming: asyncio.Event, opened: _Opened) -> None:
+async def _listen(feed: Feed, name: str, are_declared: asyncio.Event, opened: _Opened) -> None:
     queue, tag, rabbit = feed_queue(name), f"{name}.feed", opened.rabbit
     vouched = Vouching(opened.tickets, opened.store.graders)
     while True:
         await join(rabbit)
         try:
-            await declare_queues(opened.store, rabbit)
+            if not are_declared.is_set():
+                await declare_queues(opened.store, rabbit)
+                are_declared.set()
+            await feed.until_watched()
             async with rabbit.consume(queue, feed.hear, tag=tag, prefetch=FEED_PREFETCH, vouched=vouched):
-                is_consuming.set()
-                await asyncio.Event().wait()
+                await feed.follow()
         except (StoreError, PublishError) as error:
             log.warning("facts are not heard yet", reason=str(error))
             await asyncio.sleep(LISTEN_AGAIN)

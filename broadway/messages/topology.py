@@ -32,11 +32,15 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A queue with its bindings. Durable ones are quorum queues; exclusive ones die with their connection."""
+    """A queue with its bindings. Durable ones are quorum queues; exclusive ones die with their connection.
+
+    A ``brief`` one dies with its consumer.
+    """
 
     name: str
     bindings: tuple[Binding, ...] = ()
     exclusive: bool = False
+    brief: bool = False
     arguments: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -173,11 +177,12 @@ def control_queue(grader_id: str) -> Queue:
 
 
 def feed_queue(process: str) -> Queue:
-    """Return the queue of events for an API process's feed; it ends with the process's connection."""
+    """Return the queue of events for an API process's feed, which exists while the process's streams are watched."""
     return Queue(
         f"broadway.feed.{process}",
         bindings=tuple(Binding(EVENTS.name, key) for key in ("job.started.#", "job.settled.#", "run.#")),
         exclusive=True,
+        brief=True,
         arguments={"x-max-length": 100_000, "x-overflow": "drop-head"},
     )
 

@@ -1,11 +1,47 @@
 """A MongoDB client that can be cancelled while it waits for a server."""
 
 import asyncio
+import time
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pymongo import AsyncMongoClient
+from pymongo.asynchronous.pool import AsyncConnection, Pool
 
 from broadway.mongo.collection import Document
+
+
+@dataclass(slots=True)
+class Answers:
+    """The time of a server's last answer, on the monotonic clock."""
+
+    last: float = float("-inf")
+
+
+class _Pool(Pool):
+    """Connections that note when a server has answered on them, and that survive cancellations while they are opened.
+
+    In pymongo a cancellation at that moment would lose the socket, which stayed open until it is collected as garbage.
+    Here it is opened to the end, and closed.
+    """
+
+    def __init__(self, answers: Answers, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._answers = answers
+
+    async def checkin(self, conn: AsyncConnection) -> None:
+        if not conn.closed:  # an operation that got no answer closes its connection
+            self._answers.last = time.monotonic()
+        await super().checkin(conn)
+
+    async def connect(self, handler: Any = None) -> AsyncConnection:
+        opening = asyncio.ensure_future(super().connect(handler))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close)
+            raise
 
 
 class Client(AsyncMongoClient[Document]):
@@ -15,6 +51,10 @@ class Client(AsyncMongoClient[Document]):
     several operations are cancelled together, it leaves a lock taken forever, and all later operations wait for the
     lock. Here the wait therefore continues without its caller, until the server selection timeout at most.
     """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.answers = Answers()
+        super().__init__(*args, _pool_class=partial(_Pool, self.answers), **options)
 
     async def _select_server(self, *args: Any, **kwargs: Any) -> Any:
         selection = asyncio.ensure_future(super()._select_server(*args, **kwargs))
@@ -26,3 +66,14 @@ def _retrieve(selection: "asyncio.Future[Any]") -> None:
     """Retrieve an error whose caller may be gone, so that asyncio does not log it."""
     if not selection.cancelled():
         selection.exception()
+
+
+_closing: set["asyncio.Task[None]"] = set()
+
+
+def _close(opening: "asyncio.Future[AsyncConnection]") -> None:
+    """Close a connection whose caller is gone."""
+    if not opening.cancelled() and opening.exception() is None:
+        closing = asyncio.ensure_future(opening.result().close_conn(None))
+        _closing.add(closing)
+        closing.add_done_callback(_closing.discard)

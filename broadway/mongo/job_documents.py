@@ -78,7 +78,7 @@ def job_of(document: Document) -> Job:
         attempts=tuple(_attempt(a) for a in document.get("attempts") or []),
         execution_id=document.get("execution_id"),
         grader_id=document.get("worker_id"),
-        outcome=_outcome(document),
+        outcome=outcome_of(document),
         reason=document.get("reason") or "",
         fault_phase=FaultPhase(phase) if (phase := document.get("fault_phase")) else None,
         success=document.get("success"),
@@ -95,7 +95,7 @@ def state_of(document: Document) -> JobState:
     return JobState.RUNNING if document.get("started_at") else JobState.QUEUED
 
 
-def _outcome(document: Document) -> Outcome | None:
+def outcome_of(document: Document) -> Outcome | None:
     if document.get("outcome"):
         return Outcome(document["outcome"])
     if state_of(document) is JobState.FINISHED:

@@ -23,7 +23,7 @@ from broadway.mongo.batched import (
     BatchedRuns,
 )
 from broadway.mongo.blobs import Blobs
-from broadway.mongo.client import Client
+from broadway.mongo.client import Answers, Client
 from broadway.mongo.courses import Courses
 from broadway.mongo.dead_letters import DeadLetters
 from broadway.mongo.errors import translated
@@ -34,6 +34,7 @@ from broadway.mongo.jobs import Jobs
 from broadway.mongo.leases import Leases
 from broadway.mongo.logs import Logs
 from broadway.mongo.pools import Pools
+from broadway.mongo.progress import Progress
 from broadway.mongo.runs import Runs
 from broadway.mongo.secrets import Secrets
 from broadway.mongo.submissions import SubmissionStore
@@ -55,6 +56,7 @@ class Store:
     assignment_settings: AssignmentSettingsStore
     runs: Runs
     jobs: Jobs
+    progress: Progress
     logs: Logs
     graders: Graders
     leases: Leases
@@ -71,6 +73,7 @@ class Store:
     blobs: Blobs
     submissions: SubmissionStore
     _primary: AsyncDatabase[dict[str, Any]]
+    _answers: Answers
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -113,6 +116,7 @@ class Store:
             assignment_settings=AssignmentSettingsStore(main["assignment_settings"]),
             runs=Runs(main["grading_run"]),
             jobs=Jobs(main["grading_job"]),
+            progress=Progress(main["grading_job"]),
             logs=Logs(client.get_database(logs, write_concern=DURABLE)["job_log"]),
             graders=Graders(main["worker_node"]),
             leases=Leases(main["service_lease"]),
@@ -129,6 +133,7 @@ class Store:
             blobs=Blobs(main["blob"]),
             submissions=SubmissionStore(main["submission"]),
             _primary=main,
+            _answers=client.answers,
         )
         await store.runs.ensure_indexes()
         await store.jobs.ensure_indexes()
@@ -150,6 +155,10 @@ class Store:
             deliveries=BatchedDeliveries(self._primary["hook_delivery"]),
             audit=BatchedAudit(self._primary["audit"], linger=linger),
         )
+
+    def answered_at(self) -> float:
+        """Return the time of the store's last answer to any request of this process, on the monotonic clock."""
+        return self._answers.last
 
     async def ping(self) -> None:
         """Return once the store has answered.

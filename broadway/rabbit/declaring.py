@@ -26,6 +26,7 @@ async def declare(channel: Any, queue: Queue, *, robust: bool | None, is_guest: 
         queue.name,
         durable=not queue.exclusive,
         exclusive=queue.exclusive,
+        auto_delete=queue.brief,
         arguments=queue.arguments,
         timeout=CALL_TIMEOUT,
         **options,

@@ -47,6 +47,8 @@ class Health:
         interval: Seconds between two checks of a part.
         give_up: The timeout of a check, in seconds.
         patience: Timeouts of single parts that differ from ``give_up``, by the part's name.
+        answered_at: By the part's name, the monotonic time of its last answer to any request. A part that answers
+            others while a check waits is slow, but not unavailable.
     """
 
     checks: Mapping[str, Check]
@@ -55,6 +57,7 @@ class Health:
     interval: float = INTERVAL
     give_up: float = GIVE_UP
     patience: Mapping[str, float] = field(default_factory=dict)
+    answered_at: Mapping[str, Callable[[], float]] = field(default_factory=dict)
     _outages: dict[str, Outage] = field(default_factory=dict)
     _losses: dict[str, asyncio.Future[None]] = field(default_factory=dict)
     _unanswered: set[asyncio.Task[str | None]] = field(default_factory=set)
@@ -124,15 +127,32 @@ class Health:
             "looked_at": self._checked_at.isoformat(),
         }
 
+    async def _is_silent(self, part: str, check: asyncio.Task[Any], patience: float) -> bool:
+        """Wait for a check; return True once its part has answered no request for ``patience`` seconds meanwhile.
+
+        Return False after ``give_up`` seconds at the latest: the part answers other requests.
+        """
+        begun = time.monotonic()
+        answered_at = self.answered_at.get(part, lambda: begun)
+        while not check.done():
+            now = time.monotonic()
+            silent = now - max(begun, answered_at())
+            if silent >= patience:
+                await asyncio.wait({check}, timeout=GRACE)
+                return not check.done()
+            if now - begun >= max(patience, self.give_up):
+                return False
+            await asyncio.wait({check}, timeout=patience - silent)
+        return False
+
     async def _check(self, part: str, check: Check) -> None:
         task = asyncio.create_task(_problem(check))
         self._unanswered.add(task)
         task.add_done_callback(self._unanswered.discard)
         # A check that gets no answer keeps running: cancelling it could leave the library in a bad state.
         timeout = self.patience.get(part, self.give_up)
-        for seconds in (timeout, GRACE):
-            await asyncio.wait({task}, timeout=seconds)
-        problem = task.result() if task.done() else f"no answer within {timeout:g} s"
+        is_silent = await self._is_silent(part, task, timeout)
+        problem = task.result() if task.done() else f"no answer within {timeout:g} s" if is_silent else None
         metrics.PART_UP.labels(part).set(problem is None)
         if problem is not None:
             if part not in self._outages:

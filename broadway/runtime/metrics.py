@@ -84,6 +84,7 @@ class Limit(StrEnum):
     FAILURES = "failures"  # wrong tokens
     ADDRESS_RATE = "address-rate"
     TOKEN_RATE = "token-rate"  # noqa: S105 - no password
+    READS = "reads"  # that are being answered, of one course or of all together
     SLOW = "slow"  # a client that does not read its answers
 
 
@@ -163,6 +164,7 @@ HTTP_LIMITED = Counter(
     "broadway_http_limited_total", "Connections and requests that a limit on clients has refused, by limit.", ["limit"]
 )
 HTTP_CONNECTIONS = Gauge("broadway_http_connections", "Open connections of HTTP clients.")
+HTTP_READS = Gauge("broadway_http_reads", "Reads that are being answered or wait for their turn, by size.", ["size"])
 HTTP_BODY_BYTES = Gauge(
     "broadway_http_body_bytes", "Request bodies and long heads that are held, in memory and in the spool.", ["place"]
 )

@@ -75,6 +75,16 @@ class HttpSettings(BaseModel):
         le=2**50,
         description="limit on these deliveries from one address, in bytes",
     )
+    reads: int = Field(default=4000, ge=1, le=1_000_000, description="limit on small reads at a time")
+    reads_per_course: int = Field(
+        default=3000, ge=1, le=1_000_000, description="limit on small reads of one course at a time"
+    )
+    large_reads: int = Field(
+        default=256, ge=1, le=1_000_000, description="limit on large reads at a time, such as those of whole runs"
+    )
+    large_reads_per_course: int = Field(
+        default=128, ge=1, le=1_000_000, description="limit on large reads of one course at a time"
+    )
     failures_per_minute: int = Field(
         default=60, ge=1, le=1_000_000, description="limit on wrong tokens from one address in a minute"
     )

@@ -5,6 +5,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import httpx2
 import pytest
@@ -14,7 +15,8 @@ from pollers import Poller
 from broadway.ingest import serve as ingest
 from broadway.ingest.live import feed, waiting_line
 from broadway.ingest.v1 import stream
-from broadway.service import Stop
+from broadway.messages.topology import feed_queue
+from broadway.service import Stop, instance
 
 STARTED = b'event: status_update\ndata: {"type": "state", "data": "STARTED"}\n\n'
 FINISHED = b'event: status_update\ndata: {"type": "state", "data": "FINISHED"}\n\n'
@@ -212,6 +214,27 @@ async def test_watchers_of_a_retried_job_see_one_start(cluster: Cluster, streams
 
     await until(lambda: opened.is_over)
     assert bytes(opened.read) == STARTED + FINISHED
+
+
+async def test_the_queue_of_events_exists_while_jobs_are_watched(
+    cluster: Cluster, streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "UNWATCHED", 0.05)
+    monkeypatch.setattr(feed, "EVENT_LAG", timedelta(seconds=0.05))
+    queue = feed_queue(f"{instance('ingest')}:{cluster.settings.bind_port}")
+    assert not await cluster.opened.rabbit.is_taken(queue)
+    await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
+    (job,) = await job_ids(cluster.client, await cluster.client.submit("cs241", "mp1", students=1))
+
+    opened = await streams.open(cluster.client, job)
+    assert await cluster.opened.rabbit.is_taken(queue)
+    cluster.graders.start("native")
+    await until(opened.has(STARTED + FINISHED))
+
+    async def is_gone() -> bool:
+        return not await cluster.opened.rabbit.is_taken(queue)
+
+    await until(is_gone)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import AsyncIterator, Callable
 
-import httpx2
 import pytest
 from documents.reading import API, ROOT
 from documents.shell import Shell
@@ -56,8 +55,8 @@ async def finished_run(client: Client) -> tuple[str, str]:
 
     async def jobs() -> list[str]:
         path = f"courses/{COURSE}/runs/{run}"
-        described: httpx2.Response = await client.get(path, token=TOKEN, version="v2")
-        found = described.raise_for_status().json()
-        return [job["id"] for job in found["jobs"]] if found["state"] == "finished" else []
+        described, listed = [await client.get(each, token=TOKEN, version="v2") for each in (path, f"{path}/jobs")]
+        found = listed.raise_for_status().json()["items"]
+        return [job["id"] for job in found] if described.json()["state"] == "finished" else []
 
     return run, (await until(jobs))[0]

@@ -707,7 +707,7 @@ async def test_the_service_reports_its_health(client: Client) -> None:
     assert report == {"ready": True, "store": True, "broker": True, "away": {}}
 
 
-async def test_v2_describes_a_run(client: Client, course: str, store: Store) -> None:
+async def test_v2_describes_a_run_and_lists_its_jobs(client: Client, course: str, store: Store) -> None:
     await client.register(course, "mp1", students=[stage(env={"S": "1"})])
     run_id = await client.submit(course, "mp1", students=2)
     failed, waiting = await jobs_of(client, course, run_id)
@@ -726,7 +726,10 @@ async def test_v2_describes_a_run(client: Client, course: str, store: Store) -> 
         "success": None,
     }
     assert datetime.fromisoformat(run["started_at"]).tzinfo is not None
-    first, second = run["jobs"]
+    (phase,) = run["phases"]
+    assert (phase["jobs"], phase["outcomes"], phase["reason"]) == (2, {"failed": 1}, "stage 1 of 1: exit code 1")
+    page = await client.get(f"courses/{course}/runs/{run_id}/jobs", token=query_token_of(course), version="v2")
+    first, second = page.json()["items"]
     assert (first["id"], first["phase"], first["state"], first["outcome"]) == (failed, "students", "finished", "failed")
     assert (first["reason"], first["attempts"], first["grader"]) == ("stage 1 of 1: exit code 1", 1, "g1")
     assert first["seconds"] >= 0
@@ -890,3 +893,29 @@ async def test_a_courses_token_does_not_admit_graders(client: Client, course: st
 
     assert (answer.status_code, answer.json()["detail"]) == (401, "invalid token")
     assert "amqp" not in answer.text
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+async def test_a_run_has_a_tag_until_it_changes(client: Client, course: str, store: Store, version: str) -> None:
+    await client.register(course, "mp1", students=[stage()])
+    run_id = await client.submit(course, "mp1", students=2)
+    job_id, _ = await jobs_of(client, course, run_id)
+    below = f"grading_run_status/{course}/{run_id}" if version == "v1" else f"courses/{course}/runs/{run_id}"
+    headers = {"Authorization": f"Bearer {token_of(course)}"}
+
+    async def ask(condition: str | None = None) -> httpx2.Response:
+        more = {} if condition is None else {"If-None-Match": condition}
+        return await client.http.get(f"/api/{version}/{below}", headers={**headers, **more})
+
+    first = await ask()
+    tag = first.headers["etag"]
+    assert (first.status_code, (await ask()).content) == (200, first.content)
+    for condition in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+        again = await ask(condition)
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+        assert again.headers["access-control-allow-origin"] == "*"
+    for condition in ('"other"', tag.strip('"'), ""):
+        assert (await ask(condition)).content == first.content
+    await run_it(store, job_id)
+    changed = await ask(tag)
+    assert (changed.status_code, changed.headers["etag"] == tag) == (200, False)

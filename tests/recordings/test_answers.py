@@ -1,6 +1,7 @@
 """v1 and v2 answer reads of recorded documents as before, and clients can continue from their last request."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ PROSE = {"summary", "description"}
 
 _GRADER = "/api/v2/graders/{worker_id}"
 _BY_OPERATORS = "graders join with tokens and secrets of their own; orders need the operators' token"
+_IN_PAGES = "a run comes without its jobs, which have pages"
 # Deliberate differences of v2 from its recorded description, each with its reason.
 DIFFERENCES: list[tuple[tuple[str, ...], str]] = [
     (
@@ -23,6 +25,8 @@ DIFFERENCES: list[tuple[tuple[str, ...], str]] = [
         "the body of a job's rerun, which was always empty, may ask for the current config",
     ),
     (("info", "version"), "every release has its own"),
+    (("components", "schemas", "RunDetail", "properties", "jobs"), _IN_PAGES),
+    (("components", "schemas", "RunDetail", "required"), _IN_PAGES),
     (("components", "securitySchemes", "clusterToken"), _BY_OPERATORS),
     *(
         (("paths", path, method, "security"), _BY_OPERATORS)
@@ -42,14 +46,21 @@ async def test_recorded_documents_are_answered_with_the_same_bytes(recording: Re
     now = {(answer["path"], answer["token"]): answer for answer in restored.answers}
     for then in recording.answers:
         answer = now[then["path"], then["token"]]
-        if recording.is_latest or then["path"].startswith("/api/v1/"):
+        if then["path"].startswith("/api/v1/") or (recording.is_latest and not _is_run(then)):
             assert answer == then
         else:
             assert is_kept(_parsed(then), _parsed(answer)), then["path"]
 
 
 def _parsed(answer: dict[str, Any]) -> dict[str, Any]:
-    return {**answer, "body": json.loads(answer["body"])}
+    body = json.loads(answer["body"])
+    if _is_run(answer):
+        body.pop("jobs", None)  # earlier versions answered with all jobs of a run, which have pages
+    return {**answer, "body": body}
+
+
+def _is_run(answer: dict[str, Any]) -> bool:
+    return re.fullmatch(r"/api/v2/courses/[^/]+/runs/[0-9a-f]{24}", answer["path"]) is not None
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Self
@@ -135,6 +136,25 @@ async def test_each_part_may_have_its_own_timeout() -> None:
 
     health = Health({"store": silent}, patience={"store": 0.01})
     await health.check()
+    assert health.report()["away"]["store"]["reason"] == "no answer within 0.01 s"
+
+
+async def test_a_part_that_answers_others_is_slow_and_not_away() -> None:
+    async def silent() -> None:
+        await asyncio.Event().wait()
+
+    def last() -> float:
+        return answers.pop() if answers else began
+
+    patience, began = {"store": 0.01}, time.monotonic()
+    health = Health({"store": silent}, patience=patience, give_up=0.02, answered_at={"store": time.monotonic})
+    await health.check()
+    assert health.is_ready
+
+    answers = [time.monotonic()]
+    health = Health({"store": silent}, patience=patience, answered_at={"store": last})
+    await health.check()
+    assert not answers
     assert health.report()["away"]["store"]["reason"] == "no answer within 0.01 s"
 
 

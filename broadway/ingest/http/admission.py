@@ -74,10 +74,20 @@ class Rates:
 class Budget:
     """An amount that all clients share; each address may have a part of it."""
 
-    def __init__(self, limit: Limit, noun: str, total: int, each: int, gauge: Gauge | None = None) -> None:
+    def __init__(
+        self,
+        limit: Limit,
+        noun: str,
+        total: int,
+        each: int,
+        gauge: Gauge | None = None,
+        *,
+        whose: str = "from your address",
+    ) -> None:
         self._limit = limit
         self._gauge = gauge
         self._noun = noun
+        self._whose = whose
         self._total = total
         self._each = each
         self._held: Counter[str] = Counter()
@@ -90,7 +100,7 @@ class Budget:
             LimitError: The amount is not available; nothing is taken.
         """
         if address is not None and self._held[address] + amount > self._each:
-            raise LimitError(self._limit, TOO_MANY, f"too {self._noun} from your address at a time")
+            raise LimitError(self._limit, TOO_MANY, f"too {self._noun} {self._whose} at a time")
         if self.used + amount > self._total:
             raise LimitError(self._limit, BUSY, f"too {self._noun} at a time")
         self._change(address, amount)

@@ -5,6 +5,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
+V1_JSON = "application/json; charset=UTF-8"
 CORS = {"Access-Control-Allow-Origin": "*"}
 PREFLIGHT = {
     **CORS,
@@ -48,4 +49,4 @@ def problem(status: int, detail: str) -> Response:
 
 
 def _json(status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
-    return JSONResponse(body, status, headers={**CORS, **(headers or {})}, media_type="application/json; charset=UTF-8")
+    return JSONResponse(body, status, headers={**CORS, **(headers or {})}, media_type=V1_JSON)

@@ -24,6 +24,7 @@ from broadway.ingest.commands.upload import Uploads
 from broadway.ingest.gateway.gateway import Gateway
 from broadway.ingest.http.auth import Authenticator
 from broadway.ingest.http.outages import StoreOutages
+from broadway.ingest.http.shares import ReadShares
 from broadway.ingest.live.feed import Feed
 from broadway.ingest.reads.reads import Reads
 from broadway.lifecycle.announce import Announcements
@@ -47,6 +48,7 @@ class Deps:
     feed: Feed
     health: Health
     outages: StoreOutages
+    shares: ReadShares
     authenticator: Authenticator
     auditor: Auditor
     tokens: TokenSettings

@@ -12,6 +12,14 @@ HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
 Before = Callable[..., Awaitable[Any]]
 
 
+class Load(StrEnum):
+    """The share of the reads that a request belongs to; other requests have none and go first."""
+
+    SMALL = "small"
+    LARGE = "large"
+    SHARED = "shared"  # large, but read once for all who ask meanwhile: the read has its turn, not each request
+
+
 class Auth(StrEnum):
     """A credential that a route may take. The values name the security schemes of the OpenAPI document."""
 
@@ -37,6 +45,7 @@ STAFF = (Auth.COURSE,)
 READERS = (Auth.COURSE, Auth.QUERY)
 ALL_TOKENS = tuple(KINDS)
 FOR_GRADERS = frozenset({Auth.JOIN, Auth.GRADER})
+_OF_READS = frozenset({Auth.COURSE, Auth.QUERY, Auth.STUDENT, Auth.OPERATOR})
 PEOPLE = frozenset({Kind.COURSE, Kind.QUERY, Kind.STUDENT, Kind.OPERATOR})
 UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 OPEN = frozenset({Auth.SIGNATURE, Auth.ANYBODY})  # the endpoint demands no token
@@ -52,18 +61,23 @@ class Rights:
 
     ``recent``: the course may be one second behind the store, which is faster. ``before`` returns the state that an
     unsafe request is about to change, for the audit log; a handler of unsafe requests of people must have one.
-    ``operation`` is the handler's id in the OpenAPI document of its interface.
+    ``operation`` is the handler's id in the OpenAPI document of its interface. ``load`` is that of the handler's reads.
     """
 
     auth: tuple[Auth, ...]
     recent: bool = False
     before: Before | None = None
     operation: str = ""
+    load: Load = Load.SMALL
 
     @property
     def kinds(self) -> frozenset[Kind]:
         """Return the kinds of principals that the handler takes."""
         return frozenset(KINDS[each] for each in self.auth if each in KINDS)
+
+    def load_of(self, method: str) -> Load | None:
+        """Return the load of a read; None for requests that go first: changes, and all that graders ask for."""
+        return self.load if method not in UNSAFE and not _OF_READS.isdisjoint(self.auth) else None
 
     @property
     def is_open(self) -> bool:
@@ -81,11 +95,13 @@ class Declared(Protocol):
         """Return the handler."""
 
 
-def takes(*auth: Auth, recent: bool = False, before: Before | None = None, operation: str = "") -> Declared:
+def takes(
+    *auth: Auth, recent: bool = False, before: Before | None = None, operation: str = "", load: Load = Load.SMALL
+) -> Declared:
     """Declare the credentials that a handler takes, any of which admits a request."""
 
     def declare(handler: HandlerT) -> HandlerT:
-        setattr(handler, _KEY, Rights(auth, recent, before, operation))
+        setattr(handler, _KEY, Rights(auth, recent, before, operation, load))
         return handler
 
     return declare

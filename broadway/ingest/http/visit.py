@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Self
 
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 
 from broadway.ingest.http.admission import ClientLimits, Held
 
@@ -67,6 +67,12 @@ class Visit:
         """Release all that the request holds."""
         for held in (self.memory, self.spool, self.place):
             held.release()
+
+
+async def until_gone(request: Request) -> None:
+    """Return as soon as a request's client has disconnected; the request's body is discarded."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def visit_of(connection: HTTPConnection) -> Visit:

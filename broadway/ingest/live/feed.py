@@ -1,10 +1,11 @@
 """Live updates about jobs for the clients that watch them through this process.
 
-Events come from the broker, through a queue of this process's own. Positions are computed in memory, only for courses
-with watched jobs. Regular checks of the store make up for lost events.
+Events come from the broker, through a queue of this process's own, which exists only while jobs are watched. Positions
+are computed in memory, only for courses with watched jobs. Regular checks of the store make up for lost events.
 """
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Sequence
@@ -25,12 +26,17 @@ from broadway.runtime.isolation import isolated
 
 log = structlog.get_logger(__name__)
 
+# Outcomes of jobs that may never have started.
+_UNSTARTED = frozenset({Outcome.CANCELLED, Outcome.SUPERSEDED, Outcome.INFRASTRUCTURE_ERROR})
+
 State = Literal["STARTED", "FINISHED", "FAILED"]
 
 CHECK_INTERVAL = 10.0  # seconds between two checks of the store, at least
 CHECK_SHARE = 20  # checks of the store take at most 1/20 of the time
 ROUND_SHARE = 20  # rounds of position updates take at most 1/20 of the time
 ROUND_UNNOTICED = 0.003  # seconds; a shorter round needs no rest
+UNWATCHED = 30.0  # seconds without a watcher after which events are not received any more
+HEARD_WITHIN = 2.0  # seconds that the first watcher waits for events, so that it misses nothing
 MAX_PENDING = 16  # unsent updates of one watcher; beyond that a new position replaces the last update
 EVENT_LAG = timedelta(seconds=3)  # the longest way of an event from the store to here
 REMEMBERED = 20_000  # started jobs whose starts may not be stored yet
@@ -106,6 +112,9 @@ class Feed:
         self._started: OrderedDict[str, None] = OrderedDict()
         self._quiet_until = 0.0
         self._round: asyncio.TimerHandle | None = None
+        self._is_watched = asyncio.Event()
+        self._is_unwatched = asyncio.Event()
+        self._is_heard = asyncio.Event()
         self.rounds = 0
 
     @property
@@ -118,8 +127,13 @@ class Feed:
         """Watch a job: the watcher gets its updates from now on, until the end of the context."""
         watcher = Watcher(job.id, job.course)
         self._watchers.setdefault(job.id, set()).add(watcher)
+        self._is_watched.set()
+        self._is_unwatched.clear()
         try:
-            await self._begin(watcher)
+            if self._is_heard.is_set():
+                await self._begin(watcher)
+            else:
+                await self._begin_unheard(watcher, has_started=job.started_at is not None)
             await self._open_line(job.course)
             yield watcher
         finally:
@@ -130,6 +144,30 @@ class Feed:
         for watcher in self._all():
             watcher.close()
 
+    async def until_watched(self) -> None:
+        """Wait for the first watcher, who waits for ``follow``."""
+        await self._is_watched.wait()
+
+    async def follow(self) -> None:
+        """Take events for the watchers; return once there has been none for a while. Events must arrive meanwhile."""
+        self._is_heard.set()
+        try:
+            await asyncio.sleep(EVENT_LAG.total_seconds())
+            await self._check_all()  # events from before the queue are lost
+            while await self._is_watched_within(UNWATCHED):
+                await self._is_unwatched.wait()
+        finally:
+            self._is_heard.clear()
+            self._started.clear()  # a rerun that is not heard of would let these jobs wait again
+
+    async def _is_watched_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._is_watched.wait()
+        except TimeoutError:
+            pass
+        return self._is_watched.is_set()
+
     async def hear(self, event: Event) -> None:
         """Handle an event from this process's queue."""
         match event:
@@ -137,6 +175,9 @@ class Feed:
                 self._add_start(event.job_id, event.course)
                 self._update_positions()
             case JobSettled():
+                if event.job_id not in self._started and (event.seconds or event.outcome not in _UNSTARTED):
+                    self._add_start(event.job_id, event.course)  # which was not reported, or is not heard yet
+                    self._update_positions()
                 self._add_end(event.job_id, event.course, success=event.outcome is Outcome.SUCCEEDED)
             case RunAdvanced() if event.course in self._lines and not event.state.is_terminal:
                 await self._lengthen(event.course, event.run_id, again=event.round > 1)
@@ -150,15 +191,30 @@ class Feed:
         while True:
             await asyncio.sleep(pause)
             begun = loop.time()
-            try:
-                with isolated("feed"):
-                    await self._check(list(self._watchers))
-                for course in list(self._lines):
-                    with isolated("feed", course=course):
-                        await self._load(course)
-            except StoreError as error:
-                log.warning("watched jobs not looked after", reason=str(error))
+            await self._check_all()
             pause = max(CHECK_INTERVAL, CHECK_SHARE * (loop.time() - begun))
+
+    async def _check_all(self) -> None:
+        try:
+            with isolated("feed"):
+                await self._check(list(self._watchers))
+            for course in list(self._lines):
+                with isolated("feed", course=course):
+                    await self._load(course)
+        except StoreError as error:
+            log.warning("watched jobs not looked after", reason=str(error))
+
+    async def _begin_unheard(self, watcher: Watcher, *, has_started: bool) -> None:
+        """Wait until events arrive, then add the updates since the job ``has_started`` or not."""
+        watcher.has_started = has_started
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HEARD_WITHIN):
+                await self._is_heard.wait()
+        job = (await self._jobs.get_many([watcher.job_id])).get(watcher.job_id)
+        if job is None or job.is_terminal:
+            watcher.add_end(success=job is not None and bool(job.success))
+        elif job.started_at:
+            watcher.add_start()
 
     async def _begin(self, watcher: Watcher) -> None:
         """Skip updates from before the watch, except the job's end, after which no update would come."""
@@ -180,6 +236,9 @@ class Feed:
         of_job.discard(watcher)
         if not of_job:
             del self._watchers[watcher.job_id]
+        if not self._watchers:
+            self._is_watched.clear()
+            self._is_unwatched.set()
         if all(each.course != watcher.course for each in self._all()):
             self._lines.pop(watcher.course, None)
 
@@ -255,6 +314,8 @@ class Feed:
         """Add the updates that jobs' stored states imply."""
         for job in (await self._jobs.get_many(job_ids)).values() if job_ids else ():
             if job.is_terminal:
+                if job.started_at:
+                    self._add_start(job.id, job.course)
                 self._add_end(job.id, job.course, success=bool(job.success))
             elif job.started_at:
                 for watcher in self._watchers.get(job.id, ()):

@@ -8,6 +8,7 @@ from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.job_files import JobFilesReads
 from broadway.ingest.reads.jobs import JobReads
+from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.stores import IdQueries
 from broadway.ingest.reads.submissions import SubmissionReads
@@ -19,6 +20,7 @@ class Reads:
 
     assignments: AssignmentReads
     runs: RunReads
+    progress: ProgressReads
     jobs: JobReads
     hooks: HookReads
     graders: GraderReads

@@ -51,10 +51,6 @@ class RunReads:
         found = await self.runs.of_assignments([f"{course}/{name}" for name in names], before=after, limit=limit + 1)
         return sliced(found, limit, lambda run: cursor(run.started_at, run.id))
 
-    async def job_states(self, run_id: str) -> list[Job]:
-        """Return the jobs of a run without their stages."""
-        return await self.jobs.of_run(run_id)
-
     async def with_stages(self, run_id: str) -> RunJobs:
         """Return the jobs of a run with their stages."""
         jobs = await self.jobs.of_run(run_id)

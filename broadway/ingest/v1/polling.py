@@ -20,6 +20,7 @@ from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.endpoint import handles_outages
 from broadway.ingest.http.rights import Auth, takes
 from broadway.ingest.http.scope import attached_grader
+from broadway.ingest.http.visit import until_gone
 from broadway.messages.http import NO_JOB, OUR_AGENT, JobResult, Registration
 from broadway.ports import PublishError, StoreError
 from broadway.runtime.cancellation import end
@@ -166,17 +167,12 @@ def _wait(preference: str) -> float:
 
 async def _unless_gone(request: Request, waiting: Awaitable[Answer]) -> Answer | None:
     """Return an awaitable's result, or None if the client disconnects first."""
-    task, gone = asyncio.ensure_future(waiting), asyncio.create_task(_gone(request))
+    task, gone = asyncio.ensure_future(waiting), asyncio.create_task(until_gone(request))
     try:
         await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
         return task.result() if task.done() else None
     finally:
         await end(*(each for each in (task, gone) if isinstance(each, asyncio.Task)))
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _hand_over(request: Request, deps: Deps, grader: Grader, handout: Handout) -> None:

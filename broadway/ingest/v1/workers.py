@@ -8,10 +8,10 @@ from starlette.responses import Response
 from broadway.domain.grader import Grader
 from broadway.ingest.http.answers import Refused, success
 from broadway.ingest.http.deps import Deps
-from broadway.ingest.http.rights import STAFF, takes
+from broadway.ingest.http.rights import STAFF, Load, takes
 
 
-@takes(*STAFF)
+@takes(*STAFF, load=Load.LARGE)
 async def list_workers(request: Request, deps: Deps) -> Response:
     """Return all graders that have ever registered; all courses share them."""
     scope = request.path_params["scope"]

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from broadway import __version__
 from broadway.ingest.http.answers import CORS
 from broadway.ingest.http.bodies import InvalidBodyError, check
-from broadway.ingest.http.rights import STAFF, Auth, Before, takes
+from broadway.ingest.http.rights import STAFF, Auth, Before, Load, takes
 from broadway.messages.resources.base import MAX_PAGE, Problem
 
 SCHEMAS = "#/components/schemas/"
@@ -51,8 +51,8 @@ _KEY = "__broadway_operation__"
 # Reasons for which any operation may be refused, besides its own.
 _ALWAYS = {
     401: "the token is missing or wrong",
-    429: "too many requests or wrong tokens: try again after `Retry-After` seconds",
-    503: "the store is unavailable: try again after `Retry-After` seconds",
+    429: "too many requests, reads or wrong tokens: try again after `Retry-After` seconds",
+    503: "the store is unavailable, or busy with other reads: try again after `Retry-After` seconds",
 }
 _WITH_BODY = (400, 408, 413, 415)
 _LATER = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
@@ -75,20 +75,20 @@ def operation(
     auth: Auth | tuple[Auth, ...] = STAFF,
     recent: bool = False,
     before: Before | None = None,
+    load: Load = Load.SMALL,
     **rest: Any,
 ) -> Callable[[HandlerT], HandlerT]:
     """Declare a handler's answer to a valid request, and its ``status``; ``rest`` are fields of Operation.
 
-    Any of the credentials in ``auth`` admits a request; ``recent`` and ``before`` are those of ``Rights``.
+    Any of the credentials in ``auth`` admits a request; ``recent``, ``before`` and ``load`` are those of ``Rights``.
     """
     some = auth if isinstance(auth, tuple) else (auth,)
     spec = Operation({status: answer, **(also or {})}, refusals=frozenset(refusals), auth=some, **rest)
 
     def describe(handler: HandlerT) -> HandlerT:
         setattr(handler, _KEY, spec)
-        return takes(*some, recent=recent, before=before, operation=spec.operation_id or _operation_id(handler))(
-            handler
-        )
+        name = spec.operation_id or _operation_id(handler)
+        return takes(*some, recent=recent, before=before, operation=name, load=load)(handler)
 
     return describe
 

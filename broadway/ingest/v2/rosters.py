@@ -10,6 +10,7 @@ from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import course_of
 from broadway.ingest.http.bodies import read
 from broadway.ingest.http.deps import Deps
+from broadway.ingest.http.rights import Load
 from broadway.ingest.v2.openapi import answered, operation
 
 
@@ -28,7 +29,7 @@ async def put(request: Request, deps: Deps) -> Response:
     return answered(roster)
 
 
-@operation(Roster, operation_id="hooks_show_roster")
+@operation(Roster, operation_id="hooks_show_roster", load=Load.LARGE)
 async def show(request: Request, deps: Deps) -> Response:
     """Get an assignment's roster."""
     course = course_of(request)

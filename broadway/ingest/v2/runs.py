@@ -1,4 +1,4 @@
-"""`/runs`: start runs, list them, and read them with their jobs."""
+"""`/runs`: start runs, list them, and read them and their jobs."""
 
 from pydantic import Field
 from starlette.requests import Request
@@ -7,15 +7,19 @@ from starlette.responses import Response
 from broadway.domain.access import Kind
 from broadway.domain.course import COURSE_ID
 from broadway.domain.job import Job, JobState, Outcome
+from broadway.domain.progress import RunProgress
 from broadway.ingest.commands.start import RunOrder
+from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import course_of, principal_of
 from broadway.ingest.http.bodies import idempotency_key, read
 from broadway.ingest.http.deps import Deps
-from broadway.ingest.http.rights import READERS, nothing
+from broadway.ingest.http.representations import CONDITION, answered_from
+from broadway.ingest.http.rights import READERS, Load, nothing
 from broadway.ingest.http.scope import own_run
 from broadway.ingest.v2.openapi import PageQuery, answered, operation, query_of
 from broadway.ingest.v2.views.jobs import job_summary
-from broadway.ingest.v2.views.runs import run_detail, run_fields
+from broadway.ingest.v2.views.runs import run_detail, run_fields, submitter
+from broadway.lifecycle.orders import RUN_NOT_FOUND
 from broadway.messages.resources.base import Page
 from broadway.messages.resources.jobs import JobSummary
 from broadway.messages.resources.runs import RunDetail, RunView
@@ -41,18 +45,17 @@ class JobQuery(PageQuery):
         return self.state in (None, job.state) and self.outcome in (None, job.outcome)
 
 
-@operation(RunDetail, auth=READERS)
+@operation(RunDetail, auth=READERS, recent=True, load=Load.SHARED, headers=CONDITION, also={304: None})
 async def describe(request: Request, deps: Deps) -> Response:
-    """Get a run with its phases and its jobs: their outcomes, reasons, times and attempts.
+    """Get a run with its phases: their times, and the outcomes of their jobs. `…/jobs` has the jobs themselves."""
+    shared = await deps.reads.progress.of_run(course_of(request).id, request.path_params["run_id"])
+    if shared is None:
+        raise Refused(404, RUN_NOT_FOUND)
+    return answered_from(request, shared, "v2", _detail, media_type="application/json")
 
-    The jobs' variables are empty for tokens that may read states only.
-    """
-    run = await own_run(request, deps, missing=404)
-    if principal_of(request).kind is not Kind.COURSE:
-        return answered(run_detail(run, await deps.reads.runs.job_states(run.id), {}, with_env=False))
-    found = await deps.reads.runs.with_stages(run.id)
-    graders = None if run.state.is_terminal else await deps.reads.graders.alive()
-    return answered(run_detail(run, found.jobs, found.stages, graders, with_env=True))
+
+def _detail(progress: RunProgress) -> bytes:
+    return run_detail(progress).model_dump_json().encode()
 
 
 @operation(RunView, status=201, body=RunOrder, headers=IDEMPOTENCY, refusals=(404, 422), recent=True, before=nothing)
@@ -76,12 +79,19 @@ async def list_runs(request: Request, deps: Deps) -> Response:
     return answered(Page[RunView](items=[RunView(**run_fields(run)) for run in page.items], next=page.next))
 
 
-@operation(Page[JobSummary], query=JobQuery)
+@operation(Page[JobSummary], query=JobQuery, auth=READERS, load=Load.LARGE)
 async def list_jobs(request: Request, deps: Deps) -> Response:
-    """List a run's jobs, by phase and in the roster's order."""
+    """List a run's jobs, by phase and in the roster's order: their outcomes, reasons, times and attempts.
+
+    The jobs' variables are empty for tokens that may read states only.
+    """
     run = await own_run(request, deps, missing=404)
     query = query_of(request, JobQuery)
     page = await deps.reads.runs.jobs_page(run.id, after=query.after, limit=query.limit, admits=query.admits)
     graders = None if run.state.is_terminal else await deps.reads.graders.alive()
-    items = [job_summary(each.job, each.stages, graders, with_env=True) for each in page.items]
+    is_staff = principal_of(request).kind is Kind.COURSE
+    items = [
+        job_summary(each.job, each.stages, graders, with_env=is_staff, student=submitter(run, each.job))
+        for each in page.items
+    ]
     return answered(Page[JobSummary](items=items, next=page.next))

@@ -8,7 +8,6 @@ from pydantic import Field
 from broadway.domain.bounds import Id
 from broadway.domain.course import MAX_STUDENTS
 from broadway.messages.resources.base import Body, View
-from broadway.messages.resources.jobs import JobSummary
 
 MAX_JOBS = MAX_STUDENTS + 2  # of a run
 
@@ -64,11 +63,10 @@ class PhaseView(View):
 
 
 class RunDetail(RunView):
-    """A run with its phases, and all its jobs by phase and in the roster's order."""
+    """A run with its phases. Its jobs have pages of their own, at ``…/jobs``."""
 
     reason: str = Field(description="reason why the run has not succeeded; empty otherwise")
     phases: list[PhaseView]
-    jobs: list[JobSummary]
 
 
 class OrderView(View):

@@ -1,11 +1,13 @@
 """A run in v2: the times and outcomes of its phases, and the reason for its failure."""
 
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from broadway.domain.job import Job, JobClass, JobState, Outcome, Phase
+from broadway.domain.progress import JobProgress, RunProgress
 from broadway.domain.run import Run, RunState
 from broadway.ingest.v2.views.jobs import job_view
 from broadway.ingest.v2.views.runs import run_detail
@@ -41,9 +43,13 @@ def ended(outcome: Outcome, finished: float, reason: str = "") -> dict[str, Any]
     return {**over, "outcome": outcome, "success": success, "reason": reason}
 
 
+def progress(job: Job) -> JobProgress:
+    return JobProgress(**{field.name: getattr(job, field.name) for field in fields(JobProgress)})
+
+
 def detail(*jobs: Job, state: RunState = RunState.FINISHED) -> tuple[str, list[PhaseView]]:
     run = Run(id="r1", course="cs1", assignment="mp1", state=state, started_at=T0, config={}, students_env=[])
-    view = run_detail(run, jobs, {}, with_env=True)
+    view = run_detail(RunProgress(run, [progress(each) for each in jobs], {each.id: each.reason for each in jobs}))
     return view.reason, view.phases
 
 

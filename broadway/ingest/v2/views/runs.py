@@ -2,13 +2,12 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from operator import itemgetter
 from typing import Any
 
-from broadway.domain.grader import Grader
 from broadway.domain.job import Job, Phase
+from broadway.domain.progress import JobProgress, RunProgress, first_undone, last_undone
 from broadway.domain.run import Run, RunState
-from broadway.ingest.v2.views.jobs import UNWANTED, job_summary
+from broadway.ingest.v2.views.jobs import UNWANTED
 from broadway.messages.resources.runs import PhaseView, RunDetail
 
 
@@ -29,48 +28,34 @@ def run_fields(run: Run, *, students: int | None = None) -> dict[str, Any]:
     }
 
 
-def run_detail(
-    run: Run,
-    jobs: Sequence[Job],
-    stages: Mapping[str, Sequence[Mapping[str, Any]]],
-    graders: Sequence[Grader] | None = None,
-    *,
-    with_env: bool,
-) -> RunDetail:
-    """Return a run with its jobs, which are in the order of phases.
-
-    ``stages`` are keyed by job id; ``graders`` are the live ones, None to leave out what jobs wait for. ``with_env``:
-    the variables of jobs are included, which may be secrets.
-    """
+def run_detail(progress: RunProgress) -> RunDetail:
+    """Return a run with its phases."""
+    run, jobs = progress.run, progress.jobs
     by_phase = [(phase, [job for job in jobs if job.phase is phase]) for phase in Phase]
     students = sum(job.phase is Phase.STUDENTS for job in jobs)
     return RunDetail(
         **run_fields(run, students=students),
-        reason=_why(run, jobs),
-        phases=[_phase(phase, own) for phase, own in by_phase if own],
-        jobs=[
-            job_summary(job, stages.get(job.id, []), graders, with_env=with_env, student=_submitter(run, job))
-            for job in jobs
-        ],
+        reason=_why(progress),
+        phases=[_phase(phase, own, progress.reasons) for phase, own in by_phase if own],
     )
 
 
-def _submitter(run: Run, job: Job) -> str | None:
+def submitter(run: Run, job: Job) -> str | None:
     """Return the student whose submission started the run, for a student's job."""
     return run.trigger.get("student") if run.trigger and job.phase is Phase.STUDENTS else None
 
 
-def _why(run: Run, jobs: Sequence[Job]) -> str:
+def _why(progress: RunProgress) -> str:
     """Return the reason why a run has not succeeded; empty if it has, or is not over."""
-    if run.is_ungraded:
-        return f"every student's job ended as an infrastructure error: {_why_failed(jobs)}"
-    return _why_failed(jobs) if run.state is RunState.FAILED else ""
+    if progress.run.is_ungraded:
+        return f"every student's job ended as an infrastructure error: {_why_failed(progress)}"
+    return _why_failed(progress) if progress.run.state is RunState.FAILED else ""
 
 
-def _phase(phase: Phase, jobs: Sequence[Job]) -> PhaseView:
+def _phase(phase: Phase, jobs: Sequence[JobProgress], reasons: Mapping[str, str]) -> PhaseView:
     started = [job.started_at for job in jobs if job.started_at]
     ended = [job.finished_at for job in jobs if job.is_terminal and job.finished_at]
-    undone = [job for job in jobs if job.is_terminal and not job.success]
+    undone = first_undone(jobs)
     is_over = len(ended) == len(jobs)
     return PhaseView(
         phase=phase.value,
@@ -80,19 +65,19 @@ def _phase(phase: Phase, jobs: Sequence[Job]) -> PhaseView:
         queued_at=min(job.queued_at for job in jobs),
         started_at=min(started, default=None),
         finished_at=max(ended) if is_over else None,
-        reason=_reason(undone[0]) if undone else "",
+        reason=_reason(undone, reasons) if undone else "",
     )
 
 
-def _why_failed(jobs: Sequence[Job]) -> str:
+def _why_failed(progress: RunProgress) -> str:
     """Return the reason of the job that ended last without success: a run goes on after earlier ones."""
-    undone = [(job.finished_at, job) for job in jobs if job.finished_at and not job.success]
-    if not undone:
+    last = last_undone(progress.jobs)
+    if last is None:
         return ""
-    _, last = max(undone, key=itemgetter(0))
-    return _reason(last) if last.outcome in UNWANTED else f"{last.phase.value}: {_reason(last)}"
+    reason = _reason(last, progress.reasons)
+    return reason if last.outcome in UNWANTED else f"{last.phase.value}: {reason}"
 
 
-def _reason(job: Job) -> str:
+def _reason(job: JobProgress, reasons: Mapping[str, str]) -> str:
     """Return the reason of a job's outcome, or the outcome if no reason is stored, as in the original's jobs."""
-    return job.reason or (job.outcome.value if job.outcome else "")
+    return reasons.get(job.id) or (job.outcome.value if job.outcome else "")
