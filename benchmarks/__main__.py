@@ -12,7 +12,7 @@ from typing import Annotated
 import structlog
 import typer
 
-from benchmarks import classes, control_plane, hostile, scale, stages, startup, streams
+from benchmarks import classes, control_plane, deliveries, hostile, scale, stages, startup, streams
 from benchmarks.goals import goals, judge
 from benchmarks.machine import describe, with_own_mounts
 from benchmarks.plan import DEFAULT, FULL, Plan
@@ -34,6 +34,7 @@ SUITES: dict[str, Suite] = {
     "hostile-class": hostile.measure_class,
     "neighbours": hostile.measure_neighbours,
     "streams": streams.measure,
+    "deliveries": deliveries.measure,
 }
 _REPOSITORY = Path(__file__).parents[1]
 LATEST = _REPOSITORY / "benchmarks" / "results" / "latest.json"

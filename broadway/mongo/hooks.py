@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from secrets import token_hex
 from typing import Any
 
 import structlog
@@ -23,6 +24,7 @@ log = structlog.get_logger(__name__)
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _UPDATES = 20  # at a time
+_REVISION = 8  # bytes
 
 
 class Hooks:
@@ -73,7 +75,8 @@ class Rosters:
 
     def __init__(self, collection: Collection) -> None:
         self._rosters = Documents(collection)
-        self._cache = Cache(self._read)
+        self._cache = Cache(self._read_if_changed)
+        self._read_last: dict[str, tuple[str, Roster]] = {}  # with revisions, by id
 
     async def get(self, course: str, assignment: str) -> Roster | None:
         return await self._read(f"{course}/{assignment}")
@@ -84,7 +87,26 @@ class Rosters:
 
     async def _read(self, identity: str) -> Roster | None:
         document = await self._rosters.find_one({"_id": identity})
-        return Roster(students=tuple(map(_entry, document["students"]))) if document else None
+        return _roster(document) if document else None
+
+    async def _read_if_changed(self, identity: str) -> Roster | None:
+        """Return a roster; it is read in full only if its revision is another one than at the last call."""
+        head = await self._rosters.find_one({"_id": identity}, {"revision": 1})
+        known = self._read_last.get(identity)
+        if head and known and head.get("revision") == known[0]:
+            return known[1]
+        self._read_last.pop(identity, None)
+        if head and head.get("revision") is None:  # an earlier version stored it, and may replace it again
+            await self._rosters.update_one(
+                {"_id": identity, "revision": None}, {"$set": {"revision": token_hex(_REVISION)}}
+            )
+        document = await self._rosters.find_one({"_id": identity}) if head else None
+        if document is None:
+            return None
+        roster = _roster(document)
+        if revision := document.get("revision"):
+            self._read_last[identity] = revision, roster
+        return roster
 
     async def has_student(self, course: str, student: str) -> bool:
         """Return whether a student is in a roster of the course."""
@@ -98,7 +120,8 @@ class Rosters:
             UnstorableError: MongoDB would refuse the roster; the earlier roster is unchanged.
         """
         identity = f"{course}/{assignment}"
-        document = {"students": [entry.model_dump(mode="json") for entry in roster.students]}
+        students = [entry.model_dump(mode="json") for entry in roster.students]
+        document = {"students": students, "revision": token_hex(_REVISION)}
         check_storable(document)
         await self._rosters.replace_one({"_id": identity}, document, upsert=True)
         self._cache.forget(identity)
@@ -263,6 +286,10 @@ def _hook(document: Document) -> Hook | None:
     except (KeyError, ValidationError) as error:
         log.warning("hook left out", hook=str(document["_id"]), problem=type(error).__name__)
         return None
+
+
+def _roster(document: Document) -> Roster:
+    return Roster(students=tuple(map(_entry, document["students"])))
 
 
 def _entry(document: Document) -> RosterEntry:
