@@ -15,6 +15,7 @@ from broadway.ingest.app import build_app
 from broadway.ingest.commands.admission import Admission
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.backlogs import Backlogs
+from broadway.ingest.commands.decide import Decider
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.join_tokens import JoinTokens
@@ -27,6 +28,7 @@ from broadway.ingest.commands.rerun import Reruns
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.submit import Submissions
 from broadway.ingest.commands.tokens import TokenSettings
+from broadway.ingest.commands.undecided import UndecidedDeliveries
 from broadway.ingest.gateway.broker_accounts import BrokerAccounts
 from broadway.ingest.gateway.changes import JobChanges
 from broadway.ingest.gateway.gateway import Gateway
@@ -85,7 +87,7 @@ async def serve(
 ) -> None:
     """Serve HTTP until ``stop`` is set. While the broker is unavailable, messages wait in the store.
 
-    The answer to a webhook's delivery waits ``answer_within`` seconds for its decision.
+    The answer to a webhook's delivery waits for its decision, until ``answer_within`` seconds after its arrival.
 
     Raises:
         StartError: The course config is wrong, the broker cannot be trusted, or the address cannot be bound.
@@ -110,7 +112,7 @@ async def serve(
         deps = _deps(settings, opened, later=background_tasks.add, answer_within=answer_within)
         sessions = deps.gateway.sessions
         async with (
-            background(sessions.run(), deps.feed.run(), health.run(), shared.run(), deps.receiver.run()),
+            background(sessions.run(), deps.feed.run(), health.run(), shared.run(), deps.receiver.undecided.run()),
             background_tasks,
             deps.outages,
             _listening(deps.feed, name, opened),
@@ -187,7 +189,7 @@ def _receiver(
     opened: _Opened, submissions: Submissions, orders: Orders, announcements: Announcements, *, answer_within: float
 ) -> Receiver:
     store, shared = opened.store, opened.shared
-    return Receiver(
+    decider = Decider(
         courses=shared.courses,
         hooks=store.hooks,
         rosters=store.rosters,
@@ -198,6 +200,14 @@ def _receiver(
         submissions=submissions,
         orders=orders,
         announcements=announcements,
+    )
+    return Receiver(
+        courses=shared.courses,
+        hooks=store.hooks,
+        deliveries=shared.deliveries,
+        undecided=UndecidedDeliveries(shared.deliveries, decider.decide),
+        limits=submissions.limits,
+        later=announcements.later,
         answer_within=answer_within,
     )
 

@@ -58,7 +58,9 @@ class Cache(Generic[Value]):
         begun, reading = self._clock(), asyncio.current_task()
         try:
             value = await self._read(key)
-            if self._reads.get(key) is reading:  # otherwise the value was changed meanwhile, and this may be the old one
+            if (
+                self._reads.get(key) is reading
+            ):  # otherwise the value was changed meanwhile, and this may be the old one
                 self._keep(key, begun, value)
             return value
         finally:

@@ -18,9 +18,9 @@ from broadway.domain.pool import Pool
 from broadway.mongo.collection import Document
 from broadway.mongo.courses import Courses
 from broadway.mongo.dead_letters import DeadLetters
+from broadway.mongo.deliveries import Deliveries
 from broadway.mongo.errors import StoreUnavailableError, translated
 from broadway.mongo.graders import Graders
-from broadway.mongo.hooks import Deliveries
 from broadway.mongo.jobs import Jobs
 from broadway.mongo.logs import Logs
 from broadway.mongo.pools import Pools

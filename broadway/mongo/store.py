@@ -24,9 +24,10 @@ from broadway.mongo.batched import (
 from broadway.mongo.client import Client
 from broadway.mongo.courses import Courses
 from broadway.mongo.dead_letters import DeadLetters
+from broadway.mongo.deliveries import Deliveries
 from broadway.mongo.errors import translated
 from broadway.mongo.graders import Graders
-from broadway.mongo.hooks import Deliveries, Hooks, Quotas, Rosters
+from broadway.mongo.hooks import Hooks, Quotas, Rosters
 from broadway.mongo.ids import Ids
 from broadway.mongo.jobs import Jobs
 from broadway.mongo.leases import Leases

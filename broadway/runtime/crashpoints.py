@@ -37,6 +37,12 @@ class Point(StrEnum):
     ORDER_DONE = "order.done"
     CANCEL_STORED = "cancel.stored"
 
+    PUSH_KEPT = "push.kept"
+    PUSH_CLAIMED = "push.claimed"
+    PUSH_RUN_STORED = "push.run-stored"
+    PUSH_DECIDED = "push.decided"
+    PUSH_SUPERSEDED = "push.superseded"
+
     PUBLISH_BEGUN = "publish.begun"
     PUBLISH_CONFIRMED = "publish.confirmed"
     DELIVERY_ARRIVED = "delivery.arrived"
