@@ -1,4 +1,4 @@
-"""Pushes at a steady rate: the time until their answers, and their cost, while grading goes on and while it does not."""
+"""Pushes at a steady rate: the time until their answers, and their cost, with and without grading beside them."""
 
 import asyncio
 import contextlib
@@ -192,5 +192,5 @@ async def _until_graded(site: Site) -> None:
 
 async def _until_none(site: Site, collection: str, query: Mapping[str, object]) -> None:
     async with asyncio.timeout(DRAINED):
-        while await site.database[collection].find_one(dict(query), {"_id": 1}):
+        while await site.database[collection].find_one(dict(query), {"_id": 1}):  # noqa: ASYNC110 - of other processes
             await asyncio.sleep(0.5)

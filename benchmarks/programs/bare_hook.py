@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from broadway.mongo.store import DURABLE
 
-SECRET = "a-secret-of-this-hook"
+SECRET = "a-secret-of-this-hook"  # noqa: S105 - of this measurement
 UNAUTHORIZED = 401
 
 

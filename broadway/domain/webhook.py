@@ -248,8 +248,8 @@ class DeliveryState(StrEnum):
 class Delivery:
     """One delivery to a hook, which may have arrived several times.
 
-    ``received_at`` is the time of its first arrival, and the submission's time. From ``due_at`` on any process may claim
-    and decide it; until then one process has it. It is None once the delivery is decided.
+    ``received_at`` is the time of its first arrival, and the submission's time. Until ``due_at`` one process has it;
+    from then on any process may claim and decide it. It is None once the delivery is decided.
     """
 
     id: str

@@ -17,7 +17,9 @@ class Cache(Generic[Value]):
     Callers of one key share a read, so that an expired value that many ask for costs one read.
     """
 
-    def __init__(self, read: Callable[[str], Awaitable[Value | None]], *, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self, read: Callable[[str], Awaitable[Value | None]], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._read = read
         self._clock = clock
         self._known: dict[str, tuple[float, Value]] = {}

@@ -85,9 +85,7 @@ class Store:
             StoreUnreachableError: The address is invalid, or no usable server answers within the timeout.
         """
         try:
-            client = Client(
-                dsn, serverSelectionTimeoutMS=int(server_timeout * 1000), tz_aware=True, appname=f"broadway-{service}"
-            )
+            client = Client(dsn, serverSelectionTimeoutMS=int(server_timeout * 1000), appname=f"broadway-{service}")
         except (ConfigurationError, ValueError) as error:
             # The driver's text may contain a part of the password.
             raise StoreUnreachableError("the MongoDB address is not usable: its options or hosts are wrong") from error

@@ -23,7 +23,7 @@ from broadway.runtime.crashpoints import Point, reach
 
 log = structlog.get_logger(__name__)
 
-ANSWER_WITHIN = 0.5  # seconds since the arrival; a decision that takes longer comes after the answer
+ANSWER_WITHIN = 0.4  # seconds since the arrival; a decision that takes longer comes after the answer
 CLEAN_AFTER = 50  # new deliveries of a hook; then its oldest ones are removed if there are too many
 KEPT_BODY = 64 * 1024  # bytes; larger bodies are not kept for the course staff
 

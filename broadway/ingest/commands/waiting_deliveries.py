@@ -12,8 +12,8 @@ MOST_OF_COURSE = 125  # a course that sends many deliveries leaves room for thos
 class WaitingDeliveries:
     """Undecided deliveries, first in first out within a course; courses take turns.
 
-    At most one delivery of a submitter is taken at a time, so that the decisions of a student's pushes come in the order
-    of their arrival.
+    At most one delivery of a submitter is taken at a time, so that a student's pushes are decided in the order of their
+    arrival.
     """
 
     def __init__(self, *, most: int = MOST, most_of_course: int = MOST_OF_COURSE) -> None:
