@@ -190,5 +190,6 @@ class UndecidedDeliveries:
         until = now + DECIDE_GRACE
         claims = (self._deliveries.claim(each, before=before, until=until) for each in deliveries)
         results = await asyncio.gather(*claims)
-        await reach(Point.PUSH_CLAIMED)
+        if results:
+            await reach(Point.PUSH_CLAIMED)
         return [replace(each, due_at=until) for each, is_ours in zip(deliveries, results, strict=True) if is_ours]
