@@ -22,6 +22,7 @@ from benchmarks.plan import Plan
 from benchmarks.programs.bare_hook import SECRET
 from benchmarks.rounds import Measure, interleave
 from benchmarks.samples import Figure, Results
+from benchmarks.scale import ROSTER
 from benchmarks.site import COURSE, NOTHING, START, Ground, Site, ground
 from broadway.domain.run import RunState
 from broadway.domain.webhook import DeliveryState
@@ -37,6 +38,7 @@ FLAGS = ("--max-waiting-jobs", "1000000")
 BARE = "a bare endpoint, one durable insert"
 ANSWERS = "Broadway, no graders"
 GRADING = "Broadway, while grading goes on"
+BACKLOG = "Broadway, while many jobs wait"
 
 P50 = Figure("a push: until its answer, p50", "ms")
 P99 = Figure("a push: until its answer, p99", "ms")
@@ -57,9 +59,11 @@ async def measure(plan: Plan, results: Results, directory: Path) -> None:
             GRADING: partial(_push_while_grading, site, plan),
         }
         await interleave(contenders, rounds=plan.push_rounds, into=results, warm_up=False)
+        await interleave({BACKLOG: partial(_push_behind, site, plan)}, rounds=1, into=results, warm_up=False)
     results.notes["deliveries"] = (
         f"{RATE} pushes a second of {STUDENTS} students in turn, {plan.pushes} at a time; grading: a bulk run of "
-        f"{plan.jobs} no-op jobs and the pushes' own, on {SLOTS} slots; CPU of a push with its job, until all are over"
+        f"{plan.jobs} no-op jobs and the pushes' own, on {SLOTS} slots; the backlog: {plan.queued[-1]:,} jobs; "
+        "CPU of a push with its job, until all are over"
     )
 
 
@@ -168,6 +172,17 @@ async def _push_while_grading(site: Site, plan: Plan) -> Mapping[Figure, float]:
         await _until_graded(site)
         bulk = {role: spent * plan.jobs for role, spent in per_job.items()}
         return {**_figures(answers), **_costs(site, {role: before[role] + bulk[role] for role in before}, plan)}
+
+
+async def _push_behind(site: Site, plan: Plan) -> Mapping[Figure, float]:
+    """Push while the course's backlog is long and no grader is there; the backlog is not graded."""
+    for start in range(0, plan.queued[-1], ROSTER):
+        await site.submit("noop", min(ROSTER, plan.queued[-1] - start))
+    await _until_decided(site)
+    before = site.cpu()
+    answers = await _answered(site, plan)
+    await _until_decided(site)
+    return {**_figures(answers), **_costs(site, before, plan)}
 
 
 async def _answered(site: Site, plan: Plan) -> list[Answer]:

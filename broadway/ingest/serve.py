@@ -111,8 +111,10 @@ async def serve(
         opened = _Opened(store, shared, rabbit, health, accounts, tickets, deployment)
         deps = _deps(settings, opened, later=background_tasks.add, answer_within=answer_within)
         sessions = deps.gateway.sessions
+        undecided = deps.receiver.undecided
         async with (
-            background(sessions.run(), deps.feed.run(), health.run(), shared.run(), deps.receiver.undecided.run()),
+            background(sessions.run(), deps.feed.run(), health.run(), shared.run()),
+            background(undecided.run(), undecided.look_around()),
             background_tasks,
             deps.outages,
             _listening(deps.feed, name, opened),

@@ -95,10 +95,9 @@ class UndecidedDeliveries:
         return coming
 
     async def run(self) -> None:
-        """Decide deliveries, and look for those that no process has, until cancelled."""
+        """Decide the deliveries that wait here, until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._look_around())
                 while True:
                     await self._may_turn.wait()
                     self._may_turn.clear()
@@ -145,8 +144,8 @@ class UndecidedDeliveries:
             log.warning("repair: delivery decided late", **about)
         return decided
 
-    async def _look_around(self) -> None:
-        """Renew leases and claim due deliveries, regularly, and as soon as there is room for more of them."""
+    async def look_around(self) -> None:
+        """Renew leases and claim due deliveries, regularly and as soon as there is room for more, until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SWEEP_INTERVAL):

@@ -76,7 +76,7 @@ def stored() -> Stored:
 @pytest.fixture
 async def process(stored: Stored) -> AsyncIterator[Process]:
     process = Process(stored)
-    async with background(process.line.run()):
+    async with background(process.line.run(), process.line.look_around()):
         yield process
 
 
