@@ -24,7 +24,8 @@ from broadway.runtime.crashpoints import Point, reach
 log = structlog.get_logger(__name__)
 
 ANSWER_WITHIN = 0.4  # seconds since the arrival; a decision that takes longer comes after the answer
-CLEAN_AFTER = 50  # new deliveries of a hook; then its oldest ones are removed if there are too many
+CLEAN_AFTER = 50  # new deliveries of a hook; then its oldest ones are removed if there are too many, or later:
+CLEAN_SHARE = 20  # after a twentieth of the deliveries that are kept, since finding the oldest reads all of them
 KEPT_BODY = 64 * 1024  # bytes; larger bodies are not kept for the course staff
 
 
@@ -98,17 +99,20 @@ class Receiver:
         if not is_new:
             return await self.reopen(delivery)
         metrics.WEBHOOK_DELIVERIES.labels(delivery.course, delivery.state).inc()
-        if self._arrived[hook.course, hook.name] % CLEAN_AFTER == 0:
-            self.later(self._remove_oldest(hook))
+        cleanings, remainder = divmod(self._arrived[hook.course, hook.name], CLEAN_AFTER)
+        if remainder == 0:
+            self.later(self._remove_oldest(hook, cleanings))
         self._arrived[hook.course, hook.name] += 1
         await reach(Point.PUSH_KEPT)
         return delivery, True
 
-    async def _remove_oldest(self, hook: Hook) -> None:
-        """Remove the hook's oldest deliveries beyond the number that its course may keep."""
+    async def _remove_oldest(self, hook: Hook, cleanings: int) -> None:
+        """Remove the hook's oldest deliveries beyond the number that its course may keep, unless it is too early."""
         try:
             course = await self.courses.get(hook.course)
             most = (self.limits.of_course(course) if course else self.limits).deliveries
+            if cleanings % max(1, most // CLEAN_SHARE // CLEAN_AFTER):
+                return
             if removed := await self.deliveries.keep_latest(hook.course, hook.name, most):
                 log.info("oldest deliveries removed", hook=f"{hook.course}/{hook.name}", number=removed, kept=most)
         except (StoreError, Retry) as error:
