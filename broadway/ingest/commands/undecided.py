@@ -90,6 +90,7 @@ class UndecidedDeliveries:
 
     def _add(self, delivery: Delivery) -> asyncio.Future[Delivery | None]:
         coming = self._coming[delivery.id] = asyncio.get_running_loop().create_future()
+        metrics.WEBHOOK_UNDECIDED.set(len(self._coming))
         self._waiting.add(replace(delivery, body=None))  # a decision does not need the body
         self._may_turn.set()
         return coming
@@ -126,6 +127,7 @@ class UndecidedDeliveries:
             if self._has_more and len(self._waiting) < self._at_once:
                 self._has_room.set()
             coming = self._coming.pop(delivery.id)
+            metrics.WEBHOOK_UNDECIDED.set(len(self._coming))
             if not coming.done():
                 coming.set_result(decided)
 

@@ -68,6 +68,14 @@ class Process:
         return self.stored[delivery.id]
 
 
+def repairs() -> float:
+    return metrics.REPAIRS.labels(metrics.Repair.DELIVERY)._value.get()  # noqa: SLF001 - there is no public reader
+
+
+def waiting() -> float:
+    return metrics.WEBHOOK_UNDECIDED._value.get()  # noqa: SLF001 - there is no public reader
+
+
 @pytest.fixture
 def stored() -> Stored:
     return Stored()
@@ -83,10 +91,12 @@ async def process(stored: Stored) -> AsyncIterator[Process]:
 async def test_a_limited_number_is_decided_at_once_and_all_are_decided(process: Process) -> None:
     coming = [process.receive(f"s{number}") for number in range(ROOM)]
     await until(lambda: process.present == AT_ONCE)
+    assert waiting() == ROOM
     process.may_decide.set()
     decided = await asyncio.gather(*(each for each in coming if each))
 
     assert [each and each.state for each in decided] == [DeliveryState.ACCEPTED] * ROOM
+    assert waiting() == 0
     assert (process.decided, process.most_at_once) == ([f"s{number}" for number in range(ROOM)], AT_ONCE)
 
 
@@ -106,11 +116,11 @@ async def test_a_delivery_without_room_is_due_at_once_and_decided_when_there_is_
     assert process.stored["s0"].due_at == NOW + DECIDE_GRACE
     assert {process.stored[student].due_at for student in all_of_them[ROOM:]} == {NOW}
 
-    before = metrics.REPAIRS.labels(metrics.Repair.DELIVERY)._value.get()  # noqa: SLF001 - there is no public reader
+    before = repairs()
     process.may_decide.set()
     await until(lambda: len(process.decided) == len(all_of_them))
     assert sorted(process.decided) == all_of_them
-    assert metrics.REPAIRS.labels(metrics.Repair.DELIVERY)._value.get() == before, "none was lost"  # noqa: SLF001
+    assert repairs() == before, "none was lost"
 
 
 @pytest.mark.parametrize("problem", [StoreError("away"), ValueError("a bug")])
@@ -126,11 +136,11 @@ async def test_a_delivery_that_cannot_be_decided_stays_due_and_another_process_d
     other = Process(stored)
     other.may_decide.set()
     other.now = NOW + DECIDE_GRACE
-    before = metrics.REPAIRS.labels(metrics.Repair.DELIVERY)._value.get()  # noqa: SLF001 - there is no public reader
+    before = repairs()
     async with background(other.line.run()):
         await other.line.sweep()
         await until(lambda: other.decided == ["ada"])
-        await until(lambda: metrics.REPAIRS.labels(metrics.Repair.DELIVERY)._value.get() == before + 1)  # noqa: SLF001
+        await until(lambda: repairs() == before + 1)
 
 
 async def test_one_of_two_processes_decides_a_lost_delivery(stored: Stored) -> None:
