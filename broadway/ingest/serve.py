@@ -114,8 +114,8 @@ async def serve(
         undecided = deps.receiver.undecided
         async with (
             background(sessions.run(), deps.feed.run(), health.run(), shared.run()),
-            background(undecided.run(), undecided.look_around()),
             background_tasks,
+            background(undecided.run(), undecided.look_around()),
             deps.outages,
             _listening(deps.feed, name, opened),
             _http(settings, deps),

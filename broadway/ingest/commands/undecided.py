@@ -19,6 +19,7 @@ from broadway.ingest.commands.waiting_deliveries import WaitingDeliveries
 from broadway.lifecycle.orders import RunIsBusyError
 from broadway.ports import Retry, StoreError
 from broadway.runtime import metrics
+from broadway.runtime.cancellation import end
 from broadway.runtime.crashpoints import Point, reach
 from broadway.runtime.isolation import isolated
 
@@ -26,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 DECIDE_GRACE = timedelta(seconds=10)  # for the process that has a delivery
 AT_ONCE = 32  # decisions; they share reads and writes of the store, and leave time for answers
+FINISH_WITHIN = 3.0  # seconds, for decisions that have begun when the process ends
 SWEEP_INTERVAL = 5.0  # seconds
 SWEEP = 100  # deliveries at a time
 
@@ -63,7 +65,7 @@ class UndecidedDeliveries:
         self._clock = clock
         self._coming: dict[str, asyncio.Future[Delivery | None]] = {}  # by id, of all that wait or are being decided
         self._lost: set[str] = set()  # ids of those whose process did not decide them in time
-        self._turns = 0
+        self._turns: set[asyncio.Task[None]] = set()
         self._may_turn = asyncio.Event()
         self._has_room = asyncio.Event()
         self._has_more = False  # deliveries of which the store knows and that had no room here
@@ -96,19 +98,35 @@ class UndecidedDeliveries:
         return coming
 
     async def run(self) -> None:
-        """Decide the deliveries that wait here, until cancelled."""
+        """Decide the deliveries that wait here, until cancelled; then leave the others to other processes."""
         try:
-            async with asyncio.TaskGroup() as group:
-                while True:
-                    await self._may_turn.wait()
-                    self._may_turn.clear()
-                    for delivery in self._waiting.take(self._at_once - self._turns):
-                        self._turns += 1
-                        group.create_task(self._turn(delivery))
+            while True:
+                await self._may_turn.wait()
+                self._may_turn.clear()
+                for delivery in self._waiting.take(self._at_once - len(self._turns)):
+                    turn = asyncio.create_task(self._turn(delivery))
+                    self._turns.add(turn)
+                    turn.add_done_callback(self._over)
         finally:
-            for coming in self._coming.values():
-                if not coming.done():
-                    coming.set_result(None)
+            if self._turns:
+                await asyncio.wait(self._turns, timeout=FINISH_WITHIN)
+            await end(*self._turns)
+            await self._release()
+
+    def _over(self, turn: asyncio.Task[None]) -> None:
+        self._turns.discard(turn)
+        self._may_turn.set()
+
+    async def _release(self) -> None:
+        """Make the waiting deliveries due at once, as if there had been no room for them."""
+        waiting, leased = self._waiting.due(datetime.max.replace(tzinfo=UTC)), self._clock() + DECIDE_GRACE
+        claims = (self._deliveries.claim(each, before=leased, until=each.received_at) for each in waiting)
+        with contextlib.suppress(StoreError, Retry, TimeoutError):  # then they are due when their leases end
+            async with asyncio.timeout(FINISH_WITHIN):
+                await asyncio.gather(*claims)
+        for coming in self._coming.values():
+            if not coming.done():
+                coming.set_result(None)
 
     async def _turn(self, delivery: Delivery) -> None:
         """Decide a delivery that has its turn; after any error it stays due."""
@@ -120,10 +138,8 @@ class UndecidedDeliveries:
         except Exception:  # one delivery must not block the decisions of others
             log.exception("delivery not decided", delivery=delivery.id, **delivery.context)
         finally:
-            self._turns -= 1
             self._lost.discard(delivery.id)
             self._waiting.release(delivery)
-            self._may_turn.set()
             if self._has_more and len(self._waiting) < self._at_once:
                 self._has_room.set()
             coming = self._coming.pop(delivery.id)

@@ -186,3 +186,20 @@ async def test_a_delivery_that_another_process_has_claimed_is_left_to_it(process
     assert coming[-1]
     assert await coming[-1] is None
     assert process.decided == ["s0", "s1"]
+
+
+async def test_a_process_that_ends_finishes_what_it_has_begun_and_leaves_the_rest_to_others(stored: Stored) -> None:
+    ending, other = Process(stored), Process(stored)
+    async with background(ending.line.run()):
+        coming = [ending.receive(f"s{number}") for number in range(ROOM)]
+        await until(lambda: ending.present == AT_ONCE)
+        ending.may_decide.set()  # the two decisions go on after the end has begun
+    assert ending.decided == ["s0", "s1"]
+    assert [each and each.done() for each in coming] == [True] * ROOM
+
+    before = repairs()
+    other.may_decide.set()
+    async with background(other.line.run()):
+        await other.line.sweep()
+        await until(lambda: other.decided == ["s2", "s3"])
+    assert repairs() == before
