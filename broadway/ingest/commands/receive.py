@@ -80,22 +80,22 @@ class Receiver:
         """
         at = now()
         pushed = isinstance(message, Push)
-        delivery, is_new = await self.deliveries.keep(
-            Delivery(
-                id=delivery_key(hook.course, hook.name, delivery_id),
-                course=hook.course,
-                hook=hook.name,
-                assignment=hook.config.assignment,
-                delivery_id=delivery_id,
-                received_at=at,
-                state=DeliveryState.RECEIVED if pushed else DeliveryState.IGNORED,
-                push=message if isinstance(message, Push) else None,
-                reason="" if isinstance(message, Push) else message.reason,
-                due_at=self.undecided.due_at(hook.course, at) if pushed else None,
-                body=body.decode("utf-8", "replace") if len(body) <= KEPT_BODY else None,
-                traceparent=traceparent,
-            )
+        arrived = Delivery(
+            id=delivery_key(hook.course, hook.name, delivery_id),
+            course=hook.course,
+            hook=hook.name,
+            assignment=hook.config.assignment,
+            delivery_id=delivery_id,
+            received_at=at,
+            state=DeliveryState.RECEIVED if pushed else DeliveryState.IGNORED,
+            push=message if isinstance(message, Push) else None,
+            reason="" if isinstance(message, Push) else message.reason,
+            due_at=self.undecided.due_at(hook.course, at) if pushed else None,
+            body=body.decode("utf-8", "replace") if len(body) <= KEPT_BODY else None,
+            traceparent=traceparent,
         )
+        with self.undecided.arriving():
+            delivery, is_new = await self.deliveries.keep(arrived)
         if not is_new:
             return await self.reopen(delivery)
         metrics.WEBHOOK_DELIVERIES.labels(delivery.course, delivery.state).inc()

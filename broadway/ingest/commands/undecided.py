@@ -7,7 +7,7 @@ lease has ended is claimed by one of the processes that look for such deliveries
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 DECIDE_GRACE = timedelta(seconds=10)  # for the process that has a delivery
 AT_ONCE = 32  # decisions; they share reads and writes of the store, and leave time for answers
+LEAST_AT_ONCE = 2  # while many deliveries are being stored
+YIELDED = 2  # decisions that do not begin for each delivery that is being stored
 FINISH_WITHIN = 3.0  # seconds, for decisions that have begun when the process ends
 SWEEP_INTERVAL = 5.0  # seconds
 SWEEP = 100  # deliveries at a time
@@ -66,6 +68,7 @@ class UndecidedDeliveries:
         self._coming: dict[str, asyncio.Future[Delivery | None]] = {}  # by id, of all that wait or are being decided
         self._lost: set[str] = set()  # ids of those whose process did not decide them in time
         self._turns: set[asyncio.Task[None]] = set()
+        self._arriving = 0  # deliveries that are being stored
         self._may_turn = asyncio.Event()
         self._has_room = asyncio.Event()
         self._has_more = False  # deliveries of which the store knows and that had no room here
@@ -76,6 +79,20 @@ class UndecidedDeliveries:
         The caller stores the delivery with that time before it hands the delivery over.
         """
         return now + DECIDE_GRACE if self._waiting.room(course) else now
+
+    @contextlib.contextmanager
+    def arriving(self) -> Iterator[None]:
+        """Let fewer decisions begin while a block stores a delivery: the slower the store, the more it has to store."""
+        self._arriving += 1
+        try:
+            yield
+        finally:
+            self._arriving -= 1
+            self._may_turn.set()
+
+    def _free_turns(self) -> int:
+        most = max(self._at_once - YIELDED * self._arriving, min(LEAST_AT_ONCE, self._at_once))
+        return most - len(self._turns)
 
     def hand_over(self, delivery: Delivery) -> asyncio.Future[Delivery | None] | None:
         """Have a stored delivery decided; return its coming decision, or None if it waits in the store.
@@ -103,7 +120,7 @@ class UndecidedDeliveries:
             while True:
                 await self._may_turn.wait()
                 self._may_turn.clear()
-                for delivery in self._waiting.take(self._at_once - len(self._turns)):
+                for delivery in self._waiting.take(self._free_turns()):
                     turn = asyncio.create_task(self._turn(delivery))
                     self._turns.add(turn)
                     turn.add_done_callback(self._over)

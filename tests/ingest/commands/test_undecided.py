@@ -9,7 +9,7 @@ import pytest
 from harness import until
 
 from broadway.domain.webhook import Delivery, DeliveryState, Push
-from broadway.ingest.commands.undecided import DECIDE_GRACE, UndecidedDeliveries
+from broadway.ingest.commands.undecided import DECIDE_GRACE, LEAST_AT_ONCE, UndecidedDeliveries
 from broadway.ingest.commands.waiting_deliveries import WaitingDeliveries
 from broadway.ports import StoreError
 from broadway.runtime import metrics
@@ -38,7 +38,7 @@ class Stored(dict[str, Delivery]):
 class Process:
     """A process that decides deliveries when the test lets it, at the test's time."""
 
-    def __init__(self, stored: Stored) -> None:
+    def __init__(self, stored: Stored, *, at_once: int = AT_ONCE) -> None:
         self.stored = stored
         self.now = NOW
         self.decided: list[str] = []
@@ -46,7 +46,7 @@ class Process:
         self.may_decide = asyncio.Event()
         self.problem: Exception | None = None
         waiting = WaitingDeliveries(most_of_course=ROOM)
-        self.line = UndecidedDeliveries(stored, self.decide, waiting=waiting, at_once=AT_ONCE, clock=lambda: self.now)
+        self.line = UndecidedDeliveries(stored, self.decide, waiting=waiting, at_once=at_once, clock=lambda: self.now)
 
     def receive(self, student: str) -> asyncio.Future[Delivery | None] | None:
         """Store a delivery and hand it over."""
@@ -98,6 +98,22 @@ async def test_a_limited_number_is_decided_at_once_and_all_are_decided(process: 
     assert [each and each.state for each in decided] == [DeliveryState.ACCEPTED] * ROOM
     assert waiting() == 0
     assert (process.decided, process.most_at_once) == ([f"s{number}" for number in range(ROOM)], AT_ONCE)
+
+
+async def test_fewer_decisions_begin_while_deliveries_are_being_stored(stored: Stored) -> None:
+    process = Process(stored, at_once=4)
+    async with background(process.line.run()):
+        with process.line.arriving(), process.line.arriving():
+            for number in range(ROOM):
+                process.receive(f"s{number}")
+            await until(lambda: process.present == LEAST_AT_ONCE)
+            process.may_decide.set()
+            await until(lambda: len(process.decided) == ROOM)
+        assert process.most_at_once == LEAST_AT_ONCE
+        process.may_decide.clear()
+        for number in range(ROOM):
+            process.receive(f"t{number}")
+        await until(lambda: process.present == ROOM)
 
 
 async def test_a_delivery_that_arrives_again_shares_the_coming_decision(process: Process) -> None:
