@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import structlog
 
@@ -43,15 +44,26 @@ class Receiver:
     _arrived: Counter[tuple[str, str]] = field(default_factory=Counter)  # new deliveries by course and hook
 
     async def receive(
-        self, hook: Hook, message: Push | Ignored, *, delivery_id: str, body: bytes, traceparent: str | None = None
+        self,
+        hook: Hook,
+        message: Push | Ignored,
+        *,
+        delivery_id: str,
+        body: bytes,
+        traceparent: str | None = None,
+        received_at: datetime | None = None,
     ) -> tuple[Delivery, bool]:
         """Store a delivery, then wait a moment for its decision; return it, and whether it was undecided.
+
+        ``received_at`` is the submission's time, if that is earlier than now, as that of an upload's beginning.
 
         Raises:
             UnstorableError: The delivery is too large for the store; nothing is stored.
         """
         until = time.monotonic() + self.answer_within
-        delivery, is_new = await self.keep(hook, message, delivery_id=delivery_id, body=body, traceparent=traceparent)
+        delivery, is_new = await self.keep(
+            hook, message, delivery_id=delivery_id, body=body, traceparent=traceparent, received_at=received_at
+        )
         return await self._decided(delivery, until=until), is_new
 
     async def receive_again(self, delivery: Delivery) -> tuple[Delivery, bool]:
@@ -69,7 +81,14 @@ class Receiver:
         return (coming.result() if done else None) or delivery
 
     async def keep(
-        self, hook: Hook, message: Push | Ignored, *, delivery_id: str, body: bytes, traceparent: str | None = None
+        self,
+        hook: Hook,
+        message: Push | Ignored,
+        *,
+        delivery_id: str,
+        body: bytes,
+        traceparent: str | None = None,
+        received_at: datetime | None = None,
     ) -> tuple[Delivery, bool]:
         """Store a delivery unless it is stored already; return it as stored, and whether it must be decided.
 
@@ -86,11 +105,11 @@ class Receiver:
             hook=hook.name,
             assignment=hook.config.assignment,
             delivery_id=delivery_id,
-            received_at=at,
+            received_at=received_at or at,
             state=DeliveryState.RECEIVED if pushed else DeliveryState.IGNORED,
             push=message if isinstance(message, Push) else None,
             reason="" if isinstance(message, Push) else message.reason,
-            due_at=self.undecided.due_at(hook.course, at) if pushed else None,
+            due_at=self.undecided.due_at(hook.course, at, received_at=received_at or at) if pushed else None,
             body=body.decode("utf-8", "replace") if len(body) <= KEPT_BODY else None,
             traceparent=traceparent,
         )

@@ -73,12 +73,12 @@ class UndecidedDeliveries:
         self._has_room = asyncio.Event()
         self._has_more = False  # deliveries of which the store knows and that had no room here
 
-    def due_at(self, course: str, now: datetime) -> datetime:
+    def due_at(self, course: str, now: datetime, *, received_at: datetime) -> datetime:
         """Return when a new delivery is due: after a while if there is room for it here, and at once if there is none.
 
         The caller stores the delivery with that time before it hands the delivery over.
         """
-        return now + DECIDE_GRACE if self._waiting.room(course) else now
+        return now + DECIDE_GRACE if self._waiting.room(course) else received_at
 
     @contextlib.contextmanager
     def arriving(self) -> Iterator[None]:

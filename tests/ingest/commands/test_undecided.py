@@ -50,7 +50,7 @@ class Process:
 
     def receive(self, student: str) -> asyncio.Future[Delivery | None] | None:
         """Store a delivery and hand it over."""
-        due_at = self.line.due_at("cs", self.now)
+        due_at = self.line.due_at("cs", self.now, received_at=self.now)
         push = Push("v1", repository=f"cs/{student}")
         kept = Delivery(student, "cs", "git", "mp1", student, self.now, DeliveryState.RECEIVED, push, due_at=due_at)
         self.stored[kept.id] = kept
