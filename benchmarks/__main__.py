@@ -12,7 +12,7 @@ from typing import Annotated
 import structlog
 import typer
 
-from benchmarks import classes, control_plane, hostile, polls, scale, stages, startup, streams
+from benchmarks import classes, control_plane, deliveries, hostile, polls, scale, stages, startup, streams
 from benchmarks.goals import goals, judge
 from benchmarks.machine import describe, with_own_mounts
 from benchmarks.plan import DEFAULT, FULL, Plan
@@ -36,6 +36,7 @@ SUITES: dict[str, Suite] = {
     "streams": streams.measure,
     "many-streams": streams.measure_many,
     "polls": polls.measure,
+    "deliveries": deliveries.measure,
 }
 _REPOSITORY = Path(__file__).parents[1]
 LATEST = _REPOSITORY / "benchmarks" / "results" / "latest.json"

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from benchmarks import classes, control_plane, hostile, polls, scale, stages, startup, streams
+from benchmarks import classes, control_plane, deliveries, hostile, polls, scale, stages, startup, streams
 from benchmarks.control_plane import BROADWAY
 from benchmarks.plan import Plan
 from benchmarks.samples import Figure, MissingError, Results
@@ -75,6 +75,7 @@ def goals(plan: Plan) -> list[Goal]:
         *_of_scale(plan),
         *_of_reads(plan),
         *_of_starts(),
+        *_of_deliveries(),
     ]
 
 
@@ -201,6 +202,24 @@ def _of_starts() -> list[Goal]:
     return [
         Goal("startup", "`broadway --help`, ms", _value(startup.HELP, BROADWAY), 150, is_floor=False),
         Goal("startup", "`broadway up` until ready, s", _value(startup.UP, BROADWAY), 10, is_floor=False),
+    ]
+
+
+def _of_deliveries() -> list[Goal]:
+    def most(name: str, of: Callable[[Results], float], bound: float) -> Goal:
+        return Goal("deliveries", name, of, bound, is_floor=False)
+
+    def in_all(figure: Figure) -> Callable[[Results], float]:
+        contenders = (deliveries.ANSWERS, deliveries.GRADING, deliveries.BACKLOG)
+        return lambda results: max(results.value(figure, each) for each in contenders)
+
+    own = _ratio(deliveries.COST, deliveries.ANSWERS, deliveries.BARE)
+    return [
+        most(
+            "100 pushes/s, with and without grading and a backlog: p99 of an answer, ms", in_all(deliveries.P99), 1000
+        ),
+        most("100 pushes/s, with and without grading and a backlog: refused, %", in_all(deliveries.REFUSED), 0),
+        most("CPU of a push with its queued job, times a bare endpoint's", own, 7),
     ]
 
 

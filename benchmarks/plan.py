@@ -20,6 +20,8 @@ class Plan:
     busy_students: int = 80
     hostile_step: int = 4  # every how many submissions of the hostile corpus one is run
     hostile_students: int = 60
+    push_rounds: int = 3
+    pushes: int = 1000  # at a time
     watched: tuple[int, ...] = (20, 200)  # jobs of a run with a stream on each
     streams: int = 1000
     polls: tuple[int, ...] = (50, 200)  # of one run, per second
@@ -44,6 +46,8 @@ FULL = Plan(
     bereft_students=1000,
     busy_students=400,
     hostile_step=1,
+    push_rounds=5,
+    pushes=3000,
     queued=(100, 1_000, 10_000, 100_000),
     graders_jobs=2000,
     submissions=10,

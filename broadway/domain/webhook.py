@@ -248,8 +248,8 @@ class DeliveryState(StrEnum):
 class Delivery:
     """One delivery to a hook, which may have arrived several times.
 
-    ``received_at`` is the time of its first arrival, and the submission's time. ``due_at`` is the time at which the
-    sweep decides it; None once it is decided.
+    ``received_at`` is the time of its first arrival, and the submission's time. Until ``due_at`` one process has it;
+    from then on any process may claim and decide it. It is None once the delivery is decided.
     """
 
     id: str
@@ -275,6 +275,11 @@ class Delivery:
         if self.state is DeliveryState.IGNORED:
             return self.push is None
         return self.state in (DeliveryState.ACCEPTED, DeliveryState.DUPLICATE, DeliveryState.SUPERSEDED)
+
+    @property
+    def is_deferred(self) -> bool:
+        """True if the process that stored it had no room for it, so that it was due at once."""
+        return self.due_at == self.received_at
 
     @property
     def context(self) -> dict[str, str]:

@@ -16,6 +16,7 @@ from broadway.ingest.commands.admission import Admission
 from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.backlogs import Backlogs
+from broadway.ingest.commands.decide import Decider
 from broadway.ingest.commands.grade_submissions import GradingStarts, HooksAndUploads
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
@@ -30,6 +31,7 @@ from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.submit import Submissions
 from broadway.ingest.commands.sweep import Sweeper
 from broadway.ingest.commands.tokens import TokenSettings
+from broadway.ingest.commands.undecided import UndecidedDeliveries
 from broadway.ingest.commands.upload import Uploads
 from broadway.ingest.gateway.broker_accounts import BrokerAccounts
 from broadway.ingest.gateway.changes import JobChanges
@@ -94,7 +96,7 @@ async def serve(
 ) -> None:
     """Serve HTTP until ``stop`` is set. While the broker is unavailable, messages wait in the store.
 
-    The answer to a webhook's delivery waits ``answer_within`` seconds for its decision.
+    The answer to a webhook's delivery waits for its decision, until ``answer_within`` seconds after its arrival.
 
     Raises:
         StartError: The course config is wrong, the broker cannot be trusted, or the address cannot be bound.
@@ -119,10 +121,12 @@ async def serve(
         opened = _Opened(store, shared, rabbit, health, accounts, tickets, deployment)
         deps = _deps(settings, opened, later=background_tasks.add, answer_within=answer_within)
         sessions = deps.gateway.sessions
+        undecided = deps.receiver.undecided
         async with (
-            background(sessions.run(), deps.feed.run(), health.run(), shared.run(), deps.receiver.run()),
+            background(sessions.run(), deps.feed.run(), health.run(), shared.run()),
             background(deps.uploads.grading.run(), Sweeper(store.blobs, store.submissions).run()),
             background_tasks,
+            background(undecided.run(), undecided.look_around()),
             deps.outages,
             _listening(deps.feed, name, opened),
             _http(settings, deps),
@@ -203,7 +207,7 @@ def _receiver(
     opened: _Opened, submissions: Submissions, orders: Orders, announcements: Announcements, *, answer_within: float
 ) -> Receiver:
     store, shared = opened.store, opened.shared
-    return Receiver(
+    decider = Decider(
         courses=shared.courses,
         hooks=HooksAndUploads(store.hooks, store.assignment_settings),
         rosters=store.rosters,
@@ -214,6 +218,14 @@ def _receiver(
         submissions=submissions,
         orders=orders,
         announcements=announcements,
+    )
+    return Receiver(
+        courses=shared.courses,
+        hooks=store.hooks,
+        deliveries=shared.deliveries,
+        undecided=UndecidedDeliveries(shared.deliveries, decider.decide),
+        limits=submissions.limits,
+        later=announcements.later,
         answer_within=answer_within,
     )
 

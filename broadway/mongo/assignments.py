@@ -21,7 +21,7 @@ def check_storable(document: Document) -> None:
     """
     try:
         size = len(BSON.encode(document))
-    except (BSONError, OverflowError, UnicodeEncodeError, DocumentTooLarge) as error:
+    except (BSONError, OverflowError, UnicodeEncodeError, RecursionError, DocumentTooLarge) as error:
         raise UnstorableError(f"cannot be stored: {error}") from error
     if size > MAX_DOCUMENT:
         raise UnstorableError(f"is too large to be stored: {size} bytes, {MAX_DOCUMENT} are allowed")

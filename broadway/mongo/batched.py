@@ -7,6 +7,7 @@ not wait for other calls.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -20,8 +21,8 @@ from broadway.mongo.audit import Audit
 from broadway.mongo.cache import Cache
 from broadway.mongo.collection import Collection, Document
 from broadway.mongo.courses import Courses
+from broadway.mongo.deliveries import Deliveries, DeliveryClaim, DeliveryMove
 from broadway.mongo.errors import StoreUnavailableError
-from broadway.mongo.hooks import Deliveries, DeliveryMove
 from broadway.mongo.jobs import Jobs
 from broadway.mongo.runs import RunMove, Runs, published
 from broadway.runtime.batching import Batcher
@@ -74,7 +75,7 @@ class BatchedAssignments(Assignments):
 
 
 class BatchedRuns(Runs):
-    """Runs, read, stored and moved in batches.
+    """Runs, read, stored, moved and claimed in batches.
 
     Args:
         collection: The collection of runs.
@@ -113,19 +114,23 @@ class BatchedRuns(Runs):
 
 
 class BatchedDeliveries(Deliveries):
-    """Deliveries to hooks, stored and moved in batches."""
+    """Deliveries to hooks, stored, moved and claimed in batches."""
 
     def __init__(self, collection: Collection) -> None:
         super().__init__(collection)
         self._inserts = _batcher(super().insert_all)
         self._moves = _batcher(super().move_all)
-        self.batchers: list[Batcher[Any, Any]] = [self._inserts, self._moves]
+        self._claims = _batcher(super().claim_all)
+        self.batchers: list[Batcher[Any, Any]] = [self._inserts, self._moves, self._claims]
 
     async def insert(self, delivery: Delivery) -> bool:
         return await self._inserts.submit(delivery)
 
     async def apply(self, move: DeliveryMove) -> bool:
         return await self._moves.submit(move)
+
+    async def claim(self, delivery: Delivery, *, before: datetime, until: datetime) -> bool:
+        return await self._claims.submit(DeliveryClaim(delivery, before, until))
 
 
 class BatchedJobs(Jobs):

@@ -1,4 +1,4 @@
-"""A MongoDB client that can be cancelled while it waits for a server."""
+"""A MongoDB client that reads every document, and that can be cancelled while it waits for a server."""
 
 import asyncio
 import time
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from bson.codec_options import DatetimeConversion
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.pool import AsyncConnection, Pool
 
@@ -50,11 +51,21 @@ class Client(AsyncMongoClient[Document]):
     In pymongo every operation first waits for a server. If that wait is interrupted at the wrong moment, as when
     several operations are cancelled together, it leaves a lock taken forever, and all later operations wait for the
     lock. Here the wait therefore continues without its caller, until the server selection timeout at most.
+
+    Text that is not UTF-8 and times that Python does not have are replaced when they are read, since one such document
+    would otherwise make every read of a list fail that contains it.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, dsn: str, **options: Any) -> None:
         self.answers = Answers()
-        super().__init__(*args, _pool_class=partial(_Pool, self.answers), **options)
+        super().__init__(
+            dsn,
+            tz_aware=True,
+            unicode_decode_error_handler="replace",
+            datetime_conversion=DatetimeConversion.DATETIME_CLAMP.name,
+            _pool_class=partial(_Pool, self.answers),
+            **options,
+        )
 
     async def _select_server(self, *args: Any, **kwargs: Any) -> Any:
         selection = asyncio.ensure_future(super()._select_server(*args, **kwargs))

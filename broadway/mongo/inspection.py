@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self, cast
 
-from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.uri_parser import parse_uri
 
@@ -15,12 +14,12 @@ from broadway.domain.course import Course
 from broadway.domain.grader import Grader
 from broadway.domain.letter import Letter
 from broadway.domain.pool import Pool
-from broadway.mongo.collection import Document
+from broadway.mongo.client import Client
 from broadway.mongo.courses import Courses
 from broadway.mongo.dead_letters import DeadLetters
+from broadway.mongo.deliveries import Deliveries
 from broadway.mongo.errors import StoreUnavailableError, translated
 from broadway.mongo.graders import Graders
-from broadway.mongo.hooks import Deliveries
 from broadway.mongo.jobs import Jobs
 from broadway.mongo.logs import Logs
 from broadway.mongo.pools import Pools
@@ -61,12 +60,11 @@ class Inspection:
 
     @classmethod
     async def _take(cls, dsn: str, primary: str, logs: str, *, limit: int) -> Self:
-        client: AsyncMongoClient[Document] = AsyncMongoClient(
+        client = Client(
             dsn,
             serverSelectionTimeoutMS=limit,
             connectTimeoutMS=limit,
             socketTimeoutMS=limit,
-            tz_aware=True,
             appname="broadway-doctor",
         )
         async with client:

@@ -26,9 +26,10 @@ from broadway.mongo.blobs import Blobs
 from broadway.mongo.client import Answers, Client
 from broadway.mongo.courses import Courses
 from broadway.mongo.dead_letters import DeadLetters
+from broadway.mongo.deliveries import Deliveries
 from broadway.mongo.errors import translated
 from broadway.mongo.graders import Graders
-from broadway.mongo.hooks import Deliveries, Hooks, Quotas, Rosters
+from broadway.mongo.hooks import Hooks, Quotas, Rosters
 from broadway.mongo.ids import Ids
 from broadway.mongo.jobs import Jobs
 from broadway.mongo.leases import Leases
@@ -93,9 +94,7 @@ class Store:
             StoreUnreachableError: The address is invalid, or no usable server answers within the timeout.
         """
         try:
-            client = Client(
-                dsn, serverSelectionTimeoutMS=int(server_timeout * 1000), tz_aware=True, appname=f"broadway-{service}"
-            )
+            client = Client(dsn, serverSelectionTimeoutMS=int(server_timeout * 1000), appname=f"broadway-{service}")
         except (ConfigurationError, ValueError) as error:
             # The driver's text may contain a part of the password.
             raise StoreUnreachableError("the MongoDB address is not usable: its options or hosts are wrong") from error

@@ -40,6 +40,12 @@ class Point(StrEnum):
     UPLOAD_STORED = "upload.stored"
     UPLOAD_DELIVERED = "upload.delivered"
 
+    PUSH_KEPT = "push.kept"
+    PUSH_CLAIMED = "push.claimed"
+    PUSH_RUN_STORED = "push.run-stored"
+    PUSH_DECIDED = "push.decided"
+    PUSH_SUPERSEDED = "push.superseded"
+
     PUBLISH_BEGUN = "publish.begun"
     PUBLISH_CONFIRMED = "publish.confirmed"
     DELIVERY_ARRIVED = "delivery.arrived"

@@ -172,6 +172,9 @@ HTTP_BODY_BYTES = Gauge(
 WEBHOOK_DELIVERIES = Counter(
     "broadway_webhook_deliveries_total", "Webhook deliveries, by their decision.", ["course", "state"]
 )
+WEBHOOK_UNDECIDED = Gauge(
+    "broadway_webhook_deliveries_undecided", "Webhook deliveries that wait for their decision in this process."
+)
 
 AUDIT_LOST = Counter(
     "broadway_audit_records_lost_total", "Records of the audit log that could not be stored; the log has them."

@@ -5,16 +5,19 @@ of point and mode, other sessions every twentieth pair.
 """
 
 import contextlib
+import json
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from faults.report import Report
 from faults.test_uploads import OF_UPLOADS
 from faults.world import COURSES, World
 from harness import IS_WHOLE, stage, until
+from pushes import push, signature
 
 from broadway.dispatcher.reconcile import PATIENCE
 from broadway.runtime.crashpoints import Point
@@ -25,6 +28,8 @@ PAIRS = [(point, mode) for number, point in enumerate(POINTS) for mode in MODES[
 SELECTED = PAIRS if IS_WHOLE else PAIRS[:: 4 * 5]
 SLOTS = 2
 QUICK, SLOW = "quick", "slow"
+SECRET = "a-secret-of-this-hook"
+STUDENTS = [f"{point.value}-{mode}" for point, mode in PAIRS if point.value.startswith("push.")]
 PHASES: dict[str, Any] = {
     "pre_processing_pipeline": [stage("exit", "0")],
     "post_processing_pipeline": [stage("exit", "0")],
@@ -37,6 +42,11 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         for course in COURSES:
             await world.register(course, QUICK, {"student_pipeline": [stage("exit", "0")], **PHASES})
             await world.register(course, SLOW, {"student_pipeline": [stage("sleep", "2")], **PHASES})
+            roster = [{"student": student, "repository": f"cs/{student}"} for student in STUDENTS]
+            hook = {"assignment": QUICK, "secrets": [SECRET], "only_latest": True}
+            for path, body in ((f"assignments/{QUICK}/roster", {"students": roster}), ("hooks/git", hook)):
+                answer = await world.ask("PUT", f"/api/v2/courses/{course}/{path}", course, body)
+                assert answer.status_code == 200, answer.text
         yield world
 
 
@@ -46,12 +56,22 @@ def cancelled() -> set[str]:
     return set()
 
 
+@pytest.fixture(scope="module")
+def pushed() -> set[str]:
+    """The runs of pushes."""
+    return set()
+
+
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(("point", "mode"), SELECTED, ids=str)
-async def test_a_run_survives_a_crash(world: World, point: Point, mode: str, cancelled: set[str]) -> None:
+async def test_a_run_survives_a_crash(
+    world: World, point: Point, mode: str, cancelled: set[str], pushed: set[str]
+) -> None:
     trap = world.directory / "crash"
     if point is Point.ORDER_STORED or point.value.startswith("order."):
         await rerun(world, trap, point, mode)
+    elif point.value.startswith("push."):
+        pushed.add(await deliver(world, trap, point, mode))
     elif point.value.startswith("cancel."):
         cancelled.add(await cancel(world, trap, point, mode))
     elif point is Point.LEAD_ACQUIRED:
@@ -66,7 +86,9 @@ async def test_a_run_survives_a_crash(world: World, point: Point, mode: str, can
     await until(world.client.is_ready)
 
 
-async def test_the_history_has_no_violations(world: World, cancelled: set[str], report: Report) -> None:
+async def test_the_history_has_no_violations(
+    world: World, cancelled: set[str], pushed: set[str], report: Report
+) -> None:
     """Check the whole history, after all other tests of this module."""
     await until(lambda: nothing_is_spooled(world))
     problems = await world.verdict(slots=SLOTS, cancelled=cancelled)
@@ -78,7 +100,7 @@ async def test_the_history_has_no_violations(world: World, cancelled: set[str], 
     report.row("crash points", injected, f"{seen}, the others were cancelled", f"{len(problems)} violations")
     assert problems == []
     # A job recovers from one crash, so no job is given up.
-    assert outcomes["succeeded"] + outcomes["cancelled"] == outcomes.total() == 5 * runs
+    assert outcomes["succeeded"] + outcomes["cancelled"] == outcomes.total() == 5 * runs + 3 * len(pushed)
     assert outcomes["cancelled"] <= len(cancelled)
 
 
@@ -94,13 +116,17 @@ def set_trap(trap: Path, point: Point, mode: str) -> None:
     draft.rename(trap)
 
 
+def course_of(point: Point) -> str:
+    return COURSES[list(Point).index(point) % len(COURSES)]
+
+
 async def submit(world: World, point: Point, mode: str, assignment: str = QUICK) -> str:
-    course = COURSES[list(Point).index(point) % len(COURSES)]
+    course = course_of(point)
     return await world.submit(course, assignment, 3, key=f"{point.value} {mode} {assignment}")
 
 
 async def rerun(world: World, trap: Path, point: Point, mode: str) -> None:
-    course = COURSES[list(Point).index(point) % len(COURSES)]
+    course = course_of(point)
     run_id = await submit(world, point, mode)
     await world.are_complete([run_id], within=60)
     set_trap(trap, point, mode)
@@ -110,9 +136,34 @@ async def rerun(world: World, trap: Path, point: Point, mode: str) -> None:
     await world.are_complete([run_id], within=120)
 
 
+async def deliver(world: World, trap: Path, point: Point, mode: str) -> str:
+    """Push once, and return the id of the push's run.
+
+    The answer may be lost with the process, and no git server sends the push again: it is stored. A claim needs a push
+    that another process has lost.
+    """
+    course, student = course_of(point), f"{point.value}-{mode}"
+    set_trap(trap, *((Point.PUSH_KEPT, "exit") if point is Point.PUSH_CLAIMED else (point, mode)))
+    raw = json.dumps(push(student)).encode()
+    headers = {"X-GitHub-Delivery": student, "X-Hub-Signature-256": signature(raw, SECRET)}
+    with contextlib.suppress(httpx2.TransportError):
+        await world.client.http.post(f"/api/v2/courses/{course}/hooks/git", content=raw, headers=headers)
+    if point is Point.PUSH_CLAIMED:
+        await until(lambda: trap.with_suffix(".taken").exists(), within=20)
+        set_trap(trap, point, mode)
+
+    async def decided() -> dict[str, Any] | None:
+        return await world.database["hook_delivery"].find_one({"delivery_id": student, "due_at": None})
+
+    delivery = await until(decided, within=60)
+    assert delivery["state"] == "accepted"
+    await world.are_complete([delivery["run_id"]], within=120)
+    return str(delivery["run_id"])
+
+
 async def cancel(world: World, trap: Path, point: Point, mode: str) -> str:
     """Submit a run, cancel one of its students' jobs, and return the job's id."""
-    course = COURSES[list(Point).index(point) % len(COURSES)]
+    course = course_of(point)
     run_id = await submit(world, point, mode, SLOW)
     set_trap(trap, point, mode)
 

@@ -19,7 +19,7 @@ from standardwebhooks.webhooks import Webhook
 
 from broadway.domain.job import Attempt, RetryPolicy
 from broadway.domain.webhook import Delivery, DeliveryState, Push, delivery_key
-from broadway.mongo.hooks import DeliveryMove
+from broadway.mongo.deliveries import DeliveryMove
 from broadway.mongo.store import Store
 
 SECRET = "a-secret-of-this-hook"

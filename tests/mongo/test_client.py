@@ -1,9 +1,11 @@
-"""The store's client, when operations are cancelled while they wait for a server."""
+"""The store's client: operations that are cancelled while they wait for a server, and documents of other programs."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from bson import decode
 from harness import free_port
 from pymongo.errors import ServerSelectionTimeoutError
 
@@ -28,3 +30,16 @@ async def test_a_client_works_after_operations_are_cancelled_together() -> None:
         with pytest.raises(ServerSelectionTimeoutError):
             async with asyncio.timeout(20 * WITHIN):
                 await client.admin.command("ping")
+
+
+@pytest.mark.parametrize(
+    ("stored", "read"),
+    [
+        (b"\x02text\0\x04\0\0\0a\xff\xfe\0", {"text": "a\ufffd\ufffd"}),
+        (b"\x09time\0" + (2**62).to_bytes(8, "little"), {"time": datetime.max.replace(microsecond=999000, tzinfo=UTC)}),
+    ],
+    ids=["text", "time"],
+)
+def test_a_document_that_another_program_stored_can_be_decoded(stored: bytes, read: dict[str, Any]) -> None:
+    document = (len(stored) + 5).to_bytes(4, "little") + stored + b"\0"
+    assert decode(document, Client("mongodb://127.0.0.1", connect=False).codec_options) == read

@@ -39,7 +39,7 @@ from broadway.messages.topology import (
 )
 from broadway.ports import Handler, PublishError, Reject, Retry
 from broadway.rabbit.client import Rabbit
-from broadway.rabbit.connecting import BrokerUnreachableError
+from broadway.rabbit.connecting import BrokerUnreachableError, connect
 from broadway.rabbit.publishing import KEPT_OF_OVERSIZED
 from broadway.rabbit.subscription import FAILURES, Timings
 from broadway.runtime.cancellation import end
@@ -293,6 +293,28 @@ async def test_the_error_for_an_unreachable_broker_hides_the_password() -> None:
             pass
 
     assert "hush-hush" not in str(problem.value)
+
+
+async def test_an_attempt_to_connect_that_is_given_up_leaves_no_task_behind() -> None:
+    accepted, over = asyncio.Event(), asyncio.Event()
+
+    async def be_silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.set()
+        await over.wait()
+        writer.close()
+
+    async with await asyncio.start_server(be_silent, "127.0.0.1", port := free_port()):
+        before = asyncio.all_tasks()
+        attempt = asyncio.create_task(connect(f"amqp://guest:guest@127.0.0.1:{port}/", name="test", tls=None))
+        await accepted.wait()
+        attempt.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await attempt
+        left = [task for task in asyncio.all_tasks() - before if "be_silent" not in repr(task)]
+        over.set()
+    for task in left:
+        task.cancel()
+    assert left == []
 
 
 async def test_a_refused_login_is_reported(place: Place) -> None:

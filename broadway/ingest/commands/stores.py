@@ -66,11 +66,18 @@ class DeliveryStore(Protocol):
     async def keep_latest(self, course: str, hook: str, number: int) -> int:
         """Remove a hook's decided deliveries that are not among its latest ones; return how many were removed."""
 
-    async def undecided(self, now: datetime, *, limit: int) -> list[Delivery]:
-        """Return deliveries whose decision is due."""
-
     async def of_student(self, course: str, assignment: str, student: str) -> list[Delivery]:
         """Return a student's accepted deliveries, in the order of their first arrival."""
+
+
+class UndecidedStore(Protocol):
+    """Deliveries that are not decided. Each is leased to a process until it is due."""
+
+    async def undecided(self, now: datetime, *, limit: int, without: Sequence[str] = ()) -> list[Delivery]:
+        """Return deliveries whose decision is due, the earliest due first, except those of some courses."""
+
+    async def claim(self, delivery: Delivery, *, before: datetime, until: datetime) -> bool:
+        """Make a delivery due at ``until``; return False if it is not due before ``before``, or has changed."""
 
 
 class Quotas(Protocol):
