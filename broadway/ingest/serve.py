@@ -2,70 +2,27 @@
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from uuid import uuid4
 
 import structlog
 
 from broadway.domain.course import CourseConfigError, read_courses
 from broadway.domain.job import JobClass
 from broadway.ingest.app import build_app
-from broadway.ingest.commands.admission import Admission
-from broadway.ingest.commands.assignment_settings import SettingsChanges
-from broadway.ingest.commands.audit import Auditor
-from broadway.ingest.commands.backlogs import Backlogs
-from broadway.ingest.commands.decide import Decider
-from broadway.ingest.commands.grade_submissions import GradingStarts, HooksAndUploads
-from broadway.ingest.commands.graders import GraderJoins, GraderOrders
-from broadway.ingest.commands.hooks import HookSettings
-from broadway.ingest.commands.join_tokens import JoinTokens
 from broadway.ingest.commands.later import BackgroundTasks
-from broadway.ingest.commands.limits import Limits
-from broadway.ingest.commands.pools import Pools
-from broadway.ingest.commands.receive import ANSWER_WITHIN, Receiver
-from broadway.ingest.commands.register import Registration
-from broadway.ingest.commands.rerun import Reruns
-from broadway.ingest.commands.start import RunStarts
-from broadway.ingest.commands.submit import Submissions
+from broadway.ingest.commands.receive import ANSWER_WITHIN
 from broadway.ingest.commands.sweep import Sweeper
-from broadway.ingest.commands.tokens import TokenSettings
-from broadway.ingest.commands.undecided import UndecidedDeliveries
-from broadway.ingest.commands.upload import Uploads
+from broadway.ingest.composition import Opened, compose, pools_of
 from broadway.ingest.gateway.broker_accounts import BrokerAccounts
-from broadway.ingest.gateway.changes import JobChanges
-from broadway.ingest.gateway.gateway import Gateway
-from broadway.ingest.gateway.handouts import Handouts
-from broadway.ingest.gateway.results import Results
-from broadway.ingest.gateway.sessions import Sessions
 from broadway.ingest.http.admission import ClientLimits
-from broadway.ingest.http.auth import Authenticator
 from broadway.ingest.http.deps import Deps
-from broadway.ingest.http.outages import StoreOutages
 from broadway.ingest.http.server import Config, Server, possible_connections
-from broadway.ingest.http.shares import ReadShares
 from broadway.ingest.http.websocket import MAX_FRAME
 from broadway.ingest.live.feed import Feed
-from broadway.ingest.reads.access import AuditReads, TokenReads
-from broadway.ingest.reads.assignments import AssignmentReads
-from broadway.ingest.reads.graders import GraderReads
-from broadway.ingest.reads.hooks import HookReads
-from broadway.ingest.reads.job_files import JobFilesReads
-from broadway.ingest.reads.jobs import JobReads
-from broadway.ingest.reads.progress import ProgressReads
-from broadway.ingest.reads.reads import Reads
-from broadway.ingest.reads.runs import RunReads
-from broadway.ingest.reads.submissions import SubmissionReads
-from broadway.ingest.unpacking.unpack import Unpacker
-from broadway.lifecycle.announce import Announcements, Announcer, Later
-from broadway.lifecycle.orders import Orders
-from broadway.lifecycle.recording import Recorder
 from broadway.lifecycle.vouching import Vouching
 from broadway.management import Management
 from broadway.messages.ticket import DEPLOYMENT, TICKETS, Tickets, deployment_id
 from broadway.messages.topology import Queue, course_queue, feed_queue, ready_queue
-from broadway.mongo.batched import Batched
 from broadway.mongo.store import Store
 from broadway.ports import PublishError, StoreError
 from broadway.rabbit.client import Rabbit
@@ -105,21 +62,14 @@ async def serve(
     tickets = Tickets(await store.secrets.get(TICKETS))
     deployment = deployment_id(await store.secrets.get(DEPLOYMENT))
     configured = [name for name in (settings.original_graders or "").split(",") if name]
-    await _pools(store).begin(configured, gateway_pool=settings.gateway_pool)
+    await pools_of(store).begin(configured, gateway_pool=settings.gateway_pool)
     background_tasks = BackgroundTasks()
-    health = Health(
-        {"store": store.ping, "broker": rabbit.ping},
-        vital=frozenset({"store"}),  # without the broker, submissions are still accepted
-        file=settings.health_file,
-        interval=HEALTH_INTERVAL,
-        patience={"store": STORE_PATIENCE},
-        answered_at={"store": store.answered_at},
-    )
+    health = _health(settings, store, rabbit)
     shared = store.shared(linger=LINGER)
     name = f"{instance('ingest')}:{settings.bind_port}"
     async with _accounts(settings, store) as accounts:
-        opened = _Opened(store, shared, rabbit, health, accounts, tickets, deployment)
-        deps = _deps(settings, opened, later=background_tasks.add, answer_within=answer_within)
+        opened = Opened(store, shared, rabbit, health, accounts, tickets, deployment)
+        deps = compose(settings, opened, later=background_tasks.add, answer_within=answer_within)
         sessions = deps.gateway.sessions
         undecided = deps.receiver.undecided
         async with (
@@ -137,123 +87,15 @@ async def serve(
             deps.feed.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    store: Store
-    shared: Batched
-    rabbit: Rabbit
-    health: Health
-    accounts: BrokerAccounts | None
-    tickets: Tickets
-    deployment: str
-
-
-def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_within: float) -> Deps:
-    store, shared, rabbit = opened.store, opened.shared, opened.rabbit
-    limits, shares = Limits.of(settings), ReadShares.of(settings.http)
-    announcements = Announcements(Announcer(runs=shared.runs, publisher=rabbit), rabbit, later)
-    orders = Orders(shared.runs, store.jobs, announcements)
-    submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits, Backlogs(store.jobs))
-    receiver = _receiver(opened, submissions, orders, announcements, answer_within=answer_within)
-    grading = GradingStarts(store.assignment_settings, store.submissions, receiver)
-    gateway = _gateway(settings, store=store, rabbit=rabbit, later=later)
-    admission = Admission(store.graders, store.access_tokens, store.pools, _cluster_token(settings))
-    return Deps(
-        settings=settings,
-        limits=limits,
-        store=store,
-        rabbit=rabbit,
-        announcements=announcements,
-        gateway=gateway,
-        feed=Feed(store.jobs),
-        health=opened.health,
-        outages=StoreOutages(opened.health),
-        shares=shares,
-        authenticator=_authenticator(settings, opened, admission),
-        auditor=Auditor(shared.audit, later),
-        tokens=TokenSettings(store.access_tokens, store.rosters),
-        reads=_reads(opened, shares),
-        registration=Registration(store.assignments, limits),
-        assignment_settings=SettingsChanges(store.assignments, store.assignment_settings),
-        uploads=_uploads(settings, store, grading),
-        hook_settings=HookSettings(store.hooks, store.rosters, limits),
-        starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements, store.submissions),
-        orders=orders,
-        reruns=Reruns(orders, store.assignments, limits, store.courses),
-        receiver=receiver,
-        admission=admission,
-        join_tokens=JoinTokens(store.access_tokens),
-        pools=_pools(store),
-        joins=GraderJoins(
-            admission, store.graders, rabbit, opened.accounts, settings, opened.tickets, opened.deployment
-        ),
-        grader_orders=GraderOrders(store.graders, announcements, opened.accounts, gateway.sessions),
+def _health(settings: IngestSettings, store: Store, rabbit: Rabbit) -> Health:
+    return Health(
+        {"store": store.ping, "broker": rabbit.ping},
+        vital=frozenset({"store"}),  # without the broker, submissions are still accepted
+        file=settings.health_file,
+        interval=HEALTH_INTERVAL,
+        patience={"store": STORE_PATIENCE},
+        answered_at={"store": store.answered_at},
     )
-
-
-def _authenticator(settings: IngestSettings, opened: _Opened, admission: Admission) -> Authenticator:
-    store = opened.store
-    return Authenticator(
-        store.courses,
-        opened.shared.courses,
-        store.access_tokens,
-        store.graders,
-        admission,
-        operator_token=settings.operator_token.get_secret_value() if settings.operator_token else None,
-    )
-
-
-def _receiver(
-    opened: _Opened, submissions: Submissions, orders: Orders, announcements: Announcements, *, answer_within: float
-) -> Receiver:
-    store, shared = opened.store, opened.shared
-    decider = Decider(
-        courses=shared.courses,
-        hooks=HooksAndUploads(store.hooks, store.assignment_settings),
-        rosters=store.rosters,
-        deliveries=shared.deliveries,
-        quotas=store.quotas,
-        runs=shared.runs,
-        jobs=store.jobs,
-        submissions=submissions,
-        orders=orders,
-        announcements=announcements,
-    )
-    return Receiver(
-        courses=shared.courses,
-        hooks=store.hooks,
-        deliveries=shared.deliveries,
-        undecided=UndecidedDeliveries(shared.deliveries, decider.decide),
-        limits=submissions.limits,
-        later=announcements.later,
-        answer_within=answer_within,
-    )
-
-
-def _uploads(settings: IngestSettings, store: Store, grading: GradingStarts) -> Uploads:
-    unpacker = Unpacker(settings.http.spool_dir)
-    return Uploads(store.assignment_settings, store.blobs, store.submissions, unpacker, grading)
-
-
-def _reads(opened: _Opened, shares: ReadShares) -> Reads:
-    store, shared = opened.store, opened.shared
-    return Reads(
-        assignments=AssignmentReads(store.assignments, store.rosters, store.hooks, store.assignment_settings),
-        runs=RunReads(store.runs, store.jobs, store.assignments),
-        progress=ProgressReads(shared.runs, store.progress, store.jobs, turn=shares.shared_turn),
-        jobs=JobReads(store.jobs, store.runs, store.logs),
-        hooks=HookReads(store.hooks, store.deliveries),
-        graders=GraderReads(store.graders),
-        tokens=TokenReads(store.access_tokens),
-        audit=AuditReads(store.audit),
-        submissions=SubmissionReads(store.submissions, store.blobs, store.deliveries, store.jobs),
-        job_files=JobFilesReads(store.jobs, store.submissions, opened.tickets),
-        ids=store.ids,
-    )
-
-
-def _pools(store: Store) -> Pools:
-    return Pools(store.pools, store.graders, store.courses)
 
 
 @contextlib.asynccontextmanager
@@ -271,34 +113,8 @@ async def _accounts(settings: IngestSettings, store: Store) -> AsyncIterator[Bro
             yield accounts
 
 
-def _gateway(settings: IngestSettings, *, store: Store, rabbit: Rabbit, later: Later) -> Gateway:
-    recorder = Recorder(
-        jobs=store.jobs,
-        logs=store.logs,
-        graders=store.graders,
-        publisher=rabbit,
-        policy=settings.retry_policy,
-        lease=settings.lease,
-    )
-    graders, jobs, policy = store.graders, store.jobs, settings.retry_policy
-    changes = JobChanges(graders, jobs, store.runs, rabbit, policy, later)
-    results = Results(graders, jobs, recorder, changes)
-    return Gateway(
-        sessions=Sessions(
-            name=f"{os.uname().nodename}:{settings.bind_port}",
-            graders=graders,
-            jobs=jobs,
-            changes=changes,
-            interval=settings.heartbeat_interval,
-            lease=settings.lease,
-        ),
-        handouts=Handouts(graders, jobs, rabbit, recorder, results, changes, policy),
-        results=results,
-    )
-
-
 @contextlib.asynccontextmanager
-async def _listening(feed: Feed, name: str, opened: _Opened) -> AsyncIterator[None]:
+async def _listening(feed: Feed, name: str, opened: Opened) -> AsyncIterator[None]:
     """Declare the courses' queues as soon as the broker is available; deliver events to the feed while it is watched.
 
     Wait for that for ``BROKER_PATIENCE``, then go on without.
@@ -311,7 +127,7 @@ async def _listening(feed: Feed, name: str, opened: _Opened) -> AsyncIterator[No
         yield
 
 
-async def _listen(feed: Feed, name: str, are_declared: asyncio.Event, opened: _Opened) -> None:
+async def _listen(feed: Feed, name: str, are_declared: asyncio.Event, opened: Opened) -> None:
     queue, tag, rabbit = feed_queue(name), f"{name}.feed", opened.rabbit
     vouched = Vouching(opened.tickets, opened.store.graders)
     while True:
@@ -356,15 +172,6 @@ async def declare_queues(store: Store, rabbit: Rabbit) -> None:
     queues: list[Queue] = [course_queue(course.id, job_class) for course in registered for job_class in JobClass]
     queues += [ready_queue(pool) for pool in sorted({course.pool for course in registered} | {"default"})]
     await rabbit.declare(*queues)
-
-
-def _cluster_token(settings: IngestSettings) -> str:
-    if settings.token:
-        return settings.token.get_secret_value()
-    token = str(uuid4())
-    # The operator needs the token, and the original logs it, too.
-    log.info("token not given, using %s", token)
-    return token
 
 
 @contextlib.asynccontextmanager
