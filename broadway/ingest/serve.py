@@ -19,6 +19,7 @@ from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.join_tokens import JoinTokens
 from broadway.ingest.commands.later import BackgroundTasks
+from broadway.ingest.commands.leftovers import Leftovers
 from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.pools import Pools
 from broadway.ingest.commands.receive import ANSWER_WITHIN, Receiver
@@ -111,6 +112,7 @@ async def serve(
         sessions = deps.gateway.sessions
         async with (
             background(sessions.run(), deps.feed.run(), health.run(), shared.run(), deps.receiver.run()),
+            background(Leftovers(store.runs).run()),
             background_tasks,
             deps.outages,
             _listening(deps.feed, name, opened),

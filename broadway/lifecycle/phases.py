@@ -17,6 +17,7 @@ from broadway.lifecycle.steps import PUBLISH_GRACE, PhaseJobs, RunSteps, Step, p
 from broadway.ports import Publisher, PublishError
 from broadway.runtime import fault_history
 from broadway.runtime.crashpoints import Point, reach
+from broadway.runtime.threads import beside
 
 log = structlog.get_logger(__name__)
 
@@ -69,7 +70,7 @@ async def begin(run: Run, *, runs: RunSteps, jobs: PhaseJobs) -> Step | None:
 
 
 async def _store_jobs(run: Run, phase: Phase, *, jobs: PhaseJobs) -> Step:
-    planned = plan_jobs(run, phase, run.started_at)
+    planned = await beside(len(run.students_env), plan_jobs, run, phase, run.started_at)
     await jobs.insert(planned)
     await reach(Point.SUBMIT_STEPPED)
     return Step(run, run.state, tuple(plan.job for plan in planned), publish_at=run.publish_at)
@@ -78,7 +79,7 @@ async def _store_jobs(run: Run, phase: Phase, *, jobs: PhaseJobs) -> Step:
 async def _step(run: Run, target: RunState, *, runs: RunSteps, jobs: PhaseJobs) -> Step | None:
     now = datetime.now(UTC)
     phase = PHASE_OF.get(target)
-    planned = plan_jobs(run, phase, now) if phase else []
+    planned = await beside(len(run.students_env), plan_jobs, run, phase, now) if phase else []
     await reach(Point.STEP_PLANNED)
     await jobs.insert(planned)
     await reach(Point.STEP_JOBS_STORED)

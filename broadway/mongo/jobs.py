@@ -8,12 +8,9 @@ from pymongo import UpdateOne
 from broadway.domain.job import Job, JobClass, JobState, Outcome, Phase
 from broadway.domain.moves import Move, Moved
 from broadway.domain.run import JobOutline, PlannedJob
-from broadway.domain.waiting import WaitingKey, waiting_key
 from broadway.mongo.assignments import check_storable
 from broadway.mongo.collection import (
-    Collection,
     Document,
-    Documents,
     Update,
     insert_each,
     object_id,
@@ -29,11 +26,11 @@ from broadway.mongo.job_documents import (
     planned_document,
     state_of,
 )
+from broadway.mongo.waiting import WaitingJobs
 from broadway.runtime import metrics
 
 _WITHOUT_BULK = {"stages": 0, "results": 0}
 _OUTLINE = {"type": 1, "index": 1, "state": 1, "started_at": 1, "finished_at": 1, "generation": 1, "success": 1}
-_WAITING = {"state": {"$in": [JobState.QUEUED.value, JobState.DISPATCHED.value]}, "started_at": None}
 _UNFINISHED = [state.value for state in JobState if state is not JobState.FINISHED]
 _SAMPLED = 10  # open jobs to read per phase, when many phases are checked
 _MAX_CONFLICTS = 20
@@ -45,11 +42,8 @@ class ConflictError(RuntimeError):
     """Other writers changed the same jobs at every try."""
 
 
-class Jobs:
+class Jobs(WaitingJobs):
     """Grading jobs by id."""
-
-    def __init__(self, collection: Collection) -> None:
-        self._jobs = Documents(collection)
 
     async def ensure_indexes(self) -> None:
         # Each index makes state changes more expensive: these three serve all queries.
@@ -68,9 +62,8 @@ class Jobs:
 
     async def insert(self, planned: Sequence[PlannedJob]) -> None:
         """Store new jobs; a stored job with the same id stays as it is."""
-        documents = [planned_document(plan) for plan in planned]
-        for start in range(0, len(documents), _INSERTS):
-            await insert_each(self._jobs, documents[start : start + _INSERTS])
+        for start in range(0, len(planned), _INSERTS):
+            await insert_each(self._jobs, [planned_document(plan) for plan in planned[start : start + _INSERTS]])
 
     async def get(self, job_id: str) -> Job | None:
         identity = object_id(job_id)
@@ -210,9 +203,8 @@ class Jobs:
 
     async def queued_of_run(self, run_id: str, phase: Phase) -> list[Job]:
         """Return the queued jobs of a phase, in the roster's order."""
-        query = {"grading_run_id": run_id, "state": JobState.QUEUED.value, "type": TYPE[phase]}
-        found = await self._jobs.find(query, _WITHOUT_BULK)
-        return sorted(map(job_of, found), key=in_roster_order)
+        found = await self._jobs.find({"grading_run_id": run_id, "state": JobState.QUEUED.value}, _WITHOUT_BULK)
+        return sorted((job for job in map(job_of, found) if job.phase is phase), key=in_roster_order)
 
     async def queued(self, course: str, job_class: JobClass, *, limit: int, unless_of: Sequence[str] = ()) -> list[Job]:
         """Return queued jobs of a course and class, oldest first, without those of the runs ``unless_of``."""
@@ -271,35 +263,6 @@ class Jobs:
             return False  # as nearly always
         graded = {**of_students, "outcome": {"$ne": Outcome.INFRASTRUCTURE_ERROR.value}}
         return await self._jobs.find_one(graded, {"_id": 1}) is None
-
-    async def count_waiting(self, course: str) -> int:
-        """Return the number of a course's jobs that have never started."""
-        return await self._jobs.count_documents({"course": {"$eq": course}, **_WAITING})
-
-    async def waiting_in_course(self, course: str) -> list[WaitingKey]:
-        """Return the keys of a course's jobs that wait for their first start, in no order."""
-        return await self._waiting({"course": {"$eq": course}})
-
-    async def waiting_in_run(self, run_id: str) -> list[WaitingKey]:
-        """Return the keys of a run's jobs that wait for their first start, in no order."""
-        return await self._waiting({"grading_run_id": {"$eq": run_id}})
-
-    async def _waiting(self, query: Document) -> list[WaitingKey]:
-        found = await self._jobs.find({**query, **_WAITING}, {"class": 1, "queued_at": 1, "index": 1})
-        return [waiting_key(str(d["_id"]), JobClass(d["class"]), d["queued_at"], d["index"]) for d in found]
-
-    async def position(self, job: Job) -> int:
-        """Return the number of jobs of the same course with a smaller waiting key, without comparing ids."""
-        backlog = {"course": job.course, **_WAITING}
-        same_class = {**backlog, "class": job.job_class.value}
-        # Two queries instead of one with $or, for which not every store uses an index.
-        ahead = await self._jobs.count_documents({**same_class, "queued_at": {"$lt": job.queued_at}})
-        ahead += await self._jobs.count_documents(
-            {**same_class, "queued_at": job.queued_at, "index": {"$lt": job.index}}
-        )
-        if job.job_class is JobClass.BULK:
-            ahead += await self._jobs.count_documents({**backlog, "class": JobClass.INTERACTIVE.value})
-        return ahead
 
 
 def _backlog(course: str, job_class: JobClass, unless_of: Sequence[str]) -> Document:

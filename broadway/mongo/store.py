@@ -34,6 +34,7 @@ from broadway.mongo.logs import Logs
 from broadway.mongo.pools import Pools
 from broadway.mongo.runs import Runs
 from broadway.mongo.secrets import Secrets
+from broadway.mongo.students import Students
 from broadway.ports import StoreError
 
 DURABLE = WriteConcern("majority", j=True, wtimeout=10_000)
@@ -104,7 +105,7 @@ class Store:
         store = cls(
             courses=Courses(main["course"]),
             assignments=Assignments(main["assignment_config"]),
-            runs=Runs(main["grading_run"]),
+            runs=Runs(main["grading_run"], main["run_students"]),
             jobs=Jobs(main["grading_job"]),
             logs=Logs(client.get_database(logs, write_concern=DURABLE)["job_log"]),
             graders=Graders(main["worker_node"]),
@@ -122,6 +123,7 @@ class Store:
             _primary=main,
         )
         await store.runs.ensure_indexes()
+        await Students(main["run_students"]).ensure_indexes()
         await store.jobs.ensure_indexes()
         await store.logs.ensure_indexes()
         await store.deliveries.ensure_indexes()
@@ -134,7 +136,7 @@ class Store:
         return Batched(
             courses=BatchedCourses(self._primary["course"]),
             assignments=BatchedAssignments(self._primary["assignment_config"]),
-            runs=BatchedRuns(self._primary["grading_run"], linger=linger),
+            runs=BatchedRuns(self._primary["grading_run"], self._primary["run_students"], linger=linger),
             jobs=BatchedJobs(self._primary["grading_job"]),
             deliveries=BatchedDeliveries(self._primary["hook_delivery"]),
             audit=BatchedAudit(self._primary["audit"], linger=linger),

@@ -16,6 +16,7 @@ from faults.world import COURSES, World
 from harness import IS_WHOLE, stage, until
 
 from broadway.dispatcher.reconcile import PATIENCE
+from broadway.mongo.students import INLINE
 from broadway.runtime.crashpoints import Point
 
 MODES = ("exit", "raise", "hang", "cancel")
@@ -23,6 +24,7 @@ PAIRS = [(point, mode) for number, point in enumerate(Point) for mode in MODES[n
 SELECTED = PAIRS if IS_WHOLE else PAIRS[:: 4 * 5]
 SLOTS = 2
 QUICK, SLOW = "quick", "slow"
+BESIDE_RUN = {Point.SUBMIT_STUDENTS_STORED, Point.SUBMIT_UNSETTLED}  # only large runs reach them
 PHASES: dict[str, Any] = {
     "pre_processing_pipeline": [stage("exit", "0")],
     "post_processing_pipeline": [stage("exit", "0")],
@@ -94,7 +96,8 @@ def set_trap(trap: Path, point: Point, mode: str) -> None:
 
 async def submit(world: World, point: Point, mode: str, assignment: str = QUICK) -> str:
     course = COURSES[list(Point).index(point) % len(COURSES)]
-    return await world.submit(course, assignment, 3, key=f"{point.value} {mode} {assignment}")
+    size = INLINE // 3 if point in BESIDE_RUN else 0
+    return await world.submit(course, assignment, 3, key=f"{point.value} {mode} {assignment}", size=size)
 
 
 async def rerun(world: World, trap: Path, point: Point, mode: str) -> None:

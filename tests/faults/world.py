@@ -185,8 +185,9 @@ class World:
         answer = await self.ask("POST", f"/api/v1/grading_config/{course}/{assignment}", course, config)
         assert answer.status_code == 200, answer.text
 
-    async def submit(self, course: str, assignment: str, students: int, *, key: str) -> str:
-        body = {"students_env": [{"STUDENT_ID": f"s{number}"} for number in range(students)]}
+    async def submit(self, course: str, assignment: str, students: int, *, key: str, size: int = 0) -> str:
+        """Submit a run, with ``size`` bytes more in each environment."""
+        body = {"students_env": [{"STUDENT_ID": f"s{number}", "FILE": "x" * size} for number in range(students)]}
         path = f"/api/v1/grading_run/{course}/{assignment}"
         answer = await self.ask("POST", path, course, body, **{"Idempotency-Key": key})
         assert answer.status_code == 200, answer.text

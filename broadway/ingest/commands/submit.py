@@ -25,6 +25,7 @@ from broadway.lifecycle.phases import begin
 from broadway.lifecycle.steps import RunSteps, Step, complete
 from broadway.lifecycle.stores import AssignmentConfigs
 from broadway.runtime.crashpoints import Point, reach
+from broadway.runtime.threads import beside
 
 
 class RunRequest(BaseModel):
@@ -100,7 +101,8 @@ class Submissions:
         """
         if key is None:
             return await self._store(token_hex(12), submission)
-        run_id, digest = run_id_of(submission.course.id, key), submission.digest
+        run_id = run_id_of(submission.course.id, key)
+        digest = await beside(len(submission.request.students_env), lambda: submission.digest)
         keyed = self._keyed.setdefault(run_id, _Keyed())
         async with keyed.turn:
             if keyed.digest == digest:
@@ -145,7 +147,14 @@ class Submissions:
         config = await self.assignments.get(course.id, submission.assignment)
         if config is None:
             raise RejectedError("assignment configuration not found")
-        limits = self.limits.of_course(course)
+        limits, students = self.limits.of_course(course), len(request.students_env)
+        run = await beside(students, self._checked, run_id, submission, config, limits)
+        await self.backlogs.demand_room(course.id, max(1, students), most=limits.waiting_jobs)
+        return run
+
+    def _checked(self, run_id: str, submission: Submission, config: Mapping[str, Any], limits: Limits) -> Run:
+        """Return the run of a submission if it fits its assignment, the limits and the store."""
+        course, request = submission.course, submission.request
         _check_fit(config, request, limits)
         given = request.model_fields_set
         run = Run(
@@ -161,11 +170,11 @@ class Submissions:
             pool=course.pool,
             trigger=submission.trigger,
             traceparent=submission.traceparent or trace.begun(),
+            students=len(request.students_env),
         )
         check_jobs(run)
         for phase in Phase:
             self.jobs.check(plan_jobs(run, phase, run.started_at))
-        await self.backlogs.demand_room(course.id, max(1, len(run.students_env)), most=limits.waiting_jobs)
         return run
 
 

@@ -64,7 +64,7 @@ async def create(request: Request, deps: Deps) -> Response:
     assignment, traceparent = request.path_params["assignment"], request.state.traceparent
     run = await deps.starts.start_over_roster(course, assignment, order, key=key, traceparent=traceparent)
     location = f"/api/v2/courses/{course.id}/runs/{run.id}"
-    return answered(RunView(**run_fields(run, students=len(run.students_env))), 201, {"Location": location})
+    return answered(RunView(**run_fields(run, students=run.students)), 201, {"Location": location})
 
 
 @operation(Page[RunView], query=RunQuery)
