@@ -22,6 +22,9 @@ class Plan:
     hostile_students: int = 60
     watched: tuple[int, ...] = (20, 200)  # jobs of a run with a stream on each
     queued: tuple[int, ...] = (100, 1_000, 5_000)
+    history: tuple[int, ...] = (0, 2_000, 20_000)  # finished jobs of a course
+    asked: int = 10  # times that each read is asked
+    large_runs: tuple[int, ...] = (1_000, 20_000)  # students
     graders: tuple[int, ...] = (1, 4, 16, 64)
     graders_jobs: int = 200
     submissions: int = 5
@@ -41,6 +44,7 @@ FULL = Plan(
     busy_students=400,
     hostile_step=1,
     queued=(100, 1_000, 10_000, 100_000),
+    history=(0, 20_000, 200_000),
     graders_jobs=2000,
     submissions=10,
     starts=10,
