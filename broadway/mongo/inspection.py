@@ -140,6 +140,7 @@ async def _missing(main: Database, logs: Database) -> list[str]:
         (main["grading_run"], partial(Runs, students=main["run_students"])),
         (main["run_students"], Students),
         (main["grading_job"], Jobs),
+        (main["worker_node"], Graders),
         (main["hook_delivery"], Deliveries),
         (logs["job_log"], Logs),
     ):

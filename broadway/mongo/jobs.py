@@ -10,6 +10,7 @@ from broadway.domain.moves import Move, Moved
 from broadway.domain.run import JobOutline, PlannedJob
 from broadway.mongo.assignments import check_storable
 from broadway.mongo.collection import (
+    Collection,
     Document,
     Update,
     insert_each,
@@ -26,16 +27,15 @@ from broadway.mongo.job_documents import (
     planned_document,
     state_of,
 )
+from broadway.mongo.open_phases import OpenPhases
 from broadway.mongo.waiting import WaitingJobs
 from broadway.runtime import metrics
 
 _WITHOUT_BULK = {"stages": 0, "results": 0}
 _OUTLINE = {"type": 1, "index": 1, "state": 1, "started_at": 1, "finished_at": 1, "generation": 1, "success": 1}
-_UNFINISHED = [state.value for state in JobState if state is not JobState.FINISHED]
-_SAMPLED = 10  # open jobs to read per phase, when many phases are checked
 _MAX_CONFLICTS = 20
 # Jobs written at a time.
-_UPDATES, _INSERTS = 20, 200
+_UPDATES, _INSERTS = 20, 400
 
 
 class ConflictError(RuntimeError):
@@ -44,6 +44,10 @@ class ConflictError(RuntimeError):
 
 class Jobs(WaitingJobs):
     """Grading jobs by id."""
+
+    def __init__(self, collection: Collection) -> None:
+        super().__init__(collection)
+        self._open_phases = OpenPhases(self._jobs)
 
     async def ensure_indexes(self) -> None:
         # Each index makes state changes more expensive: these three serve all queries.
@@ -237,15 +241,7 @@ class Jobs(WaitingJobs):
 
     async def are_phases_open(self, phases: Sequence[tuple[str, Phase]]) -> list[bool]:
         """Return for each phase of a run whether it has a stored job that has not finished."""
-        query = {"grading_run_id": {"$in": list({run_id for run_id, _ in phases})}, "state": {"$in": _UNFINISHED}}
-        limit = _SAMPLED * len(phases)
-        found = await self._jobs.find(query, {"_id": 0, "grading_run_id": 1, "type": 1}, limit=limit)
-        are_open = {(document["grading_run_id"], PHASE[document["type"]]) for document in found}
-        if len(found) == limit:  # runs with many jobs may have displaced other runs
-            for run_id, phase in set(phases) - are_open:
-                alone = {"grading_run_id": run_id, "state": {"$in": _UNFINISHED}, "type": TYPE[phase]}
-                if await self._jobs.find_one(alone, {"_id": 1}):
-                    are_open.add((run_id, phase))
+        are_open = await self._open_phases.among(phases)
         return [phase in are_open for phase in phases]
 
     async def has_phase_succeeded(self, run_id: str, phase: Phase) -> bool:

@@ -126,6 +126,7 @@ class Store:
         await Students(main["run_students"]).ensure_indexes()
         await store.jobs.ensure_indexes()
         await store.logs.ensure_indexes()
+        await store.graders.ensure_indexes()
         await store.deliveries.ensure_indexes()
         await store.access_tokens.ensure_indexes()
         await store.audit.ensure_indexes()

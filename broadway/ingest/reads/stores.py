@@ -14,6 +14,7 @@ from broadway.lifecycle.stores import (
     AssignmentConfigs,
     GraderList,
     GradersById,
+    JobsById,
     JobsOfRuns,
     JobStages,
     RunSummaries,
@@ -40,7 +41,7 @@ class RunQueries(RunSummaries, Protocol):
         """
 
 
-class JobQueries(SingleJobs, JobsOfRuns, JobStages, Protocol):
+class JobQueries(SingleJobs, JobsById, JobsOfRuns, JobStages, Protocol):
     """Queries on jobs."""
 
     async def stages_of_run(self, run_id: str) -> dict[str, Stages]:

@@ -1,5 +1,7 @@
 """`/runs`: start runs, list them, and read them with their jobs."""
 
+from collections.abc import Callable
+
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -37,7 +39,12 @@ class JobQuery(PageQuery):
     state: JobState | None = Field(default=None, description="return only jobs in this state")
     outcome: Outcome | None = Field(default=None, description="return only jobs with this outcome")
 
-    def admits(self, job: Job) -> bool:
+    @property
+    def filter(self) -> Callable[[Job], bool] | None:
+        """The condition for a job to be in the list; None if all jobs are."""
+        return self._admits if self.state or self.outcome else None
+
+    def _admits(self, job: Job) -> bool:
         return self.state in (None, job.state) and self.outcome in (None, job.outcome)
 
 
@@ -81,7 +88,7 @@ async def list_jobs(request: Request, deps: Deps) -> Response:
     """List a run's jobs, by phase and in the roster's order."""
     run = await own_run(request, deps, missing=404)
     query = query_of(request, JobQuery)
-    page = await deps.reads.runs.jobs_page(run.id, after=query.after, limit=query.limit, admits=query.admits)
+    page = await deps.reads.runs.jobs_page(run, after=query.after, limit=query.limit, admits=query.filter)
     graders = None if run.state.is_terminal else await deps.reads.graders.alive()
     items = [job_summary(each.job, each.stages, graders, with_env=True) for each in page.items]
     return answered(Page[JobSummary](items=items, next=page.next))
