@@ -49,6 +49,14 @@ class Documents:
         found = await translated((await translated(self._collection.aggregate(stages))).to_list())
         return int(found[0]["number"]) if found else 0
 
+    async def find_among(
+        self, indexed: Document, rest: Document, *, sort: str, limit: int, without: Document
+    ) -> list[Document]:
+        """Return the first documents that match both filters, by ``sort``, with an index for the first filter."""
+        stages: list[Document] = [{"$match": indexed}, {"$match": rest}, {"$sort": {sort: 1}}, {"$limit": limit}]
+        found = await translated(self._collection.aggregate([*stages, {"$project": without}]))
+        return await translated(found.to_list())
+
     async def distinct(self, key: str, query: Document) -> list[Any]:
         return await translated(self._collection.distinct(key, query))
 

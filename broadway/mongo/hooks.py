@@ -17,7 +17,7 @@ from broadway.mongo.assignments import check_storable
 from broadway.mongo.cache import Cache
 from broadway.mongo.collection import Collection, Document, Documents, Update, insert_each, update_each
 from broadway.mongo.errors import DuplicateKeyError
-from broadway.mongo.runs import following
+from broadway.mongo.run_lists import following
 
 log = structlog.get_logger(__name__)
 

@@ -212,11 +212,18 @@ class Jobs(WaitingJobs):
 
     async def queued(self, course: str, job_class: JobClass, *, limit: int, unless_of: Sequence[str] = ()) -> list[Job]:
         """Return queued jobs of a course and class, oldest first, without those of the runs ``unless_of``."""
-        return await self._some(_backlog(course, job_class, unless_of), sort="queued_at", limit=limit)
+        queued, rest = _backlog(course, job_class), {"grading_run_id": {"$nin": list(unless_of)}}
+        if not unless_of:
+            return await self._some(queued, sort="queued_at", limit=limit)
+        found = await self._jobs.find_among(queued, rest, sort="queued_at", limit=limit, without=_WITHOUT_BULK)
+        return [job_of(document) for document in found]
 
     async def count_queued(self, course: str, job_class: JobClass, *, unless_of: Sequence[str] = ()) -> int:
         """Return the number of queued jobs of a course and class, without those of the runs ``unless_of``."""
-        return await self._jobs.count_documents(_backlog(course, job_class, unless_of))
+        queued = _backlog(course, job_class)
+        if not unless_of:
+            return await self._jobs.count_documents(queued)
+        return await self._jobs.count_among(queued, {"grading_run_id": {"$nin": list(unless_of)}})
 
     async def count_backlog(self, course: str) -> int:
         """Return the number of a course's jobs that are queued."""
@@ -261,6 +268,5 @@ class Jobs(WaitingJobs):
         return await self._jobs.find_one(graded, {"_id": 1}) is None
 
 
-def _backlog(course: str, job_class: JobClass, unless_of: Sequence[str]) -> Document:
-    query: Document = {"course": course, "state": JobState.QUEUED.value, "class": job_class.value}
-    return {**query, "grading_run_id": {"$nin": list(unless_of)}} if unless_of else query
+def _backlog(course: str, job_class: JobClass) -> Document:
+    return {"course": course, "state": JobState.QUEUED.value, "class": job_class.value}

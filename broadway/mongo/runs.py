@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from broadway.domain.assignment import Env
-from broadway.domain.pages import position
 from broadway.domain.run import PHASE_OF, Order, OrderKind, Run, RunState
 from broadway.mongo.assignments import check_storable
 from broadway.mongo.collection import (
@@ -19,6 +18,7 @@ from broadway.mongo.collection import (
     object_ids,
     update_each,
 )
+from broadway.mongo.run_lists import latest
 from broadway.mongo.students import Reference, Students, chunked
 from broadway.runtime.crashpoints import Point, reach
 
@@ -214,11 +214,7 @@ class Runs:
         Raises:
             CursorError: ``before`` is not a valid cursor.
         """
-        query: Document = {"assignment_id": {"$in": list(names)}}
-        if before:
-            started_at, name = position(before)
-            query |= following("started_at", started_at, object_id(name))
-        found = await self._runs.find(query, _WITHOUT_BULK, sort=[("started_at", -1), ("_id", -1)], limit=limit)
+        found = await latest(self._runs, names, _WITHOUT_BULK, before=before, limit=limit)
         return [_run(document) for document in found]
 
     async def unpublished(self, now: datetime, *, limit: int) -> list[Run]:
@@ -242,11 +238,6 @@ class Runs:
         query = {"state": {"$in": open_states}, "config": {"$exists": True}}
         found = await self._runs.find(query, {"state": 1}, sort=[("started_at", 1)], limit=limit)
         return {str(document["_id"]): RunState(document["state"]) for document in found}
-
-
-def following(time: str, at: datetime, identity: Any) -> Document:
-    """Return the filter for the documents after a position, in descending order of the field ``time`` and of the id."""
-    return {"$or": [{time: {"$lt": at}}, {time: at, "_id": {"$lt": identity}}]}
 
 
 def published(run: Run, state: RunState) -> RunMove:
