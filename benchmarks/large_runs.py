@@ -1,4 +1,4 @@
-"""A run of many students: accepted, read, watched, and cancelled, with single submissions of another course beside it."""
+"""A run of many students: accepted, read, watched, and cancelled, with single submissions beside it."""
 
 import asyncio
 import contextlib
@@ -33,12 +33,11 @@ def students(number: int) -> str:
 
 async def measure(plan: Plan, results: Results, directory: Path) -> None:
     """A run of many students, from its submission to its cancellation."""
-    async with ground(directory) as below, Site.open(below, concurrency=2) as site:
-        async with site.noop_graders("grader", slots=SLOTS):
-            await site.register("long", SLEEPING)
-            await site.register("noop", NOTHING)
-            sizes = {students(number): partial(_large, site, number) for number in plan.large_runs}
-            await interleave(sizes, rounds=1, into=results, warm_up=False)
+    async with ground(directory) as below, Site.open(below) as site, site.noop_graders("grader", slots=SLOTS):
+        await site.register("long", SLEEPING)
+        await site.register("noop", NOTHING)
+        sizes = {students(number): partial(_large, site, number) for number in plan.large_runs}
+        await interleave(sizes, rounds=1, into=results, warm_up=False)
     results.notes["large runs"] = f"of {ENVIRONMENT:,} bytes per student, on {SLOTS} slots, 2 of them for the run"
 
 

@@ -138,7 +138,7 @@ class _Opened:
 def _deps(settings: IngestSettings, opened: _Opened, *, later: Later, answer_within: float) -> Deps:
     store, shared, rabbit = opened.store, opened.shared, opened.rabbit
     limits = Limits.of(settings)
-    announcements = Announcements(Announcer(runs=shared.runs, publisher=rabbit), rabbit, later)
+    announcements = Announcements(Announcer(runs=shared.runs, jobs=shared.jobs, publisher=rabbit), rabbit, later)
     orders = Orders(shared.runs, store.jobs, announcements)
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits, Backlogs(store.jobs))
     gateway = _gateway(settings, store=store, rabbit=rabbit, later=later)

@@ -1,6 +1,7 @@
 """The number of jobs of each course that wait, and its limit."""
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -40,6 +41,7 @@ class Backlogs:
 
     jobs: CountedJobs
     _counts: dict[str, _Count] = field(default_factory=dict)
+    _promised: Counter[str] = field(default_factory=Counter)
 
     async def demand_room(self, course: str, number: int, *, most: int) -> None:
         """Return if ``number`` further jobs of a course may wait, and count them.
@@ -59,8 +61,18 @@ class Backlogs:
             )
         known.jobs += number
 
+    def promise(self, course: str, number: int) -> None:
+        """Count jobs that will be stored soon, until ``fulfil``."""
+        self._promised[course] += number
+
+    def fulfil(self, course: str, number: int) -> None:
+        """Stop counting promised jobs, which are stored now, or never will be."""
+        self._promised[course] -= number
+        if not self._promised[course]:
+            del self._promised[course]
+
     async def _count(self, course: str) -> _Count:
         begun = time.monotonic()
-        jobs = await self.jobs.count_backlog(course)
+        jobs = await self.jobs.count_backlog(course) + self._promised[course]
         now = time.monotonic()
         return _Count(now, now + max(LIFETIME, SHARE * (now - begun)), jobs)

@@ -121,8 +121,12 @@ class RunStarts:
     def _begin(self, submitted: Submitted, *, course: str, students: int) -> None:
         fault_history.note("submitted", run=submitted.run_id, course=course, students=students)
         if step := submitted.step:
-            log.info("run submitted", assignment=step.run.assignment, jobs=len(step.queued), **step.run.context)
-            self.announcements.step(step)
+            jobs = len(step.queued) if step.is_stored else students
+            log.info("run submitted", assignment=step.run.assignment, jobs=jobs, **step.run.context)
+            promised = 0 if step.is_stored else students
+            backlogs = self.submissions.backlogs
+            backlogs.promise(course, promised)
+            self.announcements.step(step, then=lambda: backlogs.fulfil(course, promised))
 
     async def _resolve(self, course: str, assignment: str, order: RunOrder) -> RunRequest:
         """Return the order as a request, with the environments of its students."""

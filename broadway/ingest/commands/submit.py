@@ -22,7 +22,7 @@ from broadway.ingest.commands.job_sizes import check_jobs
 from broadway.ingest.commands.limits import Limits, QuotaError, RejectedError, allowed, check_env
 from broadway.ingest.commands.stores import SubmittedJobs
 from broadway.lifecycle.phases import begin
-from broadway.lifecycle.steps import RunSteps, Step, complete
+from broadway.lifecycle.steps import AT_ONCE, RunSteps, Step, complete
 from broadway.lifecycle.stores import AssignmentConfigs
 from broadway.runtime.crashpoints import Point, reach
 from broadway.runtime.threads import beside
@@ -92,6 +92,8 @@ class Submissions:
     async def submit(self, submission: Submission, *, key: str | None = None) -> Submitted:
         """Store a run and the jobs of its first phase, so that every read shows them.
 
+        The jobs of a run with more than ``AT_ONCE`` students are stored when its step is announced.
+
         ``key`` is the client's name for this submission: repeats with it make one run.
 
         Raises:
@@ -120,7 +122,7 @@ class Submissions:
             KeyReusedError: The earlier submission had a different body.
         """
         known = await _known(run_id, digest, self.runs)
-        if known and known.publish_at:
+        if known and known.publish_at and (known.students or 0) <= AT_ONCE:
             # The process that stored the run may have died before it stored the jobs.
             await complete(run_id, runs=self.runs, jobs=self.jobs)
         return Submitted(run_id, None) if known else None

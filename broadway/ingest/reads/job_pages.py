@@ -1,6 +1,6 @@
 """Pages of a run's jobs. A page costs the same wherever it is in the run, and however many jobs the run has."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count, islice
 from typing import Protocol
