@@ -12,7 +12,7 @@ from typing import Annotated
 import structlog
 import typer
 
-from benchmarks import classes, control_plane, hostile, large_runs, scale, stages, startup, streams
+from benchmarks import classes, control_plane, growth, hostile, large_runs, scale, stages, startup, streams
 from benchmarks.goals import goals, judge
 from benchmarks.machine import describe, with_own_mounts
 from benchmarks.plan import DEFAULT, FULL, Plan
@@ -29,6 +29,7 @@ SUITES: dict[str, Suite] = {
     "submission": scale.measure_submission,
     "queues": scale.measure_queues,
     "large-runs": large_runs.measure,
+    "history": growth.measure,
     "graders": scale.measure_graders,
     "stages": stages.measure,
     "classes": classes.measure,

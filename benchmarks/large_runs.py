@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from bson import ObjectId
+
 from benchmarks.plan import Plan
 from benchmarks.rounds import interleave
 from benchmarks.samples import Figure, Results
 from benchmarks.site import COURSE, LOGIN, NOTHING, RUN_TIMEOUT, Site, Submitted, ground
 
 ACCEPTED = Figure("a large run: until the answer", "s")
+QUEUED = Figure("a large run: from the submission until all its jobs are queued", "s")
 READ = Figure("a large run: all its jobs in pages", "s")
 OPENED = Figure("a large run: until a stream opens", "s")
 CANCELLED = Figure("a large run: from the order to the last outcome", "s")
@@ -33,7 +36,11 @@ def students(number: int) -> str:
 
 async def measure(plan: Plan, results: Results, directory: Path) -> None:
     """A run of many students, from its submission to its cancellation."""
-    async with ground(directory) as below, Site.open(below) as site, site.noop_graders("grader", slots=SLOTS):
+    async with (
+        ground(directory) as below,
+        Site.open(below, concurrency=SLOTS // 2) as site,
+        site.noop_graders("grader", slots=SLOTS),
+    ):
         await site.register("long", SLEEPING)
         await site.register("noop", NOTHING)
         sizes = {students(number): partial(_large, site, number) for number in plan.large_runs}
@@ -48,6 +55,8 @@ async def _large(site: Site, number: int) -> Mapping[Figure, float]:
     async with _singles(site) as singles:
         submitted = await site.submit("long", roster)
         taken |= {ACCEPTED: submitted.seconds, **_spent("accepting", before, site)}
+        before = site.cpu()
+        taken |= {QUEUED: await _queued(site, submitted), **_spent("storing and publishing jobs", before, site)}
         before, begun = site.cpu(), time.perf_counter()
         jobs = await _pages(site, submitted)
         taken |= {READ: time.perf_counter() - begun, **_spent("reading", before, site)}
@@ -66,6 +75,17 @@ async def _large(site: Site, number: int) -> Mapping[Figure, float]:
 
 def _spent(what: str, before: Mapping[str, float], site: Site) -> dict[Figure, float]:
     return {Figure(f"a large run: CPU of {role}, {what}", "s"): s - before[role] for role, s in site.cpu().items()}
+
+
+async def _queued(site: Site, submitted: Submitted) -> float:
+    """Return the seconds from a submission until all its jobs are published."""
+    runs, done = site.database["grading_run"], {"_id": ObjectId(submitted.run_id), "publish_at": None}
+
+    async def are_published() -> bool:
+        return await runs.find_one(done, {"_id": 1}) is not None
+
+    await site.children["ingest"].until(are_published, within=RUN_TIMEOUT)
+    return time.perf_counter() - submitted.begun
 
 
 async def _pages(site: Site, submitted: Submitted) -> list[str]:

@@ -23,7 +23,7 @@ class Plan:
     watched: tuple[int, ...] = (20, 200)  # jobs of a run with a stream on each
     queued: tuple[int, ...] = (100, 1_000, 5_000)
     history: tuple[int, ...] = (0, 2_000, 20_000)  # finished jobs of a course
-    asked: int = 10  # times that each read is asked
+    asked: int = 40  # times that each read is asked
     large_runs: tuple[int, ...] = (1_000, 20_000)  # students
     graders: tuple[int, ...] = (1, 4, 16, 64)
     graders_jobs: int = 200
