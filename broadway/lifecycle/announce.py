@@ -81,7 +81,6 @@ class Announcer:
                 self._turn.release()
             turn.cancel()
 
-
     async def _stored(self, step: Step, hold: Hold) -> Step | None:
         """Return a step whose jobs are stored; None if an order or another process has taken the run over meanwhile."""
         run = step.run
