@@ -12,7 +12,19 @@ from typing import Annotated
 import structlog
 import typer
 
-from benchmarks import classes, control_plane, deliveries, hostile, polls, scale, stages, startup, streams
+from benchmarks import (
+    classes,
+    control_plane,
+    deliveries,
+    growth,
+    hostile,
+    large_runs,
+    polls,
+    scale,
+    stages,
+    startup,
+    streams,
+)
 from benchmarks.goals import goals, judge
 from benchmarks.machine import describe, with_own_mounts
 from benchmarks.plan import DEFAULT, FULL, Plan
@@ -28,6 +40,8 @@ SUITES: dict[str, Suite] = {
     "control-plane": control_plane.measure,
     "submission": scale.measure_submission,
     "queues": scale.measure_queues,
+    "large-runs": large_runs.measure,
+    "history": growth.measure,
     "graders": scale.measure_graders,
     "stages": stages.measure,
     "classes": classes.measure,

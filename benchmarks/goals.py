@@ -3,7 +3,19 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from benchmarks import classes, control_plane, deliveries, hostile, polls, scale, stages, startup, streams
+from benchmarks import (
+    classes,
+    control_plane,
+    deliveries,
+    growth,
+    hostile,
+    large_runs,
+    polls,
+    scale,
+    stages,
+    startup,
+    streams,
+)
 from benchmarks.control_plane import BROADWAY
 from benchmarks.plan import Plan
 from benchmarks.samples import Figure, MissingError, Results
@@ -74,6 +86,8 @@ def goals(plan: Plan) -> list[Goal]:
         *_of_hostile_ones(),
         *_of_scale(plan),
         *_of_reads(plan),
+        *_of_growth(plan),
+        *_of_large_runs(plan),
         *_of_starts(),
         *_of_deliveries(),
     ]
@@ -195,6 +209,30 @@ def _of_reads(plan: Plan) -> list[Goal]:
             1.1,
             is_floor=False,
         ),
+    ]
+
+
+def _of_growth(plan: Plan) -> list[Goal]:
+    short, long = growth.history(plan.history[0]), growth.history(plan.history[-1])
+
+    def dearest(results: Results) -> float:
+        return max(results.ratio(growth.read(name), long, short) for name in growth.NAMES)
+
+    job = _ratio(growth.COST, long, short)
+    return [
+        Goal(
+            "history", f"CPU of the read that grows most, with {long}, times with {short}", dearest, 1.3, is_floor=False
+        ),
+        Goal("history", f"CPU of a job with {long}, times with {short}", job, 1.2, is_floor=False),
+    ]
+
+
+def _of_large_runs(plan: Plan) -> list[Goal]:
+    largest = large_runs.students(plan.large_runs[-1])
+    accepted, beside = (_value(figure, largest) for figure in (large_runs.ACCEPTED, large_runs.BESIDE))
+    return [
+        Goal("large-runs", f"a run of {largest}: until its answer, s", accepted, 5, is_floor=False),
+        Goal("large-runs", f"a submission beside a run of {largest}: until its start, s", beside, 1, is_floor=False),
     ]
 
 

@@ -28,6 +28,9 @@ class Plan:
     polling: float = 10.0
     poll_rounds: int = 2
     queued: tuple[int, ...] = (100, 1_000, 5_000)
+    history: tuple[int, ...] = (0, 2_000, 20_000)  # finished jobs of a course
+    asked: int = 40  # times that each read is asked
+    large_runs: tuple[int, ...] = (1_000, 20_000)  # students
     graders: tuple[int, ...] = (1, 4, 16, 64)
     graders_jobs: int = 200
     submissions: int = 5
@@ -49,6 +52,7 @@ FULL = Plan(
     push_rounds=5,
     pushes=3000,
     queued=(100, 1_000, 10_000, 100_000),
+    history=(0, 20_000, 200_000),
     graders_jobs=2000,
     submissions=10,
     starts=10,

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -96,7 +96,8 @@ class Run:
     ``is_ungraded`` every student's job of such a run ended as an infrastructure error. ``config_round`` is the round
     for which the config was stored: that of the submission, or of a rerun with a later config. ``request_digest``
     distinguishes a repeated submission from a different one with the same idempotency key. ``trigger`` describes the
-    webhook delivery that started the run, if any.
+    webhook delivery that started the run, if any. ``students`` is the number of its students, also if their
+    environments are left out; None for a run of an earlier version.
     """
 
     id: str
@@ -119,6 +120,7 @@ class Run:
     request_digest: str | None = None
     traceparent: str | None = None
     trigger: Mapping[str, Any] | None = None
+    students: int | None = field(default=None, compare=False)
 
     @property
     def context(self) -> dict[str, str]:

@@ -77,7 +77,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
     """Return the parts of the API that its handlers need."""
     store, shared, rabbit = opened.store, opened.shared, opened.rabbit
     limits, shares = Limits.of(settings), ReadShares.of(settings.http)
-    announcements = Announcements(Announcer(runs=shared.runs, publisher=rabbit), rabbit, later)
+    announcements = Announcements(Announcer(runs=shared.runs, jobs=shared.jobs, publisher=rabbit), rabbit, later)
     orders = Orders(shared.runs, store.jobs, announcements)
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits, Backlogs(store.jobs))
     receiver = _receiver(opened, submissions, orders, announcements, answer_within=answer_within)

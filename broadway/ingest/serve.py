@@ -10,6 +10,7 @@ from broadway.domain.course import CourseConfigError, read_courses
 from broadway.domain.job import JobClass
 from broadway.ingest.app import build_app
 from broadway.ingest.commands.later import BackgroundTasks
+from broadway.ingest.commands.leftovers import Leftovers
 from broadway.ingest.commands.receive import ANSWER_WITHIN
 from broadway.ingest.commands.sweep import Sweeper
 from broadway.ingest.composition import Opened, compose, pools_of
@@ -74,7 +75,9 @@ async def serve(
         undecided = deps.receiver.undecided
         async with (
             background(sessions.run(), deps.feed.run(), health.run(), shared.run()),
-            background(deps.uploads.grading.run(), Sweeper(store.blobs, store.submissions).run()),
+            background(
+                deps.uploads.grading.run(), Sweeper(store.blobs, store.submissions).run(), Leftovers(store.runs).run()
+            ),
             background_tasks,
             background(undecided.run(), undecided.look_around()),
             deps.outages,

@@ -1,4 +1,4 @@
-"""Announce steps: publish the jobs of the new phase first, then the facts.
+"""Announce steps: publish the jobs of the new phase first, then the facts. Jobs of a large new run are stored before.
 
 The run itself is the outbox: until all its jobs are known to be published, ``publish_at`` holds the time at which
 another process takes over.
@@ -6,21 +6,25 @@ another process takes over.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
+from broadway.domain.run import plan_jobs
 from broadway.lifecycle.follow_ups import Fact
 from broadway.lifecycle.outbox import WINDOW, publish_queued
-from broadway.lifecycle.steps import PUBLISH_GRACE, RunSteps, Step
+from broadway.lifecycle.steps import PUBLISH_GRACE, PhaseJobs, RunSteps, Step
 from broadway.messages.events import RunAdvanced
 from broadway.messages.topology import EVENTS, event_key
-from broadway.ports import Publisher, PublishError
+from broadway.ports import Publisher, PublishError, StoreError
 from broadway.runtime.crashpoints import Point, reach
+from broadway.runtime.threads import beside
 
 log = structlog.get_logger(__name__)
+
+STORED = 1000  # jobs stored between two renewals of the right to do it
 
 Later = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -48,15 +52,21 @@ class Hold:
 class Announcer:
     """Announces steps. Large steps run one at a time, so that a small step never waits behind several of them."""
 
-    def __init__(self, *, runs: RunSteps, publisher: Publisher) -> None:
+    def __init__(self, *, runs: RunSteps, jobs: PhaseJobs, publisher: Publisher) -> None:
         self._runs = runs
+        self._jobs = jobs
         self._publisher = publisher
         self._turn = asyncio.Lock()
 
     async def announce(self, step: Step) -> None:
-        """Publish a step's jobs, then its facts; see the module's function ``announce``."""
+        """Store a step's jobs if they are not stored, and publish them, then its facts; see the function ``announce``.
+
+        Raises:
+            PublishError: As ``announce``.
+            StoreError: The store is unavailable. The reconciler continues.
+        """
         hold = Hold(step, self._runs)
-        if len(step.queued) <= WINDOW:
+        if step.is_stored and len(step.queued) <= WINDOW:
             await announce(step, runs=self._runs, publisher=self._publisher, hold=hold)
             return
         turn = asyncio.create_task(self._turn.acquire())
@@ -64,11 +74,25 @@ class Announcer:
             while not turn.done():
                 await asyncio.wait([turn], timeout=PUBLISH_GRACE.total_seconds() / 3)
                 await hold.renew()
-            await announce(step, runs=self._runs, publisher=self._publisher, hold=hold)
+            if stored := await self._stored(step, hold):
+                await announce(stored, runs=self._runs, publisher=self._publisher, hold=hold)
         finally:
             if turn.done() and not turn.cancelled():
                 self._turn.release()
             turn.cancel()
+
+    async def _stored(self, step: Step, hold: Hold) -> Step | None:
+        """Return a step whose jobs are stored; None if an order or another process has taken the run over meanwhile."""
+        run = step.run
+        if step.is_stored or run.phase is None:
+            return step
+        planned = await beside(len(run.students_env), plan_jobs, run, run.phase, run.started_at)
+        for start in range(0, len(planned), STORED):
+            if not await hold.renew():
+                return None
+            await self._jobs.insert(planned[start : start + STORED])
+        await reach(Point.SUBMIT_STEPPED)
+        return replace(step, queued=tuple(plan.job for plan in planned), is_stored=True)
 
 
 async def announce(step: Step, *, runs: RunSteps, publisher: Publisher, hold: Hold | None = None) -> None:
@@ -109,19 +133,21 @@ class Announcements:
     publisher: Publisher
     later: Later
 
-    def step(self, step: Step) -> None:
-        """Schedule the publishing of a step's jobs and facts."""
-        self.later(self._step(step))
+    def step(self, step: Step, *, then: Callable[[], None] = lambda: None) -> None:
+        """Schedule the publishing of a step's jobs and facts, and a call of ``then`` after it."""
+        self.later(self._step(step, then))
 
     def facts(self, facts: Sequence[Fact]) -> None:
         """Schedule the publishing of facts about a stored change."""
         self.later(self.publish(facts))
 
-    async def _step(self, step: Step) -> None:
+    async def _step(self, step: Step, then: Callable[[], None]) -> None:
         try:
             await self.announcer.announce(step)
-        except PublishError as error:
+        except (PublishError, StoreError) as error:
             log.warning("run not announced", reason=str(error), **step.run.context)
+        finally:
+            then()
 
     async def publish(self, facts: Sequence[Fact]) -> None:
         """Publish facts about a stored change, as far as the broker takes them."""

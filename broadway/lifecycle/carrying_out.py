@@ -78,9 +78,8 @@ async def carry_out(
 async def _moves(run: Run, order: Order, *, runs: RunSteps, jobs: PhaseJobs) -> list[tuple[str, Move]]:
     """Return the moves that are left of an order, by job id: jobs that graders have or will get soon come first."""
     now = datetime.now(UTC)
-    if order.ends_run:
-        # The process that stored a new run may not have stored its jobs yet; it will find them here, already ended.
-        await complete(run.id, runs=runs, jobs=jobs)
+    # The process that stored a new run may not have stored its jobs yet; it will find them here.
+    await complete(run.id, runs=runs, jobs=jobs)
     present = await jobs.outlines_of_run(run.id)
     if order.ends_run:
         outcome = Outcome.CANCELLED if order.kind is OrderKind.CANCEL else Outcome.SUPERSEDED

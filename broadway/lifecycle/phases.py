@@ -5,7 +5,7 @@ can be derived from it; no job is published until all of them are stored.
 """
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
@@ -13,12 +13,15 @@ from broadway.domain.job import Job, JobState, Phase
 from broadway.domain.run import PHASE_OF, Run, RunState, plan_jobs
 from broadway.lifecycle.announce import announce
 from broadway.lifecycle.follow_ups import Fact, facts_of
-from broadway.lifecycle.steps import PUBLISH_GRACE, PhaseJobs, RunSteps, Step, publish_at, rerun
+from broadway.lifecycle.steps import AT_ONCE, PUBLISH_GRACE, PhaseJobs, RunSteps, Step, publish_at, rerun
 from broadway.ports import Publisher, PublishError
 from broadway.runtime import fault_history
 from broadway.runtime.crashpoints import Point, reach
+from broadway.runtime.threads import beside
 
 log = structlog.get_logger(__name__)
+
+_FOR_STUDENT = timedelta(milliseconds=0.5)  # to store the environment of a student
 
 
 async def advance(run_id: str, *, runs: RunSteps, jobs: PhaseJobs) -> Step | None:
@@ -45,6 +48,8 @@ async def _continue(run: Run, *, is_published: bool, runs: RunSteps, jobs: Phase
     if run.phase and not is_published:
         # The jobs of a new run are stored after it, perhaps since the caller's check for open jobs.
         if run.envs(run.phase) and not await jobs.count(run.id, run.phase):
+            if run.publish_at and run.publish_at > datetime.now(UTC):
+                return None  # the process that stored a large run stores its jobs afterwards
             return await _store_jobs(run, run.phase, jobs=jobs)
         if await jobs.is_phase_open(run.id, run.phase):
             return None
@@ -54,22 +59,29 @@ async def _continue(run: Run, *, is_published: bool, runs: RunSteps, jobs: Phase
 
 
 async def begin(run: Run, *, runs: RunSteps, jobs: PhaseJobs) -> Step | None:
-    """Store a new run in its first phase, then the jobs of that phase; return None if the run's id is taken."""
+    """Store a new run in its first phase, then the jobs of that phase; return None if the run's id is taken.
+
+    The jobs of a large run are stored when its step is announced.
+    """
     target = run.next_state(phase_succeeded=True)
     phase = PHASE_OF.get(target)
-    now = run.started_at
-    begun = replace(run, state=target, publish_at=now + PUBLISH_GRACE)
+    now, students = run.started_at, len(run.students_env)
+    begun = replace(run, state=target, publish_at=now + PUBLISH_GRACE + _FOR_STUDENT * students)
     if phase is None:
         begun = replace(run, state=target, finished_at=now, success=True)
     if not await runs.insert(begun):
         return None
     await reach(Point.SUBMIT_STORED)
     fault_history.note("step", run=run.id, round=run.round, source=run.state.slug, target=target.slug)
-    return await _store_jobs(begun, phase, jobs=jobs) if phase else Step(run, target, ())
+    if phase is None:
+        return Step(run, target, ())
+    if len(begun.envs(phase)) > AT_ONCE:
+        return Step(begun, target, (), publish_at=begun.publish_at, is_stored=False)
+    return await _store_jobs(begun, phase, jobs=jobs)
 
 
 async def _store_jobs(run: Run, phase: Phase, *, jobs: PhaseJobs) -> Step:
-    planned = plan_jobs(run, phase, run.started_at)
+    planned = await beside(len(run.students_env), plan_jobs, run, phase, run.started_at)
     await jobs.insert(planned)
     await reach(Point.SUBMIT_STEPPED)
     return Step(run, run.state, tuple(plan.job for plan in planned), publish_at=run.publish_at)
@@ -78,7 +90,7 @@ async def _store_jobs(run: Run, phase: Phase, *, jobs: PhaseJobs) -> Step:
 async def _step(run: Run, target: RunState, *, runs: RunSteps, jobs: PhaseJobs) -> Step | None:
     now = datetime.now(UTC)
     phase = PHASE_OF.get(target)
-    planned = plan_jobs(run, phase, now) if phase else []
+    planned = await beside(len(run.students_env), plan_jobs, run, phase, now) if phase else []
     await reach(Point.STEP_PLANNED)
     await jobs.insert(planned)
     await reach(Point.STEP_JOBS_STORED)

@@ -10,9 +10,11 @@ from broadway.domain.moves import Move
 from broadway.domain.run import JobOutline, Order, PlannedJob, Run, RunState, plan_jobs
 from broadway.lifecycle.follow_ups import Fact
 from broadway.lifecycle.stores import JobMoves, JobsOfRuns, RunSummaries
+from broadway.runtime.threads import beside
 
 # The reconciler leaves a phase alone for this long while the process that began it publishes its jobs.
 PUBLISH_GRACE = timedelta(seconds=6)
+AT_ONCE = 2000  # students of a run whose jobs are stored before its submission is answered
 
 
 class RunSteps(RunSummaries, Protocol):
@@ -100,7 +102,8 @@ class PhaseJobs(JobsOfRuns, JobMoves, Protocol):
 class Step:
     """One step of a run: the run before it, its state after it, the jobs to publish, and further facts.
 
-    From ``publish_at`` on, another process publishes the jobs if this one has not.
+    From ``publish_at`` on, another process publishes the jobs if this one has not. ``is_stored`` is False for a large
+    new run whose jobs are still to be stored; then ``queued`` is empty.
     """
 
     run: Run
@@ -108,13 +111,14 @@ class Step:
     queued: tuple[Job, ...]
     facts: tuple[Fact, ...] = ()
     publish_at: datetime | None = None
+    is_stored: bool = True
 
 
 async def complete(run_id: str, *, runs: RunSteps, jobs: PhaseJobs) -> None:
     """Store the missing jobs of a run's present phase."""
     run = await runs.get(run_id)
     if run and run.phase and await jobs.count(run_id, run.phase) < len(run.envs(run.phase)):
-        await jobs.insert(plan_jobs(run, run.phase, run.started_at))
+        await jobs.insert(await beside(len(run.students_env), plan_jobs, run, run.phase, run.started_at))
 
 
 def publish_at(now: datetime, queued: Sequence[Job]) -> datetime | None:

@@ -28,6 +28,7 @@ from broadway.mongo.runs import RunMove, Runs, published
 from broadway.runtime.batching import Batcher
 
 MAX_ROSTERS = 20  # rosters of jobs in one write
+LARGE_ROSTER = 200  # jobs; larger rosters are written alone
 
 Value = TypeVar("Value")
 Item = TypeVar("Item")
@@ -79,11 +80,12 @@ class BatchedRuns(Runs):
 
     Args:
         collection: The collection of runs.
+        students: The collection of the students' environments of large runs, which are not batched.
         linger: Seconds for which writes that clear the outbox are collected; larger batches cost less.
     """
 
-    def __init__(self, collection: Collection, *, linger: float = 0) -> None:
-        super().__init__(collection)
+    def __init__(self, collection: Collection, students: Collection, *, linger: float = 0) -> None:
+        super().__init__(collection, students)
         self._reads = _reads(super().get_many)
         self._summaries = _reads(super().summaries)
         self._inserts = _batcher(super().insert_all)
@@ -103,7 +105,7 @@ class BatchedRuns(Runs):
     async def summary(self, run_id: str) -> Run | None:
         return await self._summaries.submit(run_id)
 
-    async def insert(self, run: Run) -> bool:
+    async def _insert_small(self, run: Run) -> bool:
         return await self._inserts.submit(run)
 
     async def move(self, move: RunMove) -> bool:
@@ -143,7 +145,8 @@ class BatchedJobs(Jobs):
         self.batchers: list[Batcher[Any, Any]] = [self._inserts, self._phases]
 
     async def insert(self, planned: Sequence[PlannedJob]) -> None:
-        await self._inserts.submit(planned)
+        # The jobs of a large roster take long, and must not keep others waiting.
+        await (self._inserts.submit(planned) if len(planned) <= LARGE_ROSTER else super().insert(planned))
 
     async def is_phase_open(self, run_id: str, phase: Phase) -> bool:
         return await self._phases.submit((run_id, phase))

@@ -40,6 +40,23 @@ class Documents:
     async def count_documents(self, query: Document) -> int:
         return await translated(self._collection.count_documents(query))
 
+    async def count_among(self, indexed: Document, rest: Document) -> int:
+        """Count the documents that match both filters, with an index for the first one.
+
+        The embedded store uses an index only if a whole filter fits it, and for the first stage of a pipeline only.
+        """
+        stages: list[Document] = [{"$match": indexed}, {"$match": rest}, {"$count": "number"}]
+        found = await translated((await translated(self._collection.aggregate(stages))).to_list())
+        return int(found[0]["number"]) if found else 0
+
+    async def find_among(
+        self, indexed: Document, rest: Document, *, sort: str, limit: int, without: Document
+    ) -> list[Document]:
+        """Return the first documents that match both filters, by ``sort``, with an index for the first filter."""
+        stages: list[Document] = [{"$match": indexed}, {"$match": rest}, {"$sort": {sort: 1}}, {"$limit": limit}]
+        found = await translated(self._collection.aggregate([*stages, {"$project": without}]))
+        return await translated(found.to_list())
+
     async def distinct(self, key: str, query: Document) -> list[Any]:
         return await translated(self._collection.distinct(key, query))
 

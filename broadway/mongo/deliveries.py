@@ -12,7 +12,7 @@ from broadway.domain.pages import position
 from broadway.domain.webhook import Delivery, DeliveryState, Push
 from broadway.mongo.assignments import check_storable
 from broadway.mongo.collection import Collection, Document, Documents, Update, insert_each, update_each
-from broadway.mongo.runs import following
+from broadway.mongo.run_lists import following
 
 log = structlog.get_logger(__name__)
 

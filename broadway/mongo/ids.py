@@ -27,6 +27,9 @@ class Ids:
 
 
 async def _found(collection: Collection, prefix: str, of_course: Document, limit: int) -> list[str]:
+    if len(prefix) == LENGTH:  # not every store uses the index of ids for a range
+        found = await Documents(collection).find({"_id": ObjectId(prefix), **of_course}, {"_id": 1})
+        return [str(document["_id"]) for document in found]
     # The index of ids answers a range of them, which is small.
     span = {"$gte": ObjectId(prefix.ljust(LENGTH, "0")), "$lte": ObjectId(prefix.ljust(LENGTH, "f"))}
     found = await Documents(collection).find({"_id": span, **of_course}, {"_id": 1}, limit=limit)

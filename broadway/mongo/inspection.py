@@ -5,6 +5,7 @@ import contextlib
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Self, cast
 
 from pymongo.asynchronous.database import AsyncDatabase
@@ -24,6 +25,7 @@ from broadway.mongo.jobs import Jobs
 from broadway.mongo.logs import Logs
 from broadway.mongo.pools import Pools
 from broadway.mongo.runs import Runs
+from broadway.mongo.students import Students
 
 _BY_DNS = "mongodb+srv://"  # the hosts are in a record that only the driver reads
 Database = AsyncDatabase[dict[str, Any]]
@@ -133,8 +135,10 @@ async def _missing(main: Database, logs: Database) -> list[str]:
     """Return the missing ones among the indexes that services create when they start."""
     missing: list[str] = []
     for collection, kind in (
-        (main["grading_run"], Runs),
+        (main["grading_run"], partial(Runs, students=main["run_students"])),
+        (main["run_students"], Students),
         (main["grading_job"], Jobs),
+        (main["worker_node"], Graders),
         (main["hook_delivery"], Deliveries),
         (logs["job_log"], Logs),
     ):

@@ -8,12 +8,10 @@ from pymongo import UpdateOne
 from broadway.domain.job import Job, JobClass, JobState, Outcome, Phase
 from broadway.domain.moves import Move, Moved
 from broadway.domain.run import JobOutline, PlannedJob
-from broadway.domain.waiting import WaitingKey, waiting_key
 from broadway.mongo.assignments import check_storable
 from broadway.mongo.collection import (
     Collection,
     Document,
-    Documents,
     Update,
     insert_each,
     object_id,
@@ -29,27 +27,27 @@ from broadway.mongo.job_documents import (
     planned_document,
     state_of,
 )
+from broadway.mongo.open_phases import OpenPhases
+from broadway.mongo.waiting import WaitingJobs
 from broadway.runtime import metrics
 
 _WITHOUT_BULK = {"stages": 0, "results": 0}
 _OUTLINE = {"type": 1, "index": 1, "state": 1, "started_at": 1, "finished_at": 1, "generation": 1, "success": 1}
-_WAITING = {"state": {"$in": [JobState.QUEUED.value, JobState.DISPATCHED.value]}, "started_at": None}
-_UNFINISHED = [state.value for state in JobState if state is not JobState.FINISHED]
-_SAMPLED = 10  # open jobs to read per phase, when many phases are checked
 _MAX_CONFLICTS = 20
 # Jobs written at a time.
-_UPDATES, _INSERTS = 20, 200
+_UPDATES, _INSERTS = 20, 400
 
 
 class ConflictError(RuntimeError):
     """Other writers changed the same jobs at every try."""
 
 
-class Jobs:
+class Jobs(WaitingJobs):
     """Grading jobs by id."""
 
     def __init__(self, collection: Collection) -> None:
-        self._jobs = Documents(collection)
+        super().__init__(collection)
+        self._open_phases = OpenPhases(self._jobs)
 
     async def ensure_indexes(self) -> None:
         # Each index makes state changes more expensive: these three serve all queries.
@@ -68,9 +66,8 @@ class Jobs:
 
     async def insert(self, planned: Sequence[PlannedJob]) -> None:
         """Store new jobs; a stored job with the same id stays as it is."""
-        documents = [planned_document(plan) for plan in planned]
-        for start in range(0, len(documents), _INSERTS):
-            await insert_each(self._jobs, documents[start : start + _INSERTS])
+        for start in range(0, len(planned), _INSERTS):
+            await insert_each(self._jobs, [planned_document(plan) for plan in planned[start : start + _INSERTS]])
 
     async def get(self, job_id: str) -> Job | None:
         identity = object_id(job_id)
@@ -210,17 +207,23 @@ class Jobs:
 
     async def queued_of_run(self, run_id: str, phase: Phase) -> list[Job]:
         """Return the queued jobs of a phase, in the roster's order."""
-        query = {"grading_run_id": run_id, "state": JobState.QUEUED.value, "type": TYPE[phase]}
-        found = await self._jobs.find(query, _WITHOUT_BULK)
-        return sorted(map(job_of, found), key=in_roster_order)
+        found = await self._jobs.find({"grading_run_id": run_id, "state": JobState.QUEUED.value}, _WITHOUT_BULK)
+        return sorted((job for job in map(job_of, found) if job.phase is phase), key=in_roster_order)
 
     async def queued(self, course: str, job_class: JobClass, *, limit: int, unless_of: Sequence[str] = ()) -> list[Job]:
         """Return queued jobs of a course and class, oldest first, without those of the runs ``unless_of``."""
-        return await self._some(_backlog(course, job_class, unless_of), sort="queued_at", limit=limit)
+        queued, rest = _backlog(course, job_class), {"grading_run_id": {"$nin": list(unless_of)}}
+        if not unless_of:
+            return await self._some(queued, sort="queued_at", limit=limit)
+        found = await self._jobs.find_among(queued, rest, sort="queued_at", limit=limit, without=_WITHOUT_BULK)
+        return [job_of(document) for document in found]
 
     async def count_queued(self, course: str, job_class: JobClass, *, unless_of: Sequence[str] = ()) -> int:
         """Return the number of queued jobs of a course and class, without those of the runs ``unless_of``."""
-        return await self._jobs.count_documents(_backlog(course, job_class, unless_of))
+        queued = _backlog(course, job_class)
+        if not unless_of:
+            return await self._jobs.count_documents(queued)
+        return await self._jobs.count_among(queued, {"grading_run_id": {"$nin": list(unless_of)}})
 
     async def count_backlog(self, course: str) -> int:
         """Return the number of a course's jobs that are queued."""
@@ -245,15 +248,7 @@ class Jobs:
 
     async def are_phases_open(self, phases: Sequence[tuple[str, Phase]]) -> list[bool]:
         """Return for each phase of a run whether it has a stored job that has not finished."""
-        query = {"grading_run_id": {"$in": list({run_id for run_id, _ in phases})}, "state": {"$in": _UNFINISHED}}
-        limit = _SAMPLED * len(phases)
-        found = await self._jobs.find(query, {"_id": 0, "grading_run_id": 1, "type": 1}, limit=limit)
-        are_open = {(document["grading_run_id"], PHASE[document["type"]]) for document in found}
-        if len(found) == limit:  # runs with many jobs may have displaced other runs
-            for run_id, phase in set(phases) - are_open:
-                alone = {"grading_run_id": run_id, "state": {"$in": _UNFINISHED}, "type": TYPE[phase]}
-                if await self._jobs.find_one(alone, {"_id": 1}):
-                    are_open.add((run_id, phase))
+        are_open = await self._open_phases.among(phases)
         return [phase in are_open for phase in phases]
 
     async def has_phase_succeeded(self, run_id: str, phase: Phase) -> bool:
@@ -272,36 +267,6 @@ class Jobs:
         graded = {**of_students, "outcome": {"$ne": Outcome.INFRASTRUCTURE_ERROR.value}}
         return await self._jobs.find_one(graded, {"_id": 1}) is None
 
-    async def count_waiting(self, course: str) -> int:
-        """Return the number of a course's jobs that have never started."""
-        return await self._jobs.count_documents({"course": {"$eq": course}, **_WAITING})
 
-    async def waiting_in_course(self, course: str) -> list[WaitingKey]:
-        """Return the keys of a course's jobs that wait for their first start, in no order."""
-        return await self._waiting({"course": {"$eq": course}})
-
-    async def waiting_in_run(self, run_id: str) -> list[WaitingKey]:
-        """Return the keys of a run's jobs that wait for their first start, in no order."""
-        return await self._waiting({"grading_run_id": {"$eq": run_id}})
-
-    async def _waiting(self, query: Document) -> list[WaitingKey]:
-        found = await self._jobs.find({**query, **_WAITING}, {"class": 1, "queued_at": 1, "index": 1})
-        return [waiting_key(str(d["_id"]), JobClass(d["class"]), d["queued_at"], d["index"]) for d in found]
-
-    async def position(self, job: Job) -> int:
-        """Return the number of jobs of the same course with a smaller waiting key, without comparing ids."""
-        backlog = {"course": job.course, **_WAITING}
-        same_class = {**backlog, "class": job.job_class.value}
-        # Two queries instead of one with $or, for which not every store uses an index.
-        ahead = await self._jobs.count_documents({**same_class, "queued_at": {"$lt": job.queued_at}})
-        ahead += await self._jobs.count_documents(
-            {**same_class, "queued_at": job.queued_at, "index": {"$lt": job.index}}
-        )
-        if job.job_class is JobClass.BULK:
-            ahead += await self._jobs.count_documents({**backlog, "class": JobClass.INTERACTIVE.value})
-        return ahead
-
-
-def _backlog(course: str, job_class: JobClass, unless_of: Sequence[str]) -> Document:
-    query: Document = {"course": course, "state": JobState.QUEUED.value, "class": job_class.value}
-    return {**query, "grading_run_id": {"$nin": list(unless_of)}} if unless_of else query
+def _backlog(course: str, job_class: JobClass) -> Document:
+    return {"course": course, "state": JobState.QUEUED.value, "class": job_class.value}

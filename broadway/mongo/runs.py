@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from broadway.domain.pages import position
+from broadway.domain.assignment import Env
 from broadway.domain.run import PHASE_OF, Order, OrderKind, Run, RunState
 from broadway.mongo.assignments import check_storable
 from broadway.mongo.collection import (
@@ -18,6 +18,9 @@ from broadway.mongo.collection import (
     object_ids,
     update_each,
 )
+from broadway.mongo.run_lists import latest
+from broadway.mongo.students import Reference, Students, chunked
+from broadway.runtime.crashpoints import Point, reach
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _UPDATES = 25  # at a time
@@ -39,8 +42,9 @@ class RunMove:
 class Runs:
     """Grading runs by id."""
 
-    def __init__(self, collection: Collection) -> None:
+    def __init__(self, collection: Collection, students: Collection) -> None:
         self._runs = Documents(collection)
+        self._students = Students(students)
 
     async def ensure_indexes(self) -> None:
         # Each index makes every change of a run more expensive.
@@ -53,10 +57,37 @@ class Runs:
         Raises:
             UnstorableError: MongoDB would refuse the run; nothing is stored.
         """
+        chunks = chunked(run.students_env)
+        return await (self._insert_large(run, chunks) if chunks else self._insert_small(run))
+
+    async def _insert_small(self, run: Run) -> bool:
         return (await self.insert_all([run]))[0]
 
+    async def _insert_large(self, run: Run, chunks: Sequence[Sequence[Env]]) -> bool:
+        """Store a new run and, before it, its students' environments, in documents of their own."""
+        document = {**_document(run), "students_env": None}
+        check_storable(document)
+        kept = await self._students.put(run.id, chunks, datetime.now(UTC))
+        await reach(Point.SUBMIT_STUDENTS_STORED)
+        is_new = (await insert_each(self._runs, [{**document, "students_env": kept.document}]))[0]
+        await reach(Point.SUBMIT_UNSETTLED)
+        await self._students.settle(kept, is_used=is_new)
+        return is_new
+
+    async def remove_leftovers(self, before: datetime) -> int:
+        """Remove the environments of runs that were never stored, whose process had begun to before a moment.
+
+        Returns the number of runs that were never stored.
+        """
+        kept = await self._students.unsettled(before)
+        found = await self._runs.find({"_id": {"$in": object_ids(each.run_id for each in kept)}}, {"students_env": 1})
+        used = {Reference.of(document) for document in found}
+        for each in kept:
+            await self._students.settle(each, is_used=each in used)
+        return sum(each not in used for each in kept)
+
     async def insert_all(self, runs: Sequence[Run]) -> list[bool]:
-        """Store new runs; return False for each whose id is taken.
+        """Store new runs with their environments; return False for each whose id is taken.
 
         Raises:
             UnstorableError: MongoDB would refuse one of the runs; nothing is stored.
@@ -73,7 +104,9 @@ class Runs:
     async def get_many(self, run_ids: Sequence[str]) -> dict[str, Run]:
         """Return runs by id; unknown ids are left out."""
         found = await self._runs.find({"_id": {"$in": object_ids(run_ids)}})
-        return {run.id: run for run in map(_run, found)}
+        rosters = await self._students.get_many([kept for each in found if (kept := Reference.of(each))])
+        runs = [_run(document) for document in found]
+        return {run.id: replace(run, students_env=rosters[run.id]) if run.id in rosters else run for run in runs}
 
     async def summary(self, run_id: str) -> Run | None:
         """Return a run without its roster and config, which may be large, or None."""
@@ -181,11 +214,7 @@ class Runs:
         Raises:
             CursorError: ``before`` is not a valid cursor.
         """
-        query: Document = {"assignment_id": {"$in": list(names)}}
-        if before:
-            started_at, name = position(before)
-            query |= following("started_at", started_at, object_id(name))
-        found = await self._runs.find(query, _WITHOUT_BULK, sort=[("started_at", -1), ("_id", -1)], limit=limit)
+        found = await latest(self._runs, names, _WITHOUT_BULK, before=before, limit=limit)
         return [_run(document) for document in found]
 
     async def unpublished(self, now: datetime, *, limit: int) -> list[Run]:
@@ -209,11 +238,6 @@ class Runs:
         query = {"state": {"$in": open_states}, "config": {"$exists": True}}
         found = await self._runs.find(query, {"state": 1}, sort=[("started_at", 1)], limit=limit)
         return {str(document["_id"]): RunState(document["state"]) for document in found}
-
-
-def following(time: str, at: datetime, identity: Any) -> Document:
-    """Return the filter for the documents after a position, in descending order of the field ``time`` and of the id."""
-    return {"$or": [{time: {"$lt": at}}, {time: at, "_id": {"$lt": identity}}]}
 
 
 def published(run: Run, state: RunState) -> RunMove:
@@ -244,6 +268,7 @@ def _document(run: Run) -> Document:
         "post_processing_env": run.post_processing_env,
         "students_env": run.students_env,
         "students_jobs_left": len(run.students_env),
+        "students": len(run.students_env),
         "success": run.success,
         "config": dict(run.config),
         "pool": run.pool,
@@ -267,7 +292,8 @@ def _run(document: Document) -> Run:
         success=document.get("success"),
         is_ungraded=bool(document.get("is_ungraded")),
         config=document.get("config") or {},
-        students_env=document.get("students_env") or [],
+        students_env=[] if Reference.of(document) else document.get("students_env") or [],
+        students=document.get("students"),
         pre_processing_env=document.get("pre_processing_env"),
         post_processing_env=document.get("post_processing_env"),
         pool=document.get("pool", "default"),

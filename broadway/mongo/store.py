@@ -38,6 +38,7 @@ from broadway.mongo.pools import Pools
 from broadway.mongo.progress import Progress
 from broadway.mongo.runs import Runs
 from broadway.mongo.secrets import Secrets
+from broadway.mongo.students import Students
 from broadway.mongo.submissions import SubmissionStore
 from broadway.ports import StoreError
 
@@ -113,7 +114,7 @@ class Store:
             courses=Courses(main["course"]),
             assignments=Assignments(main["assignment_config"]),
             assignment_settings=AssignmentSettingsStore(main["assignment_settings"]),
-            runs=Runs(main["grading_run"]),
+            runs=Runs(main["grading_run"], main["run_students"]),
             jobs=Jobs(main["grading_job"]),
             progress=Progress(main["grading_job"]),
             logs=Logs(client.get_database(logs, write_concern=DURABLE)["job_log"]),
@@ -135,8 +136,10 @@ class Store:
             _answers=client.answers,
         )
         await store.runs.ensure_indexes()
+        await Students(main["run_students"]).ensure_indexes()
         await store.jobs.ensure_indexes()
         await store.logs.ensure_indexes()
+        await store.graders.ensure_indexes()
         await store.deliveries.ensure_indexes()
         await store.access_tokens.ensure_indexes()
         await store.audit.ensure_indexes()
@@ -149,7 +152,7 @@ class Store:
         return Batched(
             courses=BatchedCourses(self._primary["course"]),
             assignments=BatchedAssignments(self._primary["assignment_config"]),
-            runs=BatchedRuns(self._primary["grading_run"], linger=linger),
+            runs=BatchedRuns(self._primary["grading_run"], self._primary["run_students"], linger=linger),
             jobs=BatchedJobs(self._primary["grading_job"]),
             deliveries=BatchedDeliveries(self._primary["hook_delivery"]),
             audit=BatchedAudit(self._primary["audit"], linger=linger),

@@ -9,7 +9,7 @@ from broadway.domain.pages import position
 from broadway.domain.submission import LatestSubmission, Submission
 from broadway.mongo.assignments import check_storable
 from broadway.mongo.collection import Collection, Document, Documents, insert_each
-from broadway.mongo.runs import following
+from broadway.mongo.run_lists import following
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # before each stored time, and after null in the index
 

@@ -22,6 +22,8 @@ class Point(StrEnum):
     """Points at which a crash is tested. Each is named after the effect just before it, or just after it."""
 
     SUBMIT_CHECKED = "submit.checked"
+    SUBMIT_STUDENTS_STORED = "submit.students-stored"
+    SUBMIT_UNSETTLED = "submit.unsettled"
     SUBMIT_STORED = "submit.stored"
     SUBMIT_STEPPED = "submit.stepped"
     STEP_PLANNED = "step.planned"

@@ -1,12 +1,15 @@
-"""Calls that may hang, in threads of their own."""
+"""Work in threads: calls that may hang, and work that takes too long for the event loop."""
 
 import asyncio
 import concurrent.futures
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
+
+FEW = 500  # items, such as the students of a run, for which work takes a few milliseconds
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 def in_own_thread(call: Callable[[], T], *, name: str) -> asyncio.Future[T]:
@@ -22,3 +25,10 @@ def in_own_thread(call: Callable[[], T], *, name: str) -> asyncio.Future[T]:
 
     threading.Thread(target=work, daemon=True, name=name).start()
     return asyncio.wrap_future(future)
+
+
+async def beside(items: int, work: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+    """Return the result of work on some items; work on many of them runs in a thread, beside the event loop."""
+    if items <= FEW:
+        return work(*args, **options)
+    return await asyncio.to_thread(work, *args, **options)

@@ -202,7 +202,7 @@ class IngestSettings(ServiceSettings):
     )
     max_memory: Memory | None = Field(default=None, description="limit on the memory of a stage, such as 8g")
     max_students: int = Field(
-        default=10_000, ge=1, le=MAX_STUDENTS, description="limit on the students of a run, and of a roster"
+        default=20_000, ge=1, le=MAX_STUDENTS, description="limit on the students of a run, and of a roster"
     )
     max_waiting_jobs: int = Field(
         default=50_000, ge=1, le=MAX_WAITING_JOBS, description="limit on the jobs of a course that wait for a grader"

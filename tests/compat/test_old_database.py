@@ -205,7 +205,7 @@ class Switched(History):
     async def sweeps(self) -> None:
         """Return once the reconciler has swept all runs: it has advanced a new run that has no other driver."""
         run = Run(token_hex(12), "cs101", "mp1", RunState.READY, datetime.now(UTC), {"student_pipeline": [stage()]}, [])
-        await Runs(self.primary["grading_run"]).insert(run)
+        await Runs(self.primary["grading_run"], self.primary["run_students"]).insert(run)
         await until(lambda: self._is_over(run.id))
         await self.primary["grading_run"].delete_one({"_id": ObjectId(run.id)})
 

@@ -99,8 +99,8 @@ def _every_submission_has_its_outcomes(case: _Case) -> Iterator[str]:
         if run is None:
             yield f"run {submitted.run}: accepted and then lost"
             continue
-        if len(run["students_env"]) != submitted.students:
-            yield f"run {submitted.run}: {len(run['students_env'])} of {submitted.students} students are stored"
+        if _students(run) != submitted.students:
+            yield f"run {submitted.run}: {_students(run)} of {submitted.students} students are stored"
     for job_id, job in case.jobs.items():
         if job["state"] != "finished" or not job.get("outcome"):
             yield f"job {job_id}: has no outcome, it is {job['state']}"
@@ -133,7 +133,7 @@ def _planned(run: dict[str, Any]) -> dict[str, int]:
     config = run["config"]
     return {
         PRE_JOB: int(bool(config.get("pre_processing_pipeline"))),
-        STUDENT_JOB: len(run["students_env"]),
+        STUDENT_JOB: _students(run),
         POST_JOB: int(bool(config.get("post_processing_pipeline"))),
     }
 
@@ -323,3 +323,9 @@ _RULES = (
     _nothing_is_left,
     _attempts_are_limited,
 )
+
+
+def _students(run: Mapping[str, Any]) -> int:
+    """Return the number of students with whom a run is stored."""
+    envs = run["students_env"]
+    return int(envs["students"] if isinstance(envs, dict) else len(envs))

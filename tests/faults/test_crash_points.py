@@ -20,6 +20,7 @@ from harness import IS_WHOLE, stage, until
 from pushes import push, signature
 
 from broadway.dispatcher.reconcile import PATIENCE
+from broadway.mongo.students import INLINE
 from broadway.runtime.crashpoints import Point
 
 MODES = ("exit", "raise", "hang", "cancel")
@@ -30,6 +31,7 @@ SLOTS = 2
 QUICK, SLOW = "quick", "slow"
 SECRET = "a-secret-of-this-hook"
 STUDENTS = [f"{point.value}-{mode}" for point, mode in PAIRS if point.value.startswith("push.")]
+BESIDE_RUN = {Point.SUBMIT_STUDENTS_STORED, Point.SUBMIT_UNSETTLED}  # only large runs reach them
 PHASES: dict[str, Any] = {
     "pre_processing_pipeline": [stage("exit", "0")],
     "post_processing_pipeline": [stage("exit", "0")],
@@ -122,7 +124,8 @@ def course_of(point: Point) -> str:
 
 async def submit(world: World, point: Point, mode: str, assignment: str = QUICK) -> str:
     course = course_of(point)
-    return await world.submit(course, assignment, 3, key=f"{point.value} {mode} {assignment}")
+    size = INLINE // 3 if point in BESIDE_RUN else 0
+    return await world.submit(course, assignment, 3, key=f"{point.value} {mode} {assignment}", size=size)
 
 
 async def rerun(world: World, trap: Path, point: Point, mode: str) -> None:

@@ -188,8 +188,10 @@ class World:
         answer = await self.ask("POST", f"/api/v1/grading_config/{course}/{assignment}", course, config)
         assert answer.status_code == 200, answer.text
 
-    async def submit(self, course: str, assignment: str, students: int, *, key: str) -> str:
-        body = {"students_env": [{"STUDENT_ID": f"s{number}"} for number in range(students)]}
+    async def submit(self, course: str, assignment: str, students: int, *, key: str, size: int = 0) -> str:
+        """Submit a run, with ``size`` bytes more in each environment."""
+        more = {"FILE": "x" * size} if size else {}
+        body = {"students_env": [{"STUDENT_ID": f"s{number}", **more} for number in range(students)]}
         path = f"/api/v1/grading_run/{course}/{assignment}"
         answer = await self.ask("POST", path, course, body, **{"Idempotency-Key": key})
         assert answer.status_code == 200, answer.text

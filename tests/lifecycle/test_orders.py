@@ -48,7 +48,7 @@ class Desk:
 
     @property
     def orders(self) -> Orders:
-        announcer = Announcer(runs=self.store.runs, publisher=self.published)
+        announcer = Announcer(runs=self.store.runs, jobs=self.store.jobs, publisher=self.published)
         return Orders(self.store.runs, self.store.jobs, Announcements(announcer, self.published, self.waiting.append))
 
     async def do(self) -> None:

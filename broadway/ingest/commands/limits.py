@@ -56,7 +56,7 @@ class Limits:
     allow_network: bool = True
     images: Sequence[str] = ("*",)
     max_memory: str | None = None
-    students: int = 10_000
+    students: int = 20_000
     waiting_jobs: int = 50_000
     stages: int = 50
     assignments: int = 1000

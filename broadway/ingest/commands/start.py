@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Protocol, Self
 
 import structlog
@@ -27,6 +27,7 @@ from broadway.lifecycle.orders import RUN_NOT_FOUND, NoRunError
 from broadway.lifecycle.steps import RunSteps
 from broadway.lifecycle.stores import AssignmentConfigs, AssignmentRosters
 from broadway.runtime import fault_history
+from broadway.runtime.threads import beside
 
 log = structlog.get_logger(__name__)
 
@@ -96,7 +97,7 @@ class RunStarts:
     async def start_over_roster(
         self, course: Course, assignment: str, order: RunOrder, *, key: str | None, traceparent: str
     ) -> Run:
-        """Start a run over the students or environments that an order names.
+        """Start a run over the students or environments that an order names; return it with its number of students.
 
         With the key of an earlier, equal order, return the run of that order, even if the roster has changed.
 
@@ -116,20 +117,29 @@ class RunStarts:
             request = await self._resolve(course.id, assignment, order)
             submission = Submission(course, assignment, request, traceparent=traceparent, asked=order)
             submitted = await self.submissions.submit(submission, key=key)
-        run = await self.runs.get(submitted.run_id)
+        run = await self.runs.summary(submitted.run_id)
+        if run is not None and run.students is None:  # an earlier version stored it
+            run = await self.runs.get(submitted.run_id)
         if run is None:
             raise NoRunError(RUN_NOT_FOUND)
-        self._begin(submitted, course=course.id, students=len(run.students_env))
+        run = replace(run, students=len(run.students_env) if run.students is None else run.students)
+        self._begin(submitted, course=course.id, students=run.students or 0)
         return run
 
     async def _repeated(self, course: str, assignment: str, order: RunOrder, key: str) -> Submitted | None:
-        return await self.submissions.repeated(run_id_of(course, key), digest_of(assignment, order))
+        given = order.students_env or (order.students if isinstance(order.students, list) else ())
+        digest = await beside(len(given), digest_of, assignment, order)
+        return await self.submissions.repeated(run_id_of(course, key), digest)
 
     def _begin(self, submitted: Submitted, *, course: str, students: int) -> None:
         fault_history.note("submitted", run=submitted.run_id, course=course, students=students)
         if step := submitted.step:
-            log.info("run submitted", assignment=step.run.assignment, jobs=len(step.queued), **step.run.context)
-            self.announcements.step(step)
+            jobs = len(step.queued) if step.is_stored else students
+            log.info("run submitted", assignment=step.run.assignment, jobs=jobs, **step.run.context)
+            promised = 0 if step.is_stored else students
+            backlogs = self.submissions.backlogs
+            backlogs.promise(course, promised)
+            self.announcements.step(step, then=lambda: backlogs.fulfil(course, promised))
 
     async def _resolve(self, course: str, assignment: str, order: RunOrder) -> RunRequest:
         """Return the order as a request, with the environments of its students."""

@@ -22,9 +22,10 @@ from broadway.ingest.commands.job_sizes import check_jobs
 from broadway.ingest.commands.limits import Limits, QuotaError, RejectedError, allowed, check_env
 from broadway.ingest.commands.stores import SubmittedJobs
 from broadway.lifecycle.phases import begin
-from broadway.lifecycle.steps import RunSteps, Step, complete
+from broadway.lifecycle.steps import AT_ONCE, RunSteps, Step, complete
 from broadway.lifecycle.stores import AssignmentConfigs
 from broadway.runtime.crashpoints import Point, reach
+from broadway.runtime.threads import beside
 
 
 class RunRequest(BaseModel):
@@ -91,6 +92,8 @@ class Submissions:
     async def submit(self, submission: Submission, *, key: str | None = None) -> Submitted:
         """Store a run and the jobs of its first phase, so that every read shows them.
 
+        The jobs of a run with more than ``AT_ONCE`` students are stored when its step is announced.
+
         ``key`` is the client's name for this submission: repeats with it make one run.
 
         Raises:
@@ -100,7 +103,8 @@ class Submissions:
         """
         if key is None:
             return await self._store(token_hex(12), submission)
-        run_id, digest = run_id_of(submission.course.id, key), submission.digest
+        run_id = run_id_of(submission.course.id, key)
+        digest = await beside(len(submission.request.students_env), lambda: submission.digest)
         keyed = self._keyed.setdefault(run_id, _Keyed())
         async with keyed.turn:
             if keyed.digest == digest:
@@ -118,7 +122,7 @@ class Submissions:
             KeyReusedError: The earlier submission had a different body.
         """
         known = await _known(run_id, digest, self.runs)
-        if known and known.publish_at:
+        if known and known.publish_at and (known.students or 0) <= AT_ONCE:
             # The process that stored the run may have died before it stored the jobs.
             await complete(run_id, runs=self.runs, jobs=self.jobs)
         return Submitted(run_id, None) if known else None
@@ -145,7 +149,14 @@ class Submissions:
         config = await self.assignments.get(course.id, submission.assignment)
         if config is None:
             raise RejectedError("assignment configuration not found")
-        limits = self.limits.of_course(course)
+        limits, students = self.limits.of_course(course), len(request.students_env)
+        run = await beside(students, self._checked, run_id, submission, config, limits)
+        await self.backlogs.demand_room(course.id, max(1, students), most=limits.waiting_jobs)
+        return run
+
+    def _checked(self, run_id: str, submission: Submission, config: Mapping[str, Any], limits: Limits) -> Run:
+        """Return the run of a submission if it fits its assignment, the limits and the store."""
+        course, request = submission.course, submission.request
         _check_fit(config, request, limits)
         given = request.model_fields_set
         run = Run(
@@ -161,11 +172,11 @@ class Submissions:
             pool=course.pool,
             trigger=submission.trigger,
             traceparent=submission.traceparent or trace.begun(),
+            students=len(request.students_env),
         )
         check_jobs(run)
         for phase in Phase:
             self.jobs.check(plan_jobs(run, phase, run.started_at))
-        await self.backlogs.demand_room(course.id, max(1, len(run.students_env)), most=limits.waiting_jobs)
         return run
 
 

@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from broadway.domain.job import Job
-from broadway.domain.pages import CursorError, Slice, cursor, sliced
+from broadway.domain.pages import Slice, cursor, sliced
 from broadway.domain.run import Run
+from broadway.ingest.reads.job_pages import JobPages
 from broadway.ingest.reads.stores import AssignmentQueries, JobQueries, RunQueries
 from broadway.lifecycle.stores import Stages
 
@@ -57,19 +58,13 @@ class RunReads:
         return RunJobs(jobs, await self.jobs.stages_of_run(run_id))
 
     async def jobs_page(
-        self, run_id: str, *, after: str | None, limit: int, admits: Callable[[Job], bool]
+        self, run: Run, *, after: str | None, limit: int, admits: Callable[[Job], bool] | None
     ) -> Slice[JobWithStages]:
-        """Return a page of the jobs of a run that ``admits`` accepts.
+        """Return a page of the jobs of a run that ``admits`` accepts; without it, of all jobs.
 
         Raises:
             CursorError: ``after`` is not the id of a job of the run.
         """
-        jobs = await self.jobs.of_run(run_id)
-        if after:
-            ids = [job.id for job in jobs]
-            if after not in ids:
-                raise CursorError("after: this run has no such job")
-            jobs = jobs[ids.index(after) + 1 :]
-        page = sliced([job for job in jobs if admits(job)], limit, lambda job: job.id)
+        page = await JobPages(self.jobs).page(run, after=after, limit=limit, admits=admits)
         stages = await self.jobs.stages([job.id for job in page.items])
         return Slice([JobWithStages(job, stages.get(job.id, [])) for job in page.items], page.next)

@@ -16,6 +16,7 @@ from broadway.lifecycle.stores import (
     CurrentSettings,
     GraderList,
     GradersById,
+    JobsById,
     JobsOfRuns,
     JobStages,
     RunSummaries,
@@ -49,7 +50,7 @@ class RunQueries(RunSummaries, Protocol):
         """
 
 
-class JobQueries(SingleJobs, JobsOfRuns, JobStages, Protocol):
+class JobQueries(SingleJobs, JobsById, JobsOfRuns, JobStages, Protocol):
     """Queries on jobs."""
 
     async def stages_of_run(self, run_id: str) -> dict[str, Stages]:

@@ -1,5 +1,7 @@
 """`/runs`: start runs, list them, and read them and their jobs."""
 
+from collections.abc import Callable
+
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -41,7 +43,12 @@ class JobQuery(PageQuery):
     state: JobState | None = Field(default=None, description="return only jobs in this state")
     outcome: Outcome | None = Field(default=None, description="return only jobs with this outcome")
 
-    def admits(self, job: Job) -> bool:
+    @property
+    def filter(self) -> Callable[[Job], bool] | None:
+        """The condition for a job to be in the list; None if all jobs are."""
+        return self._admits if self.state or self.outcome else None
+
+    def _admits(self, job: Job) -> bool:
         return self.state in (None, job.state) and self.outcome in (None, job.outcome)
 
 
@@ -67,7 +74,7 @@ async def create(request: Request, deps: Deps) -> Response:
     assignment, traceparent = request.path_params["assignment"], request.state.traceparent
     run = await deps.starts.start_over_roster(course, assignment, order, key=key, traceparent=traceparent)
     location = f"/api/v2/courses/{course.id}/runs/{run.id}"
-    return answered(RunView(**run_fields(run, students=len(run.students_env))), 201, {"Location": location})
+    return answered(RunView(**run_fields(run, students=run.students)), 201, {"Location": location})
 
 
 @operation(Page[RunView], query=RunQuery)
@@ -87,7 +94,7 @@ async def list_jobs(request: Request, deps: Deps) -> Response:
     """
     run = await own_run(request, deps, missing=404)
     query = query_of(request, JobQuery)
-    page = await deps.reads.runs.jobs_page(run.id, after=query.after, limit=query.limit, admits=query.admits)
+    page = await deps.reads.runs.jobs_page(run, after=query.after, limit=query.limit, admits=query.filter)
     graders = None if run.state.is_terminal else await deps.reads.graders.alive()
     is_staff = principal_of(request).kind is Kind.COURSE
     items = [

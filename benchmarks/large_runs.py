@@ -1,0 +1,137 @@
+"""A run of many students: accepted, read, watched, and cancelled, with single submissions beside it."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import httpx2
+from bson import ObjectId
+
+from benchmarks.plan import Plan
+from benchmarks.rounds import interleave
+from benchmarks.samples import Figure, Results
+from benchmarks.site import COURSE, LOGIN, NOTHING, RUN_TIMEOUT, Site, Submitted, ground
+
+ACCEPTED = Figure("a large run: until the answer", "s")
+QUEUED = Figure("a large run: from the submission until all its jobs are queued", "s")
+READ = Figure("a large run: all its jobs in pages", "s")
+OPENED = Figure("a large run: until a stream opens", "s")
+CANCELLED = Figure("a large run: from the order to the last outcome", "s")
+BESIDE = Figure("a single submission beside a large run: until its start, at most", "s")
+
+REFUSED = Figure("single submissions beside a large run that were refused at first", "")
+
+SLEEPING = [{"image": "none", "entrypoint": ["sleep", "0.2"]}]
+SLOTS = 4
+ENVIRONMENT = 1000  # bytes of a student's
+PAGE = 200
+PAUSE = 0.25  # seconds between two single submissions
+
+
+def students(number: int) -> str:
+    """Return the name of a number of students, as a contender."""
+    return f"{number:,} students"
+
+
+async def measure(plan: Plan, results: Results, directory: Path) -> None:
+    """A run of many students, from its submission to its cancellation."""
+    async with ground(directory) as below, Site.open(below) as site, site.noop_graders("grader", slots=SLOTS):
+        await site.register("long", SLEEPING)
+        await site.register("noop", NOTHING)
+        sizes = {students(number): partial(_large, site, number) for number in plan.large_runs}
+        await interleave(sizes, rounds=1, into=results, warm_up=False)
+    results.notes["large runs"] = f"of {ENVIRONMENT:,} bytes per student, on {SLOTS} slots, in jobs of 0.2 s"
+
+
+async def _large(site: Site, number: int) -> Mapping[Figure, float]:
+    roster = [{"STUDENT_ID": f"s{each}", "FILE": "x" * ENVIRONMENT} for each in range(number)]
+    before = site.cpu()
+    taken: dict[Figure, float] = {}
+    async with _singles(site) as singles:
+        submitted = await site.submit("long", roster)
+        taken |= {ACCEPTED: submitted.seconds, **_spent("accepting", before, site)}
+        before = site.cpu()
+        taken |= {QUEUED: await _queued(site, submitted), **_spent("storing and publishing jobs", before, site)}
+        before, begun = site.cpu(), time.perf_counter()
+        jobs = await _pages(site, submitted)
+        taken |= {READ: time.perf_counter() - begun, **_spent("reading", before, site)}
+        assert len(jobs) == number  # noqa: S101 - every student has a job
+        before, begun = site.cpu(), time.perf_counter()
+        async with site.http.stream("GET", f"/api/v1/stream/{COURSE}/{jobs[-1]}", headers=LOGIN) as answer:
+            answer.raise_for_status()
+            taken |= {OPENED: time.perf_counter() - begun, **_spent("opening a stream", before, site)}
+        before, begun = site.cpu(), time.perf_counter()
+        answer = await site.http.post(f"/api/v2/courses/{COURSE}/runs/{submitted.run_id}/cancel")
+        answer.raise_for_status()
+        await site.over(submitted)
+        taken |= {CANCELLED: time.perf_counter() - begun, **_spent("cancelling", before, site)}
+    return {**taken, BESIDE: max(singles.starts), REFUSED: singles.refused}
+
+
+def _spent(what: str, before: Mapping[str, float], site: Site) -> dict[Figure, float]:
+    return {Figure(f"a large run: CPU of {role}, {what}", "s"): s - before[role] for role, s in site.cpu().items()}
+
+
+async def _queued(site: Site, submitted: Submitted) -> float:
+    """Return the seconds from a submission until all its jobs are published."""
+    runs, done = site.database["grading_run"], {"_id": ObjectId(submitted.run_id), "publish_at": None}
+
+    async def are_published() -> bool:
+        return await runs.find_one(done, {"_id": 1}) is not None
+
+    await site.children["ingest"].until(are_published, within=RUN_TIMEOUT)
+    return time.perf_counter() - submitted.begun
+
+
+async def _pages(site: Site, submitted: Submitted) -> list[str]:
+    """Read all pages of a run's jobs, and return their ids."""
+    path, found, after = f"/api/v2/courses/{COURSE}/runs/{submitted.run_id}/jobs", [], None
+    while True:
+        query = {"limit": str(PAGE)} | ({"after": after} if after else {})
+        page = (await site.http.get(path, params=query)).raise_for_status().json()
+        found += [job["id"] for job in page["items"]]
+        after = page["next"]
+        if after is None:
+            return found
+
+
+@dataclass(slots=True)
+class Singles:
+    """Single submissions: the seconds from each to its start, and how many were refused first."""
+
+    starts: list[float] = field(default_factory=list)
+    refused: int = 0
+    waiting_since: datetime | None = None
+
+
+@contextlib.asynccontextmanager
+async def _singles(site: Site) -> AsyncIterator[Singles]:
+    """Submit runs of one student one after another until the end of the block."""
+    singles, stopping = Singles(), asyncio.Event()
+
+    async def submit() -> None:
+        while not stopping.is_set():
+            begun = datetime.now(UTC)
+            try:
+                single = await site.submit("noop", 1)
+            except httpx2.HTTPStatusError:  # the store is slow: the next try counts from the first one
+                singles.refused += 1
+                singles.waiting_since = singles.waiting_since or begun
+                await asyncio.sleep(PAUSE)
+                continue
+            begun, singles.waiting_since = singles.waiting_since or begun, None
+            await site.ended(single)
+            singles.starts.append((await site.started_at(single) - begun).total_seconds())
+            await asyncio.sleep(PAUSE)
+
+    submitting = asyncio.create_task(submit())
+    try:
+        yield singles
+    finally:
+        stopping.set()
+        await submitting
