@@ -75,11 +75,9 @@ async def serve(
         undecided = deps.receiver.undecided
         async with (
             background(sessions.run(), deps.feed.run(), health.run(), shared.run()),
-            background(
-                deps.uploads.grading.run(), Sweeper(store.blobs, store.submissions).run(), Leftovers(store.runs).run()
-            ),
+            background(Sweeper(store.blobs, store.submissions).run(), Leftovers(store.runs).run()),
             background_tasks,
-            background(undecided.run(), undecided.look_around()),
+            background(deps.uploads.grading.run(), undecided.run(), undecided.look_around()),
             deps.outages,
             _listening(deps.feed, name, opened),
             _http(settings, deps),

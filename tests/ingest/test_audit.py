@@ -39,6 +39,8 @@ EXAMPLES: dict[str, Any] = {
     "tokens_add_for_student": {"student": "alice"},
     "tokens_revoke_of_student": None,
     "assignments_put": CONFIG,
+    "assignment_settings_put": {"points": 10},
+    "submissions_create": None,
     "hooks_put_roster": {
         "students": [{"student": "alice", "repository": "a/b", "env": {"A": "canary-roster"}}, {"student": "bob"}]
     },
@@ -61,6 +63,12 @@ EXAMPLES: dict[str, Any] = {
     "join_tokens_revoke": None,
     "pools_put": {"original_graders": False},
     "letters_discard": None,
+}
+
+
+# Requests without a JSON body.
+FORMS: dict[str, Any] = {
+    "submissions_create": {"files": {"files": ("a", b"canary-file")}, "params": {"student": "alice"}}
 }
 
 
@@ -131,7 +139,8 @@ async def test_an_unsafe_operation_leaves_a_record(
     url = re.sub(r"\{(\w+)\}", lambda m: place[m[1]], path)
     in_course = "{course}" in path
     headers = staff(place["course"]) if in_course else OPERATOR
-    answer = await client.http.request(method, url, json=EXAMPLES[operation], headers=headers)
+    form = FORMS.get(operation, {})
+    answer = await client.http.request(method, url, json=EXAMPLES[operation], headers=headers, **form)
     assert answer.status_code < 300 or operation == "hooks_redeliver", answer.text
 
     async def kept() -> dict[str, Any] | None:
@@ -145,7 +154,14 @@ async def test_an_unsafe_operation_leaves_a_record(
     assert "canary" not in str(record)
     if EXAMPLES[operation]:
         assert record["given"].startswith("{")
-    if operation not in ("tokens_add", "tokens_add_for_student", "runs_create", "join_tokens_create", "pools_put"):
+    if operation not in (
+        "tokens_add",
+        "tokens_add_for_student",
+        "runs_create",
+        "join_tokens_create",
+        "pools_put",
+        *FORMS,
+    ):
         assert record["before"].startswith("{"), "the state before"
     if "token" in (answer.json() if answer.content else {}):
         assert answer.json()["token"] not in str(record)

@@ -268,13 +268,6 @@ async def test_a_document_over_the_limit_of_the_store_is_refused(
     assert "too large to be stored" in text
 
 
-async def test_a_roster_over_the_limit_of_the_store_is_refused(client: Client, database: Database, course: str) -> None:
-    student = {f"SUBMISSION{number}": "x" * 125_000 for number in range(4)}
-    text = await refusal(client, database, course, "run", json.dumps({"students_env": [student] * 34}).encode())
-
-    assert "too large to be stored" in text
-
-
 async def test_a_job_that_is_too_large_after_merging_is_refused(
     client: Client, database: Database, course: str
 ) -> None:
