@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from secrets import token_hex
@@ -11,6 +12,7 @@ from typing import IO, Any, Self
 
 import httpx2
 
+from broadway.messages.resources.artifacts import ArtifactsView
 from broadway.messages.resources.base import MAX_PAGE
 from broadway.messages.resources.submissions import SubmissionSummary, SubmissionView
 from broadway.runtime.http_errors import UNSENT, why
@@ -90,11 +92,29 @@ class SubmissionsClient(Session):
             ClientError: The target exists or cannot be written.
         """
         below = f"submissions/{segment(identity)}"
-        path = f"{below}/archive" if file is None else f"{below}/files/{'/'.join(map(segment, file.split('/')))}"
+        self._write(self._path(f"{below}/archive" if file is None else f"{below}/files/{_segments(file)}"), target)
+
+    def artifacts(self, job: str, *, attempt: str | None = None) -> ArtifactsView:
+        """Return the artifacts of a job: of one of its attempts, or of the one that counts."""
+        query = {"attempt": attempt} if attempt else {}
+        send = partial(self._send, "GET", self._path(f"jobs/{segment(job)}/artifacts"), self._headers, params=query)
+        return self._as(ArtifactsView, self._read(self._repeated(send, TRIES)))
+
+    def download_artifact(self, job: str, file: str, target: Path, *, attempt: str | None = None) -> None:
+        """Write an artifact of a job to a new file; errors as for ``download``."""
+        query = f"?attempt={segment(attempt)}" if attempt else ""
+        self._write(f"{self._path(f'jobs/{segment(job)}/artifacts/{_segments(file)}')}{query}", target)
+
+    def _write(self, path: str, target: Path) -> None:
+        """Write an answer to a new file, which has its name only once it is whole.
+
+        Raises:
+            ClientError: The target exists or cannot be written.
+        """
         draft = target.with_name(f".{target.name}.{token_hex(4)}")
         try:
             with draft.open("xb") as output:
-                self._stream(self._path(path), output)
+                self._stream(path, output)
             os.link(draft, target)  # fails if the target exists
         except FileExistsError:
             raise ClientError(f"{target} exists; remove it, or name another file") from None
@@ -136,6 +156,10 @@ class SubmissionsClient(Session):
 
     def _path(self, rest: str) -> str:
         return f"/api/v2/courses/{self._course}/{rest}"
+
+
+def _segments(file: str) -> str:
+    return "/".join(map(segment, file.split("/")))
 
 
 def _opened(path: Path) -> IO[bytes]:

@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from broadway.domain.artifacts import ArtifactPatterns
 from broadway.domain.bounds import MAX_STAGES, shallow
 
 MAX_KEYS = 10_000  # of an object; what a program can have is less, see `variables`
@@ -76,8 +77,9 @@ class Stage(BaseModel):
 
     An ``untrusted`` stage runs a student's code. It sees only the paths below ``/job`` that ``read`` and ``write``
     name, and only the variables of the assignment and the roster that ``inherit`` names. ``results`` is the file below
-    ``/job`` in which a trusted stage leaves scores. With ``tty`` its output is a terminal, so that programs write each
-    line at once; without it the output is two pipes.
+    ``/job`` in which a trusted stage leaves scores, and ``artifacts`` are patterns of files there that are kept for
+    staff. With ``tty`` its output is a terminal, so that programs write each line at once; without it the output is two
+    pipes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -98,6 +100,7 @@ class Stage(BaseModel):
     write: JobPaths = []
     inherit: Annotated[list[VariableName], Field(max_length=64)] = []
     results: JobPath | None = None
+    artifacts: ArtifactPatterns = []
 
     @model_validator(mode="after")
     def _fits_its_profile(self) -> Self:
@@ -108,6 +111,8 @@ class Stage(BaseModel):
                 raise ValueError("privileged: an untrusted stage has no privileges")
             if self.results:
                 raise ValueError("results: only a trusted stage may say what a submission scores")
+            if self.artifacts:
+                raise ValueError("artifacts: only a trusted stage may keep files; a later one can name this one's")
             _check_apart([*self.read, *self.write], "read, write")
             return self
         for key in ("read", "write", "inherit"):

@@ -2,11 +2,13 @@
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import uuid4
 
 import structlog
 
 from broadway.ingest.commands.admission import Admission
+from broadway.ingest.commands.artifacts import KeepArtifacts
 from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.backlogs import Backlogs
@@ -37,6 +39,7 @@ from broadway.ingest.http.outages import StoreOutages
 from broadway.ingest.http.shares import ReadShares
 from broadway.ingest.live.feed import Feed
 from broadway.ingest.reads.access import AuditReads, TokenReads
+from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
 from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.hooks import HookReads
@@ -102,6 +105,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         registration=Registration(store.assignments, limits),
         assignment_settings=SettingsChanges(store.assignments, store.assignment_settings),
         uploads=_uploads(settings, store, grading),
+        artifacts=KeepArtifacts(store.blobs, store.artifacts, timedelta(days=settings.artifact_days)),
         hook_settings=HookSettings(store.hooks, store.rosters, limits),
         starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements, store.submissions),
         orders=orders,
@@ -177,6 +181,7 @@ def _reads(opened: Opened, shares: ReadShares) -> Reads:
         audit=AuditReads(store.audit),
         submissions=SubmissionReads(store.submissions, store.blobs, store.deliveries, store.jobs),
         job_files=JobFilesReads(store.jobs, store.submissions, opened.tickets),
+        artifacts=ArtifactReads(store.artifacts),
         ids=store.ids,
     )
 

@@ -10,6 +10,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConfigurationError, PyMongoError
 
 from broadway.mongo.access_tokens import AccessTokens
+from broadway.mongo.artifacts import ArtifactStore
 from broadway.mongo.assignment_settings import AssignmentSettingsStore
 from broadway.mongo.assignments import Assignments
 from broadway.mongo.audit import Audit
@@ -74,6 +75,7 @@ class Store:
     ids: Ids
     blobs: Blobs
     submissions: SubmissionStore
+    artifacts: ArtifactStore
     _primary: AsyncDatabase[dict[str, Any]]
     _answers: Answers
 
@@ -132,6 +134,7 @@ class Store:
             ids=Ids(main["grading_run"], main["grading_job"]),
             blobs=Blobs(main["blob"]),
             submissions=SubmissionStore(main["submission"]),
+            artifacts=ArtifactStore(main["artifact"]),
             _primary=main,
             _answers=client.answers,
         )
@@ -145,6 +148,7 @@ class Store:
         await store.audit.ensure_indexes()
         await store.blobs.ensure_indexes()
         await store.submissions.ensure_indexes()
+        await store.artifacts.ensure_indexes()
         return store
 
     def shared(self, *, linger: float = 0) -> Batched:

@@ -14,6 +14,7 @@ from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase, Outcome
 from broadway.domain.mistakes import mistakes
 from broadway.domain.result import Scores, StageResult
+from broadway.grader.grading.artifacts import Collection
 from broadway.grader.grading.files import UnsafeFileError
 from broadway.grader.grading.scores import MAX_SIZE, InvalidScoresError, parse
 from broadway.grader.grading.verdict import Verdict, judge, judge_all, stage_result
@@ -61,6 +62,7 @@ async def grade(
     labels: Labels,
     size: Size,
     preparation: Preparation | None = None,
+    collection: Collection | None = None,
 ) -> Graded:
     """Run a job's stages in order, in a workspace of their own, until one of them fails.
 
@@ -71,6 +73,7 @@ async def grade(
         labels: The owner of the containers.
         size: The capacity of the workspace.
         preparation: Lays files out in the directory that stages see as ``/job``, before the first stage.
+        collection: Takes the artifacts of each stage that ran.
     """
     done: list[_Done] = []
     validated: list[Stage] = []
@@ -84,7 +87,7 @@ async def grade(
             with metrics.IMAGES_SECONDS.time():
                 pulls = await containers.ensure_images(list(dict.fromkeys(stage.image for stage in validated)))
             await reach(Point.GRADE_IMAGES_READY)
-            await _run_all(validated, done, space, containers, labels, pulls)
+            await _run_all(validated, done, space, containers, labels, pulls, collection or Collection())
     except ContainerError as error:
         return replace(fault(error, done), image=validated[len(done)].image if len(done) < len(validated) else "")
     except OSError as error:
@@ -112,6 +115,7 @@ async def _run_all(
     containers: Containers,
     labels: Labels,
     pulls: Mapping[str, float],
+    collection: Collection,
 ) -> None:
     """Run stages in order until one fails, and append each finished stage to ``done``."""
     for index, stage in enumerate(stages):
@@ -121,6 +125,7 @@ async def _run_all(
             remaining = MAX_DOCUMENTS - sum(each.result.scores.size for each in done if each.result.scores)
             pull_seconds = pulls.get(stage.image, 0.0)
             done.append(await _run(stage, space, containers, own, upcoming, pull_seconds, remaining=remaining))
+            await collection.take(space, stage, index)
             await reach(Point.GRADE_STAGE_ENDED)
         finally:
             goes_on = len(done) > index and done[-1].verdict.outcome is Outcome.SUCCEEDED

@@ -58,6 +58,13 @@ class Workspace:
         """Return the content of a trusted stage's file; see ``files.read``."""
         return files.read(self.job, path, limit=limit)
 
+    def read_any(self, path: str, *, limit: int) -> bytes:
+        """Return the content of a file of any stage, as trusted stages see it; see ``files.read``."""
+        for written, directory in self.written.items():
+            if path.startswith(f"{written}/"):
+                return files.read(directory, path.removeprefix(f"{written}/"), limit=limit)
+        return files.read(self.job, path, limit=limit)
+
     async def neutralise(self, stage: Stage) -> None:
         """Make the files of an untrusted stage harmless.
 

@@ -1,8 +1,8 @@
 """The part of a grader that runs jobs, the same for every link."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from broadway.domain.job import FaultPhase
+from broadway.grader.grading.artifacts import Collection
 from broadway.grader.grading.grade import Graded, Preparation, fault, grade
 from broadway.grader.ports import ContainerError, Containers, Labels, Size
 from broadway.grader.sandbox.users import Users
@@ -18,6 +19,8 @@ from broadway.runtime import metrics
 log = structlog.get_logger(__name__)
 
 TRIAL_WITHIN = 60.0  # seconds for a container of the grader's own
+
+Sending = Callable[[Collection], Awaitable[str]]  # stores artifacts, and returns a note if it could not
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +53,18 @@ class Runner:
         execution_id: str,
         stages: Sequence[Mapping[str, Any]],
         preparation: Preparation | None = None,
+        sending: Sending | None = None,
     ) -> Graded:
-        """Run a job's stages, after the preparation of its directory. If cancelled, leave no container and no file."""
+        """Run a job's stages, after the preparation of its directory. If cancelled, leave no container and no file.
+
+        The artifacts of the stages are sent before this returns; a note in ``stderr`` says which are left out.
+        """
         with metrics.GRADER_SLOTS_USED.track_inprogress():
-            graded = await self._grade(job_id, execution_id, stages, preparation)
+            collection = Collection()
+            graded = await self._grade(job_id, execution_id, stages, preparation, collection)
+            if collection:
+                failure = await sending(collection) if sending else "artifacts: this grader knows no API\n"
+                graded = replace(graded, stderr=f"{graded.stderr}{collection.note}{failure}")
         metrics.GRADER_JOBS.labels(graded.outcome).inc()
         if self.verbose:
             log.info("output", stdout=graded.stdout, stderr=graded.stderr)
@@ -80,6 +91,7 @@ class Runner:
         execution_id: str,
         stages: Sequence[Mapping[str, Any]],
         preparation: Preparation | None,
+        collection: Collection,
     ) -> Graded:
         try:
             with self.users.taken() as user:
@@ -91,6 +103,7 @@ class Runner:
                     directory=self.directory / execution_id,
                     labels=labels,
                     preparation=preparation,
+                    collection=collection,
                 )
         except Exception as error:  # a job without a reported outcome would start again and again
             log.exception("the grader failed")

@@ -161,9 +161,10 @@ class Worker:
         await self._publish(start, "started")
         await reach(Point.WORK_START_TOLD)
         self._record("execution", job, execution_id)
-        claim = Claim(job.job_id, job.generation, job.ticket)
+        claim = Claim(job.job_id, job.generation, job.ticket, execution_id)
         preparation = self.files.preparation(claim, job.stages) if self.files else None
-        running = self.runner.run(job.job_id, execution_id, job.stages, preparation)
+        sending = self.files.sending(claim) if self.files else None
+        running = self.runner.run(job.job_id, execution_id, job.stages, preparation, sending)
         execution = _Execution(job, execution_id, started_at, asyncio.create_task(running))
         self._running[execution_id] = execution
         try:
