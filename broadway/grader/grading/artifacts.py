@@ -18,7 +18,8 @@ from broadway.domain.artifacts import (
     may_match,
 )
 from broadway.domain.assignment import Stage
-from broadway.domain.files import FileRefusedError, clean_path, shown
+from broadway.domain.bounds import MAX_STAGES
+from broadway.domain.files import FileLimits, FileRefusedError, FileTree, clean_path, shown
 from broadway.grader.grading.files import UnsafeFileError
 from broadway.grader.grading.workspace import Workspace
 from broadway.grader.sandbox import tree
@@ -53,9 +54,12 @@ class Collection:
     files: dict[str, CollectedFile] = field(default_factory=dict)
     left_out: list[LeftOut] = field(default_factory=list)
     left_out_more: int = 0
+    _tree: FileTree = field(default_factory=lambda: FileTree(FileLimits(files=BOUNDS.entries * MAX_STAGES)))
 
-    def __bool__(self) -> bool:
-        return bool(self.files or self.left_out)
+    @property
+    def is_empty(self) -> bool:
+        """True if no file has matched."""
+        return not (self.files or self.left_out)
 
     async def take(self, space: Workspace, stage: Stage, number: int) -> None:
         """Collect the artifacts of a stage, whose container has ended."""
@@ -88,8 +92,10 @@ class Collection:
         if clean_path(path) != path:
             raise UnsafeFileError("the name is not in Unicode's form NFC")
         earlier = self.files.get(path)
-        if earlier is None and len(self.files) >= MAX_COUNT:
-            raise UnsafeFileError(f"a job has at most {MAX_COUNT} artifacts")
+        if earlier is None:
+            if len(self.files) >= MAX_COUNT:
+                raise UnsafeFileError(f"a job has at most {MAX_COUNT} artifacts")
+            self._tree.add(path)
         room = MAX_SIZE - sum(each.size for each in self.files.values()) + (earlier.size if earlier else 0)
         content = space.read_any(path, limit=max(0, room))
         self.files[path] = CollectedFile(path, number, content, hashlib.sha256(content).hexdigest())
@@ -102,7 +108,7 @@ class Collection:
 
     @property
     def note(self) -> str:
-        """A line for the job's messages about files that are left out; empty if there are none."""
+        """A line for the job's messages about files that are left out, or an empty text."""
         if not self.left_out:
             return ""
         first, count = self.left_out[0], len(self.left_out) + self.left_out_more

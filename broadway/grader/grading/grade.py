@@ -87,7 +87,7 @@ async def grade(
             with metrics.IMAGES_SECONDS.time():
                 pulls = await containers.ensure_images(list(dict.fromkeys(stage.image for stage in validated)))
             await reach(Point.GRADE_IMAGES_READY)
-            await _run_all(validated, done, space, containers, labels, pulls, collection or Collection())
+            await _run_all(validated, done, space, containers, labels, pulls, collection)
     except ContainerError as error:
         return replace(fault(error, done), image=validated[len(done)].image if len(done) < len(validated) else "")
     except OSError as error:
@@ -115,7 +115,7 @@ async def _run_all(
     containers: Containers,
     labels: Labels,
     pulls: Mapping[str, float],
-    collection: Collection,
+    collection: Collection | None,
 ) -> None:
     """Run stages in order until one fails, and append each finished stage to ``done``."""
     for index, stage in enumerate(stages):
@@ -125,7 +125,8 @@ async def _run_all(
             remaining = MAX_DOCUMENTS - sum(each.result.scores.size for each in done if each.result.scores)
             pull_seconds = pulls.get(stage.image, 0.0)
             done.append(await _run(stage, space, containers, own, upcoming, pull_seconds, remaining=remaining))
-            await collection.take(space, stage, index)
+            if collection:
+                await collection.take(space, stage, index)
             await reach(Point.GRADE_STAGE_ENDED)
         finally:
             goes_on = len(done) > index and done[-1].verdict.outcome is Outcome.SUCCEEDED

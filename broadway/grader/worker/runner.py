@@ -62,7 +62,7 @@ class Runner:
         with metrics.GRADER_SLOTS_USED.track_inprogress():
             collection = Collection()
             graded = await self._grade(job_id, execution_id, stages, preparation, collection)
-            if collection:
+            if not collection.is_empty:
                 failure = await sending(collection) if sending else "artifacts: this grader knows no API\n"
                 graded = replace(graded, stderr=f"{graded.stderr}{collection.note}{failure}")
         metrics.GRADER_JOBS.labels(graded.outcome).inc()

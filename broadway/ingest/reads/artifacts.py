@@ -21,7 +21,7 @@ class ArtifactReads:
     manifests: ManifestQueries
 
     async def of_attempt(self, job: Job, execution: str) -> Manifest | None:
-        """Return the artifacts of one of a job's attempts, sent by the grader of the attempt; None if it has none."""
+        """Return the artifacts of one of a job's attempts, if its grader has sent some."""
         for attempt in job.attempts:
             if attempt.execution_id == execution:
                 found = await self.manifests.get(job.id, attempt.generation, execution)

@@ -35,11 +35,11 @@ class ArtifactsView(View):
     """The artifacts of one attempt of a job."""
 
     job: str
-    attempt: str | None = Field(description="id of the attempt; null if the job has none")
+    attempt: str | None = Field(description="id of the attempt; null before the first one")
     files: list[ArtifactView]
     left_out: list[LeftOutView] = Field(description="files that matched and are not kept, each with the reason")
     left_out_more: int = Field(description="number of files that are left out besides these")
-    expires_at: datetime | None = Field(description="time of their removal; null if there are none")
+    expires_at: datetime | None = Field(description="time of their removal; null if the list is empty")
 
 
 class SentArtifact(View):
