@@ -67,16 +67,16 @@ class Manifest:
 
     @property
     def id(self) -> str:
-        return manifest_id(self.job, self.generation, self.execution)
+        return manifest_id(self.job, self.generation, self.execution, self.grader)
 
     def file(self, path: str) -> Artifact | None:
         """Return the artifact with a path, or None."""
         return next((each for each in self.files if each.path == path), None)
 
 
-def manifest_id(job: str, generation: int, execution: str) -> str:
-    """Return the id of the manifest of an execution: there is one of each."""
-    return f"{job}:{generation}:{execution}"
+def manifest_id(job: str, generation: int, execution: str, grader: str) -> str:
+    """Return the id of the manifest of an execution: one of each, and no grader can take the place of another's."""
+    return f"{job}:{generation}:{execution}:{grader}"
 
 
 def declared(stages: Sequence[Mapping[str, Any]]) -> bool:

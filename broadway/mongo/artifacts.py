@@ -19,11 +19,11 @@ class ArtifactStore:
         await self._manifests.create_index("expires_at", name="to_remove")
 
     async def add(self, manifest: Manifest) -> bool:
-        """Store a manifest; return False if its execution has one."""
+        """Store a manifest; return False if its execution has one of its grader."""
         return (await insert_each(self._manifests, [_document(manifest)]))[0]
 
-    async def get(self, job: str, generation: int, execution: str) -> Manifest | None:
-        found = await self._manifests.find_one({"_id": manifest_id(job, generation, execution)})
+    async def get(self, job: str, generation: int, execution: str, grader: str) -> Manifest | None:
+        found = await self._manifests.find_one({"_id": manifest_id(job, generation, execution, grader)})
         return _manifest(found) if found else None
 
     async def executions(self, job: str, *, limit: int) -> list[str]:

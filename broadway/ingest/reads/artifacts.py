@@ -10,8 +10,8 @@ from broadway.domain.job import Job
 class ManifestQueries(Protocol):
     """Queries on manifests of artifacts."""
 
-    async def get(self, job: str, generation: int, execution: str) -> Manifest | None:
-        """Return the manifest of an execution, or None."""
+    async def get(self, job: str, generation: int, execution: str, grader: str) -> Manifest | None:
+        """Return the manifest of an execution by a grader, or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,5 @@ class ArtifactReads:
         """Return the artifacts of one of a job's attempts, if its grader has sent some."""
         for attempt in job.attempts:
             if attempt.execution_id == execution:
-                found = await self.manifests.get(job.id, attempt.generation, execution)
-                return found if found and found.grader == attempt.grader_id else None
+                return await self.manifests.get(job.id, attempt.generation, execution, attempt.grader_id)
         return None
