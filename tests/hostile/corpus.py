@@ -2,12 +2,13 @@
 
 ``about`` describes the attack, ``outcome`` lists the correct outcomes (with ``runsc = true`` on gVisor too, where
 ``outcome_runsc`` adds others; ``outcome_busy`` adds those of a busy machine), ``reason`` and ``log`` are texts that
-these must contain, and ``score`` is the expected score. ``pipeline`` is *stage* (the submission in an untrusted stage,
-the default), *judged* (and a trusted stage after it), *class* (and one before it, as in the docs), *copied* (and a
-judge that copies a results file from it), *quoted* (and a judge that copies a comment from it, between quotes),
-*planted* (a stage of the standard profile that plants a results file) or *executed* (a stage of the standard profile
-that makes ``/job/a.out``, and one that executes it). ``$CANARY`` is the path of a file of the host. A script exits with
-66 if its attack succeeds.
+these must contain, ``score`` is the expected score, ``kept`` has the artifacts, and ``left_out`` must match the note
+about others. ``pipeline`` is *stage* (the submission in an untrusted stage, the default), *judged* (and a trusted stage
+after it), *class* (and one before it, as in the docs), *copied* (and a judge that copies a results file from it),
+*quoted* (and a judge that copies a comment from it, between quotes), *kept* (and a trusted stage that keeps its files
+as artifacts), *leaves* (a stage of the standard profile that leaves artifacts in ``/job/kept``), *planted* (one that
+plants a results file) or *executed* (one that makes ``/job/a.out``, and one that executes it). ``$CANARY`` is the path
+of a file of the host. A script exits with 66 if its attack succeeds.
 
 The limits are a grader's own, except those in bytes: a case that reaches one should not take long.
 """
@@ -65,8 +66,10 @@ class Case(BaseModel):
     reason: str = ""
     log: str = ""
     score: float | None = None
+    kept: Sequence[str] = ()
+    left_out: str = ""
     runsc: bool = False
-    pipeline: Literal["stage", "judged", "class", "copied", "quoted", "planted", "executed"] = "stage"
+    pipeline: Literal["stage", "judged", "class", "copied", "quoted", "planted", "leaves", "kept", "executed"] = "stage"
     results: str = "results.json"
     timeout: float = 10
     memory: str = "64m"
@@ -93,10 +96,13 @@ class Case(BaseModel):
             case "planted":
                 nothing = {**trusted, "entrypoint": ["true"], "results": self.results}
                 return [{**submission, "networking": False}, nothing]
+            case "leaves":
+                return [{**submission, "networking": False, "artifacts": ["kept/*", "kept/way/*"]}]
             case "executed":
                 return [{**submission, "networking": False}, {**trusted, "entrypoint": ["/job/a.out"]}]
-            case "judged" | "copied" | "quoted":
-                return [untrusted, judge]
+            case "judged" | "copied" | "quoted" | "kept":
+                keeps = {**trusted, "entrypoint": ["true"], "artifacts": ["out/*"]}
+                return [untrusted, keeps if self.pipeline == "kept" else judge]
             case "class":
                 return [setup, {**untrusted, "read": ["submission"]}, judge]
             case _:

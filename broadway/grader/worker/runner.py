@@ -63,7 +63,7 @@ class Runner:
             collection = Collection()
             graded = await self._grade(job_id, execution_id, stages, preparation, collection)
             if not collection.is_empty:
-                failure = await sending(collection) if sending else "artifacts: this grader knows no API\n"
+                failure = await _sent(collection, sending)
                 graded = replace(graded, stderr=f"{graded.stderr}{collection.note}{failure}")
         metrics.GRADER_JOBS.labels(graded.outcome).inc()
         if self.verbose:
@@ -109,3 +109,14 @@ class Runner:
             log.exception("the grader failed")
             reason = f"the grader failed: {type(error).__name__}"
             return fault(ContainerError(reason, phase=FaultPhase.WAIT, retryable=True))
+
+
+async def _sent(collection: Collection, sending: Sending | None) -> str:
+    """Send artifacts; return a note if they are not stored. The outcome must be reported all the same."""
+    if sending is None:
+        return "artifacts: not stored: this grader knows no API\n"
+    try:
+        return await sending(collection)
+    except Exception as error:
+        log.exception("artifacts not stored")
+        return f"artifacts: not stored: the grader failed: {type(error).__name__}\n"

@@ -26,7 +26,7 @@ AT_ONCE = 4  # files of a job that are fetched at the same time
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A job that this grader has received, with the evidence for it, which a grader behind the gateway does not need."""
+    """A job that this grader has received, with the evidence for it, unless it came from the gateway."""
 
     job_id: str
     generation: int = 0
@@ -87,7 +87,7 @@ class SubmissionFiles:
             await self.source.store(claim, collection)
         except FilesUnavailableError as error:
             log.warning("artifacts not stored", reason=str(error))
-            return f"artifacts: {len(collection.files)} files are not stored: {error}\n"
+            return f"artifacts: not stored: {error}\n"
         await reach(Point.WORK_ARTIFACTS_SENT)
         return ""
 
