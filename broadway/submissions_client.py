@@ -4,7 +4,6 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from secrets import token_hex
@@ -14,6 +13,7 @@ import httpx2
 
 from broadway.messages.resources.artifacts import ArtifactsView
 from broadway.messages.resources.base import MAX_PAGE
+from broadway.messages.resources.ids import IdsView
 from broadway.messages.resources.submissions import SubmissionSummary, SubmissionView
 from broadway.runtime.http_errors import UNSENT, why
 from broadway.session import TRIES, ClientError, Session, Waiting, opened, segment, silently
@@ -95,10 +95,14 @@ class SubmissionsClient(Session):
         self._write(self._path(f"{below}/archive" if file is None else f"{below}/files/{_segments(file)}"), target)
 
     def artifacts(self, job: str, *, attempt: str | None = None) -> ArtifactsView:
-        """Return the artifacts of a job: of one of its attempts, or of the one that counts."""
-        query = {"attempt": attempt} if attempt else {}
-        send = partial(self._send, "GET", self._path(f"jobs/{segment(job)}/artifacts"), self._headers, params=query)
-        return self._as(ArtifactsView, self._read(self._repeated(send, TRIES)))
+        """Return the artifacts of a job, by the first digits of its id: of an attempt, or of the one that counts."""
+        query = f"?attempt={segment(attempt)}" if attempt else ""
+        answer = self._by_id(
+            job,
+            lambda found: self._request("GET", self._path(f"jobs/{found}/artifacts{query}")),
+            lambda: self._as(IdsView, self._request("GET", self._path(f"ids?prefix={segment(job)}"))).jobs,
+        )
+        return self._as(ArtifactsView, answer)
 
     def download_artifact(self, job: str, file: str, target: Path, *, attempt: str | None = None) -> None:
         """Write an artifact of a job to a new file; errors as for ``download``."""

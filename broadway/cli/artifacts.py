@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from broadway.cli import terminal
-from broadway.cli.common import AsJson, Course, CourseServer, Token, fail, submissions_client
+from broadway.cli.common import EXIT_USAGE, AsJson, Course, CourseServer, Token, client, fail, submissions_client
 
 
 def artifacts(
@@ -17,7 +17,8 @@ def artifacts(
         typer.Option("--output", "-o", metavar="DIR", help="Download all of them below this directory."),
     ] = None,
     attempt: Annotated[
-        str | None, typer.Option(help="Id of an attempt, as `job show` has it.", show_default="the one that counts")
+        int | None,
+        typer.Option(min=1, help="Number of an earlier attempt, 1 for the first.", show_default="the one that counts"),
     ] = None,
     course: Course = None,
     token: Token = None,
@@ -25,11 +26,18 @@ def artifacts(
     as_json: AsJson = False,
 ) -> None:
     """List the artifacts of a job, or download them; files that were left out are named with the reason."""
+    number, named = attempt, None
+    if number is not None:
+        with client(server, course, token) as api_of_jobs:
+            attempts = api_of_jobs.attempts(job_id)
+        if number > len(attempts):
+            raise fail(f"--attempt: the job has {len(attempts)} attempts", EXIT_USAGE)
+        named = attempts[number - 1].id
     with submissions_client(server, course, token) as api:
-        found = api.artifacts(job_id, attempt=attempt)
+        found = api.artifacts(job_id, attempt=named)
         for file in found.files if output else ():
             target = _target(output or Path(), file.path)
-            api.download_artifact(job_id, file.path, target, attempt=found.attempt)
+            api.download_artifact(found.job, file.path, target, attempt=found.attempt)
             terminal.message(str(target))
     if as_json:
         terminal.document(found.model_dump(mode="json"))

@@ -45,8 +45,8 @@ async def test_artifacts_are_there_when_the_job_has_ended(cluster: Cluster, addr
     assert job["outcome"] == "failed"
     server = ("--server", f"http://127.0.0.1:{cluster.settings.bind_port}", "--course", "cs241", "--token", "staff-241")
 
-    listed = await broadway("job", "artifacts", job["id"], *server)
-    got = await broadway("job", "artifacts", job["id"], *server, "-o", str(tmp_path / "kept"))
+    listed = await broadway("job", "artifacts", job["id"][:10], *server)
+    got = await broadway("job", "artifacts", job["id"][:10], "--attempt", "1", *server, "-o", str(tmp_path / "kept"))
 
     assert (listed.exit_code, got.exit_code) == (0, 0), listed.stderr + got.stderr
     left_out = "left out: Plot.png: plot.png and Plot.png differ only in case: some systems take them for one file"
@@ -55,6 +55,8 @@ async def test_artifacts_are_there_when_the_job_has_ended(cluster: Cluster, addr
     assert [path.name for path in (tmp_path / "kept").iterdir()] == ["plot.png"]
     assert (tmp_path / "kept" / "plot.png").read_text() == "of the first"
     assert "artifacts: 2 left out, such as Plot.png" in await messages_of(cluster, job)
+    none = await broadway("job", "artifacts", job["id"], "--attempt", "2", *server)
+    assert (none.exit_code, none.stderr) == (2, "broadway: --attempt: the job has 1 attempts\n")
     again = await broadway("job", "artifacts", job["id"], *server, "-o", str(tmp_path / "kept"))
     assert (again.exit_code, "exists; remove it" in again.stderr) == (1, True)
 
