@@ -91,10 +91,10 @@ def points_of(value: Decimal) -> Decimal:
     Raises:
         ValueError: The number is infinite, no number, or beyond 2^53.
     """
-    if not value.is_finite() or abs(value) > LARGEST:
+    if not value.is_finite() or value.copy_abs() > LARGEST:
         raise ValueError("should be a number from -2^53 to 2^53")
     value = round(_SIGNIFICANT.plus(value), PLACES).normalize() + 0  # no negative zero
-    return value if abs(value) <= LARGEST else Decimal(LARGEST).copy_sign(value)
+    return value if value.copy_abs() <= LARGEST else Decimal(LARGEST).copy_sign(value)
 
 
 def total(values: Iterable[Decimal | None]) -> Decimal | None:

@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from broadway.domain.report import Report, Source, Visibility, points_of
+from broadway.domain.report import Report, Source, Visibility, points_of, shown
 
 
 class Role(StrEnum):
@@ -65,7 +65,7 @@ def visible(report: Report, role: Role, standing: Standing) -> VisibleReport:
     admits = standing.admits
     tests = [test for test in report.tests if admits(test.visibility or report.visibility)]
     is_open, is_complete = admits(report.visibility), len(tests) == len(report.tests)
-    shown = report.model_copy(
+    seen = report.model_copy(
         update={
             "tests": [test.model_copy(update={"visibility": None, "extra": None}) for test in tests],
             "visibility": Visibility.VISIBLE,
@@ -75,7 +75,7 @@ def visible(report: Report, role: Role, standing: Standing) -> VisibleReport:
             **({} if is_open else {"messages": [], "boards": [], "images": []}),
         }
     )
-    return VisibleReport(shown, shows_log=admits(report.log_visibility))
+    return VisibleReport(seen, shows_log=admits(report.log_visibility))
 
 
 def with_points(report: Report, points: Decimal | None) -> tuple[Report, str]:
@@ -90,6 +90,8 @@ def with_points(report: Report, points: Decimal | None) -> tuple[Report, str]:
         score = points_of(report.score * points / report.max)
         return report.model_copy(update={"score": score, "max": points}), ""
     warning = (
-        "" if report.max is None else f"the file's maximum is {report.max:f}, the assignment has {points:f} points"
+        ""
+        if report.max is None
+        else f"the file's maximum is {shown(report.max)}, the assignment has {shown(points)} points"
     )
     return report.model_copy(update={"max": points}), warning
