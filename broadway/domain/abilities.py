@@ -11,8 +11,9 @@ from broadway.domain.grader import Grader
 UNTRUSTED = "untrusted stages"
 TTY_KEY = "the key tty of a stage"
 PIPES = "stages without a terminal"
+FORMATS = "results files with a format"
 
-ABILITIES = (UNTRUSTED, TTY_KEY, PIPES)  # of our graders
+ABILITIES = (UNTRUSTED, TTY_KEY, PIPES, FORMATS)  # of our graders
 OF_THE_FIRST = (UNTRUSTED,)  # of our earlier versions, which do not report abilities
 OF_THE_ORIGINALS = (TTY_KEY,)  # the gateway removes the key, and their stages always have a terminal
 
@@ -27,6 +28,7 @@ def needed(stages: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         UNTRUSTED: any(stage.get(key) for stage in stages for key in _KEYS_OF_UNTRUSTED),
         TTY_KEY: any("tty" in stage for stage in stages),
         PIPES: any(stage.get("tty") is False for stage in stages),
+        FORMATS: any(isinstance(stage.get("results"), Mapping) for stage in stages),
     }
     return tuple(ability for ability, is_needed in conditions.items() if is_needed)
 

@@ -4,13 +4,12 @@ import base64
 import binascii
 import hashlib
 import zlib
-from collections.abc import Sequence
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from broadway.domain.bounds import Reason
-from broadway.domain.report import Digest, Name, Report, shortened
+from broadway.domain.report import Digest, Name, Report
 
 MAX_FILE = 1024 * 1024  # bytes of one results file
 MAX_FILES = 200  # of one stage
@@ -80,7 +79,7 @@ class Reported(BaseModel):
     form.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, serialize_by_alias=True)
 
     report: Report | None = None
     problem: Reason = ""
@@ -94,14 +93,12 @@ class Reported(BaseModel):
             raise ValueError("problem: should be given exactly if there is no report")
         return self
 
+    @property
+    def size(self) -> int:
+        """Characters of the report and of its files."""
+        report = len(self.report.stored()) if self.report else 0
+        return report + sum(len(file.data) for file in self.files)
+
     def without_bytes(self) -> "Reported":
         """Return a copy whose files have their hashes only."""
         return self.model_copy(update={"files": [file.model_copy(update={"data": ""}) for file in self.files]})
-
-
-def beginning(files: Sequence[OriginalFile], contents: Sequence[bytes], most: int) -> str:
-    """Return the beginning of a broken file as text."""
-    for file, content in zip(files, contents, strict=True):
-        if file.size:
-            return shortened(content[: 4 * most].decode("utf-8", "replace")[:most], most)
-    return ""
