@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from broadway.cli import access, dead_letters, graders, hooks, pools, terminal, topology
+from broadway.cli import access, dead_letters, graders, hooks, pools, reports, terminal, topology
 from broadway.cli.common import (
     EXIT_FAILED,
     EXIT_USAGE,
@@ -49,6 +49,8 @@ app.add_typer(topology.app, name="topology")
 app.add_typer(dead_letters.app, name="dead")
 app.add_typer(access.courses, name="course")
 app.add_typer(access.students, name="student")
+jobs.command("show")(reports.show)
+jobs.command("report")(reports.report)
 app.command("whoami")(access.whoami)
 app.command("audit")(access.audit)
 app.command("doctor", context_settings={"ignore_unknown_options": True})(doctor)

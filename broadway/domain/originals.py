@@ -4,6 +4,7 @@ import base64
 import binascii
 import hashlib
 import zlib
+from dataclasses import dataclass
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -102,3 +103,13 @@ class Reported(BaseModel):
     def without_bytes(self) -> "Reported":
         """Return a copy whose files have their hashes only."""
         return self.model_copy(update={"files": [file.model_copy(update={"data": ""}) for file in self.files]})
+
+
+@dataclass(frozen=True, slots=True)
+class StageReport:
+    """The report of one stage of one execution of a job. ``stage`` is the stage's index."""
+
+    job_id: str
+    execution_id: str
+    stage: int
+    reported: Reported

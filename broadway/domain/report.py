@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from decimal import Context, Decimal, localcontext
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
@@ -117,11 +117,6 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Extra = Annotated[str, Field(max_length=MAX_EXTRA)]
 
 
-def _optional(default: Any = None, **more: Any) -> Any:
-    """Return a field that is left out where its value is the default, so that stored reports are small."""
-    return Field(default=default, exclude_if=lambda value: value == default, **more)
-
-
 class _Part(BaseModel):
     """A part of a report. Unknown keys are ignored, so that later versions may add keys."""
 
@@ -132,14 +127,14 @@ class Text(_Part):
     """A text with its markup."""
 
     body: Body
-    format: Format = _optional(Format.TEXT)
+    format: Format = Format.TEXT
 
 
 class Location(_Part):
     """A place in a source file."""
 
     file: Name
-    line: Annotated[int, Field(ge=0, le=LARGEST)] | None = _optional()
+    line: Annotated[int, Field(ge=0, le=LARGEST)] | None = None
 
 
 class ReportedTest(_Part):
@@ -152,27 +147,27 @@ class ReportedTest(_Part):
     key: Name
     name: Text
     status: Status
-    group: Annotated[list[Name], Field(max_length=MAX_GROUPS)] = _optional([])
-    number: Name | None = _optional()
-    score: Points | None = _optional()
-    max: Points | None = _optional()
-    output: Text | None = _optional()
-    message: Text | None = _optional()
-    visibility: Visibility | None = _optional()
-    tags: Annotated[list[Name], Field(max_length=MAX_TAGS)] = _optional([])
-    duration: Duration | None = _optional()
-    flaky: bool = _optional(default=False)
-    attempts: Annotated[int, Field(ge=1, le=MAX_COUNT)] = _optional(1)
-    location: Location | None = _optional()
-    extra: Extra | None = _optional()
+    group: Annotated[list[Name], Field(max_length=MAX_GROUPS)] = []
+    number: Name | None = None
+    score: Points | None = None
+    max: Points | None = None
+    output: Text | None = None
+    message: Text | None = None
+    visibility: Visibility | None = None
+    tags: Annotated[list[Name], Field(max_length=MAX_TAGS)] = []
+    duration: Duration | None = None
+    flaky: bool = False
+    attempts: Annotated[int, Field(ge=1, le=MAX_COUNT)] = 1
+    location: Location | None = None
+    extra: Extra | None = None
 
 
 class Board(_Part):
     """An entry for a leaderboard."""
 
     name: Name
-    value: Annotated[float, Field(allow_inf_nan=False)] | Name | None = _optional()
-    order: Literal["asc", "desc"] = _optional("desc")
+    value: Annotated[float, Field(allow_inf_nan=False)] | Name | None = None
+    order: Literal["asc", "desc"] = "desc"
 
 
 class Image(_Part):
@@ -192,21 +187,21 @@ class Report(_Part):
 
     schema_: Literal[1] = Field(default=1, alias="schema")
     source: Source
-    score: Points | None = _optional()
-    max: Points | None = _optional()
-    gradable: bool = _optional(default=True)
-    messages: Annotated[list[Text], Field(max_length=MAX_MESSAGES)] = _optional([])
-    visibility: Visibility = _optional(Visibility.VISIBLE)
-    log_visibility: Visibility = _optional(Visibility.HIDDEN)
-    tests: Annotated[list[ReportedTest], Field(max_length=MAX_TESTS)] = _optional([])
-    boards: Annotated[list[Board], Field(max_length=MAX_BOARDS)] = _optional([])
-    images: Annotated[list[Image], Field(max_length=MAX_IMAGES)] = _optional([])
-    duration: Duration | None = _optional()
-    extra: Extra | None = _optional()
+    score: Points | None = None
+    max: Points | None = None
+    gradable: bool = True
+    messages: Annotated[list[Text], Field(max_length=MAX_MESSAGES)] = []
+    visibility: Visibility = Visibility.VISIBLE
+    log_visibility: Visibility = Visibility.HIDDEN
+    tests: Annotated[list[ReportedTest], Field(max_length=MAX_TESTS)] = []
+    boards: Annotated[list[Board], Field(max_length=MAX_BOARDS)] = []
+    images: Annotated[list[Image], Field(max_length=MAX_IMAGES)] = []
+    duration: Duration | None = None
+    extra: Extra | None = None
 
     def stored(self) -> str:
-        """Return the report as JSON text, which ``read`` reads."""
-        return self.model_dump_json()
+        """Return the report as JSON text, which ``read`` reads; values that are the default are left out."""
+        return self.model_dump_json(exclude_defaults=True)
 
     @classmethod
     def read(cls, text: str) -> "Report":

@@ -243,7 +243,7 @@ class JobLog:
 
 def _report_fields(reported: Reported) -> dict[str, Any]:
     scores = Scores.of(reported.report) if reported.report else None
-    fields: dict[str, Any] = {REPORT: reported.model_dump(mode="json")}
+    fields: dict[str, Any] = {REPORT: reported.model_dump(mode="json", exclude_defaults=True)}
     return fields | ({"scores": asdict(scores)} if scores else {})
 
 

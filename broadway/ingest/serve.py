@@ -46,6 +46,7 @@ from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.jobs import JobReads
 from broadway.ingest.reads.reads import Reads
+from broadway.ingest.reads.reports import ReportReads
 from broadway.ingest.reads.runs import RunReads
 from broadway.lifecycle.announce import Announcements, Announcer, Later
 from broadway.lifecycle.orders import Orders
@@ -207,6 +208,7 @@ def _reads(store: Store) -> Reads:
         assignments=AssignmentReads(store.assignments, store.rosters, store.hooks),
         runs=RunReads(store.runs, store.jobs, store.assignments),
         jobs=JobReads(store.jobs, store.runs, store.logs),
+        reports=ReportReads(store.reports),
         hooks=HookReads(store.hooks, store.deliveries),
         graders=GraderReads(store.graders),
         tokens=TokenReads(store.access_tokens),
@@ -242,6 +244,7 @@ def _gateway(settings: IngestSettings, *, store: Store, rabbit: Rabbit, later: L
         publisher=rabbit,
         policy=settings.retry_policy,
         lease=settings.lease,
+        reports=store.reports,
     )
     graders, jobs, policy = store.graders, store.jobs, settings.retry_policy
     changes = JobChanges(graders, jobs, store.runs, rabbit, policy, later)

@@ -32,6 +32,7 @@ from broadway.mongo.jobs import Jobs
 from broadway.mongo.leases import Leases
 from broadway.mongo.logs import Logs
 from broadway.mongo.pools import Pools
+from broadway.mongo.reports import Reports
 from broadway.mongo.runs import Runs
 from broadway.mongo.secrets import Secrets
 from broadway.ports import StoreError
@@ -52,6 +53,7 @@ class Store:
     runs: Runs
     jobs: Jobs
     logs: Logs
+    reports: Reports
     graders: Graders
     leases: Leases
     secrets: Secrets
@@ -107,6 +109,7 @@ class Store:
             runs=Runs(main["grading_run"]),
             jobs=Jobs(main["grading_job"]),
             logs=Logs(client.get_database(logs, write_concern=DURABLE)["job_log"]),
+            reports=Reports(main["job_report"], main["report_file"]),
             graders=Graders(main["worker_node"]),
             leases=Leases(main["service_lease"]),
             secrets=Secrets(main["service_secret"]),

@@ -7,6 +7,7 @@ from broadway.ingest.reads.assignments import AssignmentReads
 from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.jobs import JobReads
+from broadway.ingest.reads.reports import ReportReads
 from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.stores import IdQueries
 
@@ -18,6 +19,7 @@ class Reads:
     assignments: AssignmentReads
     runs: RunReads
     jobs: JobReads
+    reports: ReportReads
     hooks: HookReads
     graders: GraderReads
     tokens: TokenReads

@@ -284,6 +284,8 @@ _RESOURCES = frozenset(
         "jobs",
         "attempts",
         "log",
+        "report",
+        "files",
         "hooks",
         "deliveries",
         "roster",
