@@ -85,7 +85,6 @@ _PATTERNS: Mapping[str, str] = {
     r"^[A-Za-z0-9*?][A-Za-z0-9._*?-]{0,63}(/[A-Za-z0-9*?][A-Za-z0-9._*?-]{0,63}){0,7}$": (
         "should be a path below /job of letters, digits, dots, dashes, underscores, * and ?, such as out/TEST-*.xml"
     ),
-    r"^[^$\x00][^\x00]{0,199}$": "should be a pattern of tests' names with at most 200 characters, the first no dollar",
     r"^https?://": "should start with http:// or https://",
     r"^[0-9a-f]{64}$": "should be a SHA-256 hash: 64 digits from 0 to 9 and a to f",
     r"^[0-9a-f]*$": "should consist of the digits 0 to 9 and a to f",

@@ -19,23 +19,30 @@ _WITHOUT_POINTS = ("junit", "ctrf", "tap")
 _WILD = ("*", "?")
 
 ResultsPath = Annotated[str, Field(pattern=rf"^{_PART}(/{_PART}){{0,7}}$")]
-TestPattern = Annotated[str, Field(pattern=r"^[^$\x00][^\x00]{0,199}$")]
-TestPoints = Annotated[int | float, Field(ge=0, le=MAX_POINTS)]
+
+
+class PointsOfTests(BaseModel):
+    """The points of each test whose name matches a pattern with ``*`` and ``?``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    tests: Annotated[str, Field(min_length=1, max_length=200)]
+    points: Annotated[int | float, Field(ge=0, le=MAX_POINTS)]
 
 
 class ResultsSetting(BaseModel):
     """The format of a stage's results, and the path of their file below ``/job``.
 
     The path of JUnit's and Classroom's files may have ``*`` and ``?``. Autolab's and TAP's results without a path are
-    what the stage prints. ``points`` are those of tests in formats without points, by patterns of tests' names; the
-    first pattern that matches counts, and other tests have one point each.
+    what the stage prints. ``points`` are those of tests in formats without points: the first entry whose pattern
+    matches a test counts, and other tests have one point each.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     format: FormatName
     path: ResultsPath | None = None
-    points: Annotated[dict[TestPattern, TestPoints], Field(max_length=MAX_PATTERNS)] = {}
+    points: Annotated[list[PointsOfTests], Field(max_length=MAX_PATTERNS)] = []
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -58,9 +65,9 @@ class ResultsSetting(BaseModel):
         return self.format == "prairielearn"
 
     @property
-    def worth(self) -> dict[str, Decimal]:
-        """The points of tests by pattern."""
-        return {pattern: Decimal(str(points)) for pattern, points in self.points.items()}
+    def worth(self) -> tuple[tuple[str, Decimal], ...]:
+        """The patterns of tests with their points, in order."""
+        return tuple((each.tests, Decimal(str(each.points))) for each in self.points)
 
     def may_lie_in(self, directories: Sequence[str]) -> str | None:
         """Return a directory in which a file of the path may lie, or which may lie below such a file; else None."""

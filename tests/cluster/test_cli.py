@@ -54,7 +54,11 @@ async def test_staff_see_the_report_of_a_job(cluster: Cluster) -> None:
     suite = (
         '<testsuite name="s"><testcase name="a"/><testcase name="b"><failure message="no\x1b"/></testcase></testsuite>'
     )
-    results = {"format": "junit", "path": "r*.xml", "points": {"a": 2.5}}
+    results = {
+        "format": "junit",
+        "path": "r*.xml",
+        "points": [{"tests": "s.a", "points": 2}, {"tests": "a", "points": 2.5}],
+    }
     await cluster.client.register(
         "cs241", "mp1", students=[stage("write", "r.xml", suite), stage("exit", "1", results=results)]
     )

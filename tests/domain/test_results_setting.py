@@ -15,6 +15,10 @@ def stage(results: Any, **more: Any) -> dict[str, Any]:
     return {"image": "a", "results": results, **more}
 
 
+def points(pattern: str, value: float) -> list[dict[str, Any]]:
+    return [{"tests": pattern, "points": value}]
+
+
 def mistake(*stages: dict[str, Any]) -> str:
     with pytest.raises(ValidationError) as raised:
         AssignmentConfig.model_validate({"student_pipeline": list(stages)})
@@ -26,7 +30,11 @@ def mistake(*stages: dict[str, Any]) -> str:
     [
         "out/results.json",
         {"format": "gradescope", "path": "results.json"},
-        {"format": "junit", "path": "target/surefire-reports/TEST-*.xml", "points": {"com.example.*": 2, "*": 0.5}},
+        {
+            "format": "junit",
+            "path": "target/surefire-reports/TEST-*.xml",
+            "points": [{"tests": "com.example.*", "points": 2}],
+        },
         {"format": "autolab"},
         {"format": "tap", "path": "out.tap"},
         None,
@@ -49,12 +57,16 @@ def test_a_setting_is_returned_as_posted(results: Any) -> None:
         ({"format": "junit"}, ".0.results: path: is missing; only results of autolab and tap"),
         ({"format": "junit", "path": "/etc/x"}, ".0.results.path: should be a path below /job"),
         ({"format": "ctrf", "path": "*.json"}, ".0.results: path: only results of junit and classroom"),
-        ({"format": "gradescope", "path": "r", "points": {"a": 1}}, ".0.results: points: results of gradescope have"),
-        ({"format": "tap", "points": {"a": -1}}, ".0.results.points.a: should be 0 or more"),
-        ({"format": "tap", "points": {"a": float("nan")}}, ".0.results.points.a: should be"),
-        ({"format": "tap", "points": {"a": True}}, ".0.results.points.a"),
-        ({"format": "tap", "points": {"$a": 1}}, "should be a pattern of tests' names"),
-        ({"format": "tap", "points": {f"a{n}": 1 for n in range(101)}}, ".0.results.points: should have at most 100"),
+        (
+            {"format": "gradescope", "path": "r", "points": points("a", 1)},
+            ".0.results: points: results of gradescope have",
+        ),
+        ({"format": "tap", "points": points("a", -1)}, ".0.results.points.0.points: should be 0 or more"),
+        ({"format": "tap", "points": points("a", float("nan"))}, ".0.results.points.0.points: should be"),
+        ({"format": "tap", "points": points("a", True)}, ".0.results.points.0.points"),
+        ({"format": "tap", "points": points("", 1)}, ".0.results.points.0.tests: should have 1 or more characters"),
+        ({"format": "tap", "points": {"a": 1}}, ".0.results.points: should be a list"),
+        ({"format": "tap", "points": points("a", 1) * 101}, ".0.results.points: should have at most 100"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(results: Any, words: str) -> None:
@@ -78,6 +90,8 @@ def test_results_are_not_where_untrusted_stages_write(path: str, *, is_apart: bo
 
 
 def test_points_are_exact() -> None:
-    results = Stage.model_validate(stage({"format": "tap", "points": {"a": 0.1, "b": 3}})).results
+    results = Stage.model_validate(
+        stage({"format": "tap", "points": [*points("a", 0.1), *points("b", 3), *points("a", 9)]})
+    ).results
     assert isinstance(results, ResultsSetting)
-    assert results.worth == {"a": Decimal("0.1"), "b": Decimal(3)}
+    assert results.worth == (("a", Decimal("0.1")), ("b", Decimal(3)), ("a", Decimal(9)))

@@ -169,7 +169,7 @@ async def test_too_many_files_are_refused(run: Run) -> None:
 
 async def test_printed_results_are_those_of_stdout(run: Run) -> None:
     lines = [(1, "1..2"), (2, "not ok 1 - on stderr"), (1, "ok 1 - a"), (1, "ok 2 - b")]
-    graded = await run(nothing, {"format": "tap", "points": {"b": 3}}, lines=lines)
+    graded = await run(nothing, {"format": "tap", "points": [{"tests": "b", "points": 3}]}, lines=lines)
     report = reported(graded).report
     assert report is not None
     assert ([test.status for test in report.tests], report.max) == ([Status.PASSED] * 2, 4)

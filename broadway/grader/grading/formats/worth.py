@@ -1,7 +1,7 @@
 """The points of tests in formats that have none: from the test's own properties, the stage's map, or one point each."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from fnmatch import fnmatchcase
 
@@ -12,14 +12,17 @@ _ONE = Decimal(1)
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """The points that the stage's config gives to tests, by patterns of their names; the first that matches counts."""
+    """The points that the stage's config gives to tests, by patterns of their names; the first that matches counts.
 
-    by_pattern: Mapping[str, Decimal] = field(default_factory=dict)
+    Patterns have ``*`` and ``?``; brackets stand for themselves, since names of tests have them.
+    """
+
+    patterns: Sequence[tuple[str, Decimal]] = ()
 
     def of(self, *names: str) -> Decimal:
         """Return the points of a test with these names; one point if no pattern matches."""
-        for pattern, points in self.by_pattern.items():
-            if any(fnmatchcase(name, pattern) for name in names):
+        for pattern, points in self.patterns:
+            if any(fnmatchcase(name, pattern.replace("[", "[[]")) for name in names):
                 return points
         return _ONE
 

@@ -167,7 +167,7 @@ CASES = """<testsuites><testsuite name="s">
 
 
 def test_junit_points_come_from_properties_a_map_or_are_one_each() -> None:
-    found = of("junit", CASES, worth=Worth({"TestA/o*": Decimal(4)}))
+    found = of("junit", CASES, worth=Worth([("TestA/o*", Decimal(4)), ("*/one", Decimal(9))]))
     assert [(t.name.body, t.score, t.max) for t in found.tests] == [
         ("TestA", None, None),  # the sum of its subtests, which count
         ("TestA/one", 0, 4),
@@ -177,6 +177,12 @@ def test_junit_points_come_from_properties_a_map_or_are_one_each() -> None:
     ]
     assert found.tests[0].duration == 1234.5
     assert (found.tests[3].status, found.tests[3].visibility) == (Status.PARTIAL, Visibility.HIDDEN)
+
+
+def test_brackets_in_patterns_stand_for_themselves() -> None:
+    suite = '<testsuite><testcase name="push[1]"/><testcase name="push1"/></testsuite>'
+    found = of("junit", suite, worth=Worth([("push[?]", Decimal(7))]))
+    assert [test.max for test in found.tests] == [7, 1]
 
 
 @pytest.mark.parametrize(
