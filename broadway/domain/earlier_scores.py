@@ -36,7 +36,7 @@ _KEY = 900  # characters of a test's name in its key
 
 
 def report_of(scores: Scores) -> Report:
-    """Return scores as a report, in the shape of Gradescope or PrairieLearn, whichever the document has."""
+    """Return scores as a report, in the shape of Gradescope or PrairieLearn."""
     document = _document(scores.document)
     listed = [each for each in _list(document.get("tests")) if isinstance(each, dict)][:MAX_TESTS]
     is_fraction = _is_of_prairielearn(document, listed) and document.get("score") is not None

@@ -96,8 +96,8 @@ class Reported(BaseModel):
 
     @property
     def size(self) -> int:
-        """Characters of the report and of its files."""
-        report = len(self.report.stored()) if self.report else 0
+        """Bytes of the report and of its files, as sent."""
+        report = len(self.report.stored().encode()) if self.report else 0
         return report + sum(len(file.data) for file in self.files)
 
     def without_bytes(self) -> "Reported":

@@ -20,7 +20,7 @@ class Standing:
     """The state of a student's assignment at a moment.
 
     ``closes_at`` is the end of that student's late submissions, with extensions; None if it is not known, so that
-    nothing is visible *after the due date* yet. ``points`` is the assignment's maximum, None if it has none.
+    nothing is visible *after the due date* yet. ``points`` is the assignment's maximum, or None.
     """
 
     now: datetime

@@ -21,8 +21,8 @@ _STDOUT, _OMITTED = 1, 0  # streams of a stage's output
 def collect(run: StageRun, setting: ResultsSetting, space: Workspace, remaining: int) -> Reported | None:
     """Return the report of a stage that ran, with the original files; blocks.
 
-    Of a stage that broke a limit or could not start, return its files only, and None if it left none. ``remaining`` is
-    the number of characters that the report and its files may have.
+    Of a stage that broke a limit or could not start, return its files only, and None if it left no file.
+    ``remaining`` is the number of bytes that the report and its files may have.
     """
     reason = _why_not(run, setting)
     try:
@@ -40,7 +40,7 @@ def collect(run: StageRun, setting: ResultsSetting, space: Workspace, remaining:
 
 
 def _why_not(run: StageRun, setting: ResultsSetting) -> str:
-    """Return the reason for which a stage's results do not count, whatever they are; empty if there is none."""
+    """Return the reason for which a stage's results do not count, whatever they are; empty if they may count."""
     if not is_complete(run):
         return "the stage did not end by itself, so its results do not count"
     if setting.needs_success and run.exit_code:
@@ -63,7 +63,7 @@ def _files(setting: ResultsSetting, space: Workspace) -> list[File]:
     """Return the files of a path.
 
     Raises:
-        UnsafeFileError: There is none, or too many or too much; or one is a link or something else than a file.
+        UnsafeFileError: No file exists, or there are too many or too much; or one is a link or no regular file.
     """
     assert setting.path is not None  # noqa: S101 - the caller has checked it
     paths: Sequence[str] = [setting.path]

@@ -21,7 +21,7 @@ class ReportView(View):
     """
 
     job: str
-    attempt: str = Field(description="the id of the attempt; empty for jobs of the original, which have none")
+    attempt: str = Field(description="the id of the attempt; empty for jobs of the original")
     stage: int = Field(description="the index of the stage that reported, from 0")
     view: str = Field(description="staff or student")
     report: Report | None = Field(description="null if the results are missing or not valid")

@@ -1,4 +1,4 @@
-"""The points of tests in formats that have none: from the test's own properties, the stage's map, or one point each."""
+"""The points of tests in formats without points: from a test's own properties, the stage's config, or one each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
