@@ -12,11 +12,14 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    GetJsonSchemaHandler,
     Tag,
     ValidatorFunctionWrapHandler,
     field_validator,
     model_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from broadway.domain.bounds import MAX_STAGES, shallow
 from broadway.domain.results_setting import ResultsSetting
@@ -78,9 +81,16 @@ def _form(results: object) -> str:
     return "(format)" if isinstance(results, dict | ResultsSetting) else "(path)"
 
 
+class _AnyOf:
+    """Describes a union by ``anyOf`` in JSON schemas, as every other union, though it has a discriminator."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": handler(core)["oneOf"]}
+
+
 # Tags in parentheses are left out of the places of mistakes.
 Results = Annotated[
-    Annotated[JobPath, Tag("(path)")] | Annotated[ResultsSetting, Tag("(format)")], Discriminator(_form)
+    Annotated[JobPath, Tag("(path)")] | Annotated[ResultsSetting, Tag("(format)")], Discriminator(_form), _AnyOf()
 ]
 
 
