@@ -109,7 +109,13 @@ def shown(value: Decimal) -> str:
     return f"{value.normalize() + 0:f}"
 
 
-Points = Annotated[Decimal, AfterValidator(points_of), PlainSerializer(shown, return_type=str)]
+Points = Annotated[
+    Decimal,
+    Field(ge=-LARGEST, le=LARGEST),
+    AfterValidator(points_of),
+    PlainSerializer(shown, return_type=str),
+]
+BoardValue = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
 Name = Annotated[str, _short(MAX_NAME), Field(max_length=MAX_NAME)]
 Body = Annotated[str, _short(MAX_TEXT), Field(max_length=MAX_TEXT)]
 Duration = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
@@ -166,7 +172,7 @@ class Board(_Part):
     """An entry for a leaderboard."""
 
     name: Name
-    value: Annotated[float, Field(allow_inf_nan=False)] | Name | None = None
+    value: BoardValue | Name | None = None
     order: Literal["asc", "desc"] = "desc"
 
 
@@ -174,7 +180,7 @@ class Image(_Part):
     """An image in the original file: its label, its media type, and the hash of its bytes."""
 
     label: Name
-    media: Annotated[str, Field(pattern=r"^image/[a-z0-9.+-]{1,50}$")]
+    media: Annotated[str, Field(pattern=r"^image/[a-z0-9.+-]{1,50}$", max_length=56)]
     sha256: Digest
 
 

@@ -18,7 +18,7 @@ _PRINTED = ("autolab", "tap")  # formats that a program may print
 _WITHOUT_POINTS = ("junit", "ctrf", "tap")
 _WILD = ("*", "?")
 
-ResultsPath = Annotated[str, Field(pattern=rf"^{_PART}(/{_PART}){{0,7}}$")]
+ResultsPath = Annotated[str, Field(pattern=rf"^{_PART}(/{_PART}){{0,7}}$", max_length=519)]
 
 
 class PointsOfTests(BaseModel):

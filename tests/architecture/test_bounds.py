@@ -5,6 +5,7 @@ import pkgutil
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from enum import Enum
 from pathlib import Path
 from types import NoneType, UnionType
@@ -73,7 +74,7 @@ def unbounded(annotation: Any, metadata: Sequence[Any], where: str) -> Iterator[
 
 
 def _unbounded_value(annotation: Any, metadata: Sequence[Any], where: str) -> Iterator[str]:
-    if annotation in (int, float):
+    if annotation in (int, float, Decimal):
         if not _has(metadata, annotated_types.Ge, annotated_types.Gt):
             yield f"{where}: a number without a lower bound"
         if not _has(metadata, annotated_types.Le, annotated_types.Lt):
