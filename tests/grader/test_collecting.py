@@ -132,6 +132,12 @@ async def test_a_broken_file_is_kept_and_so_is_the_output(run: Run) -> None:
     assert "Traceback" in graded.stdout
 
 
+async def test_the_beginning_of_a_file_that_is_too_large_is_kept(run: Run) -> None:
+    found = reported(await run(writing("x" * (MAX_FILE + 1)), GRADESCOPE))
+    assert found.problem == f"results.json: is larger than {MAX_FILE} bytes; its beginning is kept"
+    assert unpacked(found.files[0].compressed()) == b"x" * MAX_FILE
+
+
 async def test_the_files_of_a_stage_that_broke_a_limit_are_kept_and_do_not_count(run: Run) -> None:
     graded = await run(writing('{"score": 1}'), GRADESCOPE, entrypoint=["hang"], timeout=0.01)
     assert graded.outcome is Outcome.TIMED_OUT

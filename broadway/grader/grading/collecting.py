@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from broadway.domain.originals import MAX_ALL, MAX_FILE, MAX_FILES, OriginalFile, Reported
 from broadway.domain.results_setting import ResultsSetting
-from broadway.grader.grading.files import UnsafeFileError
+from broadway.grader.grading.files import TooLargeError, UnsafeFileError
 from broadway.grader.grading.formats.malformed import File
 from broadway.grader.grading.formats.read import InvalidReportError, read
 from broadway.grader.grading.formats.worth import Worth
@@ -27,6 +27,9 @@ def collect(run: StageRun, setting: ResultsSetting, space: Workspace, remaining:
     reason = _why_not(run, setting)
     try:
         files = _printed(run, setting) if setting.path is None else _files(setting, space)
+    except TooLargeError as error:
+        kept = [OriginalFile.of(error.path, error.beginning)]
+        return _bounded(Reported(problem=reason or f"{error}; its beginning is kept", files=kept), remaining)
     except UnsafeFileError as error:
         return Reported(problem=reason or str(error)[:MAX_REASON]) if is_complete(run) else None
     kept = [OriginalFile.of(file.path, file.data) for file in files]

@@ -20,6 +20,15 @@ class UnsafeFileError(ValueError):
     """A path is not an acceptable file or directory; the text gives the reason to the assignment's author."""
 
 
+class TooLargeError(UnsafeFileError):
+    """A file is larger than its limit; ``beginning`` has as many bytes as the limit."""
+
+    def __init__(self, path: str, limit: int, beginning: bytes) -> None:
+        super().__init__(f"{path}: is larger than {limit} bytes")
+        self.path = path
+        self.beginning = beginning
+
+
 def read(root: Path, path: str, *, limit: int) -> bytes:
     """Return the content of a regular file of at most ``limit`` bytes below ``root``, which itself is trusted.
 
@@ -177,5 +186,5 @@ def _bounded(descriptor: int, path: str, limit: int) -> bytes:
         chunks.append(chunk)
         remaining -= len(chunk)
     if remaining <= 0:
-        raise UnsafeFileError(f"{path}: is larger than {limit} bytes")
+        raise TooLargeError(path, limit, b"".join(chunks)[:limit])
     return b"".join(chunks)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
@@ -37,14 +36,14 @@ class ReportReads:
 
     reports: ReportQueries
 
-    async def shown(self, job: Job, attempt: str | None, role: Role, now: datetime) -> ShownReport | None:
+    async def shown(self, job: Job, attempt: str | None, role: Role, standing: Standing) -> ShownReport | None:
         """Return the report of one of a job's attempts, as a role sees it.
 
         Args:
             job: The job.
             attempt: The id of the attempt; None for the one that ended the job.
             role: The reader's role.
-            now: The time.
+            standing: The state of the student's assignment.
 
         Returns:
             None if the attempt does not exist, has not ended, or has no report.
@@ -53,8 +52,7 @@ class ReportReads:
         if found is None:
             return None
         reported = found.reported
-        # Deadlines and publishing are not stored yet: what is visible after them is not visible yet.
-        seen = visible(reported.report, role, Standing(now)) if reported.report else None
+        seen = visible(reported.report, role, standing) if reported.report else None
         is_staff = role is Role.STAFF
         problem = reported.problem if is_staff or not reported.problem else FOR_STUDENTS
         return ShownReport(found.execution_id, found.stage, seen, problem, reported.files if is_staff else ())

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from broadway.domain.report import MAX_NAME, MAX_TESTS, points_of, shortened, total
+from broadway.domain.report import MAX_NAME, MAX_TESTS, points_of, shortened, storable, total
 
 _SHOWN = 100  # characters of a path to a field
 
@@ -16,7 +16,7 @@ class MalformedError(ValueError):
 
 def malformed(where: str, expected: str) -> MalformedError:
     """Return the error for a field."""
-    return MalformedError(f"{where[:_SHOWN]}: {expected}" if where else expected)
+    return MalformedError(f"{storable(where[:_SHOWN])}: {expected}" if where else expected)
 
 
 @dataclass(frozen=True, slots=True)

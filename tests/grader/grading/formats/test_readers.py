@@ -267,6 +267,7 @@ def test_autolab_reads_the_last_line() -> None:
         ("make: error", "the last line: should be JSON, such as"),
         ('{"scores": {}}', "scores: should be an object with the score of one problem"),
         ('{"scores": {"A": "1"}}', "scores.A: should be a number"),
+        ('{"scores": {"\\ud800": "1"}}', "scores.\N{REPLACEMENT CHARACTER}: should be a number"),
         ("x" * 70_000, "the last line: should be JSON"),
     ],
 )
