@@ -10,6 +10,7 @@ from decimal import Decimal, InvalidOperation
 from itertools import count
 from typing import Any
 
+from broadway.domain.keys_of_tests import Keys
 from broadway.domain.report import (
     LARGEST,
     MAX_TESTS,
@@ -20,7 +21,6 @@ from broadway.domain.report import (
     Status,
     Text,
     Visibility,
-    shortened,
 )
 from broadway.domain.result import Scores
 
@@ -32,7 +32,6 @@ _VISIBILITIES = {
 }
 _FORMATS = {"html": Format.HTML, "simple_format": Format.SIMPLE, "md": Format.MARKDOWN, "ansi": Format.ANSI}
 _STATUSES = {"passed": Status.PASSED, "failed": Status.FAILED}
-_KEY = 900  # characters of a test's name in its key
 
 
 def report_of(scores: Scores) -> Report:
@@ -40,7 +39,7 @@ def report_of(scores: Scores) -> Report:
     document = _document(scores.document)
     listed = [each for each in _list(document.get("tests")) if isinstance(each, dict)][:MAX_TESTS]
     is_fraction = _is_of_prairielearn(document, listed) and document.get("score") is not None
-    score = _number(scores.score)
+    score, keys = _number(scores.score), Keys()
     return Report(
         source=Source.PRAIRIELEARN if _is_of_prairielearn(document, listed) else Source.GRADESCOPE,
         score=score,
@@ -49,7 +48,7 @@ def report_of(scores: Scores) -> Report:
         messages=_messages(document),
         visibility=_visibility(document.get("visibility")) or Visibility.VISIBLE,
         log_visibility=_visibility(document.get("stdout_visibility")) or Visibility.HIDDEN,
-        tests=[_test(each, place) for each, place in zip(listed, count(1), strict=False)],
+        tests=[_test(each, place, keys) for each, place in zip(listed, count(1), strict=False)],
     )
 
 
@@ -65,12 +64,12 @@ def _document(text: str | None) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _test(test: dict[str, Any], place: int) -> ReportedTest:
+def _test(test: dict[str, Any], place: int, keys: Keys) -> ReportedTest:
     score, limit = (_number(test.get(key, test.get(other))) for key, other in _NUMBERS)
     name = _text(test.get("name")) or f"Test {place}"
     output = _text(test.get("output"))
     return ReportedTest(
-        key=shortened(f"{name}#{place}", _KEY),
+        key=keys.of([], name),
         name=Text(body=name),
         number=_text(test.get("number")),
         status=_status(_STATUSES.get(str(test.get("status"))), score, limit),

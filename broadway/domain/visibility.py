@@ -5,6 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from broadway.domain.keys_of_tests import Keys
 from broadway.domain.report import Report, Source, Visibility, points_of, shown
 
 
@@ -64,10 +65,14 @@ def visible(report: Report, role: Role, standing: Standing) -> VisibleReport:
         return VisibleReport(report, shows_log=True, warning=warning)
     admits = standing.admits
     tests = [test for test in report.tests if admits(test.visibility or report.visibility)]
+    keys = Keys()  # those of the report may have numbers that count hidden tests
     is_open, is_complete = admits(report.visibility), len(tests) == len(report.tests)
     seen = report.model_copy(
         update={
-            "tests": [test.model_copy(update={"visibility": None, "extra": None}) for test in tests],
+            "tests": [
+                test.model_copy(update={"key": keys.of(test.group, test.name.body), "visibility": None, "extra": None})
+                for test in tests
+            ],
             "visibility": Visibility.VISIBLE,
             "log_visibility": Visibility.VISIBLE if admits(report.log_visibility) else Visibility.HIDDEN,
             "extra": None,

@@ -59,6 +59,12 @@ def test_a_student_sees_no_total_while_a_test_is_hidden(
     assert "visibility" not in seen.stored().replace("log_visibility", "")
 
 
+def test_keys_do_not_count_hidden_tests() -> None:
+    hidden = case("a", Visibility.HIDDEN)
+    seen = visible(report(hidden, case("a").model_copy(update={"key": "a#2"})), Role.STUDENT, OPEN).report
+    assert [test.key for test in seen.tests] == ["a"]
+
+
 def test_data_for_the_autograder_are_for_staff() -> None:
     seen = visible(report(case("a"), extra='"secret"'), Role.STUDENT, OPEN).report
     assert "secret" not in seen.stored()

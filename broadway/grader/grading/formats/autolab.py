@@ -2,10 +2,10 @@
 
 from decimal import Decimal
 
+from broadway.domain.keys_of_tests import Keys
 from broadway.domain.report import MAX_BOARDS, Board, Report, ReportedTest, Source, Status, Text, Visibility
 from broadway.grader.grading.formats.json_file import decode_text
 from broadway.grader.grading.formats.malformed import Fields, MalformedError, malformed, points, sum_of
-from broadway.grader.grading.formats.naming import Keys
 
 TAIL = 64 * 1024  # bytes of the output in which the last line is looked for
 

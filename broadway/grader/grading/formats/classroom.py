@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from decimal import Decimal
 
+from broadway.domain.keys_of_tests import Keys
 from broadway.domain.report import Location, Report, ReportedTest, Source, Status, Text
 from broadway.grader.grading.formats.json_file import object_in
 from broadway.grader.grading.formats.malformed import Fields, File, malformed, sum_of
-from broadway.grader.grading.formats.naming import Keys
 
 _STATUSES = {"pass": Status.PASSED, "fail": Status.FAILED, "error": Status.FAILED}
 _TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s)")

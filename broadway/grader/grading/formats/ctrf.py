@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 
+from broadway.domain.keys_of_tests import Keys
 from broadway.domain.report import (
     MAX_COUNT,
     MAX_GROUPS,
@@ -16,7 +17,6 @@ from broadway.domain.report import (
 from broadway.grader.grading.formats.gradescope import VISIBILITIES
 from broadway.grader.grading.formats.json_file import as_json, object_in
 from broadway.grader.grading.formats.malformed import Fields, malformed, seconds, sum_of
-from broadway.grader.grading.formats.naming import Keys
 from broadway.grader.grading.formats.worth import Worth
 
 _STATUSES = {

@@ -3,6 +3,7 @@
 from decimal import Decimal
 from itertools import count
 
+from broadway.domain.keys_of_tests import Keys
 from broadway.domain.report import (
     MAX_BOARDS,
     MAX_TAGS,
@@ -17,7 +18,7 @@ from broadway.domain.report import (
 )
 from broadway.grader.grading.formats.json_file import as_json, object_in
 from broadway.grader.grading.formats.malformed import Fields, malformed, seconds, sum_of
-from broadway.grader.grading.formats.naming import Keys, natural
+from broadway.grader.grading.formats.naming import natural
 
 VISIBILITIES = {
     "visible": Visibility.VISIBLE,

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from broadway.domain.keys_of_tests import Keys
 from broadway.domain.report import (
     MAX_COUNT,
     MAX_GROUPS,
@@ -20,7 +21,6 @@ from broadway.domain.report import (
 )
 from broadway.grader.grading.formats.gradescope import VISIBILITIES
 from broadway.grader.grading.formats.malformed import File, decimal_of, malformed, points, sum_of
-from broadway.grader.grading.formats.naming import Keys
 from broadway.grader.grading.formats.worth import Worth
 from broadway.grader.grading.formats.xml_tree import Element, parse
 

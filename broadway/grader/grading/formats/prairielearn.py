@@ -7,10 +7,10 @@ import re
 from decimal import Decimal
 from typing import Any
 
+from broadway.domain.keys_of_tests import Keys
 from broadway.domain.report import MAX_IMAGES, MAX_MESSAGES, Format, Image, Report, ReportedTest, Source, Status, Text
 from broadway.grader.grading.formats.json_file import object_in
 from broadway.grader.grading.formats.malformed import Fields, malformed, points
-from broadway.grader.grading.formats.naming import Keys
 
 _DATA = re.compile(r"data:(image/[a-z0-9.+-]{1,50});base64,(.*)", re.DOTALL)
 _FIGURE = "Figure"

@@ -3,9 +3,9 @@
 import re
 from dataclasses import dataclass, field
 
+from broadway.domain.keys_of_tests import Keys
 from broadway.domain.report import MAX_MESSAGES, MAX_TESTS, Report, ReportedTest, Source, Status, Text
 from broadway.grader.grading.formats.malformed import malformed, sum_of
-from broadway.grader.grading.formats.naming import Keys
 from broadway.grader.grading.formats.worth import Worth
 
 _VERSIONS = range(12, 15)
