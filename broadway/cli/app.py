@@ -14,6 +14,7 @@ from broadway.cli import (
     hooks,
     login,
     pools,
+    reports,
     submissions,
     terminal,
     topology,
@@ -63,6 +64,8 @@ app.add_typer(access.courses, name="course")
 app.add_typer(access.students, name="student")
 app.command("login")(login.login)
 app.command("logout")(login.logout)
+jobs.command("show")(reports.show)
+jobs.command("report")(reports.report)
 app.command("whoami")(access.whoami)
 app.command("submit")(submissions.submit)
 app.command("audit")(access.audit)

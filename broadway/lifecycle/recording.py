@@ -1,4 +1,4 @@
-"""Record graders' events: store logs first, then update each job conditionally, then publish the facts that follow."""
+"""Record graders' events: store reports and logs, update each job conditionally, then publish the facts that follow."""
 
 import asyncio
 from collections import Counter
@@ -15,6 +15,7 @@ from broadway.domain.job import Attempt, Job, Outcome, RetryPolicy
 from broadway.domain.moves import Move, Moved
 from broadway.domain.result import JobLog, StageResult
 from broadway.lifecycle.follow_ups import Fact, following, ordered, settled, unwanted
+from broadway.lifecycle.reports import RecordedReports, record_reports, without_reports
 from broadway.lifecycle.stores import JobLeases, JobMoves, JobsById
 from broadway.messages.events import Event, GraderHeartbeat, JobEvent, JobFinished, JobReleased, JobStarted
 from broadway.ports import Publisher, Reject
@@ -65,6 +66,7 @@ class Recorder:
     publisher: Publisher
     policy: RetryPolicy
     lease: timedelta
+    reports: RecordedReports
 
     async def record(self, events: Sequence[Event], *, displaces: bool = False) -> dict[str, Moved]:
         """Store a batch and publish the facts that follow from it.
@@ -77,9 +79,11 @@ class Recorder:
         Raises:
             PublishError: The broker did not take a fact; the caller must record the batch again.
         """
+        events, reports = without_reports(events)
         about_jobs = [event for event in events if isinstance(event, JobEvent)]
         beats = [event for event in events if isinstance(event, GraderHeartbeat) and not event.gateway]
         await reach(Point.RECORD_BEGUN)
+        await record_reports(self.reports, reports)
         await self.logs.put([_log(event) for event in about_jobs if isinstance(event, JobFinished)])
         await reach(Point.RECORD_LOGS_STORED)
         moved = await self.jobs.move(self._moves(about_jobs, displaces=displaces))

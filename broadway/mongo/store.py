@@ -36,6 +36,7 @@ from broadway.mongo.leases import Leases
 from broadway.mongo.logs import Logs
 from broadway.mongo.pools import Pools
 from broadway.mongo.progress import Progress
+from broadway.mongo.reports import Reports
 from broadway.mongo.runs import Runs
 from broadway.mongo.secrets import Secrets
 from broadway.mongo.students import Students
@@ -60,6 +61,7 @@ class Store:
     jobs: Jobs
     progress: Progress
     logs: Logs
+    reports: Reports
     graders: Graders
     leases: Leases
     secrets: Secrets
@@ -118,6 +120,7 @@ class Store:
             jobs=Jobs(main["grading_job"]),
             progress=Progress(main["grading_job"]),
             logs=Logs(client.get_database(logs, write_concern=DURABLE)["job_log"]),
+            reports=Reports(main["job_report"], main["report_file"]),
             graders=Graders(main["worker_node"]),
             leases=Leases(main["service_lease"]),
             secrets=Secrets(main["service_secret"]),

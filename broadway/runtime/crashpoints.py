@@ -84,6 +84,8 @@ class Point(StrEnum):
     BEAT_BEGUN = "beat.begun"
 
     RECORD_BEGUN = "record.begun"
+    RECORD_FILES_STORED = "record.files-stored"
+    RECORD_REPORTS_STORED = "record.reports-stored"
     RECORD_LOGS_STORED = "record.logs-stored"
     RECORD_JOBS_STORED = "record.jobs-stored"
     RECORD_GRADERS_STORED = "record.graders-stored"

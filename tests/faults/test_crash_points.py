@@ -32,6 +32,7 @@ QUICK, SLOW = "quick", "slow"
 SECRET = "a-secret-of-this-hook"
 STUDENTS = [f"{point.value}-{mode}" for point, mode in PAIRS if point.value.startswith("push.")]
 BESIDE_RUN = {Point.SUBMIT_STUDENTS_STORED, Point.SUBMIT_UNSETTLED}  # only large runs reach them
+SCORES = '{"scores": {"A": 1}}'
 PHASES: dict[str, Any] = {
     "pre_processing_pipeline": [stage("exit", "0")],
     "post_processing_pipeline": [stage("exit", "0")],
@@ -41,8 +42,9 @@ PHASES: dict[str, Any] = {
 @pytest.fixture(scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     async with World.open(tmp_path_factory.mktemp("world"), graders=2, slots=SLOTS, crashes=True) as world:
+        scored = stage("print", SCORES, results={"format": "autolab"})
         for course in COURSES:
-            await world.register(course, QUICK, {"student_pipeline": [stage("exit", "0")], **PHASES})
+            await world.register(course, QUICK, {"student_pipeline": [scored], **PHASES})
             await world.register(course, SLOW, {"student_pipeline": [stage("sleep", "2")], **PHASES})
             roster = [{"student": student, "repository": f"cs/{student}"} for student in STUDENTS]
             hook = {"assignment": QUICK, "secrets": [SECRET], "only_latest": True}
@@ -101,9 +103,26 @@ async def test_the_history_has_no_violations(
     seen = f"all {runs} runs are complete, {outcomes['succeeded']} of {outcomes.total()} jobs have succeeded"
     report.row("crash points", injected, f"{seen}, the others were cancelled", f"{len(problems)} violations")
     assert problems == []
+    assert await without_report(world) == []
     # A job recovers from one crash, so no job is given up.
     assert outcomes["succeeded"] + outcomes["cancelled"] == outcomes.total() == 5 * runs + 3 * len(pushed)
     assert outcomes["cancelled"] <= len(cancelled)
+
+
+async def without_report(world: World) -> list[str]:
+    """Return the jobs of quick runs without the report of the attempt that ended them, or without its file."""
+    query = {"type": "student grading job", "assignment": QUICK, "outcome": "succeeded"}
+    jobs = await world.database["grading_job"].find(query, {"execution_id": 1}).to_list()
+    reports = {str(each["_id"]): each async for each in world.database["job_report"].find()}
+    files = {each["_id"] async for each in world.database["report_file"].find({}, {"_id": 1})}
+    kept = {
+        execution
+        for execution, report in reports.items()
+        if [len(stage["files"]) for stage in report["stages"]] == [1]
+        and report["stages"][0]["files"][0]["sha256"] in files
+    }
+    assert jobs
+    return [str(job["_id"]) for job in jobs if job["execution_id"] not in kept]
 
 
 def nothing_is_spooled(world: World) -> bool:

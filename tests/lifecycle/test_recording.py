@@ -48,7 +48,7 @@ def finished(stdout: str, **more: Any) -> JobFinished:
 async def kept_of(event: JobFinished) -> JobLog:
     kept = Kept()
     everything: Any = kept
-    recorder = Recorder(everything, everything, everything, SimpleNamespace(), RetryPolicy(), None)  # type: ignore[arg-type]
+    recorder = Recorder(everything, everything, everything, SimpleNamespace(), RetryPolicy(), None, everything)  # type: ignore[arg-type]
     await recorder.record([event])
     return kept.logs[0]
 

@@ -58,6 +58,10 @@ class Workspace:
         """Return the content of a trusted stage's file; see ``files.read``."""
         return files.read(self.job, path, limit=limit)
 
+    def matching(self, pattern: str, *, most: int) -> list[str]:
+        """Return the paths of a trusted stage's files; see ``files.matching``."""
+        return files.matching(self.job, pattern, most=most)
+
     async def neutralise(self, stage: Stage) -> None:
         """Make the files of an untrusted stage harmless.
 
