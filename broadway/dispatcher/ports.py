@@ -45,6 +45,9 @@ class ReconciledJobs(PhaseJobs, JobsById, JobStages, Protocol):
     async def are_phases_open(self, phases: Sequence[tuple[str, Phase]]) -> list[bool]:
         """Return for each phase of a run whether it has a stored job that has not finished."""
 
+    async def complete(self, jobs: Sequence[Job]) -> dict[str, Moved]:
+        """End those of the open jobs whose outcome is stored, and return them before and after."""
+
     async def expired(self, now: datetime, *, limit: int) -> list[Job]:
         """Return running jobs whose lease has expired, the earliest expired first."""
 

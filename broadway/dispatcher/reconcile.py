@@ -222,6 +222,9 @@ class Reconciler:
         if not self._has_listened(now):
             return  # heartbeats and outcomes of an interruption may still be on their way to the store
         expired = [job for job in await self.jobs.expired(now, limit=LIMIT) if not self._is_heard(job, now)]
+        if expired:
+            completed = await self._complete(expired)
+            expired = [job for job in expired if job.id not in completed]
         if not expired:
             return
         _count_repair(Repair.LEASE, len(expired))
@@ -237,6 +240,17 @@ class Reconciler:
         for ended in moved.values():
             with isolated("reconcile", **ended.after.context):
                 await self._publish(following(ended))
+
+    async def _complete(self, expired: Sequence[Job]) -> set[str]:
+        """End jobs whose outcome was stored by a process that died before it updated them; return their ids."""
+        completed = await self.jobs.complete(expired)
+        if completed:
+            _count_repair(Repair.OUTCOME, len(completed))
+            log.warning("repair: outcomes were stored without their jobs", jobs=sorted(completed))
+        for ended in completed.values():
+            with isolated("reconcile", **ended.after.context):
+                await self._publish(following(ended))
+        return set(completed)
 
     async def _hand_over_again(self, now: datetime) -> None:
         dispatched = await self.jobs.dispatched_before(now - self.patience.dispatch, limit=LIMIT)

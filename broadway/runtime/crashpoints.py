@@ -71,6 +71,7 @@ class Point(StrEnum):
     GRADE_STAGE_ENDED = "grade.stage-ended"
     BEAT_BEGUN = "beat.begun"
 
+    OUTCOME_INSERTED = "outcome.inserted"
     RECORD_BEGUN = "record.begun"
     RECORD_LOGS_STORED = "record.logs-stored"
     RECORD_JOBS_STORED = "record.jobs-stored"
