@@ -13,7 +13,7 @@ from bson import ObjectId
 from harness import stage
 from pymongo.asynchronous.database import AsyncDatabase
 
-from broadway.domain.job import Attempt, Execution, Job, JobState, Outcome, Phase, RetryPolicy
+from broadway.domain.job import Attempt, Execution, FaultPhase, Job, JobState, Outcome, Phase, RetryPolicy
 from broadway.domain.moves import Move
 from broadway.domain.result import JobLog
 from broadway.domain.run import Run, RunState, plan_jobs
@@ -36,7 +36,7 @@ async def job_ids(store: Store, course: str) -> list[str]:
     await store.runs.insert(run)
     await store.jobs.insert(planned)
     ids = [plan.job.id for plan in planned]
-    await store.jobs.move({job_id: start for job_id in ids})
+    await store.jobs.move(dict.fromkeys(ids, start))
     return ids
 
 
@@ -89,7 +89,7 @@ async def test_an_outcome_is_one_document_and_reads_join_it(
 ) -> None:
     """The start of the first job was recorded, that of the second was not."""
     first, second, _ = job_ids
-    await store.jobs.move({second: lambda job: rerun(job)})
+    await store.jobs.move({second: rerun})
     moves: dict[str, Move] = {first: finish, second: partial(finish, generation=2, execution="unreported")}
     moved = await store.jobs.move(moves, logs=log_of(first))
     assert {moved[job_id].changed for job_id in moves} == {True}
@@ -142,7 +142,7 @@ async def test_the_first_of_two_outcomes_counts(store: Store, job_ids: list[str]
         (partial(finish, outcome=Outcome.FAILED, execution="other"), "other"),
         (cancel, ""),
         (lose, ""),
-        (lambda job: job.give_up("dead letter", "report", NOW), ""),
+        (lambda job: job.give_up("dead letter", FaultPhase.REPORT, NOW), ""),
     ],
     ids=["reported again", "another outcome", "cancelled", "lost at the limit", "given up"],
 )
