@@ -41,10 +41,10 @@ async def job_ids(store: Store, course: str) -> list[str]:
 
 
 @pytest.fixture
-def crash(tmp_path: Path) -> Iterator[Callable[[], None]]:
+def crash(tmp_path: Path) -> Iterator[Callable[[], object]]:
     """Make the next move raise an error after it has inserted its outcomes."""
     arm({VARIABLE: str(tmp_path / "crash")})
-    yield lambda: bool((tmp_path / "crash").write_text(f"{Point.OUTCOME_INSERTED.value} raise"))
+    yield partial((tmp_path / "crash").write_text, f"{Point.OUTCOME_INSERTED.value} raise")
     arm({})
 
 
@@ -147,7 +147,7 @@ async def test_the_first_of_two_outcomes_counts(store: Store, job_ids: list[str]
     ids=["reported again", "another outcome", "cancelled", "lost at the limit", "given up"],
 )
 async def test_an_outcome_whose_process_dies_is_completed_by_the_next_one(
-    store: Store, job_ids: list[str], crash: Callable[[], None], later: Move, execution: str
+    store: Store, job_ids: list[str], crash: Callable[[], object], later: Move, execution: str
 ) -> None:
     (job_id, *_) = job_ids
     crash()
@@ -165,7 +165,7 @@ async def test_an_outcome_whose_process_dies_is_completed_by_the_next_one(
 
 
 async def test_a_cancellation_whose_process_dies_is_completed_by_the_graders_outcome(
-    store: Store, job_ids: list[str], crash: Callable[[], None]
+    store: Store, job_ids: list[str], crash: Callable[[], object]
 ) -> None:
     (job_id, *_) = job_ids
     crash()
@@ -178,7 +178,7 @@ async def test_a_cancellation_whose_process_dies_is_completed_by_the_graders_out
 
 
 async def test_jobs_whose_outcome_is_stored_are_completed(
-    store: Store, job_ids: list[str], crash: Callable[[], None]
+    store: Store, job_ids: list[str], crash: Callable[[], object]
 ) -> None:
     first, second, third = job_ids
     crash()
@@ -194,7 +194,7 @@ async def test_jobs_whose_outcome_is_stored_are_completed(
 
 
 async def test_an_outcome_of_an_earlier_generation_never_ends_a_rerun(
-    store: Store, job_ids: list[str], crash: Callable[[], None]
+    store: Store, job_ids: list[str], crash: Callable[[], object]
 ) -> None:
     """The outcome is stored, its process dies, and the job starts again before the job's update."""
     (job_id, *_) = job_ids
