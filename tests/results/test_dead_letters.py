@@ -24,7 +24,7 @@ class Desk:
     letters: list[str] = field(default_factory=list)
     facts: list[Event] = field(default_factory=list)
 
-    async def move(self, moves: Mapping[str, Move], *, known: Mapping[str, Job] | None = None) -> dict[str, Moved]:
+    async def move(self, moves: Mapping[str, Move], **_: Any) -> dict[str, Moved]:
         moved = {
             job_id: Moved(self.jobs[job_id], move(self.jobs[job_id]))
             for job_id, move in moves.items()
