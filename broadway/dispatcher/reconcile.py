@@ -242,6 +242,8 @@ class Reconciler:
 
     async def _redispatch(self, stuck: Sequence[Job], now: datetime) -> None:
         jobs = await self._without_outcome(stuck)
+        if not jobs:
+            return
         _count_repair(Repair.HANDOVER, len(jobs))
         moved = await self.jobs.move({job.id: lambda job: job.redispatch(now) for job in jobs})
         again = [moved[job.id] for job in jobs if job.id in moved]
