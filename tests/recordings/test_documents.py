@@ -18,17 +18,7 @@ Places = Callable[[], contextlib.AbstractAsyncContextManager[Place]]
 Documents = list[dict[str, Any]]
 EVERY = (
     *("assignment_config", "course", "dead_letter", "grading_job", "grading_run", "hook", "hook_delivery"),
-    *(
-        "hook_quota",
-        "job_log",
-        "roster",
-        "service_lease",
-        "service_secret",
-        "worker_node",
-        "audit",
-        "pool",
-        "job_outcome",
-    ),
+    *("hook_quota", "job_log", "roster", "service_lease", "service_secret", "worker_node", "audit", "pool"),
 )
 
 
