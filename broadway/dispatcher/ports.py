@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from broadway.domain.job import Job, JobClass, Phase
+from broadway.domain.moves import Moved
 from broadway.domain.run import Run, RunState
 from broadway.lifecycle.steps import PhaseJobs, RunSteps
 from broadway.lifecycle.stores import JobsById, Stages
@@ -58,6 +59,9 @@ class ReconciledJobs(PhaseJobs, JobsById, Protocol):
 
     async def are_phases_open(self, phases: Sequence[tuple[str, Phase]]) -> list[bool]:
         """Return for each phase of a run whether it has a stored job that has not finished."""
+
+    async def complete(self, jobs: Sequence[Job]) -> dict[str, Moved]:
+        """End those of the open jobs whose outcome is stored, and return them before and after."""
 
     async def expired(self, now: datetime, *, limit: int) -> list[Job]:
         """Return running jobs whose lease has expired, the earliest expired first."""
