@@ -70,27 +70,18 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, p
     board = Board(ready_share=settings.ready_share, interactive_share=settings.interactive_share)
     await _hear_known_graders(board, store)
     intake = Intake(board, store.jobs)
-    vouched = Vouching(tickets := Tickets(await store.secrets.get(TICKETS)), store.graders)
+    tickets = Tickets(await store.secrets.get(TICKETS))
     shared = store.shared()
     runs_forward = progress(runs=shared.runs, jobs=shared.jobs, publisher=rabbit)
-    follower = Follower(board, runs_forward, RollCall(store.graders, board))
     tag = instance("dispatcher")
     subscriptions = contextlib.AsyncExitStack()
     courses = CourseQueues(store.courses, store.jobs, rabbit, board, intake, subscriptions, tag)
     hand_over = HandOver(board, store.jobs, rabbit, tickets)
-    reconciler = Reconciler(
-        board=board,
-        jobs=store.jobs,
-        runs=store.runs,
-        graders=store.graders,
-        broker=rabbit,
-        policy=settings.retry_policy,
-        lease=settings.lease,
-        hand_over=hand_over,
-        lost_jobs=LostJobs(board, store.jobs, store.runs, rabbit, courses, patience),
-        patience=patience,
-    )
+    lost_jobs = LostJobs(board, store.jobs, store.runs, rabbit, courses, patience)
+    reconciler = _reconciler(settings, store, rabbit, hand_over, lost_jobs)
     dispatch = Dispatch(board, store.runs, hand_over)
+    probes = QueueProbes(rabbit, courses.queues)
+    gauges = Gauges(board, courses.pools, probes.depths, store.jobs, courses)
     async with (
         background(
             shared.run(),
@@ -100,20 +91,35 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, p
             reconciler.run(interval=settings.reconcile_interval),
         ),
         subscriptions,
+        background(probes.run(), gauges.run()),
     ):
-        probes = QueueProbes(rabbit, courses.queues)
-        gauges = Gauges(board, courses.pools, probes.depths, store.jobs, courses)
-        async with background(probes.run(), gauges.run()):
-            await courses.refresh()
-            hear = rabbit.consume(
-                *(DISPATCHER, follower.follow),
-                tag=tag,
-                prefetch=INBOX_PREFETCH,
-                vouched=vouched,
-                at_once=follower.follow_at_once,
-            )
-            async with hear:
-                await courses.watch(interval=settings.reconcile_interval)
+        await courses.refresh()
+        follower = Follower(board, runs_forward, RollCall(store.graders, board))
+        async with rabbit.consume(
+            *(DISPATCHER, follower.follow),
+            tag=tag,
+            prefetch=INBOX_PREFETCH,
+            vouched=Vouching(tickets, store.graders),
+            at_once=follower.follow_at_once,
+        ):
+            await courses.watch(interval=settings.reconcile_interval)
+
+
+def _reconciler(
+    settings: DispatcherSettings, store: Store, rabbit: Rabbit, hand_over: HandOver, lost_jobs: LostJobs
+) -> Reconciler:
+    return Reconciler(
+        board=hand_over.board,
+        jobs=store.jobs,
+        runs=store.runs,
+        graders=store.graders,
+        broker=rabbit,
+        policy=settings.retry_policy,
+        lease=settings.lease,
+        hand_over=hand_over,
+        lost_jobs=lost_jobs,
+        patience=lost_jobs.patience,
+    )
 
 
 async def _hear_known_graders(board: Board, store: Store) -> None:
