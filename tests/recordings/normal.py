@@ -40,6 +40,7 @@ _DRAWN = {
     "grading_job": {"writer", "revision"},  # events that arrive close together are written at once
     "hook_delivery": {"writer"},
     "worker_node": {"session", "secret"},
+    "roster": {"revision"},
     "service_secret": {"value"},
 }
 # Messages that more than one service may send, in any order: a run's next step, which any service may take, and orders
