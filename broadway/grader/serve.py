@@ -54,15 +54,16 @@ async def run(settings: GraderSettings, *, containers: Containers, stop: Stop) -
 async def _serve_sockets(settings: GraderSettings, *, containers: Containers, stop: Stop) -> None:
     work = _work_directory(settings, Membership(heartbeat_interval=0, amqp_url=None))
     async with _checked_runner(settings, containers, work) as (runner, self_check, orphans):
-        runners = _socket_runners(settings, work, runner, self_check)
-        await websocket.serve(settings, runners=runners, orphans=orphans, stop=stop)
+        with _socket_runners(settings, work, runner, self_check) as runners:
+            await websocket.serve(settings, runners=runners, orphans=orphans, stop=stop)
 
 
 async def _poll(settings: GraderSettings, membership: Membership, *, containers: Containers, stop: Stop) -> None:
     work = _work_directory(settings, membership)
     async with _checked_runner(settings, containers, work) as (runner, self_check, orphans):
-        http = HttpRunner(runner, Spool(work.spool("v1", settings.grader_id), JobResult), self_check)
-        await polling.serve(settings, membership, runner=http, orphans=orphans, stop=stop)
+        with contextlib.closing(Spool(work.spool("v1", settings.grader_id), JobResult)) as spool:
+            http = HttpRunner(runner, spool, self_check)
+            await polling.serve(settings, membership, runner=http, orphans=orphans, stop=stop)
 
 
 async def serve(settings: GraderSettings, membership: Membership, *, containers: Containers, stop: Stop) -> None:
@@ -73,13 +74,15 @@ async def serve(settings: GraderSettings, membership: Membership, *, containers:
     """
     assert membership.amqp_url is not None  # noqa: S101 - the callers have checked it
     name, work = settings.grader_id, _work_directory(settings, membership)
-    with _runner(settings, containers, work) as (runner, orphans):
+    with (
+        _runner(settings, containers, work) as (runner, orphans),
+        contextlib.closing(Spool(work.spool("amqp", name), JobFinished)) as spool,
+    ):
         async with connected(membership.amqp_url, service=f"grader@{name}", tls=settings.tls) as rabbit:
             health = _health(settings, containers, broker=rabbit.ping)
             self_check = SelfCheck(health, runner.try_out, limit=settings.pause_after, pause=settings.pause)
             order = membership.order or GraderOrder(grader_id=name, revision=0)
             availability = Availability(self_check, settings.slots, order)
-            spool = Spool(work.spool("amqp", name), JobFinished)
             worker = Worker(runner, availability, rabbit, spool, bytes.fromhex(membership.proof_key))
             parts = broker.Parts(worker, rabbit, health, orphans)
             await broker.serve(settings, membership, parts, stop=stop)
@@ -93,12 +96,17 @@ def _work_directory(settings: GraderSettings, membership: Membership) -> WorkDir
     return WorkDirectory(settings.work_dir.absolute(), deployment, settings.grader_id, earlier=names)
 
 
+@contextlib.contextmanager
 def _socket_runners(
     settings: GraderSettings, work: WorkDirectory, runner: Runner, self_check: SelfCheck
-) -> dict[str, HttpRunner]:
-    """Return a runner for each slot, by the name under which the slot registers."""
+) -> Iterator[dict[str, HttpRunner]]:
+    """Make a runner for each slot, by the name under which the slot registers."""
     names = [settings.grader_id, *(f"{settings.grader_id}-{number}" for number in range(2, settings.slots + 1))]
-    return {name: HttpRunner(runner, Spool(work.spool("v1", name), JobResult), self_check) for name in names}
+    with contextlib.ExitStack() as stack:
+        spools = {
+            name: stack.enter_context(contextlib.closing(Spool(work.spool("v1", name), JobResult))) for name in names
+        }
+        yield {name: HttpRunner(runner, spool, self_check) for name, spool in spools.items()}
 
 
 @contextlib.contextmanager

@@ -66,7 +66,7 @@ async def test_a_run_survives_a_crash(world: World, point: Point, mode: str, can
 
 async def test_the_history_has_no_violations(world: World, cancelled: set[str], report: Report) -> None:
     """Check the whole history, after all other tests of this module."""
-    await until(lambda: nothing_is_spooled(world))
+    await until(lambda: not world.spooled())
     problems = await world.verdict(slots=SLOTS, cancelled=cancelled)
     outcomes = await world.outcomes()
     points, pairs = len({point for point, _ in SELECTED}), len(SELECTED)
@@ -78,10 +78,6 @@ async def test_the_history_has_no_violations(world: World, cancelled: set[str], 
     # A job recovers from one crash, so no job is given up.
     assert outcomes["succeeded"] + outcomes["cancelled"] == outcomes.total() == 5 * runs
     assert outcomes["cancelled"] <= len(cancelled)
-
-
-def nothing_is_spooled(world: World) -> bool:
-    return not list((world.directory / "work").rglob("spool/*/*.json"))
 
 
 def set_trap(trap: Path, point: Point, mode: str) -> None:

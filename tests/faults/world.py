@@ -22,6 +22,7 @@ from harness import Client, free_port, token_of, until
 from processes import launch
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
+from spools import spooled
 from yarl import URL
 
 from broadway.local.store import Store
@@ -259,8 +260,8 @@ class World:
         return Counter(str(job["outcome"]) for job in found)
 
     def spooled(self) -> list[str]:
-        """Return the files of outcomes that graders have not reported yet."""
-        return [str(path) for path in (self.directory / "work").rglob("*.json")]
+        """Return the outcomes that graders have not reported yet."""
+        return spooled(self.directory / "work")
 
     async def verdict(
         self,

@@ -232,7 +232,7 @@ class Worker:
     async def _spool(self, outcome: JobFinished) -> None:
         """Spool an outcome. If the disk refuses it, it is still published, but would be lost with this process."""
         try:
-            await asyncio.to_thread(self.spool.put, outcome)
+            await self.spool.put(outcome)
         except OSError as error:
             log.error("outcome not spooled", reason=error.strerror)  # noqa: TRY400 - a full disk needs no traceback
 
