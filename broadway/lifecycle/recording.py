@@ -149,7 +149,13 @@ class Recorder:
         now = datetime.now(UTC)  # not the event's time: graders' clocks may differ
         match event:
             case JobStarted():
-                attempt = Attempt(event.execution_id, event.grader_id, event.started_at, deadline=event.deadline)
+                attempt = Attempt(
+                    event.execution_id,
+                    event.grader_id,
+                    event.started_at,
+                    deadline=event.deadline,
+                    redelivered=event.redelivered,
+                )
                 return job.start(attempt, lease=self.lease, policy=self.policy, now=now, displaces=displaces)
             case JobFinished():
                 if job.is_terminal and job.execution_id != event.execution_id:

@@ -144,12 +144,13 @@ class ExecutionEvent(JobEvent):
 
 
 class JobStarted(ExecutionEvent):
-    """A grader has started a job. ``deadline``: see ``Attempt``."""
+    """A grader has started a job. ``deadline`` and ``redelivered``: see ``Attempt``."""
 
     type: ClassVar[str] = "job.started.v1"
 
     started_at: Time
     deadline: Time | None = None
+    redelivered: bool = Field(default=False, exclude_if=operator.not_)
 
 
 class JobReleased(ExecutionEvent):
@@ -161,7 +162,10 @@ class JobReleased(ExecutionEvent):
 
 
 class JobFinished(ExecutionEvent):
-    """An execution is over: its outcome, each stage's result as the original shapes it, and bounded logs."""
+    """An execution is over: its outcome, each stage's result as the original shapes it, and bounded logs.
+
+    ``redelivered``: see ``Attempt``.
+    """
 
     type: ClassVar[str] = "job.finished.v1"
 
@@ -175,6 +179,7 @@ class JobFinished(ExecutionEvent):
     results: Documents = []
     stdout: Log = ""
     stderr: Log = ""
+    redelivered: bool = Field(default=False, exclude_if=operator.not_)
 
     @property
     def context(self) -> dict[str, Any]:
@@ -203,6 +208,7 @@ class JobFinished(ExecutionEvent):
             fault_phase=self.fault_phase,
             retryable=self.retryable,
             results=self.results,
+            redelivered=self.redelivered,
         )
 
 

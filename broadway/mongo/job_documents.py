@@ -47,10 +47,17 @@ def _value(name: str, value: Any) -> Any:
     if name == "phase":
         return TYPE[value]
     if name == "attempts":
-        return [{f.name: _value(f.name, getattr(attempt, f.name)) for f in fields(attempt)} for attempt in value]
+        return [_attempt_document(attempt) for attempt in value]
     if name == "results":
         return None if value is None else list(value)
     return value.value if isinstance(value, Enum) else value
+
+
+def _attempt_document(attempt: Attempt) -> Document:
+    document = {f.name: _value(f.name, getattr(attempt, f.name)) for f in fields(attempt)}
+    if not document["redelivered"]:
+        del document["redelivered"]
+    return document
 
 
 def job_of(document: Document) -> Job:
@@ -115,6 +122,7 @@ def _attempt(document: Document) -> Attempt:
         released=document.get("released", False),
         deadline=document.get("deadline"),
         generation=document.get("generation", 1),
+        redelivered=document.get("redelivered", False),
     )
 
 
