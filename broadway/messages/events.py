@@ -33,6 +33,7 @@ class Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     type: ClassVar[str]
+    names_fact: ClassVar[bool] = False  # True if ``identity`` follows from the event's fields
 
     traceparent: Id | None = None
 
@@ -54,6 +55,8 @@ class Event(BaseModel):
 
 class JobEvent(Event):
     """An event about one job in one generation."""
+
+    names_fact: ClassVar[bool] = True
 
     course: Id
     run_id: Id
@@ -240,6 +243,7 @@ class RunAdvanced(Event):
     """A run has entered a state."""
 
     type: ClassVar[str] = "run.advanced.v1"
+    names_fact: ClassVar[bool] = True
 
     course: Id
     assignment: LongId
@@ -372,7 +376,7 @@ class DeadLetter(Event):
     @property
     def message_id(self) -> str:
         """The id under which repetitions of the message count as one."""
-        if isinstance(self.about, JobEvent | RunAdvanced):
+        if self.about and self.about.names_fact:
             return self.about.identity
         return self.named_id if self.is_proven else hashlib.sha256(self.body).hexdigest()
 

@@ -41,7 +41,8 @@ from broadway.ports import Handler, PublishError, Reject, Retry
 from broadway.rabbit.client import Rabbit
 from broadway.rabbit.connecting import BrokerUnreachableError
 from broadway.rabbit.publishing import KEPT_OF_OVERSIZED
-from broadway.rabbit.subscription import FAILURES, Timings
+from broadway.rabbit.deliveries import FAILURES
+from broadway.rabbit.subscription import Timings
 from broadway.runtime.cancellation import end
 
 BACKLOG = course_queue("cs1", JobClass.BULK)
