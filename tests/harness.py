@@ -181,7 +181,7 @@ class Graders:
 
     def start(self, name: str, *, slots: int = 2, drain_timeout: float = 5) -> FakeContainers:
         """Start a grader that connects to the broker."""
-        membership = Membership(heartbeat_interval=1, amqp_url=self.amqp_url)
+        membership = Membership(heartbeat_interval=1, amqp_url=self.amqp_url, batches=True)
         settings = self.settings(name, slots=slots, drain_timeout=drain_timeout)
         return self._launch(name, partial(grader.serve, settings, membership))
 

@@ -16,6 +16,7 @@ from broadway.grader.sandbox.process_identity import own_identity
 from broadway.grader.sandbox.users import OF_HOST, Users
 from broadway.grader.worker.availability import Availability
 from broadway.grader.worker.orphans import Orphans
+from broadway.grader.worker.reports import Reports
 from broadway.grader.worker.runner import Runner
 from broadway.grader.worker.self_check import SelfCheck, check_disk
 from broadway.grader.worker.spool import Spool
@@ -83,7 +84,8 @@ async def serve(settings: GraderSettings, membership: Membership, *, containers:
             self_check = SelfCheck(health, runner.try_out, limit=settings.pause_after, pause=settings.pause)
             order = membership.order or GraderOrder(grader_id=name, revision=0)
             availability = Availability(self_check, settings.slots, order)
-            worker = Worker(runner, availability, rabbit, spool, bytes.fromhex(membership.proof_key))
+            reports = Reports(rabbit, bytes.fromhex(membership.proof_key), batches=membership.batches)
+            worker = Worker(runner, availability, reports, spool)
             parts = broker.Parts(worker, rabbit, health, orphans)
             await broker.serve(settings, membership, parts, stop=stop)
 

@@ -23,6 +23,7 @@ from broadway.grader.grading.grade import grade
 from broadway.grader.grading.verdict import judge
 from broadway.grader.ports import ContainerError, Containers, Labels, Limits, Mount, Size, StageRun
 from broadway.grader.worker.availability import Availability
+from broadway.grader.worker.reports import Reports
 from broadway.grader.worker.runner import Runner
 from broadway.grader.worker.self_check import SelfCheck
 from broadway.grader.worker.spool import Spool
@@ -301,7 +302,7 @@ async def test_five_jobs_of_one_course_that_cannot_run_do_not_stop_another_cours
     self_check = SelfCheck(Health({"engine": containers.ping}), runner.try_out, limit=5, pause=600)
     availability = Availability(self_check, 1, GraderOrder(grader_id=labels.grader_id, revision=0))
     broker = RecordingBroker()
-    worker = Worker(runner, availability, broker, Spool(tmp_path / "spool", JobFinished))
+    worker = Worker(runner, availability, Reports(broker), Spool(tmp_path / "spool", JobFinished))
 
     async def run(course: str, job: str, stage: dict[str, Any]) -> JobFinished:
         event = JobDispatched(

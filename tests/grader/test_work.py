@@ -11,6 +11,7 @@ from harness import small_disk_at, stage
 from broadway.domain.grader import GraderMode
 from broadway.domain.job import Outcome, Phase
 from broadway.grader.worker.availability import Availability
+from broadway.grader.worker.reports import Reports
 from broadway.grader.worker.runner import Runner
 from broadway.grader.worker.self_check import SelfCheck
 from broadway.grader.worker.spool import Spool
@@ -47,7 +48,7 @@ def worker(
     runner = Runner("g1", "life", containers, directory / "jobs")
     self_check = SelfCheck(Health({}), runner.try_out, limit=5, pause=60)
     availability = Availability(self_check, 1, GraderOrder(grader_id="g1", revision=0))
-    return Worker(runner, availability, publisher, spool)
+    return Worker(runner, availability, Reports(publisher), spool)
 
 
 def dispatched(*command: str) -> JobDispatched:

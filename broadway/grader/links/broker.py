@@ -157,7 +157,8 @@ async def _keep_login(settings: GraderSettings, worker: Worker, rabbit: Rabbit) 
             return
         if membership.amqp_url:
             rabbit.move(membership.amqp_url)
-        worker.proof_key = bytes.fromhex(membership.proof_key)
+        worker.reports.proof_key = bytes.fromhex(membership.proof_key)
+        worker.reports.batches = membership.batches
         if membership.order:
             availability.obey(membership.order)
 

@@ -91,7 +91,8 @@ async def _join_if_possible(settings: GraderSettings, amqp_url: str) -> Membersh
         except httpx2.TransportError as error:
             reason = str(error) or type(error).__name__
     log.warning("not joined, but --amqp-url leads to the broker", api=settings.api_host, reason=reason)
-    return Membership.model_validate({"heartbeat_interval": settings.heartbeat_interval, **own})
+    # Graders are upgraded after the control plane, so that it understands what they send.
+    return Membership.model_validate({"heartbeat_interval": settings.heartbeat_interval, "batches": True, **own})
 
 
 def _joining_client(settings: GraderSettings) -> httpx2.AsyncClient:

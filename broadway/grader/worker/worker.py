@@ -1,4 +1,8 @@
-"""A job's way through the grader: publish its start, run it, spool and publish its outcome, then acknowledge it."""
+"""A job's way through the grader: run it, spool and publish its outcome, then acknowledge it.
+
+The start of a job is published once it has run for ``SHORT`` seconds, or at once if an earlier start may be unreported.
+Most jobs end before that, and their outcomes imply their starts.
+"""
 
 import asyncio
 from collections import deque
@@ -8,7 +12,6 @@ from secrets import token_hex
 from typing import NoReturn
 from weakref import WeakValueDictionary
 
-import stamina
 import structlog
 from anyio import CapacityLimiter
 
@@ -18,13 +21,13 @@ from broadway.grader.grading.grade import Graded, fault
 from broadway.grader.ports import ContainerError
 from broadway.grader.worker.availability import Availability
 from broadway.grader.worker.recent_outcomes import RecentOutcomes
+from broadway.grader.worker.reports import Reports
 from broadway.grader.worker.runner import Runner
 from broadway.grader.worker.spool import Spool
 from broadway.messages.envelope import fitted
 from broadway.messages.events import (
     CancelJob,
     Event,
-    ExecutionEvent,
     GraderOrder,
     JobDispatched,
     JobFinished,
@@ -32,9 +35,7 @@ from broadway.messages.events import (
     JobStarted,
     RunningJob,
 )
-from broadway.messages.ticket import proof_of
-from broadway.messages.topology import EVENTS, event_key
-from broadway.ports import GiveBack, Publisher, PublishError, Reject
+from broadway.ports import GiveBack, PublishError, Reject
 from broadway.runtime import fault_history
 from broadway.runtime.cancellation import end
 from broadway.runtime.crashpoints import Point, reach
@@ -44,6 +45,7 @@ log = structlog.get_logger(__name__)
 MAX_DEFERRALS = 3
 REMEMBERED = 1000  # deferred attempts, and jobs that need no other attempt
 DEFERRAL_PAUSE = 0.2  # seconds before a job for another grader is requeued
+SHORT = 0.2  # seconds
 
 
 @dataclass(slots=True)
@@ -53,6 +55,7 @@ class _Execution:
     started_at: datetime
     task: asyncio.Task[Graded]
     is_unwanted: bool = False
+    is_told: bool = False  # its start may have been published
 
 
 @dataclass(slots=True)
@@ -65,9 +68,8 @@ class Worker:
 
     runner: Runner
     availability: Availability
-    publisher: Publisher
+    reports: Reports
     spool: Spool[JobFinished]
-    proof_key: bytes = b""  # empty if the API gave no key
     _running: dict[str, _Execution] = field(default_factory=dict)  # by execution
     _slots: CapacityLimiter = field(init=False)
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)  # by job and generation
@@ -112,7 +114,7 @@ class Worker:
     async def _take(self, job: JobDispatched) -> None:
         if published := self._recent_outcomes.get(job):
             log.info("delivered again after its outcome was reported")
-            await self._publish(published, "finished")
+            await self.reports.finished(published)
         elif spooled := self.spool.get(job):
             await self._report(spooled)
         elif self.grader_id in job.avoid and self._deferrals.count((job.key, job.attempt)) < MAX_DEFERRALS:
@@ -155,12 +157,11 @@ class Worker:
     async def _execute(self, job: JobDispatched) -> None:
         execution_id, started_at = token_hex(12), datetime.now(UTC)
         structlog.contextvars.bind_contextvars(execution=execution_id)
-        start = JobStarted(**job.ids, execution_id=execution_id, grader_id=self.grader_id, started_at=started_at)
-        await self._publish(start, "started")
-        await reach(Point.WORK_START_TOLD)
+        if is_doubtful := job.redelivered or job.attempt > 1:
+            await self._tell_start(job, execution_id, started_at)
         self._record("execution", job, execution_id)
         running = self.runner.run(job.job_id, execution_id, job.stages)
-        execution = _Execution(job, execution_id, started_at, asyncio.create_task(running))
+        execution = _Execution(job, execution_id, started_at, asyncio.create_task(running), is_told=is_doubtful)
         self._running[execution_id] = execution
         try:
             graded = await self._await(execution)
@@ -173,6 +174,17 @@ class Worker:
                 await end(execution.task)
             self._record("execution-ended", job, execution_id)
             del self._running[execution_id]
+
+    async def _tell_start(self, job: JobDispatched, execution_id: str, started_at: datetime) -> None:
+        start = JobStarted(
+            **job.ids,
+            execution_id=execution_id,
+            grader_id=self.grader_id,
+            started_at=started_at,
+            redelivered=job.redelivered,
+        )
+        await self.reports.publish(start, "started")
+        await reach(Point.WORK_START_TOLD)
 
     def _record(self, change: str, job: JobDispatched, execution_id: str) -> None:
         fault_history.note(
@@ -189,6 +201,11 @@ class Worker:
         limit = _time_limit(execution.job)
         try:
             await reach(Point.WORK_RUNNING)
+            if not execution.is_told:
+                await asyncio.wait({execution.task}, timeout=SHORT)
+            if not (execution.is_told or execution.task.done()):
+                execution.is_told = True
+                await self._tell_start(execution.job, execution.execution_id, execution.started_at)
             await asyncio.wait({execution.task}, timeout=limit)
             if not execution.task.done():
                 log.error("overdue: this slot is stuck", seconds=limit)
@@ -226,6 +243,7 @@ class Worker:
             results=[each.entry() for each in graded.results],
             stdout=graded.stdout,
             stderr=graded.stderr,
+            redelivered=execution.job.redelivered,
         )
         return fitted(outcome)
 
@@ -237,7 +255,7 @@ class Worker:
             log.error("outcome not spooled", reason=error.strerror)  # noqa: TRY400 - a full disk needs no traceback
 
     async def _report(self, outcome: JobFinished) -> None:
-        await self._publish(outcome, "finished")
+        await self.reports.finished(outcome)
         self._recent_outcomes.add(outcome)
         await reach(Point.WORK_OUTCOME_TOLD)
         self.spool.remove(outcome)
@@ -247,6 +265,8 @@ class Worker:
     async def _release(self, execution: _Execution) -> None:
         if self.availability.is_revoked:
             return  # the API has released the jobs, and the broker refuses this grader
+        if not execution.is_told:
+            return
         given_back = JobReleased(
             **execution.job.ids,
             execution_id=execution.execution_id,
@@ -254,7 +274,7 @@ class Worker:
             released_at=datetime.now(UTC),
         )
         try:
-            await self._publish_once(given_back, "released")
+            await self.reports.publish_once(given_back, "released")
         except PublishError as error:
             log.warning("release not published", reason=str(error), **execution.job.context)
 
@@ -266,18 +286,6 @@ class Worker:
     async def _give_back(self, reason: str) -> NoReturn:
         await asyncio.sleep(DEFERRAL_PAUSE)
         raise GiveBack(reason)
-
-    async def _publish(self, event: ExecutionEvent, fact: str) -> None:
-        """Publish an event, and retry for as long as the broker is unavailable: the job's work must not be lost."""
-        async for attempt in stamina.retry_context(on=PublishError, attempts=None, timeout=None, wait_max=5):
-            with attempt:
-                await self._publish_once(event, fact)
-
-    async def _publish_once(self, event: ExecutionEvent, fact: str) -> None:
-        """Publish an event with this grader's proof."""
-        if self.proof_key:
-            event = event.model_copy(update={"proof": proof_of(event, self.proof_key)})
-        await self.publisher.publish(EVENTS, event_key("job", fact, event.course), event)
 
 
 def _time_limit(job: JobDispatched) -> float:
