@@ -85,9 +85,10 @@ async def serve(settings: GraderSettings, membership: Membership, *, containers:
             order = membership.order or GraderOrder(grader_id=name, revision=0)
             availability = Availability(self_check, settings.slots, order)
             reports = Reports(rabbit, bytes.fromhex(membership.proof_key), batches=membership.batches)
-            worker = Worker(runner, availability, reports, spool)
-            parts = broker.Parts(worker, rabbit, health, orphans)
-            await broker.serve(settings, membership, parts, stop=stop)
+            async with contextlib.aclosing(reports):
+                worker = Worker(runner, availability, reports, spool)
+                parts = broker.Parts(worker, rabbit, health, orphans)
+                await broker.serve(settings, membership, parts, stop=stop)
 
 
 def _work_directory(settings: GraderSettings, membership: Membership) -> WorkDirectory:

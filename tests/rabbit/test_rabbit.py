@@ -40,8 +40,8 @@ from broadway.messages.topology import (
 from broadway.ports import Handler, PublishError, Reject, Retry
 from broadway.rabbit.client import Rabbit
 from broadway.rabbit.connecting import BrokerUnreachableError
-from broadway.rabbit.publishing import KEPT_OF_OVERSIZED
 from broadway.rabbit.deliveries import FAILURES
+from broadway.rabbit.publishing import KEPT_OF_OVERSIZED
 from broadway.rabbit.subscription import Timings
 from broadway.runtime.cancellation import end
 

@@ -14,6 +14,7 @@ from broadway.messages.events import Event, ExecutionEvent, JobFinished
 from broadway.messages.ticket import proof_of
 from broadway.messages.topology import EVENTS, event_key
 from broadway.ports import Publisher, PublishError
+from broadway.runtime.cancellation import end
 
 log = structlog.get_logger(__name__)
 
@@ -27,10 +28,12 @@ _Waiting = tuple[JobFinished, asyncio.Future[None]]
 class Reports:
     """The events of one grader on their way to the broker.
 
+    Outcomes that arrive while a message of outcomes is on its way, and for a moment after it, share the next one.
+
     Args:
         publisher: Sends events.
         proof_key: The key of the grader's proofs; empty if the API gave no key.
-        batches: Send several outcomes in one message: the results services understand it.
+        batches: The control plane understands messages of several outcomes.
     """
 
     publisher: Publisher
@@ -66,26 +69,31 @@ class Reports:
         """
         await self.publisher.publish(EVENTS, event_key("job", fact, event.course), self._proven(event))
 
+    async def aclose(self) -> None:
+        """Send nothing more; the outcomes that wait remain in the spool."""
+        if self._sending is not None:
+            await end(self._sending)
+        _cancel(self._waiting)
+
     async def _send(self) -> None:
-        """Send what waits, and what arrives within a moment after it."""
+        """Send the outcomes that wait, until none has arrived for a moment."""
         while self._waiting:
             batch, self._waiting = self._waiting[: JobsFinished.most], self._waiting[JobsFinished.most :]
-            try:
-                await self._send_all([outcome for outcome, _ in batch])
-            except asyncio.CancelledError:
-                for _, done in (*batch, *self._waiting):
-                    done.cancel()
-                self._waiting = []
-                raise
-            except Exception as error:  # noqa: BLE001 - the submitters raise it
-                for _, done in batch:
-                    if not done.done():
-                        done.set_exception(error)
-            else:
-                for _, done in batch:
-                    if not done.done():
-                        done.set_result(None)
+            await self._send_batch(batch)
             await asyncio.sleep(MOMENT)
+
+    async def _send_batch(self, batch: Sequence[_Waiting]) -> None:
+        try:
+            await self._send_all([outcome for outcome, _ in batch])
+        except asyncio.CancelledError:
+            _cancel(batch)
+            raise
+        except Exception as error:  # noqa: BLE001 - the submitters raise it
+            for done in _pending(batch):
+                done.set_exception(error)
+        else:
+            for done in _pending(batch):
+                done.set_result(None)
 
     async def _send_all(self, outcomes: Sequence[JobFinished]) -> None:
         messages = packed(JobsFinished, [self._proven(outcome) for outcome in outcomes])
@@ -102,3 +110,12 @@ class Reports:
         if not self.proof_key:
             return event
         return event.model_copy(update={"proof": proof_of(event, self.proof_key)})
+
+
+def _cancel(batch: Sequence[_Waiting]) -> None:
+    for _, done in batch:
+        done.cancel()
+
+
+def _pending(batch: Sequence[_Waiting]) -> list[asyncio.Future[None]]:
+    return [done for _, done in batch if not done.done()]

@@ -1,7 +1,7 @@
 """A job's way through the grader: run it, spool and publish its outcome, then acknowledge it.
 
-The start of a job is published once it has run for ``SHORT`` seconds, or at once if an earlier start may be unreported.
-Most jobs end before that, and their outcomes imply their starts.
+The start of a job is published once it has run for a moment, or at once if an earlier start may be unreported. Most
+jobs end before that, and their outcomes imply their starts.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ class _Execution:
     started_at: datetime
     task: asyncio.Task[Graded]
     is_unwanted: bool = False
-    is_told: bool = False  # its start may have been published
+    is_told: bool = False  # its start may be published
 
 
 @dataclass(slots=True)
@@ -63,13 +63,14 @@ class Worker:
     """The handler of a pool's ready queue, and of commands to one grader.
 
     At most ``availability.slots`` jobs run at a time, though more messages may arrive: when a connection is lost, its
-    jobs go on, and the next connection delivers more.
+    jobs go on, and the next connection delivers more. Jobs that end within ``short`` seconds are reported in one event.
     """
 
     runner: Runner
     availability: Availability
     reports: Reports
     spool: Spool[JobFinished]
+    short: float = SHORT
     _running: dict[str, _Execution] = field(default_factory=dict)  # by execution
     _slots: CapacityLimiter = field(init=False)
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)  # by job and generation
@@ -186,6 +187,25 @@ class Worker:
         await self.reports.publish(start, "started")
         await reach(Point.WORK_START_TOLD)
 
+    async def _tell_start_if_long(self, execution: _Execution) -> None:
+        """Publish the start of an execution that is not short, unless it is published.
+
+        While the broker is unavailable, this goes on until the execution has ended: its outcome implies its start.
+        """
+        if execution.is_told:
+            return
+        await asyncio.wait({execution.task}, timeout=self.short)
+        if execution.task.done():
+            return
+        execution.is_told = True
+        telling = asyncio.create_task(self._tell_start(execution.job, execution.execution_id, execution.started_at))
+        try:
+            await asyncio.wait({telling, execution.task}, return_when=asyncio.FIRST_COMPLETED)
+            if telling.done():
+                telling.result()
+        finally:
+            await end(telling)
+
     def _record(self, change: str, job: JobDispatched, execution_id: str) -> None:
         fault_history.note(
             change,
@@ -201,11 +221,7 @@ class Worker:
         limit = _time_limit(execution.job)
         try:
             await reach(Point.WORK_RUNNING)
-            if not execution.is_told:
-                await asyncio.wait({execution.task}, timeout=SHORT)
-            if not (execution.is_told or execution.task.done()):
-                execution.is_told = True
-                await self._tell_start(execution.job, execution.execution_id, execution.started_at)
+            await self._tell_start_if_long(execution)
             await asyncio.wait({execution.task}, timeout=limit)
             if not execution.task.done():
                 log.error("overdue: this slot is stuck", seconds=limit)
@@ -263,10 +279,8 @@ class Worker:
         log.info("finished", outcome=outcome.outcome.value, reason=outcome.reason)
 
     async def _release(self, execution: _Execution) -> None:
-        if self.availability.is_revoked:
-            return  # the API has released the jobs, and the broker refuses this grader
-        if not execution.is_told:
-            return
+        if self.availability.is_revoked or not execution.is_told:
+            return  # the API has released the jobs, and the broker refuses this grader; or no start is recorded
         given_back = JobReleased(
             **execution.job.ids,
             execution_id=execution.execution_id,
