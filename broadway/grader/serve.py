@@ -7,6 +7,7 @@ from functools import partial
 import structlog
 
 from broadway.domain.assignment import memory_bytes
+from broadway.grader.grading.directories import Directories
 from broadway.grader.links import broker, polling, websocket
 from broadway.grader.links.join import Membership, deployment_at, join
 from broadway.grader.links.protocol import HttpRunner
@@ -114,18 +115,21 @@ def _socket_runners(
 
 @contextlib.contextmanager
 def _runner(settings: GraderSettings, containers: Containers, work: WorkDirectory) -> Iterator[tuple[Runner, Orphans]]:
-    """Make a runner with a directory of its own, and the orphans that it may remove once it has its id."""
+    """Make a runner with directories of its own, and the orphans that it may remove once it has its id."""
     size = Size(int(memory_bytes(settings.job_size)), settings.job_inodes, settings.job_files)
     users = Users(settings.untrusted_uid, (OF_HOST, work.root / OF_HOST.name))
-    with work.process_directory() as directory, contextlib.closing(users):
+    with (
+        work.process_directory() as directory,
+        contextlib.closing(Directories(directory, size)) as directories,
+        contextlib.closing(users),
+    ):
         if not may_mount():
             log.warning("job directories have no size limit: this needs the right to mount", directory=str(directory))
         runner = Runner(
             settings.grader_id,
             own_identity(),
             containers,
-            directory,
-            size=size,
+            directories,
             users=users,
             verbose=settings.verbose,
             deployment=work.deployment,

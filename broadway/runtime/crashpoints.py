@@ -72,6 +72,7 @@ class Point(StrEnum):
     GRADE_DIRECTORY_MADE = "grade.directory-made"
     GRADE_IMAGES_READY = "grade.images-ready"
     GRADE_STAGE_ENDED = "grade.stage-ended"
+    GRADE_DIRECTORY_KEPT = "grade.directory-kept"
     BEAT_BEGUN = "beat.begun"
 
     RECORD_BEGUN = "record.begun"

@@ -12,6 +12,7 @@ from harness import small_disk_at, stage, until
 
 from broadway.domain.grader import GraderMode
 from broadway.domain.job import Outcome, Phase
+from broadway.grader.grading.directories import Directories
 from broadway.grader.worker.availability import Availability
 from broadway.grader.worker.reports import Reports
 from broadway.grader.worker.runner import Runner
@@ -60,7 +61,7 @@ def worker(
     *,
     short: float = float("inf"),
 ) -> Worker:
-    runner = Runner("g1", "life", containers, directory / "jobs")
+    runner = Runner("g1", "life", containers, Directories(directory / "jobs"))
     self_check = SelfCheck(Health({}), runner.try_out, limit=5, pause=60)
     availability = Availability(self_check, 1, GraderOrder(grader_id="g1", revision=0))
     return Worker(runner, availability, Reports(publisher), spool, short)

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -14,11 +13,12 @@ from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase, Outcome
 from broadway.domain.mistakes import mistakes
 from broadway.domain.result import Scores, StageResult
+from broadway.grader.grading.directories import Directories
 from broadway.grader.grading.files import UnsafeFileError
 from broadway.grader.grading.scores import MAX_SIZE, InvalidScoresError, parse
 from broadway.grader.grading.verdict import Verdict, judge, judge_all, stage_result
 from broadway.grader.grading.workspace import Workspace, workspace
-from broadway.grader.ports import ContainerError, Containers, Labels, Size, StageRun, Upcoming
+from broadway.grader.ports import ContainerError, Containers, Labels, StageRun, Upcoming
 from broadway.runtime import metrics
 from broadway.runtime.cancellation import finish
 from broadway.runtime.crashpoints import Point, reach
@@ -51,22 +51,21 @@ class Graded:
 
 
 async def grade(
-    stages: Sequence[Mapping[str, Any]], *, containers: Containers, directory: Path, labels: Labels, size: Size
+    stages: Sequence[Mapping[str, Any]], *, containers: Containers, directories: Directories, labels: Labels
 ) -> Graded:
     """Run a job's stages in order, in a workspace of their own, until one of them fails.
 
     Args:
         stages: The assignment's stages, with merged environments.
         containers: The container engine.
-        directory: The workspace, which must not exist yet and is removed at the end; stages see its files at ``/job``.
+        directories: Has the directory of the workspace; stages see the workspace's files at ``/job``.
         labels: The owner of the containers.
-        size: The capacity of the workspace.
     """
     done: list[_Done] = []
     validated: list[Stage] = []
     try:
         validated = [_validated(stage) for stage in stages]
-        async with workspace(directory, validated, size, user=labels.user) as space:
+        async with workspace(directories, validated, user=labels.user) as space:
             await reach(Point.GRADE_DIRECTORY_MADE)
             with metrics.IMAGES_SECONDS.time():
                 pulls = await containers.ensure_images(list(dict.fromkeys(stage.image for stage in validated)))

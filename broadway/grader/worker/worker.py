@@ -5,7 +5,9 @@ jobs end before that, and their outcomes imply their starts.
 """
 
 import asyncio
+import contextlib
 from collections import deque
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from secrets import token_hex
@@ -46,6 +48,8 @@ MAX_DEFERRALS = 3
 REMEMBERED = 1000  # deferred attempts, and jobs that need no other attempt
 DEFERRAL_PAUSE = 0.2  # seconds before a job for another grader is requeued
 SHORT = 0.2  # seconds
+PATIENCE = 1.0  # seconds for which a job that came early waits for a slot
+FAST = 2  # short jobs for each slot, one after another, after which jobs may come early
 
 
 @dataclass(slots=True)
@@ -76,6 +80,7 @@ class Worker:
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)  # by job and generation
     _recent_outcomes: RecentOutcomes = field(default_factory=RecentOutcomes)
     _finished_keys: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))  # no other attempt is wanted
+    _short_in_row: int = 0  # jobs
     _deferrals: deque[tuple[str, int]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
 
     def __post_init__(self) -> None:
@@ -93,8 +98,19 @@ class Worker:
             for e in self._running.values()
         ]
 
-    async def work(self, event: Event) -> None:
+    @property
+    def is_fast(self) -> bool:
+        """True if jobs take so little time that the next ones may come early: before a slot is free."""
+        return self._short_in_row >= FAST * self.availability.slots
+
+    async def work_soon(self, event: Event) -> None:
+        """Do the same as ``work`` for a job that has come early; give it back if no slot becomes free soon."""
+        await self.work(event, patience=PATIENCE)
+
+    async def work(self, event: Event, *, patience: float | None = None) -> None:
         """Run a job and publish its outcome. If cancelled, release the job so that another grader can run it.
+
+        The job waits for a slot for at most ``patience`` seconds.
 
         Raises:
             GiveBack: This grader should not run the job now.
@@ -110,9 +126,9 @@ class Worker:
                 if has_waited and event.key in self._finished_keys:
                     log.info("not started, since an earlier attempt has come to an outcome")
                 else:
-                    await self._take(event)
+                    await self._take(event, patience)
 
-    async def _take(self, job: JobDispatched) -> None:
+    async def _take(self, job: JobDispatched, patience: float | None) -> None:
         if published := self._recent_outcomes.get(job):
             log.info("delivered again after its outcome was reported")
             await self.reports.finished(published)
@@ -121,10 +137,27 @@ class Worker:
         elif self.grader_id in job.avoid and self._deferrals.count((job.key, job.attempt)) < MAX_DEFERRALS:
             await self._defer(job)
         else:
-            async with self._slots:
+            async with self._slot(patience):
                 if self.availability.reason:
                     await self._give_back(self.availability.reason)
                 await self._execute(job)
+
+    @contextlib.asynccontextmanager
+    async def _slot(self, patience: float | None) -> AsyncIterator[None]:
+        """Take a slot for the time of the context.
+
+        Raises:
+            GiveBack: None is free for ``patience`` seconds.
+        """
+        try:
+            async with asyncio.timeout(patience):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise GiveBack("it came early, and jobs here take long") from None
+        try:
+            yield
+        finally:
+            self._slots.release()
 
     async def report_spooled(self) -> None:
         """Publish the outcomes that an earlier process of this grader could not."""
@@ -196,7 +229,9 @@ class Worker:
             return
         await asyncio.wait({execution.task}, timeout=self.short)
         if execution.task.done():
+            self._short_in_row += 1
             return
+        self._short_in_row = 0
         execution.is_told = True
         telling = asyncio.create_task(self._tell_start(execution.job, execution.execution_id, execution.started_at))
         try:
