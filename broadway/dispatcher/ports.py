@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
 from broadway.domain.job import Job, JobClass, Phase
 from broadway.domain.moves import Move, Moved
@@ -44,6 +45,9 @@ class ReconciledJobs(PhaseJobs, JobsById, JobStages, Protocol):
 
     async def are_phases_open(self, phases: Sequence[tuple[str, Phase]]) -> list[bool]:
         """Return for each phase of a run whether it has a stored job that has not finished."""
+
+    async def complete(self, jobs: Sequence[Job]) -> dict[str, Moved]:
+        """End those of the open jobs whose outcome is stored, and return them before and after."""
 
     async def expired(self, now: datetime, *, limit: int) -> list[Job]:
         """Return running jobs whose lease has expired, the earliest expired first."""
@@ -97,11 +101,47 @@ class ObservedBroker(PingedBroker, Publisher, QueueDepths, Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The messages of a backlog that reached this process: those opened, and those that wait in memory.
+
+    They are counted anew in each ``epoch``.
+    """
+
+    epoch: int = 0
+    opened: int = 0
+    unopened: int = 0
+
+
+class Backlogs(Protocol):
+    """The consumed backlogs."""
+
+    def reading(self, course: str, job_class: JobClass) -> Reading:
+        """Return which messages of a backlog have arrived."""
+
+
+class Consumption(Protocol):
+    """A queue that is being consumed."""
+
+    @property
+    def opened(self) -> int:
+        """The number of messages whose events were handled or are being handled."""
+
+    @property
+    def unopened(self) -> int:
+        """The number of messages that wait in memory because enough events are being handled."""
+
+
 class ConsumedBroker(PingedBroker, QueueDeclarer, Protocol):
     """A broker whose queues can be declared and consumed."""
 
-    def consume(self, queue: Queue, handler: Handler, *, tag: str, prefetch: int) -> AbstractAsyncContextManager[Any]:
-        """Call a handler for the messages of a queue, at most ``prefetch`` at a time, until the context ends."""
+    def consume(
+        self, queue: Queue, handler: Handler, *, tag: str, prefetch: int, most_events: int | None = None
+    ) -> AbstractAsyncContextManager[Consumption]:
+        """Call a handler for the events of a queue until the context ends.
+
+        At most ``prefetch`` messages are taken at a time. While ``most_events`` are handled, no message is opened.
+        """
 
 
 class ProbedBroker(Protocol):

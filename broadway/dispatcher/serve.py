@@ -12,8 +12,10 @@ from broadway.dispatcher.dispatch import Dispatch, Intake
 from broadway.dispatcher.follow import Follower, progress
 from broadway.dispatcher.gauges import Gauges
 from broadway.dispatcher.lead import lead
+from broadway.dispatcher.lost_jobs import LostJobs
+from broadway.dispatcher.patience import PATIENCE, Patience
 from broadway.dispatcher.queue_probes import QueueProbes
-from broadway.dispatcher.reconcile import PATIENCE, Patience, Reconciler
+from broadway.dispatcher.reconcile import Reconciler
 from broadway.dispatcher.roll_call import RollCall
 from broadway.domain.abilities import abilities_of
 from broadway.domain.bounds import MAX_ID
@@ -71,6 +73,9 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, p
     shared = store.shared()
     runs_forward = progress(runs=shared.runs, jobs=shared.jobs, publisher=rabbit)
     follower = Follower(board, runs_forward, RollCall(store.graders, board))
+    tag = instance("dispatcher")
+    subscriptions = contextlib.AsyncExitStack()
+    courses = CourseQueues(store.courses, store.jobs, rabbit, board, intake, subscriptions, tag)
     reconciler = Reconciler(
         board=board,
         jobs=store.jobs,
@@ -80,10 +85,10 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, p
         policy=settings.retry_policy,
         lease=settings.lease,
         tickets=tickets,
+        lost_jobs=LostJobs(board, store.jobs, store.runs, rabbit, courses, patience),
         patience=patience,
     )
     dispatch = Dispatch(board, store.jobs, store.runs, rabbit, tickets)
-    tag = instance("dispatcher")
     async with (
         background(
             shared.run(),
@@ -92,9 +97,8 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, p
             dispatch.run(),
             reconciler.run(interval=settings.reconcile_interval),
         ),
-        contextlib.AsyncExitStack() as subscriptions,
+        subscriptions,
     ):
-        courses = CourseQueues(store.courses, store.jobs, rabbit, board, intake, subscriptions, tag)
         probes = QueueProbes(rabbit, courses.queues)
         gauges = Gauges(board, pools=courses.pools, depths=probes.depths)
         async with background(probes.run(), gauges.run()):

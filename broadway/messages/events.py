@@ -5,6 +5,7 @@ In the management UI, an operator finds a message's type and subject in its head
 
 import hashlib
 import operator
+from dataclasses import fields
 from typing import Annotated, Any, ClassVar, Self
 from uuid import uuid4
 
@@ -210,18 +211,7 @@ class JobFinished(ExecutionEvent):
     @property
     def execution(self) -> Execution:
         """The execution without logs, as a domain value."""
-        return Execution(
-            execution_id=self.execution_id,
-            grader_id=self.grader_id,
-            started_at=self.started_at,
-            finished_at=self.finished_at,
-            outcome=self.outcome,
-            reason=self.reason,
-            fault_phase=self.fault_phase,
-            retryable=self.retryable,
-            results=self.results,
-            redelivered=self.redelivered,
-        )
+        return Execution(**{each.name: getattr(self, each.name) for each in fields(Execution)})
 
 
 class JobRequeued(JobEvent):

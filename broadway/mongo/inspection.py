@@ -134,14 +134,14 @@ class _IndexRecorder:
 async def _missing(main: Database, logs: Database) -> list[str]:
     """Return the missing ones among the indexes that services create when they start."""
     missing: list[str] = []
-    for collection, kind in (
-        (main["grading_run"], Runs),
-        (main["grading_job"], Jobs),
-        (main["hook_delivery"], Deliveries),
-        (logs["job_log"], Logs),
+    for collection, kind, others in (
+        (main["grading_run"], Runs, ()),
+        (main["grading_job"], Jobs, (None,)),
+        (main["hook_delivery"], Deliveries, ()),
+        (logs["job_log"], Logs, (None,)),
     ):
         required = _IndexRecorder()
-        await kind(cast("Any", required)).ensure_indexes()
+        await cast("Any", kind)(required, *others).ensure_indexes()
         present = await collection.index_information()
         missing += [f"{collection.name}.{name}" for name in required.names if name not in present]
     return missing

@@ -1,55 +1,35 @@
 """The collection ``grading_job``, the authoritative state of every job."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from pymongo import UpdateOne
 
 from broadway.domain.job import Job, JobClass, JobState, Outcome, Phase
-from broadway.domain.moves import Move, Moved
 from broadway.domain.run import JobOutline, PlannedJob
 from broadway.domain.waiting import WaitingKey, waiting_key
 from broadway.mongo.assignments import check_storable
-from broadway.mongo.collection import (
-    Collection,
-    Document,
-    Documents,
-    Update,
-    insert_each,
-    object_id,
-    object_ids,
-    update_each,
-)
+from broadway.mongo.collection import Document, insert_each, object_id, object_ids
 from broadway.mongo.job_documents import (
     PHASE,
     TYPE,
-    difference,
     in_roster_order,
     job_of,
     planned_document,
     state_of,
 )
-from broadway.runtime import metrics
+from broadway.mongo.job_moves import UPDATES, WITHOUT_BULK, MovedJobs
 
-_WITHOUT_BULK = {"stages": 0, "results": 0}
 _OUTLINE = {"type": 1, "index": 1, "state": 1, "started_at": 1, "finished_at": 1, "generation": 1, "success": 1}
 _WAITING = {"state": {"$in": [JobState.QUEUED.value, JobState.DISPATCHED.value]}, "started_at": None}
 _UNFINISHED = [state.value for state in JobState if state is not JobState.FINISHED]
 _SAMPLED = 10  # open jobs to read per phase, when many phases are checked
-_MAX_CONFLICTS = 20
 # Jobs written at a time.
-_UPDATES, _INSERTS = 20, 200
+_INSERTS = 200
 
 
-class ConflictError(RuntimeError):
-    """Other writers changed the same jobs at every try."""
-
-
-class Jobs:
+class Jobs(MovedJobs):
     """Grading jobs by id."""
-
-    def __init__(self, collection: Collection) -> None:
-        self._jobs = Documents(collection)
 
     async def ensure_indexes(self) -> None:
         # Each index makes state changes more expensive: these three serve all queries.
@@ -75,14 +55,7 @@ class Jobs:
     async def get(self, job_id: str) -> Job | None:
         identity = object_id(job_id)
         document = await self._jobs.find_one({"_id": identity}, {"stages": 0}) if identity else None
-        return job_of(document) if document else None
-
-    async def get_many(self, job_ids: Sequence[str]) -> dict[str, Job]:
-        """Return jobs by id, without stages and results; unknown ids are left out."""
-        if not job_ids:
-            return {}
-        found = await self._jobs.find({"_id": {"$in": object_ids(job_ids)}}, _WITHOUT_BULK)
-        return {job.id: job for job in map(job_of, found)}
+        return (await self._joined([document], results=True))[0] if document else None
 
     async def stages(self, job_ids: Sequence[str]) -> dict[str, list[Document]]:
         """Return the stages of jobs, with their merged environments, by id; unknown ids are left out."""
@@ -91,8 +64,8 @@ class Jobs:
 
     async def restage(self, planned: Sequence[PlannedJob]) -> None:
         """Replace the stages of stored jobs."""
-        for start in range(0, len(planned), _UPDATES):
-            some = planned[start : start + _UPDATES]
+        for start in range(0, len(planned), UPDATES):
+            some = planned[start : start + UPDATES]
             writes = [
                 UpdateOne(
                     {"_id": object_id(plan.job.id)}, {"$set": {"stages": plan.stages, "needs": list(plan.job.needs)}}
@@ -103,8 +76,8 @@ class Jobs:
 
     async def of_run(self, run_id: str) -> list[Job]:
         """Return a run's jobs in the order of phases and of the roster, without stages and results."""
-        found = await self._jobs.find({"grading_run_id": {"$eq": run_id}}, _WITHOUT_BULK)
-        return sorted(map(job_of, found), key=in_roster_order)
+        found = await self._jobs.find({"grading_run_id": {"$eq": run_id}}, WITHOUT_BULK)
+        return sorted(await self._joined(found), key=in_roster_order)
 
     async def outlines_of_run(self, run_id: str) -> list[JobOutline]:
         """Return the outlines of a run's jobs, in the order of phases and of the roster."""
@@ -127,48 +100,6 @@ class Jobs:
         found = await self._jobs.find({"grading_run_id": {"$eq": run_id}}, {"stages": 1})
         return {str(document["_id"]): document.get("stages") or [] for document in found}
 
-    async def move(self, moves: Mapping[str, Move], *, known: Mapping[str, Job] | None = None) -> dict[str, Moved]:
-        """Apply moves to jobs by id, each in one conditional update; return the jobs that exist, before and after.
-
-        Moves must be pure: if another writer has changed a job, its move is called again with the changed job.
-
-        Args:
-            moves: Moves by job id.
-            known: Jobs as the caller has read them, by id, to save a read. If such a job has changed since, its move is
-                applied to the stored job; but a move that does not change the known job is not tried on the stored job.
-
-        Raises:
-            ConflictError: Other writers changed the same jobs at every try.
-        """
-        done: dict[str, Moved] = {}
-        pending = list(moves)
-        present = dict(known or {})
-        if unknown := [job_id for job_id in moves if job_id not in present]:
-            present |= await self.get_many(unknown)
-        for _ in range(_MAX_CONFLICTS):
-            seen = {job_id: Moved(job, moves[job_id](job)) for job_id, job in present.items()}
-            done |= {job_id: m for job_id, m in seen.items() if not m.changed}
-            changed = {job_id: m for job_id, m in seen.items() if m.changed}
-            written = await self._write(changed)
-            metrics.note_moves(changed[job_id] for job_id in written)
-            done |= {job_id: changed[job_id].written for job_id in written}
-            pending = [job_id for job_id in changed if job_id not in written]
-            if not pending:
-                return done
-            present = await self.get_many(pending)
-        raise ConflictError(f"{len(pending)} jobs could not be updated, the first is {pending[0]}")
-
-    async def _write(self, changed: Mapping[str, Moved]) -> set[str]:
-        """Update jobs that have not changed since they were read; return their ids."""
-        if not changed:
-            return set()
-        updates = [
-            Update(object_id(m.before.id), {"revision": m.before.revision}, difference(m), {"revision": 1})
-            for m in changed.values()
-        ]
-        written = await update_each(self._jobs, updates, at_a_time=_UPDATES)
-        return {job_id for job_id, is_written in zip(changed, written, strict=True) if is_written}
-
     async def renew_leases(
         self, execution_ids: Sequence[str], job_ids: Sequence[str], until: datetime, *, unless_after: datetime
     ) -> None:
@@ -187,7 +118,7 @@ class Jobs:
 
     async def held_by(self, grader_id: str) -> list[Job]:
         """Return the jobs that are stored as running on a grader."""
-        found = await self._jobs.find({"state": JobState.RUNNING.value, "worker_id": {"$eq": grader_id}}, _WITHOUT_BULK)
+        found = await self._jobs.find({"state": JobState.RUNNING.value, "worker_id": {"$eq": grader_id}}, WITHOUT_BULK)
         return [job_of(document) for document in found]
 
     async def are_any_waiting(self, pool: str) -> bool:
@@ -211,7 +142,7 @@ class Jobs:
     async def queued_of_run(self, run_id: str, phase: Phase) -> list[Job]:
         """Return the queued jobs of a phase, in the roster's order."""
         query = {"grading_run_id": run_id, "state": JobState.QUEUED.value, "type": TYPE[phase]}
-        found = await self._jobs.find(query, _WITHOUT_BULK)
+        found = await self._jobs.find(query, WITHOUT_BULK)
         return sorted(map(job_of, found), key=in_roster_order)
 
     async def queued(self, course: str, job_class: JobClass, *, limit: int, unless_of: Sequence[str] = ()) -> list[Job]:
@@ -227,7 +158,7 @@ class Jobs:
         return await self._jobs.count_documents({"course": course, "state": JobState.QUEUED.value})
 
     async def _some(self, query: Document, *, sort: str, limit: int) -> list[Job]:
-        found = await self._jobs.find(query, _WITHOUT_BULK, sort=[(sort, 1)], limit=limit)
+        found = await self._jobs.find(query, WITHOUT_BULK, sort=[(sort, 1)], limit=limit)
         return [job_of(document) for document in found]
 
     async def courses_with_backlog(self) -> list[str]:

@@ -88,11 +88,15 @@ class _Work:
 
 @dataclass(slots=True)
 class Deliveries:
-    """The messages that this process holds, by message id, and the running handlers of their events."""
+    """The messages that this process holds, by message id, and the running handlers of their events.
+
+    ``opened`` is the number of messages whose events were handled or are being handled.
+    """
 
     broker: DeadLetterBox
     queue: Queue
     handling: Handling
+    opened: int = 0
     _deliveries: dict[str, _Delivery] = field(default_factory=dict)
     _unopened: deque[_Delivery] = field(default_factory=deque)
     _open_events: int = 0
@@ -106,6 +110,11 @@ class Deliveries:
     def consumer_tags(self) -> set[str | None]:
         """The tags of the consumers whose deliveries are not settled."""
         return {delivery.message.consumer_tag for delivery in self._deliveries.values()}
+
+    @property
+    def unopened(self) -> int:
+        """The number of messages that wait in memory, undecoded."""
+        return len(self._unopened)
 
     async def arrive(self, message: AbstractIncomingMessage) -> None:
         """Start the handlers of a message in tasks and return, since aio-pika cancels this when the channel breaks.
@@ -144,6 +153,7 @@ class Deliveries:
 
     def _open(self, delivery: _Delivery) -> None:
         """Decode a message and start the handlers of its events."""
+        self.opened += 1
         message = delivery.message
         event: Event | Exception
         try:

@@ -103,6 +103,16 @@ class Subscription:
         """The number of channels that consume."""
         return sum(consumer.is_taking for consumer in self._consumers)
 
+    @property
+    def opened(self) -> int:
+        """The number of messages whose events were handled or are being handled."""
+        return self._deliveries.opened
+
+    @property
+    def unopened(self) -> int:
+        """The number of messages that wait in memory because enough events are being handled."""
+        return self._deliveries.unopened
+
     async def take(self, channels: int) -> None:
         """Change the number of consuming channels; 0 stops consuming. Running handlers continue.
 

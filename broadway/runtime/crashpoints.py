@@ -75,6 +75,7 @@ class Point(StrEnum):
     GRADE_DIRECTORY_KEPT = "grade.directory-kept"
     BEAT_BEGUN = "beat.begun"
 
+    OUTCOME_INSERTED = "outcome.inserted"
     RECORD_BEGUN = "record.begun"
     RECORD_LOGS_STORED = "record.logs-stored"
     RECORD_JOBS_STORED = "record.jobs-stored"

@@ -15,7 +15,7 @@ from faults.report import Report
 from faults.world import COURSES, World
 from harness import IS_WHOLE, stage, until
 
-from broadway.dispatcher.reconcile import PATIENCE
+from broadway.dispatcher.patience import PATIENCE
 from broadway.runtime.crashpoints import Point
 
 MODES = ("exit", "raise", "hang", "cancel")
