@@ -107,8 +107,8 @@ class JobDispatched(JobEvent):
     """A job on its way to a grader, with all data for running it.
 
     ``avoid`` names graders that should not get the job if others can. ``ticket`` must be repeated in every event about
-    the job's execution; see the module ``ticket``. ``redelivered``, which is not part of the body, is True if another
-    grader may have started the job for the same message.
+    the job's execution; see the module ``ticket``. ``redelivered`` is no part of the body: another grader may have had
+    the message.
     """
 
     type: ClassVar[str] = "job.dispatched.v1"
@@ -175,10 +175,7 @@ class JobReleased(ExecutionEvent):
 
 
 class JobFinished(ExecutionEvent):
-    """An execution is over: its outcome, each stage's result as the original shapes it, and bounded logs.
-
-    ``redelivered``: see ``Attempt``.
-    """
+    """An execution is over: its outcome, each stage's result as the original shapes it, and bounded logs."""
 
     type: ClassVar[str] = "job.finished.v1"
 

@@ -83,8 +83,13 @@ class Watcher:
             self._pending.append("STARTED")
             self._wake.set()
 
-    def add_end(self, *, success: bool) -> None:
-        """Add the end of the job, after which no update follows."""
+    def add_end(self, *, success: bool, has_run: bool = False) -> None:
+        """Add the end of the job, after which no update follows; before it its start, if it ``has_run``.
+
+        Graders publish no start of a job that ends within a moment.
+        """
+        if has_run:
+            self.add_start()
         if not self.is_over:
             self.is_over = True
             self._pending.append("FINISHED" if success else "FAILED")
@@ -137,7 +142,9 @@ class Feed:
                 self._add_start(event.job_id, event.course)
                 self._update_positions()
             case JobSettled():
-                self._add_end(event.job_id, event.course, success=event.outcome is Outcome.SUCCEEDED)
+                success, has_run = event.outcome is Outcome.SUCCEEDED, event.seconds > 0
+                self._add_end(event.job_id, event.course, success=success, has_run=has_run)
+                self._update_positions()
             case RunAdvanced() if event.course in self._lines and not event.state.is_terminal:
                 await self._lengthen(event.course, event.run_id, again=event.round > 1)
             case _:
@@ -192,11 +199,11 @@ class Feed:
         for watcher in self._watchers.get(job_id, ()):
             watcher.add_start()
 
-    def _add_end(self, job_id: str, course: str, *, success: bool) -> None:
+    def _add_end(self, job_id: str, course: str, *, success: bool, has_run: bool) -> None:
         if line := self._lines.get(course):
             line.remove(job_id)
         for watcher in self._watchers.get(job_id, ()):
-            watcher.add_end(success=success)
+            watcher.add_end(success=success, has_run=has_run)
 
     def _update_positions(self) -> None:
         """Update all positions after a job has left a line: now, or later if the last round was expensive."""
@@ -255,7 +262,7 @@ class Feed:
         """Add the updates that jobs' stored states imply."""
         for job in (await self._jobs.get_many(job_ids)).values() if job_ids else ():
             if job.is_terminal:
-                self._add_end(job.id, job.course, success=bool(job.success))
+                self._add_end(job.id, job.course, success=bool(job.success), has_run=job.started_at is not None)
             elif job.started_at:
                 for watcher in self._watchers.get(job.id, ()):
                     watcher.add_start()

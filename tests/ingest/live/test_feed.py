@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 from harness import PATIENCE
 
-from broadway.domain.job import Job, JobClass, Phase
+from broadway.domain.job import Job, JobClass, Outcome, Phase
 from broadway.domain.waiting import WaitingKey
-from broadway.ingest.live.feed import Feed
-from broadway.messages.events import JobStarted
+from broadway.ingest.live.feed import Feed, Watcher
+from broadway.messages.events import JobSettled, JobStarted
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -78,3 +78,31 @@ async def test_a_position_that_changes_during_a_pause_is_reported_after_it() -> 
 
         async with asyncio.timeout(PATIENCE):
             assert [await watcher.next() for _ in range(3)] == [2, 1, 0]
+
+
+def settled(job_id: str, outcome: Outcome, *, seconds: float) -> JobSettled:
+    fields = {"course": "cs241", "generation": 1, "run_id": "run", "job_id": job_id, "phase": Phase.STUDENTS}
+    return JobSettled.model_validate({**fields, "outcome": outcome, "seconds": seconds})
+
+
+async def seen(watcher: Watcher) -> list[int | str]:
+    updates = []
+    async with asyncio.timeout(PATIENCE):
+        while (update := await watcher.next()) is not None:
+            updates.append(update)
+    return updates
+
+
+async def test_a_job_without_a_published_start_has_started_before_it_ends() -> None:
+    feed = Feed(Waiting("a", "mine"))
+    async with feed.watch(waiting("mine")) as watcher:
+        await feed.hear(settled("a", Outcome.SUCCEEDED, seconds=0.05))
+        await feed.hear(settled("mine", Outcome.FAILED, seconds=0.05))
+        assert await seen(watcher) == [0, "STARTED", "FAILED"]
+
+
+async def test_a_job_that_no_grader_has_run_ends_without_a_start() -> None:
+    feed = Feed(Waiting("mine"))
+    async with feed.watch(waiting("mine")) as watcher:
+        await feed.hear(settled("mine", Outcome.CANCELLED, seconds=0))
+        assert await seen(watcher) == ["FAILED"]
