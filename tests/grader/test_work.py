@@ -18,7 +18,7 @@ from broadway.grader.worker.reports import Reports
 from broadway.grader.worker.runner import Runner
 from broadway.grader.worker.self_check import SelfCheck
 from broadway.grader.worker.spool import Spool
-from broadway.grader.worker.worker import Worker
+from broadway.grader.worker.worker import FAST, Worker
 from broadway.messages.events import Event, GraderOrder, JobDispatched, JobFinished, JobReleased, JobStarted
 from broadway.messages.topology import Exchange
 from broadway.ports import GiveBack, PublishError
@@ -67,11 +67,11 @@ def worker(
     return Worker(runner, availability, Reports(publisher), spool, short)
 
 
-def dispatched(*command: str, attempt: int = 1, redelivered: bool = False) -> JobDispatched:
+def dispatched(*command: str, job: str = "j1", attempt: int = 1, redelivered: bool = False) -> JobDispatched:
     return JobDispatched(
         course="cs1",
         run_id="r1",
-        job_id="j1",
+        job_id=job,
         generation=1,
         assignment="mp1",
         phase=Phase.STUDENTS,
@@ -148,6 +148,35 @@ async def test_an_outcome_is_on_disk_though_its_start_cannot_be_published(tmp_pa
     working = asyncio.create_task(subject.work(dispatched("sleep", "0.1")))
     await until(lambda: spool.get(dispatched("sleep", "0.1")))
     await end(working)
+
+
+async def test_jobs_may_come_early_after_some_short_ones_and_until_a_long_one(tmp_path: Path) -> None:
+    subject = worker(FakeContainers(), tmp_path, Spool(tmp_path / "spool", JobFinished), RecordingBroker())
+    early = []
+    for number in range(FAST):
+        early.append(subject.is_fast)
+        await subject.work(dispatched("exit", job=f"j{number}"))
+    assert early == [False] * FAST
+    assert subject.is_fast
+
+    subject.short = 0
+    await subject.work(dispatched("exit", job="long"))
+    assert not subject.is_fast
+
+
+async def test_a_job_that_came_early_does_not_wait_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broadway.grader.worker.worker.PATIENCE", 0.01)
+    broker, containers = RecordingBroker(), FakeContainers()
+    subject = worker(containers, tmp_path, Spool(tmp_path / "spool", JobFinished), broker)
+    working = asyncio.create_task(subject.work(dispatched("hang")))
+    await until(lambda: containers.started)
+
+    with pytest.raises(GiveBack, match="early"):
+        await subject.work_soon(dispatched("exit", job="j2"))
+
+    await end(working)
+    await subject.work_soon(dispatched("exit", job="j2"))
+    assert [event.job_id for event in broker.events if isinstance(event, JobFinished)] == ["j2"]
 
 
 async def test_an_outcome_spooled_by_an_earlier_process_is_reported_and_its_job_not_run_again(tmp_path: Path) -> None:
