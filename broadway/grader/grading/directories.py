@@ -78,6 +78,11 @@ class Directories:
     _new: dict[Path, _State] = field(default_factory=dict)  # the states of mounts before their first jobs
     _free: list[Path] = field(default_factory=list)
 
+    @property
+    def kept(self) -> list[Path]:
+        """The directories that no job uses now, and that the next ones will get."""
+        return list(self._free)
+
     def take(self) -> Path:
         """Return an empty directory that no other job uses.
 
