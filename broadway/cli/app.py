@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from broadway.cli import access, dead_letters, graders, hooks, pools, terminal, topology
+from broadway.cli import access, dead_letters, graders, hooks, pools, queues, terminal, topology
 from broadway.cli.common import (
     EXIT_FAILED,
     EXIT_USAGE,
@@ -45,6 +45,7 @@ app.add_typer(pools.app, name="pool")
 app.add_typer(configs, name="config")
 app.add_typer(hooks.app, name="hook")
 app.add_typer(hooks.rosters, name="roster")
+app.add_typer(queues.app, name="queue")
 app.add_typer(topology.app, name="topology")
 app.add_typer(dead_letters.app, name="dead")
 app.add_typer(access.courses, name="course")

@@ -40,6 +40,13 @@ class BacklogCourses(Protocol):
         """Return ids of courses with queued jobs, whether they are registered or not."""
 
 
+class CountedJobs(Protocol):
+    """The number of queued jobs."""
+
+    async def count_backlog(self, course: str) -> int:
+        """Return the number of a course's jobs that are stored as queued."""
+
+
 class ReconciledJobs(PhaseJobs, JobsById, JobStages, Protocol):
     """The operations on stored jobs that reconciling needs."""
 

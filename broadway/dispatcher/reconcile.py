@@ -190,9 +190,7 @@ class Reconciler:
         if not self._has_listened(now):
             return  # heartbeats and outcomes of an interruption may still be on their way to the store
         expired = [job for job in await self.jobs.expired(now, limit=LIMIT) if not self._is_heard(job, now)]
-        if expired:
-            completed = await self._complete(expired)
-            expired = [job for job in expired if job.id not in completed]
+        expired = await self._without_outcome(expired)
         if not expired:
             return
         _count_repair(Repair.LEASE, len(expired))
@@ -209,16 +207,16 @@ class Reconciler:
             with isolated("reconcile", **ended.after.context):
                 await self._publish(following(ended))
 
-    async def _complete(self, expired: Sequence[Job]) -> set[str]:
-        """End jobs whose outcome was stored by a process that died before it updated them; return their ids."""
-        completed = await self.jobs.complete(expired)
+    async def _without_outcome(self, jobs: Sequence[Job]) -> list[Job]:
+        """End those jobs whose outcome was stored by a process that died before it updated them; return the others."""
+        completed = await self.jobs.complete(jobs) if jobs else {}
         if completed:
             _count_repair(Repair.OUTCOME, len(completed))
             log.warning("repair: outcomes were stored without their jobs", jobs=sorted(completed))
         for ended in completed.values():
             with isolated("reconcile", **ended.after.context):
                 await self._publish(following(ended))
-        return set(completed)
+        return [job for job in jobs if job.id not in completed]
 
     async def _hand_over_again(self, now: datetime) -> None:
         dispatched = await self.jobs.dispatched_before(now - self.patience.dispatch, limit=LIMIT)
@@ -242,7 +240,10 @@ class Reconciler:
             self.board.release(job.id, job.generation)
         await self._redispatch(vanished, now)
 
-    async def _redispatch(self, jobs: Sequence[Job], now: datetime) -> None:
+    async def _redispatch(self, stuck: Sequence[Job], now: datetime) -> None:
+        jobs = await self._without_outcome(stuck)
+        if not jobs:
+            return
         _count_repair(Repair.HANDOVER, len(jobs))
         moved = await self.jobs.move({job.id: lambda job: job.redispatch(now) for job in jobs})
         again = [moved[job.id] for job in jobs if job.id in moved]

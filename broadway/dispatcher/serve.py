@@ -100,7 +100,7 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, p
         subscriptions,
     ):
         probes = QueueProbes(rabbit, courses.queues)
-        gauges = Gauges(board, pools=courses.pools, depths=probes.depths)
+        gauges = Gauges(board, courses.pools, probes.depths, store.jobs, courses)
         async with background(probes.run(), gauges.run()):
             await courses.refresh()
             hear = rabbit.consume(DISPATCHER, follower.follow, tag=tag, prefetch=INBOX_PREFETCH, vouched=vouched)

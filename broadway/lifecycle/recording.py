@@ -14,7 +14,7 @@ from broadway.domain.grader import StandingOrder
 from broadway.domain.job import Attempt, Job, Outcome, RetryPolicy
 from broadway.domain.moves import Move, Moved
 from broadway.domain.result import JobLog, StageResult
-from broadway.lifecycle.follow_ups import Fact, following, ordered, settled, unwanted
+from broadway.lifecycle.follow_ups import Fact, following, ordered, settled, together, unwanted
 from broadway.lifecycle.stores import JobLeases, JobsById
 from broadway.messages.events import Event, GraderHeartbeat, JobEvent, JobFinished, JobReleased, JobStarted
 from broadway.ports import Publisher, Reject
@@ -26,8 +26,6 @@ log = structlog.get_logger(__name__)
 Recorded = TypeVar("Recorded")
 
 UNUSED = 1 / 3  # a lease is renewed only after this fraction of it has passed: most jobs have ended by then
-
-
 # Characters of a log that is stored with its outcome; a larger one could leave no room for the results.
 MAX_WITH_OUTCOME = 1024 * 1024
 
@@ -93,6 +91,7 @@ class Recorder:
         finished = [event for event in about_jobs if isinstance(event, JobFinished)]
         logs = {event.execution_id: _log(event) for event in finished}
         await self.logs.put([each for each in logs.values() if _is_large(each)])
+        await reach(Point.RECORD_LARGE_LOGS_STORED)
         small = {execution_id: each for execution_id, each in logs.items() if not _is_large(each)}
         moved = await self.jobs.move(self._moves(about_jobs, displaces=displaces), logs=small)
         for job in moved.values():
@@ -292,7 +291,7 @@ def _is_new(event: JobStarted | JobFinished, moved: dict[str, Moved]) -> bool:
 
 
 def _facts(events: Sequence[JobEvent], moved: dict[str, Moved]) -> list[Fact]:
-    """Return the facts to publish. A final outcome is published again each time that a grader reports one."""
+    """Return the messages to publish. A final outcome is published again each time that a grader reports one."""
     unknown = {event.job_id for event in events} - moved.keys()
     if unknown:
         log.warning("events of unknown jobs", jobs=sorted(unknown))
@@ -303,11 +302,12 @@ def _facts(events: Sequence[JobEvent], moved: dict[str, Moved]) -> list[Fact]:
             facts.append(settled(job.after))
         else:
             facts += following(job)
-    return facts + [
+    facts += [
         unwanted(moved[event.job_id].after, event.grader_id, event.generation)
         for event in events
         if isinstance(event, JobStarted) and _is_unwanted(event, moved)
     ]
+    return together(facts)
 
 
 def _is_unwanted(event: JobStarted, moved: dict[str, Moved]) -> bool:

@@ -153,6 +153,11 @@ class Jobs(MovedJobs):
         """Return the number of queued jobs of a course and class, without those of the runs ``unless_of``."""
         return await self._jobs.count_documents(_backlog(course, job_class, unless_of))
 
+    async def count_open(self, course: str, job_class: JobClass, state: JobState) -> int:
+        """Return the number of jobs of a course and class in a state."""
+        query = {"course": {"$eq": course}, "state": state.value, "class": job_class.value}
+        return await self._jobs.count_documents(query)
+
     async def count_backlog(self, course: str) -> int:
         """Return the number of a course's jobs that are queued."""
         return await self._jobs.count_documents({"course": course, "state": JobState.QUEUED.value})

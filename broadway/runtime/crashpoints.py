@@ -77,8 +77,9 @@ class Point(StrEnum):
 
     OUTCOME_INSERTED = "outcome.inserted"
     RECORD_BEGUN = "record.begun"
-    RECORD_LOGS_STORED = "record.logs-stored"
+    RECORD_LARGE_LOGS_STORED = "record.large-logs-stored"
     RECORD_JOBS_STORED = "record.jobs-stored"
+    RECORD_LOGS_STORED = "record.logs-stored"
     RECORD_GRADERS_STORED = "record.graders-stored"
     RECORD_TOLD = "record.told"
 

@@ -68,7 +68,10 @@ class Spy:
 
     def read(self, headers: Mapping[str, Any], body: bytes, _: str = "") -> Event:
         event = decode(headers, body)
-        self.seen += [(getattr(part, "run_id", ""), part.type, part.traceparent) for part in parts_of(event)]
+        for part in parts_of(event):
+            run_id = part.run_id if hasattr(part, "run_id") else ""
+            traceparent = headers.get("traceparent") if part is event else part.traceparent
+            self.seen.append((run_id, part.type, traceparent))
         return event
 
     async def ignore(self, event: Event) -> None:

@@ -16,7 +16,7 @@ FILES = ROOT / "compose"
 COURSE_TOKEN = "staff-of-the-demo"
 STARTED = 300  # timeout in seconds; docker-compose itself waits until dependencies are healthy
 
-KEPT = {"hosts", "jobs", "locks", "spool"}  # in a work directory
+KEPT = {"broadway.users", "hosts", "jobs", "locks", "spool"}  # in a work directory
 
 
 @dataclass(frozen=True)

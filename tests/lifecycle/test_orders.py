@@ -17,6 +17,7 @@ from broadway.domain.run import JobOutline, OrderKind, Run, RunState, plan_jobs
 from broadway.lifecycle.announce import Announcements, Announcer
 from broadway.lifecycle.carrying_out import BATCH, GRACE, carry_out
 from broadway.lifecycle.orders import IsOverError, Ordered, Orders, RunIsBusyError
+from broadway.messages.batches import parts_of
 from broadway.messages.events import CancelJob, Event, JobDispatched, JobQueued, JobSettled
 from broadway.messages.ticket import Tickets
 from broadway.messages.topology import Exchange
@@ -35,7 +36,7 @@ class Published:
         self.events.append(event)
 
     def of(self, kind: type[Event]) -> list[Any]:
-        return [event for event in self.events if isinstance(event, kind)]
+        return [part for event in self.events for part in parts_of(event) if isinstance(part, kind)]
 
 
 @dataclass

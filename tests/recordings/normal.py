@@ -6,6 +6,7 @@ stay as they are. Times, hosts, ports, process ids and secrets become placeholde
 
 import base64
 import hmac
+import itertools
 import json
 import re
 from collections import defaultdict
@@ -15,6 +16,9 @@ from typing import Any
 
 from recordings.capture import TYPE
 from recordings.recording import Entry, Recording, compact
+
+from broadway.messages.batches import parts_of
+from broadway.messages.envelope import decode, encode
 
 Grouped = dict[tuple[str, ...], list[str]]
 
@@ -42,6 +46,7 @@ _DRAWN = {
 _ANNOUNCED = {TYPE.format("run.advanced"), TYPE.format("job.queued")}
 _REPEATED = {TYPE.format("grader.order")}
 _ANY = "any service"
+_BATCHES = "io.broadway.jobs."
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ def normalized(recording: Recording) -> Normal:
     """Return the normal form of a recording."""
     names = _names(recording)
     groups: Grouped = defaultdict(list)
-    for message in recording.messages:
+    for message in itertools.chain.from_iterable(map(_single, recording.messages)):
         if message["routing_key"] == "ping":
             continue  # their number depends only on time
         key, text = _message(message, names)
@@ -107,6 +112,27 @@ def normalized(recording: Recording) -> Normal:
         if sender == _ANY:
             texts[:] = sorted(set(texts) if _REPEATED.issuperset(kinds) else texts)
     return Normal(dict(groups), dict(_document(entry, names) for entry in recording.documents))
+
+
+def _single(message: Entry) -> list[Entry]:
+    """Return a message, or the single forms of the events in a batch: the number of messages depends on time."""
+    if not message["properties"].get("type", "").startswith(_BATCHES):
+        return [message]
+    batch = decode(message["headers"], message["body"].encode())
+    singles = []
+    for part in parts_of(batch):
+        wire = encode(part, source=message["headers"]["ce-source"])
+        properties = {**message["properties"], "message_id": wire.message_id, "type": wire.type}
+        headers = {**wire.headers, "ce-time": message["headers"]["ce-time"]}
+        singles.append(
+            {
+                **message,
+                "properties": properties,
+                "headers": {key: headers[key] for key in sorted(headers)},
+                "body": wire.body.decode(),
+            }
+        )
+    return singles
 
 
 def _message(message: Entry, names: _Names) -> tuple[tuple[str, ...], str]:
