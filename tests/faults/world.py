@@ -297,7 +297,7 @@ class World:
             queues=depths,
             dead_letters=await self.database["dead_letter"].find({}, {"body": 0}).to_list(),
             spooled=self.spooled(),
-            directories=[str(path) for path in (self.directory / "work").glob("jobs/*/*/*/*")],
+            directories=[str(path) for path in (self.directory / "work").glob("jobs/*/*/*/*/*")],
         )
         return check(self.history(), final, slots=slots, max_attempts=max_attempts)
 

@@ -83,8 +83,7 @@ class Spool(Generic[Outcome]):
         """Forget an outcome that has been confirmed. The disk learns it a moment later; it may be reported twice."""
         if self._kept.pop(_start(outcome), None) is not None:
             self._confirmed.append(_start(outcome))
-            if self._timer is None:
-                self._timer = asyncio.get_running_loop().call_later(LINGER, self._begin)
+            self._begin_later()
 
     def __iter__(self) -> Iterator[Outcome]:
         return iter([self._kept[start] for start in sorted(self._kept)])
@@ -97,6 +96,10 @@ class Spool(Generic[Outcome]):
             with contextlib.suppress(OSError):
                 self._file.end([_line(outcome) for outcome in self._kept.values()])
         self._file.close()
+
+    def _begin_later(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LINGER, self._begin)
 
     def _begin(self) -> None:
         if self._writing is None or self._writing.done():
@@ -115,6 +118,8 @@ class Spool(Generic[Outcome]):
             except Exception as error:  # noqa: BLE001 - the submitters raise it
                 for done in _pending(batch):
                     done.set_exception(error)
+                if not self._waiting:
+                    return
             else:
                 self._kept.update({_start(outcome): outcome for outcome, _ in batch})
                 for done in _pending(batch):
@@ -135,7 +140,12 @@ class Spool(Generic[Outcome]):
             lines.insert(0, _framed(b"-", json.dumps(confirmed).encode()))
         is_full = self._file.size > MAX_SIZE or not self._kept
         kept = [_line(outcome) for outcome in self._kept.values()] if is_full else None
-        await asyncio.to_thread(self._file.append, lines, kept, durable=bool(outcomes))
+        try:
+            await asyncio.to_thread(self._file.append, lines, kept, durable=bool(outcomes))
+        except BaseException:
+            self._confirmed = [*confirmed, *self._confirmed]
+            self._begin_later()
+            raise
 
 
 class _File:
@@ -222,7 +232,7 @@ class _File:
             reach_blocking(Point.SPOOL_APPENDED if durable else Point.SPOOL_CONFIRMED)
             if durable:
                 os.fdatasync(descriptor)
-        except OSError:
+        except BaseException:
             with contextlib.suppress(OSError):
                 os.ftruncate(descriptor, self.size)
             raise

@@ -232,3 +232,26 @@ async def test_confirmed_outcomes_make_room_on_a_full_disk(small_disk: Path) -> 
     with pytest.raises(OSError, match="No space"):
         await spool.put(outcome("large", stdout="x" * 100_000))
     assert left(small_disk) == ["last"]
+
+
+@pytest.mark.parametrize("problem", [OSError("full"), RuntimeError("bug"), asyncio.CancelledError()], ids=type)
+async def test_confirmed_outcomes_are_noted_after_a_failed_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: BaseException
+) -> None:
+    spool = opened(tmp_path)
+    await spool.put(outcome())
+    await spool.put(outcome("stays"))
+    write, failures = spooling._write, [problem]  # noqa: SLF001
+
+    def fail_once(descriptor: int, data: bytes) -> None:
+        write(descriptor, data)
+        if failures:
+            raise failures.pop()
+
+    monkeypatch.setattr(spooling, "_write", fail_once)
+    spool.remove(outcome())
+    with pytest.raises(type(problem)):
+        await spool.put(outcome("j2"))
+
+    assert left(tmp_path) == ["j1", "stays"], "no part of the failed write remains"
+    await until(lambda: left(tmp_path) == ["stays"])
