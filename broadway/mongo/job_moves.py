@@ -34,9 +34,7 @@ class MovedJobs:
 
     async def get_many(self, job_ids: Sequence[str]) -> dict[str, Job]:
         """Return jobs by id, without stages and results; unknown ids are left out."""
-        if not job_ids:
-            return {}
-        found = await self._jobs.find({"_id": {"$in": object_ids(job_ids)}}, WITHOUT_BULK)
+        found = await self._jobs.find_by_ids(object_ids(job_ids), WITHOUT_BULK)
         return {job.id: job for job in await self._joined(found)}
 
     async def move(

@@ -59,7 +59,7 @@ class Jobs(MovedJobs):
 
     async def stages(self, job_ids: Sequence[str]) -> dict[str, list[Document]]:
         """Return the stages of jobs, with their merged environments, by id; unknown ids are left out."""
-        found = await self._jobs.find({"_id": {"$in": object_ids(job_ids)}}, {"stages": 1})
+        found = await self._jobs.find_by_ids(object_ids(job_ids), {"stages": 1})
         return {str(document["_id"]): document.get("stages") or [] for document in found}
 
     async def restage(self, planned: Sequence[PlannedJob]) -> None:

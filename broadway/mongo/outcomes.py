@@ -45,7 +45,7 @@ class Outcomes:
 
     async def get_many(self, keys: Sequence[str]) -> dict[str, Settlement]:
         """Return outcomes without their results, by job id. ``keys`` has at most one key of each job."""
-        found = await self._outcomes.find({"_id": {"$in": list(keys)}}, _WITHOUT_BULK)
+        found = await self._outcomes.find_by_ids(keys, _WITHOUT_BULK)
         return {each.job_id: each for each in map(_settlement, found)}
 
     async def of_finished(self, jobs: Iterable[Document], *, results: bool = False) -> dict[str, Settlement]:
@@ -57,7 +57,7 @@ class Outcomes:
         finished = {str(job["_id"]): job for job in jobs}
         keys = [key for job_id, job in finished.items() for key in _keys(job_id, job)]
         fields = _WITHOUT_LOG if results else _WITHOUT_BULK
-        found = await self._outcomes.find({"_id": {"$in": keys}}, fields) if keys else []
+        found = await self._outcomes.find_by_ids(keys, fields)
         return {each.job_id: each for each in map(_settlement, found) if _is_of(each, finished[each.job_id])}
 
     async def log(self, job_id: str, generation: int, execution_id: str) -> JobLog | None:

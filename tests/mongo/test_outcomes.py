@@ -17,6 +17,7 @@ from broadway.domain.job import Attempt, Execution, FaultPhase, Job, JobState, O
 from broadway.domain.moves import Move
 from broadway.domain.result import JobLog
 from broadway.domain.run import Run, RunState, plan_jobs
+from broadway.mongo.collection import IDS
 from broadway.mongo.store import Store
 from broadway.runtime.crashpoints import VARIABLE, CrashPointError, Point, arm
 
@@ -30,7 +31,11 @@ Database = AsyncDatabase[dict[str, Any]]
 @pytest.fixture
 async def job_ids(store: Store, course: str) -> list[str]:
     """The ids of three running jobs; the execution of each has the id of its job."""
-    config, roster = {"student_pipeline": [stage()]}, [{"STUDENT_ID": f"s{number}"} for number in range(3)]
+    return await running_jobs(store, course, 3)
+
+
+async def running_jobs(store: Store, course: str, number: int) -> list[str]:
+    config, roster = {"student_pipeline": [stage()]}, [{"STUDENT_ID": f"s{each}"} for each in range(number)]
     run = Run(token_hex(12), course, "mp1", RunState.STUDENTS, NOW, config, roster)
     planned = plan_jobs(run, Phase.STUDENTS, NOW)
     await store.runs.insert(run)
@@ -109,6 +114,17 @@ async def test_an_outcome_is_one_document_and_reads_join_it(
     assert stored is not None
     assert stored["results"] is None
     assert stored["attempts"][0]["outcome"] is None
+
+
+async def test_jobs_for_several_questions_are_all_joined(store: Store, course: str) -> None:
+    number = 2 * IDS + 1
+    ids = await running_jobs(store, course, number)
+    moved = await store.jobs.move(dict.fromkeys(ids, finish))
+    assert {m.after.outcome for m in moved.values()} == {Outcome.SUCCEEDED}
+    run_id = moved[ids[0]].after.run_id
+    for jobs in (await store.jobs.of_run(run_id), list((await store.jobs.get_many(ids)).values())):
+        assert [job.reason for job in jobs] == ["because"] * number
+    assert len(await store.jobs.stages(ids)) == number
 
 
 async def test_equal_outcomes_of_a_batch_are_one_update(store: Store, database: Database, job_ids: list[str]) -> None:
