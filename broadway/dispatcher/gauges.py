@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import structlog
 from prometheus_client import Gauge
 
-from broadway.dispatcher.board import Board, Held
+from broadway.dispatcher.board import Board
+from broadway.dispatcher.held import Held
 from broadway.dispatcher.ports import Backlogs, CountedJobs
 from broadway.domain.job import JobClass, JobState
 from broadway.messages.topology import course_queue

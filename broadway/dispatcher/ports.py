@@ -7,22 +7,29 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from broadway.domain.job import Job, JobClass, Phase
-from broadway.domain.moves import Move, Moved
+from broadway.domain.moves import Moved
 from broadway.domain.run import Run, RunState
 from broadway.lifecycle.steps import PhaseJobs, RunSteps
-from broadway.lifecycle.stores import JobsById, JobStages
+from broadway.lifecycle.stores import JobsById, Stages
 from broadway.messages.topology import Queue
 from broadway.ports import Handler, Publisher, QueueDeclarer, QueueDepths, QueueState
 
 
-class DispatchedJobs(JobsById, JobStages, Protocol):
-    """The operations on stored jobs that dispatching needs."""
+class HandedOverJobs(Protocol):
+    """The operation on stored jobs that handing over needs."""
 
-    async def move(self, moves: Mapping[str, Move], *, known: Mapping[str, Job] | None = None) -> dict[str, Moved]:
-        """Apply moves to jobs by id, each in one conditional update; return the jobs that exist, before and after.
+    async def with_stages(self, job_ids: Sequence[str]) -> dict[str, tuple[Job, Stages]]:
+        """Return jobs with their stages by id; unknown ids are left out."""
 
-        ``known`` holds jobs as the caller has read them. A move that does not change a known job is not tried on the
-        stored job.
+
+class ReadyQueues(Publisher, Protocol):
+    """A publisher whose queues can be emptied."""
+
+    async def purge(self, queue: Queue) -> int:
+        """Discard the messages that wait in a queue, without those that consumers have; return their number.
+
+        Raises:
+            PublishError: The broker is unavailable.
         """
 
 
@@ -47,7 +54,7 @@ class CountedJobs(Protocol):
         """Return the number of a course's jobs that are stored as queued."""
 
 
-class ReconciledJobs(PhaseJobs, JobsById, JobStages, Protocol):
+class ReconciledJobs(PhaseJobs, JobsById, Protocol):
     """The operations on stored jobs that reconciling needs."""
 
     async def are_phases_open(self, phases: Sequence[tuple[str, Phase]]) -> list[bool]:

@@ -14,11 +14,11 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from broadway.dispatcher.board import Board
-from broadway.dispatcher.dispatch import hand_over
+from broadway.dispatcher.hand_over import HandOver
 from broadway.dispatcher.lost_jobs import LostJobs
 from broadway.dispatcher.patience import PATIENCE, Patience
 from broadway.dispatcher.ports import ObservedBroker, ReconciledJobs, ReconciledRuns, SilentGraders
-from broadway.domain.job import Job, JobClass, RetryPolicy
+from broadway.domain.job import Job, JobClass, JobState, RetryPolicy
 from broadway.domain.run import PHASE_OF, Order, Run
 from broadway.lifecycle.announce import Hold, announce
 from broadway.lifecycle.carrying_out import carry_out
@@ -26,7 +26,6 @@ from broadway.lifecycle.follow_ups import Fact, following
 from broadway.lifecycle.outbox import publish_queued
 from broadway.lifecycle.phases import bring_forward
 from broadway.lifecycle.steps import Step, complete
-from broadway.messages.ticket import Tickets
 from broadway.messages.topology import RESULTS, ready_queue
 from broadway.ports import PublishError, StoreError
 from broadway.runtime import metrics
@@ -55,7 +54,7 @@ class Reconciler:
     broker: ObservedBroker
     policy: RetryPolicy
     lease: timedelta
-    tickets: Tickets
+    hand_over: HandOver
     lost_jobs: LostJobs
     patience: Patience = PATIENCE
     _listening_since: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -219,7 +218,8 @@ class Reconciler:
         return [job for job in jobs if job.id not in completed]
 
     async def _hand_over_again(self, now: datetime) -> None:
-        dispatched = await self.jobs.dispatched_before(now - self.patience.dispatch, limit=LIMIT)
+        moment = now - self.patience.dispatch
+        dispatched = await self.jobs.dispatched_before(moment, limit=LIMIT) + self.board.handed_over_before(moment)
         overdue = [job for job in dispatched if not self.board.has_started(job.id)]
         started = [job for job in dispatched if self.board.has_started(job.id)]
         for pool in {job.pool for job in overdue}:
@@ -241,17 +241,17 @@ class Reconciler:
         await self._redispatch(vanished, now)
 
     async def _redispatch(self, stuck: Sequence[Job], now: datetime) -> None:
+        """Hand jobs over again. Those that are stored as dispatched get a new time, so that they are due later."""
         jobs = await self._without_outcome(stuck)
         if not jobs:
             return
         _count_repair(Repair.HANDOVER, len(jobs))
-        moved = await self.jobs.move({job.id: lambda job: job.redispatch(now) for job in jobs})
-        again = [moved[job.id] for job in jobs if job.id in moved]
-        for job in again:
-            log.info("handed over again", **job.after.context)
-        stages = await self.jobs.stages([job.after.id for job in again])
-        changed = [job.after for job in again if job.changed]
-        await hand_over(changed, stages, publisher=self.broker, tickets=self.tickets)
+        stored = [job.id for job in jobs if job.state is JobState.DISPATCHED]
+        await self.jobs.move({job_id: lambda job: job.redispatch(now) for job_id in stored})
+        for job in jobs:
+            log.info("handed over again", **job.context)
+        for pool in {job.pool for job in jobs}:
+            await self.hand_over.publish([job.id for job in jobs if job.pool == pool], pool)
 
     async def _retire_graders(self, now: datetime) -> None:
         silent = now - self.lease

@@ -11,6 +11,7 @@ from broadway.dispatcher.course_queues import CourseQueues
 from broadway.dispatcher.dispatch import Dispatch, Intake
 from broadway.dispatcher.follow import Follower, progress
 from broadway.dispatcher.gauges import Gauges
+from broadway.dispatcher.hand_over import HandOver
 from broadway.dispatcher.lead import lead
 from broadway.dispatcher.lost_jobs import LostJobs
 from broadway.dispatcher.patience import PATIENCE, Patience
@@ -76,6 +77,7 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, p
     tag = instance("dispatcher")
     subscriptions = contextlib.AsyncExitStack()
     courses = CourseQueues(store.courses, store.jobs, rabbit, board, intake, subscriptions, tag)
+    hand_over = HandOver(board, store.jobs, rabbit, tickets)
     reconciler = Reconciler(
         board=board,
         jobs=store.jobs,
@@ -84,11 +86,11 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, p
         broker=rabbit,
         policy=settings.retry_policy,
         lease=settings.lease,
-        tickets=tickets,
+        hand_over=hand_over,
         lost_jobs=LostJobs(board, store.jobs, store.runs, rabbit, courses, patience),
         patience=patience,
     )
-    dispatch = Dispatch(board, store.jobs, store.runs, rabbit, tickets)
+    dispatch = Dispatch(board, store.runs, hand_over)
     async with (
         background(
             shared.run(),
@@ -103,7 +105,13 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, p
         gauges = Gauges(board, courses.pools, probes.depths, store.jobs, courses)
         async with background(probes.run(), gauges.run()):
             await courses.refresh()
-            hear = rabbit.consume(DISPATCHER, follower.follow, tag=tag, prefetch=INBOX_PREFETCH, vouched=vouched)
+            hear = rabbit.consume(
+                *(DISPATCHER, follower.follow),
+                tag=tag,
+                prefetch=INBOX_PREFETCH,
+                vouched=vouched,
+                at_once=follower.follow_at_once,
+            )
             async with hear:
                 await courses.watch(interval=settings.reconcile_interval)
 

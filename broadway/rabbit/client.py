@@ -239,6 +239,18 @@ class Rabbit:
         async with call(f"no depth of {queue.name}"), self._publishing.channel() as channel:
             return (await state_of(channel, queue)).waiting
 
+    async def purge(self, queue: Queue) -> int:
+        """Discard the messages that wait in a queue, without those that consumers have; return their number.
+
+        A missing queue is declared.
+
+        Raises:
+            PublishError: As ``declare``.
+        """
+        async with call(f"{queue.name} not emptied"), self._publishing.channel() as channel:
+            declared = await declare(channel, queue, robust=False)
+            return (await declared.purge(timeout=CALL_TIMEOUT)).message_count or 0
+
     async def queue_state(self, queue: Queue) -> QueueState | None:
         """Return the state of a queue; None if the queue does not exist.
 

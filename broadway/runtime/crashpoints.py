@@ -46,11 +46,11 @@ class Point(StrEnum):
 
     LEAD_ACQUIRED = "lead.acquired"
     LEAD_RENEWED = "lead.renewed"
+    LEAD_EMPTIED = "lead.emptied"
     HOLD_DELIVERED = "hold.delivered"
     HOLD_LOOKED_UP = "hold.looked-up"
     HOLD_SETTLED = "hold.settled"
     DISPATCH_PICKED = "dispatch.picked"
-    DISPATCH_STORED = "dispatch.stored"
     DISPATCH_STAGES_READ = "dispatch.stages-read"
     DISPATCH_HANDED_OVER = "dispatch.handed-over"
     FOLLOW_HEARD = "follow.heard"

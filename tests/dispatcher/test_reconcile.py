@@ -11,7 +11,6 @@ from broadway.dispatcher.lost_jobs import LostJobs
 from broadway.dispatcher.patience import Patience
 from broadway.dispatcher.reconcile import Reconciler
 from broadway.domain.job import RetryPolicy
-from broadway.messages.ticket import Tickets
 
 HOUR = 3600.0
 
@@ -41,7 +40,7 @@ def slow(patience: Patience) -> Slow:
         broker=nothing,
         policy=RetryPolicy(),
         lease=timedelta(seconds=1),
-        tickets=Tickets(b"key"),
+        hand_over=nothing,
         lost_jobs=LostJobs(board, nothing, nothing, nothing, nothing),
         patience=patience,
     )

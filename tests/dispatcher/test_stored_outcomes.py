@@ -1,11 +1,12 @@
 """Outcomes whose process died before it updated their jobs: sweeps end these jobs, and start none of them again."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,6 @@ from broadway.domain.job import Attempt, Execution, Job, JobState, Outcome, Phas
 from broadway.domain.moves import Move
 from broadway.domain.run import Run, RunState, plan_jobs
 from broadway.messages.events import Event, JobSettled
-from broadway.messages.ticket import Tickets
 from broadway.messages.topology import Exchange, Queue
 from broadway.mongo.store import Store
 from broadway.ports import QueueState
@@ -29,9 +29,13 @@ POLICY = RetryPolicy()
 
 @dataclass
 class Surroundings:
-    """All that a sweep needs besides the jobs: no run waits, all queues are empty, and the events are kept."""
+    """All that a sweep needs besides the jobs: no run waits, all queues are empty, and the events are kept.
+
+    ``again`` are the jobs that were handed over again.
+    """
 
     events: list[Event] = field(default_factory=list)
+    again: list[str] = field(default_factory=list)
 
     async def publish(self, _exchange: Exchange, _key: str, event: Event) -> None:
         self.events.append(event)
@@ -51,6 +55,9 @@ class Surroundings:
 
     async def mark_silent_dead(self, _: datetime) -> list[str]:
         return []
+
+    async def hand_over(self, job_ids: Sequence[str], _: str) -> None:
+        self.again += job_ids
 
     def of(self, job_id: str) -> list[Event]:
         return [event for event in self.events if event.context.get("job") == job_id]
@@ -91,6 +98,7 @@ def finished(job: Job) -> Job:
 async def sweep(store: Store) -> Surroundings:
     around = Surroundings()
     everything: Any = around
+    hand_over: Any = SimpleNamespace(publish=around.hand_over)
     reconciler = Reconciler(
         board=Board(),
         jobs=store.jobs,
@@ -99,7 +107,7 @@ async def sweep(store: Store) -> Surroundings:
         broker=everything,
         policy=POLICY,
         lease=timedelta(0),
-        tickets=Tickets(b"key"),
+        hand_over=hand_over,
         lost_jobs=everything,
         patience=Patience(dispatch=timedelta(seconds=1)),
     )
@@ -124,5 +132,6 @@ async def test_a_job_whose_outcome_is_stored_ends(
     assert (ended.state, ended.outcome, len(ended.attempts)) == (JobState.FINISHED, Outcome.FAILED, 1)
     assert [type(event) for event in around.of(first)] == [JobSettled]
     assert again.state in (JobState.QUEUED, JobState.DISPATCHED)
-    assert around.of(second)
+    assert (second in around.again) != bool(around.of(second))
+    assert first not in around.again
     assert (await sweep(store)).of(first) == []

@@ -105,8 +105,8 @@ def test_only_a_dispatched_job_is_dispatched_again(job: Job) -> None:
     assert DISPATCHED.redispatch(at(50)) == replace(DISPATCHED, dispatched_at=at(50))
 
 
-@pytest.mark.parametrize("job", [queued(), RUNNING, FINISHED], ids=lambda job: job.state)
-def test_only_a_dispatched_job_is_declined(job: Job) -> None:
+@pytest.mark.parametrize("job", [RUNNING, FINISHED], ids=lambda job: job.state)
+def test_only_a_job_that_no_grader_has_is_declined(job: Job) -> None:
     assert job.decline(job.generation, at(50)) is job
 
 

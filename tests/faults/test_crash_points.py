@@ -52,7 +52,7 @@ async def test_a_run_survives_a_crash(world: World, point: Point, mode: str, can
         await rerun(world, trap, point, mode)
     elif point.value.startswith("cancel."):
         cancelled.add(await cancel(world, trap, point, mode))
-    elif point is Point.LEAD_ACQUIRED:
+    elif point in (Point.LEAD_ACQUIRED, Point.LEAD_EMPTIED):
         set_trap(trap, point, mode)
         for dispatcher in world.of("dispatcher"):
             assert dispatcher.send(signal.SIGKILL)

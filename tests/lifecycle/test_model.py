@@ -80,6 +80,7 @@ class Deployment(RuleBasedStateMachine):
         self.backlog: list[tuple[str, int]] = []
         self.held: list[tuple[str, int]] = []
         self.ready: list[Ready] = []
+        self.flying: dict[tuple[str, int], Job] = {}  # as they were handed over; only the dispatcher knows
         self.working: list[RunningJob] = []
         self.spool: list[Execution] = []
         self.inbox: list[tuple[str, int, Move]] = []
@@ -201,14 +202,17 @@ class Deployment(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(pick=picks, copies=st.integers(0, 2))
     def dispatch(self, pick: int, copies: int) -> None:
-        """Zero copies: the broker lost the message or its confirm. Two: a repetition after an unknown publish."""
-        job_id, generation = self.held[pick % len(self.held)]
+        """Zero copies: the broker lost the message or its confirm. Two: a repetition after an unknown publish.
+
+        A job stays queued in the store. It is handed over again when the store has a later document of it.
+        """
+        job_id, generation = key = self.held[pick % len(self.held)]
         job = self.store.jobs[job_id]
         is_due = job.not_before is None or job.not_before <= self.clock
         if job.generation != generation or job.is_terminal:
-            self.held.remove((job_id, generation))
-        elif job.state is JobState.QUEUED and is_due:
-            self.move(job_id, lambda job: job.dispatch(self.clock))
+            self.held.remove(key)
+        elif job.state is JobState.QUEUED and is_due and self.flying.get(key) is not job:
+            self.flying[key] = job
             self.ready += [Ready(job_id, generation, job.starts + 1)] * copies
 
     @precondition(lambda self: self.ready)
@@ -293,10 +297,14 @@ class Deployment(RuleBasedStateMachine):
 
     # Faults
 
-    @rule()
-    def dispatcher_crashes(self) -> None:
+    @rule(is_emptied=st.booleans())
+    def dispatcher_crashes(self, is_emptied: bool) -> None:
+        """Another one takes over: it empties the ready queue, unless the old one fills it again."""
         self.backlog += self.held
         self.held.clear()
+        self.flying.clear()
+        if is_emptied:
+            self.ready.clear()
 
     @rule()
     def a_process_dies_after_its_next_outcome(self) -> None:
@@ -355,7 +363,9 @@ class Deployment(RuleBasedStateMachine):
                 self.complete(job)
                 self.move(job.id, lambda job: job.lose(self.clock, policy=POLICY))
                 job = self.store.jobs[job_id]
-            if job.state is JobState.DISPATCHED and not any(m.job_id == job.id for m in self.ready):
+            is_flying = job.state is JobState.QUEUED and self.flying.get((job.id, job.generation)) is job
+            is_on_its_way = is_flying or job.state is JobState.DISPATCHED
+            if is_on_its_way and not any(m.job_id == job.id for m in self.ready):
                 self.move(job.id, lambda job: job.redispatch(self.clock))
                 self.ready.append(Ready(job.id, job.generation, job.starts + 1))
             tracked = {job_id for job_id, _ in self.held + self.backlog}
