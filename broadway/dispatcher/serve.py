@@ -91,29 +91,30 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, p
         patience=patience,
     )
     dispatch = Dispatch(board, store.runs, hand_over)
+    repairs = reconciler.run(interval=settings.reconcile_interval)
     async with (
-        background(
-            shared.run(),
-            intake.run(),
-            runs_forward.run(),
-            dispatch.run(),
-            reconciler.run(interval=settings.reconcile_interval),
-        ),
+        background(shared.run(), intake.run(), runs_forward.run(), dispatch.run(), repairs),
         subscriptions,
     ):
         probes = QueueProbes(rabbit, courses.queues)
         gauges = Gauges(board, courses.pools, probes.depths, store.jobs, courses)
         async with background(probes.run(), gauges.run()):
             await courses.refresh()
-            hear = rabbit.consume(
-                *(DISPATCHER, follower.follow),
-                tag=tag,
-                prefetch=INBOX_PREFETCH,
-                vouched=vouched,
-                at_once=follower.follow_at_once,
-            )
-            async with hear:
+            async with _hearing(rabbit, follower, vouched, tag):
                 await courses.watch(interval=settings.reconcile_interval)
+
+
+def _hearing(
+    rabbit: Rabbit, follower: Follower, vouched: Vouching, tag: str
+) -> contextlib.AbstractAsyncContextManager[object]:
+    """Follow the facts of other services."""
+    return rabbit.consume(
+        *(DISPATCHER, follower.follow),
+        tag=tag,
+        prefetch=INBOX_PREFETCH,
+        vouched=vouched,
+        at_once=follower.follow_at_once,
+    )
 
 
 async def _hear_known_graders(board: Board, store: Store) -> None:
