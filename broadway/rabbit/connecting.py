@@ -12,11 +12,11 @@ from aio_pika.abc import (
 from aio_pika.exceptions import (
     ProbableAuthenticationError,
 )
-from aio_pika.robust_connection import RobustConnection
 from yarl import URL
 
 from broadway import __version__
 from broadway.rabbit.calls import BROKEN, CALL_TIMEOUT
+from broadway.rabbit.joined_writes import JoiningConnection
 from broadway.runtime.tls import distrust
 
 HEARTBEAT = 10  # seconds; a frozen peer is detected after about three heartbeats
@@ -40,17 +40,21 @@ async def connect(url: str, *, name: str, tls: ssl.SSLContext | None) -> Abstrac
     address = URL(url)
     try:
         return await aio_pika.connect_robust(
-            str(target(address)), client_properties=properties, timeout=CALL_TIMEOUT, ssl_context=tls
+            str(target(address)),
+            client_properties=properties,
+            timeout=CALL_TIMEOUT,
+            ssl_context=tls,
+            connection_class=JoiningConnection,
         )
     except BROKEN as error:
         raise unreachable(address, error) from error
 
 
-def unconnected(url: str, *, name: str, tls: ssl.SSLContext | None) -> RobustConnection:
+def unconnected(url: str, *, name: str, tls: ssl.SSLContext | None) -> JoiningConnection:
     """Return an unopened connection; opening it retries until the broker is available."""
     properties: dict[str, Any] = {"connection_name": name, "product": "Broadway", "version": __version__}
     retrying = target(URL(url)).update_query(fail_fast=0)
-    return RobustConnection(retrying, client_properties=properties, ssl_context=tls)
+    return JoiningConnection(retrying, client_properties=properties, ssl_context=tls)
 
 
 def unreachable(address: URL, error: BaseException) -> BrokerUnreachableError:

@@ -125,9 +125,9 @@ class ConfirmedPublisher:
     ) -> None:
         """Send a message and wait for its confirm.
 
-        aio-pika would wait until each message is written, so that each needs a system call of its own. Here the
-        messages of one turn of the event loop are written together, unless many are unconfirmed or the broker is
-        silent: then it may have stopped reading, and what is not written takes memory.
+        aio-pika would wait until each message is written, so that no two are in one write (see ``joined_writes``). Here
+        a message waits only if many are unconfirmed or the broker is silent: then it may have stopped reading, and what
+        is not written takes memory.
         """
         assert isinstance(channel, aiormq.Channel)  # noqa: S101 - for the type checker
         await channel.basic_publish(
