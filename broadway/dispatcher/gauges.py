@@ -10,7 +10,7 @@ from prometheus_client import Gauge
 
 from broadway.dispatcher.board import Board
 from broadway.dispatcher.held import Held
-from broadway.dispatcher.ports import Backlogs, CountedJobs
+from broadway.dispatcher.ports import BacklogCounts, Backlogs
 from broadway.domain.job import JobClass, JobState
 from broadway.messages.topology import course_queue
 from broadway.ports import StoreError
@@ -42,7 +42,7 @@ class Gauges:
     board: Board
     pools: Callable[[], Iterable[str]]
     depths: Mapping[str, int]
-    jobs: CountedJobs
+    jobs: BacklogCounts
     backlogs: Backlogs
     _queued: dict[str, int] = field(default_factory=dict)  # stored as queued, by course
     _shown: dict[Gauge, set[tuple[str, ...]]] = field(default_factory=dict)

@@ -47,7 +47,7 @@ class BacklogCourses(Protocol):
         """Return ids of courses with queued jobs, whether they are registered or not."""
 
 
-class CountedJobs(Protocol):
+class BacklogCounts(Protocol):
     """The number of queued jobs."""
 
     async def count_backlog(self, course: str) -> int:

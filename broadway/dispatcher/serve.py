@@ -70,16 +70,46 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, p
     board = Board(ready_share=settings.ready_share, interactive_share=settings.interactive_share)
     await _hear_known_graders(board, store)
     intake = Intake(board, store.jobs)
-    vouched = Vouching(tickets := Tickets(await store.secrets.get(TICKETS)), store.graders)
+    tickets = Tickets(await store.secrets.get(TICKETS))
     shared = store.shared()
     runs_forward = progress(runs=shared.runs, jobs=shared.jobs, publisher=rabbit)
-    follower = Follower(board, runs_forward, RollCall(store.graders, board))
     tag = instance("dispatcher")
     subscriptions = contextlib.AsyncExitStack()
     courses = CourseQueues(store.courses, store.jobs, rabbit, board, intake, subscriptions, tag)
     hand_over = HandOver(board, store.jobs, rabbit, tickets)
-    reconciler = Reconciler(
-        board=board,
+    lost_jobs = LostJobs(board, store.jobs, store.runs, rabbit, courses, patience)
+    reconciler = _reconciler(settings, store, rabbit, hand_over, lost_jobs)
+    dispatch = Dispatch(board, store.runs, hand_over)
+    probes = QueueProbes(rabbit, courses.queues)
+    gauges = Gauges(board, courses.pools, probes.depths, store.jobs, courses)
+    async with (
+        background(
+            shared.run(),
+            intake.run(),
+            runs_forward.run(),
+            dispatch.run(),
+            reconciler.run(interval=settings.reconcile_interval),
+        ),
+        subscriptions,
+        background(probes.run(), gauges.run()),
+    ):
+        await courses.refresh()
+        follower = Follower(board, runs_forward, RollCall(store.graders, board))
+        async with rabbit.consume(
+            *(DISPATCHER, follower.follow),
+            tag=tag,
+            prefetch=INBOX_PREFETCH,
+            vouched=Vouching(tickets, store.graders),
+            at_once=follower.follow_at_once,
+        ):
+            await courses.watch(interval=settings.reconcile_interval)
+
+
+def _reconciler(
+    settings: DispatcherSettings, store: Store, rabbit: Rabbit, hand_over: HandOver, lost_jobs: LostJobs
+) -> Reconciler:
+    return Reconciler(
+        board=hand_over.board,
         jobs=store.jobs,
         runs=store.runs,
         graders=store.graders,
@@ -87,33 +117,8 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, p
         policy=settings.retry_policy,
         lease=settings.lease,
         hand_over=hand_over,
-        lost_jobs=LostJobs(board, store.jobs, store.runs, rabbit, courses, patience),
-        patience=patience,
-    )
-    dispatch = Dispatch(board, store.runs, hand_over)
-    repairs = reconciler.run(interval=settings.reconcile_interval)
-    async with (
-        background(shared.run(), intake.run(), runs_forward.run(), dispatch.run(), repairs),
-        subscriptions,
-    ):
-        probes = QueueProbes(rabbit, courses.queues)
-        gauges = Gauges(board, courses.pools, probes.depths, store.jobs, courses)
-        async with background(probes.run(), gauges.run()):
-            await courses.refresh()
-            async with _hearing(rabbit, follower, vouched, tag):
-                await courses.watch(interval=settings.reconcile_interval)
-
-
-def _hearing(
-    rabbit: Rabbit, follower: Follower, vouched: Vouching, tag: str
-) -> contextlib.AbstractAsyncContextManager[object]:
-    """Follow the facts of other services."""
-    return rabbit.consume(
-        *(DISPATCHER, follower.follow),
-        tag=tag,
-        prefetch=INBOX_PREFETCH,
-        vouched=vouched,
-        at_once=follower.follow_at_once,
+        lost_jobs=lost_jobs,
+        patience=lost_jobs.patience,
     )
 
 

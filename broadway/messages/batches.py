@@ -25,7 +25,7 @@ class Batch(Event):
     names_fact: ClassVar[bool] = True
     most: ClassVar[int]  # parts
 
-    parts: Sequence[Event]
+    parts: Annotated[Sequence[Event], Field(min_length=1, max_length=200)]
 
     @staticmethod
     def owner(part: Any) -> tuple[str, ...]:
