@@ -31,10 +31,13 @@ def facts_of(moved: Mapping[str, Moved]) -> tuple[Fact, ...]:
 
 
 def together(facts: Sequence[Fact]) -> list[Fact]:
-    """Return facts as few messages: the settled jobs of a course become one, after all other facts."""
+    """Return facts as few messages: the settled jobs of a course become one, which precedes commands to their graders.
+
+    The dispatcher should know that jobs have ended before a stopped grader has a free slot for the next ones.
+    """
     ended = sorted((event for _, _, event in facts if isinstance(event, JobSettled)), key=JobsSettled.owner)
     others = [fact for fact in facts if not isinstance(fact[2], JobSettled)]
-    return others + [_about_settled(message) for message in packed(JobsSettled, ended)]
+    return [_about_settled(message) for message in packed(JobsSettled, ended)] + others
 
 
 def _about_settled(message: Event) -> Fact:

@@ -64,7 +64,7 @@ class Jobs(MovedJobs):
 
     async def with_stages(self, job_ids: Sequence[str]) -> dict[str, tuple[Job, list[Document]]]:
         """Return jobs with their stages by id, without results; unknown ids are left out."""
-        found = await self._jobs.find({"_id": {"$in": object_ids(job_ids)}}, {"results": 0})
+        found = await self._jobs.find_by_ids(object_ids(job_ids), {"results": 0})
         return {str(document["_id"]): (job_of(document), document.get("stages") or []) for document in found}
 
     async def restage(self, planned: Sequence[PlannedJob]) -> None:

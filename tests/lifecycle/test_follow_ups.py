@@ -48,11 +48,11 @@ def test_courses_and_single_jobs_have_messages_of_their_own() -> None:
     ]
 
 
-def test_other_facts_stay_as_they_are() -> None:
+def test_other_facts_follow_as_they_are() -> None:
     facts = facts_of(
         {"a1": moved("a1", state=JobState.QUEUED), "b2": moved("b2", generation=2), "c3": moved("c3", generation=2)}
     )
-    assert [type(event) for _, _, event in facts] == [JobRequeued, CancelJob, CancelJob, JobsSettled]
+    assert [type(event) for _, _, event in facts] == [JobsSettled, JobRequeued, CancelJob, CancelJob]
 
 
 def test_a_message_has_a_limited_number_of_jobs() -> None:
