@@ -15,6 +15,8 @@ from broadway.cli import (
     hooks,
     login,
     pools,
+    queues,
+    reports,
     submissions,
     terminal,
     topology,
@@ -58,12 +60,15 @@ app.add_typer(hooks.app, name="hook")
 app.add_typer(hooks.rosters, name="roster")
 app.add_typer(assignments.app, name="assignment")
 app.add_typer(submissions.app, name="submission")
+app.add_typer(queues.app, name="queue")
 app.add_typer(topology.app, name="topology")
 app.add_typer(dead_letters.app, name="dead")
 app.add_typer(access.courses, name="course")
 app.add_typer(access.students, name="student")
 app.command("login")(login.login)
 app.command("logout")(login.logout)
+jobs.command("show")(reports.show)
+jobs.command("report")(reports.report)
 app.command("whoami")(access.whoami)
 jobs.command("artifacts")(artifacts.artifacts)
 app.command("submit")(submissions.submit)

@@ -1,5 +1,6 @@
 """Collecting artifacts: the files that match, within the bounds, whatever the stages have left."""
 
+import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -14,6 +15,7 @@ from broadway.domain.assignment import Stage
 from broadway.domain.job import Outcome
 from broadway.grader.grading import artifacts
 from broadway.grader.grading.artifacts import Collection
+from broadway.grader.grading.directories import Directories
 from broadway.grader.grading.grade import grade
 from broadway.grader.grading.workspace import Workspace, workspace
 from broadway.grader.ports import Labels, Size
@@ -29,9 +31,10 @@ def keeping(*patterns: str, **more: Any) -> Stage:
 @pytest.fixture
 async def space(tmp_path: Path) -> AsyncIterator[Workspace]:
     stages = [Stage.model_validate({"image": "x", "untrusted": True, "write": ["out"]})]
-    async with workspace(tmp_path / "e", stages, Size()) as space:
-        (space.job / "kept").mkdir()
-        yield space
+    with contextlib.closing(Directories(tmp_path / "jobs", Size())) as directories:
+        async with workspace(directories, stages) as space:
+            (space.job / "kept").mkdir()
+            yield space
 
 
 async def test_matching_files_are_read_with_their_stage(space: Workspace) -> None:
@@ -168,14 +171,10 @@ async def test_artifacts_are_collected_from_jobs_that_fail(tmp_path: Path, last:
     ]
     collection = Collection()
 
-    graded = await grade(
-        stages,
-        containers=FakeContainers(),
-        directory=tmp_path / "e",
-        labels=LABELS,
-        size=Size(),
-        collection=collection,
-    )
+    with contextlib.closing(Directories(tmp_path / "jobs", Size())) as directories:
+        graded = await grade(
+            stages, containers=FakeContainers(), directories=directories, labels=LABELS, collection=collection
+        )
 
     assert graded.outcome is outcome
     assert [(file.path, file.content) for file in collection.files.values()] == [("plot.png", b"1")]
