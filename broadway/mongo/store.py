@@ -143,18 +143,21 @@ class Store:
             _primary=main,
             _answers=client.answers,
         )
-        await store.runs.ensure_indexes()
-        await Students(main["run_students"]).ensure_indexes()
-        await store.jobs.ensure_indexes()
-        await store.logs.ensure_indexes()
-        await store.graders.ensure_indexes()
-        await store.deliveries.ensure_indexes()
-        await store.access_tokens.ensure_indexes()
-        await store.audit.ensure_indexes()
-        await store.blobs.ensure_indexes()
-        await store.submissions.ensure_indexes()
-        await store.artifacts.ensure_indexes()
+        await store._ensure_indexes()
         return store
+
+    async def _ensure_indexes(self) -> None:
+        await self.runs.ensure_indexes()
+        await Students(self._primary["run_students"]).ensure_indexes()
+        await self.jobs.ensure_indexes()
+        await self.logs.ensure_indexes()
+        await self.graders.ensure_indexes()
+        await self.deliveries.ensure_indexes()
+        await self.access_tokens.ensure_indexes()
+        await self.audit.ensure_indexes()
+        await self.blobs.ensure_indexes()
+        await self.submissions.ensure_indexes()
+        await self.artifacts.ensure_indexes()
 
     def shared(self, *, linger: float = 0) -> Batched:
         """Return the most used collections, batched for many concurrent callers; ``linger``: see ``BatchedRuns``."""
