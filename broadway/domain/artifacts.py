@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 MAX_SIZE = 10 * 1024 * 1024  # bytes of a job's artifacts together
 MAX_COUNT = 100  # files of a job
 MAX_PATTERNS = 16  # of a stage
+MAX_PATTERN = 8 * 65  # characters
 MAX_LEFT_OUT = 100  # files that are named with the reason why they are left out
 MAX_REASON = 200  # characters of such a reason
 MAX_NAME = 1000  # characters of such a file's name, as shown
@@ -26,7 +27,9 @@ def _pattern(text: str) -> str:
 
 # A path below /job as in `assignment.JobPath`, with * and ? in its names.
 _NAME = r"[A-Za-z0-9*?][A-Za-z0-9._*?-]{0,63}"
-ArtifactPattern = Annotated[str, Field(pattern=rf"^{_NAME}(/{_NAME}){{0,7}}$"), AfterValidator(_pattern)]
+ArtifactPattern = Annotated[
+    str, Field(pattern=rf"^{_NAME}(/{_NAME}){{0,7}}$", max_length=MAX_PATTERN), AfterValidator(_pattern)
+]
 ArtifactPatterns = Annotated[list[ArtifactPattern], Field(max_length=MAX_PATTERNS)]
 
 
