@@ -120,6 +120,15 @@ class SubmissionFiles:
             await self.cache.copy(file.sha256, path, mode=mode, fetch=partial(self.source.content, claim))
 
 
+def without_api(stages: Sequence[Mapping[str, Any]]) -> Preparation | None:
+    """Return the step of a grader that knows no API: it refuses a job with a submission, rather than run it without."""
+    return _refuse if submission_of(stages) else None
+
+
+async def _refuse(_: Path) -> None:
+    raise _unavailable("this grader knows no API")
+
+
 def _make(directory: Path) -> None:
     """Make a directory with mode 0755, regardless of the umask."""
     directory.mkdir(exist_ok=True)
