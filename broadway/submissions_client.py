@@ -2,26 +2,26 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from secrets import token_hex
-from typing import IO, Any, Self
+from typing import IO, Any
 
 import httpx2
 
+from broadway.clients.course import CourseSession
 from broadway.messages.resources.base import MAX_PAGE
 from broadway.messages.resources.submissions import SubmissionSummary, SubmissionView
 from broadway.runtime.http_errors import UNSENT, why
-from broadway.session import TRIES, ClientError, Session, Waiting, opened, segment, silently
+from broadway.session import TRIES, ClientError, segment
 
 __all__ = ["SubmissionsClient"]
 
 UPLOAD_WITHIN = 600.0  # seconds for one piece of an upload or a download
 
 
-class SubmissionsClient(Session):
+class SubmissionsClient(CourseSession):
     """A client for the submissions of one course.
 
     Args:
@@ -29,19 +29,6 @@ class SubmissionsClient(Session):
         course: The course's id.
         token: One of its tokens, or a student's own.
     """
-
-    def __init__(self, http: httpx2.Client, *, course: str, token: str, waiting: Waiting = silently) -> None:
-        super().__init__(http, token=token, waiting=waiting)
-        self._course = segment(course)
-
-    @classmethod
-    @contextmanager
-    def connect(
-        cls, server: str, *, course: str, token: str, ca_file: Path | None = None, waiting: Waiting = silently
-    ) -> Iterator[Self]:
-        """Connect to the server at an address such as ``http://127.0.0.1:1470``; the rest as for ``client.Client``."""
-        with opened(server, ca_file) as http:
-            yield cls(http, course=course, token=token, waiting=waiting)
 
     def submit(
         self, assignment: str, files: Sequence[tuple[str, Path]], *, student: str | None = None, key: str | None = None
@@ -133,9 +120,6 @@ class SubmissionsClient(Session):
     def put_settings(self, name: str, settings: dict[str, Any]) -> dict[str, Any]:
         """Replace an assignment's settings; return them with their version."""
         return self._request("PUT", self._path(f"assignments/{segment(name)}/settings"), settings)
-
-    def _path(self, rest: str) -> str:
-        return f"/api/v2/courses/{self._course}/{rest}"
 
 
 def _opened(path: Path) -> IO[bytes]:
