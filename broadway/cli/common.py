@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from broadway.client import Client, ClientError, Operator
     from broadway.submissions_client import SubmissionsClient
 
-EXIT_FAILED, EXIT_USAGE, EXIT_NOT_ALLOWED = 1, 2, 4
+EXIT_FAILED, EXIT_USAGE, EXIT_NOT_ALLOWED, EXIT_STILL_RUNNING = 1, 2, 4, 8
 NOT_ALLOWED = (401, 403)
 
 
@@ -58,6 +58,17 @@ OperatorToken = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask; needed where no person can be asked.")]
+Assignment = Annotated[str, typer.Argument(help="The assignment's id.")]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or its first six digits.")]
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, or its first six digits.")]
+Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Most lines to print.")]
+Reason = Annotated[str | None, typer.Option(help="Reason, to be shown with the results.", show_default=False)]
+
+
+CurrentConfig = Annotated[
+    bool,
+    typer.Option("--current-config", help="Use the assignment's current config, not the run's own."),
+]
 
 CA_FILE = "BROADWAY_CA_FILE"  # an environment variable, since it is the same for every command
 LOCAL = "http://127.0.0.1:1470"

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -11,6 +12,7 @@ from broadway.domain.job import Phase
 from broadway.domain.report import ReportedTest, shown
 from broadway.messages.resources.jobs import JobView
 from broadway.messages.resources.reports import ReportView
+from broadway.messages.resources.runs import RunDetail, RunView
 
 
 def run_table(run: RunDescription) -> None:
@@ -32,6 +34,38 @@ def run_table(run: RunDescription) -> None:
         for job in run.jobs
     ]
     _table(("job", "student", "phase", "outcome", "seconds", "attempts", "grader", "why"), rows)
+
+
+def runs_table(runs: Sequence[RunView]) -> None:
+    """Print a line for each run."""
+    rows = [
+        (
+            run.id,
+            run.assignment,
+            run.trigger.student if run.trigger else "",
+            run.state,
+            "" if run.success is None else "yes" if run.success else "no",
+            _at(run.started_at),
+            _at(run.finished_at),
+        )
+        for run in runs
+    ]
+    _table(("id", "assignment", "student", "state", "success", "started at", "finished at"), rows)
+
+
+def phase_table(run: RunDetail) -> None:
+    """Print a line for each phase of a run, with the outcomes of its jobs."""
+    rows = [
+        (
+            phase.phase,
+            phase.state,
+            str(phase.jobs),
+            ", ".join(f"{count} {outcome}" for outcome, count in sorted(phase.outcomes.items())),
+            phase.reason,
+        )
+        for phase in run.phases
+    ]
+    _table(("phase", "state", "jobs", "outcomes", "why"), rows)
 
 
 def job_table(job: JobView) -> None:
@@ -213,6 +247,10 @@ def _text(value: Any) -> str:
     if value is None:
         return ""
     return json.dumps(value) if isinstance(value, dict | list) else str(value)
+
+
+def _at(time: datetime | None) -> str:
+    return "" if time is None else f"{time:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _seconds(value: float | None) -> str:

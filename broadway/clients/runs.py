@@ -25,8 +25,6 @@ from broadway.messages.resources.runs import (
 )
 from broadway.session import segment
 
-OVER = frozenset({"finished", "failed"})  # states of runs that have ended
-
 
 class JobDescription(JobSummary):
     """One job of a run. An older server sends no times."""
@@ -101,7 +99,7 @@ class Runs(CourseSession):
             answer, tag = self._changed(path, tag)
             return None if answer is None else self._as(RunDetail, answer)
 
-        yield from changes(look, _is_over, within=within, pause=self._pause, waiting=self._waiting)
+        yield from changes(look, lambda run: run.is_over, within=within, pause=self._pause, waiting=self._waiting)
 
     def _existing(self, run: str) -> str:
         """Return the path of a run that exists."""
@@ -148,10 +146,6 @@ class Runs(CourseSession):
     def _order(self, path: str, body: Body | None = None) -> OrderView:
         payload = body.model_dump(exclude_unset=True) if body else {}
         return self._as(OrderView, self._request("POST", self._path(path), payload))
-
-
-def _is_over(run: RunDetail) -> bool:
-    return run.state in OVER
 
 
 def _config(*, is_current: bool) -> dict[str, Any]:
