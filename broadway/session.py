@@ -103,7 +103,7 @@ class Session:
 
     def whoami(self) -> dict[str, Any]:
         """Return the principal of the token: its kind, name and course."""
-        return self._request("GET", "/api/v2/whoami")
+        return self._with("kind", self._request("GET", "/api/v2/whoami"))
 
     def _pages(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
         """Yield all items of a list, page by page."""
@@ -188,6 +188,11 @@ class Session:
                 raise self._foreign("JSON of another shape")
             part = part[name]
         return part
+
+    def _with(self, name: str, answer: dict[str, Any]) -> dict[str, Any]:
+        """Return an answer that has the key ``name``."""
+        self._part(answer, name)
+        return answer
 
     def _list(self, answer: dict[str, Any], *names: str) -> list[dict[str, Any]]:
         """Return the objects in the list below the keys ``names``."""

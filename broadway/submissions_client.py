@@ -1,8 +1,8 @@
 """A typed client for handing in files, and for the assignments that take them: with a student's token or staff's."""
 
-import contextlib
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from secrets import token_hex
@@ -10,7 +10,9 @@ from typing import IO, Any
 
 import httpx2
 
+from broadway.clients.changes import changes
 from broadway.clients.course import CourseSession
+from broadway.clients.uploads import form_of
 from broadway.messages.resources.base import MAX_PAGE
 from broadway.messages.resources.submissions import SubmissionSummary, SubmissionView
 from broadway.runtime.http_errors import UNSENT, why
@@ -48,8 +50,7 @@ class SubmissionsClient(CourseSession):
         headers = {**self._headers, "Idempotency-Key": key or token_hex(16)}
 
         def send() -> httpx2.Response:
-            with contextlib.ExitStack() as stack:
-                form = [("files", (name, stack.enter_context(_opened(path)))) for name, path in files]
+            with form_of(files) as form:
                 return self._send(
                     "POST",
                     self._path(f"assignments/{segment(assignment)}/submissions"),
@@ -63,6 +64,16 @@ class SubmissionsClient(CourseSession):
 
     def submission(self, identity: str) -> SubmissionView:
         return self._as(SubmissionView, self._request("GET", self._path(f"submissions/{segment(identity)}")))
+
+    def watch(self, identity: str, *, within: float = math.inf) -> Iterator[SubmissionView]:
+        """Yield a submission again and again until it is over, or ``within`` seconds have passed."""
+        return changes(
+            lambda: self.submission(identity),
+            lambda submission: submission.is_over,
+            within=within,
+            pause=self._pause,
+            waiting=self._waiting,
+        )
 
     def submissions(self, assignment: str, *, student: str | None = None, limit: int = 50) -> list[SubmissionSummary]:
         """Return the latest submissions for an assignment, latest first; with a student's token that student's."""
@@ -107,11 +118,11 @@ class SubmissionsClient(CourseSession):
 
     def assignment(self, name: str) -> dict[str, Any]:
         """Return an assignment: its pipelines, the size of its roster, and the names of its hooks."""
-        return self._request("GET", self._path(f"assignments/{segment(name)}"))
+        return self._with("config", self._request("GET", self._path(f"assignments/{segment(name)}")))
 
     def settings(self, name: str) -> dict[str, Any]:
         """Return the settings of an assignment, with their version."""
-        return self._request("GET", self._path(f"assignments/{segment(name)}/settings"))
+        return self._with("settings", self._request("GET", self._path(f"assignments/{segment(name)}/settings")))
 
     def put_assignment(self, name: str, pipelines: dict[str, Any]) -> None:
         """Store an assignment's pipelines; its settings stay."""
@@ -119,11 +130,5 @@ class SubmissionsClient(CourseSession):
 
     def put_settings(self, name: str, settings: dict[str, Any]) -> dict[str, Any]:
         """Replace an assignment's settings; return them with their version."""
-        return self._request("PUT", self._path(f"assignments/{segment(name)}/settings"), settings)
-
-
-def _opened(path: Path) -> IO[bytes]:
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise ClientError(f"{path}: {error.strerror}") from error
+        path = self._path(f"assignments/{segment(name)}/settings")
+        return self._with("version", self._request("PUT", path, settings))

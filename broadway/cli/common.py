@@ -36,11 +36,12 @@ Course = Annotated[
     str | None,
     typer.Option("--course", "-c", envvar="BROADWAY_COURSE", help="The course's id.", show_default="that of the login"),
 ]
+COURSE_TOKEN = "BROADWAY_COURSE_TOKEN"  # noqa: S105 - the name of a variable
 Token = Annotated[
     str | None,
     typer.Option(
         "--token",
-        envvar="BROADWAY_COURSE_TOKEN",
+        envvar=COURSE_TOKEN,
         help="One of the course's tokens, or a student's own.",
         show_default="that of the login",
         callback=header_secret,
@@ -109,14 +110,13 @@ def _access(server: str | None, course: str | None, token: str | None) -> dict[s
     logins = Logins.read()
     server = server or logins.server or LOCAL
     course = course or logins.course_at(server)
+    problem = f"; {logins.file}: {logins.problem}" if logins.problem else ""
     if course is None:
-        raise fail("no course: give --course, set BROADWAY_COURSE, or `broadway login`", EXIT_USAGE)
+        raise fail(f"no course: give --course, set BROADWAY_COURSE, or `broadway login`{problem}", EXIT_USAGE)
     token = token or logins.token_of(server, course)
     if token is None:
-        raise fail(
-            f"no token for {course} at {server}: give --token, set BROADWAY_COURSE_TOKEN, or `broadway login`",
-            EXIT_USAGE,
-        )
+        advice = "give --token, set BROADWAY_COURSE_TOKEN, or `broadway login`"
+        raise fail(f"no token for {course} at {server}: {advice}{problem}", EXIT_NOT_ALLOWED)
     return {"server": server, "course": course, "token": token}
 
 

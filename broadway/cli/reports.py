@@ -46,7 +46,10 @@ def report(
     server: CourseServer = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the report of a finished job: its score, and a line for each test."""
+    """Show the report of a finished job.
+
+    It has a score, and a line for each test.
+    """
     from broadway.cli import tables  # noqa: PLC0415
 
     with client(server, course, token) as api:

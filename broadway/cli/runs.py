@@ -66,9 +66,10 @@ def submit(
     server: CourseServer = None,
     as_json: AsJson = False,
 ) -> None:
-    """Start a run for the students of an assignment's roster, and print the run's id.
+    """Start a run for an assignment's students.
 
-    Students who handed in files are graded on their latest submissions.
+    They are those of its roster, or some of them; files that they handed in are graded in their latest versions. The
+    run's id is printed.
     """
     students = list(dict.fromkeys(student)) if student else None
     with client(server, course, token) as api:
@@ -113,7 +114,10 @@ def list_runs(
     server: CourseServer = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the runs of a course, latest first; `student` is the student whose submission started the run."""
+    """List the runs of a course, latest first.
+
+    A run that a submission or a push started has its student.
+    """
     with client(server, course, token) as api:
         found = api.runs(assignment, limit=limit)
     if as_json:
@@ -135,9 +139,9 @@ def watch(
     server: CourseServer = None,
     as_json: AsJson = False,
 ) -> None:
-    """Follow a run until it is over, and print a line for each of its phases.
+    """Follow a run until it is over.
 
-    Failed tests do not fail the command.
+    Each change is reported on stderr; at the end there is a line for each phase. Failed tests do not fail the command.
     """
     with client(server, course, token) as api:
         run = _watched(api, run_id, timeout)

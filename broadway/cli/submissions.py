@@ -1,6 +1,5 @@
 """`broadway submit` and `broadway submission ...`: hand in files, look at submissions, and download them."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,20 +7,28 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from broadway.cli import terminal
-from broadway.cli.common import EXIT_FAILED, EXIT_USAGE, AsJson, Course, CourseServer, Token, fail, submissions_client
+from broadway.cli.common import (
+    EXIT_FAILED,
+    EXIT_STILL_RUNNING,
+    EXIT_USAGE,
+    AsJson,
+    Assignment,
+    Course,
+    CourseServer,
+    Token,
+    fail,
+    submissions_client,
+)
 
 if TYPE_CHECKING:
     from broadway.messages.resources.submissions import SubmissionView
     from broadway.submissions_client import SubmissionsClient
 
-EXIT_STILL_RUNNING = 8
-POLL = 2.0  # seconds between looks at a submission
 SKIPPED = frozenset({".git", "__pycache__"})  # directories that are not handed in
-WITHOUT_RUN = frozenset({"refused", "limited", "superseded", "unmatched", "ignored"})
+UNGRADED = frozenset({"infrastructure_error", "cancelled", "superseded"})  # outcomes of jobs that graded nothing
 
 app = typer.Typer(help="Files that students handed in.", no_args_is_help=True)
 
-Assignment = Annotated[str, typer.Argument(help="The assignment's id.")]
 Identity = Annotated[str, typer.Argument(metavar="SUBMISSION", help="The submission's id.")]
 Student = Annotated[
     str | None, typer.Option(help="The student or the group, as the roster names it.", show_default=False)
@@ -85,23 +92,20 @@ def files_of(paths: Sequence[Path]) -> list[tuple[str, Path]]:
 
 def _watched(api: "SubmissionsClient", made: "SubmissionView", *, within: float) -> tuple["SubmissionView", int]:
     """Wait until a submission is graded; return it, and the exit code."""
-    deadline, told = time.monotonic() + within, _state(made)
-    while True:
-        made = api.submission(made.id)
+    told = _state(made)
+    for made in api.watch(made.id, within=within):  # noqa: B020 PLR1704 - the latest view of the same submission
         if (state := _state(made)) != told:
             terminal.message(state)
             told = state
-        if made.job and made.job.outcome:
-            return made, EXIT_FAILED if made.job.outcome == "infrastructure_error" else 0
-        if made.state in WITHOUT_RUN:
-            return made, EXIT_FAILED
-        if made.state is None:
-            terminal.message("it is graded with the next run for the roster")
-            return made, 0
-        if time.monotonic() >= deadline:
-            terminal.message(f"not graded within {within:g} s; it goes on")
-            return made, EXIT_STILL_RUNNING
-        time.sleep(POLL)
+    if made.job and made.job.outcome:
+        return made, EXIT_FAILED if made.job.outcome in UNGRADED else 0
+    if made.is_decided_against:
+        return made, EXIT_FAILED
+    if made.state is None:
+        terminal.message("it is graded with the next run for the roster")
+        return made, 0
+    terminal.message(f"not graded within {within:g} s; its grading goes on")
+    return made, EXIT_STILL_RUNNING
 
 
 def _state(made: "SubmissionView") -> str:
@@ -122,7 +126,10 @@ def list_submissions(
     server: CourseServer = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the submissions for an assignment, latest first; with a student's own token those of its student."""
+    """List the submissions for an assignment, latest first.
+
+    A student's own token lists those of its student.
+    """
     with submissions_client(server, course, token) as api:
         found = api.submissions(assignment, student=student, limit=limit)
     rows = [each.model_dump(mode="json") for each in found]

@@ -103,7 +103,7 @@ def report_table(view: ReportView) -> None:
     if view.report.score is not None:
         terminal.message(f"score: {_points(view.report.score, view.report.max)}")
     for message in view.report.messages:
-        terminal.message(message.body)
+        terminal.paragraph(message.body)
     _table(("number", "test", "status", "points", "message"), [_test_row(test) for test in view.report.tests])
 
 
@@ -197,7 +197,7 @@ def letter_table(letters: Sequence[Mapping[str, Any]]) -> None:
 def join_token_table(tokens: Sequence[Mapping[str, Any]]) -> None:
     """Print a line for each join token."""
     columns = ("id", "name", "pools", "uses_left", "graders", "created_at", "expires_at", "revoked_at")
-    _table(columns, [[_text(token[column]) for column in columns] for token in tokens])
+    _table(columns, [[_text(token.get(column)) for column in columns] for token in tokens])
 
 
 def pool_table(pools: Sequence[Mapping[str, Any]]) -> None:
@@ -230,7 +230,7 @@ def topology_table(objects: Sequence[tuple[str, str, Mapping[str, Any]]]) -> Non
 
 def records_table(records: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Print a line for each record, with some of its fields."""
-    _table(columns, [[_text(record[column]) for column in columns] for record in records])
+    _table(columns, [[_text(record.get(column)) for column in columns] for record in records])
 
 
 def fields_table(fields: Mapping[str, Any]) -> None:

@@ -16,7 +16,8 @@ class Access(CourseSession):
 
     def add_token(self, name: str, *, kind: str = "staff", days: int | None = None) -> dict[str, Any]:
         """Make a token of kind ``staff`` or ``query``; ``token`` has the secret, and no later answer does."""
-        return self._request("POST", self._path("tokens"), {"name": name, "kind": kind, "expires_in_days": days})
+        about = {"name": name, "kind": kind, "expires_in_days": days}
+        return self._with("token", self._request("POST", self._path("tokens"), about))
 
     def revoke_token(self, identity: str) -> None:
         self._request("DELETE", self._path(f"tokens/{identity}"))
@@ -27,9 +28,8 @@ class Access(CourseSession):
 
     def add_student_token(self, student: str, *, name: str | None = None, days: int | None = None) -> dict[str, Any]:
         """Make a token of a student of a roster; ``token`` has the secret, and no later answer does."""
-        return self._request(
-            "POST", self._path("student-tokens"), {"student": student, "name": name, "expires_in_days": days}
-        )
+        about = {"student": student, "name": name, "expires_in_days": days}
+        return self._with("token", self._request("POST", self._path("student-tokens"), about))
 
     def revoke_student_token(self, identity: str) -> None:
         self._request("DELETE", self._path(f"student-tokens/{identity}"))

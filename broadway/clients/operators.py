@@ -65,18 +65,18 @@ class Operator(Session):
     ) -> dict[str, Any]:
         """Make a join token; None stands for no limit, ``valid_for`` is in seconds. ``token`` has the secret."""
         about = JoinTokenRequest.model_construct(name=name, pools=pools, uses=uses, valid_for=valid_for)
-        return self._request("POST", "/api/v2/join-tokens", about.model_dump())
+        return self._with("token", self._request("POST", "/api/v2/join-tokens", about.model_dump()))
 
     def join_tokens(self) -> list[dict[str, Any]]:
         """Return the join tokens, latest first."""
-        return list(self._request("GET", "/api/v2/join-tokens")["tokens"])
+        return self._list(self._request("GET", "/api/v2/join-tokens"), "tokens")
 
     def revoke_join_token(self, identity: str) -> None:
         self._request("DELETE", f"/api/v2/join-tokens/{identity}")
 
     def pools(self) -> list[dict[str, Any]]:
         """Return the pools of courses, of graders, and of settings, by name."""
-        return list(self._request("GET", "/api/v2/pools")["pools"])
+        return self._list(self._request("GET", "/api/v2/pools"), "pools")
 
     def set_pool(self, pool: str, *, original_graders: bool) -> dict[str, Any]:
         """Let a pool admit graders without secrets, or refuse them."""

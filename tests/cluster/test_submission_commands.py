@@ -88,6 +88,35 @@ async def test_a_student_hands_in_a_directory_and_waits_for_the_outcome(
     assert (outsider.exit_code, outsider.stderr) == (4, "broadway: invalid token\n")
 
 
+async def test_staff_start_a_run_for_some_students_and_follow_it(
+    cluster: Cluster, staff: Person, work: Path, tmp_path: Path
+) -> None:
+    cluster.graders.attach("host1", staff.server)
+    roster = tmp_path / "roster.csv"
+    roster.write_text("student\nada\ngrace\n")
+    assert (await staff.types("roster", "import", "mp1", str(roster))).exit_code == 0
+    assert (await staff.types("submit", "mp1", str(work), "--student", "ada", "--watch")).exit_code == 0
+
+    planned = await staff.types("run", "submit", "mp1", "--dry-run")
+    refused = await staff.types("run", "submit", "mp1", "--student", "edsger")
+    started = await staff.types("run", "submit", "mp1", "--student", "ada", "--key", "again", "--watch")
+    repeated = await staff.types("run", "submit", "mp1", "--student", "ada", "--key", "again")
+    watched = await staff.types("run", "watch", started.stdout.strip()[:12], "--exit-status", "--timeout", "60")
+    listed = await staff.types("run", "list", "--assignment", "mp1")
+    shown = await staff.types("run", "show", started.stdout.strip())
+
+    assert [line.split("\t")[0] for line in planned.stdout.splitlines()] == ["student", "ada", "grace"]
+    assert (refused.exit_code, "edsger is not in the roster of mp1" in refused.stderr) == (1, True)
+    assert (started.exit_code, started.stderr.splitlines()[-1]) == (0, "finished"), started.stderr
+    assert repeated.stdout == started.stdout
+    assert watched.exit_code == 0, watched.stderr
+    assert watched.stdout.splitlines()[1].split("\t")[:4] == ["students", "finished", "1", "1 succeeded"]
+    rows = [line.split("\t") for line in listed.stdout.splitlines()]
+    assert [row[:5] for row in rows[1:2]] == [[started.stdout.strip(), "mp1", "", "finished", "yes"]]
+    assert [row[2] for row in rows[2:]] == ["ada"], "the run of her submission"
+    assert shown.stdout.splitlines()[1].split("\t")[1] == "ada"
+
+
 async def test_files_are_downloaded_and_never_overwrite(staff: Person, work: Path, tmp_path: Path) -> None:
     identity = (await staff.types("submit", "mp1", str(work), "--student", "ada")).stdout.strip()
     one, all_of_them = tmp_path / "one", tmp_path / "all.zip"
@@ -141,7 +170,7 @@ async def test_a_login_is_private_and_for_its_own_server_and_course(staff: Perso
     foreign = await staff.logs_in("staff-101")
 
     assert (elsewhere.exit_code, "no course" in elsewhere.stderr) == (2, True)
-    assert (other_course.exit_code, "no token for cs101" in other_course.stderr) == (2, True)
+    assert (other_course.exit_code, "no token for cs101" in other_course.stderr) == (4, True)
     assert (wrong_token.exit_code, foreign.exit_code) == (4, 2)
     assert (await staff.types("assignment", "list")).exit_code == 0, "the login before is kept"
     assert (await staff.types("logout")).exit_code == 0
