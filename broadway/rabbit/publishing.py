@@ -52,7 +52,13 @@ class ConfirmedPublisher:
         await reach(Point.PUBLISH_CONFIRMED)
 
     async def park(
-        self, message: AbstractIncomingMessage, *, queue: Queue, reason: str, user: str, is_oversized: bool = False
+        self,
+        message: AbstractIncomingMessage | Wire,
+        *,
+        queue: Queue,
+        reason: str,
+        user: str,
+        is_oversized: bool = False,
     ) -> None:
         """Copy a delivery to the dead letters, with the reason, in the name of this service.
 

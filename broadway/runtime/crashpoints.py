@@ -56,11 +56,11 @@ class Point(StrEnum):
 
     LEAD_ACQUIRED = "lead.acquired"
     LEAD_RENEWED = "lead.renewed"
+    LEAD_EMPTIED = "lead.emptied"
     HOLD_DELIVERED = "hold.delivered"
     HOLD_LOOKED_UP = "hold.looked-up"
     HOLD_SETTLED = "hold.settled"
     DISPATCH_PICKED = "dispatch.picked"
-    DISPATCH_STORED = "dispatch.stored"
     DISPATCH_STAGES_READ = "dispatch.stages-read"
     DISPATCH_HANDED_OVER = "dispatch.handed-over"
     FOLLOW_HEARD = "follow.heard"
@@ -83,11 +83,13 @@ class Point(StrEnum):
     GRADE_STAGE_ENDED = "grade.stage-ended"
     BEAT_BEGUN = "beat.begun"
 
+    OUTCOME_INSERTED = "outcome.inserted"
     RECORD_BEGUN = "record.begun"
     RECORD_FILES_STORED = "record.files-stored"
     RECORD_REPORTS_STORED = "record.reports-stored"
-    RECORD_LOGS_STORED = "record.logs-stored"
+    RECORD_LARGE_LOGS_STORED = "record.large-logs-stored"
     RECORD_JOBS_STORED = "record.jobs-stored"
+    RECORD_LOGS_STORED = "record.logs-stored"
     RECORD_GRADERS_STORED = "record.graders-stored"
     RECORD_TOLD = "record.told"
 

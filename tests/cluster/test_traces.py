@@ -18,6 +18,7 @@ from broadway.domain.webhook import Delivery, DeliveryState, Push, delivery_key
 from broadway.ingest.commands.backlogs import Backlogs
 from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.submit import RunRequest, Submission, Submissions
+from broadway.messages.batches import parts_of
 from broadway.messages.envelope import decode
 from broadway.messages.events import Event, RunAdvanced
 from broadway.messages.topology import EVENTS, JOBS, Binding, Queue, course_key, ready_key
@@ -66,8 +67,10 @@ class Spy:
 
     def read(self, headers: Mapping[str, Any], body: bytes, _: str = "") -> Event:
         event = decode(headers, body)
-        run_id = event.run_id if hasattr(event, "run_id") else ""
-        self.seen.append((run_id, event.type, headers.get("traceparent")))
+        for part in parts_of(event):
+            run_id = part.run_id if hasattr(part, "run_id") else ""
+            traceparent = headers.get("traceparent") if part is event else part.traceparent
+            self.seen.append((run_id, part.type, traceparent))
         return event
 
     async def ignore(self, event: Event) -> None:

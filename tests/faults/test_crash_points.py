@@ -19,7 +19,7 @@ from faults.world import COURSES, World
 from harness import IS_WHOLE, stage, until
 from pushes import push, signature
 
-from broadway.dispatcher.reconcile import PATIENCE
+from broadway.dispatcher.patience import PATIENCE
 from broadway.mongo.students import INLINE
 from broadway.runtime.crashpoints import Point
 
@@ -78,7 +78,7 @@ async def test_a_run_survives_a_crash(
         pushed.add(await deliver(world, trap, point, mode))
     elif point.value.startswith("cancel."):
         cancelled.add(await cancel(world, trap, point, mode))
-    elif point is Point.LEAD_ACQUIRED:
+    elif point in (Point.LEAD_ACQUIRED, Point.LEAD_EMPTIED):
         set_trap(trap, point, mode)
         for dispatcher in world.of("dispatcher"):
             assert dispatcher.send(signal.SIGKILL)

@@ -126,8 +126,7 @@ async def test_a_run_survives_the_removal_of_its_image(engine: Server[Engine], t
 
 async def _fault_reasons(world: World) -> list[str]:
     """Return the reasons of all attempts that ended in infrastructure errors."""
-    jobs = await world.database["grading_job"].find({}, {"attempts": 1}).to_list()
-    attempts = [attempt for job in jobs for attempt in job["attempts"]]
+    attempts = [attempt for job in await world.jobs({}) for attempt in job["attempts"]]
     return [str(attempt["reason"]) for attempt in attempts if attempt["outcome"] == "infrastructure_error"]
 
 

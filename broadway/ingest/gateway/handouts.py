@@ -128,7 +128,7 @@ class Handouts:
             await self._defer(event, grader)
             return None
         job = await self.jobs.get(event.job_id)
-        if job is None or job.generation != event.generation or job.state is not JobState.DISPATCHED:
+        if job is None or job.generation != event.generation or not _is_due(job):
             log.info("job has moved on", grader=grader.id, **event.context)
             return None
         if lacking := missing(needed(event.stages), abilities_of(grader)):
@@ -165,6 +165,12 @@ class Handouts:
         if grader.extended:
             return Handout(job.id, started.execution_id, stages, job.course)
         return Handout(job.id, started.execution_id, _as_the_originals(stages))
+
+
+def _is_due(job: Job) -> bool:
+    """Return whether a grader may start a job: none has it, and no pause before its next attempt is left."""
+    is_paused = job.not_before is not None and job.not_before > datetime.now(UTC)
+    return job.state in (JobState.QUEUED, JobState.DISPATCHED) and not is_paused
 
 
 def _as_the_originals(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
