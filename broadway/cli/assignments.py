@@ -101,7 +101,7 @@ def parse_object(text: str) -> dict[str, Any]:
     """Return the JSON object in a text.
 
     Raises:
-        InvalidBodyError: There is none.
+        InvalidBodyError: The text is no JSON object.
     """
     import json  # noqa: PLC0415
 
