@@ -89,13 +89,15 @@ class SubmissionsClient(CourseSession):
         """
         below = f"submissions/{segment(identity)}"
         path = f"{below}/archive" if file is None else f"{below}/files/{'/'.join(map(segment, file.split('/')))}"
+        if os.path.lexists(target):
+            raise _existing(target)
         draft = target.with_name(f".{target.name}.{token_hex(4)}")
         try:
             with draft.open("xb") as output:
                 self._stream(self._path(path), output)
             os.link(draft, target)  # fails if the target exists
         except FileExistsError:
-            raise ClientError(f"{target} exists; remove it, or name another file") from None
+            raise _existing(target) from None
         except OSError as error:
             raise ClientError(f"{target}: {error.strerror}") from error
         finally:
@@ -132,3 +134,7 @@ class SubmissionsClient(CourseSession):
         """Replace an assignment's settings; return them with their version."""
         path = self._path(f"assignments/{segment(name)}/settings")
         return self._with("version", self._request("PUT", path, settings))
+
+
+def _existing(target: Path) -> ClientError:
+    return ClientError(f"{target} exists; remove it, or name another file")

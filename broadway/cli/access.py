@@ -140,7 +140,7 @@ def whoami(
     at = server or logins.server or LOCAL
     token = token or os.environ.get(COURSE_TOKEN) or logins.token_of(at, course or logins.course_at(at) or "")
     if not token:  # an operators' token goes where operators' commands go
-        at, token = server or LOCAL, _operator_token(None, COURSE_TOKEN)
+        at, token = server or LOCAL, _operator_token(None, (COURSE_TOKEN, *OPERATOR_TOKENS), "`broadway login`")
     with operator(at, token) as api:
         found = api.whoami()
     if as_json:
@@ -148,7 +148,7 @@ def whoami(
         return
     from broadway.cli.tables import fields_table  # noqa: PLC0415 - --help must not wait for it
 
-    fields_table({key: value for key, value in found.items() if value not in (None, [])})
+    fields_table({"server": at} | {key: value for key, value in found.items() if value not in (None, [])})
 
 
 def audit(
@@ -172,16 +172,16 @@ def audit(
         with client(server, course, token or os.environ.get(COURSE_TOKEN)) as staff:
             found = staff.audit(name=name, operation=operation, limit=limit)
     else:
-        with operator(server or LOCAL, _operator_token(token)) as api:
+        with operator(server or LOCAL, _operator_token(token, OPERATOR_TOKENS, "name a course: --course")) as api:
             found = api.audit(name=name, operation=operation, limit=limit)
     _show(found, ("at", "kind", "name", "address", "operation", "object", "status"), as_json=as_json)
 
 
-def _operator_token(given: str | None, *alternatives: str) -> str:
+def _operator_token(given: str | None, names: Sequence[str], otherwise: str) -> str:
+    """Return an operators' token, as given or in a variable; ``names`` and ``otherwise`` are the advice without one."""
     found = given or next((os.environ[name] for name in OPERATOR_TOKENS if os.environ.get(name)), None)
     if found is None:
-        names = " or ".join([*alternatives, *OPERATOR_TOKENS])
-        raise fail(f"no token: give --token, set {names}, or `broadway login`", EXIT_NOT_ALLOWED)
+        raise fail(f"no token: give --token, set {' or '.join(names)}, or {otherwise}", EXIT_NOT_ALLOWED)
     return found
 
 

@@ -1,6 +1,7 @@
 """The common parts of commands: options, connections to the API, questions, exit codes."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ import typer
 
 from broadway.cli import terminal
 from broadway.cli.logins import Logins
+from broadway.domain.course import COURSE_ID
 from broadway.domain.header_text import header_problem
 
 if TYPE_CHECKING:
@@ -59,7 +61,16 @@ OperatorToken = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask; needed where no person can be asked.")]
-Assignment = Annotated[str, typer.Argument(help="The assignment's id.")]
+
+
+def _assignment(name: str) -> str:
+    """Return the id of an assignment; typer names the argument if it cannot be one."""
+    if not re.fullmatch(COURSE_ID, name):
+        raise typer.BadParameter("an assignment's id consists of letters, digits, dashes and underscores")
+    return name
+
+
+Assignment = Annotated[str, typer.Argument(metavar="ASSIGNMENT", help="The assignment's id.", callback=_assignment)]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or its first six digits.")]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, or its first six digits.")]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Most lines to print.")]
@@ -170,5 +181,5 @@ def confirm(action: str, *, yes: bool) -> None:
 
 def fail(reason: str, code: int = EXIT_FAILED) -> typer.Exit:
     """Print the reason, and return the exception that ends the command."""
-    terminal.message(f"broadway: {reason}")
+    terminal.indented(f"broadway: {reason}")
     return typer.Exit(code)

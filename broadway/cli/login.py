@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from broadway.cli import terminal
-from broadway.cli.common import COURSE_TOKEN, EXIT_USAGE, LOCAL, fail, header_secret, operator
+from broadway.cli.common import COURSE_TOKEN, EXIT_USAGE, LOCAL, fail, operator
 from broadway.cli.logins import Login, Logins, address
+from broadway.domain.header_text import header_problem
 
 CourseOfLogin = Annotated[
     str | None,
@@ -70,6 +71,8 @@ def logout(
         is_removed = course is not None and logins.remove(server, course)
     except OSError as error:
         raise fail(f"{logins.file}: {error.strerror}") from error
+    if not logins.stored:
+        raise fail(f"{logins.file}: {logins.problem}" if logins.problem else "there is no login")
     if not is_removed:
         raise fail(f"there is no login to remove for {course or 'any course'} at {server}")
     terminal.message(f"logged out of {course} at {server}")
@@ -83,5 +86,6 @@ def _asked() -> str:
         token = terminal.standard_input().decode("utf-8", "replace").partition("\n")[0].strip()
     if not token:
         raise fail("no token: type it, or send it to standard input", EXIT_USAGE)
-    header_secret(token)
+    if problem := header_problem(token):
+        raise fail(f"the token {problem}", EXIT_USAGE)
     return token

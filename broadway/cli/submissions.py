@@ -38,7 +38,7 @@ Student = Annotated[
 def submit(
     assignment: Assignment,
     paths: Annotated[
-        list[Path], typer.Argument(metavar="FILES...", help="Files, directories, or one zip or tar.gz.", exists=True)
+        list[Path], typer.Argument(metavar="FILES", help="Files, directories, or one zip or tar.gz.", exists=True)
     ],
     *,
     student: Student = None,
@@ -55,16 +55,16 @@ def submit(
     """Hand in files for an assignment, and print the submission's id.
 
     The files of a directory keep their paths below it. A student's own token hands in for its student; staff name the
-    student. A submission that is not graded for a fault of the infrastructure ends the command with 1, a failed test
-    does not.
+    student. The exit code is 1 for a submission that is stored and not graded, by a decision or for a fault of the
+    infrastructure. A failed test does not count.
     """
     files = files_of(paths)
     with submissions_client(server, course, token) as api:
         made = api.submit(assignment, files, student=student, key=key)
-        terminal.message(f"{made.count} files of {made.student}, {made.size} bytes: {_state(made)}")
+        terminal.message(f"{_counted(made.count)} of {made.student}, {made.size} bytes: {_state(made)}")
         if not as_json:
             terminal.line(made.id)
-        code = 0
+        code = EXIT_FAILED if made.is_decided_against else 0
         if watch:
             made, code = _watched(api, made, within=timeout)
     if as_json:
@@ -106,6 +106,10 @@ def _watched(api: "SubmissionsClient", made: "SubmissionView", *, within: float)
         return made, 0
     terminal.message(f"not graded within {within:g} s; its grading goes on")
     return made, EXIT_STILL_RUNNING
+
+
+def _counted(files: int) -> str:
+    return "1 file" if files == 1 else f"{files} files"
 
 
 def _state(made: "SubmissionView") -> str:
@@ -172,14 +176,18 @@ def download(
     ] = None,
     *,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The new file.", show_default="the name on the server")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The new file, or a directory for it.", show_default="the name on the server"
+        ),
     ] = None,
     course: Course = None,
     token: Token = None,
     server: CourseServer = None,
 ) -> None:
     """Download a file of a submission, or all of them as a zip."""
-    target = output or Path(file.rpartition("/")[2] if file else f"{identity}.zip")
+    name = file.rpartition("/")[2] if file else f"{identity}.zip"
+    target = output / name if output and output.is_dir() else output or Path(name)
     with submissions_client(server, course, token) as api:
         api.download(identity, file, target)
     terminal.line(str(target))

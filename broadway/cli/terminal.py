@@ -39,6 +39,11 @@ def message(text: str) -> None:
     _write(sys.stderr, visible_line(text) + "\n")
 
 
+def indented(text: str) -> None:
+    """Print a message of several lines on stderr; those after the first one are indented, as parts of it."""
+    _write(sys.stderr, visible(text).replace("\n", "\n  ") + "\n")
+
+
 def paragraph(text: str) -> None:
     """Print a text of several lines on stderr."""
     _write(sys.stderr, visible(text) + "\n")

@@ -57,6 +57,20 @@ def test_a_token_of_another_kind_is_not_stored(answer: Answer, course: list[str]
     assert Logins.read().stored == ()
 
 
+@pytest.mark.parametrize(("text", "said"), [("sec ret\n", "blank at position"), ("\n", "no token: type it")])
+def test_a_token_that_is_none_is_refused_in_a_line(text: str, said: str) -> None:
+    done = typed("login", "-c", "cs101", "--server", "http://127.0.0.1:9", said=text)
+
+    assert (done.exit_code, done.stderr.count("\n"), said in done.stderr) == (2, 1, True), done.stderr
+    assert "sec ret" not in done.stderr
+
+
+def test_an_assignment_that_cannot_exist_is_refused_before_a_request() -> None:
+    done = typed("assignment", "show", "mp 1", "-c", "cs101", "--token", "t", "--server", "http://127.0.0.1:9")
+
+    assert (done.exit_code, "letters, digits, dashes and" in done.stderr) == (2, True), done.stderr
+
+
 def test_a_variable_that_hides_the_login_is_named() -> None:
     with server(principal("cs101")) as (address, _):
         done = typed("login", "--server", address, said="secret\n", BROADWAY_COURSE_TOKEN="other")

@@ -129,4 +129,4 @@ def test_names_of_others_stay_on_their_line() -> None:
     refused, _ = typed("list", answers=((400, {}, json.dumps({"detail": "a\nbroadway: all is well"}).encode()),))
 
     assert done.stdout.splitlines()[1].split("\t")[:4] == ["abcdef1", "mp1", r"a\nb\x1b[2J", "finished"]
-    assert refused.stderr.splitlines() == [r"broadway: a\nbroadway: all is well"]
+    assert refused.stderr.splitlines() == ["broadway: a", "  broadway: all is well"]

@@ -125,6 +125,9 @@ async def test_files_are_downloaded_and_never_overwrite(staff: Person, work: Pat
     assert (await staff.types("submission", "download", identity, "-o", str(all_of_them))).exit_code == 0
     again = await staff.types("submission", "download", identity, "src/main.c", "-o", str(one))
 
+    into = await staff.types("submission", "download", identity, "src/main.c", "-o", str(tmp_path))
+
+    assert (into.exit_code, (tmp_path / "main.c").read_text()) == (0, "int main(void) {}")
     assert one.read_text() == "int main(void) {}"
     assert zipfile.ZipFile(all_of_them).namelist() == ["src/main.c"]
     assert (again.exit_code, again.stderr) == (1, f"broadway: {one} exists; remove it, or name another file\n")
@@ -139,6 +142,19 @@ async def test_a_refusal_is_a_sentence(staff: Person, tmp_path: Path) -> None:
     assert (refused.exit_code, refused.stderr) == (1, "broadway: src/*.c is missing; the files are notes\n")
     unnamed = await staff.types("submit", "mp1", str(tmp_path / "notes"))
     assert "student: expected the student" in unnamed.stderr
+
+
+async def test_a_submission_that_is_not_graded_by_decision_fails_the_command(
+    staff: Person, work: Path, tmp_path: Path
+) -> None:
+    roster = tmp_path / "roster.csv"
+    roster.write_text("student\nada\n")
+    assert (await staff.types("roster", "import", "mp1", str(roster))).exit_code == 0
+
+    done = await staff.types("submit", "mp1", str(work), "--student", "edsger")
+
+    assert (done.exit_code, len(done.stdout.strip()) > 0) == (1, True)
+    assert done.stderr == "1 file of edsger, 17 bytes: unmatched: student edsger is not in the roster of mp1\n"
 
 
 async def test_an_assignment_is_checked_without_a_server_and_shown_as_it_is_applied(
