@@ -11,14 +11,13 @@ from datetime import UTC, datetime
 
 from broadway.dispatcher.fairshare import FairShare, JobCosts, Offer
 from broadway.dispatcher.held import Grader, Held
+from broadway.dispatcher.pace import Paces
 from broadway.domain.abilities import OF_THE_FIRST, missing
 from broadway.domain.course import MAX_CONCURRENCY, Course
 from broadway.domain.job import Job, JobClass, JobState
 from broadway.messages.events import GraderHeartbeat, RunningJob
 
 DEFAULT_CAP = 64  # the least number of jobs in flight that a course without a cap may have
-READY_SECONDS = 0.1  # ready jobs must keep all slots busy for this long, if jobs are too short for the ready share
-MAX_READY = 4.0  # jobs that are ready for each slot, at most
 
 
 class Board:
@@ -44,6 +43,8 @@ class Board:
         self._out: Counter[str] = Counter()  # also in flight, by pool
         self._bulk_in_flight: Counter[str] = Counter()
         self._ready: Counter[str] = Counter()
+        self._in_flight_of_run: Counter[str] = Counter()
+        self._paces = Paces()
         self.costs = JobCosts()
         self.changed = asyncio.Event()
 
@@ -238,6 +239,7 @@ class Board:
         self._dropped.pop(job_id, None)
         held = self._held.get(job_id)
         if held and generation >= held.generation:
+            self._paces.observe(held.run_id, seconds)
             self._close(held)
 
     def abandon(self, held: Held) -> None:
@@ -293,13 +295,13 @@ class Board:
         slots = self.slots(pool)
         behind = sum(g.slots for g in self._graders.values() if g.is_behind_gateway and g.pool == pool)
         usual = max(1, behind, int(slots * self._ready_share))
-        quick = slots - sum(number for course, number in self._in_flight.items() if not self._early_share(course))
+        quick = slots - sum(number for run, number in self._in_flight_of_run.items() if not self._early_share(run))
         reserved = int(slots * self._interactive_share)
 
         def eligible(offer: Offer) -> bool:
             if self._in_flight[offer.course] >= self.cap(offer.course):
                 return False
-            early = int(max(0, quick) * self._early_share(offer.course))
+            early = int(max(0, quick) * self._early_share(self._held[offer.job_id].run_id))
             waiting = max(usual, early)
             if self._ready[pool] >= waiting and self._out[pool] >= slots + waiting:
                 return False
@@ -308,16 +310,8 @@ class Board:
 
         return eligible
 
-    def _early_share(self, course: str) -> float:
-        """Return how many jobs of a course may be ready for each slot, beyond the usual share; 0 if they take time.
-
-        Jobs of a course that is not known yet may take time.
-        """
-        seconds = self.costs.seconds(course)
-        if seconds is None:
-            return 0.0
-        share = READY_SECONDS / max(seconds, READY_SECONDS / MAX_READY)
-        return share if share > self._ready_share else 0.0
+    def _early_share(self, run_id: str) -> float:
+        return self._paces.early(run_id, above=self._ready_share)
 
     def _share(self, pool: str) -> FairShare:
         if pool not in self._shares:
@@ -361,6 +355,7 @@ class Board:
         if not held.in_flight:
             held.in_flight, held.flown_revision, held.flown_at = True, held.revision, datetime.now(UTC)
             self._in_flight[held.course] += 1
+            self._in_flight_of_run[held.run_id] += 1
             self._out[held.pool] += 1
             self._bulk_in_flight[held.pool] += held.job_class is JobClass.BULK
         if held.is_ready is not ready:
@@ -374,6 +369,7 @@ class Board:
             self._open[held.run_id] -= 1
             if not self._open[held.run_id]:
                 del self._open[held.run_id]
+                self._paces.forget(held.run_id)
 
     def _clear(self, held: Held) -> None:
         self._without_grader.pop(held.job_id, None)
@@ -385,6 +381,9 @@ class Board:
         if held.in_flight:
             held.in_flight = False
             self._in_flight[held.course] -= 1
+            self._in_flight_of_run[held.run_id] -= 1
+            if not self._in_flight_of_run[held.run_id]:
+                del self._in_flight_of_run[held.run_id]
             self._out[held.pool] -= 1
             self._bulk_in_flight[held.pool] -= held.job_class is JobClass.BULK
         if held.is_ready:

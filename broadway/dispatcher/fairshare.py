@@ -135,10 +135,6 @@ class JobCosts:
         known = self._seconds.get(course, seconds)
         self._seconds[course] = known + self.SMOOTHING * (seconds - known)
 
-    def seconds(self, course: str) -> float | None:
-        """Return the average seconds of a course's jobs; None if none has ended yet."""
-        return self._seconds.get(course)
-
     @property
     def average(self) -> float:
         """The average seconds of a job, each course counted once; 0 while no course is known."""

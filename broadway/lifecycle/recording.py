@@ -129,8 +129,9 @@ class Recorder:
             )
             await self._stop_unwanted(beats)
             await self._repeat_orders(beats)
-        starts = Counter(e.grader_id for e in events if isinstance(e, JobStarted) and _is_new(e, moved))
-        await self.graders.count_starts(dict(starts))
+        reports = (event for event in events if isinstance(event, JobStarted | JobFinished))  # a start may be implied
+        starts = {event.execution_id: event.grader_id for event in reports if _is_new(event, moved)}
+        await self.graders.count_starts(dict(Counter(starts.values())))
 
     async def _stop_unwanted(self, beats: Sequence[GraderHeartbeat]) -> None:
         """Repeat the commands to stop outdated executions that graders still run: the first command may be lost."""
@@ -288,7 +289,7 @@ def _is_apart(event: JobFinished, moved: Mapping[str, Moved]) -> bool:
     )
 
 
-def _is_new(event: JobStarted, moved: dict[str, Moved]) -> bool:
+def _is_new(event: JobStarted | JobFinished, moved: dict[str, Moved]) -> bool:
     job = moved.get(event.job_id)
     return job is not None and job.after.knows(event.execution_id) and not job.before.knows(event.execution_id)
 

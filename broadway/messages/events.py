@@ -43,6 +43,10 @@ class Event(BaseModel):
         """The fields of log lines while the event is handled."""
         return {}
 
+    def as_redelivered(self) -> Self:
+        """Return the event of a message that the broker has delivered before."""
+        return self
+
     @property
     def subject(self) -> str:
         """The subject in readable form: ``<course>/<run>/<job>`` for jobs."""
@@ -103,7 +107,8 @@ class JobDispatched(JobEvent):
     """A job on its way to a grader, with all data for running it.
 
     ``avoid`` names graders that should not get the job if others can. ``ticket`` must be repeated in every event about
-    the job's execution; see the module ``ticket``.
+    the job's execution; see the module ``ticket``. ``redelivered`` is no part of the body: another grader may have had
+    the message.
     """
 
     type: ClassVar[str] = "job.dispatched.v1"
@@ -115,6 +120,10 @@ class JobDispatched(JobEvent):
     avoid: Annotated[list[Id], Field(max_length=MAX_AVOIDED)] = []
     deferrals: Count = 0
     ticket: Id = ""
+    redelivered: bool = Field(default=False, exclude=True)
+
+    def as_redelivered(self) -> Self:
+        return self.model_copy(update={"redelivered": True})
 
     @property
     def ids(self) -> dict[str, Any]:
@@ -166,10 +175,7 @@ class JobReleased(ExecutionEvent):
 
 
 class JobFinished(ExecutionEvent):
-    """An execution is over: its outcome, each stage's result as the original shapes it, and bounded logs.
-
-    ``redelivered``: see ``Attempt``.
-    """
+    """An execution is over: its outcome, each stage's result as the original shapes it, and bounded logs."""
 
     type: ClassVar[str] = "job.finished.v1"
 

@@ -304,6 +304,7 @@ class Rabbit:
         tag: str,
         prefetch: int = 1,
         channels: int = 1,
+        priority: int = 0,
         decoder: Decoder = decode,
         is_guest: bool = False,
         vouched: Vouched = unknown,
@@ -327,6 +328,7 @@ class Rabbit:
             tag: The consumer tag, as the management UI shows it.
             prefetch: The maximum number of unacknowledged messages per channel.
             channels: The number of consuming channels, each with its own prefetch; ``take`` changes it.
+            priority: A consumer gets messages only while none of a higher priority has room for them.
             decoder: Decodes a message; a message that it refuses is a dead letter.
             is_guest: May only read the queue. The queue must exist, and the broker moves dead letters, without a
                 reason.
@@ -351,6 +353,7 @@ class Rabbit:
             handling,
             tag=tag,
             prefetch=prefetch,
+            priority=priority,
             timings=timings,
         )
         try:

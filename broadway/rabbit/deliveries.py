@@ -158,6 +158,7 @@ class Deliveries:
         event: Event | Exception
         try:
             event = self.handling.decoder(message.headers, message.body, message.user_id or "")
+            event = event.as_redelivered() if message.redelivered else event
         except Exception as error:  # noqa: BLE001 - raised again where it is handled
             event = error
         delivery.is_batch = isinstance(event, Batch)

@@ -81,7 +81,8 @@ class SingleTake:
                 await settle(message, Settlement.DONE)
                 continue
             try:
-                return Taken(_single(decode(message.headers, message.body), message.body), message)
+                event = _single(decode(message.headers, message.body), message.body)
+                return Taken(event.as_redelivered() if message.redelivered else event, message)
             except UndecodableError as problem:
                 log.error("dead letter", queue=self._queue.name, reason=str(problem))  # noqa: TRY400 - not a bug of ours
                 is_oversized = isinstance(problem, OversizedError)

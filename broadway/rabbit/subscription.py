@@ -67,11 +67,13 @@ class Subscription:
         *,
         tag: str,
         prefetch: int,
+        priority: int,
         timings: Timings,
     ) -> None:
         self._broker = broker
         self._tag = tag
         self._prefetch = min(prefetch, MAX_PREFETCH)
+        self._priority = priority
         self._is_guest = handling.is_guest
         self._timings = timings
         self._channels = 0
@@ -140,7 +142,7 @@ class Subscription:
             with heeded():
                 await channel.set_qos(prefetch_count=self._prefetch, timeout=CALL_TIMEOUT)
                 queue = await declare(channel, self._queue, robust=True, is_guest=self._is_guest)
-                consumer = Consumer(channel, queue, tag, number)
+                consumer = Consumer(channel, queue, tag, number, self._priority)
                 await consumer.start(self._on_message)
         except BaseException:
             await close(channel)

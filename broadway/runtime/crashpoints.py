@@ -8,6 +8,7 @@ process a point costs one comparison.
 
 import asyncio
 import os
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from enum import StrEnum
@@ -74,13 +75,16 @@ class Point(StrEnum):
     WORK_START_TOLD = "work.start-told"
     WORK_RUNNING = "work.running"
     WORK_GRADED = "work.graded"
+    SPOOL_APPENDED = "spool.appended"
     WORK_SPOOLED = "work.spooled"
     WORK_OUTCOME_TOLD = "work.outcome-told"
     WORK_UNSPOOLED = "work.unspooled"
     GRADE_FILES_LAID_OUT = "grade.files-laid-out"
+    SPOOL_CONFIRMED = "spool.confirmed"
     GRADE_DIRECTORY_MADE = "grade.directory-made"
     GRADE_IMAGES_READY = "grade.images-ready"
     GRADE_STAGE_ENDED = "grade.stage-ended"
+    GRADE_DIRECTORY_KEPT = "grade.directory-kept"
     BEAT_BEGUN = "beat.begun"
 
     OUTCOME_INSERTED = "outcome.inserted"
@@ -117,6 +121,20 @@ async def reach(point: Point) -> None:
     """
     if _Armed.file is not None and (mode := _claim(_Armed.file, point)):
         await _fail(point, mode)
+
+
+def reach_blocking(point: Point) -> None:
+    """Do the same as ``reach`` in a thread."""
+    if _Armed.file is not None and (mode := _claim(_Armed.file, point)):
+        match mode:
+            case "hang":
+                time.sleep(STALL)
+            case "exit":
+                os._exit(KILLED)
+            case "raise":
+                raise CrashPointError(point.value)
+            case _:
+                raise asyncio.CancelledError(point.value)
 
 
 def _claim(file: Path, point: Point) -> str | None:

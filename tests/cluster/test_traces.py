@@ -26,6 +26,7 @@ from broadway.messages.topology import EVENTS, JOBS, Binding, Queue, course_key,
 COURSE = "cs241"
 GIVEN = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 SECRET = "a-secret-of-this-hook"
+LONG = stage("sleep", "0.5")  # its start is published
 ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 EVENT_TYPES = {
     "job.queued.v1",
@@ -83,7 +84,7 @@ class Spy:
 async def test_every_event_of_a_run_carries_the_trace_of_its_request(cluster: Cluster) -> None:
     spy = Spy()
     cluster.graders.start("host1")
-    phases = {"pre_processing_pipeline": [stage("exit", "0")], "post_processing_pipeline": [stage("print", "x")]}
+    phases = {"pre_processing_pipeline": [stage("exit", "0")], "post_processing_pipeline": [LONG]}
     await cluster.client.register(COURSE, "mp1", students=[stage("env", "traceparent")], **phases)
     async with cluster.opened.rabbit.consume(SPY, spy.ignore, tag="spy", prefetch=100, decoder=spy.read):
         run_id = await submit(cluster.client, "mp1", 2, traceparent=GIVEN)
@@ -117,7 +118,7 @@ async def make_hook(client: Client) -> None:
 async def test_a_delivery_to_a_webhook_begins_the_trace_of_its_run(cluster: Cluster) -> None:
     spy = Spy()
     cluster.graders.start("host1")
-    await cluster.client.register(COURSE, "mp1", students=[stage("exit", "0")])
+    await cluster.client.register(COURSE, "mp1", students=[LONG])
     await make_hook(cluster.client)
     body = json.dumps(push("alice")).encode()
     own = {"X-GitHub-Delivery": "d1", "X-Hub-Signature-256": signature(body, SECRET), "traceparent": GIVEN}
@@ -135,7 +136,7 @@ async def test_a_delivery_to_a_webhook_begins_the_trace_of_its_run(cluster: Clus
 async def test_a_delivery_whose_process_died_before_the_decision_keeps_its_trace(cluster: Cluster) -> None:
     spy = Spy()
     cluster.graders.start("host1")
-    await cluster.client.register(COURSE, "mp1", students=[stage("exit", "0")])
+    await cluster.client.register(COURSE, "mp1", students=[LONG])
     await make_hook(cluster.client)
     now = datetime.now(UTC)
     lost = Delivery(

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from broadway.dispatcher.board import DEFAULT_CAP, Board
 from broadway.dispatcher.held import Held
+from broadway.dispatcher.pace import ENOUGH as ENOUGH_ENDED
 from broadway.domain.course import Course
 from broadway.domain.job import Attempt, Job, JobClass, JobState, Phase
 from broadway.messages.events import GraderHeartbeat, RunningJob
@@ -127,16 +128,47 @@ def test_more_jobs_are_kept_ready_if_jobs_are_short(seconds: float, ready: int) 
     assert len(drain(target)) == 8 + ready
 
 
+def of_run(target: Board, run: str, number: int) -> list[Held]:
+    return [target.keep(replace(job(f"{run}-{each}", run), run_id=run)) for each in range(number)]
+
+
 @pytest.mark.parametrize(("slots", "picked"), [(8, 2 + 4 * 2), (40, 4 * 2)], ids=["no reserve", "two slots reserved"])
 def test_many_short_jobs_are_ready_only_for_slots_in_which_no_other_jobs_run(slots: int, picked: int) -> None:
     target = board(slots, course("brief", concurrency=1000), course("long", concurrency=1000), interactive_share=0.05)
-    for name, seconds in (("brief", 0.001), ("long", 60)):
-        target.settle("unknown", 1, course=name, seconds=seconds)
-    keep(target, slots - 2, "long")
-    assert len(pick_and_start(target)) == slots - 2
+    of_run(target, "brief", 500)
+    for each in range(ENOUGH_ENDED):
+        target.settle(f"brief-{each}", 1, course="brief", seconds=0.001)
+        target.drop(target.held[f"brief-{each}"])
+    of_run(target, "long", slots - 2)
+    for each in range(slots - 2):
+        target.start(f"long-{each}", 1, "e1", now=T0)
 
-    keep(target, 10 * slots, "brief")
     assert len(drain(target)) == picked
+
+
+@pytest.mark.parametrize(
+    ("seconds", "number"), [(0.001, ENOUGH_ENDED - 1), (0.0, ENOUGH_ENDED)], ids=["few", "cancelled"]
+)
+def test_jobs_of_a_run_are_not_ready_early_before_enough_of_them_have_taken_no_time(
+    seconds: float, number: int
+) -> None:
+    target = board(8, interactive_share=0)
+    of_run(target, "new", 60)
+    for each in range(number):
+        target.settle(f"new-{each}", 1, course="new", seconds=seconds)
+        target.drop(target.held[f"new-{each}"])
+
+    assert len(drain(target)) == 8 + 2
+
+
+def test_a_run_has_to_show_anew_that_its_jobs_take_no_time_after_its_last_job() -> None:
+    target = board(8, interactive_share=0)
+    for held in of_run(target, "run", ENOUGH_ENDED):
+        target.settle(held.job_id, 1, course="run", seconds=0.001)
+        target.drop(held)
+    of_run(target, "run", 60)
+
+    assert len(drain(target)) == 8 + 2
 
 
 def test_a_few_jobs_are_ready_even_if_all_slots_seem_busy() -> None:

@@ -235,7 +235,7 @@ def too_many_attempts(story: Story) -> None:
 
 
 def left_in_the_spool(story: Story) -> None:
-    story.more["spooled"] = ["spool/g1/job1.1.1.json"]
+    story.more["spooled"] = ["spool/d1/amqp/g1/outcomes.log: job1"]
 
 
 def left_on_the_disk(story: Story) -> None:

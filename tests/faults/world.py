@@ -22,6 +22,7 @@ from harness import Client, free_port, token_of, until
 from processes import launch
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
+from spools import spooled
 from yarl import URL
 
 from broadway.local.store import Store
@@ -271,8 +272,8 @@ class World:
         return Counter(str(job["outcome"]) for job in found)
 
     def spooled(self) -> list[str]:
-        """Return the files of outcomes that graders have not reported yet."""
-        return [str(path) for path in (self.directory / "work").rglob("*.json")]
+        """Return the outcomes that graders have not reported yet."""
+        return spooled(self.directory / "work")
 
     async def verdict(
         self,
@@ -301,7 +302,7 @@ class World:
             queues=depths,
             dead_letters=await self.database["dead_letter"].find({}, {"body": 0}).to_list(),
             spooled=self.spooled(),
-            directories=[str(path) for path in (self.directory / "work").glob("jobs/*/*/*/*")],
+            directories=[str(path) for path in (self.directory / "work").glob("jobs/*/*/*/*/*")],
         )
         return check(self.history(), final, slots=slots, max_attempts=max_attempts)
 

@@ -605,6 +605,20 @@ async def test_prefetch_and_channels_limit_concurrent_handlers(rabbit: Rabbit, p
     assert sorted(gate.started) == list(range(12))
 
 
+async def test_a_consumer_gets_messages_only_while_those_of_a_higher_priority_have_no_room(rabbit: Rabbit) -> None:
+    early, late = Gate(), Gate()
+    async with (
+        rabbit.consume(READY, early, tag="early", prefetch=3, priority=-1),
+        rabbit.consume(READY, late, tag="late", channels=2),
+    ):
+        for number in range(5):
+            await rabbit.publish(JOBS, ready_key("default"), event(number))
+        await until(lambda: early.running + late.running == 5)
+        assert sorted(late.started) == [0, 1]
+        early.open.set()
+        late.open.set()
+
+
 async def test_an_operator_sees_the_names_of_connections_and_consumers(rabbit: Rabbit, management: Management) -> None:
     async def both() -> bool:
         return await management.connection_names() == {"broadway-test@here (publish)", "broadway-test@here (consume)"}

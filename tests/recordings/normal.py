@@ -106,7 +106,7 @@ def normalized(recording: Recording) -> Normal:
     names = _names(recording)
     groups: Grouped = defaultdict(list)
     for message in itertools.chain.from_iterable(map(_single, recording.messages)):
-        if message["routing_key"] == "ping":
+        if message["routing_key"] == "ping" or _is_start_of_grader(message):
             continue  # their number depends only on time
         key, text = _message(message, names)
         groups[key].append(text)
@@ -134,6 +134,12 @@ def _ended(job_id: str, generation: str, document: Entry) -> tuple[str, str]:
 
 def _of(recording: Recording, collection: str) -> list[Entry]:
     return [entry["document"] for entry in recording.documents if entry["collection"] == collection]
+
+
+def _is_start_of_grader(message: Entry) -> bool:
+    """Return whether a message is a start that a grader reports itself: it does so if the job is not short."""
+    properties = message["properties"]
+    return properties.get("type") == TYPE.format("job.started") and "-grader-" in properties.get("user_id", "")
 
 
 def _single(message: Entry) -> list[Entry]:

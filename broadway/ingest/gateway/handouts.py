@@ -134,7 +134,7 @@ class Handouts:
         if lacking := missing(needed(event.stages), abilities_of(grader)):
             await self._refuse(job, grader, lacking)
             return None
-        return await self._start(grader, job, event.stages)
+        return await self._start(grader, job, event)
 
     async def _refuse(self, job: Job, grader: Grader, lacking: Sequence[str]) -> None:
         """Keep a job from a grader that would run it wrongly: it waits for another one."""
@@ -147,14 +147,15 @@ class Handouts:
         again = event.model_copy(update={"deferrals": event.deferrals + 1})
         await self.broker.publish(JOBS, ready_key(grader.pool), again)
 
-    async def _start(self, grader: Grader, job: Job, stages: list[dict[str, Any]]) -> Handout | None:
-        now = datetime.now(UTC)
+    async def _start(self, grader: Grader, job: Job, event: JobDispatched) -> Handout | None:
+        now, stages = datetime.now(UTC), event.stages
         started = JobStarted(
             **ids_of(job),
             execution_id=token_hex(12),
             grader_id=grader.id,
             started_at=now,
             deadline=now + timedelta(seconds=longest_run(stages)) + ALLOWANCE,
+            redelivered=event.redelivered,
         )
         moved = (await self.recorder.record([started])).get(job.id)
         if moved is None or moved.after.is_terminal or moved.after.execution_id != started.execution_id:
