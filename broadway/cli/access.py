@@ -12,6 +12,7 @@ from broadway.cli.common import (
     COURSE_TOKEN,
     EXIT_NOT_ALLOWED,
     LOCAL,
+    OPERATOR_TOKENS,
     AsJson,
     Course,
     CourseServer,
@@ -24,7 +25,6 @@ from broadway.cli.common import (
 from broadway.cli.logins import Logins
 
 COLUMNS = ("id", "kind", "name", "student", "state", "created_at", "created_by", "expires_at")
-OPERATOR_TOKENS = ("BROADWAY_OPERATOR_TOKEN", "BROADWAY_TOKEN")
 
 courses = typer.Typer(help="Courses.", no_args_is_help=True)
 students = typer.Typer(help="Students of a course.", no_args_is_help=True)

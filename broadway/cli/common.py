@@ -49,11 +49,12 @@ Token = Annotated[
         callback=header_secret,
     ),
 ]
+OPERATOR_TOKENS = ("BROADWAY_OPERATOR_TOKEN", "BROADWAY_TOKEN")
 OperatorToken = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--token",
-        envvar=["BROADWAY_OPERATOR_TOKEN", "BROADWAY_TOKEN"],
+        envvar=list(OPERATOR_TOKENS),
         help="The operators' token, which the API has as --operator-token.",
         show_default=False,
         callback=header_secret,
@@ -132,9 +133,13 @@ def _access(server: str | None, course: str | None, token: str | None) -> dict[s
 
 
 @contextmanager
-def operator(server: str, token: str) -> Iterator["Operator"]:
+def operator(server: str, token: str | None) -> Iterator["Operator"]:
     """Connect to the API for an operator, with the operators' token. Errors end the command as those of `client` do."""
     from broadway.client import ClientError, Operator  # noqa: PLC0415
+
+    if not token:
+        names = " or ".join(OPERATOR_TOKENS)
+        raise fail(f"no operators' token: give --token, or set {names}; no login has it", EXIT_NOT_ALLOWED)
 
     try:
         with Operator.connect(server, token=token, ca_file=ca_file(), waiting=_waiting) as connected:

@@ -118,6 +118,18 @@ def test_a_course_without_a_login_is_not_logged_in() -> None:
     assert done.stderr.startswith("broadway: no token for cs102 at http://127.0.0.1:9: give --token, ")
 
 
+def test_an_operators_command_says_that_no_login_has_its_token() -> None:
+    with server(NO_RUNS) as (address, seen):
+        Logins.read().add(Login(address, "cs101", "secret"))
+        done = typed("grader", "list", "--server", address)
+
+    assert (done.exit_code, seen) == (4, [])
+    assert done.stderr == (
+        "broadway: no operators' token: give --token, or set BROADWAY_OPERATOR_TOKEN or BROADWAY_TOKEN; "
+        "no login has it\n"
+    )
+
+
 def test_the_login_comes_before_an_operators_token_which_stays_at_the_operators_server() -> None:
     with server(principal("cs101")) as (address, seen):
         Logins.read().add(Login(address, "cs101", "secret"))
