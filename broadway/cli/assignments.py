@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from broadway.cli import terminal
-from broadway.cli.common import AsJson, Course, CourseServer, Token, fail, submissions_client
+from broadway.cli.common import AsJson, Assignment, Course, CourseServer, Token, fail, submissions_client
 
 if TYPE_CHECKING:
     from broadway.domain.assignment_settings import AssignmentSettings
@@ -15,7 +15,6 @@ SETTINGS = "settings"  # the key of an assignment's settings in its file, beside
 
 app = typer.Typer(help="Assignments: their pipelines and settings.", no_args_is_help=True)
 
-Assignment = Annotated[str, typer.Argument(help="The assignment's id.")]
 File = Annotated[
     Path, typer.Argument(help="JSON file with the pipelines, and settings below `settings`; - for standard input.")
 ]
@@ -37,7 +36,10 @@ def list_assignments(
 
 @app.command("show")
 def show(assignment: Assignment, *, course: Course = None, token: Token = None, server: CourseServer = None) -> None:
-    """Print an assignment's pipelines and settings as JSON, as `assignment apply` takes them."""
+    """Print an assignment as JSON.
+
+    It has its pipelines and settings, in the form that `assignment apply` takes.
+    """
     with submissions_client(server, course, token) as api:
         config = api.assignment(assignment)["config"]
         settings = api.settings(assignment)["settings"]
@@ -60,7 +62,10 @@ def apply(
     token: Token = None,
     server: CourseServer = None,
 ) -> None:
-    """Store the pipelines and the settings in a file; settings that the file does not have stay as they are."""
+    """Store the pipelines and settings of a file.
+
+    Without `settings` in the file, the stored settings stay as they are.
+    """
     pipelines, settings = _read(file)
     with submissions_client(server, course, token) as api:
         api.put_assignment(assignment, pipelines)
@@ -96,7 +101,7 @@ def parse_object(text: str) -> dict[str, Any]:
     """Return the JSON object in a text.
 
     Raises:
-        InvalidBodyError: There is none.
+        InvalidBodyError: The text is no JSON object.
     """
     import json  # noqa: PLC0415
 
