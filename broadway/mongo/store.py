@@ -38,6 +38,7 @@ from broadway.mongo.pools import Pools
 from broadway.mongo.progress import Progress
 from broadway.mongo.runs import Runs
 from broadway.mongo.secrets import Secrets
+from broadway.mongo.stored_bytes import StoredBytes
 from broadway.mongo.students import Students
 from broadway.mongo.submissions import SubmissionStore
 from broadway.ports import StoreError
@@ -74,6 +75,7 @@ class Store:
     ids: Ids
     blobs: Blobs
     submissions: SubmissionStore
+    stored_bytes: StoredBytes
     _primary: AsyncDatabase[dict[str, Any]]
     _answers: Answers
 
@@ -132,6 +134,7 @@ class Store:
             ids=Ids(main["grading_run"], main["grading_job"]),
             blobs=Blobs(main["blob"]),
             submissions=SubmissionStore(main["submission"]),
+            stored_bytes=StoredBytes(main["stored_bytes"], main["submission"]),
             _primary=main,
             _answers=client.answers,
         )
