@@ -99,7 +99,7 @@ def demand_inside(path: str) -> str:
     A path that the API has accepted is not judged again: versions of Python differ in the characters that they know.
 
     Raises:
-        FileRefusedError: It leads to another place, or to none.
+        FileRefusedError: It leads to another place, or is empty.
     """
     if "\0" in path or not {"", ".", ".."}.isdisjoint(path.split("/")):
         raise FileRefusedError(f"{shown(path)}: not a path inside the submission")
