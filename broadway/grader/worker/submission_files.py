@@ -19,7 +19,7 @@ AT_ONCE = 4  # files of a job that are fetched at the same time
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A job that this grader has received, with the evidence for it; a grader behind the gateway needs none."""
+    """A job that this grader has received, with the evidence, which a grader behind the gateway does not need."""
 
     job_id: str
     generation: int = 0

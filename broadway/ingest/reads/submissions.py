@@ -67,7 +67,7 @@ class SubmissionReads:
         return await self.deliveries.get(delivery_key(submission.course, hook, submission.id))
 
     async def job(self, delivery: Delivery) -> Job | None:
-        """Return the job that grades a delivery's submission, or None while it has none."""
+        """Return the job that grades a delivery's submission, or None until it is stored."""
         jobs = await self.jobs.of_run(delivery.run_id) if delivery.run_id else []
         return next((job for job in jobs if job.phase is Phase.STUDENTS), None)
 
