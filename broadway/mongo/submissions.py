@@ -61,6 +61,14 @@ class SubmissionStore:
         found = await self._submissions.find(query, _HEAD, sort=[("at", -1), ("_id", -1)], limit=limit)
         return [_head(document) for document in found]
 
+    async def remove(self, course: str, assignment: str, student: str) -> list[int]:
+        """Remove a student's submissions for an assignment; return the bytes of each that this call has removed."""
+        query = {"course": course, "assignment": assignment, "student": student}
+        found = await self._submissions.find(query, {"size": 1})
+        return [
+            each["size"] for each in found if (await self._submissions.delete_one({"_id": each["_id"]})).deleted_count
+        ]
+
     async def settle(self, identity: str) -> None:
         """Note that the grading of a submission has begun, or waits for a run for the roster."""
         await self._submissions.update_one({"_id": identity}, {"$unset": {"due_at": ""}})

@@ -25,7 +25,7 @@ from broadway.ingest.http.uploads import uploaded
 from broadway.ingest.v2.openapi import PageQuery, answered, operation, query_of
 from broadway.ingest.v2.views.submissions import submission_summary, submission_view
 from broadway.messages.resources.base import Page
-from broadway.messages.resources.submissions import SubmissionSummary, SubmissionView
+from broadway.messages.resources.submissions import RemovedSubmissions, SubmissionSummary, SubmissionView
 from broadway.runtime import metrics
 
 SUBMITTERS = (Auth.COURSE, Auth.STUDENT)
@@ -46,6 +46,14 @@ class SubmissionsQuery(PageQuery):
     """The query of a list of submissions."""
 
     student: Student | None = Field(default=None, description="return only this student's or group's submissions")
+
+
+class RemovalQuery(BaseModel):
+    """The query of a removal."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    student: Student = Field(description="the student or the group")
 
 
 @operation(
@@ -116,6 +124,17 @@ async def list_submissions(request: Request, deps: Deps) -> Response:
     )
     items = [submission_summary(each) for each in page.items]
     return answered(Page[SubmissionSummary](items=items, next=page.next))
+
+
+@operation(RemovedSubmissions, query=RemovalQuery, before=nothing)
+async def remove(request: Request, deps: Deps) -> Response:
+    """Remove all that a student or a group handed in for an assignment, for good.
+
+    Outcomes and scores stay. A job that still waits for a grader ends as an infrastructure error.
+    """
+    student = query_of(request, RemovalQuery).student
+    count = await deps.submission_removal.remove(course_of(request).id, request.path_params["assignment"], student)
+    return answered(RemovedSubmissions(count=count))
 
 
 @operation(SubmissionView, auth=SUBMITTERS)

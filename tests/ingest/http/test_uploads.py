@@ -121,3 +121,22 @@ async def test_a_number_of_bytes_that_a_crash_left_too_high_is_corrected(
     assert answer.status_code == 201, answer.text
     assert not await store.stored_bytes.take(course, 3, most=10)
     assert await store.stored_bytes.take(course, 2, most=10)
+
+
+async def test_staff_remove_what_a_student_handed_in(doors: Doors, course: str, store: Store) -> None:
+    async with doors(max_stored_bytes=10) as door:
+        await door.client.register(course, "mp1", students=[stage()])
+        made = [await hand_in(door, course, content) for content in (b"12345", b"67890")]
+        assert [answer.status_code for answer in (*made, await hand_in(door, course, b"1"))] == [201, 201, 409]
+        path = f"/api/v2/courses/{course}/assignments/mp1/submissions"
+        headers = {"Authorization": f"Bearer {token_of(course)}"}
+        counts = [
+            (await door.client.http.delete(path, params={"student": student}, headers=headers)).json()["count"]
+            for student in ("bob", "ada", "ada")
+        ]
+
+        assert counts == [0, 2, 0]
+        assert (await door.client.http.delete(path, headers=headers)).status_code == 400
+        assert (await door.client.http.get(path, headers=headers)).json()["items"] == []
+        assert (await hand_in(door, course, b"1234567890")).status_code == 201
+    assert not await store.submissions.used({sha256(b"12345").hexdigest()})
