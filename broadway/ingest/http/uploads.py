@@ -22,6 +22,7 @@ from broadway.ingest.http.visit import visit_of
 MULTIPART = "multipart/form-data"
 ARCHIVES = {"application/zip": "submission.zip", "application/gzip": "submission.tar.gz"}
 OVERHEAD = 4096  # bytes of a form besides its files, for each file
+PACE = 32 * 1024  # bytes per second: a slow student's connection needs ten minutes for the largest upload
 MAX_FIELDS = 20  # parts of a form that are not files
 MAX_BOUNDARY = 70  # characters, by RFC 2046
 
@@ -60,12 +61,12 @@ async def uploaded(request: Request, directory: Path, *, limit: int, files: int)
         spool = _Spool(file)
         if (archive := ARCHIVES.get(kind.decode("latin-1"))) is not None:
             spool.begin(archive)
-            async for piece in pieces(request, limit=limit):
+            async for piece in pieces(request, limit=limit, pace=PACE):
                 spool.take(piece)
                 await _write(request, spool)
         elif kind.decode("latin-1") == MULTIPART:
             form = _Form(spool, _boundary(options), files)
-            async for piece in pieces(request, limit=limit + OVERHEAD * (files + MAX_FIELDS)):
+            async for piece in pieces(request, limit=limit + OVERHEAD * (files + MAX_FIELDS), pace=PACE):
                 form.feed(piece)
                 await _write(request, spool)
             form.finish()

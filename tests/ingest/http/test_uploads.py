@@ -1,5 +1,7 @@
 """Uploads and downloads within the memory and the disk of the API: none is kept longer than its client needs it."""
 
+import io
+import zipfile
 from hashlib import sha256
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from harness import small_disk_at, stage, token_of, until
 from scraping import Scrape
 
 from broadway.domain.files import PART
+from broadway.ingest.http import bodies, uploads
 from broadway.mongo.store import Store
 
 MEBIBYTE = 1024 * 1024
@@ -70,11 +73,7 @@ async def test_clients_that_do_not_read_hold_a_bounded_amount(doors: Doors, cour
 async def test_vanished_uploads_hold_nothing(doors: Doors, course: str) -> None:
     async with doors(http={}) as door:
         await door.client.register(course, "mp1", students=[stage()])
-        head = (
-            f"POST /api/v2/courses/{course}/assignments/mp1/submissions?student=ada HTTP/1.1\r\nHost: x\r\n"
-            f"Authorization: Bearer {token_of(course)}\r\nContent-Type: application/zip\r\n"
-            f"Content-Length: {4 * MEBIBYTE}\r\n\r\n"
-        ).encode()
+        head = upload(course, 4 * MEBIBYTE)
         for _ in range(3):
             async with door.connected() as line:
                 await line.send(head + bytes(2 * MEBIBYTE))
@@ -85,6 +84,40 @@ async def test_vanished_uploads_hold_nothing(doors: Doors, course: str) -> None:
             headers={"Authorization": f"Bearer {token_of(course)}"},
         )
         assert listed.json()["items"] == []
+
+
+async def test_an_upload_that_goes_on_has_more_time_than_one_that_stalls(
+    doors: Doors, course: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "BODY_WITHIN", 0.5)
+    monkeypatch.setattr(uploads, "PACE", 1.0)
+    content = zipped(b"x" * 1000)
+    async with doors(http={}) as door, door.connected() as going, door.connected() as stalling:
+        await door.client.register(course, "mp1", students=[stage()])
+        await going.send(upload(course, len(content)) + content[:-1])
+        await until(lambda: door.holds("spool", len(content) - 1))
+
+        await stalling.send(upload(course, len(content)))
+        assert (await stalling.answer()).startswith("HTTP/1.1 408")
+
+        await going.send(content[-1:])
+        assert (await going.answer()).startswith("HTTP/1.1 201")
+
+
+def upload(course: str, size: int) -> bytes:
+    """Return the head of a request that hands in an archive of a size."""
+    return (
+        f"POST /api/v2/courses/{course}/assignments/mp1/submissions?student=ada HTTP/1.1\r\nHost: x\r\n"
+        f"Authorization: Bearer {token_of(course)}\r\nContent-Type: application/zip\r\n"
+        f"Content-Length: {size}\r\n\r\n"
+    ).encode()
+
+
+def zipped(content: bytes) -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr("a", content)
+    return data.getvalue()
 
 
 async def _is_empty(door: Door, place: str) -> bool:

@@ -47,6 +47,19 @@ async def test_a_refusal_is_the_students_sentence_and_leaves_nothing(tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
+async def test_an_archive_of_a_hundred_thousand_entries_is_refused(tmp_path: Path) -> None:
+    with TemporaryFile() as archive:
+        with zipfile.ZipFile(archive, "w") as files:
+            for number in range(100_000):
+                files.writestr(str(number), "")
+
+        with pytest.raises(FileRefusedError, match="100000 entries; a submission may have 1000 files"):
+            async with Unpacker(tmp_path).unpacked(archive, LIMITS):
+                pass
+
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("report", [b"", b'{"path": "a", "sha', b'{"path": "a"}\n'], ids=["nothing", "cut", "one"])
 def test_a_program_that_dies_of_an_archive_is_a_refusal(tmp_path: Path, report: bytes) -> None:
     with pytest.raises(FileRefusedError, match="more memory or time than allowed"):
