@@ -15,7 +15,8 @@ from broadway.messages.resources.access import JoinTokenRequest
 from broadway.messages.resources.base import MAX_PAGE, Body
 from broadway.messages.resources.graders import GraderView
 from broadway.messages.resources.ids import IdsView
-from broadway.messages.resources.jobs import AttemptView, JobSummary, LogView
+from broadway.messages.resources.jobs import AttemptView, JobSummary, JobView, LogView
+from broadway.messages.resources.reports import ReportView
 from broadway.messages.resources.runs import (
     Cancellation,
     JobRerun,
@@ -267,6 +268,19 @@ class Client(Session):
         path = f"/api/v1/grading_job_log/{self._course}"
         answer = self._by_id(job_id, lambda job: self._request("GET", f"{path}/{job}"), self._jobs(job_id))
         return self._as(JobLog, self._part(answer, "data"))
+
+    def job(self, job_id: str) -> JobView:
+        """Return a job with its attempts and stages."""
+        answer = self._by_id(job_id, lambda job: self._request("GET", self._path(f"jobs/{job}")), self._jobs(job_id))
+        return self._as(JobView, answer)
+
+    def report(self, job_id: str, *, attempt: str | None = None, view: str | None = None) -> ReportView:
+        """Return the report of a job's attempt; ``view`` is ``student`` for the student's view."""
+        query = urlencode({key: value for key, value in (("attempt", attempt), ("view", view)) if value})
+        answer = self._by_id(
+            job_id, lambda job: self._request("GET", self._path(f"jobs/{job}/report?{query}")), self._jobs(job_id)
+        )
+        return self._as(ReportView, answer)
 
     def attempts(self, job_id: str) -> list[AttemptView]:
         """Return the attempts of a job, oldest first."""

@@ -14,6 +14,8 @@ from broadway.cli import (
     hooks,
     login,
     pools,
+    queues,
+    reports,
     submissions,
     terminal,
     topology,
@@ -57,12 +59,15 @@ app.add_typer(hooks.app, name="hook")
 app.add_typer(hooks.rosters, name="roster")
 app.add_typer(assignments.app, name="assignment")
 app.add_typer(submissions.app, name="submission")
+app.add_typer(queues.app, name="queue")
 app.add_typer(topology.app, name="topology")
 app.add_typer(dead_letters.app, name="dead")
 app.add_typer(access.courses, name="course")
 app.add_typer(access.students, name="student")
 app.command("login")(login.login)
 app.command("logout")(login.logout)
+jobs.command("show")(reports.show)
+jobs.command("report")(reports.report)
 app.command("whoami")(access.whoami)
 app.command("submit")(submissions.submit)
 app.command("audit")(access.audit)

@@ -2,11 +2,15 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from broadway.cli import terminal
 from broadway.client import GraderDescription, JobDescription, RunDescription
 from broadway.domain.job import Phase
+from broadway.domain.report import ReportedTest, shown
+from broadway.messages.resources.jobs import JobView
+from broadway.messages.resources.reports import ReportView
 
 
 def run_table(run: RunDescription) -> None:
@@ -28,6 +32,61 @@ def run_table(run: RunDescription) -> None:
         for job in run.jobs
     ]
     _table(("job", "student", "phase", "outcome", "seconds", "attempts", "grader", "why"), rows)
+
+
+def job_table(job: JobView) -> None:
+    """Print a job's state, its score and its attempts, and a line for each stage."""
+    state = job.outcome or job.state
+    terminal.message(f"{job.course}/{job.assignment} {job.id}: {f'{state} ({job.reason})' if job.reason else state}")
+    if job.score is not None:
+        terminal.message(f"score: {job.score:g}" + ("" if job.max_score is None else f" of {job.max_score:g}"))
+    for number, attempt in enumerate(job.executions, 1):
+        given_back = ", given back" if attempt.given_back else ""
+        terminal.message(f"attempt {number} on {attempt.grader}: {attempt.outcome or 'not ended'}{given_back}")
+    rows = [
+        (
+            stage.image or "",
+            "untrusted" if stage.untrusted else "trusted",
+            "" if stage.exit_code is None else str(stage.exit_code),
+            stage.killed_for or "",
+            stage.reason,
+        )
+        for stage in job.stages
+    ]
+    _table(("image", "stage", "exit code", "killed for", "why"), rows)
+
+
+def report_table(view: ReportView) -> None:
+    """Print a report's score and messages, and a line for each test."""
+    for text in filter(None, (view.problem, view.warning)):
+        terminal.message(text)
+    for file in view.files:
+        terminal.message(f"results file {file.path}: {file.size} bytes, sha256 {file.sha256}")
+    if view.report is None:
+        return
+    if not view.report.gradable:
+        terminal.message("not gradable")
+    if view.report.score is not None:
+        terminal.message(f"score: {_points(view.report.score, view.report.max)}")
+    for message in view.report.messages:
+        terminal.message(message.body)
+    _table(("number", "test", "status", "points", "message"), [_test_row(test) for test in view.report.tests])
+
+
+def _test_row(test: ReportedTest) -> tuple[str, ...]:
+    said = test.message or test.output
+    first = said.body.strip().split("\n", 1)[0][:_LONGEST] if said else ""
+    status = f"{test.status.value}{', flaky' if test.flaky else ''}"
+    return test.number or "", test.name.body, status, _points(test.score, test.max), first
+
+
+def _points(score: Decimal | None, limit: Decimal | None) -> str:
+    if score is None:
+        return ""
+    return shown(score) if limit is None else f"{shown(score)} of {shown(limit)}"
+
+
+_LONGEST = 200  # characters of a message in a table
 
 
 # Variables that commonly hold a student's name, by preference.
@@ -127,6 +186,19 @@ def roster_table(students: Sequence[Mapping[str, Any]]) -> None:
     """Print a line for each student."""
     columns = ("student", "repository", "repository_id", "env")
     _table(columns, [[_text(student.get(column)) for column in columns] for student in students])
+
+
+def queue_table(queues: Sequence[Mapping[str, Any]]) -> None:
+    """Print a line for each queue."""
+    heads = {
+        "queue": "queue",
+        "ready": "ready messages",
+        "unacked": "unacked messages",
+        "consumers": "consumers",
+        "waiting": "jobs waiting",
+        "running": "jobs running",
+    }
+    _table(list(heads.values()), [[_text(queue[key]) for key in heads] for queue in queues])
 
 
 def topology_table(objects: Sequence[tuple[str, str, Mapping[str, Any]]]) -> None:

@@ -13,8 +13,9 @@ UNTRUSTED = "untrusted stages"
 TTY_KEY = "the key tty of a stage"
 PIPES = "stages without a terminal"
 FILES = "files of submissions"
+FORMATS = "results files with a format"
 
-ABILITIES = (UNTRUSTED, TTY_KEY, PIPES, FILES)  # of our graders
+ABILITIES = (UNTRUSTED, TTY_KEY, PIPES, FILES, FORMATS)  # of our graders
 WITHOUT_FILES = tuple(ability for ability in ABILITIES if ability != FILES)  # of our graders that know no API
 OF_THE_FIRST = (UNTRUSTED,)  # of our earlier versions, which do not report abilities
 OF_THE_ORIGINALS = (TTY_KEY,)  # the gateway removes the key, and their stages always have a terminal
@@ -31,6 +32,7 @@ def needed(stages: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         TTY_KEY: any("tty" in stage for stage in stages),
         PIPES: any(stage.get("tty") is False for stage in stages),
         FILES: submission_of(stages) is not None,
+        FORMATS: any(isinstance(stage.get("results"), Mapping) for stage in stages),
     }
     return tuple(ability for ability, is_needed in conditions.items() if is_needed)
 

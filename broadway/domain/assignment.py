@@ -10,13 +10,19 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
+    GetJsonSchemaHandler,
+    Tag,
     ValidatorFunctionWrapHandler,
     field_validator,
     model_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from broadway.domain.bounds import MAX_STAGES, shallow
+from broadway.domain.results_setting import ResultsSetting
 
 MAX_KEYS = 10_000  # of an object; what a program can have is less, see `variables`
 MAX_PARTS = 10_000  # of an entrypoint, as above
@@ -71,13 +77,30 @@ MAX_TIMEOUT = 1e308  # seconds, as above
 Argument = Annotated[str, Field(max_length=16 * MAX_WORD)]
 
 
+def _form(results: object) -> str:
+    return "(format)" if isinstance(results, dict | ResultsSetting) else "(path)"
+
+
+class _AnyOf:
+    """Describes a union by ``anyOf`` in JSON schemas, as every other union, though it has a discriminator."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": handler(core)["oneOf"]}
+
+
+# Tags in parentheses are left out of the places of mistakes.
+Results = Annotated[
+    Annotated[JobPath, Tag("(path)")] | Annotated[ResultsSetting, Tag("(format)")], Discriminator(_form), _AnyOf()
+]
+
+
 class Stage(BaseModel):
     """One container of a pipeline, with the original's keys, types and defaults (``timeout`` in seconds), and our own.
 
     An ``untrusted`` stage runs a student's code. It sees only the paths below ``/job`` that ``read`` and ``write``
     name, and only the variables of the assignment and the roster that ``inherit`` names. ``results`` is the file below
-    ``/job`` in which a trusted stage leaves scores. With ``tty`` its output is a terminal, so that programs write each
-    line at once; without it the output is two pipes.
+    ``/job`` in which a trusted stage leaves scores, as a path or with its format. With ``tty`` its output is a
+    terminal, so that programs write each line at once; without it the output is two pipes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -97,7 +120,7 @@ class Stage(BaseModel):
     read: JobPaths = []
     write: JobPaths = []
     inherit: Annotated[list[VariableName], Field(max_length=64)] = []
-    results: JobPath | None = None
+    results: Results | None = None
 
     @model_validator(mode="after")
     def _fits_its_profile(self) -> Self:
@@ -142,8 +165,11 @@ def _check_paths(pipeline: list[Stage]) -> list[Stage]:
     _check_apart(writable, "write")
     for path in {path for stage in pipeline for path in stage.read} - set(writable):
         _check_apart([path, *writable], "read, write")
-    for path in {stage.results for stage in pipeline if stage.results}:
-        _check_apart([path, *writable], "results, write")
+    for setting in [stage.results for stage in pipeline if stage.results]:
+        if isinstance(setting, str):
+            _check_apart([setting, *writable], "results, write")
+        elif other := setting.may_lie_in(writable):
+            raise ValueError(f"results, write: {setting.path} and {other} overlap")
     return pipeline
 
 

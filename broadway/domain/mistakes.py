@@ -82,6 +82,9 @@ _PATTERNS: Mapping[str, str] = {
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}(/[A-Za-z0-9][A-Za-z0-9._-]{0,63}){0,7}$": (
         "should be a path below /job of letters, digits, dots, dashes and underscores, such as out/answer"
     ),
+    r"^[A-Za-z0-9*?][A-Za-z0-9._*?-]{0,63}(/[A-Za-z0-9*?][A-Za-z0-9._*?-]{0,63}){0,7}$": (
+        "should be a path below /job of letters, digits, dots, dashes, underscores, * and ?, such as out/TEST-*.xml"
+    ),
     r"^https?://": "should start with http:// or https://",
     r"^[0-9a-f]{64}$": "should be a SHA-256 hash: 64 digits from 0 to 9 and a to f",
     r"^[0-9a-f]*$": "should consist of the digits 0 to 9 and a to f",
@@ -104,9 +107,14 @@ def mistakes(error: ValidationError, shape: type[BaseModel] | None = None, *, wh
 
 
 def _with_place(mistake: ErrorDetails, known: Sequence[str], whole: str) -> str:
-    where = ".".join(str(part) for part in mistake["loc"]) or whole
+    where = ".".join(str(part) for part in mistake["loc"] if not _is_tag(part)) or whole
     text = sentence(mistake, known)
     return f"{where}: {text}" if where else text
+
+
+def _is_tag(part: str | int) -> bool:
+    """Return whether a part of a place is the tag of a union's member, which is no key."""
+    return isinstance(part, str) and part.startswith("(") and part.endswith(")")
 
 
 def sentence(mistake: ErrorDetails, known: Sequence[str] = ()) -> str:
@@ -161,6 +169,8 @@ def known_names(shape: type[BaseModel] | None, place: Place) -> list[str]:
     """Return the keys of the object at a place of a shape; empty if the place is no such object."""
     found: list[Any] = [shape] if shape else []
     for part in place:
+        if _is_tag(part):
+            continue
         found = [inner for each in found for inner in _inside(each, part)]
     return [name for each in found for model in _models(each) for name in model.model_fields]
 

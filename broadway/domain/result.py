@@ -4,15 +4,20 @@ The original's graders and earlier versions report less, and a broken grader may
 the entry is missing or malformed is None or empty.
 """
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self, TypeVar
 
+from broadway.domain.originals import Reported
+from broadway.domain.report import MAX_NAME, Report
+
 Kind = TypeVar("Kind")
 
 
+REPORT = "report"  # the key of a report in an entry of a job's results
 Streams = Sequence[tuple[int, int]]  # the streams of a stage's output: number and lines, in the order of the output
 
 
@@ -83,10 +88,52 @@ class Scores:
         score, max_score = _number(stored.get("score")), _number(stored.get("max_score"))
         return cls(score, max_score, _of(str, stored.get("document")))
 
+    @classmethod
+    def of(cls, report: Report) -> Self | None:
+        """Return the scores of a report, or None if it has no points."""
+        if report.score is None:
+            return None
+        return cls(float(report.score), None if report.max is None else float(report.max), None)
+
     @property
     def size(self) -> int:
         """Characters of the results file."""
         return len(self.document or "")
+
+
+@dataclass(frozen=True, slots=True)
+class ReportNote:
+    """The facts about a stage's report that its result keeps; the report itself is stored apart.
+
+    ``source`` is the report's format, None if there is only a ``problem``. A submission that is not ``gradable``
+    charges its student no attempt.
+    """
+
+    source: str | None = None
+    gradable: bool = True
+    problem: str = ""
+
+    @classmethod
+    def of(cls, reported: Reported) -> Self:
+        """Return the note about a report."""
+        if reported.report is None:
+            return cls(problem=reported.problem)
+        return cls(reported.report.source.value, reported.report.gradable)
+
+    @classmethod
+    def read(cls, stored: object) -> Self | None:
+        """Return the note in a stored document, or None."""
+        if not isinstance(stored, dict):
+            return None
+        inner = stored.get("report")
+        holder = inner if isinstance(inner, dict) else stored  # a recorder of an earlier version keeps all of it
+        source, gradable = _of(str, holder.get("source")), _of(bool, holder.get("gradable"))
+        problem = _of(str, stored.get("problem")) or ""
+        return cls(source[:MAX_NAME] if source else None, gradable is not False, problem)
+
+    def document(self) -> dict[str, Any]:
+        """Return the note for storing."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +143,8 @@ class StageResult:
     ``state`` is the container engine's own report (State of docker inspect); None for a stage that never ran.
     ``killed_for`` is the limit that the stage exceeded, ``signal`` the number of the signal that ended it. ``streams``
     gives the source of each line of its output, as pairs of 1 (stdout), 2 (stderr) or 0 (the grader itself) and the
-    number of consecutive lines. ``refused_results`` is the beginning of a results file that is not valid.
+    number of consecutive lines. ``refused_results`` is the beginning of a results file that is not valid. ``reported``
+    is the report with its files, on its way from the grader only; ``note`` has the facts about it that are kept.
     """
 
     success: bool | None = None
@@ -108,6 +156,8 @@ class StageResult:
     streams: Streams = ()
     scores: Scores | None = None
     refused_results: str | None = None
+    reported: Reported | None = None
+    note: ReportNote | None = None
 
     @classmethod
     def read(cls, entry: object) -> Self:
@@ -124,6 +174,7 @@ class StageResult:
             streams=read_streams(entry.get("streams")),
             scores=Scores.read(entry.get("scores")),
             refused_results=_of(str, entry.get("refused_results")),
+            note=ReportNote.read(entry.get(REPORT)),
         )
 
     def entry(self) -> dict[str, Any]:
@@ -145,7 +196,14 @@ class StageResult:
             entry["scores"] = asdict(self.scores)
         if self.refused_results is not None:
             entry["refused_results"] = self.refused_results
+        if self.reported:
+            entry |= _report_fields(self.reported)
         return entry
+
+    @property
+    def size(self) -> int:
+        """Characters of the results file and of the report."""
+        return (self.scores.size if self.scores else 0) + (self.reported.size if self.reported else 0)
 
     @property
     def exit_code(self) -> int | None:
@@ -183,10 +241,17 @@ class JobLog:
     streams: Sequence[Streams] = ()
 
 
+def _report_fields(reported: Reported) -> dict[str, Any]:
+    scores = Scores.of(reported.report) if reported.report else None
+    fields: dict[str, Any] = {REPORT: reported.model_dump(mode="json", exclude_defaults=True)}
+    return fields | ({"scores": asdict(scores)} if scores else {})
+
+
 def document_size(entry: Mapping[str, Any]) -> int:
-    """Return the number of characters of the results file in an entry of a job's stored results."""
+    """Return the number of characters of the results file and the report in an entry of a job's results."""
     scores = Scores.read(entry.get("scores"))
-    return scores.size if scores else 0
+    report = len(json.dumps(entry[REPORT])) if REPORT in entry else 0
+    return report + (scores.size if scores else 0)
 
 
 def _of(kind: type[Kind], value: object) -> Kind | None:

@@ -45,6 +45,7 @@ from broadway.ingest.reads.job_files import JobFilesReads
 from broadway.ingest.reads.jobs import JobReads
 from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.reads import Reads
+from broadway.ingest.reads.reports import ReportReads
 from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.submissions import SubmissionReads
 from broadway.ingest.unpacking.unpack import Unpacker
@@ -174,6 +175,7 @@ def _reads(opened: Opened, shares: ReadShares) -> Reads:
         runs=RunReads(store.runs, store.jobs, store.assignments),
         progress=ProgressReads(shared.runs, store.progress, store.jobs, turn=shares.shared_turn),
         jobs=JobReads(store.jobs, store.runs, store.logs),
+        reports=ReportReads(store.reports),
         hooks=HookReads(store.hooks, store.deliveries),
         graders=GraderReads(store.graders),
         tokens=TokenReads(store.access_tokens),
@@ -197,6 +199,7 @@ def _gateway(settings: IngestSettings, *, store: Store, rabbit: Rabbit, later: L
         publisher=rabbit,
         policy=settings.retry_policy,
         lease=settings.lease,
+        reports=store.reports,
     )
     graders, jobs, policy = store.graders, store.jobs, settings.retry_policy
     changes = JobChanges(graders, jobs, store.runs, rabbit, policy, later)

@@ -34,8 +34,10 @@ from broadway.mongo.ids import Ids
 from broadway.mongo.jobs import Jobs
 from broadway.mongo.leases import Leases
 from broadway.mongo.logs import Logs
+from broadway.mongo.outcomes import Outcomes
 from broadway.mongo.pools import Pools
 from broadway.mongo.progress import Progress
+from broadway.mongo.reports import Reports
 from broadway.mongo.runs import Runs
 from broadway.mongo.secrets import Secrets
 from broadway.mongo.stored_bytes import StoredBytes
@@ -61,6 +63,7 @@ class Store:
     jobs: Jobs
     progress: Progress
     logs: Logs
+    reports: Reports
     graders: Graders
     leases: Leases
     secrets: Secrets
@@ -112,14 +115,16 @@ class Store:
     @classmethod
     async def _open(cls, client: Client, primary: str, logs: str) -> Self:
         main = client.get_database(primary, write_concern=DURABLE)
+        outcomes = Outcomes(main["job_outcome"])
         store = cls(
             courses=Courses(main["course"]),
             assignments=Assignments(main["assignment_config"]),
             assignment_settings=AssignmentSettingsStore(main["assignment_settings"]),
             runs=Runs(main["grading_run"], main["run_students"]),
-            jobs=Jobs(main["grading_job"]),
-            progress=Progress(main["grading_job"]),
-            logs=Logs(client.get_database(logs, write_concern=DURABLE)["job_log"]),
+            jobs=Jobs(main["grading_job"], outcomes),
+            progress=Progress(main["grading_job"], outcomes),
+            logs=Logs(client.get_database(logs, write_concern=DURABLE)["job_log"], outcomes),
+            reports=Reports(main["job_report"], main["report_file"]),
             graders=Graders(main["worker_node"]),
             leases=Leases(main["service_lease"]),
             secrets=Secrets(main["service_secret"]),
@@ -138,17 +143,20 @@ class Store:
             _primary=main,
             _answers=client.answers,
         )
-        await store.runs.ensure_indexes()
-        await Students(main["run_students"]).ensure_indexes()
-        await store.jobs.ensure_indexes()
-        await store.logs.ensure_indexes()
-        await store.graders.ensure_indexes()
-        await store.deliveries.ensure_indexes()
-        await store.access_tokens.ensure_indexes()
-        await store.audit.ensure_indexes()
-        await store.blobs.ensure_indexes()
-        await store.submissions.ensure_indexes()
+        await store._ensure_indexes()
         return store
+
+    async def _ensure_indexes(self) -> None:
+        await self.runs.ensure_indexes()
+        await Students(self._primary["run_students"]).ensure_indexes()
+        await self.jobs.ensure_indexes()
+        await self.logs.ensure_indexes()
+        await self.graders.ensure_indexes()
+        await self.deliveries.ensure_indexes()
+        await self.access_tokens.ensure_indexes()
+        await self.audit.ensure_indexes()
+        await self.blobs.ensure_indexes()
+        await self.submissions.ensure_indexes()
 
     def shared(self, *, linger: float = 0) -> Batched:
         """Return the most used collections, batched for many concurrent callers; ``linger``: see ``BatchedRuns``."""
@@ -156,7 +164,7 @@ class Store:
             courses=BatchedCourses(self._primary["course"]),
             assignments=BatchedAssignments(self._primary["assignment_config"]),
             runs=BatchedRuns(self._primary["grading_run"], self._primary["run_students"], linger=linger),
-            jobs=BatchedJobs(self._primary["grading_job"]),
+            jobs=BatchedJobs(self._primary["grading_job"], Outcomes(self._primary["job_outcome"])),
             deliveries=BatchedDeliveries(self._primary["hook_delivery"]),
             audit=BatchedAudit(self._primary["audit"], linger=linger),
         )

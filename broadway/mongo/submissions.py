@@ -109,6 +109,7 @@ def _document(submission: Submission) -> Document:
         "by": submission.by,
         "digest": submission.digest,
         "archive": submission.archive,
+        "traceparent": submission.traceparent,
         **({"due_at": submission.due_at} if submission.due_at else {}),
         "count": submission.count,
         "size": submission.size,
@@ -131,6 +132,7 @@ def _submission(document: Document) -> Submission:
         by=document.get("by", ""),
         archive=document.get("archive", ""),
         due_at=document.get("due_at"),
+        traceparent=document.get("traceparent"),
     )
 
 

@@ -28,6 +28,7 @@ async def serve(settings: ResultsSettings, *, store: Store, rabbit: Rabbit, stop
         publisher=rabbit,
         policy=settings.retry_policy,
         lease=settings.lease,
+        reports=store.reports,
     )
     tickets = Tickets(await store.secrets.get(TICKETS))
     batches = batches_of(recorder)

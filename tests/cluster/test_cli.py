@@ -49,6 +49,46 @@ async def test_staff_inspect_and_rerun_a_run(cluster: Cluster) -> None:
     assert (over.exit_code, over.stderr.splitlines()[-1]) == (1, "broadway: the run is over")
 
 
+async def test_staff_see_the_report_of_a_job(cluster: Cluster) -> None:
+    cluster.graders.start("host1")
+    suite = (
+        '<testsuite name="s"><testcase name="a"/><testcase name="b"><failure message="no\x1b"/></testcase></testsuite>'
+    )
+    results = {
+        "format": "junit",
+        "path": "r*.xml",
+        "points": [{"tests": "s.a", "points": 2}, {"tests": "a", "points": 2.5}],
+    }
+    await cluster.client.register(
+        "cs241", "mp1", students=[stage("write", "r.xml", suite), stage("exit", "1", results=results)]
+    )
+    run = await cluster.client.finished("cs241", await cluster.client.submit("cs241", "mp1", students=1))
+    access = ("--server", str(cluster.client.http.base_url), "--course", "cs241", "--token", "staff-241")
+    job = run["jobs"][0]
+    assert job["outcome"] == "succeeded"
+
+    report = await broadway("job", "report", job["id"], *access)
+    as_json = await broadway("job", "report", job["id"], "--attempt", "1", "--as-student", "--json", *access)
+    shown = await broadway("job", "show", job["id"], *access)
+    missing = await broadway("job", "report", job["id"], "--attempt", "2", *access)
+
+    assert [each.exit_code for each in (report, as_json, shown, missing)] == [0, 0, 0, 2]
+    assert report.stdout.splitlines() == [
+        "number\ttest\tstatus\tpoints\tmessage",
+        "\ta\tpassed\t2.5 of 2.5\t",
+        "\tb\tfailed\t0 of 1\tno\ufffd",
+    ]
+    assert "score: 2.5 of 3.5" in report.stderr
+    assert "results file r.xml: " in report.stderr
+    found = json.loads(as_json.stdout)
+    assert (found["view"], found["report"]["score"], found["files"]) == ("student", "2.5", [])
+    assert "score: 2.5 of 3.5" in shown.stderr
+    assert shown.stdout.splitlines()[-1].split("\t")[:3] == ["fake", "trusted", "1"]
+    await broadway("job", "rerun", job["id"], *access)
+    await cluster.client.finished("cs241", run["id"])
+    assert "2.5 of 3.5" in (await broadway("job", "report", job["id"], "--attempt", "2", *access)).stderr
+
+
 async def test_a_log_cannot_control_the_terminal_that_shows_it(cluster: Cluster) -> None:
     cluster.graders.start("host1")
     trick = "\x1b]52;c;cm0gLXJmIC8=\x07\x1b[2Jpassed\u202e\x9b1A\tt\u00e9"

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from sybil import Example
 
-from broadway.domain.assignment import AssignmentConfig
+from broadway.domain.assignment import AssignmentConfig, Stage
 from broadway.domain.assignment_settings import AssignmentSettings
 from broadway.domain.course import CourseConfigError, read_courses
 from broadway.domain.roster import Roster
@@ -85,6 +85,7 @@ def _refusal(program: str, path: Path) -> str | None:
 SHOWN: Mapping[frozenset[str], Check] = {
     frozenset({"student_pipeline", "settings"}): assignment_file,
     frozenset({"student_pipeline"}): body_of(AssignmentConfig),
+    frozenset({"image"}): body_of(Stage),
     frozenset({"students_env"}): body_of(RunOrder),
     frozenset({"students"}): body_of(RunOrder),
     frozenset({"entries"}): body_of(Roster),

@@ -6,6 +6,7 @@ import pytest
 
 from broadway.domain.abilities import (
     ABILITIES,
+    FORMATS,
     PIPES,
     TTY_KEY,
     UNTRUSTED,
@@ -23,6 +24,7 @@ from broadway.domain.grader import Grader
         ([{"image": "a", "untrusted": False, "read": [], "results": None}], ()),
         ([{"image": "a"}, {"image": "a", "untrusted": True}], (UNTRUSTED,)),
         ([{"image": "a", "results": "r.json"}], (UNTRUSTED,)),
+        ([{"image": "a", "results": {"format": "tap"}}], (UNTRUSTED, FORMATS)),
         ([{"image": "a", "tty": True}], (TTY_KEY,)),
         ([{"image": "a", "tty": False}, {"image": "a", "untrusted": True}], (UNTRUSTED, TTY_KEY, PIPES)),
     ],

@@ -19,7 +19,7 @@ from faults.world import COURSES, World
 from harness import IS_WHOLE, stage, until
 from pushes import push, signature
 
-from broadway.dispatcher.reconcile import PATIENCE
+from broadway.dispatcher.patience import PATIENCE
 from broadway.mongo.students import INLINE
 from broadway.runtime.crashpoints import Point
 
@@ -32,6 +32,7 @@ QUICK, SLOW = "quick", "slow"
 SECRET = "a-secret-of-this-hook"
 STUDENTS = [f"{point.value}-{mode}" for point, mode in PAIRS if point.value.startswith("push.")]
 BESIDE_RUN = {Point.SUBMIT_STUDENTS_STORED, Point.SUBMIT_UNSETTLED}  # only large runs reach them
+SCORES = '{"scores": {"A": 1}}'
 PHASES: dict[str, Any] = {
     "pre_processing_pipeline": [stage("exit", "0")],
     "post_processing_pipeline": [stage("exit", "0")],
@@ -41,8 +42,9 @@ PHASES: dict[str, Any] = {
 @pytest.fixture(scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     async with World.open(tmp_path_factory.mktemp("world"), graders=2, slots=SLOTS, crashes=True) as world:
+        scored = stage("print", SCORES, results={"format": "autolab"})
         for course in COURSES:
-            await world.register(course, QUICK, {"student_pipeline": [stage("exit", "0")], **PHASES})
+            await world.register(course, QUICK, {"student_pipeline": [scored], **PHASES})
             await world.register(course, SLOW, {"student_pipeline": [stage("sleep", "2")], **PHASES})
             roster = [{"student": student, "repository": f"cs/{student}"} for student in STUDENTS]
             hook = {"assignment": QUICK, "secrets": [SECRET], "only_latest": True}
@@ -76,14 +78,15 @@ async def test_a_run_survives_a_crash(
         pushed.add(await deliver(world, trap, point, mode))
     elif point.value.startswith("cancel."):
         cancelled.add(await cancel(world, trap, point, mode))
-    elif point is Point.LEAD_ACQUIRED:
+    elif point in (Point.LEAD_ACQUIRED, Point.LEAD_EMPTIED):
         set_trap(trap, point, mode)
         for dispatcher in world.of("dispatcher"):
             assert dispatcher.send(signal.SIGKILL)
         await world.are_complete([await submit(world, point, mode)], within=120)
     else:
         set_trap(trap, point, mode)
-        await world.are_complete([await submit(world, point, mode)], within=120)
+        assignment = SLOW if point is Point.WORK_START_TOLD else QUICK  # short jobs have no published start
+        await world.are_complete([await submit(world, point, mode, assignment)], within=120)
     await until(lambda: trap.with_suffix(".taken").exists(), within=20 + PATIENCE.longest_rest)
     await until(world.client.is_ready)
 
@@ -92,7 +95,7 @@ async def test_the_history_has_no_violations(
     world: World, cancelled: set[str], pushed: set[str], report: Report
 ) -> None:
     """Check the whole history, after all other tests of this module."""
-    await until(lambda: nothing_is_spooled(world))
+    await until(lambda: not world.spooled())
     problems = await world.verdict(slots=SLOTS, cancelled=cancelled)
     outcomes = await world.outcomes()
     points, pairs = len({point for point, _ in SELECTED}), len(SELECTED)
@@ -101,13 +104,27 @@ async def test_the_history_has_no_violations(
     seen = f"all {runs} runs are complete, {outcomes['succeeded']} of {outcomes.total()} jobs have succeeded"
     report.row("crash points", injected, f"{seen}, the others were cancelled", f"{len(problems)} violations")
     assert problems == []
+    assert await without_report(world) == []
     # A job recovers from one crash, so no job is given up.
     assert outcomes["succeeded"] + outcomes["cancelled"] == outcomes.total() == 5 * runs + 3 * len(pushed)
     assert outcomes["cancelled"] <= len(cancelled)
 
 
-def nothing_is_spooled(world: World) -> bool:
-    return not list((world.directory / "work").rglob("spool/*/*.json"))
+async def without_report(world: World) -> list[str]:
+    """Return the jobs of quick runs without the report of the attempt that ended them, or without its file."""
+    query = {"type": "student grading job", "assignment": QUICK, "outcome": "succeeded"}
+    jobs = {str(each["_id"]) async for each in world.database["grading_job"].find(query, {"_id": 1})}
+    ends = await world.database["job_outcome"].find({}, {"grading_job_id": 1, "execution_id": 1}).to_list()
+    reports = {str(each["_id"]): each async for each in world.database["job_report"].find()}
+    files = {each["_id"] async for each in world.database["report_file"].find({}, {"_id": 1})}
+    kept = {
+        execution
+        for execution, report in reports.items()
+        if [len(stage["files"]) for stage in report["stages"]] == [1]
+        and report["stages"][0]["files"][0]["sha256"] in files
+    }
+    assert jobs
+    return sorted(jobs - {each["grading_job_id"] for each in ends if each["execution_id"] in kept})
 
 
 def set_trap(trap: Path, point: Point, mode: str) -> None:

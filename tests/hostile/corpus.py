@@ -6,8 +6,8 @@ these must contain, and ``score`` is the expected score. ``pipeline`` is *stage*
 the default), *judged* (and a trusted stage after it), *class* (and one before it, as in the docs), *copied* (and a
 judge that copies a results file from it), *quoted* (and a judge that copies a comment from it, between quotes),
 *planted* (a stage of the standard profile that plants a results file) or *executed* (a stage of the standard profile
-that makes ``/job/a.out``, and one that executes it). ``$CANARY`` is the path of a file of the host. A script exits with
-66 if its attack succeeds.
+that makes ``/job/a.out``, and one that executes it). ``format`` is that of the judge's results. ``$CANARY`` is the path
+of a file of the host. A script exits with 66 if its attack succeeds.
 
 The limits are a grader's own, except those in bytes: a case that reaches one should not take long.
 """
@@ -68,6 +68,7 @@ class Case(BaseModel):
     runsc: bool = False
     pipeline: Literal["stage", "judged", "class", "copied", "quoted", "planted", "executed"] = "stage"
     results: str = "results.json"
+    format: str = ""
     timeout: float = 10
     memory: str = "64m"
     env: Mapping[str, str] = {}
@@ -81,13 +82,17 @@ class Case(BaseModel):
             posted["student_pipeline"], shared=posted["env"], job_env={"STUDENT_ID": "s"}, run_id="run", job_id="job"
         )
 
+    @property
+    def _results(self) -> Any:
+        return {"format": self.format, "path": "results.json"} if self.format else "results.json"
+
     def _pipeline(self, image: str, canary: Path) -> list[dict[str, Any]]:
         common = {"image": image, "memory": self.memory, "timeout": self.timeout}
         env = {"CANARY": str(canary), **self.env}
         submission = {**common, "env": env, "entrypoint": [*self.interpreter, self.submission]}
         untrusted = {**submission, "untrusted": True, "write": ["out"]}
         trusted = {**common, "networking": False}
-        judge = {**trusted, "entrypoint": ["sh", "-c", JUDGES.get(self.pipeline, JUDGE)], "results": "results.json"}
+        judge = {**trusted, "entrypoint": ["sh", "-c", JUDGES.get(self.pipeline, JUDGE)], "results": self._results}
         setup = {**trusted, "entrypoint": ["sh", "-c", SETUP]}
         match self.pipeline:
             case "planted":

@@ -3,7 +3,9 @@
 import contextlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 
@@ -11,10 +13,20 @@ from broadway.grader.sandbox import tree
 
 _DIRECTORY = os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 _CHUNK = 64 * 1024
+MAX_ENTRIES = 20_000  # of directories, in one search for files
 
 
 class UnsafeFileError(ValueError):
     """A path is not an acceptable file or directory; the text gives the reason to the assignment's author."""
+
+
+class TooLargeError(UnsafeFileError):
+    """A file is larger than its limit; ``beginning`` has as many bytes as the limit."""
+
+    def __init__(self, path: str, limit: int, beginning: bytes) -> None:
+        super().__init__(f"{path}: is larger than {limit} bytes")
+        self.path = path
+        self.beginning = beginning
 
 
 def read(root: Path, path: str, *, limit: int) -> bytes:
@@ -37,6 +49,61 @@ def read(root: Path, path: str, *, limit: int) -> bytes:
             return _bounded(descriptor, path, limit)
         finally:
             os.close(descriptor)
+
+
+def matching(root: Path, pattern: str, *, most: int) -> list[str]:
+    """Return the sorted paths of the files below ``root`` that match a pattern of a path, part by part.
+
+    Links are not followed, and names with control characters are left out.
+
+    Raises:
+        UnsafeFileError: No file matches, or more than ``most``; or the directories have more than ``MAX_ENTRIES``.
+    """
+    budget = _Budget(MAX_ENTRIES)
+    with contextlib.ExitStack() as stack:
+        descriptor = _open(str(root), tree.SAFE | os.O_DIRECTORY, None, pattern)
+        stack.callback(os.close, descriptor)
+        found = sorted(_matching(descriptor, pattern.split("/"), pattern, budget))
+    if not found:
+        raise UnsafeFileError(f"{pattern}: no file matches")
+    if len(found) > most:
+        raise UnsafeFileError(f"{pattern}: {len(found)} files match, {most} are allowed")
+    return found
+
+
+@dataclass(slots=True)
+class _Budget:
+    """The number of directory entries that may still be read."""
+
+    entries: int
+
+
+def _matching(directory: int, parts: Sequence[str], pattern: str, budget: _Budget) -> Iterator[str]:
+    part, *rest = parts
+    for name in _names(directory, part, pattern, budget):
+        if not rest:
+            yield name
+            continue
+        try:
+            inner = os.open(name, tree.SAFE | os.O_DIRECTORY, dir_fd=directory)
+        except OSError:  # a file or a link
+            continue
+        try:
+            yield from (f"{name}/{each}" for each in _matching(inner, rest, pattern, budget))
+        finally:
+            os.close(inner)
+
+
+def _names(directory: int, part: str, pattern: str, budget: _Budget) -> list[str]:
+    with os.scandir(directory) as entries:
+        found = []
+        for entry in entries:
+            budget.entries -= 1
+            if budget.entries < 0:
+                raise UnsafeFileError(f"{pattern}: its directories have more than {MAX_ENTRIES} entries")
+            if entry.name.isprintable() and fnmatchcase(entry.name, part):
+                found.append(entry.name)
+    return found
 
 
 def check(root: Path, path: str) -> Path:
@@ -119,5 +186,5 @@ def _bounded(descriptor: int, path: str, limit: int) -> bytes:
         chunks.append(chunk)
         remaining -= len(chunk)
     if remaining <= 0:
-        raise UnsafeFileError(f"{path}: is larger than {limit} bytes")
+        raise TooLargeError(path, limit, b"".join(chunks)[:limit])
     return b"".join(chunks)

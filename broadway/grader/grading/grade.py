@@ -13,12 +13,16 @@ from pydantic import ValidationError
 from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase, Outcome
 from broadway.domain.mistakes import mistakes
+from broadway.domain.originals import Reported
 from broadway.domain.result import Scores, StageResult
+from broadway.domain.results_setting import ResultsSetting
+from broadway.grader.grading.collecting import collect
+from broadway.grader.grading.directories import Directories
 from broadway.grader.grading.files import UnsafeFileError
 from broadway.grader.grading.scores import MAX_SIZE, InvalidScoresError, parse
-from broadway.grader.grading.verdict import Verdict, judge, judge_all, stage_result
+from broadway.grader.grading.verdict import RESULTS, Verdict, judge, judge_all, judge_report, stage_result
 from broadway.grader.grading.workspace import Workspace, workspace
-from broadway.grader.ports import ContainerError, Containers, Labels, Size, StageRun, Upcoming
+from broadway.grader.ports import ContainerError, Containers, Labels, StageRun, Upcoming
 from broadway.runtime import metrics
 from broadway.runtime.cancellation import finish
 from broadway.runtime.crashpoints import Point, reach
@@ -57,9 +61,8 @@ async def grade(
     stages: Sequence[Mapping[str, Any]],
     *,
     containers: Containers,
-    directory: Path,
+    directories: Directories,
     labels: Labels,
-    size: Size,
     preparation: Preparation | None = None,
 ) -> Graded:
     """Run a job's stages in order, in a workspace of their own, until one of them fails.
@@ -67,16 +70,15 @@ async def grade(
     Args:
         stages: The assignment's stages, with merged environments.
         containers: The container engine.
-        directory: The workspace, which must not exist yet and is removed at the end; stages see its files at ``/job``.
+        directories: Has the directory of the workspace; stages see the workspace's files at ``/job``.
         labels: The owner of the containers.
-        size: The capacity of the workspace.
         preparation: Lays files out in the directory that stages see as ``/job``, before the first stage.
     """
     done: list[_Done] = []
     validated: list[Stage] = []
     try:
         validated = [_validated(stage) for stage in stages]
-        async with workspace(directory, validated, size, user=labels.user) as space:
+        async with workspace(directories, validated, user=labels.user) as space:
             await reach(Point.GRADE_DIRECTORY_MADE)
             if preparation:
                 await preparation(space.job)
@@ -91,8 +93,13 @@ async def grade(
         reason = f"the job's directory could not be prepared: {error.strerror}"
         return fault(ContainerError(reason, phase=FaultPhase.CREATE, retryable=True), done)
     verdict = judge_all([each.verdict for each in done], stages=len(stages))
+    is_of_autograder = verdict.outcome is Outcome.INFRASTRUCTURE_ERROR
     return Graded(
-        verdict.outcome, verdict.reason, [each.result for each in done], "".join(each.output for each in done)
+        verdict.outcome,
+        verdict.reason,
+        [each.result for each in done],
+        "".join(each.output for each in done),
+        fault_phase=FaultPhase.COLLECT if is_of_autograder else None,
     )
 
 
@@ -118,7 +125,7 @@ async def _run_all(
         upcoming = _upcoming(stages[index + 1 :], space, replace(labels, stage=index + 1))
         try:
             own = replace(labels, stage=index)
-            remaining = MAX_DOCUMENTS - sum(each.result.scores.size for each in done if each.result.scores)
+            remaining = MAX_DOCUMENTS - sum(each.result.size for each in done)
             pull_seconds = pulls.get(stage.image, 0.0)
             done.append(await _run(stage, space, containers, own, upcoming, pull_seconds, remaining=remaining))
             await reach(Point.GRADE_STAGE_ENDED)
@@ -157,23 +164,48 @@ async def _run(
     run = await containers.run(stage, mounts=mounts, labels=labels, upcoming=upcoming)
     await _check_image(stage, run.suspicion, containers, labels)
     _record(run)
-    verdict, scores, refused_results = judge(run), None, None
     try:
-        if verdict.outcome is not Outcome.SUCCEEDED:
-            pass  # no stage comes after it
-        elif stage.untrusted:
-            await space.neutralise(stage)
-        elif stage.results:
-            scores = await asyncio.to_thread(_read_scores, space, stage.results, remaining)
-    except (UnsafeFileError, InvalidScoresError) as error:
-        refused_results = getattr(error, "beginning", None)
-        verdict = Verdict(Outcome.FAILED, f"{'write' if stage.untrusted else 'results'}: {error}")
+        read = await _read_files(run, stage, space, remaining)
     except OSError as error:
         log.warning("the stage's files cannot be read", reason=str(error))
         reason = "the stage's files cannot be read"
         raise ContainerError(reason, phase=FaultPhase.COLLECT, retryable=True) from error
-    result = replace(stage_result(run, verdict, scores, pull_seconds=pull_seconds), refused_results=refused_results)
-    return _Done(verdict, result, run.output if stage.logs else "")
+    result = stage_result(run, read.verdict, read.scores, read.reported, pull_seconds=pull_seconds)
+    result = replace(result, refused_results=read.refused)
+    return _Done(read.verdict, result, run.output if stage.logs else "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A stage's verdict and its results; ``refused`` is the beginning of a results file without a format."""
+
+    verdict: Verdict
+    scores: Scores | None = None
+    reported: Reported | None = None
+    refused: str | None = None
+
+
+async def _read_files(run: StageRun, stage: Stage, space: Workspace, remaining: int) -> _Read:
+    """Return a stage's results; make the files of an untrusted one harmless.
+
+    Raises:
+        OSError: The files cannot be read.
+    """
+    verdict = judge(run)
+    if isinstance(stage.results, ResultsSetting):
+        reported = await asyncio.to_thread(collect, run, stage.results, space, remaining)
+        return _Read(judge_report(run, reported), reported=reported)
+    if verdict.outcome is not Outcome.SUCCEEDED:
+        return _Read(verdict)  # no stage comes after it
+    try:
+        if stage.untrusted:
+            await space.neutralise(stage)
+        elif stage.results:
+            return _Read(verdict, await asyncio.to_thread(_read_scores, space, stage.results, remaining))
+    except (UnsafeFileError, InvalidScoresError) as error:
+        refused = Verdict(Outcome.FAILED, f"{'write' if stage.untrusted else RESULTS}: {error}")
+        return _Read(refused, refused=getattr(error, "beginning", None))
+    return _Read(verdict)
 
 
 async def _check_image(stage: Stage, suspicion: str, containers: Containers, labels: Labels) -> None:

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from broadway.domain.job import Outcome
+from broadway.domain.originals import Reported
 from broadway.domain.result import Scores, StageResult
 from broadway.grader.ports import KilledFor, StageRun
 
 _SIGNALLED = 128  # shells and engines report signal n, of 1 to 64, as exit code 128 + n
 _LAST_SIGNAL = 64
+RESULTS = "results"  # the beginning of a reason that concerns them
 MAX_REASONS = 2  # of a success, in the reason of a job
 OUT_OF_MEMORY_INSIDE = (
     "succeeded, though one of its processes was killed: the stage, with the files that it wrote below /job, used more "
@@ -40,6 +42,25 @@ def judge(run: StageRun) -> Verdict:
     if failure := _failure(run):
         return Verdict(Outcome.FAILED, failure)
     return Verdict(Outcome.SUCCEEDED, OUT_OF_MEMORY_INSIDE if run.oom_killed else "")
+
+
+def is_complete(run: StageRun) -> bool:
+    """Return whether a stage started and ended by itself, whatever its exit code."""
+    return run.killed_for is None and not run.not_started and not (run.oom_killed and run.exit_code)
+
+
+def judge_report(run: StageRun, reported: Reported | None) -> Verdict:
+    """Return the verdict of a stage whose results have a format.
+
+    The report of a complete stage decides, whatever the exit code. Results that are missing or malformed are an error
+    of the autograder, which the course staff must correct: the submission is not graded.
+    """
+    verdict = judge(run)
+    if reported is None or not is_complete(run):
+        return verdict
+    if reported.report is None:
+        return Verdict(Outcome.INFRASTRUCTURE_ERROR, f"{RESULTS}: {reported.problem}")
+    return verdict if verdict.outcome is Outcome.SUCCEEDED else Verdict(Outcome.SUCCEEDED, "")
 
 
 def _failure(run: StageRun) -> str:
@@ -75,7 +96,12 @@ def judge_all(verdicts: Sequence[Verdict], *, stages: int) -> Verdict:
 
 
 def stage_result(
-    run: StageRun, verdict: Verdict, scores: Scores | None = None, *, pull_seconds: float = 0.0
+    run: StageRun,
+    verdict: Verdict,
+    scores: Scores | None = None,
+    reported: Reported | None = None,
+    *,
+    pull_seconds: float = 0.0,
 ) -> StageResult:
     """Return the result of a stage that ran; ``pull_seconds`` is the time for which it waited for its image."""
     usage = run.usage and replace(
@@ -93,4 +119,5 @@ def stage_result(
         usage=usage,
         streams=tuple(run.streams),
         scores=scores,
+        reported=reported,
     )

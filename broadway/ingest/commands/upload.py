@@ -57,6 +57,7 @@ class Handed:
     by: str
     files: Sequence[GivenFile]
     key: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +208,7 @@ class Uploads:
                 by=handed.by,
                 archive=archive,
                 due_at=at + GRACE,
+                traceparent=handed.traceparent,
             )
             is_new = await self._store(submission, placed, may_be_known=handed.key is not None)
         await reach(Point.UPLOAD_STORED)

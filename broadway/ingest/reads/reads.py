@@ -9,6 +9,7 @@ from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.job_files import JobFilesReads
 from broadway.ingest.reads.jobs import JobReads
 from broadway.ingest.reads.progress import ProgressReads
+from broadway.ingest.reads.reports import ReportReads
 from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.stores import IdQueries
 from broadway.ingest.reads.submissions import SubmissionReads
@@ -22,6 +23,7 @@ class Reads:
     runs: RunReads
     progress: ProgressReads
     jobs: JobReads
+    reports: ReportReads
     hooks: HookReads
     graders: GraderReads
     tokens: TokenReads

@@ -8,6 +8,7 @@ from broadway.domain.assignment_settings import SettingsVersion
 from broadway.domain.audit import AuditRecord
 from broadway.domain.grader import Grader
 from broadway.domain.job import Job
+from broadway.domain.originals import StageReport
 from broadway.domain.result import JobLog
 from broadway.domain.run import Run
 from broadway.domain.webhook import Delivery, DeliveryState, Hook
@@ -76,8 +77,18 @@ class IdQueries(Protocol):
 class LogQueries(Protocol):
     """Queries on logs."""
 
-    async def get(self, job_id: str, execution_id: str | None) -> JobLog | None:
-        """Return the log of one execution, or None. Jobs of the original have no execution id."""
+    async def get(self, job_id: str, execution_id: str | None, *, generation: int | None = None) -> JobLog | None:
+        """Return the log of one execution in a job's generation, or None. Jobs of the original have no execution id."""
+
+
+class ReportQueries(Protocol):
+    """Queries on reports."""
+
+    async def of_execution(self, job_id: str, execution_id: str) -> list[StageReport]:
+        """Return the reports of an execution of a job, by stage; their files have no bytes."""
+
+    async def file(self, sha256: str) -> bytes | None:
+        """Return the bytes of a results file, or None."""
 
 
 class GraderQueries(GradersById, GraderList, Protocol):

@@ -285,6 +285,8 @@ _RESOURCES = frozenset(
         "jobs",
         "attempts",
         "log",
+        "report",
+        "files",
         "hooks",
         "deliveries",
         "roster",

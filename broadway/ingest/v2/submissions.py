@@ -78,10 +78,10 @@ async def create(request: Request, deps: Deps) -> Response:
         raise Refused(404, NO_SUCH_ASSIGNMENT)
     rules = (await deps.reads.assignments.settings(course, assignment)).settings.files
     key, directory = idempotency_key(request), deps.settings.http.spool_dir
+    by, trace = principal_of(request).name, request.state.traceparent
     with _counted(course):
         async with uploaded(request, directory, limit=rules.max_bytes, files=rules.max_files) as files:
-            handed = Handed(course, assignment, student, principal_of(request).name, files, key)
-            handed_in = await deps.uploads.hand_in(handed)
+            handed_in = await deps.uploads.hand_in(Handed(course, assignment, student, by, files, key, trace))
     location = f"/api/v2/courses/{course}/submissions/{handed_in.submission.id}"
     view = submission_view(handed_in.submission, handed_in.delivery)
     return answered(view, 201 if handed_in.is_new else 200, {"Location": location})

@@ -88,8 +88,13 @@ def _summary(job: Job, stages: Sequence[Mapping[str, Any]], graders: Sequence[Gr
         "finished_at": job.finished_at,
         "env": (stages[-1].get("env") or {}) if stages else {},
         "waits_for": "" if graders is None or job.state not in _WAITING else obstacle(job.pool, job.needs, graders),
-        "student": next((str(env[STUDENT]) for stage in stages if STUDENT in (env := stage.get("env") or {})), None),
+        "student": student_of(stages),
     }
+
+
+def student_of(stages: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return the student or group that a job's stages name, or None."""
+    return next((str(env[STUDENT]) for stage in stages if STUDENT in (env := stage.get("env") or {})), None)
 
 
 def _stages(stages: Sequence[Mapping[str, Any]], results: Sequence[StageResult], reason: str) -> Iterable[StageView]:

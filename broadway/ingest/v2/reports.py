@@ -1,0 +1,108 @@
+"""`/jobs/…/report`: the result of a submission's tests, for staff and for its student."""
+
+from datetime import UTC, datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from broadway.domain.access import Kind, Principal
+from broadway.domain.job import Job
+from broadway.domain.visibility import Role, Standing
+from broadway.ingest.http.answers import CORS, Refused
+from broadway.ingest.http.auth import course_of, principal_of
+from broadway.ingest.http.deps import Deps
+from broadway.ingest.http.downloads import SAFE
+from broadway.ingest.http.rights import Auth
+from broadway.ingest.http.scope import JOB_NOT_FOUND, own_job
+from broadway.ingest.v2.openapi import answered, operation, query_of
+from broadway.ingest.v2.views.jobs import student_of
+from broadway.messages.resources.reports import ReportFileView, ReportView
+
+NO_REPORT = "the job has no report, or has not ended"
+NO_FILE = "the report has no such file"
+_ATTEMPT = Field(
+    default=None,
+    max_length=100,
+    pattern=r"^[A-Za-z0-9_-]+$",
+    description="the id of an attempt, as in the job's `executions`; without it, the attempt that ended the job",
+)
+
+
+class ReportQuery(BaseModel):
+    """The query of a report."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    attempt: str | None = _ATTEMPT
+    view: Literal["staff", "student"] | None = Field(
+        default=None, description="`student`: as the student sees it; by default as the token's owner may see it"
+    )
+
+
+class ReportFileQuery(BaseModel):
+    """The query of a report's file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    attempt: str | None = _ATTEMPT
+
+
+@operation(ReportView, query=ReportQuery, auth=(Auth.COURSE, Auth.STUDENT))
+async def describe(request: Request, deps: Deps) -> Response:
+    """Get the report of a job's attempt: the score, and the result of each test.
+
+    Course staff see all of it, or the student's view. A student sees the reports of that student's own jobs, without
+    hidden tests, their names, their number, and totals that would reveal them. The reports of all attempts are kept.
+    """
+    query, principal = query_of(request, ReportQuery), principal_of(request)
+    job = await own_job(request, deps, missing=404)
+    await _demand_own(job, principal, deps)
+    is_student = principal.kind is Kind.STUDENT or query.view == Role.STUDENT.value
+    role = Role.STUDENT if is_student else Role.STAFF
+    # Deadlines and publishing are not stored yet: parts that are visible after them are not visible yet.
+    settings = (await deps.reads.assignments.settings(course_of(request).id, job.assignment)).settings
+    standing = Standing(datetime.now(UTC), points=settings.points)
+    found = await deps.reads.reports.shown(job, query.attempt, role, standing)
+    if found is None:
+        raise Refused(404, NO_REPORT)
+    return answered(
+        ReportView(
+            job=job.id,
+            attempt=found.attempt,
+            stage=found.stage,
+            view=role.value,
+            report=found.seen.report if found.seen else None,
+            shows_log=found.seen.shows_log if found.seen else role is Role.STAFF,
+            problem=found.problem,
+            warning=found.seen.warning if found.seen else "",
+            files=[ReportFileView(path=file.path, sha256=file.sha256, size=file.size) for file in found.files],
+        )
+    )
+
+
+@operation(None, query=ReportFileQuery)
+async def download(request: Request, deps: Deps) -> Response:
+    """Get a results file of a job's attempt, byte by byte as the stage left it, by its hash."""
+    query = query_of(request, ReportFileQuery)
+    job = await own_job(request, deps, missing=404)
+    found = await deps.reads.reports.file(job, query.attempt, request.path_params["sha256"])
+    if found is None:
+        raise Refused(404, NO_FILE)
+    return Response(
+        found[1], media_type="application/octet-stream", headers={**CORS, **SAFE, "Content-Disposition": "attachment"}
+    )
+
+
+async def _demand_own(job: Job, principal: Principal, deps: Deps) -> None:
+    """Return if a principal may see a job's report.
+
+    Raises:
+        Refused: 404, the job is another student's.
+    """
+    if principal.kind is not Kind.STUDENT:
+        return
+    found = await deps.reads.jobs.with_stages(job)
+    if not principal.student or student_of(found.stages) != principal.student:
+        raise Refused(404, JOB_NOT_FOUND)

@@ -1,0 +1,85 @@
+"""The collections ``job_report``, a document per execution with reports, and ``report_file``, by the files' hashes."""
+
+import zlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from broadway.domain.originals import CorruptFileError, OriginalFile, Reported, StageReport, unpacked
+from broadway.domain.report import Report
+from broadway.mongo.collection import Collection, Document, Documents, insert_each, object_id
+
+_LEVEL = 1  # of compression: reports are mostly repeated keys, and recording should not wait
+_MAX_REPORT = 16 * 1024 * 1024  # bytes of a report after decompression
+
+
+class Reports:
+    """Reports by execution, and their original files."""
+
+    def __init__(self, reports: Collection, files: Collection) -> None:
+        self._reports = Documents(reports)
+        self._files = Documents(files)
+
+    async def put_files(self, files: Sequence[OriginalFile]) -> None:
+        """Store the bytes of files by their hashes; bytes that are already stored stay as they are."""
+        now = datetime.now(UTC)
+        await insert_each(
+            self._files,
+            [{"_id": file.sha256, "size": file.size, "data": file.compressed(), "stored_at": now} for file in files],
+        )
+
+    async def put(self, reports: Sequence[StageReport]) -> None:
+        """Store the reports of executions without their files' bytes; an execution that has reports keeps them."""
+        by_execution: dict[str, dict[int, StageReport]] = {}
+        for each in reports:
+            by_execution.setdefault(each.execution_id, {})[each.stage] = each
+        await insert_each(
+            self._reports,
+            [
+                {
+                    "_id": object_id(execution_id) or execution_id,
+                    "grading_job_id": next(iter(of_one.values())).job_id,
+                    "stages": [_stage(each) for each in of_one.values()],
+                }
+                for execution_id, of_one in by_execution.items()
+            ],
+        )
+
+    async def of_execution(self, job_id: str, execution_id: str) -> list[StageReport]:
+        """Return the reports of an execution of a job, by stage; their files have no bytes."""
+        query = {"_id": {"$eq": object_id(execution_id) or execution_id}, "grading_job_id": {"$eq": job_id}}
+        document = await self._reports.find_one(query)
+        stages = document["stages"] if document else []
+        return [StageReport(job_id, execution_id, each["stage"], _reported(each)) for each in stages]
+
+    async def file(self, sha256: str) -> bytes | None:
+        """Return the bytes of a file, or None."""
+        document = await self._files.find_one({"_id": {"$eq": sha256}})
+        return unpacked(document["data"]) if document else None
+
+
+def _stage(report: StageReport) -> Document:
+    reported = report.reported
+    packed = zlib.compress(reported.report.stored().encode(), _LEVEL) if reported.report else None
+    return {
+        "stage": report.stage,
+        "report": packed,
+        "problem": reported.problem,
+        "files": [{"path": file.path, "sha256": file.sha256, "size": file.size} for file in reported.files],
+    }
+
+
+def _reported(document: Document) -> Reported:
+    packed = document.get("report")
+    return Reported(
+        report=Report.read(_text(packed)) if packed else None,
+        problem=document.get("problem") or "",
+        files=[OriginalFile.model_validate(each) for each in document.get("files") or []],
+    )
+
+
+def _text(packed: bytes) -> str:
+    reader = zlib.decompressobj()
+    text = reader.decompress(packed, _MAX_REPORT)
+    if not reader.eof:
+        raise CorruptFileError("a stored report is not complete")
+    return text.decode()

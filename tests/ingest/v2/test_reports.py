@@ -1,0 +1,209 @@
+"""Reports of jobs: recorded with every attempt, and read by staff and by their students only."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from secrets import token_hex
+from typing import Any
+
+import httpx2
+import pytest
+from bson import ObjectId
+from harness import Client, stage, token_of
+from pymongo.asynchronous.database import AsyncDatabase
+
+from broadway.connections import Connections
+from broadway.domain.job import FaultPhase, Outcome, RetryPolicy
+from broadway.domain.originals import OriginalFile, Reported
+from broadway.domain.report import Report
+from broadway.domain.result import StageResult
+from broadway.lifecycle.recording import Recorder
+from broadway.messages.events import JobFinished, JobStarted, ids_of
+
+NOW = datetime.now(UTC)
+CONTENT = b'{"the": "original"}\x00\xff'
+REPORT = Report.model_validate(
+    {
+        "source": "gradescope",
+        "score": "1.5",
+        "max": 3,
+        "log_visibility": "visible",
+        "tests": [
+            {"key": "a", "name": {"body": "a"}, "status": "passed", "score": 1, "max": 1},
+            {"key": "b", "name": {"body": "secret-name"}, "status": "failed", "visibility": "hidden"},
+        ],
+    }
+)
+
+
+def results(reported: Reported) -> list[dict[str, Any]]:
+    return [StageResult(success=True, state={"ExitCode": 0}, reported=reported).entry()]
+
+
+REPORTED = Reported(report=REPORT, files=[OriginalFile.of("out/results.json", CONTENT)])
+
+
+class World:
+    """A course with one job for each of two students."""
+
+    def __init__(self, client: Client, course: str, opened: Connections) -> None:
+        self.client, self.course, self.opened = client, course, opened
+        self.recorder = Recorder(
+            opened.store.jobs,
+            opened.store.logs,
+            opened.store.graders,
+            opened.rabbit,
+            RetryPolicy(),
+            timedelta(minutes=1),
+            opened.store.reports,
+        )
+        self.run = ""
+        self.jobs: dict[str, str] = {}
+        self.tokens: dict[str, str] = {}
+
+    async def ask(self, path: str, method: str = "GET", *, token: str = "", **more: Any) -> httpx2.Response:
+        headers = {"Authorization": f"Bearer {token or token_of(self.course)}"}
+        return await self.client.http.request(method, f"/api/v2/courses/{self.course}/{path}", headers=headers, **more)
+
+    async def begin(self) -> None:
+        await self.client.register(self.course, "mp1", students=[stage("exit", "0")])
+        entries = [{"student": name, "env": {"NETID": name}} for name in ("ada", "bob")]
+        assert (await self.ask("assignments/mp1/roster", "PUT", json={"students": entries})).status_code == 200
+        made = await self.ask("assignments/mp1/runs", "POST", json={"students": "all"})
+        self.run = made.json()["id"]
+        jobs = (await self.ask(f"runs/{self.run}/jobs")).json()["items"]
+        self.jobs = {job["student"]: job["id"] for job in jobs}
+        for name in self.jobs:
+            answer = await self.ask("student-tokens", "POST", json={"student": name})
+            assert answer.status_code == 201, answer.text
+            self.tokens[name] = answer.json()["token"]
+
+    async def finish(self, student: str, entries: list[dict[str, Any]], **more: Any) -> str:
+        """Record an outcome of a student's job, twice, and return the attempt."""
+        job = await self.opened.store.jobs.get(self.jobs[student])
+        assert job is not None
+        execution = {**ids_of(job), "execution_id": token_hex(12), "grader_id": "g1", "started_at": NOW}
+        await self.recorder.record([JobStarted(**execution)])
+        event = JobFinished(
+            **execution,
+            finished_at=NOW,
+            results=entries,
+            **{"outcome": Outcome.SUCCEEDED, **more},
+        )
+        for _ in range(2):
+            await self.recorder.record([event, event])
+        return event.execution_id
+
+    async def report(self, student: str, query: str = "", *, token: str = "") -> dict[str, Any]:
+        answer = await self.ask(f"jobs/{self.jobs[student]}/report{query}", token=token)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+
+@pytest.fixture
+async def world(client: Client, course: str, opened: Connections) -> World:
+    world = World(client, course, opened)
+    await world.begin()
+    return world
+
+
+async def test_staff_see_all_of_a_report_and_its_file(world: World) -> None:
+    job = world.jobs["ada"]
+    assert (await world.ask(f"jobs/{job}/report")).status_code == 404
+    attempt = await world.finish("ada", results(REPORTED))
+
+    found = await world.report("ada")
+
+    assert (found["attempt"], found["stage"], found["view"], found["shows_log"]) == (attempt, 0, "staff", True)
+    assert Report.model_validate(found["report"]) == REPORT
+    assert found["report"]["score"] == "1.5"
+    (file,) = found["files"]
+    assert (file["path"], file["size"]) == ("out/results.json", len(CONTENT))
+    answer = await world.ask(f"jobs/{job}/report/files/{file['sha256']}")
+    assert (answer.content, answer.headers["content-disposition"]) == (CONTENT, "attachment")
+    assert (await world.ask(f"jobs/{job}/report/files/{'0' * 64}")).status_code == 404
+    assert (await world.ask(f"jobs/{world.jobs['bob']}/report/files/{file['sha256']}")).status_code == 404
+    shown = (await world.ask(f"jobs/{job}")).json()
+    assert (shown["score"], shown["max_score"], shown["results"]) == (1.5, 3.0, None)
+
+
+async def test_a_student_sees_the_own_report_without_what_is_hidden(world: World) -> None:
+    await world.finish("ada", results(REPORTED))
+
+    found = await world.report("ada", token=world.tokens["ada"])
+
+    assert (found["view"], found["files"], found["shows_log"]) == ("student", [], True)
+    assert [test["key"] for test in found["report"]["tests"]] == ["a"]
+    assert (found["report"]["score"], found["report"]["max"]) == (None, None)
+    assert "secret-name" not in json.dumps(found)
+    assert found == await world.report("ada", "?view=student")  # as the staff see what a student sees
+    asked = await world.report("ada", "?view=staff", token=world.tokens["ada"])
+    assert asked == found
+    for path in (f"jobs/{world.jobs['bob']}/report", f"jobs/{token_hex(12)}/report"):
+        assert (await world.ask(path, token=world.tokens["ada"])).status_code == 404
+
+
+async def test_the_report_of_every_attempt_is_kept(world: World) -> None:
+    first = await world.finish("ada", results(REPORTED))
+    assert (await world.ask(f"jobs/{world.jobs['ada']}/rerun", "POST", json={})).status_code == 200
+    better = REPORT.model_copy(update={"score": REPORT.max})
+    second = await world.finish("ada", results(Reported(report=better)))
+
+    assert (await world.report("ada"))["attempt"] == second
+    assert (await world.report("ada", f"?attempt={second}"))["report"]["score"] == "3"
+    assert (await world.report("ada", f"?attempt={first}"))["report"]["score"] == "1.5"
+    assert (await world.ask(f"jobs/{world.jobs['ada']}/report?attempt=other")).status_code == 404
+
+
+async def test_an_error_of_the_autograder_names_its_reason_to_staff_and_records_no_zero(world: World) -> None:
+    broken = Reported(problem="results.json: should be JSON", files=[OriginalFile.of("results.json", b"{")])
+    fault = {"outcome": Outcome.INFRASTRUCTURE_ERROR, "fault_phase": FaultPhase.COLLECT, "reason": "results: no JSON"}
+    await world.finish("ada", results(broken), **fault)
+
+    found = await world.report("ada")
+    assert (found["report"], found["problem"], len(found["files"])) == (None, "results.json: should be JSON", 1)
+    seen = await world.report("ada", token=world.tokens["ada"])
+    assert (seen["report"], seen["files"], "JSON" in seen["problem"]) == (None, [], False)
+    shown = (await world.ask(f"jobs/{world.jobs['ada']}")).json()
+    assert (shown["outcome"], shown["score"], shown["fault_phase"]) == ("infrastructure_error", None, "collect")
+
+
+async def test_scores_of_earlier_versions_are_shown_as_reports(world: World) -> None:
+    document = json.dumps({"tests": [{"name": "old", "score": 2, "max_score": 5, "visibility": "hidden"}]})
+    scores = {"score": 2.0, "max_score": 5.0, "document": document}
+    await world.finish("ada", [{"data": {"ExitCode": 0}, "success": True, "scores": scores}])
+
+    found = await world.report("ada")
+    assert (found["report"]["score"], found["report"]["tests"][0]["name"]["body"]) == ("2", "old")
+    assert (await world.report("ada", token=world.tokens["ada"]))["report"]["tests"] == []
+
+
+async def test_a_report_that_a_recorder_of_an_earlier_version_stored_is_read(
+    world: World, database: AsyncDatabase[dict[str, Any]]
+) -> None:
+    await world.finish("ada", [])
+    await database["job_outcome"].delete_one({"grading_job_id": world.jobs["ada"]})
+    await database["grading_job"].update_one(
+        {"_id": ObjectId(world.jobs["ada"])}, {"$set": {"results": results(REPORTED)}}
+    )
+    found = await world.report("ada")
+    assert (Report.model_validate(found["report"]), len(found["files"])) == (REPORT, 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"report": {"source": "xml"}},
+        {"report": None},
+        {"files": [{**OriginalFile.of("r", b"x").model_dump(), "sha256": "0" * 64}]},
+        {"files": "many"},
+    ],
+)
+async def test_a_report_that_no_grader_of_ours_sends_is_not_stored(world: World, change: dict[str, Any]) -> None:
+    entry = results(REPORTED)[0]
+    await world.finish("ada", [{**entry, "report": {**entry["report"], **change}}])
+
+    assert (await world.ask(f"jobs/{world.jobs['ada']}")).json()["outcome"] == "succeeded"
+    found = await world.report("ada")
+    assert found["report"] is None or found["report"]["source"] == "gradescope"
+    assert found["files"] == []
