@@ -19,12 +19,13 @@ from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.pools import Pools
 from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
+from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.submit import Submissions
 from broadway.ingest.commands.tokens import TokenSettings
 from broadway.ingest.commands.undecided import UndecidedDeliveries
-from broadway.ingest.commands.upload import Uploads
+from broadway.ingest.commands.upload import Room, Uploads
 from broadway.ingest.gateway.broker_accounts import BrokerAccounts
 from broadway.ingest.gateway.changes import JobChanges
 from broadway.ingest.gateway.gateway import Gateway
@@ -102,7 +103,8 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         reads=_reads(opened, shares),
         registration=Registration(store.assignments, limits),
         assignment_settings=SettingsChanges(store.assignments, store.assignment_settings),
-        uploads=_uploads(settings, store, grading),
+        uploads=_uploads(settings, opened, limits, grading),
+        submission_removal=SubmissionRemoval(store.submissions, store.stored_bytes),
         hook_settings=HookSettings(store.hooks, store.rosters, limits),
         starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements, store.submissions),
         orders=orders,
@@ -160,9 +162,10 @@ def _receiver(
     )
 
 
-def _uploads(settings: IngestSettings, store: Store, grading: GradingStarts) -> Uploads:
-    unpacker = Unpacker(settings.http.spool_dir)
-    return Uploads(store.assignment_settings, store.blobs, store.submissions, unpacker, grading)
+def _uploads(settings: IngestSettings, opened: Opened, limits: Limits, grading: GradingStarts) -> Uploads:
+    store, unpacker = opened.store, Unpacker(settings.http.spool_dir)
+    room = Room(opened.shared.courses, limits, store.stored_bytes)
+    return Uploads(store.assignment_settings, store.blobs, store.submissions, unpacker, room, grading)
 
 
 def _reads(opened: Opened, shares: ReadShares) -> Reads:

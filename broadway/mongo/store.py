@@ -40,6 +40,7 @@ from broadway.mongo.progress import Progress
 from broadway.mongo.reports import Reports
 from broadway.mongo.runs import Runs
 from broadway.mongo.secrets import Secrets
+from broadway.mongo.stored_bytes import StoredBytes
 from broadway.mongo.students import Students
 from broadway.mongo.submissions import SubmissionStore
 from broadway.ports import StoreError
@@ -77,6 +78,7 @@ class Store:
     ids: Ids
     blobs: Blobs
     submissions: SubmissionStore
+    stored_bytes: StoredBytes
     _primary: AsyncDatabase[dict[str, Any]]
     _answers: Answers
 
@@ -137,20 +139,24 @@ class Store:
             ids=Ids(main["grading_run"], main["grading_job"]),
             blobs=Blobs(main["blob"]),
             submissions=SubmissionStore(main["submission"]),
+            stored_bytes=StoredBytes(main["stored_bytes"], main["submission"]),
             _primary=main,
             _answers=client.answers,
         )
-        await store.runs.ensure_indexes()
-        await Students(main["run_students"]).ensure_indexes()
-        await store.jobs.ensure_indexes()
-        await store.logs.ensure_indexes()
-        await store.graders.ensure_indexes()
-        await store.deliveries.ensure_indexes()
-        await store.access_tokens.ensure_indexes()
-        await store.audit.ensure_indexes()
-        await store.blobs.ensure_indexes()
-        await store.submissions.ensure_indexes()
+        await store._ensure_indexes()
         return store
+
+    async def _ensure_indexes(self) -> None:
+        await self.runs.ensure_indexes()
+        await Students(self._primary["run_students"]).ensure_indexes()
+        await self.jobs.ensure_indexes()
+        await self.logs.ensure_indexes()
+        await self.graders.ensure_indexes()
+        await self.deliveries.ensure_indexes()
+        await self.access_tokens.ensure_indexes()
+        await self.audit.ensure_indexes()
+        await self.blobs.ensure_indexes()
+        await self.submissions.ensure_indexes()
 
     def shared(self, *, linger: float = 0) -> Batched:
         """Return the most used collections, batched for many concurrent callers; ``linger``: see ``BatchedRuns``."""

@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
 
 from broadway.domain.assignment import Memory
 from broadway.domain.bounds import MAX_STAGES
-from broadway.domain.course import MAX_KEPT, MAX_STUDENTS, MAX_WAITING_JOBS
+from broadway.domain.course import MAX_KEPT, MAX_STORED, MAX_STUDENTS, MAX_WAITING_JOBS
 from broadway.domain.job import RetryPolicy
 from broadway.runtime.tls import trust
 from broadway.settings.http import HttpSettings, Networks
@@ -215,6 +215,9 @@ class IngestSettings(ServiceSettings):
         ge=1,
         le=MAX_KEPT,
         description="deliveries of a webhook to keep; beyond that, the oldest decided ones are removed",
+    )
+    max_stored_bytes: int = Field(
+        default=64 * 2**30, ge=1, le=MAX_STORED, description="limit on the bytes of all submissions of a course"
     )
 
     @field_validator("tls_key")

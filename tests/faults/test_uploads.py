@@ -17,7 +17,7 @@ COURSE = COURSES[0]
 MODES = ("exit", "raise", "hang", "cancel")
 OF_UPLOADS = [point for point in Point if point.value.startswith("upload.")] + [Point.GRADE_FILES_LAID_OUT]
 PAIRS = [(point, mode) for point in OF_UPLOADS for mode in MODES]
-SELECTED = PAIRS if IS_WHOLE else PAIRS[4:5]
+SELECTED = PAIRS if IS_WHOLE else PAIRS[8:9]
 
 
 @pytest.fixture(scope="module")

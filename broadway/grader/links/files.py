@@ -1,7 +1,7 @@
 """The files of submissions, read from the API with a job's ticket and this grader's credential."""
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
 import httpx2
@@ -14,7 +14,7 @@ from broadway.messages.http import TICKET_HEADER
 from broadway.messages.resources.submissions import JobFiles
 from broadway.runtime.http_errors import why
 
-ATTEMPTS = 6  # of a request, with growing pauses
+PATIENCE = 120.0  # seconds: the API or its store may restart, and a failure would cost the job one of its starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,8 @@ class ApiFiles:
 
     async def files(self, claim: Claim) -> Sequence[SubmittedFile]:
         """Return the names and digests of the files of a job's submission; see ``FileSource``."""
-        answer = b"".join([piece async for piece in self._read(claim, "submission")])
         try:
-            found = JobFiles.model_validate_json(answer)
+            found = JobFiles.model_validate_json(await self._list(claim))
         except ValidationError as error:
             raise FilesUnavailableError("the answer of the API is not a list of files") from error
         return [
@@ -41,18 +40,29 @@ class ApiFiles:
         async for piece in self._read(claim, f"contents/{sha256}"):
             yield piece
 
+    async def _list(self, claim: Claim) -> bytes:
+        """Return the list of files; a broken answer is read again as a whole."""
+        answer = b""
+        with _answering():
+            async for attempt in _attempts():
+                with attempt:
+                    path = self._path(claim, "submission")
+                    answer = b"".join([piece async for piece in self._pieces(path, claim, 0)])
+        return answer
+
+    def _path(self, claim: Claim, part: str) -> str:
+        return f"/api/v2/graders/{self.name}/jobs/{claim.job_id}/{part}"
+
     async def _read(self, claim: Claim, part: str) -> AsyncGenerator[bytes]:
         """Yield an answer's body; a broken answer is read again from the place where it broke."""
-        path, received = f"/api/v2/graders/{self.name}/jobs/{claim.job_id}/{part}", 0
-        try:
-            async for attempt in stamina.retry_context(on=httpx2.TransportError, attempts=ATTEMPTS, timeout=None):
+        path, received = self._path(claim, part), 0
+        with _answering():
+            async for attempt in _attempts():
                 with attempt:
                     async with aclosing(self._pieces(path, claim, received)) as pieces:
                         async for piece in pieces:
                             received += len(piece)
                             yield piece
-        except httpx2.TransportError as error:
-            raise FilesUnavailableError(f"the API does not answer: {why(error)}") from error
 
     async def _pieces(self, path: str, claim: Claim, start: int) -> AsyncGenerator[bytes]:
         headers = {TICKET_HEADER: f"{claim.generation}:{claim.ticket}"} if claim.ticket else {}
@@ -65,3 +75,15 @@ class ApiFiles:
                 raise FilesUnavailableError(f"the API refuses: status {answer.status_code}")
             async for piece in answer.aiter_bytes():
                 yield piece
+
+
+def _attempts() -> AsyncIterator[stamina.Attempt]:
+    return aiter(stamina.retry_context(on=httpx2.TransportError, attempts=None, timeout=PATIENCE))
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except httpx2.TransportError as error:
+        raise FilesUnavailableError(f"the API does not answer: {why(error)}") from error

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from broadway.domain.files import PROGRAM, FileRefusedError, SubmittedFile, clean_path
+from broadway.domain.files import PROGRAM, FileRefusedError, SubmittedFile, demand_inside
 from broadway.domain.job import FaultPhase
 from broadway.domain.submission import DIRECTORY, submission_of
 from broadway.grader.grading.grade import Preparation
@@ -81,7 +81,7 @@ class SubmissionFiles:
 
     async def _place(self, claim: Claim, file: SubmittedFile, root: Path, turns: asyncio.Semaphore) -> None:
         async with turns:
-            path = root / clean_path(file.path)
+            path = root / demand_inside(file.path)
             for parent in reversed(path.relative_to(root).parents[:-1]):
                 _make(root / parent)
             mode = PROGRAM if file.mode == PROGRAM else 0o644

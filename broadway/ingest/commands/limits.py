@@ -62,6 +62,7 @@ class Limits:
     assignments: int = 1000
     hooks: int = 100
     deliveries: int = 20_000
+    stored_bytes: int = 64 * 2**30
 
     @classmethod
     def of(cls, settings: "IngestSettings") -> Self:
@@ -77,6 +78,7 @@ class Limits:
             assignments=settings.max_assignments,
             hooks=settings.max_hooks,
             deliveries=settings.max_deliveries,
+            stored_bytes=settings.max_stored_bytes,
         )
 
     def of_course(self, course: Course) -> Self:

@@ -42,6 +42,12 @@ class SubmissionSummary(View):
     size: int = Field(description="bytes of its files together")
 
 
+class RemovedSubmissions(View):
+    """The number of submissions that were removed."""
+
+    count: int
+
+
 class SubmissionJob(View):
     """The job that grades a submission, as its student may see it."""
 
