@@ -7,6 +7,7 @@ import pytest
 from broadway.domain.abilities import (
     ABILITIES,
     FORMATS,
+    KINDS,
     PIPES,
     TTY_KEY,
     UNTRUSTED,
@@ -25,6 +26,8 @@ from broadway.domain.grader import Grader
         ([{"image": "a"}, {"image": "a", "untrusted": True}], (UNTRUSTED,)),
         ([{"image": "a", "results": "r.json"}], (UNTRUSTED,)),
         ([{"image": "a", "results": {"format": "tap"}}], (UNTRUSTED, FORMATS)),
+        ([{"image": "a"}, {"image": "a", "kind": "gradescope"}], (KINDS,)),
+        ([{"image": "a", "kind": None}], (KINDS,)),  # graders of earlier versions refuse the key
         ([{"image": "a", "tty": True}], (TTY_KEY,)),
         ([{"image": "a", "tty": False}, {"image": "a", "untrusted": True}], (UNTRUSTED, TTY_KEY, PIPES)),
     ],
