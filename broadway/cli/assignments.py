@@ -1,5 +1,6 @@
 """`broadway assignment ...`: pipelines and settings of assignments, from files that people write."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -68,6 +69,33 @@ def apply(
         stored = api.put_settings(assignment, changed) if changed is not None else None
     version = f", settings version {stored['version']}" if stored else ""
     terminal.message(f"{assignment}: pipelines stored{version}")
+
+
+@app.command("build-gradescope")
+def build_gradescope(
+    archive: Annotated[Path, typer.Argument(help="Gradescope's autograder.zip.", exists=True, dir_okay=False)],
+    *,
+    base: Annotated[str, typer.Option(help="The image to start from.")],
+    tag: Annotated[str, typer.Option(help="The name of the new image.")],
+    network: Annotated[str, typer.Option(help="Docker's network for setup.sh.", show_default="docker's default")] = "",
+) -> None:
+    """Build the image of a Gradescope autograder with the docker command of this machine.
+
+    It uses this machine's settings of package managers and proxies; none of them stays in the image.
+    """
+    from broadway.cli.autograder_build import BuildError, prepared  # noqa: PLC0415 - --help must not wait for it
+    from broadway.cli.autograder_zip import AutograderRefusedError  # noqa: PLC0415
+
+    try:
+        with prepared(os.environ, network) as (build, settings):
+            top = build.image(archive, base=base, tag=tag, settings=settings)
+    except (AutograderRefusedError, OSError) as error:
+        raise fail(f"{archive}: {error}") from error
+    except BuildError as error:
+        raise fail(f"{tag}: {error}") from error
+    if top:
+        terminal.message(f"{archive}: all its files are in the directory {top}/, which was left out")
+    terminal.message(f'{tag}: built. Give a stage "kind": "gradescope" and "image": "{tag}", and push it to a registry')
 
 
 def _read(file: Path) -> tuple[dict[str, Any], "AssignmentSettings | None"]:
