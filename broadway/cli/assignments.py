@@ -73,7 +73,7 @@ def apply(
 
 @app.command("build-gradescope")
 def build_gradescope(
-    archive: Annotated[Path, typer.Argument(help="Gradescope's autograder.zip.", exists=True, dir_okay=False)],
+    archive: Annotated[Path, typer.Argument(help="Gradescope's autograder.zip.")],
     *,
     base: Annotated[str, typer.Option(help="The image to start from.")],
     tag: Annotated[str, typer.Option(help="The name of the new image.")],

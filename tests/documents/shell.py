@@ -38,10 +38,11 @@ STAND_INS: Mapping[str, str] = {
 
 # Programs that run with their own launcher. "$@" are the arguments.
 LAUNCHERS: Mapping[str, str] = {
-    # `up` runs until Ctrl-C: the real parser checks its options, and tests/test_up.py runs it. The doctor may find a
+    # `up` runs until Ctrl-C, and a build needs an autograder: the real parser checks their options, and
+    # tests/test_up.py and tests/grader/test_autograders.py run them. The doctor may find a
     # problem of this machine (1), and a run may be over before it is cancelled (1): neither is a wrong command.
     "broadway": """
-        if [[ $1 == up ]]; then forked "$stand_in" broadway "$@"; exit; fi
+        if [[ $1 == up || $2 == build-gradescope ]]; then forked "$stand_in" broadway "$@"; exit; fi
         errors=$DOCUMENT_STATE.errors status=0
         forked -m broadway "$@" 2> "$errors" || status=$?
         said=$(< "$errors"); printf %s "$said" >&2
