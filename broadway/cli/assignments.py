@@ -81,7 +81,7 @@ def build_gradescope(
 ) -> None:
     """Build the image of a Gradescope autograder with the docker command of this machine.
 
-    It uses this machine's settings of package managers and proxies; none of them stays in the image.
+    It uses this machine's settings of package managers and proxies, and keeps them out of the image.
     """
     from broadway.cli.autograder_build import BuildError, prepared  # noqa: PLC0415 - --help must not wait for it
     from broadway.cli.autograder_zip import AutograderRefusedError  # noqa: PLC0415
@@ -124,7 +124,7 @@ def parse_object(text: str) -> dict[str, Any]:
     """Return the JSON object in a text.
 
     Raises:
-        InvalidBodyError: There is none.
+        InvalidBodyError: The text is no JSON, or another value.
     """
     import json  # noqa: PLC0415
 

@@ -67,7 +67,7 @@ def write_context(archive: Path, target: IO[bytes]) -> str:
 
 
 def _files(opened: zipfile.ZipFile) -> tuple[list[_File], str]:
-    """Return the files, and the directory that holds all of them, which is left out; empty if there is none."""
+    """Return the files, and the directory that holds all of them, which is left out, or ""."""
     entries = list(_regular(opened.infolist()))
     names = with_slashes([entry.filename for entry in entries])
     kept = [(entry, name) for entry, name in zip(entries, names, strict=True) if not is_litter(name)]

@@ -134,7 +134,7 @@ def _release(root: Path) -> str:
 
 
 def _text(path: Path) -> str:
-    """Return the text of a file; empty if there is none that can be read."""
+    """Return the text of a file, or "" if it cannot be read."""
     try:
         with path.open("rb") as content:
             return content.read(_MAX_FILE).decode("utf-8", "replace")

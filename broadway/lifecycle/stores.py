@@ -113,7 +113,7 @@ class CurrentSettings(Protocol):
     """The settings of assignments."""
 
     async def current(self, course: str, assignment: str) -> SettingsVersion:
-        """Return the latest version of an assignment's settings; version 0 with the defaults if there is none."""
+        """Return the latest version of an assignment's settings; version 0 with the defaults if never set."""
 
 
 class SubmissionsById(Protocol):

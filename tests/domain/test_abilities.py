@@ -8,6 +8,8 @@ from broadway.domain.abilities import (
     ABILITIES,
     FORMATS,
     KINDS,
+    OF_THE_FIRST,
+    OF_THE_ORIGINALS,
     PIPES,
     TTY_KEY,
     UNTRUSTED,
@@ -66,3 +68,8 @@ CURRENT, EARLIER = ours("c", abilities=ABILITIES), ours("e")
 )
 def test_a_job_waits_for_graders(needs: tuple[str, ...], graders: list[Grader], expected: str) -> None:
     assert obstacle("default", needs, graders) == expected
+
+
+@pytest.mark.parametrize("abilities", [OF_THE_FIRST, OF_THE_ORIGINALS, ABILITIES[: ABILITIES.index(KINDS)]])
+def test_graders_of_earlier_versions_and_of_the_original_get_no_stage_with_a_kind(abilities: tuple[str, ...]) -> None:
+    assert missing(needed([{"image": "a", "kind": "gradescope"}]), abilities) == [KINDS]
