@@ -48,7 +48,8 @@ def show(assignment: Assignment, *, course: Course = None, token: Token = None, 
 @app.command("validate")
 def validate(file: File) -> None:
     """Check a file as the server does, without a server."""
-    _read(file)
+    pipelines, _ = _read(file)
+    _warn(pipelines)
     terminal.message(f"{file}: valid")
 
 
@@ -63,6 +64,7 @@ def apply(
 ) -> None:
     """Store the pipelines and the settings in a file; settings that the file does not have stay as they are."""
     pipelines, settings = _read(file)
+    _warn(pipelines)
     with submissions_client(server, course, token) as api:
         api.put_assignment(assignment, pipelines)
         changed = settings.model_dump(mode="json", exclude_unset=True) if settings else None
@@ -96,6 +98,17 @@ def build_gradescope(
     if top:
         terminal.message(f"{archive}: all its files are in the directory {top}/, which was left out")
     terminal.message(f'{tag}: built. Give a stage "kind": "gradescope" and "image": "{tag}", and push it to a registry')
+
+
+def _warn(pipelines: dict[str, Any]) -> None:
+    """Say of each stage with a kind that it is not tamper-proof."""
+    for key, stages in pipelines.items():
+        for index, stage in enumerate(stages if isinstance(stages, list) else ()):
+            if stage.get("kind"):
+                terminal.message(
+                    f"{key}.{index}: kind {stage['kind']} is compatible, not tamper-proof: a student's program can change "
+                    "its own score; docs/autograders.md shows how to split it into an untrusted stage and a judge"
+                )
 
 
 def _read(file: Path) -> tuple[dict[str, Any], "AssignmentSettings | None"]:

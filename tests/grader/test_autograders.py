@@ -192,6 +192,14 @@ async def test_an_autograder_on_gradescope_utils(build: Build, run: Run) -> None
     assert "graded by 0 in /autograder" in graded.stdout
 
 
+async def test_an_image_without_an_autograder_is_an_error_of_the_autograder(base: str, run: Run) -> None:
+    graded = await run(base, {})
+
+    assert (graded.outcome, graded.fault_phase) == (Outcome.INFRASTRUCTURE_ERROR, FaultPhase.START)
+    assert "/autograder/run_autograder" in graded.reason
+    assert not graded.retryable
+
+
 async def test_an_error_in_a_class_of_tests_is_an_error_of_the_autograder(build: Build, run: Run) -> None:
     graded = await run(build("python"), {"shapes.py": BROKEN})
 

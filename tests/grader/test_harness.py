@@ -173,6 +173,16 @@ async def test_results_that_are_missing_or_broken_are_an_error_of_the_autograder
     assert not graded.retryable
 
 
+async def test_results_of_a_stage_that_ran_too_long_are_kept_and_do_not_count(run: Run) -> None:
+    slow = gradescope(entrypoint=["hang"], timeout=0.1)
+    graded, _ = await run([slow], writes(RESULTS))
+
+    assert graded.outcome is Outcome.TIMED_OUT
+    entry = json.loads(json.dumps(graded.results[-1].entry()))
+    assert entry["report"]["report"] is None
+    assert [file["path"] for file in entry["report"]["files"]] == ["results/results.json"]
+
+
 async def test_each_stage_with_a_kind_has_results_of_its_own(run: Run) -> None:
     graded, acting = await run([gradescope(), gradescope(), ordinary()], writes(RESULTS), nothing, nothing)
 
