@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -21,6 +21,7 @@ from benchmarks.site import COURSE, Site, Submitted, ground
 from benchmarks.stages import DOCKER, OCI, engine_with_image, provide
 from broadway.domain.job import Outcome
 from broadway.grader.docker.containers import DockerContainers
+from broadway.grader.grading.directories import Directories
 from broadway.grader.grading.grade import Graded, grade
 from broadway.grader.oci.containers import NAME, OciContainers
 from broadway.grader.ports import Containers, Labels
@@ -49,7 +50,7 @@ class Bench:
     """A runner of jobs on one runtime. ``canary`` is a file of the host whose path hostile jobs know."""
 
     containers: Containers
-    directory: Path
+    directories: Directories
     canary: Path
     _numbers: "count[int]"
     _users: Users
@@ -88,9 +89,7 @@ class Bench:
         name = f"bench-hostile-{next(self._numbers)}"
         with self._users.taken() as user:
             labels = Labels("bench", "this-life", f"job-{name}", name, stage=0, user=user)
-            return await grade(
-                stages, containers=self.containers, directory=self.directory / name, labels=labels, size=SIZE
-            )
+            return await grade(stages, containers=self.containers, directories=self.directories, labels=labels)
 
 
 @asynccontextmanager
@@ -101,7 +100,8 @@ async def _bench(runtime: str | None, host: str, directory: Path) -> AsyncIterat
     runtimes = OciContainers if runtime == NAME else DockerContainers
     limits = replace(LIMITS, runtime=runtime)
     async with runtimes.connect(slots=4, limits=limits, docker_host=host, work_dir=work) as containers:
-        yield Bench(containers, work, canary, count(), Users())
+        with closing(Directories(work, SIZE)) as directories:
+            yield Bench(containers, directories, canary, count(), Users())
 
 
 async def measure_neighbours(plan: Plan, results: Results, directory: Path) -> None:

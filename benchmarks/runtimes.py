@@ -18,9 +18,10 @@ from benchmarks.images import BUSYBOX
 from broadway.domain.assignment import Stage
 from broadway.domain.job import Outcome
 from broadway.grader.docker.containers import DockerContainers
+from broadway.grader.grading.directories import Directories
 from broadway.grader.grading.grade import grade
 from broadway.grader.oci.containers import NAME, OciContainers
-from broadway.grader.ports import Containers, Labels, Limits, Mount, Size
+from broadway.grader.ports import Containers, Labels, Limits, Mount
 from broadway.grader.sandbox.profile import CAPABILITIES
 
 SLOTS = 8
@@ -64,6 +65,7 @@ class Broadway:
 
     containers: Containers
     directory: Path
+    directories: Directories
     strict: bool = False
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
@@ -81,9 +83,8 @@ class Broadway:
         graded = await grade(
             [self._stage(command) for command in commands],
             containers=self.containers,
-            directory=self.directory / labels.execution_id,
+            directories=self.directories,
             labels=labels,
-            size=Size(),
         )
         if graded.outcome is not Outcome.SUCCEEDED:
             raise FailedError(graded.reason)
@@ -178,7 +179,8 @@ async def broadway(name: str, docker_host: str, directory: Path, *, strict: bool
     """Open a grader's runtime by its name for ``--runtime``: ``oci``, or a runtime of the engine."""
     async with _connected(name, docker_host, directory) as containers:
         await containers.ensure_images([BUSYBOX])
-        yield Broadway(containers, directory, strict=strict)
+        with contextlib.closing(Directories(directory / "jobs")) as directories:
+            yield Broadway(containers, directory, directories, strict=strict)
 
 
 def _connected(name: str, docker_host: str, directory: Path) -> AbstractAsyncContextManager[Containers]:

@@ -14,6 +14,7 @@ from broadway.cli import (
     hooks,
     login,
     pools,
+    queues,
     reports,
     submissions,
     terminal,
@@ -58,6 +59,7 @@ app.add_typer(hooks.app, name="hook")
 app.add_typer(hooks.rosters, name="roster")
 app.add_typer(assignments.app, name="assignment")
 app.add_typer(submissions.app, name="submission")
+app.add_typer(queues.app, name="queue")
 app.add_typer(topology.app, name="topology")
 app.add_typer(dead_letters.app, name="dead")
 app.add_typer(access.courses, name="course")

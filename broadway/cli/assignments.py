@@ -106,8 +106,8 @@ def _warn(pipelines: dict[str, Any]) -> None:
         for index, stage in enumerate(stages if isinstance(stages, list) else ()):
             if stage.get("kind"):
                 terminal.message(
-                    f"{key}.{index}: kind {stage['kind']} is compatible, not tamper-proof: a student's program can change "
-                    "its own score; docs/autograders.md shows how to split it into an untrusted stage and a judge"
+                    f"{key}.{index}: kind {stage['kind']} is compatible, not tamper-proof: a student's program can "
+                    "change its score; docs/autograders.md shows how to split it into an untrusted stage and a judge"
                 )
 
 

@@ -188,6 +188,19 @@ def roster_table(students: Sequence[Mapping[str, Any]]) -> None:
     _table(columns, [[_text(student.get(column)) for column in columns] for student in students])
 
 
+def queue_table(queues: Sequence[Mapping[str, Any]]) -> None:
+    """Print a line for each queue."""
+    heads = {
+        "queue": "queue",
+        "ready": "ready messages",
+        "unacked": "unacked messages",
+        "consumers": "consumers",
+        "waiting": "jobs waiting",
+        "running": "jobs running",
+    }
+    _table(list(heads.values()), [[_text(queue[key]) for key in heads] for queue in queues])
+
+
 def topology_table(objects: Sequence[tuple[str, str, Mapping[str, Any]]]) -> None:
     """Print a line for each object that a broker should have: its kind, its name and its arguments."""
     rows = [(kind, name, _text(each.get("definition") or each["arguments"] or None)) for kind, name, each in objects]

@@ -1,32 +1,24 @@
 """`broadway topology ...`: the broker's exchanges, queues, bindings and policies, for operators."""
 
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from broadway.cli import terminal
-from broadway.cli.common import EXIT_FAILED, EXIT_USAGE, AsJson, fail
+from broadway.cli.broker_access import PASSED_ON, Arguments, failures, management_of, settings_of
+from broadway.cli.common import EXIT_FAILED, AsJson
 
 if TYPE_CHECKING:
     from broadway.cli.topology_repair import Inspector, Report
-    from broadway.settings.programs import ApiSettings
 
 app = typer.Typer(
     help="The broker's exchanges, queues, bindings and policies. Needs RabbitMQ's management API.", no_args_is_help=True
 )
 
-Arguments = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="ARGUMENTS", help="Arguments of python -m broadway.api: --amqp-url, --management-url, --mongodb-dsn ..."
-    ),
-]
 Shared = Annotated[
     bool, typer.Option("--shared", help="Only the objects of every deployment; do not read the courses in the store.")
 ]
-PASSED_ON = {"ignore_unknown_options": True}
 
 
 @app.command(context_settings=PASSED_ON)
@@ -38,8 +30,8 @@ def show(arguments: Arguments = None, *, shared: Shared = False, as_json: AsJson
     from broadway.management import virtual_host  # noqa: PLC0415
     from broadway.messages.definitions import Kind, definitions, name  # noqa: PLC0415
 
-    settings = _settings(arguments)
-    with _failures():
+    settings = settings_of(arguments)
+    with failures():
         queues = asyncio.run(expected_queues(settings, shared=shared))
     vhost = virtual_host(settings.amqp_url.get_secret_value())
     expected = definitions(queues, vhost=vhost, version=OLDEST)
@@ -73,18 +65,15 @@ def _inspect(
 
     from broadway.cli.topology_repair import Inspector, expected_queues  # noqa: PLC0415
 
-    settings = _settings(arguments)
-    if settings.management_url is None:
-        where = "--management-url or BROADWAY_MANAGEMENT_URL, as in http://user:password@host:15672"
-        raise fail(f"management_url is missing: {where}, with an administrator's login", EXIT_USAGE)
-    url = settings.management_url.get_secret_value()
+    settings = settings_of(arguments)
+    url = management_of(settings)
 
     async def inspect() -> "Report":
         queues = await expected_queues(settings, shared=shared)
         async with Inspector.connect(url, settings, queues) as broker:
             return await work(broker)
 
-    with _failures():
+    with failures():
         return asyncio.run(inspect())
 
 
@@ -112,22 +101,3 @@ def _lines(report: "Report") -> Iterator[str]:
         yield f"queue {queue} belongs to no course or pool any more: delete it once it is empty"
     if report.is_clean:
         yield "the broker has all that it should have"
-
-
-def _settings(arguments: Sequence[str] | None) -> "ApiSettings":
-    from broadway.settings.loading import load  # noqa: PLC0415
-    from broadway.settings.programs import ApiSettings  # noqa: PLC0415
-
-    return load(ApiSettings, prog="python -m broadway.api", arguments=arguments or [])
-
-
-@contextmanager
-def _failures() -> Iterator[None]:
-    from broadway.management import ManagementError  # noqa: PLC0415
-    from broadway.mongo.store import StoreUnreachableError  # noqa: PLC0415
-    from broadway.ports import StoreError  # noqa: PLC0415
-
-    try:
-        yield
-    except (ManagementError, StoreUnreachableError, StoreError) as error:
-        raise fail(str(error)) from error

@@ -6,68 +6,26 @@ The view is a cache: after a restart it is rebuilt from the course queues and th
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime
 
 from broadway.dispatcher.fairshare import FairShare, JobCosts, Offer
+from broadway.dispatcher.held import Grader, Held
+from broadway.dispatcher.pace import Paces
 from broadway.domain.abilities import OF_THE_FIRST, missing
 from broadway.domain.course import MAX_CONCURRENCY, Course
 from broadway.domain.job import Job, JobClass, JobState
 from broadway.messages.events import GraderHeartbeat, RunningJob
 
-MAX_HEARD = 32  # executions of a job that are remembered
 DEFAULT_CAP = 64  # the least number of jobs in flight that a course without a cap may have
-READY_SECONDS = 0.1  # ready jobs must keep all slots busy for this long, if jobs are too short for the ready share
-
-
-@dataclass(slots=True)
-class Held:
-    """A job whose course message this dispatcher has not acknowledged. ``latest`` is the job as last read or stored."""
-
-    job_id: str
-    run_id: str
-    course: str
-    job_class: JobClass
-    pool: str
-    generation: int
-    revision: int
-    latest: Job
-    settled: asyncio.Event = field(default_factory=asyncio.Event)
-    in_flight: bool = False
-    is_ready: bool = False
-    has_started: bool = False
-    heard: dict[str, datetime] = field(default_factory=dict)  # when a grader last reported each execution as running
-
-    @property
-    def offer(self) -> Offer:
-        return Offer(self.job_id, self.course, self.job_class)
-
-    def hear(self, execution_id: str, now: datetime) -> None:
-        """Note that a grader runs an execution; of many, the longest silent ones are forgotten."""
-        self.heard.pop(execution_id, None)
-        self.heard[execution_id] = now
-        if len(self.heard) > MAX_HEARD:
-            del self.heard[next(iter(self.heard))]
-
-
-@dataclass(frozen=True, slots=True)
-class Grader:
-    """A grader's last heartbeat. ``sent_at`` is by the grader's clock, ``heard_at`` by ours; they may differ."""
-
-    pool: str
-    slots: int
-    sent_at: datetime
-    heard_at: datetime
-    is_behind_gateway: bool = False
-    abilities: frozenset[str] = frozenset()
 
 
 class Board:
     """The dispatcher's view of jobs, courses and graders.
 
     Args:
-        ready_share: Share of a pool's slots for which jobs wait ready while no slot is free; at least one job. The
-            share rises up to 1 for very short jobs, since larger batches are cheaper to hand out.
+        ready_share: Share of a pool's slots for which jobs wait ready while no slot is free; at least one job. Up to
+            four wait for each slot if they take almost no time, since larger batches are cheaper to hand out.
         interactive_share: Share of a pool's slots that bulk jobs leave free.
     """
 
@@ -75,6 +33,7 @@ class Board:
         self._ready_share = ready_share
         self._interactive_share = interactive_share
         self._held: dict[str, Held] = {}
+        self._dropped: dict[str, Held] = {}  # in flight while no message of theirs is held
         self._shares: dict[str, FairShare] = {}
         self._courses: dict[str, Course] = {}
         self._graders: dict[str, Grader] = {}
@@ -84,6 +43,8 @@ class Board:
         self._out: Counter[str] = Counter()  # also in flight, by pool
         self._bulk_in_flight: Counter[str] = Counter()
         self._ready: Counter[str] = Counter()
+        self._in_flight_of_run: Counter[str] = Counter()
+        self._paces = Paces()
         self.costs = JobCosts()
         self.changed = asyncio.Event()
 
@@ -164,21 +125,34 @@ class Board:
         """Return whether a held job of a run has not settled; if so, the run's phase is certainly incomplete."""
         return self._open[run_id] > 0
 
+    def has_others_open(self, run_id: str) -> bool:
+        """Return whether more than one held job of a run has not settled."""
+        return self._open[run_id] > 1
+
     def keep(self, job: Job) -> Held:
-        """Hold a job, in any state."""
+        """Hold a job, in any state. A job that was handed over under an earlier message of it stays in flight."""
+        flown = self._dropped.pop(job.id, None)
         if older := self._held.get(job.id):
             self._close(older)  # its message is obsolete and can be acknowledged
+            flown = replace(older)
             self._clear(older)
         held = Held(job.id, job.run_id, job.course, job.job_class, job.pool, job.generation, job.revision, job)
         self._held[job.id] = held
         self._open[job.run_id] += 1
+        if flown and flown.goes_on_with(job):
+            held.heard, held.has_started = flown.heard, flown.has_started
+            self._fly(held, ready=flown.is_ready)
+            held.flown_revision, held.flown_at = flown.flown_revision, flown.flown_at
         self.observe(job)
         return held
 
     def drop(self, held: Held) -> None:
-        """Stop holding a job, unless a newer message for it is held."""
+        """Stop holding a job, unless a newer message for it is held. Its message may be delivered once more."""
+        is_open = not held.settled.is_set()
         self._close(held)
         if self._held.get(held.job_id) is held:
+            if is_open and held.in_flight:
+                self._dropped[held.job_id] = replace(held)
             self._clear(held)
             del self._held[held.job_id]
             self.changed.set()
@@ -191,6 +165,7 @@ class Board:
         held = self._held.get(job.id)
         if held is None or job.revision < held.revision:
             return
+        stays_in_flight = held.goes_on_with(job)
         held.generation, held.revision, held.latest = job.generation, job.revision, job
         match job.state:
             case JobState.FINISHED:
@@ -198,16 +173,43 @@ class Board:
             case JobState.RUNNING:
                 held.has_started = True
                 self._fly(held, ready=False)
+                held.flown_revision = job.revision
             case JobState.DISPATCHED:  # a reported start may not be stored yet
                 self._fly(held, ready=not held.has_started)
+                held.flown_revision = job.revision
+            case JobState.QUEUED if stays_in_flight:
+                pass
             case JobState.QUEUED if job.not_before is None or (now and job.not_before <= now):
                 self._wait(held, first=bool(job.attempts))
             case JobState.QUEUED:
                 self._clear(held)
 
+    def hand_over(self, job: Job) -> bool:
+        """Note that a job goes to the graders of its pool now; return False if it is not in flight any more.
+
+        A job that is not held has to be known as dispatched by the store.
+        """
+        held = self._held.get(job.id)
+        if held is None:
+            return job.state is JobState.DISPATCHED
+        if not held.in_flight:
+            return False
+        held.flown_revision, held.flown_at = job.revision, datetime.now(UTC)
+        return True
+
+    def handed_over_before(self, moment: datetime) -> list[Job]:
+        """Return the jobs that were handed over before a moment and are still stored as queued, as last read."""
+        return [
+            held.latest
+            for held in self._held.values()
+            if held.in_flight and held.latest.state is JobState.QUEUED and not held.settled.is_set()
+            if held.flown_at is not None and held.flown_at < moment
+        ]
+
     def start(self, job_id: str, generation: int, execution_id: str, *, now: datetime) -> None:
-        """Mark a job as taken by a grader."""
-        if held := self._in(job_id, generation):
+        """Mark a job as taken by a grader, unless it has come back from that execution."""
+        held = self._in(job_id, generation)
+        if held and not (held.latest.state is JobState.QUEUED and held.latest.knows(execution_id)):
             held.has_started = True
             held.hear(execution_id, now)
             self._fly(held, ready=False)
@@ -234,17 +236,19 @@ class Board:
     def settle(self, job_id: str, generation: int, *, course: str, seconds: float) -> None:
         """Record a final outcome after ``seconds`` in a slot, so that the course message can be acknowledged."""
         self.costs.observe(course, seconds)
+        self._dropped.pop(job_id, None)
         held = self._held.get(job_id)
         if held and generation >= held.generation:
+            self._paces.observe(held.run_id, seconds)
             self._close(held)
 
     def abandon(self, held: Held) -> None:
         """Settle a job that is missing from the database."""
         self._close(held)
 
-    def set_back(self, job_id: str, generation: int) -> None:
-        """Withdraw a job that ended without an outcome, until its next attempt is due."""
-        if held := self._in(job_id, generation):
+    def set_back(self, job_id: str, generation: int, *, not_before: datetime) -> None:
+        """Withdraw a job that ended without an outcome, until its next attempt is due, unless that is on its way."""
+        if (held := self._in(job_id, generation)) and not held.knows_pause(not_before):
             self._clear(held)
             self.changed.set()
 
@@ -256,8 +260,13 @@ class Board:
         self.changed.set()
 
     def offer_again(self, job_id: str, generation: int) -> None:
-        """Offer a job for dispatch again, before the other jobs of its course."""
-        if held := self._in(job_id, generation):
+        """Offer a job that waits for its next attempt, before the other jobs of its course."""
+        if (held := self._in(job_id, generation)) and not held.in_flight:
+            self._wait(held, first=True)
+
+    def put_back(self, held: Held) -> None:
+        """Offer a job that was picked and not handed over, before the other jobs of its course."""
+        if self._held.get(held.job_id) is held:
             self._wait(held, first=True)
 
     def _in(self, job_id: str, generation: int) -> Held | None:
@@ -267,8 +276,6 @@ class Board:
 
     def pick(self, pool: str) -> Held | None:
         """Return the next job for a pool and count it as in flight and ready, or None if the pool is full."""
-        if not self._has_room(pool):
-            return None
         while offer := self._shares[pool].pick(self._eligible(pool)):
             held = self._held[offer.job_id]
             if self._is_able(held):
@@ -277,33 +284,34 @@ class Board:
             self._wait(held, first=False)
         return None
 
-    def _has_room(self, pool: str) -> bool:
-        """Return whether a pool has a free slot for another job, or fewer ready jobs than it may keep waiting.
+    def _eligible(self, pool: str) -> Callable[[Offer], bool]:
+        """Return the condition on which a job may be released now.
 
-        Free slots are derived from the jobs in flight. That number is too high while a dead grader counts as working,
-        so a few jobs are kept ready regardless of it. A grader behind a gateway takes its next job only after its last
-        result is stored; one ready job for each saves it the wait for this dispatcher as well.
+        A pool must have a free slot for it, or fewer ready jobs than it may keep waiting. Free slots are derived from
+        the jobs in flight. That number is too high while a dead grader counts as working, so a few jobs are kept ready
+        regardless of it. A grader behind a gateway takes its next job only after its last result is stored; one ready
+        job for each saves it the wait for this dispatcher as well.
         """
         slots = self.slots(pool)
         behind = sum(g.slots for g in self._graders.values() if g.is_behind_gateway and g.pool == pool)
-        waiting = max(1, behind, int(slots * self._ready_share_now()))
-        return self._ready[pool] < waiting or self._out[pool] < slots + waiting
-
-    def _ready_share_now(self) -> float:
-        seconds = self.costs.average
-        return max(self._ready_share, min(1.0, READY_SECONDS / seconds)) if seconds > 0 else self._ready_share
-
-    def _eligible(self, pool: str) -> Callable[[Offer], bool]:
-        slots = self.slots(pool)
+        usual = max(1, behind, int(slots * self._ready_share))
+        quick = slots - sum(number for run, number in self._in_flight_of_run.items() if not self._early_share(run))
         reserved = int(slots * self._interactive_share)
-        has_room_for_bulk = not reserved or self._bulk_in_flight[pool] < slots - reserved
 
         def eligible(offer: Offer) -> bool:
             if self._in_flight[offer.course] >= self.cap(offer.course):
                 return False
-            return offer.job_class is JobClass.INTERACTIVE or has_room_for_bulk
+            early = int(max(0, quick) * self._early_share(self._held[offer.job_id].run_id))
+            waiting = max(usual, early)
+            if self._ready[pool] >= waiting and self._out[pool] >= slots + waiting:
+                return False
+            is_bulk = offer.job_class is JobClass.BULK
+            return not (is_bulk and reserved) or self._bulk_in_flight[pool] < slots - reserved + early
 
         return eligible
+
+    def _early_share(self, run_id: str) -> float:
+        return self._paces.early(run_id, above=self._ready_share)
 
     def _share(self, pool: str) -> FairShare:
         if pool not in self._shares:
@@ -345,8 +353,9 @@ class Board:
     def _fly(self, held: Held, *, ready: bool) -> None:
         self._share(held.pool).withdraw(held.job_id)
         if not held.in_flight:
-            held.in_flight = True
+            held.in_flight, held.flown_revision, held.flown_at = True, held.revision, datetime.now(UTC)
             self._in_flight[held.course] += 1
+            self._in_flight_of_run[held.run_id] += 1
             self._out[held.pool] += 1
             self._bulk_in_flight[held.pool] += held.job_class is JobClass.BULK
         if held.is_ready is not ready:
@@ -360,6 +369,7 @@ class Board:
             self._open[held.run_id] -= 1
             if not self._open[held.run_id]:
                 del self._open[held.run_id]
+                self._paces.forget(held.run_id)
 
     def _clear(self, held: Held) -> None:
         self._without_grader.pop(held.job_id, None)
@@ -371,6 +381,9 @@ class Board:
         if held.in_flight:
             held.in_flight = False
             self._in_flight[held.course] -= 1
+            self._in_flight_of_run[held.run_id] -= 1
+            if not self._in_flight_of_run[held.run_id]:
+                del self._in_flight_of_run[held.run_id]
             self._out[held.pool] -= 1
             self._bulk_in_flight[held.pool] -= held.job_class is JobClass.BULK
         if held.is_ready:

@@ -2,14 +2,15 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import structlog
 
 from broadway.dispatcher.board import Board
 from broadway.dispatcher.dispatch import Intake
-from broadway.dispatcher.ports import BacklogCourses, ConsumedBroker
+from broadway.dispatcher.ports import BacklogCourses, ConsumedBroker, Consumption, Reading
 from broadway.domain.course import Course
 from broadway.domain.job import JobClass
 from broadway.lifecycle.stores import CourseList
@@ -22,7 +23,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class CourseQueues:
-    """The subscriptions to the backlogs of all courses. The prefetch of a course's queues is the course's cap.
+    """The subscriptions to the backlogs of all courses.
+
+    The course's cap is the prefetch of its queues, and the number of jobs for which no further message is opened: a
+    message may have one job or many.
 
     ``tag`` is the prefix of the consumer tags.
     """
@@ -34,7 +38,8 @@ class CourseQueues:
     intake: Intake
     stack: contextlib.AsyncExitStack
     tag: str
-    _open: dict[str, tuple[int, contextlib.AsyncExitStack]] = field(default_factory=dict)
+    _open: dict[str, "_Opened"] = field(default_factory=dict)
+    _epochs: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _courses: set[str] = field(default_factory=set)
     _pools: set[str] = field(default_factory=set)
 
@@ -45,6 +50,14 @@ class CourseQueues:
     def queues(self) -> list[Queue]:
         """Return all durable queues that must exist."""
         return durable_queues(sorted(self._courses), sorted(self._pools))
+
+    def reading(self, course: str, job_class: JobClass) -> Reading:
+        """Return which messages of a backlog have arrived."""
+        opened = self._open.get(course)
+        if opened is None:
+            return Reading()
+        queue = opened.classes[job_class]
+        return Reading(opened.epoch, queue.opened, queue.unopened)
 
     async def watch(self, *, interval: float) -> None:
         """Refresh every ``interval`` seconds until cancelled."""
@@ -86,24 +99,38 @@ class CourseQueues:
     async def _subscribe(self, course: str) -> None:
         prefetch = self.board.cap(course)
         if course in self._open:
-            present, opened = self._open[course]
+            opened = self._open[course]
+            present = opened.prefetch
             # A new prefetch needs a new consumer, which requeues all held messages: too costly for every change of
             # slots.
             if present == prefetch or (not self.board.is_capped(course) and present / 2 < prefetch < present * 2):
                 return
             del self._open[course]
-            await opened.aclose()
-        async with contextlib.AsyncExitStack() as opened:
+            await opened.stack.aclose()
+        classes: dict[JobClass, Consumption] = {}
+        async with contextlib.AsyncExitStack() as stack:
             for job_class in JobClass:
-                await opened.enter_async_context(
+                classes[job_class] = await stack.enter_async_context(
                     self.broker.consume(
                         course_queue(course, job_class),
                         self.intake.hold,
                         tag=f"{self.tag}.{course}.{job_class}",
                         prefetch=prefetch,
+                        most_events=prefetch,
                     )
                 )
-            self._open[course] = (prefetch, await self.stack.enter_async_context(opened.pop_all()))
+            kept = await self.stack.enter_async_context(stack.pop_all())
+            self._open[course] = _Opened(prefetch, next(self._epochs), classes, kept)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """The consumed queues of a course by class, from ``epoch`` on."""
+
+    prefetch: int
+    epoch: int
+    classes: Mapping[JobClass, Consumption]
+    stack: contextlib.AsyncExitStack
 
 
 def _removed(names: Iterable[str]) -> list[Course]:

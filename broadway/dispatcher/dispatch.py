@@ -1,20 +1,19 @@
 """Hold course messages until their jobs have settled, and dispatch jobs to graders, fairly and as late as possible."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import structlog
 
-from broadway.dispatcher.board import Board, Held
-from broadway.dispatcher.ports import DispatchedJobs, EndingRuns
-from broadway.domain.job import Job, JobClass, JobState
-from broadway.lifecycle.stores import Stages
-from broadway.messages.events import Event, JobDispatched, JobQueued, ids_of
-from broadway.messages.ticket import Tickets
-from broadway.messages.topology import JOBS, ready_key
-from broadway.ports import Publisher, PublishError, Reject, Retry, StoreError
+from broadway.dispatcher.board import Board
+from broadway.dispatcher.hand_over import HandOver
+from broadway.dispatcher.held import Held
+from broadway.dispatcher.ports import EndingRuns
+from broadway.domain.job import Job, JobClass
+from broadway.lifecycle.stores import JobsById
+from broadway.messages.events import Event, JobQueued
+from broadway.ports import PublishError, Reject, Retry, StoreError
 from broadway.runtime.batching import Batcher
 from broadway.runtime.crashpoints import Point, reach
 from broadway.runtime.isolation import isolated
@@ -28,7 +27,7 @@ PAUSE_AFTER_FAILURE = 1.0  # seconds
 class Intake:
     """The handler of the course queues. It returns, which acknowledges the message, once the message's job settles."""
 
-    def __init__(self, board: Board, jobs: DispatchedJobs) -> None:
+    def __init__(self, board: Board, jobs: JobsById) -> None:
         self._board = board
         self._jobs = jobs
         self._lookups: Batcher[str, Job | None] = Batcher(self._look_up, linger=0)
@@ -69,17 +68,13 @@ class Dispatch:
 
     Args:
         board: The held jobs.
-        jobs: The stored jobs.
         runs: The stored runs.
-        publisher: The broker.
-        tickets: Makes the tickets of the jobs.
+        hand_over: Publishes jobs to the graders of their pools.
     """
 
     board: Board
-    jobs: DispatchedJobs
     runs: EndingRuns
-    publisher: Publisher
-    tickets: Tickets
+    hand_over: HandOver
 
     async def run(self) -> None:
         """Keep a few jobs ready in every pool, after each change of the board, until cancelled."""
@@ -93,11 +88,13 @@ class Dispatch:
     async def _top_up(self, pool: str) -> None:
         while picked := _pick(pool, self.board):
             try:
-                await self._dispatch(await self._without_ending(picked))
-            except StoreError as error:
+                await reach(Point.DISPATCH_PICKED)
+                due = await self._without_ending(picked)
+                await self.hand_over.publish([held.job_id for held in due], pool)
+            except (StoreError, PublishError) as error:
                 log.warning("dispatching pauses", reason=str(error))
                 for held in picked:
-                    self.board.offer_again(held.job_id, held.generation)
+                    self.board.put_back(held)
                 await asyncio.sleep(PAUSE_AFTER_FAILURE)
 
     async def _without_ending(self, picked: Sequence[Held]) -> Sequence[Held]:
@@ -111,63 +108,9 @@ class Dispatch:
             self.board.withhold(run_id)
         return [held for held in picked if held.run_id not in ending]
 
-    async def _dispatch(self, picked: Sequence[Held]) -> None:
-        now = datetime.now(UTC)
-        await reach(Point.DISPATCH_PICKED)
-        known = {held.job_id: held.latest for held in picked if held.latest.state is JobState.QUEUED}
-        moved, stages = await asyncio.gather(
-            self.jobs.move({held.job_id: lambda job: job.dispatch(now) for held in picked}, known=known),
-            self.jobs.stages([held.job_id for held in picked]),
-        )
-        await reach(Point.DISPATCH_STORED)
-        in_order = [moved[held.job_id] for held in picked if held.job_id in moved]
-        for held in picked:
-            if held.job_id not in moved:
-                self.board.abandon(held)
-        for job in in_order:
-            self.board.observe(job.after)
-        changed = [job.after for job in in_order if job.changed]
-        await hand_over(changed, stages, publisher=self.publisher, tickets=self.tickets)
-
 
 def _pick(pool: str, board: Board) -> list[Held]:
     picked: list[Held] = []
     while len(picked) < BATCH and (held := board.pick(pool)):
         picked.append(held)
     return picked
-
-
-async def hand_over(
-    dispatched: Sequence[Job], stages: Mapping[str, Stages], *, publisher: Publisher, tickets: Tickets
-) -> None:
-    """Publish dispatched jobs, with the stages of each, to their pools, in order.
-
-    The reconciler publishes jobs again that the broker refuses.
-    """
-    await reach(Point.DISPATCH_STAGES_READ)
-    await asyncio.gather(*(_publish_alone(job, stages.get(job.id, []), publisher, tickets) for job in dispatched))
-    await reach(Point.DISPATCH_HANDED_OVER)
-
-
-async def _publish_alone(job: Job, stages: Stages, publisher: Publisher, tickets: Tickets) -> None:
-    """Publish a job; an error about it does not keep others from their graders."""
-    with isolated("dispatch", **job.context):
-        await _publish(job, stages, publisher, tickets)
-
-
-async def _publish(job: Job, stages: Stages, publisher: Publisher, tickets: Tickets) -> None:
-    if job.state is not JobState.DISPATCHED:
-        return
-    event = JobDispatched(
-        **ids_of(job),
-        assignment=job.assignment,
-        phase=job.phase,
-        attempt=job.starts + 1,
-        stages=stages,
-        avoid=job.avoid,
-        ticket=tickets.of(job.id, job.generation),
-    )
-    try:
-        await publisher.publish(JOBS, ready_key(job.pool), event)
-    except PublishError as error:
-        log.warning("job not handed over", pool=job.pool, error=str(error), **job.context)

@@ -51,8 +51,15 @@ class Follower:
                 raise Reject(f"the dispatcher has no use for {event.type}")
         await reach(Point.FOLLOW_DONE)
 
+    def follow_at_once(self, event: Event) -> bool:
+        """Settle a job of a run that has further open jobs, since this takes no I/O; return False for other events."""
+        if not isinstance(event, JobSettled) or not self._board.has_others_open(event.run_id):
+            return False
+        self._board.settle(event.job_id, event.generation, course=event.course, seconds=event.seconds)
+        return True
+
     def _set_back(self, event: JobRequeued) -> None:
-        self._board.set_back(event.job_id, event.generation)
+        self._board.set_back(event.job_id, event.generation, not_before=event.not_before)
         delay = max(0.0, (event.not_before - datetime.now(UTC)).total_seconds())
         asyncio.get_running_loop().call_later(delay, self._board.offer_again, event.job_id, event.generation)
 

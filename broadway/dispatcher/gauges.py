@@ -5,15 +5,23 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+import structlog
 from prometheus_client import Gauge
 
-from broadway.dispatcher.board import Board, Held
+from broadway.dispatcher.board import Board
+from broadway.dispatcher.held import Held
+from broadway.dispatcher.ports import BacklogCounts, Backlogs
 from broadway.domain.job import JobClass, JobState
 from broadway.messages.topology import course_queue
+from broadway.ports import StoreError
 from broadway.runtime import metrics
 from broadway.runtime.isolation import isolated
 
+log = structlog.get_logger(__name__)
+
 INTERVAL = 2.0  # seconds between two counts
+COUNT_INTERVAL = 10.0  # seconds between two counts of jobs in the store, at least
+REST = 20  # the pause after a count in the store, as a multiple of its time
 _STATES = (JobState.QUEUED, JobState.DISPATCHED, JobState.RUNNING)
 
 Values = Mapping[tuple[str, ...], float]
@@ -27,18 +35,28 @@ class Gauges:
         board: The dispatcher's view of jobs and graders.
         pools: Returns the pools that courses use.
         depths: The number of messages that wait in each queue, by its name.
+        jobs: The stored jobs. Those of a course are counted there while messages of it wait: they have many jobs each.
+        backlogs: The messages of courses that have arrived.
     """
 
     board: Board
     pools: Callable[[], Iterable[str]]
     depths: Mapping[str, int]
+    jobs: BacklogCounts
+    backlogs: Backlogs
+    _queued: dict[str, int] = field(default_factory=dict)  # stored as queued, by course
     _shown: dict[Gauge, set[tuple[str, ...]]] = field(default_factory=dict)
 
     async def run(self) -> None:
         """Set the gauges every ``INTERVAL`` seconds until cancelled."""
         metrics.LEADING.set(1)
+        loop = asyncio.get_running_loop()
+        next_count = loop.time()
         try:
             while True:
+                if (begun := loop.time()) >= next_count:
+                    await self._count()
+                    next_count = begun + max(COUNT_INTERVAL, REST * (loop.time() - begun))
                 with isolated("gauges"):
                     self.take()
                 await asyncio.sleep(INTERVAL)
@@ -46,6 +64,23 @@ class Gauges:
             metrics.LEADING.set(0)
             for gauge in self._shown:
                 gauge.clear()
+
+    async def _count(self) -> None:
+        """Count the queued jobs of each course with messages that wait, and forget the counts of others."""
+        waiting = {course for course in self.board.courses if self._has_messages(course)}
+        self._queued = {course: number for course, number in self._queued.items() if course in waiting}
+        for course in waiting:
+            with isolated("gauges", course=course):
+                try:
+                    self._queued[course] = await self.jobs.count_backlog(course)
+                except StoreError as error:
+                    log.warning("jobs not counted", course=course, reason=str(error))
+
+    def _has_messages(self, course: str) -> bool:
+        return any(
+            self.depths.get(course_queue(course, job_class).name) or self.backlogs.reading(course, job_class).unopened
+            for job_class in JobClass
+        )
 
     def take(self) -> None:
         """Set the gauges once. It iterates over all held jobs and needs no I/O."""
@@ -60,16 +95,11 @@ class Gauges:
 
     def _jobs(self, open_jobs: Iterable[Held]) -> Values:
         held = Counter((job.course, _state(job)) for job in open_jobs)
-        backlog = {course: self._backlog(course) for course in {*self.board.courses, *(course for course, _ in held)}}
-        return {
-            (course, state): held[course, state] + (waiting if state is JobState.QUEUED else 0)
-            for course, waiting in backlog.items()
-            for state in _STATES
-        }
-
-    def _backlog(self, course: str) -> int:
-        """Return the number of a course's jobs that wait in its queues and are not held."""
-        return sum(self.depths.get(course_queue(course, job_class).name, 0) for job_class in JobClass)
+        unrecorded = Counter(job.course for job in open_jobs if job.in_flight and job.latest.state is JobState.QUEUED)
+        for course, stored in self._queued.items():
+            held[course, JobState.QUEUED] = max(held[course, JobState.QUEUED], stored - unrecorded[course])
+        courses = {*self.board.courses, *(course for course, _ in held)}
+        return {(course, state): held[course, state] for course in courses for state in _STATES}
 
     def _show(self, gauge: Gauge, values: Values) -> None:
         for labels, value in values.items():

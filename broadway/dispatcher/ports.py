@@ -2,26 +2,34 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
 from broadway.domain.job import Job, JobClass, Phase
-from broadway.domain.moves import Move, Moved
+from broadway.domain.moves import Moved
 from broadway.domain.run import Run, RunState
 from broadway.lifecycle.steps import PhaseJobs, RunSteps
-from broadway.lifecycle.stores import JobsById, JobStages
+from broadway.lifecycle.stores import JobsById, Stages
 from broadway.messages.topology import Queue
 from broadway.ports import Handler, Publisher, QueueDeclarer, QueueDepths, QueueState
 
 
-class DispatchedJobs(JobsById, JobStages, Protocol):
-    """The operations on stored jobs that dispatching needs."""
+class HandedOverJobs(Protocol):
+    """The operation on stored jobs that handing over needs."""
 
-    async def move(self, moves: Mapping[str, Move], *, known: Mapping[str, Job] | None = None) -> dict[str, Moved]:
-        """Apply moves to jobs by id, each in one conditional update; return the jobs that exist, before and after.
+    async def with_stages(self, job_ids: Sequence[str]) -> dict[str, tuple[Job, Stages]]:
+        """Return jobs with their stages by id; unknown ids are left out."""
 
-        ``known`` holds jobs as the caller has read them. A move that does not change a known job is not tried on the
-        stored job.
+
+class ReadyQueues(Publisher, Protocol):
+    """A publisher whose queues can be emptied."""
+
+    async def purge(self, queue: Queue) -> int:
+        """Discard the messages that wait in a queue, without those that consumers have; return their number.
+
+        Raises:
+            PublishError: The broker is unavailable.
         """
 
 
@@ -39,11 +47,21 @@ class BacklogCourses(Protocol):
         """Return ids of courses with queued jobs, whether they are registered or not."""
 
 
-class ReconciledJobs(PhaseJobs, JobsById, JobStages, Protocol):
+class BacklogCounts(Protocol):
+    """The number of queued jobs."""
+
+    async def count_backlog(self, course: str) -> int:
+        """Return the number of a course's jobs that are stored as queued."""
+
+
+class ReconciledJobs(PhaseJobs, JobsById, Protocol):
     """The operations on stored jobs that reconciling needs."""
 
     async def are_phases_open(self, phases: Sequence[tuple[str, Phase]]) -> list[bool]:
         """Return for each phase of a run whether it has a stored job that has not finished."""
+
+    async def complete(self, jobs: Sequence[Job]) -> dict[str, Moved]:
+        """End those of the open jobs whose outcome is stored, and return them before and after."""
 
     async def expired(self, now: datetime, *, limit: int) -> list[Job]:
         """Return running jobs whose lease has expired, the earliest expired first."""
@@ -97,11 +115,47 @@ class ObservedBroker(PingedBroker, Publisher, QueueDepths, Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The messages of a backlog that reached this process: those opened, and those that wait in memory.
+
+    They are counted anew in each ``epoch``.
+    """
+
+    epoch: int = 0
+    opened: int = 0
+    unopened: int = 0
+
+
+class Backlogs(Protocol):
+    """The consumed backlogs."""
+
+    def reading(self, course: str, job_class: JobClass) -> Reading:
+        """Return which messages of a backlog have arrived."""
+
+
+class Consumption(Protocol):
+    """A queue that is being consumed."""
+
+    @property
+    def opened(self) -> int:
+        """The number of messages whose events were handled or are being handled."""
+
+    @property
+    def unopened(self) -> int:
+        """The number of messages that wait in memory because enough events are being handled."""
+
+
 class ConsumedBroker(PingedBroker, QueueDeclarer, Protocol):
     """A broker whose queues can be declared and consumed."""
 
-    def consume(self, queue: Queue, handler: Handler, *, tag: str, prefetch: int) -> AbstractAsyncContextManager[Any]:
-        """Call a handler for the messages of a queue, at most ``prefetch`` at a time, until the context ends."""
+    def consume(
+        self, queue: Queue, handler: Handler, *, tag: str, prefetch: int, most_events: int | None = None
+    ) -> AbstractAsyncContextManager[Consumption]:
+        """Call a handler for the events of a queue until the context ends.
+
+        At most ``prefetch`` messages are taken at a time. While ``most_events`` are handled, no message is opened.
+        """
 
 
 class ProbedBroker(Protocol):

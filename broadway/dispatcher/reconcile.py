@@ -6,7 +6,6 @@ moves and publishes that normal work uses.
 
 import asyncio
 import itertools
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,9 +14,11 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from broadway.dispatcher.board import Board
-from broadway.dispatcher.dispatch import hand_over
+from broadway.dispatcher.hand_over import HandOver
+from broadway.dispatcher.lost_jobs import LostJobs
+from broadway.dispatcher.patience import PATIENCE, Patience
 from broadway.dispatcher.ports import ObservedBroker, ReconciledJobs, ReconciledRuns, SilentGraders
-from broadway.domain.job import Job, JobClass, RetryPolicy
+from broadway.domain.job import Job, JobClass, JobState, RetryPolicy
 from broadway.domain.run import PHASE_OF, Order, Run
 from broadway.lifecycle.announce import Hold, announce
 from broadway.lifecycle.carrying_out import carry_out
@@ -25,8 +26,7 @@ from broadway.lifecycle.follow_ups import Fact, following
 from broadway.lifecycle.outbox import publish_queued
 from broadway.lifecycle.phases import bring_forward
 from broadway.lifecycle.steps import Step, complete
-from broadway.messages.ticket import Tickets
-from broadway.messages.topology import RESULTS, course_queue, ready_queue
+from broadway.messages.topology import RESULTS, ready_queue
 from broadway.ports import PublishError, StoreError
 from broadway.runtime import metrics
 from broadway.runtime.crashpoints import Point, reach
@@ -40,39 +40,7 @@ RUNS_AT_A_TIME = 5  # runs per query: each may have thousands of jobs, and other
 REST = 4  # the pause after each query of runs, as a multiple of the query's time
 THOROUGH = 5  # one sweep in this many is thorough, with expensive queries
 SHARE = 20  # the pause after a thorough sweep, as a multiple of its time, so that a long backlog costs no more
-DEEP = 5000  # messages in a course's queue: counting its jobs takes long, and the queue has work for long
 BEHIND = 1000  # messages in the results queue: heartbeats and outcomes among them may be older than a lease
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """The reconciler's waiting times, before it treats work as stuck or checks again.
-
-    Args:
-        second_look: Seconds between two checks that must both miss a job in its queue before it is published again. No
-            message is in transit that long.
-        dispatch: The time after which an untaken job's queue is checked.
-        busy: Seconds between two checks of a course whose runs are being published, so that its jobs change, or whose
-            queue is deep.
-        longest_rest: The longest pause between two thorough sweeps, in seconds, so that one slow answer of the store
-            does not postpone the next sweep for long.
-    """
-
-    second_look: float = 3.0
-    dispatch: timedelta = timedelta(seconds=5)
-    busy: float = 300.0
-    longest_rest: float = 60.0
-
-
-PATIENCE = Patience()
-
-
-@dataclass(frozen=True, slots=True)
-class _Check:
-    """The time of a backlog's last check, or of the first skipped check, and the depth of its queue then."""
-
-    at: float
-    depth: int = 0
 
 
 @dataclass(slots=True)
@@ -86,10 +54,9 @@ class Reconciler:
     broker: ObservedBroker
     policy: RetryPolicy
     lease: timedelta
-    tickets: Tickets
+    hand_over: HandOver
+    lost_jobs: LostJobs
     patience: Patience = PATIENCE
-    _suspected: dict[tuple[str, JobClass], float] = field(default_factory=dict)  # backlogs that miss jobs, since when
-    _checks: dict[tuple[str, JobClass], _Check] = field(default_factory=dict)
     _listening_since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     async def run(self, *, interval: float) -> None:
@@ -122,7 +89,7 @@ class Reconciler:
         await reach(Point.SWEEP_DONE)
 
     async def _find_suspected(self, _: datetime) -> None:
-        await self._find_lost(list(self._suspected))
+        await self.lost_jobs.look_again()
 
     async def sweep_thoroughly(self) -> float:
         """Repair every kind of stuck work: also runs that should have advanced, and jobs in no queue.
@@ -133,7 +100,7 @@ class Reconciler:
         begun = time.monotonic()
         await reach(Point.SWEEP_THOROUGH)
         rested = await self._bring_forward()
-        await self._find_lost(list(itertools.product(self.board.courses, JobClass)))
+        await self.lost_jobs.find(list(itertools.product(self.board.courses, JobClass)))
         return time.monotonic() - begun - rested
 
     async def _bring_forward(self) -> float:
@@ -222,6 +189,7 @@ class Reconciler:
         if not self._has_listened(now):
             return  # heartbeats and outcomes of an interruption may still be on their way to the store
         expired = [job for job in await self.jobs.expired(now, limit=LIMIT) if not self._is_heard(job, now)]
+        expired = await self._without_outcome(expired)
         if not expired:
             return
         _count_repair(Repair.LEASE, len(expired))
@@ -238,8 +206,20 @@ class Reconciler:
             with isolated("reconcile", **ended.after.context):
                 await self._publish(following(ended))
 
+    async def _without_outcome(self, jobs: Sequence[Job]) -> list[Job]:
+        """End those jobs whose outcome was stored by a process that died before it updated them; return the others."""
+        completed = await self.jobs.complete(jobs) if jobs else {}
+        if completed:
+            _count_repair(Repair.OUTCOME, len(completed))
+            log.warning("repair: outcomes were stored without their jobs", jobs=sorted(completed))
+        for ended in completed.values():
+            with isolated("reconcile", **ended.after.context):
+                await self._publish(following(ended))
+        return [job for job in jobs if job.id not in completed]
+
     async def _hand_over_again(self, now: datetime) -> None:
-        dispatched = await self.jobs.dispatched_before(now - self.patience.dispatch, limit=LIMIT)
+        moment = now - self.patience.dispatch
+        dispatched = await self.jobs.dispatched_before(moment, limit=LIMIT) + self.board.handed_over_before(moment)
         overdue = [job for job in dispatched if not self.board.has_started(job.id)]
         started = [job for job in dispatched if self.board.has_started(job.id)]
         for pool in {job.pool for job in overdue}:
@@ -260,15 +240,18 @@ class Reconciler:
             self.board.release(job.id, job.generation)
         await self._redispatch(vanished, now)
 
-    async def _redispatch(self, jobs: Sequence[Job], now: datetime) -> None:
+    async def _redispatch(self, stuck: Sequence[Job], now: datetime) -> None:
+        """Hand jobs over again. Those that are stored as dispatched get a new time, so that they are due later."""
+        jobs = await self._without_outcome(stuck)
+        if not jobs:
+            return
         _count_repair(Repair.HANDOVER, len(jobs))
-        moved = await self.jobs.move({job.id: lambda job: job.redispatch(now) for job in jobs})
-        again = [moved[job.id] for job in jobs if job.id in moved]
-        for job in again:
-            log.info("handed over again", **job.after.context)
-        stages = await self.jobs.stages([job.after.id for job in again])
-        changed = [job.after for job in again if job.changed]
-        await hand_over(changed, stages, publisher=self.broker, tickets=self.tickets)
+        stored = [job.id for job in jobs if job.state is JobState.DISPATCHED]
+        await self.jobs.move({job_id: lambda job: job.redispatch(now) for job_id in stored})
+        for job in jobs:
+            log.info("handed over again", **job.context)
+        for pool in {job.pool for job in jobs}:
+            await self.hand_over.publish([job.id for job in jobs if job.pool == pool], pool)
 
     async def _retire_graders(self, now: datetime) -> None:
         silent = now - self.lease
@@ -277,68 +260,6 @@ class Reconciler:
         if dead:
             _count_repair(Repair.GRADER, len(dead))
             log.warning("graders have gone silent", graders=dead)
-
-    async def _find_lost(self, backlogs: Sequence[tuple[str, JobClass]]) -> None:
-        """Publish jobs again that are in no queue, after two checks with some time between them found them missing."""
-        now = time.monotonic()
-        due = [each for each in backlogs if self._suspected.get(each, -math.inf) <= now - self.patience.second_look]
-        if not due:
-            return
-        unpublished = await self.runs.unpublished(datetime.max.replace(tzinfo=UTC), limit=LIMIT)
-        for backlog in due:
-            course, job_class = backlog
-            in_transit = [run.id for run in unpublished if run.course == course]
-            earlier = self._checks.setdefault(backlog, _Check(now))
-            is_busy = bool(in_transit) or earlier.depth > DEEP
-            if is_busy and backlog not in self._suspected and now < earlier.at + self.patience.busy:
-                continue
-            self._checks[backlog] = _Check(now)
-            missing, depth = await self._count_missing(course, job_class, unless_of=in_transit)
-            self._checks[backlog] = _Check(now, depth)
-            if missing <= 0:
-                self._suspected.pop(backlog, None)
-            elif backlog not in self._suspected:
-                self._suspected[backlog] = now
-            else:
-                await self._publish_lost(course, job_class, missing, unless_of=in_transit)
-                del self._suspected[backlog]
-
-    async def _count_missing(self, course: str, job_class: JobClass, *, unless_of: Sequence[str]) -> tuple[int, int]:
-        """Return a lower bound of the number of queued jobs in no queue, and the depth of their queue.
-
-        Jobs of the runs ``unless_of``, which are being published, do not count as missing. Each of their messages in
-        the queue hides one missing job until it is consumed.
-        """
-        waiting = await self.jobs.count_queued(course, job_class, unless_of=unless_of)
-        if not waiting:
-            return 0, 0
-        held = [
-            h
-            for h in self.board.held.values()
-            if h.course == course and h.job_class is job_class and h.run_id not in unless_of
-        ]
-        in_queue = await self.broker.depth(course_queue(course, job_class))
-        return waiting - sum(not h.in_flight for h in held) - in_queue, in_queue
-
-    async def _publish_lost(self, course: str, job_class: JobClass, missing: int, *, unless_of: Sequence[str]) -> None:
-        queued = await self.jobs.queued(course, job_class, limit=LIMIT, unless_of=unless_of)
-        lost = await self._due([job for job in queued if job.id not in self.board.held], datetime.now(UTC))
-        _count_repair(Repair.BACKLOG, len(lost))
-        log.warning("repair: queued jobs are in no queue", course=course, missing=missing, published=len(lost))
-        await publish_queued(lost, publisher=self.broker)
-
-    async def _due(self, queued: Sequence[Job], now: datetime) -> list[Job]:
-        """Return the jobs whose phase is their run's present phase; cancel the jobs of runs that have ended.
-
-        Other jobs belong to a step that an order has overtaken.
-        """
-        runs = {run_id: await self.runs.summary(run_id) for run_id in {job.run_id for job in queued}}
-        ended = {run_id for run_id, run in runs.items() if run is None or run.state.is_terminal}
-        await self.jobs.move(
-            {job.id: lambda job: job.cancel("the run is over", now) for job in queued if job.run_id in ended}
-        )
-        phases = {run_id: run.phase for run_id, run in runs.items() if run and run_id not in ended}
-        return [job for job in queued if phases.get(job.run_id) is job.phase]
 
 
 def _count_repair(kind: Repair, number: int = 1) -> None:

@@ -11,9 +11,12 @@ from broadway.dispatcher.course_queues import CourseQueues
 from broadway.dispatcher.dispatch import Dispatch, Intake
 from broadway.dispatcher.follow import Follower, progress
 from broadway.dispatcher.gauges import Gauges
+from broadway.dispatcher.hand_over import HandOver
 from broadway.dispatcher.lead import lead
+from broadway.dispatcher.lost_jobs import LostJobs
+from broadway.dispatcher.patience import PATIENCE, Patience
 from broadway.dispatcher.queue_probes import QueueProbes
-from broadway.dispatcher.reconcile import PATIENCE, Patience, Reconciler
+from broadway.dispatcher.reconcile import Reconciler
 from broadway.dispatcher.roll_call import RollCall
 from broadway.domain.abilities import abilities_of
 from broadway.domain.bounds import MAX_ID
@@ -67,23 +70,18 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, p
     board = Board(ready_share=settings.ready_share, interactive_share=settings.interactive_share)
     await _hear_known_graders(board, store)
     intake = Intake(board, store.jobs)
-    vouched = Vouching(tickets := Tickets(await store.secrets.get(TICKETS)), store.graders)
+    tickets = Tickets(await store.secrets.get(TICKETS))
     shared = store.shared()
     runs_forward = progress(runs=shared.runs, jobs=shared.jobs, publisher=rabbit)
-    follower = Follower(board, runs_forward, RollCall(store.graders, board))
-    reconciler = Reconciler(
-        board=board,
-        jobs=store.jobs,
-        runs=store.runs,
-        graders=store.graders,
-        broker=rabbit,
-        policy=settings.retry_policy,
-        lease=settings.lease,
-        tickets=tickets,
-        patience=patience,
-    )
-    dispatch = Dispatch(board, store.jobs, store.runs, rabbit, tickets)
     tag = instance("dispatcher")
+    subscriptions = contextlib.AsyncExitStack()
+    courses = CourseQueues(store.courses, store.jobs, rabbit, board, intake, subscriptions, tag)
+    hand_over = HandOver(board, store.jobs, rabbit, tickets)
+    lost_jobs = LostJobs(board, store.jobs, store.runs, rabbit, courses, patience)
+    reconciler = _reconciler(settings, store, rabbit, hand_over, lost_jobs)
+    dispatch = Dispatch(board, store.runs, hand_over)
+    probes = QueueProbes(rabbit, courses.queues)
+    gauges = Gauges(board, courses.pools, probes.depths, store.jobs, courses)
     async with (
         background(
             shared.run(),
@@ -92,16 +90,36 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, p
             dispatch.run(),
             reconciler.run(interval=settings.reconcile_interval),
         ),
-        contextlib.AsyncExitStack() as subscriptions,
+        subscriptions,
+        background(probes.run(), gauges.run()),
     ):
-        courses = CourseQueues(store.courses, store.jobs, rabbit, board, intake, subscriptions, tag)
-        probes = QueueProbes(rabbit, courses.queues)
-        gauges = Gauges(board, pools=courses.pools, depths=probes.depths)
-        async with background(probes.run(), gauges.run()):
-            await courses.refresh()
-            hear = rabbit.consume(DISPATCHER, follower.follow, tag=tag, prefetch=INBOX_PREFETCH, vouched=vouched)
-            async with hear:
-                await courses.watch(interval=settings.reconcile_interval)
+        await courses.refresh()
+        follower = Follower(board, runs_forward, RollCall(store.graders, board))
+        async with rabbit.consume(
+            *(DISPATCHER, follower.follow),
+            tag=tag,
+            prefetch=INBOX_PREFETCH,
+            vouched=Vouching(tickets, store.graders),
+            at_once=follower.follow_at_once,
+        ):
+            await courses.watch(interval=settings.reconcile_interval)
+
+
+def _reconciler(
+    settings: DispatcherSettings, store: Store, rabbit: Rabbit, hand_over: HandOver, lost_jobs: LostJobs
+) -> Reconciler:
+    return Reconciler(
+        board=hand_over.board,
+        jobs=store.jobs,
+        runs=store.runs,
+        graders=store.graders,
+        broker=rabbit,
+        policy=settings.retry_policy,
+        lease=settings.lease,
+        hand_over=hand_over,
+        lost_jobs=lost_jobs,
+        patience=lost_jobs.patience,
+    )
 
 
 async def _hear_known_graders(board: Board, store: Store) -> None:

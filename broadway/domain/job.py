@@ -62,6 +62,10 @@ class FaultPhase(StrEnum):
 
 
 MAX_DOUBLINGS = 10  # of the backoff
+_TIMES = ("not_before", "dispatched_at", "started_at", "finished_at", "lease_expires_at")
+_RERUN: dict[str, Any] = dict.fromkeys(  # the fields that a rerun clears
+    (*_TIMES, "execution_id", "grader_id", "outcome", "fault_phase", "success", "results")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,8 @@ class Attempt:
     """One start of a job by a grader. A released attempt was returned unfinished and does not count.
 
     ``generation`` is the job's generation at the start. ``deadline`` is set for graders behind the gateway: their
-    lease is not renewed beyond it.
+    lease is not renewed beyond it. ``redelivered``: its grader got the job's message after another grader, which may
+    have started the job and died before it reported that.
     """
 
     execution_id: str
@@ -93,6 +98,13 @@ class Attempt:
     released: bool = False
     deadline: datetime | None = None
     generation: int = 1
+    redelivered: bool = False
+
+
+def with_attempts(attempts: Sequence[Attempt], changed: Sequence[Attempt]) -> tuple[Attempt, ...]:
+    """Return attempts with some of them replaced by those of the same executions, and with new ones at the end."""
+    by_execution = {a.execution_id: a for a in attempts} | {a.execution_id: a for a in changed}
+    return tuple(by_execution.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +120,7 @@ class Execution:
     fault_phase: FaultPhase | None = None
     retryable: bool = False
     results: Sequence[dict[str, Any]] = ()
+    redelivered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +175,15 @@ class Job:
         return sum(not a.released for a in self.attempts if a.generation == self.generation)
 
     @property
+    def charged_starts(self) -> int:
+        """Starts that are compared with the limit: with the unreported one before a first attempt that was redelivered.
+
+        Only the first start of a generation may end unreported, since graders report all others at once.
+        """
+        first = next((a for a in self.attempts if a.generation == self.generation), None)
+        return self.starts + (first is not None and first.redelivered)
+
+    @property
     def seconds(self) -> float:
         """The time for which the last ended attempt held its slot."""
         ended = [(a.ended_at - a.started_at).total_seconds() for a in self.attempts if a.ended_at]
@@ -174,16 +196,14 @@ class Job:
         return [a.grader_id for a in own if a.outcome is Outcome.INFRASTRUCTURE_ERROR]
 
     def dispatch(self, now: datetime) -> "Job":
-        """Dispatch the job to the graders of its pool."""
-        if self.state is not JobState.QUEUED:
-            return self
-        return replace(self, state=JobState.DISPATCHED, dispatched_at=now, not_before=None)
+        """Dispatch the job to the graders of its pool. Since jobs stay QUEUED until they start, this is not stored."""
+        is_due = self.state is JobState.QUEUED
+        return replace(self, state=JobState.DISPATCHED, dispatched_at=now, not_before=None) if is_due else self
 
     def decline(self, generation: int, until: datetime) -> "Job":
-        """Requeue a dispatched job that a grader cannot run; it is not dispatched again before ``until``."""
-        if self.generation != generation or self.state is not JobState.DISPATCHED:
-            return self
-        return replace(self, state=JobState.QUEUED, dispatched_at=None, not_before=until)
+        """Requeue a job that a grader cannot run; it is not handed over again before ``until``."""
+        is_untaken = self.generation == generation and self.state in (JobState.QUEUED, JobState.DISPATCHED)
+        return replace(self, state=JobState.QUEUED, dispatched_at=None, not_before=until) if is_untaken else self
 
     def redispatch(self, now: datetime) -> "Job":
         """Dispatch the job again, since the first message seems to be lost."""
@@ -199,11 +219,10 @@ class Job:
         The lease begins at ``now``, by the control plane's clock: the grader's clock, and so the attempt, may be wrong.
         While another grader runs the job, only a start that ``displaces`` counts: that grader has lost the job.
         """
-        if self.is_terminal or self.knows(attempt.execution_id):
+        is_contested = self.is_contested_by(attempt.grader_id) and not displaces
+        if self.is_terminal or is_contested or self.knows(attempt.execution_id):
             return self
-        if self.is_contested_by(attempt.grader_id) and not displaces:
-            return self
-        if self.starts >= policy.max_attempts:
+        if self.charged_starts >= policy.max_attempts:
             return self._abandon(now)
         return replace(
             self,
@@ -227,12 +246,12 @@ class Job:
             return self
         job = replace(self, attempts=self._attempts_with(execution), started_at=self.started_at or execution.started_at)
         if execution.outcome is not Outcome.INFRASTRUCTURE_ERROR:
-            return job._end(execution)  # noqa: SLF001 - the same class
+            return job._end(execution, now)  # noqa: SLF001 - the same class
         if not self._is_current(execution.execution_id):
             return self if job == self else job
-        if execution.retryable and job.starts < policy.max_attempts:
+        if execution.retryable and job.charged_starts < policy.max_attempts:
             return job._requeue(policy, now)  # noqa: SLF001
-        return job._end(execution)  # noqa: SLF001
+        return job._end(execution, now)  # noqa: SLF001
 
     def lose(self, now: datetime, *, policy: RetryPolicy, execution_id: str | None = None) -> "Job":
         """Requeue a job whose grader has gone, or end it if it has no starts left.
@@ -241,7 +260,7 @@ class Job:
         """
         if self.state is not JobState.RUNNING or execution_id not in (None, self.execution_id):
             return self
-        if self.starts >= policy.max_attempts:
+        if self.charged_starts >= policy.max_attempts:
             return self._abandon(now)
         return self._requeue(policy, now)
 
@@ -279,7 +298,7 @@ class Job:
             fault_phase=fault_phase,
             results=[{"result": result or reason}],
         )
-        return self._end(execution)
+        return self._end(execution, now)
 
     def cancel(self, reason: str, now: datetime, outcome: Outcome = Outcome.CANCELLED) -> "Job":
         """End the job, whose outcome is no longer needed: later reports about it are outdated."""
@@ -313,19 +332,9 @@ class Job:
             generation=generation + 1,
             round=round_,
             state=JobState.QUEUED,
-            not_before=None,
-            dispatched_at=None,
-            started_at=None,
-            finished_at=None,
-            lease_expires_at=None,
             attempts=ended,
-            execution_id=None,
-            grader_id=None,
-            outcome=None,
             reason="",
-            fault_phase=None,
-            success=None,
-            results=None,
+            **_RERUN,
         )
 
     def execution_of(self, grader_id: str) -> Attempt | None:
@@ -339,11 +348,14 @@ class Job:
 
     def knows(self, execution_id: str) -> bool:
         """Return whether the start or the outcome of an execution is recorded."""
-        return any(a.execution_id == execution_id for a in self.attempts)
+        return self._attempt(execution_id) is not None
+
+    def _attempt(self, execution_id: str) -> Attempt | None:
+        return next((a for a in self.attempts if a.execution_id == execution_id), None)
 
     def _admits(self, execution: Execution, *, displaces: bool) -> bool:
         """Return whether an execution may report an outcome: its grader has not given it back, and no other has it."""
-        known = next((a for a in self.attempts if a.execution_id == execution.execution_id), None)
+        known = self._attempt(execution.execution_id)
         if known is not None:
             return known.grader_id == execution.grader_id and not known.released
         return displaces or not self.is_contested_by(execution.grader_id)
@@ -352,44 +364,32 @@ class Job:
         """Return whether the execution is the running one, or may be one whose start has not been reported."""
         if self.knows(execution_id):
             return self.state is JobState.RUNNING and self.execution_id == execution_id
-        return self.state is JobState.DISPATCHED
+        return self.state in (JobState.QUEUED, JobState.DISPATCHED)
 
     def _attempts_with(self, execution: Execution) -> tuple[Attempt, ...]:
         """Return all attempts, with the execution's one closed, or added if its start was never reported."""
-        closed = Attempt(
-            execution_id=execution.execution_id,
-            grader_id=execution.grader_id,
-            started_at=execution.started_at,
-            ended_at=execution.finished_at,
-            outcome=execution.outcome,
-            reason=execution.reason,
-            generation=self.generation,
-        )
-        if not self.knows(execution.execution_id):
-            return (*self.attempts, closed)
-        return tuple(
-            replace(closed, released=a.released, deadline=a.deadline, generation=a.generation)
-            if a.execution_id == execution.execution_id
-            else a
-            for a in self.attempts
-        )
+        ids = execution.execution_id, execution.grader_id
+        unreported = Attempt(*ids, execution.started_at, generation=self.generation, redelivered=execution.redelivered)
+        attempt = self._attempt(execution.execution_id) or unreported
+        attempt = replace(attempt, started_at=execution.started_at, ended_at=execution.finished_at)
+        return with_attempts(self.attempts, [replace(attempt, outcome=execution.outcome, reason=execution.reason)])
 
     def _requeue(self, policy: RetryPolicy, now: datetime) -> "Job":
         not_before = policy.not_before(self.starts, now)
         return replace(self, state=JobState.QUEUED, not_before=not_before, lease_expires_at=None)
 
     def _abandon(self, now: datetime) -> "Job":
-        reason = f"given up after {self.starts} attempts: each was lost with its grader"
+        reason = f"given up after {self.charged_starts} attempts: each was lost with its grader"
         return self.give_up(reason, FaultPhase.WAIT, now, result="worker died while executing job")
 
-    def _end(self, execution: Execution) -> "Job":
+    def _end(self, execution: Execution, now: datetime) -> "Job":
         return replace(
             self,
             state=JobState.FINISHED,
             not_before=None,
             lease_expires_at=None,
             started_at=self.started_at or execution.started_at,
-            finished_at=execution.finished_at,
+            finished_at=now,
             execution_id=execution.execution_id or self.execution_id,
             grader_id=execution.grader_id or self.grader_id,
             outcome=execution.outcome,

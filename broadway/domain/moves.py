@@ -20,6 +20,11 @@ class Moved:
         return self.before is not self.after
 
     @property
+    def ends(self) -> bool:
+        """True if the move has given the job its outcome."""
+        return self.after.is_terminal and not self.before.is_terminal
+
+    @property
     def written(self) -> "Moved":
         """The same move, with the revision that the stored job has after it."""
         return Moved(self.before, replace(self.after, revision=self.before.revision + 1))

@@ -22,6 +22,7 @@ class Submission:
     ``at`` is the time of the first receipt. ``digest`` is that of the names and contents, so that a repeated request is
     recognized. ``by`` is the name of the token that handed it in. ``archive`` is the name of the archive that held the
     files, or empty. ``due_at`` is the time at which a sweep starts its grading; None once that has begun.
+    ``traceparent`` is that of the request.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Submission:
     by: str = ""
     archive: str = ""
     due_at: datetime | None = None
+    traceparent: str | None = None
 
     @property
     def size(self) -> int:

@@ -1,12 +1,13 @@
 """Compose a grader and choose its link: the broker, or the API over HTTP or a WebSocket."""
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from functools import partial
 
 import structlog
 
 from broadway.domain.assignment import memory_bytes
+from broadway.grader.grading.directories import Directories
 from broadway.grader.links import broker, polling, websocket
 from broadway.grader.links.files import ApiFiles
 from broadway.grader.links.identity import own_secret
@@ -19,6 +20,7 @@ from broadway.grader.sandbox.users import OF_HOST, Users
 from broadway.grader.worker.availability import Availability
 from broadway.grader.worker.file_cache import FileCache
 from broadway.grader.worker.orphans import Orphans
+from broadway.grader.worker.reports import Reports
 from broadway.grader.worker.runner import Runner
 from broadway.grader.worker.self_check import SelfCheck, check_disk
 from broadway.grader.worker.spool import Spool
@@ -63,11 +65,8 @@ async def _serve_sockets(settings: GraderSettings, *, containers: Containers, st
         _checked_runner(settings, containers, work) as (runner, self_check, orphans),
         _files(settings, work, credentials) as files,
     ):
-        runners = {
-            name: HttpRunner(runner, Spool(work.spool("v1", name), JobResult), self_check, files[name])
-            for name in names
-        }
-        await websocket.serve(settings, runners=runners, orphans=orphans, stop=stop)
+        with _socket_runners(names, work, runner, self_check, files) as runners:
+            await websocket.serve(settings, runners=runners, orphans=orphans, stop=stop)
 
 
 async def _poll(settings: GraderSettings, membership: Membership, *, containers: Containers, stop: Stop) -> None:
@@ -77,8 +76,9 @@ async def _poll(settings: GraderSettings, membership: Membership, *, containers:
         _checked_runner(settings, containers, work) as (runner, self_check, orphans),
         _files(settings, work, {name: credential}) as files,
     ):
-        http = HttpRunner(runner, Spool(work.spool("v1", name), JobResult), self_check, files[name])
-        await polling.serve(settings, membership, runner=http, orphans=orphans, stop=stop)
+        with contextlib.closing(Spool(work.spool("v1", name), JobResult)) as spool:
+            http = HttpRunner(runner, spool, self_check, files[name])
+            await polling.serve(settings, membership, runner=http, orphans=orphans, stop=stop)
 
 
 async def serve(settings: GraderSettings, membership: Membership, *, containers: Containers, stop: Stop) -> None:
@@ -90,7 +90,10 @@ async def serve(settings: GraderSettings, membership: Membership, *, containers:
     assert membership.amqp_url is not None  # noqa: S101 - the callers have checked it
     name, work = settings.grader_id, _work_directory(settings, membership)
     credentials = {name: credential_of(settings, membership)} if membership.has_api else {}
-    with _runner(settings, containers, work) as (runner, orphans):
+    with (
+        _runner(settings, containers, work) as (runner, orphans),
+        contextlib.closing(Spool(work.spool("amqp", name), JobFinished)) as spool,
+    ):
         async with (
             connected(membership.amqp_url, service=f"grader@{name}", tls=settings.tls) as rabbit,
             _files(settings, work, credentials) as files,
@@ -99,11 +102,11 @@ async def serve(settings: GraderSettings, membership: Membership, *, containers:
             self_check = SelfCheck(health, runner.try_out, limit=settings.pause_after, pause=settings.pause)
             order = membership.order or GraderOrder(grader_id=name, revision=0)
             availability = Availability(self_check, settings.slots, order)
-            spool = Spool(work.spool("amqp", name), JobFinished)
-            proof_key = bytes.fromhex(membership.proof_key)
-            worker = Worker(runner, availability, rabbit, spool, proof_key, files.get(name))
-            parts = broker.Parts(worker, rabbit, health, orphans)
-            await broker.serve(settings, membership, parts, stop=stop)
+            reports = Reports(rabbit, bytes.fromhex(membership.proof_key), batches=membership.batches)
+            async with contextlib.aclosing(reports):
+                worker = Worker(runner, availability, reports, spool, files.get(name))
+                parts = broker.Parts(worker, rabbit, health, orphans)
+                await broker.serve(settings, membership, parts, stop=stop)
 
 
 def _work_directory(settings: GraderSettings, membership: Membership) -> WorkDirectory:
@@ -129,19 +132,38 @@ async def _files(
 
 
 @contextlib.contextmanager
+def _socket_runners(
+    names: Sequence[str],
+    work: WorkDirectory,
+    runner: Runner,
+    self_check: SelfCheck,
+    files: Mapping[str, SubmissionFiles],
+) -> Iterator[dict[str, HttpRunner]]:
+    """Make a runner for each slot, by the name under which the slot registers."""
+    with contextlib.ExitStack() as stack:
+        spools = {
+            name: stack.enter_context(contextlib.closing(Spool(work.spool("v1", name), JobResult))) for name in names
+        }
+        yield {name: HttpRunner(runner, spool, self_check, files[name]) for name, spool in spools.items()}
+
+
+@contextlib.contextmanager
 def _runner(settings: GraderSettings, containers: Containers, work: WorkDirectory) -> Iterator[tuple[Runner, Orphans]]:
-    """Make a runner with a directory of its own, and the orphans that it may remove once it has its id."""
+    """Make a runner with directories of its own, and the orphans that it may remove once it has its id."""
     size = Size(int(memory_bytes(settings.job_size)), settings.job_inodes, settings.job_files)
     users = Users(settings.untrusted_uid, (OF_HOST, work.root / OF_HOST.name))
-    with work.process_directory() as directory, contextlib.closing(users):
+    with (
+        work.process_directory() as directory,
+        contextlib.closing(Directories(directory, size)) as directories,
+        contextlib.closing(users),
+    ):
         if not may_mount():
             log.warning("job directories have no size limit: this needs the right to mount", directory=str(directory))
         runner = Runner(
             settings.grader_id,
             own_identity(),
             containers,
-            directory,
-            size=size,
+            directories,
             users=users,
             verbose=settings.verbose,
             deployment=work.deployment,

@@ -1,12 +1,13 @@
 """The facts that follow from a stored job, ready to be published."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from broadway.domain.bounds import MAX_SECONDS
 from broadway.domain.grader import StandingOrder
 from broadway.domain.job import Job, JobState, Outcome
 from broadway.domain.moves import Moved
+from broadway.messages.batches import JobsSettled, packed, parts_of
 from broadway.messages.events import CancelJob, Event, GraderOrder, JobRequeued, JobSettled, ids_of
 from broadway.messages.topology import CONTROL, EVENTS, Exchange, control_key, event_key
 
@@ -25,8 +26,23 @@ def following(moved: Moved) -> list[Fact]:
 
 
 def facts_of(moved: Mapping[str, Moved]) -> tuple[Fact, ...]:
-    """The facts that follow from moves of jobs."""
-    return tuple(fact for m in moved.values() for fact in following(m))
+    """The facts that follow from moves of jobs, as few messages."""
+    return tuple(together([fact for m in moved.values() for fact in following(m)]))
+
+
+def together(facts: Sequence[Fact]) -> list[Fact]:
+    """Return facts as few messages: the settled jobs of a course become one, which precedes commands to their graders.
+
+    The dispatcher should know that jobs have ended before a stopped grader has a free slot for the next ones.
+    """
+    ended = sorted((event for _, _, event in facts if isinstance(event, JobSettled)), key=JobsSettled.owner)
+    others = [fact for fact in facts if not isinstance(fact[2], JobSettled)]
+    return [_about_settled(message) for message in packed(JobsSettled, ended)] + others
+
+
+def _about_settled(message: Event) -> Fact:
+    course = next(part.course for part in parts_of(message) if isinstance(part, JobSettled))
+    return EVENTS, event_key("job", "settled", course), message
 
 
 def _outdated(moved: Moved) -> list[Fact]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from broadway.domain.job import Job, JobState
+from broadway.domain.job import Job, JobState, Outcome
 from broadway.domain.run import NothingToDoError, Order, OrderKind, Run, RunState, rerun_order
 from broadway.lifecycle.announce import Announcements
 from broadway.lifecycle.carrying_out import BATCH, GRACE, carry_out
@@ -115,11 +115,11 @@ class Orders:
         """
         now = datetime.now(UTC)
         moved = (await self.jobs.move({job.id: lambda stored: stored.cancel(reason, now)}))[job.id]
-        if not moved.changed:
-            raise IsOverError("the job is over")
         await reach(Point.CANCEL_STORED)
-        log.info("job cancelled", **job.context)
         self.announcements.facts(following(moved))
+        if not moved.changed or moved.after.outcome is not Outcome.CANCELLED:  # another outcome was stored first
+            raise IsOverError("the job is over")
+        log.info("job cancelled", **job.context)
         run = await self._summary(job.run_id)
         return Ordered(run.id, run.state, run.round, (job.id,), 1)
 

@@ -1,4 +1,4 @@
-"""Record graders' events: store reports and logs, update each job conditionally, then publish the facts that follow."""
+"""Record graders' events: store reports and outcomes, update the jobs, then publish the facts that follow."""
 
 import asyncio
 from collections import Counter
@@ -14,9 +14,9 @@ from broadway.domain.grader import StandingOrder
 from broadway.domain.job import Attempt, Job, Outcome, RetryPolicy
 from broadway.domain.moves import Move, Moved
 from broadway.domain.result import JobLog, StageResult
-from broadway.lifecycle.follow_ups import Fact, following, ordered, settled, unwanted
+from broadway.lifecycle.follow_ups import Fact, following, ordered, settled, together, unwanted
 from broadway.lifecycle.reports import RecordedReports, record_reports, without_reports
-from broadway.lifecycle.stores import JobLeases, JobMoves, JobsById
+from broadway.lifecycle.stores import JobLeases, JobsById
 from broadway.messages.events import Event, GraderHeartbeat, JobEvent, JobFinished, JobReleased, JobStarted
 from broadway.ports import Publisher, Reject
 from broadway.runtime import fault_history, metrics
@@ -27,17 +27,25 @@ log = structlog.get_logger(__name__)
 Recorded = TypeVar("Recorded")
 
 UNUSED = 1 / 3  # a lease is renewed only after this fraction of it has passed: most jobs have ended by then
+# Characters of a log that is stored with its outcome; a larger one could leave no room for the results.
+MAX_WITH_OUTCOME = 1024 * 1024
 
 
-class RecordedJobs(JobsById, JobMoves, JobLeases, Protocol):
+class RecordedJobs(JobsById, JobLeases, Protocol):
     """The operations on stored jobs that recording needs."""
+
+    async def move(self, moves: Mapping[str, Move], *, logs: Mapping[str, JobLog]) -> dict[str, Moved]:
+        """Apply moves to jobs by id; return the jobs that exist, before and after.
+
+        ``logs`` has logs by execution id. Those of executions that end their jobs are stored with the outcomes.
+        """
 
 
 class RecordedLogs(Protocol):
     """The operation on stored logs that recording needs."""
 
     async def put(self, logs: Sequence[JobLog]) -> None:
-        """Store logs; a log that is already stored stays as it is."""
+        """Store logs that belong to no outcome; a log that is already stored stays as it is."""
 
 
 class RecordedGraders(Protocol):
@@ -84,13 +92,20 @@ class Recorder:
         beats = [event for event in events if isinstance(event, GraderHeartbeat) and not event.gateway]
         await reach(Point.RECORD_BEGUN)
         await record_reports(self.reports, reports)
-        await self.logs.put([_log(event) for event in about_jobs if isinstance(event, JobFinished)])
-        await reach(Point.RECORD_LOGS_STORED)
-        moved = await self.jobs.move(self._moves(about_jobs, displaces=displaces))
+        finished = [event for event in about_jobs if isinstance(event, JobFinished)]
+        logs = {event.execution_id: _log(event) for event in finished}
+        await self.logs.put([each for each in logs.values() if _is_large(each)])
+        await reach(Point.RECORD_LARGE_LOGS_STORED)
+        small = {execution_id: each for execution_id, each in logs.items() if not _is_large(each)}
+        moved = await self.jobs.move(self._moves(about_jobs, displaces=displaces), logs=small)
         for job in moved.values():
             if job.changed and job.after.is_terminal:
                 _note_outcome(job.after)
         await reach(Point.RECORD_JOBS_STORED)
+        await self.logs.put(
+            [small[e.execution_id] for e in finished if e.execution_id in small and _is_apart(e, moved)]
+        )
+        await reach(Point.RECORD_LOGS_STORED)
         _count_outcomes(about_jobs, moved)
         await self._record_graders(about_jobs, moved, beats)
         await reach(Point.RECORD_GRADERS_STORED)
@@ -114,8 +129,9 @@ class Recorder:
             )
             await self._stop_unwanted(beats)
             await self._repeat_orders(beats)
-        starts = Counter(e.grader_id for e in events if isinstance(e, JobStarted) and _is_new(e, moved))
-        await self.graders.count_starts(dict(starts))
+        reports = (event for event in events if isinstance(event, JobStarted | JobFinished))  # a start may be implied
+        starts = {event.execution_id: event.grader_id for event in reports if _is_new(event, moved)}
+        await self.graders.count_starts(dict(Counter(starts.values())))
 
     async def _stop_unwanted(self, beats: Sequence[GraderHeartbeat]) -> None:
         """Repeat the commands to stop outdated executions that graders still run: the first command may be lost."""
@@ -135,25 +151,28 @@ class Recorder:
                 await self.publisher.publish(*ordered(beat.grader_id, order))
 
     def _moves(self, events: Sequence[JobEvent], *, displaces: bool) -> dict[str, Move]:
+        # The time of recording is the same for all outcomes of a batch, so that their jobs' updates are equal; and not
+        # the events' time, since graders' clocks may differ.
+        now = datetime.now(UTC)
         by_job: dict[str, list[JobEvent]] = {}
         for event in events:
             by_job.setdefault(event.job_id, []).append(event)
-        return {job_id: self._move(about, displaces=displaces) for job_id, about in by_job.items()}
+        apply = partial(self._apply, displaces=displaces, now=now)
+        return {job_id: partial(reduce, apply, about) for job_id, about in by_job.items()}
 
-    def _move(self, events: Sequence[JobEvent], *, displaces: bool) -> Move:
-        def move(job: Job) -> Job:
-            return reduce(partial(self._apply, displaces=displaces), events, job)
-
-        return move
-
-    def _apply(self, job: Job, event: JobEvent, *, displaces: bool) -> Job:
+    def _apply(self, job: Job, event: JobEvent, *, displaces: bool, now: datetime) -> Job:
         if event.generation != job.generation:
             log.info("stale generation", event_type=event.type, generation=event.generation, **event.context)
             return job
-        now = datetime.now(UTC)  # not the event's time: graders' clocks may differ
         match event:
             case JobStarted():
-                attempt = Attempt(event.execution_id, event.grader_id, event.started_at, deadline=event.deadline)
+                attempt = Attempt(
+                    event.execution_id,
+                    event.grader_id,
+                    event.started_at,
+                    deadline=event.deadline,
+                    redelivered=event.redelivered,
+                )
                 return job.start(attempt, lease=self.lease, policy=self.policy, now=now, displaces=displaces)
             case JobFinished():
                 if job.is_terminal and job.execution_id != event.execution_id:
@@ -255,13 +274,28 @@ def _log(event: JobFinished) -> JobLog:
     return JobLog(event.job_id, event.execution_id, event.stdout, event.stderr, streams if any(streams) else ())
 
 
-def _is_new(event: JobStarted, moved: dict[str, Moved]) -> bool:
+def _is_large(entry: JobLog) -> bool:
+    return len(entry.stdout) + len(entry.stderr) > MAX_WITH_OUTCOME
+
+
+def _is_apart(event: JobFinished, moved: Mapping[str, Moved]) -> bool:
+    """Return whether the log of an execution is not stored with the outcome of its job, which exists."""
+    job = moved[event.job_id].after if event.job_id in moved else None
+    if job is None:
+        return False
+    has_ended = job.is_terminal and (job.generation, job.execution_id) == (event.generation, event.execution_id)
+    return not (
+        has_ended and any((a.execution_id, a.outcome) == (event.execution_id, event.outcome) for a in job.attempts)
+    )
+
+
+def _is_new(event: JobStarted | JobFinished, moved: dict[str, Moved]) -> bool:
     job = moved.get(event.job_id)
     return job is not None and job.after.knows(event.execution_id) and not job.before.knows(event.execution_id)
 
 
 def _facts(events: Sequence[JobEvent], moved: dict[str, Moved]) -> list[Fact]:
-    """Return the facts to publish. A final outcome is published again each time that a grader reports one."""
+    """Return the messages to publish. A final outcome is published again each time that a grader reports one."""
     unknown = {event.job_id for event in events} - moved.keys()
     if unknown:
         log.warning("events of unknown jobs", jobs=sorted(unknown))
@@ -272,11 +306,12 @@ def _facts(events: Sequence[JobEvent], moved: dict[str, Moved]) -> list[Fact]:
             facts.append(settled(job.after))
         else:
             facts += following(job)
-    return facts + [
+    facts += [
         unwanted(moved[event.job_id].after, event.grader_id, event.generation)
         for event in events
         if isinstance(event, JobStarted) and _is_unwanted(event, moved)
     ]
+    return together(facts)
 
 
 def _is_unwanted(event: JobStarted, moved: dict[str, Moved]) -> bool:

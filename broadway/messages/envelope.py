@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from broadway.domain.mistakes import mistakes
 from broadway.domain.trace import HEADER, accepted
+from broadway.messages.batches import MAX_BYTES, Batch, JobsFinished, JobsQueued, JobsSettled
 from broadway.messages.events import (
     CancelJob,
     DeadLetter,
@@ -46,6 +47,9 @@ _KINDS: dict[str, type[Event]] = {
         GraderHeartbeat,
         GraderOrder,
         CancelJob,
+        JobsQueued,
+        JobsFinished,
+        JobsSettled,
     )
 }
 
@@ -115,8 +119,9 @@ def decode(headers: Mapping[str, Any], body: bytes, _: str = "", *, most: int = 
     kind = _KINDS.get(name.removeprefix(TYPE_PREFIX))
     if kind is None:
         raise UndecodableError(f"unknown event type {name!r}", body)
-    if len(body) > most:
-        raise OversizedError(f"{name}: has {len(body)} bytes and was not decoded: {most} are allowed", body)
+    allowed = min(most, MAX_BYTES) if issubclass(kind, Batch) else most
+    if len(body) > allowed:
+        raise OversizedError(f"{name}: has {len(body)} bytes and was not decoded: {allowed} are allowed", body)
     try:
         return kind.model_validate_json(body).model_copy(update={"traceparent": _traceparent(headers)})
     except ValidationError as error:

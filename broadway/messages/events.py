@@ -5,6 +5,7 @@ In the management UI, an operator finds a message's type and subject in its head
 
 import hashlib
 import operator
+from dataclasses import fields
 from typing import Annotated, Any, ClassVar, Self
 from uuid import uuid4
 
@@ -33,6 +34,7 @@ class Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     type: ClassVar[str]
+    names_fact: ClassVar[bool] = False  # True if ``identity`` follows from the event's fields
 
     traceparent: Id | None = None
 
@@ -40,6 +42,10 @@ class Event(BaseModel):
     def context(self) -> dict[str, Any]:
         """The fields of log lines while the event is handled."""
         return {}
+
+    def as_redelivered(self) -> Self:
+        """Return the event of a message that the broker has delivered before."""
+        return self
 
     @property
     def subject(self) -> str:
@@ -54,6 +60,8 @@ class Event(BaseModel):
 
 class JobEvent(Event):
     """An event about one job in one generation."""
+
+    names_fact: ClassVar[bool] = True
 
     course: Id
     run_id: Id
@@ -99,7 +107,8 @@ class JobDispatched(JobEvent):
     """A job on its way to a grader, with all data for running it.
 
     ``avoid`` names graders that should not get the job if others can. ``ticket`` must be repeated in every event about
-    the job's execution; see the module ``ticket``.
+    the job's execution; see the module ``ticket``. ``redelivered`` is no part of the body: another grader may have had
+    the message.
     """
 
     type: ClassVar[str] = "job.dispatched.v1"
@@ -111,6 +120,10 @@ class JobDispatched(JobEvent):
     avoid: Annotated[list[Id], Field(max_length=MAX_AVOIDED)] = []
     deferrals: Count = 0
     ticket: Id = ""
+    redelivered: bool = Field(default=False, exclude=True)
+
+    def as_redelivered(self) -> Self:
+        return self.model_copy(update={"redelivered": True})
 
     @property
     def ids(self) -> dict[str, Any]:
@@ -144,12 +157,13 @@ class ExecutionEvent(JobEvent):
 
 
 class JobStarted(ExecutionEvent):
-    """A grader has started a job. ``deadline``: see ``Attempt``."""
+    """A grader has started a job. ``deadline`` and ``redelivered``: see ``Attempt``."""
 
     type: ClassVar[str] = "job.started.v1"
 
     started_at: Time
     deadline: Time | None = None
+    redelivered: bool = Field(default=False, exclude_if=operator.not_)
 
 
 class JobReleased(ExecutionEvent):
@@ -175,6 +189,7 @@ class JobFinished(ExecutionEvent):
     results: Documents = []
     stdout: Log = ""
     stderr: Log = ""
+    redelivered: bool = Field(default=False, exclude_if=operator.not_)
 
     @property
     def context(self) -> dict[str, Any]:
@@ -193,17 +208,7 @@ class JobFinished(ExecutionEvent):
     @property
     def execution(self) -> Execution:
         """The execution without logs, as a domain value."""
-        return Execution(
-            execution_id=self.execution_id,
-            grader_id=self.grader_id,
-            started_at=self.started_at,
-            finished_at=self.finished_at,
-            outcome=self.outcome,
-            reason=self.reason,
-            fault_phase=self.fault_phase,
-            retryable=self.retryable,
-            results=self.results,
-        )
+        return Execution(**{each.name: getattr(self, each.name) for each in fields(Execution)})
 
 
 class JobRequeued(JobEvent):
@@ -234,6 +239,7 @@ class RunAdvanced(Event):
     """A run has entered a state."""
 
     type: ClassVar[str] = "run.advanced.v1"
+    names_fact: ClassVar[bool] = True
 
     course: Id
     assignment: LongId
@@ -366,7 +372,7 @@ class DeadLetter(Event):
     @property
     def message_id(self) -> str:
         """The id under which repetitions of the message count as one."""
-        if isinstance(self.about, JobEvent | RunAdvanced):
+        if self.about and self.about.names_fact:
             return self.about.identity
         return self.named_id if self.is_proven else hashlib.sha256(self.body).hexdigest()
 

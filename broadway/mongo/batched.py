@@ -24,6 +24,7 @@ from broadway.mongo.courses import Courses
 from broadway.mongo.deliveries import Deliveries, DeliveryClaim, DeliveryMove
 from broadway.mongo.errors import StoreUnavailableError
 from broadway.mongo.jobs import Jobs
+from broadway.mongo.outcomes import Outcomes
 from broadway.mongo.runs import RunMove, Runs, published
 from broadway.runtime.batching import Batcher
 
@@ -138,8 +139,8 @@ class BatchedDeliveries(Deliveries):
 class BatchedJobs(Jobs):
     """Jobs, stored and checked for open phases in batches."""
 
-    def __init__(self, collection: Collection) -> None:
-        super().__init__(collection)
+    def __init__(self, collection: Collection, outcomes: Outcomes) -> None:
+        super().__init__(collection, outcomes)
         self._inserts: Batcher[Sequence[PlannedJob], None] = _batcher(self._insert_all, size=MAX_ROSTERS)
         self._phases = _batcher(super().are_phases_open)
         self.batchers: list[Batcher[Any, Any]] = [self._inserts, self._phases]

@@ -5,7 +5,6 @@ import contextlib
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any, Self, cast
 
 from pymongo.asynchronous.database import AsyncDatabase
@@ -134,16 +133,16 @@ class _IndexRecorder:
 async def _missing(main: Database, logs: Database) -> list[str]:
     """Return the missing ones among the indexes that services create when they start."""
     missing: list[str] = []
-    for collection, kind in (
-        (main["grading_run"], partial(Runs, students=main["run_students"])),
-        (main["run_students"], Students),
-        (main["grading_job"], Jobs),
-        (main["worker_node"], Graders),
-        (main["hook_delivery"], Deliveries),
-        (logs["job_log"], Logs),
+    for collection, kind, others in (
+        (main["grading_run"], Runs, (main["run_students"],)),
+        (main["run_students"], Students, ()),
+        (main["grading_job"], Jobs, (None,)),
+        (main["worker_node"], Graders, ()),
+        (main["hook_delivery"], Deliveries, ()),
+        (logs["job_log"], Logs, (None,)),
     ):
         required = _IndexRecorder()
-        await kind(cast("Any", required)).ensure_indexes()
+        await cast("Any", kind)(required, *others).ensure_indexes()
         present = await collection.index_information()
         missing += [f"{collection.name}.{name}" for name in required.names if name not in present]
     return missing

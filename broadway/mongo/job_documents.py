@@ -47,10 +47,17 @@ def _value(name: str, value: Any) -> Any:
     if name == "phase":
         return TYPE[value]
     if name == "attempts":
-        return [{f.name: _value(f.name, getattr(attempt, f.name)) for f in fields(attempt)} for attempt in value]
+        return [attempt_document(attempt) for attempt in value]
     if name == "results":
         return None if value is None else list(value)
     return value.value if isinstance(value, Enum) else value
+
+
+def attempt_document(attempt: Attempt) -> Document:
+    document = {f.name: _value(f.name, getattr(attempt, f.name)) for f in fields(attempt)}
+    if not document["redelivered"]:
+        del document["redelivered"]
+    return document
 
 
 def job_of(document: Document) -> Job:
@@ -75,7 +82,7 @@ def job_of(document: Document) -> Job:
         started_at=document.get("started_at"),
         finished_at=document.get("finished_at"),
         lease_expires_at=document.get("lease_expires_at"),
-        attempts=tuple(_attempt(a) for a in document.get("attempts") or []),
+        attempts=tuple(attempt_of(a) for a in document.get("attempts") or []),
         execution_id=document.get("execution_id"),
         grader_id=document.get("worker_id"),
         outcome=outcome_of(document),
@@ -103,7 +110,7 @@ def outcome_of(document: Document) -> Outcome | None:
     return None
 
 
-def _attempt(document: Document) -> Attempt:
+def attempt_of(document: Document) -> Attempt:
     outcome = document.get("outcome")
     return Attempt(
         execution_id=document["execution_id"],
@@ -115,6 +122,7 @@ def _attempt(document: Document) -> Attempt:
         released=document.get("released", False),
         deadline=document.get("deadline"),
         generation=document.get("generation", 1),
+        redelivered=document.get("redelivered", False),
     )
 
 

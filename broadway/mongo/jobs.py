@@ -1,53 +1,40 @@
 """The collection ``grading_job``, the authoritative state of every job."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
+from bson import ObjectId
 from pymongo import UpdateOne
 
 from broadway.domain.job import Job, JobClass, JobState, Outcome, Phase
-from broadway.domain.moves import Move, Moved
 from broadway.domain.run import JobOutline, PlannedJob
 from broadway.mongo.assignments import check_storable
-from broadway.mongo.collection import (
-    Collection,
-    Document,
-    Update,
-    insert_each,
-    object_id,
-    object_ids,
-    update_each,
-)
+from broadway.mongo.collection import Collection, Document, insert_each, object_id, object_ids
 from broadway.mongo.job_documents import (
     PHASE,
     TYPE,
-    difference,
     in_roster_order,
     job_of,
     planned_document,
     state_of,
 )
+from broadway.mongo.job_moves import UPDATES, WITHOUT_BULK, MovedJobs
 from broadway.mongo.open_phases import OpenPhases
+from broadway.mongo.outcomes import Outcomes
 from broadway.mongo.waiting import WaitingJobs
-from broadway.runtime import metrics
 
-_WITHOUT_BULK = {"stages": 0, "results": 0}
 _OUTLINE = {"type": 1, "index": 1, "state": 1, "started_at": 1, "finished_at": 1, "generation": 1, "success": 1}
-_MAX_CONFLICTS = 20
-# Jobs written at a time.
-_UPDATES, _INSERTS = 20, 400
+_BEFORE_START = [JobState.QUEUED.value, JobState.DISPATCHED.value]  # earlier versions store DISPATCHED
+_INSERTS = 200  # jobs written at a time
 
 
-class ConflictError(RuntimeError):
-    """Other writers changed the same jobs at every try."""
-
-
-class Jobs(WaitingJobs):
+class Jobs(MovedJobs, WaitingJobs):
     """Grading jobs by id."""
 
-    def __init__(self, collection: Collection) -> None:
-        super().__init__(collection)
+    def __init__(self, collection: Collection, outcomes: Outcomes) -> None:
+        MovedJobs.__init__(self, collection, outcomes)
         self._open_phases = OpenPhases(self._jobs)
+        self._last_waiting: dict[str, ObjectId] = {}  # a job of each pool that waited when it was looked for
 
     async def ensure_indexes(self) -> None:
         # Each index makes state changes more expensive: these three serve all queries.
@@ -72,24 +59,22 @@ class Jobs(WaitingJobs):
     async def get(self, job_id: str) -> Job | None:
         identity = object_id(job_id)
         document = await self._jobs.find_one({"_id": identity}, {"stages": 0}) if identity else None
-        return job_of(document) if document else None
-
-    async def get_many(self, job_ids: Sequence[str]) -> dict[str, Job]:
-        """Return jobs by id, without stages and results; unknown ids are left out."""
-        if not job_ids:
-            return {}
-        found = await self._jobs.find({"_id": {"$in": object_ids(job_ids)}}, _WITHOUT_BULK)
-        return {job.id: job for job in map(job_of, found)}
+        return (await self._joined([document], results=True))[0] if document else None
 
     async def stages(self, job_ids: Sequence[str]) -> dict[str, list[Document]]:
         """Return the stages of jobs, with their merged environments, by id; unknown ids are left out."""
-        found = await self._jobs.find({"_id": {"$in": object_ids(job_ids)}}, {"stages": 1})
+        found = await self._jobs.find_by_ids(object_ids(job_ids), {"stages": 1})
         return {str(document["_id"]): document.get("stages") or [] for document in found}
+
+    async def with_stages(self, job_ids: Sequence[str]) -> dict[str, tuple[Job, list[Document]]]:
+        """Return jobs with their stages by id, without results; unknown ids are left out."""
+        found = await self._jobs.find_by_ids(object_ids(job_ids), {"results": 0})
+        return {str(document["_id"]): (job_of(document), document.get("stages") or []) for document in found}
 
     async def restage(self, planned: Sequence[PlannedJob]) -> None:
         """Replace the stages of stored jobs."""
-        for start in range(0, len(planned), _UPDATES):
-            some = planned[start : start + _UPDATES]
+        for start in range(0, len(planned), UPDATES):
+            some = planned[start : start + UPDATES]
             writes = [
                 UpdateOne(
                     {"_id": object_id(plan.job.id)}, {"$set": {"stages": plan.stages, "needs": list(plan.job.needs)}}
@@ -100,8 +85,8 @@ class Jobs(WaitingJobs):
 
     async def of_run(self, run_id: str) -> list[Job]:
         """Return a run's jobs in the order of phases and of the roster, without stages and results."""
-        found = await self._jobs.find({"grading_run_id": {"$eq": run_id}}, _WITHOUT_BULK)
-        return sorted(map(job_of, found), key=in_roster_order)
+        found = await self._jobs.find({"grading_run_id": {"$eq": run_id}}, WITHOUT_BULK)
+        return sorted(await self._joined(found), key=in_roster_order)
 
     async def outlines_of_run(self, run_id: str) -> list[JobOutline]:
         """Return the outlines of a run's jobs, in the order of phases and of the roster."""
@@ -124,48 +109,6 @@ class Jobs(WaitingJobs):
         found = await self._jobs.find({"grading_run_id": {"$eq": run_id}}, {"stages": 1})
         return {str(document["_id"]): document.get("stages") or [] for document in found}
 
-    async def move(self, moves: Mapping[str, Move], *, known: Mapping[str, Job] | None = None) -> dict[str, Moved]:
-        """Apply moves to jobs by id, each in one conditional update; return the jobs that exist, before and after.
-
-        Moves must be pure: if another writer has changed a job, its move is called again with the changed job.
-
-        Args:
-            moves: Moves by job id.
-            known: Jobs as the caller has read them, by id, to save a read. If such a job has changed since, its move is
-                applied to the stored job; but a move that does not change the known job is not tried on the stored job.
-
-        Raises:
-            ConflictError: Other writers changed the same jobs at every try.
-        """
-        done: dict[str, Moved] = {}
-        pending = list(moves)
-        present = dict(known or {})
-        if unknown := [job_id for job_id in moves if job_id not in present]:
-            present |= await self.get_many(unknown)
-        for _ in range(_MAX_CONFLICTS):
-            seen = {job_id: Moved(job, moves[job_id](job)) for job_id, job in present.items()}
-            done |= {job_id: m for job_id, m in seen.items() if not m.changed}
-            changed = {job_id: m for job_id, m in seen.items() if m.changed}
-            written = await self._write(changed)
-            metrics.note_moves(changed[job_id] for job_id in written)
-            done |= {job_id: changed[job_id].written for job_id in written}
-            pending = [job_id for job_id in changed if job_id not in written]
-            if not pending:
-                return done
-            present = await self.get_many(pending)
-        raise ConflictError(f"{len(pending)} jobs could not be updated, the first is {pending[0]}")
-
-    async def _write(self, changed: Mapping[str, Moved]) -> set[str]:
-        """Update jobs that have not changed since they were read; return their ids."""
-        if not changed:
-            return set()
-        updates = [
-            Update(object_id(m.before.id), {"revision": m.before.revision}, difference(m), {"revision": 1})
-            for m in changed.values()
-        ]
-        written = await update_each(self._jobs, updates, at_a_time=_UPDATES)
-        return {job_id for job_id, is_written in zip(changed, written, strict=True) if is_written}
-
     async def renew_leases(
         self, execution_ids: Sequence[str], job_ids: Sequence[str], until: datetime, *, unless_after: datetime
     ) -> None:
@@ -184,14 +127,19 @@ class Jobs(WaitingJobs):
 
     async def held_by(self, grader_id: str) -> list[Job]:
         """Return the jobs that are stored as running on a grader."""
-        found = await self._jobs.find({"state": JobState.RUNNING.value, "worker_id": {"$eq": grader_id}}, _WITHOUT_BULK)
+        found = await self._jobs.find({"state": JobState.RUNNING.value, "worker_id": {"$eq": grader_id}}, WITHOUT_BULK)
         return [job_of(document) for document in found]
 
     async def are_any_waiting(self, pool: str) -> bool:
         """Return whether a pool has a job that no grader has taken."""
-        # Dispatched jobs are few, so they are read first; and again, since a job may be dispatched between two reads.
-        for state in (JobState.DISPATCHED, JobState.QUEUED, JobState.DISPATCHED):
-            if await self._jobs.find_one({"state": state.value, "pool": {"$eq": pool}}, {"_id": 1}):
+        last = self._last_waiting.get(pool)
+        if last and await self._jobs.find_one({"_id": last, "state": {"$in": _BEFORE_START}}, {"_id": 1}):
+            return True
+        for state in _BEFORE_START:
+            # The embedded store reads all jobs that match; the job that came last waits longest.
+            query: Document = {"state": state, "pool": {"$eq": pool}}
+            if found := await self._jobs.find_one(query, {"_id": 1}, sort=[("queued_at", -1)]):
+                self._last_waiting[pool] = found["_id"]
                 return True
         return False
 
@@ -207,7 +155,7 @@ class Jobs(WaitingJobs):
 
     async def queued_of_run(self, run_id: str, phase: Phase) -> list[Job]:
         """Return the queued jobs of a phase, in the roster's order."""
-        found = await self._jobs.find({"grading_run_id": run_id, "state": JobState.QUEUED.value}, _WITHOUT_BULK)
+        found = await self._jobs.find({"grading_run_id": run_id, "state": JobState.QUEUED.value}, WITHOUT_BULK)
         return sorted((job for job in map(job_of, found) if job.phase is phase), key=in_roster_order)
 
     async def queued(self, course: str, job_class: JobClass, *, limit: int, unless_of: Sequence[str] = ()) -> list[Job]:
@@ -215,7 +163,7 @@ class Jobs(WaitingJobs):
         queued, rest = _backlog(course, job_class), {"grading_run_id": {"$nin": list(unless_of)}}
         if not unless_of:
             return await self._some(queued, sort="queued_at", limit=limit)
-        found = await self._jobs.find_among(queued, rest, sort="queued_at", limit=limit, without=_WITHOUT_BULK)
+        found = await self._jobs.find_among(queued, rest, sort="queued_at", limit=limit, without=WITHOUT_BULK)
         return [job_of(document) for document in found]
 
     async def count_queued(self, course: str, job_class: JobClass, *, unless_of: Sequence[str] = ()) -> int:
@@ -225,12 +173,17 @@ class Jobs(WaitingJobs):
             return await self._jobs.count_documents(queued)
         return await self._jobs.count_among(queued, {"grading_run_id": {"$nin": list(unless_of)}})
 
+    async def count_open(self, course: str, job_class: JobClass, state: JobState) -> int:
+        """Return the number of jobs of a course and class in a state."""
+        query = {"course": {"$eq": course}, "state": state.value, "class": job_class.value}
+        return await self._jobs.count_documents(query)
+
     async def count_backlog(self, course: str) -> int:
         """Return the number of a course's jobs that are queued."""
         return await self._jobs.count_documents({"course": course, "state": JobState.QUEUED.value})
 
     async def _some(self, query: Document, *, sort: str, limit: int) -> list[Job]:
-        found = await self._jobs.find(query, _WITHOUT_BULK, sort=[(sort, 1)], limit=limit)
+        found = await self._jobs.find(query, WITHOUT_BULK, sort=[(sort, 1)], limit=limit)
         return [job_of(document) for document in found]
 
     async def courses_with_backlog(self) -> list[str]:

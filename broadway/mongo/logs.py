@@ -1,16 +1,21 @@
-"""The collection ``job_log``: one document per execution, stored apart from the jobs."""
+"""The collection ``job_log``: logs of executions that are not stored with an outcome.
+
+Those are the logs of attempts that did not end their job, large ones, and those that earlier versions stored.
+"""
 
 from collections.abc import Sequence
 
-from broadway.domain.result import JobLog, read_streams
+from broadway.domain.result import JobLog
 from broadway.mongo.collection import Collection, Documents, insert_each, object_id
+from broadway.mongo.outcomes import Outcomes, log_fields, log_of
 
 
 class Logs:
-    """Logs by execution."""
+    """Logs by execution, no matter where they are stored."""
 
-    def __init__(self, collection: Collection) -> None:
+    def __init__(self, collection: Collection, outcomes: Outcomes) -> None:
         self._logs = Documents(collection)
+        self._outcomes = outcomes
 
     async def ensure_indexes(self) -> None:
         await self._logs.create_index("grading_job_id", name="by_job")
@@ -22,35 +27,29 @@ class Logs:
                 "_id": object_id(entry.execution_id) or entry.execution_id,
                 "grading_job_id": entry.job_id,
                 "execution_id": entry.execution_id,
-                "stdout": entry.stdout,
-                "stderr": entry.stderr,
-                **({"streams": [[list(pair) for pair in each] for each in entry.streams]} if entry.streams else {}),
+                **log_fields(entry),
             }
             for entry in logs
         ]
         if documents:
             await insert_each(self._logs, documents)
 
-    async def get(self, job_id: str, execution_id: str | None) -> JobLog | None:
+    async def get(self, job_id: str, execution_id: str | None, *, generation: int | None = None) -> JobLog | None:
         """Return the log of an execution, or None.
 
-        Jobs of the original system have one log each and no execution id; pass None for them.
+        Args:
+            job_id: The job.
+            execution_id: The execution; None for jobs of the original system, which have one log each.
+            generation: The job's generation in which the execution ran, if it is known.
         """
+        if (
+            execution_id is not None
+            and generation is not None
+            and (kept := await self._outcomes.log(job_id, generation, execution_id))
+        ):
+            return kept
         query = {"grading_job_id": {"$eq": job_id}}
         if execution_id is not None:
             query["execution_id"] = {"$eq": execution_id}
         document = await self._logs.find_one(query)
-        if document is None:
-            return None
-        return JobLog(
-            job_id,
-            execution_id or "",
-            _text(document.get("stdout")),
-            _text(document.get("stderr")),
-            tuple(read_streams(each) for each in document.get("streams") or []),
-        )
-
-
-def _text(value: object) -> str:
-    """Return output as text; graders of the original system may have reported other values."""
-    return value if isinstance(value, str) else "" if value is None else str(value)
+        return log_of(document, job_id, execution_id or "") if document else None

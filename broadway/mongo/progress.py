@@ -4,10 +4,11 @@ from broadway.domain.job import Outcome
 from broadway.domain.progress import JobProgress
 from broadway.mongo.collection import Collection, Document, Documents
 from broadway.mongo.job_documents import PHASE, TYPE, outcome_of, state_of
+from broadway.mongo.outcomes import Outcomes
 
 _FIELDS = (
     *("type", "index", "state", "outcome", "success"),
-    *("queued_at", "started_at", "finished_at"),
+    *("queued_at", "started_at", "finished_at", "generation"),
 )
 _PROJECTION = dict.fromkeys(_FIELDS, 1)
 
@@ -15,13 +16,20 @@ _PROJECTION = dict.fromkeys(_FIELDS, 1)
 class Progress:
     """The progress of the jobs of runs."""
 
-    def __init__(self, jobs: Collection) -> None:
+    def __init__(self, jobs: Collection, outcomes: Outcomes) -> None:
         self._jobs = Documents(jobs)
+        self._outcomes = outcomes
 
     async def of_run(self, run_id: str) -> list[JobProgress]:
         """Return the progress of a run's jobs, in the order of phases and of the roster."""
         found = await self._jobs.find({"grading_run_id": {"$eq": run_id}}, _PROJECTION)
-        return sorted(map(_progress, found), key=_in_roster_order)
+        # A job that ended before its start was stored has the time of that with its outcome only.
+        unknown = [each for each in found if each.get("finished_at") and not each.get("started_at")]
+        starts = await self._outcomes.starts(unknown) if unknown else {}
+        jobs = [
+            _progress({**each, "started_at": each.get("started_at") or starts.get(str(each["_id"]))}) for each in found
+        ]
+        return sorted(jobs, key=_in_roster_order)
 
 
 def _progress(document: Document) -> JobProgress:

@@ -34,6 +34,7 @@ from broadway.mongo.ids import Ids
 from broadway.mongo.jobs import Jobs
 from broadway.mongo.leases import Leases
 from broadway.mongo.logs import Logs
+from broadway.mongo.outcomes import Outcomes
 from broadway.mongo.pools import Pools
 from broadway.mongo.progress import Progress
 from broadway.mongo.reports import Reports
@@ -112,14 +113,15 @@ class Store:
     @classmethod
     async def _open(cls, client: Client, primary: str, logs: str) -> Self:
         main = client.get_database(primary, write_concern=DURABLE)
+        outcomes = Outcomes(main["job_outcome"])
         store = cls(
             courses=Courses(main["course"]),
             assignments=Assignments(main["assignment_config"]),
             assignment_settings=AssignmentSettingsStore(main["assignment_settings"]),
             runs=Runs(main["grading_run"], main["run_students"]),
-            jobs=Jobs(main["grading_job"]),
-            progress=Progress(main["grading_job"]),
-            logs=Logs(client.get_database(logs, write_concern=DURABLE)["job_log"]),
+            jobs=Jobs(main["grading_job"], outcomes),
+            progress=Progress(main["grading_job"], outcomes),
+            logs=Logs(client.get_database(logs, write_concern=DURABLE)["job_log"], outcomes),
             reports=Reports(main["job_report"], main["report_file"]),
             graders=Graders(main["worker_node"]),
             leases=Leases(main["service_lease"]),
@@ -156,7 +158,7 @@ class Store:
             courses=BatchedCourses(self._primary["course"]),
             assignments=BatchedAssignments(self._primary["assignment_config"]),
             runs=BatchedRuns(self._primary["grading_run"], self._primary["run_students"], linger=linger),
-            jobs=BatchedJobs(self._primary["grading_job"]),
+            jobs=BatchedJobs(self._primary["grading_job"], Outcomes(self._primary["job_outcome"])),
             deliveries=BatchedDeliveries(self._primary["hook_delivery"]),
             audit=BatchedAudit(self._primary["audit"], linger=linger),
         )

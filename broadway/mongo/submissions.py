@@ -100,6 +100,7 @@ def _document(submission: Submission) -> Document:
         "by": submission.by,
         "digest": submission.digest,
         "archive": submission.archive,
+        "traceparent": submission.traceparent,
         **({"due_at": submission.due_at} if submission.due_at else {}),
         "files": [
             {"path": file.path, "sha256": file.sha256, "size": file.size, "mode": file.mode}
@@ -120,6 +121,7 @@ def _submission(document: Document) -> Submission:
         by=document.get("by", ""),
         archive=document.get("archive", ""),
         due_at=document.get("due_at"),
+        traceparent=document.get("traceparent"),
     )
 
 

@@ -20,7 +20,7 @@ from aio_pika.exceptions import (
 from aio_pika.robust_connection import RobustConnection
 from yarl import URL
 
-from broadway.messages.envelope import Decoder, decode
+from broadway.messages.envelope import Decoder, Wire, decode
 from broadway.messages.events import Event
 from broadway.messages.topology import (
     EXCHANGES,
@@ -41,10 +41,11 @@ from broadway.rabbit.connecting import (
     unreachable,
 )
 from broadway.rabbit.declaring import declare, state_of
+from broadway.rabbit.deliveries import Handling, Instant, Vouched, never, unknown
 from broadway.rabbit.probing import accepts, pass_message
 from broadway.rabbit.publishing import ConfirmedPublisher
 from broadway.rabbit.single_take import SingleTake
-from broadway.rabbit.subscription import TIMINGS, Subscription, Timings, Vouched, unknown
+from broadway.rabbit.subscription import TIMINGS, Subscription, Timings
 
 log = structlog.get_logger(__name__)
 
@@ -238,6 +239,18 @@ class Rabbit:
         async with call(f"no depth of {queue.name}"), self._publishing.channel() as channel:
             return (await state_of(channel, queue)).waiting
 
+    async def purge(self, queue: Queue) -> int:
+        """Discard the messages that wait in a queue, without those that consumers have; return their number.
+
+        A missing queue is declared.
+
+        Raises:
+            PublishError: As ``declare``.
+        """
+        async with call(f"{queue.name} not emptied"), self._publishing.channel() as channel:
+            declared = await declare(channel, queue, robust=False)
+            return (await declared.purge(timeout=CALL_TIMEOUT)).message_count or 0
+
     async def queue_state(self, queue: Queue) -> QueueState | None:
         """Return the state of a queue; None if the queue does not exist.
 
@@ -291,12 +304,17 @@ class Rabbit:
         tag: str,
         prefetch: int = 1,
         channels: int = 1,
+        priority: int = 0,
         decoder: Decoder = decode,
         is_guest: bool = False,
         vouched: Vouched = unknown,
+        at_once: Instant = never,
+        most_events: int | None = None,
         timings: Timings = TIMINGS,
     ) -> AsyncIterator[Subscription]:
-        """Call ``handler`` for every message of a queue, each in a task of its own, and settle by its result.
+        """Call ``handler`` for every event of a queue, each in a task of its own, and settle by its result.
+
+        A message with several events (a batch) is acknowledged when the last of them is settled.
 
         A return acknowledges the message. ``Retry`` calls the handler again after its delay, ``Reject`` moves the
         message to the dead letters, and ``GiveBack`` requeues it for another consumer. Undecodable messages are dead
@@ -310,22 +328,32 @@ class Rabbit:
             tag: The consumer tag, as the management UI shows it.
             prefetch: The maximum number of unacknowledged messages per channel.
             channels: The number of consuming channels, each with its own prefetch; ``take`` changes it.
+            priority: A consumer gets messages only while none of a higher priority has room for them.
             decoder: Decodes a message; a message that it refuses is a dead letter.
             is_guest: May only read the queue. The queue must exist, and the broker moves dead letters, without a
                 reason.
             vouched: Returns whether an event of a grader is genuine, in addition to the check of the grader's id. By
                 default no event of a grader reaches the handler.
+            at_once: Handles an event of a batch of a service without a task, or returns False if the handler must.
+            most_events: While this number of events is handled, further messages wait in memory, undecoded.
             timings: The pauses and limits of the subscription.
         """
+        handling = Handling(
+            handler=handler,
+            decoder=decoder,
+            vouched=vouched,
+            at_once=at_once,
+            most_events=most_events,
+            is_guest=is_guest,
+            back_off=timings.back_off_after_a_bug,
+        )
         subscription = Subscription(
             self,
             queue,
-            handler,
-            decoder,
+            handling,
             tag=tag,
             prefetch=prefetch,
-            is_guest=is_guest,
-            vouched=vouched,
+            priority=priority,
             timings=timings,
         )
         try:
@@ -361,7 +389,7 @@ class Rabbit:
                     await channel.close()
 
     async def park(
-        self, message: AbstractIncomingMessage, *, queue: Queue, reason: str, is_oversized: bool = False
+        self, message: AbstractIncomingMessage | Wire, *, queue: Queue, reason: str, is_oversized: bool = False
     ) -> None:
         """Copy a delivery to the dead letters, with the reason; of an oversized one only its beginning.
 

@@ -11,11 +11,11 @@ from aio_pika.abc import (
 from aio_pika.exceptions import (
     ProbableAuthenticationError,
 )
-from aio_pika.robust_connection import RobustConnection
 from yarl import URL
 
 from broadway import __version__
 from broadway.rabbit.calls import BROKEN, CALL_TIMEOUT
+from broadway.rabbit.joined_writes import JoiningConnection
 from broadway.runtime.tls import distrust
 
 HEARTBEAT = 10  # seconds; a frozen peer is detected after about three heartbeats
@@ -44,7 +44,7 @@ async def connect(url: str, *, name: str, tls: ssl.SSLContext | None) -> Abstrac
         BrokerUnreachableError: The broker is unavailable, or refuses the login.
     """
     address = URL(url)
-    connection = RobustConnection(target(address), client_properties=_properties(name), ssl_context=tls)
+    connection = JoiningConnection(target(address), client_properties=_properties(name), ssl_context=tls)
     try:
         await connection.connect(timeout=CALL_TIMEOUT)
     except BaseException as error:
@@ -55,10 +55,10 @@ async def connect(url: str, *, name: str, tls: ssl.SSLContext | None) -> Abstrac
     return connection
 
 
-def unconnected(url: str, *, name: str, tls: ssl.SSLContext | None) -> RobustConnection:
+def unconnected(url: str, *, name: str, tls: ssl.SSLContext | None) -> JoiningConnection:
     """Return an unopened connection; opening it retries until the broker is available."""
     retrying = target(URL(url)).update_query(fail_fast=0)
-    return RobustConnection(retrying, client_properties=_properties(name), ssl_context=tls)
+    return JoiningConnection(retrying, client_properties=_properties(name), ssl_context=tls)
 
 
 def _properties(name: str) -> dict[str, Any]:

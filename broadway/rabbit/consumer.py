@@ -16,6 +16,7 @@ class Consumer:
     queue: AbstractRobustQueue
     tag: str
     number: int
+    priority: int = 0
     is_taking: bool = False
     arrivals: int = 0  # since the last check
     strikes: int = 0  # consecutive checks that found messages waiting and no arrival
@@ -26,7 +27,9 @@ class Consumer:
             await on_message(message)
 
         if not self.is_taking:
-            await self.queue.consume(arrive, consumer_tag=self.tag, timeout=CALL_TIMEOUT)
+            await self.queue.consume(
+                arrive, arguments={"x-priority": self.priority}, consumer_tag=self.tag, timeout=CALL_TIMEOUT
+            )
             self.is_taking = True
 
     async def stop(self) -> None:

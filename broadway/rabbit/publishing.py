@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import aio_pika
+import aiormq
+import aiormq.abc
 import stamina
 from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel, AbstractRobustConnection
 
@@ -19,6 +21,7 @@ from broadway.runtime import metrics
 from broadway.runtime.crashpoints import Point, reach
 
 FIRST_PAUSE = 0.1  # seconds before a publish is repeated
+MOST_UNWRITTEN = 64  # messages that are sent without waiting until they are written
 KEPT_OF_OVERSIZED = 64 * 1024  # bytes of a message that is too large to be decoded
 _LABELS = ("ce-type", "ce-id", "ce-subject")
 PUBLISH_DEADLINE = 30  # seconds, over all repetitions of one publish
@@ -32,6 +35,8 @@ class ConfirmedPublisher:
         self._service = service
         self._channel: AbstractRobustChannel | None = None
         self._opening = asyncio.Lock()
+        self._unconfirmed = 0
+        self._is_silent = False  # the last message was not confirmed in time
 
     async def publish(self, exchange: Exchange, key: str, event: Event, *, user: str) -> None:
         """Return once the broker has confirmed the event. Retry with the same message id while the result is unknown.
@@ -52,7 +57,13 @@ class ConfirmedPublisher:
         await reach(Point.PUBLISH_CONFIRMED)
 
     async def park(
-        self, message: AbstractIncomingMessage, *, queue: Queue, reason: str, user: str, is_oversized: bool = False
+        self,
+        message: AbstractIncomingMessage | Wire,
+        *,
+        queue: Queue,
+        reason: str,
+        user: str,
+        is_oversized: bool = False,
     ) -> None:
         """Copy a delivery to the dead letters, with the reason, in the name of this service.
 
@@ -94,19 +105,47 @@ class ConfirmedPublisher:
     async def _publish_once(self, exchange: Exchange, key: str, message: aio_pika.Message) -> None:
         channel: AbstractRobustChannel | None = None
         begun = time.perf_counter()
+        self._unconfirmed += 1
         try:
             async with call(f"{exchange.name} did not take {key}"):
                 channel = await self.channel()
-                target = await channel.get_exchange(exchange.name, ensure=False)
-                await target.publish(message, key, mandatory=not exchange.transient)
+                await self._send(await channel.get_underlay_channel(), exchange, key, message)
         except PublishError as error:
             metrics.PUBLISH_FAILURES.labels(exchange.name, "unknown" if error.unknown else "refused").inc()
-            if isinstance(error.__cause__, TimeoutError) and channel is self._channel:
-                self._channel = None  # a queue that takes no message may block the whole channel
-                if channel:
-                    await close(channel)
+            if isinstance(error.__cause__, TimeoutError):
+                await self._leave(channel)
             raise
+        finally:
+            self._unconfirmed -= 1
+        self._is_silent = False
         metrics.PUBLISH_SECONDS.labels(exchange.name).observe(time.perf_counter() - begun)
+
+    async def _send(
+        self, channel: aiormq.abc.AbstractChannel, exchange: Exchange, key: str, message: aio_pika.Message
+    ) -> None:
+        """Send a message and wait for its confirm.
+
+        aio-pika would wait until each message is written, so that no two are in one write (see ``joined_writes``). Here
+        a message waits only if many are unconfirmed or the broker is silent: then it may have stopped reading, and what
+        is not written takes memory.
+        """
+        assert isinstance(channel, aiormq.Channel)  # noqa: S101 - for the type checker
+        await channel.basic_publish(
+            message.body,
+            exchange=exchange.name,
+            routing_key=key,
+            properties=message.properties,
+            mandatory=not exchange.transient,
+            wait=self._is_silent or self._unconfirmed > MOST_UNWRITTEN,
+        )
+
+    async def _leave(self, channel: AbstractRobustChannel | None) -> None:
+        """Replace a channel on which a message was not confirmed in time: one queue may block the whole channel."""
+        self._is_silent = True
+        if channel is self._channel:
+            self._channel = None
+            if channel:
+                await close(channel)
 
 
 def _message(wire: Wire, exchange: Exchange, service: str, *, user: str) -> aio_pika.Message:

@@ -7,6 +7,7 @@ import structlog
 from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import ChannelInvalidStateError
 
+from broadway.messages.envelope import Wire
 from broadway.messages.topology import Queue
 from broadway.rabbit.calls import BROKEN
 
@@ -25,9 +26,11 @@ class DeadLetterBox(Protocol):
     """Takes copies of messages that no handler can handle."""
 
     async def park(
-        self, message: AbstractIncomingMessage, *, queue: Queue, reason: str, is_oversized: bool = False
+        self, message: AbstractIncomingMessage | Wire, *, queue: Queue, reason: str, is_oversized: bool = False
     ) -> None:
         """Return once the dead letters hold a copy of the message with the reason; the delivery is not settled yet.
+
+        An event of a batch is parked alone, in its single form.
 
         Raises:
             PublishError: The broker did not take the copy.

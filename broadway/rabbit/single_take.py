@@ -11,6 +11,7 @@ from aio_pika.abc import (
     AbstractQueue,
 )
 
+from broadway.messages.batches import Batch
 from broadway.messages.envelope import OversizedError, UndecodableError, decode
 from broadway.messages.events import Event
 from broadway.messages.topology import Queue
@@ -80,7 +81,8 @@ class SingleTake:
                 await settle(message, Settlement.DONE)
                 continue
             try:
-                return Taken(decode(message.headers, message.body), message)
+                event = _single(decode(message.headers, message.body), message.body)
+                return Taken(event.as_redelivered() if message.redelivered else event, message)
             except UndecodableError as problem:
                 log.error("dead letter", queue=self._queue.name, reason=str(problem))  # noqa: TRY400 - not a bug of ours
                 is_oversized = isinstance(problem, OversizedError)
@@ -91,3 +93,14 @@ class SingleTake:
     async def _stop(self) -> None:
         with heeded(), contextlib.suppress(*BROKEN):
             await self._declared.cancel(self._tag, timeout=CALL_TIMEOUT)
+
+
+def _single(event: Event, body: bytes) -> Event:
+    """Return an event that is no batch.
+
+    Raises:
+        UndecodableError: It is one; its taker could not settle its events one by one.
+    """
+    if isinstance(event, Batch):
+        raise UndecodableError(f"{event.type}: expected a message with one event, not {len(event.parts)}", body)
+    return event

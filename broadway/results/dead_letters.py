@@ -7,10 +7,11 @@ from typing import Protocol
 
 import structlog
 
-from broadway.domain.job import FaultPhase, Job
+from broadway.domain.job import FaultPhase, Job, JobState
 from broadway.domain.moves import Move
 from broadway.lifecycle.follow_ups import settled
 from broadway.lifecycle.stores import JobMoves
+from broadway.messages.batches import parts_of
 from broadway.messages.events import DeadLetter, Event, JobDispatched, JobFinished
 from broadway.ports import Publisher, PublishError, Retry, StoreError
 from broadway.runtime import metrics
@@ -41,7 +42,7 @@ async def handle_dead_letter(event: Event, *, jobs: JobMoves, letters: LetterSto
 
 
 async def file_dead_letter(event: DeadLetter, *, jobs: JobMoves, letters: LetterStore, publisher: Publisher) -> None:
-    """Store one dead letter; if it was a dispatched job or an outcome, end that job as an infrastructure error.
+    """Store one dead letter; if it was a dispatched job or outcomes, end these jobs as infrastructure errors.
 
     A letter that no service has sent ends no job: its sender may have made it up. The job goes on, and the reconciler
     repairs what the lost message leaves undone.
@@ -68,16 +69,28 @@ def _unproven(letter: DeadLetter) -> str:
 
 
 def _moves(letter: DeadLetter) -> dict[str, Move]:
-    """Return the move that ends the job of a letter; empty if the letter is no dispatched job and no outcome."""
-    match letter.about:
-        case JobDispatched() as job:
-            return {job.job_id: _ending(letter, lambda stored: stored.generation == job.generation)}
-        case JobFinished() as done:
-            ids = done.generation, done.execution_id
-            return {done.job_id: _ending(letter, lambda stored: (stored.generation, stored.execution_id) == ids)}
-        case None if letter.message_type in _FATAL:
-            return {letter.subject.rpartition("/")[2]: _ending(letter, partial(_is_named, letter.named_id))}
-    return {}
+    """Return the moves that end the jobs of a letter: a dispatched job, or outcomes. Other letters end no job."""
+    if letter.about is None:
+        is_fatal = letter.message_type in _FATAL
+        is_named = partial(_is_named, letter.named_id)
+        return {letter.subject.rpartition("/")[2]: _ending(letter, is_named)} if is_fatal else {}
+    return {
+        event.job_id: _ending(letter, partial(_is_about, event))
+        for event in parts_of(letter.about)
+        if isinstance(event, JobDispatched | JobFinished)
+    }
+
+
+def _is_about(event: JobDispatched | JobFinished, job: Job) -> bool:
+    """Return whether an event concerns a job's present generation, and, as an outcome, the execution it waits for.
+
+    The start of that execution may not be recorded.
+    """
+    if event.generation != job.generation:
+        return False
+    if isinstance(event, JobDispatched) or event.execution_id == job.execution_id:
+        return True
+    return job.state is not JobState.RUNNING and not job.knows(event.execution_id)
 
 
 def _is_named(message_id: str, job: Job) -> bool:

@@ -8,6 +8,7 @@ process a point costs one comparison.
 
 import asyncio
 import os
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from enum import StrEnum
@@ -56,11 +57,11 @@ class Point(StrEnum):
 
     LEAD_ACQUIRED = "lead.acquired"
     LEAD_RENEWED = "lead.renewed"
+    LEAD_EMPTIED = "lead.emptied"
     HOLD_DELIVERED = "hold.delivered"
     HOLD_LOOKED_UP = "hold.looked-up"
     HOLD_SETTLED = "hold.settled"
     DISPATCH_PICKED = "dispatch.picked"
-    DISPATCH_STORED = "dispatch.stored"
     DISPATCH_STAGES_READ = "dispatch.stages-read"
     DISPATCH_HANDED_OVER = "dispatch.handed-over"
     FOLLOW_HEARD = "follow.heard"
@@ -74,20 +75,25 @@ class Point(StrEnum):
     WORK_START_TOLD = "work.start-told"
     WORK_RUNNING = "work.running"
     WORK_GRADED = "work.graded"
+    SPOOL_APPENDED = "spool.appended"
     WORK_SPOOLED = "work.spooled"
     WORK_OUTCOME_TOLD = "work.outcome-told"
     WORK_UNSPOOLED = "work.unspooled"
     GRADE_FILES_LAID_OUT = "grade.files-laid-out"
+    SPOOL_CONFIRMED = "spool.confirmed"
     GRADE_DIRECTORY_MADE = "grade.directory-made"
     GRADE_IMAGES_READY = "grade.images-ready"
     GRADE_STAGE_ENDED = "grade.stage-ended"
+    GRADE_DIRECTORY_KEPT = "grade.directory-kept"
     BEAT_BEGUN = "beat.begun"
 
+    OUTCOME_INSERTED = "outcome.inserted"
     RECORD_BEGUN = "record.begun"
     RECORD_FILES_STORED = "record.files-stored"
     RECORD_REPORTS_STORED = "record.reports-stored"
-    RECORD_LOGS_STORED = "record.logs-stored"
+    RECORD_LARGE_LOGS_STORED = "record.large-logs-stored"
     RECORD_JOBS_STORED = "record.jobs-stored"
+    RECORD_LOGS_STORED = "record.logs-stored"
     RECORD_GRADERS_STORED = "record.graders-stored"
     RECORD_TOLD = "record.told"
 
@@ -115,6 +121,20 @@ async def reach(point: Point) -> None:
     """
     if _Armed.file is not None and (mode := _claim(_Armed.file, point)):
         await _fail(point, mode)
+
+
+def reach_blocking(point: Point) -> None:
+    """Do the same as ``reach`` in a thread."""
+    if _Armed.file is not None and (mode := _claim(_Armed.file, point)):
+        match mode:
+            case "hang":
+                time.sleep(STALL)
+            case "exit":
+                os._exit(KILLED)
+            case "raise":
+                raise CrashPointError(point.value)
+            case _:
+                raise asyncio.CancelledError(point.value)
 
 
 def _claim(file: Path, point: Point) -> str | None:

@@ -54,6 +54,7 @@ class Repair(StrEnum):
 
     ORDER = "order"  # an order that was stored and not carried out
     OUTBOX = "outbox"  # a phase whose jobs were not all published
+    OUTCOME = "outcome"  # an outcome whose process died before it updated the job
     LEASE = "lease"  # a running job whose grader is gone
     HANDOVER = "handover"  # a dispatched job that is in no queue
     BACKLOG = "backlog"  # a queued job that is in no queue

@@ -11,7 +11,7 @@ from harness import METRICS_TOKEN, Client, Cluster, Graders, Place, free_port, u
 
 from broadway import connections
 from broadway.dispatcher import serve as dispatcher
-from broadway.dispatcher.reconcile import PATIENCE, Patience
+from broadway.dispatcher.patience import PATIENCE, Patience
 from broadway.ingest import serve as ingest
 from broadway.results import serve as results
 from broadway.service import Stop

@@ -10,7 +10,9 @@ import pytest
 from harness import PATIENCE, Client, Place, free_port, stage, until
 from processes import QUICK, QUICK_DISPATCHER, Processes, processes
 
+from broadway.messages.topology import ready_queue
 from broadway.mongo.store import Store
+from broadway.rabbit.client import Rabbit
 
 
 @pytest.fixture
@@ -88,6 +90,31 @@ async def test_a_killed_service_delays_a_run_and_loses_nothing(
         place.mongodb_dsn, primary=f"{place.name}_ag", logs=f"{place.name}_logs", service="test"
     ) as store:
         assert await store.dead_letters.count() == 0
+
+
+async def test_a_new_dispatcher_discards_what_the_last_one_left_ready(
+    site: tuple[Processes, Client], place: Place
+) -> None:
+    """It does not know which jobs that was, and hands them over once more."""
+    running, client = site
+    await client.register("cs241", "mp1", students=[stage("exit", "0")])
+    run_id = await client.submit("cs241", "mp1", students=3)
+    async with Rabbit.connect(place.amqp_url, service="test") as rabbit:
+
+        async def ready() -> int:
+            state = await rabbit.queue_state(ready_queue("default"))
+            return state.waiting if state else 0
+
+        await until(ready)
+        await running.kill("dispatcher")
+        await running.service("dispatcher", *QUICK_DISPATCHER)
+        await until(lambda: "jobs of an earlier dispatcher are handed over again" in running.log("dispatcher"))
+        await until(ready)
+        assert await ready() == 1, "one job for no slot, and no second message about it"
+
+    await running.grader("host1", slots=1)
+    run = await client.finished("cs241", run_id)
+    assert [(job["outcome"], job["attempts"]) for job in run["jobs"]] == [("succeeded", 1)] * 3
 
 
 async def test_a_job_that_runs_while_results_is_down_is_not_started_again(site: tuple[Processes, Client]) -> None:

@@ -158,7 +158,7 @@ def finished(job: dict[str, Any], run_id: str, **more: Any) -> JobFinished:
 
 @pytest.mark.parametrize(
     ("results", "why"),
-    [([{"result": [1] * 1_500_000}], "larger than 16777216"), ([{"result": 2**70}], "8-byte ints")],
+    [([{"result": [1] * 1_500_000}], "16777216"), ([{"result": 2**70}], "8-byte ints")],
     ids=["large as a document, though not as a message", "a number without a form"],
 )
 async def test_a_job_keeps_its_outcome_when_its_results_cannot_be_stored_and_so_do_its_neighbors(

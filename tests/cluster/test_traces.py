@@ -18,6 +18,7 @@ from broadway.domain.webhook import Delivery, DeliveryState, Push, delivery_key
 from broadway.ingest.commands.backlogs import Backlogs
 from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.submit import RunRequest, Submission, Submissions
+from broadway.messages.batches import parts_of
 from broadway.messages.envelope import decode
 from broadway.messages.events import Event, RunAdvanced
 from broadway.messages.topology import EVENTS, JOBS, Binding, Queue, course_key, ready_key
@@ -25,6 +26,7 @@ from broadway.messages.topology import EVENTS, JOBS, Binding, Queue, course_key,
 COURSE = "cs241"
 GIVEN = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 SECRET = "a-secret-of-this-hook"
+LONG = stage("sleep", "0.5")  # its start is published
 ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 EVENT_TYPES = {
     "job.queued.v1",
@@ -66,8 +68,10 @@ class Spy:
 
     def read(self, headers: Mapping[str, Any], body: bytes, _: str = "") -> Event:
         event = decode(headers, body)
-        run_id = event.run_id if hasattr(event, "run_id") else ""
-        self.seen.append((run_id, event.type, headers.get("traceparent")))
+        for part in parts_of(event):
+            run_id = part.run_id if hasattr(part, "run_id") else ""
+            traceparent = headers.get("traceparent") if part is event else part.traceparent
+            self.seen.append((run_id, part.type, traceparent))
         return event
 
     async def ignore(self, event: Event) -> None:
@@ -80,7 +84,7 @@ class Spy:
 async def test_every_event_of_a_run_carries_the_trace_of_its_request(cluster: Cluster) -> None:
     spy = Spy()
     cluster.graders.start("host1")
-    phases = {"pre_processing_pipeline": [stage("exit", "0")], "post_processing_pipeline": [stage("print", "x")]}
+    phases = {"pre_processing_pipeline": [stage("exit", "0")], "post_processing_pipeline": [LONG]}
     await cluster.client.register(COURSE, "mp1", students=[stage("env", "traceparent")], **phases)
     async with cluster.opened.rabbit.consume(SPY, spy.ignore, tag="spy", prefetch=100, decoder=spy.read):
         run_id = await submit(cluster.client, "mp1", 2, traceparent=GIVEN)
@@ -114,7 +118,7 @@ async def make_hook(client: Client) -> None:
 async def test_a_delivery_to_a_webhook_begins_the_trace_of_its_run(cluster: Cluster) -> None:
     spy = Spy()
     cluster.graders.start("host1")
-    await cluster.client.register(COURSE, "mp1", students=[stage("exit", "0")])
+    await cluster.client.register(COURSE, "mp1", students=[LONG])
     await make_hook(cluster.client)
     body = json.dumps(push("alice")).encode()
     own = {"X-GitHub-Delivery": "d1", "X-Hub-Signature-256": signature(body, SECRET), "traceparent": GIVEN}
@@ -132,7 +136,7 @@ async def test_a_delivery_to_a_webhook_begins_the_trace_of_its_run(cluster: Clus
 async def test_a_delivery_whose_process_died_before_the_decision_keeps_its_trace(cluster: Cluster) -> None:
     spy = Spy()
     cluster.graders.start("host1")
-    await cluster.client.register(COURSE, "mp1", students=[stage("exit", "0")])
+    await cluster.client.register(COURSE, "mp1", students=[LONG])
     await make_hook(cluster.client)
     now = datetime.now(UTC)
     lost = Delivery(

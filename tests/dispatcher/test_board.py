@@ -8,7 +8,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from broadway.dispatcher.board import DEFAULT_CAP, Board, Held
+from broadway.dispatcher.board import DEFAULT_CAP, Board
+from broadway.dispatcher.held import Held
+from broadway.dispatcher.pace import ENOUGH as ENOUGH_ENDED
 from broadway.domain.course import Course
 from broadway.domain.job import Attempt, Job, JobClass, JobState, Phase
 from broadway.messages.events import GraderHeartbeat, RunningJob
@@ -113,10 +115,10 @@ def test_free_slots_get_a_job_each_and_a_share_of_them_is_kept_ready(slots: int,
     assert len(drain(target)) == slots // 2
 
 
-@pytest.mark.parametrize(("seconds", "ready"), [(60, 2), (0.4, 2), (0.2, 4), (0.1, 8), (0.001, 8)])
+@pytest.mark.parametrize(("seconds", "ready"), [(60, 2), (0.4, 2), (0.2, 4), (0.1, 8), (0.05, 16), (0.001, 32)])
 def test_more_jobs_are_kept_ready_if_jobs_are_short(seconds: float, ready: int) -> None:
     target = board(8, interactive_share=0)
-    keep(target, 30)
+    keep(target, 60)
     first = drain(target)
     start_all(target, first)
     for held in first:
@@ -124,6 +126,49 @@ def test_more_jobs_are_kept_ready_if_jobs_are_short(seconds: float, ready: int) 
         target.drop(held)
 
     assert len(drain(target)) == 8 + ready
+
+
+def of_run(target: Board, run: str, number: int) -> list[Held]:
+    return [target.keep(replace(job(f"{run}-{each}", run), run_id=run)) for each in range(number)]
+
+
+@pytest.mark.parametrize(("slots", "picked"), [(8, 2 + 4 * 2), (40, 4 * 2)], ids=["no reserve", "two slots reserved"])
+def test_many_short_jobs_are_ready_only_for_slots_in_which_no_other_jobs_run(slots: int, picked: int) -> None:
+    target = board(slots, course("brief", concurrency=1000), course("long", concurrency=1000), interactive_share=0.05)
+    of_run(target, "brief", 500)
+    for each in range(ENOUGH_ENDED):
+        target.settle(f"brief-{each}", 1, course="brief", seconds=0.001)
+        target.drop(target.held[f"brief-{each}"])
+    of_run(target, "long", slots - 2)
+    for each in range(slots - 2):
+        target.start(f"long-{each}", 1, "e1", now=T0)
+
+    assert len(drain(target)) == picked
+
+
+@pytest.mark.parametrize(
+    ("seconds", "number"), [(0.001, ENOUGH_ENDED - 1), (0.0, ENOUGH_ENDED)], ids=["few", "cancelled"]
+)
+def test_jobs_of_a_run_are_not_ready_early_before_enough_of_them_have_taken_no_time(
+    seconds: float, number: int
+) -> None:
+    target = board(8, interactive_share=0)
+    of_run(target, "new", 60)
+    for each in range(number):
+        target.settle(f"new-{each}", 1, course="new", seconds=seconds)
+        target.drop(target.held[f"new-{each}"])
+
+    assert len(drain(target)) == 8 + 2
+
+
+def test_a_run_has_to_show_anew_that_its_jobs_take_no_time_after_its_last_job() -> None:
+    target = board(8, interactive_share=0)
+    for held in of_run(target, "run", ENOUGH_ENDED):
+        target.settle(held.job_id, 1, course="run", seconds=0.001)
+        target.drop(held)
+    of_run(target, "run", 60)
+
+    assert len(drain(target)) == 8 + 2
 
 
 def test_a_few_jobs_are_ready_even_if_all_slots_seem_busy() -> None:
@@ -306,7 +351,8 @@ def test_reports_of_an_earlier_generation_change_nothing() -> None:
     target = board(ENOUGH)
     held = target.keep(replace(job("j1"), generation=2))
     target.start("j1", 1, "e1", now=T0)
-    for report in (target.set_back, target.offer_again, target.release):
+    target.set_back("j1", 1, not_before=T0)
+    for report in (target.offer_again, target.release):
         report("j1", 1)
     target.settle("j1", 1, course="cs1", seconds=1)
 
@@ -345,7 +391,7 @@ def test_a_job_that_is_set_back_waits_and_then_goes_first() -> None:
     assert first
     target.start(first.job_id, 1, "e1", now=T0)
 
-    target.set_back(first.job_id, 1)
+    target.set_back(first.job_id, 1, not_before=T0)
     assert books(target) == (0, 0, 0, 2)
     target.offer_again(first.job_id, 1)
     assert target.pick("default") is first
@@ -410,7 +456,7 @@ def test_reports_of_jobs_that_are_not_held_change_nothing() -> None:
     target = board(ENOUGH)
     target.observe(job("j1"))
     target.start("j1", 1, "e1", now=T0)
-    target.set_back("j1", 1)
+    target.set_back("j1", 1, not_before=T0)
     target.offer_again("j1", 1)
     target.settle("j1", 1, course="cs1", seconds=1)
 
@@ -424,7 +470,7 @@ def test_every_change_that_may_allow_a_pick_is_signaled() -> None:
 
     for change in (
         lambda: target.start(one.job_id, 1, "e1", now=T0),
-        lambda: target.set_back(one.job_id, 1),
+        lambda: target.set_back(one.job_id, 1, not_before=T0),
         lambda: target.offer_again(one.job_id, 1),
         lambda: target.hear(beat(4), now=T0),
         lambda: target.set_courses([course("capped", concurrency=2)]),
@@ -433,6 +479,98 @@ def test_every_change_that_may_allow_a_pick_is_signaled() -> None:
         target.changed.clear()
         change()
         assert target.changed.is_set()
+
+
+def flying(*, revision: int = 3) -> tuple[Board, Job]:
+    """Return a board with one job that was handed over."""
+    target = board(ENOUGH)
+    queued = replace(job("j1"), revision=revision)
+    target.keep(queued)
+    assert target.pick("default")
+    assert target.hand_over(queued)
+    return target, queued
+
+
+def test_a_job_that_was_handed_over_flies_although_the_store_has_it_as_queued() -> None:
+    target, queued = flying()
+
+    target.observe(queued, now=T0)
+    assert books(target) == (1, 1, 1, 0)
+    target.start("j1", 1, "e1", now=T0)
+    target.observe(queued, now=T0)
+    assert books(target) == (1, 1, 0, 0)
+
+
+def test_a_later_revision_that_is_queued_has_come_back() -> None:
+    target, queued = flying()
+
+    target.observe(replace(queued, revision=4), now=T0)
+    assert books(target) == (0, 0, 0, 1)
+    assert not target.hand_over(queued), "it was offered again before it was handed over"
+
+
+def test_a_job_goes_on_flying_under_a_new_message() -> None:
+    """As when a rerun of its run publishes all queued jobs, or the consumer of its course is replaced."""
+    target, queued = flying()
+
+    target.keep(queued)
+    assert books(target) == (1, 1, 1, 0)
+    target.start("j1", 1, "e1", now=T0)
+    target.drop(target.held["j1"])
+    assert books(target) == (0, 0, 0, 0)
+    target.keep(queued)
+    assert (books(target), target.has_started("j1")) == ((1, 1, 0, 0), True)
+
+
+@pytest.mark.parametrize("changes", [{"revision": 4}, {"generation": 2, "revision": 4}])
+def test_a_job_that_has_come_back_waits_under_its_new_message(changes: dict[str, int]) -> None:
+    target, queued = flying()
+
+    target.keep(replace(queued, **changes))
+
+    assert books(target) == (0, 0, 0, 1)
+
+
+def test_a_job_that_settled_between_two_messages_is_forgotten() -> None:
+    target, queued = flying()
+    target.drop(target.held["j1"])
+    target.settle("j1", 1, course="cs1", seconds=1)
+    target.keep(queued)
+
+    assert books(target) == (0, 0, 0, 1)
+
+
+def test_late_facts_about_an_earlier_attempt_do_not_end_the_flight_of_the_next_one() -> None:
+    first = Attempt("e1", "g1", T0, ended_at=at(1))
+    queued = replace(job("j1"), revision=5, attempts=(first,), not_before=at(2))
+    target = board(ENOUGH)
+    target.keep(queued)
+    target.observe(queued, now=at(2))
+    target.start("j1", 1, "e1", now=at(3))
+    assert not target.has_started("j1")
+    assert target.pick("default")
+
+    target.set_back("j1", 1, not_before=at(2) + timedelta(microseconds=300))
+    target.offer_again("j1", 1)
+    assert books(target) == (1, 1, 1, 0)
+    target.set_back("j1", 1, not_before=at(9))
+    assert books(target) == (0, 0, 0, 0), "that one ended the second attempt"
+
+
+def test_jobs_are_overdue_by_the_time_of_their_last_hand_over_until_the_store_knows_more() -> None:
+    target, queued = flying()
+    later = datetime.now(UTC) + timedelta(seconds=1)
+    assert target.handed_over_before(later) == [queued]
+    assert target.handed_over_before(T0) == []
+
+    target.observe(replace(queued, state=JobState.RUNNING, revision=4))
+    assert target.handed_over_before(later) == []
+
+
+def test_a_job_that_is_not_held_is_handed_over_only_if_the_store_says_dispatched() -> None:
+    target = board(ENOUGH)
+    assert target.hand_over(job("j1", state=JobState.DISPATCHED))
+    assert not target.hand_over(job("j1"))
 
 
 names = st.sampled_from([f"j{number}" for number in range(6)])
@@ -513,7 +651,7 @@ class AnyNews(RuleBasedStateMachine):
 
     @rule(name=names)
     def set_back(self, name: str) -> None:
-        self.board.set_back(name, 1)
+        self.board.set_back(name, 1, not_before=T0)
 
     @rule(name=names)
     def offer_again(self, name: str) -> None:

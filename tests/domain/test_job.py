@@ -105,8 +105,8 @@ def test_only_a_dispatched_job_is_dispatched_again(job: Job) -> None:
     assert DISPATCHED.redispatch(at(50)) == replace(DISPATCHED, dispatched_at=at(50))
 
 
-@pytest.mark.parametrize("job", [queued(), RUNNING, FINISHED], ids=lambda job: job.state)
-def test_only_a_dispatched_job_is_declined(job: Job) -> None:
+@pytest.mark.parametrize("job", [RUNNING, FINISHED], ids=lambda job: job.state)
+def test_only_a_job_that_no_grader_has_is_declined(job: Job) -> None:
     assert job.decline(job.generation, at(50)) is job
 
 
@@ -345,6 +345,31 @@ def test_a_job_that_is_given_up_has_the_reason() -> None:
     assert (given_up.outcome, given_up.reason) == (Outcome.INFRASTRUCTURE_ERROR, "no such pool")
     assert given_up.results == [{"result": "no such pool"}]
     assert given_up.finished_at == at(60)
+
+
+def test_a_first_start_that_was_redelivered_counts_for_two() -> None:
+    """The grader before it has started the job and died before it reported that; later starts are all reported."""
+    job = again = DISPATCHED.start(
+        Attempt("e1", "g1", at(2), redelivered=True), lease=LEASE, policy=POLICY, now=at(2)
+    ).lose(at(3), policy=POLICY)
+    assert (job.state, job.starts, job.charged_starts) == (JobState.QUEUED, 1, 2)
+    for name in ("e2", "e3"):
+        again = again.start(Attempt(name, "g1", at(4), redelivered=True), lease=LEASE, policy=POLICY, now=at(4))
+    assert (again.state, again.outcome) == (JobState.FINISHED, Outcome.INFRASTRUCTURE_ERROR)
+    assert again.charged_starts == POLICY.max_attempts
+    later = RUNNING.start(
+        Attempt("e2", "g2", at(3), redelivered=True), lease=LEASE, policy=POLICY, now=at(3), displaces=True
+    )
+    assert later.charged_starts == later.starts == 2
+    rerun = job.rerun(job.generation, 2, at(5))
+    assert rerun.charged_starts == 0
+
+
+def test_a_fault_without_a_reported_start_requeues_a_queued_job() -> None:
+    """A job stays queued until a start is reported, which a fault within 200 ms may precede."""
+    job = fault(replace(queued(), not_before=None), "e1")
+    assert (job.state, job.starts, job.not_before) == (JobState.QUEUED, 1, at(10))
+    assert fault(job, "e1") is job
 
 
 @pytest.mark.parametrize(("attempts", "seconds"), [(0, 1), (1, 1), (2, 2), (3, 4), (6, 32), (11, 1024), (500, 1024)])

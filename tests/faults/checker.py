@@ -43,6 +43,7 @@ class Entry:
 class Final:
     """The state at the end, with runs and jobs as the store has them.
 
+    ``outcomes`` are the documents of the outcomes, which ``jobs`` have been joined with, see ``joined``.
     ``expected`` has the only correct outcome of each job, which follows from its stages; ``cancelled`` the jobs with a
     requested cancellation; ``earlier`` the outcomes and executions that the store had before, by job and generation;
     ``queues`` the number of messages in each queue.
@@ -50,6 +51,7 @@ class Final:
 
     runs: Sequence[dict[str, Any]]
     jobs: Sequence[dict[str, Any]]
+    outcomes: Sequence[dict[str, Any]] = ()
     expected: Mapping[str, str] = field(default_factory=dict)
     cancelled: Collection[str] = ()
     earlier: Mapping[tuple[str, int], tuple[str, str | None]] = field(default_factory=dict)
@@ -76,6 +78,23 @@ def read(path: Path) -> list[Entry]:
     """Return the entries of a history, ordered by time."""
     lines = path.read_text().splitlines() if path.exists() else []
     return sorted((Entry(**json.loads(line)) for line in lines), key=lambda entry: entry.at)
+
+
+def joined(jobs: Sequence[dict[str, Any]], outcomes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return jobs with the attempts and the execution in the documents of their outcomes."""
+    stored = {_outcome_key(outcome["grading_job_id"], "next_generation", outcome): outcome for outcome in outcomes}
+    found = [(job, stored.get(_outcome_key(str(job["_id"]), "generation", job))) for job in jobs]
+    return [_with_outcome(job, outcome) if outcome else job for job, outcome in found]
+
+
+def _outcome_key(job_id: str, generation: str, document: dict[str, Any]) -> tuple[Any, ...]:
+    return job_id, document.get(generation, 1), document.get("outcome"), document.get("finished_at")
+
+
+def _with_outcome(job: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
+    attempts = {attempt["execution_id"]: attempt for attempt in [*(job.get("attempts") or []), *outcome["attempts"]]}
+    execution = outcome["execution_id"] or job.get("execution_id")
+    return {**job, "attempts": list(attempts.values()), "execution_id": execution, "reason": outcome["reason"]}
 
 
 def check(entries: Sequence[Entry], final: Final, *, slots: int, max_attempts: int) -> list[str]:
@@ -143,7 +162,7 @@ def _every_outcome_is_correct(case: _Case) -> Iterator[str]:
     for job_id, expected in case.final.expected.items():
         job = case.jobs[job_id]
         outcome = job.get("outcome")
-        is_given_up = outcome == "infrastructure_error" and len(_counted(job)) >= case.max_attempts
+        is_given_up = outcome == "infrastructure_error" and _charged(job) >= case.max_attempts
         is_cancelled = outcome == "cancelled" and job_id in case.final.cancelled
         if outcome != expected and not is_given_up and not is_cancelled:
             yield f"job {job_id}: {outcome} after {len(_counted(job))} attempts, where {expected} is right"
@@ -163,6 +182,14 @@ def _the_store_is_consistent(case: _Case) -> Iterator[str]:
         recorded = [(attempt["outcome"], attempt["execution_id"]) for attempt in last]
         if job.get("outcome") in VERDICTS and (job["outcome"], job["execution_id"]) not in recorded:
             yield f"job {job_id}: {job['outcome']} by execution {job['execution_id']}, of which no attempt tells"
+
+
+def _each_outcome_is_one_document(case: _Case) -> Iterator[str]:
+    stored = Counter(_outcome_key(each["grading_job_id"], "next_generation", each) for each in case.final.outcomes)
+    for job_id, job in case.jobs.items():
+        number = stored[_outcome_key(job_id, "generation", job)]
+        if job["state"] == "finished" and number != 1:
+            yield f"job {job_id}: {job.get('outcome')} is stored in {number} documents of outcomes"
 
 
 def _stored_outcomes_stay(case: _Case) -> Iterator[str]:
@@ -306,11 +333,18 @@ def _counted(job: dict[str, Any]) -> list[dict[str, Any]]:
     return [a for a in job.get("attempts") or [] if not a["released"] and a.get("generation", 1) == generation]
 
 
+def _charged(job: dict[str, Any]) -> int:
+    """Return a generation's starts, with an unreported one before a first attempt that was redelivered."""
+    own = [a for a in job.get("attempts") or [] if a.get("generation", 1) == job.get("generation", 1)]
+    return len(_counted(job)) + bool(own and own[0].get("redelivered"))
+
+
 _RULES = (
     _every_submission_has_its_outcomes,
     _every_run_ends_as_its_jobs_did,
     _every_outcome_is_correct,
     _the_store_is_consistent,
+    _each_outcome_is_one_document,
     _stored_outcomes_stay,
     _an_outcome_never_changes,
     _stored_outcomes_were_accepted,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults.checker import Entry, Final, check, read
+from faults.checker import Entry, Final, check, joined, read
 from faults.report import BEGIN, END, Report
 
 RUN, ONE, TWO, POST = "run1", "job1", "job2", "post1"
@@ -56,13 +56,21 @@ class Story:
     more: dict[str, Any] = field(default_factory=dict)
 
     def problems(self) -> list[str]:
-        final = Final(self.runs, list(self.jobs.values()), **self.more)
+        more = {"outcomes": [document_of(job) for job in self.jobs.values() if job["outcome"]], **self.more}
+        final = Final(self.runs, list(self.jobs.values()), **more)
         ordered = sorted(self.entries, key=lambda entry: entry.at)
         return check(ordered, final, slots=2, max_attempts=3)
 
     def change(self, matches: Callable[[Entry], bool], **changes: Any) -> None:
         (index,) = [number for number, entry in enumerate(self.entries) if matches(entry)]
         self.entries[index] = replace(self.entries[index], **changes)
+
+
+def document_of(job: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Return the document of a job's outcome."""
+    generation, outcome, execution_id = job["generation"], job["outcome"], job["execution_id"]
+    document = {"grading_job_id": job["_id"], "next_generation": generation, "outcome": outcome, "reason": ""}
+    return {**document, "execution_id": execution_id, "attempts": job["attempts"], **more}
 
 
 def execution(job: str, name: str, begin: float, end: float, *, grader: str = "g1", generation: int = 1) -> list[Entry]:
@@ -86,6 +94,19 @@ def test_a_retry_and_a_rerun_are_no_violations() -> None:
     story.entries += execution(TWO, "e4", 9, 10, generation=2)
 
     assert story.problems() == []
+
+
+def test_jobs_are_joined_with_the_documents_of_their_outcomes() -> None:
+    """A document that no job's update followed does not count, and jobs without one are as they are stored."""
+    jobs = Story().jobs
+    running = {**jobs[ONE], "attempts": [attempt("e0"), attempt("e1")], "execution_id": None}
+    ended = document_of(jobs[ONE], attempts=[succeeded("e1")], reason="because")
+    lost = document_of(jobs[ONE], outcome="failed", attempts=[], execution_id="e8")
+
+    one, two = joined([running, jobs[TWO]], [ended, lost])
+    assert (one["attempts"], one["execution_id"]) == ([attempt("e0"), succeeded("e1")], "e1")
+    assert one["reason"] == "because"
+    assert two is jobs[TWO]
 
 
 def lost_run(story: Story) -> None:
@@ -133,6 +154,14 @@ def two_verdicts_in_the_store(story: Story) -> None:
 
 def verdict_without_an_attempt(story: Story) -> None:
     story.jobs[TWO]["attempts"] = [attempt("e2")]
+
+
+def outcome_without_a_document(story: Story) -> None:
+    story.more["outcomes"] = [document_of(story.jobs[ONE]), document_of(story.jobs[POST])]
+
+
+def outcome_in_two_documents(story: Story) -> None:
+    story.more["outcomes"] = [document_of(job) for job in [*story.jobs.values(), story.jobs[TWO]]]
 
 
 def stored_differently_before(story: Story) -> None:
@@ -206,7 +235,7 @@ def too_many_attempts(story: Story) -> None:
 
 
 def left_in_the_spool(story: Story) -> None:
-    story.more["spooled"] = ["spool/g1/job1.1.1.json"]
+    story.more["spooled"] = ["spool/d1/amqp/g1/outcomes.log: job1"]
 
 
 def left_on_the_disk(story: Story) -> None:
@@ -237,6 +266,8 @@ BAD = {
     cancelled_without_a_request: "cancelled after 1 attempts, where succeeded is right",
     two_verdicts_in_the_store: "2 attempts of generation 1 have a verdict",
     verdict_without_an_attempt: "of which no attempt tells",
+    outcome_without_a_document: "job job2: succeeded is stored in 0 documents",
+    outcome_in_two_documents: "job job2: succeeded is stored in 2 documents",
     stored_differently_before: "succeeded is stored, where cancelled was before",
     gone_from_the_store: "was stored and is gone",
     open_job: "has no outcome, it is running",

@@ -126,8 +126,7 @@ async def test_a_run_survives_the_removal_of_its_image(engine: Server[Engine], t
 
 async def _fault_reasons(world: World) -> list[str]:
     """Return the reasons of all attempts that ended in infrastructure errors."""
-    jobs = await world.database["grading_job"].find({}, {"attempts": 1}).to_list()
-    attempts = [attempt for job in jobs for attempt in job["attempts"]]
+    attempts = [attempt for job in await world.jobs({}) for attempt in job["attempts"]]
     return [str(attempt["reason"]) for attempt in attempts if attempt["outcome"] == "infrastructure_error"]
 
 
@@ -149,8 +148,11 @@ def leftovers(host: str, directory: Path) -> list[str]:
     client = docker.APIClient(host, version="auto")
     found = [container["Id"] for container in client.containers(all=True)]
     client.close()
-    found += [line for line in Path("/proc/mounts").read_text().splitlines() if f"{directory}/world" in line]
-    found += [str(path) for path in (directory / "world" / "work" / "jobs").glob("*/*/*/*")]
+    jobs = directory / "world" / "work" / "jobs"
+    kept = {str(path) for path in jobs.glob("*/*/*/*") if not any(path.iterdir())}  # for the next jobs
+    mounts = [line for line in Path("/proc/mounts").read_text().splitlines() if f"{directory}/world" in line]
+    found += [line for line in mounts if line.split()[1] not in kept]
+    found += [str(path) for path in jobs.glob("*/*/*/*/*")]
     engine = Path(host.removeprefix("unix://")).parent
     found += [line for pid, line in processes(f"{engine}/").items() if "containerd-shim" in line and has_a_program(pid)]
     return found + list(processes(MARK).values())

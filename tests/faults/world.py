@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import httpx2
 from fake_containers import expected
-from faults.checker import Entry, Final, check, read
+from faults.checker import Entry, Final, check, joined, read
 from faults.proxy import Link
 from faults.servers import Rabbit, Server, mongo
 from forks import PATH, TESTS, Process
@@ -22,6 +22,7 @@ from harness import Client, free_port, token_of, until
 from processes import launch
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
+from spools import spooled
 from yarl import URL
 
 from broadway.local.store import Store
@@ -222,9 +223,16 @@ class World:
 
     async def _remember(self) -> None:
         """Record the outcomes that are stored now: they must never change."""
-        fields = {"generation": 1, "outcome": 1, "execution_id": 1}
-        for job in await self.database["grading_job"].find({"state": "finished"}, fields).to_list():
+        for job in await self.jobs({"state": "finished"}):
             self.stored.setdefault((str(job["_id"]), job["generation"]), (job["outcome"], job["execution_id"]))
+
+    async def jobs(self, query: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return jobs, joined with their outcomes, without results."""
+        jobs = await self.database["grading_job"].find(query, {"results": 0}).to_list()
+        return joined(jobs, await self._outcomes())
+
+    async def _outcomes(self) -> list[dict[str, Any]]:
+        return await self.database["job_outcome"].find({}, {"results": 0, "stdout": 0, "stderr": 0}).to_list()
 
     async def describe(self, run_ids: Sequence[str]) -> Any:
         jobs = await self.database["grading_job"].find({"grading_run_id": {"$in": list(run_ids)}}).to_list()
@@ -264,8 +272,8 @@ class World:
         return Counter(str(job["outcome"]) for job in found)
 
     def spooled(self) -> list[str]:
-        """Return the files of outcomes that graders have not reported yet."""
-        return [str(path) for path in (self.directory / "work").rglob("*.json")]
+        """Return the outcomes that graders have not reported yet."""
+        return spooled(self.directory / "work")
 
     async def verdict(
         self,
@@ -283,17 +291,18 @@ class World:
         depths = await self.depths()
         with contextlib.suppress(AssertionError):
             await until(lambda: not self.spooled())
-        jobs = await self.database["grading_job"].find({}, {"results": 0}).to_list()
+        jobs = await self.jobs({})
         final = Final(
             runs=await self.database["grading_run"].find({}).to_list(),
             jobs=jobs,
+            outcomes=await self._outcomes(),
             expected={str(job["_id"]): expect(job["stages"]) for job in jobs},
             cancelled=cancelled,
             earlier=self.stored,
             queues=depths,
             dead_letters=await self.database["dead_letter"].find({}, {"body": 0}).to_list(),
             spooled=self.spooled(),
-            directories=[str(path) for path in (self.directory / "work").glob("jobs/*/*/*/*")],
+            directories=[str(path) for path in (self.directory / "work").glob("jobs/*/*/*/*/*")],
         )
         return check(self.history(), final, slots=slots, max_attempts=max_attempts)
 

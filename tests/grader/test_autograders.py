@@ -18,9 +18,10 @@ from images import AUTOGRADER, autograder
 from broadway.domain.job import FaultPhase, Outcome
 from broadway.domain.originals import Reported
 from broadway.grader.docker.containers import DockerContainers
+from broadway.grader.grading.directories import Directories
 from broadway.grader.grading.grade import Graded, grade
 from broadway.grader.oci.containers import OciContainers
-from broadway.grader.ports import Labels, Limits, Size
+from broadway.grader.ports import Labels, Limits
 
 HERE = Path(__file__).parent / "autograders"
 SECRET = "user:hunter2"  # of an index of packages
@@ -132,6 +133,8 @@ def command(archive: Path, *options: str, environment: Mapping[str, str]) -> sub
 
 @pytest.fixture
 def run(containers: DockerContainers | OciContainers, tmp_path: Path) -> Run:
+    directories = Directories(tmp_path / "jobs")
+
     async def run(image: str, submission: Mapping[str, str], **stage: Any) -> Graded:
         async def prepare(job: Path) -> None:
             for path, content in submission.items():
@@ -144,9 +147,8 @@ def run(containers: DockerContainers | OciContainers, tmp_path: Path) -> Run:
         return await grade(
             [posted],
             containers=containers,
-            directory=tmp_path / "jobs" / name,
+            directories=directories,
             labels=Labels("g", "l", "j", name, 0),
-            size=Size(),
             preparation=prepare,
         )
 

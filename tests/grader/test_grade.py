@@ -1,5 +1,6 @@
 """Jobs of trusted and untrusted stages, on the fake: the files that a stage sees, and those that it leaves."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -17,6 +18,7 @@ from fake_containers import FakeContainers
 
 from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase, Outcome
+from broadway.grader.grading.directories import Directories
 from broadway.grader.grading.grade import Graded, grade
 from broadway.grader.grading.workspace import Workspace, workspace
 from broadway.grader.ports import Labels, Mount, Size, StageRun, Upcoming
@@ -62,12 +64,18 @@ def untrusted(**more: Any) -> dict[str, Any]:
     return trusted(untrusted=True, **more)
 
 
+async def _graded(jobs: Path, containers: FakeContainers, *stages: dict[str, Any], size: Size | None = None) -> Graded:
+    """Grade a job as a grader of its own, which leaves no directory behind."""
+    with contextlib.closing(Directories(jobs, size or Size())) as directories:
+        graded = await grade(stages, containers=containers, directories=directories, labels=LABELS)
+    assert list(jobs.glob("*")) == []
+    return graded
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., Any]:
     async def run(containers: FakeContainers, *stages: dict[str, Any]) -> Graded:
-        graded = await grade(stages, containers=containers, directory=tmp_path / "e", labels=LABELS, size=Size())
-        assert not (tmp_path / "e").exists()
-        return graded
+        return await _graded(tmp_path / "jobs", containers, *stages)
 
     return run
 
@@ -233,13 +241,10 @@ async def test_more_files_than_can_be_checked_are_the_students_failure(tmp_path:
             (seen["/job/out"] / str(number) / "set-id").touch(0o4755)
 
     stages = [untrusted(write=["out"]), trusted()]
-    graded = await grade(
-        stages, containers=Acting(acts=[litter]), directory=tmp_path / "e", labels=LABELS, size=Size(files=100)
-    )
+    graded = await _graded(tmp_path / "jobs", Acting(acts=[litter]), *stages, size=Size(files=100))
 
     assert graded.outcome is Outcome.FAILED
     assert graded.reason == "stage 1 of 2: write: out: too many files and directories, more than 100"
-    assert not (tmp_path / "e").exists()
 
 
 async def test_the_files_of_a_stage_that_failed_are_not_walked(run: Run) -> None:
@@ -396,23 +401,27 @@ def _fits(directory: Path, number: int) -> bool:
 
 @pytest.mark.skipif(not may_mount(), reason="only a process that may mount limits a directory's size")
 async def test_a_workspace_has_limits(tmp_path: Path) -> None:
-    async with workspace(tmp_path / "w", [], Size(size=1024 * 1024, inodes=20)) as space:
+    directories = Directories(tmp_path / "jobs", Size(size=1024 * 1024, inodes=20))
+    async with workspace(directories, []) as space:
         with pytest.raises(OSError, match="No space left"):
             (space.job / "large").write_bytes(bytes(2 * 1024 * 1024))
         (space.job / "large").unlink()
         fitting = itertools.takewhile(partial(_fits, space.job), range(30))
         assert 5 < len(list(fitting)) < 20
 
-    assert not (tmp_path / "w").exists()
+    directories.close()
+    assert list((tmp_path / "jobs").iterdir()) == []
 
 
 async def test_a_workspace_cannot_be_listed_by_other_users(tmp_path: Path) -> None:
     stages = [Stage.model_validate(untrusted(write=["a", "b/c"]))]
-    async with workspace(tmp_path / "w", stages, Size()) as space:
+    directories = Directories(tmp_path / "jobs")
+    async with workspace(directories, stages) as space:
         assert isinstance(space, Workspace)
         assert stat.S_IMODE(space.root.stat().st_mode) == 0o711
         assert sorted(space.written) == ["a", "b/c"]
         assert all((space.job / path).is_dir() for path in space.written)
+    directories.close()
 
 
 @dataclass
@@ -480,17 +489,15 @@ async def test_a_stage_that_removes_the_place_of_a_written_path_goes_on(run: Run
 async def test_a_directory_without_a_mount_is_removed_in_slices_after_its_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("broadway.grader.grading.workspace.may_mount", lambda: False)
-    monkeypatch.setattr("broadway.grader.grading.workspace.remove.__defaults__", (Bounds(entries=100),))
+    monkeypatch.setattr("broadway.grader.grading.directories.may_mount", lambda: False)
+    monkeypatch.setattr("broadway.grader.grading.directories.remove.__defaults__", (Bounds(entries=100),))
 
     def litter(seen: dict[str, Path]) -> None:
         for number in range(350):
             (seen["/job"] / str(number)).touch()
 
     jobs = tmp_path / own_identity()
-    graded = await grade(
-        [trusted()], containers=Acting(acts=[litter]), directory=jobs / "e", labels=LABELS, size=Size()
-    )
+    graded = await grade([trusted()], containers=Acting(acts=[litter]), directories=Directories(jobs), labels=LABELS)
     assert graded.outcome is Outcome.SUCCEEDED
     left = [_count(jobs)]
     while left[-1]:

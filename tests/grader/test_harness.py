@@ -12,8 +12,9 @@ from fake_containers import FakeContainers
 
 from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase, Outcome
+from broadway.grader.grading.directories import Directories
 from broadway.grader.grading.grade import Graded, grade
-from broadway.grader.ports import Labels, Limits, Mount, Size, StageRun, Upcoming
+from broadway.grader.ports import Labels, Limits, Mount, StageRun, Upcoming
 from broadway.grader.sandbox.profile import container_options
 
 LABELS = Labels("g", "l", "j", "e", 0)
@@ -64,9 +65,11 @@ def ordinary(**more: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
+    directories = Directories(tmp_path / "e")
+
     async def run(stages: Sequence[dict[str, Any]], *acts: Act) -> tuple[Graded, Acting]:
         acting = Acting(acts)
-        graded = await grade(stages, containers=acting, directory=tmp_path / "e", labels=LABELS, size=Size())
+        graded = await grade(stages, containers=acting, directories=directories, labels=LABELS)
         return graded, acting
 
     return run
@@ -179,7 +182,7 @@ async def test_results_of_a_stage_that_ran_too_long_are_kept_and_do_not_count(ru
 
     assert graded.outcome is Outcome.TIMED_OUT
     entry = json.loads(json.dumps(graded.results[-1].entry()))
-    assert entry["report"]["report"] is None
+    assert "report" not in entry["report"]
     assert [file["path"] for file in entry["report"]["files"]] == ["results/results.json"]
 
 

@@ -1,6 +1,7 @@
 """Containers that cannot be started on real engines: the student's failures, those of images, and the other courses."""
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import itertools
@@ -19,10 +20,12 @@ from images import BUSYBOX, busybox, layer
 
 from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase, Outcome, Phase
+from broadway.grader.grading.directories import Directories
 from broadway.grader.grading.grade import grade
 from broadway.grader.grading.verdict import judge
-from broadway.grader.ports import ContainerError, Containers, Labels, Limits, Mount, Size, StageRun
+from broadway.grader.ports import ContainerError, Containers, Labels, Limits, Mount, StageRun
 from broadway.grader.worker.availability import Availability
+from broadway.grader.worker.reports import Reports
 from broadway.grader.worker.runner import Runner
 from broadway.grader.worker.self_check import SelfCheck
 from broadway.grader.worker.spool import Spool
@@ -182,20 +185,20 @@ class Jobs:
 
     containers: Containers
     labels: Labels
-    directory: Path
+    directories: Directories
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     async def grade(self, *stages: dict[str, Any]) -> Any:
         number = next(self.numbers)
         own = replace(self.labels, execution_id=f"{self.labels.execution_id}-{number}")
         every = [{"networking": False, **stage} for stage in stages]
-        directory = self.directory / f"job-{number}"
-        return await grade(every, containers=self.containers, directory=directory, labels=own, size=Size())
+        return await grade(every, containers=self.containers, directories=self.directories, labels=own)
 
 
 @pytest.fixture
-def jobs(containers: Containers, labels: Labels, tmp_path: Path) -> Jobs:
-    return Jobs(containers, labels, tmp_path)
+def jobs(containers: Containers, labels: Labels, tmp_path: Path) -> Iterator[Jobs]:
+    with contextlib.closing(Directories(tmp_path)) as directories:
+        yield Jobs(containers, labels, directories)
 
 
 def shell(script: str, **more: Any) -> dict[str, Any]:
@@ -297,11 +300,11 @@ class RecordingBroker:
 async def test_five_jobs_of_one_course_that_cannot_run_do_not_stop_another_course(
     containers: Containers, labels: Labels, images: Images, tmp_path: Path
 ) -> None:
-    runner = Runner(labels.grader_id, labels.boot_id, containers, tmp_path / "jobs")
+    runner = Runner(labels.grader_id, labels.boot_id, containers, Directories(tmp_path / "jobs"))
     self_check = SelfCheck(Health({"engine": containers.ping}), runner.try_out, limit=5, pause=600)
     availability = Availability(self_check, 1, GraderOrder(grader_id=labels.grader_id, revision=0))
     broker = RecordingBroker()
-    worker = Worker(runner, availability, broker, Spool(tmp_path / "spool", JobFinished))
+    worker = Worker(runner, availability, Reports(broker), Spool(tmp_path / "spool", JobFinished))
 
     async def run(course: str, job: str, stage: dict[str, Any]) -> JobFinished:
         event = JobDispatched(

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 import pytest
 import uvicorn
 from harness import Graders, free_port, stage, until
+from spools import spooled
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
@@ -67,10 +68,6 @@ async def result_on(socket: ServerConnection) -> dict[str, Any]:
 def registration(socket: ServerConnection) -> dict[str, Any]:
     args: dict[str, Any] = socket.registration["args"]  # type: ignore[attr-defined]
     return args
-
-
-def spooled(directory: Path) -> list[Path]:
-    return list(directory.rglob("spool/**/*.json"))
 
 
 async def test_a_result_lost_with_its_connection_is_sent_again(tmp_path: Path) -> None:

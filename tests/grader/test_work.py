@@ -1,23 +1,28 @@
 """The events that a worker reports, and the jobs that it does not run again."""
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_containers import FakeContainers
-from harness import small_disk_at, stage
+from harness import small_disk_at, stage, until
 
 from broadway.domain.grader import GraderMode
 from broadway.domain.job import Outcome, Phase
+from broadway.grader.grading.directories import Directories
 from broadway.grader.worker.availability import Availability
+from broadway.grader.worker.reports import Reports
 from broadway.grader.worker.runner import Runner
 from broadway.grader.worker.self_check import SelfCheck
 from broadway.grader.worker.spool import Spool
-from broadway.grader.worker.worker import Worker
-from broadway.messages.events import Event, GraderOrder, JobDispatched, JobFinished, JobStarted
+from broadway.grader.worker.worker import FAST, Worker
+from broadway.messages.events import Event, GraderOrder, JobDispatched, JobFinished, JobReleased, JobStarted
 from broadway.messages.topology import Exchange
-from broadway.ports import GiveBack
+from broadway.ports import GiveBack, PublishError
+from broadway.runtime.cancellation import end
 from broadway.runtime.health import Health
 
 ROOM = 64 * 1024  # bytes
@@ -34,6 +39,13 @@ class RecordingBroker:
         self.events.append(event)
 
 
+class AbsentBroker(RecordingBroker):
+    """A broker that takes no event."""
+
+    async def publish(self, _exchange: Exchange, _key: str, event: Event) -> None:
+        raise PublishError(f"{event.type} refused by this test", unknown=False)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system that is soon full."""
@@ -42,24 +54,30 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def worker(
-    containers: FakeContainers, directory: Path, spool: Spool[JobFinished], publisher: RecordingBroker
+    containers: FakeContainers,
+    directory: Path,
+    spool: Spool[JobFinished],
+    publisher: RecordingBroker,
+    *,
+    short: float = float("inf"),
 ) -> Worker:
-    runner = Runner("g1", "life", containers, directory / "jobs")
+    runner = Runner("g1", "life", containers, Directories(directory / "jobs"))
     self_check = SelfCheck(Health({}), runner.try_out, limit=5, pause=60)
     availability = Availability(self_check, 1, GraderOrder(grader_id="g1", revision=0))
-    return Worker(runner, availability, publisher, spool)
+    return Worker(runner, availability, Reports(publisher), spool, short)
 
 
-def dispatched(*command: str) -> JobDispatched:
+def dispatched(*command: str, job: str = "j1", attempt: int = 1, redelivered: bool = False) -> JobDispatched:
     return JobDispatched(
         course="cs1",
         run_id="r1",
-        job_id="j1",
+        job_id=job,
         generation=1,
         assignment="mp1",
         phase=Phase.STUDENTS,
-        attempt=1,
+        attempt=attempt,
         stages=[stage(*command)],
+        redelivered=redelivered,
     )
 
 
@@ -69,12 +87,96 @@ async def test_an_outcome_that_does_not_fit_on_the_disk_is_reported(tmp_path: Pa
 
     await worker(containers, tmp_path, spool, broker).work(dispatched("print", LONG))
 
-    started, finished = broker.events
-    assert isinstance(started, JobStarted)
+    (finished,) = broker.events
     assert isinstance(finished, JobFinished)
     assert finished.outcome is Outcome.SUCCEEDED
     assert LONG.strip() in finished.stdout
-    assert list((small_disk / "spool").iterdir()) == [], "no draft takes what room there is"
+    assert [path.stat().st_size for path in (small_disk / "spool").iterdir()] == [0], "no draft takes the room"
+
+
+async def test_a_short_job_is_reported_in_one_event(tmp_path: Path) -> None:
+    broker = RecordingBroker()
+    await worker(FakeContainers(), tmp_path, Spool(tmp_path / "spool", JobFinished), broker).work(dispatched("exit"))
+    assert [event.type for event in broker.events] == [JobFinished.type]
+
+
+async def test_the_start_of_a_job_that_is_not_short_is_published_while_it_runs(tmp_path: Path) -> None:
+    broker = RecordingBroker()
+    subject = worker(FakeContainers(), tmp_path, Spool(tmp_path / "spool", JobFinished), broker, short=0)
+
+    working = asyncio.create_task(subject.work(dispatched("hang")))
+    await until(lambda: broker.events)
+    await end(working)
+
+    started, released = broker.events
+    assert isinstance(started, JobStarted)
+    assert isinstance(released, JobReleased)
+    assert started.execution_id == released.execution_id
+
+
+async def test_a_start_that_is_not_published_is_not_released(tmp_path: Path) -> None:
+    broker, containers = RecordingBroker(), FakeContainers()
+    subject = worker(containers, tmp_path, Spool(tmp_path / "spool", JobFinished), broker)
+
+    working = asyncio.create_task(subject.work(dispatched("hang")))
+    await until(lambda: containers.started)
+    await end(working)
+
+    assert broker.events == []
+
+
+@pytest.mark.parametrize("doubt", [{"attempt": 2}, {"redelivered": True}], ids=["attempt", "redelivered"])
+async def test_the_start_of_a_job_that_may_have_started_before_is_published_first(
+    tmp_path: Path, doubt: dict[str, Any]
+) -> None:
+    broker, containers = RecordingBroker(), FakeContainers()
+    subject = worker(containers, tmp_path, Spool(tmp_path / "spool", JobFinished), broker)
+
+    await subject.work(dispatched("exit", **doubt))
+
+    started, finished = broker.events
+    assert isinstance(started, JobStarted)
+    assert isinstance(finished, JobFinished)
+    assert started.execution_id == finished.execution_id
+    assert started.redelivered == finished.redelivered == doubt.get("redelivered", False)
+
+
+async def test_an_outcome_is_on_disk_though_its_start_cannot_be_published(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", JobFinished)
+    subject = worker(FakeContainers(), tmp_path, spool, AbsentBroker(), short=0)
+
+    working = asyncio.create_task(subject.work(dispatched("sleep", "0.1")))
+    await until(lambda: spool.get(dispatched("sleep", "0.1")))
+    await end(working)
+
+
+async def test_jobs_may_come_early_after_some_short_ones_and_until_a_long_one(tmp_path: Path) -> None:
+    subject = worker(FakeContainers(), tmp_path, Spool(tmp_path / "spool", JobFinished), RecordingBroker())
+    early = []
+    for number in range(FAST):
+        early.append(subject.is_fast)
+        await subject.work(dispatched("exit", job=f"j{number}"))
+    assert early == [False] * FAST
+    assert subject.is_fast
+
+    subject.short = 0
+    await subject.work(dispatched("exit", job="long"))
+    assert not subject.is_fast
+
+
+async def test_a_job_that_came_early_does_not_wait_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broadway.grader.worker.worker.PATIENCE", 0.01)
+    broker, containers = RecordingBroker(), FakeContainers()
+    subject = worker(containers, tmp_path, Spool(tmp_path / "spool", JobFinished), broker)
+    working = asyncio.create_task(subject.work(dispatched("hang")))
+    await until(lambda: containers.started)
+
+    with pytest.raises(GiveBack, match="early"):
+        await subject.work_soon(dispatched("exit", job="j2"))
+
+    await end(working)
+    await subject.work_soon(dispatched("exit", job="j2"))
+    assert [event.job_id for event in broker.events if isinstance(event, JobFinished)] == ["j2"]
 
 
 async def test_an_outcome_spooled_by_an_earlier_process_is_reported_and_its_job_not_run_again(tmp_path: Path) -> None:
@@ -82,7 +184,7 @@ async def test_an_outcome_spooled_by_an_earlier_process_is_reported_and_its_job_
     spool = Spool(tmp_path / "spool", JobFinished)
     await worker(containers, tmp_path, spool, broker).work(dispatched("exit", "0"))
     (finished,) = (event for event in broker.events if isinstance(event, JobFinished))
-    spool.put(finished)
+    await spool.put(finished)
 
     later = RecordingBroker()
     reborn = worker(containers, tmp_path, spool, later)

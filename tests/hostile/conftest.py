@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Self
@@ -16,6 +16,7 @@ from hostile.corpus import LIMITS, SIZE
 from images import HOSTILE, hostile
 
 from broadway.grader.docker.containers import DockerContainers
+from broadway.grader.grading.directories import Directories
 from broadway.grader.grading.grade import Graded, grade
 from broadway.grader.oci.containers import NAME, OciContainers
 from broadway.grader.oci.host import STATE
@@ -79,7 +80,7 @@ def _honest_layers(api: docker.APIClient) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Bench:
-    """Runs jobs on one runtime. ``owner`` labels their containers, and is the prefix of their directories' names."""
+    """Runs jobs on one runtime. ``owner`` labels their containers, and names their directories' parent."""
 
     containers: Containers
     work: Path
@@ -88,6 +89,7 @@ class Bench:
     before: Footprint
     data_before: int
     users: Users
+    directories: dict[str, Directories] = field(default_factory=dict)  # by owner
     owner: str = "hostile"
 
     @property
@@ -99,16 +101,22 @@ class Bench:
         name = f"{self.owner}-{token_hex(6)}"
         with self.users.taken() as user:
             labels = Labels(self.owner, "this-life", f"job-{name}", name, 0, user=user)
-            return await grade(stages, containers=self.containers, directory=self.work / name, labels=labels, size=SIZE)
+            return await grade(stages, containers=self.containers, directories=self._directories, labels=labels)
+
+    @property
+    def _directories(self) -> Directories:
+        """The directories of this owner's jobs: each may get that of an earlier one."""
+        return self.directories.setdefault(self.owner, Directories(self.work / self.owner, SIZE))
 
     def left(self) -> list[str]:
         """Return the leftovers of jobs: containers, mounts, directories, processes, and the growth of the engine."""
         engines = self.api.containers(all=True, filters={"label": f"io.broadway.grader={self.owner}"})
         containers = [*(each["Id"] for each in engines), *map(str, STATE.glob(f"*{self.owner}-*"))]
-        mounts = [
-            line for line in Path("/proc/mounts").read_text().splitlines() if f"{self.work}/{self.owner}-" in line
-        ]
-        directories = [str(path) for path in self.work.glob(f"{self.owner}-*")]
+        kept, below = self._directories.kept, f"{self.work}/{self.owner}/"
+        mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if below in line]
+        mounts = [place for place in mounted if Path(place) not in kept]
+        directories = [str(path) for path in Path(below).glob("*") if path not in kept]
+        directories += [str(path) for directory in kept for path in directory.iterdir()]
         grown = Footprint.of(self.engine, self.api).growth(self.before)
         return [*containers, *mounts, *directories, *self._processes(), *grown]
 
@@ -196,7 +204,10 @@ def open_bench(
         runtimes = OciContainers if runtime == NAME else DockerContainers
         async with runtimes.connect(slots=4, limits=limits, docker_host=docker_host, work_dir=work) as containers:
             users = Users()
-            yield Bench(containers, work, api, docker_engine, before, data_before, users)
+            bench = Bench(containers, work, api, docker_engine, before, data_before, users)
+            yield bench
             users.close()
+            for directories in bench.directories.values():
+                directories.close()
 
     return open_bench

@@ -16,10 +16,11 @@ import pytest
 from harness import until
 
 from broadway.grader.docker.containers import DockerContainers
+from broadway.grader.grading.directories import Directories
 from broadway.grader.grading.grade import grade
 from broadway.grader.oci.containers import OciContainers
 from broadway.grader.oci.host import STATE
-from broadway.grader.ports import Containers, Labels, Limits, Size
+from broadway.grader.ports import Containers, Labels, Limits
 from broadway.grader.sandbox.seccomp import STRICT_RULES, compile_filter, engine_profile
 
 Account = dict[str, Any]
@@ -45,8 +46,9 @@ async def running(stages: Stages, containers: Containers, image: str, directory:
     of_image = [{"image": image, **stage} for stage in stages]
 
     async def run() -> None:
-        while True:
-            await grade(of_image, containers=containers, directory=directory, labels=LABELS, size=Size())
+        with contextlib.closing(Directories(directory)) as directories:
+            while True:
+                await grade(of_image, containers=containers, directories=directories, labels=LABELS)
 
     task = asyncio.create_task(run())
     try:

@@ -40,7 +40,7 @@ def stage(program: str) -> dict[str, Any]:
 
 
 def users(bench: Bench) -> set[int]:
-    return {path.stat().st_uid for path in bench.work.glob("*/written/0")}
+    return {path.stat().st_uid for path in bench.work.glob("*/*/written/0")}
 
 
 @pytest.mark.parametrize("runtime", [None, NAME], ids=["runc", "oci"])
@@ -61,7 +61,7 @@ async def test_a_job_takes_nothing_that_is_counted_by_user_from_the_job_beside_i
 
 
 def _is_ready(work: Path) -> bool:
-    return any(work.glob("*/written/0/ready"))
+    return any(work.glob("*/*/written/0/ready"))
 
 
 async def test_two_jobs_at_the_same_time_have_directories_of_different_users(open_bench: Open) -> None:
@@ -69,7 +69,7 @@ async def test_two_jobs_at_the_same_time_have_directories_of_different_users(ope
     async with open_bench(NAME) as bench:
         jobs = [asyncio.create_task(bench.run([waits])) for _ in range(2)]
         try:
-            await until(lambda: len(list(bench.work.glob("*/written/0/ready"))) == len(jobs))
+            await until(lambda: len(list(bench.work.glob("*/*/written/0/ready"))) == len(jobs))
             found = users(bench)
         finally:
             for job in jobs:

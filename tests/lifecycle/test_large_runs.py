@@ -16,6 +16,7 @@ from broadway.lifecycle.announce import Announcements, Announcer
 from broadway.lifecycle.orders import Orders
 from broadway.lifecycle.phases import advance, begin
 from broadway.lifecycle.steps import Step
+from broadway.messages.batches import Batch
 from broadway.messages.envelope import Event
 from broadway.messages.events import JobQueued
 from broadway.messages.topology import Exchange
@@ -35,7 +36,8 @@ class Published:
 
     @property
     def queued(self) -> list[str]:
-        return [event.job_id for event in self.events if isinstance(event, JobQueued)]
+        events = [part for event in self.events for part in (event.parts if isinstance(event, Batch) else [event])]
+        return [event.job_id for event in events if isinstance(event, JobQueued)]
 
 
 @dataclass

@@ -1,10 +1,13 @@
 """A model of the system around the real moves: messages are lost, doubled and reordered, processes crash.
 
+An outcome is stored in two steps, as by ``MovedJobs``: the outcome itself, unless there is one, and then the job.
+
 In every sequence, no outcome changes within a generation, no job succeeds twice in one round of its run, and no job
 starts more often than allowed, as far as its starts are reported. Once the faults stop, every job ends, and so does the
 run.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -16,8 +19,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from broadway.domain.job import Attempt, Execution, Job, JobState, Outcome, Phase, RetryPolicy
-from broadway.domain.moves import Move
+from broadway.domain.moves import Move, Moved
 from broadway.domain.run import JobOutline, Order, OrderKind, Run, RunState, plan_jobs, rerun_order
+from broadway.domain.settlement import Settlement, key_of
 
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
 POLICY = RetryPolicy(max_attempts=3, backoff=timedelta(seconds=1))
@@ -55,6 +59,11 @@ class Store:
 
     run: Run
     jobs: dict[str, Job] = field(default_factory=dict)
+    outcomes: dict[str, Settlement] = field(default_factory=dict)
+
+
+class DiedError(Exception):
+    """A process has died after it stored an outcome, and before it updated the job."""
 
 
 class Deployment(RuleBasedStateMachine):
@@ -71,19 +80,39 @@ class Deployment(RuleBasedStateMachine):
         self.backlog: list[tuple[str, int]] = []
         self.held: list[tuple[str, int]] = []
         self.ready: list[Ready] = []
+        self.flying: dict[tuple[str, int], Job] = {}  # as they were handed over; only the dispatcher knows
         self.working: list[RunningJob] = []
         self.spool: list[Execution] = []
         self.inbox: list[tuple[str, int, Move]] = []
         self.outcomes: dict[tuple[str, int], tuple[Outcome | None, str | None]] = {}
         self.successes: dict[tuple[str, int], int] = {}  # generation by job and round
         self.unannounced: set[str] = set()  # executions whose outcome was their first report
+        self.is_dying = False  # a process dies after the next outcome that it stores
         self.step()
 
     # Stored state, changed only by conditional updates
 
     def move(self, job_id: str, change: Move) -> None:
         before = self.store.jobs[job_id]
-        self.store.jobs[job_id] = after = change(before)
+        moved = Moved(before, change(before))
+        if moved.ends:
+            given = Settlement.of(moved)
+            stored = self.store.outcomes.setdefault(given.key, given)
+            if self.is_dying:
+                self.is_dying = False
+                raise DiedError
+            moved = Moved(before, stored.applied_to(before))
+        self.update(moved)
+
+    def complete(self, job: Job) -> None:
+        """End a job whose outcome is stored."""
+        stored = self.store.outcomes.get(key_of(job.id, job.generation))
+        if stored and not job.is_terminal:
+            self.update(Moved(job, stored.applied_to(job)))
+
+    def update(self, moved: Moved) -> None:
+        job_id, before, after = moved.after.id, moved.before, moved.after
+        self.store.jobs[job_id] = after
         self.unannounced |= {a.execution_id for a in after.attempts[len(before.attempts) :] if a.outcome}
         if after.is_terminal:
             key = (job_id, after.generation)
@@ -142,7 +171,14 @@ class Deployment(RuleBasedStateMachine):
         """Store an order, and carry out its steps until the process dies."""
         run = self.store.run
         self.store.run = replace(run, state=state, round=run.round + 1, order=order)
-        self.carry_out(order, steps=steps)
+        with suppress(DiedError):
+            self.carry_out(order, steps=steps)
+
+    def end_the_order(self) -> None:
+        """Carry out the stored order, which precedes the next one."""
+        self.is_dying = False
+        if self.store.run.order:
+            self.step()
 
     def publish_queued(self) -> None:
         phase = self.store.run.phase
@@ -166,14 +202,17 @@ class Deployment(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(pick=picks, copies=st.integers(0, 2))
     def dispatch(self, pick: int, copies: int) -> None:
-        """Zero copies: the broker lost the message or its confirm. Two: a repetition after an unknown publish."""
-        job_id, generation = self.held[pick % len(self.held)]
+        """Zero copies: the broker lost the message or its confirm. Two: a repetition after an unknown publish.
+
+        A job stays queued in the store. It is handed over again when the store has a later document of it.
+        """
+        job_id, generation = key = self.held[pick % len(self.held)]
         job = self.store.jobs[job_id]
         is_due = job.not_before is None or job.not_before <= self.clock
         if job.generation != generation or job.is_terminal:
-            self.held.remove((job_id, generation))
-        elif job.state is JobState.QUEUED and is_due:
-            self.move(job_id, lambda job: job.dispatch(self.clock))
+            self.held.remove(key)
+        elif job.state is JobState.QUEUED and is_due and self.flying.get(key) is not job:
+            self.flying[key] = job
             self.ready += [Ready(job_id, generation, job.starts + 1)] * copies
 
     @precondition(lambda self: self.ready)
@@ -249,18 +288,27 @@ class Deployment(RuleBasedStateMachine):
         """Record reports in any order; one that is not acknowledged comes again."""
         index = pick % len(self.inbox)
         job_id, generation, change = self.inbox[index]
-        if self.store.jobs[job_id].generation == generation:
-            self.move(job_id, change)
-        if is_acknowledged:
-            self.inbox.pop(index)
-        self.step()
+        with suppress(DiedError):
+            if self.store.jobs[job_id].generation == generation:
+                self.move(job_id, change)
+            if is_acknowledged:
+                self.inbox.pop(index)
+            self.step()
 
     # Faults
 
-    @rule()
-    def dispatcher_crashes(self) -> None:
+    @rule(is_emptied=st.booleans())
+    def dispatcher_crashes(self, is_emptied: bool) -> None:
+        """Another one takes over: it empties the ready queue, unless the old one fills it again."""
         self.backlog += self.held
         self.held.clear()
+        self.flying.clear()
+        if is_emptied:
+            self.ready.clear()
+
+    @rule()
+    def a_process_dies_after_its_next_outcome(self) -> None:
+        self.is_dying = True
 
     @rule()
     def graders_crash(self) -> None:
@@ -278,15 +326,15 @@ class Deployment(RuleBasedStateMachine):
     @rule(pick=picks)
     def cancel(self, pick: int) -> None:
         job_id = sorted(self.store.jobs)[pick % len(self.store.jobs)]
-        self.move(job_id, lambda job: job.cancel("staff", self.clock))
-        self.step()
+        with suppress(DiedError):
+            self.move(job_id, lambda job: job.cancel("staff", self.clock))
+            self.step()
 
     @precondition(lambda self: self.store.jobs)
     @rule(pick=picks, steps=lives)
     def rerun(self, pick: int, steps: int | None) -> None:
         jobs = sorted(self.store.jobs.values(), key=lambda job: job.id)
-        if self.store.run.order:
-            self.step()
+        self.end_the_order()
         state, order = rerun_order(
             [outline_of(job) for job in self.jobs()], only=[jobs[pick % len(jobs)].id], failed=False
         )
@@ -295,8 +343,7 @@ class Deployment(RuleBasedStateMachine):
     @precondition(lambda self: not self.store.run.state.is_terminal)
     @rule(kind=st.sampled_from([OrderKind.CANCEL, OrderKind.SUPERSEDE]), steps=lives)
     def end_the_run(self, kind: OrderKind, steps: int | None) -> None:
-        if self.store.run.order:
-            self.step()
+        self.end_the_order()
         if not self.store.run.state.is_terminal:
             self.give(Order(kind), self.store.run.state, steps)
 
@@ -305,11 +352,20 @@ class Deployment(RuleBasedStateMachine):
     @rule()
     def sweep(self) -> None:
         """Move or publish again each job that is stuck according to the store."""
+        with suppress(DiedError):
+            self._sweep()
+
+    def _sweep(self) -> None:
         phase = self.store.run.phase
-        for job in list(self.store.jobs.values()):
+        for job_id in list(self.store.jobs):
+            job = self.store.jobs[job_id]
             if job.lease_expires_at and job.lease_expires_at < self.clock:
+                self.complete(job)
                 self.move(job.id, lambda job: job.lose(self.clock, policy=POLICY))
-            if job.state is JobState.DISPATCHED and not any(m.job_id == job.id for m in self.ready):
+                job = self.store.jobs[job_id]
+            is_flying = job.state is JobState.QUEUED and self.flying.get((job.id, job.generation)) is job
+            is_on_its_way = is_flying or job.state is JobState.DISPATCHED
+            if is_on_its_way and not any(m.job_id == job.id for m in self.ready):
                 self.move(job.id, lambda job: job.redispatch(self.clock))
                 self.ready.append(Ready(job.id, job.generation, job.starts + 1))
             tracked = {job_id for job_id, _ in self.held + self.backlog}
@@ -324,6 +380,18 @@ class Deployment(RuleBasedStateMachine):
         if run and run.phase is Phase.STUDENTS and not run.order:
             posts = [job for job in self.jobs() if job.phase is Phase.POST_PROCESSING and not job.is_terminal]
             assert posts == []
+
+    @invariant()
+    def every_ended_job_has_the_outcome_that_was_stored_first(self) -> None:
+        for job in self.jobs():
+            if job.is_terminal:
+                stored = [
+                    each
+                    for each in self.store.outcomes.values()
+                    if (each.job_id, each.next_generation, each.finished_at)
+                    == (job.id, job.generation, job.finished_at)
+                ]
+                assert [each.outcome for each in stored] == [job.outcome]
 
     @invariant()
     def starts_are_limited(self) -> None:
@@ -349,6 +417,7 @@ class Deployment(RuleBasedStateMachine):
         """End the faults: the run and all jobs end within a bounded number of rounds."""
         if not hasattr(self, "store"):
             return
+        self.is_dying = False
         for _ in range(200):
             if self.store.run.state.is_terminal:
                 break

@@ -12,14 +12,16 @@ from harness import stage, until
 
 from broadway.dispatcher.board import Board
 from broadway.dispatcher.dispatch import Dispatch
+from broadway.dispatcher.hand_over import HandOver
 from broadway.domain.job import Attempt, Job, JobState, Outcome, Phase, RetryPolicy
 from broadway.domain.run import JobOutline, OrderKind, Run, RunState, plan_jobs
 from broadway.lifecycle.announce import Announcements, Announcer
 from broadway.lifecycle.carrying_out import BATCH, GRACE, carry_out
 from broadway.lifecycle.orders import IsOverError, Ordered, Orders, RunIsBusyError
+from broadway.messages.batches import parts_of
 from broadway.messages.events import CancelJob, Event, JobDispatched, JobQueued, JobSettled
 from broadway.messages.ticket import Tickets
-from broadway.messages.topology import Exchange
+from broadway.messages.topology import Exchange, Queue
 from broadway.mongo.store import Store
 
 MANY = 2 * BATCH + 10
@@ -34,8 +36,11 @@ class Published:
     async def publish(self, _: Exchange, __: str, event: Event) -> None:
         self.events.append(event)
 
+    async def purge(self, _: Queue) -> int:
+        return 0
+
     def of(self, kind: type[Event]) -> list[Any]:
-        return [event for event in self.events if isinstance(event, kind)]
+        return [part for event in self.events for part in parts_of(event) if isinstance(part, kind)]
 
 
 @dataclass
@@ -142,7 +147,9 @@ async def test_no_job_of_a_run_is_handed_out_once_its_cancellation_is_stored(
             board.keep(job)
     await desk.orders.cancel(cancelled.id, "wrong tests")
 
-    dispatch = asyncio.create_task(Dispatch(board, store.jobs, store.runs, broker, Tickets(b"key")).run())
+    dispatch = asyncio.create_task(
+        Dispatch(board, store.runs, HandOver(board, store.jobs, broker, Tickets(b"key"))).run()
+    )
     try:
         await until(lambda: bool(broker.events) and not board.changed.is_set())
     finally:

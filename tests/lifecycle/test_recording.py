@@ -13,7 +13,7 @@ from broadway.messages.events import JobFinished
 
 
 class Kept:
-    """A store that keeps logs, and knows no job."""
+    """A store that keeps logs, with outcomes or apart from them, and knows no job."""
 
     def __init__(self) -> None:
         self.logs: list[JobLog] = []
@@ -21,7 +21,8 @@ class Kept:
     async def put(self, logs: list[JobLog]) -> None:
         self.logs += logs
 
-    async def move(self, _: Any) -> dict[str, Any]:
+    async def move(self, _: Any, *, logs: dict[str, JobLog]) -> dict[str, Any]:
+        self.logs += logs.values()
         return {}
 
     async def count_starts(self, _: Any) -> None:

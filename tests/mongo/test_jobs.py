@@ -16,7 +16,7 @@ from broadway.domain.job import Job, JobClass, JobState, Phase
 from broadway.domain.moves import Move
 from broadway.domain.result import JobLog
 from broadway.domain.run import Run, RunState, plan_jobs
-from broadway.mongo.jobs import ConflictError
+from broadway.mongo.job_moves import ConflictError
 from broadway.mongo.store import Store
 
 

@@ -19,6 +19,7 @@ from broadway.domain.job import Job, JobClass, Phase
 from broadway.domain.run import Run, RunState, plan_jobs
 from broadway.mongo.graders import Graders
 from broadway.mongo.jobs import Jobs
+from broadway.mongo.outcomes import Outcomes
 from broadway.mongo.runs import Runs
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -63,7 +64,10 @@ async def recorded(shared_place: Place) -> AsyncIterator[tuple[Asked, Commands, 
         )
         await stack.enter_async_context(client)
         main = client[f"{shared_place.name}_plans"]
-        jobs, runs = Jobs(main["grading_job"]), Runs(main["grading_run"], main["run_students"])
+        jobs, runs = (
+            Jobs(main["grading_job"], Outcomes(main["job_outcome"])),
+            Runs(main["grading_run"], main["run_students"]),
+        )
         graders = Graders(main["worker_node"])
         for collection in (jobs, runs, graders):
             await collection.ensure_indexes()

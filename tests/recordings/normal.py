@@ -6,15 +6,20 @@ stay as they are. Times, hosts, ports, process ids and secrets become placeholde
 
 import base64
 import hmac
+import itertools
 import json
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from recordings.capture import TYPE
 from recordings.recording import Entry, Recording, compact
+
+from broadway.messages.batches import parts_of
+from broadway.messages.envelope import decode, encode
 
 Grouped = dict[tuple[str, ...], list[str]]
 
@@ -35,6 +40,7 @@ _DRAWN = {
     "grading_job": {"writer", "revision"},  # events that arrive close together are written at once
     "hook_delivery": {"writer"},
     "worker_node": {"session", "secret"},
+    "roster": {"revision"},
     "service_secret": {"value"},
 }
 # Messages that more than one service may send, in any order: a run's next step, which any service may take, and orders
@@ -42,6 +48,7 @@ _DRAWN = {
 _ANNOUNCED = {TYPE.format("run.advanced"), TYPE.format("job.queued")}
 _REPEATED = {TYPE.format("grader.order")}
 _ANY = "any service"
+_BATCHES = "io.broadway.jobs."
 
 
 @dataclass(frozen=True)
@@ -98,15 +105,62 @@ def normalized(recording: Recording) -> Normal:
     """Return the normal form of a recording."""
     names = _names(recording)
     groups: Grouped = defaultdict(list)
-    for message in recording.messages:
-        if message["routing_key"] == "ping":
+    for message in itertools.chain.from_iterable(map(_single, recording.messages)):
+        if message["routing_key"] == "ping" or _is_start_of_grader(message):
             continue  # their number depends only on time
         key, text = _message(message, names)
         groups[key].append(text)
     for (_, sender, *kinds), texts in groups.items():
         if sender == _ANY:
             texts[:] = sorted(set(texts) if _REPEATED.issuperset(kinds) else texts)
-    return Normal(dict(groups), dict(_document(entry, names) for entry in recording.documents))
+    ends = {_ended(each["grading_job_id"], "next_generation", each): each for each in _of(recording, "job_outcome")}
+    return Normal(dict(groups), dict(_document(_with_start(entry, ends), names) for entry in recording.documents))
+
+
+def _with_start(entry: Entry, ends: Mapping[tuple[str, str], Entry]) -> Entry:
+    """Return an entry, that of an ended job with its start: if both are written at once, the outcome alone has it."""
+    job = entry["document"]
+    end = ends.get(_ended(_id(job), "generation", job)) if entry["collection"] == "grading_job" else None
+    if end is None:
+        return entry
+    attempts = {each["execution_id"]: each for each in [*job["attempts"], *end["attempts"]]}
+    start = {name: end[name] or job[name] for name in ("started_at", "execution_id", "worker_id")}
+    return {**entry, "document": {**job, **start, "attempts": list(attempts.values())}}
+
+
+def _ended(job_id: str, generation: str, document: Entry) -> tuple[str, str]:
+    return job_id, compact([document[generation], document["finished_at"]])
+
+
+def _of(recording: Recording, collection: str) -> list[Entry]:
+    return [entry["document"] for entry in recording.documents if entry["collection"] == collection]
+
+
+def _is_start_of_grader(message: Entry) -> bool:
+    """Return whether a message is a start that a grader reports itself: it does so if the job is not short."""
+    properties = message["properties"]
+    return properties.get("type") == TYPE.format("job.started") and "-grader-" in properties.get("user_id", "")
+
+
+def _single(message: Entry) -> list[Entry]:
+    """Return a message, or the single forms of the events in a batch: the number of messages depends on time."""
+    if not message["properties"].get("type", "").startswith(_BATCHES):
+        return [message]
+    batch = decode(message["headers"], message["body"].encode())
+    singles = []
+    for part in parts_of(batch):
+        wire = encode(part, source=message["headers"]["ce-source"])
+        properties = {**message["properties"], "message_id": wire.message_id, "type": wire.type}
+        headers = {**wire.headers, "ce-time": message["headers"]["ce-time"]}
+        singles.append(
+            {
+                **message,
+                "properties": properties,
+                "headers": {key: headers[key] for key in sorted(headers)},
+                "body": wire.body.decode(),
+            }
+        )
+    return singles
 
 
 def _message(message: Entry, names: _Names) -> tuple[tuple[str, ...], str]:
@@ -153,21 +207,23 @@ def _names(recording: Recording) -> _Names:
     actions = sorted(held["audit"], key=lambda each: (json.dumps(each["at"]), each["operation"], each["object"]))
     names.names |= {_id(record): f"<record {number}>" for number, record in enumerate(actions, 1)}
     tickets = next(_binary(secret["value"]) for secret in held["service_secret"] if secret["_id"] == "tickets")
+    ends = {outcome["_id"]: outcome["attempts"] for outcome in held["job_outcome"]}
     for job in held["grading_job"]:
         name = f"run {numbers[job['grading_run_id']]}, {job['type'].split()[0]} {job['index']['$numberInt']}"
         if job["grading_run_id"] in keyed:
             names.kept.add(_id(job))
         else:
             names.names[_id(job)] = f"<job of {name}>"
-        names.names |= _of_job(job, name, tickets)
+        names.names |= _of_job(job, name, tickets, ends)
     # A dead letter's id is derived from its message's, which may name an execution.
     names.names |= {letter["_id"]: "<letter>" for letter in held["dead_letter"] if letter["message_id"]}
     return names
 
 
-def _of_job(job: Entry, name: str, tickets: bytes) -> dict[str, str]:
-    executions = [attempt["execution_id"] for attempt in job["attempts"]]
+def _of_job(job: Entry, name: str, tickets: bytes, ends: Mapping[str, list[Entry]]) -> dict[str, str]:
     generations = range(1, int(job["generation"]["$numberInt"]) + 1)
+    unreported = [attempt for each in generations for attempt in ends.get(f"{_id(job)}:{each}", [])]
+    executions = dict.fromkeys(attempt["execution_id"] for attempt in [*job["attempts"], *unreported])
     return {
         **{each: f"<execution {number} of {name}>" for number, each in enumerate(executions, 1)},
         **{_ticket(tickets, _id(job), each): f"<ticket of {name}, generation {each}>" for each in generations},

@@ -35,7 +35,7 @@ def questions(documents: Iterable[Entry]) -> Iterator[tuple[str, str]]:
     held: dict[str, list[Entry]] = defaultdict(list)
     for entry in documents:
         held[entry["collection"]].append(entry["document"])
-    for part in (_of_courses, _of_assignments, _of_runs, _of_jobs, _of_hooks):
+    for part in (_of_courses, _of_assignments, _of_runs, _of_jobs, _of_submissions, _of_hooks):
         yield from ((path, token_of(course)) for course, path in part(held))
     yield from ((path, CLUSTER) for path in _of_operators(held))
 
@@ -54,6 +54,10 @@ def _of_assignments(held: Held) -> Iterator[OfCourse]:
         own = f"{V2}/courses/{course}/assignments/{assignment}"
         for path in (f"{V1}/grading_config/{course}/{assignment}", own, f"{own}/roster"):
             yield course, path
+    configured = {tuple(each["_id"].split("/")[:2]) for each in held["assignment_settings"]}
+    for course, assignment in sorted(configured):
+        for part in ("settings", "settings/versions", "submissions"):
+            yield course, f"{V2}/courses/{course}/assignments/{assignment}/{part}"
 
 
 def _of_runs(held: Held) -> Iterator[OfCourse]:
@@ -82,12 +86,24 @@ def _of_jobs(held: Held) -> Iterator[OfCourse]:
         yield course, f"{V1}/queue/{course}/{_id(job)}/position"
 
 
+def _of_submissions(held: Held) -> Iterator[OfCourse]:
+    for each in held["submission"]:
+        own = f"{V2}/courses/{each['course']}/submissions/{each['_id']}"
+        yield each["course"], own
+        yield from ((each["course"], f"{own}/files/{file['path']}") for file in each["files"])
+    courses = _courses(held)
+    jobs = {_id(job): courses[job["grading_run_id"]] for job in held["grading_job"]}
+    for report in held["job_report"]:
+        course, job = jobs[report["grading_job_id"]], report["grading_job_id"]
+        yield from ((course, f"{V2}/courses/{course}/jobs/{job}/report?view={view}") for view in ("staff", "student"))
+
+
 def _of_hooks(held: Held) -> Iterator[OfCourse]:
     for hook in held["hook"]:
         own = f"{V2}/courses/{hook['course']}/hooks/{hook['name']}"
         for query in ("", "/deliveries", "/deliveries?limit=1", "/deliveries?state=accepted"):
             yield hook["course"], f"{own}{query}"
-    for delivery in held["hook_delivery"]:
+    for delivery in (each for each in held["hook_delivery"] if not each["hook"].startswith("@")):
         own = f"{V2}/courses/{delivery['course']}/hooks/{delivery['hook']}"
         yield delivery["course"], f"{own}/deliveries/{delivery['_id']}"
 

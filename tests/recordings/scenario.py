@@ -16,6 +16,12 @@ from recordings.system import System
 COURSE = "cs101"
 HANG = [stage("hang", timeout=600)]
 SCORES = {"score": 2, "max_score": 3.5, "tests": [{"name": "compiles", "score": 2, "max_score": 3.5, "output": "ü"}]}
+REPORT = {
+    "tests": [
+        {"name": "compiles", "score": 1, "max_score": 1, "visibility": "visible", "output": "ü"},
+        {"name": "secret", "score": 0.5, "max_score": 2, "visibility": "hidden"},
+    ]
+}
 ROSTER = [
     {"student": "alice", "env": {"NETID": "a1", "SECTION": 3}, "repository": "cs/alice"},
     {"student": "bob", "env": {"NETID": "b2"}, "repository": "cs/bob", "repository_id": 77},
@@ -31,6 +37,7 @@ async def play(system: System) -> None:
     await end_in_every_way(system)
     await cancel(system)
     await run_a_roster(system)
+    await take_files(system)
     await order_a_grader(system)
     await webhooks.deliver(system)
     await move_a_job_to_another_host(system)
@@ -116,6 +123,19 @@ async def run_a_roster(system: System) -> None:
         headers = {"Idempotency-Key": key}
         run = await system.ask("POST", f"{assignment}/runs", {"students": "all"}, status=201, **headers)
     await system.over(run["id"])
+
+
+async def take_files(system: System) -> None:
+    """Take the files of two students, and report on them in a format; one submission waits for a roster's run."""
+    assignment = f"courses/{COURSE}/assignments/files"
+    judge = stage("write", "results.json", json.dumps(REPORT), results={"format": "gradescope", "path": "results.json"})
+    await system.ask("PUT", assignment, {"student_pipeline": [stage("digests", "submission"), judge]})
+    rules = {"required": ["src/*.c"], "max_bytes": 100_000}
+    await system.ask("PUT", f"{assignment}/settings", {"points": 10, "files": rules, "only_latest": True})
+    made = await system.hand_in(COURSE, "files", "alice", {"src/main.c": b"int main(void) {}", "README": b""})
+    await system.over(made["run_id"])
+    await system.ask("PUT", f"{assignment}/settings", {"points": 10, "starts": "with_roster"})
+    await system.hand_in(COURSE, "files", "bob", {"src/main.c": b"int main(void) {}"})
 
 
 async def order_a_grader(system: System) -> None:

@@ -19,6 +19,7 @@ Documents = list[dict[str, Any]]
 EVERY = (
     *("assignment_config", "course", "dead_letter", "grading_job", "grading_run", "hook", "hook_delivery"),
     *("hook_quota", "job_log", "roster", "service_lease", "service_secret", "worker_node", "audit", "pool"),
+    *("assignment_settings", "submission", "blob", "job_outcome", "job_report", "report_file"),
 )
 
 
@@ -81,7 +82,7 @@ async def test_jobs_are_read(recording: Recording, store: Store) -> None:
         *("execution_id", "outcome", "fault_phase", "success", "results"),
     )
     phases = {"pre processing job": "pre-processing", "student grading job": "students"}
-    for document in of(recording, "grading_job"):
+    for document in joined(recording):
         identity = str(document["_id"])
         job = await store.jobs.get(identity)
         assert job is not None
@@ -96,9 +97,25 @@ async def test_jobs_are_read(recording: Recording, store: Store) -> None:
         assert await store.jobs.stages([identity]) == {identity: document["stages"]}
 
 
+def joined(recording: Recording) -> Documents:
+    """Return the documents of jobs, those of finished jobs with the values in the documents of their outcomes."""
+    outcomes = {(o["grading_job_id"], o["next_generation"], o["finished_at"]): o for o in of(recording, "job_outcome")}
+    same = ("reason", "fault_phase", "results")
+    jobs = of(recording, "grading_job")
+    for job in jobs:
+        if outcome := outcomes.get((str(job["_id"]), job["generation"], job["finished_at"])):
+            job |= {name: outcome[name] for name in same}
+            job |= {name: outcome[name] or job[name] for name in ("started_at", "execution_id", "worker_id")}
+            attempts = {each["execution_id"]: each for each in [*job["attempts"], *outcome["attempts"]]}
+            job["attempts"] = list(attempts.values())
+    return jobs
+
+
 async def test_logs_are_read(recording: Recording, store: Store) -> None:
-    for document in of(recording, "job_log"):
-        log = await store.logs.get(document["grading_job_id"], document["execution_id"])
+    with_outcomes = [outcome for outcome in of(recording, "job_outcome") if "stdout" in outcome]
+    for document in [*of(recording, "job_log"), *with_outcomes]:
+        generation = document.get("generation")
+        log = await store.logs.get(document["grading_job_id"], document["execution_id"], generation=generation)
         assert log is not None
         assert (log.stdout, log.stderr) == (document["stdout"], document["stderr"])
 

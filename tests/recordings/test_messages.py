@@ -27,7 +27,7 @@ def is_dead(message: Message) -> bool:
 def test_every_kind_of_message_was_recorded(latest: Recording) -> None:
     names = (
         *("job.queued", "job.dispatched", "job.started", "job.released", "job.finished", "job.requeued", "job.settled"),
-        *("job.cancel", "run.advanced", "grader.heartbeat", "grader.order"),
+        *("job.cancel", "run.advanced", "grader.heartbeat", "grader.order", "jobs.queued", "jobs.settled"),
     )
     assert {m["properties"]["type"] for m in readable(latest)} == {f"io.broadway.{name}.v1" for name in names}
 

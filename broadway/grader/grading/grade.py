@@ -17,12 +17,13 @@ from broadway.domain.originals import Reported
 from broadway.domain.result import Scores, StageResult
 from broadway.domain.results_setting import ResultsSetting
 from broadway.grader.grading.collecting import collect
+from broadway.grader.grading.directories import Directories
 from broadway.grader.grading.files import UnsafeFileError
 from broadway.grader.grading.harness import lay_out, space_of
 from broadway.grader.grading.scores import MAX_SIZE, InvalidScoresError, parse
 from broadway.grader.grading.verdict import RESULTS, Verdict, judge, judge_all, judge_report, stage_result
 from broadway.grader.grading.workspace import Workspace, workspace
-from broadway.grader.ports import ContainerError, Containers, Labels, Size, StageRun, Upcoming
+from broadway.grader.ports import ContainerError, Containers, Labels, StageRun, Upcoming
 from broadway.runtime import metrics
 from broadway.runtime.cancellation import finish
 from broadway.runtime.crashpoints import Point, reach
@@ -61,9 +62,8 @@ async def grade(
     stages: Sequence[Mapping[str, Any]],
     *,
     containers: Containers,
-    directory: Path,
+    directories: Directories,
     labels: Labels,
-    size: Size,
     preparation: Preparation | None = None,
 ) -> Graded:
     """Run a job's stages in order, in a workspace of their own, until one of them fails.
@@ -71,16 +71,15 @@ async def grade(
     Args:
         stages: The assignment's stages, with merged environments.
         containers: The container engine.
-        directory: The workspace, which must not exist yet and is removed at the end; stages see its files at ``/job``.
+        directories: Has the directory of the workspace; stages see the workspace's files at ``/job``.
         labels: The owner of the containers.
-        size: The capacity of the workspace.
         preparation: Lays files out in the directory that stages see as ``/job``, before the first stage.
     """
     done: list[_Done] = []
     validated: list[Stage] = []
     try:
         validated = [_validated(stage) for stage in stages]
-        async with workspace(directory, validated, size, user=labels.user) as space:
+        async with workspace(directories, validated, user=labels.user) as space:
             await reach(Point.GRADE_DIRECTORY_MADE)
             if preparation:
                 await preparation(space.job)

@@ -1,30 +1,19 @@
-"""The directory that a job's stages share: limited in size, and removed with one call, however full it is."""
+"""The files that a job's stages share, and where each stage sees them."""
 
-import asyncio
 import contextlib
-import errno
 import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-
-import structlog
 
 from broadway.domain.assignment import Stage
 from broadway.grader.grading import files
+from broadway.grader.grading.directories import Directories
 from broadway.grader.ports import NOBODY, Mount, Size
-from broadway.grader.sandbox import tree
-from broadway.grader.sandbox.mounts import detach, may_mount, mount_memory
 from broadway.grader.sandbox.profile import TARGET
 from broadway.grader.sandbox.programs import obstacle
-from broadway.grader.sandbox.tree import Bounds, Budget, run
+from broadway.grader.sandbox.tree import Bounds
 from broadway.runtime.cancellation import finish
-
-log = structlog.get_logger(__name__)
-
-SLICE = Bounds(entries=20_000, cpu_seconds=2.0, seconds=10.0)  # of a removal, during which a job keeps its slot
-REST = ".rest-"  # before the name of a directory whose removal is to go on
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,22 +75,22 @@ class Workspace:
 
 
 @contextlib.asynccontextmanager
-async def workspace(root: Path, stages: Sequence[Stage], size: Size, *, user: int = NOBODY) -> AsyncIterator[Workspace]:
-    """Create a workspace at ``root``, which must not exist yet, and remove it when the context ends.
+async def workspace(
+    directories: Directories, stages: Sequence[Stage], *, user: int = NOBODY
+) -> AsyncIterator[Workspace]:
+    """Lay out a workspace in a directory of its own, which is given back when the context ends.
 
     Untrusted stages write as ``user``.
 
     Raises:
         OSError: The workspace cannot be created.
     """
-    root.mkdir(parents=True)
-    root.chmod(0o711)
+    root = directories.take()
     try:
-        if may_mount():
-            mount_memory(root, size=size.size, inodes=size.inodes, mode=0o711)
-        yield _lay_out(root, {path for stage in stages for path in stage.write}, size, user)
+        yield _lay_out(root, {path for stage in stages for path in stage.write}, directories.size, user)
     finally:
-        await finish(_discard(root))
+        again = not any(stage.privileged for stage in stages)
+        await finish(directories.give_back(root, again=again))
 
 
 def _lay_out(root: Path, paths: set[str], size: Size, user: int) -> Workspace:
@@ -126,44 +115,3 @@ def _make(directory: Path, path: str) -> None:
         directory /= part
         directory.mkdir(exist_ok=True)
         directory.chmod(0o755)
-
-
-async def remove(root: Path, bounds: Bounds = SLICE) -> bool:
-    """Remove a workspace, or a part of one; return False if there is more. A mount is removed with its files, at once.
-
-    A directory without a mount is removed in slices, so that one call takes a bounded time.
-    """
-    try:
-        return await run(partial(_remove, root), bounds)
-    except OSError as error:
-        log.warning("directory not removed", directory=str(root), reason=str(error))
-    return True
-
-
-def _remove(root: Path, budget: Budget) -> bool:
-    while os.path.ismount(root):
-        detach(root)
-    try:
-        root.rmdir()
-    except FileNotFoundError:
-        return True
-    except OSError as error:
-        if error.errno != errno.ENOTEMPTY:
-            raise
-        try:
-            tree.remove(root, budget)
-        except tree.TooManyFilesError:
-            return False
-    return True
-
-
-async def _discard(root: Path) -> None:
-    """Remove a workspace; what takes longer than a slice is put aside for ``remove_rest``."""
-    if not await remove(root):
-        await asyncio.to_thread(root.rename, root.with_name(f"{REST}{root.name}"))
-
-
-async def remove_rest(parent: Path) -> None:
-    """Remove a slice of each workspace below a directory that was put aside when its job ended."""
-    for each in await asyncio.to_thread(lambda: list(parent.glob(f"{REST}*"))):
-        await remove(each)

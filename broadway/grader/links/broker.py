@@ -30,6 +30,7 @@ log = structlog.get_logger(__name__)
 
 CLAIM_INTERVAL = 1.0  # seconds between attempts to consume this grader's commands
 CLAIM_WITHIN = 3 * HEARTBEAT + 2.0  # seconds
+EARLY = 3  # jobs for each slot that may come before it is free, while jobs take no time
 LOGIN_INTERVAL = 2  # seconds between checks that the broker still accepts our login
 
 
@@ -88,18 +89,25 @@ async def _grade(settings: GraderSettings, membership: Membership, parts: Parts,
     await health.check()
     beats = _heartbeats(settings, membership.heartbeat_interval, worker, rabbit)
     login = _keep_login(settings, worker, rabbit)
+    is_guest, ahead = membership.own_user, EARLY * settings.slots
     async with (
         background(beats, health.run(), login, parts.orphans.reap_forever()),
-        rabbit.consume(queue, worker.work, tag=tag, channels=0, is_guest=membership.own_user) as subscription,
+        rabbit.consume(queue, worker.work, tag=tag, channels=0, is_guest=is_guest) as jobs,
+        # Below the priority of every grader with a free slot.
+        rabbit.consume(
+            queue, worker.work_soon, tag=f"{tag}.early", prefetch=ahead, channels=0, priority=-1, is_guest=is_guest
+        ) as early_jobs,
     ):
         stop.heed()
         while not stop.is_set() and not availability.is_revoked:
-            await _take_jobs(settings, worker, subscription)
+            await _take_jobs(settings, worker, jobs)
+            await _take_early_jobs(worker, early_jobs)
             await unless_stopped(availability.change(), stop)
-        await subscription.stop_taking()
+        await asyncio.gather(early_jobs.stop_taking(), jobs.stop_taking())
         if not availability.is_revoked:
             log.info("draining", running=len(worker.running), seconds=settings.drain_timeout)
-            await subscription.finish(grace=settings.drain_timeout)
+            grace = settings.drain_timeout
+            await asyncio.gather(early_jobs.finish(grace=grace), jobs.finish(grace=grace))
     if availability.is_revoked:
         raise StartError(f"this grader may not grade any more: {availability.reason}")
     await _beat(settings, worker, rabbit, leaving=True)
@@ -142,6 +150,17 @@ async def _take_jobs(settings: GraderSettings, worker: Worker, subscription: Sub
         )
 
 
+async def _take_early_jobs(worker: Worker, subscription: Subscription) -> None:
+    """Take jobs before a slot is free, or stop that."""
+    channels = int(worker.is_fast and worker.availability.capacity > 0)
+    if channels == subscription.channels:
+        return
+    try:
+        await subscription.take(channels)
+    except PublishError as error:
+        log.warning("not taking jobs early as it should be", channels=channels, reason=str(error))
+
+
 async def _keep_login(settings: GraderSettings, worker: Worker, rabbit: Rabbit) -> None:
     """Join again when the broker refuses this grader's login: it lost its users, or an operator revoked the grader."""
     availability = worker.availability
@@ -157,7 +176,8 @@ async def _keep_login(settings: GraderSettings, worker: Worker, rabbit: Rabbit) 
             return
         if membership.amqp_url:
             rabbit.move(membership.amqp_url)
-        worker.proof_key = bytes.fromhex(membership.proof_key)
+        worker.reports.proof_key = bytes.fromhex(membership.proof_key)
+        worker.reports.batches = membership.batches
         if membership.order:
             availability.obey(membership.order)
 

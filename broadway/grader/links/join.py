@@ -93,7 +93,9 @@ async def _join_if_possible(settings: GraderSettings, amqp_url: str) -> Membersh
             reason = str(error) or type(error).__name__
     log.warning("not joined, but --amqp-url leads to the broker", api=settings.api_host, reason=reason)
     log.warning("jobs with files of submissions go to other graders: those come from the API", api=settings.api_host)
-    return Membership.model_validate({"heartbeat_interval": settings.heartbeat_interval, "has_api": False, **own})
+    # Graders are upgraded after the control plane, so that it understands what they send.
+    alone = {"heartbeat_interval": settings.heartbeat_interval, "has_api": False, "batches": True}
+    return Membership.model_validate({**alone, **own})
 
 
 def _joining_client(settings: GraderSettings) -> httpx2.AsyncClient:

@@ -77,7 +77,7 @@ class HttpRunner:
             await self.self_check.note(job.grading_job_id, graded, course=job.course)
             result = result_of(job.grading_job_id, graded)
             try:
-                await asyncio.to_thread(self.spool.put, result)
+                await self.spool.put(result)
             except OSError as error:  # the result is reported all the same
                 log.warning("result not spooled", reason=str(error))
             log.info("finished", outcome=graded.outcome.value, reason=graded.reason)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from broadway.grader.grading.workspace import remove, remove_rest
+from broadway.grader.grading.directories import remove, remove_rest
 from broadway.grader.ports import Containers, Owner
 from broadway.grader.sandbox.process_identity import has_ended, is_of_earlier_boot
 from broadway.grader.worker.work_directory import ProcessDirectory, process_directories
@@ -26,8 +26,8 @@ class Orphans:
 
     Args:
         containers: The container engine.
-        jobs: The directory with the directories of processes, each of which holds one directory for each execution.
-        own: The directory of this process, with workspaces that could not be removed at the end of their jobs.
+        jobs: The directory with the directories of processes, each of which holds the directories of its jobs.
+        own: The directory of this process, with job directories that could not be removed at the end of their jobs.
     """
 
     containers: Containers

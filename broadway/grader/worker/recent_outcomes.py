@@ -24,15 +24,15 @@ class RecentOutcomes:
 
     def add(self, outcome: JobFinished) -> None:
         """Keep an outcome, in place of an earlier one of the same start."""
-        size, start = _size(outcome), _start(outcome)
+        size, start = characters_of(outcome), _start(outcome)
         if size > self._max_characters:
             return
         if replaced := self._outcomes.get(start):
-            self._characters -= _size(replaced)
+            self._characters -= characters_of(replaced)
         self._outcomes[start] = outcome
         self._characters += size
         while len(self._outcomes) > self._max_outcomes or self._characters > self._max_characters:
-            self._characters -= _size(self._outcomes.pop(next(iter(self._outcomes))))
+            self._characters -= characters_of(self._outcomes.pop(next(iter(self._outcomes))))
 
     def get(self, job: AboutJob) -> JobFinished | None:
         """Return the outcome of a start of a job, or None if it is not kept."""
@@ -43,6 +43,6 @@ def _start(start: AboutJob) -> tuple[str, int, int]:
     return start.job_id, start.generation, start.attempt
 
 
-def _size(outcome: JobFinished) -> int:
+def characters_of(outcome: JobFinished) -> int:
     """Return the number of characters in the fields that may be long."""
     return len(outcome.stdout) + len(outcome.stderr) + sum(map(document_size, outcome.results))

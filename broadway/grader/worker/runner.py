@@ -3,15 +3,15 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
 import structlog
 
 from broadway.domain.job import FaultPhase
+from broadway.grader.grading.directories import Directories
 from broadway.grader.grading.grade import Graded, Preparation, fault, grade
-from broadway.grader.ports import ContainerError, Containers, Labels, Size
+from broadway.grader.ports import ContainerError, Containers, Labels
 from broadway.grader.sandbox.users import Users
 from broadway.runtime import metrics
 
@@ -28,8 +28,7 @@ class Runner:
         grader_id: The id of this grader.
         identity: The name of this process; see ``process_identity.own_identity``.
         containers: The container engine.
-        directory: The parent of each execution's directory, which is removed after the execution.
-        size: The capacity of each job's directory.
+        directories: The directories of the jobs.
         users: The users for untrusted stages, of which each job has one.
         verbose: Log the output of jobs.
         deployment: The id of the grader's deployment.
@@ -38,8 +37,7 @@ class Runner:
     grader_id: str
     identity: str
     containers: Containers
-    directory: Path
-    size: Size = field(default_factory=Size)
+    directories: Directories
     users: Users = field(default_factory=Users)
     verbose: bool = False
     deployment: str = ""
@@ -87,8 +85,7 @@ class Runner:
                 return await grade(
                     stages,
                     containers=self.containers,
-                    size=self.size,
-                    directory=self.directory / execution_id,
+                    directories=self.directories,
                     labels=labels,
                     preparation=preparation,
                 )

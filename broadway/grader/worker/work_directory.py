@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 
 import structlog
 
@@ -48,8 +49,8 @@ class WorkDirectory:
         directory.mkdir(parents=True, exist_ok=True)
         original = spools / name if link == "amqp" else spools / link / name
         for source in (original, *(spools / each / link / name for each in self.earlier if each != self.deployment)):
-            for path in source.glob("*.json") if source != directory else ():
-                path.replace(directory / path.name)
+            for path in _spooled(source) if source != directory else ():
+                path.replace(directory / (path.name if path.suffix == ".json" else f"{token_hex(4)}-{path.name}"))
         return directory
 
     @property
@@ -68,6 +69,11 @@ class WorkDirectory:
             with contextlib.suppress(OSError):  # a job's directory could not be removed
                 directory.rmdir()
             os.close(descriptor)
+
+
+def _spooled(directory: Path) -> list[Path]:
+    """Return the files of a spool, whose names are unique among all spools if they are of an earlier version."""
+    return [*directory.glob("*.json"), *directory.glob("*.log")]
 
 
 @contextlib.contextmanager

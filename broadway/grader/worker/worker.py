@@ -1,14 +1,19 @@
-"""A job's way through the grader: publish its start, run it, spool and publish its outcome, then acknowledge it."""
+"""A job's way through the grader: run it, spool and publish its outcome, then acknowledge it.
+
+The start of a job is published once it has run for a moment, or at once if an earlier start may be unreported. Most
+jobs end before that, and their outcomes imply their starts.
+"""
 
 import asyncio
+import contextlib
 from collections import deque
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from secrets import token_hex
 from typing import NoReturn
 from weakref import WeakValueDictionary
 
-import stamina
 import structlog
 from anyio import CapacityLimiter
 
@@ -18,6 +23,7 @@ from broadway.grader.grading.grade import Graded, fault
 from broadway.grader.ports import ContainerError
 from broadway.grader.worker.availability import Availability
 from broadway.grader.worker.recent_outcomes import RecentOutcomes
+from broadway.grader.worker.reports import Reports
 from broadway.grader.worker.runner import Runner
 from broadway.grader.worker.spool import Spool
 from broadway.grader.worker.submission_files import Claim, SubmissionFiles
@@ -25,7 +31,6 @@ from broadway.messages.envelope import fitted
 from broadway.messages.events import (
     CancelJob,
     Event,
-    ExecutionEvent,
     GraderOrder,
     JobDispatched,
     JobFinished,
@@ -33,9 +38,7 @@ from broadway.messages.events import (
     JobStarted,
     RunningJob,
 )
-from broadway.messages.ticket import proof_of
-from broadway.messages.topology import EVENTS, event_key
-from broadway.ports import GiveBack, Publisher, PublishError, Reject
+from broadway.ports import GiveBack, PublishError, Reject
 from broadway.runtime import fault_history
 from broadway.runtime.cancellation import end
 from broadway.runtime.crashpoints import Point, reach
@@ -45,6 +48,9 @@ log = structlog.get_logger(__name__)
 MAX_DEFERRALS = 3
 REMEMBERED = 1000  # deferred attempts, and jobs that need no other attempt
 DEFERRAL_PAUSE = 0.2  # seconds before a job for another grader is requeued
+SHORT = 0.2  # seconds
+PATIENCE = 1.0  # seconds for which a job that came early waits for a slot
+FAST = 2  # short jobs for each slot, one after another, after which jobs may come early
 
 
 @dataclass(slots=True)
@@ -54,6 +60,7 @@ class _Execution:
     started_at: datetime
     task: asyncio.Task[Graded]
     is_unwanted: bool = False
+    is_told: bool = False  # its start may be published
 
 
 @dataclass(slots=True)
@@ -61,20 +68,21 @@ class Worker:
     """The handler of a pool's ready queue, and of commands to one grader.
 
     At most ``availability.slots`` jobs run at a time, though more messages may arrive: when a connection is lost, its
-    jobs go on, and the next connection delivers more.
+    jobs go on, and the next connection delivers more. Jobs that end within ``short`` seconds are reported in one event.
     """
 
     runner: Runner
     availability: Availability
-    publisher: Publisher
+    reports: Reports
     spool: Spool[JobFinished]
-    proof_key: bytes = b""  # empty if the API gave no key
     files: SubmissionFiles | None = None  # None if the API could not be reached
+    short: float = SHORT
     _running: dict[str, _Execution] = field(default_factory=dict)  # by execution
     _slots: CapacityLimiter = field(init=False)
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)  # by job and generation
     _recent_outcomes: RecentOutcomes = field(default_factory=RecentOutcomes)
     _finished_keys: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))  # no other attempt is wanted
+    _short_in_row: int = 0  # jobs
     _deferrals: deque[tuple[str, int]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
 
     def __post_init__(self) -> None:
@@ -92,8 +100,19 @@ class Worker:
             for e in self._running.values()
         ]
 
-    async def work(self, event: Event) -> None:
+    @property
+    def is_fast(self) -> bool:
+        """True if jobs take so little time that the next ones may come early: before a slot is free."""
+        return self._short_in_row >= FAST * self.availability.slots
+
+    async def work_soon(self, event: Event) -> None:
+        """Do the same as ``work`` for a job that has come early; give it back if no slot becomes free soon."""
+        await self.work(event, patience=PATIENCE)
+
+    async def work(self, event: Event, *, patience: float | None = None) -> None:
         """Run a job and publish its outcome. If cancelled, release the job so that another grader can run it.
+
+        The job waits for a slot for at most ``patience`` seconds.
 
         Raises:
             GiveBack: This grader should not run the job now.
@@ -109,21 +128,38 @@ class Worker:
                 if has_waited and event.key in self._finished_keys:
                     log.info("not started, since an earlier attempt has come to an outcome")
                 else:
-                    await self._take(event)
+                    await self._take(event, patience)
 
-    async def _take(self, job: JobDispatched) -> None:
+    async def _take(self, job: JobDispatched, patience: float | None) -> None:
         if published := self._recent_outcomes.get(job):
             log.info("delivered again after its outcome was reported")
-            await self._publish(published, "finished")
+            await self.reports.finished(published)
         elif spooled := self.spool.get(job):
             await self._report(spooled)
         elif self.grader_id in job.avoid and self._deferrals.count((job.key, job.attempt)) < MAX_DEFERRALS:
             await self._defer(job)
         else:
-            async with self._slots:
+            async with self._slot(patience):
                 if self.availability.reason:
                     await self._give_back(self.availability.reason)
                 await self._execute(job)
+
+    @contextlib.asynccontextmanager
+    async def _slot(self, patience: float | None) -> AsyncIterator[None]:
+        """Take a slot for the time of the context.
+
+        Raises:
+            GiveBack: None is free for ``patience`` seconds.
+        """
+        try:
+            async with asyncio.timeout(patience):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise GiveBack("it came early, and jobs here take long") from None
+        try:
+            yield
+        finally:
+            self._slots.release()
 
     async def report_spooled(self) -> None:
         """Publish the outcomes that an earlier process of this grader could not."""
@@ -157,14 +193,13 @@ class Worker:
     async def _execute(self, job: JobDispatched) -> None:
         execution_id, started_at = token_hex(12), datetime.now(UTC)
         structlog.contextvars.bind_contextvars(execution=execution_id)
-        start = JobStarted(**job.ids, execution_id=execution_id, grader_id=self.grader_id, started_at=started_at)
-        await self._publish(start, "started")
-        await reach(Point.WORK_START_TOLD)
+        if is_doubtful := job.redelivered or job.attempt > 1:
+            await self._tell_start(job, execution_id, started_at)
         self._record("execution", job, execution_id)
         claim = Claim(job.job_id, job.generation, job.ticket)
         preparation = self.files.preparation(claim, job.stages) if self.files else None
         running = self.runner.run(job.job_id, execution_id, job.stages, preparation)
-        execution = _Execution(job, execution_id, started_at, asyncio.create_task(running))
+        execution = _Execution(job, execution_id, started_at, asyncio.create_task(running), is_told=is_doubtful)
         self._running[execution_id] = execution
         try:
             graded = await self._await(execution)
@@ -177,6 +212,38 @@ class Worker:
                 await end(execution.task)
             self._record("execution-ended", job, execution_id)
             del self._running[execution_id]
+
+    async def _tell_start(self, job: JobDispatched, execution_id: str, started_at: datetime) -> None:
+        start = JobStarted(
+            **job.ids,
+            execution_id=execution_id,
+            grader_id=self.grader_id,
+            started_at=started_at,
+            redelivered=job.redelivered,
+        )
+        await self.reports.publish(start, "started")
+        await reach(Point.WORK_START_TOLD)
+
+    async def _tell_start_if_long(self, execution: _Execution) -> None:
+        """Publish the start of an execution that is not short, unless it is published.
+
+        While the broker is unavailable, this goes on until the execution has ended: its outcome implies its start.
+        """
+        if execution.is_told:
+            return
+        await asyncio.wait({execution.task}, timeout=self.short)
+        if execution.task.done():
+            self._short_in_row += 1
+            return
+        self._short_in_row = 0
+        execution.is_told = True
+        telling = asyncio.create_task(self._tell_start(execution.job, execution.execution_id, execution.started_at))
+        try:
+            await asyncio.wait({telling, execution.task}, return_when=asyncio.FIRST_COMPLETED)
+            if telling.done():
+                telling.result()
+        finally:
+            await end(telling)
 
     def _record(self, change: str, job: JobDispatched, execution_id: str) -> None:
         fault_history.note(
@@ -193,6 +260,7 @@ class Worker:
         limit = _time_limit(execution.job)
         try:
             await reach(Point.WORK_RUNNING)
+            await self._tell_start_if_long(execution)
             await asyncio.wait({execution.task}, timeout=limit)
             if not execution.task.done():
                 log.error("overdue: this slot is stuck", seconds=limit)
@@ -230,18 +298,19 @@ class Worker:
             results=[each.entry() for each in graded.results],
             stdout=graded.stdout,
             stderr=graded.stderr,
+            redelivered=execution.job.redelivered,
         )
         return fitted(outcome)
 
     async def _spool(self, outcome: JobFinished) -> None:
         """Spool an outcome. If the disk refuses it, it is still published, but would be lost with this process."""
         try:
-            await asyncio.to_thread(self.spool.put, outcome)
+            await self.spool.put(outcome)
         except OSError as error:
             log.error("outcome not spooled", reason=error.strerror)  # noqa: TRY400 - a full disk needs no traceback
 
     async def _report(self, outcome: JobFinished) -> None:
-        await self._publish(outcome, "finished")
+        await self.reports.finished(outcome)
         self._recent_outcomes.add(outcome)
         await reach(Point.WORK_OUTCOME_TOLD)
         self.spool.remove(outcome)
@@ -249,8 +318,8 @@ class Worker:
         log.info("finished", outcome=outcome.outcome.value, reason=outcome.reason)
 
     async def _release(self, execution: _Execution) -> None:
-        if self.availability.is_revoked:
-            return  # the API has released the jobs, and the broker refuses this grader
+        if self.availability.is_revoked or not execution.is_told:
+            return  # the API has released the jobs, and the broker refuses this grader; or no start is recorded
         given_back = JobReleased(
             **execution.job.ids,
             execution_id=execution.execution_id,
@@ -258,7 +327,7 @@ class Worker:
             released_at=datetime.now(UTC),
         )
         try:
-            await self._publish_once(given_back, "released")
+            await self.reports.publish_once(given_back, "released")
         except PublishError as error:
             log.warning("release not published", reason=str(error), **execution.job.context)
 
@@ -270,18 +339,6 @@ class Worker:
     async def _give_back(self, reason: str) -> NoReturn:
         await asyncio.sleep(DEFERRAL_PAUSE)
         raise GiveBack(reason)
-
-    async def _publish(self, event: ExecutionEvent, fact: str) -> None:
-        """Publish an event, and retry for as long as the broker is unavailable: the job's work must not be lost."""
-        async for attempt in stamina.retry_context(on=PublishError, attempts=None, timeout=None, wait_max=5):
-            with attempt:
-                await self._publish_once(event, fact)
-
-    async def _publish_once(self, event: ExecutionEvent, fact: str) -> None:
-        """Publish an event with this grader's proof."""
-        if self.proof_key:
-            event = event.model_copy(update={"proof": proof_of(event, self.proof_key)})
-        await self.publisher.publish(EVENTS, event_key("job", fact, event.course), event)
 
 
 def _time_limit(job: JobDispatched) -> float:

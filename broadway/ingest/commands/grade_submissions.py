@@ -42,7 +42,14 @@ class Deliveries(Protocol):
     """Receives deliveries; see ``Receiver``."""
 
     async def receive(
-        self, hook: Hook, message: Push, *, delivery_id: str, body: bytes, received_at: datetime | None = None
+        self,
+        hook: Hook,
+        message: Push,
+        *,
+        delivery_id: str,
+        body: bytes,
+        traceparent: str | None = None,
+        received_at: datetime | None = None,
     ) -> tuple[Delivery, bool]:
         """Store a delivery, then decide it unless that takes too long."""
 
@@ -80,7 +87,12 @@ class GradingStarts:
         if settings.starts is Start.AT_ONCE:
             hook = hook_of_uploads(submission.course, submission.assignment, settings)
             delivery, _ = await self.deliveries.receive(
-                hook, push_of(submission), delivery_id=submission.id, body=b"", received_at=submission.at
+                hook,
+                push_of(submission),
+                delivery_id=submission.id,
+                body=b"",
+                traceparent=submission.traceparent,
+                received_at=submission.at,
             )
             await reach(Point.UPLOAD_DELIVERED)
         await self.submissions.settle(submission.id)

@@ -52,6 +52,7 @@ class Handed:
     by: str
     files: Sequence[GivenFile]
     key: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +154,7 @@ class Uploads:
                 by=handed.by,
                 archive=archive,
                 due_at=at + GRACE,
+                traceparent=handed.traceparent,
             )
             async with self._turns:
                 await self.contents.put(placed)

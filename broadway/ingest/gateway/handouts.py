@@ -128,13 +128,13 @@ class Handouts:
             await self._defer(event, grader)
             return None
         job = await self.jobs.get(event.job_id)
-        if job is None or job.generation != event.generation or job.state is not JobState.DISPATCHED:
+        if job is None or job.generation != event.generation or not _is_due(job):
             log.info("job has moved on", grader=grader.id, **event.context)
             return None
         if lacking := missing(needed(event.stages), abilities_of(grader)):
             await self._refuse(job, grader, lacking)
             return None
-        return await self._start(grader, job, event.stages)
+        return await self._start(grader, job, event)
 
     async def _refuse(self, job: Job, grader: Grader, lacking: Sequence[str]) -> None:
         """Keep a job from a grader that would run it wrongly: it waits for another one."""
@@ -147,14 +147,15 @@ class Handouts:
         again = event.model_copy(update={"deferrals": event.deferrals + 1})
         await self.broker.publish(JOBS, ready_key(grader.pool), again)
 
-    async def _start(self, grader: Grader, job: Job, stages: list[dict[str, Any]]) -> Handout | None:
-        now = datetime.now(UTC)
+    async def _start(self, grader: Grader, job: Job, event: JobDispatched) -> Handout | None:
+        now, stages = datetime.now(UTC), event.stages
         started = JobStarted(
             **ids_of(job),
             execution_id=token_hex(12),
             grader_id=grader.id,
             started_at=now,
             deadline=now + timedelta(seconds=longest_run(stages)) + ALLOWANCE,
+            redelivered=event.redelivered,
         )
         moved = (await self.recorder.record([started])).get(job.id)
         if moved is None or moved.after.is_terminal or moved.after.execution_id != started.execution_id:
@@ -165,6 +166,12 @@ class Handouts:
         if grader.extended:
             return Handout(job.id, started.execution_id, stages, job.course)
         return Handout(job.id, started.execution_id, _as_the_originals(stages))
+
+
+def _is_due(job: Job) -> bool:
+    """Return whether a grader may start a job: none has it, and no pause before its next attempt is left."""
+    is_paused = job.not_before is not None and job.not_before > datetime.now(UTC)
+    return job.state in (JobState.QUEUED, JobState.DISPATCHED) and not is_paused
 
 
 def _as_the_originals(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ class JobReads:
         """Return the log of a finished job; None while it has none."""
         if not job.is_terminal:
             return None
-        kept = await self.logs.get(job.id, job.execution_id)
+        kept = await self._log_of(job, job.execution_id)
         if kept is None or kept.streams:
             return kept
         # Earlier versions stored the streams with the results only.
@@ -42,7 +42,12 @@ class JobReads:
             return None
         if job.is_terminal and job.execution_id == execution_id:
             return await self.log(job)
-        return await self.logs.get(job.id, execution_id)
+        return await self._log_of(job, execution_id)
+
+    async def _log_of(self, job: Job, execution_id: str | None) -> JobLog | None:
+        generations = {attempt.execution_id: attempt.generation for attempt in job.attempts}
+        generation = generations.get(execution_id) if execution_id else None
+        return await self.logs.get(job.id, execution_id, generation=generation)
 
     async def waiting(self, course: str) -> int:
         """Return the number of a course's jobs that wait for their first start."""

@@ -77,8 +77,8 @@ class IdQueries(Protocol):
 class LogQueries(Protocol):
     """Queries on logs."""
 
-    async def get(self, job_id: str, execution_id: str | None) -> JobLog | None:
-        """Return the log of one execution, or None. Jobs of the original have no execution id."""
+    async def get(self, job_id: str, execution_id: str | None, *, generation: int | None = None) -> JobLog | None:
+        """Return the log of one execution in a job's generation, or None. Jobs of the original have no execution id."""
 
 
 class ReportQueries(Protocol):

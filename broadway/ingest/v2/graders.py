@@ -90,6 +90,7 @@ async def join(request: Request, deps: Deps) -> Response:
         amqp_url=joined.amqp_url,
         own_user=joined.own_user,
         own_secret=joined.own_secret,
+        batches=True,
         order=GraderOrder.of(grader_id, joined.order).model_dump(mode="json", exclude={"traceparent"}),
         deployment=joined.deployment,
         proof_key=joined.proof_key.hex(),

@@ -65,7 +65,7 @@ async def create(request: Request, deps: Deps) -> Response:
     rules = (await deps.reads.assignments.settings(course, assignment)).settings.files
     key, directory = idempotency_key(request), deps.settings.http.spool_dir
     async with uploaded(request, directory, limit=rules.max_bytes, files=rules.max_files) as files:
-        handed = Handed(course, assignment, student, principal_of(request).name, files, key)
+        handed = Handed(course, assignment, student, principal_of(request).name, files, key, request.state.traceparent)
         handed_in = await deps.uploads.hand_in(handed)
     location = f"/api/v2/courses/{course}/submissions/{handed_in.submission.id}"
     view = submission_view(handed_in.submission, handed_in.delivery)

@@ -66,6 +66,9 @@ class JoinView(View):
     own_secret: bool = Field(
         default=False, description="true if the grader's later requests need its own secret as their bearer token"
     )
+    batches: bool = Field(
+        default=False, description="true if the grader may report several outcomes in one message to the broker"
+    )
 
 
 class JoinRequest(Body):

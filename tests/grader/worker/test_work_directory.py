@@ -41,6 +41,16 @@ def test_outcomes_that_an_earlier_version_spooled_are_taken_over(tmp_path: Path)
     assert len(list(work.spool("amqp", "g1").iterdir())) == 2
 
 
+def test_spools_of_other_names_of_the_deployment_are_taken_over_beside_its_own(tmp_path: Path) -> None:
+    work = WorkDirectory(tmp_path, "d1", "g1", earlier=["api-1", "broker-1"])
+    for name in ("d1", "api-1", "broker-1"):
+        (tmp_path / "spool" / name / "amqp" / "g1").mkdir(parents=True)
+        (tmp_path / "spool" / name / "amqp" / "g1" / "outcomes.log").write_text(name)
+
+    taken = sorted(path.read_text() for path in work.spool("amqp", "g1").glob("*.log"))
+    assert taken == ["api-1", "broker-1", "d1"]
+
+
 def test_a_process_directory_is_removed_at_the_end_unless_it_has_files(tmp_path: Path) -> None:
     work = WorkDirectory(tmp_path, "d1", "g1")
     with work.process_directory() as directory:

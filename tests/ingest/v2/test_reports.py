@@ -182,6 +182,7 @@ async def test_a_report_that_a_recorder_of_an_earlier_version_stored_is_read(
     world: World, database: AsyncDatabase[dict[str, Any]]
 ) -> None:
     await world.finish("ada", [])
+    await database["job_outcome"].delete_one({"grading_job_id": world.jobs["ada"]})
     await database["grading_job"].update_one(
         {"_id": ObjectId(world.jobs["ada"])}, {"$set": {"results": results(REPORTED)}}
     )

@@ -1,0 +1,41 @@
+"""`broadway queue list` and the metrics count jobs, where the broker counts messages."""
+
+import json
+from typing import Any
+
+from harness import Cluster, broadway, stage, until
+from scraping import Scrape
+from servers import Node
+
+from broadway.domain.job import JobClass
+from broadway.messages.batches import JobsQueued
+from broadway.messages.topology import course_queue, ready_queue
+
+STUDENTS = 2 * JobsQueued.most + 20  # three messages; with a cap of two jobs the dispatcher takes two of them
+BULK = course_queue("capped", JobClass.BULK).name
+
+
+async def test_jobs_are_counted_beside_the_messages_that_have_many_of_them(cluster: Cluster, broker_node: Node) -> None:
+    await cluster.client.register("capped", "mp1", students=[stage("hang", timeout=600)])
+    cluster.graders.start("host1", slots=2)
+    await cluster.client.submit("capped", "mp1", students=STUDENTS)
+    environment = {**cluster.place.environment, "BROADWAY_MANAGEMENT_URL": broker_node.administration}
+    seen: dict[str, Any] = {}
+
+    async def listed(*arguments: str) -> str:
+        return (await broadway("queue", "list", *arguments, **environment)).stdout
+
+    async def is_taken() -> bool:
+        seen.update({row["queue"]: row for row in json.loads(await listed("--json"))})
+        return [seen[BULK][key] for key in ("ready", "unacked", "running")] == [1, 2, 2]
+
+    await until(is_taken)
+    assert seen[BULK] | {"queue": BULK, "consumers": 1, "waiting": STUDENTS - 2} == seen[BULK]
+    assert seen[ready_queue("default").name]["waiting"] is None
+    assert f"{BULK}\t1\t2\t1\t{STUDENTS - 2}\t2\n" in await listed()
+
+    async def is_exported() -> bool:
+        now = Scrape.of((await cluster.client.metrics()).text).by("broadway_jobs", "state", course="capped")
+        return sum(now.values()) == STUDENTS
+
+    await until(is_exported)
