@@ -125,7 +125,9 @@ class Stage(BaseModel):
     write: JobPaths = []
     inherit: Annotated[list[VariableName], Field(max_length=64)] = []
     results: Results | None = None
-    kind: KindName | None = None
+    kind: KindName | None = Field(
+        default=None, description="the system whose autograder the stage runs: compatible, not tamper-proof"
+    )
 
     @model_validator(mode="after")
     def _as_its_kind(self) -> Self:
