@@ -1,5 +1,6 @@
 """`broadway assignment ...`: pipelines and settings of assignments, from files that people write."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,7 +50,8 @@ def show(assignment: Assignment, *, course: Course = None, token: Token = None, 
 @app.command("validate")
 def validate(file: File) -> None:
     """Check a file as the server does, without a server."""
-    _read(file)
+    pipelines, _ = _read(file)
+    _warn(pipelines)
     terminal.message(f"{file}: valid")
 
 
@@ -67,12 +69,51 @@ def apply(
     Without `settings` in the file, the stored settings stay as they are.
     """
     pipelines, settings = _read(file)
+    _warn(pipelines)
     with submissions_client(server, course, token) as api:
         api.put_assignment(assignment, pipelines)
         changed = settings.model_dump(mode="json", exclude_unset=True) if settings else None
         stored = api.put_settings(assignment, changed) if changed is not None else None
     version = f", settings version {stored['version']}" if stored else ""
     terminal.message(f"{assignment}: pipelines stored{version}")
+
+
+@app.command("build-gradescope")
+def build_gradescope(
+    archive: Annotated[Path, typer.Argument(help="Gradescope's autograder.zip.")],
+    *,
+    base: Annotated[str, typer.Option(help="The image to start from.")],
+    tag: Annotated[str, typer.Option(help="The name of the new image.")],
+    network: Annotated[str, typer.Option(help="Docker's network for setup.sh.", show_default="docker's default")] = "",
+) -> None:
+    """Build the image of a Gradescope autograder with the docker command of this machine.
+
+    It uses this machine's settings of package managers and proxies, and keeps them out of the image.
+    """
+    from broadway.cli.autograder_build import BuildError, prepared  # noqa: PLC0415 - --help must not wait for it
+    from broadway.cli.autograder_zip import AutograderRefusedError  # noqa: PLC0415
+
+    try:
+        with prepared(os.environ, network) as (build, settings):
+            top = build.image(archive, base=base, tag=tag, settings=settings)
+    except (AutograderRefusedError, OSError) as error:
+        raise fail(f"{archive}: {error}") from error
+    except BuildError as error:
+        raise fail(f"{tag}: {error}") from error
+    if top:
+        terminal.message(f"{archive}: all its files are in the directory {top}/, which was left out")
+    terminal.message(f'{tag}: built. Give a stage "kind": "gradescope" and "image": "{tag}", and push it to a registry')
+
+
+def _warn(pipelines: dict[str, Any]) -> None:
+    """Say of each stage with a kind that it is not tamper-proof."""
+    for key, stages in pipelines.items():
+        for index, stage in enumerate(stages if isinstance(stages, list) else ()):
+            if stage.get("kind"):
+                terminal.message(
+                    f"{key}.{index}: kind {stage['kind']} is compatible, not tamper-proof: a student's program can "
+                    "change its score; docs/autograders.md shows how to split it into an untrusted stage and a judge"
+                )
 
 
 def _read(file: Path) -> tuple[dict[str, Any], "AssignmentSettings | None"]:

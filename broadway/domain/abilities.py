@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from broadway.domain.grader import Grader
+from broadway.domain.stage_kind import KIND
 from broadway.domain.submission import submission_of
 
 UNTRUSTED = "untrusted stages"
@@ -14,8 +15,9 @@ TTY_KEY = "the key tty of a stage"
 PIPES = "stages without a terminal"
 FILES = "files of submissions"
 FORMATS = "results files with a format"
+KINDS = "stages with a kind"
 
-ABILITIES = (UNTRUSTED, TTY_KEY, PIPES, FILES, FORMATS)  # of our graders
+ABILITIES = (UNTRUSTED, TTY_KEY, PIPES, FILES, FORMATS, KINDS)  # of our graders
 WITHOUT_FILES = tuple(ability for ability in ABILITIES if ability != FILES)  # of our graders that know no API
 OF_THE_FIRST = (UNTRUSTED,)  # of our earlier versions, which do not report abilities
 OF_THE_ORIGINALS = (TTY_KEY,)  # the gateway removes the key, and their stages always have a terminal
@@ -33,6 +35,7 @@ def needed(stages: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         PIPES: any(stage.get("tty") is False for stage in stages),
         FILES: submission_of(stages) is not None,
         FORMATS: any(isinstance(stage.get("results"), Mapping) for stage in stages),
+        KINDS: any(KIND in stage for stage in stages),
     }
     return tuple(ability for ability, is_needed in conditions.items() if is_needed)
 

@@ -323,3 +323,34 @@ async def _hand_in(host: Host, student: str, content: bytes) -> str:
         return str(shown.json()["run_id"] or "")
 
     return await until(run_id)  # type: ignore[no-any-return]
+
+
+AUTOGRADES = r"""
+score=$(cat /autograder/submission/answer.txt)
+title=$(sed -n 's/.*"title": "\(.*\)".*/\1/p' /autograder/submission_metadata.json)
+printf '{"score": %s, "output": "%s"}' "$score" "$title" >/autograder/results/results.json
+exit 1
+"""
+
+
+@pytest.mark.parametrize("runtime", ["default", "oci"])
+async def test_an_uploaded_submission_is_graded_by_an_autograder_of_gradescope(host: Host, runtime: str) -> None:
+    staff, courses = {"Authorization": "Bearer staff-241"}, "/api/v2/courses/cs241"
+    await host.grader("harness", *(() if runtime == "default" else ("--runtime", runtime)))
+    stage = {"image": host.image, "kind": "gradescope", "entrypoint": ["sh", "-c", AUTOGRADES], "memory": "64m"}
+    await host.client.register("cs241", "mp1", students=[stage])
+
+    handed_in = await host.client.http.post(
+        f"{courses}/assignments/mp1/submissions",
+        params={"student": "ada"},
+        files=[("files", ("answer.txt", b"42"))],
+        headers=staff,
+    )
+
+    assert handed_in.status_code == 201, handed_in.text
+    (job,) = (await host.client.finished("cs241", handed_in.json()["run_id"]))["jobs"]
+    assert (job["outcome"], job["reason"]) == ("succeeded", "")
+    found = (await host.client.http.get(f"{courses}/jobs/{job['id']}/report", headers=staff)).json()
+    assert (found["report"]["source"], found["report"]["score"]) == ("gradescope", "42")
+    assert [message["body"] for message in found["report"]["messages"]] == ["mp1"]
+    assert host.containers() == []

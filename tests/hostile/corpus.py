@@ -5,9 +5,10 @@
 these must contain, and ``score`` is the expected score. ``pipeline`` is *stage* (the submission in an untrusted stage,
 the default), *judged* (and a trusted stage after it), *class* (and one before it, as in the docs), *copied* (and a
 judge that copies a results file from it), *quoted* (and a judge that copies a comment from it, between quotes),
-*planted* (a stage of the standard profile that plants a results file) or *executed* (a stage of the standard profile
-that makes ``/job/a.out``, and one that executes it). ``format`` is that of the judge's results. ``$CANARY`` is the path
-of a file of the host. A script exits with 66 if its attack succeeds.
+*planted* (a stage of the standard profile that plants a results file), *executed* (a stage of the standard profile that
+makes ``/job/a.out``, and one that executes it) or a kind of stage (the submission with all rights of an autograder of
+that kind, between a stage that prepares ``/job`` and one that finds it unchanged). ``format`` is that of the judge's
+results. ``$CANARY`` is the path of a file of the host. A script exits with 66 if its attack succeeds.
 
 The limits are a grader's own, except those in bytes: a case that reaches one should not take long.
 """
@@ -22,6 +23,7 @@ from pydantic import BaseModel, ConfigDict
 
 from broadway.domain.assignment import AssignmentConfig, prepare_stages
 from broadway.domain.job import Outcome
+from broadway.domain.stage_kind import HARNESSES, KindName
 from broadway.grader.ports import Limits, Size
 
 HERE = Path(__file__).parent
@@ -47,6 +49,13 @@ echo {ANSWER} >/job/tests/expected
 chmod 700 /job/tests
 echo 'exit 0' >/job/judge.sh
 """
+UNCHANGED = """
+[ "$(ls /job)" = "judge.sh
+submission
+tests" ] || exit 66
+grep -q 42 /job/tests/expected || exit 66
+[ "$(cat /job/judge.sh)" = "exit 0" ] || exit 66
+"""
 JUDGES = {"copied": COPIES, "quoted": QUOTES}
 
 
@@ -66,7 +75,7 @@ class Case(BaseModel):
     log: str = ""
     score: float | None = None
     runsc: bool = False
-    pipeline: Literal["stage", "judged", "class", "copied", "quoted", "planted", "executed"] = "stage"
+    pipeline: Literal["stage", "judged", "class", "copied", "quoted", "planted", "executed", KindName] = "stage"
     results: str = "results.json"
     format: str = ""
     timeout: float = 10
@@ -81,6 +90,11 @@ class Case(BaseModel):
         return prepare_stages(
             posted["student_pipeline"], shared=posted["env"], job_env={"STUDENT_ID": "s"}, run_id="run", job_id="job"
         )
+
+    @property
+    def has_report(self) -> bool:
+        """True if the results have a format, and so no document."""
+        return bool(self.format) or self.pipeline in HARNESSES
 
     @property
     def _results(self) -> Any:
@@ -100,6 +114,12 @@ class Case(BaseModel):
                 return [{**submission, "networking": False}, nothing]
             case "executed":
                 return [{**submission, "networking": False}, {**trusted, "entrypoint": ["/job/a.out"]}]
+            case "gradescope" | "prairielearn":
+                return [
+                    setup,
+                    {**submission, "kind": self.pipeline},
+                    {**trusted, "entrypoint": ["sh", "-c", UNCHANGED]},
+                ]
             case "judged" | "copied" | "quoted":
                 return [untrusted, judge]
             case "class":
