@@ -21,6 +21,8 @@ TRIES = 4  # of one request
 LONGEST_WAIT = 30.0  # seconds before one more try; a server that asks for more gets no more tries
 _REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})  # with the same effect as one request
 _LATER = (429, 503)
+_BROKEN = 500  # and above: the server's own failures
+_UNCHANGED = 304
 _MISSING = (400, 404)  # v1 answers 400 for an unknown id
 _LISTED = 10  # ids in an error
 _SHOWN = 200  # characters of an unexpected answer
@@ -36,6 +38,11 @@ class ClientError(Exception):
     def __init__(self, reason: str, *, status: int | None = None) -> None:
         super().__init__(reason)
         self.status = status
+
+    @property
+    def may_pass(self) -> bool:
+        """True if the same request may succeed later: the server is away, being replaced, or busy."""
+        return self.status is None or self.status >= _BROKEN or self.status in _LATER
 
 
 def silently(seconds: float, reason: str) -> None:
@@ -75,6 +82,14 @@ class Session:
         tries = TRIES if method in _REPEATABLE or "Idempotency-Key" in sent else 1
         return self._read(self._repeated(lambda: self._send(method, path, sent, json=body), tries))
 
+    def _changed(self, path: str, tag: str | None) -> tuple[dict[str, Any] | None, str | None]:
+        """Return a resource with its entity tag; None with the same tag if the resource still has that."""
+        headers = {**self._headers, **({"If-None-Match": tag} if tag else {})}
+        response = self._repeated(lambda: self._send("GET", path, headers), TRIES)
+        if response.status_code == _UNCHANGED:
+            return None, tag
+        return self._read(response), response.headers.get("etag")
+
     def _repeated(self, send: Callable[[], httpx2.Response], tries: int) -> httpx2.Response:
         """Return the answer to a request, which is sent again while the server asks for that."""
         while True:
@@ -88,7 +103,7 @@ class Session:
 
     def whoami(self) -> dict[str, Any]:
         """Return the principal of the token: its kind, name and course."""
-        return self._request("GET", "/api/v2/whoami")
+        return self._with("kind", self._request("GET", "/api/v2/whoami"))
 
     def _pages(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
         """Yield all items of a list, page by page."""
@@ -173,6 +188,11 @@ class Session:
                 raise self._foreign("JSON of another shape")
             part = part[name]
         return part
+
+    def _with(self, name: str, answer: dict[str, Any]) -> dict[str, Any]:
+        """Return an answer that has the key ``name``."""
+        self._part(answer, name)
+        return answer
 
     def _list(self, answer: dict[str, Any], *names: str) -> list[dict[str, Any]]:
         """Return the objects in the list below the keys ``names``."""

@@ -1,29 +1,31 @@
 """A typed client for handing in files, and for the assignments that take them: with a student's token or staff's."""
 
-import contextlib
+import math
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from secrets import token_hex
-from typing import IO, Any, Self
+from typing import IO, Any
 
 import httpx2
 
+from broadway.clients.changes import changes
+from broadway.clients.course import CourseSession
+from broadway.clients.uploads import form_of
 from broadway.messages.resources.artifacts import ArtifactsView
 from broadway.messages.resources.base import MAX_PAGE
 from broadway.messages.resources.ids import IdsView
 from broadway.messages.resources.submissions import SubmissionSummary, SubmissionView
 from broadway.runtime.http_errors import UNSENT, why
-from broadway.session import TRIES, ClientError, Session, Waiting, opened, segment, silently
+from broadway.session import TRIES, ClientError, segment
 
 __all__ = ["SubmissionsClient"]
 
 UPLOAD_WITHIN = 600.0  # seconds for one piece of an upload or a download
 
 
-class SubmissionsClient(Session):
+class SubmissionsClient(CourseSession):
     """A client for the submissions of one course.
 
     Args:
@@ -31,19 +33,6 @@ class SubmissionsClient(Session):
         course: The course's id.
         token: One of its tokens, or a student's own.
     """
-
-    def __init__(self, http: httpx2.Client, *, course: str, token: str, waiting: Waiting = silently) -> None:
-        super().__init__(http, token=token, waiting=waiting)
-        self._course = segment(course)
-
-    @classmethod
-    @contextmanager
-    def connect(
-        cls, server: str, *, course: str, token: str, ca_file: Path | None = None, waiting: Waiting = silently
-    ) -> Iterator[Self]:
-        """Connect to the server at an address such as ``http://127.0.0.1:1470``; the rest as for ``client.Client``."""
-        with opened(server, ca_file) as http:
-            yield cls(http, course=course, token=token, waiting=waiting)
 
     def submit(
         self, assignment: str, files: Sequence[tuple[str, Path]], *, student: str | None = None, key: str | None = None
@@ -63,8 +52,7 @@ class SubmissionsClient(Session):
         headers = {**self._headers, "Idempotency-Key": key or token_hex(16)}
 
         def send() -> httpx2.Response:
-            with contextlib.ExitStack() as stack:
-                form = [("files", (name, stack.enter_context(_opened(path)))) for name, path in files]
+            with form_of(files) as form:
                 return self._send(
                     "POST",
                     self._path(f"assignments/{segment(assignment)}/submissions"),
@@ -78,6 +66,16 @@ class SubmissionsClient(Session):
 
     def submission(self, identity: str) -> SubmissionView:
         return self._as(SubmissionView, self._request("GET", self._path(f"submissions/{segment(identity)}")))
+
+    def watch(self, identity: str, *, within: float = math.inf) -> Iterator[SubmissionView]:
+        """Yield a submission again and again until it is over, or ``within`` seconds have passed."""
+        return changes(
+            lambda: self.submission(identity),
+            lambda submission: submission.is_over,
+            within=within,
+            pause=self._pause,
+            waiting=self._waiting,
+        )
 
     def submissions(self, assignment: str, *, student: str | None = None, limit: int = 50) -> list[SubmissionSummary]:
         """Return the latest submissions for an assignment, latest first; with a student's token that student's."""
@@ -115,13 +113,15 @@ class SubmissionsClient(Session):
         Raises:
             ClientError: The target exists or cannot be written.
         """
+        if os.path.lexists(target):
+            raise _existing(target)
         draft = target.with_name(f".{target.name}.{token_hex(4)}")
         try:
             with draft.open("xb") as output:
                 self._stream(path, output)
             os.link(draft, target)  # fails if the target exists
         except FileExistsError:
-            raise ClientError(f"{target} exists; remove it, or name another file") from None
+            raise _existing(target) from None
         except OSError as error:
             raise ClientError(f"{target}: {error.strerror}") from error
         finally:
@@ -144,11 +144,11 @@ class SubmissionsClient(Session):
 
     def assignment(self, name: str) -> dict[str, Any]:
         """Return an assignment: its pipelines, the size of its roster, and the names of its hooks."""
-        return self._request("GET", self._path(f"assignments/{segment(name)}"))
+        return self._with("config", self._request("GET", self._path(f"assignments/{segment(name)}")))
 
     def settings(self, name: str) -> dict[str, Any]:
         """Return the settings of an assignment, with their version."""
-        return self._request("GET", self._path(f"assignments/{segment(name)}/settings"))
+        return self._with("settings", self._request("GET", self._path(f"assignments/{segment(name)}/settings")))
 
     def put_assignment(self, name: str, pipelines: dict[str, Any]) -> None:
         """Store an assignment's pipelines; its settings stay."""
@@ -156,18 +156,13 @@ class SubmissionsClient(Session):
 
     def put_settings(self, name: str, settings: dict[str, Any]) -> dict[str, Any]:
         """Replace an assignment's settings; return them with their version."""
-        return self._request("PUT", self._path(f"assignments/{segment(name)}/settings"), settings)
-
-    def _path(self, rest: str) -> str:
-        return f"/api/v2/courses/{self._course}/{rest}"
+        path = self._path(f"assignments/{segment(name)}/settings")
+        return self._with("version", self._request("PUT", path, settings))
 
 
 def _segments(file: str) -> str:
     return "/".join(map(segment, file.split("/")))
 
 
-def _opened(path: Path) -> IO[bytes]:
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise ClientError(f"{path}: {error.strerror}") from error
+def _existing(target: Path) -> ClientError:
+    return ClientError(f"{target} exists; remove it, or name another file")

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import platform
 import re
 import shutil
@@ -12,6 +13,8 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from demo import rootfs
 
 BUSYBOX = "broadway-test-busybox:1"
 
@@ -56,13 +59,17 @@ def _archive(files: list[str]) -> bytes:
     with tarfile.open(fileobj=buffer, mode="w", dereference=True) as tar:
         for file in files:
             tar.add(file, file.removeprefix("/"))
-        tar.add(shutil.which("busybox") or "/bin/busybox", "bin/busybox")
-        applets = subprocess.run(["busybox", "--list"], capture_output=True, text=True, check=True).stdout.split()
-        for applet in set(applets) - {"busybox"}:
-            link = tarfile.TarInfo(f"bin/{applet}")
-            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-            tar.addfile(link)
+        _add_busybox(tar)
     return buffer.getvalue()
+
+
+def _add_busybox(tar: tarfile.TarFile) -> None:
+    tar.add(shutil.which("busybox") or "/bin/busybox", "bin/busybox")
+    applets = subprocess.run(["busybox", "--list"], capture_output=True, text=True, check=True).stdout.split()
+    for applet in set(applets) - {"busybox"}:
+        link = tarfile.TarInfo(f"bin/{applet}")
+        link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+        tar.addfile(link)
 
 
 def layout(directory: Path, name: str, layers: Sequence[bytes], *, architecture: str = "", **config: Any) -> Path:
@@ -99,3 +106,50 @@ def _plain(data: bytes) -> bytes:
 
 def _json(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document).encode()
+
+
+AUTOGRADER = "broadway-test-autograder:1"
+_OF_GCC = ("crt1.o", "Scrt1.o", "crti.o", "crtn.o", "crtbegin.o", "crtbeginS.o", "crtend.o", "crtendS.o")
+_OF_C = ("libgcc.a", "libgcc_s.so", "libgcc_s.so.1", "libc.so", "libc.so.6", "libc_nonshared.a", "liblto_plugin.so")
+_HEADERS = "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n"
+
+
+def autograder(target: Path) -> None:
+    """Write a root file system with Python, bash, busybox and a C compiler, as a tar archive."""
+    with target.open("wb") as archive:
+        rootfs.write(archive)
+    programs = [_which("bash"), *_compiler()]
+    libraries = subprocess.run(["ldd", *programs], capture_output=True, text=True, check=False).stdout
+    with tarfile.open(target, mode="a", dereference=True) as tar:
+        present = set(tar.getnames())
+        for file in [*programs, *re.findall(r"(/\S+) \(0x", libraries), *_parts_of_programs()]:
+            name = os.path.normpath(file).removeprefix("/")
+            if name not in present:
+                tar.add(file, name)
+                present.add(name)
+        for path, link in (("usr/bin/env", "/bin/busybox"), ("bin/bash", _which("bash"))):
+            if path != _which("bash").removeprefix("/"):
+                entry = tarfile.TarInfo(path)
+                entry.type, entry.linkname = tarfile.SYMTYPE, link
+                tar.addfile(entry)
+        _add_busybox(tar)
+
+
+def _which(program: str) -> str:
+    return shutil.which(program) or f"/usr/bin/{program}"
+
+
+def _asked(*question: str) -> str:
+    return subprocess.run(["gcc", *question], input=_HEADERS, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _compiler() -> list[str]:
+    names = ("cc1", "collect2", "lto-wrapper")
+    return [*map(_which, ("gcc", "as", "ld")), *(_asked(f"-print-prog-name={name}") for name in names)]
+
+
+def _parts_of_programs() -> list[str]:
+    """Return the files of which the C compiler makes a program, and the headers of a small one."""
+    found = [_asked(f"-print-file-name={name}") for name in (*_OF_GCC, *_OF_C)]
+    headers = _asked("-O2", "-M", "-x", "c", "-").replace("\\\n", " ").split()[1:]
+    return [path for path in (*found, *headers) if path.startswith("/")]

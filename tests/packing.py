@@ -12,6 +12,7 @@ ENGINE = (
     "tests/e2e/",
     "tests/faults/test_real_containers.py",
     "tests/grader/docker/test_network.py",
+    "tests/grader/test_autograders.py",
     "tests/grader/test_cgroups.py",
     "tests/grader/test_containers_contract.py",
     "tests/grader/test_not_started.py",

@@ -1,58 +1,22 @@
 """A session with servers that are not Broadway, are busy, or do not exist; each ends with a sentence."""
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from scripted import Answer, server
 from typer.testing import CliRunner
 
 from broadway.cli.app import app
 from broadway.client import Client, ClientError, Operator
 from broadway.session import LONGEST_WAIT, TRIES, Session, opened
 
-Answer = tuple[int, dict[str, str], bytes]
 OK: Answer = (200, {"Content-Type": "application/json"}, b'{"a": 1}')
 HTML: Answer = (200, {"Content-Type": "text/html"}, b"<html>Log in</html>")
 EMPTY: Answer = (200, {"Content-Type": "application/json"}, b"{}")
 ITEM: Answer = (200, {"Content-Type": "application/json"}, b'{"items": [{}], "students": [{}], "next": null}')
 SECRET = "staff-secret"
-
-
-@contextmanager
-def server(*answers: Answer) -> Iterator[tuple[str, list[str]]]:
-    """Serve the answers in order, the last one again and again; yield the address, and the requests so far."""
-    left, seen = list(answers), list[str]()
-
-    class Handler(BaseHTTPRequestHandler):
-        def _answer(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            seen.append(f"{self.command} {self.path}")
-            status, headers, body = left.pop(0) if len(left) > 1 else left[0]
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_GET = do_POST = do_PUT = do_DELETE = _answer  # noqa: N815 - the library's names
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    http = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{http.server_port}", seen
-    finally:
-        http.shutdown()
-        http.server_close()
-        thread.join()
 
 
 def busy(after: str | None, status: int = 503) -> Answer:
@@ -72,8 +36,26 @@ FOREIGN: dict[str, tuple[Answer, str]] = {
 }
 COMMANDS = [
     ["run", "show", "r1"],
+    ["run", "submit", "mp1"],
+    ["run", "submit", "mp1", "--watch"],
+    ["run", "submit", "mp1", "--dry-run"],
+    ["run", "list"],
+    ["run", "watch", "r1"],
     ["run", "rerun", "r1"],
     ["job", "rerun", "j1"],
+    ["job", "show", "j1"],
+    ["job", "report", "j1"],
+    ["assignment", "list"],
+    ["assignment", "show", "mp1"],
+    ["submission", "list", "mp1"],
+    ["submission", "show", "s1"],
+    ["whoami"],
+    ["audit"],
+    ["course", "token", "list"],
+    ["course", "token", "add", "Ada"],
+    ["student", "token", "add", "ada"],
+    ["grader", "token", "list"],
+    ["grader", "token", "create"],
     ["job", "log", "j1"],
     ["hook", "list"],
     ["hook", "show", "git"],
@@ -101,7 +83,7 @@ def test_an_answer_that_is_not_broadways_is_a_sentence(kind: str) -> None:
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 @pytest.mark.parametrize("answer", [HTML, EMPTY, ITEM, (302, {}, b"")])
 def test_no_command_ends_with_a_traceback(command: list[str], answer: Answer) -> None:
-    course = [] if command[0] in ("grader", "dead") else ["-c", "c"]
+    course = [] if command[0] in ("grader", "dead", "audit") else ["-c", "c"]
     with server(answer) as (address, _):
         done = CliRunner().invoke(app, [*command, "--server", address, "--token", SECRET, *course])
 

@@ -9,12 +9,13 @@ import typer
 
 from broadway.cli import terminal
 from broadway.cli.common import (
-    EXIT_USAGE,
+    COURSE_TOKEN,
+    EXIT_NOT_ALLOWED,
     LOCAL,
+    OPERATOR_TOKENS,
     AsJson,
     Course,
     CourseServer,
-    Server,
     Token,
     client,
     fail,
@@ -24,8 +25,6 @@ from broadway.cli.common import (
 from broadway.cli.logins import Logins
 
 COLUMNS = ("id", "kind", "name", "student", "state", "created_at", "created_by", "expires_at")
-COURSE_TOKENS = ("BROADWAY_COURSE_TOKEN",)
-OPERATOR_TOKENS = ("BROADWAY_OPERATOR_TOKEN", "BROADWAY_TOKEN")
 
 courses = typer.Typer(help="Courses.", no_args_is_help=True)
 students = typer.Typer(help="Students of a course.", no_args_is_help=True)
@@ -130,19 +129,26 @@ def revoke_student_token(
     terminal.line("revoked")
 
 
-def whoami(*, token: AnyToken = None, server: CourseServer = None, as_json: AsJson = False) -> None:
-    """Show the principal of a token: as given, in BROADWAY_COURSE_TOKEN or BROADWAY_OPERATOR_TOKEN, or of the login."""
+def whoami(
+    *, course: Course = None, token: AnyToken = None, server: CourseServer = None, as_json: AsJson = False
+) -> None:
+    """Show the principal of a token.
+
+    It is the first of these: --token, BROADWAY_COURSE_TOKEN, the token of the login, BROADWAY_OPERATOR_TOKEN.
+    """
     logins = Logins.read()
-    server = server or logins.server or LOCAL
-    stored = logins.token_of(server, logins.course_at(server) or "")
-    with operator(server, _token(token, *COURSE_TOKENS, *OPERATOR_TOKENS, otherwise=stored)) as api:
+    at = server or logins.server or LOCAL
+    token = token or os.environ.get(COURSE_TOKEN) or logins.token_of(at, course or logins.course_at(at) or "")
+    if not token:  # an operators' token goes where operators' commands go
+        at, token = server or LOCAL, _operator_token(None, (COURSE_TOKEN, *OPERATOR_TOKENS), "`broadway login`")
+    with operator(at, token) as api:
         found = api.whoami()
     if as_json:
         terminal.document(found)
         return
     from broadway.cli.tables import fields_table  # noqa: PLC0415 - --help must not wait for it
 
-    fields_table({key: value for key, value in found.items() if value not in (None, [])})
+    fields_table({"server": at} | {key: value for key, value in found.items() if value not in (None, [])})
 
 
 def audit(
@@ -154,32 +160,34 @@ def audit(
     operation: Annotated[str | None, typer.Option(help="Only this operation.", show_default=False)] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Number of records, latest first.")] = 50,
     token: AnyToken = None,
-    server: Server = LOCAL,
+    server: CourseServer = None,
     as_json: AsJson = False,
 ) -> None:
-    """List records of unsafe actions: time, person, operation and object. --json has the states before and after.
+    """List records of unsafe actions.
 
-    The token is in BROADWAY_COURSE_TOKEN for a course, and in BROADWAY_OPERATOR_TOKEN for operators.
+    A record has the time, the person, the operation and the object; --json has the states before and after. The records
+    of a course need its token, or a login; those of all courses need BROADWAY_OPERATOR_TOKEN.
     """
     if course:
-        with client(server, course, _token(token, *COURSE_TOKENS)) as staff:
+        with client(server, course, token or os.environ.get(COURSE_TOKEN)) as staff:
             found = staff.audit(name=name, operation=operation, limit=limit)
     else:
-        with operator(server, _token(token, *OPERATOR_TOKENS)) as api:
+        with operator(server or LOCAL, _operator_token(token, OPERATOR_TOKENS, "name a course: --course")) as api:
             found = api.audit(name=name, operation=operation, limit=limit)
     _show(found, ("at", "kind", "name", "address", "operation", "object", "status"), as_json=as_json)
 
 
-def _token(given: str | None, *variables: str, otherwise: str | None = None) -> str:
-    found = given or next((os.environ[name] for name in variables if os.environ.get(name)), otherwise)
+def _operator_token(given: str | None, names: Sequence[str], otherwise: str) -> str:
+    """Return an operators' token, as given or in a variable; ``names`` and ``otherwise`` are the advice without one."""
+    found = given or next((os.environ[name] for name in OPERATOR_TOKENS if os.environ.get(name)), None)
     if found is None:
-        raise fail(f"give a token with --token, or in {' or '.join(variables)}", EXIT_USAGE)
+        raise fail(f"no token: give --token, set {' or '.join(names)}, or {otherwise}", EXIT_NOT_ALLOWED)
     return found
 
 
 def _chosen(identity: str, tokens: Sequence[Mapping[str, Any]]) -> str:
     """Return the id of the token that an id or the name of a valid token means."""
-    named = [str(each["id"]) for each in tokens if each["name"] == identity and each["state"] == "valid"]
+    named = [str(each.get("id")) for each in tokens if each.get("name") == identity and each.get("state") == "valid"]
     return named[0] if len(named) == 1 else identity
 
 
@@ -187,7 +195,7 @@ def _show_new(made: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         terminal.document(made)
         return
-    terminal.message(f"token {made['id']} of {made['name']}; it is not shown again")
+    terminal.message(f"token {made.get('id')} of {made.get('name')}; it is not shown again")
     terminal.line(made["token"])
 
 

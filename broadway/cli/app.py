@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -13,32 +13,21 @@ from broadway.cli import (
     dead_letters,
     graders,
     hooks,
+    jobs,
     login,
     pools,
     queues,
-    reports,
+    runs,
     submissions,
     terminal,
     topology,
 )
 from broadway.cli.common import (
     EXIT_FAILED,
-    EXIT_USAGE,
     AsJson,
-    Course,
-    CourseServer,
-    Token,
-    Yes,
-    client,
-    confirm,
-    fail,
     header_secret,
 )
 from broadway.cli.doctor import doctor
-
-if TYPE_CHECKING:
-    from broadway.client import Client
-    from broadway.messages.resources.runs import OrderView
 
 app = typer.Typer(
     name="broadway",
@@ -48,11 +37,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-runs = typer.Typer(help="Grading runs.", no_args_is_help=True)
-jobs = typer.Typer(help="Jobs of a run.", no_args_is_help=True)
 configs = typer.Typer(help="Settings of the programs.", no_args_is_help=True)
-app.add_typer(runs, name="run")
-app.add_typer(jobs, name="job")
+app.add_typer(runs.app, name="run")
+app.add_typer(jobs.app, name="job")
 app.add_typer(graders.app, name="grader")
 app.add_typer(pools.app, name="pool")
 app.add_typer(configs, name="config")
@@ -67,10 +54,8 @@ app.add_typer(access.courses, name="course")
 app.add_typer(access.students, name="student")
 app.command("login")(login.login)
 app.command("logout")(login.logout)
-jobs.command("show")(reports.show)
-jobs.command("report")(reports.report)
 app.command("whoami")(access.whoami)
-jobs.command("artifacts")(artifacts.artifacts)
+jobs.app.command("artifacts")(artifacts.artifacts)
 app.command("submit")(submissions.submit)
 app.command("audit")(access.audit)
 app.command("doctor", context_settings={"ignore_unknown_options": True})(doctor)
@@ -156,142 +141,6 @@ def health(
     is_ready, sentence = judge(file, datetime.now(UTC))
     terminal.line(sentence)
     raise typer.Exit(0 if is_ready else EXIT_FAILED)
-
-
-@runs.command("show")
-def run_show(
-    run_id: Annotated[str, typer.Argument(help="The run's id.")],
-    *,
-    course: Course = None,
-    token: Token = None,
-    server: CourseServer = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show a run: a line for each job, with its outcome and the reason."""
-    with client(server, course, token) as api:
-        run = api.run(run_id)
-    if as_json:
-        terminal.document(run.model_dump(mode="json"))
-        return
-    from broadway.cli.tables import run_table  # noqa: PLC0415
-
-    run_table(run)
-
-
-Reason = Annotated[str | None, typer.Option(help="Reason, to be shown with the results.", show_default=False)]
-
-
-CurrentConfig = Annotated[
-    bool,
-    typer.Option("--current-config", help="Use the assignment's current config, not the run's own."),
-]
-
-
-@runs.command("cancel")
-def run_cancel(
-    run_id: Annotated[str, typer.Argument(help="The run's id.")],
-    *,
-    reason: Reason = None,
-    yes: Yes = False,
-    course: Course = None,
-    token: Token = None,
-    server: CourseServer = None,
-) -> None:
-    """Cancel a run: waiting jobs never start, running ones are killed."""
-    confirm(f"cancel run {run_id}", yes=yes)
-    with client(server, course, token) as api:
-        done = api.cancel_run(run_id, reason=reason)
-    if done.state == "failed":
-        terminal.line(f"{done.count} jobs cancelled; the run is {done.state}")
-    else:
-        terminal.line(f"cancelling {done.count} jobs: none of them starts any more")
-
-
-@runs.command("rerun")
-def run_rerun(
-    run_id: Annotated[str, typer.Argument(help="The run's id.")],
-    *,
-    failed: Annotated[bool, typer.Option("--failed", help="Only jobs that have not succeeded.")] = False,
-    current_config: CurrentConfig = False,
-    course: Course = None,
-    token: Token = None,
-    server: CourseServer = None,
-) -> None:
-    """Run the jobs of a run again, and then the phases after them."""
-    with client(server, course, token) as api:
-        done = api.rerun_run(run_id, failed=failed, with_current_config=current_config)
-    terminal.line(f"{done.count} jobs queued; the run is in {done.state}, round {done.round}{_used(done)}")
-
-
-@jobs.command("cancel")
-def job_cancel(
-    job_id: Annotated[str, typer.Argument(help="The job's id.")],
-    *,
-    reason: Reason = None,
-    yes: Yes = False,
-    course: Course = None,
-    token: Token = None,
-    server: CourseServer = None,
-) -> None:
-    """Cancel one job; its run continues without it."""
-    confirm(f"cancel job {job_id}", yes=yes)
-    with client(server, course, token) as api:
-        done = api.cancel_job(job_id, reason=reason)
-    terminal.line(f"cancelled; the run is in {done.state}")
-
-
-@jobs.command("rerun")
-def job_rerun(
-    job_id: Annotated[str, typer.Argument(help="The job's id.")],
-    *,
-    current_config: CurrentConfig = False,
-    course: Course = None,
-    token: Token = None,
-    server: CourseServer = None,
-) -> None:
-    """Run one job again, and then the phases after it."""
-    with client(server, course, token) as api:
-        done = api.rerun_job(job_id, with_current_config=current_config)
-    terminal.line(f"queued; the run is in {done.state}, round {done.round}{_used(done)}")
-
-
-def _used(done: "OrderView") -> str:
-    """Name the config that a rerun uses; an older server does not."""
-    if done.is_config_current is None:
-        return ""
-    if done.is_config_current:
-        return "; with the assignment's current config"
-    return "; with the config that the run has kept: the assignment has another one now, which --current-config uses"
-
-
-@jobs.command("log")
-def job_log(
-    job_id: Annotated[str, typer.Argument(help="The job's id.")],
-    *,
-    attempt: Annotated[
-        int | None,
-        typer.Option(min=1, help="Number of an earlier attempt, 1 for the first.", show_default="the one that counts"),
-    ] = None,
-    course: Course = None,
-    token: Token = None,
-    server: CourseServer = None,
-) -> None:
-    """Print the output of a finished job. On a terminal, control characters are shown as escapes."""
-    with client(server, course, token) as api:
-        output, errors = _log(api, job_id, attempt)
-    terminal.show_output(output, errors)
-
-
-def _log(api: "Client", job_id: str, attempt: int | None) -> tuple[str, str]:
-    """Return the output of a job's attempt, and its grader's messages."""
-    if attempt is None:
-        log = api.job_log(job_id)
-        return log.stdout, log.stderr
-    attempts = api.attempts(job_id)
-    if attempt > len(attempts):
-        raise fail(f"--attempt: the job has {len(attempts)} attempts", EXIT_USAGE)
-    lines = api.attempt_log(job_id, attempts[attempt - 1].id)
-    return "".join(f"{line.text}\n" for line in lines.lines), lines.error
 
 
 @configs.command("show", context_settings={"ignore_unknown_options": True})

@@ -1,12 +1,13 @@
 """`broadway assignment ...`: pipelines and settings of assignments, from files that people write."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from broadway.cli import terminal
-from broadway.cli.common import AsJson, Course, CourseServer, Token, fail, submissions_client
+from broadway.cli.common import AsJson, Assignment, Course, CourseServer, Token, fail, submissions_client
 
 if TYPE_CHECKING:
     from broadway.domain.assignment_settings import AssignmentSettings
@@ -15,7 +16,6 @@ SETTINGS = "settings"  # the key of an assignment's settings in its file, beside
 
 app = typer.Typer(help="Assignments: their pipelines and settings.", no_args_is_help=True)
 
-Assignment = Annotated[str, typer.Argument(help="The assignment's id.")]
 File = Annotated[
     Path, typer.Argument(help="JSON file with the pipelines, and settings below `settings`; - for standard input.")
 ]
@@ -37,7 +37,10 @@ def list_assignments(
 
 @app.command("show")
 def show(assignment: Assignment, *, course: Course = None, token: Token = None, server: CourseServer = None) -> None:
-    """Print an assignment's pipelines and settings as JSON, as `assignment apply` takes them."""
+    """Print an assignment as JSON.
+
+    It has its pipelines and settings, in the form that `assignment apply` takes.
+    """
     with submissions_client(server, course, token) as api:
         config = api.assignment(assignment)["config"]
         settings = api.settings(assignment)["settings"]
@@ -47,7 +50,8 @@ def show(assignment: Assignment, *, course: Course = None, token: Token = None, 
 @app.command("validate")
 def validate(file: File) -> None:
     """Check a file as the server does, without a server."""
-    _read(file)
+    pipelines, _ = _read(file)
+    _warn(pipelines)
     terminal.message(f"{file}: valid")
 
 
@@ -60,14 +64,56 @@ def apply(
     token: Token = None,
     server: CourseServer = None,
 ) -> None:
-    """Store the pipelines and the settings in a file; settings that the file does not have stay as they are."""
+    """Store the pipelines and settings of a file.
+
+    Without `settings` in the file, the stored settings stay as they are.
+    """
     pipelines, settings = _read(file)
+    _warn(pipelines)
     with submissions_client(server, course, token) as api:
         api.put_assignment(assignment, pipelines)
         changed = settings.model_dump(mode="json", exclude_unset=True) if settings else None
         stored = api.put_settings(assignment, changed) if changed is not None else None
     version = f", settings version {stored['version']}" if stored else ""
     terminal.message(f"{assignment}: pipelines stored{version}")
+
+
+@app.command("build-gradescope")
+def build_gradescope(
+    archive: Annotated[Path, typer.Argument(help="Gradescope's autograder.zip.")],
+    *,
+    base: Annotated[str, typer.Option(help="The image to start from.")],
+    tag: Annotated[str, typer.Option(help="The name of the new image.")],
+    network: Annotated[str, typer.Option(help="Docker's network for setup.sh.", show_default="docker's default")] = "",
+) -> None:
+    """Build the image of a Gradescope autograder with the docker command of this machine.
+
+    It uses this machine's settings of package managers and proxies, and keeps them out of the image.
+    """
+    from broadway.cli.autograder_build import BuildError, prepared  # noqa: PLC0415 - --help must not wait for it
+    from broadway.cli.autograder_zip import AutograderRefusedError  # noqa: PLC0415
+
+    try:
+        with prepared(os.environ, network) as (build, settings):
+            top = build.image(archive, base=base, tag=tag, settings=settings)
+    except (AutograderRefusedError, OSError) as error:
+        raise fail(f"{archive}: {error}") from error
+    except BuildError as error:
+        raise fail(f"{tag}: {error}") from error
+    if top:
+        terminal.message(f"{archive}: all its files are in the directory {top}/, which was left out")
+    terminal.message(f'{tag}: built. Give a stage "kind": "gradescope" and "image": "{tag}", and push it to a registry')
+
+
+def _warn(pipelines: dict[str, Any]) -> None:
+    """Say of each stage with a kind that it is not tamper-proof."""
+    for key, stages in pipelines.items():
+        for index, stage in enumerate(stages if isinstance(stages, list) else ()):
+            if stage.get("kind"):
+                terminal.message(
+                    f"{key}.{index}: kind {stage['kind']} is compatible, not tamper-proof: a student's program can "
+                    "change its score; docs/autograders.md shows how to split it into an untrusted stage and a judge"
+                )
 
 
 def _read(file: Path) -> tuple[dict[str, Any], "AssignmentSettings | None"]:
@@ -96,7 +142,7 @@ def parse_object(text: str) -> dict[str, Any]:
     """Return the JSON object in a text.
 
     Raises:
-        InvalidBodyError: There is none.
+        InvalidBodyError: The text is no JSON object.
     """
     import json  # noqa: PLC0415
 

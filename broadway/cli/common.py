@@ -1,6 +1,7 @@
 """The common parts of commands: options, connections to the API, questions, exit codes."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,13 +11,14 @@ import typer
 
 from broadway.cli import terminal
 from broadway.cli.logins import Logins
+from broadway.domain.course import COURSE_ID
 from broadway.domain.header_text import header_problem
 
 if TYPE_CHECKING:
     from broadway.client import Client, ClientError, Operator
     from broadway.submissions_client import SubmissionsClient
 
-EXIT_FAILED, EXIT_USAGE, EXIT_NOT_ALLOWED = 1, 2, 4
+EXIT_FAILED, EXIT_USAGE, EXIT_NOT_ALLOWED, EXIT_STILL_RUNNING = 1, 2, 4, 8
 NOT_ALLOWED = (401, 403)
 
 
@@ -36,21 +38,23 @@ Course = Annotated[
     str | None,
     typer.Option("--course", "-c", envvar="BROADWAY_COURSE", help="The course's id.", show_default="that of the login"),
 ]
+COURSE_TOKEN = "BROADWAY_COURSE_TOKEN"  # noqa: S105 - the name of a variable
 Token = Annotated[
     str | None,
     typer.Option(
         "--token",
-        envvar="BROADWAY_COURSE_TOKEN",
+        envvar=COURSE_TOKEN,
         help="One of the course's tokens, or a student's own.",
         show_default="that of the login",
         callback=header_secret,
     ),
 ]
+OPERATOR_TOKENS = ("BROADWAY_OPERATOR_TOKEN", "BROADWAY_TOKEN")
 OperatorToken = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--token",
-        envvar=["BROADWAY_OPERATOR_TOKEN", "BROADWAY_TOKEN"],
+        envvar=list(OPERATOR_TOKENS),
         help="The operators' token, which the API has as --operator-token.",
         show_default=False,
         callback=header_secret,
@@ -58,6 +62,26 @@ OperatorToken = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask; needed where no person can be asked.")]
+
+
+def _assignment(name: str) -> str:
+    """Return the id of an assignment; typer names the argument if it cannot be one."""
+    if not re.fullmatch(COURSE_ID, name):
+        raise typer.BadParameter("an assignment's id consists of letters, digits, dashes and underscores")
+    return name
+
+
+Assignment = Annotated[str, typer.Argument(metavar="ASSIGNMENT", help="The assignment's id.", callback=_assignment)]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or its first six digits.")]
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, or its first six digits.")]
+Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Most lines to print.")]
+Reason = Annotated[str | None, typer.Option(help="Reason, to be shown with the results.", show_default=False)]
+
+
+CurrentConfig = Annotated[
+    bool,
+    typer.Option("--current-config", help="Use the assignment's current config, not the run's own."),
+]
 
 CA_FILE = "BROADWAY_CA_FILE"  # an environment variable, since it is the same for every command
 LOCAL = "http://127.0.0.1:1470"
@@ -98,21 +122,24 @@ def _access(server: str | None, course: str | None, token: str | None) -> dict[s
     logins = Logins.read()
     server = server or logins.server or LOCAL
     course = course or logins.course_at(server)
+    problem = f"; {logins.file}: {logins.problem}" if logins.problem else ""
     if course is None:
-        raise fail("no course: give --course, set BROADWAY_COURSE, or `broadway login`", EXIT_USAGE)
+        raise fail(f"no course: give --course, set BROADWAY_COURSE, or `broadway login`{problem}", EXIT_USAGE)
     token = token or logins.token_of(server, course)
     if token is None:
-        raise fail(
-            f"no token for {course} at {server}: give --token, set BROADWAY_COURSE_TOKEN, or `broadway login`",
-            EXIT_USAGE,
-        )
+        advice = "give --token, set BROADWAY_COURSE_TOKEN, or `broadway login`"
+        raise fail(f"no token for {course} at {server}: {advice}{problem}", EXIT_NOT_ALLOWED)
     return {"server": server, "course": course, "token": token}
 
 
 @contextmanager
-def operator(server: str, token: str) -> Iterator["Operator"]:
+def operator(server: str, token: str | None) -> Iterator["Operator"]:
     """Connect to the API for an operator, with the operators' token. Errors end the command as those of `client` do."""
     from broadway.client import ClientError, Operator  # noqa: PLC0415
+
+    if not token:
+        names = " or ".join(OPERATOR_TOKENS)
+        raise fail(f"no operators' token: give --token, or set {names}; no login has it", EXIT_NOT_ALLOWED)
 
     try:
         with Operator.connect(server, token=token, ca_file=ca_file(), waiting=_waiting) as connected:
@@ -159,5 +186,5 @@ def confirm(action: str, *, yes: bool) -> None:
 
 def fail(reason: str, code: int = EXIT_FAILED) -> typer.Exit:
     """Print the reason, and return the exception that ends the command."""
-    terminal.message(f"broadway: {reason}")
+    terminal.indented(f"broadway: {reason}")
     return typer.Exit(code)

@@ -13,7 +13,9 @@ Limit = Annotated[int, typer.Option(min=1, max=500, help="Number of dead letters
 
 
 @app.command("list")
-def list_letters(*, limit: Limit = 50, token: OperatorToken, server: Server = LOCAL, as_json: AsJson = False) -> None:
+def list_letters(
+    *, limit: Limit = 50, token: OperatorToken = None, server: Server = LOCAL, as_json: AsJson = False
+) -> None:
     """List dead letters, each with its subject, its queue and the reason."""
     with operator(server, token) as api:
         found = api.dead_letters(limit=limit)
@@ -29,7 +31,7 @@ def list_letters(*, limit: Limit = 50, token: OperatorToken, server: Server = LO
 def show(
     letter: Annotated[str, typer.Argument(metavar="ID", help="Id, as `list` shows it.")],
     *,
-    token: OperatorToken,
+    token: OperatorToken = None,
     server: Server = LOCAL,
     as_json: AsJson = False,
 ) -> None:
@@ -50,7 +52,7 @@ def discard(
     *,
     every: Annotated[bool, typer.Option("--all", help="Discard all dead letters.")] = False,
     yes: Yes = False,
-    token: OperatorToken,
+    token: OperatorToken = None,
     server: Server = LOCAL,
 ) -> None:
     """Discard dead letters whose cause is repaired; `broadway job rerun` runs their jobs again."""

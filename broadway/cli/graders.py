@@ -18,7 +18,7 @@ Reason = Annotated[str, typer.Option(help="Reason, to be shown with the grader."
 
 
 @app.command("list")
-def list_graders(*, token: OperatorToken, server: Server = LOCAL, as_json: AsJson = False) -> None:
+def list_graders(*, token: OperatorToken = None, server: Server = LOCAL, as_json: AsJson = False) -> None:
     """List every grader that ever joined, with its state and its running jobs."""
     with operator(server, token) as api:
         graders = api.graders()
@@ -26,7 +26,7 @@ def list_graders(*, token: OperatorToken, server: Server = LOCAL, as_json: AsJso
 
 
 @app.command()
-def show(grader_id: GraderId, *, token: OperatorToken, server: Server = LOCAL, as_json: AsJson = False) -> None:
+def show(grader_id: GraderId, *, token: OperatorToken = None, server: Server = LOCAL, as_json: AsJson = False) -> None:
     """Show one grader and its running jobs."""
     with operator(server, token) as api:
         grader = api.grader(grader_id)
@@ -39,19 +39,19 @@ def show(grader_id: GraderId, *, token: OperatorToken, server: Server = LOCAL, a
 
 
 @app.command()
-def pause(grader_id: GraderId, *, reason: Reason = "", token: OperatorToken, server: Server = LOCAL) -> None:
+def pause(grader_id: GraderId, *, reason: Reason = "", token: OperatorToken = None, server: Server = LOCAL) -> None:
     """Pause a grader: it takes no jobs until it is resumed; its running jobs continue."""
     _order(server, token, grader_id, "pause", reason=reason)
 
 
 @app.command()
-def resume(grader_id: GraderId, *, token: OperatorToken, server: Server = LOCAL) -> None:
+def resume(grader_id: GraderId, *, token: OperatorToken = None, server: Server = LOCAL) -> None:
     """Resume a grader: it takes jobs again."""
     _order(server, token, grader_id, "resume")
 
 
 @app.command()
-def drain(grader_id: GraderId, *, reason: Reason = "", token: OperatorToken, server: Server = LOCAL) -> None:
+def drain(grader_id: GraderId, *, reason: Reason = "", token: OperatorToken = None, server: Server = LOCAL) -> None:
     """Drain a grader: it finishes its running jobs and takes no others, even after a restart, until it is resumed."""
     _order(server, token, grader_id, "drain", reason=reason)
 
@@ -63,7 +63,7 @@ def set_slots(
         int, typer.Argument(min=0, max=512, help="Jobs at a time; 0 for the number that it was started with.")
     ],
     *,
-    token: OperatorToken,
+    token: OperatorToken = None,
     server: Server = LOCAL,
 ) -> None:
     """Change how many jobs a grader runs at a time."""
@@ -72,7 +72,7 @@ def set_slots(
 
 @app.command()
 def revoke(
-    grader_id: GraderId, *, reason: Reason = "", yes: Yes = False, token: OperatorToken, server: Server = LOCAL
+    grader_id: GraderId, *, reason: Reason = "", yes: Yes = False, token: OperatorToken = None, server: Server = LOCAL
 ) -> None:
     """Revoke a grader: remove its login, give its jobs to other graders, and refuse to let it join again."""
     confirm(f"revoke grader {grader_id}", yes=yes)
@@ -80,13 +80,13 @@ def revoke(
 
 
 @app.command()
-def readmit(grader_id: GraderId, *, token: OperatorToken, server: Server = LOCAL) -> None:
+def readmit(grader_id: GraderId, *, token: OperatorToken = None, server: Server = LOCAL) -> None:
     """Let a revoked grader join again."""
     _order(server, token, grader_id, "readmit")
 
 
 @app.command("forget-secret")
-def forget_secret(grader_id: GraderId, *, token: OperatorToken, server: Server = LOCAL) -> None:
+def forget_secret(grader_id: GraderId, *, token: OperatorToken = None, server: Server = LOCAL) -> None:
     """Forget a grader's secret, if its work directory is lost: its next join needs a token, and makes a new secret.
 
     If a secret may be stolen, revoke the grader first.
@@ -96,7 +96,7 @@ def forget_secret(grader_id: GraderId, *, token: OperatorToken, server: Server =
     terminal.line(f"{grader.id} has no secret now; it joins again with a join token or the cluster token")
 
 
-def _order(server: str, token: str, grader_id: str, verb: str, **parameters: Any) -> None:
+def _order(server: str, token: str | None, grader_id: str, verb: str, **parameters: Any) -> None:
     with operator(server, token) as api:
         grader = api.order(grader_id, verb, **parameters)
     slots = f", {grader.wanted.slots} slots" if grader.wanted.slots else ""

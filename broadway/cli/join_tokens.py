@@ -26,7 +26,7 @@ def create(
     uses: Uses = None,
     days: Days = None,
     name: Name = "",
-    token: OperatorToken,
+    token: OperatorToken = None,
     server: Server = LOCAL,
     as_json: AsJson = False,
 ) -> None:
@@ -42,7 +42,7 @@ def create(
 
 
 @app.command("list")
-def list_tokens(*, token: OperatorToken, server: Server = LOCAL, as_json: AsJson = False) -> None:
+def list_tokens(*, token: OperatorToken = None, server: Server = LOCAL, as_json: AsJson = False) -> None:
     """List the join tokens, with the graders that have used them, latest first."""
     with operator(server, token) as api:
         found = api.join_tokens()
@@ -58,7 +58,7 @@ def list_tokens(*, token: OperatorToken, server: Server = LOCAL, as_json: AsJson
 def revoke(
     identity: Annotated[str, typer.Argument(metavar="ID", help="Id, as `list` shows it.")],
     *,
-    token: OperatorToken,
+    token: OperatorToken = None,
     server: Server = LOCAL,
 ) -> None:
     """Revoke a join token: no further grader joins with it; those that have joined keep their secrets."""

@@ -19,7 +19,7 @@ class Switch(StrEnum):
 
 
 @app.command("list")
-def list_pools(*, token: OperatorToken, server: Server = LOCAL, as_json: AsJson = False) -> None:
+def list_pools(*, token: OperatorToken = None, server: Server = LOCAL, as_json: AsJson = False) -> None:
     """List the pools, with their courses and with the graders that have no secret."""
     with operator(server, token) as api:
         found = api.pools()
@@ -41,7 +41,7 @@ def set_pool(
             help="Whether it admits graders without a secret, such as the original's, with the cluster token."
         ),
     ],
-    token: OperatorToken,
+    token: OperatorToken = None,
     server: Server = LOCAL,
 ) -> None:
     """Change a pool."""

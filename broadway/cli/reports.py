@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from broadway.cli import terminal
-from broadway.cli.common import EXIT_USAGE, LOCAL, AsJson, Course, Server, Token, client, fail
+from broadway.cli.common import EXIT_USAGE, AsJson, Course, CourseServer, JobId, Token, client, fail
 
 if TYPE_CHECKING:
     from broadway.client import Client
     from broadway.messages.resources.reports import ReportView
 
-JobId = Annotated[str, typer.Argument(help="The job's id.")]
 Attempt = Annotated[
     int | None,
     typer.Option(min=1, help="Number of an earlier attempt, 1 for the first.", show_default="the one that counts"),
@@ -21,9 +20,9 @@ Attempt = Annotated[
 def show(
     job_id: JobId,
     *,
-    course: Course,
-    token: Token,
-    server: Server = LOCAL,
+    course: Course = None,
+    token: Token = None,
+    server: CourseServer = None,
     as_json: AsJson = False,
 ) -> None:
     """Show a job: its state, its score, its attempts and its stages."""
@@ -42,12 +41,15 @@ def report(
     *,
     attempt: Attempt = None,
     as_student: Annotated[bool, typer.Option("--as-student", help="Show the student's view.")] = False,
-    course: Course,
-    token: Token,
-    server: Server = LOCAL,
+    course: Course = None,
+    token: Token = None,
+    server: CourseServer = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the report of a finished job: its score, and a line for each test."""
+    """Show the report of a finished job.
+
+    It has a score, and a line for each test.
+    """
     from broadway.cli import tables  # noqa: PLC0415
 
     with client(server, course, token) as api:

@@ -1,6 +1,5 @@
 """`broadway submit` and `broadway submission ...`: hand in files, look at submissions, and download them."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,20 +7,28 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from broadway.cli import terminal
-from broadway.cli.common import EXIT_FAILED, EXIT_USAGE, AsJson, Course, CourseServer, Token, fail, submissions_client
+from broadway.cli.common import (
+    EXIT_FAILED,
+    EXIT_STILL_RUNNING,
+    EXIT_USAGE,
+    AsJson,
+    Assignment,
+    Course,
+    CourseServer,
+    Token,
+    fail,
+    submissions_client,
+)
 
 if TYPE_CHECKING:
     from broadway.messages.resources.submissions import SubmissionView
     from broadway.submissions_client import SubmissionsClient
 
-EXIT_STILL_RUNNING = 8
-POLL = 2.0  # seconds between looks at a submission
 SKIPPED = frozenset({".git", "__pycache__"})  # directories that are not handed in
-WITHOUT_RUN = frozenset({"refused", "limited", "superseded", "unmatched", "ignored"})
+UNGRADED = frozenset({"infrastructure_error", "cancelled", "superseded"})  # outcomes of jobs that graded nothing
 
 app = typer.Typer(help="Files that students handed in.", no_args_is_help=True)
 
-Assignment = Annotated[str, typer.Argument(help="The assignment's id.")]
 Identity = Annotated[str, typer.Argument(metavar="SUBMISSION", help="The submission's id.")]
 Student = Annotated[
     str | None, typer.Option(help="The student or the group, as the roster names it.", show_default=False)
@@ -31,7 +38,7 @@ Student = Annotated[
 def submit(
     assignment: Assignment,
     paths: Annotated[
-        list[Path], typer.Argument(metavar="FILES...", help="Files, directories, or one zip or tar.gz.", exists=True)
+        list[Path], typer.Argument(metavar="FILES", help="Files, directories, or one zip or tar.gz.", exists=True)
     ],
     *,
     student: Student = None,
@@ -48,16 +55,16 @@ def submit(
     """Hand in files for an assignment, and print the submission's id.
 
     The files of a directory keep their paths below it. A student's own token hands in for its student; staff name the
-    student. A submission that is not graded for a fault of the infrastructure ends the command with 1, a failed test
-    does not.
+    student. The exit code is 1 for a submission that is stored and not graded, by a decision or for a fault of the
+    infrastructure. A failed test does not count.
     """
     files = files_of(paths)
     with submissions_client(server, course, token) as api:
         made = api.submit(assignment, files, student=student, key=key)
-        terminal.message(f"{made.count} files of {made.student}, {made.size} bytes: {_state(made)}")
+        terminal.message(f"{_counted(made.count)} of {made.student}, {made.size} bytes: {_state(made)}")
         if not as_json:
             terminal.line(made.id)
-        code = 0
+        code = EXIT_FAILED if made.is_decided_against else 0
         if watch:
             made, code = _watched(api, made, within=timeout)
     if as_json:
@@ -85,23 +92,24 @@ def files_of(paths: Sequence[Path]) -> list[tuple[str, Path]]:
 
 def _watched(api: "SubmissionsClient", made: "SubmissionView", *, within: float) -> tuple["SubmissionView", int]:
     """Wait until a submission is graded; return it, and the exit code."""
-    deadline, told = time.monotonic() + within, _state(made)
-    while True:
-        made = api.submission(made.id)
+    told = _state(made)
+    for made in api.watch(made.id, within=within):  # noqa: B020 PLR1704 - the latest view of the same submission
         if (state := _state(made)) != told:
             terminal.message(state)
             told = state
-        if made.job and made.job.outcome:
-            return made, EXIT_FAILED if made.job.outcome == "infrastructure_error" else 0
-        if made.state in WITHOUT_RUN:
-            return made, EXIT_FAILED
-        if made.state is None:
-            terminal.message("it is graded with the next run for the roster")
-            return made, 0
-        if time.monotonic() >= deadline:
-            terminal.message(f"not graded within {within:g} s; it goes on")
-            return made, EXIT_STILL_RUNNING
-        time.sleep(POLL)
+    if made.job and made.job.outcome:
+        return made, EXIT_FAILED if made.job.outcome in UNGRADED else 0
+    if made.is_decided_against:
+        return made, EXIT_FAILED
+    if made.state is None:
+        terminal.message("it is graded with the next run for the roster")
+        return made, 0
+    terminal.message(f"not graded within {within:g} s; its grading goes on")
+    return made, EXIT_STILL_RUNNING
+
+
+def _counted(files: int) -> str:
+    return "1 file" if files == 1 else f"{files} files"
 
 
 def _state(made: "SubmissionView") -> str:
@@ -122,7 +130,10 @@ def list_submissions(
     server: CourseServer = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the submissions for an assignment, latest first; with a student's own token those of its student."""
+    """List the submissions for an assignment, latest first.
+
+    A student's own token lists those of its student.
+    """
     with submissions_client(server, course, token) as api:
         found = api.submissions(assignment, student=student, limit=limit)
     rows = [each.model_dump(mode="json") for each in found]
@@ -165,14 +176,18 @@ def download(
     ] = None,
     *,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The new file.", show_default="the name on the server")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The new file, or a directory for it.", show_default="the name on the server"
+        ),
     ] = None,
     course: Course = None,
     token: Token = None,
     server: CourseServer = None,
 ) -> None:
     """Download a file of a submission, or all of them as a zip."""
-    target = output or Path(file.rpartition("/")[2] if file else f"{identity}.zip")
+    name = file.rpartition("/")[2] if file else f"{identity}.zip"
+    target = output / name if output and output.is_dir() else output or Path(name)
     with submissions_client(server, course, token) as api:
         api.download(identity, file, target)
     terminal.line(str(target))

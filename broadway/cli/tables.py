@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -11,6 +12,7 @@ from broadway.domain.job import Phase
 from broadway.domain.report import ReportedTest, shown
 from broadway.messages.resources.jobs import JobView
 from broadway.messages.resources.reports import ReportView
+from broadway.messages.resources.runs import RunDetail, RunView
 
 
 def run_table(run: RunDescription) -> None:
@@ -32,6 +34,38 @@ def run_table(run: RunDescription) -> None:
         for job in run.jobs
     ]
     _table(("job", "student", "phase", "outcome", "seconds", "attempts", "grader", "why"), rows)
+
+
+def runs_table(runs: Sequence[RunView]) -> None:
+    """Print a line for each run."""
+    rows = [
+        (
+            run.id,
+            run.assignment,
+            run.trigger.student if run.trigger else "",
+            run.state,
+            "" if run.success is None else "yes" if run.success else "no",
+            _at(run.started_at),
+            _at(run.finished_at),
+        )
+        for run in runs
+    ]
+    _table(("id", "assignment", "student", "state", "success", "started at", "finished at"), rows)
+
+
+def phase_table(run: RunDetail) -> None:
+    """Print a line for each phase of a run, with the outcomes of its jobs."""
+    rows = [
+        (
+            phase.phase,
+            phase.state,
+            str(phase.jobs),
+            ", ".join(f"{count} {outcome}" for outcome, count in sorted(phase.outcomes.items())),
+            phase.reason,
+        )
+        for phase in run.phases
+    ]
+    _table(("phase", "state", "jobs", "outcomes", "why"), rows)
 
 
 def job_table(job: JobView) -> None:
@@ -69,7 +103,7 @@ def report_table(view: ReportView) -> None:
     if view.report.score is not None:
         terminal.message(f"score: {_points(view.report.score, view.report.max)}")
     for message in view.report.messages:
-        terminal.message(message.body)
+        terminal.paragraph(message.body)
     _table(("number", "test", "status", "points", "message"), [_test_row(test) for test in view.report.tests])
 
 
@@ -163,7 +197,7 @@ def letter_table(letters: Sequence[Mapping[str, Any]]) -> None:
 def join_token_table(tokens: Sequence[Mapping[str, Any]]) -> None:
     """Print a line for each join token."""
     columns = ("id", "name", "pools", "uses_left", "graders", "created_at", "expires_at", "revoked_at")
-    _table(columns, [[_text(token[column]) for column in columns] for token in tokens])
+    _table(columns, [[_text(token.get(column)) for column in columns] for token in tokens])
 
 
 def pool_table(pools: Sequence[Mapping[str, Any]]) -> None:
@@ -209,7 +243,7 @@ def topology_table(objects: Sequence[tuple[str, str, Mapping[str, Any]]]) -> Non
 
 def records_table(records: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Print a line for each record, with some of its fields."""
-    _table(columns, [[_text(record[column]) for column in columns] for record in records])
+    _table(columns, [[_text(record.get(column)) for column in columns] for record in records])
 
 
 def fields_table(fields: Mapping[str, Any]) -> None:
@@ -226,6 +260,10 @@ def _text(value: Any) -> str:
     if value is None:
         return ""
     return json.dumps(value) if isinstance(value, dict | list) else str(value)
+
+
+def _at(time: datetime | None) -> str:
+    return "" if time is None else f"{time:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _seconds(value: float | None) -> str:

@@ -35,7 +35,17 @@ def table_row(*cells: str) -> None:
 
 
 def message(text: str) -> None:
-    """Print a message on stderr; it may have several lines."""
+    """Print a message on stderr, as one line: names in it cannot look like messages of their own."""
+    _write(sys.stderr, visible_line(text) + "\n")
+
+
+def indented(text: str) -> None:
+    """Print a message of several lines on stderr; those after the first one are indented, as parts of it."""
+    _write(sys.stderr, visible(text).replace("\n", "\n  ") + "\n")
+
+
+def paragraph(text: str) -> None:
+    """Print a text of several lines on stderr."""
     _write(sys.stderr, visible(text) + "\n")
 
 
@@ -66,11 +76,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, whole: Sequence
     if not is_terminal(sys.stdout):
         _write(_out(), "".join("\t".join(row) + "\n" for row in (head, *cells)))
         return
-    from rich.console import Console  # noqa: PLC0415 - --help must not wait for it
+    from rich.cells import cell_len  # noqa: PLC0415 - --help must not wait for it
+    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
     columns = Table(box=None, header_style="bold", pad_edge=False, padding=(0, _GAP, 0, 0))
-    widths = [max(map(len, (name, *(row[index] for row in cells)))) for index, name in enumerate(head)]
+    widths = [max(map(cell_len, (name, *(row[index] for row in cells)))) for index, name in enumerate(head)]
     for name, width in zip(head, widths, strict=True):
         is_whole = name in whole
         columns.add_column(name, no_wrap=is_whole, min_width=width if is_whole else None, overflow="fold")

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from broadway.domain.grader import Grader
+from broadway.domain.stage_kind import KIND
 from broadway.domain.submission import submission_of
 
 UNTRUSTED = "untrusted stages"
@@ -14,9 +15,10 @@ TTY_KEY = "the key tty of a stage"
 PIPES = "stages without a terminal"
 FILES = "files of submissions"
 FORMATS = "results files with a format"
+KINDS = "stages with a kind"
 ARTIFACTS = "artifacts of stages"
 
-ABILITIES = (UNTRUSTED, TTY_KEY, PIPES, FILES, FORMATS, ARTIFACTS)  # of our graders
+ABILITIES = (UNTRUSTED, TTY_KEY, PIPES, FILES, FORMATS, KINDS, ARTIFACTS)  # of our graders
 WITHOUT_FILES = tuple(each for each in ABILITIES if each not in (FILES, ARTIFACTS))  # our graders that know no API
 OF_THE_FIRST = (UNTRUSTED,)  # of our earlier versions, which do not report abilities
 OF_THE_ORIGINALS = (TTY_KEY,)  # the gateway removes the key, and their stages always have a terminal
@@ -34,6 +36,7 @@ def needed(stages: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         PIPES: any(stage.get("tty") is False for stage in stages),
         FILES: submission_of(stages) is not None,
         FORMATS: any(isinstance(stage.get("results"), Mapping) for stage in stages),
+        KINDS: any(KIND in stage for stage in stages),
         ARTIFACTS: any("artifacts" in stage for stage in stages),
     }
     return tuple(ability for ability, is_needed in conditions.items() if is_needed)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from copy import copy
 from datetime import timedelta
 from itertools import pairwise
 from typing import Annotated, Any, Self
@@ -24,6 +25,7 @@ from pydantic_core import CoreSchema
 from broadway.domain.artifacts import ArtifactPatterns
 from broadway.domain.bounds import MAX_STAGES, shallow
 from broadway.domain.results_setting import ResultsSetting
+from broadway.domain.stage_kind import HARNESSES, KindName, default_of
 
 MAX_KEYS = 10_000  # of an object; what a program can have is less, see `variables`
 MAX_PARTS = 10_000  # of an entrypoint, as above
@@ -75,6 +77,7 @@ def is_image_name(text: str) -> bool:
 
 MAX_WORD = 64 * 1024  # characters of a stage's texts; stricter checks come at registration, with texts of their own
 MAX_TIMEOUT = 1e308  # seconds, as above
+TIMEOUT, MEMORY = 30.0, "2g"  # the defaults of stages without a kind
 Argument = Annotated[str, Field(max_length=16 * MAX_WORD)]
 
 
@@ -102,7 +105,8 @@ class Stage(BaseModel):
     name, and only the variables of the assignment and the roster that ``inherit`` names. ``results`` is the file below
     ``/job`` in which a trusted stage leaves scores, as a path or with its format, and ``artifacts`` are patterns of
     files there that are kept for staff. With ``tty`` its output is a terminal, so that programs write each line at
-    once; without it the output is two pipes.
+    once; without it the output is two pipes. A stage with a ``kind`` runs an autograder of another system: it has
+    results of its own, and does not see ``/job``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -113,9 +117,9 @@ class Stage(BaseModel):
     networking: bool = True
     privileged: bool = False
     hostname: Annotated[str, Field(max_length=MAX_WORD)] = "container"
-    timeout: Annotated[float, Field(gt=0, le=MAX_TIMEOUT, allow_inf_nan=False)] = 30.0
+    timeout: Annotated[float, Field(gt=0, le=MAX_TIMEOUT, allow_inf_nan=False)] = TIMEOUT
     cpuset_cpus: Annotated[str, Field(max_length=MAX_WORD), AfterValidator(_cpus)] = ""
-    memory: Memory = "2g"
+    memory: Memory = MEMORY
     logs: bool = True
     tty: bool = True
     untrusted: bool = False
@@ -124,6 +128,23 @@ class Stage(BaseModel):
     inherit: Annotated[list[VariableName], Field(max_length=64)] = []
     results: Results | None = None
     artifacts: ArtifactPatterns = []
+    kind: KindName | None = Field(
+        default=None, description="the system whose autograder the stage runs: compatible, not tamper-proof"
+    )
+
+    @model_validator(mode="after")
+    def _as_its_kind(self) -> Self:
+        """Give a stage the defaults of its kind, which do not count as posted."""
+        if self.kind is None:
+            return self
+        if self.untrusted or self.results:
+            key, why = ("untrusted", "is a trusted one") if self.untrusted else ("results", "has results of its own")
+            raise ValueError(f"{key}: a stage of kind {self.kind} {why}")
+        if self.artifacts:
+            raise ValueError(f"artifacts: a stage of kind {self.kind} does not see /job")
+        own = HARNESSES[self.kind].defaults
+        self.__dict__.update({key: copy(value) for key, value in own.items() if key not in self.model_fields_set})
+        return self
 
     @model_validator(mode="after")
     def _fits_its_profile(self) -> Self:
@@ -142,6 +163,11 @@ class Stage(BaseModel):
             if getattr(self, key):
                 raise ValueError(f'{key}: only for a stage with "untrusted": true; a trusted one sees everything')
         return self
+
+    @property
+    def results_setting(self) -> JobPath | ResultsSetting | None:
+        """The place of the results: below ``/job``, or below the directory of its kind."""
+        return HARNESSES[self.kind].results if self.kind else self.results
 
     @property
     def has_network(self) -> bool:
@@ -244,4 +270,4 @@ def prepare_stages(
 
 def longest_run(stages: Sequence[Mapping[str, Any]]) -> float:
     """Return the sum of the stages' time limits, in seconds."""
-    return sum(float(stage.get("timeout", Stage.model_fields["timeout"].default)) for stage in stages)
+    return sum(float(stage.get("timeout", default_of(stage, "timeout", TIMEOUT))) for stage in stages)

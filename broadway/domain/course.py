@@ -54,6 +54,7 @@ MAX_CONCURRENCY = 65_535  # the broker's limit on the unacknowledged messages of
 MAX_STUDENTS = 100_000  # of a run or a roster
 MAX_WAITING_JOBS = 1_000_000
 MAX_KEPT = 1_000_000  # assignments, hooks and deliveries
+MAX_STORED = 2**50  # bytes
 MAX_TOKENS = 1000
 MAX_TOKEN = 4096  # characters
 
@@ -82,6 +83,7 @@ class CourseLimits(BaseModel):
     assignments: int | None = Field(default=None, ge=1, le=MAX_KEPT)
     hooks: int | None = Field(default=None, ge=1, le=MAX_KEPT)
     deliveries: int | None = Field(default=None, ge=1, le=MAX_KEPT)
+    stored_bytes: int | None = Field(default=None, ge=1, le=MAX_STORED)
 
 
 class Course(BaseModel):

@@ -16,6 +16,7 @@ MAX_NAME = 255  # bytes of one name within a path: Linux's limit
 MAX_DEPTH = 16  # names of a path
 MAX_PATH = 1024  # bytes of a path
 PLAIN, PROGRAM = 0o644, 0o755  # the modes of stored files
+PART = 1024 * 1024  # bytes of a content that are stored together, and in memory together while a client reads them
 
 _SHOWN = 100  # characters of a name in a refusal
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -38,6 +39,15 @@ class FileLimits:
     upload: int = MAX_UPLOAD
     unpacked: int = MAX_UNPACKED
     files: int = MAX_FILES
+
+    def demand_room(self, subject: str, size: int) -> None:
+        """Return if files may have ``size`` bytes together.
+
+        Raises:
+            FileRefusedError: They may not; the text begins with ``subject``.
+        """
+        if size > self.unpacked:
+            raise FileRefusedError(f"{subject}; a submission may have {self.unpacked} bytes in all")
 
 
 class Content(Protocol):
@@ -80,6 +90,19 @@ def clean_path(name: str) -> str:
     path = unicodedata.normalize("NFC", name)
     if problem := _path_problem(path):
         raise FileRefusedError(f"{shown(name) or 'a file'}: {problem}")
+    return path
+
+
+def demand_inside(path: str) -> str:
+    """Return a stored path if it leads to a place inside the submission's directory.
+
+    A path that the API has accepted is not judged again: versions of Python differ in the characters that they know.
+
+    Raises:
+        FileRefusedError: It leads to another place, or is empty.
+    """
+    if "\0" in path or not {"", ".", ".."}.isdisjoint(path.split("/")):
+        raise FileRefusedError(f"{shown(path)}: not a path inside the submission")
     return path
 
 

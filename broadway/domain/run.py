@@ -10,6 +10,7 @@ from typing import Any
 from broadway.domain.abilities import needed
 from broadway.domain.assignment import Env, prepare_stages
 from broadway.domain.job import Job, JobClass, JobState, Phase
+from broadway.domain.stage_kind import with_place
 from broadway.domain.trace import log_ids
 
 
@@ -190,6 +191,7 @@ def _plan(run: Run, phase: Phase, index: int, env: Env, now: datetime) -> Planne
     stages = prepare_stages(
         run.pipeline(phase), shared=run.config.get("env"), job_env=env, run_id=run.id, job_id=identity
     )
+    stages = with_place(stages, course=run.course, assignment=run.assignment)
     job = Job(
         id=identity,
         run_id=run.id,

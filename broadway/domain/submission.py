@@ -38,6 +38,11 @@ class Submission:
     traceparent: str | None = None
 
     @property
+    def count(self) -> int:
+        """The number of files."""
+        return len(self.files)
+
+    @property
     def size(self) -> int:
         """The bytes of all files together."""
         return sum(file.size for file in self.files)
@@ -45,6 +50,19 @@ class Submission:
     def file(self, path: str) -> SubmittedFile | None:
         """Return a file by its path, or None."""
         return next((file for file in self.files if file.path == path), None)
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionHead:
+    """A submission without its files, of which there may be thousands: their number, and their bytes together."""
+
+    id: str
+    assignment: str
+    student: str
+    at: datetime
+    by: str
+    count: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ async def serve(settings: GraderSettings, membership: Membership, *, containers:
             availability = Availability(self_check, settings.slots, order)
             reports = Reports(rabbit, bytes.fromhex(membership.proof_key), batches=membership.batches)
             async with contextlib.aclosing(reports):
-                worker = Worker(runner, availability, reports, spool, files.get(name))
+                worker = Worker(runner, availability, reports, spool, files=files.get(name))
                 parts = broker.Parts(worker, rabbit, health, orphans)
                 await broker.serve(settings, membership, parts, stop=stop)
 

@@ -21,12 +21,13 @@ from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.pools import Pools
 from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
+from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.submit import Submissions
 from broadway.ingest.commands.tokens import TokenSettings
 from broadway.ingest.commands.undecided import UndecidedDeliveries
-from broadway.ingest.commands.upload import Uploads
+from broadway.ingest.commands.upload import Room, Uploads
 from broadway.ingest.gateway.broker_accounts import BrokerAccounts
 from broadway.ingest.gateway.changes import JobChanges
 from broadway.ingest.gateway.gateway import Gateway
@@ -85,7 +86,6 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
     orders = Orders(shared.runs, store.jobs, announcements)
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits, Backlogs(store.jobs))
     receiver = _receiver(opened, submissions, orders, announcements, answer_within=answer_within)
-    grading = GradingStarts(store.assignment_settings, store.submissions, receiver)
     gateway = _gateway(settings, store=store, rabbit=rabbit, later=later)
     admission = Admission(store.graders, store.access_tokens, store.pools, _cluster_token(settings))
     return Deps(
@@ -105,8 +105,9 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         reads=_reads(opened, shares),
         registration=Registration(store.assignments, limits),
         assignment_settings=SettingsChanges(store.assignments, store.assignment_settings),
-        uploads=_uploads(settings, store, grading),
-        artifacts=KeepArtifacts(store.blobs, store.artifacts, timedelta(days=settings.artifact_days)),
+        uploads=_uploads(settings, opened, limits, receiver),
+        artifacts=_artifacts(settings, store),
+        submission_removal=SubmissionRemoval(store.submissions, store.stored_bytes),
         hook_settings=HookSettings(store.hooks, store.rosters, limits),
         starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements, store.submissions),
         orders=orders,
@@ -164,9 +165,15 @@ def _receiver(
     )
 
 
-def _uploads(settings: IngestSettings, store: Store, grading: GradingStarts) -> Uploads:
-    unpacker = Unpacker(settings.http.spool_dir)
-    return Uploads(store.assignment_settings, store.blobs, store.submissions, unpacker, grading)
+def _artifacts(settings: IngestSettings, store: Store) -> KeepArtifacts:
+    return KeepArtifacts(store.blobs, store.artifacts, timedelta(days=settings.artifact_days))
+
+
+def _uploads(settings: IngestSettings, opened: Opened, limits: Limits, receiver: Receiver) -> Uploads:
+    store, unpacker = opened.store, Unpacker(settings.http.spool_dir)
+    grading = GradingStarts(store.assignment_settings, store.submissions, receiver)
+    room = Room(opened.shared.courses, limits, store.stored_bytes)
+    return Uploads(store.assignment_settings, store.blobs, store.submissions, unpacker, room, grading)
 
 
 def _reads(opened: Opened, shares: ReadShares) -> Reads:

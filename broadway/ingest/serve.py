@@ -20,6 +20,7 @@ from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.server import Config, Server, possible_connections
 from broadway.ingest.http.websocket import MAX_FRAME
 from broadway.ingest.live.feed import Feed
+from broadway.ingest.unpacking.unpack import remove_leftovers
 from broadway.lifecycle.vouching import Vouching
 from broadway.management import Management
 from broadway.messages.ticket import DEPLOYMENT, TICKETS, Tickets, deployment_id
@@ -64,6 +65,7 @@ async def serve(
     deployment = deployment_id(await store.secrets.get(DEPLOYMENT))
     configured = [name for name in (settings.original_graders or "").split(",") if name]
     await pools_of(store).begin(configured, gateway_pool=settings.gateway_pool)
+    await asyncio.to_thread(remove_leftovers, settings.http.spool_dir)
     background_tasks = BackgroundTasks()
     health = _health(settings, store, rabbit)
     shared = store.shared(linger=LINGER)

@@ -113,7 +113,7 @@ class CurrentSettings(Protocol):
     """The settings of assignments."""
 
     async def current(self, course: str, assignment: str) -> SettingsVersion:
-        """Return the latest version of an assignment's settings; version 0, with the defaults, before the first."""
+        """Return the latest version of an assignment's settings, or the defaults as version 0."""
 
 
 class SubmissionsById(Protocol):

@@ -15,7 +15,7 @@ class AssignmentSettingsStore:
         self._versions = Documents(collection)
 
     async def current(self, course: str, assignment: str) -> SettingsVersion:
-        """Return the latest version; version 0 with the defaults if there is none."""
+        """Return the latest version; version 0 has the defaults."""
         found = await self.latest(course, assignment, before=None, limit=1)
         return found[0] if found else SettingsVersion(AssignmentSettings())
 

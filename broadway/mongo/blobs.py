@@ -11,13 +11,13 @@ from datetime import UTC, datetime, timedelta
 
 from bson.binary import Binary
 
-from broadway.domain.files import Content
+from broadway.domain.files import PART, Content
 from broadway.mongo.collection import Collection, Document, Documents, insert_each
 from broadway.ports import MissingContentError, UsedContents
 from broadway.runtime.clock import in_milliseconds
 
-PART = 8 * 1024 * 1024  # bytes of a document; the store takes documents of up to 16 MiB
 BATCH = 200  # documents of a write
+BATCH_BYTES = 8 * 1024 * 1024  # bytes of a write, besides those of one document
 UNUSED_FOR = timedelta(days=1)  # a content to which nothing refers is kept for this long
 CHECKED_AGAIN = timedelta(days=7)  # a content to which something refers is checked again after this time
 
@@ -42,7 +42,7 @@ class Blobs:
         batch: list[Document] = []
         for content in contents:
             async for document in _documents(content):
-                if batch and (len(batch) >= BATCH or sum(len(each["data"]) for each in batch) + PART > 2 * PART):
+                if batch and (len(batch) >= BATCH or sum(len(each["data"]) for each in batch) > BATCH_BYTES):
                     await self._keep(batch)
                     batch = []
                 batch.append(document)

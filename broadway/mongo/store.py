@@ -41,6 +41,7 @@ from broadway.mongo.progress import Progress
 from broadway.mongo.reports import Reports
 from broadway.mongo.runs import Runs
 from broadway.mongo.secrets import Secrets
+from broadway.mongo.stored_bytes import StoredBytes
 from broadway.mongo.students import Students
 from broadway.mongo.submissions import SubmissionStore
 from broadway.ports import StoreError
@@ -79,6 +80,7 @@ class Store:
     blobs: Blobs
     submissions: SubmissionStore
     artifacts: ArtifactStore
+    stored_bytes: StoredBytes
     _primary: AsyncDatabase[dict[str, Any]]
     _answers: Answers
 
@@ -140,6 +142,7 @@ class Store:
             blobs=Blobs(main["blob"]),
             submissions=SubmissionStore(main["submission"]),
             artifacts=ArtifactStore(main["artifact"]),
+            stored_bytes=StoredBytes(main["stored_bytes"], main["submission"]),
             _primary=main,
             _answers=client.answers,
         )

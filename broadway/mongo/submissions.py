@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 
 from broadway.domain.files import SubmittedFile
 from broadway.domain.pages import position
-from broadway.domain.submission import LatestSubmission, Submission
+from broadway.domain.submission import LatestSubmission, Submission, SubmissionHead
 from broadway.mongo.assignments import check_storable
 from broadway.mongo.collection import Collection, Document, Documents, insert_each
 from broadway.mongo.run_lists import following
 
+_HEAD = dict.fromkeys(("assignment", "student", "at", "by", "count", "size"), 1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # before each stored time, and after null in the index
 
 
@@ -46,8 +47,8 @@ class SubmissionStore:
 
     async def latest(
         self, course: str, assignment: str, *, student: str | None, before: str | None, limit: int
-    ) -> list[Submission]:
-        """Return submissions for an assignment, latest first; only those of a student if one is given.
+    ) -> list[SubmissionHead]:
+        """Return submissions for an assignment without their files, latest first; only a student's if one is given.
 
         Raises:
             CursorError: ``before`` is not a cursor.
@@ -57,8 +58,16 @@ class SubmissionStore:
             query["student"] = student
         if before:
             query |= following("at", *position(before))
-        found = await self._submissions.find(query, sort=[("at", -1), ("_id", -1)], limit=limit)
-        return [_submission(document) for document in found]
+        found = await self._submissions.find(query, _HEAD, sort=[("at", -1), ("_id", -1)], limit=limit)
+        return [_head(document) for document in found]
+
+    async def remove(self, course: str, assignment: str, student: str) -> list[int]:
+        """Remove a student's submissions for an assignment; return the bytes of each that this call has removed."""
+        query = {"course": course, "assignment": assignment, "student": student}
+        found = await self._submissions.find(query, {"size": 1})
+        return [
+            each["size"] for each in found if (await self._submissions.delete_one({"_id": each["_id"]})).deleted_count
+        ]
 
     async def settle(self, identity: str) -> None:
         """Note that the grading of a submission has begun, or waits for a run for the roster."""
@@ -102,6 +111,8 @@ def _document(submission: Submission) -> Document:
         "archive": submission.archive,
         "traceparent": submission.traceparent,
         **({"due_at": submission.due_at} if submission.due_at else {}),
+        "count": submission.count,
+        "size": submission.size,
         "files": [
             {"path": file.path, "sha256": file.sha256, "size": file.size, "mode": file.mode}
             for file in submission.files
@@ -122,6 +133,18 @@ def _submission(document: Document) -> Submission:
         archive=document.get("archive", ""),
         due_at=document.get("due_at"),
         traceparent=document.get("traceparent"),
+    )
+
+
+def _head(document: Document) -> SubmissionHead:
+    return SubmissionHead(
+        id=document["_id"],
+        assignment=document["assignment"],
+        student=document["student"],
+        at=document["at"],
+        by=document["by"],
+        count=document["count"],
+        size=document["size"],
     )
 
 

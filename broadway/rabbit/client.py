@@ -328,7 +328,7 @@ class Rabbit:
             tag: The consumer tag, as the management UI shows it.
             prefetch: The maximum number of unacknowledged messages per channel.
             channels: The number of consuming channels, each with its own prefetch; ``take`` changes it.
-            priority: A consumer gets messages only while none of a higher priority has room for them.
+            priority: A consumer gets messages only while no other of a higher priority has room for them.
             decoder: Decodes a message; a message that it refuses is a dead letter.
             is_guest: May only read the queue. The queue must exist, and the broker moves dead letters, without a
                 reason.

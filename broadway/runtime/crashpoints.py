@@ -39,6 +39,7 @@ class Point(StrEnum):
     ORDER_JOBS_MOVED = "order.jobs-moved"
     ORDER_DONE = "order.done"
     CANCEL_STORED = "cancel.stored"
+    UPLOAD_COUNTED = "upload.counted"
     UPLOAD_CONTENTS_STORED = "upload.contents-stored"
     UPLOAD_STORED = "upload.stored"
     UPLOAD_DELIVERED = "upload.delivered"

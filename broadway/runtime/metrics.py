@@ -75,6 +75,14 @@ class Handled(StrEnum):
     FORGED = "forged"  # its sender may not send it
 
 
+class HandedIn(StrEnum):
+    """The results of submissions of files."""
+
+    ACCEPTED = "accepted"
+    REPEATED = "repeated"  # the request was a repetition of an earlier one
+    REFUSED = "refused"  # for the files, or since the course has no room for more
+
+
 class Limit(StrEnum):
     """The limit that refused a connection or a request."""
 
@@ -169,6 +177,9 @@ HTTP_READS = Gauge("broadway_http_reads", "Reads that are being answered or wait
 HTTP_BODY_BYTES = Gauge(
     "broadway_http_body_bytes", "Request bodies and long heads that are held, in memory and in the spool.", ["place"]
 )
+
+SUBMISSIONS = Counter("broadway_submissions_total", "Submissions of files, by their result.", ["course", "result"])
+SUBMISSION_BYTES = Counter("broadway_submission_bytes_total", "Bytes of the files of accepted submissions.", ["course"])
 
 WEBHOOK_DELIVERIES = Counter(
     "broadway_webhook_deliveries_total", "Webhook deliveries, by their decision.", ["course", "state"]

@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
 from broadway.domain.artifacts import KEPT_FOR
 from broadway.domain.assignment import Memory
 from broadway.domain.bounds import MAX_STAGES
-from broadway.domain.course import MAX_KEPT, MAX_STUDENTS, MAX_WAITING_JOBS
+from broadway.domain.course import MAX_KEPT, MAX_STORED, MAX_STUDENTS, MAX_WAITING_JOBS
 from broadway.domain.job import RetryPolicy
 from broadway.runtime.tls import trust
 from broadway.settings.http import HttpSettings, Networks
@@ -219,6 +219,9 @@ class IngestSettings(ServiceSettings):
     )
     artifact_days: float = Field(
         default=KEPT_FOR, gt=0, le=36_500, description="days for which the artifacts of jobs are kept"
+    )
+    max_stored_bytes: int = Field(
+        default=64 * 2**30, ge=1, le=MAX_STORED, description="limit on the bytes of all submissions of a course"
     )
 
     @field_validator("tls_key")

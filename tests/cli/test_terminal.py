@@ -91,6 +91,14 @@ def test_no_output_controls_the_terminal(body: str) -> None:
     assert "52;c;cm0=" in shown
 
 
+@pytest.mark.parametrize("columns", [20, 80])
+def test_names_of_wide_characters_are_whole(columns: int) -> None:
+    name = "\u5c71\u7530\u592a\u90ce" * 6
+    body = f"terminal.table(['student', 'why'], [[{name!r}, 'because ' * 20]], whole=['student'])"
+
+    assert name in on_a_terminal(body, columns=columns)
+
+
 def test_a_table_that_is_piped_has_a_line_for_each_row() -> None:
     done = run(f"terminal.table(['a', 'b'], [[{TRICK!r}, 'x\\ty']])")
 

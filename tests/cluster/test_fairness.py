@@ -28,7 +28,7 @@ async def test_a_small_course_waits_for_one_job_per_slot_at_most(cluster: Cluste
 async def test_a_cap_limits_a_courses_jobs_in_flight(cluster: Cluster) -> None:
     client = cluster.client
     cluster.graders.start("host1", slots=8)
-    await client.register("capped", "mp1", students=[stage("sleep", "0.1")])
+    await client.register("capped", "mp1", students=[stage("sleep", "0.6")])  # starts are reported after 0.2 s
     run_id = await client.submit("capped", "mp1", students=10)
     most = 0
 

@@ -31,8 +31,17 @@ async def scrape(cluster: Cluster) -> Scrape:
 
 
 async def stored_jobs(cluster: Cluster) -> list[dict[str, Any]]:
+    """Return the documents of jobs, with the starts and attempts that only the documents of their outcomes have."""
     async with AsyncMongoClient[dict[str, Any]](cluster.place.mongodb_dsn, tz_aware=True) as client:
-        return await client[f"{cluster.place.name}_ag"]["grading_job"].find().to_list()
+        database = client[f"{cluster.place.name}_ag"]
+        jobs = await database["grading_job"].find().to_list()
+        outcomes = {each["grading_job_id"]: each for each in await database["job_outcome"].find().to_list()}
+    for job in jobs:
+        if end := outcomes.get(str(job["_id"])):
+            attempts = {each["execution_id"]: each for each in [*job["attempts"], *end["attempts"]]}
+            job |= {name: end[name] or job[name] for name in ("started_at", "execution_id")}
+            job["attempts"] = list(attempts.values())
+    return jobs
 
 
 async def report(cluster: Cluster, run: dict[str, Any], job: dict[str, Any], **more: Any) -> None:

@@ -88,6 +88,35 @@ async def test_a_student_hands_in_a_directory_and_waits_for_the_outcome(
     assert (outsider.exit_code, outsider.stderr) == (4, "broadway: invalid token\n")
 
 
+async def test_staff_start_a_run_for_some_students_and_follow_it(
+    cluster: Cluster, staff: Person, work: Path, tmp_path: Path
+) -> None:
+    cluster.graders.attach("host1", staff.server)
+    roster = tmp_path / "roster.csv"
+    roster.write_text("student\nada\ngrace\n")
+    assert (await staff.types("roster", "import", "mp1", str(roster))).exit_code == 0
+    assert (await staff.types("submit", "mp1", str(work), "--student", "ada", "--watch")).exit_code == 0
+
+    planned = await staff.types("run", "submit", "mp1", "--dry-run")
+    refused = await staff.types("run", "submit", "mp1", "--student", "edsger")
+    started = await staff.types("run", "submit", "mp1", "--student", "ada", "--key", "again", "--watch")
+    repeated = await staff.types("run", "submit", "mp1", "--student", "ada", "--key", "again")
+    watched = await staff.types("run", "watch", started.stdout.strip()[:12], "--exit-status", "--timeout", "60")
+    listed = await staff.types("run", "list", "--assignment", "mp1")
+    shown = await staff.types("run", "show", started.stdout.strip())
+
+    assert [line.split("\t")[0] for line in planned.stdout.splitlines()] == ["student", "ada", "grace"]
+    assert (refused.exit_code, "edsger is not in the roster of mp1" in refused.stderr) == (1, True)
+    assert (started.exit_code, started.stderr.splitlines()[-1]) == (0, "finished"), started.stderr
+    assert repeated.stdout == started.stdout
+    assert watched.exit_code == 0, watched.stderr
+    assert watched.stdout.splitlines()[1].split("\t")[:4] == ["students", "finished", "1", "1 succeeded"]
+    rows = [line.split("\t") for line in listed.stdout.splitlines()]
+    assert [row[:5] for row in rows[1:2]] == [[started.stdout.strip(), "mp1", "", "finished", "yes"]]
+    assert [row[2] for row in rows[2:]] == ["ada"], "the run of her submission"
+    assert shown.stdout.splitlines()[1].split("\t")[1] == "ada"
+
+
 async def test_files_are_downloaded_and_never_overwrite(staff: Person, work: Path, tmp_path: Path) -> None:
     identity = (await staff.types("submit", "mp1", str(work), "--student", "ada")).stdout.strip()
     one, all_of_them = tmp_path / "one", tmp_path / "all.zip"
@@ -96,6 +125,9 @@ async def test_files_are_downloaded_and_never_overwrite(staff: Person, work: Pat
     assert (await staff.types("submission", "download", identity, "-o", str(all_of_them))).exit_code == 0
     again = await staff.types("submission", "download", identity, "src/main.c", "-o", str(one))
 
+    into = await staff.types("submission", "download", identity, "src/main.c", "-o", str(tmp_path))
+
+    assert (into.exit_code, (tmp_path / "main.c").read_text()) == (0, "int main(void) {}")
     assert one.read_text() == "int main(void) {}"
     assert zipfile.ZipFile(all_of_them).namelist() == ["src/main.c"]
     assert (again.exit_code, again.stderr) == (1, f"broadway: {one} exists; remove it, or name another file\n")
@@ -110,6 +142,19 @@ async def test_a_refusal_is_a_sentence(staff: Person, tmp_path: Path) -> None:
     assert (refused.exit_code, refused.stderr) == (1, "broadway: src/*.c is missing; the files are notes\n")
     unnamed = await staff.types("submit", "mp1", str(tmp_path / "notes"))
     assert "student: expected the student" in unnamed.stderr
+
+
+async def test_a_submission_that_is_not_graded_by_decision_fails_the_command(
+    staff: Person, work: Path, tmp_path: Path
+) -> None:
+    roster = tmp_path / "roster.csv"
+    roster.write_text("student\nada\n")
+    assert (await staff.types("roster", "import", "mp1", str(roster))).exit_code == 0
+
+    done = await staff.types("submit", "mp1", str(work), "--student", "edsger")
+
+    assert (done.exit_code, len(done.stdout.strip()) > 0) == (1, True)
+    assert done.stderr == "1 file of edsger, 17 bytes: unmatched: student edsger is not in the roster of mp1\n"
 
 
 async def test_an_assignment_is_checked_without_a_server_and_shown_as_it_is_applied(
@@ -141,7 +186,7 @@ async def test_a_login_is_private_and_for_its_own_server_and_course(staff: Perso
     foreign = await staff.logs_in("staff-101")
 
     assert (elsewhere.exit_code, "no course" in elsewhere.stderr) == (2, True)
-    assert (other_course.exit_code, "no token for cs101" in other_course.stderr) == (2, True)
+    assert (other_course.exit_code, "no token for cs101" in other_course.stderr) == (4, True)
     assert (wrong_token.exit_code, foreign.exit_code) == (4, 2)
     assert (await staff.types("assignment", "list")).exit_code == 0, "the login before is kept"
     assert (await staff.types("logout")).exit_code == 0

@@ -7,6 +7,9 @@ import pytest
 from broadway.domain.abilities import (
     ABILITIES,
     FORMATS,
+    KINDS,
+    OF_THE_FIRST,
+    OF_THE_ORIGINALS,
     PIPES,
     TTY_KEY,
     UNTRUSTED,
@@ -25,6 +28,8 @@ from broadway.domain.grader import Grader
         ([{"image": "a"}, {"image": "a", "untrusted": True}], (UNTRUSTED,)),
         ([{"image": "a", "results": "r.json"}], (UNTRUSTED,)),
         ([{"image": "a", "results": {"format": "tap"}}], (UNTRUSTED, FORMATS)),
+        ([{"image": "a"}, {"image": "a", "kind": "gradescope"}], (KINDS,)),
+        ([{"image": "a", "kind": None}], (KINDS,)),  # graders of earlier versions refuse the key
         ([{"image": "a", "tty": True}], (TTY_KEY,)),
         ([{"image": "a", "tty": False}, {"image": "a", "untrusted": True}], (UNTRUSTED, TTY_KEY, PIPES)),
     ],
@@ -63,3 +68,8 @@ CURRENT, EARLIER = ours("c", abilities=ABILITIES), ours("e")
 )
 def test_a_job_waits_for_graders(needs: tuple[str, ...], graders: list[Grader], expected: str) -> None:
     assert obstacle("default", needs, graders) == expected
+
+
+@pytest.mark.parametrize("abilities", [OF_THE_FIRST, OF_THE_ORIGINALS, ABILITIES[: ABILITIES.index(KINDS)]])
+def test_graders_of_earlier_versions_and_of_the_original_get_no_stage_with_a_kind(abilities: tuple[str, ...]) -> None:
+    assert missing(needed([{"image": "a", "kind": "gradescope"}]), abilities) == [KINDS]

@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import io
 import json
 import sys
+import zipfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +280,80 @@ async def test_a_wrong_cluster_token_is_reported(host: Host) -> None:
     assert await host.running.running["stranger"].wait() == 1
     assert "refuses this token" in host.running.log("stranger")
     assert "wrong-token" not in host.running.log("stranger")
+
+
+@pytest.mark.parametrize("runtime", ["docker", "oci"])
+async def test_programs_in_containers_find_the_files_of_their_own_submission(host: Host, runtime: str) -> None:
+    await host.grader("host1", *(("--runtime", "oci") if runtime == "oci" else ()))
+    script = "cd /job/submission && sha256sum src/main.c && stat -c '%a %n' run.sh"
+    stages = [
+        host.shell(script, timeout=30),
+        host.shell(f"{script} && ! touch new", timeout=30, untrusted=True, read=["submission"]),
+    ]
+    await host.client.register("cs241", "mp1", students=stages)
+    contents = {student: student.encode() * 1000 for student in ("ada", "bob", "eve")}
+
+    made = await asyncio.gather(*(_hand_in(host, student, content) for student, content in contents.items()))
+
+    for run_id, content in zip(made, contents.values(), strict=True):
+        (job,) = (await host.client.finished("cs241", run_id))["jobs"]
+        log = (await host.client.get(f"grading_job_log/cs241/{job['id']}", token="staff-241")).json()["data"]["stdout"]
+        assert job["outcome"] == "succeeded", log
+        assert log.count(f"{sha256(content).hexdigest()}  src/main.c") == len(stages)
+        assert log.count("755 run.sh") == len(stages)
+
+
+async def _hand_in(host: Host, student: str, content: bytes) -> str:
+    body = io.BytesIO()
+    with zipfile.ZipFile(body, "w") as archive:
+        archive.writestr("src/main.c", content)
+        program = zipfile.ZipInfo("run.sh")
+        program.create_system, program.external_attr = 3, 0o100755 << 16
+        archive.writestr(program, "true")
+    answer = await host.client.http.post(
+        f"/api/v2/courses/cs241/assignments/mp1/submissions?student={student}",
+        content=body.getvalue(),
+        headers={"Authorization": "Bearer staff-241", "Content-Type": "application/zip"},
+    )
+    assert answer.status_code == 201, answer.text
+    path = f"/api/v2/courses/cs241/submissions/{answer.json()['id']}"
+
+    async def run_id() -> str:
+        shown = await host.client.http.get(path, headers={"Authorization": "Bearer staff-241"})
+        return str(shown.json()["run_id"] or "")
+
+    return await until(run_id)  # type: ignore[no-any-return]
+
+
+AUTOGRADES = r"""
+score=$(cat /autograder/submission/answer.txt)
+title=$(sed -n 's/.*"title": "\(.*\)".*/\1/p' /autograder/submission_metadata.json)
+printf '{"score": %s, "output": "%s"}' "$score" "$title" >/autograder/results/results.json
+exit 1
+"""
+
+
+@pytest.mark.parametrize("runtime", ["default", "oci"])
+async def test_an_uploaded_submission_is_graded_by_an_autograder_of_gradescope(host: Host, runtime: str) -> None:
+    staff, courses = {"Authorization": "Bearer staff-241"}, "/api/v2/courses/cs241"
+    await host.grader("harness", *(() if runtime == "default" else ("--runtime", runtime)))
+    stage = {"image": host.image, "kind": "gradescope", "entrypoint": ["sh", "-c", AUTOGRADES], "memory": "64m"}
+    await host.client.register("cs241", "mp1", students=[stage])
+
+    handed_in = await host.client.http.post(
+        f"{courses}/assignments/mp1/submissions",
+        params={"student": "ada"},
+        files=[("files", ("answer.txt", b"42"))],
+        headers=staff,
+    )
+
+    assert handed_in.status_code == 201, handed_in.text
+    (job,) = (await host.client.finished("cs241", handed_in.json()["run_id"]))["jobs"]
+    assert (job["outcome"], job["reason"]) == ("succeeded", "")
+    found = (await host.client.http.get(f"{courses}/jobs/{job['id']}/report", headers=staff)).json()
+    assert (found["report"]["source"], found["report"]["score"]) == ("gradescope", "42")
+    assert [message["body"] for message in found["report"]["messages"]] == ["mp1"]
+    assert host.containers() == []
 
 
 @pytest.mark.parametrize("flags", [(), ("--runtime", "oci")], ids=["docker", "oci"])

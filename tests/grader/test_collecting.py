@@ -14,8 +14,9 @@ from broadway.domain.job import FaultPhase, Outcome
 from broadway.domain.originals import MAX_FILE, MAX_FILES, Reported, unpacked
 from broadway.domain.report import Status
 from broadway.domain.result import StageResult
+from broadway.grader.grading.directories import Directories
 from broadway.grader.grading.grade import Graded, grade
-from broadway.grader.ports import Labels, Mount, Size, StageRun, Upcoming
+from broadway.grader.ports import Labels, Mount, StageRun, Upcoming
 
 GRADESCOPE = {"format": "gradescope", "path": "results.json"}
 JUNIT = {"format": "junit", "path": "out/TEST-*.xml"}
@@ -43,14 +44,15 @@ class Leaving(FakeContainers):
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
+    directories = Directories(tmp_path / "e")
+
     async def run(act: Act, results: Any, *, lines: Sequence[tuple[int, str]] = (), **more: Any) -> Graded:
         stage = {"image": "x", "entrypoint": ["exit", "0"], "results": results, **more}
         return await grade(
             [stage],
             containers=Leaving(act, lines),
-            directory=tmp_path / "e",
+            directories=directories,
             labels=Labels("g", "l", "j", "e", 0),
-            size=Size(),
         )
 
     return run

@@ -7,8 +7,10 @@ about others. ``pipeline`` is *stage* (the submission in an untrusted stage, the
 after it), *class* (and one before it, as in the docs), *copied* (and a judge that copies a results file from it),
 *quoted* (and a judge that copies a comment from it, between quotes), *kept* (and a trusted stage that keeps its files
 as artifacts), *leaves* (a stage of the standard profile that leaves artifacts in ``/job/kept``), *planted* (one that
-plants a results file) or *executed* (one that makes ``/job/a.out``, and one that executes it). ``format`` is that of
-the judge's results. ``$CANARY`` is the path of a file of the host. A script exits with 66 if its attack succeeds.
+plants a results file), *executed* (one that makes ``/job/a.out``, and one that executes it) or a kind of stage (the
+submission with all rights of an autograder of that kind, between a stage that prepares ``/job`` and one that finds it
+unchanged). ``format`` is that of the judge's results. ``$CANARY`` is the path of a file of the host. A script exits
+with 66 if its attack succeeds.
 
 The limits are a grader's own, except those in bytes: a case that reaches one should not take long.
 """
@@ -23,6 +25,7 @@ from pydantic import BaseModel, ConfigDict
 
 from broadway.domain.assignment import AssignmentConfig, prepare_stages
 from broadway.domain.job import Outcome
+from broadway.domain.stage_kind import HARNESSES, KindName
 from broadway.grader.ports import Limits, Size
 
 HERE = Path(__file__).parent
@@ -48,6 +51,13 @@ echo {ANSWER} >/job/tests/expected
 chmod 700 /job/tests
 echo 'exit 0' >/job/judge.sh
 """
+UNCHANGED = """
+[ "$(ls /job)" = "judge.sh
+submission
+tests" ] || exit 66
+grep -q 42 /job/tests/expected || exit 66
+[ "$(cat /job/judge.sh)" = "exit 0" ] || exit 66
+"""
 JUDGES = {"copied": COPIES, "quoted": QUOTES}
 
 
@@ -69,7 +79,9 @@ class Case(BaseModel):
     kept: Sequence[str] = ()
     left_out: str = ""
     runsc: bool = False
-    pipeline: Literal["stage", "judged", "class", "copied", "quoted", "planted", "leaves", "kept", "executed"] = "stage"
+    pipeline: Literal[
+        "stage", "judged", "class", "copied", "quoted", "planted", "leaves", "kept", "executed", KindName
+    ] = "stage"
     results: str = "results.json"
     format: str = ""
     timeout: float = 10
@@ -86,6 +98,11 @@ class Case(BaseModel):
         )
 
     @property
+    def has_report(self) -> bool:
+        """True if the results have a format, and so no document."""
+        return bool(self.format) or self.pipeline in HARNESSES
+
+    @property
     def _results(self) -> Any:
         return {"format": self.format, "path": "results.json"} if self.format else "results.json"
 
@@ -98,13 +115,19 @@ class Case(BaseModel):
         judge = {**trusted, "entrypoint": ["sh", "-c", JUDGES.get(self.pipeline, JUDGE)], "results": self._results}
         setup = {**trusted, "entrypoint": ["sh", "-c", SETUP]}
         match self.pipeline:
-            case "planted":
-                nothing = {**trusted, "entrypoint": ["true"], "results": self.results}
-                return [{**submission, "networking": False}, nothing]
-            case "leaves":
-                return [{**submission, "networking": False, "artifacts": ["kept/*", "kept/way/*"]}]
-            case "executed":
-                return [{**submission, "networking": False}, {**trusted, "entrypoint": ["/job/a.out"]}]
+            case "planted" | "leaves" | "executed":
+                after = {
+                    "planted": {"entrypoint": ["true"], "results": self.results},
+                    "leaves": {"entrypoint": ["true"], "artifacts": ["kept/*", "kept/way/*"]},
+                    "executed": {"entrypoint": ["/job/a.out"]},
+                }
+                return [{**submission, "networking": False}, {**trusted, **after[self.pipeline]}]
+            case "gradescope" | "prairielearn":
+                return [
+                    setup,
+                    {**submission, "kind": self.pipeline},
+                    {**trusted, "entrypoint": ["sh", "-c", UNCHANGED]},
+                ]
             case "judged" | "copied" | "quoted" | "kept":
                 keeps = {**trusted, "entrypoint": ["true"], "artifacts": ["out/*"]}
                 return [untrusted, keeps if self.pipeline == "kept" else judge]

@@ -56,8 +56,7 @@ def test_the_corpus_is_large_enough() -> None:
     families = {case.name.partition("/")[0] for case in CASES}
     assert families == {
         *("processes", "time", "memory", "disk", "output", "files", "results", "escape", "forgery", "uploads"),
-        "programs",
-        "artifacts",
+        *("programs", "kinds", "artifacts"),
     }
 
 
@@ -111,7 +110,7 @@ def _check_scores(case: Case, graded: Graded, description: str) -> None:
     expected = [] if case.score is None or graded.outcome is not Outcome.SUCCEEDED else [case.score]
     assert [each["score"] for each in scores] == expected, description
     for each in scores:
-        if case.format:
+        if case.has_report:
             assert each["document"] is None
             continue
         assert each.keys() == {"score", "max_score", "document"}

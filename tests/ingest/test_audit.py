@@ -41,6 +41,7 @@ EXAMPLES: dict[str, Any] = {
     "assignments_put": CONFIG,
     "assignment_settings_put": {"points": 10},
     "submissions_create": None,
+    "submissions_remove": None,
     "hooks_put_roster": {
         "students": [{"student": "alice", "repository": "a/b", "env": {"A": "canary-roster"}}, {"student": "bob"}]
     },
@@ -68,7 +69,8 @@ EXAMPLES: dict[str, Any] = {
 
 # Requests without a JSON body.
 FORMS: dict[str, Any] = {
-    "submissions_create": {"files": {"files": ("a", b"canary-file")}, "params": {"student": "alice"}}
+    "submissions_create": {"files": {"files": ("a", b"canary-file")}, "params": {"student": "alice"}},
+    "submissions_remove": {"params": {"student": "alice"}},
 }
 
 

@@ -19,7 +19,8 @@ Documents = list[dict[str, Any]]
 EVERY = (
     *("assignment_config", "course", "dead_letter", "grading_job", "grading_run", "hook", "hook_delivery"),
     *("hook_quota", "job_log", "roster", "service_lease", "service_secret", "worker_node", "audit", "pool"),
-    *("assignment_settings", "submission", "blob", "job_outcome", "job_report", "report_file", "artifact"),
+    *("assignment_settings", "submission", "blob", "stored_bytes", "job_outcome", "job_report", "report_file"),
+    "artifact",
 )
 
 

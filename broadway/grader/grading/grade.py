@@ -20,6 +20,7 @@ from broadway.grader.grading.artifacts import Collection
 from broadway.grader.grading.collecting import collect
 from broadway.grader.grading.directories import Directories
 from broadway.grader.grading.files import UnsafeFileError
+from broadway.grader.grading.harness import lay_out, space_of
 from broadway.grader.grading.scores import MAX_SIZE, InvalidScoresError, parse
 from broadway.grader.grading.verdict import RESULTS, Verdict, judge, judge_all, judge_report, stage_result
 from broadway.grader.grading.workspace import Workspace, workspace
@@ -86,6 +87,7 @@ async def grade(
             if preparation:
                 await preparation(space.job)
                 await reach(Point.GRADE_FILES_LAID_OUT)
+            await asyncio.to_thread(lay_out, validated, space)
             with metrics.IMAGES_SECONDS.time():
                 pulls = await containers.ensure_images(list(dict.fromkeys(stage.image for stage in validated)))
             await reach(Point.GRADE_IMAGES_READY)
@@ -145,7 +147,7 @@ async def _run_all(
 
 def _upcoming(rest: Sequence[Stage], space: Workspace, labels: Labels) -> Upcoming | None:
     """Return the next stage, unless its mounts depend on files that earlier stages make."""
-    if not rest or rest[0].untrusted:
+    if not rest or rest[0].untrusted or rest[0].kind:
         return None
     try:
         return Upcoming(rest[0], space.mounts(rest[0]), labels)
@@ -164,6 +166,7 @@ async def _run(
     remaining: int,
 ) -> _Done:
     try:
+        space = space_of(stage, space, labels.stage)
         mounts = space.mounts(stage)
     except UnsafeFileError as error:
         return _Done(Verdict(Outcome.FAILED, str(error)), StageResult(success=False))
@@ -197,17 +200,17 @@ async def _read_files(run: StageRun, stage: Stage, space: Workspace, remaining: 
     Raises:
         OSError: The files cannot be read.
     """
-    verdict = judge(run)
-    if isinstance(stage.results, ResultsSetting):
-        reported = await asyncio.to_thread(collect, run, stage.results, space, remaining)
+    verdict, setting = judge(run), stage.results_setting
+    if isinstance(setting, ResultsSetting):
+        reported = await asyncio.to_thread(collect, run, setting, space, remaining)
         return _Read(judge_report(run, reported), reported=reported)
     if verdict.outcome is not Outcome.SUCCEEDED:
         return _Read(verdict)  # no stage comes after it
     try:
         if stage.untrusted:
             await space.neutralise(stage)
-        elif stage.results:
-            return _Read(verdict, await asyncio.to_thread(_read_scores, space, stage.results, remaining))
+        elif setting:
+            return _Read(verdict, await asyncio.to_thread(_read_scores, space, setting, remaining))
     except (UnsafeFileError, InvalidScoresError) as error:
         refused = Verdict(Outcome.FAILED, f"{'write' if stage.untrusted else RESULTS}: {error}")
         return _Read(refused, refused=getattr(error, "beginning", None))

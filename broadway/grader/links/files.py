@@ -1,8 +1,8 @@
 """The files of jobs, read from the API and sent to it with a job's ticket and this grader's credential."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
 import httpx2
@@ -17,7 +17,7 @@ from broadway.messages.resources.artifacts import MAX_MORE, LeftOutView, SentArt
 from broadway.messages.resources.submissions import JobFiles
 from broadway.runtime.http_errors import why
 
-ATTEMPTS = 6  # of a request, with growing pauses
+PATIENCE = 120.0  # seconds: the API or its store may restart, and a failure would cost the job one of its starts
 STORED_WITHIN = 60.0  # seconds for sending artifacts, with all attempts: a restart of the API is shorter
 
 
@@ -30,9 +30,8 @@ class ApiFiles:
 
     async def files(self, claim: Claim) -> Sequence[SubmittedFile]:
         """Return the names and digests of the files of a job's submission; see ``FileSource``."""
-        answer = b"".join([piece async for piece in self._read(claim, "submission")])
         try:
-            found = JobFiles.model_validate_json(answer)
+            found = JobFiles.model_validate_json(await self._list(claim))
         except ValidationError as error:
             raise FilesUnavailableError("the answer of the API is not a list of files") from error
         return [
@@ -56,7 +55,7 @@ class ApiFiles:
             raise FilesUnavailableError(f"the API does not answer within {STORED_WITHIN:g} s") from error
 
     async def _store(self, claim: Claim, collection: Collection) -> None:
-        path, files = f"/api/v2/graders/{self.name}/jobs/{claim.job_id}/artifacts", list(collection.files.values())
+        path, files = self._path(claim, "artifacts"), list(collection.files.values())
         sent = SentArtifacts(
             files=[SentArtifact(path=each.path, stage=each.stage) for each in files],
             left_out=[LeftOutView(path=each.path, reason=each.reason) for each in collection.left_out],
@@ -70,18 +69,29 @@ class ApiFiles:
         if answer.is_error:
             raise FilesUnavailableError(f"the API refuses: status {answer.status_code}")
 
+    async def _list(self, claim: Claim) -> bytes:
+        """Return the list of files; a broken answer is read again as a whole."""
+        answer = b""
+        with _answering():
+            async for attempt in _attempts():
+                with attempt:
+                    path = self._path(claim, "submission")
+                    answer = b"".join([piece async for piece in self._pieces(path, claim, 0)])
+        return answer
+
+    def _path(self, claim: Claim, part: str) -> str:
+        return f"/api/v2/graders/{self.name}/jobs/{claim.job_id}/{part}"
+
     async def _read(self, claim: Claim, part: str) -> AsyncGenerator[bytes]:
         """Yield an answer's body; a broken answer is read again from the place where it broke."""
-        path, received = f"/api/v2/graders/{self.name}/jobs/{claim.job_id}/{part}", 0
-        try:
-            async for attempt in stamina.retry_context(on=httpx2.TransportError, attempts=ATTEMPTS, timeout=None):
+        path, received = self._path(claim, part), 0
+        with _answering():
+            async for attempt in _attempts():
                 with attempt:
                     async with aclosing(self._pieces(path, claim, received)) as pieces:
                         async for piece in pieces:
                             received += len(piece)
                             yield piece
-        except httpx2.TransportError as error:
-            raise FilesUnavailableError(f"the API does not answer: {why(error)}") from error
 
     async def _pieces(self, path: str, claim: Claim, start: int) -> AsyncGenerator[bytes]:
         headers = _evidence(claim)
@@ -107,3 +117,15 @@ def _demand_an_answer(answer: httpx2.Response) -> None:
     """
     if answer.is_server_error or answer.status_code == httpx2.codes.TOO_MANY_REQUESTS:
         raise httpx2.TransportError(f"status {answer.status_code}")
+
+
+def _attempts() -> AsyncIterator[stamina.Attempt]:
+    return aiter(stamina.retry_context(on=httpx2.TransportError, attempts=None, timeout=PATIENCE))
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except httpx2.TransportError as error:
+        raise FilesUnavailableError(f"the API does not answer: {why(error)}") from error

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from broadway.domain.assignment import MAX_MEMORY, Stage, memory_bytes
+from broadway.domain.stage_kind import HARNESSES
 from broadway.grader.ports import Labels, Limits, Mount
 
 TARGET = "/job"  # the mount point of the job's directory
@@ -77,6 +78,7 @@ def container_options(
         "healthcheck": {"test": ["NONE"]},
         "labels": _labels(labels, deadline=time.time() + ahead + stage.timeout + DEADLINE_GRACE),
         **({"user": f"{labels.user}:{labels.user}", "working_dir": TARGET} if stage.untrusted else {}),
+        **({"user": "0:0", "working_dir": HARNESSES[stage.kind].directory} if stage.kind else {}),
         "host_config": {
             **_resources(stage, limits),
             **({"network_mode": limits.network} if has_network and limits.network else {}),

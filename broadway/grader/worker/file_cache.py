@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import re
+import shutil
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
@@ -13,9 +15,12 @@ from weakref import WeakValueDictionary
 
 import structlog
 
+from broadway.runtime.cancellation import finish
+
 log = structlog.get_logger(__name__)
 
 PIECE = 1024 * 1024  # bytes that are copied at a time
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _PART = "part-"  # before the name of a content that is arriving
 
 Fetch = Callable[[str], AsyncGenerator[bytes]]
@@ -40,11 +45,11 @@ class FileCache:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         directory.mkdir(parents=True, exist_ok=True)
         directory.chmod(0o700)
-        for path in sorted(directory.iterdir(), key=lambda each: each.stat().st_mtime):
-            if path.name.startswith(_PART):
-                path.unlink()
-            else:
+        for path in sorted(directory.iterdir(), key=lambda each: each.lstat().st_mtime):
+            if _DIGEST.fullmatch(path.name) and path.is_file() and not path.is_symlink():
                 self._sizes[path.name] = path.stat().st_size
+            else:
+                _discard(path)
 
     async def copy(self, sha256: str, target: Path, *, mode: int, fetch: Fetch) -> None:
         """Copy a content to a new file, and fetch it first if it is not here, or has changed on this disk.
@@ -55,7 +60,8 @@ class FileCache:
         """
         for _ in range(2):
             with await self._opened(sha256, fetch) as source:
-                if await asyncio.to_thread(_copy, source, target, sha256, mode):
+                # A copy that is cancelled ends first, since the job's directory is removed then.
+                if await finish(asyncio.to_thread(_copy, source, target, sha256, mode)):
                     return
             log.error("a stored file has changed on this disk; fetching it again", sha256=sha256)
             self._remove(sha256)
@@ -67,11 +73,12 @@ class FileCache:
         async with lock:
             path = self._directory / sha256
             if sha256 in self._sizes:
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(OSError):  # removed, or replaced by something else
                     source = path.open("rb")
                     self._sizes.move_to_end(sha256)
                     os.utime(path)
                     return source
+            self._remove(sha256)
             size = await self._fetch(sha256, path, fetch)
             source = path.open("rb")
             self._sizes[sha256] = size
@@ -103,7 +110,15 @@ class FileCache:
 
     def _remove(self, sha256: str) -> None:
         self._sizes.pop(sha256, None)
-        (self._directory / sha256).unlink(missing_ok=True)
+        _discard(self._directory / sha256)
+
+
+def _discard(path: Path) -> None:
+    """Remove a file, or a directory that should not be there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _copy(source: BinaryIO, target: Path, sha256: str, mode: int) -> bool:

@@ -76,7 +76,7 @@ class Reports:
         _cancel(self._waiting)
 
     async def _send(self) -> None:
-        """Send the outcomes that wait, until none has arrived for a moment."""
+        """Send the outcomes that wait, until no outcome has arrived for a moment."""
         while self._waiting:
             batch, self._waiting = self._waiting[: JobsFinished.most], self._waiting[JobsFinished.most :]
             await self._send_batch(batch)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from broadway.domain.files import PROGRAM, FileRefusedError, SubmittedFile, clean_path
+from broadway.domain.files import PROGRAM, FileRefusedError, SubmittedFile, demand_inside
 from broadway.domain.job import FaultPhase
 from broadway.domain.submission import DIRECTORY, submission_of
 from broadway.grader.grading.artifacts import Collection
@@ -26,7 +26,7 @@ AT_ONCE = 4  # files of a job that are fetched at the same time
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A job that this grader has received, with the evidence for it, unless it came from the gateway."""
+    """A job that this grader has received, with the evidence for it, which graders behind the gateway do without."""
 
     job_id: str
     generation: int = 0
@@ -113,7 +113,7 @@ class SubmissionFiles:
 
     async def _place(self, claim: Claim, file: SubmittedFile, root: Path, turns: asyncio.Semaphore) -> None:
         async with turns:
-            path = root / clean_path(file.path)
+            path = root / demand_inside(file.path)
             for parent in reversed(path.relative_to(root).parents[:-1]):
                 _make(root / parent)
             mode = PROGRAM if file.mode == PROGRAM else 0o644

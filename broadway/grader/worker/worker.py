@@ -75,8 +75,8 @@ class Worker:
     availability: Availability
     reports: Reports
     spool: Spool[JobFinished]
-    files: SubmissionFiles | None = None  # None if the API could not be reached
     short: float = SHORT
+    files: SubmissionFiles | None = None  # None if the API could not be reached
     _running: dict[str, _Execution] = field(default_factory=dict)  # by execution
     _slots: CapacityLimiter = field(init=False)
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)  # by job and generation

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from broadway.domain.assignment import (
     MAX_MEMORY,
+    MEMORY,
     AssignmentConfig,
     Pipeline,
     Stage,
@@ -20,6 +21,7 @@ from broadway.domain.assignment import (
 from broadway.domain.course import Course
 from broadway.domain.mistakes import mistakes
 from broadway.domain.run import PIPELINE_OF, Run
+from broadway.domain.stage_kind import default_of
 from broadway.domain.variables import MAX_VARIABLE, env_problem, is_reserved
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ class Limits:
     assignments: int = 1000
     hooks: int = 100
     deliveries: int = 20_000
+    stored_bytes: int = 64 * 2**30
 
     @classmethod
     def of(cls, settings: "IngestSettings") -> Self:
@@ -77,6 +80,7 @@ class Limits:
             assignments=settings.max_assignments,
             hooks=settings.max_hooks,
             deliveries=settings.max_deliveries,
+            stored_bytes=settings.max_stored_bytes,
         )
 
     def of_course(self, course: Course) -> Self:
@@ -188,11 +192,16 @@ def allowed(config: Mapping[str, Any], limits: Limits, *, course: str) -> dict[s
     except ValidationError as error:
         raise RejectedError(f"{mistakes(error, AssignmentConfig)[0]}; register the assignment again") from error
     check_limits(checked, limits, course=course)
-    if limits.max_memory is None or not _exceeds(Stage.model_fields["memory"].default, limits.max_memory):
+    most = limits.max_memory
+    if most is None or not _exceeds(MEMORY, most):
         return dict(config)
     pipelines = {key: config[key] for key in PIPELINE_OF.values() if config.get(key)}
-    default = {"memory": limits.max_memory}
-    return {**config, **{key: [{**default, **stage} for stage in stages] for key, stages in pipelines.items()}}
+    return {**config, **{key: [_affordable(stage, most) for stage in stages] for key, stages in pipelines.items()}}
+
+
+def _affordable(stage: Mapping[str, Any], most: str) -> dict[str, Any]:
+    """Return a stage; without ``memory`` it gets the operator's limit, if its default exceeds it."""
+    return {**({"memory": most} if _exceeds(default_of(stage, "memory", MEMORY), most) else {}), **stage}
 
 
 class NoConfigError(ValueError):

@@ -148,7 +148,7 @@ class RunStarts:
             return RunRequest(**given)
         roster = await self.rosters.get(course, assignment)
         if roster is None:
-            raise NotInRosterError("students: this assignment has no roster; put one, or give students_env")
+            raise NotInRosterError("students: this assignment has no roster; import one, or give students_env")
         named = [entry.student for entry in roster.students] if order.students == "all" else order.students
         entries = {entry.student: entry for entry in roster.students}
         if unknown := [student for student in named if student not in entries]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,16 +11,20 @@ from secrets import token_hex
 from typing import BinaryIO, Protocol
 
 from broadway.domain.assignment_settings import FileRules
-from broadway.domain.files import Content, FileLimits, FileTree, SubmittedFile, is_litter, without_top
+from broadway.domain.files import Content, FileLimits, FileTree, SubmittedFile, clean_path, is_litter, without_top
 from broadway.domain.submission import Submission, digest_of_files, submission_id
 from broadway.domain.webhook import Delivery
 from broadway.ingest.commands.grade_submissions import GRACE, GradingStarts
+from broadway.ingest.commands.limits import Limits, QuotaError
 from broadway.ingest.unpacking.unpack import UnpackedFile
-from broadway.lifecycle.stores import CurrentSettings, SubmissionsById
+from broadway.lifecycle.stores import CoursesById, CurrentSettings, SubmissionsById
+from broadway.ports import UnstorableError
+from broadway.runtime import metrics
 from broadway.runtime.clock import now
 from broadway.runtime.crashpoints import Point, reach
 
 ARCHIVES = (".zip", ".tar.gz", ".tgz")
+RECOUNT_AFTER = 60.0  # seconds between corrections of a course's bytes, since each reads all of its submissions
 STORED_AT_ONCE = 2  # submissions whose contents are written at the same time, since each needs memory
 
 
@@ -82,6 +87,52 @@ class SubmissionRegistry(SubmissionsById, Protocol):
         """
 
 
+class CountedBytes(Protocol):
+    """Counts the bytes of the submissions of each course."""
+
+    async def take(self, course: str, size: int, *, most: int) -> bool:
+        """Count bytes of a course; return False if that would be more than it may have."""
+
+    async def give_back(self, course: str, size: int) -> None:
+        """Take back bytes that were counted."""
+
+    async def recount(self, course: str) -> None:
+        """Correct the number of a course, which is too high after a crash."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The room for the files of courses, within the operator's limits."""
+
+    courses: CoursesById
+    limits: Limits
+    counted: CountedBytes
+    _recounts: dict[str, float] = field(default_factory=dict)  # by course, the time of the latest one
+
+    async def take(self, course: str, size: int) -> None:
+        """Count the bytes of a submission that is about to be stored.
+
+        Raises:
+            QuotaError: The course has no room for it.
+        """
+        found = await self.courses.get(course)
+        most = (self.limits.of_course(found) if found else self.limits).stored_bytes
+        if await self.counted.take(course, size, most=most):
+            return
+        await self._recount(course)
+        if not await self.counted.take(course, size, most=most):
+            raise QuotaError(
+                f"the submissions of {course} may have {most} bytes together, and there is no room for these {size}; "
+                "tell the course staff"
+            )
+
+    async def _recount(self, course: str) -> None:
+        at = time.monotonic()
+        if at - self._recounts.get(course, -RECOUNT_AFTER) >= RECOUNT_AFTER:
+            self._recounts[course] = at
+            await self.counted.recount(course)
+
+
 class ArchiveUnpacker(Protocol):
     """Unpacks archives."""
 
@@ -90,6 +141,7 @@ class ArchiveUnpacker(Protocol):
 
         Raises:
             FileRefusedError: The archive is broken, or has an entry that no submission may have.
+            OSError: This host cannot unpack it.
         """
 
 
@@ -124,6 +176,7 @@ class Uploads:
     contents: ContentStore
     submissions: SubmissionRegistry
     unpacker: ArchiveUnpacker
+    room: Room
     grading: GradingStarts
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STORED_AT_ONCE))
 
@@ -135,6 +188,7 @@ class Uploads:
         Raises:
             FileRefusedError: The assignment does not take these files; nothing is stored.
             UploadKeyReusedError: The idempotency key belongs to other files.
+            QuotaError: The course has no room for more files.
             UnstorableError: The submission is too large for the store.
         """
         at = now()
@@ -156,14 +210,34 @@ class Uploads:
                 due_at=at + GRACE,
                 traceparent=handed.traceparent,
             )
-            async with self._turns:
-                await self.contents.put(placed)
-        await reach(Point.UPLOAD_CONTENTS_STORED)
-        is_new = await self.submissions.add(submission)
+            is_new = await self._store(submission, placed, may_be_known=handed.key is not None)
         await reach(Point.UPLOAD_STORED)
         if not is_new:
             submission = await self._known(submission)
+        result = metrics.HandedIn.ACCEPTED if is_new else metrics.HandedIn.REPEATED
+        metrics.SUBMISSIONS.labels(submission.course, result).inc()
         return HandedIn(submission, is_new, await self.grading.begin(submission))
+
+    async def _store(self, submission: Submission, placed: Sequence[_Placed], *, may_be_known: bool) -> bool:
+        """Store a submission with its contents if its course has room; return False if its id is taken."""
+        course, size = submission.course, submission.size
+        if may_be_known and await self.submissions.get(course, submission.id):
+            return False
+        await self.room.take(course, size)
+        await reach(Point.UPLOAD_COUNTED)
+        async with self._turns:
+            await self.contents.put(placed)
+        await reach(Point.UPLOAD_CONTENTS_STORED)
+        try:
+            is_new = await self.submissions.add(submission)
+        except UnstorableError:
+            await self.room.counted.give_back(course, size)
+            raise
+        if is_new:
+            metrics.SUBMISSION_BYTES.labels(course).inc(size)
+        else:
+            await self.room.counted.give_back(course, size)
+        return is_new
 
     async def _known(self, submission: Submission) -> Submission:
         """Return the stored submission with the id of a repeated one.
@@ -180,19 +254,12 @@ class Uploads:
     async def _files(self, given: Sequence[GivenFile], rules: FileRules) -> AsyncIterator[tuple[list[_Placed], str]]:
         """Yield the files of a submission, unpacked if it is one archive, and the archive's name."""
         if not is_archive(given, rules):
-            tree = FileTree(rules.limits)
-            yield (
-                [
-                    _Placed(SubmittedFile(tree.add(each.name), each.sha256, each.size), each)
-                    for each in given
-                    if not is_litter(each.name)
-                ],
-                "",
-            )
+            yield _as_given(given, rules), ""
             return
         (archive,) = given
+        name = clean_path(archive.name)
         async with self.unpacker.unpacked(archive.file, rules.limits) as unpacked:
-            yield _without_top(unpacked, rules), archive.name
+            yield _without_top(unpacked, rules), name
 
 
 def is_archive(given: Sequence[GivenFile], rules: FileRules) -> bool:
@@ -202,10 +269,20 @@ def is_archive(given: Sequence[GivenFile], rules: FileRules) -> bool:
     return not rules.names(given[0].name)
 
 
+def _as_given(given: Sequence[GivenFile], rules: FileRules) -> list[_Placed]:
+    tree, wanted = FileTree(rules.limits), [each for each in given if not is_litter(each.name)]
+    placed = [_Placed(SubmittedFile(tree.add(each.name), each.sha256, each.size), each) for each in wanted]
+    size = sum(each.size for each in wanted)
+    rules.limits.demand_room(f"the files have {size} bytes", size)
+    return placed
+
+
 def _without_top(unpacked: Sequence[UnpackedFile], rules: FileRules) -> list[_Placed]:
     paths = [each.file.path for each in unpacked]
     if rules.without_top_directory:
         paths = without_top(paths)
+    tree = FileTree(rules.limits)
+    paths = [tree.add(path) for path in paths]  # again: a name that was harmless below a directory may be a drive's
     return [
         _Placed(SubmittedFile(path, each.file.sha256, each.file.size, each.file.mode), each.content)
         for path, each in zip(paths, unpacked, strict=True)

@@ -119,11 +119,12 @@ class Budget:
 
 
 class Held:
-    """The part of a budget that one client holds, until it is released."""
+    """The part of a budget that one client holds, until it is released. After its end nothing is counted any more."""
 
     def __init__(self, budget: Budget, address: str | None) -> None:
         self._budget = budget
         self._address = address
+        self._is_over = False
         self.amount = 0
 
     def take(self, amount: int) -> None:
@@ -133,6 +134,8 @@ class Held:
             LimitError: It is not available, and all is released: the client is refused, and others that grow at the
                 same time may have what it held.
         """
+        if self._is_over:
+            return
         try:
             self._budget.take(self._address, amount)
         except LimitError:
@@ -143,6 +146,11 @@ class Held:
     def release(self) -> None:
         self._budget.give_back(self._address, self.amount)
         self.amount = 0
+
+    def end(self) -> None:
+        """Release all, for good: a handler may go on after its request was answered, and would hold it for ever."""
+        self.release()
+        self._is_over = True
 
 
 class Digests:

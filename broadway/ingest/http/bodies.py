@@ -110,21 +110,27 @@ async def raw_body(request: Request, *, limit: int) -> bytes:
     return bytes(body)
 
 
-async def pieces(request: Request, *, limit: int) -> AsyncIterator[bytes]:
+async def pieces(request: Request, *, limit: int, pace: float = math.inf) -> AsyncIterator[bytes]:
     """Yield the pieces of a request's body as they arrive.
+
+    Args:
+        request: The request.
+        limit: The most bytes of the body.
+        pace: Bytes that have a second more to arrive, for bodies that slow connections need longer to send.
 
     Raises:
         BodyTooLargeError: The body has more than ``limit`` bytes; the rest is not read.
-        BodyTooSlowError: The body did not arrive within ``BODY_WITHIN``.
+        BodyTooSlowError: The body did not arrive within ``BODY_WITHIN``, besides what ``pace`` adds.
     """
-    size, until = 0, asyncio.get_running_loop().time() + BODY_WITHIN
+    size, begun = 0, asyncio.get_running_loop().time()
     stream = aiter(request.stream())
     while True:
+        within = BODY_WITHIN + size / pace
         try:
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout_at(begun + within):
                 piece = await anext(stream, None)
         except TimeoutError as error:
-            raise BodyTooSlowError(f"the request body did not come within {BODY_WITHIN:g} s") from error
+            raise BodyTooSlowError(f"the request body did not come within {within:.0f} s") from error
         if piece is None:
             return
         size += len(piece)

@@ -18,6 +18,7 @@ from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.pools import Pools
 from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
+from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.tokens import TokenSettings
@@ -58,6 +59,7 @@ class Deps:
     assignment_settings: SettingsChanges
     uploads: Uploads
     artifacts: KeepArtifacts
+    submission_removal: SubmissionRemoval
     hook_settings: HookSettings
     starts: RunStarts
     orders: Orders

@@ -8,7 +8,9 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from broadway.domain.files import PART
 from broadway.ingest.http.answers import CORS, Refused
+from broadway.ingest.http.visit import visit_of
 
 # A student's file must have no effect in the browser of its reader.
 SAFE = {
@@ -41,11 +43,13 @@ def attachment(
 
     Raises:
         Refused: 416, the range is outside of the file.
+        LimitError: Other clients read so many files that there is no memory for one more.
     """
     headers = {**CORS, **SAFE, "ETag": f'"{tag}"', "Accept-Ranges": "bytes", "Content-Disposition": _disposition(name)}
     if _has(request.headers.get("if-none-match"), tag):
         return Response(status_code=304, headers=headers)
     part = _range(request, size, tag)
+    _hold(request, min(size, PART))
     if part is None:
         headers["Content-Length"] = str(size)
         return StreamingResponse(content(0, size), headers=headers, media_type="application/octet-stream")
@@ -54,10 +58,20 @@ def attachment(
     return StreamingResponse(content(part.start, part.end), 206, headers, media_type="application/octet-stream")
 
 
-def streamed(*, name: str, media_type: str, content: AsyncIterator[bytes]) -> Response:
-    """Return an attachment of unknown size, such as an archive that is made while it is sent."""
+def streamed(request: Request, *, name: str, media_type: str, content: AsyncIterator[bytes]) -> Response:
+    """Return an attachment of unknown size, such as an archive that is made while it is sent.
+
+    Raises:
+        LimitError: Other clients read so many files that there is no memory for one more.
+    """
+    _hold(request, PART)
     headers = {**CORS, **SAFE, "Content-Disposition": _disposition(name)}
     return StreamingResponse(content, headers=headers, media_type=media_type)
+
+
+def _hold(request: Request, size: int) -> None:
+    """Count the bytes that an answer holds until its client has read it: a part, and its copy for the connection."""
+    visit_of(request).memory.take(2 * size)
 
 
 def _disposition(name: str) -> str:

@@ -27,6 +27,7 @@ from broadway.ingest.http.admission import LimitError
 from broadway.ingest.http.answers import Refused, failure, invalid_body, problem, refused
 from broadway.ingest.http.bodies import BodyTooLargeError, BodyTooSlowError, InvalidBodyError, UnsupportedBodyError
 from broadway.ingest.http.spool import SpoolError
+from broadway.ingest.unpacking.unpack import UnpackingUnavailableError
 from broadway.lifecycle.orders import NoRunError, OrderError
 from broadway.ports import StoreError, UnstorableError
 
@@ -90,6 +91,7 @@ def exception_handlers() -> Mapping[Any, Any]:
         BrokerUsersUnavailableError: _refuse(503),
         LimitError: limited,
         SpoolError: _on_spool_unavailable,
+        UnpackingUnavailableError: _on_spool_unavailable,
         StoreError: _on_store_unavailable,
         HTTPException: _on_http_exception,
         ClientDisconnect: _on_disconnect,
@@ -161,9 +163,9 @@ def limited(request: Request, error: LimitError) -> Response:
     return answer
 
 
-def _on_spool_unavailable(request: Request, error: SpoolError) -> Response:
+def _on_spool_unavailable(request: Request, error: OSError) -> Response:
     log.error("spool unavailable", path=request.url.path, setting="--http-spool-dir", reason=str(error))
-    answer = _on_refused(request, Refused(503, "the server cannot keep the delivery at the moment"))
+    answer = _on_refused(request, Refused(503, "the server cannot keep the request's body at the moment"))
     answer.headers["Retry-After"] = RETRY_AFTER
     return answer
 

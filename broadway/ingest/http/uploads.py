@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import BinaryIO
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -22,6 +22,7 @@ from broadway.ingest.http.visit import visit_of
 MULTIPART = "multipart/form-data"
 ARCHIVES = {"application/zip": "submission.zip", "application/gzip": "submission.tar.gz"}
 OVERHEAD = 4096  # bytes of a form besides its files, for each file
+PACE = 32 * 1024  # bytes per second: a slow student's connection needs ten minutes for the largest upload
 MAX_FIELDS = 20  # parts of a form that are not files
 MAX_BOUNDARY = 70  # characters, by RFC 2046
 
@@ -56,16 +57,16 @@ async def uploaded(request: Request, directory: Path, *, limit: int, files: int)
         SpoolError: The spool's directory takes no data.
     """
     kind, options = parse_options_header(request.headers.get("content-type"))
-    with TemporaryFile(dir=directory) as file:
+    with _opened(directory) as file:
         spool = _Spool(file)
         if (archive := ARCHIVES.get(kind.decode("latin-1"))) is not None:
             spool.begin(archive)
-            async for piece in pieces(request, limit=limit):
+            async for piece in pieces(request, limit=limit, pace=PACE):
                 spool.take(piece)
                 await _write(request, spool)
         elif kind.decode("latin-1") == MULTIPART:
             form = _Form(spool, _boundary(options), files)
-            async for piece in pieces(request, limit=limit + OVERHEAD * (files + MAX_FIELDS)):
+            async for piece in pieces(request, limit=limit + OVERHEAD * (files + MAX_FIELDS), pace=PACE):
                 form.feed(piece)
                 await _write(request, spool)
             form.finish()
@@ -81,10 +82,29 @@ async def uploaded(request: Request, directory: Path, *, limit: int, files: int)
 async def _write(request: Request, spool: "_Spool") -> None:
     if waiting := spool.waiting():
         visit_of(request).spool.take(len(waiting))
-        try:
-            await asyncio.to_thread(spool.file.write, waiting)
-        except OSError as error:
-            raise SpoolError(error.errno, error.strerror) from error
+        with _spooling():
+            await asyncio.to_thread(_write_all, spool.file, waiting)
+
+
+@contextlib.contextmanager
+def _spooling() -> Iterator[None]:
+    """Turn the errors of the spool's disk into those of the spool."""
+    try:
+        yield
+    except OSError as error:
+        raise SpoolError(error.errno, error.strerror) from error
+
+
+def _opened(directory: Path) -> FileIO:
+    """Open a file of the spool, without a buffer, whose last bytes a full disk could refuse after the answer."""
+    with _spooling():
+        return TemporaryFile(dir=directory, buffering=0)
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _boundary(options: dict[bytes, bytes]) -> bytes:
@@ -97,7 +117,7 @@ def _boundary(options: dict[bytes, bytes]) -> bytes:
 class _Spool:
     """The contents of all files of a request, one after another in one file."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: FileIO) -> None:
         self.file = file
         self.size = 0
         self._arriving: list[_Arriving] = []
@@ -122,7 +142,6 @@ class _Spool:
 
     def given(self) -> list[GivenFile]:
         """Return the files, after all is written."""
-        self.file.flush()
         return [
             GivenFile(each.name, each.digest.hexdigest(), each.size, self.file, each.offset) for each in self._arriving
         ]

@@ -66,7 +66,7 @@ class Visit:
     def end(self) -> None:
         """Release all that the request holds."""
         for held in (self.memory, self.spool, self.place):
-            held.release()
+            held.end()
 
 
 async def until_gone(request: Request) -> None:

@@ -53,7 +53,7 @@ class AssignmentReads:
         return await self.rosters.get(course, assignment)
 
     async def settings(self, course: str, assignment: str) -> SettingsVersion:
-        """Return the current version of an assignment's settings; version 0, with the defaults, before the first."""
+        """Return the current version of an assignment's settings; version 0 has the defaults."""
         return await self.versions.current(course, assignment)
 
     async def settings_versions(

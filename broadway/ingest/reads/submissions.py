@@ -1,5 +1,6 @@
 """Reads of submissions and of their files."""
 
+import asyncio
 import io
 import zipfile
 from collections.abc import AsyncIterator
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from broadway.domain.job import Job, Phase
 from broadway.domain.pages import Slice, cursor, sliced
-from broadway.domain.submission import UPLOADS, Submission
+from broadway.domain.submission import UPLOADS, Submission, SubmissionHead
 from broadway.domain.webhook import Delivery, delivery_key
 from broadway.ingest.reads.stores import DeliveryQueries
 from broadway.lifecycle.stores import JobsOfRuns, SubmissionsById
@@ -26,8 +27,8 @@ class SubmissionQueries(SubmissionsById, Protocol):
 
     async def latest(
         self, course: str, assignment: str, *, student: str | None, before: str | None, limit: int
-    ) -> list[Submission]:
-        """Return submissions for an assignment, latest first; only those of a student if one is given.
+    ) -> list[SubmissionHead]:
+        """Return submissions for an assignment without their files, latest first; only a student's if one is given.
 
         Raises:
             CursorError: ``before`` is not a cursor.
@@ -66,7 +67,7 @@ class SubmissionReads:
         return await self.deliveries.get(delivery_key(submission.course, hook, submission.id))
 
     async def job(self, delivery: Delivery) -> Job | None:
-        """Return the job that grades a delivery's submission, or None before it is stored."""
+        """Return the job that grades a delivery's submission, or None before it is planned."""
         jobs = await self.jobs.of_run(delivery.run_id) if delivery.run_id else []
         return next((job for job in jobs if job.phase is Phase.STUDENTS), None)
 
@@ -76,7 +77,7 @@ class SubmissionReads:
 
     async def latest(
         self, course: str, assignment: str, *, student: str | None, after: str | None, limit: int
-    ) -> Slice[Submission]:
+    ) -> Slice[SubmissionHead]:
         """Return a page of the submissions for an assignment, latest first; only a student's if one is given.
 
         Raises:
@@ -108,7 +109,7 @@ class SubmissionReads:
                 info.compress_type = zipfile.ZIP_DEFLATED
                 with archive.open(info, "w") as entry:
                     async for piece in self.content(file.sha256):
-                        entry.write(piece)
+                        await asyncio.to_thread(entry.write, piece)  # others are served while it is compressed
                         yield sink.taken()
         yield sink.taken()
 

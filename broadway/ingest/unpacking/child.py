@@ -1,7 +1,7 @@
 """The program that unpacks one archive: it reads standard input and writes plain files into its working directory.
 
-It runs as a user without rights if it can, with little memory and time, and writes a line of JSON for each file, and at
-last one for the refusal or the end.
+It runs as a user without rights if it can, with little memory and time. It writes lines of JSON: one when it begins,
+one for each file, and at last one for the refusal, for a failure of this host, or for the end.
 """
 
 import codecs
@@ -32,11 +32,14 @@ def main(upload: str, unpacked: str, files: str) -> None:
     _resign()
     for kind, most in (*_KINDS, (resource.RLIMIT_FSIZE, limits.unpacked)):
         resource.setrlimit(kind, (most, most))
+    _say({"begun": True})
     try:
         for number, entry in enumerate(entries(sys.stdin.buffer, limits)):
             _say(_write(number, entry))
     except FileRefusedError as refusal:
         _say({"refused": str(refusal)})
+    except OSError as error:  # of the files that are written; the archive's own errors are refusals
+        _say({"failed": error.strerror or str(error)})
     else:
         _say({"done": True})
 

@@ -54,6 +54,7 @@ V2: Mapping[str, Mapping[str, Handler]] = {
     f"{_COURSE}/assignments/{{assignment:id}}/submissions": {
         "GET": submissions.list_submissions,
         "POST": submissions.create,
+        "DELETE": submissions.remove,
     },
     f"{_COURSE}/submissions/{{submission:id}}": {"GET": submissions.show},
     f"{_COURSE}/submissions/{{submission:id}}/files/{{path:path}}": {"GET": submissions.download},

@@ -1,26 +1,32 @@
 """`/submissions`: files that students hand in, and their downloads."""
 
+import contextlib
+from collections.abc import Iterator
+
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from broadway.domain.access import Kind
+from broadway.domain.files import FileRefusedError
 from broadway.domain.roster import Student
 from broadway.domain.submission import Submission
+from broadway.ingest.commands.limits import QuotaError
 from broadway.ingest.commands.start import NO_SUCH_ASSIGNMENT
 from broadway.ingest.commands.upload import Handed
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import course_of, principal_of
-from broadway.ingest.http.bodies import idempotency_key
+from broadway.ingest.http.bodies import BodyTooLargeError, idempotency_key
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.downloads import attachment, streamed
-from broadway.ingest.http.rights import Auth, nothing
+from broadway.ingest.http.rights import Auth, Load, nothing
 from broadway.ingest.http.scope import demand_stored
 from broadway.ingest.http.uploads import uploaded
 from broadway.ingest.v2.openapi import PageQuery, answered, operation, query_of
 from broadway.ingest.v2.views.submissions import submission_summary, submission_view
 from broadway.messages.resources.base import Page
-from broadway.messages.resources.submissions import SubmissionSummary, SubmissionView
+from broadway.messages.resources.submissions import RemovedSubmissions, SubmissionSummary, SubmissionView
+from broadway.runtime import metrics
 
 SUBMITTERS = (Auth.COURSE, Auth.STUDENT)
 SUBMISSION_NOT_FOUND = "this course has no such submission"
@@ -42,13 +48,21 @@ class SubmissionsQuery(PageQuery):
     student: Student | None = Field(default=None, description="return only this student's or group's submissions")
 
 
+class RemovalQuery(BaseModel):
+    """The query of a removal."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    student: Student = Field(description="the student or the group")
+
+
 @operation(
     SubmissionView,
     status=201,
     also={200: SubmissionView},
     auth=SUBMITTERS,
     query=SubmitQuery,
-    refusals=(400, 408, 413, 415, 422),
+    refusals=(400, 408, 409, 413, 415, 422),
     headers={"Idempotency-Key": "the client's name for the submission, the same for each repetition of the request"},
     before=nothing,
 )
@@ -64,12 +78,23 @@ async def create(request: Request, deps: Deps) -> Response:
         raise Refused(404, NO_SUCH_ASSIGNMENT)
     rules = (await deps.reads.assignments.settings(course, assignment)).settings.files
     key, directory = idempotency_key(request), deps.settings.http.spool_dir
-    async with uploaded(request, directory, limit=rules.max_bytes, files=rules.max_files) as files:
-        handed = Handed(course, assignment, student, principal_of(request).name, files, key, request.state.traceparent)
-        handed_in = await deps.uploads.hand_in(handed)
+    by, trace = principal_of(request).name, request.state.traceparent
+    with _counted(course):
+        async with uploaded(request, directory, limit=rules.max_bytes, files=rules.max_files) as files:
+            handed_in = await deps.uploads.hand_in(Handed(course, assignment, student, by, files, key, trace))
     location = f"/api/v2/courses/{course}/submissions/{handed_in.submission.id}"
     view = submission_view(handed_in.submission, handed_in.delivery)
     return answered(view, 201 if handed_in.is_new else 200, {"Location": location})
+
+
+@contextlib.contextmanager
+def _counted(course: str) -> Iterator[None]:
+    """Count a submission that is refused for its files; those that are stored are counted where that happens."""
+    try:
+        yield
+    except (FileRefusedError, BodyTooLargeError, QuotaError):
+        metrics.SUBMISSIONS.labels(course, metrics.HandedIn.REFUSED).inc()
+        raise
 
 
 def _submitter(request: Request, named: str | None) -> str:
@@ -101,6 +126,17 @@ async def list_submissions(request: Request, deps: Deps) -> Response:
     return answered(Page[SubmissionSummary](items=items, next=page.next))
 
 
+@operation(RemovedSubmissions, query=RemovalQuery, before=nothing)
+async def remove(request: Request, deps: Deps) -> Response:
+    """Remove all that a student or a group handed in for an assignment, for good.
+
+    Outcomes and scores stay. A job that still waits for a grader ends as an infrastructure error.
+    """
+    student = query_of(request, RemovalQuery).student
+    count = await deps.submission_removal.remove(course_of(request).id, request.path_params["assignment"], student)
+    return answered(RemovedSubmissions(count=count))
+
+
 @operation(SubmissionView, auth=SUBMITTERS)
 async def show(request: Request, deps: Deps) -> Response:
     """Get a submission with the names of its files."""
@@ -127,12 +163,12 @@ async def download(request: Request, deps: Deps) -> Response:
     )
 
 
-@operation(None, auth=SUBMITTERS)
+@operation(None, auth=SUBMITTERS, load=Load.LARGE)
 async def download_all(request: Request, deps: Deps) -> Response:
     """Download all files of a submission as a zip."""
     submission = await _own(request, deps)
     name = f"{submission.assignment}-{submission.student}-{submission.id}.zip"
-    return streamed(name=name, media_type="application/zip", content=deps.reads.submissions.zipped(submission))
+    return streamed(request, name=name, media_type="application/zip", content=deps.reads.submissions.zipped(submission))
 
 
 async def _own(request: Request, deps: Deps) -> Submission:

@@ -10,6 +10,7 @@ from broadway.domain.course import MAX_STUDENTS
 from broadway.messages.resources.base import Body, View
 
 MAX_JOBS = MAX_STUDENTS + 2  # of a run
+ENDED = frozenset({"finished", "failed"})  # states of runs
 
 Config = Annotated[
     Literal["kept", "current"],
@@ -47,6 +48,11 @@ class RunView(View):
     order: str | None = Field(
         default=None, description="the order that is being carried out: cancel, supersede or rerun; null without one"
     )
+
+    @property
+    def is_over(self) -> bool:
+        """True if the run has ended, well or not."""
+        return self.state in ENDED
 
 
 class PhaseView(View):

@@ -10,6 +10,16 @@ from broadway.domain.job import JobState, Outcome
 from broadway.domain.webhook import DeliveryState
 from broadway.messages.resources.base import View
 
+_WITHOUT_RUN = frozenset(
+    {
+        DeliveryState.REFUSED,
+        DeliveryState.LIMITED,
+        DeliveryState.SUPERSEDED,
+        DeliveryState.UNMATCHED,
+        DeliveryState.IGNORED,
+    }
+)
+
 
 class FileView(View):
     """A file of a submission."""
@@ -30,6 +40,12 @@ class SubmissionSummary(View):
     by: str = Field(description="name of the token that handed it in")
     count: int = Field(description="number of its files")
     size: int = Field(description="bytes of its files together")
+
+
+class RemovedSubmissions(View):
+    """The number of submissions that were removed."""
+
+    count: int
 
 
 class SubmissionJob(View):
@@ -53,6 +69,16 @@ class SubmissionView(SubmissionSummary):
     reason: str = Field(description="reason for the decision, or empty")
     run_id: str | None = Field(description="run that grades it")
     job: SubmissionJob | None = Field(description="job of this run that grades it, once it is stored")
+
+    @property
+    def is_decided_against(self) -> bool:
+        """True if no run grades it, by decision."""
+        return self.state in _WITHOUT_RUN
+
+    @property
+    def is_over(self) -> bool:
+        """True if its state changes no more by itself: it is graded, is not going to be, or waits for a person."""
+        return bool(self.job and self.job.outcome) or self.state is None or self.is_decided_against
 
 
 class JobFiles(View):

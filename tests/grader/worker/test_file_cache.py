@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from harness import small_disk_at
 
 from broadway.grader.worker.file_cache import FileCache, WrongContentError
 
@@ -101,3 +102,38 @@ async def test_wrong_bytes_of_the_source_are_not_kept(tmp_path: Path) -> None:
         await cache.copy(digest(b"other"), tmp_path / "a", mode=0o644, fetch=source.fetch)
     assert kept(tmp_path / "cache") == set()
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("is_there_before", [True, False], ids=["at-the-start", "later"])
+async def test_a_directory_or_a_link_in_the_place_of_a_content_is_replaced(
+    tmp_path: Path, is_there_before: bool
+) -> None:
+    directory, source = tmp_path / "cache", Source(b"content", b"secret")
+    directory.mkdir()
+    cache = None if is_there_before else FileCache(directory, 100)
+    if cache:
+        await cache.copy(digest(b"content"), tmp_path / "first", mode=0o644, fetch=source.fetch)
+        (directory / digest(b"content")).unlink()
+    (directory / digest(b"content")).mkdir()
+    (directory / digest(b"content") / "inside").touch()
+    (directory / digest(b"secret")).symlink_to(tmp_path / "missing")
+    (directory / "note").mkdir()
+    cache = cache or FileCache(directory, 100)
+
+    for content in (b"content", b"secret"):
+        await cache.copy(digest(content), tmp_path / "copy", mode=0o644, fetch=source.fetch)
+        assert (tmp_path / "copy").read_bytes() == content
+    assert not (tmp_path / "missing").exists()
+
+
+async def test_a_full_disk_leaves_no_part_of_a_content(tmp_path: Path) -> None:
+    source = Source(bytes(200_000), b"small")
+    with small_disk_at(tmp_path / "disk", size=65536, inodes=10) as disk:
+        cache = FileCache(disk / "cache", 1_000_000)
+        with pytest.raises(OSError, match="No space left"):
+            await cache.copy(digest(bytes(200_000)), tmp_path / "copy", mode=0o644, fetch=source.fetch)
+
+        assert kept(disk / "cache") == set()
+        await cache.copy(digest(b"small"), tmp_path / "copy", mode=0o644, fetch=source.fetch)
+
+    assert (tmp_path / "copy").read_bytes() == b"small"

@@ -108,6 +108,17 @@ def test_the_default_memory_is_never_above_the_limit(most: str | None, given: li
     assert posted["student_pipeline"] == [{"image": "a"}, {"image": "a", "memory": "64m"}], "it is as it was"
 
 
+def test_the_memory_of_a_kind_stays_below_a_limit_that_allows_it() -> None:
+    posted = config({"image": "a", "kind": "gradescope"}).as_posted()
+    memory = {
+        most: allowed(posted, Limits(max_job_seconds=700, max_memory=most), course="cs1")["student_pipeline"][0].get(
+            "memory"
+        )
+        for most in ("1g", "512m")
+    }
+    assert memory == {"1g": None, "512m": "512m"}
+
+
 @pytest.mark.parametrize("cpus", ["", "0", "0-3", "0-3,7", "1,2-2"])
 def test_cpus_have_the_engines_format(cpus: str) -> None:
     assert complaint({"image": "a", "cpuset_cpus": cpus}, Limits(max_job_seconds=100)) is None

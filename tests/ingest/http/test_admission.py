@@ -111,6 +111,18 @@ def test_of_clients_that_grow_together_only_as_many_are_refused_as_needed() -> N
     assert [each.amount for each in growing] == [5, 5]
 
 
+def test_a_handler_that_goes_on_after_its_answer_holds_nothing() -> None:
+    budget = Budget(Limit.SPOOL, "many deliveries", total=10, each=10)
+    held = Held(budget, "a")
+    held.take(4)
+    held.end()
+    held.take(4)  # a body that still arrives, after the answer that the store is unavailable
+    held.release()
+
+    assert budget.used == 0
+    Held(budget, "a").take(10)
+
+
 def test_a_limit_per_address_is_at_most_the_limit_on_all() -> None:
     limits = ClientLimits.of(HttpSettings(connections=16), "", connections=9)
     for number in range(9):

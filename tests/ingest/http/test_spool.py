@@ -126,5 +126,5 @@ async def test_a_spool_that_takes_nothing_is_an_outage(doors: Doors, course: str
     async with hooked(doors, course, http={"spool_dir": tmp_path / "missing"}) as door:
         answer = await door.ask(delivery(course, b"x" * MEBIBYTE))
 
-    assert (status(answer), "the server cannot keep the delivery at the moment" in answer) == (503, True)
+    assert (status(answer), "the server cannot keep the request's body at the moment" in answer) == (503, True)
     assert "retry-after" in answer.lower()

@@ -7,10 +7,11 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 import pytest
+from harness import small_disk_at
 
 from broadway.domain.files import FileLimits, FileRefusedError, SubmittedFile
 from broadway.ingest.unpacking import child
-from broadway.ingest.unpacking.unpack import Unpacker
+from broadway.ingest.unpacking.unpack import Unpacker, UnpackingUnavailableError, _read, remove_leftovers
 
 LIMITS = FileLimits()
 EMPTY_DIGEST = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -46,11 +47,61 @@ async def test_a_refusal_is_the_students_sentence_and_leaves_nothing(tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
-async def test_a_program_that_dies_is_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_archive_of_a_hundred_thousand_entries_is_refused(tmp_path: Path) -> None:
+    with TemporaryFile() as archive:
+        with zipfile.ZipFile(archive, "w") as files:
+            for number in range(100_000):
+                files.writestr(str(number), "")
+
+        with pytest.raises(FileRefusedError, match="100000 entries; a submission may have 1000 files"):
+            async with Unpacker(tmp_path).unpacked(archive, LIMITS):
+                pass
+
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("report", [b"", b'{"path": "a", "sha', b'{"path": "a"}\n'], ids=["nothing", "cut", "one"])
+def test_a_program_that_dies_of_an_archive_is_a_refusal(tmp_path: Path, report: bytes) -> None:
+    with pytest.raises(FileRefusedError, match="more memory or time than allowed"):
+        _read(b'{"begun": true}\n' + report, tmp_path, -9)
+
+
+async def test_a_program_that_does_not_begin_is_no_fault_of_the_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(child, "__name__", "broadway.no_such_program")
-    with TemporaryFile() as archive, pytest.raises(FileRefusedError, match="more memory or time than allowed"):
+    with TemporaryFile() as archive, pytest.raises(UnpackingUnavailableError, match="before it began"):
         async with Unpacker(tmp_path).unpacked(archive, LIMITS):
             pass
+
+
+async def test_a_full_disk_is_no_fault_of_the_archive(tmp_path: Path) -> None:
+    with small_disk_at(tmp_path / "disk", size=65536, inodes=10) as disk, TemporaryFile() as archive:
+        with zipfile.ZipFile(archive, "w") as files:
+            files.writestr("large", bytes(1024 * 1024))
+
+        with pytest.raises(UnpackingUnavailableError, match="No space left"):
+            async with Unpacker(disk).unpacked(archive, LIMITS):
+                pass
+
+        assert not list(disk.iterdir())
+
+
+async def test_what_a_killed_process_left_is_removed_and_what_is_in_use_stays(tmp_path: Path) -> None:
+    left, young, foreign = (tmp_path / name for name in ("broadway-unpack-left", "broadway-unpack-young", "other"))
+    for place in (left, young, foreign):
+        place.mkdir()
+        (place / "0").touch()
+    with TemporaryFile() as archive:
+        zipfile.ZipFile(archive, "w").close()
+        async with Unpacker(tmp_path).unpacked(archive, LIMITS):
+            (used,) = set(tmp_path.iterdir()) - {left, young, foreign}
+            for place in (left, foreign, used):
+                os.utime(place, (0, 0))
+
+            remove_leftovers(tmp_path)
+
+            assert set(tmp_path.iterdir()) == {young, foreign, used}
 
 
 async def test_a_program_that_hangs_is_ended(tmp_path: Path) -> None:

@@ -121,8 +121,28 @@ async def test_an_archive_is_unpacked(mp1: Course, body: bytes, kind: str) -> No
         ({"a.zip": zipped({"../b": MAIN})}, {}, "../b: .. is not a name inside the submission"),
         ({"a.zip": b"no zip"}, {}, "the archive is neither a zip nor a tar.gz"),
         ({".DS_Store": b"x"}, {}, "there is no file in this submission"),
+        (
+            {"a": b"x" * 11},
+            {"max_unpacked_bytes": 10},
+            "the files have 11 bytes; a submission may have 10 bytes in all",
+        ),
+        ({"a.zip": zipped({"top/C:x": MAIN})}, {"without_top_directory": True}, "C:x: an absolute path"),
+        ({"a\x1b[1m.zip": zipped({"a": MAIN})}, {}, "a\\x1b[1m.zip: the name has control characters"),
     ],
-    ids=["outside", "case", "missing", "foreign", "many", "large", "in-archive", "no-archive", "litter"],
+    ids=[
+        "outside",
+        "case",
+        "missing",
+        "foreign",
+        "many",
+        "large",
+        "in-archive",
+        "no-archive",
+        "litter",
+        "unpacked",
+        "drive",
+        "archive-name",
+    ],
 )
 async def test_files_are_refused_in_words_and_nothing_is_stored(
     mp1: Course, files: dict[str, bytes], settings: dict[str, Any], expected: str
@@ -310,3 +330,13 @@ async def test_a_client_that_vanishes_leaves_nothing(mp1: Course) -> None:
             headers={"Content-Type": "multipart/form-data; boundary=x"},
         )
     assert await mp1.listed() == []
+
+
+async def test_lists_of_submissions_read_no_files(mp1: Course, store: Store) -> None:
+    made = (await mp1.hand_in({"a": b"1", "b": b"22"})).json()
+    # As if the manifest could not be read: the list has no need of it.
+    await store.submissions._submissions.update_one({"_id": made["id"]}, {"$unset": {"files": ""}})  # noqa: SLF001
+
+    assert await mp1.listed() == [
+        {key: made[key] for key in ("id", "assignment", "student", "at", "by", "count", "size")}
+    ]

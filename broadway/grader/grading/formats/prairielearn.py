@@ -48,7 +48,10 @@ def _score(file: Fields, maximum: Decimal) -> Decimal:
     """Return the score in points; null counts as 0."""
     if "score" not in file.values:
         raise malformed("score", 'should be a number from 0 to 1, unless "gradable" is false')
-    return points((file.number("score") or Decimal(0)) * maximum, "score")
+    if not file.number("score"):
+        return Decimal(0)
+    exact = Decimal(file.values["score"])  # a third of the points should not be rounded before it is multiplied
+    return points(exact * maximum, "score")
 
 
 def _messages(file: Fields, *, is_refused: bool) -> list[Text]:

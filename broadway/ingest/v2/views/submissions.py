@@ -2,19 +2,19 @@
 
 from broadway.domain.files import PROGRAM
 from broadway.domain.job import Job
-from broadway.domain.submission import Submission
+from broadway.domain.submission import Submission, SubmissionHead
 from broadway.domain.webhook import Delivery
 from broadway.messages.resources.submissions import FileView, JobFiles, SubmissionJob, SubmissionSummary, SubmissionView
 
 
-def submission_summary(submission: Submission) -> SubmissionSummary:
+def submission_summary(submission: Submission | SubmissionHead) -> SubmissionSummary:
     return SubmissionSummary(
         id=submission.id,
         assignment=submission.assignment,
         student=submission.student,
         at=submission.at,
         by=submission.by,
-        count=len(submission.files),
+        count=submission.count,
         size=submission.size,
     )
 

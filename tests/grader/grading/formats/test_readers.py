@@ -120,6 +120,10 @@ def test_prairielearn_points(document: Any, expected: tuple[str | None, str | No
     assert bool(found.messages) is not found.gradable
 
 
+def test_a_fraction_of_prairielearn_is_not_rounded_before_it_is_multiplied() -> None:
+    assert of("prairielearn", {"score": 2 / 3, "max_points": 6}).score == 4
+
+
 def test_prairielearn_tests_and_images() -> None:
     url = f"data:image/png;base64,{base64.b64encode(b'png').decode()}"
     found = of(

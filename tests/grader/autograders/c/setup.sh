@@ -1,0 +1,2 @@
+#!/bin/bash
+gcc -O2 -o /autograder/harness /autograder/source/harness.c
