@@ -13,7 +13,9 @@ import httpx2
 from broadway.clients.changes import changes
 from broadway.clients.course import CourseSession
 from broadway.clients.uploads import form_of
+from broadway.messages.resources.artifacts import ArtifactsView
 from broadway.messages.resources.base import MAX_PAGE
+from broadway.messages.resources.ids import IdsView
 from broadway.messages.resources.submissions import SubmissionSummary, SubmissionView
 from broadway.runtime.http_errors import UNSENT, why
 from broadway.session import TRIES, ClientError, segment
@@ -88,13 +90,35 @@ class SubmissionsClient(CourseSession):
             ClientError: The target exists or cannot be written.
         """
         below = f"submissions/{segment(identity)}"
-        path = f"{below}/archive" if file is None else f"{below}/files/{'/'.join(map(segment, file.split('/')))}"
+        self._write(self._path(f"{below}/archive" if file is None else f"{below}/files/{_segments(file)}"), target)
+
+    def artifacts(self, job: str, *, attempt: str | None = None) -> ArtifactsView:
+        """Return the artifacts of a job, by the first digits of its id: of an attempt, or of the one that counts."""
+        query = f"?attempt={segment(attempt)}" if attempt else ""
+        answer = self._by_id(
+            job,
+            lambda found: self._request("GET", self._path(f"jobs/{found}/artifacts{query}")),
+            lambda: self._as(IdsView, self._request("GET", self._path(f"ids?prefix={segment(job)}"))).jobs,
+        )
+        return self._as(ArtifactsView, answer)
+
+    def download_artifact(self, job: str, file: str, target: Path, *, attempt: str | None = None) -> None:
+        """Write an artifact of a job to a new file; errors as for ``download``."""
+        query = f"?attempt={segment(attempt)}" if attempt else ""
+        self._write(f"{self._path(f'jobs/{segment(job)}/artifacts/{_segments(file)}')}{query}", target)
+
+    def _write(self, path: str, target: Path) -> None:
+        """Write an answer to a new file, which has its name only once it is whole.
+
+        Raises:
+            ClientError: The target exists or cannot be written.
+        """
         if os.path.lexists(target):
             raise _existing(target)
         draft = target.with_name(f".{target.name}.{token_hex(4)}")
         try:
             with draft.open("xb") as output:
-                self._stream(self._path(path), output)
+                self._stream(path, output)
             os.link(draft, target)  # fails if the target exists
         except FileExistsError:
             raise _existing(target) from None
@@ -134,6 +158,10 @@ class SubmissionsClient(CourseSession):
         """Replace an assignment's settings; return them with their version."""
         path = self._path(f"assignments/{segment(name)}/settings")
         return self._with("version", self._request("PUT", path, settings))
+
+
+def _segments(file: str) -> str:
+    return "/".join(map(segment, file.split("/")))
 
 
 def _existing(target: Path) -> ClientError:

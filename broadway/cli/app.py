@@ -8,6 +8,7 @@ import typer
 
 from broadway.cli import (
     access,
+    artifacts,
     assignments,
     dead_letters,
     graders,
@@ -54,6 +55,7 @@ app.add_typer(access.students, name="student")
 app.command("login")(login.login)
 app.command("logout")(login.logout)
 app.command("whoami")(access.whoami)
+jobs.app.command("artifacts")(artifacts.artifacts)
 app.command("submit")(submissions.submit)
 app.command("audit")(access.audit)
 app.command("doctor", context_settings={"ignore_unknown_options": True})(doctor)

@@ -336,13 +336,14 @@ class Board:
         """Return whether a job may be handed out: one grader of its pool can run it, and each at the broker can.
 
         A grader at the broker takes any job of its pool, while a gateway keeps jobs from graders that cannot run them.
+        Without a grader a job with needs waits, too: the first one to come may be of an earlier version.
         """
         needs = held.latest.needs
         if not needs:
             return True
         own = [grader for grader in self._graders.values() if grader.pool == held.pool]
         able = [grader for grader in own if not missing(needs, grader.abilities)]
-        return not own or (bool(able) and all(g in able for g in own if not g.is_behind_gateway))
+        return bool(able) and all(grader in able for grader in own if not grader.is_behind_gateway)
 
     def _offer_able(self) -> None:
         """Offer the jobs that waited for a grader with their abilities, as far as there is one now."""

@@ -16,9 +16,10 @@ PIPES = "stages without a terminal"
 FILES = "files of submissions"
 FORMATS = "results files with a format"
 KINDS = "stages with a kind"
+ARTIFACTS = "artifacts of stages"
 
-ABILITIES = (UNTRUSTED, TTY_KEY, PIPES, FILES, FORMATS, KINDS)  # of our graders
-WITHOUT_FILES = tuple(ability for ability in ABILITIES if ability != FILES)  # of our graders that know no API
+ABILITIES = (UNTRUSTED, TTY_KEY, PIPES, FILES, FORMATS, KINDS, ARTIFACTS)  # of our graders
+WITHOUT_FILES = tuple(each for each in ABILITIES if each not in (FILES, ARTIFACTS))  # our graders that know no API
 OF_THE_FIRST = (UNTRUSTED,)  # of our earlier versions, which do not report abilities
 OF_THE_ORIGINALS = (TTY_KEY,)  # the gateway removes the key, and their stages always have a terminal
 
@@ -36,6 +37,7 @@ def needed(stages: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         FILES: submission_of(stages) is not None,
         FORMATS: any(isinstance(stage.get("results"), Mapping) for stage in stages),
         KINDS: any(KIND in stage for stage in stages),
+        ARTIFACTS: any("artifacts" in stage for stage in stages),
     }
     return tuple(ability for ability, is_needed in conditions.items() if is_needed)
 

@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from broadway.domain.artifacts import ArtifactPatterns
 from broadway.domain.bounds import MAX_STAGES, shallow
 from broadway.domain.results_setting import ResultsSetting
 from broadway.domain.stage_kind import HARNESSES, KindName, default_of
@@ -102,9 +103,10 @@ class Stage(BaseModel):
 
     An ``untrusted`` stage runs a student's code. It sees only the paths below ``/job`` that ``read`` and ``write``
     name, and only the variables of the assignment and the roster that ``inherit`` names. ``results`` is the file below
-    ``/job`` in which a trusted stage leaves scores, as a path or with its format. With ``tty`` its output is a
-    terminal, so that programs write each line at once; without it the output is two pipes. A stage with
-    a ``kind`` runs an autograder of another system: it has results of its own, and does not see ``/job``.
+    ``/job`` in which a trusted stage leaves scores, as a path or with its format, and ``artifacts`` are patterns of
+    files there that are kept for staff. With ``tty`` its output is a terminal, so that programs write each line at
+    once; without it the output is two pipes. A stage with a ``kind`` runs an autograder of another system: it has
+    results of its own, and does not see ``/job``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -125,6 +127,7 @@ class Stage(BaseModel):
     write: JobPaths = []
     inherit: Annotated[list[VariableName], Field(max_length=64)] = []
     results: Results | None = None
+    artifacts: ArtifactPatterns = []
     kind: KindName | None = Field(
         default=None, description="the system whose autograder the stage runs: compatible, not tamper-proof"
     )
@@ -137,6 +140,8 @@ class Stage(BaseModel):
         if self.untrusted or self.results:
             key, why = ("untrusted", "is a trusted one") if self.untrusted else ("results", "has results of its own")
             raise ValueError(f"{key}: a stage of kind {self.kind} {why}")
+        if self.artifacts:
+            raise ValueError(f"artifacts: a stage of kind {self.kind} does not see /job")
         own = HARNESSES[self.kind].defaults
         self.__dict__.update({key: copy(value) for key, value in own.items() if key not in self.model_fields_set})
         return self
@@ -150,6 +155,8 @@ class Stage(BaseModel):
                 raise ValueError("privileged: an untrusted stage has no privileges")
             if self.results:
                 raise ValueError("results: only a trusted stage may say what a submission scores")
+            if self.artifacts:
+                raise ValueError("artifacts: only a trusted stage may keep files; a later one can name this one's")
             _check_apart([*self.read, *self.write], "read, write")
             return self
         for key in ("read", "write", "inherit"):

@@ -2,11 +2,13 @@
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import uuid4
 
 import structlog
 
 from broadway.ingest.commands.admission import Admission
+from broadway.ingest.commands.artifacts import KeepArtifacts
 from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.backlogs import Backlogs
@@ -38,6 +40,7 @@ from broadway.ingest.http.outages import StoreOutages
 from broadway.ingest.http.shares import ReadShares
 from broadway.ingest.live.feed import Feed
 from broadway.ingest.reads.access import AuditReads, TokenReads
+from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
 from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.hooks import HookReads
@@ -83,7 +86,6 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
     orders = Orders(shared.runs, store.jobs, announcements)
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits, Backlogs(store.jobs))
     receiver = _receiver(opened, submissions, orders, announcements, answer_within=answer_within)
-    grading = GradingStarts(store.assignment_settings, store.submissions, receiver)
     gateway = _gateway(settings, store=store, rabbit=rabbit, later=later)
     admission = Admission(store.graders, store.access_tokens, store.pools, _cluster_token(settings))
     return Deps(
@@ -103,7 +105,8 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         reads=_reads(opened, shares),
         registration=Registration(store.assignments, limits),
         assignment_settings=SettingsChanges(store.assignments, store.assignment_settings),
-        uploads=_uploads(settings, opened, limits, grading),
+        uploads=_uploads(settings, opened, limits, receiver),
+        artifacts=_artifacts(settings, store),
         submission_removal=SubmissionRemoval(store.submissions, store.stored_bytes),
         hook_settings=HookSettings(store.hooks, store.rosters, limits),
         starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements, store.submissions),
@@ -162,8 +165,13 @@ def _receiver(
     )
 
 
-def _uploads(settings: IngestSettings, opened: Opened, limits: Limits, grading: GradingStarts) -> Uploads:
+def _artifacts(settings: IngestSettings, store: Store) -> KeepArtifacts:
+    return KeepArtifacts(store.blobs, store.artifacts, timedelta(days=settings.artifact_days))
+
+
+def _uploads(settings: IngestSettings, opened: Opened, limits: Limits, receiver: Receiver) -> Uploads:
     store, unpacker = opened.store, Unpacker(settings.http.spool_dir)
+    grading = GradingStarts(store.assignment_settings, store.submissions, receiver)
     room = Room(opened.shared.courses, limits, store.stored_bytes)
     return Uploads(store.assignment_settings, store.blobs, store.submissions, unpacker, room, grading)
 
@@ -182,6 +190,7 @@ def _reads(opened: Opened, shares: ReadShares) -> Reads:
         audit=AuditReads(store.audit),
         submissions=SubmissionReads(store.submissions, store.blobs, store.deliveries, store.jobs),
         job_files=JobFilesReads(store.jobs, store.submissions, opened.tickets),
+        artifacts=ArtifactReads(store.artifacts),
         ids=store.ids,
     )
 

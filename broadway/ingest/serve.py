@@ -77,7 +77,7 @@ async def serve(
         undecided = deps.receiver.undecided
         async with (
             background(sessions.run(), deps.feed.run(), health.run(), shared.run()),
-            background(Sweeper(store.blobs, store.submissions).run(), Leftovers(store.runs).run()),
+            background(_sweeper(store).run(), Leftovers(store.runs).run()),
             background_tasks,
             background(deps.uploads.grading.run(), undecided.run(), undecided.look_around()),
             deps.outages,
@@ -88,6 +88,10 @@ async def serve(
             await stop.wait()
             deps.is_stopping = True
             deps.feed.close()
+
+
+def _sweeper(store: Store) -> Sweeper:
+    return Sweeper(store.blobs, (store.submissions, store.artifacts), store.artifacts)
 
 
 def _health(settings: IngestSettings, store: Store, rabbit: Rabbit) -> Health:

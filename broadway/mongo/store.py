@@ -10,6 +10,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConfigurationError, PyMongoError
 
 from broadway.mongo.access_tokens import AccessTokens
+from broadway.mongo.artifacts import ArtifactStore
 from broadway.mongo.assignment_settings import AssignmentSettingsStore
 from broadway.mongo.assignments import Assignments
 from broadway.mongo.audit import Audit
@@ -78,6 +79,7 @@ class Store:
     ids: Ids
     blobs: Blobs
     submissions: SubmissionStore
+    artifacts: ArtifactStore
     stored_bytes: StoredBytes
     _primary: AsyncDatabase[dict[str, Any]]
     _answers: Answers
@@ -139,6 +141,7 @@ class Store:
             ids=Ids(main["grading_run"], main["grading_job"]),
             blobs=Blobs(main["blob"]),
             submissions=SubmissionStore(main["submission"]),
+            artifacts=ArtifactStore(main["artifact"]),
             stored_bytes=StoredBytes(main["stored_bytes"], main["submission"]),
             _primary=main,
             _answers=client.answers,
@@ -157,6 +160,7 @@ class Store:
         await self.audit.ensure_indexes()
         await self.blobs.ensure_indexes()
         await self.submissions.ensure_indexes()
+        await self.artifacts.ensure_indexes()
 
     def shared(self, *, linger: float = 0) -> Batched:
         """Return the most used collections, batched for many concurrent callers; ``linger``: see ``BatchedRuns``."""

@@ -43,6 +43,8 @@ class Point(StrEnum):
     UPLOAD_CONTENTS_STORED = "upload.contents-stored"
     UPLOAD_STORED = "upload.stored"
     UPLOAD_DELIVERED = "upload.delivered"
+    ARTIFACTS_CONTENTS_STORED = "artifacts.contents-stored"
+    ARTIFACTS_STORED = "artifacts.stored"
 
     PUSH_KEPT = "push.kept"
     PUSH_CLAIMED = "push.claimed"
@@ -80,6 +82,8 @@ class Point(StrEnum):
     WORK_SPOOLED = "work.spooled"
     WORK_OUTCOME_TOLD = "work.outcome-told"
     WORK_UNSPOOLED = "work.unspooled"
+    WORK_ARTIFACTS_SENT = "work.artifacts-sent"
+    GRADE_ARTIFACTS_COLLECTED = "grade.artifacts-collected"
     GRADE_FILES_LAID_OUT = "grade.files-laid-out"
     SPOOL_CONFIRMED = "spool.confirmed"
     GRADE_DIRECTORY_MADE = "grade.directory-made"

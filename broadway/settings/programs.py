@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
 
+from broadway.domain.artifacts import KEPT_FOR
 from broadway.domain.assignment import Memory
 from broadway.domain.bounds import MAX_STAGES
 from broadway.domain.course import MAX_KEPT, MAX_STORED, MAX_STUDENTS, MAX_WAITING_JOBS
@@ -215,6 +216,9 @@ class IngestSettings(ServiceSettings):
         ge=1,
         le=MAX_KEPT,
         description="deliveries of a webhook to keep; beyond that, the oldest decided ones are removed",
+    )
+    artifact_days: float = Field(
+        default=KEPT_FOR, gt=0, le=36_500, description="days for which the artifacts of jobs are kept"
     )
     max_stored_bytes: int = Field(
         default=64 * 2**30, ge=1, le=MAX_STORED, description="limit on the bytes of all submissions of a course"

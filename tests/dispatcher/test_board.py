@@ -596,6 +596,18 @@ def test_a_job_waits_until_each_grader_at_the_broker_can_run_it() -> None:
     assert held.job_id == "needy"
 
 
+def test_a_job_with_needs_waits_for_the_first_grader_which_may_be_of_an_earlier_version() -> None:
+    made = board(0)
+    made.keep(replace(job("needy"), needs=("pipes",)))
+    assert made.pick("default") is None
+    made.hear(able("old"), now=T0)
+    assert made.pick("default") is None
+    made.hear(beat(4, name="old", seconds=1, leaving=True), now=T0)
+    assert made.pick("default") is None
+    made.hear(able("new", "pipes"), now=T0)
+    assert made.pick("default") is not None
+
+
 def test_a_job_that_is_offered_already_waits_when_a_grader_joins_that_cannot_run_it() -> None:
     made = board(0)
     made.hear(able("new", "pipes"), now=T0)

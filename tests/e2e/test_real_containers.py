@@ -354,3 +354,30 @@ async def test_an_uploaded_submission_is_graded_by_an_autograder_of_gradescope(h
     assert (found["report"]["source"], found["report"]["score"]) == ("gradescope", "42")
     assert [message["body"] for message in found["report"]["messages"]] == ["mp1"]
     assert host.containers() == []
+
+
+@pytest.mark.parametrize("flags", [(), ("--runtime", "oci")], ids=["docker", "oci"])
+async def test_artifacts_come_back_from_containers(host: Host, flags: tuple[str, ...]) -> None:
+    await host.grader("host1", *flags)
+    leaves = "mkdir /job/out && head -c 3000000 /dev/zero >/job/out/plot.png && ln -s /etc/passwd /job/out/link; exit 3"
+    stages = [
+        host.shell("echo 42 >/job/out/of-student", untrusted=True, write=["out"]),
+        host.shell("cp /job/out/of-student /job/copy && touch /job/tr\u00e9s", artifacts=["out/*", "*"]),
+        host.shell(leaves.replace("/job/out", "/job/left"), artifacts=["left/*"], logs=False),
+    ]
+    for stage in stages:
+        stage.setdefault("timeout", 30)
+    stages[0].pop("networking")
+    await host.client.register("cs241", "mp1", students=stages)
+
+    run = await host.client.finished("cs241", await host.client.submit("cs241", "mp1", students=1))
+
+    (job,) = run["jobs"]
+    assert (job["outcome"], job["reason"]) == ("failed", "stage 3 of 3: exit code 3")
+    path, headers = f"/api/v2/courses/cs241/jobs/{job['id']}/artifacts", {"Authorization": "Bearer staff-241"}
+    listed = (await host.client.http.get(path, headers=headers)).json()
+    found = {file["path"]: (file["stage"], file["size"]) for file in listed["files"]}
+    assert found == {"copy": (1, 3), "out/of-student": (1, 3), "tr\u00e9s": (1, 0), "left/plot.png": (2, 3_000_000)}
+    assert listed["left_out"] == [{"path": "left/link", "reason": "is a link"}]
+    plot = await host.client.http.get(f"{path}/left/plot.png", headers=headers)
+    assert plot.content == bytes(3_000_000)

@@ -1,4 +1,7 @@
-"""Uploads while processes die between any two effects: each accepted one is graded once, with its own files."""
+"""Uploads while processes die between any two effects: each accepted one is graded once, with its own files.
+
+The artifacts of each job are stored before its outcome, and once for the attempt that counts.
+"""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -15,15 +18,22 @@ from broadway.runtime.crashpoints import Point
 
 COURSE = COURSES[0]
 MODES = ("exit", "raise", "hang", "cancel")
-OF_UPLOADS = [point for point in Point if point.value.startswith("upload.")] + [Point.GRADE_FILES_LAID_OUT]
+OF_UPLOADS = [
+    *(point for point in Point if point.value.startswith(("upload.", "artifacts."))),
+    Point.GRADE_FILES_LAID_OUT,
+    Point.GRADE_ARTIFACTS_COLLECTED,
+    Point.WORK_ARTIFACTS_SENT,
+]
+PLOT = sha256(b"a plot").hexdigest()
+STAGES = [stage("digests", "submission"), stage("write", "plot.png", "a plot", artifacts=["*.png"])]
 PAIRS = [(point, mode) for point in OF_UPLOADS for mode in MODES]
-SELECTED = PAIRS if IS_WHOLE else PAIRS[8:9]
+SELECTED = PAIRS if IS_WHOLE else PAIRS[4::12]
 
 
 @pytest.fixture(scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     async with World.open(tmp_path_factory.mktemp("world"), graders=2, slots=2, crashes=True, joining=True) as world:
-        await world.register(COURSE, "mp1", {"student_pipeline": [stage("digests", "submission")]})
+        await world.register(COURSE, "mp1", {"student_pipeline": STAGES})
         yield world
 
 
@@ -54,10 +64,17 @@ async def test_each_submission_has_one_run_with_its_files(world: World, report: 
         (file,) = each["files"]
         assert sum(f"main.c:644:{file['sha256']}" in log for log in logs) == 1, each["_id"]
     assert await world.database["submission"].count_documents({"due_at": {"$type": "date"}}) == 0
+    for job in jobs:
+        path = f"/api/v2/courses/{COURSE}/jobs/{job['_id']}"
+        attempts = (await world.ask("GET", path, COURSE)).json()["executions"]
+        listed = (await world.ask("GET", f"{path}/artifacts", COURSE)).json()
+        assert [listed["attempt"]] == [attempt["id"] for attempt in attempts if attempt["outcome"] == "succeeded"]
+        assert [(file["path"], file["sha256"]) for file in listed["files"]] == [("plot.png", PLOT)]
+        assert (await world.ask("GET", f"{path}/artifacts/plot.png", COURSE)).content == b"a plot"
     report.row(
         "uploads",
         f"a crash at {len(OF_UPLOADS)} named points, {len(SELECTED)} pairs of point and mode ({', '.join(MODES)})",
-        f"{len(submissions)} of {len(SELECTED)} uploads were graded once, with their own files",
+        f"{len(submissions)} of {len(SELECTED)} uploads were graded once, with their own files and artifacts",
         "0 violations",
     )
 

@@ -64,7 +64,7 @@ def worker(
     runner = Runner("g1", "life", containers, Directories(directory / "jobs"))
     self_check = SelfCheck(Health({}), runner.try_out, limit=5, pause=60)
     availability = Availability(self_check, 1, GraderOrder(grader_id="g1", revision=0))
-    return Worker(runner, availability, Reports(publisher), spool, short)
+    return Worker(runner, availability, Reports(publisher), spool, short=short)
 
 
 def dispatched(*command: str, job: str = "j1", attempt: int = 1, redelivered: bool = False) -> JobDispatched:
@@ -123,6 +123,25 @@ async def test_a_start_that_is_not_published_is_not_released(tmp_path: Path) -> 
     await end(working)
 
     assert broker.events == []
+
+
+async def test_a_grader_that_knows_no_api_runs_no_job_without_its_files_and_says_so_of_artifacts(
+    tmp_path: Path,
+) -> None:
+    broker, containers = RecordingBroker(), FakeContainers()
+    subject = worker(containers, tmp_path, Spool(tmp_path / "spool", JobFinished), broker)
+    submitted = stage("read", "submission/main.c", env={"BROADWAY_SUBMISSION": "s1"})
+    keeping = stage("write", "plot.png", "1", artifacts=["*.png"])
+
+    await subject.work(dispatched("exit").model_copy(update={"stages": [submitted]}))
+    await subject.work(dispatched("exit", job="j2").model_copy(update={"stages": [keeping]}))
+
+    refused, kept = broker.events
+    assert isinstance(refused, JobFinished)
+    assert isinstance(kept, JobFinished)
+    assert (refused.outcome, refused.retryable) == (Outcome.INFRASTRUCTURE_ERROR, True)
+    assert refused.reason == "create: the submission's files: this grader knows no API"
+    assert (kept.outcome, kept.stderr) == (Outcome.SUCCEEDED, "artifacts: not stored: this grader knows no API\n")
 
 
 @pytest.mark.parametrize("doubt", [{"attempt": 2}, {"redelivered": True}], ids=["attempt", "redelivered"])

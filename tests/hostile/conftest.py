@@ -16,6 +16,7 @@ from hostile.corpus import LIMITS, SIZE
 from images import HOSTILE, hostile
 
 from broadway.grader.docker.containers import DockerContainers
+from broadway.grader.grading.artifacts import Collection
 from broadway.grader.grading.directories import Directories
 from broadway.grader.grading.grade import Graded, grade
 from broadway.grader.oci.containers import NAME, OciContainers
@@ -97,11 +98,17 @@ class Bench:
         """A bench for jobs beside the cases, whose containers and directories do not count as leftovers."""
         return replace(self, owner="honest")
 
-    async def run(self, stages: list[dict[str, Any]]) -> Graded:
+    async def run(self, stages: list[dict[str, Any]], collection: Collection | None = None) -> Graded:
         name = f"{self.owner}-{token_hex(6)}"
         with self.users.taken() as user:
             labels = Labels(self.owner, "this-life", f"job-{name}", name, 0, user=user)
-            return await grade(stages, containers=self.containers, directories=self._directories, labels=labels)
+            return await grade(
+                stages,
+                containers=self.containers,
+                directories=self._directories,
+                labels=labels,
+                collection=collection,
+            )
 
     @property
     def _directories(self) -> Directories:

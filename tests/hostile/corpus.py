@@ -2,13 +2,15 @@
 
 ``about`` describes the attack, ``outcome`` lists the correct outcomes (with ``runsc = true`` on gVisor too, where
 ``outcome_runsc`` adds others; ``outcome_busy`` adds those of a busy machine), ``reason`` and ``log`` are texts that
-these must contain, and ``score`` is the expected score. ``pipeline`` is *stage* (the submission in an untrusted stage,
-the default), *judged* (and a trusted stage after it), *class* (and one before it, as in the docs), *copied* (and a
-judge that copies a results file from it), *quoted* (and a judge that copies a comment from it, between quotes),
-*planted* (a stage of the standard profile that plants a results file), *executed* (a stage of the standard profile that
-makes ``/job/a.out``, and one that executes it) or a kind of stage (the submission with all rights of an autograder of
-that kind, between a stage that prepares ``/job`` and one that finds it unchanged). ``format`` is that of the judge's
-results. ``$CANARY`` is the path of a file of the host. A script exits with 66 if its attack succeeds.
+these must contain, ``score`` is the expected score, ``kept`` has the artifacts, and ``left_out`` must match the note
+about others. ``pipeline`` is *stage* (the submission in an untrusted stage, the default), *judged* (and a trusted stage
+after it), *class* (and one before it, as in the docs), *copied* (and a judge that copies a results file from it),
+*quoted* (and a judge that copies a comment from it, between quotes), *kept* (and a trusted stage that keeps its files
+as artifacts), *leaves* (a stage of the standard profile that leaves artifacts in ``/job/kept``), *planted* (one that
+plants a results file), *executed* (one that makes ``/job/a.out``, and one that executes it) or a kind of stage (the
+submission with all rights of an autograder of that kind, between a stage that prepares ``/job`` and one that finds it
+unchanged). ``format`` is that of the judge's results. ``$CANARY`` is the path of a file of the host. A script exits
+with 66 if its attack succeeds.
 
 The limits are a grader's own, except those in bytes: a case that reaches one should not take long.
 """
@@ -74,8 +76,12 @@ class Case(BaseModel):
     reason: str = ""
     log: str = ""
     score: float | None = None
+    kept: Sequence[str] = ()
+    left_out: str = ""
     runsc: bool = False
-    pipeline: Literal["stage", "judged", "class", "copied", "quoted", "planted", "executed", KindName] = "stage"
+    pipeline: Literal[
+        "stage", "judged", "class", "copied", "quoted", "planted", "leaves", "kept", "executed", KindName
+    ] = "stage"
     results: str = "results.json"
     format: str = ""
     timeout: float = 10
@@ -109,19 +115,22 @@ class Case(BaseModel):
         judge = {**trusted, "entrypoint": ["sh", "-c", JUDGES.get(self.pipeline, JUDGE)], "results": self._results}
         setup = {**trusted, "entrypoint": ["sh", "-c", SETUP]}
         match self.pipeline:
-            case "planted":
-                nothing = {**trusted, "entrypoint": ["true"], "results": self.results}
-                return [{**submission, "networking": False}, nothing]
-            case "executed":
-                return [{**submission, "networking": False}, {**trusted, "entrypoint": ["/job/a.out"]}]
+            case "planted" | "leaves" | "executed":
+                after = {
+                    "planted": {"entrypoint": ["true"], "results": self.results},
+                    "leaves": {"entrypoint": ["true"], "artifacts": ["kept/*", "kept/way/*"]},
+                    "executed": {"entrypoint": ["/job/a.out"]},
+                }
+                return [{**submission, "networking": False}, {**trusted, **after[self.pipeline]}]
             case "gradescope" | "prairielearn":
                 return [
                     setup,
                     {**submission, "kind": self.pipeline},
                     {**trusted, "entrypoint": ["sh", "-c", UNCHANGED]},
                 ]
-            case "judged" | "copied" | "quoted":
-                return [untrusted, judge]
+            case "judged" | "copied" | "quoted" | "kept":
+                keeps = {**trusted, "entrypoint": ["true"], "artifacts": ["out/*"]}
+                return [untrusted, keeps if self.pipeline == "kept" else judge]
             case "class":
                 return [setup, {**untrusted, "read": ["submission"]}, judge]
             case _:

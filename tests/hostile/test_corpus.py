@@ -13,6 +13,7 @@ from hostile.neighbour import Neighbour
 from images import HOSTILE
 
 from broadway.domain.job import Outcome
+from broadway.grader.grading.artifacts import Collection
 from broadway.grader.grading.grade import Graded
 from broadway.grader.oci.containers import NAME
 
@@ -55,7 +56,7 @@ def test_the_corpus_is_large_enough() -> None:
     families = {case.name.partition("/")[0] for case in CASES}
     assert families == {
         *("processes", "time", "memory", "disk", "output", "files", "results", "escape", "forgery", "uploads"),
-        *("programs", "kinds"),
+        *("programs", "kinds", "artifacts"),
     }
 
 
@@ -78,7 +79,9 @@ async def _harms_no_other_job(case: Case, neighbour: Neighbour, canary: Canary, 
     bench = neighbour.bench
     stages, before = case.stages(HOSTILE, canary.path), bench.engine_seconds()
     with neighbour.beside(case.name):
-        graded = await bench.run(stages)
+        graded = await bench.run(stages, collection := Collection())
+    assert sorted(collection.files) == sorted(case.kept)
+    assert re.search(case.left_out, collection.note), collection.note
     _check(case, graded, [*outcomes, *([] if IS_WHOLE else case.outcome_busy)])
     await until(lambda: not bench.left())
     spent = bench.engine_seconds() - before

@@ -96,6 +96,10 @@ def _of_submissions(held: Held) -> Iterator[OfCourse]:
     for report in held["job_report"]:
         course, job = jobs[report["grading_job_id"]], report["grading_job_id"]
         yield from ((course, f"{V2}/courses/{course}/jobs/{job}/report?view={view}") for view in ("staff", "student"))
+    for kept in held["artifact"]:
+        own = f"{V2}/courses/{jobs[kept['job']]}/jobs/{kept['job']}/artifacts"
+        yield jobs[kept["job"]], own
+        yield from ((jobs[kept["job"]], f"{own}/{file['path']}") for file in kept["files"])
 
 
 def _of_hooks(held: Held) -> Iterator[OfCourse]:

@@ -126,9 +126,10 @@ async def run_a_roster(system: System) -> None:
 
 
 async def take_files(system: System) -> None:
-    """Take the files of two students, and report on them in a format; one submission waits for a roster's run."""
+    """Take the files of two students, with a report and an artifact; one submission waits for a roster's run."""
     assignment = f"courses/{COURSE}/assignments/files"
-    judge = stage("write", "results.json", json.dumps(REPORT), results={"format": "gradescope", "path": "results.json"})
+    results = {"format": "gradescope", "path": "results.json"}
+    judge = stage("write", "results.json", json.dumps(REPORT), results=results, artifacts=["*.json"])
     await system.ask("PUT", assignment, {"student_pipeline": [stage("digests", "submission"), judge]})
     rules = {"required": ["src/*.c"], "max_bytes": 100_000}
     await system.ask("PUT", f"{assignment}/settings", {"points": 10, "files": rules, "only_latest": True})

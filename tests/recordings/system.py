@@ -48,6 +48,7 @@ def settings_for(place: Place, **more: Any) -> ApiSettings:
     """Return settings of services under which no message depends on time alone: heartbeats are rare."""
     return ApiSettings.model_validate(
         {
+            "artifact_days": 36_500,  # a recording is read years later
             "amqp_url": place.amqp_url,
             "mongodb": {"dsn": place.mongodb_dsn, **databases(place)},
             "token": "cluster-token",

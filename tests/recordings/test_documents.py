@@ -20,6 +20,7 @@ EVERY = (
     *("assignment_config", "course", "dead_letter", "grading_job", "grading_run", "hook", "hook_delivery"),
     *("hook_quota", "job_log", "roster", "service_lease", "service_secret", "worker_node", "audit", "pool"),
     *("assignment_settings", "submission", "blob", "stored_bytes", "job_outcome", "job_report", "report_file"),
+    "artifact",
 )
 
 
@@ -145,6 +146,14 @@ async def test_hooks_and_deliveries_are_read(recording: Recording, store: Store)
         assert delivery is not None
         assert delivery.state.value == document["state"]
         assert [getattr(delivery, name) for name in same] == [document[name] for name in same]
+
+
+async def test_artifacts_are_read(recording: Recording, store: Store) -> None:
+    for document in of(recording, "artifact"):
+        kept = await store.artifacts.get(*(document[key] for key in ("job", "generation", "execution", "grader")))
+        assert kept is not None
+        files = [(file.path, file.stage, file.sha256, file.size) for file in kept.files]
+        assert files == [tuple(file[key] for key in ("path", "stage", "sha256", "size")) for file in document["files"]]
 
 
 async def test_dead_letters_are_read(recording: Recording, store: Store) -> None:

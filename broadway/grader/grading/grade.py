@@ -16,6 +16,7 @@ from broadway.domain.mistakes import mistakes
 from broadway.domain.originals import Reported
 from broadway.domain.result import Scores, StageResult
 from broadway.domain.results_setting import ResultsSetting
+from broadway.grader.grading.artifacts import Collection
 from broadway.grader.grading.collecting import collect
 from broadway.grader.grading.directories import Directories
 from broadway.grader.grading.files import UnsafeFileError
@@ -65,6 +66,7 @@ async def grade(
     directories: Directories,
     labels: Labels,
     preparation: Preparation | None = None,
+    collection: Collection | None = None,
 ) -> Graded:
     """Run a job's stages in order, in a workspace of their own, until one of them fails.
 
@@ -74,6 +76,7 @@ async def grade(
         directories: Has the directory of the workspace; stages see the workspace's files at ``/job``.
         labels: The owner of the containers.
         preparation: Lays files out in the directory that stages see as ``/job``, before the first stage.
+        collection: Takes the artifacts of each stage that ran.
     """
     done: list[_Done] = []
     validated: list[Stage] = []
@@ -88,7 +91,7 @@ async def grade(
             with metrics.IMAGES_SECONDS.time():
                 pulls = await containers.ensure_images(list(dict.fromkeys(stage.image for stage in validated)))
             await reach(Point.GRADE_IMAGES_READY)
-            await _run_all(validated, done, space, containers, labels, pulls)
+            await _run_all(validated, done, space, containers, labels, pulls, collection)
     except ContainerError as error:
         return replace(fault(error, done), image=validated[len(done)].image if len(done) < len(validated) else "")
     except OSError as error:
@@ -121,6 +124,7 @@ async def _run_all(
     containers: Containers,
     labels: Labels,
     pulls: Mapping[str, float],
+    collection: Collection | None,
 ) -> None:
     """Run stages in order until one fails, and append each finished stage to ``done``."""
     for index, stage in enumerate(stages):
@@ -130,6 +134,8 @@ async def _run_all(
             remaining = MAX_DOCUMENTS - sum(each.result.size for each in done)
             pull_seconds = pulls.get(stage.image, 0.0)
             done.append(await _run(stage, space, containers, own, upcoming, pull_seconds, remaining=remaining))
+            if collection:
+                await collection.take(space, stage, index)
             await reach(Point.GRADE_STAGE_ENDED)
         finally:
             goes_on = len(done) > index and done[-1].verdict.outcome is Outcome.SUCCEEDED

@@ -47,6 +47,13 @@ class Workspace:
         """Return the content of a trusted stage's file; see ``files.read``."""
         return files.read(self.job, path, limit=limit)
 
+    def read_any(self, path: str, *, limit: int) -> bytes:
+        """Return the content of a file of any stage, as trusted stages see it; see ``files.read``."""
+        for written, directory in self.written.items():
+            if path.startswith(f"{written}/"):
+                return files.read(directory, path.removeprefix(f"{written}/"), limit=limit)
+        return files.read(self.job, path, limit=limit)
+
     def matching(self, pattern: str, *, most: int) -> list[str]:
         """Return the paths of a trusted stage's files; see ``files.matching``."""
         return files.matching(self.job, pattern, most=most)

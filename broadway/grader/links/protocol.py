@@ -72,8 +72,9 @@ class HttpRunner:
             log.info("running")
             execution_id = token_hex(12)
             structlog.contextvars.bind_contextvars(execution=execution_id)
-            preparation = self.files.preparation(Claim(job.grading_job_id), job.stages)
-            graded = await self.runner.run(job.grading_job_id, execution_id, job.stages, preparation)
+            claim = Claim(job.grading_job_id)
+            preparation, sending = self.files.preparation(claim, job.stages), self.files.sending(claim)
+            graded = await self.runner.run(job.grading_job_id, execution_id, job.stages, preparation, sending)
             await self.self_check.note(job.grading_job_id, graded, course=job.course)
             result = result_of(job.grading_job_id, graded)
             try:

@@ -1,14 +1,15 @@
 """The part of a grader that runs jobs, the same for every link."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from secrets import token_hex
 from typing import Any
 
 import structlog
 
 from broadway.domain.job import FaultPhase
+from broadway.grader.grading.artifacts import Collection
 from broadway.grader.grading.directories import Directories
 from broadway.grader.grading.grade import Graded, Preparation, fault, grade
 from broadway.grader.ports import ContainerError, Containers, Labels
@@ -18,6 +19,8 @@ from broadway.runtime import metrics
 log = structlog.get_logger(__name__)
 
 TRIAL_WITHIN = 60.0  # seconds for a container of the grader's own
+
+Sending = Callable[[Collection], Awaitable[str]]  # stores artifacts, and returns a note if it could not
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +51,18 @@ class Runner:
         execution_id: str,
         stages: Sequence[Mapping[str, Any]],
         preparation: Preparation | None = None,
+        sending: Sending | None = None,
     ) -> Graded:
-        """Run a job's stages, after the preparation of its directory. If cancelled, leave no container and no file."""
+        """Run a job's stages, after the preparation of its directory. If cancelled, leave no container and no file.
+
+        The artifacts of the stages are sent before this returns; a note in ``stderr`` says which are left out.
+        """
         with metrics.GRADER_SLOTS_USED.track_inprogress():
-            graded = await self._grade(job_id, execution_id, stages, preparation)
+            collection = Collection()
+            graded = await self._grade(job_id, execution_id, stages, preparation, collection)
+            if not collection.is_empty:
+                failure = await _sent(collection, sending)
+                graded = replace(graded, stderr=f"{graded.stderr}{collection.note}{failure}")
         metrics.GRADER_JOBS.labels(graded.outcome).inc()
         if self.verbose:
             log.info("output", stdout=graded.stdout, stderr=graded.stderr)
@@ -78,6 +89,7 @@ class Runner:
         execution_id: str,
         stages: Sequence[Mapping[str, Any]],
         preparation: Preparation | None,
+        collection: Collection,
     ) -> Graded:
         try:
             with self.users.taken() as user:
@@ -88,8 +100,20 @@ class Runner:
                     directories=self.directories,
                     labels=labels,
                     preparation=preparation,
+                    collection=collection,
                 )
         except Exception as error:  # a job without a reported outcome would start again and again
             log.exception("the grader failed")
             reason = f"the grader failed: {type(error).__name__}"
             return fault(ContainerError(reason, phase=FaultPhase.WAIT, retryable=True))
+
+
+async def _sent(collection: Collection, sending: Sending | None) -> str:
+    """Send artifacts; return a note if they are not stored. The outcome must be reported all the same."""
+    if sending is None:
+        return "artifacts: not stored: this grader knows no API\n"
+    try:
+        return await sending(collection)
+    except Exception as error:
+        log.exception("artifacts not stored")
+        return f"artifacts: not stored: the grader failed: {type(error).__name__}\n"

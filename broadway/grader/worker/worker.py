@@ -26,7 +26,7 @@ from broadway.grader.worker.recent_outcomes import RecentOutcomes
 from broadway.grader.worker.reports import Reports
 from broadway.grader.worker.runner import Runner
 from broadway.grader.worker.spool import Spool
-from broadway.grader.worker.submission_files import Claim, SubmissionFiles
+from broadway.grader.worker.submission_files import Claim, SubmissionFiles, without_api
 from broadway.messages.envelope import fitted
 from broadway.messages.events import (
     CancelJob,
@@ -196,9 +196,10 @@ class Worker:
         if is_doubtful := job.redelivered or job.attempt > 1:
             await self._tell_start(job, execution_id, started_at)
         self._record("execution", job, execution_id)
-        claim = Claim(job.job_id, job.generation, job.ticket)
-        preparation = self.files.preparation(claim, job.stages) if self.files else None
-        running = self.runner.run(job.job_id, execution_id, job.stages, preparation)
+        claim = Claim(job.job_id, job.generation, job.ticket, execution_id)
+        preparation = self.files.preparation(claim, job.stages) if self.files else without_api(job.stages)
+        sending = self.files.sending(claim) if self.files else None
+        running = self.runner.run(job.job_id, execution_id, job.stages, preparation, sending)
         execution = _Execution(job, execution_id, started_at, asyncio.create_task(running), is_told=is_doubtful)
         self._running[execution_id] = execution
         try:

@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 MAX_DEFERRALS = 3  # of a job by graders that it should avoid
 DEFERRAL_PAUSE = 0.2  # seconds
 # Keys of a stage that the original does not know.
-OUR_KEYS = ("untrusted", "read", "write", "inherit", "results", "tty")
+OUR_KEYS = ("untrusted", "read", "write", "inherit", "results", "artifacts", "tty")
 STORE_PAUSE = 1.0  # seconds before the next try while the store is unavailable
 
 

@@ -13,6 +13,7 @@ from broadway.domain.files import FileRefusedError
 from broadway.domain.grader import RevokedError
 from broadway.domain.pages import CursorError
 from broadway.ingest.commands.admission import AdmissionError, CredentialError
+from broadway.ingest.commands.artifacts import ArtifactsRefusedError
 from broadway.ingest.commands.backlogs import RETRY_AFTER as BACKLOG_RETRY_AFTER
 from broadway.ingest.commands.backlogs import BacklogFullError
 from broadway.ingest.commands.graders import BrokerUsersUnavailableError, GraderOrderError, NoGraderError
@@ -54,6 +55,7 @@ _REFUSALS: Mapping[type[Exception], int] = {
     NoTokenError: 404,
     FileRefusedError: 422,
     UploadKeyReusedError: 422,
+    ArtifactsRefusedError: 422,
 }
 _UNCHANGED = (
     *_REFUSALS,

@@ -19,14 +19,20 @@ class JobFilesReads:
     submissions: SubmissionsById
     tickets: Tickets
 
-    async def submission(self, grader: Grader, job_id: str, ticket: str) -> Submission | None:
-        """Return the submission of a job; None if the grader has not received the job, or the job has no submission.
+    async def received(self, grader: Grader, job_id: str, ticket: str) -> Job | None:
+        """Return a job that a grader has received, and that has not ended; None if there is no such job.
 
         A grader at the broker has received a job if it has the job's ticket, a colon and the ticket behind the
         generation. A grader behind the gateway is stored as the one that runs the job.
         """
         job = await self.jobs.get(job_id)
-        if job is None or not (self._is_held(job, grader) or self._has_ticket(job, ticket)):
+        is_received = job is not None and (self._is_held(job, grader) or self._has_ticket(job, ticket))
+        return job if is_received else None
+
+    async def submission(self, grader: Grader, job_id: str, ticket: str) -> Submission | None:
+        """Return the submission of a job; None if the grader has not received the job, or the job has no submission."""
+        job = await self.received(grader, job_id, ticket)
+        if job is None:
             return None
         identity = submission_of((await self.jobs.stages([job_id])).get(job_id, []))
         return await self.submissions.get(job.course, identity) if identity else None

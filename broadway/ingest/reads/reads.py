@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from broadway.ingest.reads.access import AuditReads, TokenReads
+from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
 from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.hooks import HookReads
@@ -30,4 +31,5 @@ class Reads:
     audit: AuditReads
     submissions: SubmissionReads
     job_files: JobFilesReads
+    artifacts: ArtifactReads
     ids: IdQueries

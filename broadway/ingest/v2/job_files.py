@@ -16,16 +16,16 @@ from broadway.messages.http import TICKET_HEADER
 from broadway.messages.resources.submissions import JobFiles
 
 NO_FILES = "this grader has no such job with files"
-_TICKET = "the job's generation, a colon, and its ticket; a grader behind the gateway needs none"
+TICKET = "the job's generation, a colon, and its ticket; a grader behind the gateway needs none"
 
 
-@operation(JobFiles, auth=Auth.GRADER, refusals=(403,), headers={TICKET_HEADER: _TICKET})
+@operation(JobFiles, auth=Auth.GRADER, refusals=(403,), headers={TICKET_HEADER: TICKET})
 async def show(request: Request, deps: Deps) -> Response:
     """List the files of the submission of a job that this grader has received."""
     return answered(job_files(await _received(request, deps)))
 
 
-@operation(None, auth=Auth.GRADER, refusals=(403, 416), headers={TICKET_HEADER: _TICKET})
+@operation(None, auth=Auth.GRADER, refusals=(403, 416), headers={TICKET_HEADER: TICKET})
 async def content(request: Request, deps: Deps) -> Response:
     """Get the bytes of a file of the submission of a job that this grader has received; ranges are supported."""
     sha256 = request.path_params["sha256"]

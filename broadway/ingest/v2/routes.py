@@ -7,6 +7,7 @@ from starlette.routing import Route
 from broadway.ingest.http.deps import Deps, Handler
 from broadway.ingest.http.endpoint import route
 from broadway.ingest.v2 import (
+    artifacts,
     assignment_settings,
     assignments,
     audit,
@@ -67,6 +68,8 @@ V2: Mapping[str, Mapping[str, Handler]] = {
     f"{_COURSE}/jobs/{{job_id:id}}": {"GET": jobs.describe},
     f"{_COURSE}/jobs/{{job_id:id}}/attempts": {"GET": jobs.list_attempts},
     f"{_COURSE}/jobs/{{job_id:id}}/log": {"GET": jobs.describe_log},
+    f"{_COURSE}/jobs/{{job_id:id}}/artifacts": {"GET": artifacts.show},
+    f"{_COURSE}/jobs/{{job_id:id}}/artifacts/{{path:path}}": {"GET": artifacts.download},
     f"{_COURSE}/jobs/{{job_id:id}}/report": {"GET": reports.describe},
     f"{_COURSE}/jobs/{{job_id:id}}/report/files/{{sha256:id}}": {"GET": reports.download},
     f"{_COURSE}/jobs/{{job_id:id}}/cancel": {"POST": orders.cancel_job},
@@ -91,6 +94,7 @@ V2: Mapping[str, Mapping[str, Handler]] = {
     f"{_GRADER}/readmit": {"POST": graders.readmit},
     f"{_GRADER}/jobs/{{job_id:id}}/submission": {"GET": job_files.show},
     f"{_GRADER}/jobs/{{job_id:id}}/contents/{{sha256:id}}": {"GET": job_files.content},
+    f"{_GRADER}/jobs/{{job_id:id}}/artifacts": {"POST": artifacts.create},
     f"{_GRADER}/forget-secret": {"POST": graders.forget_secret},
     "/api/v2/join-tokens": {"GET": join_tokens.list_tokens, "POST": join_tokens.create},
     "/api/v2/join-tokens/{token:id}": {"GET": join_tokens.show, "DELETE": join_tokens.revoke},
