@@ -102,6 +102,8 @@ async def end_in_every_way(system: System) -> None:
 async def cancel(system: System) -> None:
     """Cancel a running job; then cancel its run, which has one job running, one dispatched, and one waiting."""
     capture = system.capture
+    await system.client.register(COURSE, "long", students=[stage("sleep", "0.5")])
+    await system.over(await system.client.submit(COURSE, "long", students=1))  # the grader takes no early jobs now
     await system.client.register(COURSE, "hang", students=HANG)
     run_id = await system.client.submit(COURSE, "hang", students=4)
     first = await system.runs(run_id)
