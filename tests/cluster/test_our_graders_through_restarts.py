@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from harness import Client, Place, free_port, stage, until
 from processes import Processes, processes
+from spools import spooled
 
 # Long heartbeat intervals, so that jobs recover through reconnection and not through expired leases.
 FLAGS = ("--token", "cluster-token", "--no-offer-amqp", "--heartbeat-interval", "3", "--retry-backoff", "0.05")
@@ -77,8 +78,7 @@ async def test_an_undelivered_result_is_reported_after_a_restart(site: Site, add
     run_id = await site.submit("sleep", "1")
     await site.until_running("host1")
     await site.processes.kill("api")
-    spool = site.processes.directory / "work" / "host1" / "spool"
-    await until(lambda: list(spool.rglob("*.json")))
+    await until(lambda: spooled(site.processes.directory / "work" / "host1"))
 
     await site.processes.kill("host1")
     await site.start_api()

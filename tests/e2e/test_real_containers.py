@@ -197,7 +197,7 @@ async def test_a_killed_grader_leaves_neither_a_job_nor_a_container(
         neighbour.get_wrapped_container().reload()
         assert neighbour.get_wrapped_container().status == "running"
     jobs = host.running.directory / "broadway-work" / "jobs"
-    await until(lambda: list(jobs.glob("*/*/*/*")) == [])
+    await until(lambda: list(jobs.glob("*/doomed/*/*")) == list(jobs.glob("*/*/*/*/*")) == [])
 
 
 async def test_hostile_submissions_harm_no_other_job(host: Host) -> None:

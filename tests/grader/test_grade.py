@@ -20,6 +20,7 @@ from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase, Outcome
 from broadway.grader.grading.directories import Directories
 from broadway.grader.grading.grade import Graded, grade
+from broadway.grader.grading.scores import MAX_REFUSED, MAX_SIZE
 from broadway.grader.grading.workspace import Workspace, workspace
 from broadway.grader.ports import Labels, Mount, Size, StageRun, Upcoming
 from broadway.grader.sandbox.mounts import may_mount, mount_memory
@@ -511,3 +512,14 @@ async def test_a_directory_without_a_mount_is_removed_in_slices_after_its_job(
 def _count(jobs: Path) -> int:
     """Return the number of files and directories in the workspaces, without their roots."""
     return sum(1 for _ in jobs.glob("*/**/*"))
+
+
+async def test_the_beginning_of_a_results_file_that_is_too_large_is_kept_as_text(run: Run) -> None:
+    def leave(seen: dict[str, Path]) -> None:
+        (seen["/job"] / "results.json").write_bytes(b"\xff\xfe" * MAX_SIZE)
+
+    graded = await run(Acting(acts=[leave]), trusted(results="results.json"))
+
+    kept = graded.results[0].entry()["refused_results"]
+    assert kept == "\N{REPLACEMENT CHARACTER}" * MAX_REFUSED
+    assert json.loads(json.dumps(kept)) == kept

@@ -864,6 +864,7 @@ async def test_a_grader_joins(client: Client) -> None:
         "amqp_url": "amqp://graders@broker.example/",
         "own_user": False,
         "own_secret": False,
+        "batches": True,
         "order": {"grader_id": "g1", "revision": 0, "mode": "online", "slots": None, "reason": ""},
     }
     assert answer.headers["cache-control"] == "no-store"

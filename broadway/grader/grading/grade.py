@@ -19,9 +19,9 @@ from broadway.domain.results_setting import ResultsSetting
 from broadway.grader.grading.artifacts import Collection
 from broadway.grader.grading.collecting import collect
 from broadway.grader.grading.directories import Directories
-from broadway.grader.grading.files import UnsafeFileError
+from broadway.grader.grading.files import TooLargeError, UnsafeFileError
 from broadway.grader.grading.harness import lay_out, space_of
-from broadway.grader.grading.scores import MAX_SIZE, InvalidScoresError, parse
+from broadway.grader.grading.scores import MAX_SIZE, InvalidScoresError, beginning_of, parse
 from broadway.grader.grading.verdict import RESULTS, Verdict, judge, judge_all, judge_report, stage_result
 from broadway.grader.grading.workspace import Workspace, workspace
 from broadway.grader.ports import ContainerError, Containers, Labels, StageRun, Upcoming
@@ -213,8 +213,15 @@ async def _read_files(run: StageRun, stage: Stage, space: Workspace, remaining: 
             return _Read(verdict, await asyncio.to_thread(_read_scores, space, setting, remaining))
     except (UnsafeFileError, InvalidScoresError) as error:
         refused = Verdict(Outcome.FAILED, f"{'write' if stage.untrusted else RESULTS}: {error}")
-        return _Read(refused, refused=getattr(error, "beginning", None))
+        return _Read(refused, refused=_refused_text(error))
     return _Read(verdict)
+
+
+def _refused_text(error: UnsafeFileError | InvalidScoresError) -> str | None:
+    """Return the beginning of a refused results file as text, if the file was read."""
+    if isinstance(error, TooLargeError):
+        return beginning_of(error.beginning)
+    return error.beginning if isinstance(error, InvalidScoresError) else None
 
 
 async def _check_image(stage: Stage, suspicion: str, containers: Containers, labels: Labels) -> None:

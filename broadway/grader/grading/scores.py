@@ -38,8 +38,13 @@ def parse(data: bytes) -> Scores:
     try:
         return _parse(data)
     except InvalidScoresError as error:
-        error.beginning = data[: 4 * MAX_REFUSED].decode("utf-8", "replace")[:MAX_REFUSED]
+        error.beginning = beginning_of(data)
         raise
+
+
+def beginning_of(data: bytes) -> str:
+    """Return the beginning of a refused file as text, for the course staff."""
+    return data[: 4 * MAX_REFUSED].decode("utf-8", "replace")[:MAX_REFUSED]
 
 
 def _parse(data: bytes) -> Scores:
