@@ -186,6 +186,11 @@ async def test_a_killed_grader_leaves_neither_a_job_nor_a_container(
         await until(lambda: len([c for c in host.containers() if c["State"] == "running"]) == 2)
         orphans = {container["Id"] for container in host.containers()}
 
+        async def are_starts_recorded() -> bool:
+            jobs = (await host.client.describe("cs241", run_id))["jobs"]
+            return [job["state"] for job in jobs] == ["running"] * 2
+
+        await until(are_starts_recorded)
         await host.running.kill("doomed")
         await host.grader("heir")
         run = await host.client.finished("cs241", run_id)
