@@ -171,7 +171,7 @@ async def test_more_students_runs_and_graders_add_no_series(
         now = await scrape(cluster)
         queues = now.labels("broadway_queue_ready_messages", "queue")  # queues are first polled after a while
         ready = now.by("broadway_queue_ready_messages", "queue")
-        ready.pop("broadway.unrouted", None)  # advances of runs, while nobody watches a job
+        ready.pop("broadway.unrouted", None)  # advances of runs, while no job is watched
         return queues == expected and not now.by("broadway_jobs", "state") and not ready
 
     async def grade_all(students: int, *, grader: str) -> set[Any]:
