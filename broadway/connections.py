@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from broadway.lifecycle.recording import Recorder
 from broadway.mongo.store import Store, StoreUnreachableError
 from broadway.rabbit.client import Rabbit
 from broadway.service import StartError, connected, instance
@@ -16,6 +17,19 @@ class Connections:
 
     store: Store
     rabbit: Rabbit
+
+
+def recorder_of(settings: ServiceSettings, store: Store, rabbit: Rabbit) -> Recorder:
+    """Return the recorder of a service's events."""
+    return Recorder(
+        jobs=store.jobs,
+        logs=store.logs,
+        graders=store.graders,
+        publisher=rabbit,
+        policy=settings.retry_policy,
+        lease=settings.lease,
+        reports=store.reports,
+    )
 
 
 @contextlib.asynccontextmanager

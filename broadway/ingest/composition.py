@@ -7,8 +7,9 @@ from uuid import uuid4
 
 import structlog
 
+from broadway.connections import recorder_of
 from broadway.ingest.commands.admission import Admission
-from broadway.ingest.commands.artifacts import KeepArtifacts
+from broadway.ingest.commands.artifacts import ArtifactUploads
 from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.backlogs import Backlogs
@@ -54,7 +55,6 @@ from broadway.ingest.reads.submissions import SubmissionReads
 from broadway.ingest.unpacking.unpack import Unpacker
 from broadway.lifecycle.announce import Announcements, Announcer, Later
 from broadway.lifecycle.orders import Orders
-from broadway.lifecycle.recording import Recorder
 from broadway.messages.ticket import Tickets
 from broadway.mongo.batched import Batched
 from broadway.mongo.store import Store
@@ -165,8 +165,8 @@ def _receiver(
     )
 
 
-def _artifacts(settings: IngestSettings, store: Store) -> KeepArtifacts:
-    return KeepArtifacts(store.blobs, store.artifacts, timedelta(days=settings.artifact_days))
+def _artifacts(settings: IngestSettings, store: Store) -> ArtifactUploads:
+    return ArtifactUploads(store.blobs, store.artifacts, timedelta(days=settings.artifact_days))
 
 
 def _uploads(settings: IngestSettings, opened: Opened, limits: Limits, receiver: Receiver) -> Uploads:
@@ -201,15 +201,7 @@ def pools_of(store: Store) -> Pools:
 
 
 def _gateway(settings: IngestSettings, *, store: Store, rabbit: Rabbit, later: Later) -> Gateway:
-    recorder = Recorder(
-        jobs=store.jobs,
-        logs=store.logs,
-        graders=store.graders,
-        publisher=rabbit,
-        policy=settings.retry_policy,
-        lease=settings.lease,
-        reports=store.reports,
-    )
+    recorder = recorder_of(settings, store, rabbit)
     graders, jobs, policy = store.graders, store.jobs, settings.retry_policy
     changes = JobChanges(graders, jobs, store.runs, rabbit, policy, later)
     results = Results(graders, jobs, recorder, changes)

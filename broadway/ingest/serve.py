@@ -12,7 +12,7 @@ from broadway.ingest.app import build_app
 from broadway.ingest.commands.later import BackgroundTasks
 from broadway.ingest.commands.leftovers import Leftovers
 from broadway.ingest.commands.receive import ANSWER_WITHIN
-from broadway.ingest.commands.sweep import Sweeper
+from broadway.ingest.commands.sweep import AnyOf, Sweeper
 from broadway.ingest.composition import Opened, compose, pools_of
 from broadway.ingest.gateway.broker_accounts import BrokerAccounts
 from broadway.ingest.http.admission import ClientLimits
@@ -91,7 +91,7 @@ async def serve(
 
 
 def _sweeper(store: Store) -> Sweeper:
-    return Sweeper(store.blobs, (store.submissions, store.artifacts), store.artifacts)
+    return Sweeper(store.blobs, AnyOf((store.submissions, store.artifacts)), store.artifacts)
 
 
 def _health(settings: IngestSettings, store: Store, rabbit: Rabbit) -> Health:

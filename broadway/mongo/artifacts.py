@@ -4,6 +4,7 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime
 
 from broadway.domain.artifacts import Artifact, LeftOut, Manifest, manifest_id
+from broadway.mongo.blobs import used_contents
 from broadway.mongo.collection import Collection, Document, Documents, insert_each
 
 
@@ -33,11 +34,7 @@ class ArtifactStore:
 
     async def used(self, digests: AbstractSet[str]) -> set[str]:
         """Return the digests of contents that artifacts have."""
-        used: set[str] = set()
-        for digest in digests:  # one question each, since the index answers equality alone without a scan
-            if await self._manifests.find_one({"files.sha256": digest}, {"_id": 1}):
-                used.add(digest)
-        return used
+        return await used_contents(self._manifests, digests)
 
     async def expire(self, now: datetime) -> int:
         """Remove the manifests whose time is over; return their number."""

@@ -7,6 +7,7 @@ removed only after ``sweep_at``, and only if nothing refers to the content then;
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
 
 from bson.binary import Binary
@@ -101,6 +102,14 @@ class Blobs:
             else:
                 removed += (await self._blobs.delete_one(unchanged)).deleted_count
         return removed
+
+
+async def used_contents(manifests: Documents, digests: AbstractSet[str]) -> set[str]:
+    """Return the digests of contents that are among the files of a manifest.
+
+    Each digest is one question, since the index answers equality alone without a scan.
+    """
+    return {digest for digest in digests if await manifests.find_one({"files.sha256": digest}, {"_id": 1})}
 
 
 async def _documents(content: Content) -> AsyncIterator[Document]:

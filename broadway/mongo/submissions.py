@@ -8,6 +8,7 @@ from broadway.domain.files import SubmittedFile
 from broadway.domain.pages import position
 from broadway.domain.submission import LatestSubmission, Submission, SubmissionHead
 from broadway.mongo.assignments import check_storable
+from broadway.mongo.blobs import used_contents
 from broadway.mongo.collection import Collection, Document, Documents, insert_each
 from broadway.mongo.run_lists import following
 
@@ -92,11 +93,7 @@ class SubmissionStore:
 
     async def used(self, digests: AbstractSet[str]) -> set[str]:
         """Return the digests of contents that submissions have."""
-        used: set[str] = set()
-        for digest in digests:  # one question each, since the index answers equality alone without a scan
-            if await self._submissions.find_one({"files.sha256": digest}, {"_id": 1}):
-                used.add(digest)
-        return used
+        return await used_contents(self._submissions, digests)
 
 
 def _document(submission: Submission) -> Document:

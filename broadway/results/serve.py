@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from broadway.lifecycle.recording import Recorder
+from broadway.connections import recorder_of
 from broadway.lifecycle.vouching import Vouching
 from broadway.messages.envelope import decode_dead_letter
 from broadway.messages.ticket import TICKETS, Tickets
@@ -21,15 +21,7 @@ PREFETCH = 400
 
 async def serve(settings: ResultsSettings, *, store: Store, rabbit: Rabbit, stop: Stop) -> None:
     """Record events until ``stop`` is set."""
-    recorder = Recorder(
-        jobs=store.jobs,
-        logs=store.logs,
-        graders=store.graders,
-        publisher=rabbit,
-        policy=settings.retry_policy,
-        lease=settings.lease,
-        reports=store.reports,
-    )
+    recorder = recorder_of(settings, store, rabbit)
     tickets = Tickets(await store.secrets.get(TICKETS))
     batches = batches_of(recorder)
     on_result = partial(handle_result, batches, Contests(recorder, store.graders, rabbit))

@@ -40,7 +40,7 @@ class GivenArtifact:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class GivenArtifacts:
     """The artifacts of an execution as its grader sent them, and the files that it left out."""
 
     execution: str
@@ -51,7 +51,7 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
-class KeepArtifacts:
+class ArtifactUploads:
     """Keeps artifacts for ``kept_for``."""
 
     contents: ContentStore
@@ -59,7 +59,7 @@ class KeepArtifacts:
     kept_for: timedelta
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STORED_AT_ONCE))
 
-    async def keep(self, job: Job, given: Given) -> bool:
+    async def keep(self, job: Job, given: GivenArtifacts) -> bool:
         """Store the artifacts of an execution of a job; return False if they were stored before.
 
         The contents are stored first: a manifest never refers to a content that is missing.

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import structlog
 
-from broadway.domain.assignment_settings import Start
+from broadway.domain.assignment_settings import AssignmentSettings, Start
 from broadway.domain.submission import UPLOADS, Submission, hook_of_uploads, push_of
 from broadway.domain.webhook import Delivery, Hook, Push
 from broadway.ingest.commands.stores import RecentHooks
@@ -77,12 +77,13 @@ class GradingStarts:
     submissions: DueSubmissions
     deliveries: Deliveries
 
-    async def begin(self, submission: Submission) -> Delivery | None:
-        """Begin the grading of a submission; return its delivery, or None if it waits for a run for the roster.
+    async def begin(self, submission: Submission, settings: AssignmentSettings) -> Delivery | None:
+        """Begin the grading of a submission by the settings of its assignment; return its delivery.
+
+        None stands for a submission that waits for a run for the roster.
 
         Safe to repeat: a submission is one delivery.
         """
-        settings = (await self.settings.current(submission.course, submission.assignment)).settings
         delivery = None
         if settings.starts is Start.AT_ONCE:
             hook = hook_of_uploads(submission.course, submission.assignment, settings)
@@ -105,7 +106,8 @@ class GradingStarts:
             try:
                 for submission in await self.submissions.due(datetime.now(UTC), limit=SWEEP):
                     with isolated("submissions", submission=submission.id):
-                        await self.begin(submission)
+                        current = await self.settings.current(submission.course, submission.assignment)
+                        await self.begin(submission, current.settings)
                         metrics.REPAIRS.labels(metrics.Repair.SUBMISSION).inc()
                         log.warning("repair: grading of a submission begun late", submission=submission.id)
             except (StoreError, Retry) as error:

@@ -49,7 +49,7 @@ class Sweeper:
     """Removes expired documents and unused contents. Several may run at a time."""
 
     contents: Sweepable
-    references: Sequence[UsedContents]
+    references: UsedContents
     expiring: Expiring
 
     async def run(self) -> None:
@@ -59,7 +59,7 @@ class Sweeper:
             try:
                 if expired := await self.expiring.expire(datetime.now(UTC)):
                     log.info("artifacts removed: their time is over", jobs=expired)
-                removed = await self.contents.sweep(AnyOf(self.references), datetime.now(UTC))
+                removed = await self.contents.sweep(self.references, datetime.now(UTC))
             except (StoreError, Retry) as error:
                 log.warning("unused contents not removed", reason=str(error))
             if removed:

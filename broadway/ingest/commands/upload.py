@@ -48,7 +48,7 @@ class GivenFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Handed:
+class Upload:
     """The files that a student or a group hands in, and the name of the token that sends them."""
 
     course: str
@@ -180,7 +180,7 @@ class Uploads:
     grading: GradingStarts
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STORED_AT_ONCE))
 
-    async def hand_in(self, handed: Handed) -> HandedIn:
+    async def hand_in(self, upload: Upload) -> HandedIn:
         """Store the files of a submission, then the submission, and begin its grading.
 
         A stored submission is graded: by this call, by its repetition, or by the sweep of ``GradingStarts``.
@@ -192,31 +192,32 @@ class Uploads:
             UnstorableError: The submission is too large for the store.
         """
         at = now()
-        rules = (await self.settings.current(handed.course, handed.assignment)).settings.files
-        async with self._files(handed.files, rules) as (placed, archive):
+        settings = (await self.settings.current(upload.course, upload.assignment)).settings
+        rules = settings.files
+        async with self._files(upload.files, rules) as (placed, archive):
             files = [each.file for each in placed]
             rules.check([file.path for file in files])
-            key = handed.key if handed.key is not None else token_hex(12)
+            key = upload.key if upload.key is not None else token_hex(12)
             submission = Submission(
-                id=submission_id(handed.course, handed.assignment, handed.student, key),
-                course=handed.course,
-                assignment=handed.assignment,
-                student=handed.student,
+                id=submission_id(upload.course, upload.assignment, upload.student, key),
+                course=upload.course,
+                assignment=upload.assignment,
+                student=upload.student,
                 at=at,
                 files=tuple(files),
                 digest=digest_of_files(files),
-                by=handed.by,
+                by=upload.by,
                 archive=archive,
                 due_at=at + GRACE,
-                traceparent=handed.traceparent,
+                traceparent=upload.traceparent,
             )
-            is_new = await self._store(submission, placed, may_be_known=handed.key is not None)
+            is_new = await self._store(submission, placed, may_be_known=upload.key is not None)
         await reach(Point.UPLOAD_STORED)
         if not is_new:
             submission = await self._known(submission)
         result = metrics.HandedIn.ACCEPTED if is_new else metrics.HandedIn.REPEATED
         metrics.SUBMISSIONS.labels(submission.course, result).inc()
-        return HandedIn(submission, is_new, await self.grading.begin(submission))
+        return HandedIn(submission, is_new, await self.grading.begin(submission, settings))
 
     async def _store(self, submission: Submission, placed: Sequence[_Placed], *, may_be_known: bool) -> bool:
         """Store a submission with its contents if its course has room; return False if its id is taken."""

@@ -18,6 +18,7 @@ from broadway.lifecycle.recording import UNUSED
 from broadway.messages.events import GraderHeartbeat, JobReleased, RunningJob, ids_of
 from broadway.messages.topology import event_key
 from broadway.ports import StoreError
+from broadway.runtime import clock
 from broadway.runtime.isolation import isolated
 
 log = structlog.get_logger(__name__)
@@ -85,7 +86,7 @@ class Sessions:
 
         ``running`` are ids of jobs that it still runs from an earlier session; it keeps those that it still holds.
         """
-        now = _stored(datetime.now(UTC))
+        now = clock.now()
         resumed = [job for job in await self.jobs.held_by(grader_id) if job.id in running] if running else []
         grader = Grader(
             id=grader_id,
@@ -196,11 +197,6 @@ class Sessions:
             sent_at=datetime.now(UTC),
         )
         self.changes.publish_later(f"grader.heartbeat.{grader.id}", beat)
-
-
-def _stored(moment: datetime) -> datetime:
-    """Round a time down to milliseconds, as the store does, so that it equals the stored one."""
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def _is_under_way(job: Job, grader: Grader, now: datetime) -> bool:

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from broadway.ingest.commands.admission import Admission
-from broadway.ingest.commands.artifacts import KeepArtifacts
+from broadway.ingest.commands.artifacts import ArtifactUploads
 from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
@@ -58,7 +58,7 @@ class Deps:
     registration: Registration
     assignment_settings: SettingsChanges
     uploads: Uploads
-    artifacts: KeepArtifacts
+    artifacts: ArtifactUploads
     submission_removal: SubmissionRemoval
     hook_settings: HookSettings
     starts: RunStarts

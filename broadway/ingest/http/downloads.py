@@ -10,6 +10,7 @@ from starlette.responses import Response, StreamingResponse
 
 from broadway.domain.files import PART
 from broadway.ingest.http.answers import CORS, Refused
+from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.visit import visit_of
 
 # A student's file must have no effect in the browser of its reader.
@@ -18,6 +19,7 @@ SAFE = {
     "Content-Security-Policy": "sandbox; default-src 'none'",
     "Cache-Control": "private, no-cache",
 }
+FILE_NOT_STORED = "this file is not stored any more"
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 
 
@@ -56,6 +58,22 @@ def attachment(
     headers["Content-Length"] = str(part.end - part.start)
     headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{size}"
     return StreamingResponse(content(part.start, part.end), 206, headers, media_type="application/octet-stream")
+
+
+async def stored_file(request: Request, deps: Deps, *, name: str, size: int, sha256: str) -> Response:
+    """Return a stored content as ``attachment`` does, with its digest as the entity tag.
+
+    Raises:
+        Refused: 404, the content is not stored; 416, the range is outside of it.
+        LimitError: As for ``attachment``.
+    """
+    if not await deps.reads.submissions.is_stored(sha256):  # before the answer begins
+        raise Refused(404, FILE_NOT_STORED)
+
+    def content(start: int, end: int) -> AsyncIterator[bytes]:
+        return deps.reads.submissions.content(sha256, start=start, end=end)
+
+    return attachment(request, name=name, size=size, tag=sha256, content=content)
 
 
 def streamed(request: Request, *, name: str, media_type: str, content: AsyncIterator[bytes]) -> Response:

@@ -18,7 +18,6 @@ JOB_NOT_FOUND = "grading job with the given ID not found"
 LOG_NOT_FOUND = "grading job with the given ID not found or has not finished"
 HOOK_NOT_FOUND = "this course has no such hook"
 DELIVERY_NOT_FOUND = "this hook has received no such delivery"
-FILE_NOT_STORED = "this file is not stored any more"
 
 
 async def own_run(request: Request, deps: Deps, *, missing: int = 400) -> Run:
@@ -68,16 +67,6 @@ async def own_delivery(request: Request, deps: Deps) -> Delivery:
     if delivery is None:
         raise Refused(404, DELIVERY_NOT_FOUND)
     return delivery
-
-
-async def demand_stored(deps: Deps, sha256: str) -> None:
-    """Return if the content of a submission's file is stored, before an answer begins.
-
-    Raises:
-        Refused: 404.
-    """
-    if not await deps.reads.submissions.is_stored(sha256):
-        raise Refused(404, FILE_NOT_STORED)
 
 
 async def attached_grader(request: Request, deps: Deps) -> Grader:

@@ -8,15 +8,15 @@ from starlette.responses import Response
 
 from broadway.domain.artifacts import MAX_COUNT, MAX_SIZE, LeftOut, Manifest
 from broadway.domain.job import Job
-from broadway.ingest.commands.artifacts import Given, GivenArtifact
+from broadway.ingest.commands.artifacts import GivenArtifact, GivenArtifacts
 from broadway.ingest.commands.upload import GivenFile
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import grader_of
 from broadway.ingest.http.bodies import InvalidBodyError, parse
 from broadway.ingest.http.deps import Deps
-from broadway.ingest.http.downloads import attachment
+from broadway.ingest.http.downloads import stored_file
 from broadway.ingest.http.rights import Auth
-from broadway.ingest.http.scope import demand_stored, own_job
+from broadway.ingest.http.scope import own_job
 from broadway.ingest.http.uploads import uploaded
 from broadway.ingest.v2.job_files import TICKET
 from broadway.ingest.v2.openapi import answered, operation, query_of
@@ -90,7 +90,7 @@ async def create(request: Request, deps: Deps) -> Response:
     return answered(view, 201 if is_new else 200)
 
 
-def _given(execution: str, grader: str, files: Sequence[GivenFile]) -> Given:
+def _given(execution: str, grader: str, files: Sequence[GivenFile]) -> GivenArtifacts:
     """Return the artifacts in a form.
 
     Raises:
@@ -103,7 +103,7 @@ def _given(execution: str, grader: str, files: Sequence[GivenFile]) -> Given:
     if len(sent.files) != len(contents):
         raise InvalidBodyError(f"files: {len(sent.files)} paths for {len(contents)} contents")
     pairs = zip(sent.files, contents, strict=True)
-    return Given(
+    return GivenArtifacts(
         execution,
         grader,
         [GivenArtifact(each.path, each.stage, content) for each, content in pairs],
@@ -128,14 +128,8 @@ async def download(request: Request, deps: Deps) -> Response:
     file = manifest.file(request.path_params["path"]) if manifest else None
     if file is None:
         raise Refused(404, NO_ARTIFACT)
-    await demand_stored(deps, file.sha256)
-    return attachment(
-        request,
-        name=file.path.rpartition("/")[2],
-        size=file.size,
-        tag=file.sha256,
-        content=lambda start, end: deps.reads.submissions.content(file.sha256, start=start, end=end),
-    )
+    name = file.path.rpartition("/")[2]
+    return await stored_file(request, deps, name=name, size=file.size, sha256=file.sha256)
 
 
 async def _of_attempt(request: Request, deps: Deps, job: Job) -> tuple[str | None, Manifest | None]:

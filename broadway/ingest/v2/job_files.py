@@ -7,9 +7,8 @@ from broadway.domain.submission import Submission
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import grader_of
 from broadway.ingest.http.deps import Deps
-from broadway.ingest.http.downloads import attachment
+from broadway.ingest.http.downloads import stored_file
 from broadway.ingest.http.rights import Auth
-from broadway.ingest.http.scope import demand_stored
 from broadway.ingest.v2.openapi import answered, operation
 from broadway.ingest.v2.views.submissions import job_files
 from broadway.messages.http import TICKET_HEADER
@@ -33,14 +32,7 @@ async def content(request: Request, deps: Deps) -> Response:
     file = next((file for file in files if file.sha256 == sha256), None)
     if file is None:
         raise Refused(404, NO_FILES)
-    await demand_stored(deps, sha256)
-    return attachment(
-        request,
-        name=sha256,
-        size=file.size,
-        tag=sha256,
-        content=lambda start, end: deps.reads.submissions.content(sha256, start=start, end=end),
-    )
+    return await stored_file(request, deps, name=sha256, size=file.size, sha256=sha256)
 
 
 async def _received(request: Request, deps: Deps) -> Submission:

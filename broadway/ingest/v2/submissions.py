@@ -13,14 +13,13 @@ from broadway.domain.roster import Student
 from broadway.domain.submission import Submission
 from broadway.ingest.commands.limits import QuotaError
 from broadway.ingest.commands.start import NO_SUCH_ASSIGNMENT
-from broadway.ingest.commands.upload import Handed
+from broadway.ingest.commands.upload import Upload
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import course_of, principal_of
 from broadway.ingest.http.bodies import BodyTooLargeError, idempotency_key
 from broadway.ingest.http.deps import Deps
-from broadway.ingest.http.downloads import attachment, streamed
+from broadway.ingest.http.downloads import stored_file, streamed
 from broadway.ingest.http.rights import Auth, Load, nothing
-from broadway.ingest.http.scope import demand_stored
 from broadway.ingest.http.uploads import uploaded
 from broadway.ingest.v2.openapi import PageQuery, answered, operation, query_of
 from broadway.ingest.v2.views.submissions import submission_summary, submission_view
@@ -81,7 +80,7 @@ async def create(request: Request, deps: Deps) -> Response:
     by, trace = principal_of(request).name, request.state.traceparent
     with _counted(course):
         async with uploaded(request, directory, limit=rules.max_bytes, files=rules.max_files) as files:
-            handed_in = await deps.uploads.hand_in(Handed(course, assignment, student, by, files, key, trace))
+            handed_in = await deps.uploads.hand_in(Upload(course, assignment, student, by, files, key, trace))
     location = f"/api/v2/courses/{course}/submissions/{handed_in.submission.id}"
     view = submission_view(handed_in.submission, handed_in.delivery)
     return answered(view, 201 if handed_in.is_new else 200, {"Location": location})
@@ -153,14 +152,8 @@ async def download(request: Request, deps: Deps) -> Response:
     file = submission.file(request.path_params["path"])
     if file is None:
         raise Refused(404, "this submission has no such file")
-    await demand_stored(deps, file.sha256)
-    return attachment(
-        request,
-        name=file.path.rpartition("/")[2],
-        size=file.size,
-        tag=file.sha256,
-        content=lambda start, end: deps.reads.submissions.content(file.sha256, start=start, end=end),
-    )
+    name = file.path.rpartition("/")[2]
+    return await stored_file(request, deps, name=name, size=file.size, sha256=file.sha256)
 
 
 @operation(None, auth=SUBMITTERS, load=Load.LARGE)
