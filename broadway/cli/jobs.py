@@ -18,7 +18,7 @@ from broadway.cli.common import (
     confirm,
     fail,
 )
-from broadway.cli.runs import used
+from broadway.cli.runs import config_used
 
 if TYPE_CHECKING:
     from broadway.client import Client
@@ -57,7 +57,7 @@ def rerun(
     """Run one job again, and then the phases after it."""
     with client(server, course, token) as api:
         done = api.rerun_job(job_id, with_current_config=current_config)
-    terminal.line(f"queued; the run is in {done.state}, round {done.round}{used(done)}")
+    terminal.line(f"queued; the run is in {done.state}, round {done.round}{config_used(done)}")
 
 
 @app.command("log")

@@ -243,10 +243,10 @@ def rerun(
     """Run the jobs of a run again, and then the phases after them."""
     with client(server, course, token) as api:
         done = api.rerun_run(run_id, failed=failed, with_current_config=current_config)
-    terminal.line(f"{done.count} jobs queued; the run is in {done.state}, round {done.round}{used(done)}")
+    terminal.line(f"{done.count} jobs queued; the run is in {done.state}, round {done.round}{config_used(done)}")
 
 
-def used(done: "OrderView") -> str:
+def config_used(done: "OrderView") -> str:
     """Name the config that a rerun uses; an older server does not."""
     if done.is_config_current is None:
         return ""

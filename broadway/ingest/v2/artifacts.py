@@ -18,6 +18,7 @@ from broadway.ingest.http.downloads import stored_file
 from broadway.ingest.http.rights import Auth
 from broadway.ingest.http.scope import own_job
 from broadway.ingest.http.uploads import uploaded
+from broadway.ingest.v2.attempts import AttemptId
 from broadway.ingest.v2.job_files import TICKET
 from broadway.ingest.v2.openapi import answered, operation, query_of
 from broadway.ingest.v2.views.artifacts import artifacts_view
@@ -29,31 +30,25 @@ NO_ATTEMPT = "this job has no such attempt"
 NO_ARTIFACT = "this attempt of the job has no such artifact"
 MAX_MANIFEST = 1024 * 1024  # bytes of a form's first part
 
-_ID = r"^[A-Za-z0-9_-]+$"
-
 
 class SentQuery(BaseModel):
     """The query with which a grader sends artifacts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    attempt: str | None = Field(
+    attempt: AttemptId | None = Field(
         default=None,
-        max_length=100,
-        pattern=_ID,
         description="the execution's id; a grader behind the gateway need not know it",
     )
 
 
-class AttemptQuery(BaseModel):
+class ArtifactsQuery(BaseModel):
     """The query of a job's artifacts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    attempt: str | None = Field(
+    attempt: AttemptId | None = Field(
         default=None,
-        max_length=100,
-        pattern=_ID,
         description="the id of an attempt, as in the job's `executions`; without it, the last attempt of the job",
     )
 
@@ -112,7 +107,7 @@ def _given(execution: str, grader: str, files: Sequence[GivenFile]) -> GivenArti
     )
 
 
-@operation(ArtifactsView, query=AttemptQuery)
+@operation(ArtifactsView, query=ArtifactsQuery)
 async def show(request: Request, deps: Deps) -> Response:
     """List the artifacts of a job's attempt, and the files that were left out."""
     job = await own_job(request, deps, missing=404)
@@ -120,7 +115,7 @@ async def show(request: Request, deps: Deps) -> Response:
     return answered(artifacts_view(job.id, attempt, manifest))
 
 
-@operation(None, query=AttemptQuery, refusals=(416,))
+@operation(None, query=ArtifactsQuery, refusals=(416,))
 async def download(request: Request, deps: Deps) -> Response:
     """Download an artifact of a job's attempt; ranges and entity tags are supported."""
     job = await own_job(request, deps, missing=404)
@@ -138,7 +133,7 @@ async def _of_attempt(request: Request, deps: Deps, job: Job) -> tuple[str | Non
     Raises:
         Refused: 404, the job has no such attempt.
     """
-    named = query_of(request, AttemptQuery).attempt
+    named = query_of(request, ArtifactsQuery).attempt
     ids = [attempt.execution_id for attempt in job.attempts]
     if named is not None and named not in ids:
         raise Refused(404, NO_ATTEMPT)

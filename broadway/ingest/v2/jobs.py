@@ -1,12 +1,12 @@
 """`/jobs`: a job, its attempts and its log."""
 
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.scope import LOG_NOT_FOUND, own_job
+from broadway.ingest.v2.attempts import AttemptQuery
 from broadway.ingest.v2.openapi import answered, operation, query_of
 from broadway.ingest.v2.views.jobs import attempt_view, job_view
 from broadway.ingest.v2.views.logs import log_lines
@@ -30,27 +30,14 @@ async def list_attempts(request: Request, deps: Deps) -> Response:
     return answered(Page[AttemptView](items=[attempt_view(attempt) for attempt in job.attempts], next=None))
 
 
-class LogQuery(BaseModel):
-    """The query of a job's log."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    attempt: str | None = Field(
-        default=None,
-        max_length=100,
-        pattern=r"^[A-Za-z0-9_-]+$",
-        description="the id of an attempt, as in the job's `executions`; without it, the attempt that ended the job",
-    )
-
-
-@operation(LogView, query=LogQuery)
+@operation(LogView, query=AttemptQuery)
 async def describe_log(request: Request, deps: Deps) -> Response:
     """Get the log of a job's attempt by line, with the stage and the stream of each line.
 
     The logs of all attempts are kept, also when the job runs again.
     """
     job = await own_job(request, deps, missing=404)
-    attempt = query_of(request, LogQuery).attempt
+    attempt = query_of(request, AttemptQuery).attempt
     reads = deps.reads.jobs
     kept = await (reads.log(job) if attempt is None else reads.log_of_attempt(job, attempt))
     if kept is None:

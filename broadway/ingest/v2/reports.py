@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,37 +16,21 @@ from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.downloads import SAFE
 from broadway.ingest.http.rights import Auth
 from broadway.ingest.http.scope import JOB_NOT_FOUND, own_job
+from broadway.ingest.v2.attempts import AttemptQuery
 from broadway.ingest.v2.openapi import answered, operation, query_of
 from broadway.ingest.v2.views.jobs import student_of
 from broadway.messages.resources.reports import ReportFileView, ReportView
 
 NO_REPORT = "the job has no report, or has not ended"
 NO_FILE = "the report has no such file"
-_ATTEMPT = Field(
-    default=None,
-    max_length=100,
-    pattern=r"^[A-Za-z0-9_-]+$",
-    description="the id of an attempt, as in the job's `executions`; without it, the attempt that ended the job",
-)
 
 
-class ReportQuery(BaseModel):
+class ReportQuery(AttemptQuery):
     """The query of a report."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    attempt: str | None = _ATTEMPT
     view: Literal["staff", "student"] | None = Field(
         default=None, description="`student`: as the student sees it; by default as the token's owner may see it"
     )
-
-
-class ReportFileQuery(BaseModel):
-    """The query of a report's file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    attempt: str | None = _ATTEMPT
 
 
 @operation(ReportView, query=ReportQuery, auth=(Auth.COURSE, Auth.STUDENT))
@@ -82,10 +66,10 @@ async def describe(request: Request, deps: Deps) -> Response:
     )
 
 
-@operation(None, query=ReportFileQuery)
+@operation(None, query=AttemptQuery)
 async def download(request: Request, deps: Deps) -> Response:
     """Get a results file of a job's attempt, byte by byte as the stage left it, by its hash."""
-    query = query_of(request, ReportFileQuery)
+    query = query_of(request, AttemptQuery)
     job = await own_job(request, deps, missing=404)
     found = await deps.reads.reports.file(job, query.attempt, request.path_params["sha256"])
     if found is None:
