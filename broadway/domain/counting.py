@@ -84,8 +84,10 @@ class Candidate:
 
 def share(points: Decimal, percent: Decimal) -> Decimal:
     """Return a percentage of points, exactly. Points below 0 stay as they are, so that a delay does not help."""
+    if percent == FULL or points <= 0:
+        return points
     with localcontext(prec=EXACT):
-        return points * percent.scaleb(-2) if points > 0 else points
+        return points * percent.scaleb(-2)
 
 
 def late_days_at_most(policy: Policy, member: Member) -> int:
