@@ -96,8 +96,10 @@ def test_a_time_is_shown_with_its_zone(zone: str, at: str, text: str) -> None:
         "2026-02-30T12:00",
         "1969-01-01T00:00",
         None,
-    ]
-    + ["9999-01-01T00:00", "2026-12-04T24:01", "2026-12-04T23:59+1"],
+        "9999-01-01T00:00",
+        "2026-12-04T24:01",
+        "2026-12-04T23:59+1",
+    ],
     ids=repr,
 )
 def test_a_text_that_is_no_time_is_refused(value: Any) -> None:
