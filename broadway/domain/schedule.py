@@ -22,21 +22,17 @@ class Step:
 class Schedule:
     """The times of an assignment for one student, in UTC, without the grace that each end has.
 
-    ``due`` is the due time by the clock, from which late days are counted.
+    ``due`` is the due time as a moment of the clock, from which late days are counted; ``due_at`` is the same in UTC.
     """
 
     clock: Clock
     grace: timedelta = timedelta()
     opens_at: datetime | None = None
     due: datetime | None = None
+    due_at: datetime | None = None
     closes_at: datetime | None = None
     steps: tuple[Step, ...] = ()
     extension: Extension | None = None
-
-    @property
-    def due_at(self) -> datetime | None:
-        """The time from which on a submission is late."""
-        return None if self.due is None else self.clock.ends(self.due)
 
     @property
     def ended_at(self) -> datetime | None:
@@ -59,7 +55,7 @@ class Schedule:
 
     def days_late(self, at: datetime) -> int:
         """Return the begun days by which a submission is late; a day ends at the due time of day."""
-        return 0 if self.due is None else self.clock.days_after(self.due, at, self.grace)
+        return self.clock.days_after(self.due, at, self.grace) if self.due and self.is_late(at) else 0
 
     def percent(self, at: datetime) -> Decimal:
         """Return the percent of the points that a submission gets without late days."""
@@ -102,7 +98,7 @@ def useless(policy: Policy, extension: Extension) -> str | None:
 
 
 def _due(schedule: Schedule) -> datetime:
-    return schedule.due_at or schedule.closes_at or datetime.max.replace(tzinfo=UTC)
+    return schedule.due_at or datetime.max.replace(tzinfo=UTC)  # no schedule of an assignment has a due time, or all
 
 
 def _schedule(policy: Policy, extension: Extension | None) -> Schedule:
@@ -112,16 +108,16 @@ def _schedule(policy: Policy, extension: Extension | None) -> Schedule:
         return Schedule(clock, times.grace, opens_at, extension=extension)
     due = _extended(times.due, extension, clock)
     shift = clock.wall(due) - clock.wall(times.due)
-    steps = _steps(policy, times.due, shift)
+    due_at, steps = clock.ends(due), _steps(policy, times.due, shift)
     if times.closes:
-        closes_at = clock.ends(clock.moved(times.closes, shift))
+        closes_at = max(due_at, clock.ends(clock.moved(times.closes, shift)))
     else:
         days = timedelta(days=policy.late_days.per_assignment if policy.late_days else 0)
         closes_at = max([clock.ends(clock.moved(due, days)), *(step.until for step in steps)])
     later = clock.ends(extension.order.closes) if extension and extension.order.closes else closes_at
     if later > closes_at:
-        closes_at, steps = later, _reaching(steps, later, clock.ends(due))
-    return Schedule(clock, times.grace, opens_at, due, closes_at, tuple(steps), extension)
+        closes_at, steps = later, _reaching(steps, later, due_at)
+    return Schedule(clock, times.grace, opens_at, due, due_at, closes_at, tuple(steps), extension)
 
 
 def _steps(policy: Policy, due: datetime, shift: timedelta) -> list[Step]:

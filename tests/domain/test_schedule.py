@@ -186,3 +186,19 @@ def test_an_extension_over_a_daylight_saving_night_ends_at_the_same_time_of_day(
 
     assert days == datetime(2026, 10, 25, 22, 59, tzinfo=UTC)
     assert minutes == datetime(2026, 10, 25, 21, 59, tzinfo=UTC)
+
+
+def test_an_assignment_never_closes_before_its_due_time() -> None:
+    policy = Policy.model_validate(  # both in the hour that exists twice, by exact times
+        {
+            "zone": "Europe/Berlin",
+            "deadline": {
+                "due": "2026-10-25T02:10+02:00",
+                "closes": "2026-10-25T02:30+02:00",
+                "credit": [{"until": "2026-10-25T02:30+02:00", "percent": 50}],
+            },
+        }
+    )
+    schedule = first(extension(add_minutes=60), policy=policy)
+
+    assert schedule.due_at == schedule.closes_at == datetime(2026, 10, 25, 1, 10, tzinfo=UTC)
