@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, StringConstraints, WithJso
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _FIRST, _LAST = 1970, 9000  # years
 _WRITTEN = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})?"
+_ZONE = r"UTC|[A-Z][A-Za-z]+(?:/[A-Za-z0-9_+-]+)+"  # not `localtime`, which is another zone on each host
 _READINGS = (0, 1)  # of a time that exists twice or not at all: `fold` in Python
 
 
@@ -33,10 +34,11 @@ def _known(moment: datetime) -> datetime:
 
 def _zone_name(name: str) -> str:
     try:
-        ZoneInfo(name)
+        if re.fullmatch(_ZONE, name) and ZoneInfo(name):
+            return name
     except (ValueError, OSError, KeyError):  # a directory of the data base is an OSError
-        raise ValueError("expected the name of a time zone, such as Europe/Berlin") from None
-    return name
+        pass
+    raise ValueError("expected the name of a time zone, such as Europe/Berlin or UTC")
 
 
 Moment = Annotated[
@@ -45,9 +47,7 @@ Moment = Annotated[
     AfterValidator(_known),
     WithJsonSchema({"type": "string", "pattern": f"^{_WRITTEN}$", "examples": ["2026-12-04T23:59"]}),
 ]
-Zone = Annotated[
-    str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+)*$"), AfterValidator(_zone_name)
-]
+Zone = Annotated[str, StringConstraints(max_length=64), AfterValidator(_zone_name)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,10 +107,19 @@ def test_a_text_that_is_no_time_is_refused(value: Any) -> None:
         TypeAdapter(Moment).validate_python(value)
 
 
-@pytest.mark.parametrize("name", ["", "Berlin", "Europe/Atlantis", "../../etc/passwd", "Europe", "Europe/", "a" * 65])
+@pytest.mark.parametrize(
+    "name", ["", "Berlin", "Europe/Atlantis", "../../etc/passwd", "Europe", "Europe/", "localtime", "a" * 65]
+)
 def test_an_unknown_zone_is_refused(name: str) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(Zone).validate_python(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["UTC", "Europe/Berlin", "America/Indiana/Knox", "Etc/GMT+5", "America/Port-au-Prince"]
+)
+def test_zones_have_the_names_of_places(name: str) -> None:
+    assert TypeAdapter[str](Zone).validate_python(name) == name
 
 
 def test_a_time_is_the_same_when_stored_and_read() -> None:

@@ -53,7 +53,7 @@ def test_settings_of_earlier_versions_have_a_policy_without_rules() -> None:
 @pytest.mark.parametrize(
     ("policy", "problem"),
     [
-        ({"zone": "Berlin"}, "such as Europe/Berlin"),
+        ({"zone": "Europe/Atlantis"}, "such as Europe/Berlin"),
         ({"deadline": {"closes": LAST}}, "deadline.due: expected, since deadline.closes is given"),
         ({"deadline": {"credit": [{"until": DUE, "percent": 100}]}}, "deadline.due: expected, since deadline.credit"),
         ({"deadline": {"opens": DUE, "due": DUE}}, "deadline.opens: expected a time before deadline.due"),
