@@ -1,5 +1,8 @@
 """Times by the clock of a zone: nights in which clocks change, days of late submissions, and their texts."""
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -127,3 +130,10 @@ def test_a_time_is_the_same_when_stored_and_read() -> None:
     for text in ("2026-12-04T23:59", "2026-12-04T23:59:01.5", "2026-12-04T23:59+02:00", "2026-12-04T23:59Z"):
         moment = adapter.validate_python(text)
         assert adapter.validate_python(adapter.dump_python(moment, mode="json")) == moment
+
+
+def test_a_host_without_zones_has_those_of_the_package() -> None:
+    shown = "from broadway.domain.clock import Clock; print(Clock.of('Europe/Berlin').zone)"
+    environment = {**os.environ, "PYTHONTZPATH": ""}
+
+    assert subprocess.check_output([sys.executable, "-c", shown], env=environment, text=True) == "Europe/Berlin\n"

@@ -213,6 +213,20 @@ CASES = [
         submission=None,
     ),
     Case(
+        "late by three days, with an extension and late days",
+        [work("a", 3 * DAY)],
+        "9",
+        [
+            "Due time: 7 Dec 2026, 23:59 CET, with your extension.",
+            "Submission 1 of 1 (7 Dec 2026, 23:59 CET) counts: it is on time.",
+            "Tests: 9 of 10 points.",
+            "Grade: 9 of 10 points.",
+        ],
+        rules=LATE_DAYS,
+        member=Member("ada", late_days_left=4),
+        extensions=[extension(3)],
+    ),
+    Case(
         "late by a day, without late days",
         [work("a", DAY)],
         "7.2",

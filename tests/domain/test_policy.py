@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from broadway.domain.assignment_settings import AssignmentSettings
+from broadway.domain.mistakes import mistakes
 from broadway.domain.policy import Policy
 
 DUE = "2026-12-04T23:59"
@@ -108,3 +109,22 @@ def test_times_with_and_without_an_offset_are_compared_by_the_zone() -> None:
     Policy.model_validate({"zone": "Europe/Berlin", "deadline": deadline})
     with pytest.raises(ValidationError, match=r"deadline\.opens"):
         Policy.model_validate({"zone": "Europe/Berlin", "deadline": {**deadline, "opens": "2026-12-04T22:59:00Z"}})
+
+
+@pytest.mark.parametrize(
+    ("policy", "sentence"),
+    [
+        ({"zone": "Berlin"}, "policy.zone: expected the name of a time zone, such as Europe/Berlin or UTC"),
+        (
+            {"attempts": {"per_day": {"submissions": 1, "reset": "4 am"}}},
+            "policy.attempts.per_day.reset: should be a time of day from 00:00 to 23:59",
+        ),
+        ({"deadline": {"due": "2026-12-04"}}, "policy.deadline.due: expected a date and a time, such as"),
+    ],
+    ids=["zone", "time of day", "time"],
+)
+def test_a_refusal_is_a_sentence(policy: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        AssignmentSettings.model_validate({"policy": policy})
+
+    assert mistakes(caught.value, AssignmentSettings)[0].startswith(sentence)
