@@ -51,6 +51,14 @@ class Adjustment:
 
 
 @dataclass(frozen=True, slots=True)
+class Decision:
+    """Staff's decision on a grade, which replaces the computed points; None if the student is excused."""
+
+    points: Decimal | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A submission under a schedule. ``number`` is its place among the student's submissions, from 1.
 

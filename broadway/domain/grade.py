@@ -7,11 +7,19 @@ error, neither counts nor uses an attempt. All arithmetic is exact.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal, localcontext
 from enum import StrEnum
 
-from broadway.domain.counting import EXACT, Adjustment, Candidate, Obstacle, candidates, counted, late_days_at_most
+from broadway.domain.counting import (
+    EXACT,
+    Adjustment,
+    Decision,
+    Obstacle,
+    candidates,
+    counted,
+    late_days_at_most,
+)
 from broadway.domain.extension import Extension, Member
 from broadway.domain.grade_lines import Line, Reading, lines_of
 from broadway.domain.policy import Policy, Spend
@@ -29,6 +37,7 @@ class GradeStatus(StrEnum):
     ERROR = "error"  # nothing counts yet, and the infrastructure failed with a submission
     NOT_COUNTED = "not_counted"  # there are submissions, and none may count
     NOT_SUBMITTED = "not_submitted"
+    EXCUSED = "excused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +45,8 @@ class Grade:
     """The grade of one student for one assignment.
 
     ``points`` is None if there is nothing that counts, or if it was checked without points. ``submission`` is the id of
-    the one that counts. ``days_late`` are the begun days by which it is late; ``late_days`` are charged to the student.
+    the one that counts, and ``number`` its place among all, from 1. ``delay`` is the time since the due time, grace or
+    not, and ``days_late`` are the begun days by which it is late. ``late_days`` are charged to the student.
     ``unsettled`` has the ids of submissions that may change the grade when their results arrive. ``closes_at`` is the
     end of the last submissions of this student, with the grace; None if there is none. A final grade can change by
     reruns, extensions and adjustments only.
@@ -47,7 +57,9 @@ class Grade:
     points: Decimal | None = None
     max: Decimal | None = None
     submission: str | None = None
+    number: int | None = None
     submitted_at: datetime | None = None
+    delay: timedelta | None = None
     days_late: int = 0
     late_days: int = 0
     unsettled: tuple[str, ...] = ()
@@ -64,6 +76,7 @@ def grade(
     points: Decimal | None,
     extensions: Iterable[Extension] = (),
     adjustments: Sequence[Adjustment] = (),
+    decision: Decision | None = None,
     now: datetime,
 ) -> Grade:
     """Return the grade of a student.
@@ -75,16 +88,21 @@ def grade(
         points: The assignment's points, or None.
         extensions: The extensions of the assignment, in any order; those of others have no effect.
         adjustments: Points that staff add or take off, in the order of the lines.
+        decision: The points that staff set instead of the computed ones, or None.
         now: The present time, which decides only if the grade is final.
     """
     schedules = schedules_of(policy, extensions, member)
     found = [_under(each, member, works, policy, points, adjustments) for each in schedules]
     best = max(found, key=_rank)  # of equal ones the first, which is the one with the last due time
-    unsettled = {each.work.id for reading in found for each in reading.found if each.is_unsettled}
+    best = replace(best, has_useless_extension=best.schedule.extension is None and len(schedules) > 1)
+    unsettled: set[str] = set()
+    if decision is None:
+        unsettled = {each.work.id for reading in found for each in reading.found if each.is_unsettled}
+    else:
+        best = replace(best, points=decision.points, decision=decision)
     closes_at = last_end(schedules)
-    has_useless_extension = best.schedule.extension is None and len(schedules) > 1
     return replace(
-        _grade(replace(best, has_useless_extension=has_useless_extension)),
+        _grade(best),
         unsettled=tuple(work.id for work in sorted(works, key=lambda work: (work.at, work.id)) if work.id in unsettled),
         closes_at=closes_at,
         is_final=not unsettled and closes_at is not None and now > closes_at,
@@ -124,23 +142,27 @@ def _grade(reading: Reading) -> Grade:
     used = counts.late_days if counts else 0
     return Grade(
         student=reading.member.student,
-        status=_status(reading.found, is_graded=counts is not None or reading.points is not None),
+        status=_status(reading),
         points=reading.points,
         max=reading.max,
         submission=counts.work.id if counts else None,
+        number=counts.number if counts else None,
         submitted_at=counts.work.at if counts else None,
+        delay=reading.schedule.delay(counts.work.at) if counts else None,
         days_late=counts.days_late if counts else 0,
         late_days=late_days_at_most(reading.policy, reading.member) if is_claimed else used,
         lines=lines_of(reading),
     )
 
 
-def _status(found: Sequence[Candidate], *, is_graded: bool) -> GradeStatus:
-    obstacles = {each.obstacle for each in found}
-    if is_graded:
+def _status(reading: Reading) -> GradeStatus:
+    if reading.decision is not None and reading.decision.points is None:
+        return GradeStatus.EXCUSED
+    if reading.counted is not None or reading.points is not None:
         return GradeStatus.GRADED
+    obstacles = {each.obstacle for each in reading.found}
     if Obstacle.ERROR in obstacles:
         return GradeStatus.ERROR
     if Obstacle.WAITING in obstacles:
         return GradeStatus.WAITING
-    return GradeStatus.NOT_COUNTED if found else GradeStatus.NOT_SUBMITTED
+    return GradeStatus.NOT_COUNTED if reading.found else GradeStatus.NOT_SUBMITTED

@@ -9,7 +9,7 @@ from datetime import timedelta
 from decimal import Decimal, localcontext
 
 from broadway.domain import report
-from broadway.domain.counting import EXACT, Adjustment, Candidate, Obstacle, late_days_at_most, share
+from broadway.domain.counting import EXACT, Adjustment, Candidate, Decision, Obstacle, late_days_at_most, share
 from broadway.domain.extension import Member, Target
 from broadway.domain.job import Outcome
 from broadway.domain.policy import FULL, Counts, PastLimit, Policy
@@ -63,6 +63,7 @@ class Reading:
     points: Decimal | None
     max: Decimal | None
     has_useless_extension: bool = False
+    decision: Decision | None = None
 
 
 def lines_of(reading: Reading) -> tuple[Line, ...]:
@@ -70,7 +71,7 @@ def lines_of(reading: Reading) -> tuple[Line, ...]:
     arithmetic = list(_arithmetic(reading))
     last = arithmetic[-1].points if arithmetic else None
     floor = [Line("A grade is at least 0 points.", Decimal(0))] if last is not None and last < 0 else []
-    return (*_times(reading), *_choice(reading), *arithmetic, *floor, *_notes(reading), _result(reading))
+    return (*_times(reading), *_choice(reading), *arithmetic, *floor, *_notes(reading), *_results(reading))
 
 
 def points_text(points: Decimal) -> str:
@@ -229,11 +230,20 @@ def _reason_of_time(schedule: Schedule, candidate: Candidate) -> str:
     return f"{_delay(schedule, candidate)}, and {bound}"
 
 
-def _result(reading: Reading) -> Line:
+def _results(reading: Reading) -> Iterator[Line]:
+    """Yield the decision of staff, if there is one, and the grade."""
+    decision = reading.decision
+    if decision is not None:
+        result = "excused" if decision.points is None else f"{points_text(decision.points)} points"
+        yield Line(f"Decision of the course staff: {result}. Reason: {decision.reason}", decision.points)
+        if decision.points is None:
+            yield Line("Grade: excused.")
+            return
     if reading.points is None:
-        return Line("Grade: no points yet." if _is_unsettled(reading.found) else "Grade: no points.")
+        yield Line("Grade: no points yet." if _is_unsettled(reading.found) else "Grade: no points.")
+        return
     bound = "" if reading.max is None else f" of {points_text(reading.max)}"
-    return Line(f"Grade: {points_text(reading.points)}{bound} points.", reading.points)
+    yield Line(f"Grade: {points_text(reading.points)}{bound} points.", reading.points)
 
 
 def _is_unsettled(found: Iterable[Candidate]) -> bool:

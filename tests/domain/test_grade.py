@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from broadway.domain.counting import Adjustment
+from broadway.domain.counting import Adjustment, Decision
 from broadway.domain.extension import Extension, ExtensionOrder, Member
 from broadway.domain.grade import Grade, GradeStatus, grade
 from broadway.domain.job import Outcome
@@ -61,6 +61,7 @@ class Case:
     member: Member = ADA
     extensions: list[Extension] = field(default_factory=list)
     adjustments: list[Adjustment] = field(default_factory=list)
+    decision: Decision | None = None
     status: GradeStatus = GradeStatus.GRADED
     submission: str | None = "a"
     late_days: int = 0
@@ -372,6 +373,40 @@ CASES = [
         adjustments=[Adjustment(Decimal(1), "a test was wrong"), Adjustment(Decimal("-0.25"), "style")],
     ),
     Case(
+        "a decision of staff",
+        [work("a", DAY, score=8), work("b", DAY + HOUR, outcome=Outcome.INFRASTRUCTURE_ERROR)],
+        "7.5",
+        [
+            "Submission 1 of 2 (5 Dec 2026, 23:59 CET) counts, the latest of those that may count: it is 1 day late.",
+            "Tests: 8 of 10 points.",
+            f"Late credit: 8 {TIMES} 80 % = 6.4.",
+            (
+                "Submission 2 of 2 (6 Dec 2026, 00:59 CET) does not count: it is 1 day 1 hour late, and late "
+                "submissions get no points."
+            ),
+            "Decision of the course staff: 7.5 points. Reason: a talk",
+            "Grade: 7.5 of 10 points.",
+        ],
+        decision=Decision(Decimal("7.5"), "a talk"),
+    ),
+    Case(
+        "excused",
+        [work("a", -HOUR, outcome=Outcome.INFRASTRUCTURE_ERROR)],
+        None,
+        [
+            "No submission counts.",
+            (
+                "Submission 1 of 1 (4 Dec 2026, 22:59 CET) does not count yet: something failed on our side; it uses "
+                "no attempt, and is graded again."
+            ),
+            "Decision of the course staff: excused. Reason: abroad",
+            "Grade: excused.",
+        ],
+        decision=Decision(None, "abroad"),
+        status=GradeStatus.EXCUSED,
+        submission=None,
+    ),
+    Case(
         "points below 0",
         [work("a", DAY, score=-2)],
         "0",
@@ -525,6 +560,7 @@ def graded(case: Case, now: datetime = DUE + 30 * DAY) -> Grade:
         points=TEN,
         extensions=case.extensions,
         adjustments=case.adjustments,
+        decision=case.decision,
         now=now,
     )
 
@@ -539,6 +575,13 @@ def test_each_kind_of_student_has_a_grade_with_its_lines(case: Case) -> None:
     assert (found.status, found.submission, found.late_days) == (case.status, case.submission, case.late_days)
     assert found.unsettled == case.unsettled
     assert found.is_final is not bool(case.unsettled)
+
+
+def test_a_grade_has_the_place_and_the_delay_of_the_submission_that_counts() -> None:
+    late, early = (next(case for case in CASES if case.name == name) for name in ("late by a second", "early"))
+
+    assert (graded(late).number, graded(late).delay) == (1, timedelta(minutes=5, seconds=1))
+    assert (graded(early).submitted_at, graded(early).delay) == (DUE - 4 * DAY, timedelta())
 
 
 def test_lines_have_the_points_after_each_step() -> None:
