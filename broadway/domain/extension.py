@@ -1,6 +1,6 @@
 """Extensions: later times of an assignment for one student, one group, or all students with a label. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -59,6 +59,9 @@ class Extension:
     by: str = ""
 
 
+Latest = Mapping[tuple[Target, str], Extension]  # by target
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """A student with all that decides on the rules that hold for this student alone.
@@ -85,10 +88,20 @@ class Member:
                 return order.name in self.labels
 
 
+def by_target(extensions: Iterable[Extension]) -> Latest:
+    """Return the latest extension for each target."""
+    return {
+        (each.order.target, each.order.name): each for each in sorted(extensions, key=lambda each: (each.at, each.id))
+    }
+
+
+def for_member(latest: Latest, member: Member) -> list[Extension]:
+    """Return the extensions that hold for a student; the cost does not grow with those of others."""
+    targets = [(Target.GROUP, member.group or ""), *((Target.LABEL, label) for label in sorted(member.labels))]
+    found = [latest.get(target) for target in (*targets, (Target.STUDENT, member.student))]
+    return [each for each in found if each and not each.order.is_empty]
+
+
 def in_force(extensions: Iterable[Extension], member: Member) -> list[Extension]:
-    """Return the extensions that hold for a student: the latest for each target, in the order of targets."""
-    latest: dict[tuple[Target, str], Extension] = {}
-    for each in sorted(extensions, key=lambda each: (each.at, each.id)):
-        if member.is_meant_by(each.order):
-            latest[each.order.target, each.order.name] = each
-    return [latest[key] for key in sorted(latest) if not latest[key].order.is_empty]
+    """Return the extensions that hold for a student, of any: the latest for each target, in the order of targets."""
+    return for_member(by_target(each for each in extensions if member.is_meant_by(each.order)), member)

@@ -86,7 +86,8 @@ def grade(
         works: The submissions of the student and the student's group, in any order, with different ids.
         policy: The assignment's policy.
         points: The assignment's points, or None.
-        extensions: The extensions of the assignment, in any order; those of others have no effect.
+        extensions: The extensions of the assignment, in any order. Those of others have no effect; for a class,
+            ``by_target`` and ``for_member`` find the student's own faster.
         adjustments: Points that staff add or take off, in the order of the lines.
         decision: The points that staff set instead of the computed ones, or None.
         now: The present time, which decides only if the grade is final.

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from broadway.domain.extension import Extension, ExtensionOrder, Member
+from broadway.domain.extension import Extension, ExtensionOrder, Member, by_target, for_member, in_force
 from broadway.domain.policy import Policy
 from broadway.domain.schedule import Schedule, last_end, schedules_of, useless
 
@@ -128,6 +128,15 @@ def test_the_latest_extension_of_a_target_replaces_its_earlier_ones() -> None:
 
     assert [each.due_at for each in found] == [at(7), at(5), at(4)]
     assert [each.due_at for each in schedules_of(POLICY, [by_mistake, extension(4)], ADA)] == [at(4)]
+
+
+def test_the_extensions_of_a_class_are_found_by_their_targets() -> None:
+    of_class = [extension(n, "student", f"s{n}", add_days=1) for n in range(50)]
+    own = [extension(60, "label", "evening", add_days=1), extension(61, add_days=30), extension(62, add_days=2)]
+    latest = by_target([*own, *of_class])
+
+    assert for_member(latest, ADA) == in_force([*of_class, *own], ADA) == [own[0], own[2]]
+    assert for_member(latest, Member("eve")) == []
 
 
 def test_the_end_of_a_student_is_the_last_of_all_with_its_grace() -> None:
