@@ -1,4 +1,4 @@
-"""The settings of an assignment beside its pipelines: points, and the files that students hand in. Pure.
+"""The settings of an assignment beside its pipelines: points, files that students hand in, the policy. Pure.
 
 They are a document of their own with versions, since the original's interface replaces all of an assignment's pipelines
 and knows no settings.
@@ -23,6 +23,7 @@ from broadway.domain.files import (
     clean_path,
     shown,
 )
+from broadway.domain.policy import Policy
 from broadway.domain.webhook import Quota
 
 MAX_POINTS = Decimal(1_000_000)
@@ -117,6 +118,7 @@ class AssignmentSettings(_Part):
         default=False, description="whether a submission supersedes the student's earlier ones that still wait"
     )
     quota: Quota | None = Field(default=None, description="the submissions that a student may make within a time")
+    policy: Policy = Field(default=Policy(), description="the rules by which submissions become a grade")
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,7 @@ _PATTERNS: Mapping[str, str] = {
     r"^[A-Za-z_][A-Za-z0-9_]{0,63}$": "should be a variable's name: letters, digits and underscores, no digit first",
     r"^[0-9]*[1-9][0-9]*(\.[0-9]+)?[kKmMgGtT]?[bB]?$": "should be a size above zero, such as 512m or 2g",
     r'^[^/\\. "$*<>:|?\x00]+$': "should be a name without blanks, dots, slashes and signs such as $ and *",
+    r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$": "should be a time of day from 00:00 to 23:59",
     r"^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$": "should be DEBUG, INFO, WARNING, ERROR or CRITICAL",
     r"^(?i:S|M|H|D|W[0-6]|midnight)$": "should be S, M, H, D, W0 to W6, or midnight",
 }
