@@ -1,0 +1,162 @@
+"""New files for learning management systems, in the columns that their importers expect. Pure.
+
+Identifiers stay as they are: an importer would not find a student by a changed one. Names and texts from students are
+made harmless.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, timedelta
+from decimal import Decimal
+
+from broadway.domain.sheets.formulas import defused, identifier, is_formula
+from broadway.domain.sheets.grades import (
+    CANVAS_ID,
+    EMAIL,
+    FIRST_NAME,
+    LAST_NAME,
+    SECTION,
+    SIS_ID,
+    USERNAME,
+    Grade,
+    GradeStatus,
+    LeftOut,
+    Missing,
+    SheetError,
+    Written,
+    distinct,
+)
+from broadway.domain.sheets.numbers import written
+from broadway.domain.sheets.shapes import CANVAS_EXCUSED, CANVAS_PLACES, GUARD, POINTS_POSSIBLE
+from broadway.domain.sheets.writing import csv_bytes, score_of
+
+_MOODLE_MOST = 100  # points, unless the site allows more
+_GRADESCOPE = (
+    "First Name",
+    "Last Name",
+    "SID",
+    "Email",
+    "Sections",
+    "Total Score",
+    "Max Points",
+    "Status",
+    "Submission ID",
+    "Submission Time",
+    "Lateness (H:M:S)",
+    "View Count",
+    "Submission Count",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """The assignment in the system: its title and the points that are possible; ``canvas_id`` is its id in Canvas.
+
+    Canvas makes a new assignment if there is no id, and no assignment has exactly this title.
+    """
+
+    title: str
+    maximum: Decimal | None = None
+    canvas_id: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.title.strip() or is_formula(self.title) or not self.title.isprintable():
+            raise SheetError(
+                f"title {self.title[:100]!r}: expected a text on one line that does not begin like a formula"
+            )
+
+
+def canvas(grades: Sequence[Grade], item: Item, *, missing: Missing = Missing.LEAVE) -> Written:
+    """Return a file for Canvas. Scores have at most two decimals there; Canvas compares no more."""
+    title = item.title if item.canvas_id is None else f"{item.title} ({item.canvas_id})"
+    possible = "" if item.maximum is None else written(item.maximum, places=CANVAS_PLACES)
+    rows = [
+        ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", title],
+        [f"    {POINTS_POSSIBLE}", "", "", "", "", possible],
+    ]
+    rounded = 0
+    for grade in distinct(grades):
+        score = score_of(grade, missing)
+        rounded += score is not None and score != round(score, CANVAS_PLACES)
+        ids = [_identifier(grade, name) for name in (CANVAS_ID, SIS_ID, USERNAME)]
+        excused = CANVAS_EXCUSED if grade.status is GradeStatus.EXCUSED else ""
+        cell = excused if score is None else written(score, places=CANVAS_PLACES)
+        rows.append([_name(grade) or defused(grade.student), *ids, defused(grade.identifier(SECTION)), cell])
+    notes = [f"{rounded} scores were rounded to {CANVAS_PLACES} decimals"] if rounded else []
+    return Written(csv_bytes(rows), notes=[*notes, *_excess(grades, item.maximum)])
+
+
+def moodle(grades: Sequence[Grade], item: Item, *, missing: Missing = Missing.LEAVE, comma: bool = False) -> Written:
+    """Return a file for Moodle. Its columns are mapped by hand there; it stops at the first unknown student."""
+    rows, left_out = [["Email address", "ID number", item.title, f"Feedback: {item.title}"]], []
+    for grade in distinct(grades):
+        ids = [_identifier(grade, name) for name in (EMAIL, SIS_ID)]
+        score = score_of(grade, missing)
+        cell = "" if score is None else written(score, comma=comma)
+        if any(ids):
+            rows.append([*ids, cell, defused(grade.feedback) if cell else ""])
+        else:
+            left_out.append(LeftOut(grade.student, f"no {EMAIL} and no {SIS_ID} in the roster"))
+    most = max((grade.score for grade in grades if grade.score is not None), default=Decimal(0))
+    note = f"Moodle refuses the file if a score is above {_MOODLE_MOST}, unless the site allows it"
+    return Written(
+        csv_bytes(rows, separator=";" if comma else ","), left_out, notes=[note] if most > _MOODLE_MOST else []
+    )
+
+
+def brightspace(grades: Sequence[Grade], item: Item, *, missing: Missing = Missing.LEAVE) -> Written:
+    """Return a file for Brightspace, which makes the item if it does not exist."""
+    if set("<>") & set(item.title) or item.maximum is None:
+        raise SheetError(f"title {item.title[:100]!r}: Brightspace expects a title without < and >, and its maximum")
+    column = f"{item.title} Points Grade <Numeric MaxPoints:{written(item.maximum)}>"
+    rows = [["OrgDefinedId", "Username", column, "End-of-Line Indicator"]]
+    for grade in distinct(grades):
+        ids = [_identifier(grade, name) for name in (SIS_ID, USERNAME)]
+        score = score_of(grade, missing)
+        cell = "" if score is None else written(score)
+        rows.append([*(f"{GUARD}{each}" if each else "" for each in ids), cell, GUARD])
+    return Written(csv_bytes(rows), notes=_excess(grades, item.maximum))
+
+
+def gradescope(grades: Sequence[Grade], *, missing: Missing = Missing.LEAVE) -> Written:
+    """Return a file with the columns of Gradescope's own, for programs that read those."""
+    return Written(csv_bytes([_GRADESCOPE, *(_gradescope_row(grade, missing) for grade in distinct(grades))]))
+
+
+def _gradescope_row(grade: Grade, missing: Missing) -> list[str]:
+    score = score_of(grade, missing)
+    status = "Graded" if score is not None else "Missing" if grade.status is GradeStatus.MISSING else "Ungraded"
+    names = [defused(grade.identifier(name)) for name in (FIRST_NAME, LAST_NAME)]
+    time = grade.submitted_at
+    return [
+        *(names if any(names) else ["", _name(grade)]),
+        _identifier(grade, SIS_ID) or _identifier(grade, USERNAME),
+        _identifier(grade, EMAIL),
+        defused(grade.identifier(SECTION)),
+        "" if score is None else written(score),
+        "" if grade.maximum is None else written(grade.maximum),
+        status,
+        defused(grade.job),
+        f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} +0000" if time else "",
+        _clock(grade.late or timedelta()) if time else "",
+        "",
+        "" if grade.attempt is None else str(grade.attempt),
+    ]
+
+
+def _clock(time: timedelta) -> str:
+    minutes, seconds = divmod(max(0, int(time.total_seconds())), 60)
+    return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
+
+
+def _name(grade: Grade) -> str:
+    return defused(grade.full_name())
+
+
+def _identifier(grade: Grade, name: str) -> str:
+    return identifier(grade.identifier(name), student=grade.student, name=name)
+
+
+def _excess(grades: Sequence[Grade], maximum: Decimal | None) -> list[str]:
+    count = sum(grade.score is not None and maximum is not None and grade.score > maximum for grade in grades)
+    return [f"{count} scores are above the maximum; the system may cut or refuse them"] if count else []

@@ -1,0 +1,110 @@
+"""The rows of a file and the students with grades, matched by identifiers. Pure.
+
+Keys are tried in their order; the first one that a student has decides, and a later one that contradicts it refuses the
+row. Identifiers are compared as they are, but for blanks around them, and for the case of letters in names of users and
+addresses. A name only decides where no identifier does. Two rows of one student match nothing.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from broadway.domain.sheets.grades import EMAIL, NAME, USERNAME, Grade, LeftOut
+
+_ANY_CASE = (EMAIL, USERNAME)
+
+
+@dataclass(frozen=True, slots=True)
+class RowKeys:
+    """A row of the file: its number, the texts by which people know it, and its values, by the identifier's name."""
+
+    number: int
+    label: str
+    values: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class UnmatchedRow:
+    """A row of the file without a grade, with the reason."""
+
+    row: int
+    label: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Matches:
+    """The grade of each matched row, by the row's number, and all that has no counterpart."""
+
+    grades: Mapping[int, Grade]
+    rows: list[UnmatchedRow] = field(default_factory=list)
+    students: list[LeftOut] = field(default_factory=list)
+
+
+def match(rows: Sequence[RowKeys], grades: Sequence[Grade]) -> Matches:
+    """Match rows with grades."""
+    index = _index(grades, {name for row in rows for name, _ in row.values})
+    found: dict[int, Grade] = {}
+    matches = Matches(found)
+    rows_of: defaultdict[str, list[RowKeys]] = defaultdict(list)
+    for row in rows:
+        grade, problem = _grade_of(row, index)
+        if grade:
+            found[row.number] = grade
+            rows_of[grade.student].append(row)
+        else:
+            matches.rows.append(UnmatchedRow(row.number, row.label, problem))
+    for same in rows_of.values():
+        if len(same) > 1:
+            numbers = ", ".join(str(row.number) for row in same[:10])
+            for row in same:
+                del found[row.number]
+                matches.rows.append(UnmatchedRow(row.number, row.label, f"the rows {numbers} are of one student"))
+    matches.rows.sort(key=lambda each: each.row)
+    _name_left_out(matches, grades, rows_of)
+    return matches
+
+
+def _index(grades: Iterable[Grade], names: Iterable[str]) -> Mapping[tuple[str, str], list[Grade]]:
+    index: defaultdict[tuple[str, str], list[Grade]] = defaultdict(list)
+    for name in names:
+        for grade in grades:
+            text = grade.full_name() if name == NAME else grade.identifier(name)
+            if plain := _plain(name, text):
+                index[name, plain].append(grade)
+    return index
+
+
+def _plain(name: str, text: str) -> str:
+    text = text.strip()
+    if name == NAME:
+        last, comma, first = text.partition(",")
+        return " ".join((f"{first} {last}" if comma else text).casefold().split())
+    return text.casefold() if name in _ANY_CASE else text
+
+
+def _grade_of(row: RowKeys, index: Mapping[tuple[str, str], list[Grade]]) -> tuple[Grade | None, str]:
+    """Return the grade of a row, or the reason for its absence."""
+    found: Grade | None = None
+    for name, value in row.values:
+        candidates = index.get((name, _plain(name, value)), [])
+        if found is None and len(candidates) > 1:
+            candidates = [each for each in candidates if each.identifier(name) == value] or candidates
+        if not candidates or (found and name == NAME):
+            continue
+        if found is None and len(candidates) == 1:
+            found = candidates[0]
+        elif found not in candidates:
+            students = ", ".join(each.student for each in [found, *candidates][:10] if each)
+            return None, f"its identifiers are of several students, at the {name}: {students}"
+    return found, "no grade has one of its identifiers"
+
+
+def _name_left_out(matches: Matches, grades: Iterable[Grade], rows_of: Mapping[str, Sequence[RowKeys]]) -> None:
+    matched = {grade.student for grade in matches.grades.values()}
+    for grade in grades:
+        if grade.student not in matched:
+            several = rows_of.get(grade.student, ())
+            numbers = ", ".join(str(row.number) for row in several[:10])
+            reason = f"the rows {numbers} are of this student" if several else "no row has one of its identifiers"
+            matches.students.append(LeftOut(grade.student, reason))
