@@ -36,7 +36,7 @@ class CellRules:
 
     def notes(self) -> list[str]:
         """Return notes for staff on all cells so far."""
-        return [f"{self._rounded} scores were rounded to {self._shape.places} decimals"] if self._rounded else []
+        return [f"scores rounded to {self._shape.places} decimals: {self._rounded}"] if self._rounded else []
 
     def _number(self, score: Decimal, before: str) -> str:
         text = written(score, places=self._shape.places, comma=self._comma)

@@ -1,14 +1,16 @@
 """The grades of an assignment as sheets take them, whatever has computed them. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from typing import Any
 
 # Names of identifiers that learning management systems know. A roster may have others.
 STUDENT, NAME, FIRST_NAME, LAST_NAME, SECTION = "student", "name", "first_name", "last_name", "section"
 EMAIL, USERNAME, SIS_ID, CANVAS_ID = "email", "username", "sis_id", "canvas_id"
+IDENTIFIERS = (NAME, FIRST_NAME, LAST_NAME, SECTION, EMAIL, USERNAME, SIS_ID, CANVAS_ID)
 
 
 class SheetError(ValueError):
@@ -74,6 +76,15 @@ class Grade:
         """Return the name of the student, or an empty text."""
         parts = (self.identifiers.get(FIRST_NAME, ""), self.identifiers.get(LAST_NAME, ""))
         return self.identifiers.get(NAME, "") or " ".join(filter(None, parts))
+
+
+def identifiers_of(variables: Mapping[str, Any], extra: Iterable[str] = ()) -> Mapping[str, str]:
+    """Return the identifiers among the variables that a roster has for a student.
+
+    Known names count in any case. Other variables may be secret, so only those in ``extra`` count, as they are written.
+    """
+    known = {name.casefold(): str(value) for name, value in variables.items() if name.casefold() in IDENTIFIERS}
+    return {**known, **{name: str(variables[name]) for name in extra if name in variables}}
 
 
 @dataclass(frozen=True, slots=True)

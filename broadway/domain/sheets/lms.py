@@ -82,7 +82,7 @@ def canvas(grades: Sequence[Grade], item: Item, *, missing: Missing = Missing.LE
         excused = CANVAS_EXCUSED if grade.status is GradeStatus.EXCUSED else ""
         cell = excused if score is None else written(score, places=CANVAS_PLACES)
         rows.append([_name(grade) or defused(grade.student), *ids, defused(grade.identifier(SECTION)), cell])
-    notes = [f"{rounded} scores were rounded to {CANVAS_PLACES} decimals"] if rounded else []
+    notes = [f"scores rounded to {CANVAS_PLACES} decimals: {rounded}"] if rounded else []
     return Written(csv_bytes(rows), notes=[*notes, *_excess(grades, item.maximum)])
 
 
@@ -159,4 +159,4 @@ def _identifier(grade: Grade, name: str) -> str:
 
 def _excess(grades: Sequence[Grade], maximum: Decimal | None) -> list[str]:
     count = sum(grade.score is not None and maximum is not None and grade.score > maximum for grade in grades)
-    return [f"{count} scores are above the maximum; the system may cut or refuse them"] if count else []
+    return [f"scores above the maximum, which the system may cut or refuse: {count}"] if count else []

@@ -8,10 +8,12 @@ addresses. A name only decides where no identifier does. Two rows of one student
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice, product
 
 from broadway.domain.sheets.grades import EMAIL, NAME, USERNAME, Grade, LeftOut
 
 _ANY_CASE = (EMAIL, USERNAME)
+_MOST_NAMED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Matches:
 
 def match(rows: Sequence[RowKeys], grades: Sequence[Grade]) -> Matches:
     """Match rows with grades."""
-    index = _index(grades, {name for row in rows for name, _ in row.values})
+    index = _Index(grades, {name for row in rows for name, _ in row.values})
     found: dict[int, Grade] = {}
     matches = Matches(found)
     rows_of: defaultdict[str, list[RowKeys]] = defaultdict(list)
@@ -56,7 +58,7 @@ def match(rows: Sequence[RowKeys], grades: Sequence[Grade]) -> Matches:
             matches.rows.append(UnmatchedRow(row.number, row.label, problem))
     for same in rows_of.values():
         if len(same) > 1:
-            numbers = ", ".join(str(row.number) for row in same[:10])
+            numbers = ", ".join(str(row.number) for row in same[:_MOST_NAMED])
             for row in same:
                 del found[row.number]
                 matches.rows.append(UnmatchedRow(row.number, row.label, f"the rows {numbers} are of one student"))
@@ -65,14 +67,26 @@ def match(rows: Sequence[RowKeys], grades: Sequence[Grade]) -> Matches:
     return matches
 
 
-def _index(grades: Iterable[Grade], names: Iterable[str]) -> Mapping[tuple[str, str], list[Grade]]:
-    index: defaultdict[tuple[str, str], list[Grade]] = defaultdict(list)
-    for name in names:
-        for grade in grades:
+class _Index:
+    """Grades by identifiers. Look-ups cost the same however many students share an identifier."""
+
+    def __init__(self, grades: Iterable[Grade], names: Iterable[str]) -> None:
+        self._exact: defaultdict[tuple[str, str], dict[str, Grade]] = defaultdict(dict)
+        self._any_case: defaultdict[tuple[str, str], dict[str, Grade]] = defaultdict(dict)
+        for name, grade in product(names, grades):
             text = grade.full_name() if name == NAME else grade.identifier(name)
-            if plain := _plain(name, text):
-                index[name, plain].append(grade)
-    return index
+            if text.strip():
+                self._exact[name, text.strip()][grade.student] = grade
+                self._any_case[name, _plain(name, text)][grade.student] = grade
+
+    def like(self, name: str, value: str) -> Mapping[str, Grade]:
+        """Return the grades of students that a value may mean."""
+        return self._any_case.get((name, _plain(name, value)), {})
+
+    def best(self, name: str, value: str) -> Mapping[str, Grade]:
+        """Return the one grade with exactly this identifier, or else all that the value may mean."""
+        same = self._exact.get((name, value.strip()), {})
+        return same if len(same) == 1 and name != NAME else self.like(name, value)
 
 
 def _plain(name: str, text: str) -> str:
@@ -83,19 +97,17 @@ def _plain(name: str, text: str) -> str:
     return text.casefold() if name in _ANY_CASE else text
 
 
-def _grade_of(row: RowKeys, index: Mapping[tuple[str, str], list[Grade]]) -> tuple[Grade | None, str]:
+def _grade_of(row: RowKeys, index: _Index) -> tuple[Grade | None, str]:
     """Return the grade of a row, or the reason for its absence."""
     found: Grade | None = None
     for name, value in row.values:
-        candidates = index.get((name, _plain(name, value)), [])
-        if found is None and len(candidates) > 1:
-            candidates = [each for each in candidates if each.identifier(name) == value] or candidates
-        if not candidates or (found and name == NAME):
-            continue
+        if found and name == NAME:
+            break
+        candidates = index.like(name, value) if found else index.best(name, value)
         if found is None and len(candidates) == 1:
-            found = candidates[0]
-        elif found not in candidates:
-            students = ", ".join(each.student for each in [found, *candidates][:10] if each)
+            found = next(iter(candidates.values()))
+        elif candidates and (found is None or found.student not in candidates):
+            students = ", ".join([*([found.student] if found else []), *islice(candidates, _MOST_NAMED)])
             return None, f"its identifiers are of several students, at the {name}: {students}"
     return found, "no grade has one of its identifiers"
 
@@ -105,6 +117,6 @@ def _name_left_out(matches: Matches, grades: Iterable[Grade], rows_of: Mapping[s
     for grade in grades:
         if grade.student not in matched:
             several = rows_of.get(grade.student, ())
-            numbers = ", ".join(str(row.number) for row in several[:10])
+            numbers = ", ".join(str(row.number) for row in several[:_MOST_NAMED])
             reason = f"the rows {numbers} are of this student" if several else "no row has one of its identifiers"
             matches.students.append(LeftOut(grade.student, reason))

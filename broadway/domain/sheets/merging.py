@@ -7,8 +7,9 @@ too, so a second merge changes nothing.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from broadway.domain.sheets.cells import Replacement, Row, folded, opened, replaced, rows, separator_of
+from broadway.domain.report import MAX_NAME
 from broadway.domain.sheets.cell_rules import CellRules
+from broadway.domain.sheets.cells import Replacement, Row, folded, opened, replaced, rows, separator_of
 from broadway.domain.sheets.grades import NAME, STUDENT, Grade, LeftOut, Missing, SheetError, distinct
 from broadway.domain.sheets.matching import RowKeys, UnmatchedRow, match
 from broadway.domain.sheets.numbers import points_in, written
@@ -25,7 +26,6 @@ from broadway.domain.sheets.shapes import (
     place_of,
     shape_of,
 )
-
 
 _WITH_COMMA = (Lms.MOODLE, Lms.PLAIN, Lms.OTHER)
 
@@ -153,6 +153,9 @@ def _plan(header: Row, choice: MergeChoice, grades: Sequence[Grade]) -> _Plan:
     shape, names = shape_of(cells), [folded(cell) for cell in cells]
     if choice.comma and shape.lms not in _WITH_COMMA:
         raise SheetError(f"{shape.lms}: expected a decimal point; only Moodle and plain files take a decimal comma")
+    for place, cell in enumerate(cells):
+        if len(cell) > MAX_NAME:
+            raise SheetError(f"row 1, column {place + 1}: expected a name of at most {MAX_NAME} characters")
     target = place_of(choice.column, cells)
     places = next((found for each in shape.names if (found := [names.index(n) for n in each if n in names])), [])
     keys = [(place_of(key.column, cells), key.identifier) for key in choice.keys] or [

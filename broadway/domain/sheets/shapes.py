@@ -86,12 +86,12 @@ KNOWN = frozenset(
 
 _ITEM = re.compile(r"\[total pts: .*\|\d+$", re.IGNORECASE)
 _SUFFIXES = (
-    re.compile(r"\s*\(\d+\)$"),  # Canvas
-    re.compile(r"\s*\[Total Pts: [^\]]*\](?:\s*\|\d+)?$", re.IGNORECASE),  # Blackboard
-    re.compile(r"\s+(?:Points )?Grade(?: <[^>]*>)?$", re.IGNORECASE),  # Brightspace
-    re.compile(r"\s*\((?:Real|Points)\)$", re.IGNORECASE),  # Moodle
+    re.compile(r" ?\(\d+\)$"),  # Canvas
+    re.compile(r" ?\[Total Pts: [^\]]*\](?: ?\|\d+)?$", re.IGNORECASE),  # Blackboard
+    re.compile(r" (?:Points )?Grade(?: <[^>]*>)?$", re.IGNORECASE),  # Brightspace
+    re.compile(r" ?\((?:Real|Points)\)$", re.IGNORECASE),  # Moodle
 )
-_PREFIX = re.compile(r"^(?:Assignment|Quiz):\s*(?=\S)", re.IGNORECASE)  # Moodle
+_PREFIX = re.compile(r"^(?:Assignment|Quiz): ?(?=\S)", re.IGNORECASE)  # Moodle
 _MAXIMUM = re.compile(r"\[Total Pts: (?:up to )?([\d.,]+)|MaxPoints:([\d.,]+)", re.IGNORECASE)
 _COMPUTED = re.compile(r"end-of-line indicator|(?:calculated|adjusted) final grade|last downloaded")
 _MOST_NAMED = 20
@@ -119,7 +119,7 @@ def shape_of(header: Sequence[str]) -> Shape:
 
 def title_of(column: str) -> str:
     """Return the name of an assignment without the additions that systems make to it in the first row."""
-    name = _PREFIX.sub("", column.strip())
+    name = _PREFIX.sub("", " ".join(column.split()))
     for suffix in _SUFFIXES:
         title, count = suffix.subn("", name)
         if count and title:
@@ -151,7 +151,7 @@ def place_of(column: str, header: Sequence[str]) -> int:
         if places:
             both = ", ".join(f"column {place + 1} ({header[place][:100]})" for place in places[:_MOST_NAMED])
             raise SheetError(f"row 1: {column} may be {both}; write the whole name of one, and rename equal ones")
-    close = get_close_matches(column, [title_of(name) for name in header], n=1, cutoff=0.6)
+    close = get_close_matches(column[:100], [title_of(name)[:100] for name in header], n=1, cutoff=0.6)
     meant = f"; did you mean {close[0][:100]}?" if close else ""
     names = ", ".join(name[:100] for name in header[:_MOST_NAMED]) + (", …" if len(header) > _MOST_NAMED else "")
     raise SheetError(f"row 1: expected a column named {column[:100]}{meant}; found {names}")
