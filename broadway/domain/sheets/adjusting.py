@@ -56,7 +56,7 @@ def preview(data: bytes, grades: Sequence[Grade], *, encoding: str = "utf-8") ->
         if grade is None:
             unknown.append(UnmatchedRow(row.number, student[:200], "no grade is of this student"))
         elif after != grade.score:
-            reason = restored(row.cell(columns[REASON]).strip()) if REASON in columns else ""
+            reason = row.cell(columns[REASON]).strip() if REASON in columns else ""
             if len(reason) > MAX_REASON:
                 raise SheetError(_where(row, columns[REASON], f"expected at most {MAX_REASON} characters"))
             adjustments.append(Adjustment(row.number, student, grade.score, after, reason))

@@ -14,7 +14,7 @@ from broadway.domain.text_files import Decoded, TextFileError, decoded
 MAX_BYTES = 16 * 1024 * 1024
 MAX_ROWS = MAX_STUDENTS + 100
 MAX_COLUMNS = 2000
-MAX_CELLS = 1_000_000
+MAX_CELLS = 2_000_000
 MAX_CELL = 100_000  # characters
 SEPARATORS = (",", ";", "\t")  # spreadsheets write semicolons where the comma is the decimal sign
 
@@ -99,7 +99,7 @@ def _row(text: str, place: int, separator: str, number: int) -> tuple[list[tuple
     while True:
         if len(spans) == MAX_COLUMNS:
             raise SheetError(f"row {number}, column {MAX_COLUMNS + 1}: expected at most {MAX_COLUMNS} columns")
-        end = _end_of_cell(text, place, unquoted, f"row {number}, column {len(spans) + 1}")
+        end = _end_of_cell(text, place, unquoted, (number, len(spans) + 1))
         spans.append((place, end))
         if not text.startswith(separator, end):
             last = _END.match(text, end)
@@ -109,12 +109,12 @@ def _row(text: str, place: int, separator: str, number: int) -> tuple[list[tuple
         place = end + 1
 
 
-def _end_of_cell(text: str, place: int, unquoted: re.Pattern[str], where: str) -> int:
+def _end_of_cell(text: str, place: int, unquoted: re.Pattern[str], where: tuple[int, int]) -> int:
     match = (_QUOTED if text.startswith('"', place) else unquoted).match(text, place)
     if match is None:
-        raise SheetError(f"{where}: the quote at its beginning is never closed")
+        raise SheetError(f"row {where[0]}, column {where[1]}: the quote at its beginning is never closed")
     if match.end() - place > MAX_CELL:
-        raise SheetError(f"{where}: expected at most {MAX_CELL} characters")
+        raise SheetError(f"row {where[0]}, column {where[1]}: expected at most {MAX_CELL} characters")
     return match.end()
 
 

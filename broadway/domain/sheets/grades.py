@@ -116,3 +116,9 @@ def distinct(grades: Sequence[Grade]) -> Sequence[Grade]:
             raise SheetError(f"{grade.student}: expected one grade of each student, not two")
         seen.add(grade.student)
     return grades
+
+
+def excess(grades: Sequence[Grade], maximum: Decimal | None) -> list[str]:
+    """Return a note for staff if scores are above the maximum."""
+    count = sum(grade.score is not None and maximum is not None and grade.score > maximum for grade in grades)
+    return [f"scores above the maximum, which the system may cut or refuse: {count}"] if count else []

@@ -25,6 +25,7 @@ from broadway.domain.sheets.grades import (
     SheetError,
     Written,
     distinct,
+    excess,
 )
 from broadway.domain.sheets.numbers import written
 from broadway.domain.sheets.shapes import CANVAS_EXCUSED, CANVAS_PLACES, GUARD, POINTS_POSSIBLE
@@ -83,7 +84,7 @@ def canvas(grades: Sequence[Grade], item: Item, *, missing: Missing = Missing.LE
         cell = excused if score is None else written(score, places=CANVAS_PLACES)
         rows.append([_name(grade) or defused(grade.student), *ids, defused(grade.identifier(SECTION)), cell])
     notes = [f"scores rounded to {CANVAS_PLACES} decimals: {rounded}"] if rounded else []
-    return Written(csv_bytes(rows), notes=[*notes, *_excess(grades, item.maximum)])
+    return Written(csv_bytes(rows), notes=[*notes, *excess(grades, item.maximum)])
 
 
 def moodle(grades: Sequence[Grade], item: Item, *, missing: Missing = Missing.LEAVE, comma: bool = False) -> Written:
@@ -115,7 +116,7 @@ def brightspace(grades: Sequence[Grade], item: Item, *, missing: Missing = Missi
         score = score_of(grade, missing)
         cell = "" if score is None else written(score)
         rows.append([*(f"{GUARD}{each}" if each else "" for each in ids), cell, GUARD])
-    return Written(csv_bytes(rows), notes=_excess(grades, item.maximum))
+    return Written(csv_bytes(rows), notes=excess(grades, item.maximum))
 
 
 def gradescope(grades: Sequence[Grade], *, missing: Missing = Missing.LEAVE) -> Written:
@@ -155,8 +156,3 @@ def _name(grade: Grade) -> str:
 
 def _identifier(grade: Grade, name: str) -> str:
     return identifier(grade.identifier(name), student=grade.student, name=name)
-
-
-def _excess(grades: Sequence[Grade], maximum: Decimal | None) -> list[str]:
-    count = sum(grade.score is not None and maximum is not None and grade.score > maximum for grade in grades)
-    return [f"scores above the maximum, which the system may cut or refuse: {count}"] if count else []

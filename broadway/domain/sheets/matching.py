@@ -76,8 +76,9 @@ class _Index:
         for name, grade in product(names, grades):
             text = grade.full_name() if name == NAME else grade.identifier(name)
             if text.strip():
-                self._exact[name, text.strip()][grade.student] = grade
                 self._any_case[name, _plain(name, text)][grade.student] = grade
+                if name in _ANY_CASE:
+                    self._exact[name, text.strip()][grade.student] = grade
 
     def like(self, name: str, value: str) -> Mapping[str, Grade]:
         """Return the grades of students that a value may mean."""
@@ -86,7 +87,7 @@ class _Index:
     def best(self, name: str, value: str) -> Mapping[str, Grade]:
         """Return the one grade with exactly this identifier, or else all that the value may mean."""
         same = self._exact.get((name, value.strip()), {})
-        return same if len(same) == 1 and name != NAME else self.like(name, value)
+        return same if len(same) == 1 else self.like(name, value)
 
 
 def _plain(name: str, text: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from broadway.domain.report import MAX_NAME
 from broadway.domain.sheets.cell_rules import CellRules
 from broadway.domain.sheets.cells import Replacement, Row, folded, opened, replaced, rows, separator_of
-from broadway.domain.sheets.grades import NAME, STUDENT, Grade, LeftOut, Missing, SheetError, distinct
+from broadway.domain.sheets.grades import NAME, STUDENT, Grade, LeftOut, Missing, SheetError, distinct, excess
 from broadway.domain.sheets.matching import RowKeys, UnmatchedRow, match
 from broadway.domain.sheets.numbers import points_in, written
 from broadway.domain.sheets.shapes import (
@@ -157,7 +157,7 @@ def _plan(header: Row, choice: MergeChoice, grades: Sequence[Grade]) -> _Plan:
         if len(cell) > MAX_NAME:
             raise SheetError(f"row 1, column {place + 1}: expected a name of at most {MAX_NAME} characters")
     target = place_of(choice.column, cells)
-    places = next((found for each in shape.names if (found := [names.index(n) for n in each if n in names])), [])
+    places = next(([names.index(name) for name in each] for each in shape.names if set(each) <= set(names)), [])
     keys = [(place_of(key.column, cells), key.identifier) for key in choice.keys] or [
         (names.index(key.column), key.identifier) for key in shape.keys if key.column in names
     ]
@@ -191,11 +191,10 @@ def _read(every: Iterator[Row], plan: _Plan) -> _Facts:
 
 
 def _is_student_of_canvas(row: Row, plan: _Plan) -> bool:
-    if POINTS_POSSIBLE in row.cell(0) or row.cell(0).strip() == TEST_STUDENT:
+    name = [row.cell(place).strip() for place in plan.names]
+    if POINTS_POSSIBLE in row.cell(0) or name in TEST_STUDENT:
         return False
-    return any(row.cell(place).strip() for place, _ in plan.keys) or any(
-        row.cell(place).strip() for place in plan.names
-    )
+    return any(name) or any(row.cell(place).strip() for place, _ in plan.keys)
 
 
 def _learn(row: Row, plan: _Plan, facts: _Facts) -> None:
@@ -246,6 +245,7 @@ def _notes(plan: _Plan, facts: _Facts, grades: Sequence[Grade], *, is_any: bool)
     if possible is not None and maxima and maxima != {possible}:
         ours = ", ".join(written(each) for each in sorted(maxima)[:10])
         yield f"the file says that {written(possible)} points are possible, the grades say {ours}; no score is scaled"
+    yield from excess(grades, possible)
 
 
 def counts(merged: Merged) -> Mapping[str, int]:

@@ -34,7 +34,7 @@ class Key:
 class Shape:
     """The form of a system's file.
 
-    ``keys`` are in order of preference. ``names`` are columns of which the first ones that exist make a full name.
+    ``keys`` are in order of preference. ``names`` are groups of columns; the first one that exists makes a full name.
     """
 
     lms: Lms
@@ -50,7 +50,7 @@ _FIRST_AND_LAST = (("first name", "last name"), ("first name", "surname"))
 CANVAS_PLACES, CANVAS_EXCUSED = 2, "EX"
 POINTS_POSSIBLE = "Points Possible"
 READ_ONLY = "read only"
-TEST_STUDENT = "Student, Test"
+TEST_STUDENT = (["Student, Test"], ["Test", "Student"])  # of Canvas itself, for staff to try their course
 GUARD = "#"  # keeps spreadsheets from dropping the zeros before a number
 
 SHAPES: Sequence[Shape] = (

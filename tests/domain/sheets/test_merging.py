@@ -135,7 +135,7 @@ def test_canvas_gets_two_decimals_rounded_half_to_even_and_the_others_all() -> N
     assert merged_cells(*odd) == "1.12|0|100000"
     assert merged_cells(*odd, text=BRIGHTSPACE) == "1.125|0.000001|100000"
     data = Export("", CANVAS, "utf-8").data("", "", "")
-    assert merge(data, odd, MergeChoice(column="mp1")).notes == ["scores rounded to 2 decimals: 2"]
+    assert merge(data, odd, MergeChoice(column="mp1")).notes[-1:] == ["scores rounded to 2 decimals: 2"]
 
 
 def test_decimal_commas_are_quoted_in_a_file_with_commas_and_refused_by_systems_that_need_points() -> None:
@@ -144,11 +144,19 @@ def test_decimal_commas_are_quoted_in_a_file_with_commas_and_refused_by_systems_
         merged_cells(ADA, comma=True)
 
 
+def test_scores_above_the_maximum_of_the_file_are_noted() -> None:
+    data = Export("", CANVAS, "utf-8").data("", "", "")
+
+    merged = merge(data, [grade("ada@x.edu", "21")], MergeChoice(column="mp1"))
+
+    assert merged.notes == ["scores above the maximum, which the system may cut or refuse: 1"]
+
+
 def test_another_maximum_is_noted_and_no_score_is_scaled() -> None:
     for text in (CANVAS.replace("20.00", "10"), BRIGHTSPACE.replace("MaxPoints:20", "MaxPoints:10")):
         data = Export("", text, "utf-8").data("", "", "")
         merged = merge(data, [ADA], MergeChoice(column="mp1"))
-        assert merged.notes == ["the file says that 10 points are possible, the grades say 20; no score is scaled"]
+        assert merged.notes[:1] == ["the file says that 10 points are possible, the grades say 20; no score is scaled"]
 
 
 # Columns
@@ -169,6 +177,12 @@ def test_a_column_that_takes_no_grades_is_refused(column: str, said: str) -> Non
         merge(Export("", CANVAS, "utf-8").data("", "", ""), CLASS, MergeChoice(column=column))
 
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize("column", ["Calculated Final Grade Numerator", "End-of-Line Indicator"])
+def test_a_column_that_the_system_fills_is_refused(column: str) -> None:
+    with pytest.raises(SheetError, match=f"{column} is no column for grades"):
+        merge(Export("", BRIGHTSPACE, "utf-8").data("", "", ""), CLASS, MergeChoice(column=column))
 
 
 def test_a_title_that_two_columns_have_needs_the_whole_name() -> None:
@@ -251,6 +265,23 @@ def test_names_match_only_on_request_and_never_against_identifiers() -> None:
     assert [each.row for each in merge(data, [ADA, BOB], MergeChoice(column="mp1")).changes] == [3]
     merged = merge(data, [ADA, BOB], MergeChoice(column="mp1", by_name=True))
     assert merged.changes == [Change(2, "ada", "", "17.5"), Change(3, "bob", "", "-1")]
+
+
+def test_a_first_name_alone_is_no_name() -> None:
+    data = b"First name,Surname,ID number,mp1\nAda,Lovelace,,\nAda,Byron,,\n"
+
+    merged = merge(data, [ADA, grade("x", "1", name="Ada")], MergeChoice(column="mp1", by_name=True))
+
+    assert merged.data == b"First name,Surname,ID number,mp1\nAda,Lovelace,,17.5\nAda,Byron,,\n"
+
+
+def test_the_student_that_canvas_adds_to_each_course_is_not_missed() -> None:
+    data = CANVAS.replace("Student,", "LastName,FirstName,", 1).replace('"Student, Test"', "Student,Test").splitlines()
+
+    merged = merge("\n".join([data[0], data[-1]]).encode(), [], MergeChoice(column="mp1"))
+
+    assert "Student,Test,200" in merged.data.decode()
+    assert not merged.unmatched_rows
 
 
 def test_two_students_of_one_name_do_not_match_by_it() -> None:
