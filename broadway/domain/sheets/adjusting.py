@@ -1,5 +1,6 @@
 """The plain CSV read again: the adjustments that staff made to it in a spreadsheet, as a preview. Pure."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -13,6 +14,7 @@ from broadway.domain.sheets.writing import PLAIN_COLUMNS
 
 SCORE, REASON = "score", "reason"
 MAX_REASON = 4000  # characters
+_THOUSANDS = re.compile(r"[+-]?\d{1,3},\d{3}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,8 @@ def _score(row: Row, column: int, separator: str) -> Decimal | None:
             raise SheetError(_where(row, column, "expected a score or an empty cell; the row is too short"))
         return None
     points = points_in(cell)
-    if points is None or (separator == "," and "," in cell):
+    is_unclear = "," in cell and (separator == "," or (separator == "\t" and _THOUSANDS.fullmatch(cell)))
+    if points is None or is_unclear:
         raise SheetError(_where(row, column, f"expected a number such as 17.5 or an empty cell, not {cell[:50]!r}"))
     return points
 

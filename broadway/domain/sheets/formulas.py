@@ -32,15 +32,12 @@ def restored(text: str) -> str:
     return text[1:] if text.startswith("'") and is_formula(text[1:]) else text
 
 
-def identifier(text: str, *, student: str, name: str) -> str:
+def identifier(text: str, *, name: str) -> str:
     """Return an identifier as it is; an apostrophe would keep an LMS from finding the student.
 
     Raises:
         SheetError: A spreadsheet would run it, or it has line ends.
     """
     if is_formula(text) or _CONTROL.search(text):
-        raise SheetError(
-            f"student {student!r}: {name} {text[:100]!r}: begins like a formula or has control characters; "
-            f"correct it in the roster"
-        )
+        raise SheetError(f"{name} {text[:100]!r} begins like a formula or has control characters; correct it")
     return text

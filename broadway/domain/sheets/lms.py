@@ -1,10 +1,10 @@
 """New files for learning management systems, in the columns that their importers expect. Pure.
 
-Identifiers stay as they are: an importer would not find a student by a changed one. Names and texts from students are
-made harmless.
+Identifiers stay as they are: an importer would not find a student by a changed one. A student with an identifier that a
+spreadsheet would run is left out, and named. Names and texts from students are made harmless.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, timedelta
 from decimal import Decimal
@@ -71,57 +71,55 @@ def canvas(grades: Sequence[Grade], item: Item, *, missing: Missing = Missing.LE
     """Return a file for Canvas. Scores have at most two decimals there; Canvas compares no more."""
     title = item.title if item.canvas_id is None else f"{item.title} ({item.canvas_id})"
     possible = "" if item.maximum is None else written(item.maximum, places=CANVAS_PLACES)
-    rows = [
+    head = [
         ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", title],
         [f"    {POINTS_POSSIBLE}", "", "", "", "", possible],
     ]
-    rounded = 0
-    for grade in distinct(grades):
-        score = score_of(grade, missing)
-        rounded += score is not None and score != round(score, CANVAS_PLACES)
+
+    def row(grade: Grade) -> list[str]:
         ids = [_identifier(grade, name) for name in (CANVAS_ID, SIS_ID, USERNAME)]
         excused = CANVAS_EXCUSED if grade.status is GradeStatus.EXCUSED else ""
-        cell = excused if score is None else written(score, places=CANVAS_PLACES)
-        rows.append([_name(grade) or defused(grade.student), *ids, defused(grade.identifier(SECTION)), cell])
+        cell = _cell(grade, missing, places=CANVAS_PLACES) or excused
+        return [_name(grade) or defused(grade.student), *ids, defused(grade.identifier(SECTION)), cell]
+
+    rounded = sum(each.score is not None and each.score != round(each.score, CANVAS_PLACES) for each in grades)
     notes = [f"scores rounded to {CANVAS_PLACES} decimals: {rounded}"] if rounded else []
-    return Written(csv_bytes(rows), notes=[*notes, *excess(grades, item.maximum)])
+    return _file(head, grades, row, [*notes, *excess(grades, item.maximum)])
 
 
 def moodle(grades: Sequence[Grade], item: Item, *, missing: Missing = Missing.LEAVE, comma: bool = False) -> Written:
     """Return a file for Moodle. Its columns are mapped by hand there; it stops at the first unknown student."""
-    rows, left_out = [["Email address", "ID number", item.title, f"Feedback: {item.title}"]], []
-    for grade in distinct(grades):
+
+    def row(grade: Grade) -> list[str]:
         ids = [_identifier(grade, name) for name in (EMAIL, SIS_ID)]
-        score = score_of(grade, missing)
-        cell = "" if score is None else written(score, comma=comma)
-        if any(ids):
-            rows.append([*ids, cell, defused(grade.feedback) if cell else ""])
-        else:
-            left_out.append(LeftOut(grade.student, f"no {EMAIL} and no {SIS_ID} in the roster"))
-    most = max((grade.score for grade in grades if grade.score is not None), default=Decimal(0))
+        if not any(ids):
+            raise SheetError(f"no {EMAIL} and no {SIS_ID} in the roster")
+        cell = _cell(grade, missing, comma=comma)
+        return [*ids, cell, defused(grade.feedback) if cell else ""]
+
+    head = ["Email address", "ID number", item.title, f"Feedback: {item.title}"]
+    is_high = any(grade.score is not None and grade.score > _MOODLE_MOST for grade in grades)
     note = f"Moodle refuses the file if a score is above {_MOODLE_MOST}, unless the site allows it"
-    return Written(
-        csv_bytes(rows, separator=";" if comma else ","), left_out, notes=[note] if most > _MOODLE_MOST else []
-    )
+    return _file([head], grades, row, [note] if is_high else [], separator=";" if comma else ",")
 
 
 def brightspace(grades: Sequence[Grade], item: Item, *, missing: Missing = Missing.LEAVE) -> Written:
     """Return a file for Brightspace, which makes the item if it does not exist."""
     if set("<>") & set(item.title) or item.maximum is None:
         raise SheetError(f"title {item.title[:100]!r}: Brightspace expects a title without < and >, and its maximum")
-    column = f"{item.title} Points Grade <Numeric MaxPoints:{written(item.maximum)}>"
-    rows = [["OrgDefinedId", "Username", column, "End-of-Line Indicator"]]
-    for grade in distinct(grades):
+
+    def row(grade: Grade) -> list[str]:
         ids = [_identifier(grade, name) for name in (SIS_ID, USERNAME)]
-        score = score_of(grade, missing)
-        cell = "" if score is None else written(score)
-        rows.append([*(f"{GUARD}{each}" if each else "" for each in ids), cell, GUARD])
-    return Written(csv_bytes(rows), notes=excess(grades, item.maximum))
+        return [*(f"{GUARD}{each}" if each else "" for each in ids), _cell(grade, missing), GUARD]
+
+    column = f"{item.title} Points Grade <Numeric MaxPoints:{written(item.maximum)}>"
+    head = ["OrgDefinedId", "Username", column, "End-of-Line Indicator"]
+    return _file([head], grades, row, excess(grades, item.maximum))
 
 
 def gradescope(grades: Sequence[Grade], *, missing: Missing = Missing.LEAVE) -> Written:
     """Return a file with the columns of Gradescope's own, for programs that read those."""
-    return Written(csv_bytes([_GRADESCOPE, *(_gradescope_row(grade, missing) for grade in distinct(grades))]))
+    return _file([_GRADESCOPE], grades, lambda grade: _gradescope_row(grade, missing))
 
 
 def _gradescope_row(grade: Grade, missing: Missing) -> list[str]:
@@ -134,7 +132,7 @@ def _gradescope_row(grade: Grade, missing: Missing) -> list[str]:
         _identifier(grade, SIS_ID) or _identifier(grade, USERNAME),
         _identifier(grade, EMAIL),
         defused(grade.identifier(SECTION)),
-        "" if score is None else written(score),
+        _cell(grade, missing),
         "" if grade.maximum is None else written(grade.maximum),
         status,
         defused(grade.job),
@@ -143,6 +141,29 @@ def _gradescope_row(grade: Grade, missing: Missing) -> list[str]:
         "",
         "" if grade.attempt is None else str(grade.attempt),
     ]
+
+
+def _file(
+    head: Sequence[Sequence[str]],
+    grades: Sequence[Grade],
+    row_of: Callable[[Grade], Sequence[str]],
+    notes: Sequence[str] = (),
+    *,
+    separator: str = ",",
+) -> Written:
+    """Return a file with a row of each student; ``row_of`` raises SheetError for a student that it cannot name."""
+    rows, left_out = list(head), []
+    for grade in distinct(grades):
+        try:
+            rows.append(row_of(grade))
+        except SheetError as error:
+            left_out.append(LeftOut(grade.student, str(error)))
+    return Written(csv_bytes(rows, separator=separator), left_out, notes)
+
+
+def _cell(grade: Grade, missing: Missing, *, places: int | None = None, comma: bool = False) -> str:
+    score = score_of(grade, missing)
+    return "" if score is None else written(score, places=places, comma=comma)
 
 
 def _clock(time: timedelta) -> str:
@@ -155,4 +176,4 @@ def _name(grade: Grade) -> str:
 
 
 def _identifier(grade: Grade, name: str) -> str:
-    return identifier(grade.identifier(name), student=grade.student, name=name)
+    return identifier(grade.identifier(name), name=name)

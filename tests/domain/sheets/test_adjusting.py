@@ -35,6 +35,11 @@ def test_a_changed_score_is_an_adjustment(data: bytes) -> None:
     assert found.absent == [LeftOut("dan", "the file has no row of this student")]
 
 
+@pytest.mark.parametrize("data", [b"student;score\nada;1,234\n", b"student\tscore\nada\t1,23400\n"])
+def test_a_comma_is_a_decimal_sign_where_it_cannot_be_another(data: bytes) -> None:
+    assert [each.after for each in preview(data, [ADA]).adjustments] == [Decimal("1.234")]
+
+
 def test_an_emptied_cell_takes_a_score_away_and_a_filled_one_gives_one() -> None:
     found = preview(b"student,score\nada,\ncyd@x.edu,3\n", [ADA, CYD])
 
@@ -56,6 +61,7 @@ def test_an_unknown_student_is_named_with_the_row() -> None:
         (b"student,score,Score\n", "row 1, column 3: the column score is there twice"),
         (b"student,score\nada,17x\n", "row 2, column 2: expected a number such as 17.5 or an empty cell, not '17x'"),
         (b'student,score\nada,"1,234"\n', "row 2, column 2: expected a number such as 17.5"),
+        (b"student\tscore\nada\t1,234\n", "row 2, column 2: expected a number such as 17.5"),
         (b"student,score\nada,nan\n", "row 2, column 2: expected a number"),
         (b"student,score\nada,1e5\n", "row 2, column 2: expected a number"),
         (b"student,score\nada,9007199254740993\n", "row 2, column 2: expected a number"),

@@ -158,11 +158,20 @@ def test_only_a_text_that_begins_like_a_formula_gets_an_apostrophe(text: str, ha
     assert defused(text) == harmless
 
 
-@pytest.mark.parametrize("name", ["=x", "@x", "a\nb"])
-def test_an_identifier_that_would_run_is_refused_and_never_changed(name: str) -> None:
-    for write in (canvas, moodle):
-        with pytest.raises(SheetError, match=r"student 'ada': sis_id .*: begins like a formula or has control"):
-            write([grade("ada", "1", sis_id=name, email="a@x.edu")], MP1)
+@pytest.mark.parametrize("name", ["=x1", "@x1", "a\nb"])
+def test_a_student_with_an_identifier_that_would_run_is_left_out_and_named(name: str) -> None:
+    bad = grade("ada", "1", sis_id=name, email="a@x.edu")
+    for write in (canvas, moodle, brightspace):
+        file = write([bad, BOB], MP1)
+        assert file.left_out == [
+            LeftOut("ada", f"sis_id {name!r} begins like a formula or has control characters; correct it")
+        ]
+        assert "00247" in lines(file)[-1]
+        assert name not in file.data.decode()
+    assert [each.student for each in gradescope([bad]).left_out] == ["ada"]
+
+
+def test_a_student_in_a_plain_file_is_made_harmless() -> None:
     assert lines(plain_csv([grade("=x", "1")]))[1].startswith("'=x,1,")
 
 
