@@ -1,1 +1,1 @@
-"""Grade sheets: grades as files for spreadsheets and learning management systems (LMS), and back. Pure."""
+"""Entry sheets: grades as files for spreadsheets and learning management systems (LMS), and back. Pure."""

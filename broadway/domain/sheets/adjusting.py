@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from broadway.domain.sheets.cells import Row, folded, opened, rows, separator_of
+from broadway.domain.sheets.entries import STUDENT, Entry, LeftOut, SheetError, distinct
 from broadway.domain.sheets.formulas import restored
-from broadway.domain.sheets.grades import STUDENT, Grade, LeftOut, SheetError, distinct
 from broadway.domain.sheets.matching import UnmatchedRow
 from broadway.domain.sheets.numbers import points_in
 from broadway.domain.sheets.writing import PLAIN_COLUMNS
@@ -38,7 +38,7 @@ class Preview:
     absent: Sequence[LeftOut]
 
 
-def preview(data: bytes, grades: Sequence[Grade], *, encoding: str = "utf-8") -> Preview:
+def preview(data: bytes, grades: Sequence[Entry], *, encoding: str = "utf-8") -> Preview:
     """Compare a file with grades; it needs the columns student and score, and may have one named reason.
 
     Raises:

@@ -1,17 +1,12 @@
 """The text of a student's cell in the chosen column of an existing file. Pure."""
 
-from collections.abc import Mapping
 from decimal import Decimal
 
-from broadway.domain.sheets.grades import Grade, GradeStatus, LeftOut, Missing
+from broadway.domain.sheets.entries import OPEN, Entry, EntryStatus, LeftOut, Missing
 from broadway.domain.sheets.numbers import points_in, written
 from broadway.domain.sheets.shapes import Shape
 
-_HELD: Mapping[GradeStatus, str] = {
-    GradeStatus.EXCUSED: "excused, for which this file has no sign",
-    GradeStatus.UNGRADED: "there is no grade yet",
-    GradeStatus.ERROR: "an error of the infrastructure: run the job again",
-}
+_EXCUSED = "excused, for which this file has no sign"
 
 
 class CellRules:
@@ -21,18 +16,18 @@ class CellRules:
         self._shape, self._missing, self._comma = shape, missing, comma
         self._rounded = 0
 
-    def after(self, grade: Grade, before: str) -> str | LeftOut:
+    def after(self, grade: Entry, before: str) -> str | LeftOut:
         """Return the text of a student's cell, or the reason for leaving it as it is."""
         cell, excused = before.strip(), self._shape.excused
         if self._shape.unassigned and cell == self._shape.unassigned:
             return LeftOut(grade.student, f"the file says {cell}: the assignment is not for this student")
         if grade.score is not None:
             return self._number(grade.score, before)
-        if grade.status is GradeStatus.MISSING:
+        if grade.status is EntryStatus.MISSING:
             return self._of_missing(before)
-        if grade.status is GradeStatus.EXCUSED and excused:
+        if grade.status is EntryStatus.EXCUSED and excused:
             return before if cell.casefold() == excused.casefold() else excused
-        return LeftOut(grade.student, _HELD[grade.status])
+        return LeftOut(grade.student, OPEN.get(grade.status, _EXCUSED))
 
     def notes(self) -> list[str]:
         """Return notes for staff on all cells so far."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from broadway.domain.course import MAX_STUDENTS
-from broadway.domain.sheets.grades import SheetError
+from broadway.domain.sheets.entries import SheetError
 from broadway.domain.text_files import Decoded, TextFileError, decoded
 
 MAX_BYTES = 16 * 1024 * 1024

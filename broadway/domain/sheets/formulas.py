@@ -7,7 +7,7 @@ exact.
 
 import re
 
-from broadway.domain.sheets.grades import SheetError
+from broadway.domain.sheets.entries import SheetError
 from broadway.domain.sheets.numbers import NUMERIC
 
 _FORMULA = re.compile(

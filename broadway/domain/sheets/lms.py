@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, timedelta
 from decimal import Decimal
 
-from broadway.domain.sheets.formulas import defused, identifier, is_formula
-from broadway.domain.sheets.grades import (
+from broadway.domain.sheets.entries import (
     CANVAS_ID,
     EMAIL,
     FIRST_NAME,
@@ -18,15 +17,17 @@ from broadway.domain.sheets.grades import (
     SECTION,
     SIS_ID,
     USERNAME,
-    Grade,
-    GradeStatus,
+    Entry,
+    EntryStatus,
     LeftOut,
     Missing,
     SheetError,
     Written,
     distinct,
     excess,
+    held,
 )
+from broadway.domain.sheets.formulas import defused, identifier, is_formula
 from broadway.domain.sheets.numbers import written
 from broadway.domain.sheets.shapes import CANVAS_EXCUSED, CANVAS_PLACES, GUARD, POINTS_POSSIBLE
 from broadway.domain.sheets.writing import csv_bytes, score_of
@@ -67,7 +68,7 @@ class Item:
             )
 
 
-def canvas(grades: Sequence[Grade], item: Item, *, missing: Missing = Missing.LEAVE) -> Written:
+def canvas(grades: Sequence[Entry], item: Item, *, missing: Missing = Missing.LEAVE) -> Written:
     """Return a file for Canvas. Scores have at most two decimals there; Canvas compares no more."""
     title = item.title if item.canvas_id is None else f"{item.title} ({item.canvas_id})"
     possible = "" if item.maximum is None else written(item.maximum, places=CANVAS_PLACES)
@@ -76,9 +77,9 @@ def canvas(grades: Sequence[Grade], item: Item, *, missing: Missing = Missing.LE
         [f"    {POINTS_POSSIBLE}", "", "", "", "", possible],
     ]
 
-    def row(grade: Grade) -> list[str]:
+    def row(grade: Entry) -> list[str]:
         ids = [_identifier(grade, name) for name in (CANVAS_ID, SIS_ID, USERNAME)]
-        excused = CANVAS_EXCUSED if grade.status is GradeStatus.EXCUSED else ""
+        excused = CANVAS_EXCUSED if grade.status is EntryStatus.EXCUSED else ""
         cell = _cell(grade, missing, places=CANVAS_PLACES) or excused
         return [_name(grade) or defused(grade.student), *ids, defused(grade.identifier(SECTION)), cell]
 
@@ -87,10 +88,10 @@ def canvas(grades: Sequence[Grade], item: Item, *, missing: Missing = Missing.LE
     return _file(head, grades, row, [*notes, *excess(grades, item.maximum)])
 
 
-def moodle(grades: Sequence[Grade], item: Item, *, missing: Missing = Missing.LEAVE, comma: bool = False) -> Written:
+def moodle(grades: Sequence[Entry], item: Item, *, missing: Missing = Missing.LEAVE, comma: bool = False) -> Written:
     """Return a file for Moodle. Its columns are mapped by hand there; it stops at the first unknown student."""
 
-    def row(grade: Grade) -> list[str]:
+    def row(grade: Entry) -> list[str]:
         ids = [_identifier(grade, name) for name in (EMAIL, SIS_ID)]
         if not any(ids):
             raise SheetError(f"no {EMAIL} and no {SIS_ID} in the roster")
@@ -103,12 +104,12 @@ def moodle(grades: Sequence[Grade], item: Item, *, missing: Missing = Missing.LE
     return _file([head], grades, row, [note] if is_high else [], separator=";" if comma else ",")
 
 
-def brightspace(grades: Sequence[Grade], item: Item, *, missing: Missing = Missing.LEAVE) -> Written:
+def brightspace(grades: Sequence[Entry], item: Item, *, missing: Missing = Missing.LEAVE) -> Written:
     """Return a file for Brightspace, which makes the item if it does not exist."""
     if set("<>") & set(item.title) or item.maximum is None:
         raise SheetError(f"title {item.title[:100]!r}: Brightspace expects a title without < and >, and its maximum")
 
-    def row(grade: Grade) -> list[str]:
+    def row(grade: Entry) -> list[str]:
         ids = [_identifier(grade, name) for name in (SIS_ID, USERNAME)]
         return [*(f"{GUARD}{each}" if each else "" for each in ids), _cell(grade, missing), GUARD]
 
@@ -117,14 +118,14 @@ def brightspace(grades: Sequence[Grade], item: Item, *, missing: Missing = Missi
     return _file([head], grades, row, excess(grades, item.maximum))
 
 
-def gradescope(grades: Sequence[Grade], *, missing: Missing = Missing.LEAVE) -> Written:
+def gradescope(grades: Sequence[Entry], *, missing: Missing = Missing.LEAVE) -> Written:
     """Return a file with the columns of Gradescope's own, for programs that read those."""
     return _file([_GRADESCOPE], grades, lambda grade: _gradescope_row(grade, missing))
 
 
-def _gradescope_row(grade: Grade, missing: Missing) -> list[str]:
+def _gradescope_row(grade: Entry, missing: Missing) -> list[str]:
     score = score_of(grade, missing)
-    status = "Graded" if score is not None else "Missing" if grade.status is GradeStatus.MISSING else "Ungraded"
+    status = "Graded" if score is not None else "Missing" if grade.status is EntryStatus.MISSING else "Ungraded"
     names = [defused(grade.identifier(name)) for name in (FIRST_NAME, LAST_NAME)]
     time = grade.submitted_at
     return [
@@ -145,8 +146,8 @@ def _gradescope_row(grade: Grade, missing: Missing) -> list[str]:
 
 def _file(
     head: Sequence[Sequence[str]],
-    grades: Sequence[Grade],
-    row_of: Callable[[Grade], Sequence[str]],
+    grades: Sequence[Entry],
+    row_of: Callable[[Entry], Sequence[str]],
     notes: Sequence[str] = (),
     *,
     separator: str = ",",
@@ -158,10 +159,10 @@ def _file(
             rows.append(row_of(grade))
         except SheetError as error:
             left_out.append(LeftOut(grade.student, str(error)))
-    return Written(csv_bytes(rows, separator=separator), left_out, notes)
+    return Written(csv_bytes(rows, separator=separator), left_out, held(grades), notes)
 
 
-def _cell(grade: Grade, missing: Missing, *, places: int | None = None, comma: bool = False) -> str:
+def _cell(grade: Entry, missing: Missing, *, places: int | None = None, comma: bool = False) -> str:
     score = score_of(grade, missing)
     return "" if score is None else written(score, places=places, comma=comma)
 
@@ -171,9 +172,9 @@ def _clock(time: timedelta) -> str:
     return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
 
 
-def _name(grade: Grade) -> str:
+def _name(grade: Entry) -> str:
     return defused(grade.full_name())
 
 
-def _identifier(grade: Grade, name: str) -> str:
+def _identifier(grade: Entry, name: str) -> str:
     return identifier(grade.identifier(name), name=name)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, product
 
-from broadway.domain.sheets.grades import EMAIL, NAME, USERNAME, Grade, LeftOut
+from broadway.domain.sheets.entries import EMAIL, NAME, USERNAME, Entry, LeftOut
 
 _ANY_CASE = (EMAIL, USERNAME)
 _MOST_NAMED = 10
@@ -38,15 +38,15 @@ class UnmatchedRow:
 class Matches:
     """The grade of each matched row, by the row's number, and all that has no counterpart."""
 
-    grades: Mapping[int, Grade]
+    grades: Mapping[int, Entry]
     rows: list[UnmatchedRow] = field(default_factory=list)
     students: list[LeftOut] = field(default_factory=list)
 
 
-def match(rows: Sequence[RowKeys], grades: Sequence[Grade]) -> Matches:
+def match(rows: Sequence[RowKeys], grades: Sequence[Entry]) -> Matches:
     """Match rows with grades."""
     index = _Index(grades, {name for row in rows for name, _ in row.values})
-    found: dict[int, Grade] = {}
+    found: dict[int, Entry] = {}
     matches = Matches(found)
     rows_of: defaultdict[str, list[RowKeys]] = defaultdict(list)
     for row in rows:
@@ -70,9 +70,9 @@ def match(rows: Sequence[RowKeys], grades: Sequence[Grade]) -> Matches:
 class _Index:
     """Grades by identifiers. Look-ups cost the same however many students share an identifier."""
 
-    def __init__(self, grades: Iterable[Grade], names: Iterable[str]) -> None:
-        self._exact: defaultdict[tuple[str, str], dict[str, Grade]] = defaultdict(dict)
-        self._any_case: defaultdict[tuple[str, str], dict[str, Grade]] = defaultdict(dict)
+    def __init__(self, grades: Iterable[Entry], names: Iterable[str]) -> None:
+        self._exact: defaultdict[tuple[str, str], dict[str, Entry]] = defaultdict(dict)
+        self._any_case: defaultdict[tuple[str, str], dict[str, Entry]] = defaultdict(dict)
         for name, grade in product(names, grades):
             text = grade.full_name() if name == NAME else grade.identifier(name)
             if text.strip():
@@ -80,11 +80,11 @@ class _Index:
                 if name in _ANY_CASE:
                     self._exact[name, text.strip()][grade.student] = grade
 
-    def like(self, name: str, value: str) -> Mapping[str, Grade]:
+    def like(self, name: str, value: str) -> Mapping[str, Entry]:
         """Return the grades of students that a value may mean."""
         return self._any_case.get((name, _plain(name, value)), {})
 
-    def best(self, name: str, value: str) -> Mapping[str, Grade]:
+    def best(self, name: str, value: str) -> Mapping[str, Entry]:
         """Return the one grade with exactly this identifier, or else all that the value may mean."""
         same = self._exact.get((name, value.strip()), {})
         return same if len(same) == 1 else self.like(name, value)
@@ -98,9 +98,9 @@ def _plain(name: str, text: str) -> str:
     return text.casefold() if name in _ANY_CASE else text
 
 
-def _grade_of(row: RowKeys, index: _Index) -> tuple[Grade | None, str]:
+def _grade_of(row: RowKeys, index: _Index) -> tuple[Entry | None, str]:
     """Return the grade of a row, or the reason for its absence."""
-    found: Grade | None = None
+    found: Entry | None = None
     for name, value in row.values:
         if found and name == NAME:
             break
@@ -113,7 +113,7 @@ def _grade_of(row: RowKeys, index: _Index) -> tuple[Grade | None, str]:
     return found, "no grade has one of its identifiers"
 
 
-def _name_left_out(matches: Matches, grades: Iterable[Grade], rows_of: Mapping[str, Sequence[RowKeys]]) -> None:
+def _name_left_out(matches: Matches, grades: Iterable[Entry], rows_of: Mapping[str, Sequence[RowKeys]]) -> None:
     matched = {grade.student for grade in matches.grades.values()}
     for grade in grades:
         if grade.student not in matched:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from broadway.domain.report import MAX_NAME
 from broadway.domain.sheets.cell_rules import CellRules
 from broadway.domain.sheets.cells import Replacement, Row, folded, opened, replaced, rows, separator_of
-from broadway.domain.sheets.grades import NAME, STUDENT, Grade, LeftOut, Missing, SheetError, distinct, excess
+from broadway.domain.sheets.entries import NAME, STUDENT, Entry, LeftOut, Missing, SheetError, distinct, excess
 from broadway.domain.sheets.matching import RowKeys, UnmatchedRow, match
 from broadway.domain.sheets.numbers import points_in, written
 from broadway.domain.sheets.shapes import (
@@ -109,7 +109,7 @@ class _Facts:
     students: dict[int, _Student] = field(default_factory=dict)
 
 
-def merge(data: bytes, grades: Sequence[Grade], choice: MergeChoice) -> Merged:
+def merge(data: bytes, grades: Sequence[Entry], choice: MergeChoice) -> Merged:
     """Return a file with grades in the cells of one column.
 
     Raises:
@@ -148,7 +148,7 @@ def merge(data: bytes, grades: Sequence[Grade], choice: MergeChoice) -> Merged:
     )
 
 
-def _plan(header: Row, choice: MergeChoice, grades: Sequence[Grade]) -> _Plan:
+def _plan(header: Row, choice: MergeChoice, grades: Sequence[Entry]) -> _Plan:
     cells = header.cells()
     shape, names = shape_of(cells), [folded(cell) for cell in cells]
     if choice.comma and shape.lms not in _WITH_COMMA:
@@ -169,7 +169,7 @@ def _plan(header: Row, choice: MergeChoice, grades: Sequence[Grade]) -> _Plan:
     return _Plan(shape, header, target, keys, places, choice.by_name)
 
 
-def _check_identifiers(keys: Sequence[Key], grades: Sequence[Grade]) -> None:
+def _check_identifiers(keys: Sequence[Key], grades: Sequence[Entry]) -> None:
     known = {STUDENT, NAME, *(name for grade in grades for name in grade.identifiers)}
     for key in keys:
         if grades and not any(grade.identifier(key.identifier) for grade in grades) and key.identifier != NAME:
@@ -236,7 +236,7 @@ def _check_width(row: _Student, plan: _Plan, facts: _Facts) -> None:
         )
 
 
-def _notes(plan: _Plan, facts: _Facts, grades: Sequence[Grade], *, is_any: bool) -> Iterator[str]:
+def _notes(plan: _Plan, facts: _Facts, grades: Sequence[Entry], *, is_any: bool) -> Iterator[str]:
     if facts.students and grades and not is_any:
         pairs = ", ".join(f"{plan.header.cell(place)[:100]} with {name}" for place, name in plan.keys)
         yield f"no row matches; compared were {pairs or 'names'}: name another column and its identifier"

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 
 from broadway.domain.sheets.cells import folded
-from broadway.domain.sheets.grades import CANVAS_ID, EMAIL, SIS_ID, STUDENT, USERNAME, SheetError
+from broadway.domain.sheets.entries import CANVAS_ID, EMAIL, SIS_ID, STUDENT, USERNAME, SheetError
 
 
 class Lms(StrEnum):

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from broadway.domain.sheets.entries import Entry, EntryStatus, Missing, Written, distinct, held
 from broadway.domain.sheets.formulas import defused
-from broadway.domain.sheets.grades import Grade, GradeStatus, Missing, Written, distinct
 from broadway.domain.sheets.merging import Merged
 from broadway.domain.sheets.numbers import written
 
@@ -33,13 +33,13 @@ def csv_bytes(rows: Iterable[Sequence[str]], *, separator: str = ",") -> bytes:
     return text.getvalue().encode()
 
 
-def score_of(grade: Grade, missing: Missing) -> Decimal | None:
+def score_of(grade: Entry, missing: Missing) -> Decimal | None:
     """Return the score to write, or None for a blank."""
-    is_zero = grade.status is GradeStatus.MISSING and missing is Missing.ZERO
+    is_zero = grade.status is EntryStatus.MISSING and missing is Missing.ZERO
     return Decimal(0) if is_zero else grade.score
 
 
-def plain_csv(grades: Sequence[Grade], *, missing: Missing = Missing.LEAVE, comma: bool = False) -> Written:
+def plain_csv(grades: Sequence[Entry], *, missing: Missing = Missing.LEAVE, comma: bool = False) -> Written:
     """Return grades as plain CSV, which ``adjusting.preview`` reads; with decimal commas, semicolons separate."""
 
     def cell(value: Decimal | str | int | None) -> str:
@@ -48,16 +48,16 @@ def plain_csv(grades: Sequence[Grade], *, missing: Missing = Missing.LEAVE, comm
     rows = [[cell(value) for value in _facts(grade, missing).values()] for grade in distinct(grades)]
     for row in rows:
         row[0] = defused(row[0])
-    return Written(csv_bytes([PLAIN_COLUMNS, *rows], separator=";" if comma else ","))
+    return Written(csv_bytes([PLAIN_COLUMNS, *rows], separator=";" if comma else ","), held=held(grades))
 
 
-def json_lines(grades: Sequence[Grade], *, missing: Missing = Missing.LEAVE) -> Written:
+def json_lines(grades: Sequence[Entry], *, missing: Missing = Missing.LEAVE) -> Written:
     """Return grades as JSON objects, one a line. Points are numbers with all their digits."""
     lines = [_object({**_facts(grade, missing), "identifiers": grade.identifiers}) for grade in distinct(grades)]
-    return Written("".join(f"{line}\n" for line in lines).encode())
+    return Written("".join(f"{line}\n" for line in lines).encode(), held=held(grades))
 
 
-def _facts(grade: Grade, missing: Missing) -> Mapping[str, Decimal | str | int | None]:
+def _facts(grade: Entry, missing: Missing) -> Mapping[str, Decimal | str | int | None]:
     values = (
         grade.student,
         score_of(grade, missing),

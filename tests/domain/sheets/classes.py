@@ -2,13 +2,13 @@
 
 from decimal import Decimal
 
-from broadway.domain.sheets.grades import Grade, GradeStatus
+from broadway.domain.sheets.entries import Entry, EntryStatus
 
 
-def grade(student: str, score: str | None, status: GradeStatus | None = None, **identifiers: str) -> Grade:
-    status = status or (GradeStatus.MISSING if score is None else GradeStatus.GRADED)
+def grade(student: str, score: str | None, status: EntryStatus | None = None, **identifiers: str) -> Entry:
+    status = status or (EntryStatus.MISSING if score is None else EntryStatus.GRADED)
     value = None if score is None else Decimal(score)
-    return Grade(student=student, status=status, score=value, maximum=Decimal(20), identifiers=identifiers)
+    return Entry(student=student, status=status, score=value, maximum=Decimal(20), identifiers=identifiers)
 
 
 ADA = grade("ada", "17.5", sis_id="00246", username="ada@x.edu", name="Ada Lovelace")

@@ -6,7 +6,7 @@ import pytest
 from domain.sheets.classes import ADA, BOB, CLASS, CYD
 
 from broadway.domain.sheets.adjusting import MAX_REASON, Adjustment, preview
-from broadway.domain.sheets.grades import LeftOut, SheetError
+from broadway.domain.sheets.entries import LeftOut, SheetError
 from broadway.domain.sheets.matching import UnmatchedRow
 
 

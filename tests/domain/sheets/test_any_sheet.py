@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from broadway.domain.report import LARGEST, points_of
 from broadway.domain.sheets.adjusting import preview
+from broadway.domain.sheets.entries import Entry, EntryStatus, SheetError
 from broadway.domain.sheets.formulas import defused, is_formula, restored
-from broadway.domain.sheets.grades import Grade, GradeStatus, SheetError
 from broadway.domain.sheets.merging import MergeChoice, merge
 from broadway.domain.sheets.numbers import NUMERIC, points_in, written
 from broadway.domain.sheets.shapes import Key
@@ -73,8 +73,8 @@ def sheets(draw: st.DrawFn) -> Sheet:
     )
 
 
-def graded(scores: Sequence[Decimal]) -> list[Grade]:
-    return [Grade(student=f"s{i}", status=GradeStatus.GRADED, score=score) for i, score in enumerate(scores)]
+def graded(scores: Sequence[Decimal]) -> list[Entry]:
+    return [Entry(student=f"s{i}", status=EntryStatus.GRADED, score=score) for i, score in enumerate(scores)]
 
 
 def read(data: bytes, sheet: Sheet) -> list[list[str]]:
@@ -130,7 +130,7 @@ def test_points_are_read_as_they_are_written(points: Decimal) -> None:
 @given(st.dictionaries(st.text("'=+-@ a1,;\"\n", min_size=1).filter(str.strip), st.none() | POINTS), st.booleans())
 def test_plain_files_read_again_have_no_adjustment(scores: dict[str, Decimal | None], comma: bool) -> None:
     grades = [
-        Grade(student=student, status=GradeStatus.MISSING if score is None else GradeStatus.GRADED, score=score)
+        Entry(student=student, status=EntryStatus.MISSING if score is None else EntryStatus.GRADED, score=score)
         for student, score in scores.items()
     ]
 

@@ -4,7 +4,7 @@ import pytest
 
 from broadway.domain.sheets import cells
 from broadway.domain.sheets.cells import MAX_BYTES, MAX_CELL, MAX_COLUMNS, opened, rows, separator_of
-from broadway.domain.sheets.grades import SheetError
+from broadway.domain.sheets.entries import SheetError
 
 
 def test_a_file_has_a_bound() -> None:

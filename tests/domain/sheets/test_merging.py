@@ -6,7 +6,7 @@ import pytest
 from domain.sheets.classes import ADA, BOB, CLASS, CYD, grade
 from domain.sheets.exports import BRIGHTSPACE, CANVAS, EXPORTS, MOODLE, Export
 
-from broadway.domain.sheets.grades import GradeStatus, LeftOut, Missing, SheetError
+from broadway.domain.sheets.entries import EntryStatus, LeftOut, Missing, SheetError
 from broadway.domain.sheets.matching import UnmatchedRow
 from broadway.domain.sheets.merging import Change, MergeChoice, counts, merge
 from broadway.domain.sheets.shapes import Key, Lms
@@ -84,24 +84,24 @@ def merged_cells(
 @pytest.mark.parametrize(
     ("status", "missing", "before", "after"),
     [
-        (GradeStatus.MISSING, Missing.LEAVE, "5", "5"),
-        (GradeStatus.MISSING, Missing.BLANK, "5", ""),
-        (GradeStatus.MISSING, Missing.ZERO, "", "0"),
-        (GradeStatus.MISSING, Missing.ZERO, "0.00", "0.00"),
-        (GradeStatus.EXCUSED, Missing.ZERO, "", "EX"),
-        (GradeStatus.EXCUSED, Missing.LEAVE, "ex", "ex"),
-        (GradeStatus.ERROR, Missing.ZERO, "5", "5"),
-        (GradeStatus.UNGRADED, Missing.BLANK, "5", "5"),
+        (EntryStatus.MISSING, Missing.LEAVE, "5", "5"),
+        (EntryStatus.MISSING, Missing.BLANK, "5", ""),
+        (EntryStatus.MISSING, Missing.ZERO, "", "0"),
+        (EntryStatus.MISSING, Missing.ZERO, "0.00", "0.00"),
+        (EntryStatus.EXCUSED, Missing.ZERO, "", "EX"),
+        (EntryStatus.EXCUSED, Missing.LEAVE, "ex", "ex"),
+        (EntryStatus.ERROR, Missing.ZERO, "5", "5"),
+        (EntryStatus.UNGRADED, Missing.BLANK, "5", "5"),
     ],
 )
-def test_no_grade_is_no_zero(status: GradeStatus, missing: Missing, before: str, after: str) -> None:
+def test_no_grade_is_no_zero(status: EntryStatus, missing: Missing, before: str, after: str) -> None:
     found = merged_cells(grade("ada@x.edu", None, status), cells=(before, "1", "2"), missing=missing)
 
     assert found == f"{after}|1|2"
 
 
-@pytest.mark.parametrize("status", [GradeStatus.ERROR, GradeStatus.UNGRADED])
-def test_a_student_whose_grade_is_open_is_named(status: GradeStatus) -> None:
+@pytest.mark.parametrize("status", [EntryStatus.ERROR, EntryStatus.UNGRADED])
+def test_a_student_whose_grade_is_open_is_named(status: EntryStatus) -> None:
     data = Export("", CANVAS, "utf-8").data("5", "", "")
 
     merged = merge(data, [grade("ada@x.edu", None, status)], MergeChoice(column="mp1"))
@@ -114,7 +114,7 @@ def test_a_student_whose_grade_is_open_is_named(status: GradeStatus) -> None:
 def test_only_canvas_has_a_sign_for_excused_students() -> None:
     data = Export("", MOODLE, "utf-8").data("-", "-", "-")
 
-    merged = merge(data, [grade("ada", None, GradeStatus.EXCUSED, email="ada@x.edu")], MergeChoice(column="mp1"))
+    merged = merge(data, [grade("ada", None, EntryStatus.EXCUSED, email="ada@x.edu")], MergeChoice(column="mp1"))
 
     assert merged.data == data
     assert merged.held == [LeftOut("ada", "excused, for which this file has no sign")]

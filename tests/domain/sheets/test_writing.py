@@ -8,8 +8,8 @@ from decimal import Decimal
 import pytest
 from domain.sheets.classes import ADA, BOB, CYD, grade
 
+from broadway.domain.sheets.entries import Entry, EntryStatus, LeftOut, Missing, SheetError, Written, identifiers_of
 from broadway.domain.sheets.formulas import defused
-from broadway.domain.sheets.grades import Grade, GradeStatus, LeftOut, Missing, SheetError, Written, identifiers_of
 from broadway.domain.sheets.lms import Item, brightspace, canvas, gradescope, moodle
 from broadway.domain.sheets.merging import MergeChoice, merge
 from broadway.domain.sheets.writing import json_lines, plain_csv
@@ -27,7 +27,7 @@ FULL = replace(
     published_at=AT.astimezone(UTC) + timedelta(days=1),
     feedback="=1+1",
 )
-EXCUSED = grade("eve", None, GradeStatus.EXCUSED, sis_id="00302", email="eve@x.edu")
+EXCUSED = grade("eve", None, EntryStatus.EXCUSED, sis_id="00302", email="eve@x.edu")
 MP1 = Item(title="mp1", maximum=Decimal("20.0"), canvas_id=1234)
 
 
@@ -109,7 +109,7 @@ def test_brightspace() -> None:
 
 
 def test_gradescope() -> None:
-    named = grade("dan", None, GradeStatus.ERROR, first_name="Dan", last_name="@D")
+    named = grade("dan", None, EntryStatus.ERROR, first_name="Dan", last_name="@D")
     head, *rows = lines(gradescope([FULL, CYD, named]))
 
     assert head == (
@@ -121,6 +121,26 @@ def test_gradescope() -> None:
         ",,cyd@x.edu,cyd@x.edu,,,20,Missing,,,,,",
         "Dan,'@D,dan,,,,20,Ungraded,,,,,",
     ]
+
+
+@pytest.mark.parametrize("missing", Missing)
+def test_a_grade_that_is_open_is_blank_and_named_in_every_file(missing: Missing) -> None:
+    ids = {"sis_id": "7", "email": "x@x.edu"}
+    entries = [grade("x", None, status, **ids) for status in (EntryStatus.ERROR, EntryStatus.UNGRADED)]
+    grades = [replace(each, student=name) for each, name in zip(entries, ("err", "open"), strict=True)]
+
+    for file in (
+        plain_csv(grades, missing=missing),
+        json_lines(grades, missing=missing),
+        canvas(grades, MP1, missing=missing),
+        moodle(grades, MP1, missing=missing),
+        brightspace(grades, MP1, missing=missing),
+        gradescope(grades, missing=missing),
+    ):
+        assert [each.student for each in file.held] == ["err", "open"]
+        assert not file.is_complete()
+    assert [json.loads(line)["score"] for line in lines(json_lines(grades, missing=missing))] == [None, None]
+    assert [line.split(",")[2] for line in lines(moodle(grades, MP1, missing=missing))[1:]] == ["", ""]
 
 
 @pytest.mark.parametrize("write", [canvas, brightspace])
@@ -188,9 +208,9 @@ def test_brightspace_needs_a_plain_title_and_a_maximum(item: Item) -> None:
 
 
 def test_a_grade_has_a_score_if_and_only_if_it_is_graded() -> None:
-    for status, score in ((GradeStatus.GRADED, None), (GradeStatus.ERROR, Decimal(0))):
+    for status, score in ((EntryStatus.GRADED, None), (EntryStatus.ERROR, Decimal(0))):
         with pytest.raises(ValueError, match="expected a score if the status is graded"):
-            Grade(student="ada", status=status, score=score)
+            Entry(student="ada", status=status, score=score)
 
 
 def test_variables_are_identifiers_only_if_their_names_are_known_or_named() -> None:

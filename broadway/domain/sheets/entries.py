@@ -1,4 +1,4 @@
-"""The grades of an assignment as sheets take them, whatever has computed them. Pure."""
+"""The entries of sheets: the grade of each student, whatever has computed it. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,10 +17,11 @@ class SheetError(ValueError):
     """A file is no sheet, or grades do not fit into one; the text names the row and the column, or the student."""
 
 
-class GradeStatus(StrEnum):
+class EntryStatus(StrEnum):
     """The reason for a score, or for its absence.
 
-    ``MISSING``: nothing was submitted. ``UNGRADED``: no grade yet. ``ERROR``: an error of the infrastructure.
+    ``MISSING``: there is no submission that counts. ``UNGRADED``: no points yet, or none at all. ``ERROR``: an error of
+    the infrastructure.
     """
 
     GRADED = "graded"
@@ -30,8 +31,14 @@ class GradeStatus(StrEnum):
     ERROR = "error"
 
 
+OPEN: Mapping[EntryStatus, str] = {
+    EntryStatus.UNGRADED: "there is no grade yet",
+    EntryStatus.ERROR: "an error of the infrastructure: run the job again",
+}
+
+
 class Missing(StrEnum):
-    """The cell of a student who submitted nothing.
+    """The cell of a student without a submission that counts.
 
     ``LEAVE`` leaves the cell of a merged file as it is, and is blank in a new file.
     """
@@ -42,14 +49,14 @@ class Missing(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grade:
+class Entry:
     """The grade of one student. ``identifiers`` are the student's names in other systems, by the identifier's name.
 
     ``job`` is the graded job, ``attempt`` counts the student's submissions, ``version`` is that of the grade book.
     """
 
     student: str
-    status: GradeStatus
+    status: EntryStatus
     score: Decimal | None = None
     maximum: Decimal | None = None
     identifiers: Mapping[str, str] = field(default_factory=dict)
@@ -63,7 +70,7 @@ class Grade:
     feedback: str = ""
 
     def __post_init__(self) -> None:
-        if (self.status is GradeStatus.GRADED) != (self.score is not None):
+        if (self.status is EntryStatus.GRADED) != (self.score is not None):
             raise ValueError(f"{self.student}: expected a score if the status is graded, and none otherwise")
 
     def identifier(self, name: str) -> str:
@@ -97,14 +104,24 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A new file, the students that it could not name, and notes for staff."""
+    """A new file, the students that it could not name, those in it without a grade yet, and notes for staff."""
 
     data: bytes
     left_out: Sequence[LeftOut] = ()
+    held: Sequence[LeftOut] = ()
     notes: Sequence[str] = ()
 
+    def is_complete(self) -> bool:
+        """Return whether every student is in the file, and every grade is known."""
+        return not (self.left_out or self.held)
 
-def distinct(grades: Sequence[Grade]) -> Sequence[Grade]:
+
+def held(grades: Iterable[Entry]) -> list[LeftOut]:
+    """Return the students whose grade is still open, so that their cells are blank."""
+    return [LeftOut(each.student, OPEN[each.status]) for each in grades if each.status in OPEN]
+
+
+def distinct(grades: Sequence[Entry]) -> Sequence[Entry]:
     """Return grades if no student has two.
 
     Raises:
@@ -118,7 +135,7 @@ def distinct(grades: Sequence[Grade]) -> Sequence[Grade]:
     return grades
 
 
-def excess(grades: Sequence[Grade], maximum: Decimal | None) -> list[str]:
+def excess(grades: Sequence[Entry], maximum: Decimal | None) -> list[str]:
     """Return a note for staff if scores are above the maximum."""
     count = sum(grade.score is not None and maximum is not None and grade.score > maximum for grade in grades)
     return [f"scores above the maximum, which the system may cut or refuse: {count}"] if count else []
