@@ -7,6 +7,7 @@ another encoding; nothing is guessed, since a wrong guess changes names without 
 import codecs
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,19 @@ _MARKS: Sequence[tuple[bytes, str]] = (
 
 class TextFileError(ValueError):
     """The file cannot be read, or is no text; the error has the line, the byte and the remedy, not the file's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The text of a file with its own line ends; its mark and its encoded text are the file's bytes."""
+
+    mark: bytes
+    encoding: str
+    text: str
+
+    def with_text(self, text: str) -> bytes:
+        """Return the bytes of a file with another text, and with the same mark and encoding."""
+        return self.mark + text.encode(self.encoding)
 
 
 def read_text(path: Path, *, encoding: str = "utf-8") -> str:
@@ -61,17 +75,26 @@ def decode(data: bytes, *, encoding: str = "utf-8") -> str:
     Raises:
         TextFileError: The bytes are no text in the encoding.
     """
+    return decoded(data, encoding=encoding).text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def decoded(data: bytes, *, encoding: str = "utf-8") -> Decoded:
+    """Return a file's text as it is, with the means to write it back.
+
+    Raises:
+        TextFileError: The bytes are no text in the encoding.
+    """
     if len(data) > MAX_FILE:
         raise TextFileError(f"has more than {MAX_FILE // 2**20} MiB")
     mark, encoding = next((each for each in _MARKS if data.startswith(each[0])), (b"", encoding))
     body = data[len(mark) :]
     if not mark and encoding == "utf-8" and b"\0" in body:
         raise TextFileError(f"line {_line(body, body.index(0))}: {_of_zeros(body)}")
+    encoding = "utf-16-le" if encoding == "utf-16" else encoding  # the codec utf-16 would write a mark
     try:
-        text = body.decode(encoding)
+        return Decoded(mark, encoding, body.decode(encoding))
     except UnicodeDecodeError as error:
         raise TextFileError(_undecodable(body, error)) from None
-    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def json_of(text: str) -> Any:

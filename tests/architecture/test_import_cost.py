@@ -7,12 +7,13 @@ from pkgutil import iter_modules
 
 import pytest
 
-import broadway.domain
+import broadway.domain.sheets
 
 MOST = 350  # modules that the import of a pure module may load
 HEAVY = {"aio_pika", "pymongo", "docker", "starlette", "uvicorn", "httpx2", "prometheus_client", "typer"}
 PURE = [
     *(f"broadway.domain.{module.name}" for module in iter_modules(broadway.domain.__path__)),
+    *(f"broadway.domain.sheets.{module.name}" for module in iter_modules(broadway.domain.sheets.__path__)),
     "broadway.messages.topology",
     "broadway.grader.grading.verdict",
     "broadway.grader.grading.scores",

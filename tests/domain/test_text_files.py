@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from broadway.domain.text_files import TextFileError, decode, json_of, read_secret, read_text
+from broadway.domain.text_files import TextFileError, decode, decoded, json_of, read_secret, read_text
 
 TEXT = "student,NETID\nZoë,z1\n"
 
@@ -72,3 +72,15 @@ def test_a_file_that_cannot_be_read_is_an_error_of_the_same_kind(tmp_path: Path)
 def test_what_is_no_json_is_refused(text: str) -> None:
     with pytest.raises(TextFileError, match="expected JSON"):
         json_of(text)
+
+
+@pytest.mark.parametrize("named", ["utf-8", "windows-1252", "latin-1", "utf-16"])
+@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE])
+def test_a_file_is_written_back_with_its_mark_and_its_encoding(named: str, mark: bytes) -> None:
+    found = decoded(mark, encoding=named)
+    data = mark + "Zoë\r\nx\r".encode(found.encoding)
+
+    found = decoded(data, encoding=named)
+
+    assert found.text == "Zoë\r\nx\r"
+    assert found.with_text(found.text) == data

@@ -1,0 +1,43 @@
+"""Texts of students and rosters that a spreadsheet would run as formulas, made harmless. Pure.
+
+Numbers stay numbers. An apostrophe goes before any other text that begins like a formula, also after blanks and in
+full-width characters; and before one that begins with apostrophes and then like a formula, so that ``restored`` is
+exact.
+"""
+
+import re
+
+from broadway.domain.sheets.entries import SheetError
+from broadway.domain.sheets.numbers import NUMERIC
+
+_FORMULA = re.compile(
+    "'*(?:[\t\r\0]|\\s*[=+\\-@\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}"
+    "\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}])"
+)
+_CONTROL = re.compile("[\0-\x1f\x7f]")
+
+
+def is_formula(text: str) -> bool:
+    """Return whether a spreadsheet may take a text for a formula."""
+    return bool(_FORMULA.match(text)) and not NUMERIC.fullmatch(text)
+
+
+def defused(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula."""
+    return f"'{text}" if is_formula(text) else text
+
+
+def restored(text: str) -> str:
+    """Return the text of which ``defused`` made this one."""
+    return text[1:] if text.startswith("'") and is_formula(text[1:]) else text
+
+
+def identifier(text: str, *, name: str) -> str:
+    """Return an identifier as it is; an apostrophe would keep an LMS from finding the student.
+
+    Raises:
+        SheetError: A spreadsheet would run it, or it has line ends.
+    """
+    if is_formula(text) or _CONTROL.search(text):
+        raise SheetError(f"{name} {text[:100]!r} begins like a formula or has control characters; correct it")
+    return text

@@ -1,0 +1,180 @@
+"""New files for learning management systems, in the columns that their importers expect. Pure.
+
+Identifiers stay as they are: an importer would not find a student by a changed one. A student with an identifier that a
+spreadsheet would run is left out, and named. Names and texts from students are made harmless.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, timedelta
+from decimal import Decimal
+
+from broadway.domain.sheets.entries import (
+    CANVAS_ID,
+    EMAIL,
+    FIRST_NAME,
+    LAST_NAME,
+    SECTION,
+    SIS_ID,
+    USERNAME,
+    Entry,
+    EntryStatus,
+    LeftOut,
+    Missing,
+    SheetError,
+    Written,
+    distinct,
+    excess,
+    held,
+)
+from broadway.domain.sheets.formulas import defused, identifier, is_formula
+from broadway.domain.sheets.numbers import written
+from broadway.domain.sheets.shapes import CANVAS_EXCUSED, CANVAS_PLACES, GUARD, POINTS_POSSIBLE
+from broadway.domain.sheets.writing import csv_bytes, score_of
+
+_MOODLE_MOST = 100  # points, unless the site allows more
+_GRADESCOPE = (
+    "First Name",
+    "Last Name",
+    "SID",
+    "Email",
+    "Sections",
+    "Total Score",
+    "Max Points",
+    "Status",
+    "Submission ID",
+    "Submission Time",
+    "Lateness (H:M:S)",
+    "View Count",
+    "Submission Count",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """The assignment in the system: its title and the points that are possible; ``canvas_id`` is its id in Canvas.
+
+    Canvas makes a new assignment if there is no id, and no assignment has exactly this title.
+    """
+
+    title: str
+    maximum: Decimal | None = None
+    canvas_id: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.title.strip() or is_formula(self.title) or not self.title.isprintable():
+            raise SheetError(
+                f"title {self.title[:100]!r}: expected a text on one line that does not begin like a formula"
+            )
+
+
+def canvas(grades: Sequence[Entry], item: Item, *, missing: Missing = Missing.LEAVE) -> Written:
+    """Return a file for Canvas. Scores have at most two decimals there; Canvas compares no more."""
+    title = item.title if item.canvas_id is None else f"{item.title} ({item.canvas_id})"
+    possible = "" if item.maximum is None else written(item.maximum, places=CANVAS_PLACES)
+    head = [
+        ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", title],
+        [f"    {POINTS_POSSIBLE}", "", "", "", "", possible],
+    ]
+
+    def row(grade: Entry) -> list[str]:
+        ids = [_identifier(grade, name) for name in (CANVAS_ID, SIS_ID, USERNAME)]
+        excused = CANVAS_EXCUSED if grade.status is EntryStatus.EXCUSED else ""
+        cell = _cell(grade, missing, places=CANVAS_PLACES) or excused
+        return [_name(grade) or defused(grade.student), *ids, defused(grade.identifier(SECTION)), cell]
+
+    rounded = sum(each.score is not None and each.score != round(each.score, CANVAS_PLACES) for each in grades)
+    notes = [f"scores rounded to {CANVAS_PLACES} decimals: {rounded}"] if rounded else []
+    return _file(head, grades, row, [*notes, *excess(grades, item.maximum)])
+
+
+def moodle(grades: Sequence[Entry], item: Item, *, missing: Missing = Missing.LEAVE, comma: bool = False) -> Written:
+    """Return a file for Moodle. Its columns are mapped by hand there; it stops at the first unknown student."""
+
+    def row(grade: Entry) -> list[str]:
+        ids = [_identifier(grade, name) for name in (EMAIL, SIS_ID)]
+        if not any(ids):
+            raise SheetError(f"no {EMAIL} and no {SIS_ID} in the roster")
+        cell = _cell(grade, missing, comma=comma)
+        return [*ids, cell, defused(grade.feedback) if cell else ""]
+
+    head = ["Email address", "ID number", item.title, f"Feedback: {item.title}"]
+    is_high = any(grade.score is not None and grade.score > _MOODLE_MOST for grade in grades)
+    note = f"Moodle refuses the file if a score is above {_MOODLE_MOST}, unless the site allows it"
+    return _file([head], grades, row, [note] if is_high else [], separator=";" if comma else ",")
+
+
+def brightspace(grades: Sequence[Entry], item: Item, *, missing: Missing = Missing.LEAVE) -> Written:
+    """Return a file for Brightspace, which makes the item if it does not exist."""
+    if set("<>") & set(item.title) or item.maximum is None:
+        raise SheetError(f"title {item.title[:100]!r}: Brightspace expects a title without < and >, and its maximum")
+
+    def row(grade: Entry) -> list[str]:
+        ids = [_identifier(grade, name) for name in (SIS_ID, USERNAME)]
+        return [*(f"{GUARD}{each}" if each else "" for each in ids), _cell(grade, missing), GUARD]
+
+    column = f"{item.title} Points Grade <Numeric MaxPoints:{written(item.maximum)}>"
+    head = ["OrgDefinedId", "Username", column, "End-of-Line Indicator"]
+    return _file([head], grades, row, excess(grades, item.maximum))
+
+
+def gradescope(grades: Sequence[Entry], *, missing: Missing = Missing.LEAVE) -> Written:
+    """Return a file with the columns of Gradescope's own, for programs that read those."""
+    return _file([_GRADESCOPE], grades, lambda grade: _gradescope_row(grade, missing))
+
+
+def _gradescope_row(grade: Entry, missing: Missing) -> list[str]:
+    score = score_of(grade, missing)
+    status = "Graded" if score is not None else "Missing" if grade.status is EntryStatus.MISSING else "Ungraded"
+    names = [defused(grade.identifier(name)) for name in (FIRST_NAME, LAST_NAME)]
+    time = grade.submitted_at
+    return [
+        *(names if any(names) else ["", _name(grade)]),
+        _identifier(grade, SIS_ID) or _identifier(grade, USERNAME),
+        _identifier(grade, EMAIL),
+        defused(grade.identifier(SECTION)),
+        _cell(grade, missing),
+        "" if grade.maximum is None else written(grade.maximum),
+        status,
+        defused(grade.job),
+        f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} +0000" if time else "",
+        _clock(grade.late or timedelta()) if time else "",
+        "",
+        "" if grade.attempt is None else str(grade.attempt),
+    ]
+
+
+def _file(
+    head: Sequence[Sequence[str]],
+    grades: Sequence[Entry],
+    row_of: Callable[[Entry], Sequence[str]],
+    notes: Sequence[str] = (),
+    *,
+    separator: str = ",",
+) -> Written:
+    """Return a file with a row of each student; ``row_of`` raises SheetError for a student that it cannot name."""
+    rows, left_out = list(head), []
+    for grade in distinct(grades):
+        try:
+            rows.append(row_of(grade))
+        except SheetError as error:
+            left_out.append(LeftOut(grade.student, str(error)))
+    return Written(csv_bytes(rows, separator=separator), left_out, held(grades), notes)
+
+
+def _cell(grade: Entry, missing: Missing, *, places: int | None = None, comma: bool = False) -> str:
+    score = score_of(grade, missing)
+    return "" if score is None else written(score, places=places, comma=comma)
+
+
+def _clock(time: timedelta) -> str:
+    minutes, seconds = divmod(max(0, int(time.total_seconds())), 60)
+    return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
+
+
+def _name(grade: Entry) -> str:
+    return defused(grade.full_name())
+
+
+def _identifier(grade: Entry, name: str) -> str:
+    return identifier(grade.identifier(name), name=name)
