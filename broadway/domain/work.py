@@ -70,6 +70,16 @@ def graded_attempt(job: Job) -> Attempt | None:
     return own[-1] if own else None
 
 
+def final_marks(job: Job) -> Marks | None:
+    """Return the marks of the attempt that ended a job, or None if they are unknown or do not count.
+
+    A job that failed through the infrastructure has no points, whatever its stages have reported.
+    """
+    if job.outcome not in OWN:
+        return None
+    return next((each.marks for each in job.attempts if each.execution_id == job.execution_id), None)
+
+
 def beyond_limits(limits: AttemptLimits | None, clock: Clock, works: Iterable[Work]) -> dict[str, int]:
     """Return the submissions beyond the limits of attempts by their ids, with their number among these, from 1."""
     if limits is None:

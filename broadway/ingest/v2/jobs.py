@@ -20,7 +20,8 @@ async def describe(request: Request, deps: Deps) -> Response:
     job = await own_job(request, deps, missing=404)
     found = await deps.reads.jobs.with_stages(job)
     graders = None if job.is_terminal else await deps.reads.graders.alive()
-    return answered(job_view(found.job, found.stages, graders))
+    settings = (await deps.reads.assignments.settings(job.course, job.assignment)).settings
+    return answered(job_view(found.job, found.stages, graders, most=settings.points))
 
 
 @operation(Page[AttemptView])

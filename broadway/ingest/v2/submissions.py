@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
@@ -11,6 +12,7 @@ from broadway.domain.access import Kind
 from broadway.domain.files import FileRefusedError
 from broadway.domain.roster import Student
 from broadway.domain.submission import Submission
+from broadway.domain.visibility import Role, Standing
 from broadway.ingest.commands.limits import QuotaError
 from broadway.ingest.commands.start import NO_SUCH_ASSIGNMENT
 from broadway.ingest.commands.upload import Upload
@@ -138,11 +140,14 @@ async def remove(request: Request, deps: Deps) -> Response:
 
 @operation(SubmissionView, auth=SUBMITTERS)
 async def show(request: Request, deps: Deps) -> Response:
-    """Get a submission with the names of its files."""
+    """Get a submission with the names of its files, the state of its grading, and the points that you may see."""
     submission = await _own(request, deps)
     delivery = await deps.reads.submissions.delivery(submission)
     job = await deps.reads.submissions.job(delivery) if delivery else None
-    return answered(submission_view(submission, delivery, job))
+    role = Role.STUDENT if principal_of(request).kind is Kind.STUDENT else Role.STAFF
+    settings = (await deps.reads.assignments.settings(submission.course, submission.assignment)).settings
+    standing = Standing(datetime.now(UTC), points=settings.points)  # as that of a report
+    return answered(submission_view(submission, delivery, job, role=role, standing=standing))
 
 
 @operation(None, auth=SUBMITTERS, refusals=(416,))

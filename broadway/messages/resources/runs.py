@@ -55,6 +55,13 @@ class RunView(View):
         return self.state in ENDED
 
 
+class RunSummary(RunView):
+    """A run as an entry of a list, with the points of the submission that started it."""
+
+    score: float | None = Field(default=None, description="points of its report; null for runs over a roster")
+    max_score: float | None = Field(default=None, description="points of the assignment, or those that its report has")
+
+
 class PhaseView(View):
     """A phase of a run that has begun, from the queueing of its first job to the end of its last one."""
 

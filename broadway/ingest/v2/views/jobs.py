@@ -1,12 +1,15 @@
 """Jobs as resources."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from broadway.domain.abilities import obstacle
 from broadway.domain.grader import Grader
 from broadway.domain.job import Attempt, Job, JobState, Outcome
-from broadway.domain.result import StageResult
+from broadway.domain.result import Scores, StageResult
+from broadway.domain.work import final_marks
+from broadway.ingest.v2.views.points import Points, points_of
 from broadway.messages.resources.jobs import AttemptView, JobSummary, JobView, StageView
 
 _WAITING = (JobState.QUEUED, JobState.DISPATCHED)
@@ -21,8 +24,9 @@ def job_summary(
     stages: Sequence[Mapping[str, Any]],
     graders: Sequence[Grader] | None = None,
     *,
-    with_env: bool,
+    for_staff: bool,
     student: str | None = None,
+    most: Decimal | None = None,
 ) -> JobSummary:
     """Return a job as an entry of its run.
 
@@ -30,17 +34,27 @@ def job_summary(
         job: The job.
         stages: Its stages.
         graders: The live graders; None to leave out what the job waits for.
-        with_env: Include its variables, which may be secrets, and are for course staff.
+        for_staff: Include its variables, which may be secrets, and its points.
         student: The student that the run names, if any.
+        most: The assignment's points, if it has any.
     """
     summary = _summary(job, stages, graders)
-    return JobSummary(
-        **{**summary, "env": summary["env"] if with_env else {}, "student": student or summary["student"]}
-    )
+    private: Mapping[str, Any] = points_of(final_marks(job), most) if for_staff else {"env": {}}
+    return JobSummary(**{**summary, **private, "student": student or summary["student"]})
 
 
-def job_view(job: Job, stages: Sequence[Mapping[str, Any]], graders: Sequence[Grader] | None = None) -> JobView:
-    """Return a job; ``graders`` are the live ones, None to leave out what it waits for."""
+def job_view(
+    job: Job,
+    stages: Sequence[Mapping[str, Any]],
+    graders: Sequence[Grader] | None = None,
+    *,
+    most: Decimal | None = None,
+) -> JobView:
+    """Return a job, for staff.
+
+    ``graders`` are the live ones, None to leave out what it waits for. ``most``: the assignment's points.
+    """
+    marks = final_marks(job)
     results = [StageResult.read(entry) for entry in job.results or []]
     scores = next((result.scores for result in reversed(results) if result.scores), None)
     return JobView(
@@ -51,10 +65,14 @@ def job_view(job: Job, stages: Sequence[Mapping[str, Any]], graders: Sequence[Gr
         generation=job.generation,
         executions=[attempt_view(attempt) for attempt in job.attempts],
         stages=list(_stages(stages, results, "" if job.outcome in UNWANTED else job.reason)),
-        score=scores.score if scores else None,
-        max_score=scores.max_score if scores else None,
+        **(points_of(marks, most) if marks else _stored(scores)),
         results=scores.document if scores else None,
     )
+
+
+def _stored(scores: Scores | None) -> Points:
+    """Return the points of a job that an earlier version has ended."""
+    return {"score": scores.score if scores else None, "max_score": scores.max_score if scores else None}
 
 
 def attempt_view(attempt: Attempt) -> AttemptView:
