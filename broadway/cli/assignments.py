@@ -48,11 +48,51 @@ def show(assignment: Assignment, *, course: Course = None, token: Token = None, 
 
 
 @app.command("validate")
-def validate(file: File) -> None:
-    """Check a file as the server does, without a server."""
-    pipelines, _ = _read(file)
+def validate(
+    file: File,
+    *,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            "--run",
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Grade the files of this directory here, as a grader does.",
+            show_default=False,
+        ),
+    ] = None,
+    student: Annotated[str, typer.Option(help="With --run: the student's name.")] = "student",
+    env: Annotated[
+        list[str] | None,
+        typer.Option(help="With --run: a variable of the student, NAME=VALUE; may be repeated.", show_default=False),
+    ] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(help="With --run: the runtime, as of a grader, such as oci.", show_default="BROADWAY_RUNTIME"),
+    ] = None,
+    work_dir: Annotated[
+        Path | None,
+        typer.Option(help="With --run: a directory for its files.", show_default="a temporary one"),
+    ] = None,
+    log: Annotated[bool, typer.Option("--log", help="With --run: also print the output of the stages.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check a file as the server does, without a server.
+
+    With --run, also grade the files of a directory, and print the report as staff and as the student would see it. A
+    failed test does not fail the command; it exits with 1 if the autograder or this machine gives no result.
+    """
+    pipelines, settings = _read(file)
     _warn(pipelines)
     terminal.message(f"{file}: valid")
+    if run is None:
+        return
+    from broadway.cli.dry_runs import Wish, show_dry_run  # noqa: PLC0415 - it loads the grader
+    from broadway.domain.assignment_settings import AssignmentSettings  # noqa: PLC0415
+
+    wish = Wish(run, student, tuple(env or ()), runtime, work_dir, shows_log=log, as_json=as_json)
+    raise typer.Exit(show_dry_run(file.stem or "assignment", pipelines, settings or AssignmentSettings(), wish))
 
 
 @app.command("apply")

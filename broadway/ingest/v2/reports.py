@@ -19,7 +19,8 @@ from broadway.ingest.http.scope import JOB_NOT_FOUND, own_job
 from broadway.ingest.v2.attempts import AttemptQuery
 from broadway.ingest.v2.openapi import answered, operation, query_of
 from broadway.ingest.v2.views.jobs import student_of
-from broadway.messages.resources.reports import ReportFileView, ReportView
+from broadway.ingest.v2.views.reports import report_view
+from broadway.messages.resources.reports import ReportView
 
 NO_REPORT = "the job has no report, or has not ended"
 NO_FILE = "the report has no such file"
@@ -51,19 +52,7 @@ async def describe(request: Request, deps: Deps) -> Response:
     found = await deps.reads.reports.shown(job, query.attempt, role, standing)
     if found is None:
         raise Refused(404, NO_REPORT)
-    return answered(
-        ReportView(
-            job=job.id,
-            attempt=found.attempt,
-            stage=found.stage,
-            view=role.value,
-            report=found.seen.report if found.seen else None,
-            shows_log=found.seen.shows_log if found.seen else role is Role.STAFF,
-            problem=found.problem,
-            warning=found.seen.warning if found.seen else "",
-            files=[ReportFileView(path=file.path, sha256=file.sha256, size=file.size) for file in found.files],
-        )
-    )
+    return answered(report_view(job.id, found, role))
 
 
 @operation(None, query=AttemptQuery)
