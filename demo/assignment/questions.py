@@ -1,13 +1,18 @@
-"""Pre-processing: draw the tests of a run, solve them with the reference, and send them to the course server."""
+"""The questions of the exercise: drawn from a seed, and solved with the reference.
+
+As the first stage it writes the questions without their answers, for the submission.
+"""
 
 import json
 import os
 import random
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-import course
 import reference
+
+QUESTIONS = Path("/job/questions.json")
 
 Case = dict[str, Any]
 PER_TOPIC = 2
@@ -78,7 +83,7 @@ class Drawing:
 
 
 def cases(seed: str) -> Iterator[Case]:
-    """Yield the tests of a seed: ``topic``, ``expression``, and either ``value`` or ``error``, an exception's name."""
+    """Yield the cases of a seed: ``topic``, ``expression``, and either ``value`` or ``error``, an exception's name."""
     for topic in Drawing(seed).topics():
         different: set[str] = set()
         while len(different) < PER_TOPIC:
@@ -97,12 +102,9 @@ def solution(expression: str) -> Case:
 
 
 def main() -> None:
-    seed = os.environ.get("SEED", "")
-    tests = list(cases(seed))
-    course.put(course.run_path("tests"), json.dumps(tests).encode())
-    for test in tests:
-        print(f"{test['topic']}: {test['expression']!r} gives {test.get('value', test.get('error'))}")
-    print(f"{len(tests)} tests drawn from the seed {seed!r}")
+    drawn = [case["expression"] for case in cases(os.environ["SEED"])]
+    QUESTIONS.write_text(json.dumps(drawn))
+    print(f"{len(drawn)} questions drawn")
 
 
 if __name__ == "__main__":
