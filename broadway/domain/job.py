@@ -198,18 +198,13 @@ class Job:
         own = [a for a in self.attempts if a.generation == self.generation]
         return [a.grader_id for a in own if a.outcome is Outcome.INFRASTRUCTURE_ERROR]
 
-    def dispatch(self, now: datetime) -> "Job":
-        """Dispatch the job to the graders of its pool. Since jobs stay QUEUED until they start, this is not stored."""
-        is_due = self.state is JobState.QUEUED
-        return replace(self, state=JobState.DISPATCHED, dispatched_at=now, not_before=None) if is_due else self
-
     def decline(self, generation: int, until: datetime) -> "Job":
         """Requeue a job that a grader cannot run; it is not handed over again before ``until``."""
         is_untaken = self.generation == generation and self.state in (JobState.QUEUED, JobState.DISPATCHED)
         return replace(self, state=JobState.QUEUED, dispatched_at=None, not_before=until) if is_untaken else self
 
     def redispatch(self, now: datetime) -> "Job":
-        """Dispatch the job again, since the first message seems to be lost."""
+        """Dispatch a job of an earlier version again, since its first message seems to be lost."""
         return replace(self, dispatched_at=now) if self.state is JobState.DISPATCHED else self
 
     def start(
