@@ -143,6 +143,59 @@ async def test_a_student_sees_the_own_report_without_what_is_hidden(world: World
         assert (await world.ask(path, token=world.tokens["ada"])).status_code == 404
 
 
+async def test_lists_have_points_for_staff(world: World) -> None:
+    await world.finish("ada", results(REPORTED))
+    await world.finish("bob", results(REPORTED), outcome=Outcome.INFRASTRUCTURE_ERROR, fault_phase=FaultPhase.WAIT)
+
+    async def points(token: str = "") -> list[tuple[str, float | None, float | None]]:
+        jobs = (await world.ask(f"runs/{world.run}/jobs", token=token)).json()["items"]
+        return [(job["student"], job["score"], job["max_score"]) for job in jobs]
+
+    assert await points() == [("ada", 1.5, 3), ("bob", None, None)]
+    assert await points(f"query-{world.course[2:]}") == [("ada", None, None), ("bob", None, None)]
+    assert (await world.ask("assignments/mp1/settings", "PUT", json={"points": 4})).status_code == 200
+    assert await points() == [("ada", 1.5, 4), ("bob", None, None)]
+    shown = (await world.ask(f"jobs/{world.jobs['ada']}")).json()
+    assert (shown["score"], shown["max_score"]) == (1.5, 4)
+
+
+@pytest.mark.parametrize("hidden", [True, False], ids=["a hidden test", "no hidden test"])
+async def test_the_points_of_a_submission_are_in_its_view_and_in_lists(world: World, *, hidden: bool) -> None:
+    query, files = "student=ada", [("files", ("a.py", b"1"))]
+    made = (await world.ask(f"assignments/mp1/submissions?{query}", "POST", files=files)).json()
+    (job,) = (await world.ask(f"runs/{made['run_id']}/jobs")).json()["items"]
+    world.jobs["ada"] = job["id"]
+    report = REPORT if hidden else REPORT.model_copy(update={"tests": REPORT.tests[:1]})
+    await world.finish("ada", results(Reported(report=report)))
+
+    async def seen(token: str) -> tuple[float | None, float | None]:
+        found = (await world.ask(f"submissions/{made['id']}", token=token)).json()["job"]
+        return found["score"], found["max_score"]
+
+    assert await seen("") == (1.5, 3)
+    assert await seen(world.tokens["ada"]) == ((None, None) if hidden else (1.5, 3))
+    runs = (await world.ask("runs")).json()["items"]
+    assert [(run["id"], run["score"], run["max_score"]) for run in runs] == [
+        (made["run_id"], 1.5, 3),
+        (world.run, None, None),
+    ]
+
+
+async def test_a_job_of_an_earlier_version_has_its_scores_in_its_own_view_only(
+    world: World, database: AsyncDatabase[dict[str, Any]]
+) -> None:
+    await world.finish("ada", results(REPORTED))
+    removed = await database["job_outcome"].update_one(
+        {"grading_job_id": world.jobs["ada"]}, {"$unset": {"attempts.0.marks": 1}}
+    )
+    assert removed.modified_count == 1
+
+    shown = (await world.ask(f"jobs/{world.jobs['ada']}")).json()
+    listed = (await world.ask(f"runs/{world.run}/jobs")).json()["items"][0]
+
+    assert (shown["score"], shown["max_score"], listed["score"], listed["max_score"]) == (1.5, 3, None, None)
+
+
 async def test_the_report_of_every_attempt_is_kept(world: World) -> None:
     first = await world.finish("ada", results(REPORTED))
     assert (await world.ask(f"jobs/{world.jobs['ada']}/rerun", "POST", json={})).status_code == 200
@@ -207,56 +260,3 @@ async def test_a_report_that_no_grader_of_ours_sends_is_not_stored(world: World,
     found = await world.report("ada")
     assert found["report"] is None or found["report"]["source"] == "gradescope"
     assert found["files"] == []
-
-
-async def test_lists_have_points_for_staff(world: World) -> None:
-    await world.finish("ada", results(REPORTED))
-    await world.finish("bob", results(REPORTED), outcome=Outcome.INFRASTRUCTURE_ERROR, fault_phase=FaultPhase.WAIT)
-
-    async def points(token: str = "") -> list[tuple[str, float | None, float | None]]:
-        jobs = (await world.ask(f"runs/{world.run}/jobs", token=token)).json()["items"]
-        return [(job["student"], job["score"], job["max_score"]) for job in jobs]
-
-    assert await points() == [("ada", 1.5, 3), ("bob", None, None)]
-    assert await points(f"query-{world.course[2:]}") == [("ada", None, None), ("bob", None, None)]
-    assert (await world.ask("assignments/mp1/settings", "PUT", json={"points": 4})).status_code == 200
-    assert await points() == [("ada", 1.5, 4), ("bob", None, None)]
-    shown = (await world.ask(f"jobs/{world.jobs['ada']}")).json()
-    assert (shown["score"], shown["max_score"]) == (1.5, 4)
-
-
-@pytest.mark.parametrize("hidden", [True, False], ids=["a hidden test", "no hidden test"])
-async def test_the_points_of_a_submission_are_in_its_view_and_in_lists(world: World, *, hidden: bool) -> None:
-    query, files = "student=ada", [("files", ("a.py", b"1"))]
-    made = (await world.ask(f"assignments/mp1/submissions?{query}", "POST", files=files)).json()
-    (job,) = (await world.ask(f"runs/{made['run_id']}/jobs")).json()["items"]
-    world.jobs["ada"] = job["id"]
-    report = REPORT if hidden else REPORT.model_copy(update={"tests": REPORT.tests[:1]})
-    await world.finish("ada", results(Reported(report=report)))
-
-    async def seen(token: str) -> tuple[float | None, float | None]:
-        found = (await world.ask(f"submissions/{made['id']}", token=token)).json()["job"]
-        return found["score"], found["max_score"]
-
-    assert await seen("") == (1.5, 3)
-    assert await seen(world.tokens["ada"]) == ((None, None) if hidden else (1.5, 3))
-    runs = (await world.ask("runs")).json()["items"]
-    assert [(run["id"], run["score"], run["max_score"]) for run in runs] == [
-        (made["run_id"], 1.5, 3),
-        (world.run, None, None),
-    ]
-
-
-async def test_a_job_of_an_earlier_version_has_its_scores_in_its_own_view_only(
-    world: World, database: AsyncDatabase[dict[str, Any]]
-) -> None:
-    await world.finish("ada", results(REPORTED))
-    removed = await database["job_outcome"].update_one(
-        {"grading_job_id": world.jobs["ada"]}, {"$unset": {"attempts.0.marks": 1}}
-    )
-    assert removed.modified_count == 1
-
-    shown = (await world.ask(f"jobs/{world.jobs['ada']}")).json()
-    listed = (await world.ask(f"runs/{world.run}/jobs")).json()["items"][0]
-
-    assert (shown["score"], shown["max_score"], listed["score"], listed["max_score"]) == (1.5, 3, None, None)
