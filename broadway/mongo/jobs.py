@@ -91,7 +91,9 @@ class Jobs(MovedJobs, WaitingJobs):
     async def of_runs(self, run_ids: Sequence[str]) -> dict[str, list[Job]]:
         """Return the jobs of runs by run, in the order of phases and of the roster, without stages and results."""
         parts = [list(run_ids[start : start + IDS]) for start in range(0, len(run_ids), IDS)]
-        found = [each for part in parts for each in await self._jobs.find({"grading_run_id": {"$in": part}}, WITHOUT_BULK)]
+        found = [
+            each for part in parts for each in await self._jobs.find({"grading_run_id": {"$in": part}}, WITHOUT_BULK)
+        ]
         jobs: dict[str, list[Job]] = {}
         for job in sorted(await self._joined(found), key=in_roster_order):
             jobs.setdefault(job.run_id, []).append(job)

@@ -7,7 +7,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
 
-from broadway.domain.job import Job, Outcome, Phase
+from broadway.domain.job import Attempt, Job, Outcome, Phase
+from broadway.domain.marks import Marks
 from broadway.domain.submission import UPLOADS, SubmissionHead
 from broadway.domain.webhook import Delivery, DeliveryState
 from broadway.domain.work import Work, graded_attempt, work_of
@@ -100,11 +101,16 @@ class HandedInReads:
 
     async def _work(self, found: HandedInWork, points: Decimal | None) -> Work:
         counts = graded_attempt(found.job) if found.job else None
-        stored = (
-            await self.reports.of_execution(found.job.id, counts.execution_id) if found.job and counts else []
-        )
+        marks = await self._marks(found.job.id, counts) if found.job and counts else Marks()
+        return work_of(found.id, found.at, found.outcome, marks, points)
+
+    async def _marks(self, job_id: str, attempt: Attempt) -> Marks:
+        """Return the marks of an attempt; an earlier version stored its report only."""
+        if attempt.marks is not None:
+            return attempt.marks
+        stored = await self.reports.of_execution(job_id, attempt.execution_id)
         report = max(stored, key=lambda each: each.stage).reported.report if stored else None
-        return work_of(found.id, found.at, found.outcome, report, points)
+        return Marks.of(report) if report else Marks()
 
 
 def waiting(found: Iterable[HandedInWork]) -> list[Work]:
