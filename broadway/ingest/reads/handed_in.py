@@ -39,7 +39,10 @@ class JobsOfManyRuns(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HandedInWork:
-    """An upload or a push: its delivery, None while that is missing, and the job that grades it, if there is one."""
+    """An upload or a push: its delivery, None while that is missing, and the job that grades it, if there is one.
+
+    ``id`` is that of the upload. A push has its job's, as in grades, or its delivery's while it has no job.
+    """
 
     id: str
     student: str
@@ -124,12 +127,13 @@ def _upload(head: SubmissionHead, delivery: Delivery | None, jobs: Mapping[str, 
 
 
 def _push(delivery: Delivery, jobs: Mapping[str, Job | None]) -> HandedInWork:
+    job = jobs.get(delivery.run_id) if delivery.run_id else None
     return HandedInWork(
-        id=delivery.id,
+        id=job.id if job else delivery.id,
         student=delivery.student or "",
         at=delivery.received_at,
         version=delivery.push.version if delivery.push else "",
         is_upload=False,
         delivery=delivery,
-        job=jobs.get(delivery.run_id) if delivery.run_id else None,
+        job=job,
     )

@@ -51,7 +51,7 @@ class LateDaysView(View):
 class StandingSubmission(View):
     """A submission of a student or a group: an upload, or a push to a hook."""
 
-    id: str = Field(description="id of the upload, or of the push's delivery")
+    id: str = Field(description="id of the upload, or of the job of a push, or of its delivery without a job")
     is_upload: bool
     student: str = Field(description="the student or the group, by its name in the roster")
     at: datetime = Field(description="time of its first receipt")
