@@ -133,12 +133,13 @@ class StandingReads:
         works = await self.handed_in.works(found, settings.points)
         return ruling(policy, _entrants(rules, members, _named(found, works)), at, identity)
 
-    async def of_report(self, course: str, assignment: str, name: str, settings: AssignmentSettings) -> Standing:
+    async def of_report(self, course: str, assignment: str, name: str) -> Standing:
         """Return the state by which a student sees the reports of a student or a group.
 
         Parts that are visible after the due time need the end of that student's own last submissions, and those of a
         group the end of all its members'.
         """
+        settings = (await self.settings.current(course, assignment)).settings
         rules = await self._rules(course, assignment, settings)
         ends = [last_end(rules.schedules(member)) for member in _members(rules.roster, name)]
         known = [end for end in ends if end is not None]
