@@ -15,7 +15,9 @@ from broadway.ingest.commands.artifacts import ArtifactUploads
 from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.backlogs import Backlogs
+from broadway.ingest.commands.claims import StudentClaims
 from broadway.ingest.commands.decide import Decider
+from broadway.ingest.commands.extensions import ExtensionChanges
 from broadway.ingest.commands.grade_submissions import GradingStarts, HooksAndUploads
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
@@ -46,6 +48,7 @@ from broadway.ingest.live.feed import Feed
 from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
+from broadway.ingest.reads.extensions import ExtensionReads
 from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.handed_in import HandedInReads
 from broadway.ingest.reads.hooks import HookReads
@@ -113,6 +116,8 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         reads=_reads(opened, shares, standings),
         registration=Registration(store.assignments, limits),
         assignment_settings=SettingsChanges(store.assignments, store.assignment_settings),
+        extensions=ExtensionChanges(store.assignments, store.assignment_settings, store.rosters, store.extensions),
+        claims=StudentClaims(standings, store.late_day_claims, store.chosen_submissions),
         uploads=_uploads(settings, opened, limits, receiver, standings),
         artifacts=_artifacts(settings, store),
         submission_removal=SubmissionRemoval(store.submissions, store.stored_bytes),
@@ -193,9 +198,11 @@ def _uploads(
 
 def _reads(opened: Opened, shares: ReadShares, standings: StandingReads) -> Reads:
     store, shared = opened.store, opened.shared
+    members = MemberReads(store.rosters, store.late_day_claims, store.chosen_submissions)
     return Reads(
         assignments=AssignmentReads(store.assignments, store.rosters, store.hooks, store.assignment_settings),
-        members=MemberReads(store.rosters, store.late_day_claims, store.chosen_submissions),
+        members=members,
+        extensions=ExtensionReads(store.extensions, store.assignment_settings, members),
         standings=standings,
         runs=RunReads(store.runs, store.jobs, store.assignments),
         progress=ProgressReads(shared.runs, store.progress, store.jobs, turn=shares.shared_turn),

@@ -11,6 +11,8 @@ from broadway.ingest.commands.admission import Admission
 from broadway.ingest.commands.artifacts import ArtifactUploads
 from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
+from broadway.ingest.commands.claims import StudentClaims
+from broadway.ingest.commands.extensions import ExtensionChanges
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.join_tokens import JoinTokens
@@ -57,6 +59,8 @@ class Deps:
     reads: Reads
     registration: Registration
     assignment_settings: SettingsChanges
+    extensions: ExtensionChanges
+    claims: StudentClaims
     uploads: Uploads
     artifacts: ArtifactUploads
     submission_removal: SubmissionRemoval

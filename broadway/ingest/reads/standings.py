@@ -1,7 +1,7 @@
 """Reads of students' standings: times, attempts, late days and submissions of an assignment for one student."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -48,7 +48,7 @@ class StudentStanding:
 
     ``schedule`` is the one with the last due time, and ``closes_at`` the end of the last submissions under any, with
     the grace. ``ruling`` is the decision on a submission of this moment. ``found`` has the uploads and pushes of the
-    student and the group, latest first.
+    student and the group, latest first. With ``is_group``, the name is a group's, and no member's.
     """
 
     assignment: str
@@ -60,6 +60,12 @@ class StudentStanding:
     attempts: Attempts | None
     found: Sequence[HandedInWork]
     at: datetime
+    is_group: bool = False
+
+    @property
+    def taken(self) -> frozenset[str]:
+        """The ids of the uploads and pushes that are graded, or are going to be."""
+        return frozenset(each.id for each in self.found if each.is_taken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +183,8 @@ class StandingReads:
             claimed=await self.claims.of_student(course, assignment, student),
             chosen=await self.choices.of_student(course, assignment, student),
         )
-        return await self._standing(assignment, member, await self._rules(course, assignment, settings), found)
+        standing = await self._standing(assignment, member, await self._rules(course, assignment, settings), found)
+        return replace(standing, is_group=entry is not None and student not in entry.people)
 
     async def days_left(self, course: str, assignment: str, student: str, settings: AssignmentSettings) -> int:
         """Return the late days of the course that a student has left before an assignment."""
