@@ -169,6 +169,12 @@ class Deliveries:
         found = await self._deliveries.find(query, {"body": 0}, sort=[("received_at", 1)])
         return _readable_ones(found)
 
+    async def latest_of_student(self, course: str, assignment: str, student: str, *, limit: int) -> list[Delivery]:
+        """Return a student's decided deliveries for an assignment, latest first, without bodies."""
+        query = {"course": course, "assignment": assignment, "student": student}
+        found = await self._deliveries.find(query, {"body": 0}, sort=[("received_at", -1)], limit=limit)
+        return _readable_ones(found)
+
     async def of_hook(
         self, course: str, hook: str, *, before: str | None, limit: int, state: DeliveryState | None = None
     ) -> Sequence[Delivery]:
