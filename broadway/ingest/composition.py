@@ -1,7 +1,6 @@
 """Composing the API from its parts: the use cases with the store and the broker that they need."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import uuid4
@@ -9,7 +8,6 @@ from uuid import uuid4
 import structlog
 
 from broadway.connections import recorder_of
-from broadway.domain.grade_book import Published
 from broadway.ingest.commands.admission import Admission
 from broadway.ingest.commands.artifacts import ArtifactUploads
 from broadway.ingest.commands.assignment_settings import SettingsChanges
@@ -18,8 +16,10 @@ from broadway.ingest.commands.backlogs import Backlogs
 from broadway.ingest.commands.claims import StudentClaims
 from broadway.ingest.commands.decide import Decider
 from broadway.ingest.commands.extensions import ExtensionChanges
+from broadway.ingest.commands.grade_adjustments import GradeAdjusting
 from broadway.ingest.commands.grade_submissions import GradingStarts, HooksAndUploads
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
+from broadway.ingest.commands.grades import GradeChanges
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.join_tokens import JoinTokens
 from broadway.ingest.commands.limits import Limits
@@ -50,6 +50,7 @@ from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
 from broadway.ingest.reads.extensions import ExtensionReads
 from broadway.ingest.reads.graders import GraderReads
+from broadway.ingest.reads.grades import GradeReads
 from broadway.ingest.reads.handed_in import HandedInReads
 from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.job_files import JobFilesReads
@@ -61,6 +62,7 @@ from broadway.ingest.reads.reports import ReportReads
 from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.standings import StandingReads
 from broadway.ingest.reads.submissions import SubmissionReads
+from broadway.ingest.reads.works import WorkReads
 from broadway.ingest.unpacking.unpack import Unpacker
 from broadway.lifecycle.announce import Announcements, Announcer, Later
 from broadway.lifecycle.orders import Orders
@@ -94,7 +96,8 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
     announcements = Announcements(Announcer(runs=shared.runs, jobs=shared.jobs, publisher=rabbit), rabbit, later)
     orders = Orders(shared.runs, store.jobs, announcements)
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits, Backlogs(store.jobs))
-    standings = standing_reads(store)
+    grades = grade_reads(store)
+    standings = standing_reads(store, grades)
     decider = _decider(opened, submissions, orders, announcements, standings)
     receiver = _receiver(opened, decider, limits, announcements.later, answer_within=answer_within)
     gateway = _gateway(settings, store=store, rabbit=rabbit, later=later)
@@ -113,7 +116,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         authenticator=_authenticator(settings, opened, admission),
         auditor=Auditor(shared.audit, later),
         tokens=TokenSettings(store.access_tokens, store.rosters),
-        reads=_reads(opened, shares, standings),
+        reads=_reads(opened, shares, standings, grades),
         registration=Registration(store.assignments, limits),
         assignment_settings=SettingsChanges(store.assignments, store.assignment_settings, store.rosters),
         extensions=ExtensionChanges(store.assignments, store.assignment_settings, store.rosters, store.extensions),
@@ -123,6 +126,8 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         submission_removal=SubmissionRemoval(store.submissions, store.stored_bytes),
         hook_settings=HookSettings(store.hooks, store.rosters, limits, store.assignment_settings),
         starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements, store.submissions),
+        grade_changes=GradeChanges(store.grade_books, grades),
+        grade_adjusting=GradeAdjusting(store.grade_adjustments),
         orders=orders,
         reruns=Reruns(orders, store.assignments, limits, store.courses),
         receiver=receiver,
@@ -196,7 +201,7 @@ def _uploads(
     return Uploads(store.assignment_settings, store.blobs, store.submissions, unpacker, room, grading, rules)
 
 
-def _reads(opened: Opened, shares: ReadShares, standings: StandingReads) -> Reads:
+def _reads(opened: Opened, shares: ReadShares, standings: StandingReads, grades: GradeReads) -> Reads:
     store, shared = opened.store, opened.shared
     members = MemberReads(store.rosters, store.late_day_claims, store.chosen_submissions)
     return Reads(
@@ -204,6 +209,7 @@ def _reads(opened: Opened, shares: ReadShares, standings: StandingReads) -> Read
         members=members,
         extensions=ExtensionReads(store.extensions, store.assignment_settings, members),
         standings=standings,
+        grades=grades,
         runs=RunReads(store.runs, store.jobs, store.assignments),
         progress=ProgressReads(shared.runs, store.progress, store.jobs, turn=shares.shared_turn),
         jobs=JobReads(store.jobs, store.runs, store.logs),
@@ -219,7 +225,7 @@ def _reads(opened: Opened, shares: ReadShares, standings: StandingReads) -> Read
     )
 
 
-def standing_reads(store: Store) -> StandingReads:
+def standing_reads(store: Store, grades: GradeReads) -> StandingReads:
     """Return the reads of students' standings."""
     return StandingReads(
         assignments=store.assignments,
@@ -229,19 +235,22 @@ def standing_reads(store: Store) -> StandingReads:
         claims=store.late_day_claims,
         choices=store.chosen_submissions,
         handed_in=HandedInReads(store.submissions, store.deliveries, store.jobs, store.reports),
-        charged=_NoCharges(),
-        books=_NoBooks(),
+        charged=grades,
+        books=store.grade_books,
     )
 
 
-class _NoCharges:
-    async def charged_before(self, course: str, assignment: str) -> Mapping[str, int]:  # noqa: ARG002
-        return {}
-
-
-class _NoBooks:
-    async def published(self, course: str, assignment: str) -> Published | None:  # noqa: ARG002
-        return None
+def grade_reads(store: Store) -> GradeReads:
+    """Return the reads of grades."""
+    return GradeReads(
+        books=store.grade_books,
+        adjusted=store.grade_adjustments,
+        settings=store.assignment_settings,
+        assignments=store.assignments,
+        extensions=store.extensions,
+        members=MemberReads(store.rosters, store.late_day_claims, store.chosen_submissions),
+        works=WorkReads(store.graded_works, store.deliveries, store.jobs, store.reports),
+    )
 
 
 def pools_of(store: Store) -> Pools:

@@ -97,6 +97,11 @@ class Deliveries:
         document = await self._deliveries.find_one({"_id": identity})
         return _readable(document) if document else None
 
+    async def get_many(self, identities: Sequence[str]) -> dict[str, Delivery]:
+        """Return deliveries by id, without bodies; unknown and unreadable ones are left out."""
+        found = await self._deliveries.find_by_ids(identities, {"body": 0})
+        return {each.id: each for each in _readable_ones(found)}
+
     async def move(self, delivery: Delivery, **changes: Any) -> tuple[Delivery, bool]:
         """Change a delivery, if its state has not changed since it was read.
 

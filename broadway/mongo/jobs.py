@@ -16,6 +16,7 @@ from broadway.mongo.job_documents import (
     in_roster_order,
     job_of,
     planned_document,
+    staged,
     state_of,
 )
 from broadway.mongo.job_moves import UPDATES, WITHOUT_BULK, MovedJobs
@@ -75,12 +76,7 @@ class Jobs(MovedJobs, WaitingJobs):
         """Replace the stages of stored jobs."""
         for start in range(0, len(planned), UPDATES):
             some = planned[start : start + UPDATES]
-            writes = [
-                UpdateOne(
-                    {"_id": object_id(plan.job.id)}, {"$set": {"stages": plan.stages, "needs": list(plan.job.needs)}}
-                )
-                for plan in some
-            ]
+            writes = [UpdateOne({"_id": object_id(plan.job.id)}, {"$set": staged(plan)}) for plan in some]
             await self._jobs.bulk_write(writes, ordered=False)
 
     async def of_run(self, run_id: str) -> list[Job]:

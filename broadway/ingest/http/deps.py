@@ -13,7 +13,9 @@ from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.claims import StudentClaims
 from broadway.ingest.commands.extensions import ExtensionChanges
+from broadway.ingest.commands.grade_adjustments import GradeAdjusting
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
+from broadway.ingest.commands.grades import GradeChanges
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.join_tokens import JoinTokens
 from broadway.ingest.commands.limits import Limits
@@ -66,6 +68,8 @@ class Deps:
     submission_removal: SubmissionRemoval
     hook_settings: HookSettings
     starts: RunStarts
+    grade_changes: GradeChanges
+    grade_adjusting: GradeAdjusting
     orders: Orders
     reruns: Reruns
     receiver: Receiver

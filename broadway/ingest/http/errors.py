@@ -19,7 +19,9 @@ from broadway.ingest.commands.backlogs import RETRY_AFTER as BACKLOG_RETRY_AFTER
 from broadway.ingest.commands.backlogs import BacklogFullError
 from broadway.ingest.commands.claims import ClaimRefusedError, NoPlaceError
 from broadway.ingest.commands.extensions import ExtensionsChangedError, NoExtensionError, UnknownTargetError
+from broadway.ingest.commands.grade_adjustments import NoAdjustmentError
 from broadway.ingest.commands.graders import BrokerUsersUnavailableError, GraderOrderError, NoGraderError
+from broadway.ingest.commands.grades import BookMovedError, NoVersionError
 from broadway.ingest.commands.join_tokens import NoTokenError
 from broadway.ingest.commands.limits import InvalidEnvError, NoConfigError, QuotaError, RejectedError
 from broadway.ingest.commands.start import NoAssignmentError, NotInRosterError
@@ -66,6 +68,9 @@ _REFUSALS: Mapping[type[Exception], int] = {
     NoPlaceError: 404,
     ClaimRefusedError: 422,
     ArtifactsRefusedError: 422,
+    BookMovedError: 409,
+    NoVersionError: 404,
+    NoAdjustmentError: 404,
 }
 _UNCHANGED = (
     *_REFUSALS,
