@@ -235,6 +235,7 @@ def standing_reads(store: Store, grades: GradeReads) -> StandingReads:
         claims=store.late_day_claims,
         choices=store.chosen_submissions,
         handed_in=HandedInReads(store.submissions, store.deliveries, store.jobs, store.reports),
+        graded=grades.works,
         charged=grades,
         books=store.grade_books,
     )
