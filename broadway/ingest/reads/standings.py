@@ -7,7 +7,6 @@ from typing import Protocol
 
 from broadway.domain.assignment_settings import AssignmentSettings, SettingsVersion, Start
 from broadway.domain.extension import Extension, Latest, Member, by_target, for_member
-from broadway.domain.grade_book import Published
 from broadway.domain.hand_in import TAKEN, Entrant, Ruling, attempts_of, is_open, ruling
 from broadway.domain.pages import Slice, sliced
 from broadway.domain.roster import Roster
@@ -18,6 +17,7 @@ from broadway.ingest.reads.handed_in import HandedInReads, HandedInWork, waiting
 from broadway.ingest.reads.members import member_of
 from broadway.ingest.reads.stores import AssignmentQueries, ChosenSubmissions, ExtensionQueries, LateDayClaims
 from broadway.ingest.reads.works import WorkReads
+from broadway.lifecycle.grade_books import PublishedBooks
 from broadway.runtime.clock import now
 
 
@@ -40,13 +40,6 @@ class ChargedLateDays(Protocol):
 
     async def charged_before(self, course: str, assignment: str, student: str | None = None) -> Mapping[str, int]:
         """Return the late days that assignments with an earlier due time have charged, of all students or of one."""
-
-
-class PublishedBooks(Protocol):
-    """The published versions of grade books."""
-
-    async def published(self, course: str, assignment: str) -> Published | None:
-        """Return the pointer to the published version, or None if nothing was ever published."""
 
 
 @dataclass(frozen=True, slots=True)
