@@ -143,12 +143,12 @@ class StandingReads:
     async def of_report(self, course: str, assignment: str, name: str) -> Standing:
         """Return the state by which a student sees the reports of a student or a group.
 
-        Parts that are visible after the due time need the end of that student's own last submissions, and those of a
-        group the end of all its members'.
+        Parts that are visible after the due time need the end of that student's own last submissions, and in a group
+        that of all members, who hand in for each other.
         """
         settings = (await self.settings.recent(course, assignment)).settings
         rules = await self._rules(course, assignment, settings)
-        ends = [last_end(rules.schedules(member)) for member in _members(rules.roster, name)]
+        ends = [last_end(rules.schedules(member)) for member in _members(rules.roster, name, with_group=True)]
         known = [end for end in ends if end is not None]
         published = await self.books.published(course, assignment)
         return Standing(
@@ -247,10 +247,13 @@ class StandingReads:
         return await self.handed_in.of_names(course, assignment, names)
 
 
-def _members(roster: Roster | None, name: str) -> list[Member]:
-    """Return the students of a submission below a name: a student, or all members of a group."""
+def _members(roster: Roster | None, name: str, *, with_group: bool = False) -> list[Member]:
+    """Return the students of a submission below a name: all members of a group, or a student.
+
+    ``with_group`` adds the other members of the student's group.
+    """
     entry = (roster.of_student(name) or roster.of_person(name)) if roster else None
-    people = entry.people if entry and entry.student == name else (name,)
+    people = entry.people if entry and (with_group or entry.student == name) else (name,)
     return [member_of(student, entry) for student in people]
 
 
