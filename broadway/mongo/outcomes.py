@@ -105,6 +105,8 @@ def _document(settlement: Settlement, log: JobLog | None) -> Document:
         "attempts": [attempt_document(attempt) for attempt in settlement.attempts],
         "results": None if settlement.results is None else list(settlement.results),
     }
+    if settlement.images:
+        document["images"] = list(settlement.images)
     return document if log is None else document | log_fields(log)
 
 
@@ -126,6 +128,7 @@ def _settlement(document: Document) -> Settlement:
         grader_id=document["worker_id"],
         attempts=tuple(map(attempt_of, document["attempts"])),
         results=document.get("results"),
+        images=tuple(document.get("images") or ()),
     )
 
 
