@@ -106,8 +106,10 @@ def moodle(grades: Sequence[Entry], item: Item, *, missing: Missing = Missing.LE
 
 def brightspace(grades: Sequence[Entry], item: Item, *, missing: Missing = Missing.LEAVE) -> Written:
     """Return a file for Brightspace, which makes the item if it does not exist."""
-    if set("<>") & set(item.title) or item.maximum is None:
-        raise SheetError(f"title {item.title[:100]!r}: Brightspace expects a title without < and >, and its maximum")
+    if set("<>") & set(item.title):
+        raise SheetError(f"title {item.title[:100]!r}: Brightspace expects a title without < and >")
+    if item.maximum is None:
+        raise SheetError("Brightspace expects the points that are possible: give the assignment's settings `points`")
 
     def row(grade: Entry) -> list[str]:
         ids = [_identifier(grade, name) for name in (SIS_ID, USERNAME)]

@@ -63,6 +63,7 @@ class Merged:
     """
 
     data: bytes
+    charset: str
     lms: Lms
     column: str
     changes: Sequence[Change]
@@ -137,6 +138,7 @@ def merge(data: bytes, grades: Sequence[Entry], choice: MergeChoice) -> Merged:
     same = len(matches.grades) - len(changes) - len(held)
     return Merged(
         data=source.with_text(replaced(source.text, replacements, separator)),
+        charset=source.charset,
         lms=plan.shape.lms,
         column=plan.header.cell(plan.target),
         changes=changes,

@@ -201,9 +201,15 @@ def test_a_title_that_is_no_title_is_refused(title: str) -> None:
         Item(title=title)
 
 
-@pytest.mark.parametrize("item", [Item(title="a<b>", maximum=Decimal(1)), Item(title="a")])
-def test_brightspace_needs_a_plain_title_and_a_maximum(item: Item) -> None:
-    with pytest.raises(SheetError, match="Brightspace expects a title without < and >, and its maximum"):
+@pytest.mark.parametrize(
+    ("item", "said"),
+    [
+        (Item(title="a<b>", maximum=Decimal(1)), "Brightspace expects a title without < and >"),
+        (Item(title="a"), "Brightspace expects the points that are possible"),
+    ],
+)
+def test_brightspace_needs_a_plain_title_and_a_maximum(item: Item, said: str) -> None:
+    with pytest.raises(SheetError, match=said):
         brightspace([], item)
 
 
