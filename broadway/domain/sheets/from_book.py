@@ -1,10 +1,11 @@
-"""Grades as the entries of sheets. Pure."""
+"""Grades as the entries of sheets, and the identifiers that a roster has for students. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from broadway.domain.grade import Grade, GradeStatus
-from broadway.domain.sheets.entries import Entry, EntryStatus
+from broadway.domain.roster import Roster
+from broadway.domain.sheets.entries import Entry, EntryStatus, identifiers_of
 
 _STATUSES: Mapping[GradeStatus, EntryStatus] = {
     GradeStatus.GRADED: EntryStatus.GRADED,
@@ -51,3 +52,25 @@ def entry_of(
         published_at=published_at,
         feedback=" ".join(line.text for line in grade.lines),
     )
+
+
+def identifiers_in(
+    roster: Roster | None, students: Sequence[str], *, extra: Sequence[str] = (), student_is: str | None = None
+) -> Mapping[str, Mapping[str, str]]:
+    """Return the identifiers of students, by student.
+
+    The variables of a group are not those of its members: with one identifier for several students, an importer would
+    give them the grade of the last one.
+
+    Args:
+        roster: The roster of the assignment, or None.
+        students: The students.
+        extra: The names of further variables that are identifiers.
+        student_is: The identifier that the names of students are, for those without a variable of this name.
+    """
+    found: dict[str, Mapping[str, str]] = {}
+    for student in students:
+        entry = roster.of_person(student) if roster else None
+        own = identifiers_of(entry.env, extra) if entry and not entry.members else {}
+        found[student] = {student_is: student, **own} if student_is else own
+    return found

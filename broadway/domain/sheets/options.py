@@ -7,7 +7,16 @@ from enum import StrEnum
 
 from broadway.domain.report import MAX_NAME
 from broadway.domain.sheets import lms
-from broadway.domain.sheets.entries import Entry, Missing, SheetError, Written
+from broadway.domain.sheets.entries import (
+    CANVAS_ID,
+    EMAIL,
+    SIS_ID,
+    USERNAME,
+    Entry,
+    Missing,
+    SheetError,
+    Written,
+)
 from broadway.domain.sheets.shapes import Key
 from broadway.domain.sheets.writing import json_lines, plain_csv
 
@@ -34,6 +43,15 @@ class Format(StrEnum):
     def media_type(self) -> str:
         """The type of a file's bytes, which are UTF-8."""
         return "application/x-ndjson" if self is Format.JSONL else "text/csv; charset=utf-8; header=present"
+
+
+class StudentIs(StrEnum):
+    """The identifier that a roster uses as the name of a student."""
+
+    USERNAME = USERNAME
+    EMAIL = EMAIL
+    SIS_ID = SIS_ID
+    CANVAS_ID = CANVAS_ID
 
 
 class DecimalSign(StrEnum):

@@ -11,6 +11,7 @@ from broadway.ingest.commands.admission import Admission
 from broadway.ingest.commands.artifacts import ArtifactUploads
 from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
+from broadway.ingest.commands.grade_imports import GradeImports
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.join_tokens import JoinTokens
@@ -60,6 +61,7 @@ class Deps:
     uploads: Uploads
     artifacts: ArtifactUploads
     submission_removal: SubmissionRemoval
+    grade_imports: GradeImports
     hook_settings: HookSettings
     starts: RunStarts
     orders: Orders

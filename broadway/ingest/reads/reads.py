@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
+from broadway.ingest.reads.grade_sheets import GradeSheets
 from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.job_files import JobFilesReads
@@ -34,4 +35,5 @@ class Reads:
     submissions: SubmissionReads
     job_files: JobFilesReads
     artifacts: ArtifactReads
+    sheets: GradeSheets
     ids: IdQueries
