@@ -3,25 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from hashlib import sha256
-from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from broadway.domain.report import MAX_NAME
-from broadway.domain.sheets.adjusting import MAX_REASON
 from broadway.domain.sheets.cells import MAX_BYTES
-from broadway.domain.sheets.entries import Missing, Written
+from broadway.domain.sheets.entries import Written
 from broadway.domain.sheets.merging import MergeChoice, Merged
-from broadway.domain.sheets.options import (
-    MAX_KEYS,
-    DecimalSign,
-    ExportChoice,
-    Format,
-    StudentIs,
-    keys_of,
-)
+from broadway.domain.sheets.options import DecimalSign, ExportChoice, keys_of
 from broadway.domain.sheets.writing import unmatched_csv
 from broadway.ingest.commands.start import NO_SUCH_ASSIGNMENT
 from broadway.ingest.http.answers import CORS, Refused
@@ -33,81 +23,8 @@ from broadway.ingest.http.rights import Load, nothing
 from broadway.ingest.reads.grade_sheets import Basis, Names, Origin
 from broadway.ingest.v2.openapi import answered, operation, query_of
 from broadway.ingest.v2.views.grade_sheets import CSV, export_view, import_view, merge_view, sheet_file
+from broadway.messages.resources.grade_queries import BasisQuery, ExportQuery, ImportQuery, MergeQuery
 from broadway.messages.resources.grade_sheets import ExportView, ImportView, MergeView
-
-MAX_TITLE = 200  # characters
-MAX_VERSION = 10**9
-Encoding = Literal["utf-8", "windows-1252", "latin-1", "utf-16"]
-_ENCODING = "the encoding of a file without a byte order mark"
-_VERSION = "a version of the grade book; by default the published one"
-_STUDENT_IS = "the identifier that the names of students in the roster are, for students without a variable for it"
-
-
-class _BasisQuery(BaseModel):
-    """The version of the grade book."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    version: int | None = Field(default=None, ge=1, le=MAX_VERSION, description=_VERSION)
-    draft: bool = Field(default=False, description="the grades of the moment instead of a version")
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if self.draft and self.version is not None:
-            raise ValueError("version: expected none with draft")
-        return self
-
-    @property
-    def basis(self) -> Basis:
-        return Basis(is_draft=self.draft, number=self.version)
-
-
-class ExportQuery(_BasisQuery):
-    """The query of an export."""
-
-    format: Format = Field(default=Format.CSV, description="the file's columns")
-    title: Annotated[str, StringConstraints(min_length=1, max_length=MAX_TITLE)] | None = Field(
-        default=None, description="the assignment's title in the system, by default its id"
-    )
-    canvas_id: int | None = Field(default=None, ge=1, le=2**63, description="the assignment's id in Canvas")
-    missing: Missing = Field(default=Missing.LEAVE, description="the cell of a student without a submission")
-    decimal: DecimalSign = Field(default=DecimalSign.POINT, description="the decimal sign")
-    student_is: StudentIs | None = Field(default=None, description=_STUDENT_IS)
-    answer: Literal["file", "json"] = Field(default="file", description="`json`: the file with all findings")
-
-
-class MergeQuery(_BasisQuery):
-    """The query of a merge."""
-
-    column: str = Field(min_length=1, max_length=MAX_NAME, description="the column whose cells get the scores")
-    key: tuple[str, ...] = Field(
-        default=(),
-        max_length=MAX_KEYS,
-        description="`COLUMN=IDENTIFIER`: a column that has an identifier of students; may be repeated",
-    )
-    by_name: bool = Field(default=False, description="match by full name where no identifier matches")
-    missing: Missing = Field(default=Missing.LEAVE, description="the cell of a student without a submission")
-    decimal: DecimalSign = Field(default=DecimalSign.POINT, description="the decimal sign of new scores")
-    encoding: Encoding = Field(default="utf-8", description=_ENCODING)
-    student_is: StudentIs | None = Field(default=None, description=_STUDENT_IS)
-    answer: Literal["file", "unmatched", "json"] = Field(
-        default="file", description="`unmatched`: the list of all without a counterpart; `json`: both with all findings"
-    )
-
-
-class ImportQuery(_BasisQuery):
-    """The query of a changed sheet."""
-
-    encoding: Encoding = Field(default="utf-8", description=_ENCODING)
-    apply: bool = Field(default=False, description="make the changes; without it they are only shown")
-    reason: str = Field(
-        default="", max_length=MAX_REASON, description="the reason of changes whose rows have none; students read it"
-    )
-
-    @property
-    def named_basis(self) -> Basis | None:
-        """The version that the query names, or None: then the file names it."""
-        return self.basis if self.draft or self.version is not None else None
 
 
 @operation(ExportView, query=ExportQuery, refusals=(416, 422), load=Load.LARGE)
@@ -126,7 +43,7 @@ async def export(request: Request, deps: Deps) -> Response:
         canvas_id=query.canvas_id,
     )
     names = Names(student_is=query.student_is)
-    written, origin = await deps.reads.sheets.export(course, assignment, query.basis, names, choice)
+    written, origin = await deps.reads.sheets.export(course, assignment, _basis(query), names, choice)
     name, media_type = f"{_name(assignment, origin)}.{query.format.suffix}", query.format.media_type
     if query.answer == "json":
         return await _rendered(
@@ -162,7 +79,7 @@ async def merge(request: Request, deps: Deps) -> Response:
     )
     names = Names([key.identifier for key in choice.keys], query.student_is)
     data = await read_file(request, limit=MAX_BYTES)
-    merged, origin = await deps.reads.sheets.merge(course, assignment, query.basis, names, data, choice)
+    merged, origin = await deps.reads.sheets.merge(course, assignment, _basis(query), names, data, choice)
     name, more = _name(assignment, origin), _headers(merged, origin)
     media_type, unmatched = f"text/csv; charset={merged.charset}; header=present", f"{name}-unmatched.csv"
     if query.answer == "unmatched":
@@ -192,7 +109,9 @@ async def import_(request: Request, deps: Deps) -> Response:
     query, (course, assignment) = query_of(request, ImportQuery), await _assignment(request, deps)
     key = idempotency_key(request)
     data = await read_file(request, limit=MAX_BYTES)
-    found = await deps.reads.sheets.preview(course, assignment, query.named_basis, data, encoding=query.encoding)
+    is_named = query.draft or query.version is not None  # otherwise the file names its version
+    basis = _basis(query) if is_named else None
+    found = await deps.reads.sheets.preview(course, assignment, basis, data, encoding=query.encoding)
     if query.apply:
         await deps.grade_imports.apply(
             course, assignment, found.plan, by=principal_of(request).name, reason=query.reason, key=key
@@ -210,6 +129,10 @@ async def _assignment(request: Request, deps: Deps) -> tuple[str, str]:
     if await deps.reads.assignments.config(course, assignment) is None:
         raise Refused(404, NO_SUCH_ASSIGNMENT)
     return course, assignment
+
+
+def _basis(query: BasisQuery) -> Basis:
+    return Basis(is_draft=query.draft, number=query.version)
 
 
 def _name(assignment: str, origin: Origin) -> str:

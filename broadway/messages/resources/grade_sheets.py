@@ -1,5 +1,6 @@
 """Files of grades, and the findings of their making."""
 
+from base64 import b64decode
 from datetime import datetime
 
 from pydantic import Field
@@ -15,6 +16,15 @@ class SheetFile(View):
     name: str
     media_type: str
     content: str = Field(description="the bytes in base64")
+
+    @property
+    def data(self) -> bytes:
+        """The bytes.
+
+        Raises:
+            ValueError: The content is not base64.
+        """
+        return b64decode(self.content, validate=True)
 
 
 class LeftOutView(View):

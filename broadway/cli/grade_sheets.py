@@ -1,0 +1,289 @@
+"""`broadway grades export`, `merge` and `import`: grades as files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+import typer
+
+from broadway.cli import terminal
+from broadway.cli.common import (
+    EXIT_FAILED,
+    EXIT_USAGE,
+    AsJson,
+    Assignment,
+    Course,
+    CourseServer,
+    Token,
+    client,
+    fail,
+)
+from broadway.cli.new_files import check_new, read_bytes, write_new
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from broadway.messages.resources.grade_sheets import ImportView, MergeView, SheetView
+
+_NAMED = 20  # students and rows of one kind on the terminal
+
+Query = TypeVar("Query", bound="BaseModel")
+
+Format = Literal["csv", "jsonl", "canvas", "moodle", "brightspace", "gradescope"]
+Version = Annotated[
+    int | None, typer.Option(min=1, help="Version of the grade book.", show_default="the published one")
+]
+Draft = Annotated[bool, typer.Option("--draft", help="Take the grades of the moment, not a version.")]
+MissingCell = Annotated[
+    Literal["leave", "blank", "zero"],
+    typer.Option("--missing", help="Cell of a student without a submission that counts; leave is blank in new files."),
+]
+DecimalSign = Annotated[Literal["point", "comma"], typer.Option("--decimal", help="Decimal sign of the scores.")]
+StudentIs = Annotated[
+    Literal["username", "email", "sis_id", "canvas_id"] | None,
+    typer.Option("--student-is", help="Meaning of the students' names in the roster.", show_default=False),
+]
+Encoding = Annotated[str, typer.Option(help="Encoding of a file without a byte order mark, such as windows-1252.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 unless every student has a grade in the file.")]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="The new file.", show_default="standard output"),
+]
+
+
+def export(
+    assignment: Assignment,
+    *,
+    kind: Annotated[Format, typer.Option("--format", help="Columns of the file.")] = "csv",
+    output: Output = None,
+    version: Version = None,
+    draft: Draft = False,
+    missing: MissingCell = "leave",
+    decimal: DecimalSign = "point",
+    title: Annotated[
+        str | None, typer.Option(help="The assignment's title in the system.", show_default="the assignment's id")
+    ] = None,
+    canvas_id: Annotated[
+        int | None, typer.Option(min=1, help="The assignment's id in Canvas.", show_default=False)
+    ] = None,
+    student_is: StudentIs = None,
+    strict: Strict = False,
+    course: Course = None,
+    token: Token = None,
+    server: CourseServer = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the published grades of an assignment to a new file.
+
+    No grade is not zero: the cell of a student without a grade is blank. Students that the file cannot name, or whose
+    grade is open, are named. The exit code is 1 if an error of the infrastructure left a student without a grade.
+    """
+    from broadway.messages.resources.grade_queries import ExportQuery  # noqa: PLC0415 - --help must not wait for it
+
+    query = _query(
+        ExportQuery,
+        format=kind,
+        version=version,
+        draft=draft,
+        missing=missing,
+        decimal=decimal,
+        title=title,
+        canvas_id=canvas_id,
+        student_is=student_is,
+    )
+    _check_output(output, as_json=as_json)
+    check_new(output)
+    with client(server, course, token) as api:
+        made = api.export_grades(assignment, query)
+    _deliver(made.file.data, output, as_json=as_json)
+    _tell(made, _of(made), counts=made.counts)
+    _name("left out", [f"{each.student}: {each.reason}" for each in made.left_out], made.counts["left out"])
+    if as_json:
+        terminal.document(made.model_dump(mode="json", exclude={"file": {"content"}}))
+    raise typer.Exit(_code(made, strict=strict))
+
+
+def merge(
+    assignment: Assignment,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The export of the LMS; - for standard input.")],
+    *,
+    column: Annotated[str, typer.Option(help="The column for the scores: its whole name, or the assignment's in it.")],
+    output: Output = None,
+    unmatched: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The list of all without a counterpart.",
+            show_default="beside --output, if there are any",
+        ),
+    ] = None,
+    key: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=IDENTIFIER", help="A column with an identifier of students; may be repeated."),
+    ] = None,
+    by_name: Annotated[bool, typer.Option("--by-name", help="Match by full name where no identifier matches.")] = False,
+    version: Version = None,
+    draft: Draft = False,
+    missing: MissingCell = "leave",
+    decimal: DecimalSign = "point",
+    encoding: Encoding = "utf-8",
+    student_is: StudentIs = None,
+    strict: Strict = False,
+    course: Course = None,
+    token: Token = None,
+    server: CourseServer = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the published grades into a column of the file that a learning management system (LMS) has exported.
+
+    All other bytes stay as they are. Students and rows without a counterpart are named and listed. The exit code is 1
+    if an error of the infrastructure left a student without a grade, and with --strict if anything was not matched.
+    """
+    from broadway.domain.sheets.cells import MAX_BYTES  # noqa: PLC0415 - --help must not wait for it
+    from broadway.messages.resources.grade_queries import MergeQuery  # noqa: PLC0415
+
+    query = _query(
+        MergeQuery,
+        column=column,
+        key=tuple(key or ()),
+        by_name=by_name,
+        version=version,
+        draft=draft,
+        missing=missing,
+        decimal=decimal,
+        encoding=encoding,
+        student_is=student_is,
+    )
+    _check_output(output, as_json=as_json)
+    unmatched = unmatched or (output.with_name(f"{output.stem}-unmatched.csv") if output else None)
+    check_new(output, unmatched)
+    data = read_bytes(file, most=MAX_BYTES)
+    with client(server, course, token) as api:
+        merged = api.merge_grades(assignment, data, query)
+    _deliver(merged.file.data, output, as_json=as_json)
+    _tell(merged, f"{merged.lms}: column {merged.column}, {_of(merged)}", counts=merged.counts)
+    _tell_unmatched(merged, unmatched)
+    if as_json:
+        terminal.document(
+            merged.model_dump(mode="json", exclude={"file": {"content"}, "unmatched": {"content"}}),
+        )
+    raise typer.Exit(_code(merged, strict=strict))
+
+
+def import_(
+    assignment: Assignment,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The changed CSV of an export; - for standard input.")],
+    *,
+    apply: Annotated[bool, typer.Option("--apply", help="Make the changes; without it they are only shown.")] = False,
+    reason: Annotated[
+        str, typer.Option(help="Reason of changes whose rows have none; students read it.", show_default=False)
+    ] = "",
+    version: Annotated[
+        int | None, typer.Option(min=1, help="Version to compare with.", show_default="that of the file")
+    ] = None,
+    draft: Draft = False,
+    encoding: Encoding = "utf-8",
+    course: Course = None,
+    token: Token = None,
+    server: CourseServer = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the changes that were made to an exported CSV in a spreadsheet, or make them.
+
+    Each change is a decision of staff on one grade. Students see it after the next publication. The exit code is 1 if a
+    change must not be made, such as one of a grade that is another one by now; then none is made.
+    """
+    from broadway.domain.sheets.cells import MAX_BYTES  # noqa: PLC0415 - --help must not wait for it
+    from broadway.messages.resources.grade_queries import ImportQuery  # noqa: PLC0415
+
+    query = _query(ImportQuery, version=version, draft=draft, encoding=encoding, apply=apply, reason=reason)
+    data = read_bytes(file, most=MAX_BYTES)
+    with client(server, course, token) as api:
+        found = api.import_grades(assignment, data, query)
+    _show_changes(found, as_json=as_json)
+    raise typer.Exit(EXIT_FAILED if found.counts["obstacles"] else 0)
+
+
+def _query(shape: type[Query], **values: Any) -> Query:
+    """Return a query; end the command if its options contradict each other, or one is out of bounds."""
+    from pydantic import ValidationError  # noqa: PLC0415 - --help must not wait for it
+
+    from broadway.domain.mistakes import mistakes  # noqa: PLC0415
+
+    try:
+        return shape.model_validate({key: value for key, value in values.items() if value is not None})
+    except ValidationError as error:
+        found = mistakes(error, shape, whole="the options")
+        raise fail("; ".join(f"--{each.replace('_', '-', 1)}" for each in found), EXIT_USAGE) from error
+
+
+def _check_output(output: Path | None, *, as_json: bool) -> None:
+    if output is None and not as_json and not terminal.takes_data():
+        raise fail("--output: name the new file; a terminal would not show its bytes as they are", EXIT_USAGE)
+
+
+def _deliver(data: bytes, output: Path | None, *, as_json: bool) -> None:
+    if output is not None:
+        write_new(output, data)
+    elif not as_json:
+        terminal.data(data)
+
+
+def _of(sheet: "SheetView") -> str:
+    return "draft" if sheet.version is None else f"version {sheet.version}"
+
+
+def _tell(sheet: "SheetView", title: str, *, counts: dict[str, int]) -> None:
+    terminal.message(f"{title}: {', '.join(f'{count} {name}' for name, count in counts.items())}")
+    for note in sheet.notes:
+        terminal.message(f"note: {note}")
+    _name("held", [f"{each.student}: {each.reason}" for each in sheet.held], counts["held"])
+
+
+def _tell_unmatched(merged: "MergeView", file: Path | None) -> None:
+    students, rows = merged.counts["students without a row"], merged.counts["rows without a grade"]
+    _name("not in the file", [f"{each.student}: {each.reason}" for each in merged.unmatched_students], students)
+    _name(
+        "not in the grades", [f"row {each.row} ({each.label}): {each.reason}" for each in merged.unmatched_rows], rows
+    )
+    if not students + rows:
+        return
+    if file is None:
+        terminal.message("all without a counterpart: give --unmatched FILE for the list")
+    else:
+        write_new(file, merged.unmatched.data)
+        terminal.message(f"all without a counterpart: {file}")
+
+
+def _show_changes(found: "ImportView", *, as_json: bool) -> None:
+    if as_json:
+        terminal.document(found.model_dump(mode="json"))
+    else:
+        from broadway.cli.tables import records_table  # noqa: PLC0415 - --help must not wait for it
+
+        rows = [each.model_dump(mode="json") for each in found.changes]
+        records_table(
+            [{**each, "after": "excused" if each["excused"] else each["after"]} for each in rows],
+            ("row", "student", "before", "after", "reason"),
+        )
+    state = "applied" if found.applied else "not applied: give --apply"
+    base = "draft" if found.version is None else f"version {found.version}"
+    counts = ", ".join(f"{count} {name}" for name, count in found.counts.items())
+    terminal.message(f"compared with the {base}: {counts}; {state}" if found.changes else f"{base}: {counts}")
+    _name("obstacle", [f"{each.student}: {each.reason}" for each in found.obstacles], found.counts["obstacles"])
+    _name(
+        "unknown",
+        [f"row {each.row} ({each.label}): {each.reason}" for each in found.unknown],
+        found.counts["unknown students"],
+    )
+
+
+def _name(kind: str, texts: Sequence[str], count: int) -> None:
+    for text in texts[:_NAMED]:
+        terminal.message(f"{kind}: {text}")
+    if count > _NAMED:
+        terminal.message(f"{kind}: {count - _NAMED} more")
+
+
+def _code(sheet: "SheetView", *, strict: bool) -> int:
+    return EXIT_FAILED if sheet.errors or (strict and not sheet.complete) else 0
