@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from pydantic import TypeAdapter
 
+from broadway.domain.counting import Adjustment, Decision
 from broadway.domain.grade import Grade
 
 CHUNK = 100  # entries; a student who reads one grade loads one chunk
@@ -107,7 +108,7 @@ class Version:
 class Published:
     """The pointer to the version that students see. ``before`` is the version that it replaced, 0 for none.
 
-    ``announce_at`` is the time from which on ``grades.published`` is to be sent; None once it is sent, or if it does
+    ``students`` is the number of its entries: none after an undo of the first publication. ``announce_at`` is the time from which on ``grades.published`` is to be sent; None once it is sent, or if it does
     not need to be.
     """
 
@@ -117,7 +118,29 @@ class Published:
     at: datetime
     by: str = ""
     before: int = 0
+    students: int = 0
     announce_at: datetime | None = None
+
+    @property
+    def is_visible(self) -> bool:
+        """True if students see grades."""
+        return self.students > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The grades that the policy gives at a moment, in the order of students. It is never stored.
+
+    ``published`` is the version on which a publication of this draft is based, 0 if there is none. The other fields are
+    those of ``Version``.
+    """
+
+    entries: Sequence[BookEntry]
+    at: datetime
+    published: int = 0
+    settings_version: int = 0
+    configs: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
 
 
 class AdjustmentKind(StrEnum):
@@ -132,7 +155,8 @@ class AdjustmentKind(StrEnum):
 class StoredAdjustment:
     """A change of staff to a student's grade, with its reason, which the student reads.
 
-    It is never changed or deleted: ``withdrawn_at`` and its fellows are those of the document that withdraws it.
+    It is never changed or deleted: ``withdrawn_at``, ``withdrawn_by`` and ``withdrawn_reason`` come from the document
+    that withdraws it.
     """
 
     id: str
@@ -150,6 +174,37 @@ class StoredAdjustment:
     def is_in_force(self) -> bool:
         """True unless it is withdrawn."""
         return self.withdrawn_at is None
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The adjustments in force for one student: points in the order of their lines, the decision, and the ids of all.
+
+    Of several decisions the latest one holds.
+    """
+
+    points: tuple[Adjustment, ...] = ()
+    decision: Decision | None = None
+    ids: tuple[str, ...] = ()
+
+
+def applied(adjustments: Iterable[StoredAdjustment]) -> dict[str, Applied]:
+    """Return the adjustments in force by student, given all of an assignment in any order."""
+    found: dict[str, list[StoredAdjustment]] = {}
+    for each in sorted(adjustments, key=lambda each: (each.at, each.id)):
+        if each.is_in_force:
+            found.setdefault(each.student, []).append(each)
+    return {student: _applied(own) for student, own in found.items()}
+
+
+def _applied(own: Sequence[StoredAdjustment]) -> Applied:
+    points = [each for each in own if each.kind is AdjustmentKind.POINTS]
+    decision = next((each for each in reversed(own) if each.kind is not AdjustmentKind.POINTS), None)
+    return Applied(
+        tuple(Adjustment(each.points or Decimal(0), each.reason) for each in points),
+        Decision(decision.points, decision.reason) if decision else None,
+        tuple(each.id for each in (*points, *([decision] if decision else ()))),
+    )
 
 
 _ENTRIES = TypeAdapter(tuple[BookEntry, ...])

@@ -5,6 +5,8 @@ from typing import Protocol
 
 from broadway.domain.grade_book import BookEntry, Chunk, ChunkRef, Published, Version, changed_students
 
+BATCH = 50  # versions read at a time
+
 
 class BookQueries(Protocol):
     """Queries on grade books."""
@@ -38,7 +40,7 @@ class BookStore(BookQueries, Protocol):
     async def point(self, to: Published) -> bool:
         """Move the pointer to a version if it still points to ``to.before``, in one conditional update.
 
-        Return False if it points elsewhere. It never points to a version for which another one was published.
+        Return False if it points elsewhere.
         """
 
 
@@ -50,6 +52,37 @@ class AnnouncedBooks(BookQueries, Protocol):
 
     async def announced(self, published: Published) -> None:
         """Clear ``announce_at``, unless the pointer has moved since."""
+
+
+async def history(
+    books: BookQueries, course: str, assignment: str, *, before: int | None = None, limit: int
+) -> list[Version]:
+    """Return the versions that are or were published, latest first; only those before ``before`` if it is given.
+
+    A version is published by moving the pointer from the version on which it is based. So those that a crash or another
+    publisher has left behind are not among the versions to which the published one leads.
+    """
+    pointer = await books.published(course, assignment)
+    expected = pointer.version if pointer else 0
+    found: list[Version] = []
+    start = expected + 1
+    while expected and len(found) < limit:
+        batch = await books.latest(course, assignment, before=start, limit=BATCH)
+        for version in batch:
+            if version.number == expected:
+                expected = version.based_on
+                if before is None or version.number < before:
+                    found.append(version)
+        if not batch:
+            break
+        start = batch[-1].number
+    return found[:limit]
+
+
+async def published_version(books: BookQueries, course: str, assignment: str, number: int) -> Version | None:
+    """Return a version that is or was published, or None."""
+    found = await history(books, course, assignment, before=number + 1, limit=1)
+    return found[0] if found and found[0].number == number else None
 
 
 async def all_entries(books: BookQueries, version: Version | None) -> list[BookEntry]:
