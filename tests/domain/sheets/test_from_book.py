@@ -7,8 +7,9 @@ import pytest
 
 from broadway.domain.grade import Grade, GradeStatus
 from broadway.domain.grade_lines import Line
+from broadway.domain.roster import Roster, RosterEntry
 from broadway.domain.sheets.entries import Entry, EntryStatus
-from broadway.domain.sheets.from_book import entry_of
+from broadway.domain.sheets.from_book import entry_of, identifiers_in
 
 AT = datetime(2026, 12, 4, 23, 59, tzinfo=UTC)
 
@@ -69,3 +70,28 @@ def test_the_facts_of_a_grade_are_in_its_entry() -> None:
         published_at=AT,
         feedback="Tests: 9 of 10 points. Grade: 7.2 of 10 points.",
     )
+
+
+ROSTER = Roster(
+    students=(
+        RosterEntry(student="ada", env={"SIS_ID": "00246", "API_KEY": "secret", "Matrikel": 7, "email": ["a@x.edu"]}),
+        RosterEntry(student="team7", members=("bob", "cyd"), env={"email": "team7@x.edu"}),
+    )
+)
+
+
+def test_identifiers_come_from_the_known_variables_of_a_student() -> None:
+    assert identifiers_in(ROSTER, ["ada", "dan"]) == {"ada": {"sis_id": "00246"}, "dan": {}}
+    assert identifiers_in(ROSTER, ["ada"], extra=["Matrikel"])["ada"] == {"sis_id": "00246", "Matrikel": "7"}
+    assert identifiers_in(None, ["ada"]) == {"ada": {}}
+
+
+def test_the_variables_of_a_group_are_not_those_of_its_members() -> None:
+    assert identifiers_in(ROSTER, ["bob", "cyd"]) == {"bob": {}, "cyd": {}}
+
+
+def test_the_names_of_students_may_be_an_identifier() -> None:
+    assert identifiers_in(ROSTER, ["ada", "bob"], student_is="sis_id") == {
+        "ada": {"sis_id": "00246"},
+        "bob": {"sis_id": "bob"},
+    }
