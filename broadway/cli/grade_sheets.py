@@ -214,7 +214,7 @@ def _query(shape: type[Query], **values: Any) -> Query:
         return shape.model_validate({key: value for key, value in values.items() if value is not None})
     except ValidationError as error:
         found = mistakes(error, shape, whole="the options")
-        raise fail("; ".join(f"--{each.replace('_', '-', 1)}" for each in found), EXIT_USAGE) from error
+        raise fail("; ".join(found), EXIT_USAGE) from error
 
 
 def _check_output(output: Path | None, *, as_json: bool) -> None:

@@ -16,8 +16,10 @@ from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.backlogs import Backlogs
 from broadway.ingest.commands.decide import Decider
+from broadway.ingest.commands.grade_imports import GradeImports
 from broadway.ingest.commands.grade_submissions import GradingStarts, HooksAndUploads
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
+from broadway.ingest.commands.grades import GradeChanges
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.join_tokens import JoinTokens
 from broadway.ingest.commands.limits import Limits
@@ -46,7 +48,9 @@ from broadway.ingest.live.feed import Feed
 from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
+from broadway.ingest.reads.grade_sheets import GradeSheets
 from broadway.ingest.reads.graders import GraderReads
+from broadway.ingest.reads.grades import GradeReads
 from broadway.ingest.reads.handed_in import HandedInReads
 from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.job_files import JobFilesReads
@@ -58,6 +62,7 @@ from broadway.ingest.reads.reports import ReportReads
 from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.standings import StandingReads
 from broadway.ingest.reads.submissions import SubmissionReads
+from broadway.ingest.reads.works import WorkReads
 from broadway.ingest.unpacking.unpack import Unpacker
 from broadway.lifecycle.announce import Announcements, Announcer, Later
 from broadway.lifecycle.orders import Orders
@@ -116,6 +121,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         uploads=_uploads(settings, opened, limits, receiver, standings),
         artifacts=_artifacts(settings, store),
         submission_removal=SubmissionRemoval(store.submissions, store.stored_bytes),
+        grade_imports=GradeImports(GradeChanges(store.grade_books, store.grade_adjustments)),
         hook_settings=HookSettings(store.hooks, store.rosters, limits),
         starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements, store.submissions),
         orders=orders,
@@ -193,9 +199,11 @@ def _uploads(
 
 def _reads(opened: Opened, shares: ReadShares, standings: StandingReads) -> Reads:
     store, shared = opened.store, opened.shared
+    members = MemberReads(store.rosters, store.late_day_claims, store.chosen_submissions)
     return Reads(
         assignments=AssignmentReads(store.assignments, store.rosters, store.hooks, store.assignment_settings),
-        members=MemberReads(store.rosters, store.late_day_claims, store.chosen_submissions),
+        members=members,
+        sheets=GradeSheets(_grades(store, members), store.rosters),
         standings=standings,
         runs=RunReads(store.runs, store.jobs, store.assignments),
         progress=ProgressReads(shared.runs, store.progress, store.jobs, turn=shares.shared_turn),
@@ -235,6 +243,18 @@ class _NoCharges:
 class _NoBooks:
     async def published(self, course: str, assignment: str) -> Published | None:  # noqa: ARG002
         return None
+
+
+def _grades(store: Store, members: MemberReads) -> GradeReads:
+    return GradeReads(
+        books=store.grade_books,
+        adjusted=store.grade_adjustments,
+        settings=store.assignment_settings,
+        assignments=store.assignments,
+        extensions=store.extensions,
+        members=members,
+        works=WorkReads(store.graded_works, store.deliveries, store.jobs, store.reports),
+    )
 
 
 def pools_of(store: Store) -> Pools:

@@ -30,6 +30,9 @@ from broadway.mongo.dead_letters import DeadLetters
 from broadway.mongo.deliveries import Deliveries
 from broadway.mongo.errors import translated
 from broadway.mongo.extensions import ChosenSubmissionStore, Extensions, LateDayClaimStore
+from broadway.mongo.grade_adjustments import GradeAdjustments
+from broadway.mongo.grade_books import GradeBooks
+from broadway.mongo.graded_works import GradedWorks
 from broadway.mongo.graders import Graders
 from broadway.mongo.hooks import Hooks, Quotas, Rosters
 from broadway.mongo.ids import Ids
@@ -85,6 +88,9 @@ class Store:
     submissions: SubmissionStore
     artifacts: ArtifactStore
     stored_bytes: StoredBytes
+    grade_books: GradeBooks
+    grade_adjustments: GradeAdjustments
+    graded_works: GradedWorks
     _primary: AsyncDatabase[dict[str, Any]]
     _answers: Answers
 
@@ -150,6 +156,9 @@ class Store:
             submissions=SubmissionStore(main["submission"]),
             artifacts=ArtifactStore(main["artifact"]),
             stored_bytes=StoredBytes(main["stored_bytes"], main["submission"]),
+            grade_books=GradeBooks(main["grade_entries"], main["grade_book"], main["grade_book_published"]),
+            grade_adjustments=GradeAdjustments(main["grade_adjustment"]),
+            graded_works=GradedWorks(main["submission"], main["job_outcome"], main["grading_job"]),
             _primary=main,
             _answers=client.answers,
         )

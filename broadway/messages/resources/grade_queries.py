@@ -28,7 +28,7 @@ class BasisQuery(BaseModel):
     @model_validator(mode="after")
     def _one(self) -> Self:
         if self.draft and self.version is not None:
-            raise ValueError("version: expected none with draft")
+            raise ValueError("expected version or draft, not both")
         return self
 
 
