@@ -1,7 +1,6 @@
 """Grades as files, and files of grades read again."""
 
 from collections.abc import Mapping
-from secrets import token_hex
 from typing import Any, TypeVar
 
 import httpx2
@@ -29,29 +28,17 @@ class GradeSheets(CourseSession):
         params = _params(query, answer="json")
         return self._made(MergeView, "POST", self._sheet(assignment, "merge"), params, data)
 
-    def import_grades(self, assignment: str, data: bytes, query: ImportQuery, *, key: str | None = None) -> ImportView:
-        """Return the changes in a plain sheet; with ``apply`` they are made.
-
-        ``key`` is the caller's name for the changes: calls with the same key make them once.
-        """
-        return self._made(ImportView, "POST", self._sheet(assignment, "import"), _params(query), data, key=key)
+    def import_grades(self, assignment: str, data: bytes, query: ImportQuery) -> ImportView:
+        """Return the changes in a plain sheet; with ``apply`` they are made. A repetition finds them made."""
+        return self._made(ImportView, "POST", self._sheet(assignment, "import"), _params(query), data)
 
     def _sheet(self, assignment: str, task: str) -> str:
         return self._path(f"assignments/{segment(assignment)}/grades/{task}")
 
     def _made(
-        self,
-        shape: type[Made],
-        method: str,
-        path: str,
-        params: Mapping[str, Any],
-        data: bytes | None = None,
-        *,
-        key: str | None = None,
+        self, shape: type[Made], method: str, path: str, params: Mapping[str, Any], data: bytes | None = None
     ) -> Made:
-        headers = {**self._headers, "Idempotency-Key": key or token_hex(16)}
-        if data is not None:
-            headers["Content-Type"] = "text/csv"
+        headers = self._headers if data is None else {**self._headers, "Content-Type": "text/csv"}
 
         def send() -> httpx2.Response:
             return self._send(method, path, headers, params=params, content=data, timeout=MADE_WITHIN)

@@ -1,7 +1,6 @@
 """Composing the API from its parts: the use cases with the store and the broker that they need."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import uuid4
@@ -9,13 +8,13 @@ from uuid import uuid4
 import structlog
 
 from broadway.connections import recorder_of
-from broadway.domain.grade_book import Published
 from broadway.ingest.commands.admission import Admission
 from broadway.ingest.commands.artifacts import ArtifactUploads
 from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.backlogs import Backlogs
 from broadway.ingest.commands.decide import Decider
+from broadway.ingest.commands.grade_adjustments import GradeAdjusting
 from broadway.ingest.commands.grade_imports import GradeImports
 from broadway.ingest.commands.grade_submissions import GradingStarts, HooksAndUploads
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
@@ -96,7 +95,8 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
     announcements = Announcements(Announcer(runs=shared.runs, jobs=shared.jobs, publisher=rabbit), rabbit, later)
     orders = Orders(shared.runs, store.jobs, announcements)
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits, Backlogs(store.jobs))
-    standings = standing_reads(store)
+    grades = grade_reads(store)
+    standings = standing_reads(store, grades)
     decider = _decider(opened, submissions, orders, announcements, standings)
     receiver = _receiver(opened, decider, limits, announcements.later, answer_within=answer_within)
     gateway = _gateway(settings, store=store, rabbit=rabbit, later=later)
@@ -115,15 +115,17 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         authenticator=_authenticator(settings, opened, admission),
         auditor=Auditor(shared.audit, later),
         tokens=TokenSettings(store.access_tokens, store.rosters),
-        reads=_reads(opened, shares, standings),
+        reads=_reads(opened, shares, standings, grades),
         registration=Registration(store.assignments, limits),
         assignment_settings=SettingsChanges(store.assignments, store.assignment_settings),
         uploads=_uploads(settings, opened, limits, receiver, standings),
         artifacts=_artifacts(settings, store),
         submission_removal=SubmissionRemoval(store.submissions, store.stored_bytes),
-        grade_imports=GradeImports(GradeChanges(store.grade_books, store.grade_adjustments)),
+        grade_imports=GradeImports(GradeAdjusting(store.grade_adjustments)),
         hook_settings=HookSettings(store.hooks, store.rosters, limits),
         starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements, store.submissions),
+        grade_changes=GradeChanges(store.grade_books, grades),
+        grade_adjusting=GradeAdjusting(store.grade_adjustments),
         orders=orders,
         reruns=Reruns(orders, store.assignments, limits, store.courses),
         receiver=receiver,
@@ -197,14 +199,14 @@ def _uploads(
     return Uploads(store.assignment_settings, store.blobs, store.submissions, unpacker, room, grading, rules)
 
 
-def _reads(opened: Opened, shares: ReadShares, standings: StandingReads) -> Reads:
+def _reads(opened: Opened, shares: ReadShares, standings: StandingReads, grades: GradeReads) -> Reads:
     store, shared = opened.store, opened.shared
-    members = MemberReads(store.rosters, store.late_day_claims, store.chosen_submissions)
     return Reads(
         assignments=AssignmentReads(store.assignments, store.rosters, store.hooks, store.assignment_settings),
-        members=members,
-        sheets=GradeSheets(_grades(store, members), store.rosters),
+        members=MemberReads(store.rosters, store.late_day_claims, store.chosen_submissions),
         standings=standings,
+        grades=grades,
+        sheets=GradeSheets(grades, store.rosters),
         runs=RunReads(store.runs, store.jobs, store.assignments),
         progress=ProgressReads(shared.runs, store.progress, store.jobs, turn=shares.shared_turn),
         jobs=JobReads(store.jobs, store.runs, store.logs),
@@ -220,7 +222,7 @@ def _reads(opened: Opened, shares: ReadShares, standings: StandingReads) -> Read
     )
 
 
-def standing_reads(store: Store) -> StandingReads:
+def standing_reads(store: Store, grades: GradeReads) -> StandingReads:
     """Return the reads of students' standings."""
     return StandingReads(
         assignments=store.assignments,
@@ -230,29 +232,20 @@ def standing_reads(store: Store) -> StandingReads:
         claims=store.late_day_claims,
         choices=store.chosen_submissions,
         handed_in=HandedInReads(store.submissions, store.deliveries, store.jobs, store.reports),
-        charged=_NoCharges(),
-        books=_NoBooks(),
+        charged=grades,
+        books=store.grade_books,
     )
 
 
-class _NoCharges:
-    async def charged_before(self, course: str, assignment: str) -> Mapping[str, int]:  # noqa: ARG002
-        return {}
-
-
-class _NoBooks:
-    async def published(self, course: str, assignment: str) -> Published | None:  # noqa: ARG002
-        return None
-
-
-def _grades(store: Store, members: MemberReads) -> GradeReads:
+def grade_reads(store: Store) -> GradeReads:
+    """Return the reads of grades."""
     return GradeReads(
         books=store.grade_books,
         adjusted=store.grade_adjustments,
         settings=store.assignment_settings,
         assignments=store.assignments,
         extensions=store.extensions,
-        members=members,
+        members=MemberReads(store.rosters, store.late_day_claims, store.chosen_submissions),
         works=WorkReads(store.graded_works, store.deliveries, store.jobs, store.reports),
     )
 

@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
+from broadway.domain.assignment_settings import MAX_POINTS
 from broadway.domain.sheets.adjusting import Adjustment
 from broadway.domain.sheets.entries import Entry, EntryStatus, LeftOut
-from broadway.domain.sheets.numbers import written
+from broadway.domain.sheets.numbers import rounded, written
+
+PLACES = 4  # of the points that staff give
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +46,16 @@ def _is_done(adjustment: Adjustment, grade: Entry) -> bool:
     return adjustment.after is not None and adjustment.after == grade.score
 
 
+def _is_grade(points: Decimal) -> bool:
+    return 0 <= points <= MAX_POINTS and points == rounded(points, PLACES)
+
+
 def _obstacle(adjustment: Adjustment, grade: Entry | None, *, is_of_draft: bool) -> str:
     """Return the reason for which an adjustment must not be made, or an empty text."""
     if adjustment.after is None and not adjustment.excused:
         return "the score is empty; write a number, or excused into the column status"
-    if adjustment.after is not None and adjustment.after < 0:
-        return f"a grade is at least 0, not {written(adjustment.after)}"
+    if adjustment.after is not None and not _is_grade(adjustment.after):
+        return f"expected 0 to {MAX_POINTS} with at most {PLACES} decimals, not {written(adjustment.after)}"
     if grade is None:
         return "the student has no grade any more; export the grades again"
     if grade.score != adjustment.before:

@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from secrets import token_hex
 
 from broadway.domain.grade_book import AdjustmentKind, StoredAdjustment
 from broadway.domain.sheets.adjusting import Adjustment
 from broadway.domain.sheets.applying import Plan
-from broadway.ingest.commands.grades import AdjustmentOrder, GradeChanges
+from broadway.ingest.commands.grade_adjustments import MAX_AT_ONCE, AdjustmentOrder, GradeAdjusting
 
-MOST = 2000  # changes of one sheet
 _NAMED = 20  # students in a text
 
 
@@ -21,12 +19,12 @@ class ImportRefusedError(ValueError):
 class GradeImports:
     """Changes of grades that come from sheets."""
 
-    changes: GradeChanges
+    adjusting: GradeAdjusting
 
     async def apply(
-        self, course: str, assignment: str, plan: Plan, *, by: str, reason: str = "", key: str | None = None
+        self, course: str, assignment: str, plan: Plan, *, by: str, reason: str = ""
     ) -> list[StoredAdjustment]:
-        """Store a decision for each change. A repetition finds those that an interrupted call has stored.
+        """Store a decision for each change. A plan of the same sheet that is made afterwards has none of them.
 
         Args:
             course: The course.
@@ -34,26 +32,25 @@ class GradeImports:
             plan: The changes.
             by: The name of the person.
             reason: The reason for changes whose rows have none.
-            key: The request's idempotency key, or None.
 
         Raises:
-            ImportRefusedError: A change is in the way of another one, or has no reason, or there are too many.
+            ImportRefusedError: A change must not be made, or has no reason, or there are too many.
+            RejectedError: A student or the assignment has too many adjustments; nothing is stored.
         """
-        _check(plan, reason)
-        key = key or token_hex(16)
-        return [
-            await self.changes.adjust(course, assignment, _order(each, by=by, reason=reason, key=key))
-            for each in plan.adjustments
-        ]
+        _check(plan, reason.strip())
+        if not plan.adjustments:
+            return []
+        orders = [_order(each, reason) for each in plan.adjustments]
+        return await self.adjusting.adjust(course, assignment, orders, by=by)
 
 
 def _check(plan: Plan, reason: str) -> None:
     if plan.obstacles:
         named = [f"{each.student[:200]}: {each.reason}" for each in plan.obstacles]
         raise ImportRefusedError(f"nothing is changed; {_some(named)}")
-    if len(plan.adjustments) > MOST:
+    if len(plan.adjustments) > MAX_AT_ONCE:
         raise ImportRefusedError(
-            f"the sheet has {len(plan.adjustments)} changes; expected at most {MOST} at a time: split the file"
+            f"the sheet has {len(plan.adjustments)} changes; expected at most {MAX_AT_ONCE} at a time: split the file"
         )
     silent = [f"{each.student[:200]} (row {each.row})" for each in plan.adjustments if not (each.reason or reason)]
     if silent:
@@ -65,12 +62,10 @@ def _some(named: Sequence[str]) -> str:
     return "; ".join(named[:_NAMED]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _order(adjustment: Adjustment, *, by: str, reason: str, key: str) -> AdjustmentOrder:
+def _order(adjustment: Adjustment, reason: str) -> AdjustmentOrder:
     return AdjustmentOrder(
-        adjustment.student,
-        AdjustmentKind.EXCUSED if adjustment.excused else AdjustmentKind.FINAL,
-        adjustment.after,
-        adjustment.reason or reason,
-        by=by,
-        key=f"{key}:{adjustment.student}",
+        student=adjustment.student,
+        kind=AdjustmentKind.EXCUSED if adjustment.excused else AdjustmentKind.FINAL,
+        points=adjustment.after,
+        reason=adjustment.reason or reason,
     )

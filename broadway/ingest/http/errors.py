@@ -18,8 +18,10 @@ from broadway.ingest.commands.admission import AdmissionError, CredentialError
 from broadway.ingest.commands.artifacts import ArtifactsRefusedError
 from broadway.ingest.commands.backlogs import RETRY_AFTER as BACKLOG_RETRY_AFTER
 from broadway.ingest.commands.backlogs import BacklogFullError
+from broadway.ingest.commands.grade_adjustments import NoAdjustmentError
 from broadway.ingest.commands.grade_imports import ImportRefusedError
 from broadway.ingest.commands.graders import BrokerUsersUnavailableError, GraderOrderError, NoGraderError
+from broadway.ingest.commands.grades import BookMovedError, NoVersionError
 from broadway.ingest.commands.join_tokens import NoTokenError
 from broadway.ingest.commands.limits import InvalidEnvError, NoConfigError, QuotaError, RejectedError
 from broadway.ingest.commands.start import NoAssignmentError, NotInRosterError
@@ -62,6 +64,9 @@ _REFUSALS: Mapping[type[Exception], int] = {
     UploadKeyReusedError: 422,
     NotTakenError: 409,
     ArtifactsRefusedError: 422,
+    BookMovedError: 409,
+    NoVersionError: 404,
+    NoAdjustmentError: 404,
     SheetError: 422,
     NoGradesError: 404,
     ImportRefusedError: 409,

@@ -16,7 +16,7 @@ from broadway.domain.sheets.writing import unmatched_csv
 from broadway.ingest.commands.start import NO_SUCH_ASSIGNMENT
 from broadway.ingest.http.answers import CORS, Refused
 from broadway.ingest.http.auth import course_of, principal_of
-from broadway.ingest.http.bodies import idempotency_key, read_file
+from broadway.ingest.http.bodies import read_file
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.downloads import attachment, hold, made
 from broadway.ingest.http.rights import Load, nothing
@@ -97,24 +97,23 @@ async def merge(request: Request, deps: Deps) -> Response:
     ImportView,
     query=ImportQuery,
     refusals=(400, 408, 409, 413, 415, 422),
-    headers={"Idempotency-Key": "the client's name for the changes, the same for each repetition of the request"},
     before=nothing,
 )
 async def import_(request: Request, deps: Deps) -> Response:
     """Show the changes in a plain sheet of grades, or make them, as decisions of staff on single grades.
 
     The body is the file of an export as CSV, after changes in a spreadsheet. It is compared with the version that it
-    names. 409: a grade has changed since then, or a change has no reason; nothing is changed.
+    names. 409: a grade has changed since then, or a change has no reason; nothing is changed. A repetition finds the
+    changes made.
     """
     query, (course, assignment) = query_of(request, ImportQuery), await _assignment(request, deps)
-    key = idempotency_key(request)
     data = await read_file(request, limit=MAX_BYTES)
     is_named = query.draft or query.version is not None  # otherwise the file names its version
     basis = _basis(query) if is_named else None
     found = await deps.reads.sheets.preview(course, assignment, basis, data, encoding=query.encoding)
     if query.apply:
         await deps.grade_imports.apply(
-            course, assignment, found.plan, by=principal_of(request).name, reason=query.reason, key=key
+            course, assignment, found.plan, by=principal_of(request).name, reason=query.reason
         )
     return answered(import_view(found, is_applied=query.apply))
 

@@ -55,7 +55,9 @@ def test_a_row_of_an_excused_student_that_says_so_changes_nothing() -> None:
         ("ada,18,,", grade("ada", None, EntryStatus.ERROR), "row 2: the grade is error now; export the grades again"),
         ("ada,18,,", None, "row 2: the student has no grade any more; export the grades again"),
         ("ada,,,", ADA, "row 2: the score is empty; write a number, or excused into the column status"),
-        ("ada,-1,,", ADA, "row 2: a grade is at least 0, not -1"),
+        ("ada,-1,,", ADA, "row 2: expected 0 to 1000000 with at most 4 decimals, not -1"),
+        ("ada,1000001,,", ADA, "row 2: expected 0 to 1000000 with at most 4 decimals, not 1000001"),
+        ("ada,1.00001,,", ADA, "row 2: expected 0 to 1000000 with at most 4 decimals, not 1.00001"),
     ],
 )
 def test_a_change_that_must_not_be_made_is_named(rows: str, present: Entry | None, said: str) -> None:
