@@ -83,8 +83,7 @@ def export(
     query = _query(
         ExportQuery,
         format=kind,
-        version=version,
-        draft=draft,
+        version=_version(version, draft=draft),
         missing=missing,
         decimal=decimal,
         title=title,
@@ -147,8 +146,7 @@ def merge(
         column=column,
         key=tuple(key or ()),
         by_name=by_name,
-        version=version,
-        draft=draft,
+        version=_version(version, draft=draft),
         missing=missing,
         decimal=decimal,
         encoding=encoding,
@@ -196,12 +194,19 @@ def import_(
     from broadway.domain.sheets.cells import MAX_BYTES  # noqa: PLC0415 - --help must not wait for it
     from broadway.messages.resources.grade_queries import ImportQuery  # noqa: PLC0415
 
-    query = _query(ImportQuery, version=version, draft=draft, encoding=encoding, apply=apply, reason=reason)
+    query = _query(ImportQuery, version=_version(version, draft=draft), encoding=encoding, apply=apply, reason=reason)
     data = read_bytes(file, most=MAX_BYTES)
     with client(server, course, token) as api:
         found = api.import_grades(assignment, data, query)
     _show_changes(found, as_json=as_json)
     raise typer.Exit(EXIT_FAILED if found.counts["obstacles"] else 0)
+
+
+def _version(number: int | None, *, draft: bool) -> str | None:
+    """Return the grades that options name, or None."""
+    if draft and number is not None:
+        raise fail("--version: expected no version with --draft", EXIT_USAGE)
+    return "draft" if draft else None if number is None else str(number)
 
 
 def _query(shape: type[Query], **values: Any) -> Query:

@@ -78,11 +78,14 @@ def source(tmp_path: Path) -> Path:
 def test_an_export_is_the_bytes_of_the_server(tmp_path: Path) -> None:
     target = tmp_path / "new.csv"
     piped, seen = typed("export", "mp1", "--format", "moodle", "--decimal", "comma", given=answer())
-    written, _ = typed("export", "mp1", "-o", str(target), given=answer())
+    written, sent = typed("export", "mp1", "-o", str(target), "--version", "3", given=answer())
+    draft, drafted = typed("export", "mp1", "--draft", given=answer(version=None))
 
     assert (piped.exit_code, written.exit_code) == (0, 0), piped.output + written.output
     assert piped.stdout_bytes == target.read_bytes() == DATA
     assert "version 3: 0 held, 0 left out" in piped.stderr
+    assert "draft: 0 held" in draft.stderr
+    assert [query(each)["version"] for each in (sent, drafted)] == [["3"], ["draft"]]
     assert query(seen) == {"answer": ["json"], "format": ["moodle"], "decimal": ["comma"]}
 
 
@@ -100,7 +103,7 @@ def test_options_that_contradict_each_other_are_named() -> None:
     encoding, _ = typed("import", "mp1", "-", "--encoding", "ebcdic", given=answer(), stdin=b"")
 
     assert (both.exit_code, encoding.exit_code) == (2, 2)
-    assert "expected version or draft, not both" in both.stderr
+    assert "--version: expected no version with --draft" in both.stderr
     assert "encoding: should be 'utf-8', 'windows-1252', 'latin-1' or 'utf-16'" in encoding.stderr
 
 

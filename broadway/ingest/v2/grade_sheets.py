@@ -23,7 +23,7 @@ from broadway.ingest.http.rights import Load, nothing
 from broadway.ingest.reads.grade_sheets import Basis, Names, Origin
 from broadway.ingest.v2.openapi import answered, operation, query_of
 from broadway.ingest.v2.views.grade_sheets import CSV, export_view, import_view, merge_view, sheet_file
-from broadway.messages.resources.grade_queries import BasisQuery, ExportQuery, ImportQuery, MergeQuery
+from broadway.messages.resources.grade_queries import ExportQuery, ImportQuery, MergeQuery
 from broadway.messages.resources.grade_sheets import ExportView, ImportView, MergeView
 
 
@@ -43,7 +43,7 @@ async def export(request: Request, deps: Deps) -> Response:
         canvas_id=query.canvas_id,
     )
     names = Names(student_is=query.student_is)
-    written, origin = await deps.reads.sheets.export(course, assignment, _basis(query), names, choice)
+    written, origin = await deps.reads.sheets.export(course, assignment, _basis(query.version), names, choice)
     name, media_type = f"{_name(assignment, origin)}.{query.format.suffix}", query.format.media_type
     if query.answer == "json":
         return await _rendered(
@@ -79,7 +79,7 @@ async def merge(request: Request, deps: Deps) -> Response:
     )
     names = Names([key.identifier for key in choice.keys], query.student_is)
     data = await read_file(request, limit=MAX_BYTES)
-    merged, origin = await deps.reads.sheets.merge(course, assignment, _basis(query), names, data, choice)
+    merged, origin = await deps.reads.sheets.merge(course, assignment, _basis(query.version), names, data, choice)
     name, more = _name(assignment, origin), _headers(merged, origin)
     media_type, unmatched = f"text/csv; charset={merged.charset}; header=present", f"{name}-unmatched.csv"
     if query.answer == "unmatched":
@@ -108,8 +108,7 @@ async def import_(request: Request, deps: Deps) -> Response:
     """
     query, (course, assignment) = query_of(request, ImportQuery), await _assignment(request, deps)
     data = await read_file(request, limit=MAX_BYTES)
-    is_named = query.draft or query.version is not None  # otherwise the file names its version
-    basis = _basis(query) if is_named else None
+    basis = _basis(query.version) if query.version else None  # then the file names its version
     found = await deps.reads.sheets.preview(course, assignment, basis, data, encoding=query.encoding)
     if query.apply:
         await deps.grade_imports.apply(
@@ -130,8 +129,8 @@ async def _assignment(request: Request, deps: Deps) -> tuple[str, str]:
     return course, assignment
 
 
-def _basis(query: BasisQuery) -> Basis:
-    return Basis(is_draft=query.draft, number=query.version)
+def _basis(version: str) -> Basis:
+    return Basis(is_draft=version == "draft", number=int(version) if version.isdecimal() else None)
 
 
 def _name(assignment: str, origin: Origin) -> str:

@@ -1,8 +1,8 @@
 """The queries of requests for files of grades, which the server checks and the client makes."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from broadway.domain.report import MAX_NAME
 from broadway.domain.sheets.adjusting import MAX_REASON
@@ -10,11 +10,13 @@ from broadway.domain.sheets.entries import Missing
 from broadway.domain.sheets.options import MAX_KEYS, DecimalSign, Format, StudentIs
 
 MAX_TITLE = 200  # characters
-MAX_VERSION = 10**9
 Encoding = Literal["utf-8", "windows-1252", "latin-1", "utf-16"]
 _ENCODING = "the encoding of a file without a byte order mark"
-_VERSION = "a version of the grade book; by default the published one"
+_VERSION = "`published`: the grades that students see; `draft`: those of this moment; or a version's number"
 _STUDENT_IS = "the identifier that the names of students in the roster are, for students without a variable for it"
+
+
+Version = Annotated[str, StringConstraints(pattern=r"^(draft|published|[1-9][0-9]{0,8})$")]
 
 
 class BasisQuery(BaseModel):
@@ -22,14 +24,7 @@ class BasisQuery(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: int | None = Field(default=None, ge=1, le=MAX_VERSION, description=_VERSION)
-    draft: bool = Field(default=False, description="the grades of the moment instead of a version")
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if self.draft and self.version is not None:
-            raise ValueError("expected version or draft, not both")
-        return self
+    version: Version = Field(default="published", description=_VERSION)
 
 
 class ExportQuery(BasisQuery):
@@ -65,9 +60,14 @@ class MergeQuery(BasisQuery):
     )
 
 
-class ImportQuery(BasisQuery):
+class ImportQuery(BaseModel):
     """The query of a changed sheet."""
 
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Version | None = Field(
+        default=None, description="the grades to compare with; by default those of the version that the file names"
+    )
     encoding: Encoding = Field(default="utf-8", description=_ENCODING)
     apply: bool = Field(default=False, description="make the changes; without it they are only shown")
     reason: str = Field(

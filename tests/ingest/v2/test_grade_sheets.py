@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -12,7 +12,7 @@ import httpx2
 import pytest
 from domain.sheets.classes import CLASS
 from domain.sheets.exports import EXPORTS, Export
-from harness import Client, broadway, stage, token_of
+from harness import Client, broadway, stage, token_of, until
 
 from broadway.domain.grade import Grade, GradeStatus
 from broadway.domain.grade_book import BookEntry, MadeFrom, Published, Version, chunks_of
@@ -60,6 +60,13 @@ class Desk:
         await books.add(Version(self.course, "mp1", before + 1, before, MadeFrom.DRAFT, refs, 0, AT))
         assert await books.point(Published(self.course, "mp1", before + 1, AT, before=before))
         return before + 1
+
+    async def publish_draft(self) -> None:
+        """Publish the draft of the class, in which there are no submissions, for 20 points."""
+        answer = await self.ask("settings", method="PUT", json={"points": 20})
+        assert answer.status_code == 200, answer.text
+        answer = await self.ask("grades/publish", method="POST", json={"based_on": 0})
+        assert answer.status_code == 200, answer.text
 
     async def ask(self, path: str, *, method: str = "GET", assignment: str = "mp1", **more: Any) -> httpx2.Response:
         headers = {"Authorization": f"Bearer {token_of(self.course)}"} | more.pop("headers", {})
@@ -184,8 +191,8 @@ async def test_every_format_comes_as_a_file_with_its_findings(desk: Desk, kind: 
     ("query", "status", "said"),
     [
         ("format=xlsx", 400, "format"),
-        ("version=1&draft=true", 400, "expected version or draft, not both"),
         ("version=0", 400, "version"),
+        ("version=latest", 400, "version"),
         ("format=canvas&decimal=comma", 422, "decimal: canvas expects a point"),
         ("format=moodle&title=%3D1%2B1", 422, "does not begin like a formula"),
         ("column=x", 400, "column"),
@@ -297,3 +304,61 @@ async def test_a_broken_sheet_is_refused_at_its_row(desk: Desk) -> None:
         422,
         "row 2, column 2: expected a number such as 17.5 or an empty cell, not 'many'",
     )
+
+
+async def test_the_changes_of_a_sheet_are_made_once_as_decisions(desk: Desk) -> None:
+    await desk.publish_draft()
+    sheet = (await desk.ask("grades/export")).text
+    lines = sheet.splitlines()
+    assert lines[1].startswith("ada,,20,missing,"), sheet
+    changed = [f"{lines[0]},reason", lines[1].replace("ada,,", "ada,18.25,", 1) + ",bonus", *lines[2:3]]
+    changed[2] = changed[2].replace(",missing,", ",excused,") + ","
+    data = "\n".join(changed).encode()
+
+    shown = await read(desk, data)
+    silent = await read(desk, data, apply="true")
+    made = await read(desk, data, apply="true", reason="ill for weeks")
+    again = await read(desk, data, apply="true", reason="ill for weeks")
+
+    assert rows(shown.json()) == [("ada", None, "18.25"), ("bob", None, None)], shown.text
+    assert (silent.status_code, "give a reason, which students read, for bob (row 3)" in silent.text) == (409, True)
+    assert (made.status_code, made.json()["counts"]["changes"], made.json()["applied"]) == (200, 2, True), made.text
+    assert (again.json()["counts"]["changes"], again.json()["counts"]["made before"]) == (0, 2), again.text
+    draft = (await desk.ask("grades/export?version=draft")).text.splitlines()
+    assert draft[1].startswith("ada,18.25,20,graded,")
+    assert draft[2].startswith("bob,,20,excused,")
+    stored = await desk.store.grade_adjustments.of_assignment(desk.course, "mp1")
+    assert [(each.student, each.kind, each.reason) for each in stored] == [
+        ("ada", "final", "bonus"),
+        ("bob", "excused", "ill for weeks"),
+    ]
+
+
+async def test_a_sheet_of_a_grade_that_has_changed_since_changes_nothing(desk: Desk) -> None:
+    await desk.publish_draft()
+    sheet = (await desk.ask("grades/export")).content.replace(b"ada,,", b"ada,18,").replace(b"bob,,", b"bob,3,")
+    order = {"student": "ada", "kind": "final", "points": "19", "reason": "seen in office hours"}
+    adjusted = await desk.ask("adjustments", method="POST", json={"items": [order]})
+    assert adjusted.status_code == 201, adjusted.text
+
+    answer = await read(desk, sheet, apply="true", reason="a sheet")
+
+    assert answer.status_code == 409, answer.text
+    assert answer.json()["detail"] == "nothing is changed; ada: row 2: the grade is 19 now; export the grades again"
+    assert len(await desk.store.grade_adjustments.of_assignment(desk.course, "mp1")) == 1
+
+
+async def test_a_merge_and_an_application_are_in_the_audit_log(desk: Desk) -> None:
+    await desk.publish_draft()
+    await desk.merge(b"student,mp1\nada,\n")
+    await read(desk, b"student,score,reason\nada,18,bonus\n", apply="true")
+
+    async def records() -> list[str]:
+        page = await desk.client.get(f"courses/{desk.course}/audit", token=token_of(desk.course), version="v2")
+        return [each["operation"] for each in page.json()["items"]]
+
+    await until(lambda: _has(records, "grade_sheets_merge", "grade_sheets_import_"))
+
+
+async def _has(records: Callable[[], Awaitable[list[str]]], *operations: str) -> bool:
+    return set(operations) <= set(await records())
