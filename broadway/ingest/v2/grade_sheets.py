@@ -95,6 +95,7 @@ async def merge(request: Request, deps: Deps) -> Response:
 
 @operation(
     ImportView,
+    operation_id="grade_sheets_import",
     query=ImportQuery,
     refusals=(400, 408, 409, 413, 415, 422),
     before=nothing,

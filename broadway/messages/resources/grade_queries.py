@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from broadway.domain.report import MAX_NAME
 from broadway.domain.sheets.adjusting import MAX_REASON
 from broadway.domain.sheets.entries import Missing
-from broadway.domain.sheets.options import MAX_KEYS, DecimalSign, Format, StudentIs
+from broadway.domain.sheets.options import MAX_IDENTIFIER, MAX_KEYS, DecimalSign, Format, StudentIs
 
 MAX_TITLE = 200  # characters
 Encoding = Literal["utf-8", "windows-1252", "latin-1", "utf-16"]
@@ -16,6 +16,7 @@ _VERSION = "`published`: the grades that students see; `draft`: those of this mo
 _STUDENT_IS = "the identifier that the names of students in the roster are, for students without a variable for it"
 
 
+KeyText = Annotated[str, StringConstraints(max_length=MAX_NAME + MAX_IDENTIFIER + 1)]
 Version = Annotated[str, StringConstraints(pattern=r"^(draft|published|[1-9][0-9]{0,8})$")]
 
 
@@ -45,7 +46,7 @@ class MergeQuery(BasisQuery):
     """The query of a merge."""
 
     column: str = Field(min_length=1, max_length=MAX_NAME, description="the column whose cells get the scores")
-    key: tuple[str, ...] = Field(
+    key: tuple[KeyText, ...] = Field(
         default=(),
         max_length=MAX_KEYS,
         description="`COLUMN=IDENTIFIER`: a column that has an identifier of students; may be repeated",

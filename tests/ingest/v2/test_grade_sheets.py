@@ -357,7 +357,7 @@ async def test_a_merge_and_an_application_are_in_the_audit_log(desk: Desk) -> No
         page = await desk.client.get(f"courses/{desk.course}/audit", token=token_of(desk.course), version="v2")
         return [each["operation"] for each in page.json()["items"]]
 
-    await until(lambda: _has(records, "grade_sheets_merge", "grade_sheets_import_"))
+    await until(lambda: _has(records, "grade_sheets_merge", "grade_sheets_import"))
 
 
 async def _has(records: Callable[[], Awaitable[list[str]]], *operations: str) -> bool:
