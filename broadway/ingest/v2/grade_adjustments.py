@@ -83,12 +83,8 @@ async def adjust(request: Request, deps: Deps) -> Response:
 async def withdraw(request: Request, deps: Deps) -> Response:
     """Withdraw an adjustment. It stays in the list, with the name of the token that withdrew it."""
     reason = query_of(request, WithdrawQuery).reason
-    course, assignment, identity = (
-        course_of(request).id,
-        request.path_params["assignment"],
-        request.path_params["adjustment"],
+    course, path, by = course_of(request).id, request.path_params, principal_of(request).name
+    withdrawn = await deps.grade_adjusting.withdraw(
+        course, path["assignment"], path["adjustment"], by=by, reason=reason
     )
-    by = principal_of(request).name
-    return answered(
-        adjustment_view(await deps.grade_adjusting.withdraw(course, assignment, identity, by=by, reason=reason))
-    )
+    return answered(adjustment_view(withdrawn))

@@ -18,6 +18,7 @@ from broadway.ingest.http.bodies import idempotency_key, read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.representations import CONDITION, unchanged
 from broadway.ingest.http.rights import Auth, Load
+from broadway.ingest.reads.grades import Book
 from broadway.ingest.v2.openapi import PageQuery, answered, operation, query_of
 from broadway.ingest.v2.views.grades import grade_view, grades_page, version_view
 from broadway.messages.resources.base import Page
@@ -144,7 +145,7 @@ async def _assignment(request: Request, deps: Deps) -> tuple[str, str]:
     return course, assignment
 
 
-async def _found(deps: Deps, course: str, assignment: str, which: str) -> Draft | tuple[Version, list[BookEntry]]:
+async def _found(deps: Deps, course: str, assignment: str, which: str) -> Draft | Book:
     if which == DRAFT:
         return await deps.reads.grades.draft(course, assignment)
     reads = deps.reads.grades
@@ -153,7 +154,7 @@ async def _found(deps: Deps, course: str, assignment: str, which: str) -> Draft 
     )
     if book is None:
         raise Refused(404, NOT_PUBLISHED if which == PUBLISHED else NO_VERSION)
-    return book.version, list(book.entries)
+    return book
 
 
 async def _entry(

@@ -1,10 +1,9 @@
 """Views of grades, versions and adjustments."""
 
 from collections import Counter
-from collections.abc import Sequence
-from datetime import datetime
 
 from broadway.domain.grade_book import BookEntry, Draft, Published, StoredAdjustment, Version
+from broadway.ingest.reads.grades import Book
 from broadway.messages.resources.grades import (
     AdjustmentView,
     EntryForStaff,
@@ -65,29 +64,24 @@ def version_view(version: Version, *, published: int) -> VersionView:
     )
 
 
-def grades_page(
-    found: Draft | tuple[Version, Sequence[BookEntry]], pointer: Published | None, *, after: str | None, limit: int
-) -> GradesPage:
+def grades_page(found: Draft | Book, pointer: Published | None, *, after: str | None, limit: int) -> GradesPage:
     """Return a page of the grades of a draft or a version, from the student after ``after``."""
     published = pointer.version if pointer else 0
-    version, entries = (None, found.entries) if isinstance(found, Draft) else found
-    later = [each for each in entries if after is None or each.student > after]
+    version = found.version if isinstance(found, Book) else None
+    about = found.version if isinstance(found, Book) else found
+    later = [each for each in found.entries if after is None or each.student > after]
     items = later[:limit]
     return GradesPage(
         published=published,
         version=version_view(version, published=published) if version else None,
-        at=_at(found),
-        settings_version=(version or found).settings_version if isinstance(found, Draft) else found[0].settings_version,
-        students=len(entries),
-        statuses=dict(Counter(each.grade.status for each in entries)),
-        unsettled=sum(bool(each.grade.unsettled) for each in entries),
+        at=about.at,
+        settings_version=about.settings_version,
+        students=len(found.entries),
+        statuses=dict(Counter(each.grade.status for each in found.entries)),
+        unsettled=sum(bool(each.grade.unsettled) for each in found.entries),
         items=[grade_view(each, is_staff=True) for each in items],
         next=items[-1].student if len(later) > limit else None,
     )
-
-
-def _at(found: Draft | tuple[Version, Sequence[BookEntry]]) -> datetime:
-    return found.at if isinstance(found, Draft) else found[0].at
 
 
 def adjustment_view(adjustment: StoredAdjustment) -> AdjustmentView:
