@@ -92,9 +92,7 @@ class Class:
             await self.store.jobs.move({job: moves[job] for job in some})
         return jobs
 
-    def _planned(
-        self, handed_in: Sequence[HandIn], run: str, trigger: Mapping[str, Any] | None
-    ) -> list[PlannedJob]:
+    def _planned(self, handed_in: Sequence[HandIn], run: str, trigger: Mapping[str, Any] | None) -> list[PlannedJob]:
         envs = [
             {
                 VARIABLE: self.submission(each.student, each.number),

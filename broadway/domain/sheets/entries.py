@@ -10,6 +10,7 @@ from typing import Any
 # Names of identifiers that learning management systems know. A roster may have others.
 STUDENT, NAME, FIRST_NAME, LAST_NAME, SECTION = "student", "name", "first_name", "last_name", "section"
 EMAIL, USERNAME, SIS_ID, CANVAS_ID = "email", "username", "sis_id", "canvas_id"
+ANY_CASE = (EMAIL, USERNAME)  # identifiers in which the case of letters does not count
 IDENTIFIERS = (NAME, FIRST_NAME, LAST_NAME, SECTION, EMAIL, USERNAME, SIS_ID, CANVAS_ID)
 
 

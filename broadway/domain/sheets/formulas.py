@@ -14,7 +14,7 @@ _FORMULA = re.compile(
     "'*(?:[\t\r\0]|\\s*[=+\\-@\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}"
     "\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}])"
 )
-_CONTROL = re.compile("[\0-\x1f\x7f]")
+_CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def is_formula(text: str) -> bool:
@@ -25,6 +25,11 @@ def is_formula(text: str) -> bool:
 def defused(text: str) -> str:
     """Return a text that no spreadsheet takes for a formula."""
     return f"'{text}" if is_formula(text) else text
+
+
+def on_a_line(text: str) -> str:
+    """Return a text for people that no spreadsheet takes for a formula, with blanks for its control characters."""
+    return defused(_CONTROL.sub(" ", text))
 
 
 def restored(text: str) -> str:

@@ -125,9 +125,8 @@ def test_gradescope() -> None:
 
 @pytest.mark.parametrize("missing", Missing)
 def test_a_grade_that_is_open_is_blank_and_named_in_every_file(missing: Missing) -> None:
-    ids = {"sis_id": "7", "email": "x@x.edu"}
-    entries = [grade("x", None, status, **ids) for status in (EntryStatus.ERROR, EntryStatus.UNGRADED)]
-    grades = [replace(each, student=name) for each, name in zip(entries, ("err", "open"), strict=True)]
+    statuses = {"err": EntryStatus.ERROR, "open": EntryStatus.UNGRADED}
+    grades = [grade(name, None, status, sis_id=name, email=f"{name}@x.edu") for name, status in statuses.items()]
 
     for file in (
         plain_csv(grades, missing=missing),
