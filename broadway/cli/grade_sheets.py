@@ -90,7 +90,7 @@ def export(
         canvas_id=canvas_id,
         student_is=student_is,
     )
-    _check_output(output, as_json=as_json)
+    output = _output(output, as_json=as_json)
     check_new(output)
     with client(server, course, token) as api:
         made = api.export_grades(assignment, query)
@@ -152,8 +152,10 @@ def merge(
         encoding=encoding,
         student_is=student_is,
     )
-    _check_output(output, as_json=as_json)
+    output = _output(output, as_json=as_json)
     unmatched = unmatched or (output.with_name(f"{output.stem}-unmatched.csv") if output else None)
+    if output and output == unmatched:
+        raise fail("--unmatched: expected another file than --output", EXIT_USAGE)
     check_new(output, unmatched)
     data = read_bytes(file, most=MAX_BYTES)
     with client(server, course, token) as api:
@@ -222,9 +224,13 @@ def _query(shape: type[Query], **values: Any) -> Query:
         raise fail("; ".join(found), EXIT_USAGE) from error
 
 
-def _check_output(output: Path | None, *, as_json: bool) -> None:
-    if output is None and not as_json and not terminal.takes_data():
+def _output(output: Path | None, *, as_json: bool) -> Path | None:
+    """Return the new file, or None for standard output; end the command if that is a terminal."""
+    if output is not None and str(output) != "-":
+        return output
+    if not as_json and not terminal.takes_data():
         raise fail("--output: name the new file; a terminal would not show its bytes as they are", EXIT_USAGE)
+    return None
 
 
 def _deliver(data: bytes, output: Path | None, *, as_json: bool) -> None:

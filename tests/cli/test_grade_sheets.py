@@ -98,6 +98,15 @@ def test_a_new_file_replaces_no_other_one(source: Path) -> None:
     assert source.read_bytes() == b"Student,ID\n"
 
 
+def test_a_dash_is_standard_output_and_the_two_files_are_not_one(source: Path) -> None:
+    piped, _ = typed("export", "mp1", "-o", "-", given=answer())
+    same = str(source.with_name("x.csv"))
+    merge, seen = typed("merge", "mp1", str(source), "--column", "x", "-o", same, "--unmatched", same, given=merged())
+
+    assert (piped.exit_code, piped.stdout_bytes) == (0, DATA)
+    assert (merge.exit_code, seen) == (2, [])
+
+
 def test_options_that_contradict_each_other_are_named() -> None:
     both, _ = typed("export", "mp1", "--draft", "--version", "3", given=answer())
     encoding, _ = typed("import", "mp1", "-", "--encoding", "ebcdic", given=answer(), stdin=b"")
