@@ -1,9 +1,10 @@
 """Classes of students in the real store: submissions with the outcomes and marks of their jobs, without graders."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from secrets import token_hex
 from typing import Any
 
 from harness import stage
@@ -16,8 +17,8 @@ from broadway.domain.report import Source
 from broadway.domain.roster import Roster, RosterEntry
 from broadway.domain.run import PlannedJob, Run, RunState, plan_jobs
 from broadway.domain.submission import VARIABLE, Submission, submission_id
-from broadway.ingest.reads.grades import GradeReads
 from broadway.ingest.composition import grade_reads
+from broadway.ingest.reads.grades import GradeReads
 from broadway.mongo.store import Store
 
 CONFIG: dict[str, Any] = {"student_pipeline": [stage()]}
@@ -48,8 +49,6 @@ class Class:
     store: Store
     course: str
     assignment: str = "mp1"
-    runs: int = 0
-    jobs: dict[str, str] = field(default_factory=dict)  # by submission
 
     @property
     def reads(self) -> GradeReads:
@@ -80,15 +79,14 @@ class Class:
         self, handed_in: Sequence[HandIn], *, run: str | None = None, trigger: Mapping[str, Any] | None = None
     ) -> list[str]:
         """Store a run that grades submissions, and the outcomes of its jobs; return the ids of the jobs."""
-        self.runs += 1
-        planned = self._planned(handed_in, run or f"{self.runs:024x}", trigger)
+        planned = self._planned(handed_in, run or token_hex(12), trigger)
         await self.store.jobs.insert(planned)
         jobs = [each.job.id for each in planned]
         moves = {job: _finished(each) for job, each in zip(jobs, handed_in, strict=True) if each.outcome}
         ids = list(moves)
         for start in range(0, len(ids), BATCH):
             some = ids[start : start + BATCH]
-            await self.store.jobs.move({job: _started for job in some})
+            await self.store.jobs.move(dict.fromkeys(some, _started))
             await self.store.jobs.move({job: moves[job] for job in some})
         return jobs
 

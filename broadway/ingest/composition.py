@@ -57,11 +57,12 @@ from broadway.ingest.reads.jobs import JobReads
 from broadway.ingest.reads.members import MemberReads
 from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.reads import Reads
+from broadway.ingest.reads.recent_works import RecentWorks
 from broadway.ingest.reads.reports import ReportReads
 from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.standings import StandingReads
 from broadway.ingest.reads.submissions import SubmissionReads
-from broadway.ingest.reads.works import WorkReads
+from broadway.ingest.reads.works import WorkQueries, WorkReads
 from broadway.ingest.unpacking.unpack import Unpacker
 from broadway.lifecycle.announce import Announcements, Announcer, Later
 from broadway.lifecycle.orders import Orders
@@ -95,7 +96,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
     announcements = Announcements(Announcer(runs=shared.runs, jobs=shared.jobs, publisher=rabbit), rabbit, later)
     orders = Orders(shared.runs, store.jobs, announcements)
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits, Backlogs(store.jobs))
-    grades = grade_reads(store)
+    grades = grade_reads(store, RecentWorks(store.graded_works))
     standings = standing_reads(store, grades)
     decider = _decider(opened, submissions, orders, announcements, standings)
     receiver = _receiver(opened, decider, limits, announcements.later, answer_within=answer_within)
@@ -124,7 +125,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         grade_imports=GradeImports(GradeAdjusting(store.grade_adjustments)),
         hook_settings=HookSettings(store.hooks, store.rosters, limits),
         starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements, store.submissions),
-        grade_changes=GradeChanges(store.grade_books, grades),
+        grade_changes=GradeChanges(store.grade_books, grade_reads(store)),
         grade_adjusting=GradeAdjusting(store.grade_adjustments),
         orders=orders,
         reruns=Reruns(orders, store.assignments, limits, store.courses),
@@ -237,8 +238,8 @@ def standing_reads(store: Store, grades: GradeReads) -> StandingReads:
     )
 
 
-def grade_reads(store: Store) -> GradeReads:
-    """Return the reads of grades."""
+def grade_reads(store: Store, works: WorkQueries | None = None) -> GradeReads:
+    """Return the reads of grades; ``works`` are the store's unless they are given."""
     return GradeReads(
         books=store.grade_books,
         adjusted=store.grade_adjustments,
@@ -246,7 +247,7 @@ def grade_reads(store: Store) -> GradeReads:
         assignments=store.assignments,
         extensions=store.extensions,
         members=MemberReads(store.rosters, store.late_day_claims, store.chosen_submissions),
-        works=WorkReads(store.graded_works, store.deliveries, store.jobs, store.reports),
+        works=WorkReads(works or store.graded_works, store.deliveries, store.jobs, store.reports),
     )
 
 
