@@ -35,6 +35,8 @@ class Plan:
     graders_jobs: int = 200
     submissions: int = 5
     starts: int = 5
+    graded_students: int = 2_000
+    graded_submissions: int = 10  # of each of them
     idle: float = 15.0  # seconds for which idle graders are observed
 
 
