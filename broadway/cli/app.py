@@ -11,14 +11,17 @@ from broadway.cli import (
     artifacts,
     assignments,
     dead_letters,
+    extensions,
     grade_sheets,
     graders,
+    grades,
     hooks,
     jobs,
     login,
     pools,
     queues,
     runs,
+    standings,
     submissions,
     terminal,
     topology,
@@ -39,7 +42,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 configs = typer.Typer(help="Settings of the programs.", no_args_is_help=True)
-grades = typer.Typer(help="Grades of an assignment.", no_args_is_help=True)
 app.add_typer(runs.app, name="run")
 app.add_typer(jobs.app, name="job")
 app.add_typer(graders.app, name="grader")
@@ -49,19 +51,22 @@ app.add_typer(hooks.app, name="hook")
 app.add_typer(hooks.rosters, name="roster")
 app.add_typer(assignments.app, name="assignment")
 app.add_typer(submissions.app, name="submission")
-app.add_typer(grades, name="grades")
+app.add_typer(extensions.app, name="extension")
+app.add_typer(grades.app, name="grades")
 app.add_typer(queues.app, name="queue")
 app.add_typer(topology.app, name="topology")
 app.add_typer(dead_letters.app, name="dead")
 app.add_typer(access.courses, name="course")
 app.add_typer(access.students, name="student")
-grades.command("export")(grade_sheets.export)
-grades.command("merge")(grade_sheets.merge)
-grades.command("import")(grade_sheets.import_)
+grades.app.command("export")(grade_sheets.export)
+grades.app.command("merge")(grade_sheets.merge)
+grades.app.command("import")(grade_sheets.import_)
 app.command("login")(login.login)
 app.command("logout")(login.logout)
 app.command("whoami")(access.whoami)
 jobs.app.command("artifacts")(artifacts.artifacts)
+submissions.app.command("choose")(standings.choose)
+submissions.app.command("late-days")(standings.claim_late_days)
 app.command("submit")(submissions.submit)
 app.command("audit")(access.audit)
 app.command("doctor", context_settings={"ignore_unknown_options": True})(doctor)

@@ -207,7 +207,7 @@ def import_(
 def _version(number: int | None, *, draft: bool) -> str | None:
     """Return the grades that options name, or None."""
     if draft and number is not None:
-        raise fail("--version: expected no version with --draft", EXIT_USAGE)
+        raise fail("expected --draft or --version, not both", EXIT_USAGE)
     return "draft" if draft else None if number is None else str(number)
 
 

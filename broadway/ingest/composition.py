@@ -13,7 +13,9 @@ from broadway.ingest.commands.artifacts import ArtifactUploads
 from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.backlogs import Backlogs
+from broadway.ingest.commands.claims import StudentClaims
 from broadway.ingest.commands.decide import Decider
+from broadway.ingest.commands.extensions import ExtensionChanges
 from broadway.ingest.commands.grade_adjustments import GradeAdjusting
 from broadway.ingest.commands.grade_imports import GradeImports
 from broadway.ingest.commands.grade_submissions import GradingStarts, HooksAndUploads
@@ -47,6 +49,7 @@ from broadway.ingest.live.feed import Feed
 from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
+from broadway.ingest.reads.extensions import ExtensionReads
 from broadway.ingest.reads.grade_sheets import GradeSheets
 from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.grades import GradeReads
@@ -118,12 +121,14 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         tokens=TokenSettings(store.access_tokens, store.rosters),
         reads=_reads(opened, shares, standings, grades),
         registration=Registration(store.assignments, limits),
-        assignment_settings=SettingsChanges(store.assignments, store.assignment_settings),
+        assignment_settings=SettingsChanges(store.assignments, store.assignment_settings, store.rosters),
+        extensions=ExtensionChanges(store.assignments, store.assignment_settings, store.rosters, store.extensions),
+        claims=StudentClaims(standings, store.late_day_claims, store.chosen_submissions),
         uploads=_uploads(settings, opened, limits, receiver, standings),
         artifacts=_artifacts(settings, store),
         submission_removal=SubmissionRemoval(store.submissions, store.stored_bytes),
+        hook_settings=HookSettings(store.hooks, store.rosters, limits, store.assignment_settings),
         grade_imports=GradeImports(GradeAdjusting(store.grade_adjustments)),
-        hook_settings=HookSettings(store.hooks, store.rosters, limits),
         starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements, store.submissions),
         grade_changes=GradeChanges(store.grade_books, grade_reads(store)),
         grade_adjusting=GradeAdjusting(store.grade_adjustments),
@@ -202,9 +207,11 @@ def _uploads(
 
 def _reads(opened: Opened, shares: ReadShares, standings: StandingReads, grades: GradeReads) -> Reads:
     store, shared = opened.store, opened.shared
+    members = MemberReads(store.rosters, store.late_day_claims, store.chosen_submissions)
     return Reads(
         assignments=AssignmentReads(store.assignments, store.rosters, store.hooks, store.assignment_settings),
-        members=MemberReads(store.rosters, store.late_day_claims, store.chosen_submissions),
+        members=members,
+        extensions=ExtensionReads(store.extensions, store.assignment_settings, members),
         standings=standings,
         grades=grades,
         sheets=GradeSheets(grades, store.rosters),
@@ -233,6 +240,7 @@ def standing_reads(store: Store, grades: GradeReads) -> StandingReads:
         claims=store.late_day_claims,
         choices=store.chosen_submissions,
         handed_in=HandedInReads(store.submissions, store.deliveries, store.jobs, store.reports),
+        graded=grades.works,
         charged=grades,
         books=store.grade_books,
     )

@@ -8,18 +8,18 @@ from broadway.domain.job import JobState
 from broadway.domain.results_of_work import Receipt, Result
 from broadway.mongo.collection import Collection, Document, Documents
 from broadway.mongo.job_documents import handed_in_of
-from broadway.mongo.work_fields import FIELDS, result_of
+from broadway.mongo.work_results import WorkResults
 
 _RECEIPT = {"student": 1, "at": 1}
 _OPEN = [state.value for state in JobState if state is not JobState.FINISHED]
 
 
 class GradedWorks:
-    """Receipts of uploads, outcomes of jobs, and open jobs, by the assignment that they belong to."""
+    """Receipts of uploads, results of jobs, and open jobs, by the assignment that they belong to."""
 
-    def __init__(self, submissions: Collection, outcomes: Collection, jobs: Collection) -> None:
+    def __init__(self, submissions: Collection, results: WorkResults, jobs: Collection) -> None:
         self._submissions = Documents(submissions)
-        self._outcomes = Documents(outcomes)
+        self._results = results
         self._jobs = Documents(jobs)
 
     async def receipts(
@@ -34,8 +34,7 @@ class GradedWorks:
         self, course: str, assignment: str, students: Sequence[str] | None = None, *, since: datetime | None = None
     ) -> list[Result]:
         """Return the results of works for an assignment: all, those of some students, or those since a time."""
-        query: Document = {"course": course, "assignment": assignment, **_of(students), **_since("finished_at", since)}
-        return [result_of(each) for each in await self._outcomes.find(query, FIELDS)]
+        return await self._results.find(course, assignment, students, since=since)
 
     async def waiting(self, course: str, assignment: str) -> list[HandedIn]:
         """Return the works of an assignment's jobs that have not ended."""

@@ -12,7 +12,6 @@ from broadway.domain.result import JobLog, read_streams
 from broadway.domain.settlement import Settlement, key_of
 from broadway.mongo.collection import Collection, Document, Documents, insert_each
 from broadway.mongo.job_documents import attempt_document, attempt_of
-from broadway.mongo.work_fields import work_fields
 
 _WITHOUT_BULK = {"results": 0, "stdout": 0, "stderr": 0, "streams": 0}
 _WITHOUT_LOG = {"stdout": 0, "stderr": 0, "streams": 0}
@@ -25,11 +24,6 @@ class Outcomes:
 
     def __init__(self, collection: Collection) -> None:
         self._outcomes = Documents(collection)
-
-    async def ensure_indexes(self) -> None:
-        # Only outcomes of students' works have these fields.
-        await self._outcomes.create_index([("course", 1), ("assignment", 1), ("student", 1)], name="of_student")
-        await self._outcomes.create_index([("course", 1), ("assignment", 1), ("finished_at", 1)], name="of_assignment")
 
     async def insert(
         self, settlements: Sequence[Settlement], logs: Mapping[str, JobLog] | None = None
@@ -111,7 +105,8 @@ def _document(settlement: Settlement, log: JobLog | None) -> Document:
         "attempts": [attempt_document(attempt) for attempt in settlement.attempts],
         "results": None if settlement.results is None else list(settlement.results),
     }
-    document |= work_fields(settlement)
+    if settlement.images:
+        document["images"] = list(settlement.images)
     return document if log is None else document | log_fields(log)
 
 
@@ -133,6 +128,7 @@ def _settlement(document: Document) -> Settlement:
         grader_id=document["worker_id"],
         attempts=tuple(map(attempt_of, document["attempts"])),
         results=document.get("results"),
+        images=tuple(document.get("images") or ()),
     )
 
 

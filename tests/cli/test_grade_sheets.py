@@ -112,7 +112,7 @@ def test_options_that_contradict_each_other_are_named() -> None:
     encoding, _ = typed("import", "mp1", "-", "--encoding", "ebcdic", given=answer(), stdin=b"")
 
     assert (both.exit_code, encoding.exit_code) == (2, 2)
-    assert "--version: expected no version with --draft" in both.stderr
+    assert "expected --draft or --version, not both" in both.stderr
     assert "encoding: should be 'utf-8', 'windows-1252', 'latin-1' or 'utf-16'" in encoding.stderr
 
 
