@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Self
 
+from broadway.domain.formulas import restored
 from broadway.domain.sheets.cells import Row, folded, opened, rows, separator_of
 from broadway.domain.sheets.entries import STUDENT, Entry, EntryStatus, LeftOut, SheetError, distinct
-from broadway.domain.sheets.formulas import restored
 from broadway.domain.sheets.matching import UnmatchedRow
 from broadway.domain.sheets.numbers import points_in
 from broadway.domain.sheets.writing import PLAIN_COLUMNS

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, timedelta
 from decimal import Decimal
 
+from broadway.domain.formulas import identifier_problem, is_formula, on_a_line
 from broadway.domain.sheets.entries import (
     ANY_CASE,
     CANVAS_ID,
@@ -29,7 +30,6 @@ from broadway.domain.sheets.entries import (
     excess,
     held,
 )
-from broadway.domain.sheets.formulas import identifier, is_formula, on_a_line
 from broadway.domain.sheets.numbers import written
 from broadway.domain.sheets.shapes import CANVAS_EXCUSED, CANVAS_PLACES, GUARD, POINTS_POSSIBLE
 from broadway.domain.sheets.writing import csv_bytes, score_of
@@ -205,4 +205,7 @@ def _name(grade: Entry) -> str:
 
 
 def _identifier(grade: Entry, name: str) -> str:
-    return identifier(grade.identifier(name), name=name)
+    text = grade.identifier(name)
+    if problem := identifier_problem(text, name=name):
+        raise SheetError(problem)
+    return text

@@ -3,12 +3,11 @@
 import re
 from decimal import Decimal, localcontext
 
-from broadway.domain.counting import EXACT
 from broadway.domain.report import LARGEST, shown
 
+EXACT = 60  # digits; not fewer than an exact grade has
 _LONGEST = EXACT + 4  # characters of a number: the digits of an exact grade, a sign, a zero and a point
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)")
-NUMERIC = re.compile(r"[+-]?\d+(?:\.\d+)?")
 
 
 def rounded(points: Decimal, places: int | None) -> Decimal:

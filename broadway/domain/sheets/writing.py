@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from broadway.domain.formulas import defused, on_a_line
 from broadway.domain.sheets.entries import Entry, EntryStatus, LeftOut, Missing, Written, distinct, held
-from broadway.domain.sheets.formulas import defused, on_a_line
 from broadway.domain.sheets.merging import Merged
 from broadway.domain.sheets.numbers import written
 

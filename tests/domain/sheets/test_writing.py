@@ -8,8 +8,10 @@ from decimal import Decimal
 import pytest
 from domain.sheets.classes import ADA, BOB, CYD, grade
 
+from broadway.domain import counting
+from broadway.domain.formulas import defused
+from broadway.domain.sheets import numbers
 from broadway.domain.sheets.entries import Entry, EntryStatus, LeftOut, Missing, SheetError, Written, identifiers_of
-from broadway.domain.sheets.formulas import defused
 from broadway.domain.sheets.lms import Item, brightspace, canvas, gradescope, moodle
 from broadway.domain.sheets.merging import MergeChoice, merge
 from broadway.domain.sheets.writing import json_lines, plain_csv
@@ -223,3 +225,7 @@ def test_variables_are_identifiers_only_if_their_names_are_known_or_named() -> N
 
     assert identifiers_of(variables) == {"email": "ada@x.edu", "sis_id": "246"}
     assert identifiers_of(variables, ["NETID", "other"]) == {"email": "ada@x.edu", "sis_id": "246", "NETID": "a1"}
+
+
+def test_a_cell_has_room_for_every_exact_grade() -> None:
+    assert numbers.EXACT >= counting.EXACT

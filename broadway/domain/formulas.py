@@ -7,9 +7,7 @@ exact.
 
 import re
 
-from broadway.domain.sheets.entries import SheetError
-from broadway.domain.sheets.numbers import NUMERIC
-
+NUMERIC = re.compile(r"[+-]?\d+(?:\.\d+)?")
 _FORMULA = re.compile(
     "'*(?:[\t\r\0]|\\s*[=+\\-@\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}"
     "\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}])"
@@ -37,12 +35,11 @@ def restored(text: str) -> str:
     return text[1:] if text.startswith("'") and is_formula(text[1:]) else text
 
 
-def identifier(text: str, *, name: str) -> str:
-    """Return an identifier as it is; an apostrophe would keep an LMS from finding the student.
+def identifier_problem(text: str, *, name: str) -> str:
+    """Return the reason for which no file can have an identifier, or an empty text.
 
-    Raises:
-        SheetError: A spreadsheet would run it, or it has line ends.
+    An apostrophe before it would keep a learning management system from finding the student.
     """
     if is_formula(text) or _CONTROL.search(text):
-        raise SheetError(f"{name} {text[:100]!r} begins like a formula or has control characters; correct it")
-    return text
+        return f"{name} {text[:100]!r} begins like a formula or has control characters; correct it"
+    return ""
