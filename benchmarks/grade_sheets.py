@@ -1,20 +1,24 @@
 """Grades as files: exports of a large class, and merges into the file of a learning management system, over HTTP."""
 
-import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 
 import httpx2
 from bson import ObjectId
+from classes import Class, HandIn
 
 from benchmarks.plan import Plan
 from benchmarks.rounds import Measure, interleave
 from benchmarks.samples import Figure, Results
-from benchmarks.site import COURSE, NOTHING, Site, ground
+from benchmarks.site import COURSE, Site, ground
+from broadway.domain.roster import RosterEntry
+from broadway.mongo.store import Store
 
 WALL = Figure("grades as files: until the whole answer", "s")
 COST = Figure("grades as files: CPU of the API and the store", "s")
@@ -23,10 +27,9 @@ EXPORT, DRAFT, MERGE = "export, published", "export, draft", "merge into a file 
 LAB = f"/api/v2/courses/{COURSE}/assignments/lab"
 ROLES = ("ingest", "store")
 OTHERS = 60  # columns of other assignments in the file of Canvas
-AT_A_TIME = 500
-GRADED_WITHIN = 60.0  # seconds
-
-Document = dict[str, Any]
+AT_A_TIME = 200  # students
+_ID = re.compile(r"\b[0-9a-f]{24}\b")
+BEGAN = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 async def measure(plan: Plan, results: Results, directory: Path) -> None:
@@ -47,62 +50,50 @@ async def measure(plan: Plan, results: Results, directory: Path) -> None:
 
 async def _prepare(site: Site, students: Sequence[str], each: int) -> None:
     """Store a class with so many graded submissions of each student, and publish its grades."""
-    await site.register("lab", NOTHING)
-    roster = [{"student": student, "env": {"sis_id": f"0{student}"}} for student in students]
-    (await site.http.put(f"{LAB}/roster", json={"students": roster})).raise_for_status()
-    (await site.http.put(f"{LAB}/settings", json={"points": 10})).raise_for_status()
-    async with site.noop_graders("grader", slots=1):
-        submission = await _graded(site, students[0])
-    await _copy(site, submission, students, each)
+    entries = [RosterEntry(student=student, env={"sis_id": f"0{student}"}) for student in students]
+    first = [HandIn(students[0], BEGAN + timedelta(minutes=number), number=number) for number in range(1, each + 1)]
+    async with Store.connect(site.ground.store.dsn) as store:
+        group = Class(store, COURSE, "lab")
+        await group.prepare(entries, {"points": 10})
+        await group.hand_in(*first)
+    await _copy(site, students)
     (await site.http.post(f"{LAB}/grades/publish", json={"based_on": 0})).raise_for_status()
     lines = (await _export(site, "draft")).splitlines()
     if sum(b",graded," in line for line in lines) != len(students):
         raise RuntimeError("not every student of the class has a grade")
 
 
-async def _graded(site: Site, student: str) -> Document:
-    """Hand in a file, and return the submission once it is graded."""
-    sent = await site.http.post(f"{LAB}/submissions", params={"student": student}, files={"files": ("a.txt", b"1")})
-    path = f"/api/v2/courses/{COURSE}/submissions/{sent.raise_for_status().json()['id']}"
-    async with asyncio.timeout(GRADED_WITHIN):
-        while True:
-            found: Document = (await site.http.get(path)).raise_for_status().json()
-            if found["job"] and found["job"]["outcome"]:
-                return found
-            await asyncio.sleep(0.1)
-
-
-async def _copy(site: Site, submission: Document, students: Sequence[str], each: int) -> None:
-    """Give every student so many copies of a graded submission, with its job and its outcome."""
-    job, student = submission["job"]["id"], submission["student"]
-    originals = {
-        "submission": await site.database["submission"].find_one({"_id": submission["id"]}),
-        "grading_job": await site.database["grading_job"].find_one({"_id": ObjectId(job)}),
-        "job_outcome": await site.database["job_outcome"].find_one({"job": job})
-        or await site.database["job_outcome"].find_one({"_id": {"$regex": f"^{job}"}}),
-    }
-    copies = [name for name in students for _ in range(each)][1:]
-    for start in range(0, len(copies), AT_A_TIME):
-        names = [
-            {submission["id"]: token_hex(len(submission["id"]) // 2), job: str(ObjectId()), student: name}
-            for name in copies[start : start + AT_A_TIME]
-        ]
-        for collection, document in originals.items():
-            await site.database[collection].insert_many([_renamed(document, new) for new in names])
+async def _copy(site: Site, students: Sequence[str]) -> None:
+    """Give every student copies of the first one's submissions, with their jobs and outcomes."""
+    first, *others = students
+    for name in ("submission", "grading_job", "job_outcome"):
+        originals = await site.database[name].find({"assignment": "lab"}).to_list()
+        if not originals:
+            raise RuntimeError(f"{name}: the class has no document there")
+        for start in range(0, len(others), AT_A_TIME):
+            copies = [
+                _renamed(document, {first: student})
+                for student in others[start : start + AT_A_TIME]
+                for document in originals
+            ]
+            await site.database[name].insert_many(copies)
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:
-    """Return a document with other ids and another student."""
+    """Return a document of another student, with ids that follow from the student's name and its own ids."""
     if isinstance(value, dict):
         return {key: _renamed(part, names) for key, part in value.items()}
     if isinstance(value, list):
         return [_renamed(part, names) for part in value]
     if isinstance(value, ObjectId):
-        return ObjectId(names.get(str(value), str(value)))
+        return ObjectId(_other_id(str(value), names))
     if isinstance(value, str):
-        for old, new in names.items():
-            value = value.replace(old, new)
+        return _ID.sub(lambda found: _other_id(found[0], names), names.get(value, value))
     return value
+
+
+def _other_id(identity: str, names: Mapping[str, str]) -> str:
+    return sha256(f"{identity}{sorted(names.values())}".encode()).hexdigest()[:24]
 
 
 async def _export(site: Site, version: str) -> bytes:
