@@ -176,7 +176,7 @@ def import_(
     *,
     apply: Annotated[bool, typer.Option("--apply", help="Make the changes; without it they are only shown.")] = False,
     reason: Annotated[
-        str, typer.Option(help="Reason of changes whose rows have none; students read it.", show_default=False)
+        str, typer.Option(help="Reason of changes without a reason of their own; students read it.", show_default=False)
     ] = "",
     version: Annotated[
         int | None, typer.Option(min=1, help="Version to compare with.", show_default="that of the file")
@@ -191,7 +191,7 @@ def import_(
     """Show the changes that were made to an exported CSV in a spreadsheet, or make them.
 
     Each change is a decision of staff on one grade. Students see it after the next publication. The exit code is 1 if a
-    change must not be made, such as one of a grade that is another one by now; then none is made.
+    change must not be made, such as one of a grade that is another one by now; then no change is made.
     """
     from broadway.domain.sheets.cells import MAX_BYTES  # noqa: PLC0415 - --help must not wait for it
     from broadway.messages.resources.grade_queries import ImportQuery  # noqa: PLC0415

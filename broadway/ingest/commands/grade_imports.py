@@ -12,7 +12,7 @@ _NAMED = 20  # students in a text
 
 
 class ImportRefusedError(ValueError):
-    """The changes of a sheet cannot be made, and none is; the text names the students and the remedy."""
+    """No change of a sheet is made, since one cannot be; the text names the students and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +24,14 @@ class GradeImports:
     async def apply(
         self, course: str, assignment: str, plan: Plan, *, by: str, reason: str = ""
     ) -> list[StoredAdjustment]:
-        """Store a decision for each change. A plan of the same sheet that is made afterwards has none of them.
+        """Store a decision for each change. A later plan of the same sheet does not have them.
 
         Args:
             course: The course.
             assignment: The assignment.
             plan: The changes.
             by: The name of the person.
-            reason: The reason for changes whose rows have none.
+            reason: The reason for changes without a reason of their own.
 
         Raises:
             ImportRefusedError: A change must not be made, or has no reason, or there are too many.

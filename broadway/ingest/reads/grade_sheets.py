@@ -99,7 +99,7 @@ class GradeSheets:
     ) -> Imported:
         """Compare a plain sheet with the grades from which it was made.
 
-        Without a basis these are those of the version that the file names, or of the draft if it names none.
+        Without a basis these are those of the version that the file names, or else of the draft.
 
         Raises:
             NoGradesError: There is no such version.

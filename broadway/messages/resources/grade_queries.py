@@ -72,5 +72,7 @@ class ImportQuery(BaseModel):
     encoding: Encoding = Field(default="utf-8", description=_ENCODING)
     apply: bool = Field(default=False, description="make the changes; without it they are only shown")
     reason: str = Field(
-        default="", max_length=MAX_REASON, description="the reason of changes whose rows have none; students read it"
+        default="",
+        max_length=MAX_REASON,
+        description="the reason of changes without a reason of their own; students read it",
     )
