@@ -23,7 +23,7 @@ from broadway.cli.new_files import check_new, read_bytes, write_new
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from broadway.messages.resources.grade_sheets import ImportView, MergeView, SheetView
+    from broadway.messages.resources.grade_sheets import ExportView, ImportView, MergeView, SheetView
 
 _NAMED = 20  # students and rows of one kind on the terminal
 
@@ -45,6 +45,30 @@ StudentIs = Annotated[
 ]
 Encoding = Annotated[str, typer.Option(help="Encoding of a file without a byte order mark, such as windows-1252.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 unless every student has a grade in the file.")]
+Kind = Annotated[Format, typer.Option("--format", help="Columns of the file.")]
+Title = Annotated[
+    str | None, typer.Option(help="The assignment's title in the system.", show_default="the assignment's id")
+]
+CanvasId = Annotated[int | None, typer.Option(min=1, help="The assignment's id in Canvas.", show_default=False)]
+Export = Annotated[Path, typer.Argument(metavar="FILE", help="The export of the LMS; - for standard input.")]
+Column = Annotated[str, typer.Option(help="The column for the scores: its whole name, the assignment's in it, or #7.")]
+Unmatched = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="The list of all without a counterpart.", show_default="beside --output, if there are any"
+    ),
+]
+Keys = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN=IDENTIFIER", help="A column with an identifier of students; may be repeated."),
+]
+ByName = Annotated[bool, typer.Option("--by-name", help="Match by full name where no identifier matches.")]
+Sheet = Annotated[Path, typer.Argument(metavar="FILE", help="The changed CSV of an export; - for standard input.")]
+Apply = Annotated[bool, typer.Option("--apply", help="Make the changes; without it they are only shown.")]
+Reason = Annotated[
+    str, typer.Option(help="Reason of changes without a reason of their own; students read it.", show_default=False)
+]
+OfFile = Annotated[int | None, typer.Option(min=1, help="Version to compare with.", show_default="that of the file")]
 Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="FILE", help="The new file.", show_default="standard output"),
@@ -54,18 +78,14 @@ Output = Annotated[
 def export(
     assignment: Assignment,
     *,
-    kind: Annotated[Format, typer.Option("--format", help="Columns of the file.")] = "csv",
+    kind: Kind = "csv",
     output: Output = None,
     version: Version = None,
     draft: Draft = False,
     missing: MissingCell = "leave",
     decimal: DecimalSign = "point",
-    title: Annotated[
-        str | None, typer.Option(help="The assignment's title in the system.", show_default="the assignment's id")
-    ] = None,
-    canvas_id: Annotated[
-        int | None, typer.Option(min=1, help="The assignment's id in Canvas.", show_default=False)
-    ] = None,
+    title: Title = None,
+    canvas_id: CanvasId = None,
     student_is: StudentIs = None,
     strict: Strict = False,
     course: Course = None,
@@ -80,47 +100,27 @@ def export(
     """
     from broadway.messages.resources.grade_queries import ExportQuery  # noqa: PLC0415 - --help must not wait for it
 
-    query = _query(
-        ExportQuery,
-        format=kind,
-        version=_version(version, draft=draft),
-        missing=missing,
-        decimal=decimal,
-        title=title,
-        canvas_id=canvas_id,
-        student_is=student_is,
-    )
+    which = _version(version, draft=draft)
+    choices = {"missing": missing, "decimal": decimal, "title": title, "canvas_id": canvas_id, "student_is": student_is}
+    query = _query(ExportQuery, format=kind, version=which, **choices)
     output = _output(output, as_json=as_json)
     check_new(output)
     with client(server, course, token) as api:
         made = api.export_grades(assignment, query)
     _deliver(made.file.data, output, as_json=as_json)
-    _tell(made, _of(made), counts=made.counts)
-    _name("left out", [f"{each.student}: {each.reason}" for each in made.left_out], made.counts["left out"])
-    if as_json:
-        terminal.document(made.model_dump(mode="json", exclude={"file": {"content"}}))
+    _tell_export(made, as_json=as_json)
     raise typer.Exit(_code(made, strict=strict))
 
 
 def merge(
     assignment: Assignment,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The export of the LMS; - for standard input.")],
+    file: Export,
     *,
-    column: Annotated[str, typer.Option(help="The column for the scores: its whole name, or the assignment's in it.")],
+    column: Column,
     output: Output = None,
-    unmatched: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The list of all without a counterpart.",
-            show_default="beside --output, if there are any",
-        ),
-    ] = None,
-    key: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN=IDENTIFIER", help="A column with an identifier of students; may be repeated."),
-    ] = None,
-    by_name: Annotated[bool, typer.Option("--by-name", help="Match by full name where no identifier matches.")] = False,
+    unmatched: Unmatched = None,
+    key: Keys = None,
+    by_name: ByName = False,
     version: Version = None,
     draft: Draft = False,
     missing: MissingCell = "leave",
@@ -138,49 +138,27 @@ def merge(
     All other bytes stay as they are. Students and rows without a counterpart are named and listed. The exit code is 1
     if an error of the infrastructure left a student without a grade, and with --strict if anything was not matched.
     """
-    from broadway.domain.sheets.cells import MAX_BYTES  # noqa: PLC0415 - --help must not wait for it
-    from broadway.messages.resources.grade_queries import MergeQuery  # noqa: PLC0415
+    from broadway.messages.resources.grade_queries import MergeQuery  # noqa: PLC0415 - --help must not wait for it
 
-    query = _query(
-        MergeQuery,
-        column=column,
-        key=tuple(key or ()),
-        by_name=by_name,
-        version=_version(version, draft=draft),
-        missing=missing,
-        decimal=decimal,
-        encoding=encoding,
-        student_is=student_is,
-    )
-    output = _output(output, as_json=as_json)
-    unmatched = unmatched or (output.with_name(f"{output.stem}-unmatched.csv") if output else None)
-    if output and output == unmatched:
-        raise fail("--unmatched: expected another file than --output", EXIT_USAGE)
-    check_new(output, unmatched)
-    data = read_bytes(file, most=MAX_BYTES)
+    how = {"key": tuple(key or ()), "by_name": by_name, "student_is": student_is, "encoding": encoding}
+    which = _version(version, draft=draft)
+    query = _query(MergeQuery, column=column, version=which, missing=missing, decimal=decimal, **how)
+    output, unmatched = _outputs(output, unmatched, as_json=as_json)
+    data = _bytes(file)
     with client(server, course, token) as api:
         merged = api.merge_grades(assignment, data, query)
     _deliver(merged.file.data, output, as_json=as_json)
-    _tell(merged, f"{merged.lms}: column {merged.column}, {_of(merged)}", counts=merged.counts)
-    _tell_unmatched(merged, unmatched)
-    if as_json:
-        terminal.document(
-            merged.model_dump(mode="json", exclude={"file": {"content"}, "unmatched": {"content"}}),
-        )
+    _tell_merge(merged, unmatched, as_json=as_json)
     raise typer.Exit(_code(merged, strict=strict))
 
 
 def import_(
     assignment: Assignment,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The changed CSV of an export; - for standard input.")],
+    file: Sheet,
     *,
-    apply: Annotated[bool, typer.Option("--apply", help="Make the changes; without it they are only shown.")] = False,
-    reason: Annotated[
-        str, typer.Option(help="Reason of changes without a reason of their own; students read it.", show_default=False)
-    ] = "",
-    version: Annotated[
-        int | None, typer.Option(min=1, help="Version to compare with.", show_default="that of the file")
-    ] = None,
+    apply: Apply = False,
+    reason: Reason = "",
+    version: OfFile = None,
     draft: Draft = False,
     encoding: Encoding = "utf-8",
     course: Course = None,
@@ -193,15 +171,21 @@ def import_(
     Each change is a decision of staff on one grade. Students see it after the next publication. The exit code is 1 if a
     change must not be made, such as one of a grade that is another one by now; then no change is made.
     """
-    from broadway.domain.sheets.cells import MAX_BYTES  # noqa: PLC0415 - --help must not wait for it
-    from broadway.messages.resources.grade_queries import ImportQuery  # noqa: PLC0415
+    from broadway.messages.resources.grade_queries import ImportQuery  # noqa: PLC0415 - --help must not wait for it
 
-    query = _query(ImportQuery, version=_version(version, draft=draft), encoding=encoding, apply=apply, reason=reason)
-    data = read_bytes(file, most=MAX_BYTES)
+    which = _version(version, draft=draft)
+    query = _query(ImportQuery, version=which, encoding=encoding, apply=apply, reason=reason)
+    data = _bytes(file)
     with client(server, course, token) as api:
         found = api.import_grades(assignment, data, query)
     _show_changes(found, as_json=as_json)
     raise typer.Exit(EXIT_FAILED if found.counts["obstacles"] else 0)
+
+
+def _bytes(file: Path) -> bytes:
+    from broadway.domain.sheets.cells import MAX_BYTES  # noqa: PLC0415 - --help must not wait for it
+
+    return read_bytes(file, most=MAX_BYTES)
 
 
 def _version(number: int | None, *, draft: bool) -> str | None:
@@ -233,6 +217,16 @@ def _output(output: Path | None, *, as_json: bool) -> Path | None:
     return None
 
 
+def _outputs(output: Path | None, unmatched: Path | None, *, as_json: bool) -> tuple[Path | None, Path | None]:
+    """Return the new files of a merge; end the command if one of them exists."""
+    output = _output(output, as_json=as_json)
+    unmatched = unmatched or (output.with_name(f"{output.stem}-unmatched.csv") if output else None)
+    if output and output == unmatched:
+        raise fail("--unmatched: expected another file than --output", EXIT_USAGE)
+    check_new(output, unmatched)
+    return output, unmatched
+
+
 def _deliver(data: bytes, output: Path | None, *, as_json: bool) -> None:
     if output is not None:
         write_new(output, data)
@@ -249,6 +243,20 @@ def _tell(sheet: "SheetView", title: str, *, counts: dict[str, int]) -> None:
     for note in sheet.notes:
         terminal.message(f"note: {note}")
     _name("held", [f"{each.student}: {each.reason}" for each in sheet.held], counts["held"])
+
+
+def _tell_export(made: "ExportView", *, as_json: bool) -> None:
+    _tell(made, _of(made), counts=made.counts)
+    _name("left out", [f"{each.student}: {each.reason}" for each in made.left_out], made.counts["left out"])
+    if as_json:
+        terminal.document(made.model_dump(mode="json", exclude={"file": {"content"}}))
+
+
+def _tell_merge(merged: "MergeView", file: Path | None, *, as_json: bool) -> None:
+    _tell(merged, f"{merged.lms}: column {merged.column}, {_of(merged)}", counts=merged.counts)
+    _tell_unmatched(merged, file)
+    if as_json:
+        terminal.document(merged.model_dump(mode="json", exclude={"file": {"content"}, "unmatched": {"content"}}))
 
 
 def _tell_unmatched(merged: "MergeView", file: Path | None) -> None:
