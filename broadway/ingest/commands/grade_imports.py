@@ -1,12 +1,11 @@
-"""The changes in a sheet of grades, made as staff's decisions."""
+"""The changes in a sheet of grades as decisions of staff."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from broadway.domain.grade_book import AdjustmentKind, StoredAdjustment
+from broadway.domain.grade_book import AdjustmentKind
 from broadway.domain.sheets.adjusting import Adjustment
 from broadway.domain.sheets.applying import Plan
-from broadway.ingest.commands.grade_adjustments import MAX_AT_ONCE, AdjustmentOrder, GradeAdjusting
+from broadway.ingest.commands.grade_adjustments import MAX_AT_ONCE, AdjustmentOrder
 
 _NAMED = 20  # students in a text
 
@@ -15,33 +14,18 @@ class ImportRefusedError(ValueError):
     """No change of a sheet is made, since one cannot be; the text names the students and the remedy."""
 
 
-@dataclass(frozen=True, slots=True)
-class GradeImports:
-    """Changes of grades that come from sheets."""
+def decisions_of(plan: Plan, *, reason: str = "") -> list[AdjustmentOrder]:
+    """Return a decision for each change of a sheet. A plan that is made after these decisions has no changes.
 
-    adjusting: GradeAdjusting
+    Args:
+        plan: The changes.
+        reason: The reason for changes without a reason of their own.
 
-    async def apply(
-        self, course: str, assignment: str, plan: Plan, *, by: str, reason: str = ""
-    ) -> list[StoredAdjustment]:
-        """Store a decision for each change. A later plan of the same sheet does not have them.
-
-        Args:
-            course: The course.
-            assignment: The assignment.
-            plan: The changes.
-            by: The name of the person.
-            reason: The reason for changes without a reason of their own.
-
-        Raises:
-            ImportRefusedError: A change must not be made, or has no reason, or there are too many.
-            RejectedError: A student or the assignment has too many adjustments; nothing is stored.
-        """
-        _check(plan, reason.strip())
-        if not plan.adjustments:
-            return []
-        orders = [_order(each, reason) for each in plan.adjustments]
-        return await self.adjusting.adjust(course, assignment, orders, by=by)
+    Raises:
+        ImportRefusedError: A change must not be made, or has no reason, or there are too many.
+    """
+    _check(plan, reason.strip())
+    return [_order(each, reason) for each in plan.adjustments]
 
 
 def _check(plan: Plan, reason: str) -> None:

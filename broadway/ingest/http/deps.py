@@ -14,7 +14,6 @@ from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.claims import StudentClaims
 from broadway.ingest.commands.extensions import ExtensionChanges
 from broadway.ingest.commands.grade_adjustments import GradeAdjusting
-from broadway.ingest.commands.grade_imports import GradeImports
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.grades import GradeChanges
 from broadway.ingest.commands.hooks import HookSettings
@@ -67,7 +66,6 @@ class Deps:
     uploads: Uploads
     artifacts: ArtifactUploads
     submission_removal: SubmissionRemoval
-    grade_imports: GradeImports
     hook_settings: HookSettings
     starts: RunStarts
     grade_changes: GradeChanges

@@ -13,6 +13,7 @@ from broadway.domain.sheets.entries import Written
 from broadway.domain.sheets.merging import MergeChoice, Merged
 from broadway.domain.sheets.options import DecimalSign, ExportChoice, keys_of
 from broadway.domain.sheets.writing import unmatched_csv
+from broadway.ingest.commands.grade_imports import decisions_of
 from broadway.ingest.commands.start import NO_SUCH_ASSIGNMENT
 from broadway.ingest.http.answers import CORS, Refused
 from broadway.ingest.http.auth import course_of, principal_of
@@ -112,9 +113,9 @@ async def import_(request: Request, deps: Deps) -> Response:
     basis = _basis(query.version) if query.version else None  # then the file names its version
     found = await deps.reads.sheets.preview(course, assignment, basis, data, encoding=query.encoding)
     if query.apply:
-        await deps.grade_imports.apply(
-            course, assignment, found.plan, by=principal_of(request).name, reason=query.reason
-        )
+        decisions = decisions_of(found.plan, reason=query.reason)
+        if decisions:
+            await deps.grade_adjusting.adjust(course, assignment, decisions, by=principal_of(request).name)
     return answered(import_view(found, is_applied=query.apply))
 
 
