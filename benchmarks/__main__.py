@@ -16,6 +16,7 @@ from benchmarks import (
     classes,
     control_plane,
     deliveries,
+    grade_sheets,
     grades,
     growth,
     hostile,
@@ -53,6 +54,7 @@ SUITES: dict[str, Suite] = {
     "many-streams": streams.measure_many,
     "polls": polls.measure,
     "deliveries": deliveries.measure,
+    "grade-sheets": grade_sheets.measure,
 }
 _REPOSITORY = Path(__file__).parents[1]
 LATEST = _REPOSITORY / "benchmarks" / "results" / "latest.json"

@@ -7,6 +7,7 @@ from benchmarks import (
     classes,
     control_plane,
     deliveries,
+    grade_sheets,
     grades,
     growth,
     hostile,
@@ -92,6 +93,7 @@ def goals(plan: Plan) -> list[Goal]:
         *_of_large_runs(plan),
         *_of_starts(),
         *_of_deliveries(),
+        *_of_grade_sheets(),
     ]
 
 
@@ -239,6 +241,13 @@ def _of_growth(plan: Plan) -> list[Goal]:
             "history", f"CPU of the read that grows most, with {long}, times with {short}", dearest, 1.3, is_floor=False
         ),
         Goal("history", f"CPU of a job with {long}, times with {short}", job, 1.2, is_floor=False),
+    ]
+
+
+def _of_grade_sheets() -> list[Goal]:
+    contenders = (grade_sheets.EXPORT, grade_sheets.DRAFT, grade_sheets.MERGE)
+    return [
+        Goal("grade-sheets", f"{each}, s", _value(grade_sheets.WALL, each), 1, is_floor=False) for each in contenders
     ]
 
 

@@ -42,15 +42,20 @@ async def measure(plan: Plan, results: Results, directory: Path) -> None:
     """A class whose submissions are all graded, with late days and the best one that counts."""
     students, submissions = plan.graded
     async with ground(directory) as below, Site.open(below) as site:
-        await site.register(ASSIGNMENT, NOTHING)
-        settings = {"points": 10, "policy": POLICY}
-        put = await site.http.put(f"/api/v2/courses/{COURSE}/assignments/{ASSIGNMENT}/settings", json=settings)
-        put.raise_for_status()
-        await _fill(site, "submission", (_submission(number, students) for number in range(submissions)))
-        await _fill(site, "work_result", (_result(number, students) for number in range(submissions)))
+        await store_class(site, students, submissions)
         contenders: dict[str, Measure] = {of_class(students, submissions): partial(_all, site)}
         await interleave(contenders, rounds=1, into=results, warm_up=False)
     results.notes["grades"] = "a page has 500 students, and its draft is that of the whole class"
+
+
+async def store_class(site: Site, students: int, submissions: int) -> None:
+    """Store an assignment with graded submissions, the same number of each student."""
+    await site.register(ASSIGNMENT, NOTHING)
+    settings = {"points": 10, "policy": POLICY}
+    put = await site.http.put(f"/api/v2/courses/{COURSE}/assignments/{ASSIGNMENT}/settings", json=settings)
+    put.raise_for_status()
+    await _fill(site, "submission", (_submission(number, students) for number in range(submissions)))
+    await _fill(site, "work_result", (_result(number, students) for number in range(submissions)))
 
 
 async def _all(site: Site) -> Mapping[Figure, float]:
@@ -59,7 +64,7 @@ async def _all(site: Site) -> Mapping[Figure, float]:
     taken = {**await _timed(site, FIRST, "GET", page), **await _timed(site, AGAIN, "GET", page)}
     taken |= await _timed(site, PUBLISHED, "POST", f"{base}/publish", json={"based_on": 0})
     taken |= await _timed(site, BOOK, "GET", f"{page}&version=published")
-    student = f"/api/v2/courses/{COURSE}/students/{_student(0)}/assignments/{ASSIGNMENT}/grade?version=published"
+    student = f"/api/v2/courses/{COURSE}/students/{student_of(0)}/assignments/{ASSIGNMENT}/grade?version=published"
     return taken | await _timed(site, ONE, "GET", student)
 
 
@@ -77,13 +82,13 @@ async def _fill(site: Site, collection: str, documents: Iterator[Document]) -> N
         await site.database[collection].insert_many(some)
 
 
-def _student(number: int) -> str:
+def student_of(number: int) -> str:
     return f"s{number:05}"
 
 
 def _work(number: int, students: int) -> tuple[str, str, datetime]:
     """Return the id, the student and the time of a submission; the last of each student is late."""
-    return f"{number:024x}", _student(number % students), DUE + timedelta(days=1 - number // students, seconds=number)
+    return f"{number:024x}", student_of(number % students), DUE + timedelta(days=1 - number // students, seconds=number)
 
 
 def _submission(number: int, students: int) -> Document:

@@ -12,6 +12,7 @@ from broadway.cli import (
     assignments,
     dead_letters,
     extensions,
+    grade_sheets,
     graders,
     grades,
     hooks,
@@ -57,6 +58,9 @@ app.add_typer(topology.app, name="topology")
 app.add_typer(dead_letters.app, name="dead")
 app.add_typer(access.courses, name="course")
 app.add_typer(access.students, name="student")
+grades.app.command("export")(grade_sheets.export)
+grades.app.command("merge")(grade_sheets.merge)
+grades.app.command("import")(grade_sheets.import_)
 app.command("login")(login.login)
 app.command("logout")(login.logout)
 app.command("whoami")(access.whoami)

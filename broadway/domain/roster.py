@@ -9,8 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from broadway.domain.assignment import Env
 from broadway.domain.bounds import MAX_INT, MIN_INT
 from broadway.domain.course import MAX_STUDENTS
-from broadway.domain.sheets.entries import SheetError
-from broadway.domain.sheets.formulas import identifier
+from broadway.domain.formulas import identifier_problem
 
 MAX_MEMBERS = 100  # of a group
 MAX_LABELS = 20  # of an entry
@@ -154,12 +153,8 @@ class Roster(_Part):
 
 def _problem_in_sheets(field: str, names: Sequence[str]) -> str | None:
     """Return the name that a spreadsheet would run as a formula, since grades are exported to such files, or None."""
-    try:
-        for name in names:
-            identifier(name, name=f"{field}:")
-    except SheetError as error:
-        return str(error)
-    return None
+    problems = (identifier_problem(name, name=f"{field}:") for name in names)
+    return next(filter(None, problems), None)
 
 
 def _unmatchable(entry: RosterEntry) -> str | None:

@@ -49,6 +49,7 @@ from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
 from broadway.ingest.reads.extensions import ExtensionReads
+from broadway.ingest.reads.grade_sheets import GradeSheets
 from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.grades import GradeReads
 from broadway.ingest.reads.handed_in import HandedInReads
@@ -246,6 +247,7 @@ def _reads(opened: Opened, base: _Basis) -> Reads:
         extensions=ExtensionReads(store.extensions, store.assignment_settings, members),
         standings=base.standings,
         grades=base.grades,
+        sheets=GradeSheets(base.grades, store.rosters),
         runs=RunReads(store.runs, store.jobs, store.assignments),
         progress=ProgressReads(shared.runs, store.progress, store.jobs, turn=base.shares.shared_turn),
         jobs=JobReads(store.jobs, store.runs, store.logs),

@@ -42,6 +42,8 @@ EXAMPLES: dict[str, Any] = {
     "assignment_settings_put": {"points": 10},
     "submissions_create": None,
     "submissions_remove": None,
+    "grade_sheets_merge": None,
+    "grade_sheets_import": None,
     "hooks_put_roster": {
         "students": [{"student": "alice", "repository": "a/b", "env": {"A": "canary-roster"}}, {"student": "bob"}]
     },
@@ -75,6 +77,14 @@ EXAMPLES: dict[str, Any] = {
 FORMS: dict[str, Any] = {
     "submissions_create": {"files": {"files": ("a", b"canary-file")}, "params": {"student": "alice"}},
     "submissions_remove": {"params": {"student": "alice"}},
+    "grade_sheets_merge": {
+        "content": b"student,mp1,canary-note\nalice,,canary\n",
+        "params": {"column": "mp1", "version": "draft", "answer": "json"},
+    },
+    "grade_sheets_import": {
+        "content": b"student,score,reason\nalice,1,a test was wrong\n",
+        "params": {"version": "draft", "apply": "true"},
+    },
 }
 
 

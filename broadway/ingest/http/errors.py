@@ -13,6 +13,7 @@ from starlette.responses import Response
 from broadway.domain.files import FileRefusedError
 from broadway.domain.grader import RevokedError
 from broadway.domain.pages import CursorError
+from broadway.domain.sheets.entries import SheetError
 from broadway.ingest.commands.admission import AdmissionError, CredentialError
 from broadway.ingest.commands.artifacts import ArtifactsRefusedError
 from broadway.ingest.commands.backlogs import RETRY_AFTER as BACKLOG_RETRY_AFTER
@@ -20,6 +21,7 @@ from broadway.ingest.commands.backlogs import BacklogFullError
 from broadway.ingest.commands.claims import ClaimRefusedError, NoPlaceError
 from broadway.ingest.commands.extensions import ExtensionsChangedError, NoExtensionError, UnknownTargetError
 from broadway.ingest.commands.grade_adjustments import NoAdjustmentError
+from broadway.ingest.commands.grade_imports import ImportRefusedError
 from broadway.ingest.commands.graders import BrokerUsersUnavailableError, GraderOrderError, NoGraderError
 from broadway.ingest.commands.grades import BookMovedError, NoVersionError
 from broadway.ingest.commands.join_tokens import NoTokenError
@@ -32,6 +34,7 @@ from broadway.ingest.http.admission import LimitError
 from broadway.ingest.http.answers import Refused, failure, invalid_body, problem, refused
 from broadway.ingest.http.bodies import BodyTooLargeError, BodyTooSlowError, InvalidBodyError, UnsupportedBodyError
 from broadway.ingest.http.spool import SpoolError
+from broadway.ingest.reads.grade_sheets import NoGradesError
 from broadway.ingest.unpacking.unpack import UnpackingUnavailableError
 from broadway.lifecycle.orders import NoRunError, OrderError
 from broadway.ports import StoreError, UnstorableError
@@ -71,6 +74,9 @@ _REFUSALS: Mapping[type[Exception], int] = {
     BookMovedError: 409,
     NoVersionError: 404,
     NoAdjustmentError: 404,
+    SheetError: 422,
+    NoGradesError: 404,
+    ImportRefusedError: 409,
 }
 _UNCHANGED = (
     *_REFUSALS,

@@ -6,6 +6,7 @@ from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
 from broadway.ingest.reads.extensions import ExtensionReads
+from broadway.ingest.reads.grade_sheets import GradeSheets
 from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.grades import GradeReads
 from broadway.ingest.reads.hooks import HookReads
@@ -40,4 +41,5 @@ class Reads:
     submissions: SubmissionReads
     job_files: JobFilesReads
     artifacts: ArtifactReads
+    sheets: GradeSheets
     ids: IdQueries
