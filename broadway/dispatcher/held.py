@@ -37,7 +37,7 @@ class Held:
 
     @property
     def offer(self) -> Offer:
-        return Offer(self.job_id, self.course, self.job_class)
+        return Offer(self.job_id, self.course, self.job_class, is_regrade=self.latest.regrade is not None)
 
     def goes_on_with(self, job: Job) -> bool:
         """Return whether the flight goes on, by the job's present document."""

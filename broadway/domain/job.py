@@ -128,6 +128,7 @@ class Job:
     """One stored grading job, without its stages. Times are UTC. ``needs`` are the abilities that its grader must have.
 
     A rerun and a cancellation raise ``generation``, so earlier reports are outdated. ``round`` is the run's last round.
+    ``regrade`` is the id of the regrade that the job is a part of: students see its report once that is published.
     """
 
     id: str
@@ -158,6 +159,7 @@ class Job:
     results: Sequence[dict[str, Any]] | None = field(default=None, compare=False)
     traceparent: str | None = None
     needs: tuple[str, ...] = ()
+    regrade: str | None = None
 
     @property
     def context(self) -> dict[str, str]:

@@ -24,8 +24,9 @@ _STORED_AS = {"run_id": "grading_run_id", "phase": "type", "job_class": "class",
 def document_of(job: Job) -> Document:
     document = {_STORED_AS.get(f.name, f.name): _value(f.name, getattr(job, f.name)) for f in fields(job)}
     document["_id"] = object_id(document.pop("id"))
-    if not document["needs"]:
-        del document["needs"]
+    for name in ("needs", "regrade"):  # few jobs have them
+        if not document[name]:
+            del document[name]
     return document
 
 
@@ -91,6 +92,7 @@ def job_of(document: Document) -> Job:
         success=document.get("success"),
         results=document.get("results"),
         needs=tuple(document.get("needs") or ()),
+        regrade=document.get("regrade"),
     )
 
 
