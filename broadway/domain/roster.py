@@ -10,7 +10,11 @@ from broadway.domain.assignment import Env
 from broadway.domain.bounds import MAX_INT, MIN_INT
 from broadway.domain.course import MAX_STUDENTS
 
+MAX_MEMBERS = 1000  # of a group
+MAX_LABELS = 20  # of an entry
+
 Student = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Label = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
 class UnusableRosterError(ValueError):
@@ -22,12 +26,23 @@ class _Part(BaseModel):
 
 
 class RosterEntry(_Part):
-    """A student or a group: the environment of its jobs, and the repository that it pushes to."""
+    """A student or a group: the environment of its jobs, and the repository that it pushes to.
+
+    An entry with ``members`` is a group of the name ``student``; one without members is one student. ``labels`` are for
+    extensions.
+    """
 
     student: Student
+    members: Annotated[tuple[Student, ...], Field(max_length=MAX_MEMBERS)] = ()
+    labels: Annotated[tuple[Label, ...], Field(max_length=MAX_LABELS)] = ()
     env: Env = {}
     repository: str | None = Field(default=None, min_length=1, max_length=300)
     repository_id: int | None = Field(default=None, ge=MIN_INT, le=MAX_INT)
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        """The students of the entry: the members, or the one student."""
+        return self.members or (self.student,)
 
 
 class Roster(_Part):
@@ -46,6 +61,20 @@ class Roster(_Part):
                 if value is not None and value in seen:
                     raise ValueError(f"students.{index}.{key}: {value} is listed twice")
                 seen.add(value)
+        return self
+
+    @model_validator(mode="after")
+    def _distinct_people(self) -> Self:
+        """Refuse a student who is in two entries, and a member with the name of another entry."""
+        entries = {entry.student: index for index, entry in enumerate(self.students)}
+        seen: set[str] = set()
+        for index, entry in enumerate(self.students):
+            for member in entry.members:
+                if member in seen:
+                    raise ValueError(f"students.{index}.members: {member} is listed twice")
+                if entries.get(member, index) != index:
+                    raise ValueError(f"students.{index}.members: {member} has an entry of its own")
+                seen.add(member)
         return self
 
     def check_entries(self) -> None:
@@ -74,6 +103,10 @@ class Roster(_Part):
         """Return the entry of a student, or None."""
         return self._by_student.get(student)
 
+    def of_person(self, student: str) -> RosterEntry | None:
+        """Return the entry of a student: that of the group in which the student is a member, or the student's own."""
+        return self._by_person.get(student)
+
     def of_repository(self, identity: int | None, name: str) -> RosterEntry | None:
         """Return the entry of a repository, or None. Its id takes precedence over its name, which may have changed."""
         by_id = self._by_identity.get(identity) if identity else None
@@ -85,6 +118,10 @@ class Roster(_Part):
     @cached_property
     def _by_student(self) -> Mapping[str, RosterEntry]:
         return {entry.student: entry for entry in self.students}
+
+    @cached_property
+    def _by_person(self) -> Mapping[str, RosterEntry]:
+        return {person: entry for entry in self.students for person in entry.people}
 
     @cached_property
     def _by_identity(self) -> Mapping[int, RosterEntry]:

@@ -7,9 +7,8 @@ from decimal import Decimal
 
 from broadway.domain.clock import Clock
 from broadway.domain.job import Attempt, Job, Outcome
+from broadway.domain.marks import Marks
 from broadway.domain.policy import AttemptLimits
-from broadway.domain.report import Report
-from broadway.domain.visibility import with_points
 
 # Outcomes that are the program's own; no other ever changes a grade or uses an attempt.
 OWN = frozenset(
@@ -49,16 +48,14 @@ class Work:
         return self.outcome is None or self.may_count
 
 
-def work_of(
-    submission: str, at: datetime, outcome: Outcome | None, report: Report | None, points: Decimal | None
-) -> Work:
+def work_of(submission: str, at: datetime, outcome: Outcome | None, marks: Marks, points: Decimal | None) -> Work:
     """Return a submission with its result.
 
     Without a report, a job that succeeded has all of the assignment's points, and one that failed has 0.
     """
-    if report is not None:
-        counted, _ = with_points(report, points)
-        return Work(submission, at, outcome, counted.score, counted.max, counted.gradable)
+    if marks.source is not None:
+        score, limit = marks.out_of(points)
+        return Work(submission, at, outcome, score, limit, marks.gradable)
     score = points if outcome is Outcome.SUCCEEDED else Decimal(0) if outcome in OWN else None
     return Work(submission, at, outcome, score, points, has_report=False)
 

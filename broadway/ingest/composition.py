@@ -47,6 +47,7 @@ from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.job_files import JobFilesReads
 from broadway.ingest.reads.jobs import JobReads
+from broadway.ingest.reads.members import MemberReads
 from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.reads import Reads
 from broadway.ingest.reads.reports import ReportReads
@@ -180,6 +181,7 @@ def _reads(opened: Opened, shares: ReadShares) -> Reads:
     store, shared = opened.store, opened.shared
     return Reads(
         assignments=AssignmentReads(store.assignments, store.rosters, store.hooks, store.assignment_settings),
+        members=MemberReads(store.rosters, store.late_day_claims, store.chosen_submissions),
         runs=RunReads(store.runs, store.jobs, store.assignments),
         progress=ProgressReads(shared.runs, store.progress, store.jobs, turn=shares.shared_turn),
         jobs=JobReads(store.jobs, store.runs, store.logs),

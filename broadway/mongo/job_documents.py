@@ -2,11 +2,14 @@
 
 from dataclasses import fields
 from datetime import datetime
+from decimal import Decimal
 from enum import Enum
 from typing import Any
 
 from broadway.domain.job import Attempt, FaultPhase, Job, JobClass, JobState, Outcome, Phase
+from broadway.domain.marks import Marks
 from broadway.domain.moves import Moved
+from broadway.domain.report import Source, Visibility, shown
 from broadway.domain.run import PlannedJob
 from broadway.mongo.collection import Document, object_id
 
@@ -49,6 +52,8 @@ def _value(name: str, value: Any) -> Any:
         return TYPE[value]
     if name == "attempts":
         return [attempt_document(attempt) for attempt in value]
+    if name == "marks":
+        return None if value is None else _marks_document(value)
     if name == "results":
         return None if value is None else list(value)
     return value.value if isinstance(value, Enum) else value
@@ -58,7 +63,36 @@ def attempt_document(attempt: Attempt) -> Document:
     document = {f.name: _value(f.name, getattr(attempt, f.name)) for f in fields(attempt)}
     if not document["redelivered"]:
         del document["redelivered"]
+    if document["marks"] is None:
+        del document["marks"]
     return document
+
+
+def _marks_document(marks: Marks) -> Document:
+    """Return marks for storing: empty without a report; points as text, which is exact."""
+    if marks.source is None:
+        return {}
+    return {
+        "source": marks.source.value,
+        "score": None if marks.score is None else shown(marks.score),
+        "max": None if marks.max is None else shown(marks.max),
+        "gradable": marks.gradable,
+        "visibilities": [each.value for each in marks.visibilities],
+    }
+
+
+def _marks_of(document: Document | None) -> Marks | None:
+    """Return stored marks; None for an attempt whose end an earlier version recorded."""
+    if not document:
+        return None if document is None else Marks()
+    score, limit = document["score"], document["max"]
+    return Marks(
+        source=Source(document["source"]),
+        score=None if score is None else Decimal(score),
+        max=None if limit is None else Decimal(limit),
+        gradable=document["gradable"],
+        visibilities=tuple(map(Visibility, document["visibilities"])),
+    )
 
 
 def job_of(document: Document) -> Job:
@@ -125,6 +159,7 @@ def attempt_of(document: Document) -> Attempt:
         deadline=document.get("deadline"),
         generation=document.get("generation", 1),
         redelivered=document.get("redelivered", False),
+        marks=_marks_of(document.get("marks")),
     )
 
 

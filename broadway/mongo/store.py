@@ -29,6 +29,7 @@ from broadway.mongo.courses import Courses
 from broadway.mongo.dead_letters import DeadLetters
 from broadway.mongo.deliveries import Deliveries
 from broadway.mongo.errors import translated
+from broadway.mongo.extensions import ChosenSubmissionStore, Extensions, LateDayClaimStore
 from broadway.mongo.graders import Graders
 from broadway.mongo.hooks import Hooks, Quotas, Rosters
 from broadway.mongo.ids import Ids
@@ -60,6 +61,9 @@ class Store:
     courses: Courses
     assignments: Assignments
     assignment_settings: AssignmentSettingsStore
+    extensions: Extensions
+    late_day_claims: LateDayClaimStore
+    chosen_submissions: ChosenSubmissionStore
     runs: Runs
     jobs: Jobs
     progress: Progress
@@ -122,6 +126,9 @@ class Store:
             courses=Courses(main["course"]),
             assignments=Assignments(main["assignment_config"]),
             assignment_settings=AssignmentSettingsStore(main["assignment_settings"]),
+            extensions=Extensions(main["extension"]),
+            late_day_claims=LateDayClaimStore(main["late_day_claim"]),
+            chosen_submissions=ChosenSubmissionStore(main["chosen_submission"]),
             runs=Runs(main["grading_run"], main["run_students"]),
             jobs=Jobs(main["grading_job"], outcomes),
             progress=Progress(main["grading_job"], outcomes),
@@ -161,6 +168,8 @@ class Store:
         await self.blobs.ensure_indexes()
         await self.submissions.ensure_indexes()
         await self.artifacts.ensure_indexes()
+        await self.late_day_claims.ensure_indexes()
+        await self.chosen_submissions.ensure_indexes()
 
     def shared(self, *, linger: float = 0) -> Batched:
         """Return the most used collections, batched for many concurrent callers; ``linger``: see ``BatchedRuns``."""

@@ -9,6 +9,7 @@ from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.job_files import JobFilesReads
 from broadway.ingest.reads.jobs import JobReads
+from broadway.ingest.reads.members import MemberReads
 from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.reports import ReportReads
 from broadway.ingest.reads.runs import RunReads
@@ -21,6 +22,7 @@ class Reads:
     """Reads by the resource that they return."""
 
     assignments: AssignmentReads
+    members: MemberReads
     runs: RunReads
     progress: ProgressReads
     jobs: JobReads
