@@ -9,19 +9,22 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from broadway.domain.assignment import Env
-from broadway.domain.run import Run, RunState
+from broadway.domain.job import Phase
+from broadway.domain.run import Run, RunState, job_id
 
 MAX_NOTE = 2000  # characters
 MAX_CHOSEN = 20_000  # submissions that an order may name
 MAX_SUBMISSIONS = 50_000  # of a regrade
 MIN_CONTROL = 5  # submissions
+MAX_ROUNDS = 50  # of a regrade
 PART = 20  # jobs that start together; a job that comes later waits for at most a few of these
 OPEN_PARTS = 2  # that run at the same time, so that graders need not wait between two parts
+CLEAN_AFTER = timedelta(seconds=5)  # another process may just start a part of a regrade that is discarded
 
 
 class RegradeState(StrEnum):
@@ -75,8 +78,8 @@ class Regrade:
     """A regrade of an assignment.
 
     ``config`` is the assignment's at the time of the order, as far as it grades students. ``base`` is the number of the
-    published version to which it is compared; 0 stands for the draft. ``plan`` names the stored parts; parts of other
-    plans are leftovers of a crash. Each refresh raises ``round``. ``version`` is the version that it was published as.
+    published version to which it is compared; 0 stands for the draft. ``plans`` name the stored parts, a plan for each
+    round; parts of other plans are leftovers of a crash. ``version`` is the version that it was published as.
     ``clean_at`` is the time from which its reports are removed. ``announce_at`` is the time at which the callback
     ``regrade.ready`` is due. ``revision`` counts the changes.
     """
@@ -91,10 +94,8 @@ class Regrade:
     by: str = ""
     state: RegradeState = RegradeState.DRAFT
     base: int = 0
-    plan: str = ""
-    parts: int = 0
+    plans: tuple[str, ...] = ()
     submissions: int = 0
-    round: int = 1
     ready_at: datetime | None = None
     version: int | None = None
     published_at: datetime | None = None
@@ -111,10 +112,10 @@ class Regrade:
         """True if a process has to do its next step."""
         return self.state in (RegradeState.DRAFT, RegradeState.RUNNING) or self.clean_at is not None
 
-    def plan_as(self, plan: str, parts: int, submissions: int, base: int) -> "Regrade":
+    def plan_as(self, plan: str, submissions: int, base: int) -> "Regrade":
         """Start the stored parts of a plan."""
         self._demand("planned", RegradeState.DRAFT)
-        return self._moved(state=RegradeState.RUNNING, plan=plan, parts=parts, submissions=submissions, base=base)
+        return self._moved(state=RegradeState.RUNNING, plans=(plan,), submissions=submissions, base=base)
 
     def finish(self, now: datetime) -> "Regrade":
         """Note that all jobs have ended."""
@@ -126,15 +127,16 @@ class Regrade:
         self._demand("stale", RegradeState.READY)
         return self._moved(state=RegradeState.STALE)
 
-    def refresh(self, plan_parts: int, submissions: int, base: int) -> "Regrade":
-        """Run further parts, whose results replace those of the same submissions."""
+    def refresh(self, plan: str, submissions: int, base: int) -> "Regrade":
+        """Run the stored parts of one more plan, whose results replace those of the same submissions."""
         self._demand("refreshed", RegradeState.READY, RegradeState.STALE)
+        if len(self.plans) >= MAX_ROUNDS:
+            raise RegradeStateError(f"the regrade was refreshed {MAX_ROUNDS - 1} times; start another one")
         return self._moved(
             state=RegradeState.RUNNING,
-            parts=self.parts + plan_parts,
+            plans=(*self.plans, plan),
             submissions=submissions,
             base=base,
-            round=self.round + 1,
             ready_at=None,
         )
 
@@ -158,8 +160,16 @@ class Regrade:
             )
         self._demand("discarded", RegradeState.DRAFT, RegradeState.RUNNING, RegradeState.READY, RegradeState.STALE)
         return self._moved(
-            state=RegradeState.DISCARDED, discarded_at=now, discarded_by=by, clean_at=now, announce_at=None
+            state=RegradeState.DISCARDED,
+            discarded_at=now,
+            discarded_by=by,
+            clean_at=now + CLEAN_AFTER,
+            announce_at=None,
         )
+
+    def clean(self) -> "Regrade":
+        """Note that its reports are removed."""
+        return self._moved(clean_at=None)
 
     def _demand(self, verb: str, *states: RegradeState) -> None:
         if self.state not in states:
@@ -178,19 +188,25 @@ class PartKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A submission to grade again, with the environment of its job."""
+    """A submission to grade again, with the environment of its job, and the job and execution that graded it."""
 
     submission: str
     env: Env
+    job: str = ""
+    execution: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The state of a student when a part was planned: the submission that counted, and those that are graded again."""
+    """The state of a student when a part was planned: the submission that counted, and those that are graded again.
+
+    ``is_listed``: the roster had the student.
+    """
 
     student: str
     counting: str | None
     submissions: tuple[str, ...]
+    is_listed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +220,11 @@ class Part:
     items: tuple[Item, ...]
     seen: tuple[Seen, ...] = ()
     config: Mapping[str, Any] | None = None
-    round: int = 1
 
     @property
     def id(self) -> str:
         """The part's id, by which it is stored."""
-        return f"{self.regrade}/{self.plan}/{self.round}/{self.number}"
+        return f"{self.regrade}/{self.plan}/{self.number:06}"
 
     @property
     def run_id(self) -> str:
@@ -249,6 +264,16 @@ def split(groups: Iterable[tuple[Seen, Sequence[Item]]], size: int = PART) -> It
         yield seen, list(items.values())
 
 
+def part_size(concurrency: int | None) -> int:
+    """Return the number of jobs of a part; two parts leave room below the course's cap. Without a cap that is large."""
+    return PART if concurrency is None else max(1, min(PART, (concurrency - 1) // OPEN_PARTS))
+
+
+def most_open(concurrency: int | None) -> int:
+    """Return the number of jobs of a regrade that may wait or run at a time, so that the course's others have room."""
+    return OPEN_PARTS * PART if concurrency is None else max(1, concurrency - 1)
+
+
 def control_group(submissions: Sequence[str], percent: int, seed: str) -> list[str]:
     """Return the submissions that are graded with the old config, too: a share of all, and at least five.
 
@@ -261,6 +286,7 @@ def control_group(submissions: Sequence[str], percent: int, seed: str) -> list[s
 
 def run_of(regrade: Regrade, part: Part, *, pool: str, now: datetime, traceparent: str | None = None) -> Run:
     """Return the run of a part: no student sees it, and its jobs wait for all others of the course."""
+    works = {job_id(part.run_id, Phase.STUDENTS, index): item.submission for index, item in enumerate(part.items)}
     return Run(
         id=part.run_id,
         course=regrade.course,
@@ -270,7 +296,7 @@ def run_of(regrade: Regrade, part: Part, *, pool: str, now: datetime, traceparen
         config=grading_part(regrade.config if part.config is None else part.config),
         students_env=[item.env for item in part.items],
         pool=pool,
-        trigger={"regrade": regrade.id, "kind": part.kind.value},
+        trigger={"regrade": regrade.id, "works": works},
         traceparent=traceparent,
         students=len(part.items),
         regrade=regrade.id,

@@ -44,18 +44,18 @@ DRAFT = Regrade(
     config_digest=digest_of_config(CONFIG),
     created_at=NOW,
 )
-RUNNING = DRAFT.plan_as("p", 2, 30, base=1)
+RUNNING = DRAFT.plan_as("p", 30, base=1)
 READY = RUNNING.finish(NOW)
 STALE = READY.mark_stale()
 PUBLISHED = READY.publish_as(2, NOW, by="ta", note="One test was wrong.")
 DISCARDED = READY.discard(NOW, by="ta")
 STATES = [DRAFT, RUNNING, READY, STALE, PUBLISHED, DISCARDED]
 STEPS: dict[str, tuple[Any, set[RegradeState], RegradeState]] = {
-    "plan": (lambda each: each.plan_as("p", 1, 1, base=0), {RegradeState.DRAFT}, RegradeState.RUNNING),
+    "plan": (lambda each: each.plan_as("p", 1, base=0), {RegradeState.DRAFT}, RegradeState.RUNNING),
     "finish": (lambda each: each.finish(NOW), {RegradeState.RUNNING}, RegradeState.READY),
     "mark stale": (Regrade.mark_stale, {RegradeState.READY}, RegradeState.STALE),
     "refresh": (
-        lambda each: each.refresh(1, 31, base=2),
+        lambda each: each.refresh("q", 31, base=2),
         {RegradeState.READY, RegradeState.STALE},
         RegradeState.RUNNING,
     ),
@@ -94,10 +94,11 @@ def test_a_process_goes_on_with_regrades_that_run_or_are_cleaned() -> None:
     assert not replace(DISCARDED, clean_at=None).is_active
 
 
-def test_a_refresh_keeps_the_parts_and_begins_a_round() -> None:
-    again = STALE.refresh(1, 31, base=4)
-    assert (again.parts, again.submissions, again.base, again.round) == (3, 31, 4, 2)
-    assert again.ready_at is None
+def test_a_refresh_keeps_the_earlier_plans() -> None:
+    again = STALE.refresh("q", 31, base=4)
+    assert (again.plans, again.submissions, again.base, again.ready_at) == (("p", "q"), 31, 4, None)
+    with pytest.raises(RegradeStateError, match="was refreshed 49 times"):
+        replace(STALE, plans=("p",) * 50).refresh("q", 31, base=4)
 
 
 def test_the_run_of_a_part_has_the_jobs_of_its_submissions_in_the_last_class() -> None:
