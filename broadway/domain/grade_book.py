@@ -108,8 +108,8 @@ class Version:
 class Published:
     """The pointer to the version that students see. ``before`` is the version that it replaced, 0 for none.
 
-    ``students`` is the number of its entries: none after an undo of the first publication. ``announce_at`` is the time from which on ``grades.published`` is to be sent; None once it is sent, or if it does
-    not need to be.
+    ``students`` is the number of its entries: none after an undo of the first publication. ``announce_at`` is the time
+    from which on ``grades.published`` is to be sent; None once it is sent.
     """
 
     course: str

@@ -6,7 +6,6 @@ it is refreshed.
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -243,11 +242,6 @@ def grading_part(config: Mapping[str, Any]) -> dict[str, Any]:
     Pre- and post-processing may act on other systems, as by sending grades, which a regrade must not.
     """
     return {name: config[name] for name in ("student_pipeline", "env") if config.get(name) is not None}
-
-
-def digest_of_config(config: Mapping[str, Any]) -> str:
-    """Return the digest of the part of a config that grades students."""
-    return hashlib.sha256(json.dumps(grading_part(config), sort_keys=True).encode()).hexdigest()
 
 
 def split(groups: Iterable[tuple[Seen, Sequence[Item]]], size: int = PART) -> Iterator[tuple[list[Seen], list[Item]]]:

@@ -10,7 +10,7 @@ from broadway.domain.assignment import Env
 from broadway.domain.bounds import MAX_INT, MIN_INT
 from broadway.domain.course import MAX_STUDENTS
 
-MAX_MEMBERS = 1000  # of a group
+MAX_MEMBERS = 100  # of a group
 MAX_LABELS = 20  # of an entry
 
 Student = Annotated[str, StringConstraints(min_length=1, max_length=200)]

@@ -1,6 +1,7 @@
 """Composing the API from its parts: the use cases with the store and the broker that they need."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import uuid4
@@ -8,6 +9,7 @@ from uuid import uuid4
 import structlog
 
 from broadway.connections import recorder_of
+from broadway.domain.grade_book import Published
 from broadway.ingest.commands.admission import Admission
 from broadway.ingest.commands.artifacts import ArtifactUploads
 from broadway.ingest.commands.assignment_settings import SettingsChanges
@@ -25,6 +27,7 @@ from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
 from broadway.ingest.commands.start import RunStarts
+from broadway.ingest.commands.stores import HandInRules
 from broadway.ingest.commands.submit import Submissions
 from broadway.ingest.commands.tokens import TokenSettings
 from broadway.ingest.commands.undecided import UndecidedDeliveries
@@ -44,6 +47,7 @@ from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
 from broadway.ingest.reads.graders import GraderReads
+from broadway.ingest.reads.handed_in import HandedInReads
 from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.job_files import JobFilesReads
 from broadway.ingest.reads.jobs import JobReads
@@ -52,6 +56,7 @@ from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.reads import Reads
 from broadway.ingest.reads.reports import ReportReads
 from broadway.ingest.reads.runs import RunReads
+from broadway.ingest.reads.standings import StandingReads
 from broadway.ingest.reads.submissions import SubmissionReads
 from broadway.ingest.unpacking.unpack import Unpacker
 from broadway.lifecycle.announce import Announcements, Announcer, Later
@@ -86,7 +91,9 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
     announcements = Announcements(Announcer(runs=shared.runs, jobs=shared.jobs, publisher=rabbit), rabbit, later)
     orders = Orders(shared.runs, store.jobs, announcements)
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits, Backlogs(store.jobs))
-    receiver = _receiver(opened, submissions, orders, announcements, answer_within=answer_within)
+    standings = standing_reads(store)
+    decider = _decider(opened, submissions, orders, announcements, standings)
+    receiver = _receiver(opened, decider, limits, announcements.later, answer_within=answer_within)
     gateway = _gateway(settings, store=store, rabbit=rabbit, later=later)
     admission = Admission(store.graders, store.access_tokens, store.pools, _cluster_token(settings))
     return Deps(
@@ -103,10 +110,10 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         authenticator=_authenticator(settings, opened, admission),
         auditor=Auditor(shared.audit, later),
         tokens=TokenSettings(store.access_tokens, store.rosters),
-        reads=_reads(opened, shares),
+        reads=_reads(opened, shares, standings),
         registration=Registration(store.assignments, limits),
         assignment_settings=SettingsChanges(store.assignments, store.assignment_settings),
-        uploads=_uploads(settings, opened, limits, receiver),
+        uploads=_uploads(settings, opened, limits, receiver, standings),
         artifacts=_artifacts(settings, store),
         submission_removal=SubmissionRemoval(store.submissions, store.stored_bytes),
         hook_settings=HookSettings(store.hooks, store.rosters, limits),
@@ -139,11 +146,11 @@ def _authenticator(settings: IngestSettings, opened: Opened, admission: Admissio
     )
 
 
-def _receiver(
-    opened: Opened, submissions: Submissions, orders: Orders, announcements: Announcements, *, answer_within: float
-) -> Receiver:
+def _decider(
+    opened: Opened, submissions: Submissions, orders: Orders, announcements: Announcements, rules: HandInRules
+) -> Decider:
     store, shared = opened.store, opened.shared
-    decider = Decider(
+    return Decider(
         courses=shared.courses,
         hooks=HooksAndUploads(store.hooks, store.assignment_settings),
         rosters=store.rosters,
@@ -154,14 +161,19 @@ def _receiver(
         submissions=submissions,
         orders=orders,
         announcements=announcements,
+        rules=rules,
     )
+
+
+def _receiver(opened: Opened, decider: Decider, limits: Limits, later: Later, *, answer_within: float) -> Receiver:
+    shared = opened.shared
     return Receiver(
         courses=shared.courses,
-        hooks=store.hooks,
+        hooks=opened.store.hooks,
         deliveries=shared.deliveries,
         undecided=UndecidedDeliveries(shared.deliveries, decider.decide),
-        limits=submissions.limits,
-        later=announcements.later,
+        limits=limits,
+        later=later,
         answer_within=answer_within,
     )
 
@@ -170,18 +182,21 @@ def _artifacts(settings: IngestSettings, store: Store) -> ArtifactUploads:
     return ArtifactUploads(store.blobs, store.artifacts, timedelta(days=settings.artifact_days))
 
 
-def _uploads(settings: IngestSettings, opened: Opened, limits: Limits, receiver: Receiver) -> Uploads:
+def _uploads(
+    settings: IngestSettings, opened: Opened, limits: Limits, receiver: Receiver, rules: HandInRules
+) -> Uploads:
     store, unpacker = opened.store, Unpacker(settings.http.spool_dir)
     grading = GradingStarts(store.assignment_settings, store.submissions, receiver)
     room = Room(opened.shared.courses, limits, store.stored_bytes)
-    return Uploads(store.assignment_settings, store.blobs, store.submissions, unpacker, room, grading)
+    return Uploads(store.assignment_settings, store.blobs, store.submissions, unpacker, room, grading, rules)
 
 
-def _reads(opened: Opened, shares: ReadShares) -> Reads:
+def _reads(opened: Opened, shares: ReadShares, standings: StandingReads) -> Reads:
     store, shared = opened.store, opened.shared
     return Reads(
         assignments=AssignmentReads(store.assignments, store.rosters, store.hooks, store.assignment_settings),
         members=MemberReads(store.rosters, store.late_day_claims, store.chosen_submissions),
+        standings=standings,
         runs=RunReads(store.runs, store.jobs, store.assignments),
         progress=ProgressReads(shared.runs, store.progress, store.jobs, turn=shares.shared_turn),
         jobs=JobReads(store.jobs, store.runs, store.logs),
@@ -195,6 +210,31 @@ def _reads(opened: Opened, shares: ReadShares) -> Reads:
         artifacts=ArtifactReads(store.artifacts),
         ids=store.ids,
     )
+
+
+def standing_reads(store: Store) -> StandingReads:
+    """Return the reads of students' standings."""
+    return StandingReads(
+        assignments=store.assignments,
+        settings=store.assignment_settings,
+        rosters=store.rosters,
+        extensions=store.extensions,
+        claims=store.late_day_claims,
+        choices=store.chosen_submissions,
+        handed_in=HandedInReads(store.submissions, store.deliveries, store.jobs, store.reports),
+        charged=_NoCharges(),
+        books=_NoBooks(),
+    )
+
+
+class _NoCharges:
+    async def charged_before(self, course: str, assignment: str) -> Mapping[str, int]:  # noqa: ARG002
+        return {}
+
+
+class _NoBooks:
+    async def published(self, course: str, assignment: str) -> Published | None:  # noqa: ARG002
+        return None
 
 
 def pools_of(store: Store) -> Pools:

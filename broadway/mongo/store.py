@@ -30,6 +30,9 @@ from broadway.mongo.dead_letters import DeadLetters
 from broadway.mongo.deliveries import Deliveries
 from broadway.mongo.errors import translated
 from broadway.mongo.extensions import ChosenSubmissionStore, Extensions, LateDayClaimStore
+from broadway.mongo.grade_adjustments import GradeAdjustments
+from broadway.mongo.grade_books import GradeBooks
+from broadway.mongo.graded_works import GradedWorks
 from broadway.mongo.graders import Graders
 from broadway.mongo.hooks import Hooks, Quotas, Rosters
 from broadway.mongo.ids import Ids
@@ -64,6 +67,9 @@ class Store:
     extensions: Extensions
     late_day_claims: LateDayClaimStore
     chosen_submissions: ChosenSubmissionStore
+    grade_books: GradeBooks
+    grade_adjustments: GradeAdjustments
+    graded_works: GradedWorks
     runs: Runs
     jobs: Jobs
     progress: Progress
@@ -129,6 +135,9 @@ class Store:
             extensions=Extensions(main["extension"]),
             late_day_claims=LateDayClaimStore(main["late_day_claim"]),
             chosen_submissions=ChosenSubmissionStore(main["chosen_submission"]),
+            grade_books=GradeBooks(main["grade_entries"], main["grade_book"], main["grade_book_published"]),
+            grade_adjustments=GradeAdjustments(main["grade_adjustment"]),
+            graded_works=GradedWorks(main["submission"], main["job_outcome"], main["grading_job"]),
             runs=Runs(main["grading_run"], main["run_students"]),
             jobs=Jobs(main["grading_job"], outcomes),
             progress=Progress(main["grading_job"], outcomes),
@@ -160,6 +169,8 @@ class Store:
         await self.runs.ensure_indexes()
         await Students(self._primary["run_students"]).ensure_indexes()
         await self.jobs.ensure_indexes()
+        await Outcomes(self._primary["job_outcome"]).ensure_indexes()
+        await self.grade_books.ensure_indexes()
         await self.logs.ensure_indexes()
         await self.graders.ensure_indexes()
         await self.deliveries.ensure_indexes()

@@ -54,6 +54,10 @@ class Point(StrEnum):
     REGRADE_DISCARDED = "regrade.discarded"
     REGRADE_CLEANED = "regrade.cleaned"
 
+    GRADES_ENTRIES_STORED = "grades.entries-stored"
+    GRADES_VERSION_STORED = "grades.version-stored"
+    GRADES_POINTER_MOVED = "grades.pointer-moved"
+
     PUSH_KEPT = "push.kept"
     PUSH_CLAIMED = "push.claimed"
     PUSH_RUN_STORED = "push.run-stored"

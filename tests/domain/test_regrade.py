@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broadway.domain.handed_in import HandedIn, digest_of_config
 from broadway.domain.job import JobClass, Phase
 from broadway.domain.regrade import (
     PART,
@@ -21,7 +22,6 @@ from broadway.domain.regrade import (
     Seen,
     Select,
     control_group,
-    digest_of_config,
     grading_part,
     regrade_id,
     run_of,
@@ -102,23 +102,19 @@ def test_a_refresh_keeps_the_earlier_plans() -> None:
 
 
 def test_the_run_of_a_part_has_the_jobs_of_its_submissions_in_the_last_class() -> None:
-    part = Part(DRAFT.id, "p", 0, PartKind.NEW, (Item("s1", {"BROADWAY_SUBMISSION": "s1"}),))
+    env = {"BROADWAY_STUDENT": "ada", "BROADWAY_SUBMITTED_AT": NOW.isoformat(), "COMMIT": "c0ffee"}
+    part = Part(DRAFT.id, "p", 0, PartKind.NEW, (Item("a push", env),))
     run = run_of(DRAFT, part, pool="gpu", now=NOW)
     assert (run.id, run.job_class, run.pool, run.regrade) == (part.run_id, JobClass.BULK, "gpu", DRAFT.id)
     assert run.envs(Phase.POST_PROCESSING) == []
     (plan,) = plan_jobs(run, Phase.STUDENTS, NOW)
-    assert plan.job.regrade == DRAFT.id
-    assert plan.stages[0]["env"]["BROADWAY_SUBMISSION"] == "s1"
+    assert plan.job.handed_in == HandedIn("a push", "ada", NOW, digest_of_config(run.config), DRAFT.id)
+    assert plan.stages[0]["env"]["COMMIT"] == "c0ffee"
 
 
 def test_a_control_part_has_the_earlier_config() -> None:
     part = Part(DRAFT.id, "p", 0, PartKind.CONTROL, (), config={"student_pipeline": [{"image": "tests:1"}]})
     assert run_of(DRAFT, part, pool="p", now=NOW).pipeline(Phase.STUDENTS) == [{"image": "tests:1"}]
-
-
-def test_the_digest_of_a_config_is_that_of_its_grading_part() -> None:
-    assert digest_of_config(CONFIG) == digest_of_config({**CONFIG, "post_processing_pipeline": None})
-    assert digest_of_config(CONFIG) != digest_of_config({**CONFIG, "env": {"A": "2"}})
 
 
 @given(st.lists(st.integers(0, 45), max_size=40))

@@ -1,29 +1,35 @@
-"""Changes of grades: publishing a version of a grade book, taking it back, and adjusting a student's grade."""
+"""Changes of grade books: publishing a version, and taking it back."""
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from decimal import Decimal
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from broadway.domain.grade_book import AdjustmentKind, BookEntry, MadeFrom, Published, StoredAdjustment, Version
-from broadway.lifecycle.grade_books import BookStore
+import structlog
+
+from broadway.domain.grade_book import BookEntry, ChunkRef, Draft, MadeFrom, Published, Version, chunks_of
+from broadway.ingest.commands.submit import KeyReusedError
+from broadway.lifecycle.grade_books import BookStore, published_version
+from broadway.runtime.clock import now
+from broadway.runtime.crashpoints import Point, reach
+from broadway.runtime.threads import beside
+
+log = structlog.get_logger(__name__)
+
+TRIES = 20  # of a number for a version, while others store theirs
 
 
 class BookMovedError(Exception):
     """Another version than the expected one is published: ``present``, or None if nothing is."""
 
-    def __init__(self, present: Published | None) -> None:
-        number = present.version if present else 0
-        super().__init__(f"version {number} is published now; look at it, and publish again based on it")
+    def __init__(self, present: Published | None, expected: int) -> None:
+        now_ = f"version {present.version} is published" if present else "nothing is published"
+        super().__init__(f"{now_}, not version {expected}; look at the grades again, and publish based on what you see")
         self.present = present
 
 
 class NoVersionError(LookupError):
     """The grade book has no such version."""
-
-
-class NoAdjustmentError(LookupError):
-    """The assignment has no such adjustment in force."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +54,22 @@ class Publication:
 
 
 @dataclass(frozen=True, slots=True)
+class PublishOrder:
+    """The order to publish the present draft."""
+
+    based_on: int
+    by: str = ""
+    reason: str = ""
+    note: str = ""
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Undo:
-    """The order to publish the entries of an earlier version again; ``to`` is None for the one before ``based_on``."""
+    """The order to publish the entries of an earlier version again.
+
+    ``to`` is that version; None for the one before ``based_on``, and 0 for none, as before the first publication.
+    """
 
     based_on: int
     to: int | None = None
@@ -59,69 +79,180 @@ class Undo:
     key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AdjustmentOrder:
-    """A change to a student's grade; ``points`` is None if the student is excused."""
+class Drafts(Protocol):
+    """Drafts of grades."""
 
-    student: str
-    kind: AdjustmentKind
-    points: Decimal | None
-    reason: str
-    by: str = ""
-    key: str | None = None
-
-
-class Adjustments(Protocol):
-    """Stored adjustments of assignments. They are only inserted."""
-
-    async def of_assignment(self, course: str, assignment: str) -> list[StoredAdjustment]:
-        """Return all adjustments, withdrawn ones too, in the order of their numbers."""
-
-    async def add(self, course: str, assignment: str, adjustment: StoredAdjustment) -> bool:
-        """Store an adjustment; return False if its id is taken."""
-
-    async def withdraw(self, course: str, assignment: str, adjustment: StoredAdjustment) -> bool:
-        """Store the withdrawal that an adjustment has; return False if it is withdrawn already."""
+    async def draft(self, course: str, assignment: str) -> Draft:
+        """Return the draft of an assignment."""
 
 
 @dataclass(frozen=True, slots=True)
 class GradeChanges:
-    """Changes of the grades of any course."""
+    """Changes of the grade books of any course.
+
+    Publishing stores the entries, then a version with the next number, then moves the pointer from the version on which
+    the new one is based. After a crash before the last step nothing has changed for students: a repetition with the
+    same key continues, and any other publication takes the next number.
+    """
 
     books: BookStore
-    adjustments: Adjustments
+    drafts: Drafts
 
-    async def publish(self, course: str, assignment: str, publication: Publication) -> Version:
-        """Publish entries as a new version: students see it from then on.
-
-        A repetition with the same key returns the version of the first call, or continues with it after a crash.
+    async def publish_draft(self, course: str, assignment: str, order: PublishOrder) -> Version:
+        """Publish the present draft; a repetition with the same key returns the version of the first call.
 
         Raises:
             BookMovedError: Another version than ``based_on`` is published; nothing that students see has changed.
             KeyReusedError: Another publication had that key.
         """
-        raise NotImplementedError
+        wanted = Publication((), order.based_on, by=order.by, reason=order.reason, note=order.note, key=order.key)
+        if known := await self._repeated(course, assignment, wanted):
+            return await self._point(known)
+        await self._demand(course, assignment, order.based_on)
+        draft = await self.drafts.draft(course, assignment)
+        made = replace(
+            wanted,
+            entries=draft.entries,
+            settings_version=draft.settings_version,
+            configs=draft.configs,
+            images=draft.images,
+        )
+        return await self._store(course, assignment, made)
+
+    async def publish(self, course: str, assignment: str, publication: Publication) -> Version:
+        """Publish given entries as a new version: students see it from then on.
+
+        A repetition with the same key returns the version of the first call, or continues with it after a crash.
+
+        Raises:
+            BookMovedError: As ``publish_draft``.
+            KeyReusedError: As ``publish_draft``.
+        """
+        if known := await self._repeated(course, assignment, publication):
+            return await self._point(known)
+        await self._demand(course, assignment, publication.based_on)
+        return await self._store(course, assignment, publication)
 
     async def undo(self, course: str, assignment: str, order: Undo) -> Version:
-        """Publish the entries of an earlier version as a new one.
+        """Publish the entries of an earlier version as a new one, which costs one document.
 
         Raises:
             NoVersionError: There is no such earlier version.
-            BookMovedError: As ``publish``.
-            KeyReusedError: As ``publish``.
+            BookMovedError: As ``publish_draft``.
+            KeyReusedError: As ``publish_draft``.
         """
-        raise NotImplementedError
+        wanted = Publication(
+            (), order.based_on, MadeFrom.UNDO, by=order.by, reason=order.reason, note=order.note, key=order.key
+        )
+        if known := await self._repeated(course, assignment, wanted):
+            return await self._point(known)
+        await self._demand(course, assignment, order.based_on)
+        replaced = await self.books.version(course, assignment, order.based_on)
+        if replaced is None:
+            raise NoVersionError("nothing is published, so there is nothing to undo")
+        number = replaced.based_on if order.to is None else order.to
+        earlier = await published_version(self.books, course, assignment, number) if number else None
+        if number and (earlier is None or number == order.based_on):
+            raise NoVersionError(f"to: version {number} is not an earlier published version")
+        made = replace(
+            wanted,
+            settings_version=earlier.settings_version if earlier else 0,
+            source=str(number),
+            configs=earlier.configs if earlier else (),
+            images=earlier.images if earlier else (),
+        )
+        return await self._add_and_point(course, assignment, made, earlier.chunks if earlier else ())
 
-    async def adjust(self, course: str, assignment: str, order: AdjustmentOrder) -> StoredAdjustment:
-        """Store an adjustment. It changes the draft; students see it after the next publication."""
-        raise NotImplementedError
+    async def _demand(self, course: str, assignment: str, based_on: int) -> None:
+        pointer = await self.books.published(course, assignment)
+        if (pointer.version if pointer else 0) != based_on:
+            raise BookMovedError(pointer, based_on)
 
-    async def withdraw(
-        self, course: str, assignment: str, identity: str, *, by: str, reason: str = ""
-    ) -> StoredAdjustment:
-        """Withdraw an adjustment.
+    async def _store(self, course: str, assignment: str, publication: Publication) -> Version:
+        chunks = await beside(len(publication.entries), chunks_of, publication.entries)
+        await self.books.put_chunks(chunks)
+        await reach(Point.GRADES_ENTRIES_STORED)
+        return await self._add_and_point(course, assignment, publication, tuple(each.ref for each in chunks))
+
+    async def _add_and_point(
+        self, course: str, assignment: str, publication: Publication, chunks: tuple[ChunkRef, ...]
+    ) -> Version:
+        version = Version(
+            course=course,
+            assignment=assignment,
+            number=0,
+            based_on=publication.based_on,
+            made_from=publication.made_from,
+            chunks=chunks,
+            settings_version=publication.settings_version,
+            at=now(),
+            by=publication.by,
+            reason=publication.reason,
+            note=publication.note,
+            source=publication.source,
+            configs=publication.configs,
+            images=publication.images,
+            request=_request_of(publication),
+        )
+        stored = await self._add(version)
+        await reach(Point.GRADES_VERSION_STORED)
+        return await self._point(stored)
+
+    async def _add(self, version: Version) -> Version:
+        """Store a version with the next number; return it."""
+        for _ in range(TRIES):
+            last = await self.books.latest(version.course, version.assignment, before=None, limit=1)
+            numbered = replace(version, number=last[0].number + 1 if last else 1)
+            if await self.books.add(numbered):
+                return numbered
+            await self._demand(version.course, version.assignment, version.based_on)
+        raise BookMovedError(await self.books.published(version.course, version.assignment), version.based_on)
+
+    async def _point(self, version: Version) -> Version:
+        """Move the pointer to a stored version, unless that was done before; return the version."""
+        to = Published(
+            course=version.course,
+            assignment=version.assignment,
+            version=version.number,
+            at=version.at,
+            by=version.by,
+            before=version.based_on,
+            students=version.students,
+            announce_at=now(),
+        )
+        if await self.books.point(to):
+            await reach(Point.GRADES_POINTER_MOVED)
+            log.info("grades published", course=version.course, assignment=version.assignment, version=version.number)
+            return version
+        if await published_version(self.books, version.course, version.assignment, version.number):
+            return version
+        raise BookMovedError(await self.books.published(version.course, version.assignment), version.based_on)
+
+    async def _repeated(self, course: str, assignment: str, wanted: Publication) -> Version | None:
+        """Return the version that an earlier request with the same key has stored, or None.
 
         Raises:
-            NoAdjustmentError: There is no such adjustment, or it is withdrawn.
+            KeyReusedError: That request was another one.
         """
-        raise NotImplementedError
+        request, before = _request_of(wanted), None
+        while request is not None:
+            batch = await self.books.latest(course, assignment, before=before, limit=50)
+            for version in batch:
+                if version.number <= wanted.based_on:
+                    return None
+                if version.request == request:
+                    return version
+                if version.request and version.request.partition(":")[0] == request.partition(":")[0]:
+                    raise KeyReusedError("Idempotency-Key: another publication had this key")
+            if not batch:
+                return None
+            before = batch[-1].number
+        return None
+
+
+def _request_of(publication: Publication) -> str | None:
+    """Return the digests of the key and of the order, so that repetitions are recognized; None without a key."""
+    if publication.key is None:
+        return None
+    order = (publication.based_on, publication.made_from, publication.by, publication.reason, publication.note)
+    return ":".join(hashlib.sha256(repr(each).encode()).hexdigest()[:32] for each in (publication.key, order))

@@ -55,11 +55,14 @@ class MemberReads:
         ]
 
     async def one(self, course: str, assignment: str, student: str, *, days_left: DaysLeft = no_days) -> Member:
-        """Return a student as a member of an assignment; one who is not in the roster is a student without a group."""
+        """Return a student as a member of an assignment.
+
+        One who is not in the roster is a student without a group, and the name of a group stands for a member of it.
+        """
         roster = await self.rosters.get(course, assignment)
         claimed = await self.claims.of_student(course, assignment, student)
         chosen = await self.choices.of_student(course, assignment, student)
-        entry = roster.of_person(student) if roster else None
+        entry = (roster.of_person(student) or roster.of_student(student)) if roster else None
         return member_of(student, entry, days_left=days_left(student), claimed=claimed, chosen=chosen)
 
 

@@ -13,6 +13,7 @@ from broadway.ingest.reads.members import MemberReads
 from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.reports import ReportReads
 from broadway.ingest.reads.runs import RunReads
+from broadway.ingest.reads.standings import StandingReads
 from broadway.ingest.reads.stores import IdQueries
 from broadway.ingest.reads.submissions import SubmissionReads
 
@@ -23,6 +24,7 @@ class Reads:
 
     assignments: AssignmentReads
     members: MemberReads
+    standings: StandingReads
     runs: RunReads
     progress: ProgressReads
     jobs: JobReads

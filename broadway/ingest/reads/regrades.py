@@ -7,6 +7,7 @@ from typing import Protocol
 
 from broadway.domain.comparison import results_of
 from broadway.domain.grade_book import BookEntry
+from broadway.domain.handed_in import regrade_of
 from broadway.domain.job import Attempt, Job, Outcome, Phase
 from broadway.domain.marks import Marks
 from broadway.domain.pages import Slice, cursor, sliced
@@ -69,9 +70,9 @@ class RegradeReads:
 
     async def is_published(self, job: Job) -> bool:
         """Return whether students may see a job: it is of no regrade, or of one that is published."""
-        if job.regrade is None:
+        if not (identity := regrade_of(job.handed_in)):
             return True
-        regrade = await self.regrades.get(job.course, job.regrade)
+        regrade = await self.regrades.get(job.course, identity)
         return regrade is not None and regrade.state is RegradeState.PUBLISHED
 
     async def progress(self, regrade: Regrade) -> Progress:

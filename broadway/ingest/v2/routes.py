@@ -25,6 +25,7 @@ from broadway.ingest.v2 import (
     reports,
     rosters,
     runs,
+    standings,
     submissions,
     tokens,
 )
@@ -59,6 +60,8 @@ V2: Mapping[str, Mapping[str, Handler]] = {
     f"{_COURSE}/submissions/{{submission:id}}": {"GET": submissions.show},
     f"{_COURSE}/submissions/{{submission:id}}/files/{{path:path}}": {"GET": submissions.download},
     f"{_COURSE}/submissions/{{submission:id}}/archive": {"GET": submissions.download_all},
+    f"{_COURSE}/students/{{student:path}}/assignments": {"GET": standings.list_standings},
+    f"{_COURSE}/students/{{student:path}}/assignments/{{assignment:id}}": {"GET": standings.show},
     f"{_COURSE}/ids": {"GET": ids.find},
     f"{_COURSE}/runs": {"GET": runs.list_runs},
     f"{_COURSE}/runs/{{run_id:id}}": {"GET": runs.describe},
