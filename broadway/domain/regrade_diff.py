@@ -84,7 +84,7 @@ class Diff:
     """The difference for a class: rows with the worst ones first, the changes that students share, and numbers.
 
     ``pointer`` is the number of the version that is published now, 0 if there is none. ``present`` are the entries that
-    students without a row keep.
+    students without a row keep. ``configs`` and ``images`` are the digests of those by which the new grades were made.
     """
 
     pointer: int
@@ -97,6 +97,8 @@ class Diff:
     settings_version: int = 0
     configs: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
+    old_configs: tuple[str, ...] = ()
+    old_images: tuple[str, ...] = ()
 
     @property
     def is_stale(self) -> bool:

@@ -42,6 +42,7 @@ from broadway.mongo.logs import Logs
 from broadway.mongo.outcomes import Outcomes
 from broadway.mongo.pools import Pools
 from broadway.mongo.progress import Progress
+from broadway.mongo.regrades import Regrades
 from broadway.mongo.reports import Reports
 from broadway.mongo.runs import Runs
 from broadway.mongo.secrets import Secrets
@@ -91,6 +92,7 @@ class Store:
     submissions: SubmissionStore
     artifacts: ArtifactStore
     stored_bytes: StoredBytes
+    regrades: Regrades
     _primary: AsyncDatabase[dict[str, Any]]
     _answers: Answers
 
@@ -159,6 +161,7 @@ class Store:
             submissions=SubmissionStore(main["submission"]),
             artifacts=ArtifactStore(main["artifact"]),
             stored_bytes=StoredBytes(main["stored_bytes"], main["submission"]),
+            regrades=Regrades(main["regrade"], main["regrade_part"]),
             _primary=main,
             _answers=client.answers,
         )
@@ -179,6 +182,7 @@ class Store:
         await self.blobs.ensure_indexes()
         await self.submissions.ensure_indexes()
         await self.artifacts.ensure_indexes()
+        await self.regrades.ensure_indexes()
         await self.late_day_claims.ensure_indexes()
         await self.chosen_submissions.ensure_indexes()
 

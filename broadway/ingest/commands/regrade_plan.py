@@ -199,7 +199,9 @@ def _parts(
     size: int,
 ) -> list[Part]:
     groups = ((seen, [sources[each].item for each in seen.submissions if each in sources]) for seen in chosen)
-    found = [(PartKind.NEW, seen, items, None) for seen, items in split(groups, size)]
+    found: list[tuple[PartKind, list[Seen], list[Item], Mapping[str, Any] | None]] = [
+        (PartKind.NEW, seen, items, None) for seen, items in split(groups, size)
+    ]
     by_config: dict[str, list[_Source]] = {}
     for work in control:
         if source := sources.get(work):

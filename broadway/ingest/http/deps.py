@@ -18,6 +18,8 @@ from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.pools import Pools
 from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
+from broadway.ingest.commands.regrade import Regrades
+from broadway.ingest.commands.regrade_steps import RegradeSteps
 from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
 from broadway.ingest.commands.start import RunStarts
@@ -64,6 +66,8 @@ class Deps:
     starts: RunStarts
     orders: Orders
     reruns: Reruns
+    regrades: Regrades
+    regrade_steps: RegradeSteps
     receiver: Receiver
     admission: Admission
     joins: GraderJoins

@@ -23,12 +23,12 @@ def answered_from(
     form = shared.form(name, render)
     tag = f'"{form.digest}"'
     headers = {**CORS, "ETag": tag}
-    if _has(request.headers.get("if-none-match", ""), tag):
+    if has_tag(request.headers.get("if-none-match", ""), tag):
         return Response(status_code=304, headers=headers)
     return Response(form.body, headers=headers, media_type=media_type)
 
 
-def _has(condition: str, tag: str) -> bool:
+def has_tag(condition: str, tag: str) -> bool:
     """Return whether If-None-Match names a tag; the comparison is the weak one, as RFC 9110 demands here."""
     if condition.strip() == "*":
         return True

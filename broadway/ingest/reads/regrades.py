@@ -94,10 +94,10 @@ class RegradeReads:
         attempts = {each: attempt for each in again if (attempt := _attempt(known.get(again[each])))}
         executions = frozenset(attempt.execution_id for attempt in attempts.values())
         book = await self.grades.published(course, assignment)
+        pointer = book.version.number if book else 0
         draft = await self.grades.draft(course, assignment)
         new = await replace(self.grades, regraded=executions).draft(course, assignment)
-        present = _by_student(book.entries if book else draft.entries)
-        pointer = book.version.number if book else 0
+        present = _by_student(book.entries if book and book.entries else draft.entries)
         grades = Grades(
             base=present if regrade.base == pointer else await self._base(regrade, draft.entries),
             present=present,
@@ -122,13 +122,18 @@ class RegradeReads:
         )
         found = diff_of(rows, pointer=pointer, present=present, controls=_controls(pairs, reports), executions=tests)
         return replace(
-            found, settings_version=new.settings_version, configs=tuple(new.configs), images=tuple(new.images)
+            found,
+            settings_version=new.settings_version,
+            configs=new.configs,
+            images=new.images,
+            old_configs=book.version.configs if book and book.entries else draft.configs,
+            old_images=book.version.images if book and book.entries else draft.images,
         )
 
     async def _base(self, regrade: Regrade, draft: Iterable[BookEntry]) -> Mapping[str, BookEntry]:
         """Return the grades that a regrade is compared with, after another version was published."""
         book = await self.grades.version(regrade.course, regrade.assignment, regrade.base) if regrade.base else None
-        return _by_student(book.entries if book else draft)
+        return _by_student(book.entries if book and book.entries else draft)
 
     async def _reports(
         self,

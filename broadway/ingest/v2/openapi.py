@@ -300,6 +300,7 @@ _RESOURCES = frozenset(
         "whoami",
         "join-tokens",
         "pools",
+        "regrades",
     }
 )
 
