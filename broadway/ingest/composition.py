@@ -1,7 +1,6 @@
 """Composing the API from its parts: the use cases with the store and the broker that they need."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import uuid4
@@ -9,21 +8,25 @@ from uuid import uuid4
 import structlog
 
 from broadway.connections import recorder_of
-from broadway.domain.grade_book import Published
 from broadway.ingest.commands.admission import Admission
 from broadway.ingest.commands.artifacts import ArtifactUploads
 from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.backlogs import Backlogs
 from broadway.ingest.commands.decide import Decider
+from broadway.ingest.commands.grade_adjustments import GradeAdjusting
 from broadway.ingest.commands.grade_submissions import GradingStarts, HooksAndUploads
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
+from broadway.ingest.commands.grades import GradeChanges
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.join_tokens import JoinTokens
 from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.pools import Pools
 from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
+from broadway.ingest.commands.regrade import Regrades
+from broadway.ingest.commands.regrade_plan import RegradePlanner
+from broadway.ingest.commands.regrade_steps import RegradeSteps
 from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
 from broadway.ingest.commands.start import RunStarts
@@ -47,6 +50,7 @@ from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
 from broadway.ingest.reads.graders import GraderReads
+from broadway.ingest.reads.grades import GradeReads
 from broadway.ingest.reads.handed_in import HandedInReads
 from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.job_files import JobFilesReads
@@ -54,10 +58,12 @@ from broadway.ingest.reads.jobs import JobReads
 from broadway.ingest.reads.members import MemberReads
 from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.reads import Reads
+from broadway.ingest.reads.regrades import RegradeReads
 from broadway.ingest.reads.reports import ReportReads
 from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.standings import StandingReads
 from broadway.ingest.reads.submissions import SubmissionReads
+from broadway.ingest.reads.works import WorkReads
 from broadway.ingest.unpacking.unpack import Unpacker
 from broadway.lifecycle.announce import Announcements, Announcer, Later
 from broadway.lifecycle.orders import Orders
@@ -91,7 +97,8 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
     announcements = Announcements(Announcer(runs=shared.runs, jobs=shared.jobs, publisher=rabbit), rabbit, later)
     orders = Orders(shared.runs, store.jobs, announcements)
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits, Backlogs(store.jobs))
-    standings = standing_reads(store)
+    grades = grade_reads(store)
+    standings = standing_reads(store, grades)
     decider = _decider(opened, submissions, orders, announcements, standings)
     receiver = _receiver(opened, decider, limits, announcements.later, answer_within=answer_within)
     gateway = _gateway(settings, store=store, rabbit=rabbit, later=later)
@@ -110,7 +117,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         authenticator=_authenticator(settings, opened, admission),
         auditor=Auditor(shared.audit, later),
         tokens=TokenSettings(store.access_tokens, store.rosters),
-        reads=_reads(opened, shares, standings),
+        reads=_reads(opened, shares, standings, grades),
         registration=Registration(store.assignments, limits),
         assignment_settings=SettingsChanges(store.assignments, store.assignment_settings),
         uploads=_uploads(settings, opened, limits, receiver, standings),
@@ -118,8 +125,12 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         submission_removal=SubmissionRemoval(store.submissions, store.stored_bytes),
         hook_settings=HookSettings(store.hooks, store.rosters, limits),
         starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements, store.submissions),
+        grade_changes=GradeChanges(store.grade_books, grades),
+        grade_adjusting=GradeAdjusting(store.grade_adjustments),
         orders=orders,
         reruns=Reruns(orders, store.assignments, limits, store.courses),
+        regrades=_regrades(store, limits, grades),
+        regrade_steps=_regrade_steps(opened, orders, announcements, grades),
         receiver=receiver,
         admission=admission,
         join_tokens=JoinTokens(store.access_tokens),
@@ -191,12 +202,14 @@ def _uploads(
     return Uploads(store.assignment_settings, store.blobs, store.submissions, unpacker, room, grading, rules)
 
 
-def _reads(opened: Opened, shares: ReadShares, standings: StandingReads) -> Reads:
+def _reads(opened: Opened, shares: ReadShares, standings: StandingReads, grades: GradeReads) -> Reads:
     store, shared = opened.store, opened.shared
     return Reads(
         assignments=AssignmentReads(store.assignments, store.rosters, store.hooks, store.assignment_settings),
         members=MemberReads(store.rosters, store.late_day_claims, store.chosen_submissions),
         standings=standings,
+        grades=grades,
+        regrades=regrade_reads(store, grades),
         runs=RunReads(store.runs, store.jobs, store.assignments),
         progress=ProgressReads(shared.runs, store.progress, store.jobs, turn=shares.shared_turn),
         jobs=JobReads(store.jobs, store.runs, store.logs),
@@ -212,7 +225,44 @@ def _reads(opened: Opened, shares: ReadShares, standings: StandingReads) -> Read
     )
 
 
-def standing_reads(store: Store) -> StandingReads:
+def regrade_reads(store: Store, grades: GradeReads) -> RegradeReads:
+    """Return the reads of regrades."""
+    return RegradeReads(store.regrades, grades, store.rosters, store.jobs, store.runs, store.reports)
+
+
+def _planner(store: Store, grades: GradeReads) -> RegradePlanner:
+    members, works = grades.members, store.graded_works
+    return RegradePlanner(works, grades, members, store.rosters, store.courses, store.jobs, store.runs)
+
+
+def _regrades(store: Store, limits: Limits, grades: GradeReads) -> Regrades:
+    return Regrades(
+        regrades=store.regrades,
+        planner=_planner(store, grades),
+        assignments=store.assignments,
+        limits=limits,
+        diffs=regrade_reads(store, grades),
+        books=store.grade_books,
+        grades=GradeChanges(store.grade_books, grades),
+    )
+
+
+def _regrade_steps(opened: Opened, orders: Orders, announcements: Announcements, grades: GradeReads) -> RegradeSteps:
+    store = opened.store
+    return RegradeSteps(
+        regrades=store.regrades,
+        planner=_planner(store, grades),
+        courses=store.courses,
+        runs=store.runs,
+        jobs=store.jobs,
+        orders=orders,
+        announcements=announcements,
+        reports=store.reports,
+        logs=store.logs,
+    )
+
+
+def standing_reads(store: Store, grades: GradeReads) -> StandingReads:
     """Return the reads of students' standings."""
     return StandingReads(
         assignments=store.assignments,
@@ -222,19 +272,22 @@ def standing_reads(store: Store) -> StandingReads:
         claims=store.late_day_claims,
         choices=store.chosen_submissions,
         handed_in=HandedInReads(store.submissions, store.deliveries, store.jobs, store.reports),
-        charged=_NoCharges(),
-        books=_NoBooks(),
+        charged=grades,
+        books=store.grade_books,
     )
 
 
-class _NoCharges:
-    async def charged_before(self, course: str, assignment: str) -> Mapping[str, int]:  # noqa: ARG002
-        return {}
-
-
-class _NoBooks:
-    async def published(self, course: str, assignment: str) -> Published | None:  # noqa: ARG002
-        return None
+def grade_reads(store: Store) -> GradeReads:
+    """Return the reads of grades."""
+    return GradeReads(
+        books=store.grade_books,
+        adjusted=store.grade_adjustments,
+        settings=store.assignment_settings,
+        assignments=store.assignments,
+        extensions=store.extensions,
+        members=MemberReads(store.rosters, store.late_day_claims, store.chosen_submissions),
+        works=WorkReads(store.graded_works, store.deliveries, store.jobs, store.reports),
+    )
 
 
 def pools_of(store: Store) -> Pools:

@@ -6,7 +6,7 @@ from secrets import token_hex
 from typing import Any, Protocol
 
 from broadway.domain.extension import Member
-from broadway.domain.grade_book import BookEntry, Published
+from broadway.domain.grade_book import BookEntry
 from broadway.domain.handed_in import HandedIn
 from broadway.domain.regrade import (
     MAX_SUBMISSIONS,
@@ -24,6 +24,7 @@ from broadway.domain.regrade import (
 from broadway.domain.results_of_work import Result
 from broadway.domain.roster import Roster
 from broadway.domain.run import Run
+from broadway.ingest.commands.grades import Drafts
 from broadway.lifecycle.stores import AssignmentRosters, CoursesById, JobsById
 from broadway.runtime.threads import beside
 
@@ -48,13 +49,6 @@ class RunsWithRosters(Protocol):
         """Return runs by id; unknown ids are left out."""
 
 
-class PresentGrades(Protocol):
-    """The present grades of assignments."""
-
-    async def present(self, course: str, assignment: str) -> tuple[Published | None, Mapping[str, BookEntry]]:
-        """Return the pointer to the published version, or None, and the draft's entries by student."""
-
-
 class AssignmentMembers(Protocol):
     """The members of assignments."""
 
@@ -77,7 +71,7 @@ class RegradePlanner:
     """Plans regrades."""
 
     works: WorkResults
-    grades: PresentGrades
+    drafts: Drafts
     members: AssignmentMembers
     rosters: AssignmentRosters
     courses: CoursesById
@@ -85,12 +79,9 @@ class RegradePlanner:
     runs: RunsWithRosters
 
     async def plan(self, regrade: Regrade, *, only: Collection[str] | None = None) -> Planned:
-        """Return the plan of a regrade, for some of its students if they are given.
-
-        Raises:
-            NothingToRegradeError: There are more submissions than a regrade may have.
-        """
-        pointer, draft = await self.grades.present(regrade.course, regrade.assignment)
+        """Return the plan of a regrade, for some of its students if they are given."""
+        present = await self.drafts.draft(regrade.course, regrade.assignment)
+        draft = {entry.student: entry for entry in present.entries}
         graders = await self._graders(regrade.course, regrade.assignment)
         roster = await self.rosters.get(regrade.course, regrade.assignment)
         members = await self.members.of_assignment(
@@ -106,14 +97,12 @@ class RegradePlanner:
             if (seen := _seen(member, by_entry, regrade.order, draft.get(member.student), roster)).submissions
         ]
         works = sorted({each for seen in chosen for each in seen.submissions})
-        if len(works) > MAX_SUBMISSIONS:
-            raise NothingToRegradeError(f"{len(works)} submissions are more than {MAX_SUBMISSIONS}; choose fewer")
         course = await self.courses.get(regrade.course)
         size, token = part_size(course.concurrency if course else None), token_hex(8)
         control = _control(regrade, works, seed=token) if only is None else []
         sources = await self._sources([graders[each] for each in works], configs_of=control)
         parts = await beside(len(works), _parts, regrade, token, chosen, sources, control, size)
-        return Planned(token, parts, len(works), pointer.version if pointer else 0)
+        return Planned(token, parts, len(works), present.published)
 
     async def check(self, course: str, assignment: str, order: RegradeOrder) -> None:
         """Return if an order fits submissions of an assignment.
@@ -124,6 +113,8 @@ class RegradePlanner:
         graders = await self._graders(course, assignment)
         if not graders:
             raise NothingToRegradeError("no submission for this assignment is graded")
+        if order.select is Select.ALL and len(graders) > MAX_SUBMISSIONS:
+            raise NothingToRegradeError(f"select: {len(graders)} submissions are more than {MAX_SUBMISSIONS}")
         if unknown := [each for each in order.submissions if each not in graders]:
             raise NothingToRegradeError(f"submissions: {unknown[0]} is not a graded submission for {assignment}")
 

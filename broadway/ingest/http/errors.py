@@ -18,8 +18,9 @@ from broadway.ingest.commands.admission import AdmissionError, CredentialError
 from broadway.ingest.commands.artifacts import ArtifactsRefusedError
 from broadway.ingest.commands.backlogs import RETRY_AFTER as BACKLOG_RETRY_AFTER
 from broadway.ingest.commands.backlogs import BacklogFullError
+from broadway.ingest.commands.grade_adjustments import NoAdjustmentError
 from broadway.ingest.commands.graders import BrokerUsersUnavailableError, GraderOrderError, NoGraderError
-from broadway.ingest.commands.grades import BookMovedError
+from broadway.ingest.commands.grades import BookMovedError, NoVersionError
 from broadway.ingest.commands.join_tokens import NoTokenError
 from broadway.ingest.commands.limits import InvalidEnvError, NoConfigError, QuotaError, RejectedError
 from broadway.ingest.commands.regrade import RegradeMovedError
@@ -47,7 +48,6 @@ _REFUSALS: Mapping[type[Exception], int] = {
     RegradeStateError: 409,
     RegradeMovedError: 409,
     InfraErrorsError: 409,
-    BookMovedError: 409,
     RejectedError: 400,
     CursorError: 400,
     KeyReusedError: 422,
@@ -68,6 +68,9 @@ _REFUSALS: Mapping[type[Exception], int] = {
     UploadKeyReusedError: 422,
     NotTakenError: 409,
     ArtifactsRefusedError: 422,
+    BookMovedError: 409,
+    NoVersionError: 404,
+    NoAdjustmentError: 404,
 }
 _UNCHANGED = (
     *_REFUSALS,

@@ -10,7 +10,7 @@ from broadway.domain.assignment_settings import SettingsVersion
 from broadway.domain.extension import Extension, Member, by_target, for_member
 from broadway.domain.grade import grade
 from broadway.domain.grade_book import Applied, BookEntry, Draft, Published, StoredAdjustment, Version, applied
-from broadway.domain.pages import Slice, sliced
+from broadway.domain.pages import CursorError, Slice, sliced
 from broadway.domain.results_of_work import Graded, by_student
 from broadway.ingest.reads.members import MemberReads
 from broadway.ingest.reads.stores import AssignmentQueries, ExtensionQueries
@@ -128,15 +128,45 @@ class GradeReads:
         version = await published_version(self.books, course, assignment, number)
         return Book(version, await self.books.entries(version.chunks)) if version else None
 
-    async def published_entry(self, course: str, assignment: str, student: str) -> BookedEntry | None:
-        """Return a student's entry of the published version; None if nothing is published."""
-        version = await self.published_version(course, assignment)
+    async def booked_entry(
+        self, course: str, assignment: str, student: str, number: int | None = None
+    ) -> BookedEntry | None:
+        """Return a student's entry of the published version, or of a version by its number; None without it."""
+        if number is None:
+            version = await self.published_version(course, assignment)
+        else:
+            version = await published_version(self.books, course, assignment, number)
         return BookedEntry(version, await self._entry(version, student)) if version else None
 
     async def versions(self, course: str, assignment: str, *, before: int | None, limit: int) -> Slice[Version]:
         """Return a page of the versions that are or were published, latest first."""
         found = await history(self.books, course, assignment, before=before, limit=limit + 1)
         return sliced(found, limit, lambda each: str(each.number))
+
+    async def adjustments_page(
+        self, course: str, assignment: str, *, student: str | None, after: str | None, limit: int
+    ) -> Slice[StoredAdjustment]:
+        """Return a page of an assignment's adjustments, latest first; only a student's if one is given.
+
+        Raises:
+            CursorError: ``after`` is not the id of an adjustment.
+        """
+        found = [
+            each
+            for each in reversed(await self.adjusted.of_assignment(course, assignment))
+            if student in (None, each.student)
+        ]
+        start = 0
+        if after is not None:
+            start = 1 + next((index for index, each in enumerate(found) if each.id == after), len(found))
+            if start > len(found):
+                raise CursorError("after: expected the next of the page before")
+        return sliced(found[start : start + limit + 1], limit, lambda each: each.id)
+
+    async def charged_before(self, course: str, assignment: str, student: str | None = None) -> Mapping[str, int]:
+        """Return the late days that assignments with an earlier due time have charged, of all students or of one."""
+        settings = await self.settings.current(course, assignment)
+        return await self._charged_before(course, assignment, settings, student)
 
     async def _entry(self, version: Version, student: str) -> BookEntry | None:
         chunk = version.chunk_of(student)

@@ -6,6 +6,7 @@ from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
 from broadway.ingest.reads.graders import GraderReads
+from broadway.ingest.reads.grades import GradeReads
 from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.job_files import JobFilesReads
 from broadway.ingest.reads.jobs import JobReads
@@ -25,6 +26,7 @@ class Reads:
 
     assignments: AssignmentReads
     members: MemberReads
+    grades: GradeReads
     standings: StandingReads
     runs: RunReads
     progress: ProgressReads

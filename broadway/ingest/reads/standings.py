@@ -31,8 +31,8 @@ class RosterQueries(Protocol):
 class ChargedLateDays(Protocol):
     """The late days that other assignments of a course have charged."""
 
-    async def charged_before(self, course: str, assignment: str) -> Mapping[str, int]:
-        """Return the late days that assignments with an earlier due time have charged, by student."""
+    async def charged_before(self, course: str, assignment: str, student: str | None = None) -> Mapping[str, int]:
+        """Return the late days that assignments with an earlier due time have charged, of all students or of one."""
 
 
 class PublishedBooks(Protocol):
@@ -147,7 +147,7 @@ class StandingReads:
         return Standing(
             now(),
             closes_at=max(known) if len(known) == len(ends) else None,
-            is_published=published is not None,
+            is_published=published is not None and published.is_visible,
             points=settings.points,
         )
 
@@ -184,7 +184,7 @@ class StandingReads:
         rule = settings.policy.late_days
         if rule is None:
             return 0
-        charged = await self.charged.charged_before(course, assignment)
+        charged = await self.charged.charged_before(course, assignment, student)
         return max(0, rule.per_course - charged.get(student, 0))
 
     async def _standing(

@@ -1,11 +1,10 @@
 """`/regrades`: grade submissions again beside the grades, compare, and publish or discard the result."""
 
-import hashlib
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from broadway.domain.comparison import Category
 from broadway.domain.pages import CursorError
@@ -13,11 +12,11 @@ from broadway.domain.regrade import Publish, Regrade, RegradeOrder, RegradeState
 from broadway.domain.regrade_diff import Diff
 from broadway.ingest.commands.regrade import RegradePublication
 from broadway.ingest.commands.start import NO_SUCH_ASSIGNMENT
-from broadway.ingest.http.answers import CORS, Refused
+from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import course_of, principal_of
 from broadway.ingest.http.bodies import idempotency_key, read
 from broadway.ingest.http.deps import Deps
-from broadway.ingest.http.representations import CONDITION, has_tag
+from broadway.ingest.http.representations import CONDITION, unchanged
 from broadway.ingest.http.rights import Load, nothing
 from broadway.ingest.v2.openapi import PageQuery, answered, operation, query_of
 from broadway.ingest.v2.views.regrades import regrade_row, regrade_summary, regrade_view
@@ -91,12 +90,7 @@ async def list_regrades(request: Request, deps: Deps) -> Response:
 async def show(request: Request, deps: Deps) -> Response:
     """Get a regrade with its progress and, once its jobs have ended, the number of students of each category."""
     view = await _view(await _own(request, deps), deps)
-    answer = JSONResponse(view.model_dump(mode="json"), headers=CORS)
-    tag = f'"{hashlib.sha256(bytes(answer.body)).hexdigest()}"'
-    if has_tag(request.headers.get("if-none-match", ""), tag):
-        return Response(status_code=304, headers={**CORS, "ETag": tag})
-    answer.headers["ETag"] = tag
-    return answer
+    return unchanged(request, answered(view))
 
 
 @operation(Page[RegradeRow], query=RowsQuery, refusals=(409,), load=Load.LARGE)
@@ -147,7 +141,7 @@ async def publish(request: Request, deps: Deps) -> Response:
 
 @operation(RegradeView, body=Nothing, is_body_optional=True, refusals=(409,), before=_before)
 async def discard(request: Request, deps: Deps) -> Response:
-    """Discard a regrade: its jobs are cancelled, and its reports and logs are removed. The grade book stays as it is."""
+    """Discard a regrade: cancel its jobs, and remove its reports and logs. The grade book stays as it is."""
     regrade = await _own(request, deps)
     await read(request, Nothing, limit=deps.settings.max_body_size, optional=True)
     return answered(await _view(await deps.regrades.discard(regrade, by=principal_of(request).name), deps))
