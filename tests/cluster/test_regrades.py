@@ -183,7 +183,7 @@ async def _has_both_logs(students: Class, row: dict[str, Any]) -> None:
 async def _report_is_hidden(students: Class, row: dict[str, Any], *, is_hidden: bool) -> None:
     """Check whether the student sees the report of the regrade."""
     made = await students.post("student-tokens", {"student": row["student"], "name": f"t{is_hidden}"}, status=201)
-    headers = {"Authorization": f"Bearer {made['secret']}"}
+    headers = {"Authorization": f"Bearer {made['token']}"}
     answer = await students.cluster.client.http.get(f"{COURSE}/jobs/{row['new']['job']}/report", headers=headers)
     assert answer.status_code == (404 if is_hidden else 200), answer.text
 
@@ -208,7 +208,7 @@ async def test_a_discarded_regrade_leaves_no_report_and_no_byte_in_the_grade_boo
     assert log.status_code == 404
     assert await students.book() == book
     entry = (await students.get("audit?limit=1"))["items"][0]
-    assert (entry["operation"], entry["before"]["state"]) == ("regrades_discard", "ready")
+    assert (entry["operation"], '"state":"ready"' in entry["before"].replace(" ", "")) == ("regrades_discard", True)
     for order in ("publish", "refresh", "discard"):
         body = {"publish": "all", **NOTE} if order == "publish" else None
         refused = await students.ask("POST", f"regrades/{regrade['id']}/{order}", body)
