@@ -16,8 +16,8 @@ from broadway.domain.report import Source
 from broadway.domain.roster import Roster, RosterEntry
 from broadway.domain.run import PlannedJob, Run, RunState, plan_jobs
 from broadway.domain.submission import VARIABLE, Submission, submission_id
-from broadway.ingest.reads.grades import GradeReads
 from broadway.ingest.composition import grade_reads
+from broadway.ingest.reads.grades import GradeReads
 from broadway.mongo.store import Store
 
 CONFIG: dict[str, Any] = {"student_pipeline": [stage()]}
@@ -88,13 +88,11 @@ class Class:
         ids = list(moves)
         for start in range(0, len(ids), BATCH):
             some = ids[start : start + BATCH]
-            await self.store.jobs.move({job: _started for job in some})
+            await self.store.jobs.move(dict.fromkeys(some, _started))
             await self.store.jobs.move({job: moves[job] for job in some})
         return jobs
 
-    def _planned(
-        self, handed_in: Sequence[HandIn], run: str, trigger: Mapping[str, Any] | None
-    ) -> list[PlannedJob]:
+    def _planned(self, handed_in: Sequence[HandIn], run: str, trigger: Mapping[str, Any] | None) -> list[PlannedJob]:
         envs = [
             {
                 VARIABLE: self.submission(each.student, each.number),

@@ -17,6 +17,7 @@ from broadway.cli import (
     login,
     pools,
     queues,
+    regrades,
     runs,
     submissions,
     terminal,
@@ -47,6 +48,7 @@ app.add_typer(hooks.app, name="hook")
 app.add_typer(hooks.rosters, name="roster")
 app.add_typer(assignments.app, name="assignment")
 app.add_typer(submissions.app, name="submission")
+app.add_typer(regrades.app, name="regrade")
 app.add_typer(queues.app, name="queue")
 app.add_typer(topology.app, name="topology")
 app.add_typer(dead_letters.app, name="dead")

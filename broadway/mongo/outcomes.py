@@ -1,8 +1,8 @@
 """The collection ``job_outcome``: the final outcome of each generation of a job, with its attempt, results and log.
 
-A document is inserted once and never changed; only its log can be removed. Its ``_id`` is the job and the generation, so
-that the first outcome that is inserted is the only one. The job's own update, which follows, has few fields; reads join
-the others by the id.
+A document is inserted once and never changed; only its log can be removed. Its ``_id`` is the job and the generation,
+so that the first outcome that is inserted is the only one. The job's own update, which follows, has few fields; reads
+join the others by the id.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
