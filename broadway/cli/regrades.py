@@ -24,7 +24,7 @@ from broadway.domain.regrade import Publish, RegradeState, Select
 
 if TYPE_CHECKING:
     from broadway.client import Client
-    from broadway.messages.resources.regrades import FlipView, RegradeRow, RegradeView
+    from broadway.messages.resources.regrades import FlipView, RegradedGrade, RegradeRow, RegradeView
 
 SHOWN = 12  # characters of a digest
 MOST_FLIPS = 3  # of a row in a table
@@ -181,9 +181,7 @@ def publish(
     """
     chosen = student or []
     if chosen and only_raise:
-        raise fail(
-            "--student: chosen grades are published as they are, without --only-raise", EXIT_USAGE
-        )
+        raise fail("--student: chosen grades are published as they are, without --only-raise", EXIT_USAGE)
     which = Publish.CHOSEN if chosen else Publish.RAISE if only_raise else Publish.ALL
     with client(server, course, token) as api:
         done = api.publish_regrade(regrade, which, note=note, students=chosen, keep_old=keep_old, key=key)
@@ -262,17 +260,21 @@ def _row(row: "RegradeRow") -> tuple[str, ...]:
     return (
         row.student,
         row.category,
-        _points(row.old and row.old.points),
-        _points(row.new and row.new.points),
+        _points(row.old),
+        _points(row.new),
         _flips(row.flips, row.flips_count),
         "" if row.is_unstable is None else "yes" if row.is_unstable else "no",
-        (row.old and row.old.job) or "",
-        (row.new and row.new.job) or "",
+        _job(row.old),
+        _job(row.new),
     )
 
 
-def _points(points: str | None) -> str:
-    return "-" if points is None else points
+def _points(grade: "RegradedGrade | None") -> str:
+    return "-" if grade is None or grade.points is None else grade.points
+
+
+def _job(grade: "RegradedGrade | None") -> str:
+    return "" if grade is None or grade.job is None else grade.job
 
 
 def _flips(flips: "list[FlipView]", count: int) -> str:

@@ -23,6 +23,7 @@ MIN_CONTROL = 5  # submissions
 MAX_ROUNDS = 50  # of a regrade
 PART = 20  # jobs that start together; a job that comes later waits for at most a few of these
 OPEN_PARTS = 2  # that run at the same time, so that graders need not wait between two parts
+PUBLISHED_WITHIN = timedelta(minutes=1)  # then the process that published has died
 CLEAN_AFTER = timedelta(seconds=5)  # another process may just start a part of a regrade that is discarded
 
 
@@ -79,6 +80,7 @@ class Regrade:
     ``config`` is the assignment's at the time of the order, as far as it grades students. ``base`` is the number of the
     published version to which it is compared; 0 stands for the draft. ``plans`` name the stored parts, a plan for each
     round; parts of other plans are leftovers of a crash. ``version`` is the version that it was published as.
+    ``publishing_at`` is the time at which its publication began, until that is known to have ended.
     ``clean_at`` is the time from which its reports are removed. ``announce_at`` is the time at which the callback
     ``regrade.ready`` is due. ``revision`` counts the changes.
     """
@@ -97,6 +99,7 @@ class Regrade:
     submissions: int = 0
     ready_at: datetime | None = None
     version: int | None = None
+    publishing_at: datetime | None = None
     published_at: datetime | None = None
     published_by: str = ""
     note: str = ""
@@ -109,7 +112,14 @@ class Regrade:
     @property
     def is_active(self) -> bool:
         """True if a process has to do its next step."""
-        return self.state in (RegradeState.DRAFT, RegradeState.RUNNING) or self.clean_at is not None
+        is_open = self.state in (RegradeState.DRAFT, RegradeState.RUNNING)
+        return is_open or self.clean_at is not None or self.publishing_at is not None
+
+    def is_due(self, now: datetime) -> bool:
+        """Return whether a process has to do its next step now."""
+        if self.publishing_at is not None:
+            return self.publishing_at + PUBLISHED_WITHIN <= now
+        return self.is_active and (self.clean_at is None or self.clean_at <= now)
 
     def plan_as(self, plan: str, submissions: int, base: int) -> "Regrade":
         """Start the stored parts of a plan."""
@@ -139,11 +149,21 @@ class Regrade:
             ready_at=None,
         )
 
+    def begin_publishing(self, now: datetime) -> "Regrade":
+        """Note that a version of the grade book is about to be published of it; until then it cannot be discarded."""
+        self._demand("published", RegradeState.READY, RegradeState.STALE, RegradeState.PUBLISHED)
+        return self._moved(publishing_at=now)
+
+    def end_publishing(self) -> "Regrade":
+        """Note that no version was published."""
+        return self._moved(publishing_at=None)
+
     def publish_as(self, version: int, now: datetime, *, by: str, note: str) -> "Regrade":
         """Note the version as which the regrade is published."""
         self._demand("published", RegradeState.READY, RegradeState.STALE, RegradeState.PUBLISHED)
         return self._moved(
             state=RegradeState.PUBLISHED,
+            publishing_at=None,
             version=version,
             published_at=now,
             published_by=by,
@@ -157,6 +177,8 @@ class Regrade:
             raise RegradeStateError(
                 f"the regrade is published as version {self.version}, which refers to its reports; undo that instead"
             )
+        if self.publishing_at is not None:
+            raise RegradeStateError("the regrade is being published; try again in a minute")
         self._demand("discarded", RegradeState.DRAFT, RegradeState.RUNNING, RegradeState.READY, RegradeState.STALE)
         return self._moved(
             state=RegradeState.DISCARDED,

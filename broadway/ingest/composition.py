@@ -98,6 +98,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
     orders = Orders(shared.runs, store.jobs, announcements)
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits, Backlogs(store.jobs))
     grades = grade_reads(store)
+    regrades = _regrades(store, limits, grades)
     standings = standing_reads(store, grades)
     decider = _decider(opened, submissions, orders, announcements, standings)
     receiver = _receiver(opened, decider, limits, announcements.later, answer_within=answer_within)
@@ -129,8 +130,8 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         grade_adjusting=GradeAdjusting(store.grade_adjustments),
         orders=orders,
         reruns=Reruns(orders, store.assignments, limits, store.courses),
-        regrades=_regrades(store, limits, grades),
-        regrade_steps=_regrade_steps(opened, orders, announcements, grades),
+        regrades=regrades,
+        regrade_steps=_regrade_steps(opened, orders, announcements, regrades),
         receiver=receiver,
         admission=admission,
         join_tokens=JoinTokens(store.access_tokens),
@@ -247,11 +248,12 @@ def _regrades(store: Store, limits: Limits, grades: GradeReads) -> Regrades:
     )
 
 
-def _regrade_steps(opened: Opened, orders: Orders, announcements: Announcements, grades: GradeReads) -> RegradeSteps:
+def _regrade_steps(opened: Opened, orders: Orders, announcements: Announcements, regrades: Regrades) -> RegradeSteps:
     store = opened.store
     return RegradeSteps(
         regrades=store.regrades,
-        planner=_planner(store, grades),
+        publications=regrades,
+        planner=regrades.planner,
         courses=store.courses,
         runs=store.runs,
         jobs=store.jobs,

@@ -14,7 +14,17 @@ from broadway.mongo.run_lists import following
 _INSERTS = 50  # parts written at a time
 _SCALARS = (
     *("course", "assignment", "config_digest", "created_at", "by", "base", "submissions", "ready_at", "version"),
-    *("published_at", "published_by", "note", "discarded_at", "discarded_by", "clean_at", "announce_at", "revision"),
+    *(
+        "publishing_at",
+        "published_at",
+        "published_by",
+        "note",
+        "discarded_at",
+        "discarded_by",
+        "clean_at",
+        "announce_at",
+        "revision",
+    ),
 )
 
 
@@ -84,7 +94,7 @@ class Regrades:
     async def active(self, now: datetime, *, limit: int) -> list[Regrade]:
         """Return regrades for which a process has something to do."""
         found = await self._regrades.find({"is_active": True}, limit=limit)
-        return [each for each in map(_regrade, found) if each.clean_at is None or each.clean_at <= now]
+        return [each for each in map(_regrade, found) if each.is_due(now)]
 
 
 def _fields(regrade: Regrade) -> Document:

@@ -50,6 +50,7 @@ class Point(StrEnum):
     REGRADE_PLANNED = "regrade.planned"
     REGRADE_PART_BEGUN = "regrade.part-begun"
     REGRADE_READY = "regrade.ready"
+    REGRADE_PUBLISHING = "regrade.publishing"
     REGRADE_PUBLISHED = "regrade.published"
     REGRADE_DISCARDED = "regrade.discarded"
     REGRADE_CLEANED = "regrade.cleaned"

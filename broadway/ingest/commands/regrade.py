@@ -19,7 +19,7 @@ from broadway.domain.regrade import (
     regrade_id,
 )
 from broadway.domain.regrade_diff import Diff, entries_to_publish
-from broadway.ingest.commands.grades import GradeChanges, Publication
+from broadway.ingest.commands.grades import BookMovedError, GradeChanges, Publication, is_of_key
 from broadway.ingest.commands.limits import Limits, RejectedError, allowed
 from broadway.ingest.commands.regrade_plan import NothingToRegradeError, RegradePlanner
 from broadway.ingest.commands.submit import KeyReusedError
@@ -135,10 +135,11 @@ class Regrades:
             KeyReusedError: Another publication had that key.
         """
         regrade = await self.settled(regrade)
-        regrade.publish_as(0, now(), by="", note="")  # raises if the state does not allow it
+        regrade.begin_publishing(now())  # raises if the state does not allow it
         diff = await self.diffs.diff(regrade)
+        key = f"regrade/{regrade.id}/{order.key or token_hex(16)}"
         if regrade.version is not None and regrade.version == diff.pointer:
-            raise RegradeStateError(f"the regrade is published as version {regrade.version} already")
+            return regrade, await self._repeated(regrade, diff.pointer, key)
         if diff.is_stale:
             await self._mark_stale(regrade)
             raise RegradeMovedError("the class has changed since the regrade ran; refresh it, and look at it again")
@@ -155,9 +156,15 @@ class Regrades:
             source=regrade.id,
             configs=diff.configs,
             images=diff.images,
-            key=f"regrade/{regrade.id}/{order.key or token_hex(16)}",
+            key=key,
         )
-        version = await self.grades.publish(regrade.course, regrade.assignment, publication)
+        regrade = await self._moved(regrade.begin_publishing(now()))
+        await reach(Point.REGRADE_PUBLISHING)
+        try:
+            version = await self.grades.publish(regrade.course, regrade.assignment, publication)
+        except (BookMovedError, KeyReusedError):
+            await self.regrades.move(regrade.end_publishing())
+            raise
         await reach(Point.REGRADE_PUBLISHED)
         return await self._note(regrade, version), version
 
@@ -176,11 +183,28 @@ class Regrades:
 
     async def settled(self, regrade: Regrade) -> Regrade:
         """Return a regrade after noting a version that was published of it by a process that died then."""
-        if regrade.state not in (RegradeState.READY, RegradeState.STALE):
+        if regrade.publishing_at is None:
             return regrade
         found = await history(self.books, regrade.course, regrade.assignment, limit=LOOKED_THROUGH)
         own = [each for each in found if each.made_from is MadeFrom.REGRADE and each.source == regrade.id]
-        return await self._note(regrade, own[0]) if own else regrade
+        return await self._note(regrade, own[0]) if own and own[0].number != regrade.version else regrade
+
+    async def resume(self, regrade: Regrade) -> None:
+        """End the publication of a regrade whose process has died."""
+        settled = await self.settled(regrade)
+        if settled.publishing_at is not None:
+            await self.regrades.move(settled.end_publishing())
+
+    async def _repeated(self, regrade: Regrade, number: int, key: str) -> Version:
+        """Return the version of an earlier publication with the same key.
+
+        Raises:
+            RegradeStateError: The publication had another key.
+        """
+        version = await self.books.version(regrade.course, regrade.assignment, number)
+        if version is None or not is_of_key(version, key):
+            raise RegradeStateError(f"the regrade is published as version {number} already")
+        return version
 
     async def _note(self, regrade: Regrade, version: Version) -> Regrade:
         """Store the version as which a regrade is published, unless another process has stored the same."""

@@ -47,11 +47,19 @@ class RemovableReports(Protocol):
         """Remove the reports or the logs of executions of a job; those that are not stored are no error."""
 
 
+class InterruptedPublications(Protocol):
+    """Publications of regrades that a crash has interrupted."""
+
+    async def resume(self, regrade: Regrade) -> None:
+        """End the publication of a regrade whose process has died."""
+
+
 @dataclass(frozen=True, slots=True)
 class RegradeSteps:
     """Takes the next steps of regrades."""
 
     regrades: RegradeStore
+    publications: InterruptedPublications
     planner: RegradePlanner
     courses: CoursesById
     runs: RegradeRuns
@@ -81,6 +89,8 @@ class RegradeSteps:
                 await self._go_on(regrade)
             case RegradeState.DISCARDED if regrade.clean_at is not None:
                 await self._clean(regrade)
+            case _ if regrade.publishing_at is not None:
+                await self.publications.resume(regrade)
 
     async def _plan(self, regrade: Regrade) -> None:
         planned = await self.planner.plan(regrade)
