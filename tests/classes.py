@@ -1,9 +1,10 @@
 """Classes of students in the real store: submissions with the outcomes and marks of their jobs, without graders."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from secrets import token_hex
 from typing import Any
 
 from harness import stage
@@ -48,8 +49,6 @@ class Class:
     store: Store
     course: str
     assignment: str = "mp1"
-    runs: int = 0
-    jobs: dict[str, str] = field(default_factory=dict)  # by submission
 
     @property
     def reads(self) -> GradeReads:
@@ -80,8 +79,7 @@ class Class:
         self, handed_in: Sequence[HandIn], *, run: str | None = None, trigger: Mapping[str, Any] | None = None
     ) -> list[str]:
         """Store a run that grades submissions, and the outcomes of its jobs; return the ids of the jobs."""
-        self.runs += 1
-        planned = self._planned(handed_in, run or f"{self.runs:024x}", trigger)
+        planned = self._planned(handed_in, run or token_hex(12), trigger)
         await self.store.jobs.insert(planned)
         jobs = [each.job.id for each in planned]
         moves = {job: _finished(each) for job, each in zip(jobs, handed_in, strict=True) if each.outcome}

@@ -1,6 +1,6 @@
 """Rosters: the students of an assignment, their environments and repositories."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Self
 
@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from broadway.domain.assignment import Env
 from broadway.domain.bounds import MAX_INT, MIN_INT
 from broadway.domain.course import MAX_STUDENTS
+from broadway.domain.sheets.entries import SheetError
+from broadway.domain.sheets.formulas import identifier
 
 MAX_MEMBERS = 100  # of a group
 MAX_LABELS = 20  # of an entry
@@ -87,6 +89,19 @@ class Roster(_Part):
             if problem := _unmatchable(entry):
                 raise UnusableRosterError(f"students.{index}.{problem}")
 
+    def check_groups(self, most: int | None) -> None:
+        """Return if no group has more members than the assignment's policy allows.
+
+        Raises:
+            UnusableRosterError: A group has.
+        """
+        for index, entry in enumerate(self.students):
+            if most is not None and len(entry.members) > most:
+                raise UnusableRosterError(
+                    f"students.{index}.members: {entry.student} has {len(entry.members)} members; the assignment's "
+                    f"policy allows {most} (groups.max)"
+                )
+
     def check_repositories(self, hook: str) -> None:
         """Return if a push to a hook can match an entry; the hook finds students by the repository.
 
@@ -132,10 +147,23 @@ class Roster(_Part):
         return {entry.repository.casefold(): entry for entry in self.students if entry.repository}
 
 
+def _problem_in_sheets(field: str, names: Sequence[str]) -> str | None:
+    """Return the name that a spreadsheet would run as a formula, since grades are exported to such files, or None."""
+    try:
+        for name in names:
+            identifier(name, name=f"{field}:")
+    except SheetError as error:
+        return str(error)
+    return None
+
+
 def _unmatchable(entry: RosterEntry) -> str | None:
     """Return the field of an entry that matches nothing, with the reason."""
-    if entry.student != entry.student.strip():
-        return "student: has blanks around it, which no submission names"
+    for field, names in (("student", [entry.student]), ("members", entry.members), ("labels", entry.labels)):
+        if any(name != name.strip() for name in names):
+            return f"{field}: has blanks around it, which no submission names"
+        if problem := _problem_in_sheets(field, names):
+            return problem
     repository = entry.repository
     if repository is None:
         return None

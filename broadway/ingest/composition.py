@@ -13,7 +13,9 @@ from broadway.ingest.commands.artifacts import ArtifactUploads
 from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.backlogs import Backlogs
+from broadway.ingest.commands.claims import StudentClaims
 from broadway.ingest.commands.decide import Decider
+from broadway.ingest.commands.extensions import ExtensionChanges
 from broadway.ingest.commands.grade_adjustments import GradeAdjusting
 from broadway.ingest.commands.grade_submissions import GradingStarts, HooksAndUploads
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
@@ -49,6 +51,7 @@ from broadway.ingest.live.feed import Feed
 from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
+from broadway.ingest.reads.extensions import ExtensionReads
 from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.grades import GradeReads
 from broadway.ingest.reads.handed_in import HandedInReads
@@ -58,12 +61,13 @@ from broadway.ingest.reads.jobs import JobReads
 from broadway.ingest.reads.members import MemberReads
 from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.reads import Reads
+from broadway.ingest.reads.recent_works import RecentWorks
 from broadway.ingest.reads.regrades import RegradeReads
 from broadway.ingest.reads.reports import ReportReads
 from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.standings import StandingReads
 from broadway.ingest.reads.submissions import SubmissionReads
-from broadway.ingest.reads.works import WorkReads
+from broadway.ingest.reads.works import WorkQueries, WorkReads
 from broadway.ingest.unpacking.unpack import Unpacker
 from broadway.lifecycle.announce import Announcements, Announcer, Later
 from broadway.lifecycle.orders import Orders
@@ -97,8 +101,8 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
     announcements = Announcements(Announcer(runs=shared.runs, jobs=shared.jobs, publisher=rabbit), rabbit, later)
     orders = Orders(shared.runs, store.jobs, announcements)
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits, Backlogs(store.jobs))
-    grades = grade_reads(store)
-    regrades = _regrades(store, limits, grades)
+    grades = grade_reads(store, RecentWorks(store.graded_works))
+    regrades = _regrades(store, limits, grade_reads(store))
     standings = standing_reads(store, grades)
     decider = _decider(opened, submissions, orders, announcements, standings)
     receiver = _receiver(opened, decider, limits, announcements.later, answer_within=answer_within)
@@ -120,13 +124,15 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         tokens=TokenSettings(store.access_tokens, store.rosters),
         reads=_reads(opened, shares, standings, grades),
         registration=Registration(store.assignments, limits),
-        assignment_settings=SettingsChanges(store.assignments, store.assignment_settings),
+        assignment_settings=SettingsChanges(store.assignments, store.assignment_settings, store.rosters),
+        extensions=ExtensionChanges(store.assignments, store.assignment_settings, store.rosters, store.extensions),
+        claims=StudentClaims(standings, store.late_day_claims, store.chosen_submissions),
         uploads=_uploads(settings, opened, limits, receiver, standings),
         artifacts=_artifacts(settings, store),
         submission_removal=SubmissionRemoval(store.submissions, store.stored_bytes),
-        hook_settings=HookSettings(store.hooks, store.rosters, limits),
+        hook_settings=HookSettings(store.hooks, store.rosters, limits, store.assignment_settings),
         starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements, store.submissions),
-        grade_changes=GradeChanges(store.grade_books, grades),
+        grade_changes=GradeChanges(store.grade_books, grade_reads(store)),
         grade_adjusting=GradeAdjusting(store.grade_adjustments),
         orders=orders,
         reruns=Reruns(orders, store.assignments, limits, store.courses),
@@ -205,9 +211,11 @@ def _uploads(
 
 def _reads(opened: Opened, shares: ReadShares, standings: StandingReads, grades: GradeReads) -> Reads:
     store, shared = opened.store, opened.shared
+    members = MemberReads(store.rosters, store.late_day_claims, store.chosen_submissions)
     return Reads(
         assignments=AssignmentReads(store.assignments, store.rosters, store.hooks, store.assignment_settings),
-        members=MemberReads(store.rosters, store.late_day_claims, store.chosen_submissions),
+        members=members,
+        extensions=ExtensionReads(store.extensions, store.assignment_settings, members),
         standings=standings,
         grades=grades,
         regrades=regrade_reads(store, grades),
@@ -274,13 +282,14 @@ def standing_reads(store: Store, grades: GradeReads) -> StandingReads:
         claims=store.late_day_claims,
         choices=store.chosen_submissions,
         handed_in=HandedInReads(store.submissions, store.deliveries, store.jobs, store.reports),
+        graded=grades.works,
         charged=grades,
         books=store.grade_books,
     )
 
 
-def grade_reads(store: Store) -> GradeReads:
-    """Return the reads of grades."""
+def grade_reads(store: Store, works: WorkQueries | None = None) -> GradeReads:
+    """Return the reads of grades; ``works`` are the store's unless they are given."""
     return GradeReads(
         books=store.grade_books,
         adjusted=store.grade_adjustments,
@@ -288,7 +297,7 @@ def grade_reads(store: Store) -> GradeReads:
         assignments=store.assignments,
         extensions=store.extensions,
         members=MemberReads(store.rosters, store.late_day_claims, store.chosen_submissions),
-        works=WorkReads(store.graded_works, store.deliveries, store.jobs, store.reports),
+        works=WorkReads(works or store.graded_works, store.deliveries, store.jobs, store.reports),
     )
 
 

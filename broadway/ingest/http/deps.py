@@ -11,6 +11,8 @@ from broadway.ingest.commands.admission import Admission
 from broadway.ingest.commands.artifacts import ArtifactUploads
 from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
+from broadway.ingest.commands.claims import StudentClaims
+from broadway.ingest.commands.extensions import ExtensionChanges
 from broadway.ingest.commands.grade_adjustments import GradeAdjusting
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.grades import GradeChanges
@@ -61,6 +63,8 @@ class Deps:
     reads: Reads
     registration: Registration
     assignment_settings: SettingsChanges
+    extensions: ExtensionChanges
+    claims: StudentClaims
     uploads: Uploads
     artifacts: ArtifactUploads
     submission_removal: SubmissionRemoval

@@ -18,6 +18,8 @@ from broadway.ingest.commands.admission import AdmissionError, CredentialError
 from broadway.ingest.commands.artifacts import ArtifactsRefusedError
 from broadway.ingest.commands.backlogs import RETRY_AFTER as BACKLOG_RETRY_AFTER
 from broadway.ingest.commands.backlogs import BacklogFullError
+from broadway.ingest.commands.claims import ClaimRefusedError, NoPlaceError
+from broadway.ingest.commands.extensions import ExtensionsChangedError, NoExtensionError, UnknownTargetError
 from broadway.ingest.commands.grade_adjustments import NoAdjustmentError
 from broadway.ingest.commands.graders import BrokerUsersUnavailableError, GraderOrderError, NoGraderError
 from broadway.ingest.commands.grades import BookMovedError, NoVersionError
@@ -67,6 +69,11 @@ _REFUSALS: Mapping[type[Exception], int] = {
     FileRefusedError: 422,
     UploadKeyReusedError: 422,
     NotTakenError: 409,
+    UnknownTargetError: 422,
+    NoExtensionError: 404,
+    ExtensionsChangedError: 409,
+    NoPlaceError: 404,
+    ClaimRefusedError: 422,
     ArtifactsRefusedError: 422,
     BookMovedError: 409,
     NoVersionError: 404,

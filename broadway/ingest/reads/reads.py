@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
+from broadway.ingest.reads.extensions import ExtensionReads
 from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.grades import GradeReads
 from broadway.ingest.reads.hooks import HookReads
@@ -26,6 +27,7 @@ class Reads:
 
     assignments: AssignmentReads
     members: MemberReads
+    extensions: ExtensionReads
     grades: GradeReads
     standings: StandingReads
     runs: RunReads

@@ -1,11 +1,11 @@
 """Reads of students' standings: times, attempts, late days and submissions of an assignment for one student."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
-from broadway.domain.assignment_settings import AssignmentSettings
+from broadway.domain.assignment_settings import AssignmentSettings, Start
 from broadway.domain.extension import Extension, Latest, Member, by_target, for_member
 from broadway.domain.grade_book import Published
 from broadway.domain.hand_in import TAKEN, Entrant, Ruling, attempts_of, is_open, ruling
@@ -17,6 +17,7 @@ from broadway.domain.work import Attempts, Work
 from broadway.ingest.reads.handed_in import HandedInReads, HandedInWork, waiting
 from broadway.ingest.reads.members import member_of
 from broadway.ingest.reads.stores import AssignmentQueries, ChosenSubmissions, ExtensionQueries, LateDayClaims
+from broadway.ingest.reads.works import WorkReads
 from broadway.lifecycle.stores import CurrentSettings
 from broadway.runtime.clock import now
 
@@ -48,7 +49,7 @@ class StudentStanding:
 
     ``schedule`` is the one with the last due time, and ``closes_at`` the end of the last submissions under any, with
     the grace. ``ruling`` is the decision on a submission of this moment. ``found`` has the uploads and pushes of the
-    student and the group, latest first.
+    student and the group, latest first. With ``is_group``, the name is a group's, and no member's.
     """
 
     assignment: str
@@ -60,6 +61,12 @@ class StudentStanding:
     attempts: Attempts | None
     found: Sequence[HandedInWork]
     at: datetime
+    is_group: bool = False
+
+    @property
+    def taken(self) -> frozenset[str]:
+        """The ids of the uploads and pushes that are graded, or are going to be."""
+        return frozenset(each.id for each in self.found if each.is_taken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,7 @@ class StandingReads:
     claims: LateDayClaims
     choices: ChosenSubmissions
     handed_in: HandedInReads
+    graded: WorkReads
     charged: ChargedLateDays
     books: PublishedBooks
 
@@ -130,8 +138,8 @@ class StandingReads:
             early = ruling(policy, _entrants(rules, members, _named(found, waiting(found))), at, identity)
             if early.is_taken:
                 return early
-        works = await self.handed_in.works(found, settings.points)
-        return ruling(policy, _entrants(rules, members, _named(found, works)), at, identity)
+        works = await self._works(course, assignment, settings, members, found)
+        return ruling(policy, _entrants(rules, members, works), at, identity)
 
     async def of_report(self, course: str, assignment: str, name: str) -> Standing:
         """Return the state by which a student sees the reports of a student or a group.
@@ -177,7 +185,10 @@ class StandingReads:
             claimed=await self.claims.of_student(course, assignment, student),
             chosen=await self.choices.of_student(course, assignment, student),
         )
-        return await self._standing(assignment, member, await self._rules(course, assignment, settings), found)
+        standing = await self._standing(
+            course, assignment, member, await self._rules(course, assignment, settings), found
+        )
+        return replace(standing, is_group=entry is not None and student not in entry.people)
 
     async def days_left(self, course: str, assignment: str, student: str, settings: AssignmentSettings) -> int:
         """Return the late days of the course that a student has left before an assignment."""
@@ -188,13 +199,13 @@ class StandingReads:
         return max(0, rule.per_course - charged.get(student, 0))
 
     async def _standing(
-        self, assignment: str, member: Member, rules: _Rules, found: Sequence[HandedInWork]
+        self, course: str, assignment: str, member: Member, rules: _Rules, found: Sequence[HandedInWork]
     ) -> StudentStanding:
         at, settings = now(), rules.settings
         schedules = rules.schedules(member)
         works: list[Work] = []
         if settings.policy.attempts:
-            works = await self.handed_in.works(found, settings.points)
+            works = [work for _, work in await self._works(course, assignment, settings, [member], found)]
         return StudentStanding(
             assignment=assignment,
             member=member,
@@ -213,6 +224,25 @@ class StandingReads:
         extensions = await self.extensions.of_assignment(course, assignment) if has_times else []
         return _Rules(settings, roster, by_target(extensions))
 
+    async def _works(
+        self,
+        course: str,
+        assignment: str,
+        settings: AssignmentSettings,
+        members: Sequence[Member],
+        found: Sequence[HandedInWork],
+    ) -> list[tuple[str, Work]]:
+        """Return works with their results and the names below which they were handed in.
+
+        They are those of the submissions' own jobs, unless these are not known: of uploads that runs for the roster
+        grade, or whose deliveries are removed.
+        """
+        if settings.starts is Start.AT_ONCE and all(each.delivery for each in found):
+            return _named(found, await self.handed_in.works(found, settings.points))
+        names = sorted({name for member in members for name in member.names})
+        graded = await self.graded.of_assignment(course, assignment, settings, students=names, published=_no_regrade)
+        return [(each.student, each.work) for each in graded]
+
     async def _found(self, course: str, assignment: str, members: Sequence[Member]) -> list[HandedInWork]:
         names = {name for member in members for name in member.names}
         return await self.handed_in.of_names(course, assignment, names)
@@ -223,6 +253,11 @@ def _members(roster: Roster | None, name: str) -> list[Member]:
     entry = (roster.of_student(name) or roster.of_person(name)) if roster else None
     people = entry.people if entry and entry.student == name else (name,)
     return [member_of(student, entry) for student in people]
+
+
+async def _no_regrade(*_: str) -> frozenset[str]:
+    """Return no executions: a regrade has no effect on attempts."""
+    return frozenset()
 
 
 def _named(found: Sequence[HandedInWork], works: Iterable[Work]) -> list[tuple[str, Work]]:

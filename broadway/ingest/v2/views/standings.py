@@ -31,16 +31,16 @@ def standing_view(standing: StudentStanding) -> StandingView:
         now=standing.at,
         zone=policy.zone,
         points=standing.settings.points,
-        opens=_time(clock, schedule.opens_at),
-        due=_time(clock, schedule.due_at),
-        closes=_time(clock, standing.closes_at),
+        opens=time_view(clock, schedule.opens_at),
+        due=time_view(clock, schedule.due_at),
+        closes=time_view(clock, standing.closes_at),
         grace_seconds=policy.deadline.grace_seconds,
         is_extended=schedule.extension is not None,
         credit=credit_of(schedule),
         counts=policy.counts,
         can_hand_in=standing.ruling.is_taken,
         message=standing.ruling.text,
-        next=_time(clock, standing.ruling.next_at),
+        next=time_view(clock, standing.ruling.next_at),
         attempts=_attempts(clock, policy.attempts, standing.attempts),
         late_days=_late_days(policy.late_days, member),
         chosen=member.chosen,
@@ -55,7 +55,7 @@ def credit_of(schedule: Schedule) -> list[CreditView]:
     ]
 
 
-def _time(clock: Clock, at: datetime | None) -> TimeView | None:
+def time_view(clock: Clock, at: datetime | None) -> TimeView | None:
     return None if at is None else TimeView(at=at, text=clock.shown(at))
 
 
@@ -66,7 +66,7 @@ def _attempts(clock: Clock, limits: AttemptLimits | None, attempts: Attempts | N
         used=attempts.used,
         used_today=attempts.used_today,
         left=attempts.left,
-        next=_time(clock, attempts.next_at),
+        next=time_view(clock, attempts.next_at),
         total=limits.total,
         per_day=limits.per_day.submissions if limits.per_day else None,
         cooldown_seconds=limits.cooldown_seconds,
