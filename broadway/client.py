@@ -3,6 +3,7 @@
 from pydantic import BaseModel
 
 from broadway.clients.access import Access
+from broadway.clients.grades import Grades
 from broadway.clients.hooks import Hooks
 from broadway.clients.jobs import JobLog, Jobs
 from broadway.clients.operators import GraderDescription, Operator
@@ -31,7 +32,7 @@ class Worker(BaseModel):
     alive: bool
 
 
-class Client(Runs, Jobs, Hooks, Access, Regrades):
+class Client(Runs, Jobs, Hooks, Access, Grades, Regrades):
     """A client for one course: with ``Client.connect(…) as client``.
 
     Each of its resources has a module in ``broadway/clients``.

@@ -13,6 +13,7 @@ from broadway.cli import (
     dead_letters,
     extensions,
     graders,
+    grades,
     hooks,
     jobs,
     login,
@@ -52,6 +53,7 @@ app.add_typer(assignments.app, name="assignment")
 app.add_typer(submissions.app, name="submission")
 app.add_typer(regrades.app, name="regrade")
 app.add_typer(extensions.app, name="extension")
+app.add_typer(grades.app, name="grades")
 app.add_typer(queues.app, name="queue")
 app.add_typer(topology.app, name="topology")
 app.add_typer(dead_letters.app, name="dead")

@@ -2,13 +2,18 @@
 
 import asyncio
 import json
+from datetime import timedelta
 from secrets import token_hex
 from typing import Any
 
 import pytest
+from classes import Class, HandIn
 from harness import Client
-from policies import Assignment, at
+from policies import NOW, Assignment, at
 from pushes import push, signature
+
+from broadway.domain.job import Outcome
+from broadway.mongo.store import Store
 
 SECRET = "a-secret-of-this-hook"
 LATE = {"due": at(hours=-3), "closes": at(hours=-1), "credit": [{"until": at(hours=-1), "percent": 50}]}
@@ -169,6 +174,42 @@ async def test_pushes_use_the_attempts_of_uploads_too(mp1: Assignment) -> None:
     assert (first["state"], third["state"]) == ("accepted", "refused")
     assert third["reason"] == "2 of 2 submissions are used; no attempt is left"
     assert (await mp1.hand_in()).status_code == 409
+
+
+async def test_a_member_out_of_late_days_does_not_get_the_groups_late_submission(mp1: Assignment, store: Store) -> None:
+    days = {"late_days": {"per_assignment": 2, "per_course": 2}}
+    mp0 = Class(store, mp1.course, "mp0")
+    await mp0.prepare(["ada", "bob"], {"points": 10, "policy": {"deadline": {"due": at(days=-20)}, **days}})
+    late, early = HandIn("ada", NOW - timedelta(days=18, hours=1)), HandIn("bob", NOW - timedelta(days=21))
+    await mp0.hand_in(late, early, run=token_hex(12))
+    await mp1.set_roster({"student": "g7", "members": ["ada", "bob"]})
+    await mp1.set_policy(deadline={"due": at(hours=-1)}, **days)
+    assert (await mp1.hand_in("bob")).status_code == 201
+
+    ada, bob = [await mp1.standing(each) for each in ("ada", "bob")]
+
+    assert [each["late_days"]["left"] for each in (ada, bob)] == [0, 2]
+    assert [each["message"] for each in (ada, bob)] == [
+        "it is graded, and does not count: it needs more late days than are left",
+        "",
+    ]
+    grades = {each["student"]: each["status"] for each in (await mp1.of("/grades?version=draft")).json()["items"]}
+    assert grades == {"ada": "not_counted", "bob": "waiting"}
+
+
+async def test_uploads_that_runs_for_the_roster_grade_use_attempts_by_their_results(
+    mp1: Assignment, store: Store
+) -> None:
+    graded = Class(store, mp1.course)
+    policy = {"attempts": {"total": 2}}
+    await graded.prepare(["ada", "bob"], {"points": 10, "starts": "with_roster", "policy": policy})
+    for student, outcome in (("ada", Outcome.INFRASTRUCTURE_ERROR), ("bob", Outcome.FAILED)):
+        for number in (1, 2):
+            handed_in = HandIn(student, NOW - timedelta(hours=number), outcome, None, number)
+            await graded.hand_in(handed_in, run=token_hex(12))
+
+    assert [(await mp1.hand_in(each)).status_code for each in ("ada", "bob")] == [201, 409]
+    assert [(await mp1.standing(each))["attempts"]["used"] for each in ("ada", "bob")] == [1, 2]
 
 
 async def pushed_by(mp1: Assignment, student: str) -> dict[str, Any]:
