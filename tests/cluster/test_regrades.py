@@ -2,12 +2,13 @@
 
 import asyncio
 import hashlib
+import json
 from dataclasses import dataclass
 from typing import Any
 
 import httpx2
 import pytest
-from harness import IS_WHOLE, Cluster, stage, until
+from harness import IS_WHOLE, Cluster, Command, broadway, stage, until
 from pymongo import AsyncMongoClient
 
 COURSE = "/api/v2/courses/cs241"
@@ -282,3 +283,35 @@ async def test_an_infrastructure_error_blocks_until_it_is_refreshed_or_the_old_g
     ready = await students.ready(regrade["id"])
     assert ready["counts"] == {"up": len(CHANGED), "same": CLASS - len(CHANGED)}
     assert await students.points() == before
+
+
+@pytest.mark.timeout(600)
+async def test_staff_regrade_by_commands(students: Class) -> None:
+    await students.correct()
+    server = f"http://127.0.0.1:{students.cluster.settings.bind_port}"
+
+    async def types(*arguments: str) -> Command:
+        options = ("--server", server, "--course", "cs241", "--token", "staff-241")
+        return await broadway("regrade", *arguments, *options)
+
+    started = await types("start", "mp1", "--control", "5", "--reason", "issue 7", "--watch")
+    assert started.exit_code == 0, started.stderr
+    assert f"{len(CHANGED)} up, {CLASS - len(CHANGED)} same\n" in started.stderr
+    assert f"{len(CHANGED)} students: overflow failed → passed\n" in started.stderr
+    assert "control group: 0 of 5 submissions are unstable\n" in started.stderr
+    _, first, *others = started.stdout.splitlines()
+    assert first.split("\t")[:5] == [_student(CHANGED[0]), "up", "1", "2", "overflow failed→passed"]
+    assert len(others) == CLASS - 1
+
+    _, listed = (await types("list", "mp1")).stdout.splitlines()
+    identity = listed.split("\t")[0]
+    assert listed.split("\t")[1:5] == ["ready", "latest", str(CLASS), "token 1"]
+    shown = json.loads((await types("show", identity, "--json", "--category", "up")).stdout)
+    assert (shown["counts"]["up"], len(shown["rows"])) == (len(CHANGED), len(CHANGED))
+    published = await types("publish", identity, "--only-raise", "--note", NOTE["note"])
+    assert (published.exit_code, published.stdout) == (0, "published as version 2\n")
+    assert (await types("discard", identity)).exit_code == 2, "it asks, and there is no terminal"
+    refused = await types("discard", identity, "--yes")
+    assert (refused.exit_code, "undo that instead" in refused.stderr) == (1, True)
+    usage = await types("start", "mp1", "--select", "chosen")
+    assert (usage.exit_code, "--submission" in usage.stderr) == (2, True)
