@@ -13,7 +13,7 @@ from pymongo import AsyncMongoClient
 
 COURSE = "/api/v2/courses/cs241"
 STAFF = {"Authorization": "Bearer staff-241"}
-CLASS = 200 if IS_WHOLE else 12
+CLASS = 200 if IS_WHOLE else 8
 CHANGED = range(3, CLASS, 4)  # students whose program the corrected test accepts
 BOOK = ("grade_entries", "grade_book", "grade_book_published")
 SETTINGS = {"points": 2, "policy": {"deadline": {"due": "2030-01-01T00:00Z"}}}
