@@ -1,7 +1,7 @@
 """Regrades: their states, the parts in which their jobs run, and their runs."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -23,6 +23,8 @@ from broadway.domain.regrade import (
     Select,
     control_group,
     grading_part,
+    most_open,
+    part_size,
     regrade_id,
     run_of,
     split,
@@ -64,6 +66,11 @@ STEPS: dict[str, tuple[Any, set[RegradeState], RegradeState]] = {
         {RegradeState.READY, RegradeState.STALE, RegradeState.PUBLISHED},
         RegradeState.PUBLISHED,
     ),
+    "begin publishing": (
+        lambda each: replace(each.begin_publishing(NOW), state=RegradeState.PUBLISHED),
+        {RegradeState.READY, RegradeState.STALE, RegradeState.PUBLISHED},
+        RegradeState.PUBLISHED,
+    ),
     "discard": (
         lambda each: each.discard(NOW, by="ta"),
         {RegradeState.DRAFT, RegradeState.RUNNING, RegradeState.READY, RegradeState.STALE},
@@ -87,6 +94,28 @@ def test_a_step_is_allowed_in_its_states_only(step: str, state: Regrade) -> None
 def test_a_regrade_that_was_published_is_never_discarded() -> None:
     with pytest.raises(RegradeStateError, match="published as version 2, which refers to its reports"):
         PUBLISHED.discard(NOW, by="ta")
+
+
+def test_a_regrade_that_is_being_published_is_not_discarded_and_looked_after_later() -> None:
+    publishing = READY.begin_publishing(NOW)
+    with pytest.raises(RegradeStateError, match="is being published"):
+        publishing.discard(NOW, by="ta")
+    assert publishing.is_active
+    assert [publishing.is_due(NOW + timedelta(seconds=seconds)) for seconds in (59, 60)] == [False, True]
+    assert publishing.end_publishing().discard(NOW, by="ta").state is RegradeState.DISCARDED
+    assert not publishing.publish_as(2, NOW, by="ta", note="n").is_active
+
+
+def test_a_discarded_regrade_is_cleaned_when_no_process_can_start_a_part_of_it() -> None:
+    assert [DISCARDED.is_due(NOW + timedelta(seconds=seconds)) for seconds in (4, 5)] == [False, True]
+    assert not DISCARDED.clean().is_active
+
+
+@pytest.mark.parametrize(
+    ("cap", "size", "most"), [(None, 20, 40), (1, 1, 1), (2, 1, 1), (3, 1, 2), (20, 9, 19), (64, 20, 63)]
+)
+def test_two_parts_leave_room_below_a_cap(cap: int | None, size: int, most: int) -> None:
+    assert (part_size(cap), most_open(cap)) == (size, most)
 
 
 def test_a_process_goes_on_with_regrades_that_run_or_are_cleaned() -> None:
