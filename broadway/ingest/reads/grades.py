@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
 
 from broadway.domain.assignment_settings import SettingsVersion
 from broadway.domain.extension import Extension, Member, by_target, for_member
@@ -15,18 +14,11 @@ from broadway.domain.results_of_work import Graded, by_student
 from broadway.ingest.reads.members import MemberReads
 from broadway.ingest.reads.stores import AssignmentQueries, ExtensionQueries
 from broadway.ingest.reads.works import WorkReads
-from broadway.lifecycle.grade_books import BookQueries, history, published_version
+from broadway.lifecycle.grade_books import AdjustmentQueries, BookQueries, history, published_version
 from broadway.lifecycle.stores import CurrentSettings
 from broadway.runtime.threads import beside
 
 _NONE = Applied()
-
-
-class AdjustmentQueries(Protocol):
-    """Queries on adjustments."""
-
-    async def of_assignment(self, course: str, assignment: str) -> list[StoredAdjustment]:
-        """Return all adjustments of an assignment, withdrawn ones too, in the order in which they were made."""
 
 
 @dataclass(frozen=True, slots=True)

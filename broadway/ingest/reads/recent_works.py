@@ -13,6 +13,7 @@ from typing import Generic, Protocol, TypeVar
 
 from broadway.domain.handed_in import HandedIn
 from broadway.domain.results_of_work import Receipt, Result
+from broadway.ingest.reads.works import OpenWorks
 
 MARGIN = timedelta(minutes=5)
 KEPT = timedelta(minutes=10)
@@ -21,7 +22,7 @@ MOST = 60_000  # receipts, and as many results; the assignments that were read l
 Item = TypeVar("Item")
 
 
-class WorksSince(Protocol):
+class WorksSince(OpenWorks, Protocol):
     """Queries on works and their results; see ``WorkQueries``."""
 
     async def receipts(
@@ -33,9 +34,6 @@ class WorksSince(Protocol):
         self, course: str, assignment: str, students: Sequence[str] | None = None, *, since: datetime | None = None
     ) -> list[Result]:
         """Return the results of works: all, those of some students, or those since a time."""
-
-    async def waiting(self, course: str, assignment: str) -> list[HandedIn]:
-        """Return the works of jobs that have not ended, of all students."""
 
 
 @dataclass(slots=True)

@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
-from broadway.domain.assignment_settings import AssignmentSettings, Start
+from broadway.domain.assignment_settings import AssignmentSettings, SettingsVersion, Start
 from broadway.domain.extension import Extension, Latest, Member, by_target, for_member
-from broadway.domain.grade_book import Published
 from broadway.domain.hand_in import TAKEN, Entrant, Ruling, attempts_of, is_open, ruling
 from broadway.domain.pages import Slice, sliced
 from broadway.domain.roster import Roster
@@ -18,7 +17,7 @@ from broadway.ingest.reads.handed_in import HandedInReads, HandedInWork, waiting
 from broadway.ingest.reads.members import member_of
 from broadway.ingest.reads.stores import AssignmentQueries, ChosenSubmissions, ExtensionQueries, LateDayClaims
 from broadway.ingest.reads.works import WorkReads
-from broadway.lifecycle.stores import CurrentSettings
+from broadway.lifecycle.grade_books import PublishedBooks
 from broadway.runtime.clock import now
 
 
@@ -29,18 +28,18 @@ class RosterQueries(Protocol):
         """Return the roster of an assignment, or None."""
 
 
+class RecentSettings(Protocol):
+    """The settings of assignments, which may be a second behind the store."""
+
+    async def recent(self, course: str, assignment: str) -> SettingsVersion:
+        """Return the latest version of an assignment's settings, or the defaults as version 0."""
+
+
 class ChargedLateDays(Protocol):
     """The late days that other assignments of a course have charged."""
 
     async def charged_before(self, course: str, assignment: str, student: str | None = None) -> Mapping[str, int]:
         """Return the late days that assignments with an earlier due time have charged, of all students or of one."""
-
-
-class PublishedBooks(Protocol):
-    """The published versions of grade books."""
-
-    async def published(self, course: str, assignment: str) -> Published | None:
-        """Return the pointer to the published version, or None if nothing was ever published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ class StandingReads:
     """Reads of the standings of any student."""
 
     assignments: AssignmentQueries
-    settings: CurrentSettings
+    settings: RecentSettings
     rosters: RosterQueries
     extensions: ExtensionQueries
     claims: LateDayClaims
@@ -125,7 +124,7 @@ class StandingReads:
         No submission is refused that may count, by the submissions and results that are stored. Of several that arrive
         together more than a limit allows may be taken; their grade decides which of them count.
         """
-        settings = (await self.settings.current(course, assignment)).settings
+        settings = (await self.settings.recent(course, assignment)).settings
         policy = settings.policy
         if is_open(policy):
             return TAKEN
@@ -147,7 +146,7 @@ class StandingReads:
         Parts that are visible after the due time need the end of that student's own last submissions, and those of a
         group the end of all its members'.
         """
-        settings = (await self.settings.current(course, assignment)).settings
+        settings = (await self.settings.recent(course, assignment)).settings
         rules = await self._rules(course, assignment, settings)
         ends = [last_end(rules.schedules(member)) for member in _members(rules.roster, name)]
         known = [end for end in ends if end is not None]
@@ -177,7 +176,7 @@ class StandingReads:
         found = await self.handed_in.of_names(course, assignment, names)
         if roster is not None and entry is None and not found:
             return None
-        settings = (await self.settings.current(course, assignment)).settings
+        settings = (await self.settings.recent(course, assignment)).settings
         member = member_of(
             student,
             entry,

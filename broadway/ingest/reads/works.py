@@ -24,7 +24,14 @@ PublishedExecutions = Callable[[str, str], Awaitable[AbstractSet[str]]]
 _UNDECIDED = DeliveryState.RECEIVED
 
 
-class WorkQueries(Protocol):
+class OpenWorks(Protocol):
+    """The works of open jobs."""
+
+    async def waiting(self, course: str, assignment: str) -> list[HandedIn]:
+        """Return the works of jobs that have not ended, of all students."""
+
+
+class WorkQueries(OpenWorks, Protocol):
     """Queries on works and their results. Without ``students`` they are for all of an assignment."""
 
     async def receipts(self, course: str, assignment: str, students: Sequence[str] | None = None) -> list[Receipt]:
@@ -35,9 +42,6 @@ class WorkQueries(Protocol):
 
         Those that a recorder of an earlier version has stored are left out.
         """
-
-    async def waiting(self, course: str, assignment: str) -> list[HandedIn]:
-        """Return the works of jobs that have not ended, of all students."""
 
 
 class DeliveriesById(Protocol):

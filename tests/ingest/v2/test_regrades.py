@@ -194,8 +194,8 @@ async def test_an_interrupted_publication_is_noted_or_given_up(
     before, after = await _ready(store, course), await _ready(store, course)
     answer = await staff.ask("POST", f"regrades/{after}/publish", {"publish": "all", "note": "n"})
     assert answer.status_code == 200, answer.text
-    refused = {"state": "ready", "version": None, "publishing_at": datetime.now(UTC), "is_active": True}
-    await database["regrade"].update_many({"_id": {"$in": [before, after]}}, {"$set": refused})
+    left = {"state": "ready", "version": None, "publishing_at": datetime.now(UTC), "is_active": True}
+    await database["regrade"].update_many({"_id": {"$in": [before, after]}}, {"$set": left})
     for regrade, expected in ((before, "is being published"), (after, "is published as version 1")):
         discarded = await staff.ask("POST", f"regrades/{regrade}/discard")
         assert (discarded.status_code, expected in discarded.json()["detail"]) == (409, True), discarded.text
