@@ -20,6 +20,7 @@ from broadway.cli import (
     login,
     pools,
     queues,
+    regrades,
     runs,
     standings,
     submissions,
@@ -51,6 +52,7 @@ app.add_typer(hooks.app, name="hook")
 app.add_typer(hooks.rosters, name="roster")
 app.add_typer(assignments.app, name="assignment")
 app.add_typer(submissions.app, name="submission")
+app.add_typer(regrades.app, name="regrade")
 app.add_typer(extensions.app, name="extension")
 app.add_typer(grades.app, name="grades")
 app.add_typer(queues.app, name="queue")

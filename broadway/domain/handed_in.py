@@ -20,7 +20,7 @@ _MAX_TEXT = 255  # characters of an id, and of a name
 class HandedIn:
     """A student's or a group's work, the same for all jobs that grade it.
 
-    ``id`` is that of the upload; a push has its job's. ``at`` is the time of its first receipt. ``config`` is the
+    ``id`` is that of the upload; a push has its first job's. ``at`` is the time of its first receipt. ``config`` is the
     digest of the part of the job's config that grades students. ``regrade`` is the regrade to which the job belongs, or
     empty: its result counts only if it is published.
     """
@@ -33,12 +33,21 @@ class HandedIn:
 
     @classmethod
     def of(cls, env: Env, job_id: str, *, config: str, trigger: Mapping[str, Any] | None) -> Self | None:
-        """Return the work that a job's environment names; None for a job without a student or a time of receipt."""
+        """Return the work that a job's environment names; None for a job without a student or a time of receipt.
+
+        The trigger of a regrade's run names the works by job, since a push has no variable of its own.
+        """
         student, at = env.get(STUDENT), _time(env.get(SUBMITTED_AT))
-        identity = env.get(VARIABLE) or job_id
+        cause = trigger or {}
+        identity = cause.get("works", {}).get(job_id) or env.get(VARIABLE) or job_id
         if not student or at is None or max(len(student), len(identity)) > _MAX_TEXT:
             return None
-        return cls(identity, student, at, config, str((trigger or {}).get("regrade") or ""))
+        return cls(identity, student, at, config, str(cause.get("regrade") or ""))
+
+
+def regrade_of(handed_in: HandedIn | None) -> str:
+    """Return the id of the regrade to which a job belongs, by its work; empty for any other job."""
+    return handed_in.regrade if handed_in else ""
 
 
 def digest_of_config(config: Mapping[str, Any]) -> str:

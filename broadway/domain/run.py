@@ -99,7 +99,8 @@ class Run:
     for which the config was stored: that of the submission, or of a rerun with a later config. ``request_digest``
     distinguishes a repeated submission from a different one with the same idempotency key. ``trigger`` describes the
     webhook delivery that started the run, if any. ``students`` is the number of its students, also if their
-    environments are left out; None for a run of an earlier version.
+    environments are left out; None for a run of an earlier version. ``regrade`` is the id of the regrade that the run
+    is a part of: such a run is in no list, and its jobs wait for all others of the course.
     """
 
     id: str
@@ -123,6 +124,7 @@ class Run:
     traceparent: str | None = None
     trigger: Mapping[str, Any] | None = None
     students: int | None = field(default=None, compare=False)
+    regrade: str | None = None
 
     @property
     def context(self) -> dict[str, str]:
@@ -131,8 +133,8 @@ class Run:
 
     @property
     def job_class(self) -> JobClass:
-        """The class of the run's jobs: interactive for one student, bulk for a roster."""
-        return JobClass.INTERACTIVE if len(self.students_env) <= 1 else JobClass.BULK
+        """The class of the run's jobs: interactive for one student, bulk for a roster, and for a regrade."""
+        return JobClass.INTERACTIVE if len(self.students_env) <= 1 and not self.regrade else JobClass.BULK
 
     @property
     def phase(self) -> Phase | None:

@@ -26,6 +26,9 @@ from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.pools import Pools
 from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
+from broadway.ingest.commands.regrade import Regrades
+from broadway.ingest.commands.regrade_plan import RegradePlanner
+from broadway.ingest.commands.regrade_steps import RegradeSteps
 from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
 from broadway.ingest.commands.start import RunStarts
@@ -60,6 +63,7 @@ from broadway.ingest.reads.members import MemberReads
 from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.reads import Reads
 from broadway.ingest.reads.recent_works import RecentWorks
+from broadway.ingest.reads.regrades import RegradeReads
 from broadway.ingest.reads.reports import ReportReads
 from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.standings import StandingReads
@@ -95,6 +99,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
     """Return the parts of the API that its handlers need."""
     store, base = opened.store, _basis(settings, opened, later=later, answer_within=answer_within)
     limits, orders, receiver, standings = base.limits, base.orders, base.receiver, base.standings
+    regrades = _regrades(store, limits, grade_reads(store))
     return Deps(
         settings=settings,
         limits=limits,
@@ -123,6 +128,8 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         grade_adjusting=GradeAdjusting(store.grade_adjustments),
         orders=orders,
         reruns=Reruns(orders, store.assignments, limits, store.courses),
+        regrades=regrades,
+        regrade_steps=_regrade_steps(opened, orders, base.announcements, regrades),
         receiver=receiver,
         admission=base.admission,
         join_tokens=JoinTokens(store.access_tokens),
@@ -248,6 +255,7 @@ def _reads(opened: Opened, base: _Basis) -> Reads:
         standings=base.standings,
         grades=base.grades,
         sheets=GradeSheets(base.grades, store.rosters),
+        regrades=regrade_reads(store, base.grades),
         runs=RunReads(store.runs, store.jobs, store.assignments),
         progress=ProgressReads(shared.runs, store.progress, store.jobs, turn=base.shares.shared_turn),
         jobs=JobReads(store.jobs, store.runs, store.logs),
@@ -260,6 +268,44 @@ def _reads(opened: Opened, base: _Basis) -> Reads:
         job_files=JobFilesReads(store.jobs, store.submissions, opened.tickets),
         artifacts=ArtifactReads(store.artifacts),
         ids=store.ids,
+    )
+
+
+def regrade_reads(store: Store, grades: GradeReads) -> RegradeReads:
+    """Return the reads of regrades."""
+    return RegradeReads(store.regrades, grades, store.rosters, store.jobs, store.runs, store.reports)
+
+
+def _planner(store: Store, grades: GradeReads) -> RegradePlanner:
+    members, works = grades.members, store.graded_works
+    return RegradePlanner(works, grades, members, store.rosters, store.courses, store.jobs, store.runs)
+
+
+def _regrades(store: Store, limits: Limits, grades: GradeReads) -> Regrades:
+    return Regrades(
+        regrades=store.regrades,
+        planner=_planner(store, grades),
+        assignments=store.assignments,
+        limits=limits,
+        diffs=regrade_reads(store, grades),
+        books=store.grade_books,
+        grades=GradeChanges(store.grade_books, grades),
+    )
+
+
+def _regrade_steps(opened: Opened, orders: Orders, announcements: Announcements, regrades: Regrades) -> RegradeSteps:
+    store = opened.store
+    return RegradeSteps(
+        regrades=store.regrades,
+        publications=regrades,
+        planner=regrades.planner,
+        courses=store.courses,
+        runs=store.runs,
+        jobs=store.jobs,
+        orders=orders,
+        announcements=announcements,
+        reports=store.reports,
+        logs=store.logs,
     )
 
 

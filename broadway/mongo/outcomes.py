@@ -1,7 +1,8 @@
 """The collection ``job_outcome``: the final outcome of each generation of a job, with its attempt, results and log.
 
-A document is inserted once and never changed. Its ``_id`` is the job and the generation, so that the first outcome
-that is inserted is the only one. The job's own update, which follows, has few fields; reads join the others by the id.
+A document is inserted once and never changed; only its log can be removed. Its ``_id`` is the job and the generation,
+so that the first outcome that is inserted is the only one. The job's own update, which follows, has few fields; reads
+join the others by the id.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -66,6 +67,13 @@ class Outcomes:
         keys = [key for job in jobs for key in _keys(str(job["_id"]), job)]
         found = await self._outcomes.find_by_ids(keys, {"grading_job_id": 1, "started_at": 1})
         return {each["grading_job_id"]: each["started_at"] for each in found if each["started_at"]}
+
+    async def remove_logs(self, job_id: str, executions: Sequence[str]) -> None:
+        """Remove the logs of executions of a job."""
+        for execution in executions:
+            # The ids of a job's outcomes are its id with a generation, so they are a range of the only index.
+            query = {"_id": {"$gte": job_id, "$lt": f"{job_id}~"}, "execution_id": {"$eq": execution}}
+            await self._outcomes.update_one(query, {"$unset": dict.fromkeys(_LOG, "")})
 
     async def log(self, job_id: str, generation: int, execution_id: str) -> JobLog | None:
         """Return the log of an execution if it ended its job's generation and the log is stored with the outcome."""

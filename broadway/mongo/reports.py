@@ -51,6 +51,17 @@ class Reports:
         stages = document["stages"] if document else []
         return [StageReport(job_id, execution_id, each["stage"], _reported(each)) for each in stages]
 
+    async def of_executions(self, executions: Sequence[str]) -> dict[str, Report]:
+        """Return the report of the last stage of each execution; those without one are left out."""
+        found = await self._reports.find_by_ids([object_id(each) or each for each in executions], {"stages": 1})
+        last = {str(each["_id"]): max(each["stages"], key=lambda stage: int(stage["stage"])) for each in found}
+        return {each: report for each, stage in last.items() if (report := _reported(stage).report)}
+
+    async def remove(self, job_id: str, executions: Sequence[str]) -> None:
+        """Remove the reports of executions of a job; the bytes of their files, which other reports may have, stay."""
+        identities = [object_id(each) or each for each in executions]
+        await self._reports.delete_many({"_id": {"$in": identities}, "grading_job_id": {"$eq": job_id}})
+
     async def file(self, sha256: str) -> bytes | None:
         """Return the bytes of a file, or None."""
         document = await self._files.find_one({"_id": {"$eq": sha256}})

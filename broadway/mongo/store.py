@@ -42,6 +42,7 @@ from broadway.mongo.logs import Logs
 from broadway.mongo.outcomes import Outcomes
 from broadway.mongo.pools import Pools
 from broadway.mongo.progress import Progress
+from broadway.mongo.regrades import Regrades
 from broadway.mongo.reports import Reports
 from broadway.mongo.runs import Runs
 from broadway.mongo.secrets import Secrets
@@ -92,6 +93,7 @@ class Store:
     submissions: SubmissionStore
     artifacts: ArtifactStore
     stored_bytes: StoredBytes
+    regrades: Regrades
     _primary: AsyncDatabase[dict[str, Any]]
     _answers: Answers
 
@@ -160,6 +162,7 @@ class Store:
             submissions=SubmissionStore(main["submission"]),
             artifacts=ArtifactStore(main["artifact"]),
             stored_bytes=StoredBytes(main["stored_bytes"], main["submission"]),
+            regrades=Regrades(main["regrade"], main["regrade_part"]),
             _primary=main,
             _answers=client.answers,
         )
@@ -181,6 +184,7 @@ class Store:
         await self.submissions.ensure_indexes()
         await self.artifacts.ensure_indexes()
         await self.extensions.ensure_indexes()
+        await self.regrades.ensure_indexes()
         await self.late_day_claims.ensure_indexes()
         await self.chosen_submissions.ensure_indexes()
 

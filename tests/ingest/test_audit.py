@@ -7,6 +7,7 @@ from secrets import token_hex
 from typing import Any
 
 import pytest
+from classes import Class, HandIn
 from harness import Client, stage, token_of, until
 from pushes import push, signature
 from pymongo.asynchronous.database import AsyncDatabase
@@ -14,6 +15,7 @@ from structlog.testing import capture_logs
 
 from broadway.domain.access import SecretPrefix, new_secret
 from broadway.domain.audit import AuditRecord
+from broadway.domain.regrade import Regrade, RegradeOrder, RegradeState, Select
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.later import BackgroundTasks
 from broadway.ingest.http.endpoint import route
@@ -40,6 +42,10 @@ EXAMPLES: dict[str, Any] = {
     "tokens_revoke_of_student": None,
     "assignments_put": CONFIG,
     "assignment_settings_put": {"points": 10},
+    "regrades_create": {"select": "all", "reason": "a wrong test"},
+    "regrades_refresh": {},
+    "regrades_publish": {"publish": "all", "note": "A test was wrong."},
+    "regrades_discard": {},
     "submissions_create": None,
     "submissions_remove": None,
     "grade_sheets_merge": None,
@@ -126,7 +132,7 @@ async def place(client: Client, course: str, store: Store, database: AsyncDataba
     }
 
 
-async def prepare(client: Client, operation: str, place: dict[str, str]) -> None:
+async def prepare(client: Client, store: Store, operation: str, place: dict[str, str]) -> None:
     """Do what an operation needs to have been done before."""
     http, course = client.http, place["course"]
     if operation in ("tokens_revoke", "tokens_revoke_of_student"):
@@ -137,6 +143,12 @@ async def prepare(client: Client, operation: str, place: dict[str, str]) -> None
         place["token"] = made.json()["id"]
     elif operation == "join_tokens_revoke":
         place["token"] = (await http.post("/api/v2/join-tokens", json={}, headers=OPERATOR)).json()["id"]
+    elif operation.startswith("regrades_"):
+        now, regrade = datetime.now(UTC), token_hex(12)
+        await Class(store, course).hand_in(HandIn("alice", now))
+        made = Regrade(regrade, course, "mp1", RegradeOrder(Select.ALL), {}, "", now, state=RegradeState.READY)
+        assert await store.regrades.add(made)
+        place["regrade"] = regrade
     elif operation == "graders_readmit":
         await http.post(f"/api/v2/graders/{place['worker_id']}/revoke", headers=OPERATOR)
     elif operation in ("orders_rerun_run", "orders_rerun_job"):
@@ -156,9 +168,9 @@ def test_there_is_an_example_of_every_unsafe_operation() -> None:
 
 @pytest.mark.parametrize(("method", "path", "operation"), UNSAFE, ids=[operation for *_, operation in UNSAFE])
 async def test_an_unsafe_operation_leaves_a_record(
-    client: Client, place: dict[str, str], method: str, path: str, operation: str
+    client: Client, store: Store, place: dict[str, str], method: str, path: str, operation: str
 ) -> None:
-    await prepare(client, operation, place)
+    await prepare(client, store, operation, place)
     url = re.sub(r"\{(\w+)\}", lambda m: place[m[1]], path)
     in_course = "{course}" in path
     headers = staff(place["course"]) if in_course else OPERATOR
@@ -181,6 +193,7 @@ async def test_an_unsafe_operation_leaves_a_record(
         "tokens_add",
         "tokens_add_for_student",
         "runs_create",
+        "regrades_create",
         "join_tokens_create",
         "pools_put",
         "grade_adjustments_adjust",

@@ -250,9 +250,18 @@ class GradeChanges:
         return None
 
 
+def is_of_key(version: Version, key: str) -> bool:
+    """Return whether a version was published by a request with a key."""
+    return version.request is not None and version.request.partition(":")[0] == _digest(key)
+
+
 def _request_of(publication: Publication) -> str | None:
     """Return the digests of the key and of the order, so that repetitions are recognized; None without a key."""
     if publication.key is None:
         return None
     order = (publication.based_on, publication.made_from, publication.by, publication.reason, publication.note)
-    return ":".join(hashlib.sha256(repr(each).encode()).hexdigest()[:32] for each in (publication.key, order))
+    return ":".join(map(_digest, (publication.key, order)))
+
+
+def _digest(part: object) -> str:
+    return hashlib.sha256(repr(part).encode()).hexdigest()[:32]

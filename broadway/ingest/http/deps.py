@@ -22,6 +22,8 @@ from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.pools import Pools
 from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
+from broadway.ingest.commands.regrade import Regrades
+from broadway.ingest.commands.regrade_steps import RegradeSteps
 from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
 from broadway.ingest.commands.start import RunStarts
@@ -72,6 +74,8 @@ class Deps:
     grade_adjusting: GradeAdjusting
     orders: Orders
     reruns: Reruns
+    regrades: Regrades
+    regrade_steps: RegradeSteps
     receiver: Receiver
     admission: Admission
     joins: GraderJoins

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from broadway.domain.files import FileRefusedError
 from broadway.domain.grader import RevokedError
 from broadway.domain.pages import CursorError
+from broadway.domain.regrade import InfraErrorsError, RegradeStateError
 from broadway.domain.sheets.entries import SheetError
 from broadway.ingest.commands.admission import AdmissionError, CredentialError
 from broadway.ingest.commands.artifacts import ArtifactsRefusedError
@@ -26,6 +27,8 @@ from broadway.ingest.commands.graders import BrokerUsersUnavailableError, Grader
 from broadway.ingest.commands.grades import BookMovedError, NoVersionError
 from broadway.ingest.commands.join_tokens import NoTokenError
 from broadway.ingest.commands.limits import InvalidEnvError, NoConfigError, QuotaError, RejectedError
+from broadway.ingest.commands.regrade import RegradeMovedError
+from broadway.ingest.commands.regrade_plan import NothingToRegradeError
 from broadway.ingest.commands.start import NoAssignmentError, NotInRosterError
 from broadway.ingest.commands.submit import KeyReusedError
 from broadway.ingest.commands.tokens import NoStudentError, TokenLimitError
@@ -46,6 +49,10 @@ RETRY_AFTER = "5"  # seconds, in answers while the store is unavailable
 
 
 _REFUSALS: Mapping[type[Exception], int] = {
+    NothingToRegradeError: 422,
+    RegradeStateError: 409,
+    RegradeMovedError: 409,
+    InfraErrorsError: 409,
     RejectedError: 400,
     CursorError: 400,
     KeyReusedError: 422,

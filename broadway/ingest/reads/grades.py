@@ -59,7 +59,10 @@ class _Booked:
 
 @dataclass(frozen=True, slots=True)
 class GradeReads:
-    """Reads of the grades of any course."""
+    """Reads of the grades of any course.
+
+    ``regraded`` are executions of regrades whose results count in drafts as if they were published.
+    """
 
     books: BookQueries
     adjusted: AdjustmentQueries
@@ -68,6 +71,7 @@ class GradeReads:
     extensions: ExtensionQueries
     members: MemberReads
     works: WorkReads
+    regraded: frozenset[str] = frozenset()
 
     async def draft(self, course: str, assignment: str) -> Draft:
         """Return the draft of an assignment: all students of its roster, and those who have submitted."""
@@ -229,9 +233,10 @@ class GradeReads:
         return roster is not None and roster.of_person(member.student) is not None
 
     async def _executions(self, course: str, assignment: str) -> frozenset[str]:
-        """Return the executions of the published grades."""
+        """Return the executions of the published grades, and those that count as if they were."""
         book = await self.published(course, assignment)
-        return frozenset(each.execution for each in book.entries if each.execution) if book else frozenset()
+        entries = book.entries if book else ()
+        return self.regraded | {each.execution for each in entries if each.execution}
 
 
 def _order(assignment: str, settings: SettingsVersion) -> tuple[datetime, str] | None:

@@ -14,6 +14,7 @@ from broadway.ingest.reads.job_files import JobFilesReads
 from broadway.ingest.reads.jobs import JobReads
 from broadway.ingest.reads.members import MemberReads
 from broadway.ingest.reads.progress import ProgressReads
+from broadway.ingest.reads.regrades import RegradeReads
 from broadway.ingest.reads.reports import ReportReads
 from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.standings import StandingReads
@@ -34,6 +35,7 @@ class Reads:
     progress: ProgressReads
     jobs: JobReads
     reports: ReportReads
+    regrades: RegradeReads
     hooks: HookReads
     graders: GraderReads
     tokens: TokenReads

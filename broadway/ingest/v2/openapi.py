@@ -304,6 +304,7 @@ _RESOURCES = frozenset(
         "whoami",
         "join-tokens",
         "pools",
+        "regrades",
     }
 )
 
