@@ -41,6 +41,7 @@ from broadway.mongo.progress import Progress
 from broadway.mongo.reports import Reports
 from broadway.mongo.runs import Runs
 from broadway.mongo.secrets import Secrets
+from broadway.mongo.sessions import PageSessions
 from broadway.mongo.stored_bytes import StoredBytes
 from broadway.mongo.students import Students
 from broadway.mongo.submissions import SubmissionStore
@@ -81,6 +82,7 @@ class Store:
     submissions: SubmissionStore
     artifacts: ArtifactStore
     stored_bytes: StoredBytes
+    page_sessions: PageSessions
     _primary: AsyncDatabase[dict[str, Any]]
     _answers: Answers
 
@@ -143,6 +145,7 @@ class Store:
             submissions=SubmissionStore(main["submission"]),
             artifacts=ArtifactStore(main["artifact"]),
             stored_bytes=StoredBytes(main["stored_bytes"], main["submission"]),
+            page_sessions=PageSessions(main["page_session"]),
             _primary=main,
             _answers=client.answers,
         )
@@ -161,6 +164,7 @@ class Store:
         await self.blobs.ensure_indexes()
         await self.submissions.ensure_indexes()
         await self.artifacts.ensure_indexes()
+        await self.page_sessions.ensure_indexes()
 
     def shared(self, *, linger: float = 0) -> Batched:
         """Return the most used collections, batched for many concurrent callers; ``linger``: see ``BatchedRuns``."""
