@@ -62,7 +62,7 @@ _FOR_STUDENTS: Mapping[Outcome, str] = {
     Outcome.TIMED_OUT: "The program ran longer than the time limit, and was stopped. This used one attempt.",
     Outcome.OUT_OF_MEMORY: "The program was stopped: it used more memory than allowed. This used one attempt.",
     Outcome.OUTPUT_LIMIT: "The program was stopped: it wrote more output than allowed. This used one attempt.",
-    Outcome.INFRASTRUCTURE_ERROR: "Something failed on our side. It uses no attempt; the course staff can run it again.",
+    Outcome.INFRASTRUCTURE_ERROR: "Something failed on our side. This used no attempt, and can be run again.",
     Outcome.CANCELLED: "The course staff cancelled this. It uses no attempt.",
     Outcome.SUPERSEDED: "A later submission took the place of this one. It uses no attempt.",
 }

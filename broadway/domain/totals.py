@@ -19,7 +19,7 @@ def why_total(report: Report, role: Role) -> str:
     if sum_ == report.score:
         return f"{_tests(report)} give {shown(sum_)}"
     difference = report.score - sum_
-    sign = "+" if difference > Decimal(0) else "−"
+    sign = "+" if difference > Decimal(0) else "-"
     return (
         f"{_tests(report)} give {shown(sum_)}, {sign} {shown(abs(difference))} that the autograder adds for the whole"
     )

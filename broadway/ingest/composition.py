@@ -24,6 +24,7 @@ from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
+from broadway.ingest.commands.sign_in import SignIn
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.submit import Submissions
 from broadway.ingest.commands.tokens import TokenSettings
@@ -50,7 +51,9 @@ from broadway.ingest.reads.jobs import JobReads
 from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.reads import Reads
 from broadway.ingest.reads.reports import ReportReads
+from broadway.ingest.reads.run_tables import RunTables
 from broadway.ingest.reads.runs import RunReads
+from broadway.ingest.reads.student_homes import StudentHomes
 from broadway.ingest.reads.submissions import SubmissionReads
 from broadway.ingest.unpacking.unpack import Unpacker
 from broadway.lifecycle.announce import Announcements, Announcer, Later
@@ -102,6 +105,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         authenticator=_authenticator(settings, opened, admission),
         auditor=Auditor(shared.audit, later),
         tokens=TokenSettings(store.access_tokens, store.rosters),
+        sign_in=SignIn(store.page_sessions, store.access_tokens),
         reads=_reads(opened, shares),
         registration=Registration(store.assignments, limits),
         assignment_settings=SettingsChanges(store.assignments, store.assignment_settings),
@@ -178,17 +182,22 @@ def _uploads(settings: IngestSettings, opened: Opened, limits: Limits, receiver:
 
 def _reads(opened: Opened, shares: ReadShares) -> Reads:
     store, shared = opened.store, opened.shared
+    assignments = AssignmentReads(store.assignments, store.rosters, store.hooks, store.assignment_settings)
+    submissions = SubmissionReads(store.submissions, store.blobs, store.deliveries, store.jobs)
+    progress = ProgressReads(shared.runs, store.progress, store.jobs, turn=shares.shared_turn)
     return Reads(
-        assignments=AssignmentReads(store.assignments, store.rosters, store.hooks, store.assignment_settings),
+        assignments=assignments,
         runs=RunReads(store.runs, store.jobs, store.assignments),
-        progress=ProgressReads(shared.runs, store.progress, store.jobs, turn=shares.shared_turn),
+        progress=progress,
+        run_tables=RunTables(progress, store.jobs, store.reports, store.assignment_settings),
         jobs=JobReads(store.jobs, store.runs, store.logs),
         reports=ReportReads(store.reports),
         hooks=HookReads(store.hooks, store.deliveries),
         graders=GraderReads(store.graders),
         tokens=TokenReads(store.access_tokens),
         audit=AuditReads(store.audit),
-        submissions=SubmissionReads(store.submissions, store.blobs, store.deliveries, store.jobs),
+        submissions=submissions,
+        student_homes=StudentHomes(assignments, submissions),
         job_files=JobFilesReads(store.jobs, store.submissions, opened.tickets),
         artifacts=ArtifactReads(store.artifacts),
         ids=store.ids,

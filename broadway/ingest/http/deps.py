@@ -20,6 +20,7 @@ from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
+from broadway.ingest.commands.sign_in import SignIn
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.tokens import TokenSettings
 from broadway.ingest.commands.upload import Uploads
@@ -54,6 +55,7 @@ class Deps:
     authenticator: Authenticator
     auditor: Auditor
     tokens: TokenSettings
+    sign_in: SignIn
     reads: Reads
     registration: Registration
     assignment_settings: SettingsChanges

@@ -11,8 +11,10 @@ from broadway.ingest.reads.job_files import JobFilesReads
 from broadway.ingest.reads.jobs import JobReads
 from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.reports import ReportReads
+from broadway.ingest.reads.run_tables import RunTables
 from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.stores import IdQueries
+from broadway.ingest.reads.student_homes import StudentHomes
 from broadway.ingest.reads.submissions import SubmissionReads
 
 
@@ -23,6 +25,7 @@ class Reads:
     assignments: AssignmentReads
     runs: RunReads
     progress: ProgressReads
+    run_tables: RunTables
     jobs: JobReads
     reports: ReportReads
     hooks: HookReads
@@ -30,6 +33,7 @@ class Reads:
     tokens: TokenReads
     audit: AuditReads
     submissions: SubmissionReads
+    student_homes: StudentHomes
     job_files: JobFilesReads
     artifacts: ArtifactReads
     ids: IdQueries

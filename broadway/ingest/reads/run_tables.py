@@ -5,12 +5,14 @@ A row of a job that has ended is made once. Rows of a run are shared by all who 
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from typing import Any, TypeVar
 
 from broadway.domain.job import Job, JobState
+from broadway.domain.originals import StageReport
 from broadway.domain.progress import JobProgress, RunProgress
 from broadway.domain.report import Report, Status
 from broadway.domain.status_line import JobFacts, StatusLine, status_of
@@ -25,6 +27,9 @@ MAX_ROWS = 50_000  # of all remembered runs together
 MAX_FAILED = 200  # names of failed tests that a row has
 LOADED = 200  # jobs read at a time, so that others are served in between
 MAX_CAUSE = 200  # characters
+MAX_FORMS = 20  # of one table
+
+Form = TypeVar("Form")
 _FAILED = frozenset((Status.FAILED, Status.PARTIAL))
 
 
@@ -57,10 +62,23 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class RunTable:
-    """A run, its progress, and its rows in the order of phases and of the roster."""
+    """A run, its progress, and its rows in the order of phases and of the roster; readers share what they make of it.
+
+    At most ``MAX_FORMS`` are kept.
+    """
 
     progress: RunProgress
     rows: Sequence[RunRow]
+    _forms: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def form(self, key: Hashable, make: Callable[[], Form]) -> Form:
+        """Return a form of the table; it is made for the first reader who asks for it."""
+        if key not in self._forms:
+            while len(self._forms) >= MAX_FORMS:
+                del self._forms[next(iter(self._forms))]
+            self._forms[key] = make()
+        found: Form = self._forms[key]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +161,7 @@ class RunTables:
         rows = []
         for each in some:
             job = jobs.get(each.id)
-            found = (reports.get(job.execution_id or "") or [of_results(job)])[-1] if job and job.is_terminal else None
+            found = _reported(job, reports) if job and job.is_terminal else None
             result = _result(found.reported.report, points) if found and found.reported.report else _Result()
             rows.append(_row(each, job, kept.students.get(each.id, ""), result))
         return rows
@@ -152,6 +170,12 @@ class RunTables:
     def _students(ids: Sequence[str], stages: Mapping[str, Stages], progress: RunProgress) -> dict[str, str]:
         submitter = str((progress.run.trigger or {}).get("student") or "")
         return {identity: student_of(stages.get(identity, [])) or submitter for identity in ids}
+
+
+def _reported(job: Job, reports: Mapping[str, Sequence[StageReport]]) -> StageReport | None:
+    """Return the report of the last stage that has one, or that in the job's own results."""
+    stored = reports.get(job.execution_id or "")
+    return max(stored, key=lambda each: each.stage) if stored else of_results(job)
 
 
 def _version(job: JobProgress, points: Decimal | None) -> tuple[object, ...]:

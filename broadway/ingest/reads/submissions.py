@@ -58,13 +58,13 @@ class SubmissionReads:
     deliveries: DeliveryQueries
     jobs: JobsOfRuns
 
-    async def delivery(self, submission: Submission) -> Delivery | None:
+    async def delivery(self, course: str, submission: Submission | SubmissionHead) -> Delivery | None:
         """Return the delivery that stands for a submission.
 
         None if the submission waits for a run for the roster, or if its delivery was one of too many and is removed.
         """
         hook = f"{UPLOADS}{submission.assignment}"
-        return await self.deliveries.get(delivery_key(submission.course, hook, submission.id))
+        return await self.deliveries.get(delivery_key(course, hook, submission.id))
 
     async def job(self, delivery: Delivery) -> Job | None:
         """Return the job that grades a delivery's submission, or None before it is planned."""

@@ -140,7 +140,7 @@ async def remove(request: Request, deps: Deps) -> Response:
 async def show(request: Request, deps: Deps) -> Response:
     """Get a submission with the names of its files."""
     submission = await _own(request, deps)
-    delivery = await deps.reads.submissions.delivery(submission)
+    delivery = await deps.reads.submissions.delivery(submission.course, submission)
     job = await deps.reads.submissions.job(delivery) if delivery else None
     return answered(submission_view(submission, delivery, job))
 
