@@ -1,7 +1,5 @@
 """The reason why the total of a report is what it is, in one sentence. Pure."""
 
-from decimal import Decimal
-
 from broadway.domain.report import Report, shown, total
 from broadway.domain.visibility import Role
 
@@ -19,10 +17,9 @@ def why_total(report: Report, role: Role) -> str:
     if sum_ == report.score:
         return f"{_tests(report)} give {shown(sum_)}"
     difference = report.score - sum_
-    sign = "+" if difference > Decimal(0) else "-"
-    return (
-        f"{_tests(report)} give {shown(sum_)}, {sign} {shown(abs(difference))} that the autograder adds for the whole"
-    )
+    if difference > 0:
+        return f"{_tests(report)} give {shown(sum_)}, and the autograder adds {shown(difference)}"
+    return f"{_tests(report)} give {shown(sum_)}, and the autograder takes {shown(-difference)} away"
 
 
 def _tests(report: Report) -> str:

@@ -12,7 +12,7 @@ from broadway.domain.abilities import obstacle
 from broadway.domain.access import Kind
 from broadway.domain.artifacts import Manifest
 from broadway.domain.job import Attempt, Job
-from broadway.domain.report import ReportedTest, Status
+from broadway.domain.report import ReportedTest, Status, Text
 from broadway.domain.result import StageResult
 from broadway.domain.status_line import StatusLine, facts_of, of_points, score_of, status_of
 from broadway.domain.submission import Submission, student_of, submission_of
@@ -30,6 +30,7 @@ from broadway.messages.resources.jobs import LogLine
 
 LINES = 1000  # of a log on one page
 TESTS = 500  # on one page
+OPEN = 20  # tests whose texts are open
 _FAILED = frozenset((Status.FAILED, Status.PARTIAL))
 
 
@@ -87,6 +88,15 @@ class JobPage:
     def tests_left(self) -> int:
         """The number of tests that are too many for the page."""
         return max(0, len(self._wanted) - TESTS)
+
+    def texts(self, test: ReportedTest) -> Sequence[tuple[str, Text]]:
+        """Return the texts of a test that have any content, with their names."""
+        given = (("message", test.message), ("output", test.output))
+        return [(name, text) for name, text in given if text and text.body.strip()]
+
+    def opens(self, test: ReportedTest) -> bool:
+        """Return whether a test is among the first that have not passed, whose texts are open."""
+        return test in self.tests[:OPEN]
 
     def anchor(self, test: ReportedTest) -> str:
         """Return the id of a test's element, which is the same in every attempt."""

@@ -119,7 +119,7 @@ window.addEventListener("pageshow", () => {
 
 // An address of a test or of a line opens what holds it.
 function openTarget() {
-  const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const target = location.hash ? document.getElementById(location.hash.slice(1)) : null;
   target?.querySelectorAll("details").forEach((each) => (each.open = true));
 }
 window.addEventListener("hashchange", openTarget);
