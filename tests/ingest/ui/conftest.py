@@ -23,7 +23,9 @@ async def world(client: Client, course: str, opened: Connections) -> World:
 
 
 @pytest.fixture
-async def visit(ingest_settings: IngestSettings) -> AsyncIterator[Callable[[str], "contextlib.AbstractAsyncContextManager[Visitor]"]]:
+async def visit(
+    ingest_settings: IngestSettings,
+) -> AsyncIterator[Callable[[str], "contextlib.AbstractAsyncContextManager[Visitor]"]]:
     """Return a function that signs in with a token."""
     url = f"http://127.0.0.1:{ingest_settings.bind_port}"
     yield lambda token: Visitor.signed_in(url, token)

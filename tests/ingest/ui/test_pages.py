@@ -80,7 +80,9 @@ async def test_an_upload_on_the_page_leads_to_its_result(world: World, ada: Visi
     assert result in await staff.text(f"/ui/c/{world.course}/s/ada")
     listed = await staff.text(f"/ui/c/{world.course}")
     assert "<bdi>ada</bdi>" in listed
-    refused = await ada.http.post("/ui/me/a/mp1", files={"files": ("../x", b"")}, headers={"Sec-Fetch-Site": "same-origin"})
+    refused = await ada.http.post(
+        "/ui/me/a/mp1", files={"files": ("../x", b"")}, headers={"Sec-Fetch-Site": "same-origin"}
+    )
     assert refused.status_code == 422
     assert "is not a name inside the submission" in refused.text
 
