@@ -19,6 +19,7 @@ from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.join_tokens import JoinTokens
 from broadway.ingest.commands.limits import Limits
+from broadway.ingest.commands.links import PersonalLinks
 from broadway.ingest.commands.pools import Pools
 from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
@@ -106,6 +107,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         auditor=Auditor(shared.audit, later),
         tokens=TokenSettings(store.access_tokens, store.rosters),
         sign_in=SignIn(store.page_sessions, store.access_tokens),
+        links=PersonalLinks(store.access_tokens),
         reads=_reads(opened, shares),
         registration=Registration(store.assignments, limits),
         assignment_settings=SettingsChanges(store.assignments, store.assignment_settings),

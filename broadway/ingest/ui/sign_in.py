@@ -69,7 +69,7 @@ async def begin(request: Request, deps: Deps) -> Response:
     demand_channel(channel_of(request))
     address, failures = visit_of(request).address, visit_of(request).admission.sign_ins
     # Tokens that Broadway makes are too long to be guessed: a class behind one address signs in with them.
-    is_guessable = not is_handed_out(token)
+    is_guessable = bool(token) and not is_handed_out(token)
     if is_guessable and (seconds := failures.wait(address)):
         raise LimitError(Limit.FAILURES, 429, "too many wrong tokens from your address", seconds=seconds)
     access = await _access(deps, token)

@@ -11,6 +11,7 @@ from visitors import Visitor
 
 from broadway.connections import Connections
 from broadway.settings.programs import IngestSettings
+from tests.ingest.http.conftest import doors  # noqa: F401 - a fixture
 
 Visitors = Callable[[str], contextlib.AbstractAsyncContextManager[Visitor]]
 
@@ -22,13 +23,11 @@ async def world(client: Client, course: str, opened: Connections) -> World:
     return world
 
 
-@pytest.fixture
-async def visit(
-    ingest_settings: IngestSettings,
-) -> AsyncIterator[Callable[[str], "contextlib.AbstractAsyncContextManager[Visitor]"]]:
+@pytest.fixture(scope="session")
+def visit(ingest_settings: IngestSettings) -> Visitors:
     """Return a function that signs in with a token."""
     url = f"http://127.0.0.1:{ingest_settings.bind_port}"
-    yield lambda token: Visitor.signed_in(url, token)
+    return lambda token: Visitor.signed_in(url, token)
 
 
 @pytest.fixture
