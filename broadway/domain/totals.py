@@ -15,13 +15,13 @@ def why_total(report: Report, role: Role) -> str:
     if sum_ is None:
         return "the autograder gives the points as a whole"
     if sum_ == report.score:
-        return f"{_tests(report)} give {shown(sum_)}"
+        return f"{_tests(report)} {shown(sum_)}"
     difference = report.score - sum_
     if difference > 0:
-        return f"{_tests(report)} give {shown(sum_)}, and the autograder adds {shown(difference)}"
-    return f"{_tests(report)} give {shown(sum_)}, and the autograder takes {shown(-difference)} away"
+        return f"{_tests(report)} {shown(sum_)}, and the autograder adds {shown(difference)}"
+    return f"{_tests(report)} {shown(sum_)}, and the autograder takes {shown(-difference)} away"
 
 
 def _tests(report: Report) -> str:
     counted = sum(test.score is not None for test in report.tests)
-    return "1 test" if counted == 1 else f"{counted} tests"
+    return "1 test gives" if counted == 1 else f"{counted} tests give"

@@ -84,13 +84,12 @@ class Opened:
 
 def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_within: float) -> Deps:
     """Return the parts of the API that its handlers need."""
-    store, shared, rabbit = opened.store, opened.shared, opened.rabbit
+    store, shared, rabbit, tokens = opened.store, opened.shared, opened.rabbit, opened.store.access_tokens
     limits, shares = Limits.of(settings), ReadShares.of(settings.http)
     announcements = Announcements(Announcer(runs=shared.runs, jobs=shared.jobs, publisher=rabbit), rabbit, later)
     orders = Orders(shared.runs, store.jobs, announcements)
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits, Backlogs(store.jobs))
     receiver = _receiver(opened, submissions, orders, announcements, answer_within=answer_within)
-    gateway = _gateway(settings, store=store, rabbit=rabbit, later=later)
     admission = Admission(store.graders, store.access_tokens, store.pools, _cluster_token(settings))
     return Deps(
         settings=settings,
@@ -98,16 +97,15 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         store=store,
         rabbit=rabbit,
         announcements=announcements,
-        gateway=gateway,
+        gateway=(gateway := _gateway(settings, store=store, rabbit=rabbit, later=later)),
         feed=Feed(store.jobs),
         health=opened.health,
         outages=StoreOutages(opened.health),
         shares=shares,
         authenticator=_authenticator(settings, opened, admission),
         auditor=Auditor(shared.audit, later),
-        tokens=TokenSettings(store.access_tokens, store.rosters),
-        sign_in=SignIn(store.page_sessions, store.access_tokens),
-        links=PersonalLinks(store.access_tokens),
+        tokens=TokenSettings(tokens, store.rosters),
+        sign_in=SignIn(store.page_sessions, tokens, PersonalLinks(tokens)),
         reads=_reads(opened, shares),
         registration=Registration(store.assignments, limits),
         assignment_settings=SettingsChanges(store.assignments, store.assignment_settings),
@@ -120,7 +118,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         reruns=Reruns(orders, store.assignments, limits, store.courses),
         receiver=receiver,
         admission=admission,
-        join_tokens=JoinTokens(store.access_tokens),
+        join_tokens=JoinTokens(tokens),
         pools=pools_of(store),
         joins=_joins(settings, opened, admission),
         grader_orders=GraderOrders(store.graders, announcements, opened.accounts, gateway.sessions),

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from broadway.domain.access import AccessToken, Kind, Principal, SecretPrefix, TokenKind, is_secret
 from broadway.domain.page_session import NOTED_AFTER, PageSession, session_of
+from broadway.ingest.commands.links import PersonalLinks
 
 KEPT_AFTER_END = timedelta(days=1)
 MOST_LISTED = 200  # sessions
@@ -75,6 +76,7 @@ class SignIn:
 
     sessions: StoredSessions
     tokens: TokensById
+    links: PersonalLinks
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     async def begin(self, credential: Credential) -> SignedIn:

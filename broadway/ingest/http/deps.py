@@ -15,7 +15,6 @@ from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.join_tokens import JoinTokens
 from broadway.ingest.commands.limits import Limits
-from broadway.ingest.commands.links import PersonalLinks
 from broadway.ingest.commands.pools import Pools
 from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
@@ -57,7 +56,6 @@ class Deps:
     auditor: Auditor
     tokens: TokenSettings
     sign_in: SignIn
-    links: PersonalLinks
     reads: Reads
     registration: Registration
     assignment_settings: SettingsChanges

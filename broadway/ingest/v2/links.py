@@ -34,14 +34,14 @@ async def add_for_students(request: Request, deps: Deps) -> Response:
     if roster is None:
         raise Refused(404, NO_ROSTER)
     students, by = [entry.student for entry in roster.students], principal_of(request)
-    made = await deps.links.add(course.id, students, days=body.expires_in_days, replace=body.replace, by=by)
+    made = await deps.sign_in.links.add(course.id, students, days=body.expires_in_days, replace=body.replace, by=by)
     return answered(LinksView(items=[_view(each) for each in made]), 201, _SECRET)
 
 
 @operation(LinkView, status=201, auth=(Auth.OPERATOR,), before=nothing)
 async def add_for_operator(request: Request, deps: Deps) -> Response:
     """Make a link with which an operator signs in once, within an hour; this answer alone contains it."""
-    return answered(_view(await deps.links.add_for_operator(by=principal_of(request))), 201, _SECRET)
+    return answered(_view(await deps.sign_in.links.add_for_operator(by=principal_of(request))), 201, _SECRET)
 
 
 def _view(issued: Issued) -> LinkView:
