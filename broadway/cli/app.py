@@ -11,6 +11,7 @@ from broadway.cli import (
     artifacts,
     assignments,
     dead_letters,
+    extensions,
     graders,
     hooks,
     jobs,
@@ -18,6 +19,7 @@ from broadway.cli import (
     pools,
     queues,
     runs,
+    standings,
     submissions,
     terminal,
     topology,
@@ -47,6 +49,7 @@ app.add_typer(hooks.app, name="hook")
 app.add_typer(hooks.rosters, name="roster")
 app.add_typer(assignments.app, name="assignment")
 app.add_typer(submissions.app, name="submission")
+app.add_typer(extensions.app, name="extension")
 app.add_typer(queues.app, name="queue")
 app.add_typer(topology.app, name="topology")
 app.add_typer(dead_letters.app, name="dead")
@@ -56,6 +59,8 @@ app.command("login")(login.login)
 app.command("logout")(login.logout)
 app.command("whoami")(access.whoami)
 jobs.app.command("artifacts")(artifacts.artifacts)
+submissions.app.command("choose")(standings.choose)
+submissions.app.command("late-days")(standings.claim_late_days)
 app.command("submit")(submissions.submit)
 app.command("audit")(access.audit)
 app.command("doctor", context_settings={"ignore_unknown_options": True})(doctor)

@@ -221,7 +221,7 @@ def roster_import(
         terminal.document(roster.model_dump(mode="json"))
         return
     with client(server, course, token) as api:
-        api.put_roster(assignment, roster.model_dump(mode="json"))
+        api.put_roster(assignment, roster.model_dump(mode="json", exclude_defaults=True))
     terminal.message(f"{len(roster.students)} students")
 
 

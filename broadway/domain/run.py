@@ -9,6 +9,7 @@ from typing import Any
 
 from broadway.domain.abilities import needed
 from broadway.domain.assignment import Env, prepare_stages
+from broadway.domain.handed_in import HandedIn, digest_of_config
 from broadway.domain.job import Job, JobClass, JobState, Phase
 from broadway.domain.stage_kind import with_place
 from broadway.domain.trace import log_ids
@@ -183,10 +184,11 @@ def job_id(run_id: str, phase: Phase, index: int) -> str:
 
 def plan_jobs(run: Run, phase: Phase, now: datetime) -> list[PlannedJob]:
     """Return the jobs of a phase, in the roster's order. Planning a phase twice gives the same ids."""
-    return [_plan(run, phase, index, env, now) for index, env in enumerate(run.envs(phase))]
+    config = digest_of_config(run.config) if phase is Phase.STUDENTS else ""
+    return [_plan(run, phase, index, env, now, config) for index, env in enumerate(run.envs(phase))]
 
 
-def _plan(run: Run, phase: Phase, index: int, env: Env, now: datetime) -> PlannedJob:
+def _plan(run: Run, phase: Phase, index: int, env: Env, now: datetime, config: str) -> PlannedJob:
     identity = job_id(run.id, phase, index)
     stages = prepare_stages(
         run.pipeline(phase), shared=run.config.get("env"), job_env=env, run_id=run.id, job_id=identity
@@ -205,6 +207,7 @@ def _plan(run: Run, phase: Phase, index: int, env: Env, now: datetime) -> Planne
         round=run.round,
         traceparent=run.traceparent,
         needs=needed(stages),
+        handed_in=HandedIn.of(env, identity, config=config, trigger=run.trigger) if phase is Phase.STUDENTS else None,
     )
     return PlannedJob(job, stages)
 

@@ -4,10 +4,11 @@ This module is pure.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Self
 
+from broadway.domain.handed_in import HandedIn
 from broadway.domain.job import Attempt, FaultPhase, Job, JobState, Outcome, with_attempts
 from broadway.domain.moves import Moved
 
@@ -17,7 +18,7 @@ class Settlement:
     """The outcome of one generation of a job, with all that it determines in the job.
 
     ``generation`` has ended; ``next_generation`` is the job's from then on, which a cancellation raises. ``attempts``
-    are those that the outcome has added or changed.
+    are those that the outcome has added or changed. ``assignment`` and ``handed_in`` are the job's, for grades.
     """
 
     job_id: str
@@ -35,6 +36,8 @@ class Settlement:
     grader_id: str | None = None
     attempts: tuple[Attempt, ...] = ()
     results: Sequence[dict[str, Any]] | None = None
+    assignment: str = field(default="", compare=False)
+    handed_in: HandedIn | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, moved: Moved) -> Self:
@@ -62,6 +65,8 @@ class Settlement:
             grader_id=after.grader_id,
             attempts=tuple(attempt for attempt in after.attempts if attempt not in before.attempts),
             results=after.results,
+            assignment=after.assignment,
+            handed_in=after.handed_in,
         )
 
     @property

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from broadway.domain.job import Job, JobState, Outcome
+from broadway.domain.marks import Marks
 from broadway.domain.report import points_of, shown
 from broadway.domain.result import Scores, StageResult
 from broadway.domain.visibility import Role
@@ -69,15 +70,18 @@ _FOR_STUDENTS: Mapping[Outcome, str] = {
 
 
 def facts_of(job: Job, *, ahead: int | None = None, waits_for: str = "") -> JobFacts:
-    """Return the facts of a job that was read with its results."""
+    """Return the facts of a job, with or without its results."""
     results = [StageResult.read(entry) for entry in job.results or []]
     noted = next((result.note for result in reversed(results) if result.note), None)
-    has_report = (noted is not None and noted.source is not None) or any(result.scores for result in results)
+    ended = next((each for each in reversed(job.attempts) if each.execution_id == job.execution_id), None)
+    marks = ended.marks if ended and ended.marks else Marks()  # a job of a list has these, and no results
+    is_noted = noted is not None and noted.source is not None
+    has_report = is_noted or marks.source is not None or any(result.scores for result in results)
     return JobFacts(
         job.state,
         job.outcome,
         has_report=has_report,
-        gradable=noted is None or noted.gradable,
+        gradable=marks.gradable if noted is None else noted.gradable,
         attempts=job.starts,
         ahead=ahead,
         reason=job.reason,

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 
 from broadway.domain.clock import Clock
 from broadway.domain.job import Attempt, Job, Outcome
-from broadway.domain.policy import AttemptLimits
-from broadway.domain.report import Report
-from broadway.domain.visibility import with_points
+from broadway.domain.marks import Marks
+from broadway.domain.policy import AttemptLimits, DailyLimit
+
+_MOST_STEPS = 5  # from a moment to the next free one: the time between submissions, the next day, and both again
 
 # Outcomes that are the program's own; no other ever changes a grade or uses an attempt.
 OWN = frozenset(
@@ -49,16 +50,14 @@ class Work:
         return self.outcome is None or self.may_count
 
 
-def work_of(
-    submission: str, at: datetime, outcome: Outcome | None, report: Report | None, points: Decimal | None
-) -> Work:
+def work_of(submission: str, at: datetime, outcome: Outcome | None, marks: Marks, points: Decimal | None) -> Work:
     """Return a submission with its result.
 
     Without a report, a job that succeeded has all of the assignment's points, and one that failed has 0.
     """
-    if report is not None:
-        counted, _ = with_points(report, points)
-        return Work(submission, at, outcome, counted.score, counted.max, counted.gradable)
+    if marks.source is not None:
+        score, limit = marks.out_of(points)
+        return Work(submission, at, outcome, score, limit, marks.gradable)
     score = points if outcome is Outcome.SUCCEEDED else Decimal(0) if outcome in OWN else None
     return Work(submission, at, outcome, score, points, has_report=False)
 
@@ -75,8 +74,42 @@ def graded_attempt(job: Job) -> Attempt | None:
 
 def beyond_limits(limits: AttemptLimits | None, clock: Clock, works: Iterable[Work]) -> dict[str, int]:
     """Return the submissions beyond the limits of attempts by their ids, with their number among these, from 1."""
-    if limits is None:
-        return {}
+    return _divided(limits, clock, works)[1] if limits else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """The attempts of a student or a group at a moment.
+
+    ``used`` is the number of submissions within the limits that use an attempt, and ``used_today`` those of the present
+    day by the policy's ``reset``. ``left`` is the number of further ones, without regard to the time between them; None
+    without such a limit. ``next_at`` is the time at which the next submission is within the limits: the moment itself
+    if it is now, None if it is at no time.
+    """
+
+    used: int
+    used_today: int
+    left: int | None
+    next_at: datetime | None
+
+
+def attempts_at(limits: AttemptLimits, clock: Clock, works: Iterable[Work], at: datetime) -> Attempts:
+    """Return the attempts at a moment, of the submissions until then."""
+    within, _ = _divided(limits, clock, [work for work in works if work.at <= at])
+    daily = limits.per_day
+    today = _of_day(daily, clock, within, at) if daily else 0
+    left = [] if limits.total is None else [limits.total - len(within)]
+    left += [] if daily is None else [daily.submissions - today]
+    next_at: datetime | None = at
+    for _ in range(_MOST_STEPS):
+        if next_at is None or not _is_beyond(limits, clock, within, next_at):
+            break
+        next_at = _later(limits, clock, within, next_at)
+    return Attempts(len(within), today, max(0, min(left)) if left else None, next_at)
+
+
+def _divided(limits: AttemptLimits, clock: Clock, works: Iterable[Work]) -> tuple[list[datetime], dict[str, int]]:
+    """Return the times of the submissions within the limits that use an attempt, and the others by their ids."""
     within: list[datetime] = []
     beyond: dict[str, int] = {}
     extra = 0
@@ -88,19 +121,36 @@ def beyond_limits(limits: AttemptLimits | None, clock: Clock, works: Iterable[Wo
             extra += 1
         elif work.uses_attempt:
             within.append(work.at)
-    return beyond
+    return within, beyond
 
 
 def _is_beyond(limits: AttemptLimits, clock: Clock, within: list[datetime], at: datetime) -> bool:
     """Return whether a submission is beyond a limit after those ``within`` the limits."""
     if limits.total is not None and len(within) >= limits.total:
         return True
-    if within and at - within[-1] < timedelta(seconds=limits.cooldown_seconds):
+    if within and at - within[-1] < limits.cooldown:
         return True
     daily = limits.per_day
+    return daily is not None and _of_day(daily, clock, within, at) >= daily.submissions
+
+
+def _later(limits: AttemptLimits, clock: Clock, within: list[datetime], at: datetime) -> datetime | None:
+    """Return a later time at which the limit that a submission is beyond may be over, or None if it is never."""
+    if limits.total is not None and len(within) >= limits.total:
+        return None
+    if within and at - within[-1] < limits.cooldown:
+        return within[-1] + limits.cooldown
+    daily = limits.per_day
     if daily is None:
-        return False
-    hours, minutes = map(int, daily.reset.split(":"))
-    reset = timedelta(hours=hours, minutes=minutes)
-    day = (clock.wall(at) - reset).date()
-    return sum((clock.wall(each) - reset).date() == day for each in within) >= daily.submissions
+        return at
+    reset = datetime.combine(_day(daily, clock, at) + timedelta(days=1), time.min) + daily.after_midnight
+    return next((end for end in (clock.begins(reset), clock.ends(reset)) if end > at), at + timedelta(days=1))
+
+
+def _of_day(daily: DailyLimit, clock: Clock, within: list[datetime], at: datetime) -> int:
+    day = _day(daily, clock, at)
+    return sum(_day(daily, clock, each) == day for each in within)
+
+
+def _day(daily: DailyLimit, clock: Clock, at: datetime) -> date:
+    return (clock.wall(at) - daily.after_midnight).date()

@@ -13,9 +13,13 @@ from broadway.ingest.commands.artifacts import ArtifactUploads
 from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.backlogs import Backlogs
+from broadway.ingest.commands.claims import StudentClaims
 from broadway.ingest.commands.decide import Decider
+from broadway.ingest.commands.extensions import ExtensionChanges
+from broadway.ingest.commands.grade_adjustments import GradeAdjusting
 from broadway.ingest.commands.grade_submissions import GradingStarts, HooksAndUploads
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
+from broadway.ingest.commands.grades import GradeChanges
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.join_tokens import JoinTokens
 from broadway.ingest.commands.limits import Limits
@@ -27,6 +31,7 @@ from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
 from broadway.ingest.commands.sign_in import SignIn
 from broadway.ingest.commands.start import RunStarts
+from broadway.ingest.commands.stores import HandInRules
 from broadway.ingest.commands.submit import Submissions
 from broadway.ingest.commands.tokens import TokenSettings
 from broadway.ingest.commands.undecided import UndecidedDeliveries
@@ -45,17 +50,22 @@ from broadway.ingest.live.feed import Feed
 from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
+from broadway.ingest.reads.extensions import ExtensionReads
 from broadway.ingest.reads.graders import GraderReads
+from broadway.ingest.reads.grades import GradeReads
+from broadway.ingest.reads.handed_in import HandedInReads
 from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.job_files import JobFilesReads
 from broadway.ingest.reads.jobs import JobReads
+from broadway.ingest.reads.members import MemberReads
 from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.reads import Reads
 from broadway.ingest.reads.reports import ReportReads
 from broadway.ingest.reads.run_tables import RunTables
 from broadway.ingest.reads.runs import RunReads
-from broadway.ingest.reads.student_homes import StudentHomes
+from broadway.ingest.reads.standings import StandingReads
 from broadway.ingest.reads.submissions import SubmissionReads
+from broadway.ingest.reads.works import WorkReads
 from broadway.ingest.unpacking.unpack import Unpacker
 from broadway.lifecycle.announce import Announcements, Announcer, Later
 from broadway.lifecycle.orders import Orders
@@ -89,7 +99,11 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
     announcements = Announcements(Announcer(runs=shared.runs, jobs=shared.jobs, publisher=rabbit), rabbit, later)
     orders = Orders(shared.runs, store.jobs, announcements)
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits, Backlogs(store.jobs))
-    receiver = _receiver(opened, submissions, orders, announcements, answer_within=answer_within)
+    grades = grade_reads(store)
+    standings = standing_reads(store, grades)
+    decider = _decider(opened, submissions, orders, announcements, standings)
+    receiver = _receiver(opened, decider, limits, announcements.later, answer_within=answer_within)
+    gateway = _gateway(settings, store=store, rabbit=rabbit, later=later)
     admission = Admission(store.graders, store.access_tokens, store.pools, _cluster_token(settings))
     return Deps(
         settings=settings,
@@ -97,7 +111,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         store=store,
         rabbit=rabbit,
         announcements=announcements,
-        gateway=(gateway := _gateway(settings, store=store, rabbit=rabbit, later=later)),
+        gateway=gateway,
         feed=Feed(store.jobs),
         health=opened.health,
         outages=StoreOutages(opened.health),
@@ -106,14 +120,18 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         auditor=Auditor(shared.audit, later),
         tokens=TokenSettings(tokens, store.rosters),
         sign_in=SignIn(store.page_sessions, tokens, PersonalLinks(tokens)),
-        reads=_reads(opened, shares),
+        reads=_reads(opened, shares, standings, grades),
         registration=Registration(store.assignments, limits),
-        assignment_settings=SettingsChanges(store.assignments, store.assignment_settings),
-        uploads=_uploads(settings, opened, limits, receiver),
+        assignment_settings=SettingsChanges(store.assignments, store.assignment_settings, store.rosters),
+        extensions=ExtensionChanges(store.assignments, store.assignment_settings, store.rosters, store.extensions),
+        claims=StudentClaims(standings, store.late_day_claims, store.chosen_submissions),
+        uploads=_uploads(settings, opened, limits, receiver, standings),
         artifacts=_artifacts(settings, store),
         submission_removal=SubmissionRemoval(store.submissions, store.stored_bytes),
-        hook_settings=HookSettings(store.hooks, store.rosters, limits),
+        hook_settings=HookSettings(store.hooks, store.rosters, limits, store.assignment_settings),
         starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements, store.submissions),
+        grade_changes=GradeChanges(store.grade_books, grades),
+        grade_adjusting=GradeAdjusting(store.grade_adjustments),
         orders=orders,
         reruns=Reruns(orders, store.assignments, limits, store.courses),
         receiver=receiver,
@@ -142,11 +160,11 @@ def _authenticator(settings: IngestSettings, opened: Opened, admission: Admissio
     )
 
 
-def _receiver(
-    opened: Opened, submissions: Submissions, orders: Orders, announcements: Announcements, *, answer_within: float
-) -> Receiver:
+def _decider(
+    opened: Opened, submissions: Submissions, orders: Orders, announcements: Announcements, rules: HandInRules
+) -> Decider:
     store, shared = opened.store, opened.shared
-    decider = Decider(
+    return Decider(
         courses=shared.courses,
         hooks=HooksAndUploads(store.hooks, store.assignment_settings),
         rosters=store.rosters,
@@ -157,14 +175,19 @@ def _receiver(
         submissions=submissions,
         orders=orders,
         announcements=announcements,
+        rules=rules,
     )
+
+
+def _receiver(opened: Opened, decider: Decider, limits: Limits, later: Later, *, answer_within: float) -> Receiver:
+    shared = opened.shared
     return Receiver(
         courses=shared.courses,
-        hooks=store.hooks,
+        hooks=opened.store.hooks,
         deliveries=shared.deliveries,
         undecided=UndecidedDeliveries(shared.deliveries, decider.decide),
-        limits=submissions.limits,
-        later=announcements.later,
+        limits=limits,
+        later=later,
         answer_within=answer_within,
     )
 
@@ -173,20 +196,25 @@ def _artifacts(settings: IngestSettings, store: Store) -> ArtifactUploads:
     return ArtifactUploads(store.blobs, store.artifacts, timedelta(days=settings.artifact_days))
 
 
-def _uploads(settings: IngestSettings, opened: Opened, limits: Limits, receiver: Receiver) -> Uploads:
+def _uploads(
+    settings: IngestSettings, opened: Opened, limits: Limits, receiver: Receiver, rules: HandInRules
+) -> Uploads:
     store, unpacker = opened.store, Unpacker(settings.http.spool_dir)
     grading = GradingStarts(store.assignment_settings, store.submissions, receiver)
     room = Room(opened.shared.courses, limits, store.stored_bytes)
-    return Uploads(store.assignment_settings, store.blobs, store.submissions, unpacker, room, grading)
+    return Uploads(store.assignment_settings, store.blobs, store.submissions, unpacker, room, grading, rules)
 
 
-def _reads(opened: Opened, shares: ReadShares) -> Reads:
+def _reads(opened: Opened, shares: ReadShares, standings: StandingReads, grades: GradeReads) -> Reads:
     store, shared = opened.store, opened.shared
-    assignments = AssignmentReads(store.assignments, store.rosters, store.hooks, store.assignment_settings)
-    submissions = SubmissionReads(store.submissions, store.blobs, store.deliveries, store.jobs)
+    members = MemberReads(store.rosters, store.late_day_claims, store.chosen_submissions)
     progress = ProgressReads(shared.runs, store.progress, store.jobs, turn=shares.shared_turn)
     return Reads(
-        assignments=assignments,
+        assignments=AssignmentReads(store.assignments, store.rosters, store.hooks, store.assignment_settings),
+        members=members,
+        extensions=ExtensionReads(store.extensions, store.assignment_settings, members),
+        standings=standings,
+        grades=grades,
         runs=RunReads(store.runs, store.jobs, store.assignments),
         progress=progress,
         run_tables=RunTables(progress, store.jobs, store.reports, store.assignment_settings),
@@ -196,11 +224,39 @@ def _reads(opened: Opened, shares: ReadShares) -> Reads:
         graders=GraderReads(store.graders),
         tokens=TokenReads(store.access_tokens),
         audit=AuditReads(store.audit),
-        submissions=submissions,
-        student_homes=StudentHomes(assignments, submissions),
+        submissions=SubmissionReads(store.submissions, store.blobs, store.deliveries, store.jobs),
         job_files=JobFilesReads(store.jobs, store.submissions, opened.tickets),
         artifacts=ArtifactReads(store.artifacts),
         ids=store.ids,
+    )
+
+
+def standing_reads(store: Store, grades: GradeReads) -> StandingReads:
+    """Return the reads of students' standings."""
+    return StandingReads(
+        assignments=store.assignments,
+        settings=store.assignment_settings,
+        rosters=store.rosters,
+        extensions=store.extensions,
+        claims=store.late_day_claims,
+        choices=store.chosen_submissions,
+        handed_in=HandedInReads(store.submissions, store.deliveries, store.jobs, store.reports),
+        graded=grades.works,
+        charged=grades,
+        books=store.grade_books,
+    )
+
+
+def grade_reads(store: Store) -> GradeReads:
+    """Return the reads of grades."""
+    return GradeReads(
+        books=store.grade_books,
+        adjusted=store.grade_adjustments,
+        settings=store.assignment_settings,
+        assignments=store.assignments,
+        extensions=store.extensions,
+        members=MemberReads(store.rosters, store.late_day_claims, store.chosen_submissions),
+        works=WorkReads(store.graded_works, store.deliveries, store.jobs, store.reports),
     )
 
 

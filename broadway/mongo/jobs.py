@@ -9,13 +9,14 @@ from pymongo import UpdateOne
 from broadway.domain.job import Job, JobClass, JobState, Outcome, Phase
 from broadway.domain.run import JobOutline, PlannedJob
 from broadway.mongo.assignments import check_storable
-from broadway.mongo.collection import Collection, Document, insert_each, object_id, object_ids
+from broadway.mongo.collection import IDS, Collection, Document, insert_each, object_id, object_ids
 from broadway.mongo.job_documents import (
     PHASE,
     TYPE,
     in_roster_order,
     job_of,
     planned_document,
+    staged,
     state_of,
 )
 from broadway.mongo.job_moves import UPDATES, WITHOUT_BULK, MovedJobs
@@ -80,18 +81,24 @@ class Jobs(MovedJobs, WaitingJobs):
         """Replace the stages of stored jobs."""
         for start in range(0, len(planned), UPDATES):
             some = planned[start : start + UPDATES]
-            writes = [
-                UpdateOne(
-                    {"_id": object_id(plan.job.id)}, {"$set": {"stages": plan.stages, "needs": list(plan.job.needs)}}
-                )
-                for plan in some
-            ]
+            writes = [UpdateOne({"_id": object_id(plan.job.id)}, {"$set": staged(plan)}) for plan in some]
             await self._jobs.bulk_write(writes, ordered=False)
 
     async def of_run(self, run_id: str) -> list[Job]:
         """Return a run's jobs in the order of phases and of the roster, without stages and results."""
         found = await self._jobs.find({"grading_run_id": {"$eq": run_id}}, WITHOUT_BULK)
         return sorted(await self._joined(found), key=in_roster_order)
+
+    async def of_runs(self, run_ids: Sequence[str]) -> dict[str, list[Job]]:
+        """Return the jobs of runs by run, in the order of phases and of the roster, without stages and results."""
+        parts = [list(run_ids[start : start + IDS]) for start in range(0, len(run_ids), IDS)]
+        found = [
+            each for part in parts for each in await self._jobs.find({"grading_run_id": {"$in": part}}, WITHOUT_BULK)
+        ]
+        jobs: dict[str, list[Job]] = {}
+        for job in sorted(await self._joined(found), key=in_roster_order):
+            jobs.setdefault(job.run_id, []).append(job)
+        return jobs
 
     async def outlines_of_run(self, run_id: str) -> list[JobOutline]:
         """Return the outlines of a run's jobs, in the order of phases and of the roster."""

@@ -29,6 +29,10 @@ from broadway.mongo.courses import Courses
 from broadway.mongo.dead_letters import DeadLetters
 from broadway.mongo.deliveries import Deliveries
 from broadway.mongo.errors import translated
+from broadway.mongo.extensions import ChosenSubmissionStore, Extensions, LateDayClaimStore
+from broadway.mongo.grade_adjustments import GradeAdjustments
+from broadway.mongo.grade_books import GradeBooks
+from broadway.mongo.graded_works import GradedWorks
 from broadway.mongo.graders import Graders
 from broadway.mongo.hooks import Hooks, Quotas, Rosters
 from broadway.mongo.ids import Ids
@@ -61,6 +65,12 @@ class Store:
     courses: Courses
     assignments: Assignments
     assignment_settings: AssignmentSettingsStore
+    extensions: Extensions
+    late_day_claims: LateDayClaimStore
+    chosen_submissions: ChosenSubmissionStore
+    grade_books: GradeBooks
+    grade_adjustments: GradeAdjustments
+    graded_works: GradedWorks
     runs: Runs
     jobs: Jobs
     progress: Progress
@@ -124,6 +134,12 @@ class Store:
             courses=Courses(main["course"]),
             assignments=Assignments(main["assignment_config"]),
             assignment_settings=AssignmentSettingsStore(main["assignment_settings"]),
+            extensions=Extensions(main["extension"]),
+            late_day_claims=LateDayClaimStore(main["late_day_claim"]),
+            chosen_submissions=ChosenSubmissionStore(main["chosen_submission"]),
+            grade_books=GradeBooks(main["grade_entries"], main["grade_book"], main["grade_book_published"]),
+            grade_adjustments=GradeAdjustments(main["grade_adjustment"]),
+            graded_works=GradedWorks(main["submission"], main["job_outcome"], main["grading_job"]),
             runs=Runs(main["grading_run"], main["run_students"]),
             jobs=Jobs(main["grading_job"], outcomes),
             progress=Progress(main["grading_job"], outcomes),
@@ -156,6 +172,8 @@ class Store:
         await self.runs.ensure_indexes()
         await Students(self._primary["run_students"]).ensure_indexes()
         await self.jobs.ensure_indexes()
+        await Outcomes(self._primary["job_outcome"]).ensure_indexes()
+        await self.grade_books.ensure_indexes()
         await self.logs.ensure_indexes()
         await self.graders.ensure_indexes()
         await self.deliveries.ensure_indexes()
@@ -165,6 +183,8 @@ class Store:
         await self.submissions.ensure_indexes()
         await self.artifacts.ensure_indexes()
         await self.page_sessions.ensure_indexes()
+        await self.late_day_claims.ensure_indexes()
+        await self.chosen_submissions.ensure_indexes()
 
     def shared(self, *, linger: float = 0) -> Batched:
         """Return the most used collections, batched for many concurrent callers; ``linger``: see ``BatchedRuns``."""

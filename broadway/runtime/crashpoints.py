@@ -46,6 +46,10 @@ class Point(StrEnum):
     ARTIFACTS_CONTENTS_STORED = "artifacts.contents-stored"
     ARTIFACTS_STORED = "artifacts.stored"
 
+    GRADES_ENTRIES_STORED = "grades.entries-stored"
+    GRADES_VERSION_STORED = "grades.version-stored"
+    GRADES_POINTER_MOVED = "grades.pointer-moved"
+
     PUSH_KEPT = "push.kept"
     PUSH_CLAIMED = "push.claimed"
     PUSH_RUN_STORED = "push.run-stored"

@@ -11,7 +11,11 @@ from broadway.ingest.commands.admission import Admission
 from broadway.ingest.commands.artifacts import ArtifactUploads
 from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
+from broadway.ingest.commands.claims import StudentClaims
+from broadway.ingest.commands.extensions import ExtensionChanges
+from broadway.ingest.commands.grade_adjustments import GradeAdjusting
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
+from broadway.ingest.commands.grades import GradeChanges
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.join_tokens import JoinTokens
 from broadway.ingest.commands.limits import Limits
@@ -59,11 +63,15 @@ class Deps:
     reads: Reads
     registration: Registration
     assignment_settings: SettingsChanges
+    extensions: ExtensionChanges
+    claims: StudentClaims
     uploads: Uploads
     artifacts: ArtifactUploads
     submission_removal: SubmissionRemoval
     hook_settings: HookSettings
     starts: RunStarts
+    grade_changes: GradeChanges
+    grade_adjusting: GradeAdjusting
     orders: Orders
     reruns: Reruns
     receiver: Receiver

@@ -5,16 +5,19 @@ from dataclasses import dataclass
 from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
+from broadway.ingest.reads.extensions import ExtensionReads
 from broadway.ingest.reads.graders import GraderReads
+from broadway.ingest.reads.grades import GradeReads
 from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.job_files import JobFilesReads
 from broadway.ingest.reads.jobs import JobReads
+from broadway.ingest.reads.members import MemberReads
 from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.reports import ReportReads
 from broadway.ingest.reads.run_tables import RunTables
 from broadway.ingest.reads.runs import RunReads
+from broadway.ingest.reads.standings import StandingReads
 from broadway.ingest.reads.stores import IdQueries
-from broadway.ingest.reads.student_homes import StudentHomes
 from broadway.ingest.reads.submissions import SubmissionReads
 
 
@@ -23,6 +26,10 @@ class Reads:
     """Reads by the resource that they return."""
 
     assignments: AssignmentReads
+    members: MemberReads
+    extensions: ExtensionReads
+    grades: GradeReads
+    standings: StandingReads
     runs: RunReads
     progress: ProgressReads
     run_tables: RunTables
@@ -33,7 +40,6 @@ class Reads:
     tokens: TokenReads
     audit: AuditReads
     submissions: SubmissionReads
-    student_homes: StudentHomes
     job_files: JobFilesReads
     artifacts: ArtifactReads
     ids: IdQueries

@@ -6,6 +6,7 @@ from typing import Protocol
 from broadway.domain.access import AccessToken, TokenKind
 from broadway.domain.assignment_settings import SettingsVersion
 from broadway.domain.audit import AuditRecord
+from broadway.domain.extension import Extension
 from broadway.domain.grader import Grader
 from broadway.domain.job import Job
 from broadway.domain.originals import StageReport
@@ -38,6 +39,33 @@ class SettingsQueries(CurrentSettings, Protocol):
 
     async def latest(self, course: str, assignment: str, *, before: int | None, limit: int) -> list[SettingsVersion]:
         """Return versions, latest first; only those before ``before`` if it is given."""
+
+
+class ExtensionQueries(Protocol):
+    """Queries on extensions."""
+
+    async def of_assignment(self, course: str, assignment: str) -> list[Extension]:
+        """Return all extensions of an assignment, in the order in which they were added; at most `MAX_EXTENSIONS`."""
+
+
+class LateDayClaims(Protocol):
+    """Queries on the late days that students have claimed."""
+
+    async def of_assignment(self, course: str, assignment: str) -> dict[str, int]:
+        """Return the days by student; those without a claim are left out."""
+
+    async def of_student(self, course: str, assignment: str, student: str) -> int:
+        """Return the days of a student, 0 without a claim."""
+
+
+class ChosenSubmissions(Protocol):
+    """Queries on the submissions that students have chosen to count."""
+
+    async def of_assignment(self, course: str, assignment: str) -> dict[str, str]:
+        """Return the ids of submissions by student; those without a choice are left out."""
+
+    async def of_student(self, course: str, assignment: str, student: str) -> str | None:
+        """Return the id of the submission that a student has chosen, or None."""
 
 
 class RunQueries(RunSummaries, Protocol):

@@ -17,10 +17,11 @@ from broadway.domain.result import StageResult
 from broadway.domain.status_line import StatusLine, facts_of, of_points, score_of, status_of
 from broadway.domain.submission import Submission, student_of, submission_of
 from broadway.domain.totals import why_total
-from broadway.domain.visibility import Role, Standing
+from broadway.domain.visibility import Role
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import Access, grant
 from broadway.ingest.http.deps import Deps
+from broadway.ingest.http.scope import may_read
 from broadway.ingest.reads.log_lines import log_lines
 from broadway.ingest.reads.reports import ShownReport
 from broadway.ingest.ui.charts import Bar, phase_bars
@@ -114,12 +115,13 @@ class JobPage:
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """A job that the visitor may see: with its course, its stages, its student, and the role of the reader."""
+    """A job that the visitor may see: its course, its stages, its student or group, the student who reads, the role."""
 
     course: str
     job: Job
     stages: Stages
     student: str
+    reader: str
     role: Role
 
 
@@ -133,16 +135,19 @@ async def own_job(request: Request, deps: Deps) -> Own:
     found = await deps.reads.jobs.in_courses(session.courses, request.path_params["job"])
     if found is None:
         raise Refused(404, NOTHING_HERE)
-    course, job = found
-    stages = (await deps.reads.jobs.with_stages(job)).stages
-    run = await deps.reads.runs.summary(course, job.run_id)
-    student = student_of(stages) or str(((run.trigger if run else None) or {}).get("student") or "")
-    is_student = session.kind is Kind.STUDENT
-    if is_student and (not session.student or student_of(stages) != session.student):
+    course_id, job = found
+    course = await deps.authenticator.recent_courses.get(course_id)
+    if course is None:
         raise Refused(404, NOTHING_HERE)
-    grant(request, Access(session.principal(course)))
+    grant(request, Access(session.principal(course.id), (course,)))
+    stages = (await deps.reads.jobs.with_stages(job)).stages
+    student = student_of(stages) or ""
+    if not await may_read(request, deps, job.assignment, student):
+        raise Refused(404, NOTHING_HERE)
+    is_student = session.kind is Kind.STUDENT
     as_student = is_student or request.query_params.get("view") == Role.STUDENT.value
-    return Own(course, job, stages, student, Role.STUDENT if as_student else Role.STAFF)
+    role = Role.STUDENT if as_student else Role.STAFF
+    return Own(course.id, job, stages, student, session.student or student, role)
 
 
 async def page_of(request: Request, deps: Deps, own: Own) -> JobPage:
@@ -204,9 +209,7 @@ def attempt_of(request: Request, job: Job) -> Attempt | None:
 
 
 async def report_of(deps: Deps, own: Own, attempt: Attempt | None) -> ShownReport | None:
-    settings = (await deps.reads.assignments.settings(own.course, own.job.assignment)).settings
-    # Deadlines and publishing are not stored yet: parts that are visible after them are not visible yet.
-    standing = Standing(datetime.now(UTC), points=settings.points)
+    standing = await deps.reads.standings.of_report(own.course, own.job.assignment, own.reader)
     return await deps.reads.reports.shown(own.job, attempt.execution_id if attempt else None, own.role, standing)
 
 

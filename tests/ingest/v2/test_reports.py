@@ -8,12 +8,13 @@ import pytest
 from bson import ObjectId
 from graded import CONTENT, REPORT, REPORTED, World, results
 from harness import Client
+from policies import at
 from pymongo.asynchronous.database import AsyncDatabase
 
 from broadway.connections import Connections
 from broadway.domain.job import FaultPhase, Outcome
 from broadway.domain.originals import OriginalFile, Reported
-from broadway.domain.report import Report
+from broadway.domain.report import Report, Visibility
 
 
 @pytest.fixture
@@ -123,3 +124,45 @@ async def test_a_report_that_no_grader_of_ours_sends_is_not_stored(world: World,
     found = await world.report("ada")
     assert found["report"] is None or found["report"]["source"] == "gradescope"
     assert found["files"] == []
+
+
+LATER = REPORT.model_copy(
+    update={
+        "tests": [
+            each.model_copy(update={"visibility": Visibility(name)})
+            for each, name in zip(REPORT.tests, ("after_due", "after_published"), strict=True)
+        ]
+    }
+)
+
+
+async def seen_by(world: World, student: str) -> list[str]:
+    """Return the names of the tests that a student sees; staff see them with the student's view, too."""
+    own = await world.report(student, token=world.tokens[student])
+    names = [test["name"]["body"] for test in own["report"]["tests"]]
+    assert [test["name"]["body"] for test in (await world.report(student, "?view=student"))["report"]["tests"]] == names
+    return names
+
+
+async def test_tests_after_the_due_time_appear_at_the_close_of_that_student(world: World) -> None:
+    for name in ("ada", "bob"):
+        await world.finish(name, results(Reported(report=LATER)))
+    assert await seen_by(world, "ada") == []  # without a due time nothing is after it
+    policy = {
+        "deadline": {"due": at(hours=-2), "closes": at(hours=-1), "credit": [{"until": at(hours=-1), "percent": 50}]}
+    }
+    await world.ask("assignments/mp1/settings", "PUT", json={"policy": policy})
+    order = {"target": "student", "name": "bob", "add_days": 1}
+    assert (await world.ask("assignments/mp1/extensions", "POST", json=order)).status_code == 201
+
+    assert [await seen_by(world, name) for name in ("ada", "bob")] == [["a"], []]
+
+
+async def test_tests_after_the_publication_appear_with_it_and_vanish_with_its_undo(world: World) -> None:
+    await world.finish("ada", results(Reported(report=LATER)))
+
+    version = (await world.ask("assignments/mp1/grades/publish", "POST", json={"based_on": 0})).json()["number"]
+    assert await seen_by(world, "ada") == ["secret-name"]
+
+    await world.ask("assignments/mp1/grades/undo", "POST", json={"based_on": version, "to": 0})
+    assert await seen_by(world, "ada") == []
