@@ -1,9 +1,11 @@
 """The table of a run for pages: a row for each job, with its score and its failed tests.
 
-A row of a job that has ended is made once. Rows of a run are shared by all who look at it, as the progress is.
+A row of a job that has ended is made once. Rows of a run are shared by all who look at it, as the progress is, and a
+table may be a second old: pages of runs that are not over go on by themselves.
 """
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +27,7 @@ from broadway.lifecycle.stores import CurrentSettings, Stages
 
 MAX_ROWS = 50_000  # of all remembered runs together
 MAX_FAILED = 200  # names of failed tests that a row has
+FRESH = 1.0  # seconds for which a table is used again
 LOADED = 200  # jobs read at a time, so that others are served in between
 MAX_CAUSE = 200  # characters
 MAX_FORMS = 20  # of one table
@@ -100,6 +103,7 @@ class _Kept:
     students: dict[str, str] = field(default_factory=dict)
     shared: SharedProgress | None = None
     table: RunTable | None = None
+    read_at: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -107,27 +111,36 @@ class RunTables:
     """Reads of the tables of the runs of any course."""
 
     def __init__(
-        self, progress: ProgressReads, jobs: JobQueries, reports: ReportQueries, settings: CurrentSettings
+        self,
+        progress: ProgressReads,
+        jobs: JobQueries,
+        reports: ReportQueries,
+        settings: CurrentSettings,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._progress = progress
         self._jobs = jobs
         self._reports = reports
         self._settings = settings
+        self._clock = clock
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
 
     async def of_run(self, course: str, run_id: str) -> RunTable | None:
         """Return the table of a run of a course; None if the course has no such run."""
-        shared = await self._progress.of_run(course, run_id)
-        if shared is None:
-            return None
         kept = self._kept.setdefault(run_id, _Kept())
         self._kept.move_to_end(run_id)
         async with kept.lock:
-            if kept.shared is not shared or kept.table is None:
-                kept.table = RunTable(shared.progress, await self._rows(shared.progress, kept))
-                kept.shared = shared
+            begun = self._clock()
+            if kept.table is None or begun - kept.read_at >= FRESH:
+                shared = await self._progress.of_run(course, run_id)
+                if shared is None:
+                    self._kept.pop(run_id, None)
+                    return None
+                if kept.shared is not shared or kept.table is None:
+                    kept.table = RunTable(shared.progress, await self._rows(shared.progress, kept))
+                kept.shared, kept.read_at = shared, begun
         self._forget()
-        return kept.table
+        return kept.table if kept.table.progress.run.course == course else None
 
     def _forget(self) -> None:
         size = sum(len(kept.rows) for kept in self._kept.values())

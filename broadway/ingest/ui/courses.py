@@ -58,7 +58,7 @@ async def home(request: Request, _: Deps) -> Response:
     return page(request, "home.html", courses=session.courses)
 
 
-@takes(Auth.COURSE, load=Load.LARGE)
+@takes(Auth.COURSE, load=Load.SHARED)
 async def show(request: Request, deps: Deps) -> Response:
     """Show a course: what runs, its latest runs, and their failures by cause."""
     course = course_of(request).id

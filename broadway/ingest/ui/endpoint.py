@@ -20,7 +20,7 @@ from broadway.ingest.http.auth import Access, grant
 from broadway.ingest.http.deps import Deps, Handler
 from broadway.ingest.http.errors import RETRY_AFTER, answer_to
 from broadway.ingest.http.places import in_place
-from broadway.ingest.http.rights import PEOPLE, UNSAFE, Rights, rights_of
+from broadway.ingest.http.rights import PEOPLE, UNSAFE, Load, Rights, rights_of
 from broadway.ingest.ui.security import LINKS, demand_own_origin, secret_of
 from broadway.ingest.ui.templating import keep_session, page, session_in
 
@@ -112,7 +112,10 @@ class _Endpoint:
             NotSignedIn: There is no session.
             Refused: 404 for a session that may not see the page; or the handler's refusal.
         """
-        session = await self.deps.sign_in.find(secret_of(request))
+        # A shared read has no turn of its own, and sessions are not shared.
+        turn = Load.SMALL if rights.load is Load.SHARED else Load.SHARED
+        async with self.deps.shares.turn(turn):
+            session = await self.deps.sign_in.find(secret_of(request))
         keep_session(request, session)
         if rights.is_open:
             grant(request, Access(ANYONE))

@@ -7,7 +7,7 @@ with the present digest gets nothing, any other one the page's parts.
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from typing import Any
@@ -16,11 +16,12 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
+from broadway.domain.status_line import facts_of, status_of
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.connection import ABORT
 from broadway.ingest.http.deps import Deps
-from broadway.ingest.http.rights import Auth, takes
-from broadway.ingest.ui.job_page import own_job
+from broadway.ingest.http.rights import Auth, Load, takes
+from broadway.ingest.ui.job_page import JobPage, own_job
 from broadway.ingest.ui.job_page import page_of as page_of_job
 from broadway.ingest.ui.runs import RunPage
 from broadway.ingest.ui.runs import page_of as page_of_run
@@ -84,25 +85,37 @@ async def of_job(request: Request, deps: Deps) -> Response:
 
     async def parts() -> AsyncGenerator[Parts]:
         async with deps.feed.watch(own.job) as watcher:
-            while True:
-                found = await _parts_of_job(request, deps)
-                yield found
-                if found.is_last or await watcher.next() is None:
+            found = await _read(request, deps)
+            while not found.job.is_terminal:
+                yield _parts_of_job(request, found)
+                update = await watcher.next()
+                if update is None:
                     break
-                await asyncio.sleep(PAUSE)  # further updates join this one
-        yield await _parts_of_job(request, deps)
+                # The position is all that has changed: nothing is read for it.
+                found = _moved(found, update) if isinstance(update, int) else await _read(request, deps)
+                await asyncio.sleep(PAUSE)
+        yield _parts_of_job(request, await _read(request, deps))
 
     return Stream(request, deps, parts)
 
 
-async def _parts_of_job(request: Request, deps: Deps) -> Parts:
-    found = await page_of_job(request, deps, await own_job(request, deps))
+async def _read(request: Request, deps: Deps) -> JobPage:
+    """Read a job in turn: an event may concern hundreds of watchers."""
+    async with deps.shares.turn(Load.SMALL):
+        return await page_of_job(request, deps, await own_job(request, deps))
+
+
+def _moved(found: JobPage, ahead: int) -> JobPage:
+    return replace(found, status=status_of(facts_of(found.job, ahead=ahead), found.role))
+
+
+def _parts_of_job(request: Request, found: JobPage) -> Parts:
     values = {"view": found, "session": session_in(request), "here": f"/ui/j/{found.job.id}"}
     by_id = {"status": rendered("_job_status.html", **values), "job": rendered("_job.html", **values)}
     return Parts(by_id, is_last=found.job.is_terminal)
 
 
-@takes(Auth.COURSE)
+@takes(Auth.COURSE, load=Load.SHARED)
 async def of_run(request: Request, deps: Deps) -> Response:
     """Stream the counts and the rows of the page of a run until the run is over."""
     await page_of_run(request, deps)  # refuse before the stream begins

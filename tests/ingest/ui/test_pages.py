@@ -1,5 +1,6 @@
 """Pages over HTTP, without a browser: contents, and the parts that a student may see."""
 
+import asyncio
 import re
 
 from graded import REPORT, REPORTED, World, results
@@ -121,3 +122,23 @@ async def test_attempts_have_addresses(world: World, staff: Visitor) -> None:
     assert "1.5 of 3" in await staff.text(f"{job}?attempt=1")
     for wrong in ("0", "3", "x", "1e9", "99999999999"):
         assert (await staff.get(f"{job}?attempt={wrong}")).status_code == 404
+
+
+async def test_many_visitors_at_once_are_all_answered(world: World, staff: Visitor, ada: Visitor) -> None:
+    """The reads of a run's table have their turns among large reads, so no visitor may hold a turn meanwhile."""
+    run = f"/ui/c/{world.course}/r/{world.run}"
+
+    async def first_bytes(path: str) -> int:
+        async with staff.http.stream("GET", path) as answer:
+            async for _ in answer.aiter_bytes():
+                break
+            return answer.status_code
+
+    for_staff = [run, f"/ui/c/{world.course}", f"{run}?sort=score"] * 15
+    for_students = ["/ui/me", "/ui/me/a/mp1", f"/ui/j/{world.jobs['ada']}"] * 15
+    answers = await asyncio.gather(
+        *(staff.get(path) for path in for_staff),
+        *(ada.get(path) for path in for_students),
+    )
+    assert {answer.status_code for answer in answers} == {200}
+    assert set(await asyncio.gather(*(first_bytes(f"{run}/live") for _ in range(40)))) == {200}
