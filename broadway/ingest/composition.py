@@ -23,6 +23,7 @@ from broadway.ingest.commands.grades import GradeChanges
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.join_tokens import JoinTokens
 from broadway.ingest.commands.limits import Limits
+from broadway.ingest.commands.links import PersonalLinks
 from broadway.ingest.commands.pools import Pools
 from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
@@ -31,6 +32,7 @@ from broadway.ingest.commands.regrade_plan import RegradePlanner
 from broadway.ingest.commands.regrade_steps import RegradeSteps
 from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
+from broadway.ingest.commands.sign_in import SignIn
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.stores import HandInRules
 from broadway.ingest.commands.submit import Submissions
@@ -65,6 +67,7 @@ from broadway.ingest.reads.reads import Reads
 from broadway.ingest.reads.recent_works import RecentWorks
 from broadway.ingest.reads.regrades import RegradeReads
 from broadway.ingest.reads.reports import ReportReads
+from broadway.ingest.reads.run_tables import RunTables
 from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.standings import StandingReads
 from broadway.ingest.reads.submissions import SubmissionReads
@@ -99,7 +102,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
     """Return the parts of the API that its handlers need."""
     store, base = opened.store, _basis(settings, opened, later=later, answer_within=answer_within)
     limits, orders, receiver, standings = base.limits, base.orders, base.receiver, base.standings
-    regrades = _regrades(store, limits, grade_reads(store))
+    regrades, tokens = _regrades(store, limits, grade_reads(store)), store.access_tokens
     return Deps(
         settings=settings,
         limits=limits,
@@ -113,7 +116,8 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         shares=base.shares,
         authenticator=_authenticator(settings, opened, base.admission),
         auditor=Auditor(opened.shared.audit, later),
-        tokens=TokenSettings(store.access_tokens, store.rosters),
+        tokens=TokenSettings(tokens, store.rosters),
+        sign_in=SignIn(store.page_sessions, tokens, PersonalLinks(tokens)),
         reads=_reads(opened, base),
         registration=Registration(store.assignments, limits),
         assignment_settings=SettingsChanges(store.assignments, store.assignment_settings, store.rosters),
@@ -132,7 +136,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         regrade_steps=_regrade_steps(opened, orders, base.announcements, regrades),
         receiver=receiver,
         admission=base.admission,
-        join_tokens=JoinTokens(store.access_tokens),
+        join_tokens=JoinTokens(tokens),
         pools=pools_of(store),
         joins=_joins(settings, opened, base.admission),
         grader_orders=GraderOrders(store.graders, base.announcements, opened.accounts, base.gateway.sessions),
@@ -248,6 +252,7 @@ def _uploads(
 def _reads(opened: Opened, base: _Basis) -> Reads:
     store, shared = opened.store, opened.shared
     members = MemberReads(store.rosters, store.late_day_claims, store.chosen_submissions)
+    progress = ProgressReads(shared.runs, store.progress, store.jobs, turn=base.shares.shared_turn)
     return Reads(
         assignments=AssignmentReads(store.assignments, store.rosters, store.hooks, store.assignment_settings),
         members=members,
@@ -257,7 +262,8 @@ def _reads(opened: Opened, base: _Basis) -> Reads:
         sheets=GradeSheets(base.grades, store.rosters),
         regrades=regrade_reads(store, base.grades),
         runs=RunReads(store.runs, store.jobs, store.assignments),
-        progress=ProgressReads(shared.runs, store.progress, store.jobs, turn=base.shares.shared_turn),
+        progress=progress,
+        run_tables=RunTables(progress, store.jobs, store.reports, store.assignment_settings),
         jobs=JobReads(store.jobs, store.runs, store.logs),
         reports=ReportReads(store.reports),
         hooks=HookReads(store.hooks, store.deliveries),

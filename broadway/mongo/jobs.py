@@ -73,6 +73,11 @@ class Jobs(MovedJobs, WaitingJobs):
         found = await self._jobs.find_by_ids(object_ids(job_ids), {"results": 0})
         return {str(document["_id"]): (job_of(document), document.get("stages") or []) for document in found}
 
+    async def with_results(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        """Return jobs by id with their results, without stages; unknown ids are left out."""
+        found = await self._jobs.find_by_ids(object_ids(job_ids), {"stages": 0})
+        return {job.id: job for job in await self._joined(found, results=True)}
+
     async def restage(self, planned: Sequence[PlannedJob]) -> None:
         """Replace the stages of stored jobs."""
         for start in range(0, len(planned), UPDATES):

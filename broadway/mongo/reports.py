@@ -51,11 +51,22 @@ class Reports:
         stages = document["stages"] if document else []
         return [StageReport(job_id, execution_id, each["stage"], _reported(each)) for each in stages]
 
-    async def of_executions(self, executions: Sequence[str]) -> dict[str, Report]:
+    async def of_executions(self, execution_ids: Sequence[str]) -> dict[str, list[StageReport]]:
+        """Return the reports of executions by execution id; executions without reports are left out."""
+        found = await self._reports.find_by_ids([object_id(each) or each for each in execution_ids])
+        return {
+            identity: [
+                StageReport(document["grading_job_id"], identity, each["stage"], _reported(each)) for each in stages
+            ]
+            for document in found
+            if (identity := str(document["_id"])) and (stages := document["stages"])
+        }
+
+    async def last_of_executions(self, execution_ids: Sequence[str]) -> dict[str, Report]:
         """Return the report of the last stage of each execution; those without one are left out."""
-        found = await self._reports.find_by_ids([object_id(each) or each for each in executions], {"stages": 1})
-        last = {str(each["_id"]): max(each["stages"], key=lambda stage: int(stage["stage"])) for each in found}
-        return {each: report for each, stage in last.items() if (report := _reported(stage).report)}
+        found = await self.of_executions(execution_ids)
+        last = {identity: max(stages, key=lambda each: each.stage) for identity, stages in found.items()}
+        return {identity: report for identity, each in last.items() if (report := each.reported.report)}
 
     async def remove(self, job_id: str, executions: Sequence[str]) -> None:
         """Remove the reports of executions of a job; the bytes of their files, which other reports may have, stay."""

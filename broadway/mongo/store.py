@@ -46,6 +46,7 @@ from broadway.mongo.regrades import Regrades
 from broadway.mongo.reports import Reports
 from broadway.mongo.runs import Runs
 from broadway.mongo.secrets import Secrets
+from broadway.mongo.sessions import PageSessions
 from broadway.mongo.stored_bytes import StoredBytes
 from broadway.mongo.students import Students
 from broadway.mongo.submissions import SubmissionStore
@@ -94,6 +95,7 @@ class Store:
     artifacts: ArtifactStore
     stored_bytes: StoredBytes
     regrades: Regrades
+    page_sessions: PageSessions
     _primary: AsyncDatabase[dict[str, Any]]
     _answers: Answers
 
@@ -163,6 +165,7 @@ class Store:
             artifacts=ArtifactStore(main["artifact"]),
             stored_bytes=StoredBytes(main["stored_bytes"], main["submission"]),
             regrades=Regrades(main["regrade"], main["regrade_part"]),
+            page_sessions=PageSessions(main["page_session"]),
             _primary=main,
             _answers=client.answers,
         )
@@ -185,6 +188,7 @@ class Store:
         await self.artifacts.ensure_indexes()
         await self.extensions.ensure_indexes()
         await self.regrades.ensure_indexes()
+        await self.page_sessions.ensure_indexes()
         await self.late_day_claims.ensure_indexes()
         await self.chosen_submissions.ensure_indexes()
 

@@ -26,6 +26,7 @@ from broadway.ingest.commands.regrade import Regrades
 from broadway.ingest.commands.regrade_steps import RegradeSteps
 from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
+from broadway.ingest.commands.sign_in import SignIn
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.tokens import TokenSettings
 from broadway.ingest.commands.upload import Uploads
@@ -60,6 +61,7 @@ class Deps:
     authenticator: Authenticator
     auditor: Auditor
     tokens: TokenSettings
+    sign_in: SignIn
     reads: Reads
     registration: Registration
     assignment_settings: SettingsChanges

@@ -129,7 +129,16 @@ def exception_handlers() -> Mapping[Any, Any]:
 
 
 def _is_v2(request: Request) -> bool:
-    return request.url.path.startswith("/api/v2/")
+    """Return whether an answer is a problem: in v2, and for pages, which show it."""
+    return request.url.path.startswith(("/api/v2/", "/ui", "/s/"))
+
+
+async def answer_to(request: Request, error: Exception) -> Response:
+    """Return the answer to an error, as the application would give it."""
+    handlers = exception_handlers()
+    handler = next(handlers[each] for each in type(error).__mro__ if each in handlers)
+    found: Response = handler(request, error)
+    return found
 
 
 def failed(request: Request, status: int, headers: Mapping[str, str] | None = None) -> Response:

@@ -16,6 +16,7 @@ from broadway.ingest.reads.members import MemberReads
 from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.regrades import RegradeReads
 from broadway.ingest.reads.reports import ReportReads
+from broadway.ingest.reads.run_tables import RunTables
 from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.standings import StandingReads
 from broadway.ingest.reads.stores import IdQueries
@@ -33,6 +34,7 @@ class Reads:
     standings: StandingReads
     runs: RunReads
     progress: ProgressReads
+    run_tables: RunTables
     jobs: JobReads
     reports: ReportReads
     regrades: RegradeReads

@@ -25,7 +25,7 @@ from broadway.runtime.threads import beside
 class ReportsOfExecutions(Protocol):
     """Reports of many executions."""
 
-    async def of_executions(self, executions: Sequence[str]) -> dict[str, Report]:
+    async def last_of_executions(self, execution_ids: Sequence[str]) -> dict[str, Report]:
         """Return the report of the last stage of each execution; those without one are left out."""
 
 
@@ -146,7 +146,7 @@ class RegradeReads:
         for student in seen:
             entries = (grades.base.get(student), grades.new.get(student))
             wanted |= {entry.execution for entry in entries if entry and entry.execution}
-        return await self.reports.of_executions(sorted(wanted))
+        return await self.reports.last_of_executions(sorted(wanted))
 
 
 def _jobs_of(parts: Iterable[Part], kind: PartKind) -> dict[str, str]:

@@ -73,14 +73,14 @@ class ReportReads:
             return max(stored, key=lambda each: each.stage)
         if not job.is_terminal or attempt not in (None, job.execution_id):
             return None
-        return _of_results(job, execution_id or "")
+        return of_results(job)
 
 
-def _of_results(job: Job, execution_id: str) -> StageReport | None:
+def of_results(job: Job) -> StageReport | None:
     """Return the report in a job's own results: of a recorder of an earlier version, or made of scores."""
     for stage, entry in reversed(list(enumerate(job.results or []))):
         if reported := _reported(entry):
-            return StageReport(job.id, execution_id, stage, reported)
+            return StageReport(job.id, job.execution_id or "", stage, reported)
     return None
 
 

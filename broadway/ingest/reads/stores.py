@@ -85,6 +85,9 @@ class JobQueries(SingleJobs, JobsById, JobsOfRuns, JobStages, Protocol):
     async def stages_of_run(self, run_id: str) -> dict[str, Stages]:
         """Return the stages of a run's jobs by id."""
 
+    async def with_results(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        """Return jobs by id with their results, without stages; unknown ids are left out."""
+
     async def count_waiting(self, course: str) -> int:
         """Return the number of a course's jobs that wait for their first start."""
 
@@ -114,6 +117,9 @@ class ReportQueries(Protocol):
 
     async def of_execution(self, job_id: str, execution_id: str) -> list[StageReport]:
         """Return the reports of an execution of a job, by stage; their files have no bytes."""
+
+    async def of_executions(self, execution_ids: Sequence[str]) -> dict[str, list[StageReport]]:
+        """Return the reports of executions by execution id; executions without reports are left out."""
 
     async def file(self, sha256: str) -> bytes | None:
         """Return the bytes of a results file, or None."""

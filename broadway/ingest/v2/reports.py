@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from broadway.domain.access import Kind
+from broadway.domain.submission import student_of
 from broadway.domain.visibility import Role
 from broadway.ingest.http.answers import CORS, Refused
 from broadway.ingest.http.auth import course_of, principal_of
@@ -16,7 +17,6 @@ from broadway.ingest.http.rights import Auth
 from broadway.ingest.http.scope import JOB_NOT_FOUND, may_read, own_job
 from broadway.ingest.v2.attempts import AttemptQuery
 from broadway.ingest.v2.openapi import answered, operation, query_of
-from broadway.ingest.v2.views.jobs import student_of
 from broadway.messages.resources.reports import ReportFileView, ReportView
 
 NO_REPORT = "the job has no report, or has not ended"

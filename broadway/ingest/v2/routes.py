@@ -25,6 +25,7 @@ from broadway.ingest.v2 import (
     job_files,
     jobs,
     join_tokens,
+    links,
     orders,
     pools,
     regrades,
@@ -52,6 +53,7 @@ V2: Mapping[str, Mapping[str, Handler]] = {
     f"{_COURSE}/assignments": {"GET": assignments.list_assignments},
     f"{_COURSE}/assignments/{{assignment:id}}": {"GET": assignments.describe, "PUT": assignments.put},
     f"{_COURSE}/assignments/{{assignment:id}}/roster": {"GET": rosters.show, "PUT": rosters.put},
+    f"{_COURSE}/assignments/{{assignment:id}}/student-links": {"POST": links.add_for_students},
     f"{_COURSE}/assignments/{{assignment:id}}/settings": {
         "GET": assignment_settings.show,
         "PUT": assignment_settings.put,
@@ -134,6 +136,7 @@ V2: Mapping[str, Mapping[str, Handler]] = {
     f"{_GRADER}/forget-secret": {"POST": graders.forget_secret},
     "/api/v2/join-tokens": {"GET": join_tokens.list_tokens, "POST": join_tokens.create},
     "/api/v2/join-tokens/{token:id}": {"GET": join_tokens.show, "DELETE": join_tokens.revoke},
+    "/api/v2/sign-in-links": {"POST": links.add_for_operator},
     "/api/v2/pools": {"GET": pools.list_pools},
     "/api/v2/pools/{pool:id}": {"PUT": pools.put},
     "/api/v2/dead-letters": {"GET": dead_letters.list_letters},

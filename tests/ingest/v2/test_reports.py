@@ -1,104 +1,20 @@
 """Reports of jobs: recorded with every attempt, and read by staff and by their students only."""
 
 import json
-from datetime import UTC, datetime, timedelta
 from secrets import token_hex
 from typing import Any
 
-import httpx2
 import pytest
 from bson import ObjectId
-from harness import Client, stage, token_of
+from graded import CONTENT, REPORT, REPORTED, World, results
+from harness import Client
 from policies import at
 from pymongo.asynchronous.database import AsyncDatabase
 
 from broadway.connections import Connections
-from broadway.domain.job import FaultPhase, Outcome, RetryPolicy
+from broadway.domain.job import FaultPhase, Outcome
 from broadway.domain.originals import OriginalFile, Reported
 from broadway.domain.report import Report, Visibility
-from broadway.domain.result import StageResult
-from broadway.lifecycle.recording import Recorder
-from broadway.messages.events import JobFinished, JobStarted, ids_of
-
-NOW = datetime.now(UTC)
-CONTENT = b'{"the": "original"}\x00\xff'
-REPORT = Report.model_validate(
-    {
-        "source": "gradescope",
-        "score": "1.5",
-        "max": 3,
-        "log_visibility": "visible",
-        "tests": [
-            {"key": "a", "name": {"body": "a"}, "status": "passed", "score": 1, "max": 1},
-            {"key": "b", "name": {"body": "secret-name"}, "status": "failed", "visibility": "hidden"},
-        ],
-    }
-)
-
-
-def results(reported: Reported) -> list[dict[str, Any]]:
-    return [StageResult(success=True, state={"ExitCode": 0}, reported=reported).entry()]
-
-
-REPORTED = Reported(report=REPORT, files=[OriginalFile.of("out/results.json", CONTENT)])
-
-
-class World:
-    """A course with one job for each of two students."""
-
-    def __init__(self, client: Client, course: str, opened: Connections) -> None:
-        self.client, self.course, self.opened = client, course, opened
-        self.recorder = Recorder(
-            opened.store.jobs,
-            opened.store.logs,
-            opened.store.graders,
-            opened.rabbit,
-            RetryPolicy(),
-            timedelta(minutes=1),
-            opened.store.reports,
-        )
-        self.run = ""
-        self.jobs: dict[str, str] = {}
-        self.tokens: dict[str, str] = {}
-
-    async def ask(self, path: str, method: str = "GET", *, token: str = "", **more: Any) -> httpx2.Response:
-        headers = {"Authorization": f"Bearer {token or token_of(self.course)}"}
-        return await self.client.http.request(method, f"/api/v2/courses/{self.course}/{path}", headers=headers, **more)
-
-    async def begin(self) -> None:
-        await self.client.register(self.course, "mp1", students=[stage("exit", "0")])
-        entries = [{"student": name, "env": {"NETID": name}} for name in ("ada", "bob")]
-        assert (await self.ask("assignments/mp1/roster", "PUT", json={"students": entries})).status_code == 200
-        made = await self.ask("assignments/mp1/runs", "POST", json={"students": "all"})
-        self.run = made.json()["id"]
-        jobs = (await self.ask(f"runs/{self.run}/jobs")).json()["items"]
-        self.jobs = {job["student"]: job["id"] for job in jobs}
-        for name in self.jobs:
-            answer = await self.ask("student-tokens", "POST", json={"student": name})
-            assert answer.status_code == 201, answer.text
-            self.tokens[name] = answer.json()["token"]
-
-    async def finish(self, student: str, entries: list[dict[str, Any]], **more: Any) -> str:
-        """Record an outcome of a student's job, twice, and return the attempt."""
-        job = await self.opened.store.jobs.get(self.jobs[student])
-        assert job is not None
-        execution = {**ids_of(job), "execution_id": token_hex(12), "grader_id": "g1", "started_at": NOW}
-        await self.recorder.record([JobStarted(**execution)])
-        event = JobFinished(
-            **execution,
-            finished_at=NOW,
-            results=entries,
-            **{"outcome": Outcome.SUCCEEDED, **more},
-        )
-        for _ in range(2):
-            await self.recorder.record([event, event])
-        return event.execution_id
-
-    async def report(self, student: str, query: str = "", *, token: str = "") -> dict[str, Any]:
-        answer = await self.ask(f"jobs/{self.jobs[student]}/report{query}", token=token)
-        assert answer.status_code == 200, answer.text
-        found: dict[str, Any] = answer.json()
-        return found
 
 
 @pytest.fixture
