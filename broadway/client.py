@@ -3,9 +3,12 @@
 from pydantic import BaseModel
 
 from broadway.clients.access import Access
+from broadway.clients.grade_sheets import GradeSheets
+from broadway.clients.grades import Grades
 from broadway.clients.hooks import Hooks
 from broadway.clients.jobs import JobLog, Jobs
 from broadway.clients.operators import GraderDescription, Operator
+from broadway.clients.regrades import Regrades
 from broadway.clients.runs import JobDescription, RunDescription, Runs
 from broadway.session import ClientError
 
@@ -30,7 +33,7 @@ class Worker(BaseModel):
     alive: bool
 
 
-class Client(Runs, Jobs, Hooks, Access):
+class Client(Runs, Jobs, Hooks, Access, Grades, GradeSheets, Regrades):
     """A client for one course: with ``Client.connect(…) as client``.
 
     Each of its resources has a module in ``broadway/clients``.

@@ -8,6 +8,7 @@ import typer
 
 from broadway.cli import terminal
 from broadway.cli.common import AsJson, Assignment, Course, CourseServer, Token, fail, submissions_client
+from broadway.cli.standings import standings_table
 
 if TYPE_CHECKING:
     from broadway.domain.assignment_settings import AssignmentSettings
@@ -23,11 +24,29 @@ File = Annotated[
 
 @app.command("list")
 def list_assignments(
-    *, course: Course = None, token: Token = None, server: CourseServer = None, as_json: AsJson = False
+    *,
+    student: Annotated[
+        str | None, typer.Option(help="Show this student's times and attempts.", show_default=False)
+    ] = None,
+    course: Course = None,
+    token: Token = None,
+    server: CourseServer = None,
+    as_json: AsJson = False,
 ) -> None:
-    """List the course's assignments."""
+    """List the course's assignments; of a student with the student's times, attempts and late days.
+
+    A student's own token lists those of its student.
+    """
     with submissions_client(server, course, token) as api:
-        names = api.assignments()
+        of_student = student or api.student()
+        standings = api.standings(of_student) if of_student else []
+        names = [] if of_student else api.assignments()
+    if of_student:
+        if as_json:
+            terminal.document([each.model_dump(mode="json") for each in standings])
+        else:
+            standings_table(standings)
+        return
     if as_json:
         terminal.document(names)
         return

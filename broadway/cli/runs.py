@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from broadway.client import Client
     from broadway.messages.resources.runs import OrderView, RunDetail
 
+SHOWN = 12  # characters of a digest
 INFRASTRUCTURE_ERROR = "infrastructure_error"
 FEW = 20  # jobs that are printed after a run has been watched
 
@@ -261,6 +262,14 @@ def config_used(done: "OrderView") -> str:
     """Name the config that a rerun uses; an older server does not."""
     if done.is_config_current is None:
         return ""
+    config = f" ({_digests(done)})" if done.config and done.config_before else ""
     if done.is_config_current:
-        return "; with the assignment's current config"
-    return "; with the config that the run has kept: the assignment has another one now, which --current-config uses"
+        return f"; with the assignment's current config{config}"
+    kept = f"the config that the run has kept{config}"
+    return f"; with {kept}: the assignment has another one now, which --current-config uses"
+
+
+def _digests(done: "OrderView") -> str:
+    """Return the beginnings of the digests of a rerun's configs."""
+    before, now = (done.config_before or "")[:SHOWN], (done.config or "")[:SHOWN]
+    return now if before == now else f"{before} before, {now} now"

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from broadway.domain.handed_in import HandedIn
 from broadway.domain.marks import Marks
 from broadway.domain.trace import log_ids
 
@@ -63,10 +64,8 @@ class FaultPhase(StrEnum):
 
 
 MAX_DOUBLINGS = 10  # of the backoff
-_TIMES = ("not_before", "dispatched_at", "started_at", "finished_at", "lease_expires_at")
-_RERUN: dict[str, Any] = dict.fromkeys(  # the fields that a rerun clears
-    (*_TIMES, "execution_id", "grader_id", "outcome", "fault_phase", "success", "results")
-)
+_START = ("not_before", "dispatched_at", "started_at", "finished_at", "lease_expires_at", "execution_id", "grader_id")
+_RERUN: dict[str, Any] = dict.fromkeys((*_START, "outcome", "fault_phase", "success", "results"))  # cleared by a rerun
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +127,7 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One stored grading job, without its stages. Times are UTC. ``needs`` are the abilities that its grader must have.
+    """One stored grading job, without its stages. ``needs`` are the abilities that its grader must have.
 
     A rerun and a cancellation raise ``generation``, so earlier reports are outdated. ``round`` is the run's last round.
     """
@@ -161,6 +160,7 @@ class Job:
     results: Sequence[dict[str, Any]] | None = field(default=None, compare=False)
     traceparent: str | None = None
     needs: tuple[str, ...] = ()
+    handed_in: HandedIn | None = None
 
     @property
     def context(self) -> dict[str, str]:

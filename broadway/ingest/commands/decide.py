@@ -9,6 +9,7 @@ import structlog
 from broadway.domain.job import Outcome
 from broadway.domain.roster import RosterEntry
 from broadway.domain.run import Run
+from broadway.domain.submission import UPLOADS
 from broadway.domain.webhook import (
     Delivery,
     DeliveryState,
@@ -21,7 +22,7 @@ from broadway.domain.webhook import (
 )
 from broadway.ingest.commands.backlogs import RETRY_AFTER, BacklogFullError
 from broadway.ingest.commands.limits import RejectedError
-from broadway.ingest.commands.stores import DeliveryStore, Quotas, RecentHooks, RecentRosters
+from broadway.ingest.commands.stores import DeliveryStore, HandInRules, Quotas, RecentHooks, RecentRosters
 from broadway.ingest.commands.submit import KeyReusedError, RunRequest, Submission, Submissions, run_id_of
 from broadway.lifecycle.announce import Announcements
 from broadway.lifecycle.orders import Orders
@@ -53,6 +54,7 @@ class Decider:
     submissions: Submissions
     orders: Orders
     announcements: Announcements
+    rules: HandInRules
 
     async def decide(self, delivery: Delivery) -> Delivery:
         """Decide a delivery, and start its run if it is accepted. Safe to repeat, and to run concurrently."""
@@ -91,10 +93,14 @@ class Decider:
         return await self._start(delivery, push, hook, key, env=job_env(entry, push, delivery, student), **fields)
 
     async def _settle_unless_due(self, delivery: Delivery, hook: Hook, student: str, run_id: str) -> Delivery | None:
-        """Settle a submission that a later one or the student's quota keeps from a run; return None for any other."""
+        """Settle a submission that a later one, the policy or the quota keeps from a run; return None for any other."""
         if hook.config.only_latest and (later := await self._later(delivery, student)):
             reason = f"a later submission came before it was looked at: {later}"
             return await self._settle(delivery, DeliveryState.SUPERSEDED, reason=reason, student=student)
+        if not hook.name.startswith(UPLOADS):  # an upload was taken when it was stored
+            ruling = await self.rules.ruling(hook.course, delivery.assignment, student, delivery.received_at)
+            if not ruling.is_taken:
+                return await self._settle(delivery, DeliveryState.REFUSED, reason=ruling.text, student=student)
         if hook.config.quota and (until := await self._may_submit_at(delivery, hook.config.quota, student, run_id)):
             reason = f"{hook.config.quota.submissions} submissions in {hook.config.quota.seconds:g} s are allowed"
             return await self._settle(delivery, DeliveryState.LIMITED, reason=reason, student=student, retry_at=until)
@@ -157,7 +163,7 @@ class Decider:
         if push.student is None:
             entry = roster.of_repository(push.repository_id, push.repository or "") if roster else None
         else:
-            entry = roster.of_student(push.student) if roster else None
+            entry = (roster.of_student(push.student) or roster.of_person(push.student)) if roster else None
             if roster is None:
                 return None, push.student
         return entry, entry.student if entry else None

@@ -6,10 +6,10 @@ from starlette.responses import Response
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.scope import LOG_NOT_FOUND, own_job
+from broadway.ingest.reads.log_lines import log_lines
 from broadway.ingest.v2.attempts import AttemptQuery
 from broadway.ingest.v2.openapi import answered, operation, query_of
 from broadway.ingest.v2.views.jobs import attempt_view, job_view
-from broadway.ingest.v2.views.logs import log_lines
 from broadway.messages.resources.base import Page
 from broadway.messages.resources.jobs import AttemptView, JobView, LogView
 

@@ -45,6 +45,7 @@ class RunView(View):
         "ended as an infrastructure error"
     )
     trigger: TriggerView | None
+    regrade: str | None = Field(default=None, description="regrade that the run is a part of")
     order: str | None = Field(
         default=None, description="the order that is being carried out: cancel, supersede or rerun; null without one"
     )
@@ -96,6 +97,8 @@ class OrderView(View):
     is_config_current: bool | None = Field(
         default=None, description="whether a rerun uses the assignment's current config; null for a cancellation"
     )
+    config: str | None = Field(default=None, description="digest of the config that grades students in a rerun")
+    config_before: str | None = Field(default=None, description="digest of the one that the run had until now")
 
 
 class Cancellation(Body):

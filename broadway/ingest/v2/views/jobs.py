@@ -8,15 +8,13 @@ from broadway.domain.abilities import obstacle
 from broadway.domain.grader import Grader
 from broadway.domain.job import Attempt, Job, JobState, Outcome
 from broadway.domain.result import Scores, StageResult
+from broadway.domain.submission import student_of
 from broadway.domain.work import final_marks
 from broadway.ingest.v2.views.points import Points, points_of
 from broadway.messages.resources.jobs import AttemptView, JobSummary, JobView, StageView
 
 _WAITING = (JobState.QUEUED, JobState.DISPATCHED)
 UNWANTED = (Outcome.CANCELLED, Outcome.SUPERSEDED)
-
-
-STUDENT = "BROADWAY_STUDENT"  # the variable with the student, for runs over a roster and of hooks
 
 
 def job_summary(
@@ -108,11 +106,6 @@ def _summary(job: Job, stages: Sequence[Mapping[str, Any]], graders: Sequence[Gr
         "waits_for": "" if graders is None or job.state not in _WAITING else obstacle(job.pool, job.needs, graders),
         "student": student_of(stages),
     }
-
-
-def student_of(stages: Sequence[Mapping[str, Any]]) -> str | None:
-    """Return the student or group that a job's stages name, or None."""
-    return next((str(env[STUDENT]) for stage in stages if STUDENT in (env := stage.get("env") or {})), None)
 
 
 def _stages(stages: Sequence[Mapping[str, Any]], results: Sequence[StageResult], reason: str) -> Iterable[StageView]:

@@ -1,4 +1,4 @@
-"""Logs of jobs as resources."""
+"""Logs of jobs by line."""
 
 import re
 from collections.abc import Iterator, Sequence

@@ -1,6 +1,6 @@
 """A job's log by line: stages and streams, from the merged text and the grader's report."""
 
-from broadway.ingest.v2.views.logs import log_lines
+from broadway.ingest.reads.log_lines import log_lines
 from broadway.messages.resources.jobs import LogLine
 
 AT = "2026-03-01T12:00:00.000000001Z"

@@ -7,14 +7,12 @@ exact.
 
 import re
 
-from broadway.domain.sheets.entries import SheetError
-from broadway.domain.sheets.numbers import NUMERIC
-
+NUMERIC = re.compile(r"[+-]?\d+(?:\.\d+)?")
 _FORMULA = re.compile(
     "'*(?:[\t\r\0]|\\s*[=+\\-@\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}"
     "\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}])"
 )
-_CONTROL = re.compile("[\0-\x1f\x7f]")
+_CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def is_formula(text: str) -> bool:
@@ -27,17 +25,21 @@ def defused(text: str) -> str:
     return f"'{text}" if is_formula(text) else text
 
 
+def on_a_line(text: str) -> str:
+    """Return a text for people that no spreadsheet takes for a formula, with blanks for its control characters."""
+    return defused(_CONTROL.sub(" ", text))
+
+
 def restored(text: str) -> str:
     """Return the text of which ``defused`` made this one."""
     return text[1:] if text.startswith("'") and is_formula(text[1:]) else text
 
 
-def identifier(text: str, *, name: str) -> str:
-    """Return an identifier as it is; an apostrophe would keep an LMS from finding the student.
+def identifier_problem(text: str, *, name: str) -> str:
+    """Return the reason for which no file can have an identifier, or an empty text.
 
-    Raises:
-        SheetError: A spreadsheet would run it, or it has line ends.
+    An apostrophe before it would keep a learning management system from finding the student.
     """
     if is_formula(text) or _CONTROL.search(text):
-        raise SheetError(f"{name} {text[:100]!r} begins like a formula or has control characters; correct it")
-    return text
+        return f"{name} {text[:100]!r} begins like a formula or has control characters; correct it"
+    return ""
