@@ -35,7 +35,7 @@ from broadway.ingest.commands.rerun import Reruns
 from broadway.ingest.commands.sign_in import SignIn
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.stores import HandInRules
-from broadway.ingest.commands.submit import Submissions
+from broadway.ingest.commands.submit import NewRuns
 from broadway.ingest.commands.tokens import TokenSettings
 from broadway.ingest.commands.undecided import UndecidedDeliveries
 from broadway.ingest.commands.upload import Room, Uploads
@@ -151,7 +151,7 @@ class _Basis:
     shares: ReadShares
     announcements: Announcements
     orders: Orders
-    submissions: Submissions
+    new_runs: NewRuns
     grades: GradeReads
     standings: StandingReads
     receiver: Receiver
@@ -164,16 +164,16 @@ def _basis(settings: IngestSettings, opened: Opened, *, later: Later, answer_wit
     limits = Limits.of(settings)
     announcements = Announcements(Announcer(runs=shared.runs, jobs=shared.jobs, publisher=rabbit), rabbit, later)
     orders = Orders(shared.runs, store.jobs, announcements)
-    submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits, Backlogs(store.jobs))
+    new_runs = NewRuns(shared.assignments, shared.runs, shared.jobs, limits, Backlogs(store.jobs))
     grades = grade_reads(store, RecentWorks(store.graded_works))
     standings = standing_reads(store, grades)
-    decider = _decider(opened, submissions, orders, announcements, standings)
+    decider = _decider(opened, new_runs, orders, announcements, standings)
     return _Basis(
         limits=limits,
         shares=ReadShares.of(settings.http),
         announcements=announcements,
         orders=orders,
-        submissions=submissions,
+        new_runs=new_runs,
         grades=grades,
         standings=standings,
         receiver=_receiver(opened, decider, limits, later, answer_within=answer_within),
@@ -184,7 +184,7 @@ def _basis(settings: IngestSettings, opened: Opened, *, later: Later, answer_wit
 
 def _starts(store: Store, base: _Basis) -> RunStarts:
     rosters, announcements = store.rosters, base.announcements
-    return RunStarts(base.submissions, store.runs, store.assignments, rosters, announcements, store.submissions)
+    return RunStarts(base.new_runs, store.runs, store.assignments, rosters, announcements, store.submissions)
 
 
 def _joins(settings: IngestSettings, opened: Opened, admission: Admission) -> GraderJoins:
@@ -205,7 +205,7 @@ def _authenticator(settings: IngestSettings, opened: Opened, admission: Admissio
 
 
 def _decider(
-    opened: Opened, submissions: Submissions, orders: Orders, announcements: Announcements, rules: HandInRules
+    opened: Opened, new_runs: NewRuns, orders: Orders, announcements: Announcements, rules: HandInRules
 ) -> Decider:
     store, shared = opened.store, opened.shared
     return Decider(
@@ -216,7 +216,7 @@ def _decider(
         quotas=store.quotas,
         runs=shared.runs,
         jobs=store.jobs,
-        submissions=submissions,
+        new_runs=new_runs,
         orders=orders,
         announcements=announcements,
         rules=rules,

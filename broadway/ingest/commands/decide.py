@@ -23,7 +23,7 @@ from broadway.domain.webhook import (
 from broadway.ingest.commands.backlogs import RETRY_AFTER, BacklogFullError
 from broadway.ingest.commands.limits import RejectedError
 from broadway.ingest.commands.stores import DeliveryStore, HandInRules, Quotas, RecentHooks, RecentRosters
-from broadway.ingest.commands.submit import KeyReusedError, RunRequest, Submission, Submissions, run_id_of
+from broadway.ingest.commands.submit import KeyReusedError, NewRun, NewRuns, RunRequest, run_id_of
 from broadway.lifecycle.announce import Announcements
 from broadway.lifecycle.orders import Orders
 from broadway.lifecycle.steps import RunSteps
@@ -51,7 +51,7 @@ class Decider:
     quotas: Quotas
     runs: RunSteps
     jobs: JobsOfRuns
-    submissions: Submissions
+    new_runs: NewRuns
     orders: Orders
     announcements: Announcements
     rules: HandInRules
@@ -112,7 +112,7 @@ class Decider:
         """Return the reason why a delivery may not set its variables, or None."""
         if not push.delivered:
             return None
-        config = await self.submissions.assignments.get(delivery.course, delivery.assignment)
+        config = await self.new_runs.assignments.get(delivery.course, delivery.assignment)
         stages = (config or {}).get("student_pipeline") or []
         layers = [(config or {}).get("env"), *(stage.get("env") for stage in stages if stage), entry and entry.env]
         return hook.refuses(push, taken={name for env in layers for name in env or {}})
@@ -184,8 +184,8 @@ class Decider:
         }
         try:
             request = RunRequest(students_env=[env])
-            submission = Submission(course, delivery.assignment, request, trigger, delivery.traceparent)
-            submitted = await self.submissions.submit(submission, key=key)
+            new_run = NewRun(course, delivery.assignment, request, trigger, delivery.traceparent)
+            stored = await self.new_runs.submit(new_run, key=key)
         except BacklogFullError as error:
             until = now() + timedelta(seconds=RETRY_AFTER)
             why = {"reason": str(error), "retry_at": until, "student": fields["student"]}
@@ -199,8 +199,8 @@ class Decider:
             known = await self.runs.summary(fields["run_id"])
             return await self._settle_known(delivery, hook, known.trigger if known else None, **fields)
         await reach(Point.PUSH_RUN_STORED)
-        if submitted.step:
-            self.announcements.step(submitted.step)
+        if stored.step:
+            self.announcements.step(stored.step)
         return await self._accept(delivery, hook, **fields)
 
     async def _settle_known(self, delivery: Delivery, hook: Hook, trigger: Any, **fields: Any) -> Delivery:
