@@ -24,8 +24,8 @@ async def _main(settings: ApiSettings, stop: service.Stop) -> None:
                 group.create_task(part.serve(settings, store=opened.store, rabbit=opened.rabbit, stop=stop))
 
 
-def main() -> None:
-    settings = load(ApiSettings, prog="python -m broadway.api")
+def main(prog: str = "python -m broadway.api") -> None:
+    settings = load(ApiSettings, prog=prog)
     service.run(lambda stop: _main(settings, stop), service="api", settings=settings)
 
 

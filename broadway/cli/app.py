@@ -1,6 +1,8 @@
 """The command `broadway`, with the subcommands that have no file of their own."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,17 +24,15 @@ from broadway.cli import (
     queues,
     regrades,
     runs,
+    services,
     standings,
     submissions,
     terminal,
     topology,
 )
-from broadway.cli.common import (
-    EXIT_FAILED,
-    AsJson,
-    header_secret,
-)
+from broadway.cli.common import EX_CONFIG, EXIT_FAILED, AsJson, header_secret
 from broadway.cli.doctor import doctor
+from broadway.installation import explain
 
 app = typer.Typer(
     name="broadway",
@@ -71,13 +71,26 @@ submissions.app.command("choose")(standings.choose)
 submissions.app.command("late-days")(standings.claim_late_days)
 app.command("submit")(submissions.submit)
 app.command("audit")(access.audit)
+services.add_to(app, graders=graders.app)
 app.command("doctor", context_settings={"ignore_unknown_options": True})(doctor)
 
 
 def main() -> None:
     """Run the console script."""
-    with terminal.written():
+    with terminal.written(), _installed():
         app()
+
+
+@contextmanager
+def _installed() -> Iterator[None]:
+    """End a command whose library is not installed with a sentence, and the status of a wrong configuration."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (reason := explain(error)) is None:
+            raise
+        terminal.message(f"broadway: {reason}")
+        raise SystemExit(EX_CONFIG) from error
 
 
 @app.callback(invoke_without_command=True)

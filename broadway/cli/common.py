@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from broadway.submissions_client import SubmissionsClient
 
 EXIT_FAILED, EXIT_USAGE, EXIT_NOT_ALLOWED, EXIT_STILL_RUNNING = 1, 2, 4, 8
+EX_CONFIG = 78  # as in settings.loading, whose import takes long
 NOT_ALLOWED = (401, 403)
 
 

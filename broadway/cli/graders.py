@@ -6,11 +6,15 @@ import typer
 
 from broadway.cli import join_tokens, terminal
 from broadway.cli.common import LOCAL, AsJson, OperatorToken, Server, Yes, confirm, operator
+from broadway.cli.services import GraderCommands
 
 if TYPE_CHECKING:
     from broadway.client import GraderDescription
 
-app = typer.Typer(help="The cluster's graders.", no_args_is_help=True)
+app = typer.Typer(
+    help="The cluster's graders; without a command, run a grader on this host with the given settings.",
+    cls=GraderCommands,
+)
 app.add_typer(join_tokens.app, name="token")
 
 GraderId = Annotated[str, typer.Argument(metavar="GRADER_ID", help="The grader's id.")]

@@ -11,8 +11,8 @@ async def _main(settings: DispatcherSettings, stop: service.Stop) -> None:
         await serve(settings, store=opened.store, rabbit=opened.rabbit, stop=stop)
 
 
-def main() -> None:
-    settings = load(DispatcherSettings, prog="python -m broadway.dispatcher")
+def main(prog: str = "python -m broadway.dispatcher") -> None:
+    settings = load(DispatcherSettings, prog=prog)
     service.run(lambda stop: _main(settings, stop), service="dispatcher", settings=settings)
 
 

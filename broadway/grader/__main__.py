@@ -17,8 +17,8 @@ async def _main(settings: GraderSettings, stop: service.Stop) -> None:
         raise StartError(str(error)) from error
 
 
-def main() -> None:
-    settings = load(GraderSettings, prog="python -m broadway.grader")
+def main(prog: str = "python -m broadway.grader") -> None:
+    settings = load(GraderSettings, prog=prog)
     service.run(lambda stop: _main(settings, stop), service=f"grader-{settings.grader_id}", settings=settings)
 
 

@@ -11,8 +11,8 @@ async def _main(settings: IngestSettings, stop: service.Stop) -> None:
         await serve(settings, store=opened.store, rabbit=opened.rabbit, stop=stop)
 
 
-def main() -> None:
-    settings = load(IngestSettings, prog="python -m broadway.ingest")
+def main(prog: str = "python -m broadway.ingest") -> None:
+    settings = load(IngestSettings, prog=prog)
     service.run(lambda stop: _main(settings, stop), service="ingest", settings=settings)
 
 

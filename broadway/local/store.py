@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from broadway import installation
 from broadway.local.processes import Child, ChildError, LocalError, MissingError, accepts, child, free_ports
 from broadway.local.secret import kept, private
 
@@ -96,5 +97,6 @@ def _command(server: str, home: Path, port: int) -> list[str]:
 def _server() -> str:
     found = shutil.which("secantusd-py", path=str(Path(sys.executable).parent)) or shutil.which("secantusd-py")
     if found is None:
-        raise MissingError("no secantusd-py: pip install broadway[local], or set BROADWAY_MONGODB_DSN")
+        how = f"{installation.advice(installation.LOCAL)}, or set BROADWAY_MONGODB_DSN"
+        raise MissingError(f"no secantusd-py, which the extra 'local' brings: {how}")
     return found

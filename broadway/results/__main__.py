@@ -11,8 +11,8 @@ async def _main(settings: ResultsSettings, stop: service.Stop) -> None:
         await serve(settings, store=opened.store, rabbit=opened.rabbit, stop=stop)
 
 
-def main() -> None:
-    settings = load(ResultsSettings, prog="python -m broadway.results")
+def main(prog: str = "python -m broadway.results") -> None:
+    settings = load(ResultsSettings, prog=prog)
     service.run(lambda stop: _main(settings, stop), service="results", settings=settings)
 
 

@@ -5,7 +5,6 @@ import re
 import stat
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from compose.stack import FILES, ROOT
 from compose.stand_ins import MONGO, PYTHON, RABBITMQ
 from ruamel.yaml import YAML
 
+from broadway import __version__
 from broadway.settings.programs import PROGRAMS
 from broadway.settings.setting_names import IN_FILE, leaves
 
@@ -67,9 +67,8 @@ def test_every_image_is_pinned(services: dict[str, dict[str, Any]]) -> None:
 
 
 def test_the_image_has_the_version_of_the_package() -> None:
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert f"broadway:{version}" == BROADWAY
-    assert set(re.findall(r"^ARG VERSION=(.*)$", (FILES / "Dockerfile").read_text(), re.MULTILINE)) == {version}
+    assert f"broadway:{__version__}" == BROADWAY
+    assert set(re.findall(r"^ARG VERSION=(.*)$", (FILES / "Dockerfile").read_text(), re.MULTILINE)) == {__version__}
 
 
 def test_the_image_has_the_pinned_versions_and_not_the_embedded_store() -> None:

@@ -1,0 +1,57 @@
+"""Which parts of Broadway are installed here, and the command that adds a missing one.
+
+The wheel's extras bring the libraries of a part: a grader needs no database driver, and a client neither.
+"""
+
+import sys
+from pathlib import Path
+from types import TracebackType
+
+NAME = "broadway-grading"  # of the distribution, as in pyproject.toml
+LOCAL = "local"
+
+# Packages and modules, with the extra that brings their libraries; the first one that an import leads through decides.
+_EXTRAS = {
+    "broadway.grader": "grader",
+    "broadway.cli.dry_runs": "grader",
+    "broadway.local.dry_run": "grader",
+    "broadway.local": LOCAL,
+    "broadway.cli.up": LOCAL,
+    "broadway.client": "client",
+    "broadway.clients": "client",
+    "broadway.session": "client",
+    "broadway.submissions_client": "client",
+    "broadway.runtime.http_errors": "client",
+}
+_ELSE = "server"
+_OURS = "broadway"
+
+
+def explain(error: ModuleNotFoundError) -> str | None:
+    """Return a sentence on the missing library with the command that installs it; None if the module is our own."""
+    library = (error.name or "").partition(".")[0]
+    if not library or library == _OURS:
+        return None
+    extra = _extra_of(error.__traceback__)
+    return f"the Python package {library} is missing, which the extra {extra!r} brings: {advice(extra)}"
+
+
+def advice(extra: str) -> str:
+    """Return the command that installs Broadway again, with an extra, by the tool that made this environment."""
+    wanted = f"'{NAME}[{extra}]'"
+    home = Path(sys.prefix)
+    if (home / "uv-receipt.toml").exists():
+        return f"uv tool install --force {wanted}"
+    if (home / "pipx_metadata.json").exists():
+        return f"pipx install --force {wanted}"
+    return f"{sys.executable} -m pip install {wanted}"
+
+
+def _extra_of(trace: TracebackType | None) -> str:
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__", ""))
+        for owner, extra in _EXTRAS.items():
+            if module == owner or module.startswith(f"{owner}."):
+                return extra
+        trace = trace.tb_next
+    return _ELSE
