@@ -23,7 +23,7 @@ from structlog.typing import EventDict, ExcInfo, Processor
 from broadway.ports import PublishError
 from broadway.rabbit.client import Rabbit
 from broadway.rabbit.connecting import BrokerUnreachableError, UntrustedError
-from broadway.runtime import crashpoints, fault_history
+from broadway.runtime import crashpoints, fault_history, supervision
 from broadway.runtime.cancellation import cancellations, end
 from broadway.runtime.visible import visible
 from broadway.settings.loading import EX_CONFIG
@@ -61,6 +61,7 @@ class Stop(asyncio.Event):
     def heed(self) -> None:
         """Take over: from now on the program ends by itself."""
         self.is_heeded = True
+        supervision.ready()
 
 
 def run(main: Main, *, service: str, settings: ServiceSettings | GraderSettings) -> None:
@@ -72,6 +73,7 @@ def run(main: Main, *, service: str, settings: ServiceSettings | GraderSettings)
     configure_logging(settings.log, service=service)
     crashpoints.arm(os.environ)
     fault_history.arm(os.environ)
+    supervision.arm()
     try:
         with _metrics_endpoint(settings):
             uvloop.run(_supervised(main))
@@ -115,6 +117,14 @@ async def _supervised(main: Main) -> None:
         loop.add_signal_handler(number, stop.set)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
         loop.add_signal_handler(signal.SIGHUP, stop.set if sys.stderr.isatty() else reopen_log_files)
+    alive = asyncio.create_task(supervision.report_alive())
+    try:
+        await _run_until_stopped(main, stop)
+    finally:
+        alive.cancel()
+
+
+async def _run_until_stopped(main: Main, stop: Stop) -> None:
     program, stopped = asyncio.create_task(_awaited(main(stop))), asyncio.create_task(stop.wait())
     await asyncio.wait((program, stopped), return_when=asyncio.FIRST_COMPLETED)
     if not (program.done() or stop.is_heeded):
@@ -151,7 +161,7 @@ async def connected(url: str, *, service: str, tls: ssl.SSLContext | None = None
             except UntrustedError as error:
                 raise StartError(f"{error}; is --ca-file right?") from error
             except BrokerUnreachableError as error:
-                log.warning("waiting for the broker", reason=str(error))
+                _report_waiting(error)
                 await asyncio.sleep(_RETRY_BROKER)
         yield rabbit
 
@@ -169,8 +179,13 @@ async def join(rabbit: Rabbit) -> None:
         except UntrustedError as error:
             raise StartError(f"{error}; is --ca-file right?") from error
         except (BrokerUnreachableError, PublishError) as error:
-            log.warning("waiting for the broker", reason=str(error))
+            _report_waiting(error)
             await asyncio.sleep(_RETRY_BROKER)
+
+
+def _report_waiting(error: Exception) -> None:
+    log.warning("waiting for the broker", reason=str(error))
+    supervision.status(f"waiting for the broker: {error}")
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from broadway.readiness import STALE
-from broadway.runtime import metrics
+from broadway.runtime import metrics, supervision
 from broadway.runtime.cancellation import end
 
 log = structlog.get_logger(__name__)
@@ -61,6 +61,7 @@ class Health:
     _outages: dict[str, Outage] = field(default_factory=dict)
     _losses: dict[str, asyncio.Future[None]] = field(default_factory=dict)
     _unanswered: set[asyncio.Task[str | None]] = field(default_factory=set)
+    _reported: str = ""
     _checked_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     _checked: float = field(default_factory=time.monotonic)
 
@@ -90,6 +91,9 @@ class Health:
 
     def _write_report(self) -> None:
         self._checked_at, self._checked = datetime.now(UTC), time.monotonic()
+        if (sentence := self._sentence()) != self._reported:
+            supervision.status(sentence)
+            self._reported = sentence
         if self.file:
             draft = self.file.with_suffix(".new")
             try:
@@ -97,6 +101,10 @@ class Health:
                 draft.replace(self.file)
             except OSError as error:  # such as a full disk; the service goes on, and its old report counts as stuck
                 log.warning("health report not written", file=str(self.file), reason=error.strerror)
+
+    def _sentence(self) -> str:
+        away = [f"{part} is away since {o.since:%H:%M:%S} UTC: {o.reason}" for part, o in self._outages.items()]
+        return "; ".join(away) or "ready"
 
     def is_unavailable(self, part: str) -> bool:
         """Return whether a part failed its last check; False if the last check of any part is too long ago."""

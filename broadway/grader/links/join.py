@@ -13,6 +13,7 @@ from broadway.grader.links.protocol import AGENT, hostname
 from broadway.messages.events import GraderOrder
 from broadway.messages.http import IDENTITY_HEADER, PROVES_HEADER
 from broadway.messages.resources.graders import JoinRequest, JoinView
+from broadway.runtime import supervision
 from broadway.runtime.http_errors import UNSENT, why
 from broadway.runtime.tls import distrust
 from broadway.service import StartError
@@ -62,6 +63,7 @@ async def join(settings: GraderSettings) -> Membership:
             except UNSENT as error:
                 demand_trust(settings.api_host, error)
                 log.warning("waiting for the API", api=masked(settings.api_host), reason=why(error))
+                supervision.status(f"waiting for the API at {masked(settings.api_host)}: {why(error)}")
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, 2 * pause)
 
