@@ -40,6 +40,13 @@ class Processes:
                 command, environment=environment, directory=self.directory, log=log, is_warm=self.is_warm
             )
 
+    async def launch(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Start an installed program with an environment of its own."""
+        with (self.directory / f"{name}.log").open("ab") as log:
+            self.running[name] = await launch(
+                command, environment=environment, directory=self.directory, log=log, is_warm=False
+            )
+
     async def service(self, name: str, *flags: str) -> None:
         await self.start(name, sys.executable, "-m", f"broadway.{name}", *flags)
 

@@ -1,0 +1,72 @@
+"""Environments with Broadway's wheel and the libraries of an extra alone, made without a package registry."""
+
+import re
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from importlib.metadata import Distribution, distribution, distributions
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+NAME = "broadway-grading"
+
+
+def build(directory: Path) -> Path:
+    """Build the wheel from this checkout."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = directory.glob("*.whl")
+    return wheel
+
+
+def environment(home: Path, wheel: Path, *extras: str) -> Path:
+    """Install the wheel in a new environment, and link what its extras require; return its `bin`.
+
+    The libraries are those of the environment of the tests. A library that no extra requires is not there.
+    """
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", str(home / "bin" / "python"), "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", "--quiet", "--no-index", "--no-deps", str(wheel)], check=True)
+    (site,) = home.glob("lib/python3*/site-packages")
+    (own,) = (each for each in distributions(path=[str(site)]) if canonicalize_name(each.name) == NAME)
+    for library in _closure(own, extras):
+        _link(library, site)
+    return home / "bin"
+
+
+def _closure(own: Distribution, extras: Iterable[str]) -> Iterator[Distribution]:
+    """Yield the distributions that extras of a distribution require, and the requirements of those."""
+    known: set[tuple[str, str]] = set()
+    waiting = [(own, extra) for extra in ("", *extras)]
+    found: dict[str, Distribution] = {}
+    while waiting:
+        current, extra = waiting.pop()
+        for requirement in map(Requirement, current.requires or ()):
+            if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+                continue
+            name = canonicalize_name(requirement.name)
+            wanted = own if name == NAME else distribution(name)
+            if name != NAME:
+                found[name] = wanted
+            new = {(name, each) for each in ("", *requirement.extras)} - known
+            known |= new
+            waiting += [(wanted, each) for _, each in new]
+    yield from found.values()
+
+
+def _link(library: Distribution, site: Path) -> None:
+    """Link the top-level files and directories of a distribution into an environment."""
+    source = Path(sysconfig.get_path("purelib"))
+    for name in {file.parts[0] for file in library.files or ()} - {"..", "__pycache__"}:
+        if not (site / name).exists():
+            (site / name).symlink_to(source / name)
+
+
+def data_files() -> set[str]:
+    """Return the files of the package that are not Python, by their names in the wheel."""
+    paths = (path for path in (ROOT / "broadway").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {str(path.relative_to(ROOT)) for path in paths if not re.fullmatch(r"\.pyc?", path.suffix)}
