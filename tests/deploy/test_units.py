@@ -66,10 +66,8 @@ async def test_the_units_grade_a_job(host: Host, docker_host: str, busybox_image
     courses = tmp_path / "courses.json"
     courses.write_text(json.dumps({"cs241": {"tokens": ["staff-241"]}}))
     port = str(free_port())
-    units = {name: await host.start(f"broadway@{name}", BROADWAY_BIND_PORT=port) for name in CONTROL if name != "ingest"}
-    units["ingest"] = await host.start(
-        "broadway@ingest", BROADWAY_BIND_PORT=port, BROADWAY_COURSE_CONFIG=str(courses)
-    )
+    given = {"BROADWAY_BIND_PORT": port, "BROADWAY_COURSE_CONFIG": str(courses)}
+    units = {name: await host.start(f"broadway@{name}", **given) for name in CONTROL}
     address = f"http://localhost:{port}"
     units["grader"] = await host.start("broadway-grader@host7", BROADWAY_API_HOST=address, DOCKER_HOST=docker_host)
 

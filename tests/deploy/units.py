@@ -69,7 +69,7 @@ class Supervisor:
     def listening(cls, path: Path) -> Iterator["Supervisor"]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
             channel.bind(str(path))
-            channel.setblocking(False)  # noqa: FBT003 - the standard library's own form
+            channel.setblocking(False)
             yield cls(path, channel)
 
     @property

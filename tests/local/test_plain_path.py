@@ -1,8 +1,5 @@
 """Directories with blanks in their names, for programs that split paths at blanks."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,8 +7,6 @@ import pytest
 from broadway.local.engine import mount_points
 from broadway.local.plain_path import plain_path
 from broadway.local.processes import LocalError
-
-BOOTSTRAP = Path(__file__).parents[2] / "scripts" / "bootstrap"
 
 
 def test_a_path_without_blanks_is_its_own(tmp_path: Path) -> None:
@@ -42,23 +37,3 @@ def test_mount_points_with_blanks_are_found() -> None:
     table = "proc /proc proc rw 0 0\ntmpfs /srv/a\\040b\\134c tmpfs rw 0 0\n"
 
     assert mount_points(table) == ["/proc", "/srv/a b\\c"]
-
-
-def test_the_command_runs_in_a_checkout_below_a_blank(tmp_path: Path) -> None:
-    programs = tmp_path / "a b" / ".venv" / "bin"
-    programs.mkdir(parents=True)
-    (programs / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    (programs / "python").chmod(0o755)
-    lines = BOOTSTRAP.read_text().splitlines()
-    begin, end = lines.index("launcher=$(cat <<FILE"), lines.index("FILE")
-    script = "\n".join([*lines[begin : end + 2], "printf '%s\\n' \"$launcher\""])
-    made = subprocess.run(["bash", "-c", script], cwd=tmp_path / "a b", capture_output=True, text=True, check=True)
-    (programs / "broadway").write_text(made.stdout)
-    (programs / "broadway").chmod(0o755)
-
-    environment = {**os.environ, "PYTHONPATH": str(BOOTSTRAP.parents[1])}
-    done = subprocess.run(
-        [programs / "broadway", "--help"], env=environment, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "A distributed grading service" in done.stdout
