@@ -1,6 +1,6 @@
 # `make help` lists the targets with a `##`.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test quick faults bench check fmt clean
+.PHONY: help setup demo up wheel test quick faults bench check fmt clean
 
 # Tests of single modules, of the API alone, and one journey through the system.
 QUICK = tests/architecture tests/cli tests/dispatcher tests/domain tests/grader/grading tests/grader/sandbox \
@@ -18,6 +18,9 @@ demo: setup ## grade a course on this machine, from submissions to scores; KEEP=
 
 up: setup ## run all services on this machine until Ctrl-C
 	.venv/bin/broadway up
+
+wheel: setup ## the package, for other hosts: dist/broadway_grading-*.whl
+	.venv/bin/python -m hatchling build -t wheel
 
 test: setup ## all tests; with CONTAINERS=1 broker and store from containers
 	CONTAINERS=$(CONTAINERS) scripts/test

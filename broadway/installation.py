@@ -3,6 +3,7 @@
 The wheel's extras bring the libraries of a part: a grader needs no database driver, and a client neither.
 """
 
+import json
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -38,13 +39,25 @@ def explain(error: ModuleNotFoundError) -> str | None:
 
 def advice(extra: str) -> str:
     """Return the command that installs Broadway again, with an extra, by the tool that made this environment."""
-    wanted = f"'{NAME}[{extra}]'"
+    wanted = f"{NAME}[{extra}]"
+    wanted = f"'{wanted} @ {source}'" if (source := _source()) else f"'{wanted}'"
     home = Path(sys.prefix)
     if (home / "uv-receipt.toml").exists():
         return f"uv tool install --force {wanted}"
     if (home / "pipx_metadata.json").exists():
         return f"pipx install --force {wanted}"
     return f"{sys.executable} -m pip install {wanted}"
+
+
+def _source() -> str | None:
+    """Return the address that this installation came from, such as that of a wheel; None for a package index."""
+    from importlib.metadata import PackageNotFoundError, distribution  # noqa: PLC0415 - only for advice
+
+    try:
+        record = distribution(NAME).read_text("direct_url.json")
+    except PackageNotFoundError:
+        return None
+    return str(json.loads(record)["url"]) if record else None
 
 
 def _extra_of(trace: TracebackType | None) -> str:

@@ -29,6 +29,8 @@ STAND_INS: Mapping[str, str] = {
     "systemctl": "needs systemd as process 1: the unit has to exist; tests/deploy/test_systemd_unit.py reads it",
     "sudo": "is root's business: the command behind it is checked",
     "apt-get": "changes the machine; scripts/bootstrap installs what it names",
+    "pipx": "asks a package registry: the wheel and its extra are checked; tests/deploy/test_wheel.py installs it",
+    "uv": "asks a package registry, too",
     "unshare": "records messages for a later version",
     "scripts/bootstrap": "has been run before the tests: its arguments are checked",
     "scripts/lock": "asks a package registry",
@@ -45,6 +47,8 @@ LAUNCHERS: Mapping[str, str] = {
     # class that is graded: tests/cluster/test_regrades.py has one.
     "broadway": """
         case "$1 $2 $*" in
+            "api "*|"ingest "*|"dispatcher "*|"results "*|"grader  "*|"grader -"*)
+            forked "$stand_in" broadway "$@"; exit;;
             "up "*|"login "*|"logout "*|"regrade "*|*" build-gradescope "*|"assignment validate "*" --run "*)
             forked "$stand_in" broadway "$@"; exit;; esac
         errors=$DOCUMENT_STATE.errors status=0

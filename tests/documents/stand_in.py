@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +16,9 @@ from typing import Any
 
 from typer.main import get_command
 
+from broadway import __version__
 from broadway.cli.app import app
+from broadway.cli.services import SERVICES
 from broadway.settings.loading import load
 from broadway.settings.programs import PROGRAMS
 
@@ -46,7 +49,10 @@ class WrongError(Exception):
 
 
 def broadway(arguments: Sequence[str]) -> None:
-    """Parse with the parser of the command `broadway`, and run nothing."""
+    """Parse with the parser of the command `broadway`, and run nothing; a service reads its settings."""
+    if arguments[0] in SERVICES and not any(each and not each.startswith("-") for each in arguments[1:2]):
+        load(PROGRAMS[arguments[0]], prog=f"broadway {arguments[0]}", arguments=arguments[1:])
+        return
     command = get_command(app)
     _empty(command)
     command.main(list(arguments), prog_name="broadway")
@@ -142,6 +148,15 @@ def git(arguments: Sequence[str]) -> None:
         Path(rest[-1].rpartition("/")[2].removesuffix(".git")).mkdir()
 
 
+def installer(arguments: Sequence[str]) -> None:
+    """Check that an installed package is our wheel, in its version, with an extra that it has."""
+    spec = arguments[-1]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    expected = [f"dist/broadway_grading-{__version__}-py3-none-any.whl[{extra}]" for extra in extras]
+    if "install" not in arguments or spec not in expected:
+        raise WrongError(f"{spec} is none of {', '.join(expected)}")
+
+
 def unshare(arguments: Sequence[str]) -> None:
     """Check that the module to run in other namespaces is one of the tests' programs."""
     for module in re.findall(r"-m (\w+)", " ".join(arguments)):
@@ -180,6 +195,8 @@ STAND_INS: Mapping[str, Callable[[Sequence[str]], None]] = {
     "git": git,
     "sudo": sudo,
     "unshare": unshare,
+    "pipx": installer,
+    "uv": installer,
     "apt-get": apt_get,
 }
 

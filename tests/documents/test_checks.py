@@ -11,6 +11,8 @@ from documents.reading import failures
 from documents.schemas import wrong_json, wrong_python, wrong_yaml
 from documents.shell import Shell, run_script, run_session, typed
 
+from broadway import __version__
+
 Write = Callable[[str], Path]
 
 LINES = {
@@ -30,6 +32,8 @@ LINES = {
     "sudo apt-get install nothing-of-ours": "scripts/bootstrap names no nothing-of-ours",
     "unshare --uts sh -c 'exec ../.venv/bin/python -m recording x'": "tests has no program recording",
     "scripts/bootstrap nothing": "does not name the argument nothing",
+    "broadway dispatcher --slots 2": "unrecognized arguments: --slots",
+    'uv tool install "dist/broadway_grading-0.0.1-py3-none-any.whl[grader]"': "0.0.1",
     "unheard-of --option": "unheard-of: command not found",
     "cat docs/no-such-file.json": "No such file or directory",
     'echo "$unset"': "unset: unbound variable",
@@ -74,7 +78,10 @@ def test_a_command_that_does_not_run_is_found(write: Write, offline: Shell, line
         "make demo",
         "docker compose -f compose/compose.yaml up -d --scale results=2",
         "systemctl enable --now broadway-grader@host7",
-        "scripts/bootstrap run",
+        "scripts/bootstrap grader",
+        "broadway dispatcher --reconcile-interval 2",
+        "BROADWAY_TOKEN=secret BROADWAY_GRADER_ID=host7 broadway grader --slots 2",
+        f'pipx install "dist/broadway_grading-{__version__}-py3-none-any.whl[grader]"',
         "git clone https://git.example.org/broadway.git; cd broadway",
         "install -D -m 600 /dev/stdin /etc/broadway/token <<< secret; cat /etc/broadway/token",
     ],
