@@ -11,7 +11,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "broadway"
 FILE_LINES = 400
 FUNCTION_LINES = 40
-HAS_CODE = {PACKAGE / "__init__.py"}  # the version, which is read on first access
+HAS_CODE = {PACKAGE / "__init__.py"}  # the version, which is read by the build backend
 
 
 def violations(file: Path) -> Iterator[str]:

@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import MutableMapping
 
-from systemd_watchdog import WatchDog
+from systemd_watchdog.systemd_watchdog import WatchDog  # the package itself exports nothing explicitly
 
 from broadway.runtime.visible import visible_line
 
