@@ -33,6 +33,7 @@ from broadway.cli import (
 from broadway.cli.common import EX_CONFIG, EXIT_FAILED, AsJson, header_secret
 from broadway.cli.doctor import doctor
 from broadway.installation import explain
+from broadway.local.site import adopt
 
 app = typer.Typer(
     name="broadway",
@@ -93,8 +94,16 @@ def _installed() -> Iterator[None]:
         raise SystemExit(EX_CONFIG) from error
 
 
+# Groups of commands for operators, besides `grader`, which also starts graders.
+_OF_OPERATORS = {"audit", "course", "dead", "doctor", "pool", "queue", "student", "topology"}
+
+
 @app.callback(invoke_without_command=True)
-def _broadway(*, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def _broadway(
+    context: typer.Context, *, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
+    if context.invoked_subcommand in _OF_OPERATORS:
+        adopt()
     if version:
         from broadway import __version__  # noqa: PLC0415 - --help must not wait for it
 

@@ -6,7 +6,8 @@ import typer
 
 from broadway.cli import join_tokens, terminal
 from broadway.cli.common import LOCAL, AsJson, OperatorToken, Server, Yes, confirm, operator
-from broadway.cli.services import GraderCommands
+from broadway.cli.services import START, GraderCommands
+from broadway.local.site import adopt
 
 if TYPE_CHECKING:
     from broadway.client import GraderDescription
@@ -16,6 +17,13 @@ app = typer.Typer(
     cls=GraderCommands,
 )
 app.add_typer(join_tokens.app, name="token")
+
+
+@app.callback()
+def _graders(context: typer.Context) -> None:
+    if context.invoked_subcommand != START:  # a grader must not get the rights of services
+        adopt()
+
 
 GraderId = Annotated[str, typer.Argument(metavar="GRADER_ID", help="The grader's id.")]
 Reason = Annotated[str, typer.Option(help="Reason, to be shown with the grader.", show_default=False)]

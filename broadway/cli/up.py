@@ -14,9 +14,17 @@ from typing import Any
 import httpx2
 
 from broadway.cli import terminal
+from broadway.cli.topology_repair import Inspector, expected_queues
 from broadway.local.processes import LocalError, absolute
 from broadway.local.secret import write
-from broadway.local.stack import Say, Stack, UpOptions, stack
+from broadway.local.site import VARIABLE, keep
+from broadway.local.stack import Foundations, Say, Stack, UpOptions, stack
+from broadway.management import ManagementError
+from broadway.mongo.store import StoreUnreachableError
+from broadway.ports import StoreError
+from broadway.runtime import supervision
+from broadway.settings.loading import load
+from broadway.settings.programs import ApiSettings
 
 __all__ = ["UpOptions", "up"]
 
@@ -28,6 +36,7 @@ async def up(options: UpOptions) -> int:
     """Run until SIGINT, SIGTERM or SIGHUP; return the exit status, 1 if a service could not be started."""
     say: Say = terminal.notice
     options = replace(options, directory=absolute(options.directory))
+    supervision.arm()
     try:
         with _locked(options.directory):
             await _until_signaled(options, say)
@@ -43,7 +52,7 @@ async def _until_signaled(options: UpOptions, say: Say) -> None:
 
     def stop() -> None:
         if running.cancelling():
-            say("Already stopping.")
+            say("Already stopping; `kill -9` would leave containers behind.")
         else:
             say("Stopping.")
             running.cancel()
@@ -66,9 +75,45 @@ async def _run(options: UpOptions, say: Say) -> None:
     say(f"Starting, in {options.directory} ...")
     async with stack(options, say) as running:
         facts = _facts(options, running) | {"sign_in": await _sign_in_link(options.api, running.operator_token)}
+        keep(options.directory, _variables(options, running))
+        await _apply_policies(running.foundations, say)
         with _announced(options.json_ready, facts):
             terminal.fields(_lines(facts))
+            supervision.ready()
+            supervision.status(f"ready: {options.api}")
+            await supervision.report_alive()
             await asyncio.Event().wait()
+
+
+def _variables(options: UpOptions, running: Stack) -> dict[str, str]:
+    """Return the variables with which commands find the deployment."""
+    below = running.foundations
+    return {
+        "BROADWAY_SERVER": options.api,
+        "BROADWAY_OPERATOR_TOKEN": running.operator_token,
+        "BROADWAY_TOKEN": running.token,
+        "BROADWAY_AMQP_URL": below.amqp_url,
+        "BROADWAY_MONGODB_DSN": below.mongodb_dsn,
+        "DOCKER_HOST": below.engine.docker_host,
+        **({"BROADWAY_MANAGEMENT_URL": below.node.administration} if below.node else {}),
+    }
+
+
+async def _apply_policies(below: Foundations, say: Say) -> None:
+    """Give the private broker the policies of its queues; a failure is reported, and no reason to stop."""
+    if below.node is None:
+        return
+    addresses = ("--amqp-url", below.amqp_url, "--mongodb-dsn", below.mongodb_dsn)
+    settings = load(ApiSettings, prog="broadway up", arguments=addresses)
+    try:
+        queues = await expected_queues(settings, shared=False)
+        async with Inspector.connect(below.node.administration, settings, queues) as broker:
+            report = await broker.apply()
+    except (ManagementError, StoreError, StoreUnreachableError) as error:
+        say(f"The policies of the broker are not applied: {error}")
+        return
+    for drift in report.drifts:
+        say(f"The broker differs from the topology: {drift}")
 
 
 async def _sign_in_link(api: str, token: str) -> str | None:
@@ -97,6 +142,7 @@ def _facts(options: UpOptions, running: Stack) -> dict[str, Any]:
         "graders": options.grader_ids,
         "slots": options.slots,
         "log_dir": str(options.log_dir),
+        "directory": str(options.directory),
         "pid": os.getpid(),
     }
 
@@ -138,4 +184,6 @@ def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "Engine", facts["docker_host"] + (" (private)" if facts["private_engine"] else "")
     yield "Graders", f"{', '.join(facts['graders'])}, {facts['slots']} slots each"
     yield "Logs", facts["log_dir"]
+    yield "Commands", "in this directory, `broadway doctor`, `broadway course add` and others find all of it;"
+    yield "", f"elsewhere with {VARIABLE}={facts['directory']}"
     yield "Stop", f"Ctrl-C, or kill {facts['pid']}"

@@ -15,8 +15,10 @@ import httpx2
 
 from broadway.local.broker import Broker, broker
 from broadway.local.engine import Engine, engine
-from broadway.local.processes import Child, LocalError, child, free_ports
+from broadway.local.ports import kept_ports
+from broadway.local.processes import Child, LocalError, child
 from broadway.local.secret import kept, private
+from broadway.local.site import DIRECTORY
 from broadway.local.store import store
 from broadway.local.supervisor import Supervisor
 from broadway.runtime.addresses import local_address
@@ -34,7 +36,7 @@ Say = Callable[[str], None]
 class UpOptions:
     """The options of `broadway up`. With the address of a broker or a store, it does not start one."""
 
-    directory: Path = Path(".broadway/up")
+    directory: Path = DIRECTORY
     bind_addr: str = "127.0.0.1"
     bind_port: int = 1470
     graders: int = 1
@@ -93,8 +95,17 @@ async def stack(options: UpOptions, say: Say) -> AsyncIterator[Stack]:
     private(options.log_dir)
     token = options.token or kept(options.directory / "token")
     operator_token = options.operator_token or kept(options.directory / "operator-token")
-    async with Supervisor(say) as below, Supervisor(say) as control, Supervisor(say) as graders:
-        foundations = await _foundations(below, options)
+    waiting = f"Waiting for the running jobs of {', '.join(options.grader_ids)}, {DRAIN} s at most."
+    async with (
+        _last(say, "Stopped."),
+        Supervisor(say) as below,
+        _last(say, "Stopping what was started below the API: broker, store, engine."),
+        Supervisor(say) as control,
+        _last(say, "Stopping the API."),
+        Supervisor(say) as graders,
+        _last(say, waiting),
+    ):
+        foundations = await _foundations(below, options, say)
         await control.keep(partial(api, options, token, operator_token, foundations))
         await asyncio.gather(
             *(graders.keep(partial(grader, options, token, foundations, each)) for each in options.grader_ids)
@@ -102,9 +113,19 @@ async def stack(options: UpOptions, say: Say) -> AsyncIterator[Stack]:
         yield Stack(token, operator_token, foundations)
 
 
-async def _foundations(supervisor: Supervisor, options: UpOptions) -> Foundations:
-    """Start the broker, the store and the engine concurrently, unless they are given. Restarts keep the ports."""
-    home, logs, ports = options.directory, options.log_dir, free_ports(3)
+@asynccontextmanager
+async def _last(say: Say, sentence: str) -> AsyncIterator[None]:
+    """Say a sentence when the context ends, before what was entered earlier is stopped."""
+    try:
+        yield
+    finally:
+        say(sentence)
+
+
+async def _foundations(supervisor: Supervisor, options: UpOptions, say: Say) -> Foundations:
+    """Start broker, store and engine concurrently, unless they are given. Every start has the same ports."""
+    home, logs = options.directory, options.log_dir
+    ports = kept_ports(home / "ports.json", ("broker", "broker's management", "store"), say)
     run_broker = partial(broker, home / "broker", port=ports[0], management_port=ports[1], log=logs / "broker.log")
     run_store = partial(store, home / "store", port=ports[2], log=logs / "store.log")
     run_engine = partial(engine, home / "engine", log=logs / "engine.log")

@@ -136,7 +136,7 @@ async def _missing(main: Database, logs: Database) -> list[str]:
     for collection, kind, others in (
         (main["grading_run"], Runs, (main["run_students"],)),
         (main["run_students"], Students, ()),
-        (main["grading_job"], Jobs, (None,)),
+        (main["grading_job"], Jobs, (None, None)),
         (main["worker_node"], Graders, ()),
         (main["hook_delivery"], Deliveries, ()),
         (logs["job_log"], Logs, (None,)),
