@@ -69,7 +69,8 @@ def graded(
     for each in results:
         if not each.handed_in.regrade or each.execution in published:
             found.setdefault(each.handed_in.id, []).append(each)
-            known.setdefault(each.handed_in.id, _receipt(each.handed_in))
+            if each.handed_in.id not in known:
+                known[each.handed_in.id] = _receipt(each.handed_in)
     open_works = {each.id: _receipt(each) for each in waiting if not each.regrade}
     return [
         _graded(receipt, found.get(identity, ()), points, is_open=identity in open_works)
