@@ -101,8 +101,6 @@ class ImportView(View):
     applied: bool
     counts: dict[str, int]
     changes: list[AdjustmentPreview] = Field(description="the first changes that can be made, or were made")
-    obstacles: list[LeftOutStudent] = Field(
-        description="the first changes that must not be made; one stops all"
-    )
+    obstacles: list[LeftOutStudent] = Field(description="the first changes that must not be made; one stops all")
     unknown: list[UnmatchedRowView] = Field(description="the first rows of students without a grade")
     absent: list[LeftOutStudent] = Field(description="the first students that the sheet does not name")
