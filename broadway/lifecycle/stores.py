@@ -82,7 +82,7 @@ class AssignmentRosters(Protocol):
 
 
 class RecentRosters(Protocol):
-    """Rosters, which may be a second behind the store."""
+    """The rosters of assignments, which may be a second behind the store."""
 
     async def recent(self, course: str, assignment: str) -> Roster | None:
         """Return the roster of an assignment, or None."""
