@@ -18,6 +18,7 @@ from broadway.domain.grade import Grade, GradeStatus
 from broadway.domain.grade_book import BookEntry, MadeFrom, Published, Version, chunks_of
 from broadway.domain.sheets.cells import MAX_BYTES
 from broadway.domain.sheets.entries import EntryStatus
+from broadway.ingest.v2.docs_page import document
 from broadway.mongo.store import Store
 
 AT = datetime(2026, 11, 30, 12, tzinfo=UTC)
@@ -362,3 +363,15 @@ async def test_a_merge_and_an_application_are_in_the_audit_log(desk: Desk) -> No
 
 async def _has(records: Callable[[], Awaitable[list[str]]], *operations: str) -> bool:
     return set(operations) <= set(await records())
+
+
+def test_the_description_of_the_api_has_the_files() -> None:
+    paths = document()["paths"]
+    base = "/api/v2/courses/{course}/assignments/{assignment}/grades"
+    merge, export = paths[f"{base}/merge"]["post"], paths[f"{base}/export"]["get"]
+
+    assert merge["requestBody"] == {"required": True, "content": {"text/csv": {}}}
+    assert {"application/json", "text/csv"} == set(merge["responses"]["200"]["content"])
+    assert "text/csv" in export["responses"]["200"]["content"]
+    (key,) = [each for each in merge["parameters"] if each["name"] == "key"]
+    assert (key["schema"]["type"], key["schema"]["maxItems"]) == ("array", 10)
