@@ -97,9 +97,11 @@ async def show(request: Request, deps: Deps) -> Response:
 async def list_rows(request: Request, deps: Deps) -> Response:
     """List the students of a regrade with the old and the new grade, the worst category first."""
     query, regrade = query_of(request, RowsQuery), await _own(request, deps)
-    diff = await _diff(regrade, deps)
-    if diff is None:
+    if regrade.state not in _COMPARED:
         raise Refused(409, NOT_READY)
+    reads = deps.reads.regrades
+    # The first page is that of this moment, and the pages after it are of the same reading.
+    diff = await (reads.recent_diff(regrade) if query.after else reads.diff(regrade))
     rows = [row for row in diff.rows if query.category in (None, row.category)]
     start = _start(query.after)
     items = [regrade_row(regrade.course, row) for row in rows[start : start + query.limit]]
