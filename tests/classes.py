@@ -29,17 +29,14 @@ BATCH = 500
 
 @dataclass(frozen=True)
 class HandIn:
-    """A submission of a student: its time and its result; without an outcome it waits."""
+    """A submission of a student: its time and its result; without an outcome it waits. A push has no files."""
 
     student: str
     at: datetime
     outcome: Outcome | None = Outcome.SUCCEEDED
     score: str | None = "10"
     number: int = 1
-
-    @property
-    def key(self) -> str:
-        return f"{self.student}-{self.number}"
+    is_push: bool = False
 
 
 @dataclass
@@ -70,7 +67,7 @@ class Class:
 
     async def hand_in(self, *handed_in: HandIn, run: str | None = None) -> None:
         """Store submissions, with a job of one run that grades them."""
-        submissions = [self._submission(each) for each in handed_in]
+        submissions = [self.submitted(each) for each in handed_in if not each.is_push]
         for each in submissions:
             assert await self.store.submissions.add(each)
         await self.grade(handed_in, run=run)
@@ -93,7 +90,7 @@ class Class:
     def _planned(self, handed_in: Sequence[HandIn], run: str, trigger: Mapping[str, Any] | None) -> list[PlannedJob]:
         envs = [
             {
-                VARIABLE: self.submission(each.student, each.number),
+                **({} if each.is_push else {VARIABLE: self.submission(each.student, each.number)}),
                 "BROADWAY_STUDENT": each.student,
                 "BROADWAY_SUBMITTED_AT": each.at.isoformat(),
             }
@@ -105,7 +102,8 @@ class Class:
         )
         return plan_jobs(stored, Phase.STUDENTS, now)
 
-    def _submission(self, handed_in: HandIn) -> Submission:
+    def submitted(self, handed_in: HandIn) -> Submission:
+        """Return the stored form of an upload."""
         return Submission(
             id=self.submission(handed_in.student, handed_in.number),
             course=self.course,

@@ -20,7 +20,9 @@ Draft = Annotated[bool, typer.Option("--draft", help="The grades of this moment,
 Version = Annotated[int | None, typer.Option(min=1, help="A version.", show_default="the published one")]
 BasedOn = Annotated[
     int | None,
-    typer.Option(min=0, help="The version that you looked at, 0 for none.", show_default="the published one"),
+    typer.Option(
+        min=0, help="The version that you looked at; 0 before the first one.", show_default="the published one"
+    ),
 ]
 
 
@@ -209,7 +211,7 @@ def _own(api: "Client") -> str | None:
 
 
 def _published(api: "Client", assignment: str) -> int:
-    """Return the published version, 0 for none."""
+    """Return the number of the published version; 0 before the first one."""
     found = api.grade_versions(assignment, limit=1)
     return found[0].number if found else 0
 

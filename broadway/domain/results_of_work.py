@@ -40,7 +40,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """A work with the result that counts; ``result`` is None while it waits, and if it will have none."""
+    """A work with the result that counts; ``result`` is None while it waits, and if it was not graded."""
 
     student: str
     work: Work
@@ -58,7 +58,7 @@ def graded(
     """Return each work with its result.
 
     Args:
-        receipts: The receipts of uploads; pushes have none.
+        receipts: The receipts of uploads.
         results: The results of all jobs of these works, and of pushes.
         waiting: The works of jobs that have not ended.
         points: The assignment's points, or None.

@@ -184,6 +184,7 @@ class Store:
         await self.submissions.ensure_indexes()
         await self.artifacts.ensure_indexes()
         await self.regrades.ensure_indexes()
+        await self.extensions.ensure_indexes()
         await self.late_day_claims.ensure_indexes()
         await self.chosen_submissions.ensure_indexes()
 

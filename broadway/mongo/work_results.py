@@ -17,6 +17,7 @@ from broadway.domain.report import Source, shown
 from broadway.domain.results_of_work import Result
 from broadway.domain.settlement import Settlement
 from broadway.mongo.collection import Collection, Document, Documents, insert_each
+from broadway.runtime.threads import beside
 
 
 class WorkResults:
@@ -44,7 +45,8 @@ class WorkResults:
             query["student"] = {"$in": list(students)}
         if since is not None:
             query["finished_at"] = {"$gte": since}
-        return [_result(each) for each in await self._results.find(query)]
+        found = await self._results.find(query)
+        return await beside(len(found), _results, found)
 
 
 def _document(job: Job, settlement: Settlement) -> Document | None:
@@ -68,6 +70,10 @@ def _document(job: Job, settlement: Settlement) -> Document | None:
         "images": " ".join(settlement.images),
         "marks": None if marks is None else _plain(marks),
     }
+
+
+def _results(documents: Sequence[Document]) -> list[Result]:
+    return [_result(each) for each in documents]
 
 
 def _result(document: Document) -> Result:

@@ -17,6 +17,8 @@ from pymongo import AsyncMongoClient, monitoring
 
 from broadway.domain.job import Job, JobClass, Phase
 from broadway.domain.run import Run, RunState, plan_jobs
+from broadway.mongo.deliveries import Deliveries
+from broadway.mongo.extensions import Extensions, LateDayClaimStore
 from broadway.mongo.graded_works import GradedWorks
 from broadway.mongo.graders import Graders
 from broadway.mongo.jobs import Jobs
@@ -55,6 +57,9 @@ class Asked:
     runs: Runs
     graders: Graders
     works: GradedWorks
+    deliveries: Deliveries
+    extensions: Extensions
+    claims: LateDayClaimStore
     job: Job
     run: Run
 
@@ -75,7 +80,10 @@ async def recorded(shared_place: Place) -> AsyncIterator[tuple[Asked, Commands, 
         graders = Graders(main["worker_node"])
         results = WorkResults(main["work_result"])
         works = GradedWorks(main["submission"], results, main["grading_job"])
-        for collection in (jobs, runs, graders, results, SubmissionStore(main["submission"])):
+        deliveries, claims = Deliveries(main["hook_delivery"]), LateDayClaimStore(main["late_day_claim"])
+        extensions = Extensions(main["extension"])
+        submissions = SubmissionStore(main["submission"])
+        for collection in (jobs, runs, graders, results, submissions, deliveries, claims, extensions):
             await collection.ensure_indexes()
         run = Run(
             token_hex(12), "cs101", "mp1", RunState.STUDENTS, NOW, {"student_pipeline": [stage()]}, [{"STUDENT": "s"}]
@@ -83,7 +91,7 @@ async def recorded(shared_place: Place) -> AsyncIterator[tuple[Asked, Commands, 
         planned = plan_jobs(run, Phase.STUDENTS, NOW)
         await runs.insert(run)
         await jobs.insert(planned)
-        yield Asked(jobs, runs, graders, works, planned[0].job, run), commands, client
+        yield Asked(jobs, runs, graders, works, deliveries, extensions, claims, planned[0].job, run), commands, client
 
 
 QUESTIONS: dict[str, Callable[[Asked], Awaitable[object]]] = {
@@ -105,6 +113,11 @@ QUESTIONS: dict[str, Callable[[Asked], Awaitable[object]]] = {
     "the results of a class since a time": lambda a: a.works.results(a.run.course, "mp1", since=NOW),
     "the results of a student": lambda a: a.works.results(a.run.course, "mp1", ["ada"]),
     "open jobs of a course": lambda a: a.works.waiting(a.run.course, "mp1"),
+    "the jobs of several runs": lambda a: a.jobs.of_runs([a.run.id]),
+    "the deliveries of a student": lambda a: a.deliveries.latest_of_student(a.run.course, "mp1", "ada", limit=9),
+    "the extensions of an assignment": lambda a: a.extensions.of_assignment(a.run.course, "mp1"),
+    "the late days of a class": lambda a: a.claims.of_assignment(a.run.course, "mp1"),
+    "the late days of a student": lambda a: a.claims.of_student(a.run.course, "mp1", "ada"),
     "a run": lambda a: a.runs.summary(a.run.id),
     "runs in the outbox": lambda a: a.runs.unpublished(NOW, limit=9),
     "live graders": lambda a: a.graders.alive(),

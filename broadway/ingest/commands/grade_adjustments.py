@@ -76,7 +76,7 @@ class GradeAdjusting:
     async def adjust(
         self, course: str, assignment: str, orders: Sequence[AdjustmentOrder], *, by: str, key: str | None = None
     ) -> list[StoredAdjustment]:
-        """Store adjustments in the order given; return them. A repetition with the same key stores none again.
+        """Store adjustments in the order given; return them. A repetition with the same key changes nothing.
 
         Raises:
             RejectedError: A student or the assignment has too many; nothing is stored.

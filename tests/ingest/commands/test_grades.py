@@ -34,6 +34,7 @@ from broadway.ingest.commands.grades import (
 )
 from broadway.ingest.commands.limits import RejectedError
 from broadway.ingest.commands.submit import KeyReusedError
+from broadway.ingest.composition import standing_reads
 from broadway.lifecycle.grade_books import changed_by, history
 from broadway.mongo.store import Store
 from broadway.runtime.crashpoints import VARIABLE, CrashPointError, Point, arm
@@ -274,3 +275,18 @@ async def test_an_error_of_the_infrastructure_is_named_and_published_as_no_grade
     await group.hand_in(HandIn("ada", DUE - timedelta(days=1), Outcome.INFRASTRUCTURE_ERROR))
     (entry,) = (await group.reads.draft(course, "mp1")).entries
     assert (entry.grade.status, entry.grade.unsettled) == (GradeStatus.ERROR, (group.submission("ada"),))
+
+
+async def test_parts_of_reports_are_visible_after_publishing_until_that_is_undone(
+    store: Store, group: Class, changes: GradeChanges
+) -> None:
+    standings = standing_reads(store, group.reads)
+
+    async def is_published() -> bool:
+        return (await standings.of_report(group.course, "mp1", "ada")).is_published
+
+    assert not await is_published()
+    await changes.publish_draft(group.course, "mp1", PublishOrder(0))
+    assert await is_published()
+    await changes.undo(group.course, "mp1", Undo(1))
+    assert not await is_published()
