@@ -98,7 +98,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
     """Return the parts of the API that its handlers need."""
     store, base = opened.store, _basis(settings, opened, later=later, answer_within=answer_within)
     limits, orders, receiver, standings = base.limits, base.orders, base.receiver, base.standings
-        regrades=regrade_reads(store, base.grades),
+    regrades = _regrades(store, limits, grade_reads(store))
     return Deps(
         settings=settings,
         limits=limits,

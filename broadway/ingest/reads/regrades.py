@@ -1,6 +1,5 @@
 """Reads of regrades: their progress, and the difference that they make to the grades of a class."""
 
-import asyncio
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -110,11 +109,7 @@ class RegradeReads:
         results = await self._results(regrade, set(again.values()))
         book = await self.grades.published(course, assignment)
         pointer = book.version.number if book else 0
-        executions = frozenset(each.execution for each in results.values() if each.execution)
-        draft, new = await asyncio.gather(
-            self.grades.draft(course, assignment),
-            replace(self.grades, regraded=executions).draft(course, assignment),
-        )
+        draft, new = await self.grades.drafts(course, assignment, results)
         present = _by_student(book.entries if book and book.entries else draft.entries)
         grades = Grades(
             base=present if regrade.base == pointer else await self._base(regrade, draft.entries),
