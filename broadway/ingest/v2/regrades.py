@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -14,7 +14,7 @@ from broadway.ingest.commands.regrade import RegradePublication
 from broadway.ingest.commands.start import NO_SUCH_ASSIGNMENT
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import course_of, principal_of
-from broadway.ingest.http.bodies import idempotency_key, read
+from broadway.ingest.http.bodies import Nothing, idempotency_key, read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.representations import CONDITION, unchanged
 from broadway.ingest.http.rights import Load, nothing
@@ -39,12 +39,6 @@ class RowsQuery(PageQuery):
     """The query of a list of rows."""
 
     category: Category | None = Field(default=None, description="return only rows of this category")
-
-
-class Nothing(BaseModel):
-    """An empty body."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 async def _before(request: Request, deps: Deps) -> Any:
