@@ -10,6 +10,7 @@ from broadway.domain.extension import Extension, Member, by_target, for_member
 from broadway.domain.grade import Grade, grade
 from broadway.domain.grade_book import Applied, BookEntry, Draft, Published, StoredAdjustment, Version, applied
 from broadway.domain.pages import CursorError, Slice, sliced
+from broadway.domain.policy import Policy, Spend
 from broadway.domain.results_of_work import Graded, Result, by_student, with_result
 from broadway.ingest.reads.members import MemberReads
 from broadway.ingest.reads.stores import AssignmentQueries, ExtensionQueries
@@ -17,6 +18,8 @@ from broadway.ingest.reads.works import WorkReads
 from broadway.lifecycle.grade_books import AdjustmentQueries, BookQueries, history, published_version
 from broadway.lifecycle.stores import CurrentSettings
 from broadway.runtime.threads import beside
+
+PART = 200  # students whose works are read with one question
 
 _NONE = Applied()
 
@@ -157,6 +160,15 @@ class GradeReads:
         settings = await self.settings.current(course, assignment)
         return await self._charged_before(course, assignment, settings, student)
 
+    async def charged_before_each(self, course: str, student: str) -> Mapping[str, int]:
+        """Return the late days that a student has used before each assignment with late days, by assignment."""
+        charged: Counter[str] = Counter()
+        before: dict[str, int] = {}
+        for _, name, settings in await self._with_late_days(course):
+            before[name] = charged[student]
+            charged.update(await self._charged_by(course, name, settings, charged, student))
+        return before
+
     async def _entry(self, version: Version, student: str) -> BookEntry | None:
         chunk = version.chunk_of(student)
         entries = await self.books.entries([chunk]) if chunk else []
@@ -172,22 +184,33 @@ class GradeReads:
         """
         charged: Counter[str] = Counter()
         own = _order(assignment, settings)
-        if own is None:
-            return charged
-        found = {name: await self.settings.current(course, name) for name in await self.assignments.names(course)}
-        ordered = [(place, name) for name, each in found.items() if (place := _order(name, each)) and place < own]
-        for _, name in sorted(ordered):
-            version = await self.published_version(course, name)
-            entries: Collection[BookEntry | None]
-            if version is None or not version.chunks:
-                booked = await self._booked(course, name, found[name], charged, student)
-                entries = [each.entry for each in booked]
-            elif student is None:
-                entries = await self.books.entries(version.chunks)
-            else:
-                entries = [await self._entry(version, student)]
-            charged.update({each.student: each.grade.late_days for each in entries if each})
+        for place, name, each in await self._with_late_days(course) if own else ():
+            if own and place < own:
+                charged.update(await self._charged_by(course, name, each, charged, student))
         return charged
+
+    async def _with_late_days(self, course: str) -> list[tuple[tuple[datetime, str], str, SettingsVersion]]:
+        """Return the assignments with late days with their settings, in the order of their due times."""
+        found = {name: await self.settings.current(course, name) for name in await self.assignments.names(course)}
+        placed = [(place, name, each) for name, each in found.items() if (place := _order(name, each))]
+        return sorted(placed, key=lambda each: each[0])
+
+    async def _charged_by(
+        self, course: str, assignment: str, settings: SettingsVersion, charged: Mapping[str, int], student: str | None
+    ) -> Mapping[str, int]:
+        """Return the late days that an assignment has charged, of all students or of one."""
+        version = await self.published_version(course, assignment)
+        entries: Collection[BookEntry | None]
+        if (version is None or not version.chunks) and _is_unused(settings.settings.policy, datetime.now(UTC)):
+            return {}
+        if version is None or not version.chunks:
+            booked = await self._booked(course, assignment, settings, charged, student)
+            entries = [each.entry for each in booked]
+        elif student is None:
+            entries = await self.books.entries(version.chunks)
+        else:
+            entries = [await self._entry(version, student)]
+        return {each.student: each.grade.late_days for each in entries if each}
 
     async def _booked(
         self,
@@ -218,9 +241,10 @@ class GradeReads:
         only = None
         if student is not None:
             only = await self.members.one(course, assignment, student, days_left=days_left)
-        names = None if only is None else [only.student, *([only.group] if only.group else [])]
+        names = None if only is None else (only.student, *([only.group] if only.group else []))
+        cuts = () if names else await self._cuts(course, assignment)
         read = self.works.of_assignment(
-            course, assignment, settings.settings, students=names, published=self._executions
+            course, assignment, settings.settings, students=names, cuts=cuts, published=self._executions
         )
         works = by_student(await read)
         if only is None:
@@ -235,6 +259,12 @@ class GradeReads:
             applied(await self.adjusted.of_assignment(course, assignment)),
             datetime.now(UTC),
         )
+
+    async def _cuts(self, course: str, assignment: str) -> tuple[str, ...]:
+        """Return the names between which the works of a class are read in parts."""
+        roster = await self.members.rosters.get(course, assignment)
+        names = sorted(each.student for each in roster.students) if roster else []
+        return tuple(names[PART::PART])
 
     async def _is_member(self, course: str, assignment: str, member: Member) -> bool:
         roster = await self.members.rosters.get(course, assignment)
@@ -251,6 +281,13 @@ def _order(assignment: str, settings: SettingsVersion) -> tuple[datetime, str] |
     policy = settings.settings.policy
     due = policy.deadline.due
     return (policy.clock.ends(due), assignment) if policy.late_days and due else None
+
+
+def _is_unused(policy: Policy, now: datetime) -> bool:
+    """Return whether no student can have used late days yet: nothing is late before the due time and its grace."""
+    due, rule = policy.deadline.due, policy.late_days
+    is_over = due is None or now > policy.clock.ends(due) + policy.deadline.grace
+    return not is_over and (rule is None or rule.spend is Spend.AUTO)
 
 
 def _grades(found: _Class) -> list[_Booked]:
