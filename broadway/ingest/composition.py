@@ -98,7 +98,6 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
     """Return the parts of the API that its handlers need."""
     store, base = opened.store, _basis(settings, opened, later=later, answer_within=answer_within)
     limits, orders, receiver, standings = base.limits, base.orders, base.receiver, base.standings
-    regrades = _regrades(store, limits, grade_reads(store))
     return Deps(
         settings=settings,
         limits=limits,
@@ -127,8 +126,8 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         grade_adjusting=GradeAdjusting(store.grade_adjustments),
         orders=orders,
         reruns=Reruns(orders, store.assignments, limits, store.courses),
-        regrades=regrades,
-        regrade_steps=_regrade_steps(opened, orders, base.announcements, regrades),
+        regrades=base.regrades,
+        regrade_steps=_regrade_steps(store, base),
         receiver=receiver,
         admission=base.admission,
         join_tokens=JoinTokens(store.access_tokens),
@@ -149,6 +148,7 @@ class _Basis:
     submissions: Submissions
     grades: GradeReads
     standings: StandingReads
+    regrades: Regrades
     receiver: Receiver
     gateway: Gateway
     admission: Admission
@@ -171,6 +171,7 @@ def _basis(settings: IngestSettings, opened: Opened, *, later: Later, answer_wit
         submissions=submissions,
         grades=grades,
         standings=standings,
+        regrades=_regrades(store, limits, grade_reads(store)),
         receiver=_receiver(opened, decider, limits, later, answer_within=answer_within),
         gateway=_gateway(settings, store=store, rabbit=rabbit, later=later),
         admission=Admission(store.graders, store.access_tokens, store.pools, _cluster_token(settings)),
@@ -291,17 +292,16 @@ def _regrades(store: Store, limits: Limits, grades: GradeReads) -> Regrades:
     )
 
 
-def _regrade_steps(opened: Opened, orders: Orders, announcements: Announcements, regrades: Regrades) -> RegradeSteps:
-    store = opened.store
+def _regrade_steps(store: Store, base: _Basis) -> RegradeSteps:
     return RegradeSteps(
         regrades=store.regrades,
-        publications=regrades,
-        planner=regrades.planner,
+        publications=base.regrades,
+        planner=base.regrades.planner,
         courses=store.courses,
         runs=store.runs,
         jobs=store.jobs,
-        orders=orders,
-        announcements=announcements,
+        orders=base.orders,
+        announcements=base.announcements,
         reports=store.reports,
         logs=store.logs,
     )
