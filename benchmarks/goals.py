@@ -13,6 +13,7 @@ from benchmarks import (
     hostile,
     large_runs,
     polls,
+    regrades,
     scale,
     stages,
     startup,
@@ -90,6 +91,7 @@ def goals(plan: Plan) -> list[Goal]:
         *_of_reads(plan),
         *_of_growth(plan),
         *_of_grades(plan),
+        *_of_regrades(plan),
         *_of_large_runs(plan),
         *_of_starts(),
         *_of_deliveries(),
@@ -121,6 +123,14 @@ def _of_stages() -> list[Goal]:
             2.0,
             is_floor=False,
         ),
+    ]
+
+
+def _of_regrades(plan: Plan) -> list[Goal]:
+    contender = regrades.of_class(*plan.graded)
+    return [
+        Goal("regrades", f"{contender}: {name}, s", _value(figure, contender), 1, is_floor=False)
+        for name, figure in (("the difference", regrades.SHOWN), ("a page of students", regrades.ROWS))
     ]
 
 

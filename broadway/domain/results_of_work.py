@@ -99,6 +99,14 @@ def decisive(results: Iterable[Result]) -> Result | None:
     return max(own, key=_order) if own else None
 
 
+def with_result(graded_: Graded, result: Result | None, points: Decimal | None) -> Graded:
+    """Return a work with one more result, which counts if it is the last one of the work's own."""
+    if result is None or decisive([result, *([graded_.result] if graded_.result else [])]) is not result:
+        return graded_
+    work = work_of(graded_.work.id, graded_.work.at, result.outcome, result.marks or Marks(), points)
+    return Graded(graded_.student, work, result)
+
+
 def _graded(receipt: Receipt, results: Iterable[Result], points: Decimal | None, *, is_open: bool) -> Graded:
     found = list(results)
     result = decisive(found)

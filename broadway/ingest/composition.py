@@ -102,7 +102,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
     """Return the parts of the API that its handlers need."""
     store, base = opened.store, _basis(settings, opened, later=later, answer_within=answer_within)
     limits, orders, receiver, standings = base.limits, base.orders, base.receiver, base.standings
-    regrades, tokens = _regrades(store, limits, grade_reads(store)), store.access_tokens
+    tokens = store.access_tokens
     return Deps(
         settings=settings,
         limits=limits,
@@ -132,8 +132,8 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         grade_adjusting=GradeAdjusting(store.grade_adjustments),
         orders=orders,
         reruns=Reruns(orders, store.assignments, limits, store.courses),
-        regrades=regrades,
-        regrade_steps=_regrade_steps(opened, orders, base.announcements, regrades),
+        regrades=base.regrades,
+        regrade_steps=_regrade_steps(store, base),
         receiver=receiver,
         admission=base.admission,
         join_tokens=JoinTokens(tokens),
@@ -154,6 +154,7 @@ class _Basis:
     new_runs: NewRuns
     grades: GradeReads
     standings: StandingReads
+    regrades: Regrades
     receiver: Receiver
     gateway: Gateway
     admission: Admission
@@ -176,6 +177,7 @@ def _basis(settings: IngestSettings, opened: Opened, *, later: Later, answer_wit
         new_runs=new_runs,
         grades=grades,
         standings=standings,
+        regrades=_regrades(store, limits, grade_reads(store)),
         receiver=_receiver(opened, decider, limits, later, answer_within=answer_within),
         gateway=_gateway(settings, store=store, rabbit=rabbit, later=later),
         admission=Admission(store.graders, store.access_tokens, store.pools, _cluster_token(settings)),
@@ -299,17 +301,16 @@ def _regrades(store: Store, limits: Limits, grades: GradeReads) -> Regrades:
     )
 
 
-def _regrade_steps(opened: Opened, orders: Orders, announcements: Announcements, regrades: Regrades) -> RegradeSteps:
-    store = opened.store
+def _regrade_steps(store: Store, base: _Basis) -> RegradeSteps:
     return RegradeSteps(
         regrades=store.regrades,
-        publications=regrades,
-        planner=regrades.planner,
+        publications=base.regrades,
+        planner=base.regrades.planner,
         courses=store.courses,
         runs=store.runs,
         jobs=store.jobs,
-        orders=orders,
-        announcements=announcements,
+        orders=base.orders,
+        announcements=base.announcements,
         reports=store.reports,
         logs=store.logs,
     )
