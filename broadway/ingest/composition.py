@@ -58,6 +58,7 @@ from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.job_files import JobFilesReads
 from broadway.ingest.reads.jobs import JobReads
 from broadway.ingest.reads.members import MemberReads
+from broadway.ingest.reads.operations import OperationReads
 from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.reads import Reads
 from broadway.ingest.reads.reports import ReportReads
@@ -227,6 +228,7 @@ def _reads(opened: Opened, shares: ReadShares, standings: StandingReads, grades:
         submissions=SubmissionReads(store.submissions, store.blobs, store.deliveries, store.jobs),
         job_files=JobFilesReads(store.jobs, store.submissions, opened.tickets),
         artifacts=ArtifactReads(store.artifacts),
+        operations=OperationReads(store.graders, store.courses, store.jobs, store.dead_letters),
         ids=store.ids,
     )
 

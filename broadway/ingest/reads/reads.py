@@ -12,6 +12,7 @@ from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.job_files import JobFilesReads
 from broadway.ingest.reads.jobs import JobReads
 from broadway.ingest.reads.members import MemberReads
+from broadway.ingest.reads.operations import OperationReads
 from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.reports import ReportReads
 from broadway.ingest.reads.run_tables import RunTables
@@ -42,4 +43,5 @@ class Reads:
     submissions: SubmissionReads
     job_files: JobFilesReads
     artifacts: ArtifactReads
+    operations: OperationReads
     ids: IdQueries
