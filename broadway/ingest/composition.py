@@ -50,6 +50,7 @@ from broadway.ingest.live.feed import Feed
 from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
+from broadway.ingest.reads.class_jobs import ClassJobs
 from broadway.ingest.reads.extensions import ExtensionReads
 from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.grades import GradeReads
@@ -229,6 +230,7 @@ def _reads(opened: Opened, shares: ReadShares, standings: StandingReads, grades:
         job_files=JobFilesReads(store.jobs, store.submissions, opened.tickets),
         artifacts=ArtifactReads(store.artifacts),
         operations=OperationReads(store.graders, store.courses, store.jobs, store.dead_letters),
+        class_jobs=ClassJobs(store.runs, store.jobs, store.rosters),
         ids=store.ids,
     )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
+from broadway.ingest.reads.class_jobs import ClassJobs
 from broadway.ingest.reads.extensions import ExtensionReads
 from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.grades import GradeReads
@@ -44,4 +45,5 @@ class Reads:
     job_files: JobFilesReads
     artifacts: ArtifactReads
     operations: OperationReads
+    class_jobs: ClassJobs
     ids: IdQueries

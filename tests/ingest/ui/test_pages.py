@@ -97,6 +97,22 @@ async def test_an_upload_on_the_page_leads_to_its_result(world: World, ada: Visi
     assert "is not a name inside the submission" in refused.text
 
 
+async def test_a_student_finds_the_results_of_runs_for_the_class(world: World, ada: Visitor) -> None:
+    await world.finish("ada", results(REPORTED))
+    link = f'href="/ui/j/{world.jobs["ada"]}"'
+    for path in ("/ui/me", "/ui/me/a/mp1"):
+        page = await ada.text(path)
+        assert link in page
+        assert "graded" in page
+        assert "1.5" not in page  # a test is hidden
+        assert world.jobs["bob"] not in page
+    await world.ask("assignments/mp1/settings", "PUT", json={"points": 3})
+    open_ = REPORT.model_copy(update={"tests": REPORT.tests[:1]})
+    await world.ask(f"jobs/{world.jobs['ada']}/rerun", "POST", json={})
+    await world.finish("ada", results(Reported(report=open_)))
+    assert "1.5 of 3" in await ada.text("/ui/me")
+
+
 async def test_orders_of_staff_are_in_the_audit_log(world: World, staff: Visitor) -> None:
     await world.finish("ada", results(REPORTED))
     job = f"/ui/j/{world.jobs['ada']}"
