@@ -7,6 +7,7 @@ from benchmarks import (
     classes,
     control_plane,
     deliveries,
+    grades,
     growth,
     hostile,
     large_runs,
@@ -87,6 +88,7 @@ def goals(plan: Plan) -> list[Goal]:
         *_of_scale(plan),
         *_of_reads(plan),
         *_of_growth(plan),
+        *_of_grades(plan),
         *_of_large_runs(plan),
         *_of_starts(),
         *_of_deliveries(),
@@ -117,6 +119,19 @@ def _of_stages() -> list[Goal]:
             2.0,
             is_floor=False,
         ),
+    ]
+
+
+def _of_grades(plan: Plan) -> list[Goal]:
+    contender = grades.of_class(*plan.graded)
+
+    def most(name: str, figure: Figure, bound: float) -> Goal:
+        return Goal("grades", f"{contender}: {name}, s", _value(figure, contender), bound, is_floor=False)
+
+    return [
+        most("the draft, read again", grades.AGAIN, 1),
+        most("the published grades", grades.BOOK, 1),
+        most("the grade of a student", grades.ONE, 0.1),
     ]
 
 

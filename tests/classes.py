@@ -1,9 +1,10 @@
 """Classes of students in the real store: submissions with the outcomes and marks of their jobs, without graders."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from secrets import token_hex
 from typing import Any
 
 from harness import stage
@@ -28,17 +29,14 @@ BATCH = 500
 
 @dataclass(frozen=True)
 class HandIn:
-    """A submission of a student: its time and its result; without an outcome it waits."""
+    """A submission of a student: its time and its result; without an outcome it waits. A push has no files."""
 
     student: str
     at: datetime
     outcome: Outcome | None = Outcome.SUCCEEDED
     score: str | None = "10"
     number: int = 1
-
-    @property
-    def key(self) -> str:
-        return f"{self.student}-{self.number}"
+    is_push: bool = False
 
 
 @dataclass
@@ -48,8 +46,6 @@ class Class:
     store: Store
     course: str
     assignment: str = "mp1"
-    runs: int = 0
-    jobs: dict[str, str] = field(default_factory=dict)  # by submission
 
     @property
     def reads(self) -> GradeReads:
@@ -71,7 +67,7 @@ class Class:
 
     async def hand_in(self, *handed_in: HandIn, run: str | None = None) -> None:
         """Store submissions, with a job of one run that grades them."""
-        submissions = [self._submission(each) for each in handed_in]
+        submissions = [self.submitted(each) for each in handed_in if not each.is_push]
         for each in submissions:
             assert await self.store.submissions.add(each)
         await self.grade(handed_in, run=run)
@@ -80,8 +76,7 @@ class Class:
         self, handed_in: Sequence[HandIn], *, run: str | None = None, trigger: Mapping[str, Any] | None = None
     ) -> list[str]:
         """Store a run that grades submissions, and the outcomes of its jobs; return the ids of the jobs."""
-        self.runs += 1
-        planned = self._planned(handed_in, run or f"{self.runs:024x}", trigger)
+        planned = self._planned(handed_in, run or token_hex(12), trigger)
         await self.store.jobs.insert(planned)
         jobs = [each.job.id for each in planned]
         moves = {job: _finished(each) for job, each in zip(jobs, handed_in, strict=True) if each.outcome}
@@ -95,7 +90,7 @@ class Class:
     def _planned(self, handed_in: Sequence[HandIn], run: str, trigger: Mapping[str, Any] | None) -> list[PlannedJob]:
         envs = [
             {
-                VARIABLE: self.submission(each.student, each.number),
+                **({} if each.is_push else {VARIABLE: self.submission(each.student, each.number)}),
                 "BROADWAY_STUDENT": each.student,
                 "BROADWAY_SUBMITTED_AT": each.at.isoformat(),
             }
@@ -107,7 +102,8 @@ class Class:
         )
         return plan_jobs(stored, Phase.STUDENTS, now)
 
-    def _submission(self, handed_in: HandIn) -> Submission:
+    def submitted(self, handed_in: HandIn) -> Submission:
+        """Return the stored form of an upload."""
         return Submission(
             id=self.submission(handed_in.student, handed_in.number),
             course=self.course,

@@ -13,6 +13,7 @@ from broadway.cli import (
     dead_letters,
     extensions,
     graders,
+    grades,
     hooks,
     jobs,
     login,
@@ -50,6 +51,7 @@ app.add_typer(hooks.rosters, name="roster")
 app.add_typer(assignments.app, name="assignment")
 app.add_typer(submissions.app, name="submission")
 app.add_typer(extensions.app, name="extension")
+app.add_typer(grades.app, name="grades")
 app.add_typer(queues.app, name="queue")
 app.add_typer(topology.app, name="topology")
 app.add_typer(dead_letters.app, name="dead")

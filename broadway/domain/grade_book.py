@@ -106,9 +106,9 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The pointer to the version that students see. ``before`` is the version that it replaced, 0 for none.
+    """The pointer to the version that students see. ``before`` is the version that it replaced; 0 for the first one.
 
-    ``students`` is the number of its entries: none after an undo of the first publication. ``announce_at`` is the time
+    ``students`` is the number of its entries: 0 after an undo of the first publication. ``announce_at`` is the time
     from which on ``grades.published`` is to be sent; None once it is sent.
     """
 
@@ -131,8 +131,8 @@ class Published:
 class Draft:
     """The grades that the policy gives at a moment, in the order of students. It is never stored.
 
-    ``published`` is the version on which a publication of this draft is based, 0 if there is none. The other fields are
-    those of ``Version``.
+    ``published`` is the version on which a publication of this draft is based; 0 before the first one. The other fields
+    are those of ``Version``.
     """
 
     entries: Sequence[BookEntry]

@@ -40,7 +40,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """A work with the result that counts; ``result`` is None while it waits, and if it will have none."""
+    """A work with the result that counts; ``result`` is None while it waits, and if it was not graded."""
 
     student: str
     work: Work
@@ -58,7 +58,7 @@ def graded(
     """Return each work with its result.
 
     Args:
-        receipts: The receipts of uploads; pushes have none.
+        receipts: The receipts of uploads.
         results: The results of all jobs of these works, and of pushes.
         waiting: The works of jobs that have not ended.
         points: The assignment's points, or None.
@@ -69,7 +69,8 @@ def graded(
     for each in results:
         if not each.handed_in.regrade or each.execution in published:
             found.setdefault(each.handed_in.id, []).append(each)
-            known.setdefault(each.handed_in.id, _receipt(each.handed_in))
+            if each.handed_in.id not in known:
+                known[each.handed_in.id] = _receipt(each.handed_in)
     open_works = {each.id: _receipt(each) for each in waiting if not each.regrade}
     return [
         _graded(receipt, found.get(identity, ()), points, is_open=identity in open_works)

@@ -27,6 +27,11 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
+def _is_absent(names: tuple[str, ...]) -> bool:
+    """Return whether a list has no names; an entry without it is stored and answered as by earlier versions."""
+    return not names
+
+
 class RosterEntry(_Part):
     """A student or a group: the environment of its jobs, and the repository that it pushes to.
 
@@ -35,8 +40,8 @@ class RosterEntry(_Part):
     """
 
     student: Student
-    members: Annotated[tuple[Student, ...], Field(max_length=MAX_MEMBERS)] = ()
-    labels: Annotated[tuple[Label, ...], Field(max_length=MAX_LABELS)] = ()
+    members: tuple[Student, ...] = Field(default=(), max_length=MAX_MEMBERS, exclude_if=_is_absent)
+    labels: tuple[Label, ...] = Field(default=(), max_length=MAX_LABELS, exclude_if=_is_absent)
     env: Env = {}
     repository: str | None = Field(default=None, min_length=1, max_length=300)
     repository_id: int | None = Field(default=None, ge=MIN_INT, le=MAX_INT)

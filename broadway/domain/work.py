@@ -1,7 +1,8 @@
 """Works: submissions as a grade sees them, with the result of their grading. Pure."""
 
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 
@@ -93,64 +94,81 @@ class Attempts:
     next_at: datetime | None
 
 
+@dataclass(slots=True)
+class _Within:
+    """The submissions within the limits that use an attempt, up to a moment: their number, by day, and the last one."""
+
+    limits: AttemptLimits
+    clock: Clock
+    count: int = 0
+    days: Counter[date] = field(default_factory=Counter)
+    last: datetime | None = None
+
+    def take(self, at: datetime) -> None:
+        self.count += 1
+        self.last = at
+        if daily := self.limits.per_day:
+            self.days[_day(daily, self.clock, at)] += 1
+
+    def of_day(self, at: datetime) -> int:
+        """Return the number of those of a moment's day; 0 without a limit per day."""
+        daily = self.limits.per_day
+        return self.days[_day(daily, self.clock, at)] if daily else 0
+
+    def is_beyond(self, at: datetime) -> bool:
+        """Return whether a submission after these is beyond a limit."""
+        limits, daily = self.limits, self.limits.per_day
+        if limits.total is not None and self.count >= limits.total:
+            return True
+        if self.last is not None and at - self.last < limits.cooldown:
+            return True
+        return daily is not None and self.of_day(at) >= daily.submissions
+
+    def later(self, at: datetime) -> datetime | None:
+        """Return a later time at which the limit that a submission is beyond may be over, or None if it is never."""
+        limits, daily = self.limits, self.limits.per_day
+        if limits.total is not None and self.count >= limits.total:
+            return None
+        if self.last is not None and at - self.last < limits.cooldown:
+            return self.last + limits.cooldown
+        if daily is None:
+            return at
+        day = _day(daily, self.clock, at) + timedelta(days=1)
+        reset = datetime.combine(day, time.min) + daily.after_midnight
+        readings = (self.clock.begins(reset), self.clock.ends(reset))
+        return next((end for end in readings if end > at), at + timedelta(days=1))
+
+
 def attempts_at(limits: AttemptLimits, clock: Clock, works: Iterable[Work], at: datetime) -> Attempts:
     """Return the attempts at a moment, of the submissions until then."""
     within, _ = _divided(limits, clock, [work for work in works if work.at <= at])
-    daily = limits.per_day
-    today = _of_day(daily, clock, within, at) if daily else 0
-    left = [] if limits.total is None else [limits.total - len(within)]
+    today, daily = within.of_day(at), limits.per_day
+    left = [] if limits.total is None else [limits.total - within.count]
     left += [] if daily is None else [daily.submissions - today]
     next_at: datetime | None = at
     for _ in range(_MOST_STEPS):
-        if next_at is None or not _is_beyond(limits, clock, within, next_at):
+        if next_at is None or not within.is_beyond(next_at):
             break
-        next_at = _later(limits, clock, within, next_at)
-    return Attempts(len(within), today, max(0, min(left)) if left else None, next_at)
+        next_at = within.later(next_at)
+    return Attempts(within.count, today, max(0, min(left)) if left else None, next_at)
 
 
-def _divided(limits: AttemptLimits, clock: Clock, works: Iterable[Work]) -> tuple[list[datetime], dict[str, int]]:
-    """Return the times of the submissions within the limits that use an attempt, and the others by their ids."""
-    within: list[datetime] = []
+def _divided(limits: AttemptLimits, clock: Clock, works: Iterable[Work]) -> tuple[_Within, dict[str, int]]:
+    """Return the submissions within the limits that use an attempt, and the numbers of the others by their ids."""
+    within = _Within(limits, clock)
     beyond: dict[str, int] = {}
     extra = 0
     for work in sorted(works, key=lambda work: (work.at, work.id)):
-        is_beyond = _is_beyond(limits, clock, within, work.at)
+        is_beyond = within.is_beyond(work.at)
         if is_beyond:
             beyond[work.id] = extra + 1
         if work.uses_attempt and is_beyond:
             extra += 1
         elif work.uses_attempt:
-            within.append(work.at)
+            within.take(work.at)
     return within, beyond
 
 
-def _is_beyond(limits: AttemptLimits, clock: Clock, within: list[datetime], at: datetime) -> bool:
-    """Return whether a submission is beyond a limit after those ``within`` the limits."""
-    if limits.total is not None and len(within) >= limits.total:
-        return True
-    if within and at - within[-1] < limits.cooldown:
-        return True
-    daily = limits.per_day
-    return daily is not None and _of_day(daily, clock, within, at) >= daily.submissions
-
-
-def _later(limits: AttemptLimits, clock: Clock, within: list[datetime], at: datetime) -> datetime | None:
-    """Return a later time at which the limit that a submission is beyond may be over, or None if it is never."""
-    if limits.total is not None and len(within) >= limits.total:
-        return None
-    if within and at - within[-1] < limits.cooldown:
-        return within[-1] + limits.cooldown
-    daily = limits.per_day
-    if daily is None:
-        return at
-    reset = datetime.combine(_day(daily, clock, at) + timedelta(days=1), time.min) + daily.after_midnight
-    return next((end for end in (clock.begins(reset), clock.ends(reset)) if end > at), at + timedelta(days=1))
-
-
-def _of_day(daily: DailyLimit, clock: Clock, within: list[datetime], at: datetime) -> int:
-    day = _day(daily, clock, at)
-    return sum(_day(daily, clock, each) == day for each in within)
-
-
 def _day(daily: DailyLimit, clock: Clock, at: datetime) -> date:
+    """Return the day of a moment by the policy's reset."""
     return (clock.wall(at) - daily.after_midnight).date()

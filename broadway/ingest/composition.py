@@ -62,12 +62,13 @@ from broadway.ingest.reads.members import MemberReads
 from broadway.ingest.reads.operations import OperationReads
 from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.reads import Reads
+from broadway.ingest.reads.recent_works import RecentWorks
 from broadway.ingest.reads.reports import ReportReads
 from broadway.ingest.reads.run_tables import RunTables
 from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.standings import StandingReads
 from broadway.ingest.reads.submissions import SubmissionReads
-from broadway.ingest.reads.works import WorkReads
+from broadway.ingest.reads.works import WorkQueries, WorkReads
 from broadway.ingest.unpacking.unpack import Unpacker
 from broadway.lifecycle.announce import Announcements, Announcer, Later
 from broadway.lifecycle.orders import Orders
@@ -96,33 +97,24 @@ class Opened:
 
 def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_within: float) -> Deps:
     """Return the parts of the API that its handlers need."""
-    store, shared, rabbit, tokens = opened.store, opened.shared, opened.rabbit, opened.store.access_tokens
-    limits, shares = Limits.of(settings), ReadShares.of(settings.http)
-    announcements = Announcements(Announcer(runs=shared.runs, jobs=shared.jobs, publisher=rabbit), rabbit, later)
-    orders = Orders(shared.runs, store.jobs, announcements)
-    submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits, Backlogs(store.jobs))
-    grades = grade_reads(store)
-    standings = standing_reads(store, grades)
-    decider = _decider(opened, submissions, orders, announcements, standings)
-    receiver = _receiver(opened, decider, limits, announcements.later, answer_within=answer_within)
-    gateway = _gateway(settings, store=store, rabbit=rabbit, later=later)
-    admission = Admission(store.graders, store.access_tokens, store.pools, _cluster_token(settings))
+    store, base = opened.store, _basis(settings, opened, later=later, answer_within=answer_within)
+    limits, orders, receiver, standings = base.limits, base.orders, base.receiver, base.standings
     return Deps(
         settings=settings,
         limits=limits,
         store=store,
-        rabbit=rabbit,
-        announcements=announcements,
-        gateway=gateway,
+        rabbit=opened.rabbit,
+        announcements=base.announcements,
+        gateway=base.gateway,
         feed=Feed(store.jobs),
         health=opened.health,
         outages=StoreOutages(opened.health),
-        shares=shares,
-        authenticator=_authenticator(settings, opened, admission),
-        auditor=Auditor(shared.audit, later),
-        tokens=TokenSettings(tokens, store.rosters),
-        sign_in=SignIn(store.page_sessions, tokens, PersonalLinks(tokens)),
-        reads=_reads(opened, shares, standings, grades),
+        shares=base.shares,
+        authenticator=_authenticator(settings, opened, base.admission),
+        auditor=Auditor(opened.shared.audit, later),
+        tokens=TokenSettings(store.access_tokens, store.rosters),
+        sign_in=SignIn(store.page_sessions, store.access_tokens, PersonalLinks(store.access_tokens)),
+        reads=_reads(opened, base),
         registration=Registration(store.assignments, limits),
         assignment_settings=SettingsChanges(store.assignments, store.assignment_settings, store.rosters),
         extensions=ExtensionChanges(store.assignments, store.assignment_settings, store.rosters, store.extensions),
@@ -131,18 +123,62 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         artifacts=_artifacts(settings, store),
         submission_removal=SubmissionRemoval(store.submissions, store.stored_bytes),
         hook_settings=HookSettings(store.hooks, store.rosters, limits, store.assignment_settings),
-        starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements, store.submissions),
-        grade_changes=GradeChanges(store.grade_books, grades),
+        starts=_starts(store, base),
+        grade_changes=GradeChanges(store.grade_books, grade_reads(store)),
         grade_adjusting=GradeAdjusting(store.grade_adjustments),
         orders=orders,
         reruns=Reruns(orders, store.assignments, limits, store.courses),
         receiver=receiver,
-        admission=admission,
-        join_tokens=JoinTokens(tokens),
+        admission=base.admission,
+        join_tokens=JoinTokens(store.access_tokens),
         pools=pools_of(store),
-        joins=_joins(settings, opened, admission),
-        grader_orders=GraderOrders(store.graders, announcements, opened.accounts, gateway.sessions),
+        joins=_joins(settings, opened, base.admission),
+        grader_orders=GraderOrders(store.graders, base.announcements, opened.accounts, base.gateway.sessions),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """The parts that several other ones need."""
+
+    limits: Limits
+    shares: ReadShares
+    announcements: Announcements
+    orders: Orders
+    submissions: Submissions
+    grades: GradeReads
+    standings: StandingReads
+    receiver: Receiver
+    gateway: Gateway
+    admission: Admission
+
+
+def _basis(settings: IngestSettings, opened: Opened, *, later: Later, answer_within: float) -> _Basis:
+    store, shared, rabbit = opened.store, opened.shared, opened.rabbit
+    limits = Limits.of(settings)
+    announcements = Announcements(Announcer(runs=shared.runs, jobs=shared.jobs, publisher=rabbit), rabbit, later)
+    orders = Orders(shared.runs, store.jobs, announcements)
+    submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits, Backlogs(store.jobs))
+    grades = grade_reads(store, RecentWorks(store.graded_works))
+    standings = standing_reads(store, grades)
+    decider = _decider(opened, submissions, orders, announcements, standings)
+    return _Basis(
+        limits=limits,
+        shares=ReadShares.of(settings.http),
+        announcements=announcements,
+        orders=orders,
+        submissions=submissions,
+        grades=grades,
+        standings=standings,
+        receiver=_receiver(opened, decider, limits, later, answer_within=answer_within),
+        gateway=_gateway(settings, store=store, rabbit=rabbit, later=later),
+        admission=Admission(store.graders, store.access_tokens, store.pools, _cluster_token(settings)),
+    )
+
+
+def _starts(store: Store, base: _Basis) -> RunStarts:
+    rosters, announcements = store.rosters, base.announcements
+    return RunStarts(base.submissions, store.runs, store.assignments, rosters, announcements, store.submissions)
 
 
 def _joins(settings: IngestSettings, opened: Opened, admission: Admission) -> GraderJoins:
@@ -207,16 +243,16 @@ def _uploads(
     return Uploads(store.assignment_settings, store.blobs, store.submissions, unpacker, room, grading, rules)
 
 
-def _reads(opened: Opened, shares: ReadShares, standings: StandingReads, grades: GradeReads) -> Reads:
+def _reads(opened: Opened, base: _Basis) -> Reads:
     store, shared = opened.store, opened.shared
     members = MemberReads(store.rosters, store.late_day_claims, store.chosen_submissions)
-    progress = ProgressReads(shared.runs, store.progress, store.jobs, turn=shares.shared_turn)
+    progress = ProgressReads(shared.runs, store.progress, store.jobs, turn=base.shares.shared_turn)
     return Reads(
         assignments=AssignmentReads(store.assignments, store.rosters, store.hooks, store.assignment_settings),
         members=members,
         extensions=ExtensionReads(store.extensions, store.assignment_settings, members),
-        standings=standings,
-        grades=grades,
+        standings=base.standings,
+        grades=base.grades,
         runs=RunReads(store.runs, store.jobs, store.assignments),
         progress=progress,
         run_tables=RunTables(progress, store.jobs, store.reports, store.assignment_settings),
@@ -251,8 +287,8 @@ def standing_reads(store: Store, grades: GradeReads) -> StandingReads:
     )
 
 
-def grade_reads(store: Store) -> GradeReads:
-    """Return the reads of grades."""
+def grade_reads(store: Store, works: WorkQueries | None = None) -> GradeReads:
+    """Return the reads of grades; ``works`` are the store's unless they are given."""
     return GradeReads(
         books=store.grade_books,
         adjusted=store.grade_adjustments,
@@ -260,7 +296,7 @@ def grade_reads(store: Store) -> GradeReads:
         assignments=store.assignments,
         extensions=store.extensions,
         members=MemberReads(store.rosters, store.late_day_claims, store.chosen_submissions),
-        works=WorkReads(store.graded_works, store.deliveries, store.jobs, store.reports),
+        works=WorkReads(works or store.graded_works, store.deliveries, store.jobs, store.reports),
     )
 
 

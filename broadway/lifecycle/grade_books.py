@@ -3,16 +3,35 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from broadway.domain.grade_book import BookEntry, Chunk, ChunkRef, Published, Version, changed_students
+from broadway.domain.grade_book import (
+    BookEntry,
+    Chunk,
+    ChunkRef,
+    Published,
+    StoredAdjustment,
+    Version,
+    changed_students,
+)
 
 BATCH = 50  # versions read at a time
 
 
-class BookQueries(Protocol):
-    """Queries on grade books."""
+class PublishedBooks(Protocol):
+    """The pointers to published versions."""
 
     async def published(self, course: str, assignment: str) -> Published | None:
         """Return the pointer to the published version, or None if nothing was ever published."""
+
+
+class AdjustmentQueries(Protocol):
+    """Queries on adjustments."""
+
+    async def of_assignment(self, course: str, assignment: str) -> list[StoredAdjustment]:
+        """Return all adjustments of an assignment, withdrawn ones too, in the order in which they were made."""
+
+
+class BookQueries(PublishedBooks, Protocol):
+    """Queries on grade books."""
 
     async def version(self, course: str, assignment: str, number: int) -> Version | None:
         """Return a version, or None."""

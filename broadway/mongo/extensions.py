@@ -12,17 +12,20 @@ class Extensions:
     def __init__(self, collection: Collection) -> None:
         self._extensions = Documents(collection)
 
+    async def ensure_indexes(self) -> None:
+        await self._extensions.create_index([("course", 1), ("assignment", 1)], name="of_assignment")
+
     async def of_assignment(self, course: str, assignment: str) -> list[Extension]:
         """Return all extensions of an assignment, in the order in which they were added."""
-        start = f"{course}/{assignment}"
-        query = {"_id": {"$gte": f"{start}/", "$lt": f"{start}0"}}  # "0" comes after "/"
-        found = await self._extensions.find(query, sort=[("_id", 1)], limit=MAX_EXTENSIONS)
-        return [_extension(document) for document in found]
+        found = await self._extensions.find({"course": course, "assignment": assignment}, limit=MAX_EXTENSIONS)
+        return sorted(map(_extension, found), key=lambda extension: extension.id)
 
     async def add(self, course: str, assignment: str, extension: Extension, *, number: int) -> bool:
         """Store an extension with the next number, from 1; return False if another one has its number."""
         document: Document = {
             "_id": f"{course}/{assignment}/{number:0{_DIGITS}}",
+            "course": course,
+            "assignment": assignment,
             "order": extension.order.model_dump(mode="json", exclude_defaults=True),
             "at": extension.at,
             "by": extension.by,

@@ -104,7 +104,7 @@ def _marks_document(marks: Marks) -> Document:
     }
 
 
-def marks_of(document: Document | None) -> Marks | None:
+def _marks_of(document: Document | None) -> Marks | None:
     """Return stored marks; None for an attempt whose end an earlier version recorded."""
     if not document:
         return None if document is None else Marks()
@@ -182,7 +182,7 @@ def attempt_of(document: Document) -> Attempt:
         deadline=document.get("deadline"),
         generation=document.get("generation", 1),
         redelivered=document.get("redelivered", False),
-        marks=marks_of(document.get("marks")),
+        marks=_marks_of(document.get("marks")),
     )
 
 

@@ -23,6 +23,7 @@ from broadway.mongo.job_moves import UPDATES, WITHOUT_BULK, MovedJobs
 from broadway.mongo.open_phases import OpenPhases
 from broadway.mongo.outcomes import Outcomes
 from broadway.mongo.waiting import WaitingJobs
+from broadway.mongo.work_results import WorkResults
 
 _OUTLINE = {"type": 1, "index": 1, "state": 1, "started_at": 1, "finished_at": 1, "generation": 1, "success": 1}
 _BEFORE_START = [JobState.QUEUED.value, JobState.DISPATCHED.value]  # earlier versions store DISPATCHED
@@ -32,8 +33,8 @@ _INSERTS = 200  # jobs written at a time
 class Jobs(MovedJobs, WaitingJobs):
     """Grading jobs by id."""
 
-    def __init__(self, collection: Collection, outcomes: Outcomes) -> None:
-        MovedJobs.__init__(self, collection, outcomes)
+    def __init__(self, collection: Collection, outcomes: Outcomes, results: WorkResults) -> None:
+        MovedJobs.__init__(self, collection, outcomes, results)
         self._open_phases = OpenPhases(self._jobs)
         self._last_waiting: dict[str, ObjectId] = {}  # a job of each pool that waited when it was looked for
 

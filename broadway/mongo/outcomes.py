@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from broadway.domain.job import FaultPhase, Outcome
-from broadway.domain.result import JobLog, StageResult, read_streams
+from broadway.domain.result import JobLog, read_streams
 from broadway.domain.settlement import Settlement, key_of
 from broadway.mongo.collection import Collection, Document, Documents, insert_each
-from broadway.mongo.job_documents import attempt_document, attempt_of, handed_in_document
+from broadway.mongo.job_documents import attempt_document, attempt_of
 
 _WITHOUT_BULK = {"results": 0, "stdout": 0, "stderr": 0, "streams": 0}
 _WITHOUT_LOG = {"stdout": 0, "stderr": 0, "streams": 0}
@@ -24,11 +24,6 @@ class Outcomes:
 
     def __init__(self, collection: Collection) -> None:
         self._outcomes = Documents(collection)
-
-    async def ensure_indexes(self) -> None:
-        await self._outcomes.create_index(
-            [("course", 1), ("assignment", 1), ("handed_in.student", 1)], name="of_students_work"
-        )
 
     async def insert(
         self, settlements: Sequence[Settlement], logs: Mapping[str, JobLog] | None = None
@@ -110,19 +105,9 @@ def _document(settlement: Settlement, log: JobLog | None) -> Document:
         "attempts": [attempt_document(attempt) for attempt in settlement.attempts],
         "results": None if settlement.results is None else list(settlement.results),
     }
-    if settlement.handed_in:
-        document |= {
-            "assignment": settlement.assignment,
-            "handed_in": handed_in_document(settlement.handed_in),
-            "images": _images(settlement),
-        }
+    if settlement.images:
+        document["images"] = list(settlement.images)
     return document if log is None else document | log_fields(log)
-
-
-def _images(settlement: Settlement) -> list[str]:
-    """Return the digests of the images that the stages ran, each once."""
-    usages = [StageResult.read(entry).usage for entry in settlement.results or ()]
-    return list(dict.fromkeys(usage.image for usage in usages if usage and usage.image))
 
 
 def _settlement(document: Document) -> Settlement:
@@ -143,6 +128,7 @@ def _settlement(document: Document) -> Settlement:
         grader_id=document["worker_id"],
         attempts=tuple(map(attempt_of, document["attempts"])),
         results=document.get("results"),
+        images=tuple(document.get("images") or ()),
     )
 
 

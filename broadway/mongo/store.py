@@ -49,6 +49,7 @@ from broadway.mongo.sessions import PageSessions
 from broadway.mongo.stored_bytes import StoredBytes
 from broadway.mongo.students import Students
 from broadway.mongo.submissions import SubmissionStore
+from broadway.mongo.work_results import WorkResults
 from broadway.ports import StoreError
 
 DURABLE = WriteConcern("majority", j=True, wtimeout=10_000)
@@ -129,7 +130,7 @@ class Store:
     @classmethod
     async def _open(cls, client: Client, primary: str, logs: str) -> Self:
         main = client.get_database(primary, write_concern=DURABLE)
-        outcomes = Outcomes(main["job_outcome"])
+        outcomes, results = Outcomes(main["job_outcome"]), WorkResults(main["work_result"])
         store = cls(
             courses=Courses(main["course"]),
             assignments=Assignments(main["assignment_config"]),
@@ -139,9 +140,9 @@ class Store:
             chosen_submissions=ChosenSubmissionStore(main["chosen_submission"]),
             grade_books=GradeBooks(main["grade_entries"], main["grade_book"], main["grade_book_published"]),
             grade_adjustments=GradeAdjustments(main["grade_adjustment"]),
-            graded_works=GradedWorks(main["submission"], main["job_outcome"], main["grading_job"]),
+            graded_works=GradedWorks(main["submission"], results, main["grading_job"]),
             runs=Runs(main["grading_run"], main["run_students"]),
-            jobs=Jobs(main["grading_job"], outcomes),
+            jobs=Jobs(main["grading_job"], outcomes, results),
             progress=Progress(main["grading_job"], outcomes),
             logs=Logs(client.get_database(logs, write_concern=DURABLE)["job_log"], outcomes),
             reports=Reports(main["job_report"], main["report_file"]),
@@ -172,7 +173,7 @@ class Store:
         await self.runs.ensure_indexes()
         await Students(self._primary["run_students"]).ensure_indexes()
         await self.jobs.ensure_indexes()
-        await Outcomes(self._primary["job_outcome"]).ensure_indexes()
+        await WorkResults(self._primary["work_result"]).ensure_indexes()
         await self.grade_books.ensure_indexes()
         await self.logs.ensure_indexes()
         await self.graders.ensure_indexes()
@@ -183,6 +184,7 @@ class Store:
         await self.submissions.ensure_indexes()
         await self.artifacts.ensure_indexes()
         await self.page_sessions.ensure_indexes()
+        await self.extensions.ensure_indexes()
         await self.late_day_claims.ensure_indexes()
         await self.chosen_submissions.ensure_indexes()
 
@@ -192,7 +194,11 @@ class Store:
             courses=BatchedCourses(self._primary["course"]),
             assignments=BatchedAssignments(self._primary["assignment_config"]),
             runs=BatchedRuns(self._primary["grading_run"], self._primary["run_students"], linger=linger),
-            jobs=BatchedJobs(self._primary["grading_job"], Outcomes(self._primary["job_outcome"])),
+            jobs=BatchedJobs(
+                self._primary["grading_job"],
+                Outcomes(self._primary["job_outcome"]),
+                WorkResults(self._primary["work_result"]),
+            ),
             deliveries=BatchedDeliveries(self._primary["hook_delivery"]),
             audit=BatchedAudit(self._primary["audit"], linger=linger),
         )

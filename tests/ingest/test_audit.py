@@ -64,6 +64,10 @@ EXAMPLES: dict[str, Any] = {
     "join_tokens_revoke": None,
     "pools_put": {"original_graders": False},
     "letters_discard": None,
+    "grades_publish": {"based_on": 0, "note": "done"},
+    "grades_undo": {"based_on": 1},
+    "grade_adjustments_adjust": {"items": [{"student": "alice", "points": 1, "reason": "a test was wrong"}]},
+    "grade_adjustments_withdraw": None,
 }
 
 
@@ -127,6 +131,13 @@ async def prepare(client: Client, operation: str, place: dict[str, str]) -> None
         await http.post(f"/api/v2/graders/{place['worker_id']}/revoke", headers=OPERATOR)
     elif operation in ("orders_rerun_run", "orders_rerun_job"):
         await http.post(f"/api/v2/courses/{course}/runs/{place['run_id']}/cancel", headers=staff(course))
+    elif operation == "grades_undo":
+        url = f"/api/v2/courses/{course}/assignments/mp1/grades/publish"
+        (await http.post(url, json={"based_on": 0}, headers=staff(course))).raise_for_status()
+    elif operation == "grade_adjustments_withdraw":
+        url = f"/api/v2/courses/{course}/assignments/mp1/adjustments"
+        made = await http.post(url, json=EXAMPLES["grade_adjustments_adjust"], headers=staff(course))
+        place["adjustment"] = made.json()["items"][0]["id"]
 
 
 def test_there_is_an_example_of_every_unsafe_operation() -> None:
@@ -162,6 +173,7 @@ async def test_an_unsafe_operation_leaves_a_record(
         "runs_create",
         "join_tokens_create",
         "pools_put",
+        "grade_adjustments_adjust",
         *FORMS,
     ):
         assert record["before"].startswith("{"), "the state before"

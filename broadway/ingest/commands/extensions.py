@@ -91,7 +91,7 @@ class ExtensionChanges:
         """Withdraw the extension of a target: the assignment's own times hold again.
 
         Raises:
-            NoExtensionError: The target has none.
+            NoExtensionError: The target has no extension.
             QuotaError: As ``add``.
             ExtensionsChangedError: As ``add``.
         """

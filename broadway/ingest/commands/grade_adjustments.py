@@ -16,6 +16,7 @@ from broadway.domain.grade_book import MAX_NOTE, AdjustmentKind, StoredAdjustmen
 from broadway.domain.roster import Student
 from broadway.ingest.commands.limits import RejectedError
 from broadway.ingest.commands.submit import KeyReusedError
+from broadway.lifecycle.grade_books import AdjustmentQueries
 from broadway.runtime.clock import now
 
 log = structlog.get_logger(__name__)
@@ -56,11 +57,8 @@ class AdjustmentOrder(BaseModel):
         return self
 
 
-class Adjustments(Protocol):
+class Adjustments(AdjustmentQueries, Protocol):
     """Stored adjustments of assignments. They are only inserted."""
-
-    async def of_assignment(self, course: str, assignment: str) -> list[StoredAdjustment]:
-        """Return all adjustments, withdrawn ones too, in the order in which they were made."""
 
     async def add(self, course: str, assignment: str, adjustments: Sequence[StoredAdjustment]) -> list[bool]:
         """Store adjustments; return False for each whose id is taken."""
@@ -78,7 +76,7 @@ class GradeAdjusting:
     async def adjust(
         self, course: str, assignment: str, orders: Sequence[AdjustmentOrder], *, by: str, key: str | None = None
     ) -> list[StoredAdjustment]:
-        """Store adjustments in the order given; return them. A repetition with the same key stores none again.
+        """Store adjustments in the order given; return them. A repetition with the same key changes nothing.
 
         Raises:
             RejectedError: A student or the assignment has too many; nothing is stored.

@@ -68,7 +68,7 @@ class PublishOrder:
 class Undo:
     """The order to publish the entries of an earlier version again.
 
-    ``to`` is that version; None for the one before ``based_on``, and 0 for none, as before the first publication.
+    ``to`` is that version; None for the one before ``based_on``, and 0 for no grades, as before the first publication.
     """
 
     based_on: int

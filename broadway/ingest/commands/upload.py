@@ -198,7 +198,7 @@ class Uploads:
         A stored submission is graded: by this call, by its repetition, or by the sweep of ``GradingStarts``.
 
         Raises:
-            NotTakenError: The assignment takes no submission now, or none of this student; nothing is stored.
+            NotTakenError: The assignment does not take a submission of this student now; nothing is stored.
             FileRefusedError: The assignment does not take these files; nothing is stored.
             UploadKeyReusedError: The idempotency key belongs to other files.
             QuotaError: The course has no room for more files.

@@ -4,29 +4,22 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
 
 from broadway.domain.assignment_settings import SettingsVersion
 from broadway.domain.extension import Extension, Member, by_target, for_member
 from broadway.domain.grade import grade
 from broadway.domain.grade_book import Applied, BookEntry, Draft, Published, StoredAdjustment, Version, applied
 from broadway.domain.pages import CursorError, Slice, sliced
+from broadway.domain.policy import Policy, Spend
 from broadway.domain.results_of_work import Graded, by_student
 from broadway.ingest.reads.members import MemberReads
 from broadway.ingest.reads.stores import AssignmentQueries, ExtensionQueries
 from broadway.ingest.reads.works import WorkReads
-from broadway.lifecycle.grade_books import BookQueries, history, published_version
+from broadway.lifecycle.grade_books import AdjustmentQueries, BookQueries, history, published_version
 from broadway.lifecycle.stores import CurrentSettings
 from broadway.runtime.threads import beside
 
 _NONE = Applied()
-
-
-class AdjustmentQueries(Protocol):
-    """Queries on adjustments."""
-
-    async def of_assignment(self, course: str, assignment: str) -> list[StoredAdjustment]:
-        """Return all adjustments of an assignment, withdrawn ones too, in the order in which they were made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +157,15 @@ class GradeReads:
         settings = await self.settings.current(course, assignment)
         return await self._charged_before(course, assignment, settings, student)
 
+    async def charged_before_each(self, course: str, student: str) -> Mapping[str, int]:
+        """Return the late days that a student has used before each assignment with late days, by assignment."""
+        charged: Counter[str] = Counter()
+        before: dict[str, int] = {}
+        for _, name, settings in await self._with_late_days(course):
+            before[name] = charged[student]
+            charged.update(await self._charged_by(course, name, settings, charged, student))
+        return before
+
     async def _entry(self, version: Version, student: str) -> BookEntry | None:
         chunk = version.chunk_of(student)
         entries = await self.books.entries([chunk]) if chunk else []
@@ -179,22 +181,33 @@ class GradeReads:
         """
         charged: Counter[str] = Counter()
         own = _order(assignment, settings)
-        if own is None:
-            return charged
-        found = {name: await self.settings.current(course, name) for name in await self.assignments.names(course)}
-        ordered = [(place, name) for name, each in found.items() if (place := _order(name, each)) and place < own]
-        for _, name in sorted(ordered):
-            version = await self.published_version(course, name)
-            entries: Collection[BookEntry | None]
-            if version is None or not version.chunks:
-                booked = await self._booked(course, name, found[name], charged, student)
-                entries = [each.entry for each in booked]
-            elif student is None:
-                entries = await self.books.entries(version.chunks)
-            else:
-                entries = [await self._entry(version, student)]
-            charged.update({each.student: each.grade.late_days for each in entries if each})
+        for place, name, each in await self._with_late_days(course) if own else ():
+            if own and place < own:
+                charged.update(await self._charged_by(course, name, each, charged, student))
         return charged
+
+    async def _with_late_days(self, course: str) -> list[tuple[tuple[datetime, str], str, SettingsVersion]]:
+        """Return the assignments with late days with their settings, in the order of their due times."""
+        found = {name: await self.settings.current(course, name) for name in await self.assignments.names(course)}
+        placed = [(place, name, each) for name, each in found.items() if (place := _order(name, each))]
+        return sorted(placed, key=lambda each: each[0])
+
+    async def _charged_by(
+        self, course: str, assignment: str, settings: SettingsVersion, charged: Mapping[str, int], student: str | None
+    ) -> Mapping[str, int]:
+        """Return the late days that an assignment has charged, of all students or of one."""
+        version = await self.published_version(course, assignment)
+        entries: Collection[BookEntry | None]
+        if (version is None or not version.chunks) and _is_unused(settings.settings.policy, datetime.now(UTC)):
+            return {}
+        if version is None or not version.chunks:
+            booked = await self._booked(course, assignment, settings, charged, student)
+            entries = [each.entry for each in booked]
+        elif student is None:
+            entries = await self.books.entries(version.chunks)
+        else:
+            entries = [await self._entry(version, student)]
+        return {each.student: each.grade.late_days for each in entries if each}
 
     async def _booked(
         self,
@@ -247,6 +260,13 @@ def _order(assignment: str, settings: SettingsVersion) -> tuple[datetime, str] |
     policy = settings.settings.policy
     due = policy.deadline.due
     return (policy.clock.ends(due), assignment) if policy.late_days and due else None
+
+
+def _is_unused(policy: Policy, now: datetime) -> bool:
+    """Return whether no student can have used late days yet: nothing is late before the due time and its grace."""
+    due, rule = policy.deadline.due, policy.late_days
+    is_over = due is None or now > policy.clock.ends(due) + policy.deadline.grace
+    return not is_over and (rule is None or rule.spend is Spend.AUTO)
 
 
 def _grades(found: _Class) -> list[_Booked]:

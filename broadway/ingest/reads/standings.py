@@ -1,13 +1,13 @@
 """Reads of students' standings: times, attempts, late days and submissions of an assignment for one student."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
-from broadway.domain.assignment_settings import AssignmentSettings, Start
+from broadway.domain.assignment_settings import AssignmentSettings, SettingsVersion, Start
 from broadway.domain.extension import Extension, Latest, Member, by_target, for_member
-from broadway.domain.grade_book import Published
 from broadway.domain.hand_in import TAKEN, Entrant, Ruling, attempts_of, is_open, ruling
 from broadway.domain.pages import Slice, sliced
 from broadway.domain.roster import Roster
@@ -18,8 +18,10 @@ from broadway.ingest.reads.handed_in import HandedInReads, HandedInWork, waiting
 from broadway.ingest.reads.members import member_of
 from broadway.ingest.reads.stores import AssignmentQueries, ChosenSubmissions, ExtensionQueries, LateDayClaims
 from broadway.ingest.reads.works import WorkReads
-from broadway.lifecycle.stores import CurrentSettings
+from broadway.lifecycle.grade_books import PublishedBooks
 from broadway.runtime.clock import now
+
+AT_ONCE = 5  # assignments that are read at the same time
 
 
 class RosterQueries(Protocol):
@@ -29,18 +31,21 @@ class RosterQueries(Protocol):
         """Return the roster of an assignment, or None."""
 
 
+class RecentSettings(Protocol):
+    """The settings of assignments, which may be a second behind the store."""
+
+    async def recent(self, course: str, assignment: str) -> SettingsVersion:
+        """Return the latest version of an assignment's settings, or the defaults as version 0."""
+
+
 class ChargedLateDays(Protocol):
     """The late days that other assignments of a course have charged."""
 
     async def charged_before(self, course: str, assignment: str, student: str | None = None) -> Mapping[str, int]:
         """Return the late days that assignments with an earlier due time have charged, of all students or of one."""
 
-
-class PublishedBooks(Protocol):
-    """The published versions of grade books."""
-
-    async def published(self, course: str, assignment: str) -> Published | None:
-        """Return the pointer to the published version, or None if nothing was ever published."""
+    async def charged_before_each(self, course: str, student: str) -> Mapping[str, int]:
+        """Return the late days that a student has used before each assignment with late days, by assignment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,7 @@ class StandingReads:
     """Reads of the standings of any student."""
 
     assignments: AssignmentQueries
-    settings: CurrentSettings
+    settings: RecentSettings
     rosters: RosterQueries
     extensions: ExtensionQueries
     claims: LateDayClaims
@@ -111,13 +116,20 @@ class StandingReads:
 
     async def of_course(self, course: str, student: str, *, after: str | None, limit: int) -> Slice[StudentStanding]:
         """Return a page of a student's standings in the assignments that the student takes part in, by name."""
+        names = [name for name in await self.assignments.names(course) if name > (after or "")]
+        settings = [(await self.settings.recent(course, name)).settings for name in names]
+        has_late_days = any(each.policy.late_days for each in settings)
+        charged = await self.charged.charged_before_each(course, student) if has_late_days else {}
         standings: list[StudentStanding] = []
-        for name in await self.assignments.names(course):
-            if name > (after or "") and (standing := await self._of_student(course, name, student)):
-                standings.append(standing)
+        for start in range(0, len(names), AT_ONCE):
+            some = names[start : start + AT_ONCE]
+            found = await asyncio.gather(
+                *(self._of_student(course, name, student, charged=charged.get(name, 0)) for name in some)
+            )
+            standings += [each for each in found if each]
             if len(standings) > limit:
                 break
-        return sliced(standings, limit, lambda each: each.assignment)
+        return sliced(standings[: limit + 1], limit, lambda each: each.assignment)
 
     async def ruling(self, course: str, assignment: str, name: str, at: datetime, identity: str = "") -> Ruling:
         """Return the decision on a submission of a student or a group, received at a moment.
@@ -125,7 +137,7 @@ class StandingReads:
         No submission is refused that may count, by the submissions and results that are stored. Of several that arrive
         together more than a limit allows may be taken; their grade decides which of them count.
         """
-        settings = (await self.settings.current(course, assignment)).settings
+        settings = (await self.settings.recent(course, assignment)).settings
         policy = settings.policy
         if is_open(policy):
             return TAKEN
@@ -144,12 +156,12 @@ class StandingReads:
     async def of_report(self, course: str, assignment: str, name: str) -> Standing:
         """Return the state by which a student sees the reports of a student or a group.
 
-        Parts that are visible after the due time need the end of that student's own last submissions, and those of a
-        group the end of all its members'.
+        Parts that are visible after the due time need the end of that student's own last submissions, and in a group
+        that of all members, who hand in for each other.
         """
-        settings = (await self.settings.current(course, assignment)).settings
+        settings = (await self.settings.recent(course, assignment)).settings
         rules = await self._rules(course, assignment, settings)
-        ends = [last_end(rules.schedules(member)) for member in _members(rules.roster, name)]
+        ends = [last_end(rules.schedules(member)) for member in _members(rules.roster, name, with_group=True)]
         known = [end for end in ends if end is not None]
         published = await self.books.published(course, assignment)
         return Standing(
@@ -170,18 +182,21 @@ class StandingReads:
         entry = roster.of_person(student) if roster else None
         return entry.student if entry else student
 
-    async def _of_student(self, course: str, assignment: str, student: str) -> StudentStanding | None:
+    async def _of_student(
+        self, course: str, assignment: str, student: str, *, charged: int | None = None
+    ) -> StudentStanding | None:
+        """Return a standing; ``charged`` are the late days used before the assignment if they are known."""
         roster = await self.rosters.recent(course, assignment)
         entry = (roster.of_person(student) or roster.of_student(student)) if roster else None
         names = member_of(student, entry).names
         found = await self.handed_in.of_names(course, assignment, names)
         if roster is not None and entry is None and not found:
             return None
-        settings = (await self.settings.current(course, assignment)).settings
+        settings = (await self.settings.recent(course, assignment)).settings
         member = member_of(
             student,
             entry,
-            days_left=await self.days_left(course, assignment, student, settings),
+            days_left=await self._days_left(course, assignment, student, settings, charged),
             claimed=await self.claims.of_student(course, assignment, student),
             chosen=await self.choices.of_student(course, assignment, student),
         )
@@ -190,13 +205,15 @@ class StandingReads:
         )
         return replace(standing, is_group=entry is not None and student not in entry.people)
 
-    async def days_left(self, course: str, assignment: str, student: str, settings: AssignmentSettings) -> int:
-        """Return the late days of the course that a student has left before an assignment."""
+    async def _days_left(
+        self, course: str, assignment: str, student: str, settings: AssignmentSettings, charged: int | None
+    ) -> int:
         rule = settings.policy.late_days
         if rule is None:
             return 0
-        charged = await self.charged.charged_before(course, assignment, student)
-        return max(0, rule.per_course - charged.get(student, 0))
+        if charged is None:
+            charged = (await self.charged.charged_before(course, assignment, student)).get(student, 0)
+        return max(0, rule.per_course - charged)
 
     async def _standing(
         self, course: str, assignment: str, member: Member, rules: _Rules, found: Sequence[HandedInWork]
@@ -248,10 +265,13 @@ class StandingReads:
         return await self.handed_in.of_names(course, assignment, names)
 
 
-def _members(roster: Roster | None, name: str) -> list[Member]:
-    """Return the students of a submission below a name: a student, or all members of a group."""
+def _members(roster: Roster | None, name: str, *, with_group: bool = False) -> list[Member]:
+    """Return the students of a submission below a name: all members of a group, or a student.
+
+    ``with_group`` adds the other members of the student's group.
+    """
     entry = (roster.of_student(name) or roster.of_person(name)) if roster else None
-    people = entry.people if entry and entry.student == name else (name,)
+    people = entry.people if entry and (with_group or entry.student == name) else (name,)
     return [member_of(student, entry) for student in people]
 
 

@@ -1,5 +1,6 @@
 """Reads of the works of an assignment, each with the result that counts, for the grades of its students."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
@@ -23,7 +24,14 @@ PublishedExecutions = Callable[[str, str], Awaitable[AbstractSet[str]]]
 _UNDECIDED = DeliveryState.RECEIVED
 
 
-class WorkQueries(Protocol):
+class OpenWorks(Protocol):
+    """The works of open jobs."""
+
+    async def waiting(self, course: str, assignment: str) -> list[HandedIn]:
+        """Return the works of jobs that have not ended, of all students."""
+
+
+class WorkQueries(OpenWorks, Protocol):
     """Queries on works and their results. Without ``students`` they are for all of an assignment."""
 
     async def receipts(self, course: str, assignment: str, students: Sequence[str] | None = None) -> list[Receipt]:
@@ -34,9 +42,6 @@ class WorkQueries(Protocol):
 
         Those that a recorder of an earlier version has stored are left out.
         """
-
-    async def waiting(self, course: str, assignment: str) -> list[HandedIn]:
-        """Return the works of jobs that have not ended, of all students."""
 
 
 class DeliveriesById(Protocol):
@@ -76,8 +81,9 @@ class WorkReads:
         waiting = await self.works.waiting(course, assignment)  # first: a job that ends meanwhile has a result then
         if students is not None:
             waiting = [each for each in waiting if each.student in students]
-        receipts = await self.works.receipts(course, assignment, students)
-        results = await self.works.results(course, assignment, students)
+        receipts, results = await asyncio.gather(
+            self.works.receipts(course, assignment, students), self.works.results(course, assignment, students)
+        )
         known = {each.handed_in.id for each in results if not each.handed_in.regrade} | {each.id for each in waiting}
         missing = [each for each in receipts if each.id not in known]
         if missing and settings.starts is Start.AT_ONCE:

@@ -1,6 +1,6 @@
 """`/adjustments`: changes of staff to the grades of an assignment."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
@@ -79,7 +79,15 @@ async def adjust(request: Request, deps: Deps) -> Response:
     return answered(AdjustmentsView(items=[adjustment_view(each) for each in made]), 201)
 
 
-@operation(AdjustmentView, query=WithdrawQuery, before=nothing)
+async def _before(request: Request, deps: Deps) -> Any:
+    """Return the adjustment in the path."""
+    path = request.path_params
+    found = await deps.reads.grades.adjustments(course_of(request).id, path["assignment"])
+    known = next((each for each in found if each.id == path["adjustment"]), None)
+    return adjustment_view(known).model_dump(mode="json") if known else None
+
+
+@operation(AdjustmentView, query=WithdrawQuery, before=_before)
 async def withdraw(request: Request, deps: Deps) -> Response:
     """Withdraw an adjustment. It stays in the list, with the name of the token that withdrew it."""
     reason = query_of(request, WithdrawQuery).reason

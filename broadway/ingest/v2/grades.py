@@ -52,7 +52,7 @@ class StudentQuery(_WhichQuery):
 async def _before(request: Request, deps: Deps) -> Any:
     """Return the published version."""
     pointer = await deps.reads.grades.pointer(course_of(request).id, request.path_params["assignment"])
-    return {"published": pointer.version} if pointer else None
+    return {"published": pointer.version if pointer else 0}
 
 
 @operation(GradesPage, query=GradesQuery, load=Load.LARGE)

@@ -55,7 +55,7 @@ class VersionView(View):
     """A version of a grade book that is or was published."""
 
     number: int
-    based_on: int = Field(description="the version that it replaced, 0 for none")
+    based_on: int = Field(description="the version that it replaced; 0 for the first one")
     made_from: MadeFrom
     source: str = Field(description="the regrade, or the version whose entries an undo published again")
     students: int
@@ -72,7 +72,9 @@ class VersionView(View):
 class GradesPage(View):
     """A page of the grades of an assignment, by student. ``next`` is the ``after`` of the next page."""
 
-    published: int = Field(description="the version that students see, 0 for none; publish based on it")
+    published: int = Field(
+        description="the version that students see, on which a publication is based; 0 before the first one"
+    )
     version: VersionView | None = Field(description="null for the draft")
     at: datetime = Field(description="time of the draft, or of the version")
     settings_version: int
@@ -86,7 +88,7 @@ class GradesPage(View):
 class StudentGrade(View):
     """A student's grade, in the draft or in a version."""
 
-    published: int = Field(description="the version that students see, 0 for none")
+    published: int = Field(description="the version that students see; 0 before the first one")
     version: int | None = Field(description="null for the draft")
     at: datetime = Field(description="time of the draft, or of the version")
     note: str = Field(description="note of the version for students")

@@ -1,5 +1,6 @@
 """Extensions, late days and choices over HTTP: added, previewed, withdrawn; rights, refusals and audit records."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -38,6 +39,14 @@ async def test_an_extension_is_stored_once_and_a_later_one_replaces_it(mp1: Assi
     assert first.json()["id"] == again.json()["id"]
     assert [(each["order"]["add_days"], each["is_in_force"]) for each in await listed(mp1)] == [(1, False), (2, True)]
     assert [each["id"] for each in await listed(mp1, "?in_force=true")] == [later.json()["id"]]
+
+
+async def test_extensions_that_are_added_together_are_all_stored(mp1: Assignment) -> None:
+    answers = await asyncio.gather(*(mp1.extend(name=name, add_days=1) for name in ("ada", "bob", "cyd", "eve")))
+
+    assert [each.status_code for each in answers] == [201] * 4
+    assert {each["order"]["name"] for each in await listed(mp1, "?in_force=true")} == {"ada", "bob", "cyd", "eve"}
+    assert [each["id"] for each in await listed(mp1)] == [f"{number:09}" for number in range(1, 5)]
 
 
 async def test_a_withdrawn_extension_gives_the_own_times_back(mp1: Assignment) -> None:

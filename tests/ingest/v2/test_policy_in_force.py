@@ -164,6 +164,33 @@ async def test_a_late_push_is_stored_and_decided_again_after_an_extension(mp1: A
     ]
 
 
+async def test_an_upload_that_was_taken_is_graded_after_the_close_too(mp1: Assignment) -> None:
+    await mp1.done("/settings", json={"quota": {"submissions": 1, "seconds": 3600}})
+    key = {"Idempotency-Key": "second"}
+    limited = [await mp1.hand_in(headers=each) for each in ({}, key)][1].json()
+    assert limited["state"] == "limited"
+
+    await mp1.set_policy(deadline=LATE)
+    again = (await mp1.hand_in(headers=key)).json()
+
+    assert (again["id"], again["state"]) == (limited["id"], "accepted")
+
+
+async def test_a_front_end_names_a_member_or_the_group(mp1: Assignment) -> None:
+    await mp1.set_roster({"student": "g7", "members": ["ada", "bob"]})
+    await mp1.ask("/hooks/git", "PUT", json={"assignment": "mp1", "format": "json", "secrets": [SECRET]})
+
+    for number, name in enumerate(["ada", "g7", "eve"]):
+        await delivered(mp1, {"student": name, "idempotency_key": f"k{number}"})
+
+    found = (await mp1.ask("/hooks/git/deliveries")).json()["items"]
+    assert [(each["state"], each["student"]) for each in reversed(found)] == [
+        ("accepted", "g7"),
+        ("accepted", "g7"),
+        ("unmatched", None),
+    ]
+
+
 async def test_pushes_use_the_attempts_of_uploads_too(mp1: Assignment) -> None:
     await mp1.set_roster({"student": "ada", "repository": "cs/ada"})
     await mp1.set_policy(attempts={"total": 2})
@@ -189,6 +216,8 @@ async def test_a_member_out_of_late_days_does_not_get_the_groups_late_submission
     ada, bob = [await mp1.standing(each) for each in ("ada", "bob")]
 
     assert [each["late_days"]["left"] for each in (ada, bob)] == [0, 2]
+    listed = (await mp1.ask("/students/ada/assignments")).json()["items"]
+    assert [(each["assignment"], each["late_days"]["left"]) for each in listed] == [("mp0", 2), ("mp1", 0)]
     assert [each["message"] for each in (ada, bob)] == [
         "it is graded, and does not count: it needs more late days than are left",
         "",
@@ -214,12 +243,16 @@ async def test_uploads_that_runs_for_the_roster_grade_use_attempts_by_their_resu
 
 async def pushed_by(mp1: Assignment, student: str) -> dict[str, Any]:
     """Return the delivery of a student's push."""
-    body = json.dumps(push(student)).encode()
+    await delivered(mp1, push(student))
+    found: list[dict[str, Any]] = (await mp1.ask("/hooks/git/deliveries?limit=1")).json()["items"]
+    return found[0]
+
+
+async def delivered(mp1: Assignment, message: dict[str, Any]) -> None:
+    body = json.dumps(message).encode()
     headers = {
         "X-GitHub-Event": "push",
         "X-GitHub-Delivery": token_hex(16),
         "X-Hub-Signature-256": signature(body, SECRET),
     }
     await mp1.ask("/hooks/git", "POST", content=body, headers=headers)
-    found: list[dict[str, Any]] = (await mp1.ask("/hooks/git/deliveries?limit=1")).json()["items"]
-    return found[0]

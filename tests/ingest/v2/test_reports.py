@@ -158,6 +158,20 @@ async def test_tests_after_the_due_time_appear_at_the_close_of_that_student(worl
     assert [await seen_by(world, name) for name in ("ada", "bob")] == [["a"], []]
 
 
+async def test_tests_of_a_group_appear_when_no_member_can_hand_in_any_more(world: World) -> None:
+    await world.finish("ada", results(Reported(report=LATER)))
+    group = {"student": "ada", "members": ["ada", "bob"]}
+    await world.ask("assignments/mp1/roster", "PUT", json={"students": [group]})
+    await world.ask("assignments/mp1/settings", "PUT", json={"policy": {"deadline": {"due": at(hours=-1)}}})
+    order = {"target": "student", "name": "bob", "add_days": 1}
+    await world.ask("assignments/mp1/extensions", "POST", json=order)
+    assert await seen_by(world, "ada") == []
+
+    await world.ask("assignments/mp1/extensions?target=student&name=bob", "DELETE")
+    assert await seen_by(world, "ada") == ["a"]
+    assert len((await world.report("ada", token=world.tokens["bob"]))["report"]["tests"]) == 1
+
+
 async def test_tests_after_the_publication_appear_with_it_and_vanish_with_its_undo(world: World) -> None:
     await world.finish("ada", results(Reported(report=LATER)))
 
