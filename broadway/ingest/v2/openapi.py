@@ -296,6 +296,8 @@ _RESOURCES = frozenset(
         "dead-letters",
         "tokens",
         "student-tokens",
+        "student-links",
+        "sign-in-links",
         "audit",
         "whoami",
         "join-tokens",
