@@ -146,7 +146,7 @@ async def test_an_operator_pauses_and_resumes_a_grader_without_a_reload(world: W
     await row.get_by_role("button", name="Pause").wait_for()
     await row.get_by_label("Slots of").fill("9")
     await row.get_by_role("button", name="Set slots").click()
-    await page.wait_for_function(f"document.querySelector('#g-{name} input[name=slots]').defaultValue === '9'")
+    await row.locator("input[name=slots][value='9']").wait_for()
     await row.get_by_label("Slots of").fill("0")
     await row.get_by_role("button", name="Set slots").click()
     await page.get_by_role("heading", name="Not accepted").wait_for()
