@@ -11,12 +11,7 @@ from playwright.async_api import Browser, BrowserContext, Page
 
 SIZES = ((1280, 800), (360, 740))
 THEMES = ("light", "dark")
-DOCUMENTED = {
-    "run-light-1280": "run",
-    "job-dark-1280": "job",
-    "home-light-360": "student",
-    "operations-light-1280": "operations",
-}
+DOCUMENTED = {"run-light-1280": "run", "job-dark-1280": "job"}
 
 
 @cache
