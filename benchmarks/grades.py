@@ -43,9 +43,10 @@ async def measure(plan: Plan, results: Results, directory: Path) -> None:
     students, submissions = plan.graded
     async with ground(directory) as below, Site.open(below) as site:
         await site.register(ASSIGNMENT, NOTHING)
-        settings = {"points": 10, "policy": POLICY}
-        put = await site.http.put(f"/api/v2/courses/{COURSE}/assignments/{ASSIGNMENT}/settings", json=settings)
-        put.raise_for_status()
+        roster = {"students": [{"student": _student(number)} for number in range(students)]}
+        for name, body in (("settings", {"points": 10, "policy": POLICY}), ("roster", roster)):
+            path = f"/api/v2/courses/{COURSE}/assignments/{ASSIGNMENT}/{name}"
+            (await site.http.put(path, json=body)).raise_for_status()
         await _fill(site, "submission", (_submission(number, students) for number in range(submissions)))
         await _fill(site, "work_result", (_result(number, students) for number in range(submissions)))
         contenders: dict[str, Measure] = {of_class(students, submissions): partial(_all, site)}

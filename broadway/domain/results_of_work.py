@@ -13,6 +13,21 @@ from broadway.domain.work import OWN, Work, work_of
 
 
 @dataclass(frozen=True, slots=True)
+class Among:
+    """The works of an assignment to read: those of some students, those since a time, or all.
+
+    ``cuts`` are names of students between which all are read in parts, so that no question keeps a store from others.
+    """
+
+    students: tuple[str, ...] | None = None
+    since: datetime | None = None
+    cuts: tuple[str, ...] = ()
+
+
+ALL = Among()
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """The receipt of a work: its id, the student or the group, and the time."""
 

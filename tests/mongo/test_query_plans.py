@@ -16,6 +16,7 @@ from harness import Place, stage
 from pymongo import AsyncMongoClient, monitoring
 
 from broadway.domain.job import Job, JobClass, Phase
+from broadway.domain.results_of_work import Among
 from broadway.domain.run import Run, RunState, plan_jobs
 from broadway.mongo.deliveries import Deliveries
 from broadway.mongo.extensions import Extensions, LateDayClaimStore
@@ -108,10 +109,12 @@ QUESTIONS: dict[str, Callable[[Asked], Awaitable[object]]] = {
     "queued jobs of a run": lambda a: a.jobs.queued_of_run(a.run.id, Phase.STUDENTS),
     "waiting jobs of a pool": lambda a: a.jobs.are_any_waiting("default"),
     "the uploads of a class": lambda a: a.works.receipts(a.run.course, "mp1"),
-    "the uploads of a class since a time": lambda a: a.works.receipts(a.run.course, "mp1", since=NOW),
+    "the uploads of a class since a time": lambda a: a.works.receipts(a.run.course, "mp1", Among(since=NOW)),
     "the results of a class": lambda a: a.works.results(a.run.course, "mp1"),
-    "the results of a class since a time": lambda a: a.works.results(a.run.course, "mp1", since=NOW),
-    "the results of a student": lambda a: a.works.results(a.run.course, "mp1", ["ada"]),
+    "the results of a class since a time": lambda a: a.works.results(a.run.course, "mp1", Among(since=NOW)),
+    "the results of a student": lambda a: a.works.results(a.run.course, "mp1", Among(("ada",))),
+    "the uploads of a part of a class": lambda a: a.works.receipts(a.run.course, "mp1", Among(cuts=("m",))),
+    "the results of a part of a class": lambda a: a.works.results(a.run.course, "mp1", Among(cuts=("m", "x"))),
     "open jobs of a course": lambda a: a.works.waiting(a.run.course, "mp1"),
     "the jobs of several runs": lambda a: a.jobs.of_runs([a.run.id]),
     "the deliveries of a student": lambda a: a.deliveries.latest_of_student(a.run.course, "mp1", "ada", limit=9),

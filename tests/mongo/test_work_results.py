@@ -12,6 +12,7 @@ from broadway.domain.handed_in import digest_of_config
 from broadway.domain.job import JobState, Outcome
 from broadway.domain.marks import Marks
 from broadway.domain.report import Source
+from broadway.domain.results_of_work import Among
 from broadway.mongo.store import Store
 from broadway.runtime.crashpoints import VARIABLE, CrashPointError, Point, arm
 
@@ -38,8 +39,8 @@ async def test_a_result_has_what_grades_need(store: Store, course: str) -> None:
     assert ada.handed_in.config == digest_of_config(CONFIG)
     assert found["bob"].marks == Marks()
     assert await store.graded_works.results(course, "mp2") == []
-    assert [each.job for each in await store.graded_works.results(course, "mp1", ["bob"])] == [found["bob"].job]
-    assert await store.graded_works.results(course, "mp1", since=datetime.now(UTC) + timedelta(hours=1)) == []
+    assert [each.job for each in await store.graded_works.results(course, "mp1", Among(("bob",)))] == [found["bob"].job]
+    assert await store.graded_works.results(course, "mp1", Among(since=datetime.now(UTC) + timedelta(hours=1))) == []
 
 
 @pytest.mark.parametrize("point", [Point.OUTCOME_INSERTED, Point.OUTCOME_OF_WORK_KEPT], ids=str)
@@ -75,3 +76,14 @@ async def test_a_rerun_has_a_result_of_its_own(store: Store, course: str) -> Non
     await store.jobs.move({first.job: lambda job: job.cancel("staff", datetime.now(UTC))})
     found = await store.graded_works.results(course, "mp1")
     assert [(each.generation, each.outcome) for each in found] == [(1, Outcome.SUCCEEDED), (2, Outcome.CANCELLED)]
+
+
+async def test_the_parts_of_a_class_are_the_whole_class(store: Store, course: str) -> None:
+    group = Class(store, course)
+    names = ["ada", "bob", "cyd", "dee"]
+    await group.hand_in(*(HandIn(name, AT) for name in names))
+    for cuts in ((), ("bob",), ("cyd", "bob"), ("a", "dee"), ("z",)):
+        results = await store.graded_works.results(course, "mp1", Among(cuts=cuts))
+        receipts = await store.graded_works.receipts(course, "mp1", Among(cuts=cuts))
+        assert sorted(each.handed_in.student for each in results) == names
+        assert sorted(each.student for each in receipts) == names

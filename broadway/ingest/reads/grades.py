@@ -19,6 +19,8 @@ from broadway.lifecycle.grade_books import AdjustmentQueries, BookQueries, histo
 from broadway.lifecycle.stores import CurrentSettings
 from broadway.runtime.threads import beside
 
+PART = 200  # students whose works are read with one question
+
 _NONE = Applied()
 
 
@@ -226,9 +228,10 @@ class GradeReads:
         only = None
         if student is not None:
             only = await self.members.one(course, assignment, student, days_left=days_left)
-        names = None if only is None else [only.student, *([only.group] if only.group else [])]
+        names = None if only is None else (only.student, *([only.group] if only.group else []))
+        cuts = () if names else await self._cuts(course, assignment)
         read = self.works.of_assignment(
-            course, assignment, settings.settings, students=names, published=self._executions
+            course, assignment, settings.settings, students=names, cuts=cuts, published=self._executions
         )
         works = by_student(await read)
         if only is None:
@@ -244,6 +247,12 @@ class GradeReads:
             datetime.now(UTC),
         )
         return await beside(len(members), _grades, found)
+
+    async def _cuts(self, course: str, assignment: str) -> tuple[str, ...]:
+        """Return the names between which the works of a class are read in parts."""
+        roster = await self.members.rosters.get(course, assignment)
+        names = sorted(each.student for each in roster.students) if roster else []
+        return tuple(names[PART::PART])
 
     async def _is_member(self, course: str, assignment: str, member: Member) -> bool:
         roster = await self.members.rosters.get(course, assignment)
