@@ -53,6 +53,7 @@ from broadway.ingest.live.feed import Feed
 from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
+from broadway.ingest.reads.class_jobs import ClassJobs
 from broadway.ingest.reads.extensions import ExtensionReads
 from broadway.ingest.reads.grade_sheets import GradeSheets
 from broadway.ingest.reads.graders import GraderReads
@@ -62,6 +63,7 @@ from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.job_files import JobFilesReads
 from broadway.ingest.reads.jobs import JobReads
 from broadway.ingest.reads.members import MemberReads
+from broadway.ingest.reads.operations import OperationReads
 from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.reads import Reads
 from broadway.ingest.reads.recent_works import RecentWorks
@@ -102,7 +104,6 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
     """Return the parts of the API that its handlers need."""
     store, base = opened.store, _basis(settings, opened, later=later, answer_within=answer_within)
     limits, orders, receiver, standings = base.limits, base.orders, base.receiver, base.standings
-    tokens = store.access_tokens
     return Deps(
         settings=settings,
         limits=limits,
@@ -116,8 +117,8 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         shares=base.shares,
         authenticator=_authenticator(settings, opened, base.admission),
         auditor=Auditor(opened.shared.audit, later),
-        tokens=TokenSettings(tokens, store.rosters),
-        sign_in=SignIn(store.page_sessions, tokens, PersonalLinks(tokens)),
+        tokens=TokenSettings(store.access_tokens, store.rosters),
+        sign_in=SignIn(store.page_sessions, store.access_tokens, PersonalLinks(store.access_tokens)),
         reads=_reads(opened, base),
         registration=Registration(store.assignments, limits),
         assignment_settings=SettingsChanges(store.assignments, store.assignment_settings, store.rosters),
@@ -136,7 +137,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         regrade_steps=_regrade_steps(store, base),
         receiver=receiver,
         admission=base.admission,
-        join_tokens=JoinTokens(tokens),
+        join_tokens=JoinTokens(store.access_tokens),
         pools=pools_of(store),
         joins=_joins(settings, opened, base.admission),
         grader_orders=GraderOrders(store.graders, base.announcements, opened.accounts, base.gateway.sessions),
@@ -275,6 +276,8 @@ def _reads(opened: Opened, base: _Basis) -> Reads:
         submissions=SubmissionReads(store.submissions, store.blobs, store.deliveries, store.jobs),
         job_files=JobFilesReads(store.jobs, store.submissions, opened.tickets),
         artifacts=ArtifactReads(store.artifacts),
+        operations=OperationReads(store.graders, store.courses, store.jobs, store.dead_letters),
+        class_jobs=ClassJobs(store.runs, store.jobs, store.rosters),
         ids=store.ids,
     )
 

@@ -305,6 +305,8 @@ _RESOURCES = frozenset(
         "dead-letters",
         "tokens",
         "student-tokens",
+        "student-links",
+        "sign-in-links",
         "audit",
         "whoami",
         "join-tokens",
