@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from broadway.domain.assignment import Env
+from broadway.domain.callback import CallbackEvent
 from broadway.domain.run import PHASE_OF, Order, OrderKind, Run, RunState
 from broadway.mongo.assignments import check_storable
+from broadway.mongo.callbacks import CallbackEvents
 from broadway.mongo.collection import (
     Collection,
     Document,
@@ -42,8 +44,9 @@ class RunMove:
 class Runs:
     """Grading runs by id."""
 
-    def __init__(self, collection: Collection, students: Collection) -> None:
+    def __init__(self, collection: Collection, students: Collection, events: CallbackEvents | None = None) -> None:
         self._runs = Documents(collection)
+        self._events = events
         self._students = Students(students)
 
     async def ensure_indexes(self) -> None:
@@ -57,6 +60,8 @@ class Runs:
         Raises:
             UnstorableError: MongoDB would refuse the run; nothing is stored.
         """
+        if run.state.is_terminal:
+            await self._announce_end(run, run.finished_at or run.started_at)
         chunks = chunked(run.students_env)
         return await (self._insert_large(run, chunks) if chunks else self._insert_small(run))
 
@@ -133,9 +138,22 @@ class Runs:
         changes: dict[str, Any] = {"state": target.value, "publish_at": publish_at, "order": None}
         if target.is_terminal:
             changes |= {"finished_at": now, "success": target is RunState.FINISHED, "is_ungraded": is_ungraded}
+            changes["ended_round"] = run.round
+            await self._announce_end(run, now)
         if run.state is RunState.STUDENTS:
             changes["students_jobs_left"] = 0
         return await self.move(RunMove(run, changes))
+
+    async def last_ends(self, run_ids: Sequence[str]) -> dict[str, tuple[Run, int]]:
+        """Return runs by id, without rosters and configs, each with the last round that has ended; 0 if none has."""
+        found = await self._runs.find_by_ids(object_ids(run_ids), _WITHOUT_BULK)
+        runs = [(_run(document), int(document.get("ended_round") or 0)) for document in found]
+        return {run.id: (run, max(last, run.round if run.state.is_terminal else 0)) for run, last in runs}
+
+    async def _announce_end(self, run: Run, at: datetime) -> None:
+        """Store the event of a run's end before the end itself, so that no crash between the two loses it."""
+        if self._events:
+            await self._events.add([CallbackEvent.run_finished(run.course, run.id, run.round, at=at)])
 
     async def give_order(
         self,

@@ -24,6 +24,7 @@ from broadway.mongo.batched import (
     BatchedRuns,
 )
 from broadway.mongo.blobs import Blobs
+from broadway.mongo.callbacks import CallbackEvents
 from broadway.mongo.client import Answers, Client
 from broadway.mongo.courses import Courses
 from broadway.mongo.dead_letters import DeadLetters
@@ -81,6 +82,7 @@ class Store:
     submissions: SubmissionStore
     artifacts: ArtifactStore
     stored_bytes: StoredBytes
+    callback_events: CallbackEvents
     _primary: AsyncDatabase[dict[str, Any]]
     _answers: Answers
 
@@ -117,12 +119,13 @@ class Store:
     @classmethod
     async def _open(cls, client: Client, primary: str, logs: str) -> Self:
         main = client.get_database(primary, write_concern=DURABLE)
-        outcomes = Outcomes(main["job_outcome"])
+        callback_events = CallbackEvents(main["callback_event"], main["callback_endpoint"])
+        outcomes = Outcomes(main["job_outcome"], callback_events)
         store = cls(
             courses=Courses(main["course"]),
             assignments=Assignments(main["assignment_config"]),
             assignment_settings=AssignmentSettingsStore(main["assignment_settings"]),
-            runs=Runs(main["grading_run"], main["run_students"]),
+            runs=Runs(main["grading_run"], main["run_students"], callback_events),
             jobs=Jobs(main["grading_job"], outcomes),
             progress=Progress(main["grading_job"], outcomes),
             logs=Logs(client.get_database(logs, write_concern=DURABLE)["job_log"], outcomes),
@@ -143,6 +146,7 @@ class Store:
             submissions=SubmissionStore(main["submission"]),
             artifacts=ArtifactStore(main["artifact"]),
             stored_bytes=StoredBytes(main["stored_bytes"], main["submission"]),
+            callback_events=callback_events,
             _primary=main,
             _answers=client.answers,
         )
@@ -161,14 +165,16 @@ class Store:
         await self.blobs.ensure_indexes()
         await self.submissions.ensure_indexes()
         await self.artifacts.ensure_indexes()
+        await self.callback_events.ensure_indexes()
 
     def shared(self, *, linger: float = 0) -> Batched:
         """Return the most used collections, batched for many concurrent callers; ``linger``: see ``BatchedRuns``."""
+        students, outcomes = self._primary["run_students"], Outcomes(self._primary["job_outcome"], self.callback_events)
         return Batched(
             courses=BatchedCourses(self._primary["course"]),
             assignments=BatchedAssignments(self._primary["assignment_config"]),
-            runs=BatchedRuns(self._primary["grading_run"], self._primary["run_students"], linger=linger),
-            jobs=BatchedJobs(self._primary["grading_job"], Outcomes(self._primary["job_outcome"])),
+            runs=BatchedRuns(self._primary["grading_run"], students, self.callback_events, linger=linger),
+            jobs=BatchedJobs(self._primary["grading_job"], outcomes),
             deliveries=BatchedDeliveries(self._primary["hook_delivery"]),
             audit=BatchedAudit(self._primary["audit"], linger=linger),
         )
