@@ -80,3 +80,12 @@ class CallbackEvent:
     def ping(cls, course: str, endpoint: str, nonce: str, *, name: str, at: datetime) -> Self:
         """Return a test event for one endpoint."""
         return cls(course, CallbackType.PING, f"{endpoint}:{nonce}", at, {"callback": name}, endpoint=endpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event in the store. ``due_at`` is the time of its next step; None once its deliveries are stored."""
+
+    event: CallbackEvent
+    due_at: datetime | None
+    tries: int = 0

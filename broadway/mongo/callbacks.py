@@ -5,26 +5,17 @@ courses of all endpoints and is read again once a second while jobs end.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from broadway.domain.callback import CallbackEvent, CallbackType
+from broadway.domain.callback import CallbackEvent, CallbackType, StoredEvent
 from broadway.mongo.cache import Cache
 from broadway.mongo.collection import Collection, Document, Documents, Update, insert_each, update_each
 from broadway.runtime.crashpoints import Point, reach
 
 _ALL = "courses"
 _UPDATES = 25  # at a time
-
-
-@dataclass(frozen=True, slots=True)
-class StoredEvent:
-    """An event in the store. ``due_at`` is the time of its next step; None once its deliveries are stored."""
-
-    event: CallbackEvent
-    due_at: datetime | None
-    tries: int = 0
 
 
 class CallbackEvents:

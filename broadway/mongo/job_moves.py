@@ -37,6 +37,10 @@ class MovedJobs:
         found = await self._jobs.find_by_ids(object_ids(job_ids), WITHOUT_BULK)
         return {job.id: job for job in await self._joined(found)}
 
+    async def settlement(self, job_id: str, generation: int) -> Settlement | None:
+        """Return the outcome of a job's generation with its results, or None."""
+        return await self._outcomes.one(job_id, generation)
+
     async def move(
         self,
         moves: Mapping[str, Move],

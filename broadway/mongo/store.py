@@ -24,6 +24,8 @@ from broadway.mongo.batched import (
     BatchedRuns,
 )
 from broadway.mongo.blobs import Blobs
+from broadway.mongo.callback_deliveries import CallbackDeliveries
+from broadway.mongo.callback_endpoints import CallbackEndpoints
 from broadway.mongo.callbacks import CallbackEvents
 from broadway.mongo.client import Answers, Client
 from broadway.mongo.courses import Courses
@@ -83,6 +85,8 @@ class Store:
     artifacts: ArtifactStore
     stored_bytes: StoredBytes
     callback_events: CallbackEvents
+    callback_endpoints: CallbackEndpoints
+    callback_deliveries: CallbackDeliveries
     _primary: AsyncDatabase[dict[str, Any]]
     _answers: Answers
 
@@ -147,6 +151,8 @@ class Store:
             artifacts=ArtifactStore(main["artifact"]),
             stored_bytes=StoredBytes(main["stored_bytes"], main["submission"]),
             callback_events=callback_events,
+            callback_endpoints=CallbackEndpoints(main["callback_endpoint"], callback_events),
+            callback_deliveries=CallbackDeliveries(main["callback_delivery"]),
             _primary=main,
             _answers=client.answers,
         )
@@ -166,6 +172,8 @@ class Store:
         await self.submissions.ensure_indexes()
         await self.artifacts.ensure_indexes()
         await self.callback_events.ensure_indexes()
+        await self.callback_endpoints.ensure_indexes()
+        await self.callback_deliveries.ensure_indexes()
 
     def shared(self, *, linger: float = 0) -> Batched:
         """Return the most used collections, batched for many concurrent callers; ``linger``: see ``BatchedRuns``."""

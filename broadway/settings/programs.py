@@ -13,10 +13,11 @@ from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
 from broadway.domain.artifacts import KEPT_FOR
 from broadway.domain.assignment import Memory
 from broadway.domain.bounds import MAX_STAGES
+from broadway.domain.callback_addresses import AddressRules
 from broadway.domain.course import MAX_KEPT, MAX_STORED, MAX_STUDENTS, MAX_WAITING_JOBS
 from broadway.domain.job import RetryPolicy
 from broadway.runtime.tls import trust
-from broadway.settings.http import HttpSettings, Networks
+from broadway.settings.http import HttpSettings, Networks, networks
 from broadway.settings.places import Place
 from broadway.settings.sections import LogSettings, MongoSettings
 from broadway.settings.setting_names import ENV_PREFIX, Names
@@ -25,6 +26,7 @@ from broadway.settings.values import MAX_TEXT, AmqpUrl, HeaderToken, HttpUrl, ch
 JOB_OVERHEAD = 900  # seconds that a grader may hold a message besides the time limits of its job's stages
 
 DAY = 24 * 3600  # seconds
+_LAST_PORT = 65535
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)]
 
@@ -130,7 +132,45 @@ class ResultsSettings(ServiceSettings):
     """`python -m broadway.results`."""
 
 
-class IngestSettings(ServiceSettings):
+def _port_list(text: str) -> str:
+    """Check a list of ports."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or any(not re.fullmatch(r"[0-9]{1,5}", part) or not 0 < int(part) <= _LAST_PORT for part in parts):
+        raise ValueError(f"should be ports from 1 to {_LAST_PORT}, separated by commas")
+    return ",".join(parts)
+
+
+class CallbackSettings(ServiceSettings):
+    """The settings of endpoints for callbacks, for the services that register them and send to them."""
+
+    callback_allow: Networks = Field(
+        default="",
+        description="networks that callbacks may reach although they are not public: separated by commas",
+    )
+    callback_ports: Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_port_list)] = Field(
+        default="443", description="ports that endpoints for callbacks may have: separated by commas"
+    )
+    callback_http: bool = Field(default=False, description="accept endpoints for callbacks without TLS")
+
+    @property
+    def callback_rules(self) -> AddressRules:
+        """The addresses that endpoints may have."""
+        ports = frozenset(map(int, self.callback_ports.split(",")))
+        return AddressRules(tuple(networks(self.callback_allow)), ports, self.callback_http)
+
+
+class NotifierSettings(CallbackSettings):
+    """`python -m broadway.notifier`."""
+
+    callback_poll: float = Field(
+        default=2.0,
+        gt=0,
+        le=60,
+        description="seconds between two checks for callbacks while the broker reports no fact",
+    )
+
+
+class IngestSettings(CallbackSettings):
     """`python -m broadway.ingest`."""
 
     token: HeaderToken | None = Field(
@@ -211,6 +251,9 @@ class IngestSettings(ServiceSettings):
     max_stages: int = Field(default=50, ge=1, le=MAX_STAGES, description="limit on the stages of a pipeline")
     max_assignments: int = Field(default=1000, ge=1, le=MAX_KEPT, description="limit on the assignments of a course")
     max_hooks: int = Field(default=100, ge=1, le=MAX_KEPT, description="limit on the webhooks of a course")
+    max_callbacks: int = Field(
+        default=20, ge=1, le=1000, description="limit on the endpoints for callbacks of a course"
+    )
     max_deliveries: int = Field(
         default=20_000,
         ge=1,
@@ -265,8 +308,8 @@ class IngestSettings(ServiceSettings):
         return seconds
 
 
-class ApiSettings(IngestSettings, DispatcherSettings, ResultsSettings):
-    """`python -m broadway.api`: ingest, dispatcher and results in one process."""
+class ApiSettings(IngestSettings, DispatcherSettings, ResultsSettings, NotifierSettings):
+    """`python -m broadway.api`: ingest, dispatcher, results and notifier in one process."""
 
 
 def one_per_cpu() -> int:
@@ -393,5 +436,6 @@ PROGRAMS: dict[str, type[BaseSettings]] = {
     "ingest": IngestSettings,
     "dispatcher": DispatcherSettings,
     "results": ResultsSettings,
+    "notifier": NotifierSettings,
     "grader": GraderSettings,
 }

@@ -1,0 +1,117 @@
+"""The operations on the store that the notifier needs."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from broadway.domain.audit import AuditRecord
+from broadway.domain.callback import CallbackEvent, StoredEvent
+from broadway.domain.callback_delivery import Delivery, Endpoint
+from broadway.domain.job import Job
+from broadway.domain.run import Run
+from broadway.domain.settlement import Settlement
+
+
+class Events(Protocol):
+    """The stored events."""
+
+    async def due(self, now: datetime, *, limit: int) -> Sequence[StoredEvent]:
+        """Return events whose next step is due, longest due first."""
+
+    async def claim(self, events: Sequence[StoredEvent], until: datetime) -> Sequence[StoredEvent]:
+        """Postpone the next step of events to ``until``; return those that no other process has claimed."""
+
+    async def postpone(self, event_ids: Sequence[str], until: datetime) -> None:
+        """Check events again at ``until``, since their facts are not stored yet."""
+
+    async def complete(self, event_id: str, data: Mapping[str, Any]) -> None:
+        """Store the data of an event whose fact is stored."""
+
+    async def finish(self, event_ids: Sequence[str]) -> None:
+        """Take events out of the outbox: their deliveries are stored."""
+
+    async def drop(self, event_ids: Sequence[str]) -> None:
+        """Remove events that are for no endpoint."""
+
+    async def get_many(self, event_ids: Sequence[str]) -> Mapping[str, CallbackEvent]:
+        """Return events by id; unknown ids are left out."""
+
+    async def courses(self) -> frozenset[str]:
+        """Return the courses that have endpoints."""
+
+    async def expire(self, before: datetime) -> int:
+        """Remove events from before a moment; return their number."""
+
+
+class Endpoints(Protocol):
+    """The stored endpoints."""
+
+    async def of_course(self, course: str) -> Sequence[Endpoint]:
+        """Return a course's endpoints."""
+
+    async def by_id(self, endpoint_id: str) -> Endpoint | None:
+        """Return an endpoint, or None."""
+
+    async def put_state(self, endpoint: Endpoint, *, of: Endpoint) -> bool:
+        """Store the state of an endpoint after an attempt, unless its settings have changed since they were read."""
+
+    async def take_turn(self, endpoint_id: str, holder: str, now: datetime, until: datetime) -> bool:
+        """Take or extend the right to send to an endpoint; return False while another process has it."""
+
+    async def end_turn(self, endpoint_id: str, holder: str) -> None:
+        """Let other processes send to an endpoint."""
+
+
+class Deliveries(Protocol):
+    """The stored deliveries."""
+
+    async def add(self, deliveries: Sequence[Delivery]) -> None:
+        """Store new deliveries; those that are stored stay as they are."""
+
+    async def due_endpoints(self, now: datetime) -> Sequence[str]:
+        """Return the ids of endpoints that have deliveries to send."""
+
+    async def take(self, endpoint: str, now: datetime, *, lease: str, until: datetime) -> Delivery | None:
+        """Take the delivery of an endpoint that has been due for longest; None if none is due."""
+
+    async def record(self, delivery: Delivery, *, lease: str) -> bool:
+        """Store the result of an attempt, unless another sender has taken the delivery, or it was replayed."""
+
+    async def postpone(self, endpoint: str, until: datetime) -> None:
+        """Postpone the pending deliveries of an endpoint that are due before ``until``."""
+
+    async def miss_pending(self, endpoint: str) -> None:
+        """End the pending deliveries of an endpoint that is disabled."""
+
+    async def delete_of(self, endpoint: str) -> None:
+        """Remove the deliveries to an endpoint that was removed."""
+
+    async def expire(self, before: datetime) -> int:
+        """Remove deliveries of events from before a moment; return their number."""
+
+
+class EndedJobs(Protocol):
+    """Jobs and their outcomes."""
+
+    async def get_many(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
+        """Return jobs by id; unknown ids are left out."""
+
+    async def settlement(self, job_id: str, generation: int) -> Settlement | None:
+        """Return the outcome of a job's generation with its results, or None."""
+
+
+class EndedRuns(Protocol):
+    """Runs and their ends."""
+
+    async def summary(self, run_id: str) -> Run | None:
+        """Return a run without its roster and config, or None."""
+
+    async def last_ends(self, run_ids: Sequence[str]) -> Mapping[str, tuple[Run, int]]:
+        """Return runs by id, each with the last round that has ended; 0 if none has."""
+
+
+class AuditLog(Protocol):
+    """The audit log."""
+
+    async def add(self, record: AuditRecord) -> None:
+        """Store a record."""
