@@ -60,7 +60,7 @@ class CallbackEvent:
         """Return the event of a grade book's version that has been published."""
         url = f"/api/v2/courses/{course}/assignments/{assignment}/grades"
         data = {"assignment": assignment, "version": version, "by": by, "url": url}
-        return cls(course, CallbackType.GRADES_PUBLISHED, f"{assignment}:{version}:{at.isoformat()}", at, data)
+        return cls(course, CallbackType.GRADES_PUBLISHED, f"{assignment}:{version}", at, data)
 
     @classmethod
     def regrade_ready(cls, course: str, assignment: str, regrade: str, *, at: datetime, status: str = "ready") -> Self:

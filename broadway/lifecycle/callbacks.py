@@ -5,9 +5,10 @@ notifier emits again what a process that died has not. Outcomes of jobs and ends
 by their collections.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from broadway.domain.callback import CallbackEvent
 from broadway.runtime.crashpoints import Point, reach
@@ -27,19 +28,60 @@ class CallbackOutbox(Protocol):
 class Announced(Protocol):
     """Stored facts that keep the time from which other processes announce them."""
 
-    async def unannounced(self, before: datetime, *, limit: int) -> Sequence[CallbackEvent]:
-        """Return the events of facts whose announcement was due before a moment."""
+    async def to_announce(self, *, limit: int) -> Sequence[Any]:
+        """Return facts whose announcement is due, the earliest first."""
 
-    async def mark_announced(self, event: CallbackEvent) -> None:
+    async def announced(self, fact: Any, /) -> None:
         """Clear the time of announcement, unless a later fact has set it again."""
 
 
-async def announce_event(event: CallbackEvent, *, source: Announced, outbox: CallbackOutbox) -> None:
-    """Emit the event of a stored fact, then clear the fact's time of announcement.
+class PublishedGrades(Protocol):
+    """A published version of a grade book."""
 
-    Raises:
-        StoreError: The store is unavailable; the notifier announces the fact later.
-    """
-    await outbox.emit(event)
-    await reach(Point.CALLBACK_EMITTED)
-    await source.mark_announced(event)
+    @property
+    def course(self) -> str: ...
+
+    @property
+    def assignment(self) -> str: ...
+
+    @property
+    def version(self) -> int: ...
+
+    @property
+    def at(self) -> datetime: ...
+
+    @property
+    def by(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Announcing:
+    """Announces facts of one kind; ``event_of`` returns the event of a fact."""
+
+    source: Announced
+    outbox: CallbackOutbox
+    event_of: Callable[[Any], CallbackEvent]
+
+    async def announce(self, fact: Any) -> None:
+        """Emit the event of a stored fact, then clear the fact's time of announcement.
+
+        Raises:
+            StoreError: The store is unavailable; the notifier announces the fact later.
+        """
+        await self.outbox.emit(self.event_of(fact))
+        await reach(Point.CALLBACK_EMITTED)
+        await self.source.announced(fact)
+
+    async def announce_due(self, *, limit: int) -> None:
+        """Announce facts whose process has died before it announced them.
+
+        Raises:
+            StoreError: The store is unavailable.
+        """
+        for fact in await self.source.to_announce(limit=limit):
+            await self.announce(fact)
+
+
+def grades_published(book: PublishedGrades) -> CallbackEvent:
+    """Return the event of a published version of a grade book."""
+    return CallbackEvent.grades_published(book.course, book.assignment, book.version, at=book.at, by=book.by)

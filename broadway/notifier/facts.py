@@ -7,6 +7,7 @@ from typing import Any
 
 from broadway.domain.callback import CallbackEvent, CallbackType
 from broadway.domain.callback_payload import job_data, run_data, with_student
+from broadway.domain.run import Run
 from broadway.notifier.ports import EndedJobs, EndedRuns
 
 
@@ -40,6 +41,8 @@ class Facts:
         if settlement is None:
             return Missing.NOT_YET if job.generation == generation else Missing.NEVER
         run = await self.runs.summary(job.run_id)
+        if _is_of_regrade(run):
+            return Missing.NEVER
         return with_student(job_data(job, settlement), job, run)
 
     async def _of_run(self, run_id: str, round_: int) -> Mapping[str, Any] | Missing:
@@ -47,6 +50,13 @@ class Facts:
         if found is None:  # a run that ends at once is stored after its event
             return Missing.NOT_YET
         run, last = found
+        if _is_of_regrade(run):
+            return Missing.NEVER
         if last >= round_:
             return run_data(run, round_)
         return Missing.NOT_YET if run.round == round_ else Missing.NEVER
+
+
+def _is_of_regrade(run: Run | None) -> bool:
+    """Return whether a run is a part of a regrade, which is beside all that a course sees until it is published."""
+    return bool(getattr(run, "regrade", None))

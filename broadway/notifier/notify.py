@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from broadway.domain.callback import KEPT_DAYS
-from broadway.lifecycle.callbacks import Announced, CallbackOutbox, announce_event
+from broadway.lifecycle.callbacks import Announcing
 from broadway.notifier.fan_out import FanOut
 from broadway.notifier.ports import Deliveries, Events
 from broadway.notifier.turns import Turns
@@ -32,9 +32,8 @@ class Notifier:
     deliveries: Deliveries
     fan_out: FanOut
     turns: Turns
-    outbox: CallbackOutbox
     clock: Callable[[], datetime]
-    announced: Sequence[Announced] = ()
+    announcing: Sequence[Announcing] = ()
     poll: float = POLL
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     _serving: dict[str, asyncio.Task[None]] = field(default_factory=dict)
@@ -74,9 +73,8 @@ class Notifier:
         Raises:
             StoreError: The store is unavailable.
         """
-        for source in self.announced:
-            for event in await source.unannounced(self.clock(), limit=ANNOUNCED):
-                await announce_event(event, source=source, outbox=self.outbox)
+        for announcing in self.announcing:
+            await announcing.announce_due(limit=ANNOUNCED)
         while await self.fan_out.step():
             pass
         await self._expire()

@@ -43,8 +43,7 @@ def notifier_of(
         deliveries=deliveries,
         fan_out=FanOut(events, endpoints, deliveries, Facts(store.jobs, store.runs), clock),
         turns=Turns(events, endpoints, deliveries, store.audit, attempts, clock),
-        outbox=events,
         clock=clock,
-        announced=(),
+        announcing=(),
         poll=settings.callback_poll,
     )

@@ -37,8 +37,15 @@ async def listen(broker: Consumer, events: Events, wake: asyncio.Event, *, tag: 
                 await asyncio.sleep(CHECK)
                 continue
             async with broker.consume(notifier_queue(tag, courses), hear, tag=tag, prefetch=PREFETCH):
-                while await events.courses() == courses:
-                    await asyncio.sleep(CHECK)  # noqa: ASYNC110 - other processes change the courses
+                await _until_changed(events, courses)
         except (StoreError, PublishError) as error:
             log.warning("callbacks are not woken yet", reason=str(error))
             await asyncio.sleep(CHECK)
+
+
+async def _until_changed(events: Events, courses: frozenset[str]) -> None:
+    """Return once other courses have endpoints than ``courses``; other processes change that."""
+    while True:
+        await asyncio.sleep(CHECK)
+        if await events.courses() != courses:
+            return
