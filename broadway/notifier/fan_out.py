@@ -55,7 +55,7 @@ class FanOut:
         event = stored.event
         if event.is_sure:
             return event
-        with isolated("callbacks", event=event.id, course=event.course):
+        with isolated("callbacks", about=event.id, course=event.course):
             data = await self.facts.data(event)
             if data is Missing.NEVER:
                 await self.events.drop([event.id])

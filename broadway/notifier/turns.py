@@ -115,7 +115,7 @@ class Turns:
             course=delivery.course,
             callback=endpoint.name,
             event_type=delivery.type.value,
-            event=delivery.event,
+            about=delivery.event,
             attempt=after.attempt,
             status=answer.status,
             reason=answer.error,
