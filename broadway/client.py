@@ -3,6 +3,7 @@
 from pydantic import BaseModel
 
 from broadway.clients.access import Access
+from broadway.clients.callbacks import Callbacks
 from broadway.clients.hooks import Hooks
 from broadway.clients.jobs import JobLog, Jobs
 from broadway.clients.operators import GraderDescription, Operator
@@ -30,7 +31,7 @@ class Worker(BaseModel):
     alive: bool
 
 
-class Client(Runs, Jobs, Hooks, Access):
+class Client(Runs, Jobs, Hooks, Callbacks, Access):
     """A client for one course: with ``Client.connect(…) as client``.
 
     Each of its resources has a module in ``broadway/clients``.

@@ -52,10 +52,9 @@ class World:
     clock: Clock = field(default_factory=Clock)
     names: Names = field(default_factory=Names)
 
-    def notifier(self, port: int, *, within: float = 15, allow: str = "127.0.0.0/8", **settings: Any) -> Notifier:
+    def notifier(self, port: int, *, within: float = 15, allow: str = "127.0.0.0/8") -> Notifier:
         """Return a new notifier, as after a restart. Delays have no jitter."""
-        given = {"callback_allow": allow, "callback_ports": str(port), "callback_http": True, **settings}
-        made = NotifierSettings.model_validate(given)
+        made = NotifierSettings.model_validate({"callback": {"allow": allow, "ports": str(port), "http": True}})
         notifier = notifier_of(made, self.store, clock=self.clock, resolve=self.names)
         attempts = replace(notifier.turns.attempts, within=within)
         notifier.turns = replace(notifier.turns, attempts=attempts, jitter=lambda: 0.0)

@@ -13,6 +13,7 @@ from broadway.ingest.commands.artifacts import ArtifactUploads
 from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.backlogs import Backlogs
+from broadway.ingest.commands.callbacks import Callbacks
 from broadway.ingest.commands.decide import Decider
 from broadway.ingest.commands.grade_submissions import GradingStarts, HooksAndUploads
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
@@ -43,6 +44,7 @@ from broadway.ingest.live.feed import Feed
 from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
+from broadway.ingest.reads.callbacks import CallbackReads
 from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.job_files import JobFilesReads
@@ -86,8 +88,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
     orders = Orders(shared.runs, store.jobs, announcements)
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits, Backlogs(store.jobs))
     receiver = _receiver(opened, submissions, orders, announcements, answer_within=answer_within)
-    gateway = _gateway(settings, store=store, rabbit=rabbit, later=later)
-    admission = Admission(store.graders, store.access_tokens, store.pools, _cluster_token(settings))
+    gateway, admission = _gateway(settings, store=store, rabbit=rabbit, later=later), _admission(settings, store)
     return Deps(
         settings=settings,
         limits=limits,
@@ -109,6 +110,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         artifacts=_artifacts(settings, store),
         submission_removal=SubmissionRemoval(store.submissions, store.stored_bytes),
         hook_settings=HookSettings(store.hooks, store.rosters, limits),
+        callbacks=_callbacks(settings, store),
         starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements, store.submissions),
         orders=orders,
         reruns=Reruns(orders, store.assignments, limits, store.courses),
@@ -119,6 +121,10 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         joins=_joins(settings, opened, admission),
         grader_orders=GraderOrders(store.graders, announcements, opened.accounts, gateway.sessions),
     )
+
+
+def _admission(settings: IngestSettings, store: Store) -> Admission:
+    return Admission(store.graders, store.access_tokens, store.pools, _cluster_token(settings))
 
 
 def _joins(settings: IngestSettings, opened: Opened, admission: Admission) -> GraderJoins:
@@ -169,6 +175,11 @@ def _artifacts(settings: IngestSettings, store: Store) -> ArtifactUploads:
     return ArtifactUploads(store.blobs, store.artifacts, timedelta(days=settings.artifact_days))
 
 
+def _callbacks(settings: IngestSettings, store: Store) -> Callbacks:
+    endpoints, deliveries, events = store.callback_endpoints, store.callback_deliveries, store.callback_events
+    return Callbacks(endpoints, deliveries, events, settings.callback.rules, settings.callback.endpoints)
+
+
 def _uploads(settings: IngestSettings, opened: Opened, limits: Limits, receiver: Receiver) -> Uploads:
     store, unpacker = opened.store, Unpacker(settings.http.spool_dir)
     grading = GradingStarts(store.assignment_settings, store.submissions, receiver)
@@ -185,6 +196,7 @@ def _reads(opened: Opened, shares: ReadShares) -> Reads:
         jobs=JobReads(store.jobs, store.runs, store.logs),
         reports=ReportReads(store.reports),
         hooks=HookReads(store.hooks, store.deliveries),
+        callbacks=CallbackReads(store.callback_endpoints, store.callback_deliveries, store.callback_events),
         graders=GraderReads(store.graders),
         tokens=TokenReads(store.access_tokens),
         audit=AuditReads(store.audit),

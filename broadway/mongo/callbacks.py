@@ -54,6 +54,10 @@ class CallbackEvents:
             await insert_each(self._events, [_document(event) for event in wanted])
             await reach(Point.CALLBACK_STORED)
 
+    async def store(self, event: CallbackEvent) -> None:
+        """Store an event for a certain endpoint; a repetition changes nothing."""
+        await insert_each(self._events, [_document(event)])
+
     async def due(self, now: datetime, *, limit: int) -> list[StoredEvent]:
         """Return events whose next step is due, longest due first."""
         found = await self._events.find({"due_at": {"$lte": now}}, sort=[("due_at", 1)], limit=limit)

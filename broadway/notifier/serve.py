@@ -37,7 +37,7 @@ def notifier_of(
 ) -> Notifier:
     """Return the notifier of a store."""
     events, endpoints, deliveries = store.callback_events, store.callback_endpoints, store.callback_deliveries
-    attempts = Attempts(settings.callback_rules, settings.tls, clock, resolve)
+    attempts = Attempts(settings.callback.rules, settings.tls, clock, resolve)
     return Notifier(
         events=events,
         deliveries=deliveries,
@@ -45,5 +45,5 @@ def notifier_of(
         turns=Turns(events, endpoints, deliveries, store.audit, attempts, clock),
         clock=clock,
         announcing=(),
-        poll=settings.callback_poll,
+        poll=settings.callback.poll,
     )

@@ -1,45 +1,32 @@
 """The settings of each program."""
 
 import os
-import re
 import ssl
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
 
 from broadway.domain.artifacts import KEPT_FOR
 from broadway.domain.assignment import Memory
 from broadway.domain.bounds import MAX_STAGES
-from broadway.domain.callback_addresses import AddressRules
 from broadway.domain.course import MAX_KEPT, MAX_STORED, MAX_STUDENTS, MAX_WAITING_JOBS
 from broadway.domain.job import RetryPolicy
 from broadway.runtime.tls import trust
-from broadway.settings.http import HttpSettings, Networks, networks
+from broadway.settings.callbacks import CallbackSettings
+from broadway.settings.http import HttpSettings, Networks
 from broadway.settings.places import Place
 from broadway.settings.sections import LogSettings, MongoSettings
 from broadway.settings.setting_names import ENV_PREFIX, Names
-from broadway.settings.values import MAX_TEXT, AmqpUrl, HeaderToken, HttpUrl, check_address
+from broadway.settings.values import MAX_TEXT, AmqpUrl, HeaderToken, HttpUrl, PoolNames, check_address
 
 JOB_OVERHEAD = 900  # seconds that a grader may hold a message besides the time limits of its job's stages
 
 DAY = 24 * 3600  # seconds
-_LAST_PORT = 65535
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)]
-
-
-def _pool_names(text: str) -> str:
-    """Check a list of pools; an empty text names no pool."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if any(not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name) for name in names):
-        raise ValueError("should be names of pools, separated by commas: letters, digits, dashes and underscores")
-    return ",".join(names)
-
-
-PoolNames = Annotated[str, Field(max_length=10_000), AfterValidator(_pool_names)]
 
 
 class _Settings(BaseSettings):
@@ -132,45 +119,13 @@ class ResultsSettings(ServiceSettings):
     """`python -m broadway.results`."""
 
 
-def _port_list(text: str) -> str:
-    """Check a list of ports."""
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not parts or any(not re.fullmatch(r"[0-9]{1,5}", part) or not 0 < int(part) <= _LAST_PORT for part in parts):
-        raise ValueError(f"should be ports from 1 to {_LAST_PORT}, separated by commas")
-    return ",".join(parts)
-
-
-class CallbackSettings(ServiceSettings):
-    """The settings of endpoints for callbacks, for the services that register them and send to them."""
-
-    callback_allow: Networks = Field(
-        default="",
-        description="networks that callbacks may reach although they are not public: separated by commas",
-    )
-    callback_ports: Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_port_list)] = Field(
-        default="443", description="ports that endpoints for callbacks may have: separated by commas"
-    )
-    callback_http: bool = Field(default=False, description="accept endpoints for callbacks without TLS")
-
-    @property
-    def callback_rules(self) -> AddressRules:
-        """The addresses that endpoints may have."""
-        ports = frozenset(map(int, self.callback_ports.split(",")))
-        return AddressRules(tuple(networks(self.callback_allow)), ports, self.callback_http)
-
-
-class NotifierSettings(CallbackSettings):
+class NotifierSettings(ServiceSettings):
     """`python -m broadway.notifier`."""
 
-    callback_poll: float = Field(
-        default=2.0,
-        gt=0,
-        le=60,
-        description="seconds between two checks for callbacks while the broker reports no fact",
-    )
+    callback: CallbackSettings = CallbackSettings()
 
 
-class IngestSettings(CallbackSettings):
+class IngestSettings(ServiceSettings):
     """`python -m broadway.ingest`."""
 
     token: HeaderToken | None = Field(
@@ -206,6 +161,7 @@ class IngestSettings(CallbackSettings):
     )
     gateway_pool: Id = Field(default="default", description="pool of HTTP and WebSocket graders that name no pool")
     http: HttpSettings = HttpSettings()
+    callback: CallbackSettings = CallbackSettings()
     trusted_proxies: Networks = Field(
         default="",
         description="proxies whose X-Forwarded-For names the client: addresses and networks, separated by commas",
@@ -251,9 +207,6 @@ class IngestSettings(CallbackSettings):
     max_stages: int = Field(default=50, ge=1, le=MAX_STAGES, description="limit on the stages of a pipeline")
     max_assignments: int = Field(default=1000, ge=1, le=MAX_KEPT, description="limit on the assignments of a course")
     max_hooks: int = Field(default=100, ge=1, le=MAX_KEPT, description="limit on the webhooks of a course")
-    max_callbacks: int = Field(
-        default=20, ge=1, le=1000, description="limit on the endpoints for callbacks of a course"
-    )
     max_deliveries: int = Field(
         default=20_000,
         ge=1,

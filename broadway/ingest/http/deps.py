@@ -11,6 +11,7 @@ from broadway.ingest.commands.admission import Admission
 from broadway.ingest.commands.artifacts import ArtifactUploads
 from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
+from broadway.ingest.commands.callbacks import Callbacks
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.join_tokens import JoinTokens
@@ -61,6 +62,7 @@ class Deps:
     artifacts: ArtifactUploads
     submission_removal: SubmissionRemoval
     hook_settings: HookSettings
+    callbacks: Callbacks
     starts: RunStarts
     orders: Orders
     reruns: Reruns

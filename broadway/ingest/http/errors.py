@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from broadway.domain.callback_addresses import EndpointError
 from broadway.domain.files import FileRefusedError
 from broadway.domain.grader import RevokedError
 from broadway.domain.pages import CursorError
@@ -16,6 +17,7 @@ from broadway.ingest.commands.admission import AdmissionError, CredentialError
 from broadway.ingest.commands.artifacts import ArtifactsRefusedError
 from broadway.ingest.commands.backlogs import RETRY_AFTER as BACKLOG_RETRY_AFTER
 from broadway.ingest.commands.backlogs import BacklogFullError
+from broadway.ingest.commands.callbacks import CallbackStateError
 from broadway.ingest.commands.graders import BrokerUsersUnavailableError, GraderOrderError, NoGraderError
 from broadway.ingest.commands.join_tokens import NoTokenError
 from broadway.ingest.commands.limits import InvalidEnvError, NoConfigError, QuotaError, RejectedError
@@ -56,6 +58,8 @@ _REFUSALS: Mapping[type[Exception], int] = {
     FileRefusedError: 422,
     UploadKeyReusedError: 422,
     ArtifactsRefusedError: 422,
+    EndpointError: 400,
+    CallbackStateError: 409,
 }
 _UNCHANGED = (
     *_REFUSALS,

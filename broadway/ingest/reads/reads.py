@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
+from broadway.ingest.reads.callbacks import CallbackReads
 from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.job_files import JobFilesReads
@@ -26,6 +27,7 @@ class Reads:
     jobs: JobReads
     reports: ReportReads
     hooks: HookReads
+    callbacks: CallbackReads
     graders: GraderReads
     tokens: TokenReads
     audit: AuditReads

@@ -288,6 +288,7 @@ _RESOURCES = frozenset(
         "report",
         "files",
         "hooks",
+        "callbacks",
         "deliveries",
         "roster",
         "settings",
