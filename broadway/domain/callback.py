@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 KEPT_DAYS = 30  # for which events can be replayed
+MAX_REASON = 1000  # characters
 
 
 class CallbackType(StrEnum):
@@ -73,7 +74,7 @@ class CallbackEvent:
     def hook_unmatched(cls, course: str, hook: str, delivery: str, *, reason: str, at: datetime) -> Self:
         """Return the event of a delivery to a hook that fits no entry of the roster."""
         url = f"/api/v2/courses/{course}/hooks/{hook}/deliveries/{delivery}"
-        data = {"hook": hook, "delivery": delivery, "reason": reason, "url": url}
+        data = {"hook": hook, "delivery": delivery, "reason": reason[:MAX_REASON], "url": url}
         return cls(course, CallbackType.HOOK_UNMATCHED, delivery, at, data)
 
     @classmethod

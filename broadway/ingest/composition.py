@@ -159,6 +159,7 @@ def _receiver(
         submissions=submissions,
         orders=orders,
         announcements=announcements,
+        outbox=store.callback_events,
     )
     return Receiver(
         courses=shared.courses,
