@@ -16,19 +16,22 @@ from broadway.runtime.isolation import isolated
 log = structlog.get_logger(__name__)
 
 BATCH = 100  # events at a time
-LEASE = timedelta(seconds=30)  # after which another process makes the deliveries of a claimed event
 LONGEST_CHECK = timedelta(hours=1)  # between two checks for a fact that is not stored
 
 
 @dataclass(frozen=True, slots=True)
 class FanOut:
-    """Makes deliveries. Each step may be repeated: ids of deliveries follow from their event and endpoint."""
+    """Makes deliveries. Each step may be repeated: ids of deliveries follow from their event and endpoint.
+
+    Another process repeats the steps of a claimed event after ``lease``.
+    """
 
     events: Events
     endpoints: Endpoints
     deliveries: Deliveries
     facts: Facts
     clock: Callable[[], datetime]
+    lease: timedelta
 
     async def step(self) -> bool:
         """Make the deliveries of events that are due; return whether there may be more.
@@ -38,7 +41,7 @@ class FanOut:
         """
         now = self.clock()
         due = await self.events.due(now, limit=BATCH)
-        claimed = await self.events.claim(due, now + LEASE)
+        claimed = await self.events.claim(due, now + self.lease)
         await reach(Point.CALLBACK_CLAIMED)
         made = [each for stored in claimed if (each := await self._sure(stored, now))]
         await reach(Point.CALLBACK_COMPLETED)

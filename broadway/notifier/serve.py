@@ -1,7 +1,7 @@
 """The notifier service: it sends events of courses to their endpoints, with retries over days."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from broadway.mongo.store import Store
 from broadway.notifier.attempts import Attempts
@@ -37,12 +37,13 @@ def notifier_of(
 ) -> Notifier:
     """Return the notifier of a store."""
     events, endpoints, deliveries = store.callback_events, store.callback_endpoints, store.callback_deliveries
+    lease = timedelta(seconds=settings.callback.lease)
     attempts = Attempts(settings.callback.rules, settings.tls, clock, resolve)
     return Notifier(
         events=events,
         deliveries=deliveries,
-        fan_out=FanOut(events, endpoints, deliveries, Facts(store.jobs, store.runs), clock),
-        turns=Turns(events, endpoints, deliveries, store.audit, attempts, clock),
+        fan_out=FanOut(events, endpoints, deliveries, Facts(store.jobs, store.runs), clock, lease),
+        turns=Turns(events, endpoints, deliveries, store.audit, attempts, clock, lease),
         clock=clock,
         announcing=(),
         poll=settings.callback.poll,

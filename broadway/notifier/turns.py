@@ -21,7 +21,6 @@ from broadway.runtime.crashpoints import Point, reach
 
 log = structlog.get_logger(__name__)
 
-TURN = timedelta(seconds=60)  # longer than an attempt; a sender that dies keeps its endpoint for this long
 MOST = 100  # rounds of deliveries in one turn, so that another process can take the next one
 
 
@@ -31,7 +30,10 @@ def _jitter() -> float:
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """Serves endpoints. ``holder`` names this process; ``jitter`` returns values between -1 and 1."""
+    """Serves endpoints. ``holder`` names this process; ``jitter`` returns values between -1 and 1.
+
+    A process that dies keeps its endpoint and its deliveries for ``lease``, which should be longer than an attempt.
+    """
 
     events: Events
     endpoints: Endpoints
@@ -39,6 +41,7 @@ class Turns:
     audit: AuditLog
     attempts: Attempts
     clock: Callable[[], datetime]
+    lease: timedelta
     jitter: Callable[[], float] = _jitter
     holder: str = field(default_factory=lambda: token_hex(8))
 
@@ -61,7 +64,7 @@ class Turns:
 
     async def _hold(self, endpoint_id: str) -> bool:
         now = self.clock()
-        if await self.endpoints.take_turn(endpoint_id, self.holder, now, now + TURN):
+        if await self.endpoints.take_turn(endpoint_id, self.holder, now, now + self.lease):
             return True
         if await self.endpoints.by_id(endpoint_id) is None:
             await self.deliveries.delete_of(endpoint_id)
@@ -85,7 +88,7 @@ class Turns:
         return bool(taken)
 
     async def _take(self, endpoint: Endpoint, now: datetime) -> list[tuple[Delivery, CallbackEvent | None]]:
-        lease, until, most = token_hex(8), now + TURN, 1 if endpoint.failing_since else HEALTHY
+        lease, until, most = token_hex(8), now + self.lease, 1 if endpoint.failing_since else HEALTHY
         taken: list[Delivery] = []
         while len(taken) < most:
             delivery = await self.deliveries.take(endpoint.id, now, lease=lease, until=until)

@@ -33,6 +33,9 @@ class CallbackSettings(BaseModel):
     )
     http: bool = Field(default=False, description="accept endpoints for callbacks without TLS")
     endpoints: int = Field(default=20, ge=1, le=1000, description="limit on the endpoints for callbacks of a course")
+    lease: float = Field(
+        default=60.0, ge=1, le=3600, description="seconds until another notifier sends the callbacks of one that died"
+    )
     poll: float = Field(
         default=2.0,
         gt=0,

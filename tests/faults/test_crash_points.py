@@ -14,6 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 from faults.report import Report
+from faults.test_callbacks import OF_CALLBACKS
 from faults.test_uploads import OF_UPLOADS
 from faults.world import COURSES, World
 from harness import IS_WHOLE, stage, until
@@ -24,7 +25,7 @@ from broadway.mongo.students import INLINE
 from broadway.runtime.crashpoints import Point
 
 MODES = ("exit", "raise", "hang", "cancel")
-POINTS = [point for point in Point if point not in OF_UPLOADS]
+POINTS = [point for point in Point if point not in (*OF_UPLOADS, *OF_CALLBACKS)]
 PAIRS = [(point, mode) for number, point in enumerate(POINTS) for mode in MODES[number % 4 :] + MODES[: number % 4]]
 SELECTED = PAIRS if IS_WHOLE else PAIRS[:: 4 * 5]
 SLOTS = 2

@@ -16,8 +16,6 @@ from broadway.domain.job import Attempt, Execution, Job, Outcome, Phase, RetryPo
 from broadway.domain.run import Run, RunState, plan_jobs
 from broadway.lifecycle.callbacks import Announcing, grades_published
 from broadway.lifecycle.phases import advance
-from broadway.notifier.fan_out import LEASE
-from broadway.notifier.turns import TURN
 from broadway.runtime.crashpoints import VARIABLE, CrashPointError, Point, arm
 
 OF_NOTIFIER = [
@@ -29,7 +27,7 @@ OF_NOTIFIER = [
     Point.CALLBACK_SENT,
     Point.CALLBACK_RECORDED,
 ]
-AFTER_A_CRASH = max(LEASE, TURN) + timedelta(seconds=1)
+AFTER_A_CRASH = timedelta(seconds=61)
 
 Crash = Callable[[Point], object]
 
