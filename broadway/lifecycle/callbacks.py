@@ -5,12 +5,12 @@ notifier emits again what a process that died has not. Outcomes of jobs and ends
 by their collections.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Protocol
 
 from broadway.domain.callback import CallbackEvent
+from broadway.domain.callback_delivery import Endpoint
 from broadway.runtime.crashpoints import Point, reach
 
 
@@ -35,23 +35,25 @@ class Announced(Protocol):
         """Clear the time of announcement, unless a later fact has set it again."""
 
 
-class PublishedGrades(Protocol):
-    """A published version of a grade book."""
+class CallbackEventsById(Protocol):
+    """Events by id."""
 
-    @property
-    def course(self) -> str: ...
+    async def get_many(self, event_ids: Sequence[str]) -> Mapping[str, CallbackEvent]:
+        """Return events by id; unknown ids are left out."""
 
-    @property
-    def assignment(self) -> str: ...
 
-    @property
-    def version(self) -> int: ...
+class EndpointsOfCourses(Protocol):
+    """Endpoints by course."""
 
-    @property
-    def at(self) -> datetime: ...
+    async def of_course(self, course: str) -> Sequence[Endpoint]:
+        """Return a course's endpoints, by name."""
 
-    @property
-    def by(self) -> str: ...
+
+class DeliveriesOfEndpoints(Protocol):
+    """Deliveries by endpoint."""
+
+    async def delete_of(self, endpoint: str) -> None:
+        """Remove the deliveries to an endpoint that was removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,6 @@ class Announcing:
             await self.announce(fact)
 
 
-def grades_published(book: PublishedGrades) -> CallbackEvent:
+def grades_published(book: Any) -> CallbackEvent:
     """Return the event of a published version of a grade book."""
     return CallbackEvent.grades_published(book.course, book.assignment, book.version, at=book.at, by=book.by)

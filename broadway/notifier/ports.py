@@ -5,14 +5,15 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from broadway.domain.audit import AuditRecord
-from broadway.domain.callback import CallbackEvent, StoredEvent
+from broadway.domain.callback import StoredEvent
 from broadway.domain.callback_delivery import Delivery, Endpoint
-from broadway.domain.job import Job
 from broadway.domain.run import Run
 from broadway.domain.settlement import Settlement
+from broadway.lifecycle.callbacks import CallbackEventsById, DeliveriesOfEndpoints, EndpointsOfCourses
+from broadway.lifecycle.stores import JobsById, RunSummaries
 
 
-class Events(Protocol):
+class Events(CallbackEventsById, Protocol):
     """The stored events."""
 
     async def due(self, now: datetime, *, limit: int) -> Sequence[StoredEvent]:
@@ -33,9 +34,6 @@ class Events(Protocol):
     async def drop(self, event_ids: Sequence[str]) -> None:
         """Remove events that are for no endpoint."""
 
-    async def get_many(self, event_ids: Sequence[str]) -> Mapping[str, CallbackEvent]:
-        """Return events by id; unknown ids are left out."""
-
     async def courses(self) -> frozenset[str]:
         """Return the courses that have endpoints."""
 
@@ -43,11 +41,8 @@ class Events(Protocol):
         """Remove events from before a moment; return their number."""
 
 
-class Endpoints(Protocol):
+class Endpoints(EndpointsOfCourses, Protocol):
     """The stored endpoints."""
-
-    async def of_course(self, course: str) -> Sequence[Endpoint]:
-        """Return a course's endpoints."""
 
     async def by_id(self, endpoint_id: str) -> Endpoint | None:
         """Return an endpoint, or None."""
@@ -62,7 +57,7 @@ class Endpoints(Protocol):
         """Let other processes send to an endpoint."""
 
 
-class Deliveries(Protocol):
+class Deliveries(DeliveriesOfEndpoints, Protocol):
     """The stored deliveries."""
 
     async def add(self, deliveries: Sequence[Delivery]) -> None:
@@ -83,35 +78,26 @@ class Deliveries(Protocol):
     async def miss_pending(self, endpoint: str) -> None:
         """End the pending deliveries of an endpoint that is disabled."""
 
-    async def delete_of(self, endpoint: str) -> None:
-        """Remove the deliveries to an endpoint that was removed."""
-
     async def expire(self, before: datetime) -> int:
         """Remove deliveries of events from before a moment; return their number."""
 
 
-class EndedJobs(Protocol):
+class EndedJobs(JobsById, Protocol):
     """Jobs and their outcomes."""
-
-    async def get_many(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
-        """Return jobs by id; unknown ids are left out."""
 
     async def settlement(self, job_id: str, generation: int) -> Settlement | None:
         """Return the outcome of a job's generation with its results, or None."""
 
 
-class EndedRuns(Protocol):
+class EndedRuns(RunSummaries, Protocol):
     """Runs and their ends."""
-
-    async def summary(self, run_id: str) -> Run | None:
-        """Return a run without its roster and config, or None."""
 
     async def last_ends(self, run_ids: Sequence[str]) -> Mapping[str, tuple[Run, int]]:
         """Return runs by id, each with the last round that has ended; 0 if none has."""
 
 
-class AuditLog(Protocol):
-    """The audit log."""
+class ServiceAudit(Protocol):
+    """The audit log, for actions of services."""
 
     async def add(self, record: AuditRecord) -> None:
         """Store a record."""

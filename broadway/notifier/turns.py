@@ -15,7 +15,7 @@ from broadway.domain.audit import AuditRecord, described
 from broadway.domain.callback import CallbackEvent
 from broadway.domain.callback_delivery import HEALTHY, Answer, Delivery, Endpoint
 from broadway.notifier.attempts import Attempts
-from broadway.notifier.ports import AuditLog, Deliveries, Endpoints, Events
+from broadway.notifier.ports import Deliveries, Endpoints, Events, ServiceAudit
 from broadway.runtime import metrics
 from broadway.runtime.crashpoints import Point, reach
 
@@ -38,7 +38,7 @@ class Turns:
     events: Events
     endpoints: Endpoints
     deliveries: Deliveries
-    audit: AuditLog
+    audit: ServiceAudit
     attempts: Attempts
     clock: Callable[[], datetime]
     lease: timedelta

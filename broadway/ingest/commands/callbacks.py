@@ -1,6 +1,5 @@
 """Changing a course's endpoints for callbacks, and sending events again."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from secrets import token_bytes, token_hex
@@ -10,6 +9,7 @@ from broadway.domain.callback import KEPT_DAYS, CallbackEvent, CallbackType
 from broadway.domain.callback_addresses import AddressRules
 from broadway.domain.callback_delivery import SECRET_BYTES, Delivery, Endpoint, PayloadFormat, new_secret
 from broadway.ingest.commands.limits import QuotaError
+from broadway.lifecycle.callbacks import DeliveriesOfEndpoints, EndpointsOfCourses
 from broadway.runtime.clock import now
 
 DISABLED_BY_STAFF = "disabled by the course staff"
@@ -19,14 +19,11 @@ class CallbackStateError(ValueError):
     """The endpoint's state does not allow the request; the text gives the remedy."""
 
 
-class EndpointRegistry(Protocol):
+class EndpointRegistry(EndpointsOfCourses, Protocol):
     """Endpoints, which can be added, changed and removed."""
 
     async def add(self, endpoint: Endpoint) -> bool:
         """Store a new endpoint; return False if its course has one of that name."""
-
-    async def of_course(self, course: str) -> Sequence[Endpoint]:
-        """Return a course's endpoints, by name."""
 
     async def put_settings(self, endpoint: Endpoint) -> bool:
         """Store the settings and the state of an endpoint; return False if it has been removed."""
@@ -38,7 +35,7 @@ class EndpointRegistry(Protocol):
         """Remove an endpoint; return False if it does not exist."""
 
 
-class DeliveryRegistry(Protocol):
+class DeliveryRegistry(DeliveriesOfEndpoints, Protocol):
     """Deliveries, which can be sent again."""
 
     async def replay(self, delivery: Delivery, *, of: Delivery) -> bool:
@@ -46,9 +43,6 @@ class DeliveryRegistry(Protocol):
 
     async def replay_undelivered(self, endpoint: str, since: datetime, now: datetime) -> int:
         """Make the failed and missed deliveries of events since a moment due again; return their number."""
-
-    async def delete_of(self, endpoint: str) -> None:
-        """Remove the deliveries to an endpoint that was removed."""
 
 
 class Pings(Protocol):

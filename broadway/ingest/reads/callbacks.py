@@ -1,25 +1,23 @@
 """Reads of endpoints for callbacks and of deliveries to them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from broadway.domain.callback import CallbackEvent
 from broadway.domain.callback_delivery import Delivery, DeliveryState, Endpoint
 from broadway.domain.pages import Slice, cursor, sliced
+from broadway.lifecycle.callbacks import CallbackEventsById, EndpointsOfCourses
 
 
-class EndpointQueries(Protocol):
+class EndpointQueries(EndpointsOfCourses, Protocol):
     """Queries on endpoints."""
 
     async def get(self, course: str, name: str) -> Endpoint | None:
         """Return an endpoint, or None."""
 
-    async def of_course(self, course: str) -> Sequence[Endpoint]:
-        """Return a course's endpoints, by name."""
 
-
-class DeliveryQueries(Protocol):
+class CallbackDeliveryQueries(Protocol):
     """Queries on deliveries."""
 
     async def get(self, endpoint: str, delivery_id: str) -> Delivery | None:
@@ -35,20 +33,13 @@ class DeliveryQueries(Protocol):
         """
 
 
-class EventQueries(Protocol):
-    """Queries on events."""
-
-    async def get_many(self, event_ids: Sequence[str]) -> Mapping[str, CallbackEvent]:
-        """Return events by id; unknown ids are left out."""
-
-
 @dataclass(frozen=True, slots=True)
 class CallbackReads:
     """Reads of the endpoints of any course."""
 
     endpoints: EndpointQueries
-    deliveries: DeliveryQueries
-    events: EventQueries
+    deliveries: CallbackDeliveryQueries
+    events: CallbackEventsById
 
     async def one(self, course: str, name: str) -> Endpoint | None:
         """Return an endpoint, or None."""
