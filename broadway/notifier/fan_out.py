@@ -9,7 +9,7 @@ import structlog
 from broadway.domain.callback import CallbackEvent, StoredEvent
 from broadway.domain.callback_delivery import Delivery, Endpoint
 from broadway.notifier.facts import Facts, Missing
-from broadway.notifier.ports import Deliveries, Endpoints, Events
+from broadway.notifier.ports import Endpoints, Events, OutgoingDeliveries
 from broadway.runtime.crashpoints import Point, reach
 from broadway.runtime.isolation import isolated
 
@@ -28,7 +28,7 @@ class FanOut:
 
     events: Events
     endpoints: Endpoints
-    deliveries: Deliveries
+    deliveries: OutgoingDeliveries
     facts: Facts
     clock: Callable[[], datetime]
     lease: timedelta

@@ -10,7 +10,7 @@ import structlog
 from broadway.domain.callback import KEPT_DAYS
 from broadway.lifecycle.callbacks import Announcing
 from broadway.notifier.fan_out import FanOut
-from broadway.notifier.ports import Deliveries, Events
+from broadway.notifier.ports import Events, OutgoingDeliveries
 from broadway.notifier.turns import Turns
 from broadway.ports import StoreError
 from broadway.runtime.cancellation import end
@@ -29,7 +29,7 @@ class Notifier:
     """Notifies endpoints. Every process may do so at the same time. ``wake`` is set when there may be work."""
 
     events: Events
-    deliveries: Deliveries
+    deliveries: OutgoingDeliveries
     fan_out: FanOut
     turns: Turns
     clock: Callable[[], datetime]

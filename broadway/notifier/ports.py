@@ -57,7 +57,7 @@ class Endpoints(EndpointsOfCourses, Protocol):
         """Let other processes send to an endpoint."""
 
 
-class Deliveries(DeliveriesOfEndpoints, Protocol):
+class OutgoingDeliveries(DeliveriesOfEndpoints, Protocol):
     """The stored deliveries."""
 
     async def add(self, deliveries: Sequence[Delivery]) -> None:

@@ -15,7 +15,7 @@ from broadway.domain.audit import AuditRecord, described
 from broadway.domain.callback import CallbackEvent
 from broadway.domain.callback_delivery import HEALTHY, Answer, Delivery, Endpoint
 from broadway.notifier.attempts import Attempts
-from broadway.notifier.ports import Deliveries, Endpoints, Events, ServiceAudit
+from broadway.notifier.ports import Endpoints, Events, OutgoingDeliveries, ServiceAudit
 from broadway.runtime import metrics
 from broadway.runtime.crashpoints import Point, reach
 
@@ -37,7 +37,7 @@ class Turns:
 
     events: Events
     endpoints: Endpoints
-    deliveries: Deliveries
+    deliveries: OutgoingDeliveries
     audit: ServiceAudit
     attempts: Attempts
     clock: Callable[[], datetime]

@@ -17,6 +17,8 @@ from pymongo import AsyncMongoClient, monitoring
 
 from broadway.domain.job import Job, JobClass, Phase
 from broadway.domain.run import Run, RunState, plan_jobs
+from broadway.mongo.callback_deliveries import CallbackDeliveries
+from broadway.mongo.callbacks import CallbackEvents
 from broadway.mongo.graders import Graders
 from broadway.mongo.jobs import Jobs
 from broadway.mongo.outcomes import Outcomes
@@ -51,6 +53,8 @@ class Asked:
     jobs: Jobs
     runs: Runs
     graders: Graders
+    events: CallbackEvents
+    deliveries: CallbackDeliveries
     job: Job
     run: Run
 
@@ -69,7 +73,9 @@ async def recorded(shared_place: Place) -> AsyncIterator[tuple[Asked, Commands, 
             Runs(main["grading_run"], main["run_students"]),
         )
         graders = Graders(main["worker_node"])
-        for collection in (jobs, runs, graders):
+        events = CallbackEvents(main["callback_event"], main["callback_endpoint"])
+        deliveries = CallbackDeliveries(main["callback_delivery"])
+        for collection in (jobs, runs, graders, events, deliveries):
             await collection.ensure_indexes()
         run = Run(
             token_hex(12), "cs101", "mp1", RunState.STUDENTS, NOW, {"student_pipeline": [stage()]}, [{"STUDENT": "s"}]
@@ -77,7 +83,7 @@ async def recorded(shared_place: Place) -> AsyncIterator[tuple[Asked, Commands, 
         planned = plan_jobs(run, Phase.STUDENTS, NOW)
         await runs.insert(run)
         await jobs.insert(planned)
-        yield Asked(jobs, runs, graders, planned[0].job, run), commands, client
+        yield Asked(jobs, runs, graders, events, deliveries, planned[0].job, run), commands, client
 
 
 QUESTIONS: dict[str, Callable[[Asked], Awaitable[object]]] = {
@@ -97,6 +103,10 @@ QUESTIONS: dict[str, Callable[[Asked], Awaitable[object]]] = {
     "runs in the outbox": lambda a: a.runs.unpublished(NOW, limit=9),
     "live graders": lambda a: a.graders.alive(),
     "a grader by its secret": lambda a: a.graders.of_secret("secret"),
+    "events that are due": lambda a: a.events.due(NOW, limit=9),
+    "endpoints with deliveries that are due": lambda a: a.deliveries.due_endpoints(NOW),
+    "the next delivery to an endpoint": lambda a: a.deliveries.take("e1", NOW, lease="l", until=NOW),
+    "deliveries to an endpoint": lambda a: a.deliveries.latest("e1", before=None, limit=9),
 }
 
 
