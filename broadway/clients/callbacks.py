@@ -29,7 +29,7 @@ class Callbacks(CourseSession):
         Args:
             name: Its name.
             url: Its address.
-            types: The types of events to send; all if there are none.
+            types: The types of events to send; an empty list for all.
             settings: ``format`` and ``description``.
         """
         about = {"name": name, "url": url, "types": list(types), **settings}

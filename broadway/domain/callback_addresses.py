@@ -70,7 +70,7 @@ class AddressRules:
         """Return the address to connect to: the first of a lookup whose addresses are all permitted.
 
         Raises:
-            EndpointError: There is none, or one of them is not permitted.
+            EndpointError: The list is empty, or an address is not permitted.
         """
         addresses = [literal_address(text) for text in texts]
         if not addresses:

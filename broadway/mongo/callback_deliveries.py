@@ -34,13 +34,8 @@ class CallbackDeliveries:
         """Return the ids of endpoints that have deliveries to send."""
         return await self._deliveries.distinct("endpoint", {"state": _OPEN, "due_at": {"$lte": now}})
 
-    async def next_due(self) -> datetime | None:
-        """Return the time of the next attempt of any delivery, or None."""
-        found = await self._deliveries.find_one({"state": _OPEN}, {"due_at": 1}, sort=[("due_at", 1)])
-        return found["due_at"] if found else None
-
     async def take(self, endpoint: str, now: datetime, *, lease: str, until: datetime) -> Delivery | None:
-        """Take the delivery of an endpoint that has been due for longest; None if none is due.
+        """Take the delivery of an endpoint that has been due for longest, or return None.
 
         It is due again at ``until``, unless its result is stored before.
         """

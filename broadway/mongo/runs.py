@@ -145,7 +145,7 @@ class Runs:
         return await self.move(RunMove(run, changes))
 
     async def last_ends(self, run_ids: Sequence[str]) -> dict[str, tuple[Run, int]]:
-        """Return runs by id, without rosters and configs, each with the last round that has ended; 0 if none has."""
+        """Return runs by id, without rosters and configs, each with the last round that has ended, or 0."""
         found = await self._runs.find_by_ids(object_ids(run_ids), _WITHOUT_BULK)
         runs = [(_run(document), int(document.get("ended_round") or 0)) for document in found]
         return {run.id: (run, max(last, run.round if run.state.is_terminal else 0)) for run, last in runs}

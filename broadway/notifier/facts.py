@@ -26,7 +26,7 @@ class Facts:
     runs: EndedRuns
 
     async def data(self, event: CallbackEvent) -> Mapping[str, Any] | Missing:
-        """Return the data of an event whose fact is stored, or the reason why there is none."""
+        """Return the data of an event whose fact is stored, or the reason for its absence."""
         if event.is_sure:
             return event.data
         if event.type is CallbackType.JOB_FINISHED:

@@ -67,7 +67,7 @@ class OutgoingDeliveries(DeliveriesOfEndpoints, Protocol):
         """Return the ids of endpoints that have deliveries to send."""
 
     async def take(self, endpoint: str, now: datetime, *, lease: str, until: datetime) -> Delivery | None:
-        """Take the delivery of an endpoint that has been due for longest; None if none is due."""
+        """Take the delivery of an endpoint that has been due for longest, or return None."""
 
     async def record(self, delivery: Delivery, *, lease: str) -> bool:
         """Store the result of an attempt, unless another sender has taken the delivery, or it was replayed."""
@@ -93,7 +93,7 @@ class EndedRuns(RunSummaries, Protocol):
     """Runs and their ends."""
 
     async def last_ends(self, run_ids: Sequence[str]) -> Mapping[str, tuple[Run, int]]:
-        """Return runs by id, each with the last round that has ended; 0 if none has."""
+        """Return runs by id, each with the last round that has ended, or 0."""
 
 
 class ServiceAudit(Protocol):

@@ -22,7 +22,7 @@ async def resolve(host: str, port: int) -> list[str]:
     """Return the addresses of a name.
 
     Raises:
-        OSError: The name has none, or the name server does not answer.
+        OSError: The name has no address, or the name server does not answer.
     """
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))

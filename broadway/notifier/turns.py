@@ -71,7 +71,7 @@ class Turns:
         return False
 
     async def _round(self, endpoint_id: str, client: httpx2.AsyncClient) -> bool:
-        """Send as many deliveries as the endpoint may have at a time; return False if none is left to send now."""
+        """Send as many deliveries as the endpoint may have at a time; return False if there is no further one now."""
         endpoint = await self.endpoints.by_id(endpoint_id)
         if endpoint is None:
             return False

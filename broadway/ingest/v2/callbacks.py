@@ -109,7 +109,7 @@ async def ping(request: Request, deps: Deps) -> Response:
 
 @operation(ReplayView, status=202, body=ReplayRequest, refusals=(409,), before=nothing)
 async def replay(request: Request, deps: Deps) -> Response:
-    """Send all failed and missed deliveries of events since a time again; a repetition finds none that is left."""
+    """Send all failed and missed deliveries of events since a time again; a repetition finds no further one."""
     endpoint = await own_callback(request, deps)
     body = await read(request, ReplayRequest, limit=MAX_BODY)
     return answered(ReplayView(deliveries=await deps.callbacks.replay_since(endpoint, body.since)), 202)
