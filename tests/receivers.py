@@ -37,6 +37,8 @@ class Receiver:
     body: bytes = b""
     answers: list[int | None] = field(default_factory=list)
     requests: list[Received] = field(default_factory=list)
+    at_once: int = 0
+    most_at_once: int = 0
     _open: set[asyncio.StreamWriter] = field(default_factory=set)
 
     @classmethod
@@ -67,13 +69,17 @@ class Receiver:
                 headers = {name.lower(): value for name, _, value in (each.partition(": ") for each in lines if each)}
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
                 self.requests.append(Received(line, headers, body))
+                self.at_once += 1
+                self.most_at_once = max(self.most_at_once, self.at_once)
                 status = self.answers.pop(0) if self.answers else self.status
                 if status is None:
                     await reader.read()  # until the sender gives up
+                    self.at_once -= 1
                     break
                 length = () if status == 204 else (f"content-length: {len(self.body)}",)
                 head = "\r\n".join((f"HTTP/1.1 {status} Status", *self.headers, *length, "", ""))
                 writer.write(head.encode() + (b"" if status == 204 else self.body))
                 await writer.drain()
+                self.at_once -= 1
         self._open.discard(writer)
         writer.close()

@@ -31,12 +31,12 @@ class CallbackEvents:
         await self._events.create_index([("course", 1), ("at", 1)], name="of_course")
         await self._events.create_index("at", name="oldest")
 
-    async def wants(self, course: str) -> bool:
-        """Return whether a course has an endpoint, as of a moment ago."""
-        return course in (await self._cache.get(_ALL) or frozenset())
+    async def wanted(self) -> frozenset[str]:
+        """Return the courses that have endpoints, as of a moment ago."""
+        return await self._cache.get(_ALL) or frozenset()
 
     async def courses(self) -> frozenset[str]:
-        """Return the courses that have endpoints."""
+        """Return the courses that have endpoints, as of now."""
         return await self._read_courses(_ALL)
 
     def forget(self) -> None:
@@ -49,7 +49,8 @@ class CallbackEvents:
 
     async def add(self, events: Sequence[CallbackEvent]) -> None:
         """Store the events of courses that have endpoints; those that are stored stay as they are."""
-        wanted = [event for event in events if await self.wants(event.course)]
+        courses = await self.wanted()
+        wanted = [event for event in events if event.course in courses]
         if wanted:
             await insert_each(self._events, [_document(event) for event in wanted])
             await reach(Point.CALLBACK_STORED)

@@ -41,8 +41,8 @@ class Outcomes:
         Returns:
             The stored outcomes by job id, given ones or earlier ones without their results.
         """
-        if self._events:
-            await self._events.add([_event(each) for each in settlements])
+        if self._events and (courses := await self._events.wanted()):
+            await self._events.add([_event(each) for each in settlements if each.course in courses])
         documents = [_document(each, (logs or {}).get(each.execution_id or "")) for each in settlements]
         inserted = await insert_each(self._outcomes, documents)
         given = {each.job_id: each for each in settlements}

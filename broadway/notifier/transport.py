@@ -11,7 +11,14 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import httpx2
 
-from broadway.domain.callback_addresses import DEFAULT_PORTS, AddressRules, EndpointError, is_public, literal_address
+from broadway.domain.callback_addresses import (
+    DEFAULT_PORTS,
+    Address,
+    AddressRules,
+    EndpointError,
+    is_public,
+    literal_address,
+)
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
@@ -45,10 +52,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
             httpx2.TransportError: The host does not answer.
         """
         host = request.url.raw_host.decode("ascii")
-        port = request.url.port or DEFAULT_PORTS[request.url.scheme]
-        if port not in self._rules.ports:
-            raise EndpointError(f"port {port} is not allowed")
-        address = self._rules.check_addresses(await self._look_up(host, port))
+        address = await self.check(host, request.url.port or DEFAULT_PORTS[request.url.scheme])
         pinned = httpx2.Request(
             request.method,
             request.url.copy_with(host=str(address)),
@@ -59,6 +63,16 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         response = await self._inner.handle_async_request(pinned)
         response.extensions[IS_PUBLIC] = is_public(address)
         return response
+
+    async def check(self, host: str, port: int) -> Address:
+        """Return the address of a host, after one lookup.
+
+        Raises:
+            EndpointError: The host has no permitted address, or the port is not allowed.
+        """
+        if port not in self._rules.ports:
+            raise EndpointError(f"port {port} is not allowed")
+        return self._rules.check_addresses(await self._look_up(host, port))
 
     async def aclose(self) -> None:
         await self._inner.aclose()

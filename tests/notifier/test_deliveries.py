@@ -1,6 +1,7 @@
 """Callbacks to real receivers, good and bad. The clock is the test's, so that days pass at once."""
 
 import socket
+import ssl
 from dataclasses import replace
 from datetime import timedelta
 
@@ -9,8 +10,10 @@ from callback_world import World
 from receivers import Receiver
 
 from broadway.domain.callback import CallbackType
+from broadway.domain.callback_addresses import AddressRules, EndpointError
 from broadway.domain.callback_delivery import DISABLED_AFTER, SCHEDULE, THROTTLE, DeliveryState
 from broadway.notifier.attempts import MAX_ANSWER
+from broadway.notifier.transport import GuardedTransport, resolve
 
 PENDING, DELIVERED, FAILED, MISSED = DeliveryState
 
@@ -189,7 +192,10 @@ async def test_a_name_with_a_private_address_is_not_connected_to(
     assert "address" in answer.error
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "0.0.0.0", "2130706433", "0x7f.1", "127.1", "localhost"])
+SPELLINGS = ("127.0.0.1", "[::1]", "0.0.0.0", "2130706433", "0x7f.1", "127.1", "0177.0.0.1", "localhost")
+
+
+@pytest.mark.parametrize("host", SPELLINGS)
 async def test_no_spelling_of_this_host_is_connected_to(world: World, receiver: Receiver, host: str) -> None:
     endpoint = await world.endpoint(receiver.port, url=f"http://{host}:{receiver.port}/")
     world.names.answers = [[socket.gethostbyname(host) if "." in host or host.isalnum() else host]]
@@ -197,6 +203,21 @@ async def test_no_spelling_of_this_host_is_connected_to(world: World, receiver: 
     await world.notifier(receiver.port, allow="").step()
     assert receiver.requests == []
     assert (await world.delivery(endpoint)).answers[0].status is None
+
+
+@pytest.mark.parametrize("name", ["2130706433", "0x7f.1", "127.1", "localhost"])
+async def test_the_systems_resolver_says_where_such_a_spelling_leads(name: str) -> None:
+    addresses = await resolve(name, 443)
+    assert addresses
+    with pytest.raises(EndpointError):
+        AddressRules().check_addresses(addresses)
+
+
+@pytest.mark.parametrize("name", ["fe80::1%no-such-interface", "nowhere.invalid", "a" * 64 + ".example"])
+async def test_a_name_that_the_system_cannot_resolve_is_refused(name: str) -> None:
+    transport = GuardedTransport(AddressRules(plain_http=True), tls=ssl.create_default_context())
+    with pytest.raises(EndpointError):
+        await transport.check(name, 443)
 
 
 async def test_an_address_that_changes_after_its_lookup_is_not_looked_up_again(
@@ -260,6 +281,23 @@ async def test_two_notifiers_do_not_send_the_same_delivery(world: World, receive
     assert await first.turns.serve(endpoint.id) is True
     assert sorted(receiver.ids) == sorted(event.id for event in events)
     assert await second.turns.serve(endpoint.id) is False
+
+
+async def test_an_endpoint_gets_four_callbacks_at_a_time_and_one_after_a_failure(
+    world: World, receiver: Receiver
+) -> None:
+    endpoint = await world.endpoint(receiver.port)
+    receiver.answers = [None] * 4
+    for _ in range(6):
+        await world.emit()
+    await world.notifier(receiver.port, within=0.2).step()
+    assert (len(receiver.requests), receiver.most_at_once) == (6, 4)
+    await world.store.callback_endpoints.put_settings(replace(endpoint, failing_since=world.clock()))
+    receiver.most_at_once, receiver.status = 0, 500
+    for _ in range(6):
+        await world.emit()
+    await world.notifier(receiver.port).step()
+    assert receiver.most_at_once == 1
 
 
 async def test_an_endpoint_that_is_removed_gets_nothing_more(world: World, receiver: Receiver) -> None:
