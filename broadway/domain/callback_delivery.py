@@ -37,7 +37,7 @@ class PayloadFormat(StrEnum):
     CLOUDEVENTS = "cloudevents"
 
 
-class DeliveryState(StrEnum):
+class CallbackState(StrEnum):
     """The states of a delivery. Only pending ones are sent; a missed one came while its endpoint was disabled."""
 
     PENDING = "pending"
@@ -76,7 +76,7 @@ class Delivery:
     course: str
     type: CallbackType
     at: datetime
-    state: DeliveryState = DeliveryState.PENDING
+    state: CallbackState = CallbackState.PENDING
     attempt: int = 0
     due_at: datetime | None = None
     lease: str | None = None
@@ -90,7 +90,7 @@ class Delivery:
     @classmethod
     def of(cls, event: CallbackEvent, endpoint: "Endpoint") -> Self:
         """Return the delivery of an event to an endpoint, due at once; a missed one if the endpoint is disabled."""
-        state = DeliveryState.PENDING if endpoint.is_enabled else DeliveryState.MISSED
+        state = CallbackState.PENDING if endpoint.is_enabled else CallbackState.MISSED
         due_at = event.at if endpoint.is_enabled else None
         return cls(event.id, endpoint.id, event.course, event.type, event.at, state, due_at=due_at)
 
@@ -102,15 +102,15 @@ class Delivery:
         answers = (*self.answers, answer)[-KEPT_ANSWERS:]
         done = replace(self, attempt=self.attempt + 1, answers=answers, lease=None, due_at=None)
         if answer.is_success:
-            return replace(done, state=DeliveryState.DELIVERED)
+            return replace(done, state=CallbackState.DELIVERED)
         if answer.status == HTTPStatus.GONE or done.attempt >= len(SCHEDULE):
-            return replace(done, state=DeliveryState.FAILED)
+            return replace(done, state=CallbackState.FAILED)
         delay = SCHEDULE[done.attempt] * (1 + JITTER * jitter)
         return replace(done, due_at=now + max(delay, asked_wait(answer)))
 
     def replayed(self, now: datetime) -> Self:
         """Return the delivery as due at once, with a new schedule."""
-        return replace(self, state=DeliveryState.PENDING, attempt=0, due_at=now, lease=None)
+        return replace(self, state=CallbackState.PENDING, attempt=0, due_at=now, lease=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 from bson import ObjectId
 
 from broadway.domain.callback import CallbackType
-from broadway.domain.callback_delivery import Answer, Delivery, DeliveryState
+from broadway.domain.callback_delivery import Answer, CallbackState, Delivery
 from broadway.domain.pages import position
 from broadway.mongo.collection import Collection, Document, Documents, insert_each
 
-_OPEN = DeliveryState.PENDING.value
+_OPEN = CallbackState.PENDING.value
 
 
 class CallbackDeliveries:
@@ -59,7 +59,7 @@ class CallbackDeliveries:
 
     async def replay_undelivered(self, endpoint: str, since: datetime, now: datetime) -> int:
         """Make the failed and missed deliveries of events since a moment due again; return their number."""
-        undelivered = {"$in": [DeliveryState.FAILED.value, DeliveryState.MISSED.value]}
+        undelivered = {"$in": [CallbackState.FAILED.value, CallbackState.MISSED.value]}
         query = {"endpoint": endpoint, "state": undelivered, "at": {"$gte": since}}
         change = {"state": _OPEN, "attempt": 0, "due_at": now, "lease": None}
         return (await self._deliveries.update_many(query, {"$set": change})).modified_count
@@ -71,7 +71,7 @@ class CallbackDeliveries:
 
     async def miss_pending(self, endpoint: str) -> None:
         """End the pending deliveries of an endpoint that is disabled; they can be replayed."""
-        change = {"state": DeliveryState.MISSED.value, "due_at": None, "lease": None}
+        change = {"state": CallbackState.MISSED.value, "due_at": None, "lease": None}
         await self._deliveries.update_many({"endpoint": endpoint, "state": _OPEN}, {"$set": change})
 
     async def get(self, endpoint: str, delivery_id: str) -> Delivery | None:
@@ -81,7 +81,7 @@ class CallbackDeliveries:
         return _delivery(found) if found else None
 
     async def latest(
-        self, endpoint: str, *, before: str | None, limit: int, state: DeliveryState | None = None
+        self, endpoint: str, *, before: str | None, limit: int, state: CallbackState | None = None
     ) -> list[Delivery]:
         """Return deliveries to an endpoint by the time of their events, latest first.
 
@@ -143,7 +143,7 @@ def _delivery(document: Document) -> Delivery:
         course=document["course"],
         type=CallbackType(document["type"]),
         at=document["at"],
-        state=DeliveryState(document["state"]),
+        state=CallbackState(document["state"]),
         attempt=document["attempt"],
         due_at=document["due_at"],
         lease=document["lease"],

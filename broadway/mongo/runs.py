@@ -138,8 +138,7 @@ class Runs:
         changes: dict[str, Any] = {"state": target.value, "publish_at": publish_at, "order": None}
         if target.is_terminal:
             changes |= {"finished_at": now, "success": target is RunState.FINISHED, "is_ungraded": is_ungraded}
-            changes["ended_round"] = run.round
-            await self._announce_end(run, now)
+            changes |= await self._announce_end(run, now)
         if run.state is RunState.STUDENTS:
             changes["students_jobs_left"] = 0
         return await self.move(RunMove(run, changes))
@@ -150,10 +149,15 @@ class Runs:
         runs = [(_run(document), int(document.get("ended_round") or 0)) for document in found]
         return {run.id: (run, max(last, run.round if run.state.is_terminal else 0)) for run, last in runs}
 
-    async def _announce_end(self, run: Run, at: datetime) -> None:
-        """Store the event of a run's end before the end itself, so that no crash between the two loses it."""
-        if self._events:
-            await self._events.add([CallbackEvent.run_finished(run.course, run.id, run.round, at=at)])
+    async def _announce_end(self, run: Run, at: datetime) -> Document:
+        """Store the event of a run's end before the end itself, so that no crash between the two loses it.
+
+        Return the field that will show that the round has ended, for a course that has endpoints.
+        """
+        if self._events is None or run.course not in await self._events.wanted():
+            return {}
+        await self._events.add([CallbackEvent.run_finished(run.course, run.id, run.round, at=at)])
+        return {"ended_round": run.round}
 
     async def give_order(
         self,

@@ -14,8 +14,8 @@ from broadway.domain.callback_delivery import (
     SCHEDULE,
     THROTTLE,
     Answer,
+    CallbackState,
     Delivery,
-    DeliveryState,
     Endpoint,
     PayloadFormat,
     new_secret,
@@ -38,7 +38,7 @@ def test_attempts_follow_the_schedule_of_standard_webhooks() -> None:
     assert tuple(delays) == SCHEDULE
     assert delays[:5] == [timedelta(), 5 * SECOND, 5 * MINUTE, 30 * MINUTE, 2 * HOUR]
     assert now - NOW == timedelta(hours=75, minutes=35, seconds=5)
-    assert (delivery.state, delivery.attempt) == (DeliveryState.FAILED, 10)
+    assert (delivery.state, delivery.attempt) == (CallbackState.FAILED, 10)
 
 
 @pytest.mark.parametrize(("jitter", "seconds"), [(-1, 270), (0, 300), (1, 330)])
@@ -64,22 +64,22 @@ def test_an_endpoint_may_ask_to_wait_longer_than_the_schedule(status: int, asked
 
 @pytest.mark.parametrize("status", [200, 202, 204, 299])
 def test_only_2xx_is_a_success(status: int) -> None:
-    assert Delivery.of(EVENT, ENDPOINT).answered(Answer(NOW, status), NOW, 0).state is DeliveryState.DELIVERED
+    assert Delivery.of(EVENT, ENDPOINT).answered(Answer(NOW, status), NOW, 0).state is CallbackState.DELIVERED
 
 
 @pytest.mark.parametrize("status", [None, 100, 301, 302, 307, 308, 304, 400, 404, 500])
 def test_anything_else_is_a_failure(status: int | None) -> None:
     delivery = Delivery.of(EVENT, ENDPOINT).answered(Answer(NOW, status), NOW, 0)
-    assert (delivery.state, delivery.due_at) == (DeliveryState.PENDING, NOW + 5 * SECOND)
+    assert (delivery.state, delivery.due_at) == (CallbackState.PENDING, NOW + 5 * SECOND)
 
 
 def test_an_endpoint_that_is_gone_is_disabled_at_once() -> None:
     answer = Answer(NOW, 410)
-    assert Delivery.of(EVENT, ENDPOINT).answered(answer, NOW, 0).state is DeliveryState.FAILED
+    assert Delivery.of(EVENT, ENDPOINT).answered(answer, NOW, 0).state is CallbackState.FAILED
     after = ENDPOINT.answered(answer, NOW)
     assert (after.disabled, after.disabled_at) == ("it answered 410: it is gone", NOW)
-    assert Delivery.of(EVENT, after).state is DeliveryState.MISSED
-    assert Delivery.of(EVENT, after.enable()).state is DeliveryState.PENDING
+    assert Delivery.of(EVENT, after).state is CallbackState.MISSED
+    assert Delivery.of(EVENT, after.enable()).state is CallbackState.PENDING
 
 
 def test_an_endpoint_is_disabled_after_five_days_of_failures_only() -> None:

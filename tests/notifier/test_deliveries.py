@@ -11,11 +11,11 @@ from receivers import Receiver
 
 from broadway.domain.callback import CallbackType
 from broadway.domain.callback_addresses import AddressRules, EndpointError
-from broadway.domain.callback_delivery import DISABLED_AFTER, SCHEDULE, THROTTLE, DeliveryState
+from broadway.domain.callback_delivery import DISABLED_AFTER, SCHEDULE, THROTTLE, CallbackState
 from broadway.notifier.attempts import MAX_ANSWER
 from broadway.notifier.transport import GuardedTransport, resolve
 
-PENDING, DELIVERED, FAILED, MISSED = DeliveryState
+PENDING, DELIVERED, FAILED, MISSED = CallbackState
 
 
 async def test_a_receiver_gets_an_event_once_with_a_signature_that_it_can_check(

@@ -12,7 +12,7 @@ import httpx2
 from callback_world import World
 from harness import free_port, until
 
-from broadway.domain.callback_delivery import DeliveryState, Endpoint, new_secret
+from broadway.domain.callback_delivery import CallbackState, Endpoint, new_secret
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "receiver.py"
 
@@ -52,9 +52,9 @@ async def test_the_example_handles_genuine_callbacks_once(world: World) -> None:
         event = await world.emit("d1")
         await world.notifier(port).step()
         assert (await output.readline()).decode().startswith("hook.unmatched {")
-        assert [each.state for each in await world.deliveries(mine)] == [DeliveryState.DELIVERED]
+        assert [each.state for each in await world.deliveries(mine)] == [CallbackState.DELIVERED]
         (refused,) = await world.deliveries(other)
-        assert (refused.state, refused.answers[0].status) == (DeliveryState.PENDING, 401)
+        assert (refused.state, refused.answers[0].status) == (CallbackState.PENDING, 401)
         delivery = await world.delivery(mine)
         await world.store.callback_deliveries.replay(delivery.replayed(world.clock()), of=delivery)
         later = await world.emit("d2")

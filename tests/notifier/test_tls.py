@@ -10,7 +10,7 @@ import trustme
 from callback_world import World
 from receivers import Receiver
 
-from broadway.domain.callback_delivery import DeliveryState
+from broadway.domain.callback_delivery import CallbackState
 from broadway.notifier.notify import Notifier
 from broadway.runtime.tls import trust
 
@@ -51,7 +51,7 @@ async def test_the_certificate_must_be_of_the_endpoints_name(
     await trusting(world.notifier(receiver.port), trusted).step()
     delivery = await world.delivery(endpoint)
     assert len(receiver.requests) == is_right
-    assert (delivery.state is DeliveryState.DELIVERED) is is_right
+    assert (delivery.state is CallbackState.DELIVERED) is is_right
     if not is_right:
         assert "certificate verify failed" in delivery.answers[0].error
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from broadway.domain.callback import CallbackEvent
-from broadway.domain.callback_delivery import Delivery, DeliveryState, Endpoint
+from broadway.domain.callback_delivery import CallbackState, Delivery, Endpoint
 from broadway.domain.pages import Slice, cursor, sliced
 from broadway.lifecycle.callbacks import CallbackEventsById, EndpointsOfCourses
 
@@ -24,7 +24,7 @@ class CallbackDeliveryQueries(Protocol):
         """Return a delivery to an endpoint, or None."""
 
     async def latest(
-        self, endpoint: str, *, before: str | None, limit: int, state: DeliveryState | None
+        self, endpoint: str, *, before: str | None, limit: int, state: CallbackState | None
     ) -> Sequence[Delivery]:
         """Return deliveries to an endpoint by the time of their events, latest first.
 
@@ -58,7 +58,7 @@ class CallbackReads:
         return (await self.events.get_many([delivery.event])).get(delivery.event)
 
     async def latest(
-        self, endpoint: Endpoint, *, after: str | None, limit: int, state: DeliveryState | None
+        self, endpoint: Endpoint, *, after: str | None, limit: int, state: CallbackState | None
     ) -> Slice[Delivery]:
         """Return a page of deliveries to an endpoint, latest first.
 

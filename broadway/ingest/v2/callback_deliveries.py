@@ -6,7 +6,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from broadway.domain.callback_delivery import Delivery, DeliveryState, Endpoint
+from broadway.domain.callback_delivery import CallbackState, Delivery, Endpoint
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.bodies import Nothing, read
 from broadway.ingest.http.deps import Deps
@@ -20,7 +20,7 @@ from broadway.messages.resources.callbacks import CallbackDeliveryDetail, Callba
 class CallbackDeliveryQuery(PageQuery):
     """The query of a list of deliveries."""
 
-    state: DeliveryState | None = Field(default=None, description="return only deliveries in this state")
+    state: CallbackState | None = Field(default=None, description="return only deliveries in this state")
 
 
 @operation(Page[CallbackDeliveryView], query=CallbackDeliveryQuery)

@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 from broadway.domain.bounds import Time
 from broadway.domain.callback import CallbackType
 from broadway.domain.callback_addresses import MAX_URL
-from broadway.domain.callback_delivery import BOTH_SECRETS, DeliveryState, PayloadFormat
+from broadway.domain.callback_delivery import BOTH_SECRETS, CallbackState, PayloadFormat
 from broadway.domain.course import Name
 from broadway.messages.resources.base import Body, View
 
@@ -83,7 +83,7 @@ class CallbackDeliveryView(View):
     event: str = Field(description="the event's id, which the header `webhook-id` has")
     type: CallbackType
     at: datetime
-    state: DeliveryState
+    state: CallbackState
     attempt: int = Field(description="attempts since the event, or since the last replay")
     due_at: datetime | None = Field(description="the time of the next attempt")
     status: int | None
