@@ -14,6 +14,9 @@ from structlog.testing import capture_logs
 
 from broadway.domain.access import SecretPrefix, new_secret
 from broadway.domain.audit import AuditRecord
+from broadway.domain.callback import CallbackEvent
+from broadway.domain.callback_delivery import Delivery, Endpoint
+from broadway.domain.callback_delivery import new_secret as new_signing_secret
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.later import BackgroundTasks
 from broadway.ingest.http.endpoint import route
@@ -22,6 +25,7 @@ from broadway.ingest.v2.docs_page import document
 from broadway.messages.http import IDENTITY_HEADER
 from broadway.mongo.store import Store
 from broadway.ports import StoreError
+from broadway.runtime.clock import now
 
 OPERATOR = {"Authorization": "Bearer operator-token"}
 SECRET = "0123456789abcdef-of-the-hook"
@@ -53,6 +57,13 @@ EXAMPLES: dict[str, Any] = {
     "hooks_put": {"assignment": "mp1", "format": "json", "secrets": ["canary-0123456789abcdef"]},
     "hooks_delete": None,
     "hooks_redeliver": {},
+    "callbacks_add": {"name": "other", "url": "https://lms.example.org/"},
+    "callbacks_put": {"url": "https://lms.example.org/2", "enabled": False},
+    "callbacks_delete": None,
+    "callbacks_rotate": {"hours": 1},
+    "callbacks_ping": {},
+    "callbacks_replay": {"since": datetime.now(UTC).isoformat()},
+    "callback_deliveries_replay": {},
     "graders_pause": {"reason": "dusty"},
     "graders_resume": {},
     "graders_drain": {},
@@ -99,8 +110,14 @@ async def place(client: Client, course: str, store: Store, database: AsyncDataba
     (await http.post(f"/api/v2/graders/{grader}", json={"hostname": "h"}, headers=own)).raise_for_status()
     await store.dead_letters.put(message_id=grader, subject="s", queue="q", reason="r", body=b"canary-letter")
     (letter,) = await store.dead_letters.latest(1)
+    endpoint = Endpoint(token_hex(12), course, "lms", "https://lms.example.org/", new_signing_secret(b"s"), now())
+    event = CallbackEvent.ping(course, endpoint.id, "n", name="lms", at=now())
+    await store.callback_endpoints.add(endpoint)
+    await store.callback_deliveries.add([callback := Delivery.of(event, endpoint)])
     return {
         "course": course,
+        "callback": "lms",
+        "callback_delivery": callback.id,
         "assignment": "mp1",
         "hook": "git",
         "delivery": delivery["_id"],
@@ -123,6 +140,8 @@ async def prepare(client: Client, operation: str, place: dict[str, str]) -> None
         place["token"] = made.json()["id"]
     elif operation == "join_tokens_revoke":
         place["token"] = (await http.post("/api/v2/join-tokens", json={}, headers=OPERATOR)).json()["id"]
+    elif operation == "callback_deliveries_replay":
+        place["delivery"] = place["callback_delivery"]
     elif operation == "graders_readmit":
         await http.post(f"/api/v2/graders/{place['worker_id']}/revoke", headers=OPERATOR)
     elif operation in ("orders_rerun_run", "orders_rerun_job"):
@@ -158,6 +177,7 @@ async def test_an_unsafe_operation_leaves_a_record(
         assert record["given"].startswith("{")
     if operation not in (
         "tokens_add",
+        "callbacks_add",
         "tokens_add_for_student",
         "runs_create",
         "join_tokens_create",
@@ -165,8 +185,8 @@ async def test_an_unsafe_operation_leaves_a_record(
         *FORMS,
     ):
         assert record["before"].startswith("{"), "the state before"
-    if "token" in (answer.json() if answer.content else {}):
-        assert answer.json()["token"] not in str(record)
+    for secret in {"token", "secret"} & (answer.json() if answer.content else {}).keys():
+        assert answer.json()[secret] not in str(record)
 
 
 async def test_the_actions_of_v1_leave_records(client: Client, course: str) -> None:

@@ -99,7 +99,7 @@ async def rotate(request: Request, deps: Deps) -> Response:
     return answered(new_callback_view(rotated), 200, NO_STORE)
 
 
-@operation(PingView, status=202, body=Nothing, is_body_optional=True, refusals=(409,), before=nothing)
+@operation(PingView, status=202, body=Nothing, is_body_optional=True, refusals=(409,), before=_before)
 async def ping(request: Request, deps: Deps) -> Response:
     """Send a test event of type `ping` to an endpoint; its deliveries show the result."""
     endpoint = await own_callback(request, deps)
@@ -107,7 +107,7 @@ async def ping(request: Request, deps: Deps) -> Response:
     return answered(PingView(event=(await deps.callbacks.ping(endpoint)).id), 202)
 
 
-@operation(ReplayView, status=202, body=ReplayRequest, refusals=(409,), before=nothing)
+@operation(ReplayView, status=202, body=ReplayRequest, refusals=(409,), before=_before)
 async def replay(request: Request, deps: Deps) -> Response:
     """Send all failed and missed deliveries of events since a time again; a repetition finds no further one."""
     endpoint = await own_callback(request, deps)
