@@ -65,10 +65,11 @@ class CallbackEvent:
 
     @classmethod
     def regrade_ready(cls, course: str, assignment: str, regrade: str, *, at: datetime, status: str = "ready") -> Self:
-        """Return the event of a regrade whose differences can be read."""
+        """Return the event of a regrade whose differences can be read since ``at``; a refreshed one is ready again."""
         url = f"/api/v2/courses/{course}/regrades/{regrade}"
         data = {"assignment": assignment, "regrade": regrade, "status": status, "url": url}
-        return cls(course, CallbackType.REGRADE_READY, regrade, at, data)
+        # The store keeps milliseconds, and an event that is made from there must have the same id.
+        return cls(course, CallbackType.REGRADE_READY, f"{regrade}:{round(at.timestamp() * 1000)}", at, data)
 
     @classmethod
     def hook_unmatched(cls, course: str, hook: str, delivery: str, *, reason: str, at: datetime) -> Self:

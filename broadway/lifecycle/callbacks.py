@@ -85,5 +85,10 @@ class Announcing:
 
 
 def grades_published(book: Any) -> CallbackEvent:
-    """Return the event of a published version of a grade book."""
+    """Return the event of a published version of a grade book, by its pointer."""
     return CallbackEvent.grades_published(book.course, book.assignment, book.version, at=book.at, by=book.by)
+
+
+def regrade_ready(regrade: Any) -> CallbackEvent:
+    """Return the event of a regrade that can be compared."""
+    return CallbackEvent.regrade_ready(regrade.course, regrade.assignment, regrade.id, at=regrade.ready_at)

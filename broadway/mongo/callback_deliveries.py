@@ -8,7 +8,7 @@ from bson import ObjectId
 from broadway.domain.callback import CallbackType
 from broadway.domain.callback_delivery import Answer, CallbackState, Delivery
 from broadway.domain.pages import position
-from broadway.mongo.collection import Collection, Document, Documents, insert_each
+from broadway.mongo.collection import Collection, Document, Documents, Update, insert_each, update_each
 
 _OPEN = CallbackState.PENDING.value
 
@@ -34,20 +34,21 @@ class CallbackDeliveries:
         """Return the ids of endpoints that have deliveries to send."""
         return await self._deliveries.distinct("endpoint", {"state": _OPEN, "due_at": {"$lte": now}})
 
-    async def take(self, endpoint: str, now: datetime, *, lease: str, until: datetime) -> Delivery | None:
-        """Take the delivery of an endpoint that has been due for longest, or return None.
+    async def take(self, endpoint: str, now: datetime, *, most: int, lease: str, until: datetime) -> list[Delivery]:
+        """Take the deliveries of an endpoint that have been due for longest, ``most`` at a time.
 
-        It is due again at ``until``, unless its result is stored before.
+        They are due again at ``until``, unless their results are stored before. Another sender may take some of them
+        at the same time, to which the endpoint's turn has passed then.
         """
         due = {"endpoint": endpoint, "state": _OPEN, "due_at": {"$lte": now}}
-        found = await self._deliveries.find(due, sort=[("due_at", 1)], limit=1)
-        if not found:
-            return None
-        first = found[0]
-        unchanged = {"_id": first["_id"], "state": _OPEN, "due_at": first["due_at"], "lease": first["lease"]}
-        taken = await self._deliveries.update_one(unchanged, {"$set": {"lease": lease, "due_at": until}})
-        # Another sender may have been faster; its endpoint's turn has passed to it then.
-        return _delivery({**first, "lease": lease, "due_at": until}) if taken.matched_count else None
+        found = await self._deliveries.find(due, sort=[("due_at", 1)], limit=most)
+        taken = {"lease": lease, "due_at": until}
+        updates = [
+            Update(each["_id"], {"state": _OPEN, "due_at": each["due_at"], "lease": each["lease"]}, taken)
+            for each in found
+        ]
+        are_mine = await update_each(self._deliveries, updates, at_a_time=most) if updates else []
+        return [_delivery({**each, **taken}) for each, is_mine in zip(found, are_mine, strict=True) if is_mine]
 
     async def record(self, delivery: Delivery, *, lease: str) -> bool:
         """Store the result of an attempt, unless another sender has taken the delivery, or it was replayed."""

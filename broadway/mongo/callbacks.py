@@ -81,9 +81,14 @@ class CallbackEvents:
         """Check events again at ``until``, since their facts are not stored yet."""
         await self._events.update_many({"_id": {"$in": list(event_ids)}, "is_sure": False}, _set(due_at=until))
 
-    async def complete(self, event_id: str, data: Mapping[str, Any]) -> None:
-        """Store the data of an event whose fact is stored."""
-        await self._events.update_one({"_id": event_id, "is_sure": False}, _set(data=dict(data), is_sure=True))
+    async def complete(self, data: Mapping[str, Mapping[str, Any]]) -> None:
+        """Store the data of events whose facts are stored, by their ids."""
+        updates = [
+            Update(event_id, {"is_sure": False}, {"data": dict(each), "is_sure": True})
+            for event_id, each in data.items()
+        ]
+        if updates:
+            await update_each(self._events, updates, at_a_time=_UPDATES)
 
     async def finish(self, event_ids: Sequence[str]) -> None:
         """Take events out of the outbox: their deliveries are stored."""

@@ -54,10 +54,10 @@ class Outcomes:
         found = await self._outcomes.find_by_ids(keys, _WITHOUT_BULK)
         return {each.job_id: each for each in map(_settlement, found)}
 
-    async def one(self, job_id: str, generation: int) -> Settlement | None:
-        """Return the outcome of a job's generation with its results, or None."""
-        found = await self._outcomes.find_one({"_id": key_of(job_id, generation)}, _WITHOUT_LOG)
-        return _settlement(found) if found else None
+    async def with_results(self, keys: Sequence[str]) -> dict[str, Settlement]:
+        """Return outcomes by key, with their results; unknown keys are left out."""
+        found = await self._outcomes.find_by_ids(keys, _WITHOUT_LOG)
+        return {each.key: each for each in map(_settlement, found)}
 
     async def of_finished(self, jobs: Iterable[Document], *, results: bool = False) -> dict[str, Settlement]:
         """Return the outcomes of finished jobs by job id, given the jobs' documents.

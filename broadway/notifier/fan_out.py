@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 
@@ -43,7 +44,7 @@ class FanOut:
         due = await self.events.due(now, limit=BATCH)
         claimed = await self.events.claim(due, now + self.lease)
         await reach(Point.CALLBACK_CLAIMED)
-        made = [each for stored in claimed if (each := await self._sure(stored, now))]
+        made = await self._sure(claimed, now)
         await reach(Point.CALLBACK_COMPLETED)
         by_course = {course: await self.endpoints.of_course(course) for course in {event.course for event in made}}
         await self.deliveries.add(_deliveries(made, by_course))
@@ -53,22 +54,30 @@ class FanOut:
         await reach(Point.CALLBACK_EVENT_DONE)
         return len(due) == BATCH
 
-    async def _sure(self, stored: StoredEvent, now: datetime) -> CallbackEvent | None:
-        """Return an event with its data if its fact is stored; drop or postpone any other."""
-        event = stored.event
-        if event.is_sure:
-            return event
-        with isolated("callbacks", about=event.id, course=event.course):
-            data = await self.facts.data(event)
-            if data is Missing.NEVER:
-                await self.events.drop([event.id])
-            elif isinstance(data, Missing):
-                wait = min(timedelta(seconds=0.5 * 2 ** min(stored.tries, 20)), LONGEST_CHECK)
-                await self.events.postpone([event.id], now + wait)
-            else:
-                await self.events.complete(event.id, data)
-                return replace(event, data=data, is_sure=True)
-        return None
+    async def _sure(self, claimed: Sequence[StoredEvent], now: datetime) -> list[CallbackEvent]:
+        """Return the events whose facts are stored, with their data; drop or postpone the others."""
+        found = await self.facts.about([each.event for each in claimed])
+        sure, never, complete = list[CallbackEvent](), list[str](), dict[str, Mapping[str, Any]]()
+        for stored in claimed:
+            event = stored.event
+            with isolated("callbacks", about=event.id, course=event.course):
+                data = found.data(event)
+                if data is Missing.NEVER:
+                    never.append(event.id)
+                elif isinstance(data, Missing):
+                    await self.events.postpone([event.id], now + _pause(stored.tries))
+                else:
+                    sure.append(replace(event, data=data, is_sure=True))
+                    complete |= {} if event.is_sure else {event.id: data}
+        await self.events.complete(complete)
+        if never:
+            await self.events.drop(never)
+        return sure
+
+
+def _pause(tries: int) -> timedelta:
+    """Return the time until the next check for a fact, which doubles with each check."""
+    return min(timedelta(seconds=0.5 * 2 ** min(tries, 20)), LONGEST_CHECK)
 
 
 def _deliveries(events: Sequence[CallbackEvent], by_course: Mapping[str, Sequence[Endpoint]]) -> list[Delivery]:

@@ -10,7 +10,7 @@ from broadway.domain.callback_delivery import Delivery, Endpoint
 from broadway.domain.run import Run
 from broadway.domain.settlement import Settlement
 from broadway.lifecycle.callbacks import CallbackEventsById, DeliveriesOfEndpoints, EndpointsOfCourses
-from broadway.lifecycle.stores import JobsById, RunSummaries
+from broadway.lifecycle.stores import JobsById
 
 
 class Events(CallbackEventsById, Protocol):
@@ -25,8 +25,8 @@ class Events(CallbackEventsById, Protocol):
     async def postpone(self, event_ids: Sequence[str], until: datetime) -> None:
         """Check events again at ``until``, since their facts are not stored yet."""
 
-    async def complete(self, event_id: str, data: Mapping[str, Any]) -> None:
-        """Store the data of an event whose fact is stored."""
+    async def complete(self, data: Mapping[str, Mapping[str, Any]]) -> None:
+        """Store the data of events whose facts are stored, by their ids."""
 
     async def finish(self, event_ids: Sequence[str]) -> None:
         """Take events out of the outbox: their deliveries are stored."""
@@ -66,8 +66,8 @@ class OutgoingDeliveries(DeliveriesOfEndpoints, Protocol):
     async def due_endpoints(self, now: datetime) -> Sequence[str]:
         """Return the ids of endpoints that have deliveries to send."""
 
-    async def take(self, endpoint: str, now: datetime, *, lease: str, until: datetime) -> Delivery | None:
-        """Take the delivery of an endpoint that has been due for longest, or return None."""
+    async def take(self, endpoint: str, now: datetime, *, most: int, lease: str, until: datetime) -> Sequence[Delivery]:
+        """Take the deliveries of an endpoint that have been due for longest, ``most`` at a time."""
 
     async def record(self, delivery: Delivery, *, lease: str) -> bool:
         """Store the result of an attempt, unless another sender has taken the delivery, or it was replayed."""
@@ -85,11 +85,11 @@ class OutgoingDeliveries(DeliveriesOfEndpoints, Protocol):
 class EndedJobs(JobsById, Protocol):
     """Jobs and their outcomes."""
 
-    async def settlement(self, job_id: str, generation: int) -> Settlement | None:
-        """Return the outcome of a job's generation with its results, or None."""
+    async def settlements(self, keys: Sequence[str]) -> Mapping[str, Settlement]:
+        """Return outcomes of jobs' generations by key, with their results; unknown keys are left out."""
 
 
-class EndedRuns(RunSummaries, Protocol):
+class EndedRuns(Protocol):
     """Runs and their ends."""
 
     async def last_ends(self, run_ids: Sequence[str]) -> Mapping[str, tuple[Run, int]]:

@@ -88,13 +88,8 @@ class Turns:
         return bool(taken)
 
     async def _take(self, endpoint: Endpoint, now: datetime) -> list[tuple[Delivery, CallbackEvent | None]]:
-        lease, until, most = token_hex(8), now + self.lease, 1 if endpoint.failing_since else HEALTHY
-        taken: list[Delivery] = []
-        while len(taken) < most:
-            delivery = await self.deliveries.take(endpoint.id, now, lease=lease, until=until)
-            if delivery is None:
-                break
-            taken.append(delivery)
+        until, most = now + self.lease, 1 if endpoint.failing_since else HEALTHY
+        taken = await self.deliveries.take(endpoint.id, now, most=most, lease=token_hex(8), until=until)
         events = await self.events.get_many([each.event for each in taken])
         await reach(Point.CALLBACK_TAKEN)
         return [(each, events.get(each.event)) for each in taken]
