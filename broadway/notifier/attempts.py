@@ -15,7 +15,7 @@ from broadway.domain.callback import CallbackEvent
 from broadway.domain.callback_addresses import AddressRules, EndpointError
 from broadway.domain.callback_delivery import KEPT_BODY, LONGEST_WAIT, Answer, Endpoint
 from broadway.domain.callback_payload import body_of, headers_of
-from broadway.notifier.transport import IS_PUBLIC, GuardedTransport, Resolve, resolve
+from broadway.notifier.transport import IS_PUBLIC, GuardedTransport, Resolve
 
 WITHIN = 15.0  # seconds for an attempt
 CONNECT = 5.0  # seconds for a connection
@@ -30,7 +30,7 @@ class Attempts:
     rules: AddressRules
     tls: ssl.SSLContext
     clock: Callable[[], datetime]
-    resolve: Resolve = resolve
+    resolve: Resolve
     within: float = WITHIN
 
     @asynccontextmanager

@@ -8,7 +8,7 @@ from broadway.notifier.attempts import Attempts
 from broadway.notifier.facts import Facts
 from broadway.notifier.fan_out import FanOut
 from broadway.notifier.notify import Notifier
-from broadway.notifier.transport import Resolve, resolve
+from broadway.notifier.transport import Lookups, Resolve
 from broadway.notifier.turns import Turns
 from broadway.notifier.wake import listen
 from broadway.rabbit.client import Rabbit
@@ -33,12 +33,12 @@ async def serve(settings: NotifierSettings, *, store: Store, rabbit: Rabbit, sto
 
 
 def notifier_of(
-    settings: NotifierSettings, store: Store, *, clock: Callable[[], datetime] = now, resolve: Resolve = resolve
+    settings: NotifierSettings, store: Store, *, clock: Callable[[], datetime] = now, resolve: Resolve | None = None
 ) -> Notifier:
     """Return the notifier of a store."""
     events, endpoints, deliveries = store.callback_events, store.callback_endpoints, store.callback_deliveries
     lease = timedelta(seconds=settings.callback.lease)
-    attempts = Attempts(settings.callback.rules, settings.tls, clock, resolve)
+    attempts = Attempts(settings.callback.rules, settings.tls, clock, resolve or Lookups())
     return Notifier(
         events=events,
         deliveries=deliveries,

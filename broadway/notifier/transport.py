@@ -35,10 +35,38 @@ async def resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
+class Lookups:
+    """Looks names up, a few at a time.
+
+    A lookup occupies one of four threads of the event loop until the name server answers, even if its caller has gone.
+    Names of courses must not take all of them from the process's own connections.
+    """
+
+    def __init__(self, resolve: Resolve = resolve, *, at_once: int = 2) -> None:
+        self._resolve = resolve
+        self._free = asyncio.Semaphore(at_once)
+
+    async def __call__(self, host: str, port: int) -> Sequence[str]:
+        """Return the addresses of a name.
+
+        Raises:
+            OSError: The name has no address, or the name server does not answer.
+        """
+        await self._free.acquire()
+        lookup = asyncio.ensure_future(self._resolve(host, port))
+        lookup.add_done_callback(self._end)
+        return await asyncio.shield(lookup)
+
+    def _end(self, lookup: "asyncio.Future[Sequence[str]]") -> None:
+        self._free.release()
+        if not lookup.cancelled():
+            lookup.exception()  # its caller may have gone
+
+
 class GuardedTransport(httpx2.AsyncBaseTransport):
     """Sends requests to permitted addresses. Connections are pooled by address, so it must serve one endpoint only."""
 
-    def __init__(self, rules: AddressRules, *, tls: ssl.SSLContext, resolve: Resolve = resolve) -> None:
+    def __init__(self, rules: AddressRules, *, tls: ssl.SSLContext, resolve: Resolve) -> None:
         self._rules = rules
         self._resolve = resolve
         limits = httpx2.Limits(max_connections=8, max_keepalive_connections=4)

@@ -1,5 +1,6 @@
 """Callbacks to real receivers, good and bad. The clock is the test's, so that days pass at once."""
 
+import asyncio
 import socket
 import ssl
 from dataclasses import replace
@@ -7,13 +8,14 @@ from datetime import timedelta
 
 import pytest
 from callback_world import World
+from harness import until
 from receivers import Receiver
 
 from broadway.domain.callback import CallbackType
 from broadway.domain.callback_addresses import AddressRules, EndpointError
 from broadway.domain.callback_delivery import DISABLED_AFTER, SCHEDULE, THROTTLE, CallbackState
 from broadway.notifier.attempts import MAX_ANSWER
-from broadway.notifier.transport import GuardedTransport, resolve
+from broadway.notifier.transport import GuardedTransport, Lookups, resolve
 
 PENDING, DELIVERED, FAILED, MISSED = CallbackState
 
@@ -215,9 +217,31 @@ async def test_the_systems_resolver_says_where_such_a_spelling_leads(name: str) 
 
 @pytest.mark.parametrize("name", ["fe80::1%no-such-interface", "nowhere.invalid", "a" * 64 + ".example"])
 async def test_a_name_that_the_system_cannot_resolve_is_refused(name: str) -> None:
-    transport = GuardedTransport(AddressRules(plain_http=True), tls=ssl.create_default_context())
+    transport = GuardedTransport(AddressRules(plain_http=True), tls=ssl.create_default_context(), resolve=resolve)
     with pytest.raises(EndpointError):
         await transport.check(name, 443)
+
+
+async def test_names_that_are_never_answered_take_two_lookups_only() -> None:
+    asked, answer = list[str](), asyncio.Event()
+
+    async def slow(host: str, _port: int) -> list[str]:
+        asked.append(host)
+        await answer.wait()
+        if host == "b":
+            raise OSError(5, "io")
+        return ["8.8.8.8"]
+
+    lookups = Lookups(slow)
+    callers = [asyncio.create_task(lookups(host, 443)) for host in "abcd"]
+    await until(lambda: len(asked) == 2)
+    for caller in callers[:2]:
+        caller.cancel()  # as after the time limit of an attempt
+    await asyncio.wait(callers[:2])
+    assert asked == ["a", "b"]
+    answer.set()
+    assert await asyncio.gather(*callers[2:]) == [["8.8.8.8"], ["8.8.8.8"]]
+    assert asked == ["a", "b", "c", "d"]
 
 
 async def test_an_address_that_changes_after_its_lookup_is_not_looked_up_again(
