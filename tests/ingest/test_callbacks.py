@@ -153,6 +153,11 @@ async def test_one_delivery_and_all_failed_ones_are_sent_again(staff: Staff, wor
     await world.notifier(receiver.port).step()
     present = (await staff.ask("GET", "/lms")).json()
     assert present["disabled_reason"] == "it answered 410: it is gone"
+    records = await staff.client.http.get(
+        f"/api/v2/courses/{staff.course}/audit?operation=callbacks_disabled",
+        headers={"Authorization": f"Bearer {token_of(staff.course)}"},
+    )
+    assert [record["kind"] for record in records.json()["items"]] == ["service"]
     endpoint = await world.store.callback_endpoints.get(staff.course, "lms")
     assert endpoint is not None
     await world.store.callback_endpoints.put_settings(endpoint.enable())
