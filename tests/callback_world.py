@@ -68,24 +68,24 @@ class World:
         url = url or f"http://receiver.example:{port}/hook"
         secret = new_secret(token_hex(16).encode())
         endpoint = Endpoint(token_hex(12), self.course, name, url, secret, self.clock(), **settings)
-        assert await self.store.callback_endpoints.add(endpoint)
+        assert await self.store.callbacks.endpoints.add(endpoint)
         return endpoint
 
     async def emit(self, subject: str = "") -> CallbackEvent:
         event = CallbackEvent.hook_unmatched(
             self.course, "git", subject or token_hex(6), reason="unknown", at=self.clock()
         )
-        await self.store.callback_events.emit(event)
+        await self.store.callbacks.events.emit(event)
         return event
 
     async def deliveries(self, endpoint: Endpoint) -> list[Delivery]:
-        return await self.store.callback_deliveries.latest(endpoint.id, before=None, limit=500)
+        return await self.store.callbacks.deliveries.latest(endpoint.id, before=None, limit=500)
 
     async def delivery(self, endpoint: Endpoint) -> Delivery:
         (found,) = await self.deliveries(endpoint)
         return found
 
     async def fresh(self, endpoint: Endpoint) -> Endpoint:
-        found = await self.store.callback_endpoints.by_id(endpoint.id)
+        found = await self.store.callbacks.endpoints.by_id(endpoint.id)
         assert found is not None
         return found

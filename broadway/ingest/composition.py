@@ -159,7 +159,7 @@ def _receiver(
         submissions=submissions,
         orders=orders,
         announcements=announcements,
-        outbox=store.callback_events,
+        outbox=store.callbacks.events,
     )
     return Receiver(
         courses=shared.courses,
@@ -177,7 +177,7 @@ def _artifacts(settings: IngestSettings, store: Store) -> ArtifactUploads:
 
 
 def _callbacks(settings: IngestSettings, store: Store) -> Callbacks:
-    endpoints, deliveries, events = store.callback_endpoints, store.callback_deliveries, store.callback_events
+    endpoints, deliveries, events = store.callbacks.endpoints, store.callbacks.deliveries, store.callbacks.events
     return Callbacks(endpoints, deliveries, events, settings.callback.rules, settings.callback.endpoints)
 
 
@@ -197,7 +197,7 @@ def _reads(opened: Opened, shares: ReadShares) -> Reads:
         jobs=JobReads(store.jobs, store.runs, store.logs),
         reports=ReportReads(store.reports),
         hooks=HookReads(store.hooks, store.deliveries),
-        callbacks=CallbackReads(store.callback_endpoints, store.callback_deliveries, store.callback_events),
+        callbacks=CallbackReads(store.callbacks.endpoints, store.callbacks.deliveries, store.callbacks.events),
         graders=GraderReads(store.graders),
         tokens=TokenReads(store.access_tokens),
         audit=AuditReads(store.audit),

@@ -24,9 +24,7 @@ from broadway.mongo.batched import (
     BatchedRuns,
 )
 from broadway.mongo.blobs import Blobs
-from broadway.mongo.callback_deliveries import CallbackDeliveries
-from broadway.mongo.callback_endpoints import CallbackEndpoints
-from broadway.mongo.callbacks import CallbackEvents
+from broadway.mongo.callback_store import Callbacks
 from broadway.mongo.client import Answers, Client
 from broadway.mongo.courses import Courses
 from broadway.mongo.dead_letters import DeadLetters
@@ -84,9 +82,7 @@ class Store:
     submissions: SubmissionStore
     artifacts: ArtifactStore
     stored_bytes: StoredBytes
-    callback_events: CallbackEvents
-    callback_endpoints: CallbackEndpoints
-    callback_deliveries: CallbackDeliveries
+    callbacks: Callbacks
     _primary: AsyncDatabase[dict[str, Any]]
     _answers: Answers
 
@@ -123,13 +119,13 @@ class Store:
     @classmethod
     async def _open(cls, client: Client, primary: str, logs: str) -> Self:
         main = client.get_database(primary, write_concern=DURABLE)
-        callback_events = CallbackEvents(main["callback_event"], main["callback_endpoint"])
-        outcomes = Outcomes(main["job_outcome"], callback_events)
+        callbacks = Callbacks.of(main)
+        outcomes = Outcomes(main["job_outcome"], callbacks.events)
         store = cls(
             courses=Courses(main["course"]),
             assignments=Assignments(main["assignment_config"]),
             assignment_settings=AssignmentSettingsStore(main["assignment_settings"]),
-            runs=Runs(main["grading_run"], main["run_students"], callback_events),
+            runs=Runs(main["grading_run"], main["run_students"], callbacks.events),
             jobs=Jobs(main["grading_job"], outcomes),
             progress=Progress(main["grading_job"], outcomes),
             logs=Logs(client.get_database(logs, write_concern=DURABLE)["job_log"], outcomes),
@@ -150,9 +146,7 @@ class Store:
             submissions=SubmissionStore(main["submission"]),
             artifacts=ArtifactStore(main["artifact"]),
             stored_bytes=StoredBytes(main["stored_bytes"], main["submission"]),
-            callback_events=callback_events,
-            callback_endpoints=CallbackEndpoints(main["callback_endpoint"], callback_events),
-            callback_deliveries=CallbackDeliveries(main["callback_delivery"]),
+            callbacks=callbacks,
             _primary=main,
             _answers=client.answers,
         )
@@ -171,17 +165,16 @@ class Store:
         await self.blobs.ensure_indexes()
         await self.submissions.ensure_indexes()
         await self.artifacts.ensure_indexes()
-        await self.callback_events.ensure_indexes()
-        await self.callback_endpoints.ensure_indexes()
-        await self.callback_deliveries.ensure_indexes()
+        await self.callbacks.ensure_indexes()
 
     def shared(self, *, linger: float = 0) -> Batched:
         """Return the most used collections, batched for many concurrent callers; ``linger``: see ``BatchedRuns``."""
-        students, outcomes = self._primary["run_students"], Outcomes(self._primary["job_outcome"], self.callback_events)
+        events = self.callbacks.events
+        students, outcomes = self._primary["run_students"], Outcomes(self._primary["job_outcome"], events)
         return Batched(
             courses=BatchedCourses(self._primary["course"]),
             assignments=BatchedAssignments(self._primary["assignment_config"]),
-            runs=BatchedRuns(self._primary["grading_run"], students, self.callback_events, linger=linger),
+            runs=BatchedRuns(self._primary["grading_run"], students, events, linger=linger),
             jobs=BatchedJobs(self._primary["grading_job"], outcomes),
             deliveries=BatchedDeliveries(self._primary["hook_delivery"]),
             audit=BatchedAudit(self._primary["audit"], linger=linger),

@@ -26,7 +26,7 @@ async def serve(settings: NotifierSettings, *, store: Store, rabbit: Rabbit, sto
         vital=frozenset({"store"}),  # without the broker, callbacks are sent a little later
         file=settings.health_file,
     )
-    waking = listen(rabbit, store.callback_events, notifier.wake, tag=instance("notifier"))
+    waking = listen(rabbit, store.callbacks.events, notifier.wake, tag=instance("notifier"))
     async with background(notifier.run(), waking, health.run()):
         stop.heed()
         await stop.wait()
@@ -36,7 +36,7 @@ def notifier_of(
     settings: NotifierSettings, store: Store, *, clock: Callable[[], datetime] = now, resolve: Resolve | None = None
 ) -> Notifier:
     """Return the notifier of a store."""
-    events, endpoints, deliveries = store.callback_events, store.callback_endpoints, store.callback_deliveries
+    events, endpoints, deliveries = store.callbacks.events, store.callbacks.endpoints, store.callbacks.deliveries
     lease = timedelta(seconds=settings.callback.lease)
     attempts = Attempts(settings.callback.rules, settings.tls, clock, resolve or Lookups())
     return Notifier(

@@ -112,8 +112,8 @@ async def place(client: Client, course: str, store: Store, database: AsyncDataba
     (letter,) = await store.dead_letters.latest(1)
     endpoint = Endpoint(token_hex(12), course, "lms", "https://lms.example.org/", new_signing_secret(b"s"), now())
     event = CallbackEvent.ping(course, endpoint.id, "n", name="lms", at=now())
-    await store.callback_endpoints.add(endpoint)
-    await store.callback_deliveries.add([callback := Delivery.of(event, endpoint)])
+    await store.callbacks.endpoints.add(endpoint)
+    await store.callbacks.deliveries.add([callback := Delivery.of(event, endpoint)])
     return {
         "course": course,
         "callback": "lms",

@@ -26,9 +26,9 @@ async def world(store: Store, course: str, client: Client) -> AsyncIterator[Worl
     assert await client.is_ready()
     made = World(store, course)
     yield made
-    for endpoint in await store.callback_endpoints.of_course(course):
-        await store.callback_endpoints.delete(endpoint)
-        await store.callback_deliveries.delete_of(endpoint.id)
+    for endpoint in await store.callbacks.endpoints.of_course(course):
+        await store.callbacks.endpoints.delete(endpoint)
+        await store.callbacks.deliveries.delete_of(endpoint.id)
 
 
 class Staff:
@@ -59,7 +59,7 @@ async def test_an_endpoint_is_registered_changed_and_removed(staff: Staff, world
     url = "https://lms.example.org/broadway"
     added = await staff.types("add", "lms", url, "--type", "run.finished", "--format", "cloudevents")
     assert (added.exit_code, added.stderr) == (0, SECRETS)
-    stored = await world.store.callback_endpoints.get(world.course, "lms")
+    stored = await world.store.callbacks.endpoints.get(world.course, "lms")
     assert stored is not None
     assert added.stdout == f"{stored.secret}\n"
     shown = await staff.reads("show", "lms")

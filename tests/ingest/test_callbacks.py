@@ -55,9 +55,9 @@ async def receiver() -> AsyncIterator[Receiver]:
 async def world(store: Store, course: str) -> AsyncIterator[World]:
     made = World(store, course)
     yield made
-    for endpoint in await store.callback_endpoints.of_course(course):
-        await store.callback_endpoints.delete(endpoint)
-        await store.callback_deliveries.delete_of(endpoint.id)
+    for endpoint in await store.callbacks.endpoints.of_course(course):
+        await store.callbacks.endpoints.delete(endpoint)
+        await store.callbacks.deliveries.delete_of(endpoint.id)
 
 
 async def test_a_secret_is_shown_once_and_is_not_in_the_audit_log(staff: Staff, world: World) -> None:
@@ -68,7 +68,7 @@ async def test_a_secret_is_shown_once_and_is_not_in_the_audit_log(staff: Staff, 
     assert (await staff.ask("GET")).json() == {"items": [made], "next": None}
     assert secret not in (await staff.ask("GET")).text
     rotated = (await staff.ask("POST", "/lms/rotate", {"hours": 2})).json()
-    stored = await world.store.callback_endpoints.get(staff.course, "lms")
+    stored = await world.store.callbacks.endpoints.get(staff.course, "lms")
     assert stored is not None
     assert stored.secrets(datetime.now(UTC)) == [rotated["secret"], secret]
     assert rotated["previous_secret_until"] is not None
@@ -120,7 +120,7 @@ async def test_settings_change_and_the_secret_stays(staff: Staff, world: World) 
     for path, body in (("ping", {}), ("replay", {"since": datetime.now(UTC).isoformat()})):
         assert (await staff.ask("POST", f"/lms/{path}", body)).status_code == 409
     await staff.ask("PUT", "/lms", {"url": URL})
-    stored = await world.store.callback_endpoints.get(staff.course, "lms")
+    stored = await world.store.callbacks.endpoints.get(staff.course, "lms")
     assert stored is not None
     assert (stored.is_enabled, stored.secret, stored.url) == (True, secret, URL)
     assert (await staff.ask("DELETE", "/lms")).status_code == 204
@@ -158,9 +158,9 @@ async def test_one_delivery_and_all_failed_ones_are_sent_again(staff: Staff, wor
         headers={"Authorization": f"Bearer {token_of(staff.course)}"},
     )
     assert [record["kind"] for record in records.json()["items"]] == ["service"]
-    endpoint = await world.store.callback_endpoints.get(staff.course, "lms")
+    endpoint = await world.store.callbacks.endpoints.get(staff.course, "lms")
     assert endpoint is not None
-    await world.store.callback_endpoints.put_settings(endpoint.enable())
+    await world.store.callbacks.endpoints.put_settings(endpoint.enable())
     receiver.status = 200
     receiver.requests.clear()
     page = (await staff.ask("GET", "/lms/deliveries?limit=2")).json()

@@ -16,9 +16,9 @@ __all__ = ["course", "database", "shared_place", "store"]
 async def world(store: Store, course: str) -> AsyncIterator[World]:
     made = World(store, course)
     yield made
-    for endpoint in await store.callback_endpoints.of_course(course):
-        await store.callback_endpoints.delete(endpoint)
-        await store.callback_deliveries.delete_of(endpoint.id)
+    for endpoint in await store.callbacks.endpoints.of_course(course):
+        await store.callbacks.endpoints.delete(endpoint)
+        await store.callbacks.deliveries.delete_of(endpoint.id)
 
 
 @pytest.fixture

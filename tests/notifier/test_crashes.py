@@ -111,7 +111,7 @@ async def test_a_job_whose_process_dies_at_its_end_is_reported_once_it_has_ended
     (request,) = receiver.requests
     await settle(world, receiver)
     assert len(receiver.requests) == 1
-    data = request.verified((await world.store.callback_endpoints.of_course(world.course))[0].secret)["data"]
+    data = request.verified((await world.store.callbacks.endpoints.of_course(world.course))[0].secret)["data"]
     assert (data["job"], data["outcome"], data["score"], data["max_score"]) == (job_id, "failed", 3.0, 4.0)
     assert data["url"] == f"/api/v2/courses/{world.course}/jobs/{job_id}"
 
@@ -138,7 +138,7 @@ async def test_a_job_that_never_ends_in_its_generation_is_not_reported(
     await settle(world, receiver)
     assert receiver.requests == []
     event = CallbackEvent.job_finished(world.course, job_id, 1, run_id="", at=world.clock())
-    assert await world.store.callback_events.get_many([event.id]) == {}
+    assert await world.store.callbacks.events.get_many([event.id]) == {}
 
 
 @pytest.mark.parametrize("point", [None, Point.CALLBACK_STORED, Point.STEP_STORED])
@@ -165,7 +165,7 @@ async def test_a_course_without_endpoints_stores_nothing(world: World) -> None:
     job_id = await started_job(world)
     await finish(world, job_id)
     event = CallbackEvent.job_finished(world.course, job_id, 1, run_id="", at=world.clock())
-    assert await world.store.callback_events.get_many([event.id]) == {}
+    assert await world.store.callbacks.events.get_many([event.id]) == {}
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ async def test_a_publication_whose_process_dies_is_announced_by_the_notifier(
     await world.endpoint(receiver.port)
     book = Book(world.course, at=world.clock())
     books = Books([book])
-    announcing = Announcing(books, world.store.callback_events, grades_published)
+    announcing = Announcing(books, world.store.callbacks.events, grades_published)
     crash(Point.CALLBACK_EMITTED)
     with pytest.raises(CrashPointError):
         await announcing.announce(book)
@@ -208,6 +208,6 @@ async def test_a_publication_whose_process_dies_is_announced_by_the_notifier(
         await notifier.step()
     assert books.due == []
     (request,) = receiver.requests
-    payload = request.verified((await world.store.callback_endpoints.of_course(world.course))[0].secret)
+    payload = request.verified((await world.store.callbacks.endpoints.of_course(world.course))[0].secret)
     assert payload["type"] == "grades.published"
     assert (payload["data"]["assignment"], payload["data"]["version"], payload["data"]["by"]) == ("mp1", 3, "prof")

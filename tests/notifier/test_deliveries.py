@@ -72,7 +72,7 @@ async def test_a_delivery_fails_after_its_last_attempt_and_can_be_replayed(world
     failed = await world.delivery(endpoint)
     assert (failed.state, failed.due_at) == (FAILED, None)
     receiver.status = 204
-    assert await world.store.callback_deliveries.replay(failed.replayed(world.clock()), of=failed)
+    assert await world.store.callbacks.deliveries.replay(failed.replayed(world.clock()), of=failed)
     await world.notifier(receiver.port).step()
     assert (await world.delivery(endpoint)).state is DELIVERED
     assert len(set(receiver.ids)) == 1
@@ -131,8 +131,8 @@ async def test_days_of_failures_disable_a_receiver_and_all_that_it_missed_can_be
     assert {each.state for each in await world.deliveries(endpoint)} == {MISSED}
     receiver.requests.clear()
     receiver.status = 200
-    assert await world.store.callback_endpoints.put_settings(disabled.enable())
-    count = await world.store.callback_deliveries.replay_undelivered(endpoint.id, since, world.clock())
+    assert await world.store.callbacks.endpoints.put_settings(disabled.enable())
+    count = await world.store.callbacks.deliveries.replay_undelivered(endpoint.id, since, world.clock())
     assert count == 5
     await world.notifier(receiver.port).step()
     assert sorted(receiver.ids) == sorted(event.id for event in (first, *others, missed))
@@ -291,7 +291,7 @@ async def test_endpoints_get_the_types_that_they_want_and_only_of_their_course(
     assert [each.event for each in await world.deliveries(all_types)] == [event.id]
     assert await world.deliveries(jobs) == []
     assert await other.deliveries(others) == []
-    await world.store.callback_endpoints.delete(others)
+    await world.store.callbacks.endpoints.delete(others)
 
 
 async def test_two_notifiers_do_not_send_the_same_delivery(world: World, receiver: Receiver) -> None:
@@ -300,7 +300,7 @@ async def test_two_notifiers_do_not_send_the_same_delivery(world: World, receive
     first, second = world.notifier(receiver.port), world.notifier(receiver.port)
     await first.plan()
     until = world.clock() + timedelta(minutes=1)
-    assert await world.store.callback_endpoints.take_turn(endpoint.id, first.turns.holder, world.clock(), until)
+    assert await world.store.callbacks.endpoints.take_turn(endpoint.id, first.turns.holder, world.clock(), until)
     assert await second.turns.serve(endpoint.id) is False
     assert await first.turns.serve(endpoint.id) is True
     assert sorted(receiver.ids) == sorted(event.id for event in events)
@@ -316,7 +316,7 @@ async def test_an_endpoint_gets_four_callbacks_at_a_time_and_one_after_a_failure
         await world.emit()
     await world.notifier(receiver.port, within=0.2).step()
     assert (len(receiver.requests), receiver.most_at_once) == (6, 4)
-    await world.store.callback_endpoints.put_settings(replace(endpoint, failing_since=world.clock()))
+    await world.store.callbacks.endpoints.put_settings(replace(endpoint, failing_since=world.clock()))
     receiver.most_at_once, receiver.status = 0, 500
     for _ in range(6):
         await world.emit()
@@ -329,7 +329,7 @@ async def test_an_endpoint_that_is_removed_gets_nothing_more(world: World, recei
     await world.emit()
     notifier = world.notifier(receiver.port)
     await notifier.plan()
-    await world.store.callback_endpoints.delete(endpoint)
+    await world.store.callbacks.endpoints.delete(endpoint)
     await notifier.step()
     assert receiver.requests == []
     assert await world.deliveries(endpoint) == []
@@ -343,14 +343,14 @@ async def test_events_and_deliveries_are_kept_for_thirty_days(world: World, rece
     later = await world.emit()
     await world.notifier(receiver.port).step()
     assert [each.event for each in await world.deliveries(endpoint)] == [later.id]
-    assert (await world.store.callback_events.get_many([event.id, later.id])).keys() == {later.id}
+    assert (await world.store.callbacks.events.get_many([event.id, later.id])).keys() == {later.id}
 
 
 async def test_a_replaced_secret_verifies_for_a_day(world: World, receiver: Receiver) -> None:
     endpoint = await world.endpoint(receiver.port)
     rotated = endpoint.rotated((await world.endpoint(receiver.port, "b")).secret, world.clock() + timedelta(days=1))
-    assert await world.store.callback_endpoints.put_secrets(rotated, before=endpoint.secret)
-    assert not await world.store.callback_endpoints.put_secrets(replace(rotated), before=endpoint.secret)
+    assert await world.store.callbacks.endpoints.put_secrets(rotated, before=endpoint.secret)
+    assert not await world.store.callbacks.endpoints.put_secrets(replace(rotated), before=endpoint.secret)
     await world.emit()
     await world.notifier(receiver.port).step()
     request = next(each for each in receiver.requests if " v1," in each.headers["webhook-signature"])

@@ -56,7 +56,7 @@ async def test_the_example_handles_genuine_callbacks_once(world: World) -> None:
         (refused,) = await world.deliveries(other)
         assert (refused.state, refused.answers[0].status) == (CallbackState.PENDING, 401)
         delivery = await world.delivery(mine)
-        await world.store.callback_deliveries.replay(delivery.replayed(world.clock()), of=delivery)
+        await world.store.callbacks.deliveries.replay(delivery.replayed(world.clock()), of=delivery)
         later = await world.emit("d2")
         await world.notifier(port).step()
         assert '"delivery": "d2"' in (await output.readline()).decode(), "the repeated event is not handled again"
@@ -66,4 +66,4 @@ async def test_the_example_handles_genuine_callbacks_once(world: World) -> None:
 async def moved(world: World, endpoint: Endpoint, port: int) -> None:
     """Give an endpoint the address of the receiver."""
     address = f"http://receiver.example:{port}/"
-    assert await world.store.callback_endpoints.put_settings(replace(endpoint, url=address))
+    assert await world.store.callbacks.endpoints.put_settings(replace(endpoint, url=address))

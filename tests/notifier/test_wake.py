@@ -39,7 +39,7 @@ async def test_a_fact_about_a_course_with_an_endpoint_sends_its_callbacks_at_onc
     tag = f"notifier-{token_hex(4)}"
     async with Rabbit.connect(shared_place.amqp_url, service="test") as rabbit:
         await rabbit.declare_topology()
-        async with background(notifier.run(), listen(rabbit, world.store.callback_events, notifier.wake, tag=tag)):
+        async with background(notifier.run(), listen(rabbit, world.store.callbacks.events, notifier.wake, tag=tag)):
             await until(lambda: rabbit.is_taken(notifier_queue(tag, [world.course])))
             event = await world.emit()
             world.clock.now += timedelta(seconds=1)
