@@ -69,7 +69,7 @@ class CallbackEvent:
         url = f"/api/v2/courses/{course}/regrades/{regrade}"
         data = {"assignment": assignment, "regrade": regrade, "status": status, "url": url}
         # The store keeps milliseconds, and an event that is made from there must have the same id.
-        return cls(course, CallbackType.REGRADE_READY, f"{regrade}:{round(at.timestamp() * 1000)}", at, data)
+        return cls(course, CallbackType.REGRADE_READY, f"{regrade}:{at.isoformat(timespec='milliseconds')}", at, data)
 
     @classmethod
     def hook_unmatched(cls, course: str, hook: str, delivery: str, *, reason: str, at: datetime) -> Self:

@@ -127,6 +127,14 @@ def test_an_id_follows_from_the_fact_and_has_no_dot() -> None:
     assert all(len(each) == 24 and each.isalnum() for each in ids)
 
 
+def test_an_event_that_is_made_from_the_store_has_the_same_id() -> None:
+    exact = datetime(2026, 3, 1, 12, 0, 0, 567_999, tzinfo=UTC)
+    stored = exact.replace(microsecond=567_000)
+    first, second = (CallbackEvent.regrade_ready("cs1", "mp1", "r1", at=at) for at in (exact, stored))
+    assert first.id == second.id
+    assert first.id != CallbackEvent.regrade_ready("cs1", "mp1", "r1", at=stored + timedelta(milliseconds=1)).id
+
+
 def test_a_callback_is_verified_by_the_library_of_standard_webhooks() -> None:
     now = datetime.now(UTC)
     body = body_of(EVENT, PayloadFormat.STANDARD)
