@@ -3,6 +3,7 @@
 from pydantic import BaseModel
 
 from broadway.clients.access import Access
+from broadway.clients.callbacks import Callbacks
 from broadway.clients.grade_sheets import GradeSheets
 from broadway.clients.grades import Grades
 from broadway.clients.hooks import Hooks
@@ -33,7 +34,7 @@ class Worker(BaseModel):
     alive: bool
 
 
-class Client(Runs, Jobs, Hooks, Access, Grades, GradeSheets, Regrades):
+class Client(Runs, Jobs, Hooks, Callbacks, Access, Grades, GradeSheets, Regrades):
     """A client for one course: with ``Client.connect(…) as client``.
 
     Each of its resources has a module in ``broadway/clients``.

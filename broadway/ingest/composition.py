@@ -13,6 +13,7 @@ from broadway.ingest.commands.artifacts import ArtifactUploads
 from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.backlogs import Backlogs
+from broadway.ingest.commands.callbacks import Callbacks
 from broadway.ingest.commands.claims import StudentClaims
 from broadway.ingest.commands.decide import Decider
 from broadway.ingest.commands.extensions import ExtensionChanges
@@ -53,6 +54,7 @@ from broadway.ingest.live.feed import Feed
 from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
+from broadway.ingest.reads.callbacks import CallbackReads
 from broadway.ingest.reads.class_jobs import ClassJobs
 from broadway.ingest.reads.extensions import ExtensionReads
 from broadway.ingest.reads.grade_sheets import GradeSheets
@@ -128,6 +130,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         artifacts=_artifacts(settings, store),
         submission_removal=SubmissionRemoval(store.submissions, store.stored_bytes),
         hook_settings=HookSettings(store.hooks, store.rosters, limits, store.assignment_settings),
+        callbacks=_callbacks(settings, store),
         starts=_starts(store, base),
         grade_changes=GradeChanges(store.grade_books, grade_reads(store)),
         grade_adjusting=GradeAdjusting(store.grade_adjustments),
@@ -223,6 +226,7 @@ def _decider(
         orders=orders,
         announcements=announcements,
         rules=rules,
+        outbox=store.callbacks.events,
     )
 
 
@@ -241,6 +245,11 @@ def _receiver(opened: Opened, decider: Decider, limits: Limits, later: Later, *,
 
 def _artifacts(settings: IngestSettings, store: Store) -> ArtifactUploads:
     return ArtifactUploads(store.blobs, store.artifacts, timedelta(days=settings.artifact_days))
+
+
+def _callbacks(settings: IngestSettings, store: Store) -> Callbacks:
+    endpoints, deliveries, events = store.callbacks.endpoints, store.callbacks.deliveries, store.callbacks.events
+    return Callbacks(endpoints, deliveries, events, settings.callback.rules, settings.callback.endpoints)
 
 
 def _uploads(
@@ -270,6 +279,7 @@ def _reads(opened: Opened, base: _Basis) -> Reads:
         jobs=JobReads(store.jobs, store.runs, store.logs),
         reports=ReportReads(store.reports),
         hooks=HookReads(store.hooks, store.deliveries),
+        callbacks=CallbackReads(store.callbacks.endpoints, store.callbacks.deliveries, store.callbacks.events),
         graders=GraderReads(store.graders),
         tokens=TokenReads(store.access_tokens),
         audit=AuditReads(store.audit),

@@ -187,6 +187,22 @@ def feed_queue(process: str) -> Queue:
     )
 
 
+def notifier_queue(process: str, courses: Iterable[str]) -> Queue:
+    """Return the queue of facts that wake a notifier: those of courses that have endpoints for callbacks."""
+    keys = [
+        event_key(noun, fact, course)
+        for course in sorted(courses)
+        for noun, fact in (("job", "settled"), ("run", "finished"), ("run", "failed"))
+    ]
+    return Queue(
+        f"broadway.notifier.{process}",
+        bindings=tuple(Binding(EVENTS.name, key) for key in keys),
+        exclusive=True,
+        brief=True,
+        arguments={"x-max-length": 1000, "x-overflow": "drop-head"},
+    )
+
+
 def control_key(grader_id: str) -> str:
     return f"grader.{grader_id}"
 

@@ -24,6 +24,7 @@ from broadway.mongo.batched import (
     BatchedRuns,
 )
 from broadway.mongo.blobs import Blobs
+from broadway.mongo.callback_store import Callbacks
 from broadway.mongo.client import Answers, Client
 from broadway.mongo.courses import Courses
 from broadway.mongo.dead_letters import DeadLetters
@@ -96,6 +97,7 @@ class Store:
     stored_bytes: StoredBytes
     regrades: Regrades
     page_sessions: PageSessions
+    callbacks: Callbacks
     _primary: AsyncDatabase[dict[str, Any]]
     _answers: Answers
 
@@ -132,7 +134,9 @@ class Store:
     @classmethod
     async def _open(cls, client: Client, primary: str, logs: str) -> Self:
         main = client.get_database(primary, write_concern=DURABLE)
-        outcomes, results = Outcomes(main["job_outcome"]), WorkResults(main["work_result"])
+        callbacks = Callbacks.of(main)
+        outcomes = Outcomes(main["job_outcome"], callbacks.events)
+        results = WorkResults(main["work_result"])
         store = cls(
             courses=Courses(main["course"]),
             assignments=Assignments(main["assignment_config"]),
@@ -143,7 +147,7 @@ class Store:
             grade_books=GradeBooks(main["grade_entries"], main["grade_book"], main["grade_book_published"]),
             grade_adjustments=GradeAdjustments(main["grade_adjustment"]),
             graded_works=GradedWorks(main["submission"], results, main["grading_job"]),
-            runs=Runs(main["grading_run"], main["run_students"]),
+            runs=Runs(main["grading_run"], main["run_students"], callbacks.events),
             jobs=Jobs(main["grading_job"], outcomes, results),
             progress=Progress(main["grading_job"], outcomes),
             logs=Logs(client.get_database(logs, write_concern=DURABLE)["job_log"], outcomes),
@@ -166,6 +170,7 @@ class Store:
             stored_bytes=StoredBytes(main["stored_bytes"], main["submission"]),
             regrades=Regrades(main["regrade"], main["regrade_part"]),
             page_sessions=PageSessions(main["page_session"]),
+            callbacks=callbacks,
             _primary=main,
             _answers=client.answers,
         )
@@ -191,18 +196,17 @@ class Store:
         await self.page_sessions.ensure_indexes()
         await self.late_day_claims.ensure_indexes()
         await self.chosen_submissions.ensure_indexes()
+        await self.callbacks.ensure_indexes()
 
     def shared(self, *, linger: float = 0) -> Batched:
         """Return the most used collections, batched for many concurrent callers; ``linger``: see ``BatchedRuns``."""
+        events = self.callbacks.events
+        students, outcomes = self._primary["run_students"], Outcomes(self._primary["job_outcome"], events)
         return Batched(
             courses=BatchedCourses(self._primary["course"]),
             assignments=BatchedAssignments(self._primary["assignment_config"]),
-            runs=BatchedRuns(self._primary["grading_run"], self._primary["run_students"], linger=linger),
-            jobs=BatchedJobs(
-                self._primary["grading_job"],
-                Outcomes(self._primary["job_outcome"]),
-                WorkResults(self._primary["work_result"]),
-            ),
+            runs=BatchedRuns(self._primary["grading_run"], students, events, linger=linger),
+            jobs=BatchedJobs(self._primary["grading_job"], outcomes, WorkResults(self._primary["work_result"])),
             deliveries=BatchedDeliveries(self._primary["hook_delivery"]),
             audit=BatchedAudit(self._primary["audit"], linger=linger),
         )

@@ -18,6 +18,8 @@ from pymongo import AsyncMongoClient, monitoring
 from broadway.domain.job import Job, JobClass, Phase
 from broadway.domain.results_of_work import Among
 from broadway.domain.run import Run, RunState, plan_jobs
+from broadway.mongo.callback_deliveries import CallbackDeliveries
+from broadway.mongo.callbacks import CallbackEvents
 from broadway.mongo.deliveries import Deliveries
 from broadway.mongo.extensions import Extensions, LateDayClaimStore
 from broadway.mongo.graded_works import GradedWorks
@@ -61,6 +63,8 @@ class Asked:
     deliveries: Deliveries
     extensions: Extensions
     claims: LateDayClaimStore
+    events: CallbackEvents
+    callbacks: CallbackDeliveries
     job: Job
     run: Run
 
@@ -84,7 +88,10 @@ async def recorded(shared_place: Place) -> AsyncIterator[tuple[Asked, Commands, 
         deliveries, claims = Deliveries(main["hook_delivery"]), LateDayClaimStore(main["late_day_claim"])
         extensions = Extensions(main["extension"])
         submissions = SubmissionStore(main["submission"])
-        for collection in (jobs, runs, graders, results, submissions, deliveries, claims, extensions):
+        events = CallbackEvents(main["callback_event"], main["callback_endpoint"])
+        callbacks = CallbackDeliveries(main["callback_delivery"])
+        graded = (results, submissions, deliveries, claims, extensions)
+        for collection in (jobs, runs, graders, *graded, events, callbacks):
             await collection.ensure_indexes()
         run = Run(
             token_hex(12), "cs101", "mp1", RunState.STUDENTS, NOW, {"student_pipeline": [stage()]}, [{"STUDENT": "s"}]
@@ -92,7 +99,10 @@ async def recorded(shared_place: Place) -> AsyncIterator[tuple[Asked, Commands, 
         planned = plan_jobs(run, Phase.STUDENTS, NOW)
         await runs.insert(run)
         await jobs.insert(planned)
-        yield Asked(jobs, runs, graders, works, deliveries, extensions, claims, planned[0].job, run), commands, client
+        asked = Asked(
+            jobs, runs, graders, works, deliveries, extensions, claims, events, callbacks, planned[0].job, run
+        )
+        yield asked, commands, client
 
 
 QUESTIONS: dict[str, Callable[[Asked], Awaitable[object]]] = {
@@ -125,6 +135,10 @@ QUESTIONS: dict[str, Callable[[Asked], Awaitable[object]]] = {
     "runs in the outbox": lambda a: a.runs.unpublished(NOW, limit=9),
     "live graders": lambda a: a.graders.alive(),
     "a grader by its secret": lambda a: a.graders.of_secret("secret"),
+    "events that are due": lambda a: a.events.due(NOW, limit=9),
+    "endpoints with deliveries that are due": lambda a: a.deliveries.due_endpoints(NOW),
+    "the next delivery to an endpoint": lambda a: a.deliveries.take("e1", NOW, most=4, lease="l", until=NOW),
+    "deliveries to an endpoint": lambda a: a.deliveries.latest("e1", before=None, limit=9),
 }
 
 

@@ -11,6 +11,7 @@ from broadway.ingest.commands.admission import Admission
 from broadway.ingest.commands.artifacts import ArtifactUploads
 from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
+from broadway.ingest.commands.callbacks import Callbacks
 from broadway.ingest.commands.claims import StudentClaims
 from broadway.ingest.commands.extensions import ExtensionChanges
 from broadway.ingest.commands.grade_adjustments import GradeAdjusting
@@ -71,6 +72,7 @@ class Deps:
     artifacts: ArtifactUploads
     submission_removal: SubmissionRemoval
     hook_settings: HookSettings
+    callbacks: Callbacks
     starts: RunStarts
     grade_changes: GradeChanges
     grade_adjusting: GradeAdjusting

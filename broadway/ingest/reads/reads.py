@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
+from broadway.ingest.reads.callbacks import CallbackReads
 from broadway.ingest.reads.class_jobs import ClassJobs
 from broadway.ingest.reads.extensions import ExtensionReads
 from broadway.ingest.reads.grade_sheets import GradeSheets
@@ -41,6 +42,7 @@ class Reads:
     reports: ReportReads
     regrades: RegradeReads
     hooks: HookReads
+    callbacks: CallbackReads
     graders: GraderReads
     tokens: TokenReads
     audit: AuditReads

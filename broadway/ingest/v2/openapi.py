@@ -297,6 +297,7 @@ _RESOURCES = frozenset(
         "report",
         "files",
         "hooks",
+        "callbacks",
         "deliveries",
         "roster",
         "settings",
