@@ -14,13 +14,9 @@ from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.backlogs import Backlogs
 from broadway.ingest.commands.callbacks import Callbacks
-from broadway.ingest.commands.claims import StudentClaims
 from broadway.ingest.commands.decide import Decider
-from broadway.ingest.commands.extensions import ExtensionChanges
-from broadway.ingest.commands.grade_adjustments import GradeAdjusting
 from broadway.ingest.commands.grade_submissions import GradingStarts, HooksAndUploads
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
-from broadway.ingest.commands.grades import GradeChanges
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.join_tokens import JoinTokens
 from broadway.ingest.commands.limits import Limits
@@ -28,9 +24,6 @@ from broadway.ingest.commands.links import PersonalLinks
 from broadway.ingest.commands.pools import Pools
 from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
-from broadway.ingest.commands.regrade import Regrades
-from broadway.ingest.commands.regrade_plan import RegradePlanner
-from broadway.ingest.commands.regrade_steps import RegradeSteps
 from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
 from broadway.ingest.commands.sign_in import SignIn
@@ -46,6 +39,7 @@ from broadway.ingest.gateway.gateway import Gateway
 from broadway.ingest.gateway.handouts import Handouts
 from broadway.ingest.gateway.results import Results
 from broadway.ingest.gateway.sessions import Sessions
+from broadway.ingest.grade_composition import grade_commands, grade_reads, regrade_reads, standing_reads
 from broadway.ingest.http.auth import Authenticator
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.outages import StoreOutages
@@ -60,7 +54,6 @@ from broadway.ingest.reads.extensions import ExtensionReads
 from broadway.ingest.reads.grade_sheets import GradeSheets
 from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.grades import GradeReads
-from broadway.ingest.reads.handed_in import HandedInReads
 from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.job_files import JobFilesReads
 from broadway.ingest.reads.jobs import JobReads
@@ -69,13 +62,11 @@ from broadway.ingest.reads.operations import OperationReads
 from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.reads import Reads
 from broadway.ingest.reads.recent_works import RecentWorks
-from broadway.ingest.reads.regrades import RegradeReads
 from broadway.ingest.reads.reports import ReportReads
 from broadway.ingest.reads.run_tables import RunTables
 from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.standings import StandingReads
 from broadway.ingest.reads.submissions import SubmissionReads
-from broadway.ingest.reads.works import WorkQueries, WorkReads
 from broadway.ingest.unpacking.unpack import Unpacker
 from broadway.lifecycle.announce import Announcements, Announcer, Later
 from broadway.lifecycle.orders import Orders
@@ -124,20 +115,15 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         reads=_reads(opened, base),
         registration=Registration(store.assignments, limits),
         assignment_settings=SettingsChanges(store.assignments, store.assignment_settings, store.rosters),
-        extensions=ExtensionChanges(store.assignments, store.assignment_settings, store.rosters, store.extensions),
-        claims=StudentClaims(standings, store.late_day_claims, store.chosen_submissions),
         uploads=_uploads(settings, opened, limits, receiver, standings),
         artifacts=_artifacts(settings, store),
         submission_removal=SubmissionRemoval(store.submissions, store.stored_bytes),
         hook_settings=HookSettings(store.hooks, store.rosters, limits, store.assignment_settings),
         callbacks=_callbacks(settings, store),
         starts=_starts(store, base),
-        grade_changes=GradeChanges(store.grade_books, grade_reads(store)),
-        grade_adjusting=GradeAdjusting(store.grade_adjustments),
+        grades=grade_commands(store, limits, standings, orders, base.announcements),
         orders=orders,
         reruns=Reruns(orders, store.assignments, limits, store.courses),
-        regrades=base.regrades,
-        regrade_steps=_regrade_steps(store, base),
         receiver=receiver,
         admission=base.admission,
         join_tokens=JoinTokens(store.access_tokens),
@@ -158,7 +144,6 @@ class _Basis:
     new_runs: NewRuns
     grades: GradeReads
     standings: StandingReads
-    regrades: Regrades
     receiver: Receiver
     gateway: Gateway
     admission: Admission
@@ -170,7 +155,7 @@ def _basis(settings: IngestSettings, opened: Opened, *, later: Later, answer_wit
     announcements = Announcements(Announcer(runs=shared.runs, jobs=shared.jobs, publisher=rabbit), rabbit, later)
     orders = Orders(shared.runs, store.jobs, announcements)
     new_runs = NewRuns(shared.assignments, shared.runs, shared.jobs, limits, Backlogs(store.jobs))
-    grades = grade_reads(store, RecentWorks(store.graded_works))
+    grades = grade_reads(store, RecentWorks(store.grades.works))
     standings = standing_reads(store, grades)
     decider = _decider(opened, new_runs, orders, announcements, standings)
     return _Basis(
@@ -181,7 +166,6 @@ def _basis(settings: IngestSettings, opened: Opened, *, later: Later, answer_wit
         new_runs=new_runs,
         grades=grades,
         standings=standings,
-        regrades=_regrades(store, limits, grade_reads(store)),
         receiver=_receiver(opened, decider, limits, later, answer_within=answer_within),
         gateway=_gateway(settings, store=store, rabbit=rabbit, later=later),
         admission=Admission(store.graders, store.access_tokens, store.pools, _cluster_token(settings)),
@@ -263,12 +247,12 @@ def _uploads(
 
 def _reads(opened: Opened, base: _Basis) -> Reads:
     store, shared = opened.store, opened.shared
-    members = MemberReads(store.rosters, store.late_day_claims, store.chosen_submissions)
+    members = MemberReads(store.rosters, store.grades.claims, store.grades.choices)
     progress = ProgressReads(shared.runs, store.progress, store.jobs, turn=base.shares.shared_turn)
     return Reads(
         assignments=AssignmentReads(store.assignments, store.rosters, store.hooks, store.assignment_settings),
         members=members,
-        extensions=ExtensionReads(store.extensions, store.assignment_settings, members),
+        extensions=ExtensionReads(store.grades.extensions, store.assignment_settings, members),
         standings=base.standings,
         grades=base.grades,
         sheets=GradeSheets(base.grades, store.rosters),
@@ -289,72 +273,6 @@ def _reads(opened: Opened, base: _Basis) -> Reads:
         operations=OperationReads(store.graders, store.courses, store.jobs, store.dead_letters),
         class_jobs=ClassJobs(store.runs, store.jobs, store.rosters),
         ids=store.ids,
-    )
-
-
-def regrade_reads(store: Store, grades: GradeReads) -> RegradeReads:
-    """Return the reads of regrades."""
-    return RegradeReads(store.regrades, grades, store.rosters, store.jobs, store.runs, store.reports)
-
-
-def _planner(store: Store, grades: GradeReads) -> RegradePlanner:
-    members, works = grades.members, store.graded_works
-    return RegradePlanner(works, grades, members, store.rosters, store.courses, store.jobs, store.runs)
-
-
-def _regrades(store: Store, limits: Limits, grades: GradeReads) -> Regrades:
-    return Regrades(
-        regrades=store.regrades,
-        planner=_planner(store, grades),
-        assignments=store.assignments,
-        limits=limits,
-        diffs=regrade_reads(store, grades),
-        books=store.grade_books,
-        grades=GradeChanges(store.grade_books, grades),
-    )
-
-
-def _regrade_steps(store: Store, base: _Basis) -> RegradeSteps:
-    return RegradeSteps(
-        regrades=store.regrades,
-        publications=base.regrades,
-        planner=base.regrades.planner,
-        courses=store.courses,
-        runs=store.runs,
-        jobs=store.jobs,
-        orders=base.orders,
-        announcements=base.announcements,
-        reports=store.reports,
-        logs=store.logs,
-    )
-
-
-def standing_reads(store: Store, grades: GradeReads) -> StandingReads:
-    """Return the reads of students' standings."""
-    return StandingReads(
-        assignments=store.assignments,
-        settings=store.assignment_settings,
-        rosters=store.rosters,
-        extensions=store.extensions,
-        claims=store.late_day_claims,
-        choices=store.chosen_submissions,
-        handed_in=HandedInReads(store.submissions, store.deliveries, store.jobs, store.reports),
-        graded=grades.works,
-        charged=grades,
-        books=store.grade_books,
-    )
-
-
-def grade_reads(store: Store, works: WorkQueries | None = None) -> GradeReads:
-    """Return the reads of grades; ``works`` are the store's unless they are given."""
-    return GradeReads(
-        books=store.grade_books,
-        adjusted=store.grade_adjustments,
-        settings=store.assignment_settings,
-        assignments=store.assignments,
-        extensions=store.extensions,
-        members=MemberReads(store.rosters, store.late_day_claims, store.chosen_submissions),
-        works=WorkReads(works or store.graded_works, store.deliveries, store.jobs, store.reports),
     )
 
 

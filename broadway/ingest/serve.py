@@ -79,7 +79,9 @@ async def serve(
             background(sessions.run(), deps.feed.run(), health.run(), shared.run()),
             background(_sweeper(store).run(), Leftovers(store.runs).run()),
             background_tasks,
-            background(deps.uploads.grading.run(), undecided.run(), undecided.look_around(), deps.regrade_steps.run()),
+            background(
+                deps.uploads.grading.run(), undecided.run(), undecided.look_around(), deps.grades.regrade_steps.run()
+            ),
             deps.outages,
             _listening(deps.feed, name, opened),
             _http(settings, deps),

@@ -30,11 +30,8 @@ from broadway.mongo.courses import Courses
 from broadway.mongo.dead_letters import DeadLetters
 from broadway.mongo.deliveries import Deliveries
 from broadway.mongo.errors import translated
-from broadway.mongo.extensions import ChosenSubmissionStore, Extensions, LateDayClaimStore
-from broadway.mongo.grade_adjustments import GradeAdjustments
-from broadway.mongo.grade_books import GradeBooks
-from broadway.mongo.graded_works import GradedWorks
 from broadway.mongo.graders import Graders
+from broadway.mongo.grades import GradeStores
 from broadway.mongo.hooks import Hooks, Quotas, Rosters
 from broadway.mongo.ids import Ids
 from broadway.mongo.jobs import Jobs
@@ -43,7 +40,6 @@ from broadway.mongo.logs import Logs
 from broadway.mongo.outcomes import Outcomes
 from broadway.mongo.pools import Pools
 from broadway.mongo.progress import Progress
-from broadway.mongo.regrades import Regrades
 from broadway.mongo.reports import Reports
 from broadway.mongo.runs import Runs
 from broadway.mongo.secrets import Secrets
@@ -68,12 +64,7 @@ class Store:
     courses: Courses
     assignments: Assignments
     assignment_settings: AssignmentSettingsStore
-    extensions: Extensions
-    late_day_claims: LateDayClaimStore
-    chosen_submissions: ChosenSubmissionStore
-    grade_books: GradeBooks
-    grade_adjustments: GradeAdjustments
-    graded_works: GradedWorks
+    grades: GradeStores
     runs: Runs
     jobs: Jobs
     progress: Progress
@@ -95,7 +86,6 @@ class Store:
     submissions: SubmissionStore
     artifacts: ArtifactStore
     stored_bytes: StoredBytes
-    regrades: Regrades
     page_sessions: PageSessions
     callbacks: Callbacks
     _primary: AsyncDatabase[dict[str, Any]]
@@ -141,12 +131,7 @@ class Store:
             courses=Courses(main["course"]),
             assignments=Assignments(main["assignment_config"]),
             assignment_settings=AssignmentSettingsStore(main["assignment_settings"]),
-            extensions=Extensions(main["extension"]),
-            late_day_claims=LateDayClaimStore(main["late_day_claim"]),
-            chosen_submissions=ChosenSubmissionStore(main["chosen_submission"]),
-            grade_books=GradeBooks(main["grade_entries"], main["grade_book"], main["grade_book_published"]),
-            grade_adjustments=GradeAdjustments(main["grade_adjustment"]),
-            graded_works=GradedWorks(main["submission"], results, main["grading_job"]),
+            grades=GradeStores.of(main, results),
             runs=Runs(main["grading_run"], main["run_students"], callbacks.events),
             jobs=Jobs(main["grading_job"], outcomes, results),
             progress=Progress(main["grading_job"], outcomes),
@@ -168,7 +153,6 @@ class Store:
             submissions=SubmissionStore(main["submission"]),
             artifacts=ArtifactStore(main["artifact"]),
             stored_bytes=StoredBytes(main["stored_bytes"], main["submission"]),
-            regrades=Regrades(main["regrade"], main["regrade_part"]),
             page_sessions=PageSessions(main["page_session"]),
             callbacks=callbacks,
             _primary=main,
@@ -182,7 +166,7 @@ class Store:
         await Students(self._primary["run_students"]).ensure_indexes()
         await self.jobs.ensure_indexes()
         await WorkResults(self._primary["work_result"]).ensure_indexes()
-        await self.grade_books.ensure_indexes()
+        await self.grades.ensure_indexes()
         await self.logs.ensure_indexes()
         await self.graders.ensure_indexes()
         await self.deliveries.ensure_indexes()
@@ -191,11 +175,7 @@ class Store:
         await self.blobs.ensure_indexes()
         await self.submissions.ensure_indexes()
         await self.artifacts.ensure_indexes()
-        await self.extensions.ensure_indexes()
-        await self.regrades.ensure_indexes()
         await self.page_sessions.ensure_indexes()
-        await self.late_day_claims.ensure_indexes()
-        await self.chosen_submissions.ensure_indexes()
         await self.callbacks.ensure_indexes()
 
     def shared(self, *, linger: float = 0) -> Batched:

@@ -187,7 +187,7 @@ async def regraded(store: Store, course: str) -> str:
     now, regrade = datetime.now(UTC), token_hex(12)
     await Class(store, course).hand_in(HandIn("alice", now))
     made = Regrade(regrade, course, "mp1", RegradeOrder(Select.ALL), {}, "", now, state=RegradeState.READY)
-    assert await store.regrades.add(made)
+    assert await store.grades.regrades.add(made)
     return regrade
 
 

@@ -17,7 +17,7 @@ def regrade(**more: object) -> Regrade:
 
 
 async def test_a_regrade_is_read_as_it_was_stored_after_each_step(store: Store) -> None:
-    regrades, made = store.regrades, regrade()
+    regrades, made = store.grades.regrades, regrade()
     assert [await regrades.add(made) for _ in range(2)] == [True, False]
     steps = [made, made.plan_as("p", 2, base=1)]
     steps.append(steps[-1].finish(NOW))
@@ -36,12 +36,12 @@ async def test_parts_are_read_by_plan_and_leftovers_are_removed(store: Store) ->
         for plan, number, kind in (("p", 0, PartKind.NEW), ("p", 1, PartKind.CONTROL), ("q", 0, PartKind.NEW))
     ]
     left = replace(parts[0], plan="left")
-    await store.regrades.put_parts([left, *reversed(parts)])
-    await store.regrades.put_parts(parts)
-    assert await store.regrades.parts(running) == parts
-    await store.regrades.tidy(running)
-    assert await store.regrades.parts(replace(running, plans=("left",))) == []
-    assert await store.regrades.parts(running) == parts
+    await store.grades.regrades.put_parts([left, *reversed(parts)])
+    await store.grades.regrades.put_parts(parts)
+    assert await store.grades.regrades.parts(running) == parts
+    await store.grades.regrades.tidy(running)
+    assert await store.grades.regrades.parts(replace(running, plans=("left",))) == []
+    assert await store.grades.regrades.parts(running) == parts
 
 
 async def test_a_process_finds_regrades_with_something_to_do(store: Store) -> None:
@@ -58,17 +58,17 @@ async def test_a_process_finds_regrades_with_something_to_do(store: Store) -> No
         )
     }
     for each in made.values():
-        assert await store.regrades.add(each)
-    found = {each.id for each in await store.regrades.active(at, limit=1000)}
+        assert await store.grades.regrades.add(each)
+    found = {each.id for each in await store.grades.regrades.active(at, limit=1000)}
     assert {name for name, each in made.items() if each.id in found} == {"draft", "interrupted", "discarded"}
 
 
 async def test_a_callback_is_due_until_it_is_sent(store: Store) -> None:
     made = regrade(plans=("p",), state=RegradeState.RUNNING).finish(NOW)
-    assert await store.regrades.add(made)
-    (due,) = [each for each in await store.regrades.to_announce(limit=1000) if each.id == made.id]
+    assert await store.grades.regrades.add(made)
+    (due,) = [each for each in await store.grades.regrades.to_announce(limit=1000) if each.id == made.id]
     assert (due.ready_at, due.course) == (NOW, made.course)
-    await store.regrades.announced(replace(due, announce_at=NOW + timedelta(1)))
-    assert made.id in {each.id for each in await store.regrades.to_announce(limit=1000)}, "it is ready once more"
-    await store.regrades.announced(due)
-    assert made.id not in {each.id for each in await store.regrades.to_announce(limit=1000)}
+    await store.grades.regrades.announced(replace(due, announce_at=NOW + timedelta(1)))
+    assert made.id in {each.id for each in await store.grades.regrades.to_announce(limit=1000)}, "it is ready once more"
+    await store.grades.regrades.announced(due)
+    assert made.id not in {each.id for each in await store.grades.regrades.to_announce(limit=1000)}

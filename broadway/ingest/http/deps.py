@@ -12,19 +12,14 @@ from broadway.ingest.commands.artifacts import ArtifactUploads
 from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.callbacks import Callbacks
-from broadway.ingest.commands.claims import StudentClaims
-from broadway.ingest.commands.extensions import ExtensionChanges
-from broadway.ingest.commands.grade_adjustments import GradeAdjusting
+from broadway.ingest.commands.grade_commands import GradeCommands
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
-from broadway.ingest.commands.grades import GradeChanges
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.join_tokens import JoinTokens
 from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.pools import Pools
 from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
-from broadway.ingest.commands.regrade import Regrades
-from broadway.ingest.commands.regrade_steps import RegradeSteps
 from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
 from broadway.ingest.commands.sign_in import SignIn
@@ -66,20 +61,15 @@ class Deps:
     reads: Reads
     registration: Registration
     assignment_settings: SettingsChanges
-    extensions: ExtensionChanges
-    claims: StudentClaims
     uploads: Uploads
     artifacts: ArtifactUploads
     submission_removal: SubmissionRemoval
     hook_settings: HookSettings
     callbacks: Callbacks
     starts: RunStarts
-    grade_changes: GradeChanges
-    grade_adjusting: GradeAdjusting
+    grades: GradeCommands
     orders: Orders
     reruns: Reruns
-    regrades: Regrades
-    regrade_steps: RegradeSteps
     receiver: Receiver
     admission: Admission
     joins: GraderJoins

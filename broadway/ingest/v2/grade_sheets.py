@@ -125,7 +125,7 @@ async def import_(request: Request, deps: Deps) -> Response:
     if query.apply:
         decisions = decisions_of(found.plan, reason=query.reason)
         if decisions:
-            await deps.grade_adjusting.adjust(course, assignment, decisions, by=principal_of(request).name)
+            await deps.grades.adjusting.adjust(course, assignment, decisions, by=principal_of(request).name)
     return answered(import_view(found, is_applied=query.apply))
 
 

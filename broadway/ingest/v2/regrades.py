@@ -67,7 +67,7 @@ async def create(request: Request, deps: Deps) -> Response:
         raise Refused(404, NO_SUCH_ASSIGNMENT)
     order = RegradeOrder(Select(body.select), tuple(body.submissions), body.control_percent, body.reason)
     by, key = principal_of(request).name, idempotency_key(request)
-    regrade, is_new = await deps.regrades.start(course, assignment, order, by=by, key=key)
+    regrade, is_new = await deps.grades.regrades.start(course, assignment, order, by=by, key=key)
     location = f"/api/v2/courses/{course.id}/regrades/{regrade.id}"
     return answered(await _view(regrade, deps), 201 if is_new else 200, {"Location": location})
 
@@ -111,7 +111,7 @@ async def refresh(request: Request, deps: Deps) -> Response:
     """
     regrade = await _own(request, deps)
     await read(request, Nothing, limit=deps.settings.max_body_size, optional=True)
-    return answered(await _view(await deps.regrades.refresh(regrade), deps))
+    return answered(await _view(await deps.grades.regrades.refresh(regrade), deps))
 
 
 @operation(RegradeView, body=RegradePublish, refusals=(409, 422), headers=_KEYS, before=_before)
@@ -131,7 +131,7 @@ async def publish(request: Request, deps: Deps) -> Response:
         by=principal_of(request).name,
         key=idempotency_key(request),
     )
-    published, _ = await deps.regrades.publish(regrade, order)
+    published, _ = await deps.grades.regrades.publish(regrade, order)
     return answered(await _view(published, deps))
 
 
@@ -140,7 +140,7 @@ async def discard(request: Request, deps: Deps) -> Response:
     """Discard a regrade: cancel its jobs, and remove its reports and logs. The grade book stays as it is."""
     regrade = await _own(request, deps)
     await read(request, Nothing, limit=deps.settings.max_body_size, optional=True)
-    return answered(await _view(await deps.regrades.discard(regrade, by=principal_of(request).name), deps))
+    return answered(await _view(await deps.grades.regrades.discard(regrade, by=principal_of(request).name), deps))
 
 
 async def _own(request: Request, deps: Deps) -> Regrade:

@@ -52,7 +52,7 @@ class Desk:
         return await self.publish_grades(entries)
 
     async def publish_grades(self, grades: Sequence[Grade]) -> int:
-        books = self.store.grade_books
+        books = self.store.grades.books
         pointer = await books.published(self.course, "mp1")
         before = pointer.version if pointer else 0
         chunks = chunks_of([BookEntry(each, job=f"job-{each.student}") for each in grades])
@@ -328,7 +328,7 @@ async def test_the_changes_of_a_sheet_are_made_once_as_decisions(desk: Desk) -> 
     draft = (await desk.ask("grades/export?version=draft")).text.splitlines()
     assert draft[1].startswith("ada,18.25,20,graded,")
     assert draft[2].startswith("bob,,20,excused,")
-    stored = await desk.store.grade_adjustments.of_assignment(desk.course, "mp1")
+    stored = await desk.store.grades.adjustments.of_assignment(desk.course, "mp1")
     assert [(each.student, each.kind, each.reason) for each in stored] == [
         ("ada", "final", "bonus"),
         ("bob", "excused", "ill for weeks"),
@@ -346,7 +346,7 @@ async def test_a_sheet_of_a_grade_that_has_changed_since_changes_nothing(desk: D
 
     assert answer.status_code == 409, answer.text
     assert answer.json()["detail"] == "nothing is changed; ada: row 2: the grade is 19 now; export the grades again"
-    assert len(await desk.store.grade_adjustments.of_assignment(desk.course, "mp1")) == 1
+    assert len(await desk.store.grades.adjustments.of_assignment(desk.course, "mp1")) == 1
 
 
 async def test_a_merge_and_an_application_are_in_the_audit_log(desk: Desk) -> None:

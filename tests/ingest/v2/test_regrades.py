@@ -183,7 +183,9 @@ async def _ready(store: Store, course: str) -> str:
     """Store a regrade without submissions whose jobs have ended."""
     identity = token_hex(12)
     order = RegradeOrder(Select.ALL)
-    assert await store.regrades.add(Regrade(identity, course, "mp1", order, CONFIG, "d", NOW, state=RegradeState.READY))
+    assert await store.grades.regrades.add(
+        Regrade(identity, course, "mp1", order, CONFIG, "d", NOW, state=RegradeState.READY)
+    )
     return identity
 
 
