@@ -1,6 +1,7 @@
 """A container engine without containers. The contract suite of the grader keeps it honest."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from typing import Any
 from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase, Outcome
 from broadway.grader.ports import ContainerError, KilledFor, Labels, Mount, Owner, StageRun, Upcoming
+from broadway.grader.sandbox.output import OutputLog
 
 
 class FakeContainers:
@@ -24,6 +26,7 @@ class FakeContainers:
     def __init__(self, *, allow_network: bool = True) -> None:
         self.allow_network = allow_network
         self.started: list[Labels] = []
+        self.pipe: asyncio.Queue[str | None] = asyncio.Queue()  # the output of stages with the verb `pipe`
 
     async def ping(self) -> None:
         if self.is_away:
@@ -59,6 +62,8 @@ class FakeContainers:
             await asyncio.sleep(float("inf"))
         try:
             async with asyncio.timeout(stage.timeout):
+                if verb == "pipe":
+                    return await self._piped(stage, labels)
                 if verb in ("sleep", "hang"):
                     await asyncio.sleep(float(arguments[0]) if arguments else float("inf"))
                 ending = _ending(verb, arguments, stage, directory)
@@ -69,6 +74,19 @@ class FakeContainers:
         state = {"ExitCode": ending.code, "OOMKilled": ending.oom, "Status": "exited"}
         size, streams = len(ending.output), [(1, 1)] if text else []
         return StageRun(ending.code, ending.killed, ending.oom, begun, ended, text, size, state, streams=streams)
+
+    async def _piped(self, stage: Stage, labels: Labels) -> StageRun:
+        """Write the texts of the pipe, until None comes, as a container writes its output."""
+        begun, output = (
+            datetime.now(UTC),
+            OutputLog(head=64 * 1024, tail=192 * 1024, listener=labels.listener_of(stage)),
+        )
+        while (text := await self.pipe.get()) is not None:
+            output.feed(1, text.encode(), time.time_ns())
+        text, streams = output.kept()
+        state = {"ExitCode": 0, "OOMKilled": False, "Status": "exited"}
+        ended = datetime.now(UTC)
+        return StageRun(0, None, False, begun, ended, text, output.total, state, streams=streams)  # noqa: FBT003 - OOMKilled
 
     async def dismiss(self, upcoming: Upcoming) -> None:
         pass

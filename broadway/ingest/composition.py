@@ -40,6 +40,7 @@ from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.outages import StoreOutages
 from broadway.ingest.http.shares import ReadShares
 from broadway.ingest.live.feed import Feed
+from broadway.ingest.live.logs import LiveLogs
 from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
@@ -55,6 +56,7 @@ from broadway.ingest.reads.submissions import SubmissionReads
 from broadway.ingest.unpacking.unpack import Unpacker
 from broadway.lifecycle.announce import Announcements, Announcer, Later
 from broadway.lifecycle.orders import Orders
+from broadway.lifecycle.vouching import Vouching
 from broadway.messages.ticket import Tickets
 from broadway.mongo.batched import Batched
 from broadway.mongo.store import Store
@@ -67,8 +69,9 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The store and the broker, with the parts of this process that need them."""
+    """The store and the broker, with the parts of this process that need them; ``name`` is the process's."""
 
+    name: str
     store: Store
     shared: Batched
     rabbit: Rabbit
@@ -86,8 +89,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
     orders = Orders(shared.runs, store.jobs, announcements)
     submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits, Backlogs(store.jobs))
     receiver = _receiver(opened, submissions, orders, announcements, answer_within=answer_within)
-    gateway = _gateway(settings, store=store, rabbit=rabbit, later=later)
-    admission = Admission(store.graders, store.access_tokens, store.pools, _cluster_token(settings))
+    gateway, admission = _gateway(settings, store=store, rabbit=rabbit, later=later), _admission(settings, store)
     return Deps(
         settings=settings,
         limits=limits,
@@ -96,6 +98,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         announcements=announcements,
         gateway=gateway,
         feed=Feed(store.jobs),
+        live_logs=LiveLogs(store.jobs, store.graders, rabbit, Vouching(opened.tickets, store.graders), opened.name),
         health=opened.health,
         outages=StoreOutages(opened.health),
         shares=shares,
@@ -119,6 +122,10 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         joins=_joins(settings, opened, admission),
         grader_orders=GraderOrders(store.graders, announcements, opened.accounts, gateway.sessions),
     )
+
+
+def _admission(settings: IngestSettings, store: Store) -> Admission:
+    return Admission(store.graders, store.access_tokens, store.pools, _cluster_token(settings))
 
 
 def _joins(settings: IngestSettings, opened: Opened, admission: Admission) -> GraderJoins:

@@ -17,7 +17,7 @@ Run = tuple[Annotated[int, Field(ge=0, le=2)], Annotated[int, Field(ge=1, le=CHU
 
 
 class WatchLog(JobEvent):
-    """A command to a grader: publish an execution's output for the next ``seconds``, since somebody reads it.
+    """A command to a grader: publish an execution's output for the next ``seconds``, since a reader follows it.
 
     With ``backlog``, the grader first publishes the lines that it still holds, since the sender may have none of them.
     """
@@ -39,7 +39,8 @@ class LogChunk(ExecutionEvent):
 
     ``line`` is the number of the stage's lines before them, and ``offset`` that of the execution's lines before them:
     a chunk whose offset is not the end of the previous one shows that lines are missing. ``streams`` gives the origin
-    of the lines: pairs of 1 (stdout) or 2 (stderr) and a number of consecutive lines.
+    of the lines: pairs of 1 (stdout) or 2 (stderr) and a number of consecutive lines. ``begins``: no earlier lines are
+    held, as after a ``WatchLog`` with ``backlog``.
     """
 
     type: ClassVar[str] = "log.chunk.v1"
@@ -49,13 +50,9 @@ class LogChunk(ExecutionEvent):
     line: Count
     offset: Count
     text: Annotated[str, StringConstraints(max_length=LONGEST_CHUNK)]
-    streams: Annotated[list[Run], Field(max_length=CHUNK_LINES)]
-
-    @property
-    def lines(self) -> int:
-        """The number of lines."""
-        return sum(count for _, count in self.streams)
+    streams: Annotated[list[Run], Field(min_length=1, max_length=CHUNK_LINES)]
+    begins: bool = False
 
     @property
     def identity(self) -> str:
-        return f"{self.execution_id}:{self.offset}:{self.lines}:{uuid4()}"
+        return str(uuid4())

@@ -30,12 +30,13 @@ class _Block:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Consecutive lines of one stage; ``line`` and ``offset`` are those of ``LogChunk``."""
+    """Consecutive lines of one stage; ``line``, ``offset`` and ``begins`` are those of ``LogChunk``."""
 
     stage: int
     line: int
     offset: int
     lines: list[Line]
+    begins: bool
 
     @property
     def size(self) -> int:
@@ -99,8 +100,9 @@ class LiveLog:
         if not taken:
             return None
         first, begin = blocks[0], max(self._published, blocks[0].offset)
+        begins = self._published == 0
         self._published = begin + len(taken)
-        return Piece(first.stage, first.line + begin - first.offset, begin, taken)
+        return Piece(first.stage, first.line + begin - first.offset, begin, taken, begins)
 
     def _unpublished(self, block: _Block) -> list[Line]:
         skipped = max(0, self._published - block.offset)

@@ -116,6 +116,7 @@ class LogPublisher:
             offset=piece.offset,
             text="".join(line.text for line in piece.lines),
             streams=piece.streams,
+            begins=piece.begins,
         )
         key = log_key(self.grader_id, running.job.job_id)
         await self.sender.send(LOGS, key, self.prover.proven(chunk))

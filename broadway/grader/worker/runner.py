@@ -56,7 +56,8 @@ class Runner:
     ) -> Graded:
         """Run a job's stages, after the preparation of its directory. If cancelled, leave no container and no file.
 
-        ``listener`` gets their output while they run. The artifacts of the stages are sent before this returns; a note in ``stderr`` says which are left out.
+        ``listener`` gets their output while they run. The artifacts of the stages are sent before this returns; a note
+        in ``stderr`` says which are left out.
         """
         with metrics.GRADER_SLOTS_USED.track_inprogress():
             collection = Collection()

@@ -28,6 +28,7 @@ from broadway.ingest.http.auth import Authenticator
 from broadway.ingest.http.outages import StoreOutages
 from broadway.ingest.http.shares import ReadShares
 from broadway.ingest.live.feed import Feed
+from broadway.ingest.live.logs import LiveLogs
 from broadway.ingest.reads.reads import Reads
 from broadway.lifecycle.announce import Announcements
 from broadway.lifecycle.orders import Orders
@@ -48,6 +49,7 @@ class Deps:
     announcements: Announcements
     gateway: Gateway
     feed: Feed
+    live_logs: LiveLogs
     health: Health
     outages: StoreOutages
     shares: ReadShares

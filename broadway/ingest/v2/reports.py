@@ -42,7 +42,7 @@ async def describe(request: Request, deps: Deps) -> Response:
     """
     query, principal = query_of(request, ReportQuery), principal_of(request)
     job = await own_job(request, deps, missing=404)
-    await _demand_own(job, principal, deps)
+    await demand_own(job, principal, deps)
     is_student = principal.kind is Kind.STUDENT or query.view == Role.STUDENT.value
     role = Role.STUDENT if is_student else Role.STAFF
     # Deadlines and publishing are not stored yet: parts that are visible after them are not visible yet.
@@ -79,7 +79,7 @@ async def download(request: Request, deps: Deps) -> Response:
     )
 
 
-async def _demand_own(job: Job, principal: Principal, deps: Deps) -> None:
+async def demand_own(job: Job, principal: Principal, deps: Deps) -> None:
     """Return if a principal may see a job's report.
 
     Raises:

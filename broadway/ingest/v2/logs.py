@@ -1,0 +1,124 @@
+"""`/jobs/…/log`: the stored log of a job, and the live one of a job that runs, for staff and for its student."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from broadway.domain.access import Kind
+from broadway.domain.job import Job
+from broadway.domain.visibility import Role, Standing, logs_seen
+from broadway.ingest.http.answers import Refused
+from broadway.ingest.http.auth import principal_of
+from broadway.ingest.http.bodies import InvalidBodyError
+from broadway.ingest.http.deps import Deps
+from broadway.ingest.http.event_stream import EventStream, Source, event
+from broadway.ingest.http.rights import Auth
+from broadway.ingest.http.scope import LOG_NOT_FOUND, own_job
+from broadway.ingest.live.log_ring import Cursor, Position
+from broadway.ingest.live.logs import Reader, TooManyReadersError
+from broadway.ingest.v2.attempts import AttemptQuery
+from broadway.ingest.v2.openapi import answered, operation, query_of
+from broadway.ingest.v2.reports import demand_own
+from broadway.ingest.v2.views.logs import log_lines
+from broadway.messages.resources.jobs import LogView
+
+AFTER = r"^\d{1,6}-\d{1,3}-\d{1,15}$"
+RETRY_AFTER = "10"  # seconds
+
+
+class StreamQuery(BaseModel):
+    """The query of a live log."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    after: str | None = Field(
+        default=None,
+        pattern=AFTER,
+        description="the id of the last event that the client has, as `Last-Event-ID`: `<attempt>-<stage>-<line>`",
+    )
+
+
+@operation(LogView, query=AttemptQuery, auth=(Auth.COURSE, Auth.STUDENT), operation_id="jobs_describe_log")
+async def describe(request: Request, deps: Deps) -> Response:
+    """Get the log of a job's attempt by line, with the stage and the stream of each line.
+
+    The logs of all attempts are kept, also when the job runs again. Students get the lines of their untrusted stages,
+    and those of a stage whose report shows its log to them; no messages of the grader.
+    """
+    job = await own_job(request, deps, missing=404)
+    await demand_own(job, principal_of(request), deps)
+    attempt = query_of(request, AttemptQuery).attempt
+    reads = deps.reads.jobs
+    kept = await (reads.log(job) if attempt is None else reads.log_of_attempt(job, attempt))
+    if kept is None:
+        raise Refused(404, LOG_NOT_FOUND)
+    lines = log_lines(kept.stdout, kept.streams)
+    if _role(request) is Role.STAFF:
+        return answered(LogView(job=job.id, lines=lines, error=kept.stderr))
+    seen = await _seen(deps, job, attempt)
+    return answered(LogView(job=job.id, lines=[line for line in lines if line.stage in seen], error=""))
+
+
+@operation(
+    None,
+    query=StreamQuery,
+    auth=(Auth.COURSE, Auth.STUDENT),
+    headers={"Last-Event-ID": "the id of the last event that the client has"},
+)
+async def stream(request: Request, deps: Deps) -> Response:
+    """Follow the log of a running job, as server-sent events, until the job has ended.
+
+    `lines` has consecutive lines of one stage, with the number of the first one; `gap`, that lines are missing before
+    the next ones (`lines` is their number, or null); `stage` and `attempt`, that another one begins; `end`, the job's
+    outcome: the stored log is complete then. An attempt with `live: false` has a stored log only. Students get the
+    lines of their untrusted stages.
+    """
+    job = await own_job(request, deps, missing=404)
+    await demand_own(job, principal_of(request), deps)
+    last = query_of(request, StreamQuery).after or request.headers.get("last-event-id") or str(Position())
+    position = Position.read(last)
+    if position is None:
+        raise InvalidBodyError(
+            "Last-Event-ID: expected <attempt>-<stage>-<line>, as in the ids of this stream's events"
+        )
+    cursor = Cursor(position)
+    if _role(request) is Role.STUDENT:
+        seen = logs_seen((await deps.reads.jobs.with_stages(job)).stages)
+        cursor.sees = seen.__contains__
+    if not deps.live_logs.has_room(job):
+        full = Refused(503, str(TooManyReadersError()))
+        full.headers["Retry-After"] = RETRY_AFTER
+        raise full
+    return EventStream(lambda: _source(deps, job, cursor))
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    reader: Reader
+
+    async def next(self) -> bytes | None:
+        events = await self.reader.next()
+        return None if events is None else b"".join(event(each.name, each.data, each.id) for each in events)
+
+
+@contextlib.asynccontextmanager
+async def _source(deps: Deps, job: Job, cursor: Cursor) -> AsyncIterator[Source]:
+    async with deps.live_logs.read(job, cursor) as reader:
+        yield _Source(reader)
+
+
+def _role(request: Request) -> Role:
+    return Role.STUDENT if principal_of(request).kind is Kind.STUDENT else Role.STAFF
+
+
+async def _seen(deps: Deps, job: Job, attempt: str | None) -> frozenset[int]:
+    """Return the stages of a job whose stored log its student may see."""
+    stages = (await deps.reads.jobs.with_stages(job)).stages
+    shown = await deps.reads.reports.shown(job, attempt, Role.STUDENT, Standing(datetime.now(UTC)))
+    open_stage = shown.stage if shown and shown.seen and shown.seen.shows_log else None
+    return logs_seen(stages, open_stage)
