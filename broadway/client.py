@@ -4,7 +4,8 @@ from pydantic import BaseModel
 
 from broadway.clients.access import Access
 from broadway.clients.hooks import Hooks
-from broadway.clients.jobs import JobLog, Jobs
+from broadway.clients.jobs import JobLog
+from broadway.clients.live_logs import LiveLogs
 from broadway.clients.operators import GraderDescription, Operator
 from broadway.clients.runs import JobDescription, RunDescription, Runs
 from broadway.session import ClientError
@@ -30,7 +31,7 @@ class Worker(BaseModel):
     alive: bool
 
 
-class Client(Runs, Jobs, Hooks, Access):
+class Client(Runs, LiveLogs, Hooks, Access):
     """A client for one course: with ``Client.connect(…) as client``.
 
     Each of its resources has a module in ``broadway/clients``.

@@ -24,6 +24,12 @@ from broadway.service import Stop
 STAFF = "staff-241"
 
 
+async def nothing() -> AsyncIterator[httpx2.ServerSentEvent]:
+    """Yield no event."""
+    return
+    yield
+
+
 @dataclass
 class Follower:
     """A reader of a job's live log."""
@@ -39,13 +45,15 @@ class Follower:
     async def follow(self) -> None:
         headers = {"Authorization": f"Bearer {self.token}", **({"Last-Event-ID": self.after} if self.after else {})}
         path = f"/api/v2/courses/cs241/jobs/{self.job}/log/stream"
-        async with self.client.http.stream("GET", path, headers=headers) as answer:
-            self.status = answer.status_code
-            if answer.status_code == httpx2.codes.OK:
-                async for event in httpx2.EventSource(answer):
+        try:
+            async with self.client.http.stream("GET", path, headers=headers) as answer:
+                self.status = answer.status_code
+                async for event in httpx2.EventSource(answer) if answer.is_success else nothing():
                     if event.data:  # not the pause before a reconnect
                         self.after = event.id
                         self.events.append((event.event, event.json()))
+        except httpx2.TransportError:
+            pass  # the server has ended
         self.is_over = True
 
     @property

@@ -57,11 +57,11 @@ async def describe(request: Request, deps: Deps) -> Response:
     kept = await (reads.log(job) if attempt is None else reads.log_of_attempt(job, attempt))
     if kept is None:
         raise Refused(404, LOG_NOT_FOUND)
-    lines = log_lines(kept.stdout, kept.streams)
-    if _role(request) is Role.STAFF:
-        return answered(LogView(job=job.id, lines=lines, error=kept.stderr))
-    seen = await _seen(deps, job, attempt)
-    return answered(LogView(job=job.id, lines=[line for line in lines if line.stage in seen], error=""))
+    lines, error = log_lines(kept.stdout, kept.streams), kept.stderr
+    if _role(request) is Role.STUDENT:
+        seen = await _seen(deps, job, attempt)
+        lines, error = [line for line in lines if line.stage in seen], ""
+    return answered(LogView(job=job.id, attempt=attempt or job.execution_id, lines=lines, error=error))
 
 
 @operation(

@@ -98,3 +98,4 @@ class LogView(View):
     job: str
     lines: list[LogLine]
     error: str
+    attempt: str | None = Field(default=None, description="the id of the attempt whose log it is, if it has one")
