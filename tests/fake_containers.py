@@ -86,7 +86,7 @@ class FakeContainers:
         text, streams = output.kept()
         state = {"ExitCode": 0, "OOMKilled": False, "Status": "exited"}
         ended = datetime.now(UTC)
-        return StageRun(0, None, False, begun, ended, text, output.total, state, streams=streams)  # noqa: FBT003 - OOMKilled
+        return StageRun(0, None, False, begun, ended, text, output.total, state, streams=streams)
 
     async def dismiss(self, upcoming: Upcoming) -> None:
         pass

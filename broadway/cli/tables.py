@@ -72,6 +72,8 @@ def job_table(job: JobView) -> None:
     """Print a job's state, its score and its attempts, and a line for each stage."""
     state = job.outcome or job.state
     terminal.message(f"{job.course}/{job.assignment} {job.id}: {f'{state} ({job.reason})' if job.reason else state}")
+    if job.queue:
+        terminal.message(job.queue.text)
     if job.score is not None:
         terminal.message(f"score: {job.score:g}" + ("" if job.max_score is None else f" of {job.max_score:g}"))
     for number, attempt in enumerate(job.executions, 1):

@@ -153,6 +153,8 @@ class LiveLogs(Jobs):
 def _shown(event: httpx2.ServerSentEvent, place: _Place) -> Iterator[Shown]:
     data: Any = event.json()
     match event.event:
+        case "queue":
+            yield Shown(remark=data["text"])
         case "attempt":
             if place.attempt and place.attempt != data["id"]:
                 place.lines.clear()

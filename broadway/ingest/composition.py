@@ -53,6 +53,7 @@ from broadway.ingest.reads.reads import Reads
 from broadway.ingest.reads.reports import ReportReads
 from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.submissions import SubmissionReads
+from broadway.ingest.reads.waiting import WaitingReads
 from broadway.ingest.unpacking.unpack import Unpacker
 from broadway.lifecycle.announce import Announcements, Announcer, Later
 from broadway.lifecycle.orders import Orders
@@ -185,11 +186,13 @@ def _uploads(settings: IngestSettings, opened: Opened, limits: Limits, receiver:
 
 def _reads(opened: Opened, shares: ReadShares) -> Reads:
     store, shared = opened.store, opened.shared
+    jobs = JobReads(store.jobs, store.runs, store.logs)
     return Reads(
         assignments=AssignmentReads(store.assignments, store.rosters, store.hooks, store.assignment_settings),
         runs=RunReads(store.runs, store.jobs, store.assignments),
         progress=ProgressReads(shared.runs, store.progress, store.jobs, turn=shares.shared_turn),
-        jobs=JobReads(store.jobs, store.runs, store.logs),
+        jobs=jobs,
+        waiting=WaitingReads(jobs, store.jobs),
         reports=ReportReads(store.reports),
         hooks=HookReads(store.hooks, store.deliveries),
         graders=GraderReads(store.graders),

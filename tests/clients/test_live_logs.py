@@ -52,10 +52,7 @@ class Server:
         return httpx2.Response(200, json={"id": JOB})
 
     def _stream(self, request: httpx2.Request) -> httpx2.Response:
-        if self.asked:
-            answer = self.streams.pop(0)
-        else:  # whether there is such a job and such a stream
-            answer = self.streams[0]
+        answer = self.streams.pop(0) if self.asked else self.streams[0]  # the first request looks for the job
         self.asked.append(request.url.params.get("after"))
         if isinstance(answer, int):
             return httpx2.Response(answer, json={"detail": f"status {answer}"})

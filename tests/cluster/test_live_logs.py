@@ -12,7 +12,7 @@ import aio_pika
 import httpx2
 import pytest
 from fake_containers import FakeContainers
-from harness import Client, Cluster, free_port, stage, until
+from harness import Client, Cluster, broadway, free_port, stage, until
 from pollers import Poller
 
 from broadway.domain.access import AccessToken, SecretPrefix, TokenKind, digest, new_secret, token_id
@@ -62,7 +62,8 @@ class Follower:
 
     @property
     def names(self) -> list[str]:
-        return [name for name, _ in self.events]
+        """The events' names, without the places of a job that waits, as it may for a moment."""
+        return [name for name, _ in self.events if name != "queue"]
 
     def data(self, name: str) -> list[Any]:
         return [data for each, data in self.events if each == name]
@@ -162,6 +163,19 @@ async def test_a_reader_that_comes_back_gets_each_line_once(cluster: Cluster, re
     assert "gap" not in second.names
 
 
+async def test_the_command_prints_the_lines_and_ends_with_the_job(cluster: Cluster) -> None:
+    engine = cluster.graders.start("native")
+    job = await started(cluster, stage("pipe"))
+    access = ["--server", str(cluster.client.http.base_url), "--token", STAFF, "--course", "cs241"]
+    following = asyncio.create_task(broadway("job", "log", job, "-f", *access))
+    say(engine, "one", "\x1b]0;title\x07two")
+    finish(engine)
+    done = await following
+
+    assert (done.exit_code, done.stdout) == (0, "one\n\x1b]0;title\x07two\n")  # a pipe gets the bytes
+    assert done.last_line == "the job has ended: succeeded"
+
+
 async def test_nothing_is_published_while_nobody_reads(cluster: Cluster, readers: Readers) -> None:
     engine = cluster.graders.start("native")
     async with await aio_pika.connect(cluster.place.amqp_url) as connection:
@@ -187,6 +201,37 @@ async def test_nothing_is_published_while_nobody_reads(cluster: Cluster, readers
 async def _is_over(cluster: Cluster, job: str) -> bool:
     answer = await cluster.client.get(f"courses/cs241/jobs/{job}", token=STAFF, version="v2")
     return bool(answer.json()["state"] == "finished")
+
+
+async def test_a_waiting_job_has_a_place_and_an_estimate(cluster: Cluster, readers: Readers) -> None:
+    engine = cluster.graders.start("native", slots=1)
+    await cluster.client.register("cs241", "mp1", students=[stage("pipe")])
+    run = await cluster.client.submit("cs241", "mp1", students=6)
+    jobs = [job["id"] for job in await cluster.client.jobs("cs241", run)]
+    reader = readers.open(cluster.client, jobs[5])
+    await until(lambda: reader.data("queue"))
+    unknown = (await cluster.client.get(f"courses/cs241/jobs/{jobs[5]}", token=STAFF, version="v2")).json()["queue"]
+    for job in jobs[:3]:
+        finish(engine)
+        await until(lambda job=job: _is_over(cluster, job))
+
+    async def queue() -> Any:
+        return (await cluster.client.get(f"courses/cs241/jobs/{jobs[5]}", token=STAFF, version="v2")).json()["queue"]
+
+    async def is_known() -> bool:
+        return bool((found := await queue()) and found["ahead"] == 1 and found["wait"])
+
+    await until(is_known)
+    for _ in range(3):
+        finish(engine)
+    await until(lambda: reader.is_over)
+
+    assert unknown["wait"] is None
+    assert "not known yet" in unknown["text"]
+    assert [place["ahead"] for place in reader.data("queue")] == sorted(
+        (place["ahead"] for place in reader.data("queue")), reverse=True
+    )
+    assert await queue() is None
 
 
 async def test_a_retry_is_another_attempt(cluster: Cluster, readers: Readers) -> None:

@@ -14,6 +14,7 @@ from broadway.ingest.reads.reports import ReportReads
 from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.stores import IdQueries
 from broadway.ingest.reads.submissions import SubmissionReads
+from broadway.ingest.reads.waiting import WaitingReads
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Reads:
     runs: RunReads
     progress: ProgressReads
     jobs: JobReads
+    waiting: WaitingReads
     reports: ReportReads
     hooks: HookReads
     graders: GraderReads

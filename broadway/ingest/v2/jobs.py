@@ -17,7 +17,8 @@ async def describe(request: Request, deps: Deps) -> Response:
     job = await own_job(request, deps, missing=404)
     found = await deps.reads.jobs.with_stages(job)
     graders = None if job.is_terminal else await deps.reads.graders.alive()
-    return answered(job_view(found.job, found.stages, graders))
+    place = None if job.is_terminal else await deps.reads.waiting.place(job)
+    return answered(job_view(found.job, found.stages, graders, place))
 
 
 @operation(Page[AttemptView])

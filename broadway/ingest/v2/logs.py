@@ -1,7 +1,8 @@
 """`/jobs/…/log`: the stored log of a job, and the live one of a job that runs, for staff and for its student."""
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -19,16 +20,20 @@ from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.event_stream import EventStream, Source, event
 from broadway.ingest.http.rights import Auth
 from broadway.ingest.http.scope import LOG_NOT_FOUND, own_job
-from broadway.ingest.live.log_ring import Cursor, Position
+from broadway.ingest.live.log_ring import Cursor, LogEvent, Position
 from broadway.ingest.live.logs import Reader, TooManyReadersError
+from broadway.ingest.reads.waiting import Place
 from broadway.ingest.v2.attempts import AttemptQuery
 from broadway.ingest.v2.openapi import answered, operation, query_of
 from broadway.ingest.v2.reports import demand_own
+from broadway.ingest.v2.views.jobs import queue_view
 from broadway.ingest.v2.views.logs import log_lines
 from broadway.messages.resources.jobs import LogView
+from broadway.ports import StoreError
 
 AFTER = r"^\d{1,6}-\d{1,3}-\d{1,15}$"
 RETRY_AFTER = "10"  # seconds
+PLACE_INTERVAL = 3.0  # seconds between two looks at the place of a job that waits
 
 
 class StreamQuery(BaseModel):
@@ -73,10 +78,10 @@ async def describe(request: Request, deps: Deps) -> Response:
 async def stream(request: Request, deps: Deps) -> Response:
     """Follow the log of a running job, as server-sent events, until the job has ended.
 
-    `lines` has consecutive lines of one stage, with the number of the first one; `gap`, that lines are missing before
-    the next ones (`lines` is their number, or null); `stage` and `attempt`, that another one begins; `end`, the job's
-    outcome: the stored log is complete then. An attempt with `live: false` has a stored log only. Students get the
-    lines of their untrusted stages.
+    `queue` has the place of a job that waits. `lines` has consecutive lines of one stage, with the number of the first
+    one; `gap`, that lines are missing before the next ones (`lines` is their number, or null); `stage` and `attempt`,
+    that another one begins; `end`, the job's outcome: the stored log is complete then. An attempt with `live: false`
+    has a stored log only. Students get the lines of their untrusted stages.
     """
     job = await own_job(request, deps, missing=404)
     await demand_own(job, principal_of(request), deps)
@@ -97,19 +102,46 @@ async def stream(request: Request, deps: Deps) -> Response:
     return EventStream(lambda: _source(deps, job, cursor))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Source:
+    """The events of a reader; the place of a job that waits comes before them, and again after each change."""
+
     reader: Reader
+    place: Callable[[], Awaitable[Place | None]]
+    told: str | None = ""  # the last place; None once the job has left the queue
 
     async def next(self) -> bytes | None:
-        events = await self.reader.next()
-        return None if events is None else b"".join(event(each.name, each.data, each.id) for each in events)
+        while self.told is not None:
+            place = await self.place()
+            data = queue_view(place).model_dump_json() if place else None
+            if data is not None and data != self.told:
+                self.told = data
+                return event("queue", data)
+            if data is None:
+                self.told = None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PLACE_INTERVAL if data else None):
+                    return self._written(await self.reader.next())
+        return self._written(await self.reader.next())
+
+    def _written(self, events: Sequence[LogEvent] | None) -> bytes | None:
+        if events is None:
+            return None
+        self.told = None
+        return b"".join(event(each.name, each.data, each.id) for each in events)
 
 
 @contextlib.asynccontextmanager
 async def _source(deps: Deps, job: Job, cursor: Cursor) -> AsyncIterator[Source]:
     async with deps.live_logs.read(job, cursor) as reader:
-        yield _Source(reader)
+        yield _Source(reader, lambda: _place(deps, job))
+
+
+async def _place(deps: Deps, job: Job) -> Place | None:
+    try:
+        return await deps.reads.waiting.current_place(job)
+    except StoreError:  # the lines of the log are worth more than the place
+        return None
 
 
 def _role(request: Request) -> Role:

@@ -7,7 +7,9 @@ from broadway.domain.abilities import obstacle
 from broadway.domain.grader import Grader
 from broadway.domain.job import Attempt, Job, JobState, Outcome
 from broadway.domain.result import StageResult
-from broadway.messages.resources.jobs import AttemptView, JobSummary, JobView, StageView
+from broadway.domain.waiting_time import place_in_words
+from broadway.ingest.reads.waiting import Place
+from broadway.messages.resources.jobs import AttemptView, JobSummary, JobView, QueueView, StageView, WaitView
 
 _WAITING = (JobState.QUEUED, JobState.DISPATCHED)
 UNWANTED = (Outcome.CANCELLED, Outcome.SUPERSEDED)
@@ -39,7 +41,18 @@ def job_summary(
     )
 
 
-def job_view(job: Job, stages: Sequence[Mapping[str, Any]], graders: Sequence[Grader] | None = None) -> JobView:
+def queue_view(place: Place) -> QueueView:
+    """Return the place of a waiting job."""
+    wait = place.wait and WaitView(seconds=round(place.wait.seconds, 1), error=round(place.wait.error, 1))
+    return QueueView(ahead=place.ahead, wait=wait, text=place_in_words(place.ahead, place.wait))
+
+
+def job_view(
+    job: Job,
+    stages: Sequence[Mapping[str, Any]],
+    graders: Sequence[Grader] | None = None,
+    place: Place | None = None,
+) -> JobView:
     """Return a job; ``graders`` are the live ones, None to leave out what it waits for."""
     results = [StageResult.read(entry) for entry in job.results or []]
     scores = next((result.scores for result in reversed(results) if result.scores), None)
@@ -54,6 +67,7 @@ def job_view(job: Job, stages: Sequence[Mapping[str, Any]], graders: Sequence[Gr
         score=scores.score if scores else None,
         max_score=scores.max_score if scores else None,
         results=scores.document if scores else None,
+        queue=queue_view(place) if place else None,
     )
 
 
