@@ -173,7 +173,7 @@ async def test_the_command_prints_the_lines_and_ends_with_the_job(cluster: Clust
     done = await following
 
     assert (done.exit_code, done.stdout) == (0, "one\n\x1b]0;title\x07two\n")  # a pipe gets the bytes
-    assert done.last_line == "the job has ended: succeeded"
+    assert done.stderr.endswith("the job has ended: succeeded\n")
 
 
 async def test_nothing_is_published_while_nobody_reads(cluster: Cluster, readers: Readers) -> None:
