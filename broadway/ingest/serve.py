@@ -89,6 +89,7 @@ async def serve(
             deps.is_stopping = True
             deps.feed.close()
             deps.live_logs.close()
+            deps.run_changes.close()
 
 
 def _sweeper(store: Store) -> Sweeper:
