@@ -19,6 +19,7 @@ from benchmarks import (
     growth,
     hostile,
     large_runs,
+    live_logs,
     polls,
     scale,
     stages,
@@ -49,6 +50,7 @@ SUITES: dict[str, Suite] = {
     "neighbours": hostile.measure_neighbours,
     "streams": streams.measure,
     "many-streams": streams.measure_many,
+    "live-logs": live_logs.measure,
     "polls": polls.measure,
     "deliveries": deliveries.measure,
 }
