@@ -4,19 +4,15 @@ Each question has only equalities on the first fields of an index, or those and 
 other condition the embedded store reads all jobs that match the first field, and a course's history only grows.
 """
 
-from datetime import datetime, timedelta
 from typing import Any
 
 from broadway.domain.job import Job, JobClass, JobState
 from broadway.domain.waiting import WaitingKey, waiting_key
-from broadway.domain.waiting_time import Pace
 from broadway.mongo.collection import Collection, Document, Documents
 
 # Jobs that earlier versions have dispatched are stored as such.
 _BEFORE_START = (JobState.QUEUED.value, JobState.DISPATCHED.value)
 _NEVER_STARTED: Document = {"started_at": None}
-RECENT = timedelta(hours=6)  # since the queueing of jobs whose durations count
-_MOST_RUNNING, _MOST_DURATIONS = 2_000, 100  # jobs in a pace
 _KEY = {"class": 1, "queued_at": 1, "index": 1, "started_at": 1}
 
 
@@ -48,23 +44,6 @@ class WaitingJobs:
             if job.job_class is JobClass.BULK:
                 ahead += await self._count({**of_class, "class": JobClass.INTERACTIVE.value})
         return ahead
-
-    async def pace(self, course: str, now: datetime) -> Pace:
-        """Return the pace of a course: of its running jobs, and of some recent ones of each class."""
-        running = await self._jobs.find(
-            {"course": course, "state": JobState.RUNNING.value}, {"started_at": 1}, limit=_MOST_RUNNING
-        )
-        ended: list[dict[str, Any]] = []
-        for job_class in JobClass:
-            of_class = {"course": course, "state": JobState.FINISHED.value, "class": job_class.value}
-            recent = {**of_class, "queued_at": {"$gt": now - RECENT}}
-            ended += await self._jobs.find(recent, {"started_at": 1, "finished_at": 1}, limit=_MOST_DURATIONS)
-        begun = [each["started_at"] for each in running if each.get("started_at")]
-        times = [(each.get("started_at"), each.get("finished_at")) for each in ended]
-        return Pace(
-            [max(0.0, (now - moment).total_seconds()) for moment in begun],
-            [(finished - started).total_seconds() for started, finished in times if started and finished],
-        )
 
     async def _keys(self, query: Document) -> list[WaitingKey]:
         found = [

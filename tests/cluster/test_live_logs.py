@@ -219,7 +219,8 @@ async def test_a_waiting_job_has_a_place_and_an_estimate(cluster: Cluster, reade
         return (await cluster.client.get(f"courses/cs241/jobs/{jobs[5]}", token=STAFF, version="v2")).json()["queue"]
 
     async def is_known() -> bool:
-        return bool((found := await queue()) and found["ahead"] == 1 and found["wait"])
+        found = await queue()
+        return bool(found and found["ahead"] == 1 and found["wait"])
 
     await until(is_known)
     for _ in range(3):
