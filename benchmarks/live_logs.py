@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import resource
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,6 +35,7 @@ from broadway.rabbit.client import Rabbit
 
 WALL = Figure("a job that floods its output", "s")
 CPU = Figure("its CPU, whole machine", "s")
+OWN = Figure("its CPU in the processes of grader and reader", "s")
 GROWTH = Figure("growth of the grader's peak memory", "MiB")
 RENEW = 5.0  # seconds
 GRADER = "bench"
@@ -86,10 +88,12 @@ class _Flood:
                 watch = WatchLog.model_validate({**ids, "execution_id": name, "seconds": 60, "backlog": True})
                 async with _reading(self.rabbit, publisher, watch) if self.reads else contextlib.nullcontext():
                     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+                    own = time.process_time()
                     with spending() as spent:
                         await self._run(labels)
+                    own = time.process_time() - own
                     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return {WALL: spent.wall, CPU: spent.cpu, GROWTH: (after - before) / 1024}
+        return {WALL: spent.wall, CPU: spent.cpu, OWN: own, GROWTH: (after - before) / 1024}
 
     async def _run(self, labels: Labels) -> None:
         command = f"yes {'0123456789' * 6} | head -c {self.size}"

@@ -16,11 +16,15 @@ LIFETIME = 2.0  # seconds for which all readers of a course share a read of its 
 MAX_COURSES = 1_000  # that are remembered
 
 
-class Lines(Protocol):
-    """The waiting jobs of courses, and their paces."""
+class WaitingJobs(Protocol):
+    """The waiting jobs of courses."""
 
     async def waiting_in_course(self, course: str) -> list[WaitingKey]:
         """Return the keys of a course's jobs that wait for their first start, in no order."""
+
+
+class Lines(WaitingJobs, Protocol):
+    """The waiting jobs of courses, and their paces."""
 
     async def pace(self, course: str, now: datetime) -> Pace:
         """Return the pace of a course: of its running jobs, and of some recent ones of each class."""
